@@ -1,0 +1,5 @@
+//! scaffolding
+#![allow(missing_docs)]
+pub mod pubsub;
+pub mod service;
+pub mod store;

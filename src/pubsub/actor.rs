@@ -1,0 +1,56 @@
+//! Who asks, and what a rule may know besides the node and the request.
+
+use jid::{BareJid, Jid};
+
+use super::Limits;
+
+/// The entity that makes a request, with what the service's configuration says of it.
+#[derive(Clone, Debug)]
+pub struct Actor {
+    /// Where the request came from; full for a client, bare for a bot that is a component.
+    pub jid: Jid,
+    /// Whether it administers the service: it has an owner's rights at every node (§12.13).
+    pub is_administrator: bool,
+    /// Whether it may create nodes (§8.1.1).
+    pub may_create: bool,
+}
+
+impl Actor {
+    /// The JID that affiliations are kept under.
+    #[must_use]
+    pub fn bare(&self) -> BareJid {
+        self.jid.to_bare()
+    }
+}
+
+/// A point in time: milliseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(pub u64);
+
+/// Where names come from that nobody had before.
+pub trait Fresh: Send + Sync {
+    /// A number that no other call returned, here or elsewhere.
+    fn number(&self) -> u64;
+}
+
+/// All that a rule may know besides the node and the request.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// Who asks.
+    pub actor: &'a Actor,
+    /// The service's limits.
+    pub limits: &'a Limits,
+    /// When the request is decided.
+    pub now: Timestamp,
+    /// Source of node names, item names and epochs.
+    pub fresh: &'a dyn Fresh,
+    /// How many nodes the service has.
+    pub nodes: u64,
+}
+
+impl Context<'_> {
+    /// A name for an instant node (§8.1.2) or an item published without one (§7.1.2).
+    pub(super) fn fresh_name(&self) -> String {
+        format!("{:016x}", self.fresh.number())
+    }
+}

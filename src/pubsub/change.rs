@@ -1,0 +1,108 @@
+//! What becomes true when a request is granted.
+
+use std::sync::Arc;
+
+use jid::{BareJid, Jid};
+
+use super::{Affiliation, Item, ItemId, Node, NodeConfig, Notification, Place};
+
+/// One thing that becomes true at a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The node is there; affiliations follow as changes of their own.
+    Created(Box<Node>),
+    /// It behaves like this.
+    Configured(Box<NodeConfig>),
+    /// It is gone, with everything in it.
+    Deleted,
+    /// An entity is this here; `None` forgets it.
+    Affiliated(BareJid, Affiliation),
+    /// A JID is subscribed.
+    Subscribed(Jid),
+    /// A JID is not subscribed.
+    Unsubscribed(Jid),
+    /// An item is there, as the newest; an item of the same name is not.
+    Published(Arc<Item>),
+    /// An item is not there.
+    Retracted(ItemId),
+    /// Only this many of the newest items are there.
+    Trimmed {
+        /// How many stay.
+        keep: u32,
+    },
+    /// No item is there.
+    Purged,
+}
+
+/// All that one request changes at one node: true together or not at all.
+///
+/// Only the rules make it, so nothing outside them can decide what becomes true.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changes {
+    list: Vec<Change>,
+    seq: u64,
+}
+
+impl Changes {
+    /// Nothing changes.
+    pub(super) fn none(node: &Node) -> Self {
+        Self { list: Vec::new(), seq: node.seq }
+    }
+
+    /// A node comes into being.
+    pub(super) fn creation(node: Node) -> Self {
+        Self { seq: node.seq, list: vec![Change::Created(Box::new(node))] }
+    }
+
+    /// Something changes without an event.
+    pub(super) fn push(&mut self, change: Change) {
+        self.list.push(change);
+    }
+
+    /// An event takes its place in the order.
+    pub(super) fn advance_to(&mut self, place: Place) {
+        self.seq = place.seq;
+    }
+
+    /// The changes, in the order in which they are made.
+    pub fn iter(&self) -> impl Iterator<Item = &Change> {
+        self.list.iter()
+    }
+
+    /// The position of the node's newest event after them.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Whether the node stays exactly as it is.
+    #[must_use]
+    pub fn is_none(&self, node: Option<&Node>) -> bool {
+        self.list.is_empty() && node.is_none_or(|node| node.seq == self.seq)
+    }
+
+    /// Whether someone loses a subscription.
+    #[must_use]
+    pub fn revoke(&self) -> bool {
+        self.iter().any(|change| matches!(change, Change::Unsubscribed(_)))
+    }
+}
+
+/// What a rule decided: the answer, what becomes true, and what is told.
+#[must_use]
+#[derive(Clone, Debug)]
+pub struct Decision<R> {
+    /// What the actor is answered.
+    pub reply: R,
+    /// What becomes true.
+    pub changes: Changes,
+    /// What is told, and to whom.
+    pub notification: Option<Notification>,
+}
+
+impl<R> Decision<R> {
+    /// A decision without an event.
+    pub(super) fn quiet(reply: R, changes: Changes) -> Self {
+        Self { reply, changes, notification: None }
+    }
+}

@@ -1,0 +1,226 @@
+//! How a node behaves (§16.4.4), and one setting of it.
+
+use super::{Limits, Refusal};
+
+/// Who may subscribe and retrieve items (§4.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessModel {
+    /// Anyone who is no outcast.
+    Open,
+    /// Owners, publishers and members.
+    Whitelist,
+}
+
+/// Who may publish (§16.4.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishModel {
+    /// Anyone who is no outcast.
+    Open,
+    /// Those with the affiliation owner, publisher or publish-only.
+    Publishers,
+    /// Those, and subscribers.
+    Subscribers,
+}
+
+/// How many items a node keeps (§12.23).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaxItems {
+    /// As many as the service allows.
+    Max,
+    /// This many.
+    Number(u32),
+}
+
+impl MaxItems {
+    /// The number of items that it stands for in this service.
+    #[must_use]
+    pub fn within(self, limits: &Limits) -> u32 {
+        match self {
+            Self::Max => limits.max_items,
+            Self::Number(n) => n.min(limits.max_items),
+        }
+    }
+}
+
+/// The type of the messages that carry events (§16.4.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotificationType {
+    /// Not kept for those who are offline.
+    Headline,
+    /// Kept by many servers for those who are offline.
+    Normal,
+}
+
+/// When a subscriber is sent the last item (§6.1.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendLastPublishedItem {
+    /// Never.
+    Never,
+    /// When it subscribes.
+    OnSub,
+}
+
+/// Whom a reader should answer (§12.17).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ItemReply {
+    /// Nobody in particular.
+    None,
+    /// The owners of the node.
+    Owner,
+    /// The publisher of the item.
+    Publisher,
+}
+
+/// How a node behaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // the form has these yes-or-no fields
+pub struct NodeConfig {
+    /// Who may subscribe and retrieve.
+    pub access_model: AccessModel,
+    /// Whether events are sent at all.
+    pub deliver_notifications: bool,
+    /// Whether events carry the payloads.
+    pub deliver_payloads: bool,
+    /// What the node is about, for people.
+    pub description: String,
+    /// Whom readers should answer.
+    pub itemreply: ItemReply,
+    /// How many items are kept.
+    pub max_items: MaxItems,
+    /// The largest payload, in bytes; never above the service's limit.
+    pub max_payload_size: u32,
+    /// The type of event messages.
+    pub notification_type: NotificationType,
+    /// Whether a change of the configuration is announced.
+    pub notify_config: bool,
+    /// Whether the node's deletion is announced.
+    pub notify_delete: bool,
+    /// Whether retracted items and a purge are announced.
+    pub notify_retract: bool,
+    /// Whether items are kept.
+    pub persist_items: bool,
+    /// Who may publish.
+    pub publish_model: PublishModel,
+    /// When the last item is sent.
+    pub send_last_published_item: SendLastPublishedItem,
+    /// A name for people.
+    pub title: String,
+    /// The namespace of the payloads; empty for any.
+    pub r#type: String,
+}
+
+impl NodeConfig {
+    /// The configuration that a node has if its creator says nothing else.
+    #[must_use]
+    pub fn initial(limits: &Limits) -> Self {
+        Self {
+            access_model: AccessModel::Open,
+            deliver_notifications: true,
+            deliver_payloads: true,
+            description: String::new(),
+            itemreply: ItemReply::None,
+            max_items: MaxItems::Max,
+            max_payload_size: limits.max_payload_bytes,
+            notification_type: NotificationType::Headline,
+            notify_config: false,
+            notify_delete: true,
+            notify_retract: true,
+            persist_items: true,
+            publish_model: PublishModel::Publishers,
+            send_last_published_item: SendLastPublishedItem::OnSub,
+            title: String::new(),
+            r#type: String::new(),
+        }
+    }
+
+    /// This configuration with some settings changed.
+    ///
+    /// # Errors
+    /// [`Refusal::BadSetting`] for a value past a limit; nothing of the request holds then.
+    pub(super) fn with(mut self, settings: &[Setting], limits: &Limits) -> Result<Self, Refusal> {
+        for setting in settings {
+            setting.check(limits)?;
+            match setting.clone() {
+                Setting::AccessModel(v) => self.access_model = v,
+                Setting::DeliverNotifications(v) => self.deliver_notifications = v,
+                Setting::DeliverPayloads(v) => self.deliver_payloads = v,
+                Setting::Description(v) => self.description = v,
+                Setting::ItemReply(v) => self.itemreply = v,
+                Setting::MaxItems(v) => self.max_items = v,
+                Setting::MaxPayloadSize(v) => self.max_payload_size = v,
+                Setting::NotificationType(v) => self.notification_type = v,
+                Setting::NotifyConfig(v) => self.notify_config = v,
+                Setting::NotifyDelete(v) => self.notify_delete = v,
+                Setting::NotifyRetract(v) => self.notify_retract = v,
+                Setting::PersistItems(v) => self.persist_items = v,
+                Setting::PublishModel(v) => self.publish_model = v,
+                Setting::SendLastPublishedItem(v) => self.send_last_published_item = v,
+                Setting::Title(v) => self.title = v,
+                Setting::Type(v) => self.r#type = v,
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// One field of a configuration form, understood. Each stands for the field of [`NodeConfig`] of the
+/// same name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Setting {
+    AccessModel(AccessModel),
+    DeliverNotifications(bool),
+    DeliverPayloads(bool),
+    Description(String),
+    ItemReply(ItemReply),
+    MaxItems(MaxItems),
+    MaxPayloadSize(u32),
+    NotificationType(NotificationType),
+    NotifyConfig(bool),
+    NotifyDelete(bool),
+    NotifyRetract(bool),
+    PersistItems(bool),
+    PublishModel(PublishModel),
+    SendLastPublishedItem(SendLastPublishedItem),
+    Title(String),
+    Type(String),
+}
+
+/// The longest title, in bytes.
+const MAX_TITLE_BYTES: usize = 200;
+/// The longest description, in bytes.
+const MAX_DESCRIPTION_BYTES: usize = 512;
+/// The longest `pubsub#type`, in bytes.
+const MAX_TYPE_BYTES: usize = 200;
+
+impl Setting {
+    /// Whether the value is within its limits.
+    fn check(&self, limits: &Limits) -> Result<(), Refusal> {
+        let at_most = |field: &'static str, value: usize, max: usize| {
+            if value > max { Err(Refusal::BadSetting { field, max }) } else { Ok(()) }
+        };
+        match self {
+            Self::Title(v) => at_most("pubsub#title", v.len(), MAX_TITLE_BYTES),
+            Self::Description(v) => at_most("pubsub#description", v.len(), MAX_DESCRIPTION_BYTES),
+            Self::Type(v) => at_most("pubsub#type", v.len(), MAX_TYPE_BYTES),
+            Self::MaxPayloadSize(v) => {
+                at_most("pubsub#max_payload_size", *v as usize, limits.max_payload_bytes as usize)
+            }
+            Self::MaxItems(MaxItems::Number(v)) => {
+                at_most("pubsub#max_items", *v as usize, limits.max_items as usize)
+            }
+            Self::AccessModel(_)
+            | Self::DeliverNotifications(_)
+            | Self::DeliverPayloads(_)
+            | Self::ItemReply(_)
+            | Self::MaxItems(MaxItems::Max)
+            | Self::NotificationType(_)
+            | Self::NotifyConfig(_)
+            | Self::NotifyDelete(_)
+            | Self::NotifyRetract(_)
+            | Self::PersistItems(_)
+            | Self::PublishModel(_)
+            | Self::SendLastPublishedItem(_) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What subscribers hear of.
+
+use jid::{BareJid, Jid};
+
+use super::{
+    Item, ItemId, ItemReply, Node, NodeConfig, NodeId, NotificationType, Payload, Place, Timestamp,
+};
+
+/// A change at a node, as subscribers see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The node behaves differently; with its new configuration if the node delivers payloads
+    /// (§8.2.5.3).
+    Configured(Option<Box<NodeConfig>>),
+    /// The node is gone; perhaps others took its place (§8.4.2).
+    Deleted {
+        /// The URI of the node to turn to.
+        redirect: Option<String>,
+    },
+    /// Items came, or an event without an item (§7.1.2).
+    Published(Vec<EventItem>),
+    /// All items are gone (§8.5.2).
+    Purged,
+    /// Items are gone (§7.2.2).
+    Retracted(Vec<ItemId>),
+}
+
+/// An item in an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventItem {
+    /// Its name.
+    pub id: ItemId,
+    /// Who published it.
+    pub publisher: BareJid,
+    /// What, if the node delivers payloads.
+    pub payload: Option<Payload>,
+}
+
+/// Who hears of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// One JID.
+    One(Jid),
+    /// All who are subscribed after the change; for a deletion, all who were.
+    Subscribers,
+}
+
+/// An event on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notification {
+    /// Where it happened.
+    pub node: NodeId,
+    /// Its place in the node's order.
+    pub place: Place,
+    /// What happened.
+    pub event: Event,
+    /// Who hears of it.
+    pub audience: Audience,
+    /// The type of message that carries it.
+    pub notification_type: NotificationType,
+    /// Whom readers should answer (§12.17).
+    pub reply_to: Vec<BareJid>,
+    /// When it happened, for one that is told late (XEP-0203).
+    pub delayed_since: Option<Timestamp>,
+}
+
+impl Notification {
+    /// Tells the subscribers of a node, unless it delivers no notifications.
+    pub(super) fn to_subscribers(
+        node: &Node,
+        config: &NodeConfig,
+        place: Place,
+        event: Event,
+    ) -> Option<Self> {
+        Self::new(node, config, place, event, Audience::Subscribers)
+    }
+
+    /// Sends one subscriber the last item that there was before it came (§6.1.7).
+    pub(super) fn of_last_item(node: &Node, last: &Item, subscriber: Jid) -> Option<Self> {
+        let event = Event::Published(vec![EventItem::of(last, &node.config)]);
+        let audience = Audience::One(subscriber);
+        let mut notification = Self::new(node, &node.config, last.place, event, audience)?;
+        notification.delayed_since = Some(last.published);
+        Some(notification)
+    }
+
+    fn new(
+        node: &Node,
+        config: &NodeConfig,
+        place: Place,
+        event: Event,
+        audience: Audience,
+    ) -> Option<Self> {
+        config.deliver_notifications.then(|| Self {
+            node: node.id.clone(),
+            place,
+            reply_to: reply_to(node, config.itemreply, &event),
+            event,
+            audience,
+            notification_type: config.notification_type,
+            delayed_since: None,
+        })
+    }
+}
+
+impl EventItem {
+    /// An item as the node shows it in an event.
+    pub(super) fn of(item: &Item, config: &NodeConfig) -> Self {
+        Self {
+            id: item.id.clone(),
+            publisher: item.publisher.clone(),
+            payload: item.payload.clone().filter(|_| config.deliver_payloads),
+        }
+    }
+}
+
+/// §12.17; items of one event have one publisher, for one request published them.
+fn reply_to(node: &Node, itemreply: ItemReply, event: &Event) -> Vec<BareJid> {
+    match (itemreply, event) {
+        (ItemReply::Owner, Event::Published(_)) => node.owners().cloned().collect(),
+        (ItemReply::Publisher, Event::Published(items)) => {
+            items.first().map(|item| item.publisher.clone()).into_iter().collect()
+        }
+        _ => Vec::new(),
+    }
+}

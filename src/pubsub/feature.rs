@@ -1,0 +1,36 @@
+//! What of XEP-0060 is implemented, hence announced (§10).
+//!
+//! Every use case names its features beside its rule; this is their sum, so nothing can be announced
+//! that has no code. The order does not matter: service discovery sorts.
+
+use super::op;
+
+/// The names of the implemented features, without the namespace and `#`.
+pub fn implemented() -> impl Iterator<Item = &'static str> {
+    [
+        ACCESS,
+        op::affiliations::FEATURES,
+        op::configure::FEATURES,
+        op::create::FEATURES,
+        op::delete::FEATURES,
+        op::discover::FEATURES,
+        op::publish::FEATURES,
+        op::purge::FEATURES,
+        op::retract::FEATURES,
+        op::retrieve::FEATURES,
+        op::subscribe::FEATURES,
+        op::subscriptions::FEATURES,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
+}
+
+/// §4.1 and §4.5. SPEC: `access-X` says that X is the default model (§10), so there is only one.
+const ACCESS: &[&str] = &[
+    "access-open",
+    "member-affiliation",
+    "outcast-affiliation",
+    "publish-only-affiliation",
+    "publisher-affiliation",
+];

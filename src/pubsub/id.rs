@@ -1,0 +1,72 @@
+//! Names of nodes and items, and the place of an event in its node's order.
+
+use std::{fmt, sync::Arc};
+
+use super::Refusal;
+
+/// The longest name of a node or an item, in bytes of UTF-8. XEP-0060 sets no limit; this one is that
+/// of a JID part (RFC 7622 §3.1), so that a node can also be addressed as a resource (§4.6.1).
+pub const MAX_ID_BYTES: usize = 1023;
+
+macro_rules! id {
+    ($name:ident, $doc:literal, $absent:expr) => {
+        #[doc = $doc]
+        ///
+        /// An opaque string of one to 1 023 bytes, compared byte by byte. Cheap to clone.
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Parses a name.
+            ///
+            /// # Errors
+            /// The refusal for an absent name if it is empty, [`Refusal::IdTooLong`] past the limit.
+            pub fn parse(name: &str) -> Result<Self, Refusal> {
+                match name.len() {
+                    0 => Err($absent),
+                    1..=MAX_ID_BYTES => Ok(Self(name.into())),
+                    _ => Err(Refusal::IdTooLong { max: MAX_ID_BYTES }),
+                }
+            }
+
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+id!(NodeId, "The name of a node, unique in the service (§4.6).", Refusal::NodeIdRequired);
+id!(ItemId, "The name of an item, unique in its node (§12.6).", Refusal::ItemRequired);
+
+/// One life of a node: deleting a node and creating it again under the same name makes a new one.
+///
+/// A random number, so that two stores do not agree on it by accident.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+/// The place of an event in its node's order.
+///
+/// Every change that subscribers may hear of takes the next place, announced or not. Rendered
+/// `EPOCH-SEQ`: sixteen hexadecimal digits and a decimal number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The life of the node that the event belongs to.
+    pub epoch: Epoch,
+    /// The position, counted from 1.
+    pub seq: u64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{}", self.epoch.0, self.seq)
+    }
+}

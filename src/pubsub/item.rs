@@ -1,0 +1,52 @@
+//! A published thing.
+
+use std::sync::Arc;
+
+use jid::BareJid;
+
+use super::{ItemId, Place, Timestamp};
+
+/// The published XML element, as text that stands alone: every prefix that it uses, or that its text
+/// may use, is declared in it. Opaque to the rules, cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payload {
+    xml: Arc<str>,
+    namespace: Arc<str>,
+}
+
+impl Payload {
+    /// Takes an element that stands alone, and the namespace of its root. The XML is not examined.
+    #[must_use]
+    pub fn new(xml: impl Into<Arc<str>>, namespace: impl Into<Arc<str>>) -> Self {
+        Self { xml: xml.into(), namespace: namespace.into() }
+    }
+
+    /// The element as text.
+    #[must_use]
+    pub fn xml(&self) -> &str {
+        &self.xml
+    }
+
+    /// The namespace of the root element, which `pubsub#type` is compared with (§7.1.3.6).
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+}
+
+/// An item as a node keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Its name.
+    pub id: ItemId,
+    /// The place of the event that published it. Items of one request share it.
+    pub place: Place,
+    /// Its position among the items of that request, from 0.
+    pub index: u16,
+    /// Who published it.
+    pub publisher: BareJid,
+    /// When.
+    pub published: Timestamp,
+    /// What; nothing for a notification-only item.
+    pub payload: Option<Payload>,
+}

@@ -1,0 +1,34 @@
+//! How much of each thing the service takes. Reaching a limit is a refusal, never a failure.
+
+/// The service's limits. The defaults are those of `config/gjallar.toml`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Nodes in the service; one more is `max-nodes-exceeded`.
+    pub max_nodes: u64,
+    /// Items that a node may be configured to keep, and the meaning of `max` (§12.23).
+    pub max_items: u32,
+    /// Items in one publish or retract request (§12.11).
+    pub max_batch: usize,
+    /// Bytes of one payload, written as XML (§7.1.3.5).
+    pub max_payload_bytes: u32,
+    /// Subscriptions at one node (§6.1.3.9).
+    pub max_subscriptions: usize,
+    /// Entities with an affiliation at one node.
+    pub max_affiliations: usize,
+    /// Bytes of payload in one answer; the most recent items that fit are given (§6.5.4).
+    pub max_reply_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_nodes: 1_000_000,
+            max_items: 10_000,
+            max_batch: 100,
+            max_payload_bytes: 65_536,
+            max_subscriptions: 1_000_000,
+            max_affiliations: 10_000,
+            max_reply_bytes: 200_000,
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! The rules of XEP-0060, as pure functions from values to values.
+//!
+//! Nothing in this folder awaits, locks, logs, reads a clock or rolls a die: time and fresh ids are
+//! arguments ([`Context`]). Each use case has a file of its own under [`op`]; it takes the node as it
+//! stands and the request, and returns a [`Decision`] or a [`Refusal`].
+//!
+//! The only way to change state is a [`Change`], and only this folder makes them ([`Changes`]).
+
+mod access;
+mod actor;
+mod affiliation;
+mod change;
+mod config;
+mod event;
+pub mod feature;
+mod id;
+mod item;
+mod limits;
+mod node;
+pub mod op;
+mod refusal;
+
+#[cfg(test)]
+mod tests;
+
+pub use access::{may_configure, may_discover, may_publish, may_retrieve, may_subscribe};
+pub use actor::{Actor, Context, Fresh, Timestamp};
+pub use affiliation::Affiliation;
+pub use change::{Change, Changes, Decision};
+pub use config::{
+    AccessModel, ItemReply, MaxItems, NodeConfig, NotificationType, PublishModel,
+    SendLastPublishedItem, Setting,
+};
+pub use event::{Audience, Event, EventItem, Notification};
+pub use id::{Epoch, ItemId, NodeId, Place};
+pub use item::{Item, Payload};
+pub use limits::Limits;
+pub use node::Node;
+pub use refusal::{Feature, Refusal};

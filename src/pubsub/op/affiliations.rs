@@ -1,0 +1,92 @@
+//! Affiliations as the owner manages them (§8.9), and as an entity sees its own (§5.7).
+
+use std::collections::BTreeMap;
+
+use jid::BareJid;
+
+use crate::pubsub::{
+    Affiliation, Change, Changes, Context, Decision, Node, NodeId, Refusal, access,
+};
+
+use super::{existing, revoke_if_shut_out};
+
+/// What this use case stands for in service discovery.
+pub const FEATURES: &[&str] = &["modify-affiliations", "retrieve-affiliations"];
+
+/// Asks for one's own affiliations, at one node or at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnAffiliations {
+    /// At which node only.
+    pub node: Option<NodeId>,
+}
+
+/// Asks that entities stand differently to a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetAffiliations {
+    /// To which node.
+    pub node: NodeId,
+    /// Who, and what they shall be; each entity once.
+    pub entries: Vec<(BareJid, Affiliation)>,
+}
+
+/// What became of the entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AffiliationsSet {
+    /// At which node.
+    pub node: NodeId,
+    /// Those that could not be set, with what they are all the same. The others hold (§8.9.2.4).
+    pub failed: Vec<(BareJid, Affiliation)>,
+}
+
+/// Shows who is what to those who may manage it (§8.9.1).
+///
+/// # Errors
+/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
+pub fn affiliations(
+    node: Option<&Node>,
+    cx: &Context<'_>,
+) -> Result<Vec<(BareJid, Affiliation)>, Refusal> {
+    let node = existing(node)?;
+    access::may_configure(node, cx.actor)?;
+    Ok(node.affiliations().map(|(entity, affiliation)| (entity.clone(), affiliation)).collect())
+}
+
+/// Decides a request to set affiliations (§8.9.2). The last owner stays; who is shut out loses its
+/// subscriptions.
+///
+/// # Errors
+/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`]; [`Refusal::BadRequest`] if an entity stands
+/// twice.
+pub fn set_affiliations(
+    node: Option<&Node>,
+    request: &SetAffiliations,
+    cx: &Context<'_>,
+) -> Result<Decision<AffiliationsSet>, Refusal> {
+    let node = existing(node)?;
+    access::may_configure(node, cx.actor)?;
+    let wanted: BTreeMap<_, _> = request.entries.iter().map(|(e, a)| (e, *a)).collect();
+    if wanted.len() < request.entries.len() {
+        return Err(Refusal::BadRequest("two entries for one JID"));
+    }
+    let stays_owned = node.owners().any(|o| wanted.get(o).is_none_or(|a| *a == Affiliation::Owner))
+        || wanted.values().any(|a| *a == Affiliation::Owner);
+
+    let mut changes = Changes::none(node);
+    let mut failed = Vec::new();
+    let mut room = cx.limits.max_affiliations.saturating_sub(node.affiliations_len());
+    for (entity, affiliation) in &request.entries {
+        let before = node.affiliation_of(entity);
+        let is_new = before == Affiliation::None && *affiliation != Affiliation::None;
+        if before == *affiliation {
+            continue;
+        }
+        if (before == Affiliation::Owner && !stays_owned) || (is_new && room == 0) {
+            failed.push((entity.clone(), before));
+            continue;
+        }
+        room -= usize::from(is_new);
+        changes.push(Change::Affiliated(entity.clone(), *affiliation));
+        revoke_if_shut_out(node, &node.config, entity, *affiliation, &mut changes);
+    }
+    Ok(Decision::quiet(AffiliationsSet { node: node.id.clone(), failed }, changes))
+}

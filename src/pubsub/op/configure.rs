@@ -1,0 +1,73 @@
+//! Configuring a node (§8.2), and the default configuration (§8.3).
+
+use crate::pubsub::{
+    Change, Changes, Context, Decision, Event, Node, NodeConfig, NodeId, Notification, Refusal,
+    Setting, access,
+};
+
+use super::{existing, revoke_if_shut_out};
+
+/// What this use case stands for in service discovery.
+pub const FEATURES: &[&str] = &["config-node", "config-node-max", "retrieve-default"];
+
+/// Asks that a node behave differently.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configure {
+    /// Which.
+    pub node: NodeId,
+    /// What changes; nothing if the form was cancelled (§8.2.4).
+    pub settings: Vec<Setting>,
+}
+
+/// Shows how a node behaves to those who may change it (§8.2.1).
+///
+/// # Errors
+/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
+pub fn configuration(node: Option<&Node>, cx: &Context<'_>) -> Result<NodeConfig, Refusal> {
+    let node = existing(node)?;
+    access::may_configure(node, cx.actor)?;
+    Ok(node.config.clone())
+}
+
+/// Decides a configure request.
+///
+/// Items past a lowered `max_items`, and all items once they are not to be kept, go without an event.
+///
+/// # Errors
+/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::BadSetting`].
+pub fn configure(
+    node: Option<&Node>,
+    request: &Configure,
+    cx: &Context<'_>,
+) -> Result<Decision<()>, Refusal> {
+    let node = existing(node)?;
+    access::may_configure(node, cx.actor)?;
+    let config = node.config.clone().with(&request.settings, cx.limits)?;
+    let mut changes = Changes::none(node);
+    if config == node.config {
+        return Ok(Decision::quiet((), changes));
+    }
+    let keep = |config: &NodeConfig| match config.persist_items {
+        true => config.max_items.within(cx.limits),
+        false => 0,
+    };
+    if keep(&config) < keep(&node.config) {
+        changes.push(Change::Trimmed { keep: keep(&config) });
+    }
+    if config.access_model != node.config.access_model {
+        let mut entities: Vec<_> = node.subscribers().map(jid::Jid::to_bare).collect();
+        entities.dedup();
+        for entity in &entities {
+            let affiliation = node.affiliation_of(entity);
+            revoke_if_shut_out(node, &config, entity, affiliation, &mut changes);
+        }
+    }
+    let place = node.next_place();
+    changes.advance_to(place);
+    changes.push(Change::Configured(Box::new(config.clone())));
+    let shown = config.deliver_payloads.then(|| Box::new(config.clone()));
+    let notification =
+        Notification::to_subscribers(node, &config, place, Event::Configured(shown))
+            .filter(|_| config.notify_config);
+    Ok(Decision { reply: (), changes, notification })
+}

@@ -1,0 +1,65 @@
+//! Creating a node (§8.1).
+
+use crate::pubsub::{
+    Affiliation, Change, Changes, Context, Decision, Epoch, Node, NodeConfig, NodeId, Refusal,
+    Setting,
+};
+
+/// What this use case stands for in service discovery.
+pub const FEATURES: &[&str] = &["create-and-configure", "create-nodes", "instant-nodes"];
+
+/// Asks for a new node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Create {
+    /// Its name; the service chooses one for an instant node (§8.1.2).
+    pub node: Option<NodeId>,
+    /// What differs from the default configuration (§8.1.3).
+    pub settings: Vec<Setting>,
+}
+
+/// The node is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Created {
+    /// Its name.
+    pub node: NodeId,
+}
+
+/// The name that the node shall have.
+///
+/// # Errors
+/// None in practice: a chosen name is within the limit.
+pub fn name(request: &Create, cx: &Context<'_>) -> Result<NodeId, Refusal> {
+    match &request.node {
+        Some(node) => Ok(node.clone()),
+        None => NodeId::parse(&cx.fresh_name()),
+    }
+}
+
+/// Decides a create request for the node of this name.
+///
+/// # Errors
+/// [`Refusal::Forbidden`], [`Refusal::NodeExists`], [`Refusal::MaxNodesExceeded`],
+/// [`Refusal::BadSetting`].
+pub fn create(
+    node: Option<&Node>,
+    name: NodeId,
+    request: &Create,
+    cx: &Context<'_>,
+) -> Result<Decision<Created>, Refusal> {
+    if !(cx.actor.may_create || cx.actor.is_administrator) {
+        return Err(Refusal::Forbidden);
+    }
+    if node.is_some() {
+        return Err(Refusal::NodeExists);
+    }
+    if cx.nodes >= cx.limits.max_nodes {
+        return Err(Refusal::MaxNodesExceeded);
+    }
+    let config = NodeConfig::initial(cx.limits).with(&request.settings, cx.limits)?;
+    let creator = cx.actor.bare();
+    let epoch = Epoch(cx.fresh.number());
+    let mut changes =
+        Changes::creation(Node::bare(name.clone(), epoch, config, creator.clone(), cx.now));
+    changes.push(Change::Affiliated(creator, Affiliation::Owner));
+    Ok(Decision::quiet(Created { node: name }, changes))
+}

@@ -1,0 +1,40 @@
+//! Deleting a node (§8.4).
+
+use crate::pubsub::{
+    Change, Changes, Context, Decision, Event, Node, NodeId, Notification, Refusal, access,
+};
+
+use super::existing;
+
+/// What this use case stands for in service discovery.
+pub const FEATURES: &[&str] = &["delete-nodes"];
+
+/// Asks that a node be gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delete {
+    /// Which.
+    pub node: NodeId,
+    /// Where its subscribers should turn to (§8.4.2).
+    pub redirect: Option<String>,
+}
+
+/// Decides a delete request. The audience of the event are those who were subscribed.
+///
+/// # Errors
+/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
+pub fn delete(
+    node: Option<&Node>,
+    request: &Delete,
+    cx: &Context<'_>,
+) -> Result<Decision<()>, Refusal> {
+    let node = existing(node)?;
+    access::may_configure(node, cx.actor)?;
+    let place = node.next_place();
+    let mut changes = Changes::none(node);
+    changes.advance_to(place);
+    changes.push(Change::Deleted);
+    let event = Event::Deleted { redirect: request.redirect.clone() };
+    let notification = Notification::to_subscribers(node, &node.config, place, event)
+        .filter(|_| node.config.notify_delete);
+    Ok(Decision { reply: (), changes, notification })
+}

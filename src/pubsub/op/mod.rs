@@ -1,0 +1,44 @@
+//! The use cases, one file each: its request, its reply, its rule, and the features that it stands for.
+//!
+//! Every rule asks in the same order: is there such a node, may this actor, is the request in order.
+//! So refusals are consistent, and nobody learns more by asking wrongly.
+
+pub mod affiliations;
+pub mod configure;
+pub mod create;
+pub mod delete;
+pub mod discover;
+pub mod publish;
+pub mod purge;
+pub mod retract;
+pub mod retrieve;
+pub mod subscribe;
+pub mod subscriptions;
+pub mod unsubscribe;
+
+use jid::BareJid;
+
+use super::{Affiliation, Change, Changes, Node, NodeConfig, Refusal, access};
+
+/// The node, or the refusal that most clauses begin with.
+fn existing(node: Option<&Node>) -> Result<&Node, Refusal> {
+    node.ok_or(Refusal::NodeNotFound)
+}
+
+/// Ends the subscriptions of an entity if the node does not admit it any more.
+///
+/// SPEC: the XEP does not say what becomes of a subscriber who loses access. Here nobody stays
+/// subscribed who could not subscribe, so events need no second check.
+fn revoke_if_shut_out(
+    node: &Node,
+    config: &NodeConfig,
+    entity: &BareJid,
+    affiliation: Affiliation,
+    changes: &mut Changes,
+) {
+    if access::admits(config, affiliation).is_err() {
+        for jid in node.subscriptions_of(entity) {
+            changes.push(Change::Unsubscribed(jid.clone()));
+        }
+    }
+}

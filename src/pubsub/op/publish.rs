@@ -1,0 +1,117 @@
+//! Publishing items (§7.1).
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use crate::pubsub::{
+    Change, Changes, Context, Decision, Event, EventItem, Item, ItemId, Node, NodeConfig, NodeId,
+    Notification, Payload, Refusal, access,
+};
+
+use super::existing;
+
+/// What this use case stands for in service discovery.
+pub const FEATURES: &[&str] =
+    &["item-ids", "last-published", "multi-items", "persistent-items", "publish"];
+
+/// Asks that items be published, all or none (§12.11).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publish {
+    /// Where.
+    pub node: NodeId,
+    /// What; nothing for an event without an item (§4.3).
+    pub items: Vec<NewItem>,
+}
+
+/// An item that is not yet there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewItem {
+    /// Its name; the service chooses one if there is none (§7.1.2).
+    pub id: Option<ItemId>,
+    /// Its content.
+    pub payload: Option<Payload>,
+}
+
+/// The items are published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Where.
+    pub node: NodeId,
+    /// Their names, in the order of the request.
+    pub items: Vec<ItemId>,
+}
+
+/// Decides a publish request. An item with the name of one that is there replaces it and is the
+/// newest; the oldest past `max_items` go without an event.
+///
+/// # Errors
+/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], and those of §7.1.3.
+pub fn publish(
+    node: Option<&Node>,
+    request: &Publish,
+    cx: &Context<'_>,
+) -> Result<Decision<Published>, Refusal> {
+    let node = existing(node)?;
+    access::may_publish(node, cx.actor)?;
+    let config = &node.config;
+    check_number(request.items.len(), config, cx)?;
+    let place = node.next_place();
+    let mut items = Vec::with_capacity(request.items.len());
+    for (index, new) in (0..).zip(&request.items) {
+        check_payload(new.payload.as_ref(), config)?;
+        let id = match &new.id {
+            Some(id) => id.clone(),
+            None => ItemId::parse(&cx.fresh_name())?,
+        };
+        items.push(Arc::new(Item {
+            id,
+            place,
+            index,
+            publisher: cx.actor.bare(),
+            published: cx.now,
+            payload: new.payload.clone(),
+        }));
+    }
+    if items.iter().map(|item| &item.id).collect::<BTreeSet<_>>().len() < items.len() {
+        return Err(Refusal::BadRequest("two items of one name"));
+    }
+
+    let mut changes = Changes::none(node);
+    changes.advance_to(place);
+    if config.persist_items {
+        items.iter().for_each(|item| changes.push(Change::Published(Arc::clone(item))));
+        changes.push(Change::Trimmed { keep: config.max_items.within(cx.limits) });
+    }
+    let shown = items.iter().map(|item| EventItem::of(item, config)).collect();
+    let notification = Notification::to_subscribers(node, config, place, Event::Published(shown));
+    let items = items.iter().map(|item| item.id.clone()).collect();
+    Ok(Decision { reply: Published { node: node.id.clone(), items }, changes, notification })
+}
+
+/// How many items the node takes at once (§7.1.3.7, §12.11).
+fn check_number(number: usize, config: &NodeConfig, cx: &Context<'_>) -> Result<(), Refusal> {
+    let takes_items = config.persist_items || config.deliver_payloads;
+    let kept = config.max_items.within(cx.limits) as usize;
+    match number {
+        0 if takes_items => Err(Refusal::ItemRequired),
+        0 => Ok(()),
+        _ if !takes_items => Err(Refusal::ItemForbidden),
+        n if n > cx.limits.max_batch => Err(Refusal::MaxItemsExceeded),
+        // A node may keep no item at all and still announce each.
+        n if config.persist_items && kept > 0 && n > kept => Err(Refusal::MaxItemsExceeded),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the node takes this payload (§7.1.3.5 – §7.1.3.7).
+fn check_payload(payload: Option<&Payload>, config: &NodeConfig) -> Result<(), Refusal> {
+    let Some(payload) = payload else {
+        return if config.deliver_payloads { Err(Refusal::PayloadRequired) } else { Ok(()) };
+    };
+    if payload.xml().len() > config.max_payload_size as usize {
+        return Err(Refusal::PayloadTooBig { max: config.max_payload_size });
+    }
+    if !config.r#type.is_empty() && payload.namespace() != config.r#type {
+        return Err(Refusal::InvalidPayload("the payload is not of the node's type"));
+    }
+    Ok(())
+}

@@ -1,0 +1,37 @@
+//! Removing all items of a node (§8.5).
+
+use crate::pubsub::{
+    Change, Changes, Context, Decision, Event, Feature, Node, NodeId, Notification, Refusal, access,
+};
+
+use super::existing;
+
+/// What this use case stands for in service discovery.
+pub const FEATURES: &[&str] = &["purge-nodes"];
+
+/// Asks that all items be gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Purge {
+    /// Of which node.
+    pub node: NodeId,
+}
+
+/// Decides a purge request.
+///
+/// # Errors
+/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`]; [`Refusal::Unsupported`] at a node that keeps
+/// no items (§8.5.3.3).
+pub fn purge(node: Option<&Node>, cx: &Context<'_>) -> Result<Decision<()>, Refusal> {
+    let node = existing(node)?;
+    access::may_configure(node, cx.actor)?;
+    if !node.config.persist_items {
+        return Err(Refusal::Unsupported(Feature::PersistentItems));
+    }
+    let place = node.next_place();
+    let mut changes = Changes::none(node);
+    changes.advance_to(place);
+    changes.push(Change::Purged);
+    let notification = Notification::to_subscribers(node, &node.config, place, Event::Purged)
+        .filter(|_| node.config.notify_retract);
+    Ok(Decision { reply: (), changes, notification })
+}

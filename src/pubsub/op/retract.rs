@@ -1,0 +1,66 @@
+//! Retracting items (§7.2).
+
+use std::collections::BTreeSet;
+
+use crate::pubsub::{
+    Change, Changes, Context, Decision, Event, Feature, Item, ItemId, Node, NodeId, Notification,
+    Refusal, access,
+};
+
+use super::existing;
+
+/// What this use case stands for in service discovery.
+pub const FEATURES: &[&str] = &["delete-items", "retract-items"];
+
+/// Asks that items be gone, all or none (§12.11).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retract {
+    /// From which node.
+    pub node: NodeId,
+    /// Which; at least one.
+    pub items: Vec<ItemId>,
+    /// Whether to tell subscribers even if the node would not (§7.2.2.1).
+    pub notify: bool,
+}
+
+/// Decides a retract request, given those of the items that are there.
+///
+/// # Errors
+/// [`Refusal::NodeNotFound`], [`Refusal::ItemNotFound`], [`Refusal::Forbidden`];
+/// [`Refusal::Unsupported`] at a node that keeps no items (§7.2.3.5).
+pub fn retract(
+    node: Option<&Node>,
+    request: &Retract,
+    there: &[Item],
+    cx: &Context<'_>,
+) -> Result<Decision<()>, Refusal> {
+    let node = existing(node)?;
+    if access::may_publish(node, cx.actor).is_err() && access::may_retrieve(node, cx.actor).is_err()
+    {
+        return Err(Refusal::Forbidden);
+    }
+    if !node.config.persist_items {
+        return Err(Refusal::Unsupported(Feature::PersistentItems));
+    }
+    if request.items.is_empty() {
+        return Err(Refusal::ItemRequired);
+    }
+    if request.items.len() > cx.limits.max_batch {
+        return Err(Refusal::MaxItemsExceeded);
+    }
+    if request.items.iter().collect::<BTreeSet<_>>().len() < request.items.len() {
+        return Err(Refusal::BadRequest("two items of one name"));
+    }
+    let mut changes = Changes::none(node);
+    for id in &request.items {
+        let item = there.iter().find(|item| item.id == *id).ok_or(Refusal::ItemNotFound)?;
+        access::may_retract(node, cx.actor, item)?;
+        changes.push(Change::Retracted(id.clone()));
+    }
+    let place = node.next_place();
+    changes.advance_to(place);
+    let event = Event::Retracted(request.items.clone());
+    let notification = Notification::to_subscribers(node, &node.config, place, event)
+        .filter(|_| node.config.notify_retract || request.notify);
+    Ok(Decision { reply: (), changes, notification })
+}

@@ -1,0 +1,126 @@
+//! Every way in which the rules say no.
+//!
+//! A refusal names a situation, not a stanza condition: XEP-0060 renders some situations differently
+//! in different clauses. How each looks on the wire is one table, `wire/refusal.rs`.
+
+use thiserror::Error;
+
+/// Why a request is not granted. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// A request that is not what the protocol says (§7.1, §8.1.3 and others).
+    #[error("{0}")]
+    BadRequest(&'static str),
+    /// A configuration value past its limit (§8.2.5.2).
+    #[error("{field}: at most {max}")]
+    BadSetting {
+        /// The field's name in the form.
+        field: &'static str,
+        /// The limit.
+        max: usize,
+    },
+    /// Subscribing or retrieving where only listed entities may (§6.1.3.4, §6.5.9.8).
+    #[error("only those on the node's list have access")]
+    ClosedNode,
+    /// The actor's standing does not allow it (fourteen clauses).
+    #[error("not allowed for this entity")]
+    Forbidden,
+    /// The name of a node or an item is too long.
+    #[error("a name has at most {max} bytes")]
+    IdTooLong {
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// The JID to subscribe is not the actor's (§6.1.3.1), or a string that should be a JID is none.
+    #[error("not a JID, or not that of the sender")]
+    InvalidJid,
+    /// Not exactly one payload element, or not of the node's type (§7.1.3.6).
+    #[error("{0}")]
+    InvalidPayload(&'static str),
+    /// An item where the node takes none (§7.1.3.7).
+    #[error("this node takes no items, only bare events")]
+    ItemForbidden,
+    /// No such item (§7.2.3.2).
+    #[error("no such item")]
+    ItemNotFound,
+    /// A publish or retract request without the item that it needs (§7.1.3.7, §7.2.3.4).
+    #[error("an item is required")]
+    ItemRequired,
+    /// No JID where one is needed (§6.3.4.3).
+    #[error("a JID is required")]
+    JidRequired,
+    /// More items in one request than the node keeps or the service takes (§12.11).
+    #[error("more items than the node keeps")]
+    MaxItemsExceeded,
+    /// The service has as many nodes as it takes.
+    #[error("the service takes no more nodes")]
+    MaxNodesExceeded,
+    /// Creating a node that is there (§8.1.1).
+    #[error("the node exists")]
+    NodeExists,
+    /// A request at a node that does not say which (§7.2.3.3, §8.2.3.3).
+    #[error("a node is required")]
+    NodeIdRequired,
+    /// No such node (fourteen clauses).
+    #[error("no such node")]
+    NodeNotFound,
+    /// A request that cannot be carried out as it is (§8.2.5.2, §8.8.2, §8.9.2).
+    #[error("{0}")]
+    NotAcceptable(String),
+    /// Unsubscribing who is not subscribed (§6.2.3.2).
+    #[error("not subscribed")]
+    NotSubscribed,
+    /// An item without payload at a node that needs one (§7.1.3.7).
+    #[error("a payload is required")]
+    PayloadRequired,
+    /// A payload past the node's limit (§7.1.3.5).
+    #[error("a payload has at most {max} bytes")]
+    PayloadTooBig {
+        /// The limit in bytes.
+        max: u32,
+    },
+    /// The node has as many affiliations as it takes.
+    #[error("the node takes no more affiliations")]
+    TooManyAffiliations,
+    /// The node has as many subscriptions as it takes (§6.1.3.9).
+    #[error("the node takes no more subscriptions")]
+    TooManySubscriptions,
+    /// A part of XEP-0060 that the service does not have (22 clauses).
+    #[error("not implemented: {}", .0.name())]
+    Unsupported(Feature),
+    /// An access model that the service does not have (§8.1.2).
+    #[error("not an access model of this service")]
+    UnsupportedAccessModel,
+}
+
+/// A feature that an error names (`unsupported` in `pubsub#errors`). Those that are implemented are
+/// named where a node lacks them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Feature {
+    AccessAuthorize,
+    Collections,
+    GetPending,
+    MultiSubscribe,
+    PersistentItems,
+    PublishOptions,
+    RetrieveDefaultSub,
+    SubscriptionOptions,
+}
+
+impl Feature {
+    /// Its name in the registry (§16.3).
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AccessAuthorize => "access-authorize",
+            Self::Collections => "collections",
+            Self::GetPending => "get-pending",
+            Self::MultiSubscribe => "multi-subscribe",
+            Self::PersistentItems => "persistent-items",
+            Self::PublishOptions => "publish-options",
+            Self::RetrieveDefaultSub => "retrieve-default-sub",
+            Self::SubscriptionOptions => "subscription-options",
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! Doing it in order: one method per use case, and [`Service::decide`], the one path by which state
+//! changes. Decide, commit, apply, tell; disk before memory, and in the node's turn.
+//!
+//! Each method hands its answer to a closure while the node's turn lasts. So answers and notifications
+//! leave in commit order, whatever transport asked.
+
+mod actors;
+mod nodes;
+mod outbox;
+
+pub use actors::{Actors, Creators};
+pub use outbox::{Outbox, Telling, Ticket};
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use jid::{BareJid, Jid};
+use thiserror::Error;
+
+use crate::{
+    pubsub::{
+        Actor, Affiliation, Audience, Change, Changes, Context, Decision, Fresh, Item, Limits, Node,
+        NodeConfig, NodeId, Refusal, Timestamp,
+        op::{
+            affiliations::{self, AffiliationsSet, OwnAffiliations, SetAffiliations},
+            configure::{self, Configure},
+            create::{self, Create, Created},
+            delete::{self, Delete},
+            discover::{self, MetaData, NodeSummary},
+            publish::{self, Publish, Published},
+            purge::{self, Purge},
+            retract::{self, Retract},
+            retrieve::{self, Retrieve, Selection},
+            subscribe::{self, Subscribe, Subscribed},
+            subscriptions::{self, OwnSubscriptions, SetSubscriptions, SubscriptionsSet},
+            unsubscribe::{self, Unsubscribe},
+        },
+    },
+    store::{Cursor, Store, StoreError},
+};
+
+use self::nodes::Nodes;
+
+/// Nodes that stay in memory while nobody works at them.
+const MAX_HOT_NODES: usize = 10_000;
+/// Events that wait to be told; one more request is answered with [`Error::Busy`].
+const MAX_OUTBOX: usize = 10_000;
+/// Nodes that are read at once for a list.
+const PAGE: usize = 256;
+
+/// Why a request was not granted.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The rules say no; nothing has changed.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// Too much is waiting; nothing has changed, and later it may be granted.
+    #[error("too much is waiting")]
+    Busy,
+    /// The store failed: what became of the request is unknown.
+    #[error("{0}")]
+    Failed(#[from] StoreError),
+}
+
+/// An answer on its way to who asked.
+#[derive(Debug)]
+pub struct Answer<R> {
+    /// What is answered.
+    pub result: Result<R, Error>,
+    /// What must be told before: set if somebody lost access, who then hears no more after it.
+    pub after: Option<Ticket>,
+}
+
+impl<R> Answer<R> {
+    fn now(result: Result<R, Error>) -> Self {
+        Self { result, after: None }
+    }
+}
+
+/// The time, as the service sees it.
+pub type Clock = dyn Fn() -> Timestamp + Send + Sync;
+
+/// A publish-subscribe service: nodes in a store, and an outbox.
+pub struct Service {
+    store: Arc<dyn Store>,
+    nodes: Nodes,
+    outbox: Arc<Outbox>,
+    limits: Limits,
+    fresh: Arc<dyn Fresh>,
+    clock: Arc<Clock>,
+    count: AtomicU64,
+}
+
+impl Service {
+    /// Begins to serve what is in a store.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        limits: Limits,
+        fresh: Arc<dyn Fresh>,
+        clock: Arc<Clock>,
+    ) -> Result<Self, StoreError> {
+        let count = AtomicU64::new(store.count().await?);
+        let (nodes, outbox) = (Nodes::new(MAX_HOT_NODES), Arc::new(Outbox::new(MAX_OUTBOX)));
+        Ok(Self { store, nodes, outbox, limits, fresh, clock, count })
+    }
+
+    /// What has to be told.
+    #[must_use]
+    pub fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
+    }
+
+    /// The limits that requests are held to.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// A number that no other call returned, for names on the wire.
+    #[must_use]
+    pub fn fresh_number(&self) -> u64 {
+        self.fresh.number()
+    }
+
+    /// Ends the store's work. Requests after it fail.
+    pub async fn close(&self) {
+        self.store.close().await;
+    }
+
+    // Each of the following methods carries out the use case of its name; what it refuses, and why,
+    // stands with the rule in `pubsub::op`.
+
+    /// Creates a node (§8.1).
+    pub async fn create<A>(
+        &self,
+        actor: &Actor,
+        request: &Create,
+        respond: impl FnOnce(Answer<Created>) -> A,
+    ) -> A {
+        let name = match create::name(request, &self.context(actor)) {
+            Ok(name) => name,
+            Err(refusal) => return respond(Answer::now(Err(refusal.into()))),
+        };
+        let rule = |node: Option<&Node>, _: &[Item], cx: &Context<'_>| {
+            create::create(node, name.clone(), request, cx)
+        };
+        self.decide(actor, &name, None, rule, respond).await
+    }
+
+    /// Deletes a node (§8.4).
+    pub async fn delete<A>(
+        &self,
+        actor: &Actor,
+        request: &Delete,
+        respond: impl FnOnce(Answer<()>) -> A,
+    ) -> A {
+        let rule = |node: Option<&Node>, _: &[Item], cx: &Context<'_>| {
+            delete::delete(node, request, cx)
+        };
+        self.decide(actor, &request.node, None, rule, respond).await
+    }
+
+    /// Removes all items of a node (§8.5).
+    pub async fn purge<A>(
+        &self,
+        actor: &Actor,
+        request: &Purge,
+        respond: impl FnOnce(Answer<()>) -> A,
+    ) -> A {
+        let rule = |node: Option<&Node>, _: &[Item], cx: &Context<'_>| purge::purge(node, cx);
+        self.decide(actor, &request.node, None, rule, respond).await
+    }
+
+    /// Changes a node's configuration (§8.2).
+    pub async fn configure<A>(
+        &self,
+        actor: &Actor,
+        request: &Configure,
+        respond: impl FnOnce(Answer<()>) -> A,
+    ) -> A {
+        let rule = |node: Option<&Node>, _: &[Item], cx: &Context<'_>| {
+            configure::configure(node, request, cx)
+        };
+        self.decide(actor, &request.node, None, rule, respond).await
+    }
+
+    /// Publishes items (§7.1).
+    pub async fn publish<A>(
+        &self,
+        actor: &Actor,
+        request: &Publish,
+        respond: impl FnOnce(Answer<Published>) -> A,
+    ) -> A {
+        let rule = |node: Option<&Node>, _: &[Item], cx: &Context<'_>| {
+            publish::publish(node, request, cx)
+        };
+        self.decide(actor, &request.node, None, rule, respond).await
+    }
+
+    /// Retracts items (§7.2).
+    pub async fn retract<A>(
+        &self,
+        actor: &Actor,
+        request: &Retract,
+        respond: impl FnOnce(Answer<()>) -> A,
+    ) -> A {
+        let rule = |node: Option<&Node>, there: &[Item], cx: &Context<'_>| {
+            retract::retract(node, request, there, cx)
+        };
+        // The rule refuses more names than a batch may have, without looking at them.
+        let ids = request.items.iter().take(self.limits.max_batch).cloned().collect();
+        self.decide(actor, &request.node, Some(Selection::Ids(ids)), rule, respond).await
+    }
+
+    /// Subscribes a JID (§6.1).
+    pub async fn subscribe<A>(
+        &self,
+        actor: &Actor,
+        request: &Subscribe,
+        respond: impl FnOnce(Answer<Subscribed>) -> A,
+    ) -> A {
+        let rule = |node: Option<&Node>, last: &[Item], cx: &Context<'_>| {
+            subscribe::subscribe(node, request, last.last(), cx)
+        };
+        self.decide(actor, &request.node, Some(Selection::Recent(1)), rule, respond).await
+    }
+
+    /// Ends a subscription (§6.2).
+    pub async fn unsubscribe<A>(
+        &self,
+        actor: &Actor,
+        request: &Unsubscribe,
+        respond: impl FnOnce(Answer<Unsubscribe>) -> A,
+    ) -> A {
+        let rule = |node: Option<&Node>, _: &[Item], cx: &Context<'_>| {
+            unsubscribe::unsubscribe(node, request, cx)
+        };
+        self.decide(actor, &request.node, None, rule, respond).await
+    }
+
+    /// Sets affiliations (§8.9.2).
+    pub async fn set_affiliations<A>(
+        &self,
+        actor: &Actor,
+        request: &SetAffiliations,
+        respond: impl FnOnce(Answer<AffiliationsSet>) -> A,
+    ) -> A {
+        let rule = |node: Option<&Node>, _: &[Item], cx: &Context<'_>| {
+            affiliations::set_affiliations(node, request, cx)
+        };
+        self.decide(actor, &request.node, None, rule, respond).await
+    }
+
+    /// Sets subscriptions (§8.8.2).
+    pub async fn set_subscriptions<A>(
+        &self,
+        actor: &Actor,
+        request: &SetSubscriptions,
+        respond: impl FnOnce(Answer<SubscriptionsSet>) -> A,
+    ) -> A {
+        let rule = |node: Option<&Node>, _: &[Item], cx: &Context<'_>| {
+            subscriptions::set_subscriptions(node, request, cx)
+        };
+        self.decide(actor, &request.node, None, rule, respond).await
+    }
+
+    /// Shows a node's configuration (§8.2.1).
+    ///
+    /// # Errors
+    /// As [`configure::configuration`].
+    pub async fn configuration(&self, actor: &Actor, id: &NodeId) -> Result<NodeConfig, Error> {
+        let turn = self.nodes.turn(id, &*self.store).await?;
+        Ok(configure::configuration(turn.node(), &self.context(actor))?)
+    }
+
+    /// Shows a node's affiliations (§8.9.1).
+    ///
+    /// # Errors
+    /// As [`affiliations::affiliations`].
+    pub async fn affiliations(
+        &self,
+        actor: &Actor,
+        id: &NodeId,
+    ) -> Result<Vec<(BareJid, Affiliation)>, Error> {
+        let turn = self.nodes.turn(id, &*self.store).await?;
+        Ok(affiliations::affiliations(turn.node(), &self.context(actor))?)
+    }
+
+    /// Shows a node's subscriptions (§8.8.1).
+    ///
+    /// # Errors
+    /// As [`subscriptions::subscriptions`].
+    pub async fn subscriptions(&self, actor: &Actor, id: &NodeId) -> Result<Vec<Jid>, Error> {
+        let turn = self.nodes.turn(id, &*self.store).await?;
+        Ok(subscriptions::subscriptions(turn.node(), &self.context(actor))?)
+    }
+
+    /// Tells what a node is about (§5.3, §5.4).
+    ///
+    /// # Errors
+    /// As [`discover::meta_data`].
+    pub async fn meta_data(&self, actor: &Actor, id: &NodeId) -> Result<MetaData, Error> {
+        let turn = self.nodes.turn(id, &*self.store).await?;
+        Ok(discover::meta_data(turn.node(), &self.context(actor))?)
+    }
+
+    /// Retrieves items, oldest first (§6.5): the newest that fit in one answer.
+    ///
+    /// # Errors
+    /// As [`retrieve::retrieve`].
+    pub async fn retrieve(&self, actor: &Actor, request: &Retrieve) -> Result<Vec<Item>, Error> {
+        let turn = self.nodes.turn(&request.node, &*self.store).await?;
+        retrieve::retrieve(turn.node(), request, &self.context(actor))?;
+        let max_bytes = self.limits.max_reply_bytes;
+        Ok(self.store.items(&request.node, &request.selection, max_bytes).await?)
+    }
+
+    /// The nodes that an actor may see (§5.2), in the order of their creation, as many as fit in one
+    /// answer.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn nodes(&self, actor: &Actor) -> Result<Vec<NodeSummary>, Error> {
+        let own = self.store.affiliations_of(&actor.bare()).await?;
+        let own: std::collections::HashMap<_, _> = own.into_iter().collect();
+        let (mut listed, mut bytes, mut cursor) = (Vec::new(), 0, Cursor::default());
+        loop {
+            let page = self.store.nodes(cursor, PAGE).await?;
+            let Some((last, _)) = page.last() else { return Ok(listed) };
+            cursor = *last;
+            for (_, summary) in page {
+                let affiliation = own.get(&summary.node).copied().unwrap_or(Affiliation::None);
+                if !discover::is_listed(&summary, actor, affiliation) {
+                    continue;
+                }
+                bytes += summary.node.as_str().len() + summary.title.len();
+                if bytes > self.limits.max_reply_bytes {
+                    return Ok(listed);
+                }
+                listed.push(summary);
+            }
+        }
+    }
+
+    /// The actor's own affiliations (§5.7).
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn own_affiliations(
+        &self,
+        actor: &Actor,
+        request: &OwnAffiliations,
+    ) -> Result<Vec<(NodeId, Affiliation)>, Error> {
+        let mut own = self.store.affiliations_of(&actor.bare()).await?;
+        own.retain(|(node, _)| request.node.as_ref().is_none_or(|wanted| wanted == node));
+        Ok(own)
+    }
+
+    /// The actor's own subscriptions (§5.6): those of its bare JID and of all its resources.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn own_subscriptions(
+        &self,
+        actor: &Actor,
+        request: &OwnSubscriptions,
+    ) -> Result<Vec<(NodeId, Jid)>, Error> {
+        let mut own = self.store.subscriptions_of(&actor.bare()).await?;
+        own.retain(|(node, _)| request.node.as_ref().is_none_or(|wanted| wanted == node));
+        Ok(own)
+    }
+
+    fn context<'a>(&'a self, actor: &'a Actor) -> Context<'a> {
+        Context {
+            actor,
+            limits: &self.limits,
+            now: (self.clock)(),
+            fresh: &*self.fresh,
+            nodes: self.count.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The one path of change: room, the node's turn, facts, rule, commit, answer, notification.
+    async fn decide<R, A>(
+        &self,
+        actor: &Actor,
+        id: &NodeId,
+        facts: Option<Selection>,
+        rule: impl FnOnce(Option<&Node>, &[Item], &Context<'_>) -> Result<Decision<R>, Refusal>,
+        respond: impl FnOnce(Answer<R>) -> A,
+    ) -> A {
+        let Some(room) = self.outbox.reserve() else {
+            return respond(Answer::now(Err(Error::Busy)));
+        };
+        let mut turn = match self.nodes.turn(id, &*self.store).await {
+            Ok(turn) => turn,
+            Err(error) => return respond(Answer::now(Err(error.into()))),
+        };
+        let facts = match &facts {
+            Some(selection) if turn.node().is_some() => {
+                match self.store.items(id, selection, usize::MAX).await {
+                    Ok(items) => items,
+                    Err(error) => return respond(Answer::now(Err(error.into()))),
+                }
+            }
+            _ => Vec::new(),
+        };
+        let Decision { reply, changes, notification } =
+            match rule(turn.node(), &facts, &self.context(actor)) {
+                Ok(decision) => decision,
+                Err(refusal) => return respond(Answer::now(Err(refusal.into()))),
+            };
+        // Those who were subscribed hear of a deletion; after it nobody is.
+        let before = notification.as_ref().map(|_| turn.recipients());
+        if !changes.is_none(turn.node()) {
+            if let Err(error) = turn.commit(id, &changes, &*self.store).await {
+                return respond(Answer::now(Err(error.into())));
+            }
+            self.count_nodes(&changes);
+        }
+        let after = changes.revoke().then(|| self.outbox.last());
+        let answered = respond(Answer { result: Ok(reply), after });
+        if let Some(notification) = notification {
+            let recipients = match &notification.audience {
+                Audience::One(jid) => Arc::from([jid.clone()]),
+                Audience::Subscribers if turn.node().is_some() => turn.recipients(),
+                Audience::Subscribers => before.unwrap_or_default(),
+            };
+            if !recipients.is_empty() {
+                self.outbox.tell(room, notification, recipients);
+            }
+        }
+        answered
+    }
+
+    fn count_nodes(&self, changes: &Changes) {
+        for change in changes.iter() {
+            if let Change::Created(_) = change {
+                self.count.fetch_add(1, Ordering::Relaxed);
+            } else if let Change::Deleted = change {
+                self.count.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Hot nodes: those in memory, loaded on demand, bounded. A node's lock is its turn: who holds it is
+//! the only one who decides, commits and tells there.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use jid::Jid;
+use tokio::sync::{Mutex as TurnMutex, OwnedMutexGuard};
+
+use crate::{
+    pubsub::{Change, Changes, Node, NodeId},
+    store::{Store, StoreError},
+};
+
+/// The nodes that are in memory.
+#[derive(Debug)]
+pub(super) struct Nodes {
+    max: usize,
+    cells: Mutex<HashMap<NodeId, Arc<TurnMutex<Cell>>>>,
+}
+
+/// What is known of a node.
+#[derive(Debug)]
+enum Cell {
+    /// Nothing: it has to be read.
+    Unread,
+    /// There is no such node.
+    Absent,
+    There(Hot),
+}
+
+#[derive(Debug)]
+struct Hot {
+    node: Node,
+    /// Everyone subscribed; made when first needed after a change.
+    recipients: Option<Arc<[Jid]>>,
+}
+
+/// A node's turn.
+#[derive(Debug)]
+pub(super) struct Turn {
+    cell: OwnedMutexGuard<Cell>,
+}
+
+impl Nodes {
+    /// Keeps at most `max` nodes that nobody is working at.
+    pub(super) fn new(max: usize) -> Self {
+        Self { max, cells: Mutex::default() }
+    }
+
+    /// Waits for a node's turn, and reads the node if it is not in memory.
+    pub(super) async fn turn(&self, id: &NodeId, store: &dyn Store) -> Result<Turn, StoreError> {
+        let mut cell = self.cell(id).lock_owned().await;
+        if let Cell::Unread = *cell {
+            *cell = match store.node(id).await? {
+                Some(node) => Cell::There(Hot { node, recipients: None }),
+                None => Cell::Absent,
+            };
+        }
+        Ok(Turn { cell })
+    }
+
+    fn cell(&self, id: &NodeId) -> Arc<TurnMutex<Cell>> {
+        let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cell) = cells.get(id) {
+            return Arc::clone(cell);
+        }
+        if cells.len() >= self.max {
+            let idle = cells.iter().find(|(_, cell)| Arc::strong_count(cell) == 1);
+            if let Some(idle) = idle.map(|(id, _)| id.clone()) {
+                cells.remove(&idle);
+            }
+        }
+        let cell = Arc::new(TurnMutex::new(Cell::Unread));
+        cells.insert(id.clone(), Arc::clone(&cell));
+        cell
+    }
+}
+
+impl Turn {
+    /// The node, if there is one.
+    pub(super) fn node(&self) -> Option<&Node> {
+        match &*self.cell {
+            Cell::There(hot) => Some(&hot.node),
+            Cell::Unread | Cell::Absent => None,
+        }
+    }
+
+    /// Commits changes, and then makes them true in memory: disk before memory. While the store works
+    /// the cell is unread, so after a failure, or if nobody waits any more, the truth is read again.
+    pub(super) async fn commit(
+        &mut self,
+        id: &NodeId,
+        changes: &Changes,
+        store: &dyn Store,
+    ) -> Result<(), StoreError> {
+        let before = std::mem::replace(&mut *self.cell, Cell::Unread);
+        store.commit(id, changes).await?;
+        *self.cell = before.with(changes);
+        Ok(())
+    }
+
+    /// Everyone who is subscribed.
+    pub(super) fn recipients(&mut self) -> Arc<[Jid]> {
+        match &mut *self.cell {
+            Cell::There(Hot { node, recipients }) => Arc::clone(
+                recipients.get_or_insert_with(|| node.subscribers().cloned().collect()),
+            ),
+            Cell::Unread | Cell::Absent => Arc::default(),
+        }
+    }
+}
+
+impl Cell {
+    fn with(self, changes: &Changes) -> Self {
+        let mut hot = match self {
+            Self::There(hot) => hot,
+            Self::Unread | Self::Absent => match changes.iter().next() {
+                Some(Change::Created(node)) => Hot { node: (**node).clone(), recipients: None },
+                _ => return Self::Absent,
+            },
+        };
+        if changes.iter().any(|change| matches!(change, Change::Deleted)) {
+            return Self::Absent;
+        }
+        let other_audience =
+            |change| matches!(change, &Change::Subscribed(_) | &Change::Unsubscribed(_));
+        if changes.iter().any(other_audience) {
+            hot.recipients = None;
+        }
+        hot.node.apply(changes);
+        Self::There(hot)
+    }
+}

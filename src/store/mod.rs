@@ -1,0 +1,131 @@
+//! Making it true: where a service keeps its nodes.
+//!
+//! One write, a few reads. A store enforces no rule of XEP-0060; it carries out [`Changes`], which
+//! only the rules make. Every back end passes the same contract, `tests/it/store.rs`.
+
+mod memory;
+#[cfg(feature = "sled")]
+mod sled;
+
+pub use memory::MemoryStore;
+#[cfg(feature = "sled")]
+pub use sled::SledStore;
+
+use async_trait::async_trait;
+use jid::{BareJid, Jid};
+use thiserror::Error;
+
+use crate::pubsub::{
+    Affiliation, Changes, Item, Node, NodeId,
+    op::{discover::NodeSummary, retrieve::Selection},
+};
+
+/// Where a service keeps its nodes.
+///
+/// - [`commit`](Store::commit) is atomic: after an error, and after a crash at any moment, all its
+///   changes are there or none.
+/// - What it returned `Ok` for is durable, and visible to every later read.
+/// - A record that cannot be read is an error that says where, never a panic, never skipped.
+///
+/// The caller commits to one node one after the other; commits to different nodes may meet.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Makes changes true at a node.
+    ///
+    /// # Errors
+    /// Any error means *unknown*: the caller reads the node again before it goes on.
+    async fn commit(&self, node: &NodeId, changes: &Changes) -> Result<(), StoreError>;
+
+    /// A node, without its items.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    async fn node(&self, id: &NodeId) -> Result<Option<Node>, StoreError>;
+
+    /// How many nodes there are.
+    ///
+    /// # Errors
+    /// If they cannot be counted.
+    async fn count(&self) -> Result<u64, StoreError>;
+
+    /// At most `limit` nodes after `after`, in the order of their creation.
+    ///
+    /// # Errors
+    /// If one of them cannot be read.
+    async fn nodes(
+        &self,
+        after: Cursor,
+        limit: usize,
+    ) -> Result<Vec<(Cursor, NodeSummary)>, StoreError>;
+
+    /// Items of a node, oldest first, of which the newest whose payloads have together at most
+    /// `max_bytes` are given, but at least one. An absent node has none.
+    ///
+    /// # Errors
+    /// If one of them cannot be read.
+    async fn items(
+        &self,
+        node: &NodeId,
+        selection: &Selection,
+        max_bytes: usize,
+    ) -> Result<Vec<Item>, StoreError>;
+
+    /// Where an entity is something, and what.
+    ///
+    /// # Errors
+    /// If that cannot be read.
+    async fn affiliations_of(
+        &self,
+        entity: &BareJid,
+    ) -> Result<Vec<(NodeId, Affiliation)>, StoreError>;
+
+    /// Where an entity is subscribed, and which of its JIDs.
+    ///
+    /// # Errors
+    /// If that cannot be read.
+    async fn subscriptions_of(&self, entity: &BareJid) -> Result<Vec<(NodeId, Jid)>, StoreError>;
+
+    /// Ends the store's work: what was begun is finished, and later commits fail.
+    async fn close(&self);
+}
+
+/// How far a list of nodes was read. The default is the beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor(u64);
+
+/// Why a store could not do what it was asked.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// Another process uses it.
+    #[error("the store is in use by another process")]
+    Locked,
+    /// A record is not what was written.
+    #[error("damaged record: {0}")]
+    Damaged(String),
+    /// A binary of another version wrote it.
+    #[error("the store has schema version {found}, this binary reads {expected}")]
+    Version {
+        /// The version of the store.
+        found: u8,
+        /// The version of this binary.
+        expected: u8,
+    },
+    /// The store was closed, or the disk or its software failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The newest items of a list in ascending order whose payloads fit, at least one.
+fn newest_that_fit(mut items: Vec<Item>, max_bytes: usize) -> Vec<Item> {
+    let size = |item: &Item| item.payload.as_ref().map_or(0, |payload| payload.xml().len());
+    let mut total = 0;
+    let fitting = items
+        .iter()
+        .rev()
+        .take_while(|item| {
+            total += size(item);
+            total <= max_bytes
+        })
+        .count();
+    items.split_off(items.len() - fitting.max(1).min(items.len()))
+}

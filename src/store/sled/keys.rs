@@ -1,0 +1,118 @@
+//! The keys, one table. All are short: a long key makes sled write blob files that it never syncs,
+//! and names and JIDs are chosen by strangers. So a node stands as its number, and a JID, a node's
+//! name or an item's name as a hash.
+//!
+//! | key | value |
+//! |---|---|
+//! | `v` | schema version |
+//! | `N` name | the node's number |
+//! | `n` node | the node |
+//! | `q` node | position of its newest event, number of its items |
+//! | `a` node entity | affiliation |
+//! | `A` entity node | affiliation |
+//! | `s` node JID | subscription |
+//! | `S` entity node JID | – |
+//! | `i` node position index | item |
+//! | `x` node item's name | position and index |
+//! | `c` node position index chunk | a part of a long payload |
+
+use sha2::{Digest, Sha256};
+
+use crate::pubsub::NodeId;
+
+/// A node's number in this store; never zero.
+pub(super) type Number = u64;
+
+/// An item's position and index.
+pub(super) type Spot = (u64, u16);
+
+/// The first 20 bytes of a SHA-256: strangers cannot make two names meet.
+fn hash(name: &str) -> [u8; 20] {
+    let digest = Sha256::digest(name.as_bytes());
+    let mut short = [0; 20];
+    short.copy_from_slice(digest.get(..20).unwrap_or(&[0; 20]));
+    short
+}
+
+fn key(table: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let mut key = vec![table];
+    parts.iter().for_each(|part| key.extend_from_slice(part));
+    key
+}
+
+pub(super) const VERSION: &[u8] = b"v";
+/// The tables of a node that hang on its number alone.
+pub(super) const TABLES_OF_A_NODE: &[u8] = b"nqasixc";
+pub(super) const ITEM_TABLES: &[u8] = b"ixc";
+
+pub(super) fn name(node: &NodeId) -> Vec<u8> {
+    key(b'N', &[&hash(node.as_str())])
+}
+
+/// Everything that a table has of a node; also the key itself where the table has one row a node.
+pub(super) fn of_node(table: u8, node: Number) -> Vec<u8> {
+    key(table, &[&node.to_be_bytes()])
+}
+
+pub(super) fn node(node: Number) -> Vec<u8> {
+    of_node(b'n', node)
+}
+
+pub(super) fn counters(node: Number) -> Vec<u8> {
+    of_node(b'q', node)
+}
+
+pub(super) fn affiliation(node: Number, entity: &str) -> Vec<u8> {
+    key(b'a', &[&node.to_be_bytes(), &hash(entity)])
+}
+
+pub(super) fn affiliations_of(entity: &str) -> Vec<u8> {
+    key(b'A', &[&hash(entity)])
+}
+
+pub(super) fn affiliation_of(entity: &str, node: Number) -> Vec<u8> {
+    key(b'A', &[&hash(entity), &node.to_be_bytes()])
+}
+
+pub(super) fn subscription(node: Number, jid: &str) -> Vec<u8> {
+    key(b's', &[&node.to_be_bytes(), &hash(jid)])
+}
+
+pub(super) fn subscriptions_of(entity: &str) -> Vec<u8> {
+    key(b'S', &[&hash(entity)])
+}
+
+pub(super) fn subscription_of(entity: &str, node: Number, jid: &str) -> Vec<u8> {
+    key(b'S', &[&hash(entity), &node.to_be_bytes(), &hash(jid)])
+}
+
+/// The row that a key of the table `S` points to.
+pub(super) fn subscription_pointed_to(key: &[u8]) -> Option<(Number, Vec<u8>)> {
+    let rest = key.get(21..)?;
+    let mut row = vec![b's'];
+    row.extend_from_slice(rest);
+    Some((number_at(key, 21)?, row))
+}
+
+pub(super) fn item(node: Number, (seq, index): Spot) -> Vec<u8> {
+    key(b'i', &[&node.to_be_bytes(), &seq.to_be_bytes(), &index.to_be_bytes()])
+}
+
+/// The spot in a key of the table `i`.
+pub(super) fn spot(key: &[u8]) -> Option<Spot> {
+    let index = key.get(17..19)?.try_into().ok()?;
+    Some((number_at(key, 9)?, u16::from_be_bytes(index)))
+}
+
+pub(super) fn item_name(node: Number, item: &str) -> Vec<u8> {
+    key(b'x', &[&node.to_be_bytes(), &hash(item)])
+}
+
+pub(super) fn chunk(node: Number, (seq, index): Spot, chunk: u16) -> Vec<u8> {
+    key(b'c', &[&node.to_be_bytes(), &seq.to_be_bytes(), &index.to_be_bytes(), &chunk.to_be_bytes()])
+}
+
+/// The number that stands in a key at an offset.
+pub(super) fn number_at(key: &[u8], offset: usize) -> Option<u64> {
+    Some(u64::from_be_bytes(key.get(offset..offset + 8)?.try_into().ok()?))
+}
