@@ -1,5 +1,9 @@
+#![cfg_attr(docsrs, feature(doc_cfg))]
 //! scaffolding
-#![allow(missing_docs)]
+pub mod command;
+pub mod component;
+pub mod process;
 pub mod pubsub;
 pub mod service;
 pub mod store;
+pub mod wire;

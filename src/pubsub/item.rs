@@ -50,3 +50,12 @@ pub struct Item {
     /// What; nothing for a notification-only item.
     pub payload: Option<Payload>,
 }
+
+impl Item {
+    /// About how many bytes it takes in an answer.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let payload = self.payload.as_ref().map_or(0, |payload| payload.xml().len());
+        40 + self.id.as_str().len() + self.publisher.as_str().len() + payload
+    }
+}

@@ -82,18 +82,18 @@ impl Outbox {
         self.queue().last
     }
 
-    /// The entry that has to be told next.
+    /// The entry that has to be told after this many others.
     #[must_use]
-    pub fn front(&self) -> Option<Arc<Telling>> {
-        self.queue().waiting.front().cloned()
+    pub fn peek(&self, skip: usize) -> Option<Arc<Telling>> {
+        self.queue().waiting.get(skip).cloned()
     }
 
-    /// Forgets the front entry: it was handed over.
-    pub fn told(&self) {
+    /// Forgets this many entries from the front: they were handed over.
+    pub fn told(&self, number: usize) {
         let mut queue = self.queue();
-        if let Some(telling) = queue.waiting.pop_front() {
-            queue.told = telling.ticket;
-        }
+        let number = number.min(queue.waiting.len());
+        let last = queue.waiting.drain(..number).next_back().map(|telling| telling.ticket);
+        queue.told = last.unwrap_or(queue.told);
     }
 
     /// Whether everything up to a position was handed over.

@@ -4,11 +4,9 @@
 //! only the rules make. Every back end passes the same contract, `tests/it/store.rs`.
 
 mod memory;
-#[cfg(feature = "sled")]
 mod sled;
 
 pub use memory::MemoryStore;
-#[cfg(feature = "sled")]
 pub use sled::SledStore;
 
 use async_trait::async_trait;
@@ -58,8 +56,8 @@ pub trait Store: Send + Sync {
         limit: usize,
     ) -> Result<Vec<(Cursor, NodeSummary)>, StoreError>;
 
-    /// Items of a node, oldest first, of which the newest whose payloads have together at most
-    /// `max_bytes` are given, but at least one. An absent node has none.
+    /// Items of a node, oldest first, of which the newest that have together at most `max_bytes`
+    /// ([`Item::size`]) are given, but at least one. An absent node has none.
     ///
     /// # Errors
     /// If one of them cannot be read.
@@ -117,13 +115,12 @@ pub enum StoreError {
 
 /// The newest items of a list in ascending order whose payloads fit, at least one.
 fn newest_that_fit(mut items: Vec<Item>, max_bytes: usize) -> Vec<Item> {
-    let size = |item: &Item| item.payload.as_ref().map_or(0, |payload| payload.xml().len());
     let mut total = 0;
     let fitting = items
         .iter()
         .rev()
         .take_while(|item| {
-            total += size(item);
+            total += item.size();
             total <= max_bytes
         })
         .count();

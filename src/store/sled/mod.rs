@@ -203,7 +203,7 @@ impl Reader {
         let mut total = 0;
         for spot in self.spots(number, selection)? {
             let item = self.item(number, epoch, spot?)?;
-            total += item.payload.as_ref().map_or(0, |payload| payload.xml().len());
+            total += item.size();
             if total > max_bytes && !newest_first.is_empty() {
                 break;
             }

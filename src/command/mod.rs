@@ -1,0 +1,237 @@
+//! Ad-hoc commands (XEP-0050): nodes listed, configured and deleted from any client that can show a
+//! form. Administrators reach every node, owners theirs. The rules stay where they are: a command is
+//! stages and forms over the service's use cases.
+
+mod sessions;
+
+use std::sync::Arc;
+
+use minidom::Element;
+use tracing::error;
+use xmpp_parsers::data_forms::{DataForm, DataFormType, Field, FieldType, Option_};
+
+use crate::{
+    pubsub::{
+        Actor, Affiliation, NodeId, Refusal,
+        op::{affiliations::OwnAffiliations, configure::Configure, delete::Delete},
+    },
+    service::{Error, Service},
+    wire::{
+        form::{self, node_config},
+        ns,
+        refusal::stanza_error,
+        stanza::StanzaError,
+        xml::Tag,
+    },
+};
+
+use self::sessions::{Session, Sessions};
+
+/// Nodes that a form offers for choice; others can be named all the same.
+const MAX_OFFERED: usize = 500;
+/// The field that names a node.
+const NODE: &str = "node";
+
+/// The commands of the service.
+pub struct Commands {
+    service: Arc<Service>,
+    sessions: Sessions,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Command {
+    ConfigureNode,
+    DeleteNode,
+    ListNodes,
+}
+
+impl Command {
+    const ALL: [Self; 3] = [Self::ListNodes, Self::ConfigureNode, Self::DeleteNode];
+
+    /// The node of the command, and its name for people.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::ConfigureNode => ("configure-node", "Configure a node"),
+            Self::DeleteNode => ("delete-node", "Delete a node"),
+            Self::ListNodes => ("list-nodes", "List nodes"),
+        }
+    }
+
+    fn named(node: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|command| command.names().0 == node)
+    }
+}
+
+impl Commands {
+    /// Commands over a service.
+    #[must_use]
+    pub fn new(service: Arc<Service>) -> Self {
+        let sessions = Sessions::default();
+        Self { service, sessions }
+    }
+
+    /// All commands: their nodes and their names for people.
+    pub fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
+        Command::ALL.into_iter().map(Command::names)
+    }
+
+    /// The name of the command at a node, if there is one.
+    #[must_use]
+    pub fn name(node: &str) -> Option<&'static str> {
+        Command::named(node).map(|command| command.names().1)
+    }
+
+    /// Executes a stage of a command.
+    ///
+    /// # Errors
+    /// Those of XEP-0050 §4.4, and those of the use case behind the command.
+    pub async fn run(&self, actor: &Actor, request: &Element) -> Result<Tag, StanzaError> {
+        let command = request.attr("node").and_then(Command::named);
+        let command = command.ok_or_else(|| StanzaError::new("cancel", "item-not-found"))?;
+        let action = request.attr("action").unwrap_or("execute");
+        let bad_action = || StanzaError::new("modify", "bad-request").command("bad-action");
+        let Some(id) = request.attr("sessionid") else {
+            return match action {
+                "execute" => self.begin(actor, command).await,
+                _ => Err(bad_action()),
+            };
+        };
+        let session = self.sessions.take(id, actor, command.names().0)?;
+        match action {
+            "cancel" => Ok(reply(command, id, "canceled")),
+            "execute" | "next" | "complete" => {
+                let form = request.get_child("x", ns::DATA_FORMS);
+                let form = form.filter(|form| form.attr("type") == Some("submit"));
+                let going_on = self.go_on(actor, command, id, &session, form).await;
+                if going_on.is_err() {
+                    // The asker may send a better form.
+                    self.sessions.put(id, session);
+                }
+                going_on
+            }
+            _ => {
+                self.sessions.put(id, session);
+                Err(bad_action())
+            }
+        }
+    }
+
+    async fn begin(&self, actor: &Actor, command: Command) -> Result<Tag, StanzaError> {
+        let nodes = self.nodes(actor).await?;
+        let id = format!("{:016x}", self.service.fresh_number());
+        if command == Command::ListNodes {
+            let mut field = Field::new("nodes", FieldType::TextMulti);
+            field.label = Some("Nodes".into());
+            field.values = nodes.iter().map(ToString::to_string).collect();
+            let form = untyped(DataFormType::Result_, command, vec![field]);
+            return Ok(reply(command, &id, "completed").child(form::render(form)));
+        }
+        if nodes.is_empty() {
+            return Err(stanza_error(&Refusal::Forbidden));
+        }
+        let mut field = Field::new(NODE, FieldType::ListSingle);
+        field.label = Some("Node".into());
+        field.required = true;
+        let option = |node: &NodeId| Option_ { label: None, value: node.to_string() };
+        field.options = nodes.iter().take(MAX_OFFERED).map(option).collect();
+        let form = untyped(DataFormType::Form, command, vec![field]);
+        self.sessions.put(&id, Session::new(actor, command.names().0, None));
+        let action = if command == Command::DeleteNode { "complete" } else { "next" };
+        Ok(stage(command, &id, action).child(form::render(form)))
+    }
+
+    async fn go_on(
+        &self,
+        actor: &Actor,
+        command: Command,
+        id: &str,
+        session: &Session,
+        form: Option<&Element>,
+    ) -> Result<Tag, StanzaError> {
+        let form = form.ok_or_else(|| bad_payload("the form is missing"))?;
+        match (command, &session.node) {
+            (Command::ConfigureNode, Some(node)) => {
+                let settings = node_config::submitted(form).map_err(|r| stanza_error(&r))?;
+                let request = Configure { node: node.clone(), settings };
+                let done = self.service.configure(actor, &request, |answer| answer.result).await;
+                done.map_err(|error| self.error(&error))?;
+                Ok(done_with(command, id, "The node is configured."))
+            }
+            (Command::ConfigureNode, None) => {
+                let node = chosen(form)?;
+                let config = self.service.configuration(actor, &node).await;
+                let config = config.map_err(|error| self.error(&error))?;
+                let mut form =
+                    node_config::data_form(DataFormType::Form, &config, self.service.limits());
+                form.title = Some(format!("Configuration of {node}"));
+                let next = Session::new(actor, command.names().0, Some(node));
+                self.sessions.put(id, next);
+                Ok(stage(command, id, "complete").child(form::render(form)))
+            }
+            (Command::DeleteNode | Command::ListNodes, _) => {
+                let request = Delete { node: chosen(form)?, redirect: None };
+                let done = self.service.delete(actor, &request, |answer| answer.result).await;
+                done.map_err(|error| self.error(&error))?;
+                Ok(done_with(command, id, "The node is deleted."))
+            }
+        }
+    }
+
+    /// The nodes that the actor may configure.
+    async fn nodes(&self, actor: &Actor) -> Result<Vec<NodeId>, StanzaError> {
+        if actor.is_administrator {
+            let nodes = self.service.nodes(actor).await.map_err(|error| self.error(&error))?;
+            return Ok(nodes.into_iter().map(|summary| summary.node).collect());
+        }
+        let own = self.service.own_affiliations(actor, &OwnAffiliations { node: None }).await;
+        let mut own = own.map_err(|error| self.error(&error))?;
+        own.retain(|(_, affiliation)| *affiliation == Affiliation::Owner);
+        Ok(own.into_iter().map(|(node, _)| node).collect())
+    }
+
+    fn error(&self, error: &Error) -> StanzaError {
+        match error {
+            Error::Refused(refusal) => stanza_error(refusal),
+            Error::Busy => StanzaError::new("wait", "resource-constraint"),
+            Error::Failed(reason) => {
+                let incident = format!("{:08x}", self.service.fresh_number() >> 32);
+                error!(%reason, incident, "a command failed: what became of it is unknown");
+                StanzaError::new("wait", "internal-server-error")
+                    .text(format!("incident {incident}"))
+            }
+        }
+    }
+}
+
+fn chosen(form: &Element) -> Result<NodeId, StanzaError> {
+    let value = form::fields(form).find(|(var, _)| *var == NODE).and_then(|(_, values)| {
+        values.into_iter().next()
+    });
+    let name = value.ok_or_else(|| bad_payload("a node is required"))?;
+    NodeId::parse(&name).map_err(|refusal| stanza_error(&refusal))
+}
+
+fn bad_payload(text: &str) -> StanzaError {
+    StanzaError::new("modify", "bad-request").command("bad-payload").text(text)
+}
+
+fn untyped(kind: DataFormType, command: Command, fields: Vec<Field>) -> DataForm {
+    let title = Some(command.names().1.to_owned());
+    DataForm { type_: kind, title, instructions: None, fields }
+}
+
+fn reply(command: Command, id: &str, status: &str) -> Tag {
+    Tag::ns("command", ns::COMMANDS)
+        .attr("node", command.names().0)
+        .attr("sessionid", id)
+        .attr("status", status)
+}
+
+fn stage(command: Command, id: &str, action: &'static str) -> Tag {
+    let actions = Tag::new("actions").attr("execute", action).child(Tag::new(action));
+    reply(command, id, "executing").child(actions)
+}
+
+fn done_with(command: Command, id: &str, note: &str) -> Tag {
+    reply(command, id, "completed").child(Tag::new("note").attr("type", "info").text(note))
+}

@@ -1,0 +1,72 @@
+//! Commands that wait for their next stage: bounded, and forgotten after a while.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use jid::Jid;
+
+use crate::{
+    pubsub::{Actor, NodeId},
+    wire::stanza::StanzaError,
+};
+
+/// Sessions at the same time; a further one ends the oldest.
+const MAX_SESSIONS: usize = 1000;
+/// How long a session waits for its next stage.
+const LIFETIME: Duration = Duration::from_secs(600);
+
+/// A command between two stages.
+#[derive(Debug)]
+pub(super) struct Session {
+    asker: Jid,
+    command: &'static str,
+    /// The node that was chosen in the stage before.
+    pub(super) node: Option<NodeId>,
+    began: Instant,
+}
+
+impl Session {
+    #[allow(clippy::disallowed_methods)] // a session's age is nobody's rule
+    pub(super) fn new(actor: &Actor, command: &'static str, node: Option<NodeId>) -> Self {
+        Self { asker: actor.jid.clone(), command, node, began: Instant::now() }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Sessions(Mutex<HashMap<String, Session>>);
+
+impl Sessions {
+    pub(super) fn put(&self, id: &str, session: Session) {
+        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.retain(|_, session| session.began.elapsed() < LIFETIME);
+        if sessions.len() >= MAX_SESSIONS {
+            let oldest = sessions.iter().min_by_key(|(_, session)| session.began);
+            if let Some(oldest) = oldest.map(|(id, _)| id.clone()) {
+                sessions.remove(&oldest);
+            }
+        }
+        sessions.insert(id.to_owned(), session);
+    }
+
+    /// Takes the session of an asker; nobody else can.
+    pub(super) fn take(
+        &self,
+        id: &str,
+        actor: &Actor,
+        command: &str,
+    ) -> Result<Session, StanzaError> {
+        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_theirs =
+            |session: &&Session| session.asker == actor.jid && session.command == command;
+        if sessions.get(id).filter(is_theirs).is_none() {
+            return Err(StanzaError::new("modify", "bad-request").command("bad-sessionid"));
+        }
+        sessions
+            .remove(id)
+            .filter(|session| session.began.elapsed() < LIFETIME)
+            .ok_or_else(|| StanzaError::new("cancel", "not-allowed").command("session-expired"))
+    }
+}

@@ -1,0 +1,12 @@
+//! The XMPP side: one connection to a server, as an external component (XEP-0114).
+
+mod dispatch;
+mod lane;
+mod session;
+mod stream;
+mod writer;
+
+pub use dispatch::Dispatch;
+pub use session::{Ended, Link, Session};
+pub use stream::{Received, StanzaLimits, StreamFault, StreamReader};
+pub use writer::{Answers, Writer};

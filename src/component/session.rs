@@ -1,0 +1,310 @@
+//! The connection to the server: login (XEP-0114), keep-alive (XEP-0199), and trying again for ever.
+
+use std::{
+    sync::Arc,
+    time::Duration,
+};
+
+use minidom::Element;
+use sha1::{Digest, Sha1};
+use thiserror::Error;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+use tracing::{debug, error, info, warn};
+
+use crate::{
+    pubsub::Fresh,
+    wire::{
+        ns,
+        stanza::StanzaError,
+        xml::Tag,
+    },
+};
+
+use super::{
+    dispatch::Dispatch,
+    lane::Lanes,
+    stream::{Received, StanzaLimits, StreamFault, StreamReader},
+    writer::{Answers, Writer},
+};
+
+/// How to connect.
+#[derive(Clone)]
+pub struct Link {
+    /// The component's JID.
+    pub jid: String,
+    /// The server's component port, `host:port`; resolved anew for each attempt.
+    pub server: String,
+    /// What the server expects.
+    pub secret: String,
+    /// How large stanzas may be.
+    pub limits: StanzaLimits,
+    /// How long the server may be silent before it is asked whether it is there.
+    pub ping_after: Duration,
+    /// How long it may be silent after that.
+    pub ping_deadline: Duration,
+}
+
+/// How long a connection and a login may take.
+const LOGIN_DEADLINE: Duration = Duration::from_secs(20);
+/// How long what waits may take to be sent at the end.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+/// The shortest and the longest pause between attempts.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+/// The pause after the server refused the secret.
+const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(30);
+/// A connection that lived so long starts the pauses anew.
+const STABLE: Duration = Duration::from_secs(10);
+
+/// Why a connection ended.
+#[derive(Debug, Error)]
+pub enum Ended {
+    /// It could not be made, or broke.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// The server's stream cannot be read on.
+    #[error("{0}")]
+    Stream(#[from] StreamFault),
+    /// The server refused the login.
+    #[error("the server refuses the secret or the JID: {0}")]
+    NotAuthorized(String),
+    /// The server ended the stream with an error.
+    #[error("the server ended the stream: {0}")]
+    StreamError(String),
+    /// The server closed the stream.
+    #[error("the server closed the stream")]
+    Closed,
+    /// The server did not answer in time.
+    #[error("the server is silent")]
+    Silent,
+}
+
+/// One side of the link, across connections.
+pub struct Session {
+    link: Link,
+    dispatch: Arc<Dispatch>,
+    lanes: Lanes,
+    answers: Arc<Answers>,
+    writer: Writer,
+    fresh: Arc<dyn Fresh>,
+}
+
+impl Session {
+    /// Prepares to connect.
+    #[must_use]
+    pub fn new(
+        link: Link,
+        dispatch: Arc<Dispatch>,
+        answers: Arc<Answers>,
+        writer: Writer,
+        fresh: Arc<dyn Fresh>,
+    ) -> Self {
+        let lanes = Lanes::start(&dispatch);
+        Self { link, dispatch, lanes, answers, writer, fresh }
+    }
+
+    /// Serves until told to stop; then finishes what was begun and says goodbye.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut failures = 0;
+        loop {
+            let began = Instant::now();
+            let ended = tokio::select! {
+                biased;
+                () = stopped(&mut stop) => break,
+                stream = self.connect() => match stream {
+                    Ok((reader, writer)) => match self.serve(reader, writer, &mut stop).await {
+                        Some(ended) => ended,
+                        None => return,
+                    },
+                    Err(ended) => ended,
+                },
+            };
+            if began.elapsed() > STABLE {
+                failures = 0;
+            }
+            let pause = self.pause(&ended, failures);
+            failures += 1;
+            match &ended {
+                Ended::NotAuthorized(_) => error!(reason = %ended, ?pause, "login failed"),
+                _ => warn!(reason = %ended, ?pause, "not connected; trying again"),
+            }
+            tokio::select! {
+                () = stopped(&mut stop) => break,
+                () = sleep(pause) => {}
+            }
+        }
+        self.lanes.finish().await;
+    }
+
+    /// A pause that doubles, with jitter, so that many components do not come back at once.
+    fn pause(&self, ended: &Ended, failures: u32) -> Duration {
+        let longest = match ended {
+            Ended::NotAuthorized(_) => PAUSE_AFTER_REFUSAL,
+            _ => PAUSES.1.min(PAUSES.0 * 2_u32.saturating_pow(failures.min(16))),
+        };
+        let half = longest / 2;
+        let jitter = self.fresh.number() % u64::try_from(half.as_millis().max(1)).unwrap_or(1);
+        half + Duration::from_millis(jitter)
+    }
+
+    async fn connect(&self) -> Result<(Reader, Box<dyn AsyncWrite + Send + Unpin>), Ended> {
+        let login = async {
+            let tcp = TcpStream::connect(&self.link.server).await?;
+            tcp.set_nodelay(true)?;
+            let (reader, mut writer) = tcp.into_split();
+            let mut reader: Reader = StreamReader::new(Box::new(reader), self.link.limits);
+            login(&self.link, &mut reader, &mut writer).await?;
+            Ok((reader, Box::new(writer) as Box<dyn AsyncWrite + Send + Unpin>))
+        };
+        timeout(LOGIN_DEADLINE, login).await.unwrap_or(Err(Ended::Silent))
+    }
+
+    /// Serves on one connection. Nothing is returned if the session was told to stop.
+    async fn serve(
+        &mut self,
+        mut reader: Reader,
+        mut io: Box<dyn AsyncWrite + Send + Unpin>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Option<Ended> {
+        info!(server = self.link.server, jid = self.link.jid, "connected");
+        let reading = read(&self.link, &mut reader, &self.dispatch, &self.lanes, &self.answers);
+        let ended = tokio::select! {
+            () = stopped(stop) => None,
+            ended = reading => Some(ended),
+            error = self.writer.run(&mut io) => Some(Ended::Io(error)),
+        };
+        if let Some(Ended::Stream(StreamFault::NotWellFormed(_))) = &ended {
+            // Told as RFC 6120 §4.9 asks; whether it arrives makes no difference.
+            let _ = timeout(LOGIN_DEADLINE, io.write_all(NOT_WELL_FORMED.as_bytes())).await;
+        }
+        if ended.is_none() {
+            self.finish(&mut io).await;
+        }
+        ended
+    }
+
+    /// Deals with what was taken in, sends what waits, and closes the stream.
+    async fn finish(&mut self, io: &mut (impl AsyncWrite + Unpin)) {
+        let lanes = std::mem::take(&mut self.lanes);
+        let finishing = async {
+            let mut lanes = std::pin::pin!(lanes.finish());
+            tokio::select! {
+                () = &mut lanes => {}
+                error = self.writer.run(io) => return Err(error),
+            }
+            self.writer.drain(io).await?;
+            io.write_all(b"</stream:stream>").await?;
+            io.shutdown().await
+        };
+        match timeout(DRAIN_DEADLINE, finishing).await {
+            Ok(Ok(())) => info!("disconnected in order"),
+            Ok(Err(error)) => warn!(%error, "the connection broke at the end"),
+            Err(_) => warn!("the server did not take all that waited"),
+        }
+    }
+}
+
+type Reader = StreamReader<Box<dyn AsyncRead + Send + Unpin>>;
+
+const NOT_WELL_FORMED: &str = "<stream:error>\
+    <not-well-formed xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>";
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // If nobody can tell to stop any more, that is a reason to stop.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Opens the stream and proves to know the secret (XEP-0114 §3).
+async fn login(
+    link: &Link,
+    reader: &mut Reader,
+    writer: &mut (impl AsyncWrite + Unpin),
+) -> Result<(), Ended> {
+    let stream = Tag::ns("stream:stream", ns::COMPONENT)
+        .attr("xmlns:stream", ns::STREAMS)
+        .attr("to", &link.jid)
+        .to_string();
+    let open = format!("<?xml version='1.0'?>{}>", stream.trim_end_matches("/>"));
+    writer.write_all(open.as_bytes()).await?;
+    let id = match reader.next().await? {
+        Received::Opened(id) => id.unwrap_or_default(),
+        Received::Stanza(_) | Received::Refused(..) | Received::Closed => {
+            return Err(Ended::Closed);
+        }
+    };
+    let digest = Sha1::digest(format!("{id}{}", link.secret).as_bytes());
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    writer.write_all(Tag::new("handshake").text(&digest).to_string().as_bytes()).await?;
+    match reader.next().await? {
+        Received::Stanza(element) if element.is("handshake", ns::COMPONENT) => Ok(()),
+        Received::Stanza(element) if element.is("error", ns::STREAMS) => {
+            Err(Ended::NotAuthorized(stream_error(&element)))
+        }
+        Received::Opened(_) | Received::Stanza(_) | Received::Refused(..) | Received::Closed => {
+            Err(Ended::Closed)
+        }
+    }
+}
+
+/// The conditions of a stream error, as words.
+fn stream_error(error: &Element) -> String {
+    let said = error.children().map(|child| match child.text().as_str() {
+        "" => child.name().to_owned(),
+        text => text.to_owned(),
+    });
+    said.collect::<Vec<_>>().join(", ")
+}
+
+/// Reads until the stream ends or falls silent.
+async fn read(
+    link: &Link,
+    reader: &mut Reader,
+    dispatch: &Dispatch,
+    lanes: &Lanes,
+    answers: &Answers,
+) -> Ended {
+    let mut asked = false;
+    loop {
+        answers.room().await;
+        let patience = if asked { link.ping_deadline } else { link.ping_after };
+        let Ok(received) = timeout(patience, reader.next()).await else {
+            if asked {
+                return Ended::Silent;
+            }
+            // The server routes it back here; whatever comes in shows that it is there.
+            let ping = Tag::new("iq")
+                .attr("type", "get")
+                .attr("from", &link.jid)
+                .attr("to", &link.jid)
+                .attr("id", "keep-alive")
+                .child(Tag::ns("ping", ns::PING));
+            answers.send(ping.to_string(), None);
+            asked = true;
+            continue;
+        };
+        asked = false;
+        match received {
+            Ok(Received::Stanza(element)) if element.is("error", ns::STREAMS) => {
+                return Ended::StreamError(stream_error(&element));
+            }
+            Ok(Received::Stanza(element)) => {
+                if let Err(element) = lanes.submit(element) {
+                    let header = crate::wire::stanza::Header::of(&element);
+                    dispatch.refuse(&header, &StanzaError::new("wait", "resource-constraint"));
+                }
+            }
+            Ok(Received::Refused(header, reason)) => {
+                debug!(stanza = header.name, reason, "a stanza past a limit");
+                let error = StanzaError::new("modify", "policy-violation").text(reason);
+                dispatch.refuse(&header, &error);
+            }
+            Ok(Received::Closed) => return Ended::Closed,
+            Ok(Received::Opened(_)) => {}
+            Err(fault) => return fault.into(),
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! What goes out: answers first, notifications in between.
+//!
+//! Answers wait in a queue of their own, so a large audience delays nobody's answer. Only an answer
+//! that takes access away from somebody waits until what was told before it has gone out.
+//!
+//! A notification is rendered once. It leaves the outbox when its last byte went into the connection;
+//! after a broken connection the rest is sent on the next one.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt},
+    sync::Notify,
+};
+
+use crate::{
+    pubsub::Limits,
+    service::{Outbox, Ticket},
+    wire::notification::{Rendered, render},
+};
+
+/// Bytes that are written at once; between two writes answers are looked for.
+const WRITE_BYTES: usize = 64 * 1024;
+/// Bytes of answers that may wait; while there are more, nothing is read.
+const MAX_WAITING_BYTES: usize = 8 * 1024 * 1024;
+
+/// The answers that wait to be sent.
+#[derive(Debug)]
+pub struct Answers {
+    queue: Mutex<Queue>,
+    outbox: Arc<Outbox>,
+    came: Notify,
+    went: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    ready: VecDeque<String>,
+    /// Those that must not overtake what is told before them.
+    after: VecDeque<(Ticket, String)>,
+    bytes: usize,
+}
+
+impl Answers {
+    /// No answers, beside an outbox.
+    #[must_use]
+    pub fn new(outbox: Arc<Outbox>) -> Self {
+        Self { queue: Mutex::default(), outbox, came: Notify::new(), went: Notify::new() }
+    }
+
+    /// Sends a stanza; if a ticket is given, not before everything up to it.
+    pub fn send(&self, stanza: String, after: Option<Ticket>) {
+        let mut queue = self.queue();
+        queue.bytes += stanza.len();
+        match after.filter(|ticket| !self.outbox.is_told(*ticket)) {
+            Some(ticket) => queue.after.push_back((ticket, stanza)),
+            None => queue.ready.push_back(stanza),
+        }
+        drop(queue);
+        self.came.notify_one();
+    }
+
+    /// Waits until more answers may come.
+    pub async fn room(&self) {
+        while self.queue().bytes > MAX_WAITING_BYTES {
+            self.went.notified().await;
+        }
+    }
+
+    /// Moves answers that may go out now to the end of a buffer.
+    fn take_ready(&self, buffer: &mut String) {
+        let mut queue = self.queue();
+        while let Some((_, stanza)) = queue.after.pop_front_if(|(t, _)| self.outbox.is_told(*t)) {
+            queue.ready.push_back(stanza);
+        }
+        while buffer.len() < WRITE_BYTES
+            && let Some(stanza) = queue.ready.pop_front()
+        {
+            queue.bytes -= stanza.len();
+            buffer.push_str(&stanza);
+        }
+        drop(queue);
+        self.went.notify_one();
+    }
+
+    fn is_empty(&self) -> bool {
+        let queue = self.queue();
+        queue.ready.is_empty() && queue.after.is_empty()
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The sending half, across connections.
+#[derive(Debug)]
+pub struct Writer {
+    answers: Arc<Answers>,
+    outbox: Arc<Outbox>,
+    service: String,
+    limits: Limits,
+    /// The entry at the front of the outbox, and how many of its recipients were served.
+    front: Option<Front>,
+}
+
+#[derive(Clone, Debug)]
+struct Front {
+    rendered: Rendered,
+    served: usize,
+}
+
+impl Writer {
+    /// Sends in the name of the service of this JID.
+    #[must_use]
+    pub fn new(answers: Arc<Answers>, outbox: Arc<Outbox>, service: String, limits: Limits) -> Self {
+        Self { answers, outbox, service, limits, front: None }
+    }
+
+    /// Sends until the connection breaks.
+    pub async fn run(&mut self, io: &mut (impl AsyncWrite + Unpin)) -> io::Error {
+        loop {
+            match self.write_some(io).await {
+                Ok(true) => {}
+                Ok(false) => tokio::select! {
+                    () = self.answers.came.notified() => {}
+                    () = self.outbox.changed() => {}
+                },
+                Err(error) => return error,
+            }
+        }
+    }
+
+    /// Sends all that waits.
+    ///
+    /// # Errors
+    /// If the connection breaks.
+    pub async fn drain(&mut self, io: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        while self.write_some(io).await? {}
+        debug_assert!(self.answers.is_empty());
+        Ok(())
+    }
+
+    /// Sends a buffer full; whether there was anything.
+    async fn write_some(&mut self, io: &mut (impl AsyncWrite + Unpin)) -> io::Result<bool> {
+        let mut buffer = String::new();
+        self.answers.take_ready(&mut buffer);
+        let (told, front) = self.take_notifications(&mut buffer);
+        if buffer.is_empty() && told == 0 {
+            return Ok(false);
+        }
+        io.write_all(buffer.as_bytes()).await?;
+        io.flush().await?;
+        self.outbox.told(told);
+        self.front = front;
+        Ok(true)
+    }
+
+    /// Fills a buffer from the outbox. Says how many entries are in it to the end, and how far the one
+    /// after them is.
+    fn take_notifications(&self, buffer: &mut String) -> (usize, Option<Front>) {
+        let (mut told, mut front) = (0, self.front.clone());
+        while let Some(telling) = self.outbox.peek(told) {
+            let mut current = front.take().unwrap_or_else(|| Front {
+                rendered: render(&telling.notification, &self.service, &self.limits),
+                served: 0,
+            });
+            for recipient in telling.recipients.iter().skip(current.served) {
+                if buffer.len() >= WRITE_BYTES {
+                    return (told, Some(current));
+                }
+                current.rendered.write_to(recipient.as_str(), buffer);
+                current.served += 1;
+            }
+            told += 1;
+        }
+        (told, None)
+    }
+}

@@ -1,0 +1,452 @@
+//! The configuration: a file, and an environment variable for every key of it.
+//!
+//! The key `a` is `GJALLAR_A`, the key `b` of the table `[a]` is `GJALLAR_A_B`. A variable outweighs
+//! the file. `docs/CONFIGURATION.md` has every key.
+
+use std::{env, fmt, fs, path::{Path, PathBuf}, time::Duration};
+
+use jid::{BareJid, Jid};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use toml::{Table, Value};
+
+use crate::{
+    component::StanzaLimits,
+    pubsub,
+    service::{Actors, Creators},
+};
+
+/// What every variable's name begins with.
+const PREFIX: &str = "GJALLAR_";
+/// The variable that names the file.
+pub const FILE_VARIABLE: &str = "GJALLAR_CONFIG";
+
+/// Everything that can be configured. The default is `config/gjallar.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The component's JID, as the server knows it.
+    pub jid: String,
+    /// The server's component port, `host:port`.
+    pub server: String,
+    /// What the server expects at login.
+    pub secret: Secret,
+    /// A file with the secret, instead.
+    pub secret_file: String,
+    /// `sled:PATH` or `memory:`; empty for sled in the state directory.
+    pub store: String,
+    /// The JIDs of the service's administrators.
+    pub admins: Vec<String>,
+    /// Who may create nodes: `server`, `anyone`, `admins`, or domains.
+    pub creators: Vec<String>,
+    /// What is logged: a level, or directives of tracing's `EnvFilter`.
+    pub log: String,
+    /// `human` or `json`.
+    pub log_format: LogFormat,
+    /// The connection to the server.
+    pub link: Link,
+    /// How much of each thing is taken.
+    pub limits: Limits,
+}
+
+/// A text that no log and no debug output shows.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The connection to the server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Link {
+    /// Seconds of silence after which the server is asked whether it is there.
+    pub ping_after_seconds: u64,
+    /// Seconds that it then has to answer.
+    pub ping_deadline_seconds: u64,
+    /// Bytes of a stanza; a larger one is refused. Not above the server's own limit.
+    pub max_stanza_bytes: usize,
+}
+
+/// How much of each thing is taken; see [`pubsub::Limits`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct Limits {
+    pub max_nodes: u64,
+    pub max_items: u32,
+    pub max_batch: usize,
+    pub max_payload_bytes: u32,
+    pub max_subscriptions: usize,
+    pub max_affiliations: usize,
+    pub max_reply_bytes: usize,
+}
+
+/// Nesting levels of a stanza. Not configurable: it keeps the stack whole.
+const MAX_DEPTH: usize = 128;
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            jid: String::new(),
+            server: "localhost:5347".into(),
+            secret: Secret::default(),
+            secret_file: String::new(),
+            store: String::new(),
+            admins: Vec::new(),
+            creators: vec!["server".into()],
+            log: "info".into(),
+            log_format: LogFormat::Human,
+            link: Link::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self { ping_after_seconds: 30, ping_deadline_seconds: 15, max_stanza_bytes: 524_288 }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let limits = pubsub::Limits::default();
+        Self {
+            max_nodes: limits.max_nodes,
+            max_items: limits.max_items,
+            max_batch: limits.max_batch,
+            max_payload_bytes: limits.max_payload_bytes,
+            max_subscriptions: limits.max_subscriptions,
+            max_affiliations: limits.max_affiliations,
+            max_reply_bytes: limits.max_reply_bytes,
+        }
+    }
+}
+
+/// What is wrong with a configuration.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: {error}")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The file is not TOML, or a key or value in it or in a variable is not known.
+    #[error("{0}")]
+    Form(String),
+    /// A value cannot be what it is.
+    #[error("{key}: {reason}")]
+    Value {
+        /// Which key.
+        key: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Where a service keeps its nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StorePath {
+    /// Nowhere: they go with the process.
+    Memory,
+    /// In this folder.
+    Sled(PathBuf),
+}
+
+impl Config {
+    /// Reads a file, if there is one, and the environment.
+    ///
+    /// # Errors
+    /// If something in them is not understood.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let text = match file {
+            Some(path) => fs::read_to_string(path)
+                .map_err(|error| ConfigError::File { path: path.to_owned(), error })?,
+            None => String::new(),
+        };
+        let variables = env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        let origin = file.map(|path| format!("{}: ", path.display())).unwrap_or_default();
+        Self::from_parts(&text, variables)
+            .map_err(|reason| ConfigError::Form(format!("{origin}{reason}")))
+    }
+
+    /// Reads the text of a file and variables.
+    fn from_parts(
+        text: &str,
+        variables: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, String> {
+        let mut table: Table = text.parse().map_err(|error| format!("{error}"))?;
+        let known = Table::try_from(Self::default()).map_err(|error| format!("{error}"))?;
+        for (name, value) in variables.filter(|(name, _)| name != FILE_VARIABLE) {
+            if let Some(key) = name.strip_prefix(PREFIX) {
+                set(&mut table, &known, key, &value).map_err(|reason| format!("{name}: {reason}"))?;
+            }
+        }
+        table.try_into().map_err(|error: toml::de::Error| format!("{error}"))
+    }
+
+    /// Finds what is wrong before anything is started.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.component()?;
+        self.actors()?;
+        self.store_path()?;
+        self.secret()?;
+        let has_port = self.server.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty() && port.parse::<u16>().is_ok()
+        });
+        if !has_port {
+            return Err(wrong("server", format!("{:?} is not host:port", self.server)));
+        }
+        if self.link.max_stanza_bytes < 10_000 {
+            return Err(wrong("link.max_stanza_bytes", "at least 10000 (RFC 6120 §13.12)"));
+        }
+        Ok(())
+    }
+
+    /// The component's JID.
+    ///
+    /// # Errors
+    /// If it is not a domain.
+    pub fn component(&self) -> Result<Jid, ConfigError> {
+        if self.jid.is_empty() {
+            return Err(wrong("jid", "not set: the component's JID, such as pubsub.example.org"));
+        }
+        match Jid::new(&self.jid) {
+            Ok(jid) if jid.node().is_none() && jid.resource().is_none() => Ok(jid),
+            Ok(_) => Err(wrong("jid", format!("{:?} is not a domain", self.jid))),
+            Err(error) => Err(wrong("jid", format!("{:?}: {error}", self.jid))),
+        }
+    }
+
+    /// Administrators and creators.
+    ///
+    /// # Errors
+    /// If one of them is no JID or domain.
+    pub fn actors(&self) -> Result<Actors, ConfigError> {
+        let administrators = self.admins.iter().map(|admin| {
+            BareJid::new(admin).map_err(|error| wrong("admins", format!("{admin:?}: {error}")))
+        });
+        let administrators = administrators.collect::<Result<_, _>>()?;
+        let is = |word: &str| self.creators.iter().any(|creator| creator == word);
+        let domains = self.creators.iter().filter(|creator| *creator != "admins").map(|creator| {
+            match creator.as_str() {
+                "server" => Ok(self.server_domain()?),
+                domain => BareJid::new(domain)
+                    .map(|jid| Some(jid.to_string()))
+                    .map_err(|error| wrong("creators", format!("{domain:?}: {error}"))),
+            }
+        });
+        let creators = if is("anyone") {
+            Creators::Anyone
+        } else {
+            match domains.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect::<Vec<_>>() {
+                domains if domains.is_empty() => Creators::Administrators,
+                domains => Creators::Domains(domains),
+            }
+        };
+        Ok(Actors { administrators, creators })
+    }
+
+    /// The domain whose users the server has: the component's without its first label. None where no
+    /// dot would remain, for all of a top-level domain is too much; `localhost` is enough.
+    fn server_domain(&self) -> Result<Option<String>, ConfigError> {
+        let jid = self.component()?;
+        let parent = jid.domain().as_str().split_once('.').map(|(_, parent)| parent.to_owned());
+        Ok(parent.filter(|parent| parent.contains('.') || parent == "localhost"))
+    }
+
+    /// Where the nodes are kept.
+    ///
+    /// # Errors
+    /// If there is no such kind of store.
+    pub fn store_path(&self) -> Result<StorePath, ConfigError> {
+        match self.store.split_once(':') {
+            None if self.store.is_empty() => Ok(StorePath::Sled(state_directory()?.join("store"))),
+            Some(("memory", "")) => Ok(StorePath::Memory),
+            Some(("sled", path)) if !path.is_empty() => Ok(StorePath::Sled(path.into())),
+            _ => Err(wrong("store", format!("{:?} is neither sled:PATH nor memory:", self.store))),
+        }
+    }
+
+    /// The secret, from its file if one is named.
+    ///
+    /// # Errors
+    /// If there is none, or the file cannot be read.
+    pub fn secret(&self) -> Result<String, ConfigError> {
+        let secret = match (self.secret.0.is_empty(), self.secret_file.is_empty()) {
+            (false, false) => return Err(wrong("secret_file", "secret is set too")),
+            (false, true) => return Ok(self.secret.0.clone()),
+            (true, true) => return Err(wrong("secret", "not set, nor secret_file")),
+            (true, false) => fs::read_to_string(&self.secret_file)
+                .map_err(|error| wrong("secret_file", format!("{}: {error}", self.secret_file)))?,
+        };
+        match secret.trim_end_matches(['\r', '\n']) {
+            "" => Err(wrong("secret_file", format!("{} is empty", self.secret_file))),
+            secret => Ok(secret.to_owned()),
+        }
+    }
+
+    /// The limits of the rules.
+    #[must_use]
+    pub fn limits(&self) -> pubsub::Limits {
+        let Limits {
+            max_nodes,
+            max_items,
+            max_batch,
+            max_payload_bytes,
+            max_subscriptions,
+            max_affiliations,
+            max_reply_bytes,
+        } = self.limits;
+        pubsub::Limits {
+            max_nodes,
+            max_items,
+            max_batch,
+            max_payload_bytes,
+            max_subscriptions,
+            max_affiliations,
+            max_reply_bytes,
+        }
+    }
+
+    /// The limits of stanzas.
+    #[must_use]
+    pub fn stanza_limits(&self) -> StanzaLimits {
+        StanzaLimits { max_bytes: self.link.max_stanza_bytes, max_depth: MAX_DEPTH }
+    }
+
+    /// How long the server may be silent, and how long after it was asked.
+    #[must_use]
+    pub fn patience(&self) -> (Duration, Duration) {
+        let Link { ping_after_seconds, ping_deadline_seconds, .. } = self.link;
+        (Duration::from_secs(ping_after_seconds), Duration::from_secs(ping_deadline_seconds))
+    }
+}
+
+fn wrong(key: &'static str, reason: impl Into<String>) -> ConfigError {
+    ConfigError::Value { key, reason: reason.into() }
+}
+
+/// systemd's, the user's, or the system's.
+fn state_directory() -> Result<PathBuf, ConfigError> {
+    let of = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    of("STATE_DIRECTORY")
+        .or_else(|| of("XDG_STATE_HOME").map(|home| home.join("gjallar")))
+        .or_else(|| of("HOME").map(|home| home.join(".local/state/gjallar")))
+        .ok_or_else(|| wrong("store", "not set, and there is no home directory"))
+}
+
+/// Sets a key from a variable, as the kind of value that the default has.
+fn set(table: &mut Table, known: &Table, key: &str, value: &str) -> Result<(), String> {
+    for (name, default) in known {
+        let upper = name.to_uppercase();
+        if let Value::Table(inner) = default {
+            if let Some(rest) = key.strip_prefix(&format!("{upper}_")) {
+                let inner_table =
+                    table.entry(name).or_insert_with(|| Value::Table(Table::new()));
+                let inner_table = inner_table.as_table_mut().ok_or("not a table in the file")?;
+                return set(inner_table, inner, rest, value);
+            }
+        } else if upper == key {
+            let parsed = match default {
+                Value::Integer(_) => Value::Integer(value.parse().map_err(|_| "not a number")?),
+                Value::Array(_) => {
+                    let parts = value.split(',').map(str::trim).filter(|part| !part.is_empty());
+                    Value::Array(parts.map(|part| Value::String(part.to_owned())).collect())
+                }
+                _ => Value::String(value.to_owned()),
+            };
+            table.insert(name.clone(), parsed);
+            return Ok(());
+        }
+    }
+    Err("no such option".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
+        let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        Config::from_parts(text, variables)
+    }
+
+    fn creators(jid: &str, creators: &[&str]) -> Creators {
+        let creators = creators.iter().map(|creator| (*creator).to_owned()).collect();
+        Config { jid: jid.into(), creators, ..Config::default() }.actors().unwrap().creators
+    }
+
+    #[test]
+    fn the_file_that_is_shipped_says_what_holds_without_it() {
+        let shipped = include_str!("../../config/gjallar.toml");
+        assert_eq!(with(shipped, &[]).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn every_key_has_a_variable_that_outweighs_the_file() {
+        let config = with(
+            "jid = 'a.example'\n[limits]\nmax_items = 5",
+            &[
+                ("GJALLAR_JID", "b.example"),
+                ("GJALLAR_ADMINS", "a@b, c@d"),
+                ("GJALLAR_LIMITS_MAX_ITEMS", "7"),
+                ("GJALLAR_LINK_PING_AFTER_SECONDS", "1"),
+                ("GJALLAR_LOG_FORMAT", "json"),
+            ],
+        );
+        let config = config.unwrap();
+        assert_eq!((config.jid.as_str(), config.limits.max_items), ("b.example", 7));
+        assert_eq!(config.admins, ["a@b", "c@d"]);
+        assert_eq!(config.log_format, LogFormat::Json);
+        assert_eq!(config.link.ping_after_seconds, 1);
+    }
+
+    #[test]
+    fn what_is_not_known_is_said() {
+        assert!(with("jdi = 'x'", &[]).unwrap_err().contains("jdi"));
+        assert!(with("", &[("GJALLAR_SERVR", "x")]).unwrap_err().contains("GJALLAR_SERVR"));
+        let number = with("", &[("GJALLAR_LIMITS_MAX_ITEMS", "many")]).unwrap_err();
+        assert!(number.contains("GJALLAR_LIMITS_MAX_ITEMS: not a number"), "{number}");
+    }
+
+    #[test]
+    fn creators_are_by_default_the_users_of_the_server() {
+        let domains = |name: &str| Creators::Domains(vec![name.to_owned()]);
+        assert_eq!(creators("pubsub.example.org", &["server"]), domains("example.org"));
+        assert_eq!(creators("pubsub.localhost", &["server"]), domains("localhost"));
+        assert_eq!(creators("pubsub.net", &["server"]), Creators::Administrators);
+        assert_eq!(creators("pubsub.net", &["admins"]), Creators::Administrators);
+        assert_eq!(creators("pubsub.net", &["anyone"]), Creators::Anyone);
+        assert_eq!(creators("pubsub.net", &["net"]), domains("net"));
+    }
+
+    #[test]
+    fn no_debug_output_shows_the_secret() {
+        let config = with("secret = 'hunter2'", &[]).unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+}

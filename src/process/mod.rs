@@ -1,0 +1,110 @@
+//! Putting it together: from a configuration to a running service, and in order to its end.
+
+mod config;
+mod fresh;
+mod telemetry;
+
+pub use config::{
+    Config, ConfigError, FILE_VARIABLE, Limits, Link, LogFormat, Secret, StorePath,
+};
+pub use fresh::{Random, now};
+pub use telemetry::start as start_telemetry;
+
+use std::sync::Arc;
+
+use thiserror::Error;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::{
+    component::{self, Answers, Dispatch, Session, Writer},
+    pubsub::Fresh,
+    service::{Creators, Service},
+    store::{MemoryStore, SledStore, Store, StoreError},
+};
+
+/// Why a process cannot serve.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    /// The store cannot be opened.
+    #[error("{path}: {error}")]
+    Store {
+        /// Which store.
+        path: String,
+        /// Why.
+        error: StoreError,
+    },
+}
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// If the configuration is wrong or the store cannot be opened. A server that is not there is no error:
+/// it is tried again.
+pub async fn run(config: &Config, stop: watch::Receiver<bool>) -> Result<(), RunError> {
+    config.check()?;
+    let jid = config.component()?;
+    let actors = config.actors()?;
+    let path = config.store_path()?;
+    let store = open(&path)?;
+    if actors.creators == Creators::Administrators {
+        warn!(creators = ?config.creators, "only administrators may create nodes");
+    }
+    let fresh: Arc<dyn Fresh> = Arc::new(Random::default());
+    let limits = config.limits();
+    let service = Service::open(store, limits.clone(), Arc::clone(&fresh), Arc::new(now)).await;
+    let service = service.map_err(|error| RunError::Store { path: shown(&path), error })?;
+    let service = Arc::new(service);
+    info!(version = env!("CARGO_PKG_VERSION"), jid = %jid, store = shown(&path), "serving");
+
+    let answers = Arc::new(Answers::new(Arc::clone(service.outbox())));
+    let writer = Writer::new(
+        Arc::clone(&answers),
+        Arc::clone(service.outbox()),
+        jid.to_string(),
+        limits,
+    );
+    let dispatch = Arc::new(Dispatch::new(
+        Arc::clone(&service),
+        actors,
+        Arc::clone(&answers),
+        jid.clone(),
+        config.link.max_stanza_bytes,
+    ));
+    let (ping_after, ping_deadline) = config.patience();
+    let link = component::Link {
+        jid: jid.to_string(),
+        server: config.server.clone(),
+        secret: config.secret()?,
+        limits: config.stanza_limits(),
+        ping_after,
+        ping_deadline,
+    };
+    Session::new(link, dispatch, answers, writer, fresh).run(stop).await;
+    service.close().await;
+    info!("stopped");
+    Ok(())
+}
+
+fn open(path: &StorePath) -> Result<Arc<dyn Store>, RunError> {
+    match path {
+        StorePath::Memory => {
+            warn!("nodes and items are kept in memory and go with the process");
+            Ok(Arc::new(MemoryStore::new()))
+        }
+        StorePath::Sled(directory) => match SledStore::open(directory) {
+            Ok(store) => Ok(Arc::new(store)),
+            Err(error) => Err(RunError::Store { path: shown(path), error }),
+        },
+    }
+}
+
+fn shown(path: &StorePath) -> String {
+    match path {
+        StorePath::Memory => "memory:".into(),
+        StorePath::Sled(directory) => format!("sled:{}", directory.display()),
+    }
+}

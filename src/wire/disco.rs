@@ -1,0 +1,95 @@
+//! Service discovery (XEP-0030): what the service, a node or a command is, and what is in it.
+
+use jid::Jid;
+
+use crate::{
+    pubsub::{Item, feature, op::discover::{MetaData, NodeSummary}},
+    wire::{form::meta_data, ns, xml::Tag},
+};
+
+/// The service (§5.1). The features are those that are implemented.
+#[must_use]
+pub fn service_info() -> Tag {
+    let mut features: Vec<String> =
+        feature::implemented().map(|name| format!("{}#{name}", ns::PUBSUB)).collect();
+    let others =
+        [ns::COMMANDS, ns::DISCO_INFO, ns::DISCO_ITEMS, ns::PING, ns::PUBSUB, ns::VERSION];
+    features.extend(others.map(str::to_owned));
+    features.sort_unstable();
+    info(None)
+        .child(identity("pubsub", "service", Some("gjallar")))
+        .children(features.iter().map(|name| feature_tag(name)))
+}
+
+/// A node (§5.3, §5.4).
+#[must_use]
+pub fn node_info(node: &str, data: &MetaData) -> Tag {
+    let title = Some(data.config.title.as_str()).filter(|title| !title.is_empty());
+    info(Some(node))
+        .child(identity("pubsub", "leaf", title))
+        .child(feature_tag(ns::PUBSUB))
+        .child(meta_data::form(data))
+}
+
+/// The list of commands (XEP-0050 §3.2).
+#[must_use]
+pub fn commands_info() -> Tag {
+    info(Some(ns::COMMANDS))
+        .child(identity("automation", "command-list", Some("Commands")))
+        .child(feature_tag(ns::COMMANDS))
+}
+
+/// A command (XEP-0050 §3.3).
+#[must_use]
+pub fn command_info(node: &str, name: &str) -> Tag {
+    info(Some(node))
+        .child(identity("automation", "command-node", Some(name)))
+        .child(feature_tag(ns::COMMANDS))
+        .child(feature_tag(ns::DATA_FORMS))
+}
+
+/// The nodes of the service (§5.2).
+#[must_use]
+pub fn nodes(service: &Jid, nodes: &[NodeSummary]) -> Tag {
+    items(None).children(nodes.iter().map(|summary| {
+        let title = Some(summary.title.as_str()).filter(|title| !title.is_empty());
+        Tag::new("item")
+            .attr("jid", service.as_str())
+            .attr("node", summary.node.as_str())
+            .attr_if("name", title)
+    }))
+}
+
+/// The items of a node (§5.5).
+#[must_use]
+pub fn node_items(service: &Jid, node: &str, there: &[Item]) -> Tag {
+    items(Some(node)).children(there.iter().map(|item| {
+        Tag::new("item").attr("jid", service.as_str()).attr("name", item.id.as_str())
+    }))
+}
+
+/// The commands of the service (XEP-0050 §3.2).
+pub fn commands<'a>(
+    service: &Jid,
+    commands: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Tag {
+    items(Some(ns::COMMANDS)).children(commands.into_iter().map(|(node, name)| {
+        Tag::new("item").attr("jid", service.as_str()).attr("node", node).attr("name", name)
+    }))
+}
+
+fn info(node: Option<&str>) -> Tag {
+    Tag::ns("query", ns::DISCO_INFO).attr_if("node", node)
+}
+
+fn items(node: Option<&str>) -> Tag {
+    Tag::ns("query", ns::DISCO_ITEMS).attr_if("node", node)
+}
+
+fn identity(category: &str, kind: &str, name: Option<&str>) -> Tag {
+    Tag::new("identity").attr("category", category).attr("type", kind).attr_if("name", name)
+}
+
+fn feature_tag(name: &str) -> Tag {
+    Tag::new("feature").attr("var", name)
+}

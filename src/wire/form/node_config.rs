@@ -1,0 +1,250 @@
+//! The form `pubsub#node_config` (§16.4.4): every field of a node's configuration, both ways.
+
+use minidom::Element;
+use xmpp_parsers::data_forms::{DataForm, DataFormType, Field, FieldType};
+
+use crate::{
+    pubsub::{
+        AccessModel, Feature, ItemReply, Limits, MaxItems, NodeConfig, NotificationType,
+        PublishModel, Refusal, SendLastPublishedItem, Setting,
+    },
+    wire::{form, ns},
+};
+
+/// The configuration as a form to fill in (§8.2.2).
+#[must_use]
+pub fn form(config: &NodeConfig, limits: &Limits) -> String {
+    form::render(data_form(DataFormType::Form, config, limits))
+}
+
+/// The configuration as a result, as events show it (§8.2.5.3).
+#[must_use]
+pub fn result(config: &NodeConfig, limits: &Limits) -> String {
+    form::render(data_form(DataFormType::Result_, config, limits))
+}
+
+/// The configuration as a data form of any type.
+#[must_use]
+pub fn data_form(kind: DataFormType, config: &NodeConfig, limits: &Limits) -> DataForm {
+    form::form_of_type(kind, ns::NODE_CONFIG, show(config, limits))
+}
+
+const ACCESS_MODELS: &[(&str, &str)] = &[
+    ("open", "Anyone may subscribe and retrieve items"),
+    ("whitelist", "Only those on a list may subscribe and retrieve items"),
+];
+const ITEM_REPLIES: &[(&str, &str)] = &[
+    ("none", "Nobody in particular"),
+    ("owner", "The owners of the node"),
+    ("publisher", "The publisher of the item"),
+];
+const NOTIFICATION_TYPES: &[(&str, &str)] =
+    &[("headline", "Not kept for those who are offline"), ("normal", "Perhaps kept")];
+const PUBLISH_MODELS: &[(&str, &str)] = &[
+    ("open", "Anyone may publish"),
+    ("publishers", "Only publishers may publish"),
+    ("subscribers", "Publishers and subscribers may publish"),
+];
+const SEND_LAST: &[(&str, &str)] = &[("never", "Never"), ("on_sub", "When a subscription is made")];
+
+fn show(config: &NodeConfig, limits: &Limits) -> Vec<Field> {
+    let text = |var, label, value: &str| form::field(var, FieldType::TextSingle, label, value);
+    let flag = |var, label, value| {
+        form::field(var, FieldType::Boolean, label, if value { "true" } else { "false" })
+    };
+    let max_items = match config.max_items {
+        MaxItems::Max => "max".to_owned(),
+        MaxItems::Number(_) => config.max_items.within(limits).to_string(),
+    };
+    vec![
+        text("pubsub#title", "A name for people", &config.title),
+        text("pubsub#description", "What the node is about", &config.description),
+        text("pubsub#type", "The namespace of the payloads, if only one is taken", &config.r#type),
+        form::choice(
+            "pubsub#access_model",
+            "Who may subscribe and retrieve items",
+            ACCESS_MODELS,
+            access_model(config.access_model),
+        ),
+        form::choice(
+            "pubsub#publish_model",
+            "Who may publish",
+            PUBLISH_MODELS,
+            publish_model(config.publish_model),
+        ),
+        flag("pubsub#persist_items", "Whether items are kept", config.persist_items),
+        text("pubsub#max_items", "How many items are kept: a number or max", &max_items),
+        text(
+            "pubsub#max_payload_size",
+            "The largest payload in bytes",
+            &config.max_payload_size.to_string(),
+        ),
+        flag("pubsub#deliver_notifications", "Whether events are sent", config.deliver_notifications),
+        flag("pubsub#deliver_payloads", "Whether events carry payloads", config.deliver_payloads),
+        flag("pubsub#notify_config", "Whether a new configuration is announced", config.notify_config),
+        flag("pubsub#notify_delete", "Whether the node's deletion is announced", config.notify_delete),
+        flag("pubsub#notify_retract", "Whether the end of items is announced", config.notify_retract),
+        form::choice(
+            "pubsub#notification_type",
+            "The type of event messages",
+            NOTIFICATION_TYPES,
+            notification_type(config.notification_type),
+        ),
+        form::choice(
+            "pubsub#send_last_published_item",
+            "When the last item is sent",
+            SEND_LAST,
+            send_last(config.send_last_published_item),
+        ),
+        form::choice(
+            "pubsub#itemreply",
+            "Whom readers should answer",
+            ITEM_REPLIES,
+            item_reply(config.itemreply),
+        ),
+    ]
+}
+
+/// The settings in a submitted form; none if it was cancelled (§8.2.4).
+///
+/// # Errors
+/// [`Refusal::NotAcceptable`] for a field that is not known, or a value that it cannot have.
+pub fn submitted(form: &Element) -> Result<Vec<Setting>, Refusal> {
+    match form.attr("type") {
+        Some("cancel") => return Ok(Vec::new()),
+        Some("submit") => {}
+        _ => return Err(Refusal::BadRequest("the form is not submitted")),
+    }
+    let mut settings = Vec::new();
+    for (var, values) in form::fields(form) {
+        match (var, values.as_slice()) {
+            // COMPAT: slixmpp submits the form without its type.
+            ("FORM_TYPE", [form_type]) if form_type == ns::NODE_CONFIG => {}
+            ("FORM_TYPE", _) => return Err(bad("FORM_TYPE")),
+            // A field without a value is one that the form does not set (XEP-0004 §3.3).
+            (_, []) => {}
+            (_, [value]) => settings.extend(setting(var, value)?),
+            (_, _) => return Err(bad(var)),
+        }
+    }
+    Ok(settings)
+}
+
+fn bad(var: &str) -> Refusal {
+    let var: String = var.chars().take(100).collect();
+    Refusal::NotAcceptable(format!("{var}: no such field, or not a value that it can have"))
+}
+
+/// One field; nothing if it says what always holds here.
+fn setting(var: &str, value: &str) -> Result<Option<Setting>, Refusal> {
+    let flag = || match value {
+        "1" | "true" => Ok(true),
+        "0" | "false" => Ok(false),
+        _ => Err(bad(var)),
+    };
+    let number = || value.parse::<u32>().map_err(|_| bad(var));
+    Ok(Some(match var {
+        "pubsub#title" => Setting::Title(value.to_owned()),
+        "pubsub#description" => Setting::Description(value.to_owned()),
+        "pubsub#type" => Setting::Type(value.to_owned()),
+        "pubsub#access_model" => Setting::AccessModel(match value {
+            "open" => AccessModel::Open,
+            "whitelist" => AccessModel::Whitelist,
+            _ => return Err(Refusal::UnsupportedAccessModel),
+        }),
+        "pubsub#publish_model" => Setting::PublishModel(match value {
+            "open" => PublishModel::Open,
+            "publishers" => PublishModel::Publishers,
+            "subscribers" => PublishModel::Subscribers,
+            _ => return Err(bad(var)),
+        }),
+        "pubsub#persist_items" => Setting::PersistItems(flag()?),
+        "pubsub#max_items" => Setting::MaxItems(match value {
+            "max" => MaxItems::Max,
+            _ => MaxItems::Number(number()?),
+        }),
+        "pubsub#max_payload_size" => Setting::MaxPayloadSize(number()?),
+        "pubsub#deliver_notifications" => Setting::DeliverNotifications(flag()?),
+        "pubsub#deliver_payloads" => Setting::DeliverPayloads(flag()?),
+        "pubsub#notify_config" => Setting::NotifyConfig(flag()?),
+        "pubsub#notify_delete" => Setting::NotifyDelete(flag()?),
+        "pubsub#notify_retract" => Setting::NotifyRetract(flag()?),
+        "pubsub#notification_type" => Setting::NotificationType(match value {
+            "headline" => NotificationType::Headline,
+            "normal" => NotificationType::Normal,
+            _ => return Err(bad(var)),
+        }),
+        "pubsub#send_last_published_item" => Setting::SendLastPublishedItem(match value {
+            "never" => SendLastPublishedItem::Never,
+            "on_sub" => SendLastPublishedItem::OnSub,
+            _ => return Err(bad(var)),
+        }),
+        "pubsub#itemreply" => Setting::ItemReply(match value {
+            "none" => ItemReply::None,
+            "owner" => ItemReply::Owner,
+            "publisher" => ItemReply::Publisher,
+            _ => return Err(bad(var)),
+        }),
+        _ => return holds_anyway(var, value).map(|()| None),
+    }))
+}
+
+/// Fields that clients send along, and whose values here cannot be otherwise.
+///
+/// COMPAT: clients that fill in a form of their own set fields to what is the default anywhere.
+fn holds_anyway(var: &str, value: &str) -> Result<(), Refusal> {
+    match (var, value) {
+        ("pubsub#node_type", "leaf")
+        | ("pubsub#subscribe", "1" | "true")
+        | (
+            "pubsub#notify_sub"
+            | "pubsub#presence_based_delivery"
+            | "pubsub#purge_offline"
+            | "pubsub#tempsub",
+            "0" | "false",
+        ) => Ok(()),
+        ("pubsub#node_type", "collection") => Err(Refusal::Unsupported(Feature::Collections)),
+        _ => Err(bad(var)),
+    }
+}
+
+/// The name of an access model on the wire.
+#[must_use]
+pub fn access_model(model: AccessModel) -> &'static str {
+    match model {
+        AccessModel::Open => "open",
+        AccessModel::Whitelist => "whitelist",
+    }
+}
+
+/// The name of a publish model on the wire.
+#[must_use]
+pub fn publish_model(model: PublishModel) -> &'static str {
+    match model {
+        PublishModel::Open => "open",
+        PublishModel::Publishers => "publishers",
+        PublishModel::Subscribers => "subscribers",
+    }
+}
+
+fn notification_type(kind: NotificationType) -> &'static str {
+    match kind {
+        NotificationType::Headline => "headline",
+        NotificationType::Normal => "normal",
+    }
+}
+
+fn send_last(when: SendLastPublishedItem) -> &'static str {
+    match when {
+        SendLastPublishedItem::Never => "never",
+        SendLastPublishedItem::OnSub => "on_sub",
+    }
+}
+
+fn item_reply(to: ItemReply) -> &'static str {
+    match to {
+        ItemReply::None => "none",
+        ItemReply::Owner => "owner",
+        ItemReply::Publisher => "publisher",
+    }
+}

@@ -1,0 +1,11 @@
+//! Stanzas to values and back. Pure: nothing here knows a socket, a store or a clock.
+
+pub mod disco;
+pub mod form;
+pub(crate) mod ns;
+pub mod notification;
+pub mod refusal;
+pub mod reply;
+pub mod request;
+pub mod stanza;
+pub mod xml;

@@ -1,0 +1,104 @@
+//! How an event looks: one message, rendered once; only the recipient differs.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, SecondsFormat};
+
+use crate::{
+    pubsub::{
+        Event, EventItem, ItemId, Limits, NodeId, Notification, NotificationType, Timestamp,
+    },
+    wire::{form::node_config, ns, xml::{Tag, escape_attribute}},
+};
+
+/// A message without its recipient.
+#[derive(Clone, Debug)]
+pub struct Rendered {
+    head: Arc<str>,
+    tail: Arc<str>,
+}
+
+impl Rendered {
+    /// Appends the message to one recipient.
+    pub fn write_to(&self, recipient: &str, out: &mut String) {
+        out.push_str(&self.head);
+        escape_attribute(recipient, out);
+        out.push_str(&self.tail);
+    }
+}
+
+/// Renders a notification that comes from the service of this JID.
+#[must_use]
+pub fn render(notification: &Notification, service: &str, limits: &Limits) -> Rendered {
+    let Notification { node, place, event, .. } = notification;
+    let place = place.to_string();
+    let (id, delay) = match notification.delayed_since {
+        Some(since) => (format!("{place}-last"), Some(delay(since, service))),
+        None => (place.clone(), None),
+    };
+    let (kind, hint) = match notification.notification_type {
+        NotificationType::Headline => ("headline", Some(Tag::ns("no-store", ns::HINTS))),
+        NotificationType::Normal => ("normal", None),
+    };
+    let addresses = notification
+        .reply_to
+        .iter()
+        .map(|jid| Tag::new("address").attr("type", "replyto").attr("jid", jid.as_str()));
+    let addresses = (!notification.reply_to.is_empty())
+        .then(|| Tag::ns("addresses", ns::ADDRESS).children(addresses));
+    let stanza_id = Tag::ns("stanza-id", ns::STANZA_ID).attr("by", service).attr("id", &place);
+    let message = Tag::new("message")
+        .attr("from", service)
+        .attr("type", kind)
+        .attr("id", &id)
+        .attr("to", "")
+        .child(Tag::ns("event", ns::PUBSUB_EVENT).child(content(node, event, limits)))
+        .children(addresses)
+        .children(delay)
+        .child(stanza_id)
+        .children(hint)
+        .to_string();
+    // `to` is the last attribute, so the first empty value ends where the recipient belongs.
+    let (head, tail) = message.split_once(" to=''").unwrap_or((&message, ""));
+    Rendered { head: format!("{head} to='").into(), tail: format!("'{tail}").into() }
+}
+
+fn content(node: &NodeId, event: &Event, limits: &Limits) -> Tag {
+    let items = || Tag::new("items").attr("node", node.as_str());
+    match event {
+        Event::Configured(config) => Tag::new("configuration").attr("node", node.as_str()).children(
+            config.as_deref().map(|config| node_config::result(config, limits)),
+        ),
+        Event::Deleted { redirect } => {
+            let redirect = redirect.as_deref().map(|uri| Tag::new("redirect").attr("uri", uri));
+            Tag::new("delete").attr("node", node.as_str()).children(redirect)
+        }
+        Event::Published(published) => items().children(published.iter().map(item)),
+        Event::Purged => Tag::new("purge").attr("node", node.as_str()),
+        Event::Retracted(ids) => items().children(ids.iter().map(retract)),
+    }
+}
+
+fn item(item: &EventItem) -> Tag {
+    Tag::new("item")
+        .attr("id", item.id.as_str())
+        .attr("publisher", item.publisher.as_str())
+        .children(item.payload.as_ref().map(|payload| payload.xml()))
+}
+
+fn retract(id: &ItemId) -> Tag {
+    Tag::new("retract").attr("id", id.as_str())
+}
+
+fn delay(since: Timestamp, service: &str) -> Tag {
+    Tag::ns("delay", ns::DELAY).attr("from", service).attr("stamp", &date_time(since))
+}
+
+/// A point in time as XEP-0082 writes it.
+#[must_use]
+pub fn date_time(timestamp: Timestamp) -> String {
+    let millis = i64::try_from(timestamp.0).unwrap_or(i64::MAX);
+    DateTime::from_timestamp_millis(millis)
+        .unwrap_or(DateTime::UNIX_EPOCH)
+        .to_rfc3339_opts(SecondsFormat::Millis, true)
+}

@@ -1,0 +1,21 @@
+//! The namespaces that are spoken.
+
+pub(crate) const COMMANDS: &str = "http://jabber.org/protocol/commands";
+pub(crate) const COMPONENT: &str = "jabber:component:accept";
+pub(crate) const ADDRESS: &str = "http://jabber.org/protocol/address";
+pub(crate) const DATA_FORMS: &str = "jabber:x:data";
+pub(crate) const DELAY: &str = "urn:xmpp:delay";
+pub(crate) const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
+pub(crate) const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
+pub(crate) const HINTS: &str = "urn:xmpp:hints";
+pub(crate) const META_DATA: &str = "http://jabber.org/protocol/pubsub#meta-data";
+pub(crate) const NODE_CONFIG: &str = "http://jabber.org/protocol/pubsub#node_config";
+pub(crate) const PING: &str = "urn:xmpp:ping";
+pub(crate) const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
+pub(crate) const PUBSUB_ERRORS: &str = "http://jabber.org/protocol/pubsub#errors";
+pub(crate) const PUBSUB_EVENT: &str = "http://jabber.org/protocol/pubsub#event";
+pub(crate) const PUBSUB_OWNER: &str = "http://jabber.org/protocol/pubsub#owner";
+pub(crate) const STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
+pub(crate) const STANZA_ID: &str = "urn:xmpp:sid:0";
+pub(crate) const STREAMS: &str = "http://etherx.jabber.org/streams";
+pub(crate) const VERSION: &str = "jabber:iq:version";

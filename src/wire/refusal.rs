@@ -1,0 +1,45 @@
+//! How each refusal looks on the wire: one table, from the examples of XEP-0060 1.30.0.
+
+use crate::{pubsub::Refusal, wire::stanza::StanzaError};
+
+/// The stanza error for a refusal.
+#[must_use]
+pub fn stanza_error(refusal: &Refusal) -> StanzaError {
+    let error = StanzaError::new;
+    let rendered = match refusal {
+        Refusal::BadRequest(_) => error("modify", "bad-request"),
+        Refusal::BadSetting { .. } | Refusal::IdTooLong { .. } | Refusal::NotAcceptable(_) => {
+            error("modify", "not-acceptable")
+        }
+        Refusal::ClosedNode => error("cancel", "not-allowed").pubsub("closed-node"),
+        Refusal::Forbidden => error("auth", "forbidden"),
+        Refusal::InvalidJid => error("modify", "bad-request").pubsub("invalid-jid"),
+        Refusal::InvalidPayload(_) => error("modify", "bad-request").pubsub("invalid-payload"),
+        Refusal::ItemForbidden => error("modify", "bad-request").pubsub("item-forbidden"),
+        Refusal::ItemNotFound | Refusal::NodeNotFound => error("cancel", "item-not-found"),
+        Refusal::ItemRequired => error("modify", "bad-request").pubsub("item-required"),
+        Refusal::JidRequired => error("modify", "bad-request").pubsub("jid-required"),
+        Refusal::MaxItemsExceeded => error("cancel", "not-allowed").pubsub("max-items-exceeded"),
+        // SPEC: the condition is in the schema only; its type and defined condition are our choice.
+        Refusal::MaxNodesExceeded => error("cancel", "not-allowed").pubsub("max-nodes-exceeded"),
+        Refusal::NodeExists => error("cancel", "conflict"),
+        Refusal::NodeIdRequired => error("modify", "bad-request").pubsub("nodeid-required"),
+        Refusal::NotSubscribed => error("cancel", "unexpected-request").pubsub("not-subscribed"),
+        Refusal::PayloadRequired => error("modify", "bad-request").pubsub("payload-required"),
+        Refusal::PayloadTooBig { .. } => {
+            error("modify", "not-acceptable").pubsub("payload-too-big")
+        }
+        Refusal::TooManyAffiliations => error("wait", "policy-violation"),
+        Refusal::TooManySubscriptions => {
+            error("wait", "policy-violation").pubsub("too-many-subscriptions")
+        }
+        Refusal::Unsupported(feature) => StanzaError {
+            feature: Some(feature.name()),
+            ..error("cancel", "feature-not-implemented").pubsub("unsupported")
+        },
+        Refusal::UnsupportedAccessModel => {
+            error("modify", "not-acceptable").pubsub("unsupported-access-model")
+        }
+    };
+    rendered.text(refusal.to_string())
+}

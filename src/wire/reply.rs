@@ -1,0 +1,142 @@
+//! How granted requests are answered: the content of the result.
+
+use jid::{BareJid, Jid};
+
+use crate::{
+    pubsub::{
+        Affiliation, Item, Limits, NodeConfig, NodeId,
+        op::{
+            affiliations::AffiliationsSet, create::Created, publish::Published,
+            retrieve::Retrieve, subscribe::Subscribed, subscriptions::SubscriptionsSet,
+            unsubscribe::Unsubscribe,
+        },
+    },
+    wire::{
+        form::node_config,
+        ns,
+        request::affiliation_name,
+        xml::Tag,
+    },
+};
+
+fn pubsub(content: Tag) -> Tag {
+    Tag::ns("pubsub", ns::PUBSUB).child(content)
+}
+
+fn owner(content: Tag) -> Tag {
+    Tag::ns("pubsub", ns::PUBSUB_OWNER).child(content)
+}
+
+/// §8.1.2; named nodes are named in the answer too, as most services do.
+#[must_use]
+pub fn created(created: &Created) -> Tag {
+    pubsub(Tag::new("create").attr("node", created.node.as_str()))
+}
+
+/// §7.1.2.
+#[must_use]
+pub fn published(published: &Published) -> Tag {
+    let items = published.items.iter().map(|id| Tag::new("item").attr("id", id.as_str()));
+    pubsub(Tag::new("publish").attr("node", published.node.as_str()).children(items))
+}
+
+/// §6.1.2.
+#[must_use]
+pub fn subscribed(subscribed: &Subscribed) -> Tag {
+    pubsub(subscription(&subscribed.node, &subscribed.jid, true))
+}
+
+/// §6.2.2.
+#[must_use]
+pub fn unsubscribed(unsubscribed: &Unsubscribe) -> Tag {
+    pubsub(subscription(&unsubscribed.node, &unsubscribed.jid, false))
+}
+
+fn subscription(node: &NodeId, jid: &Jid, subscribed: bool) -> Tag {
+    let state = if subscribed { "subscribed" } else { "none" };
+    Tag::new("subscription")
+        .attr("node", node.as_str())
+        .attr("jid", jid.as_str())
+        .attr("subscription", state)
+}
+
+/// §6.5.2.
+#[must_use]
+pub fn items(request: &Retrieve, items: &[Item]) -> Tag {
+    let rendered = items.iter().map(|item| {
+        Tag::new("item")
+            .attr("id", item.id.as_str())
+            .attr("publisher", item.publisher.as_str())
+            .children(item.payload.as_ref().map(|payload| payload.xml()))
+    });
+    pubsub(Tag::new("items").attr("node", request.node.as_str()).children(rendered))
+}
+
+/// §8.2.2.
+#[must_use]
+pub fn configuration(node: &NodeId, config: &NodeConfig, limits: &Limits) -> Tag {
+    let form = node_config::form(config, limits);
+    owner(Tag::new("configure").attr("node", node.as_str()).child(form))
+}
+
+/// §8.3.2.
+#[must_use]
+pub fn default(limits: &Limits) -> Tag {
+    owner(Tag::new("default").child(node_config::form(&NodeConfig::initial(limits), limits)))
+}
+
+/// §8.9.1.
+#[must_use]
+pub fn affiliations(node: &NodeId, entries: &[(BareJid, Affiliation)]) -> Tag {
+    let entries = entries.iter().map(|(entity, affiliation)| {
+        Tag::new("affiliation")
+            .attr("jid", entity.as_str())
+            .attr("affiliation", affiliation_name(*affiliation))
+    });
+    owner(Tag::new("affiliations").attr("node", node.as_str()).children(entries))
+}
+
+/// The entries that could not be set (§8.9.2.4).
+#[must_use]
+pub fn affiliations_failed(set: &AffiliationsSet) -> Tag {
+    affiliations(&set.node, &set.failed)
+}
+
+/// §8.8.1.
+#[must_use]
+pub fn subscriptions(node: &NodeId, subscribers: &[Jid]) -> Tag {
+    let entries: Vec<_> = subscribers.iter().map(|jid| (jid.clone(), true)).collect();
+    owner_subscriptions(node, &entries)
+}
+
+/// The entries that could not be set (§8.8.2.4).
+#[must_use]
+pub fn subscriptions_failed(set: &SubscriptionsSet) -> Tag {
+    owner_subscriptions(&set.node, &set.failed)
+}
+
+fn owner_subscriptions(node: &NodeId, entries: &[(Jid, bool)]) -> Tag {
+    let entries = entries.iter().map(|(jid, subscribed)| {
+        let state = if *subscribed { "subscribed" } else { "none" };
+        Tag::new("subscription").attr("jid", jid.as_str()).attr("subscription", state)
+    });
+    owner(Tag::new("subscriptions").attr("node", node.as_str()).children(entries))
+}
+
+/// §5.7.2.
+#[must_use]
+pub fn own_affiliations(entries: &[(NodeId, Affiliation)]) -> Tag {
+    let entries = entries.iter().map(|(node, affiliation)| {
+        Tag::new("affiliation")
+            .attr("node", node.as_str())
+            .attr("affiliation", affiliation_name(*affiliation))
+    });
+    pubsub(Tag::new("affiliations").children(entries))
+}
+
+/// §5.6.2.
+#[must_use]
+pub fn own_subscriptions(entries: &[(NodeId, Jid)]) -> Tag {
+    let entries = entries.iter().map(|(node, jid)| subscription(node, jid, true));
+    pubsub(Tag::new("subscriptions").children(entries))
+}

@@ -1,0 +1,272 @@
+//! What is being asked: the child of an IQ in the namespaces of XEP-0060, understood or refused.
+//!
+//! Behind this line nothing sees XML but the opaque payload. The order of refusals here is that of
+//! syntax; what the request may do is decided by the rules.
+
+use jid::{BareJid, Jid};
+use minidom::Element;
+
+use crate::{
+    pubsub::{
+        Affiliation, Feature, ItemId, NodeId, Payload, Refusal,
+        op::{
+            affiliations::{OwnAffiliations, SetAffiliations},
+            configure::Configure,
+            create::Create,
+            delete::Delete,
+            publish::{NewItem, Publish},
+            purge::Purge,
+            retract::Retract,
+            retrieve::{Retrieve, Selection},
+            subscribe::Subscribe,
+            subscriptions::{OwnSubscriptions, SetSubscriptions, Wanted},
+            unsubscribe::Unsubscribe,
+        },
+    },
+    wire::{form::node_config, ns, xml},
+};
+
+/// The longest URI that a deletion may point to, in bytes.
+const MAX_URI_BYTES: usize = 2048;
+
+/// A request of XEP-0060.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Set affiliations (§8.9.2).
+    SetAffiliations(SetAffiliations),
+    /// Show affiliations (§8.9.1).
+    Affiliations(NodeId),
+    /// Show the configuration (§8.2.1).
+    Configuration(NodeId),
+    /// Change the configuration (§8.2.5).
+    Configure(Configure),
+    /// Create a node (§8.1).
+    Create(Create),
+    /// Show the default configuration (§8.3).
+    Default,
+    /// Delete a node (§8.4).
+    Delete(Delete),
+    /// Show own affiliations (§5.7).
+    OwnAffiliations(OwnAffiliations),
+    /// Show own subscriptions (§5.6).
+    OwnSubscriptions(OwnSubscriptions),
+    /// Publish items (§7.1).
+    Publish(Publish),
+    /// Remove all items (§8.5).
+    Purge(Purge),
+    /// Retract items (§7.2).
+    Retract(Retract),
+    /// Retrieve items (§6.5).
+    Retrieve(Retrieve),
+    /// Set subscriptions (§8.8.2).
+    SetSubscriptions(SetSubscriptions),
+    /// Subscribe (§6.1).
+    Subscribe(Subscribe),
+    /// Show subscriptions (§8.8.1).
+    Subscriptions(NodeId),
+    /// Unsubscribe (§6.2).
+    Unsubscribe(Unsubscribe),
+}
+
+/// Understands the `<pubsub/>` child of an IQ, given the IQ, for prefixes may be declared there, and
+/// whether its type is `set`.
+///
+/// # Errors
+/// The refusal that the request deserves by its form alone.
+pub fn parse(iq: &Element, pubsub: &Element, is_set: bool) -> Result<Request, Refusal> {
+    let namespace = pubsub.ns();
+    let actions: Vec<&Element> =
+        pubsub.children().filter(|child| child.has_ns(namespace.as_str())).collect();
+    let (action, companion) = match actions.as_slice() {
+        [] => return Err(Refusal::BadRequest("no action")),
+        [action] => (*action, None),
+        [action, companion] => (*action, Some(*companion)),
+        _ => return Err(Refusal::BadRequest("too many actions")),
+    };
+    let is_owner = namespace == ns::PUBSUB_OWNER;
+    match (is_owner, is_set, action.name(), companion.map(Element::name)) {
+        (false, true, "create", None | Some("configure")) => create(action, companion),
+        (false, true, "publish", None) => publish(iq, pubsub, action).map(Request::Publish),
+        (false, true, "publish", Some("publish-options")) => {
+            Err(Refusal::Unsupported(Feature::PublishOptions))
+        }
+        (false, true, "subscribe", Some("options")) | (false, _, "options", None) => {
+            Err(Refusal::Unsupported(Feature::SubscriptionOptions))
+        }
+        (false, true, "subscribe", None) => {
+            Ok(Request::Subscribe(Subscribe { node: node(action)?, jid: jid(action)? }))
+        }
+        (false, true, "unsubscribe", None) => {
+            Ok(Request::Unsubscribe(Unsubscribe { node: node(action)?, jid: jid(action)? }))
+        }
+        (false, true, "retract", None) => retract(action).map(Request::Retract),
+        (false, false, "items", None) => retrieve(action).map(Request::Retrieve),
+        (false, false, "subscriptions", None) => {
+            Ok(Request::OwnSubscriptions(OwnSubscriptions { node: node_if_any(action)? }))
+        }
+        (false, false, "affiliations", None) => {
+            Ok(Request::OwnAffiliations(OwnAffiliations { node: node_if_any(action)? }))
+        }
+        (false, false, "default", None) => Err(Refusal::Unsupported(Feature::RetrieveDefaultSub)),
+        (true, false, "configure", None) => node(action).map(Request::Configuration),
+        (true, true, "configure", None) => Ok(Request::Configure(Configure {
+            node: node(action)?,
+            settings: node_config::submitted(form(action)?)?,
+        })),
+        (true, false, "default", None) => match action.attr("type") {
+            None | Some("leaf") => Ok(Request::Default),
+            Some(_) => Err(Refusal::Unsupported(Feature::Collections)),
+        },
+        (true, true, "delete", None) => delete(action).map(Request::Delete),
+        (true, true, "purge", None) => Ok(Request::Purge(Purge { node: node(action)? })),
+        (true, false, "affiliations", None) => node(action).map(Request::Affiliations),
+        (true, true, "affiliations", None) => {
+            set_affiliations(action).map(Request::SetAffiliations)
+        }
+        (true, false, "subscriptions", None) => node(action).map(Request::Subscriptions),
+        (true, true, "subscriptions", None) => {
+            set_subscriptions(action).map(Request::SetSubscriptions)
+        }
+        (false, true, "collection", _) => Err(Refusal::Unsupported(Feature::Collections)),
+        (_, _, _, Some(_)) => Err(Refusal::BadRequest("two actions")),
+        _ => Err(Refusal::BadRequest("no such action for an IQ of this type")),
+    }
+}
+
+fn node(element: &Element) -> Result<NodeId, Refusal> {
+    NodeId::parse(element.attr("node").unwrap_or_default())
+}
+
+fn node_if_any(element: &Element) -> Result<Option<NodeId>, Refusal> {
+    element.attr("node").filter(|name| !name.is_empty()).map(NodeId::parse).transpose()
+}
+
+fn jid(element: &Element) -> Result<Jid, Refusal> {
+    let jid = element.attr("jid").ok_or(Refusal::JidRequired)?;
+    Jid::new(jid).map_err(|_| Refusal::InvalidJid)
+}
+
+fn form(element: &Element) -> Result<&Element, Refusal> {
+    element.get_child("x", ns::DATA_FORMS).ok_or(Refusal::BadRequest("a form is required"))
+}
+
+fn children<'a>(element: &'a Element, name: &'static str) -> impl Iterator<Item = &'a Element> {
+    let namespace = element.ns();
+    element.children().filter(move |child| child.is(name, namespace.as_str()))
+}
+
+fn create(create: &Element, configure: Option<&Element>) -> Result<Request, Refusal> {
+    // Before XEP-0060 1.13 the type of a node was an attribute.
+    if create.attr("type").is_some_and(|kind| kind != "leaf") {
+        return Err(Refusal::Unsupported(Feature::Collections));
+    }
+    if configure.is_some_and(|configure| configure.attr("node").is_some()) {
+        return Err(Refusal::BadRequest("the node is named in create, not in configure"));
+    }
+    let settings = match configure.and_then(|element| element.get_child("x", ns::DATA_FORMS)) {
+        Some(form) => node_config::submitted(form)?,
+        None => Vec::new(),
+    };
+    Ok(Request::Create(Create { node: node_if_any(create)?, settings }))
+}
+
+fn publish(iq: &Element, pubsub: &Element, publish: &Element) -> Result<Publish, Refusal> {
+    let mut prefixes = xml::Prefixes::new();
+    [iq, pubsub, publish].into_iter().for_each(|outer| xml::declare(outer, &mut prefixes));
+    let node = node(publish)?;
+    let new_item = |item: &Element| {
+        let mut contents = item.children();
+        let payload = contents.next();
+        if contents.next().is_some() {
+            return Err(Refusal::InvalidPayload("an item has one payload element"));
+        }
+        let id = item.attr("id").filter(|id| !id.is_empty()).map(ItemId::parse).transpose()?;
+        let mut prefixes = prefixes.clone();
+        xml::declare(item, &mut prefixes);
+        let payload = payload
+            .map(|element| Payload::new(xml::stand_alone(element, &prefixes), element.ns()));
+        Ok(NewItem { id, payload })
+    };
+    let items = children(publish, "item").map(new_item).collect::<Result<_, _>>()?;
+    Ok(Publish { node, items })
+}
+
+fn retract(retract: &Element) -> Result<Retract, Refusal> {
+    let node = node(retract)?;
+    let id = |item: &Element| ItemId::parse(item.attr("id").unwrap_or_default());
+    let items = children(retract, "item").map(id).collect::<Result<Vec<_>, _>>()?;
+    if items.is_empty() {
+        return Err(Refusal::ItemRequired);
+    }
+    let notify = matches!(retract.attr("notify"), Some("true" | "1"));
+    Ok(Retract { node, items, notify })
+}
+
+fn retrieve(items: &Element) -> Result<Retrieve, Refusal> {
+    let node = node(items)?;
+    let id = |item: &Element| ItemId::parse(item.attr("id").unwrap_or_default());
+    let ids = children(items, "item").map(id).collect::<Result<Vec<_>, _>>()?;
+    let selection = match items.attr("max_items") {
+        _ if !ids.is_empty() => Selection::Ids(ids),
+        None => Selection::Recent(u32::MAX),
+        Some(number) => Selection::Recent(
+            number.parse().map_err(|_| Refusal::BadRequest("max_items is not a number"))?,
+        ),
+    };
+    Ok(Retrieve { node, selection })
+}
+
+fn delete(delete: &Element) -> Result<Delete, Refusal> {
+    let node = node(delete)?;
+    let redirect = delete.get_child("redirect", ns::PUBSUB_OWNER);
+    let redirect = redirect.and_then(|redirect| redirect.attr("uri")).map(str::to_owned);
+    if redirect.as_ref().is_some_and(|uri| uri.len() > MAX_URI_BYTES) {
+        return Err(Refusal::BadRequest("the URI of the redirection is too long"));
+    }
+    Ok(Delete { node, redirect })
+}
+
+fn set_affiliations(affiliations: &Element) -> Result<SetAffiliations, Refusal> {
+    let node = node(affiliations)?;
+    let entry = |element: &Element| {
+        let entity: BareJid = jid(element)?.into_bare();
+        let name = element.attr("affiliation").unwrap_or_default();
+        let affiliation =
+            affiliation_named(name).ok_or(Refusal::BadRequest("no such affiliation"))?;
+        Ok((entity, affiliation))
+    };
+    let entries = children(affiliations, "affiliation").map(entry).collect::<Result<_, _>>()?;
+    Ok(SetAffiliations { node, entries })
+}
+
+fn set_subscriptions(subscriptions: &Element) -> Result<SetSubscriptions, Refusal> {
+    let node = node(subscriptions)?;
+    let entry = |element: &Element| {
+        let wanted = match element.attr("subscription") {
+            Some("none") => Wanted::None,
+            Some("subscribed") => Wanted::Subscribed,
+            Some("pending" | "unconfigured") => Wanted::Other,
+            _ => return Err(Refusal::BadRequest("no such subscription state")),
+        };
+        Ok((jid(element)?, wanted))
+    };
+    let entries = children(subscriptions, "subscription").map(entry).collect::<Result<_, _>>()?;
+    Ok(SetSubscriptions { node, entries })
+}
+
+/// The name of an affiliation on the wire (§4.1).
+#[must_use]
+pub fn affiliation_name(affiliation: Affiliation) -> &'static str {
+    match affiliation {
+        Affiliation::Owner => "owner",
+        Affiliation::Publisher => "publisher",
+        Affiliation::PublishOnly => "publish-only",
+        Affiliation::Member => "member",
+        Affiliation::None => "none",
+        Affiliation::Outcast => "outcast",
+    }
+}
+
+fn affiliation_named(name: &str) -> Option<Affiliation> {
+    Affiliation::ALL.into_iter().find(|affiliation| affiliation_name(*affiliation) == name)
+}

@@ -1,0 +1,131 @@
+//! The envelope of a stanza (RFC 6120 §8), read from its element or, where that is refused, from its
+//! start tag alone.
+
+use jid::Jid;
+use minidom::Element;
+
+use crate::wire::{ns, xml::Tag};
+
+/// The start tag of a stanza, as far as an answer needs it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// The local name: `iq`, `message`, `presence`, or something that does not belong here.
+    pub name: String,
+    /// The attribute `type`.
+    pub kind: Option<String>,
+    /// The attribute `id`.
+    pub id: Option<String>,
+    /// The attribute `from`.
+    pub from: Option<String>,
+    /// The attribute `to`.
+    pub to: Option<String>,
+}
+
+impl Header {
+    /// Reads the start tag of an element.
+    #[must_use]
+    pub fn of(element: &Element) -> Self {
+        let attr = |name: &str| element.attr(name).map(str::to_owned);
+        Self {
+            name: element.name().to_owned(),
+            kind: attr("type"),
+            id: attr("id"),
+            from: attr("from"),
+            to: attr("to"),
+        }
+    }
+
+    /// Whether an answer is due: to an IQ that is neither a result nor an error (RFC 6120 §8.2.3).
+    #[must_use]
+    pub fn is_request(&self) -> bool {
+        self.name == "iq" && !matches!(self.kind.as_deref(), Some("result" | "error"))
+    }
+
+    /// Who sent it, if that is a JID.
+    #[must_use]
+    pub fn sender(&self) -> Option<Jid> {
+        Jid::new(self.from.as_deref()?).ok()
+    }
+
+    /// A result with this content.
+    #[must_use]
+    pub fn result(&self, content: Option<Tag>) -> String {
+        self.answer("result").children(content).to_string()
+    }
+
+    /// An error.
+    #[must_use]
+    pub fn error(&self, error: &StanzaError) -> String {
+        self.answer("error").child(error.tag()).to_string()
+    }
+
+    /// An error that carries more of the protocol beside it (§8.8.2.4, §8.9.2.4).
+    #[must_use]
+    pub fn error_with(&self, content: Tag, error: &StanzaError) -> String {
+        self.answer("error").child(content).child(error.tag()).to_string()
+    }
+
+    fn answer(&self, kind: &str) -> Tag {
+        Tag::new("iq")
+            .attr("type", kind)
+            .attr_if("from", self.to.as_deref())
+            .attr_if("to", self.from.as_deref())
+            .attr_if("id", self.id.as_deref())
+    }
+}
+
+/// A stanza error (RFC 6120 §8.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StanzaError {
+    /// What the sender may do: `auth`, `cancel`, `modify`, `wait`.
+    pub kind: &'static str,
+    /// The defined condition.
+    pub condition: &'static str,
+    /// The condition of another protocol, and its namespace.
+    pub application: Option<(&'static str, &'static str)>,
+    /// The feature that an `unsupported` names.
+    pub feature: Option<&'static str>,
+    /// For people.
+    pub text: Option<String>,
+}
+
+impl StanzaError {
+    /// An error without more than its condition.
+    #[must_use]
+    pub const fn new(kind: &'static str, condition: &'static str) -> Self {
+        Self { kind, condition, application: None, feature: None, text: None }
+    }
+
+    /// With a condition of XEP-0060.
+    #[must_use]
+    pub const fn pubsub(mut self, condition: &'static str) -> Self {
+        self.application = Some((condition, ns::PUBSUB_ERRORS));
+        self
+    }
+
+    /// With a condition of ad-hoc commands (XEP-0050 §4.4).
+    #[must_use]
+    pub const fn command(mut self, condition: &'static str) -> Self {
+        self.application = Some((condition, ns::COMMANDS));
+        self
+    }
+
+    /// With a text for people.
+    #[must_use]
+    pub fn text(mut self, text: impl Into<String>) -> Self {
+        self.text = Some(text.into());
+        self
+    }
+
+    fn tag(&self) -> Tag {
+        let application = self
+            .application
+            .map(|(name, namespace)| Tag::ns(name, namespace).attr_if("feature", self.feature));
+        let text = self.text.as_deref().map(|text| Tag::ns("text", ns::STANZAS).text(text));
+        Tag::new("error")
+            .attr("type", self.kind)
+            .child(Tag::ns(self.condition, ns::STANZAS))
+            .children(text)
+            .children(application)
+    }
+}

@@ -1,0 +1,222 @@
+//! Writing XML: elements of our own making ([`Tag`]), and elements of strangers ([`stand_alone`]).
+//!
+//! minidom's own writer panics on some prefixes that a stranger may choose, so it is not used.
+
+use std::fmt::{self, Write};
+
+use minidom::{Element, Node};
+
+/// An element in the making. Names and namespaces are ours; values and text may be anyone's.
+#[derive(Clone, Debug)]
+pub struct Tag {
+    name: &'static str,
+    head: String,
+    content: String,
+}
+
+impl Tag {
+    /// An element in the namespace of its parent.
+    #[must_use]
+    pub fn new(name: &'static str) -> Self {
+        Self { name, head: format!("<{name}"), content: String::new() }
+    }
+
+    /// An element in a namespace of its own.
+    #[must_use]
+    pub fn ns(name: &'static str, namespace: &str) -> Self {
+        Self::new(name).attr("xmlns", namespace)
+    }
+
+    /// With an attribute.
+    #[must_use]
+    pub fn attr(mut self, name: &str, value: &str) -> Self {
+        self.head.push(' ');
+        self.head.push_str(name);
+        self.head.push_str("='");
+        escape_attribute(value, &mut self.head);
+        self.head.push('\'');
+        self
+    }
+
+    /// With an attribute, if there is a value.
+    #[must_use]
+    pub fn attr_if(self, name: &str, value: Option<&str>) -> Self {
+        match value {
+            Some(value) => self.attr(name, value),
+            None => self,
+        }
+    }
+
+    /// With a child.
+    #[must_use]
+    pub fn child(mut self, child: impl fmt::Display) -> Self {
+        // Writing to a string cannot fail.
+        let _ = write!(self.content, "{child}");
+        self
+    }
+
+    /// With children.
+    #[must_use]
+    pub fn children<T: fmt::Display>(self, children: impl IntoIterator<Item = T>) -> Self {
+        children.into_iter().fold(self, Self::child)
+    }
+
+    /// With text.
+    #[must_use]
+    pub fn text(mut self, text: &str) -> Self {
+        escape_text(text, &mut self.content);
+        self
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.content.as_str() {
+            "" => write!(f, "{}/>", self.head),
+            content => write!(f, "{}>{content}</{}>", self.head, self.name),
+        }
+    }
+}
+
+/// Appends the value of an attribute, which stands in single quotes. White space other than spaces
+/// is escaped, or parsers would make it spaces.
+pub(crate) fn escape_attribute(value: &str, out: &mut String) {
+    for c in value.chars() {
+        match c {
+            '\'' => out.push_str("&#39;"),
+            '"' => out.push_str("&#34;"),
+            '\n' => out.push_str("&#10;"),
+            '\t' => out.push_str("&#9;"),
+            c => escape_char(c, out),
+        }
+    }
+}
+
+fn escape_text(text: &str, out: &mut String) {
+    text.chars().for_each(|c| escape_char(c, out));
+}
+
+fn escape_char(c: char, out: &mut String) {
+    match c {
+        '&' => out.push_str("&amp;"),
+        '<' => out.push_str("&lt;"),
+        '>' => out.push_str("&gt;"),
+        '\r' => out.push_str("&#13;"),
+        c => out.push(c),
+    }
+}
+
+/// Prefixes in scope, outermost first; an inner one hides an outer one of the same name.
+pub type Prefixes = Vec<(String, String)>;
+
+/// Adds the prefixes that an element declares to those in scope.
+pub fn declare(element: &Element, prefixes: &mut Prefixes) {
+    for (prefix, namespace) in element.prefixes.declared_prefixes() {
+        if let Some(prefix) = prefix.as_deref().filter(|prefix| *prefix != "xml") {
+            prefixes.push((prefix.to_owned(), namespace.clone()));
+        }
+    }
+}
+
+/// Writes an element so that it means the same anywhere: every namespace and every prefix in scope is
+/// declared in it, for text may use prefixes too.
+///
+/// Recurses once per nesting level; whoever reads elements limits their depth.
+#[must_use]
+pub fn stand_alone(element: &Element, scope: &Prefixes) -> String {
+    let mut out = String::new();
+    let mut declared = Prefixes::new();
+    let mut visible = Prefixes::new();
+    for (prefix, namespace) in scope.iter().rev() {
+        if visible.iter().all(|(hidden, _)| hidden != prefix) {
+            visible.push((prefix.clone(), namespace.clone()));
+        }
+    }
+    write_element(element, None, &visible, &mut declared, &mut out);
+    out
+}
+
+/// `parent` is the default namespace in force; `extra` are declarations to add to this element.
+fn write_element(
+    element: &Element,
+    parent: Option<&str>,
+    extra: &Prefixes,
+    declared: &mut Prefixes,
+    out: &mut String,
+) {
+    let outer = declared.len();
+    let namespace = element.ns();
+    out.push('<');
+    out.push_str(element.name());
+    if parent != Some(namespace.as_str()) {
+        write_attribute("xmlns", &namespace, out);
+    }
+    let mut own = Prefixes::new();
+    declare(element, &mut own);
+    for (prefix, namespace) in extra {
+        if own.iter().all(|(hiding, _)| hiding != prefix) {
+            own.push((prefix.clone(), namespace.clone()));
+        }
+    }
+    for (prefix, namespace) in own {
+        write_attribute(&format!("xmlns:{prefix}"), &namespace, out);
+        declared.push((prefix, namespace));
+    }
+    for ((namespace, name), value) in element.attrs() {
+        let (namespace, name): (&str, &str) = (namespace.as_ref(), name.as_ref());
+        match namespace {
+            "" => write_attribute(name, value, out),
+            "http://www.w3.org/XML/1998/namespace" => {
+                write_attribute(&format!("xml:{name}"), value, out);
+            }
+            _ => {
+                let prefix = prefix_for(namespace, declared, out);
+                write_attribute(&format!("{prefix}:{name}"), value, out);
+            }
+        }
+    }
+    if element.nodes().len() == 0 {
+        out.push_str("/>");
+    } else {
+        out.push('>');
+        for node in element.nodes() {
+            match node {
+                Node::Element(child) => {
+                    write_element(child, Some(&namespace), &Prefixes::new(), declared, out);
+                }
+                Node::Text(text) => escape_text(text, out),
+            }
+        }
+        out.push_str("</");
+        out.push_str(element.name());
+        out.push('>');
+    }
+    declared.truncate(outer);
+}
+
+fn write_attribute(name: &str, value: &str, out: &mut String) {
+    out.push(' ');
+    out.push_str(name);
+    out.push_str("='");
+    escape_attribute(value, out);
+    out.push('\'');
+}
+
+/// A prefix that stands for a namespace here; one is declared if there is none.
+fn prefix_for(namespace: &str, declared: &mut Prefixes, out: &mut String) -> String {
+    let bound = |prefix: &str| {
+        declared.iter().rev().find(|(p, _)| p == prefix).map(|(_, namespace)| namespace.as_str())
+    };
+    let found = declared.iter().rev().find(|(p, n)| n == namespace && bound(p) == Some(namespace));
+    if let Some((prefix, _)) = found {
+        return prefix.clone();
+    }
+    let mut number = 0;
+    while bound(&format!("ns{number}")).is_some() {
+        number += 1;
+    }
+    let prefix = format!("ns{number}");
+    write_attribute(&format!("xmlns:{prefix}"), namespace, out);
+    declared.push((prefix.clone(), namespace.to_owned()));
+    prefix
+}
