@@ -1,0 +1,118 @@
+"""slixmpp clients without TLS, for servers on loopback."""
+
+import asyncio
+import contextlib
+import ssl
+import warnings
+import xml.etree.ElementTree as ET
+
+warnings.filterwarnings("ignore", category=DeprecationWarning)
+
+import slixmpp  # noqa: E402
+from slixmpp.exceptions import IqError  # noqa: E402, F401
+from slixmpp.xmlstream.handler import Callback  # noqa: E402
+from slixmpp.xmlstream.matcher import StanzaPath  # noqa: E402
+
+from servers import DOMAIN, PASSWORD, SERVICE  # noqa: E402
+
+# Never used, but slixmpp would load all certificates for each client.
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+EVENT = "{http://jabber.org/protocol/pubsub#event}"
+TIMEOUT = 30
+
+
+class Client:
+    """One account's session, and the events that it got."""
+
+    def __init__(self, user, resource="test"):
+        self.jid = f"{user}@{DOMAIN}"
+        self.full = f"{self.jid}/{resource}"
+        self.events = []
+        self.came = asyncio.Event()
+        self.xmpp = slixmpp.ClientXMPP(self.full, PASSWORD, sasl_mech="PLAIN", ssl_context=NO_TLS)
+        self.xmpp.enable_plaintext = True
+        self.xmpp.enable_starttls = self.xmpp.enable_direct_tls = self.xmpp.use_ipv6 = False
+        self.xmpp.plugin["feature_mechanisms"].unencrypted_plain = True
+        for plugin in ("xep_0004", "xep_0030", "xep_0050", "xep_0060", "xep_0092", "xep_0199"):
+            self.xmpp.register_plugin(plugin)
+        self.xmpp.register_handler(
+            Callback("events", StanzaPath("message/pubsub_event"), self.on_event))
+
+    @property
+    def pubsub(self):
+        return self.xmpp.plugin["xep_0060"]
+
+    def on_event(self, message):
+        self.events.append(message.xml)
+        self.came.set()
+
+    async def login(self, port):
+        started = asyncio.get_running_loop().create_future()
+
+        def on(outcome):
+            def handler(reason):
+                if not started.done():
+                    outcome(reason)
+            return handler
+        self.xmpp.add_event_handler("session_start", on(started.set_result))
+        for failure in ("failed_all_auth", "connection_failed"):
+            self.xmpp.add_event_handler(
+                failure, on(lambda why: started.set_exception(RuntimeError(str(why)))))
+        self.xmpp.connect("127.0.0.1", port)
+        await asyncio.wait_for(started, TIMEOUT)
+        self.xmpp.send_presence()
+        # The server has taken the presence when it answers what came after it.
+        await self.xmpp.plugin["xep_0199"].send_ping(DOMAIN, timeout=TIMEOUT)
+        return self
+
+    async def until(self, number):
+        """Waits for a number of events."""
+        async with asyncio.timeout(TIMEOUT):
+            while len(self.events) < number:
+                self.came.clear()
+                await self.came.wait()
+        return self.events
+
+    async def settled(self):
+        """Waits until everything that was on its way here has come: a message to oneself by the
+        service is not to be had, but an answer of the service comes after what it told before."""
+        await self.xmpp.plugin["xep_0199"].send_ping(SERVICE, timeout=TIMEOUT)
+
+
+@contextlib.asynccontextmanager
+async def clients(port, *users):
+    """Clients that are logged in."""
+    all_of_them = [Client(user) for user in users]
+    try:
+        yield await asyncio.gather(*(client.login(port) for client in all_of_them))
+    finally:
+        await asyncio.gather(
+            *(client.xmpp.disconnect(wait=1) for client in all_of_them), return_exceptions=True)
+
+
+def entry(text):
+    """A payload."""
+    element = ET.Element("{http://www.w3.org/2005/Atom}entry")
+    ET.SubElement(element, "{http://www.w3.org/2005/Atom}title").text = text
+    return element
+
+
+def item_ids(event):
+    """The ids of the items in an event."""
+    return [item.get("id") for item in event.iter(f"{EVENT}item")]
+
+
+def place(event):
+    """The epoch and the sequence number of an event."""
+    epoch, sequence = event.find("{urn:xmpp:sid:0}stanza-id").get("id").split("-")
+    return epoch, int(sequence)
+
+
+def form(client, kind="submit", **fields):
+    """A submitted node configuration; keyword a_b stands for pubsub#a_b."""
+    made = client.xmpp.plugin["xep_0004"].make_form(ftype=kind)
+    made.add_field(var="FORM_TYPE", ftype="hidden",
+                   value="http://jabber.org/protocol/pubsub#node_config")
+    for name, value in fields.items():
+        made.add_field(var=f"pubsub#{name}", value=value)
+    return made

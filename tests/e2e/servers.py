@@ -1,0 +1,285 @@
+"""Private, throwaway XMPP servers on loopback: Prosody 0.12 and ejabberd 23.01 from Debian's packages.
+
+Each has a data folder of its own, free ports, accounts that are there from the start, and the component
+pubsub.localhost. Standard library only, so that the demo can use it too.
+"""
+
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+
+DOMAIN = "localhost"
+SERVICE = "pubsub.localhost"
+SECRET = "s3cret"
+PASSWORD = "pw"
+
+
+def free_ports(number):
+    """Ports that nobody listens at. Held together, so that they differ."""
+    sockets = [socket.socket() for _ in range(number)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def wait_for(condition, what, timeout=30):
+    """Waits until a condition holds, and says what it was if it never does."""
+    end = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"waited {timeout} s for {what}")
+        time.sleep(0.02)
+
+
+def is_open(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 0.5).close()
+        return True
+    except OSError:
+        return False
+
+
+class Server:
+    """A server in a folder of its own; a context manager."""
+
+    def __init__(self, users):
+        self.users = list(users)
+
+    def __enter__(self):
+        # Between the choice of a port and its use another process may take it.
+        for attempt in range(3):
+            self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"gjallar-{self.name}-"))
+            self.client_port, self.component_port = free_ports(2)
+            try:
+                self.start()
+                return self
+            except (RuntimeError, TimeoutError):
+                self.stop()
+                if attempt == 2:
+                    raise
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def start(self):
+        self.prepare()
+        with open(self.folder / "output.log", "ab") as output:
+            self.process = subprocess.Popen(
+                self.command(), env=self.environment(), cwd=self.folder,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        wait_for(self.is_ready, f"{self.name} to start")
+
+    def is_ready(self):
+        if self.process.poll() is not None:
+            raise RuntimeError(f"{self.name} ended: {(self.folder / 'output.log').read_text()}")
+        return is_open(self.client_port) and is_open(self.component_port)
+
+    def stop(self):
+        process = getattr(self, "process", None)
+        if process and process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def environment(self):
+        return dict(os.environ)
+
+
+class Prosody(Server):
+    name = "prosody"
+
+    CONFIG = """
+run_as_root = true
+data_path = "{folder}/data"
+pidfile = "{folder}/prosody.pid"
+log = {{ {{ levels = {{ min = "info" }}, to = "file", filename = "{folder}/prosody.log" }} }}
+interfaces = {{ "127.0.0.1" }}
+c2s_interfaces = {{ "127.0.0.1" }}
+component_interfaces = {{ "127.0.0.1" }}
+c2s_ports = {{ {client_port} }}
+component_ports = {{ {component_port} }}
+c2s_direct_tls_ports = {{ }}
+s2s_ports = {{ }}
+s2s_direct_tls_ports = {{ }}
+http_ports = {{ }}
+https_ports = {{ }}
+modules_enabled = {{ "posix", "disco", "roster", "saslauth", "ping" }}
+modules_disabled = {{ "s2s", "s2s_auth_certs", "offline" }}
+c2s_require_encryption = false
+s2s_require_encryption = false
+allow_unencrypted_plain_auth = true
+authentication = "internal_plain"
+c2s_stanza_size_limit = 4194304
+component_stanza_size_limit = 4194304
+network_settings = {{ tcp_backlog = 1024 }}
+VirtualHost "{domain}"
+Component "{service}"
+  component_secret = "{secret}"
+"""
+
+    def prepare(self):
+        accounts = self.folder / "data" / DOMAIN / "accounts"
+        accounts.mkdir(parents=True)
+        (self.folder / "certs").mkdir()
+        for user in self.users:
+            text = f'return {{\n\t["password"] = "{PASSWORD}";\n}};\n'
+            (accounts / f"{user}.dat").write_text(text)
+        (self.folder / "prosody.cfg.lua").write_text(self.CONFIG.format(
+            folder=self.folder, client_port=self.client_port,
+            component_port=self.component_port, domain=DOMAIN, service=SERVICE, secret=SECRET))
+
+    def command(self):
+        return ["/usr/bin/prosody", "-F", "--config", str(self.folder / "prosody.cfg.lua")]
+
+
+class Ejabberd(Server):
+    name = "ejabberd"
+
+    CONFIG = """
+loglevel: info
+log_rotate_count: 0
+hosts:
+  - {domain}
+listen:
+  - port: {client_port}
+    ip: "127.0.0.1"
+    module: ejabberd_c2s
+    max_stanza_size: 4194304
+    shaper: none
+    access: all
+    starttls: false
+    max_fsm_queue: 100000
+    backlog: 1024
+  - port: {component_port}
+    ip: "127.0.0.1"
+    module: ejabberd_service
+    access: all
+    max_stanza_size: 4194304
+    shaper: none
+    max_fsm_queue: 100000
+    hosts:
+      "{service}":
+        password: "{secret}"
+auth_method: internal
+auth_password_format: plain
+disable_sasl_mechanisms: ["X-OAUTH2"]
+s2s_access: none
+max_fsm_queue: 100000
+shaper_rules:
+  max_user_sessions: 1000
+modules:
+  mod_disco: {{}}
+  mod_roster: {{}}
+  mod_ping: {{}}
+"""
+
+    # Without a node name Erlang needs neither epmd nor a port for distribution.
+    START = (
+        '{{ok,_}} = application:ensure_all_started(ejabberd),'
+        '{{ok,Users}} = file:read_file("{folder}/users.txt"),'
+        'lists:foreach(fun(U) -> ok = ejabberd_auth:try_register(U, <<"{domain}">>, <<"{password}">>)'
+        ' end, binary:split(Users, <<"\\n">>, [global,trim_all])),'
+        'file:write_file("{folder}/ready", <<"ok">>).')
+
+    def prepare(self):
+        (self.folder / "spool").mkdir()
+        (self.folder / "logs").mkdir()
+        (self.folder / "ejabberd.yml").write_text(self.CONFIG.format(
+            client_port=self.client_port, component_port=self.component_port,
+            domain=DOMAIN, service=SERVICE, secret=SECRET))
+        (self.folder / "inetrc").write_text(
+            '{lookup,["file","native"]}.\n{host,{127,0,0,1},["localhost"]}.\n')
+        (self.folder / "users.txt").write_text("".join(f"{user}\n" for user in self.users))
+
+    def command(self):
+        start = self.START.format(folder=self.folder, domain=DOMAIN, password=PASSWORD)
+        return ["/usr/bin/erl", "-noinput", "+K", "true", "+P", "250000",
+                "-mnesia", "dir", f'"{self.folder}/spool"',
+                "-ejabberd", "log_rotate_count", "0", "-eval", start]
+
+    def environment(self):
+        folder = self.folder
+        libraries = next(pathlib.Path("/usr/lib").glob("*/ejabberd-*")).parent
+        return dict(
+            os.environ, HOME=str(folder), ERL_LIBS=str(libraries), ERL_INETRC=f"{folder}/inetrc",
+            EJABBERD_CONFIG_PATH=f"{folder}/ejabberd.yml",
+            EJABBERD_LOG_PATH=f"{folder}/logs/ejabberd.log",
+            EJABBERD_PID_PATH=f"{folder}/ejabberd.pid",
+            ERL_CRASH_DUMP=f"{folder}/logs/erl_crash.dump", ERL_CRASH_DUMP_BYTES="0",
+            ERL_MAX_PORTS="32000", ERL_MAX_ETS_TABLES="1400")
+
+    def is_ready(self):
+        return super().is_ready() and (self.folder / "ready").exists()
+
+
+SERVERS = {"prosody": Prosody, "ejabberd": Ejabberd}
+
+
+class Gjallar:
+    """The real binary on a real store, behind a server; a context manager."""
+
+    def __init__(self, component_port, folder, **options):
+        root = pathlib.Path(__file__).resolve().parents[2]
+        profile = os.environ.get("GJALLAR_PROFILE", "debug")
+        target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", root / "target"))
+        self.binary = target / profile / "gjallar"
+        self.log = pathlib.Path(folder) / "gjallar.log"
+        self.options = dict(
+            JID=SERVICE, SERVER=f"127.0.0.1:{component_port}", SECRET=SECRET,
+            STORE=f"sled:{folder}/store", LOG="info", LOG_FORMAT="json")
+        self.options.update({name.upper(): str(value) for name, value in options.items()})
+
+    def __enter__(self):
+        self.start()
+        self.wait_for_log("connected")
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def start(self):
+        self.offset = self.log.stat().st_size if self.log.exists() else 0
+        variables = {f"GJALLAR_{name}": value for name, value in self.options.items()}
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("GJALLAR_")}
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [str(self.binary), "serve"], env=dict(clean, **variables),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def logged(self):
+        """What was logged since the last start."""
+        with open(self.log, "rb") as log:
+            log.seek(self.offset)
+            return log.read().decode()
+
+    def wait_for_log(self, text, timeout=30):
+        def is_there():
+            if text in self.logged():
+                return True
+            if self.process.poll() is not None:
+                raise RuntimeError(f"gjallar ended: {self.logged()}")
+            return False
+        wait_for(is_there, f"the log to say {text!r}: {self.logged()[-2000:]}", timeout)
+
+    def kill(self):
+        """SIGKILL: no chance to finish anything."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self):
+        """SIGTERM; its exit code."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        return self.process.wait(20)

@@ -1,0 +1,239 @@
+"""The main job, through real servers, driven by slixmpp's plugin for XEP-0060."""
+
+import asyncio
+
+import pytest
+
+from clients import EVENT, IqError, clients, entry, form, item_ids, place
+from conftest import with_loop
+from servers import SERVICE
+
+NODE = "princely_musings"
+
+
+async def refused(coroutine):
+    """The error that a request gets: condition, and condition of XEP-0060."""
+    with pytest.raises(IqError) as caught:
+        await coroutine
+    pubsub = caught.value.iq["error"]["pubsub"]["condition"]
+    return caught.value.condition, pubsub or None
+
+
+@with_loop
+async def test_the_life_of_a_node(server, gjallar):
+    async with clients(server.client_port, "owner", "bot", "alice", "mallory") as (
+            owner, bot, alice, mallory):
+        made = await owner.pubsub.create_node(SERVICE, NODE, config=form(owner, title="Musings"))
+        assert made["pubsub"]["create"]["node"] == NODE
+        assert await refused(owner.pubsub.create_node(SERVICE, NODE)) == ("conflict", None)
+
+        subscribed = await alice.pubsub.subscribe(SERVICE, NODE)
+        assert subscribed["pubsub"]["subscription"]["subscription"] == "subscribed"
+
+        assert await refused(bot.pubsub.publish(SERVICE, NODE, payload=entry("no"))) == (
+            "forbidden", None)
+        await owner.pubsub.modify_affiliations(
+            SERVICE, NODE, affiliations=[(bot.jid, "publisher"), (mallory.jid, "outcast")])
+        published = await bot.pubsub.publish(SERVICE, NODE, id="one", payload=entry("Soliloquy"))
+        assert published["pubsub"]["publish"]["item"]["id"] == "one"
+        generated = await bot.pubsub.publish(SERVICE, NODE, payload=entry("again"))
+        generated = generated["pubsub"]["publish"]["item"]["id"]
+        events = await alice.until(2)
+        assert [item_ids(event) for event in events] == [["one"], [generated]]
+        assert [place(event)[1] for event in events] == [1, 2]
+        assert events[0].get("type") == "headline"
+        assert events[0].find("{urn:xmpp:hints}no-store") is not None
+
+        items = await alice.pubsub.get_items(SERVICE, NODE)
+        assert [item["id"] for item in items["pubsub"]["items"]] == ["one", generated]
+        first = next(iter(items["pubsub"]["items"]))
+        assert first["payload"][0].text == "Soliloquy"
+        assert first.xml.get("publisher") == bot.jid
+        newest = await alice.pubsub.get_items(SERVICE, NODE, max_items=1)
+        assert [item["id"] for item in newest["pubsub"]["items"]] == [generated]
+        one = await alice.pubsub.get_item(SERVICE, NODE, "one")
+        assert [item["id"] for item in one["pubsub"]["items"]] == ["one"]
+
+        assert await refused(mallory.pubsub.subscribe(SERVICE, NODE)) == ("forbidden", None)
+        await bot.pubsub.retract(SERVICE, NODE, "one")
+        retract = (await alice.until(3))[2].find(f".//{EVENT}retract")
+        assert retract.get("id") == "one"
+
+        config = await owner.pubsub.get_node_config(SERVICE, NODE)
+        values = config["pubsub_owner"]["configure"]["form"].get_values()
+        assert (values["pubsub#title"], values["pubsub#max_items"]) == ("Musings", "max")
+        await owner.pubsub.set_node_config(
+            SERVICE, NODE, form(owner, notify_config="1", description="Of a prince"))
+        assert (await alice.until(4))[3].find(f".//{EVENT}configuration") is not None
+
+        await owner.pubsub.purge(SERVICE, NODE)
+        assert (await alice.until(5))[4].find(f".//{EVENT}purge") is not None
+        await owner.pubsub.delete_node(SERVICE, NODE)
+        assert (await alice.until(6))[5].find(f".//{EVENT}delete") is not None
+        assert await refused(alice.pubsub.get_items(SERVICE, NODE)) == ("item-not-found", None)
+        assert not mallory.events and not bot.events and not owner.events
+
+
+@with_loop
+async def test_discovery(server, gjallar):
+    async with clients(server.client_port, "owner", "alice") as (owner, alice):
+        disco = alice.xmpp.plugin["xep_0030"]
+        info = (await disco.get_info(SERVICE))["disco_info"]
+        assert ("pubsub", "service", None, "gjallar") in info["identities"]
+        features = info["features"]
+        assert "http://jabber.org/protocol/pubsub#publish" in features
+        assert "http://jabber.org/protocol/pubsub#publish-options" not in features
+        await owner.pubsub.create_node(SERVICE, NODE, config=form(owner, title="Musings"))
+        await owner.pubsub.publish(SERVICE, NODE, id="one", payload=entry("x"))
+        nodes = (await alice.pubsub.get_nodes(SERVICE))["disco_items"]["items"]
+        assert (SERVICE, NODE, "Musings") in nodes
+        about = (await disco.get_info(SERVICE, node=NODE))["disco_info"]
+        assert ("pubsub", "leaf", None, "Musings") in about["identities"]
+        ids = (await alice.pubsub.get_item_ids(SERVICE, NODE))["disco_items"]["items"]
+        assert [name for _, _, name in ids] == ["one"]
+        with pytest.raises(IqError) as caught:
+            await disco.get_info(SERVICE, node="nowhere")
+        assert caught.value.condition == "item-not-found"
+        version = await alice.xmpp.plugin["xep_0092"].get_version(SERVICE)
+        assert version["software_version"]["name"] == "gjallar"
+        await alice.xmpp.plugin["xep_0199"].send_ping(SERVICE)
+
+
+@with_loop
+async def test_affiliations_and_subscriptions(server, gjallar):
+    async with clients(server.client_port, "owner", "alice", "bob") as (owner, alice, bob):
+        await owner.pubsub.create_node(SERVICE, NODE)
+        await owner.pubsub.modify_affiliations(
+            SERVICE, NODE, affiliations=[(alice.jid, "member"), (bob.jid, "publisher")])
+        listed = await owner.pubsub.get_node_affiliations(SERVICE, NODE)
+        found = {str(a["jid"]): a["affiliation"] for a in listed["pubsub_owner"]["affiliations"]}
+        assert found == {owner.jid: "owner", alice.jid: "member", bob.jid: "publisher"}
+        own = await bob.pubsub.get_affiliations(SERVICE)
+        assert [(a["node"], a["affiliation"]) for a in own["pubsub"]["affiliations"]] == [
+            (NODE, "publisher")]
+
+        await alice.pubsub.subscribe(SERVICE, NODE, bare=False)
+        await owner.pubsub.modify_subscriptions(
+            SERVICE, NODE, subscriptions=[(bob.jid, "subscribed")])
+        listed = await owner.pubsub.get_node_subscriptions(SERVICE, NODE)
+        jids = {str(s["jid"]) for s in listed["pubsub_owner"]["subscriptions"]}
+        assert jids == {alice.full, bob.jid}
+        own = await alice.pubsub.get_subscriptions(SERVICE)
+        assert [str(s["jid"]) for s in own["pubsub"]["subscriptions"]] == [alice.full]
+        await alice.pubsub.unsubscribe(SERVICE, NODE, bare=False)
+        condition = await refused(alice.pubsub.unsubscribe(SERVICE, NODE, bare=False))
+        assert condition == ("unexpected-request", "not-subscribed")
+
+
+@with_loop
+async def test_an_outcast_hears_nothing_after_the_answer(server, gjallar):
+    async with clients(server.client_port, "owner", "alice", "bob") as (owner, alice, bob):
+        await owner.pubsub.create_node(SERVICE, NODE)
+        for subscriber in (alice, bob):
+            await subscriber.pubsub.subscribe(SERVICE, NODE)
+        publishing = [owner.pubsub.publish(SERVICE, NODE, payload=entry(str(n)))
+                      for n in range(20)]
+        banning = owner.pubsub.modify_affiliations(
+            SERVICE, NODE, affiliations=[(alice.jid, "outcast")])
+        await banning
+        await alice.settled()
+        heard = len(alice.events)
+        publishing += [owner.pubsub.publish(SERVICE, NODE, payload=entry(str(n)))
+                       for n in range(20)]
+        await asyncio.gather(*publishing)
+        await bob.until(40)
+        await alice.settled()
+        assert len(alice.events) == heard
+
+
+@with_loop
+async def test_a_hundred_subscribers_hear_ten_items_once_and_in_order(server, gjallar):
+    users = [f"u{n}" for n in range(100)]
+    async with clients(server.client_port, "owner", *users) as (owner, *subscribers):
+        await owner.pubsub.create_node(SERVICE, NODE)
+        await asyncio.gather(*(s.pubsub.subscribe(SERVICE, NODE) for s in subscribers))
+        ids = [f"item-{n}" for n in range(10)]
+        for name in ids:
+            await owner.pubsub.publish(SERVICE, NODE, id=name, payload=entry(name))
+        for subscriber in subscribers:
+            events = await subscriber.until(10)
+            assert [item_ids(event) for event in events] == [[name] for name in ids]
+            assert [place(event)[1] for event in events] == list(range(1, 11))
+        await asyncio.gather(*(s.settled() for s in subscribers))
+        assert sum(len(s.events) for s in subscribers) == 1000
+
+
+@with_loop
+async def test_what_was_acknowledged_survives_kill_9(server, gjallar):
+    async with clients(server.client_port, "owner") as (owner,):
+        await owner.pubsub.create_node(SERVICE, NODE)
+        acknowledged = []
+
+        async def publish(lane):
+            for n in range(10_000):
+                name = f"{lane}-{n}"
+                await owner.pubsub.publish(SERVICE, NODE, id=name, payload=entry(name), timeout=3)
+                acknowledged.append(name)
+        lanes = [asyncio.ensure_future(publish(lane)) for lane in range(8)]
+        while len(acknowledged) < 200:
+            await asyncio.sleep(0.01)
+        gjallar.kill()
+        known = list(acknowledged)
+        for lane in lanes:
+            lane.cancel()
+        await asyncio.gather(*lanes, return_exceptions=True)
+        gjallar.start()
+        gjallar.wait_for_log("connected")
+        there = await owner.pubsub.get_item_ids(SERVICE, NODE)
+        there = {name for _, _, name in there["disco_items"]["items"]}
+        assert set(known) <= there
+        assert len(known) >= 200
+
+
+@with_loop
+async def test_ad_hoc_commands(server, gjallar):
+    async with clients(server.client_port, "owner", "admin", "alice") as (owner, admin, alice):
+        await owner.pubsub.create_node(SERVICE, NODE)
+        commands = await owner.xmpp.plugin["xep_0050"].get_commands(SERVICE)
+        assert {node for _, node, _ in commands["disco_items"]["items"]} == {
+            "list-nodes", "configure-node", "delete-node"}
+
+        async def send(client, node, **options):
+            answer = await client.xmpp.plugin["xep_0050"].send_command(SERVICE, node, **options)
+            return answer["command"]
+
+        def filled(client, **fields):
+            made = client.xmpp.plugin["xep_0004"].make_form(ftype="submit")
+            for var, value in fields.items():
+                made.add_field(var=var.replace("__", "#"), value=value)
+            return made
+
+        for client in (owner, admin):
+            listed = await send(client, "list-nodes")
+            assert listed["status"] == "completed"
+            assert listed["form"].get_values()["nodes"] == [NODE]
+        assert (await send(alice, "list-nodes"))["form"].get_values()["nodes"] in ("", None, [])
+
+        stage = await send(owner, "configure-node")
+        assert stage["status"] == "executing" and "next" in stage["actions"]
+        stage = await send(owner, "configure-node", action="next", sessionid=stage["sessionid"],
+                           payload=filled(owner, node=NODE))
+        assert stage["form"].get_values()["pubsub#title"] in ("", None)
+        stage = await send(owner, "configure-node", action="complete",
+                           sessionid=stage["sessionid"], payload=filled(owner, pubsub__title="T"))
+        assert stage["status"] == "completed"
+        config = await owner.pubsub.get_node_config(SERVICE, NODE)
+        assert config["pubsub_owner"]["configure"]["form"].get_values()["pubsub#title"] == "T"
+
+        stage = await send(admin, "delete-node")
+        cancelled = await send(admin, "delete-node", action="cancel", sessionid=stage["sessionid"])
+        assert cancelled["status"] == "canceled"
+        with pytest.raises(IqError):
+            await send(admin, "delete-node", action="complete", sessionid=stage["sessionid"],
+                       payload=filled(admin, node=NODE))
+        stage = await send(admin, "delete-node")
+        done = await send(admin, "delete-node", action="complete", sessionid=stage["sessionid"],
+                          payload=filled(admin, node=NODE))
+        assert done["status"] == "completed"
+        with pytest.raises(IqError):
+            await send(owner, "configure-node")
