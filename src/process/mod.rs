@@ -39,17 +39,29 @@ pub enum RunError {
     },
 }
 
-/// Serves until told to stop.
+/// Opens the store of a configuration and serves until told to stop.
 ///
 /// # Errors
 /// If the configuration is wrong or the store cannot be opened. A server that is not there is no error:
 /// it is tried again.
 pub async fn run(config: &Config, stop: watch::Receiver<bool>) -> Result<(), RunError> {
     config.check()?;
+    let store = open(&config.store_path()?)?;
+    serve(config, store, stop).await
+}
+
+/// Serves what is in a store until told to stop; then closes the store.
+///
+/// # Errors
+/// If the configuration is wrong or the store cannot be read.
+pub async fn serve(
+    config: &Config,
+    store: Arc<dyn Store>,
+    stop: watch::Receiver<bool>,
+) -> Result<(), RunError> {
     let jid = config.component()?;
     let actors = config.actors()?;
     let path = config.store_path()?;
-    let store = open(&path)?;
     if actors.creators == Creators::Administrators {
         warn!(creators = ?config.creators, "only administrators may create nodes");
     }

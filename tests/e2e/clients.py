@@ -74,9 +74,13 @@ class Client:
         return self.events
 
     async def settled(self):
-        """Waits until everything that was on its way here has come: a message to oneself by the
-        service is not to be had, but an answer of the service comes after what it told before."""
-        await self.xmpp.plugin["xep_0199"].send_ping(SERVICE, timeout=TIMEOUT)
+        """Waits until everything that was told has come. Most answers overtake notifications; the
+        answer to an unsubscribe request does not."""
+        made = await self.pubsub.create_node(SERVICE, None)
+        node = made["pubsub"]["create"]["node"]
+        await self.pubsub.subscribe(SERVICE, node)
+        await self.pubsub.unsubscribe(SERVICE, node)
+        await self.pubsub.delete_node(SERVICE, node)
 
 
 @contextlib.asynccontextmanager

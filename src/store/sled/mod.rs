@@ -64,6 +64,16 @@ impl SledStore {
         Ok(Self { reader, writer: Mutex::new(Some(writer)) })
     }
 
+    /// Ends the committer, which finishes what it was sent.
+    fn end(&self) {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((sender, thread)) = writer {
+            drop(sender);
+            // If it panicked, there is nothing more to wait for.
+            let _ = thread.join();
+        }
+    }
+
     async fn read<T, F>(&self, read: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -361,10 +371,13 @@ impl Store for SledStore {
     }
 
     async fn close(&self) {
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((sender, thread)) = writer {
-            drop(sender);
-            drop(tokio::task::spawn_blocking(move || thread.join()).await);
-        }
+        // A commit that is being sent holds a sender of its own, so nothing is lost.
+        self.end();
+    }
+}
+
+impl Drop for SledStore {
+    fn drop(&mut self) {
+        self.end();
     }
 }

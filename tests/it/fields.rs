@@ -1,0 +1,285 @@
+//! Every field of a node's configuration, each value with the difference that it makes outside.
+
+use minidom::Element;
+
+use crate::harness::{Component, EVENT, PUBSUB, STREAM, error, event};
+
+const OWNER: &str = "owner@localhost/desk";
+const READER: &str = "reader@localhost/phone";
+const NODE: &str = "n";
+
+/// A node with this configuration, and a subscriber.
+async fn with(fields: &[(&str, &str)]) -> Component {
+    let mut component = Component::start().await;
+    component.create(OWNER, NODE, fields).await;
+    component.subscribe(READER, NODE).await;
+    component
+}
+
+fn is_granted(answer: &Element) -> bool {
+    answer.attr("type") == Some("result")
+}
+
+async fn title_of(component: &mut Component) -> Option<String> {
+    let query = "<query xmlns='http://jabber.org/protocol/disco#info' node='n'/>";
+    let info = component.ask(READER, "get", query).await;
+    let query = info.children().next().unwrap();
+    query.children().next().unwrap().attr("name").map(str::to_owned)
+}
+
+async fn meta_data(component: &mut Component, field: &str) -> String {
+    let query = "<query xmlns='http://jabber.org/protocol/disco#info' node='n'/>";
+    let info = component.ask(READER, "get", query).await;
+    let form = info.children().next().unwrap().get_child("x", "jabber:x:data").unwrap();
+    let field = form.children().find(|child| child.attr("var") == Some(field)).unwrap();
+    field.children().map(Element::text).collect()
+}
+
+#[tokio::test]
+async fn title_names_the_node() {
+    assert_eq!(title_of(&mut with(&[("title", "T")]).await).await.as_deref(), Some("T"));
+    assert_eq!(title_of(&mut with(&[]).await).await, None);
+}
+
+#[tokio::test]
+async fn description_is_shown() {
+    let mut component = with(&[("description", "D")]).await;
+    assert_eq!(meta_data(&mut component, "pubsub#description").await, "D");
+}
+
+#[tokio::test]
+async fn type_is_the_only_namespace_that_is_taken() {
+    let mut component = with(&[("type", "urn:x")]).await;
+    assert!(is_granted(&component.publish(OWNER, NODE, "1").await));
+    let other = "<publish node='n'><item><y xmlns='urn:y'/></item></publish>";
+    let refused = component.pubsub(OWNER, "set", other).await;
+    assert_eq!(error(&refused), "modify bad-request invalid-payload");
+    component.configure(OWNER, NODE, &[("type", "")]).await;
+    assert!(is_granted(&component.pubsub(OWNER, "set", other).await));
+}
+
+#[tokio::test]
+async fn access_model_open_lets_anyone_in() {
+    let mut component = with(&[("access_model", "open")]).await;
+    component.subscribe("stranger@far.example/x", NODE).await;
+    assert!(component.items("stranger@far.example/x", NODE).await.is_empty());
+}
+
+#[tokio::test]
+async fn access_model_whitelist_lets_in_who_is_listed() {
+    let mut component = Component::start().await;
+    component.create(OWNER, NODE, &[("access_model", "whitelist")]).await;
+    let subscribe = format!("<subscribe node='n' jid='{READER}'/>");
+    let refused = component.pubsub(READER, "set", &subscribe).await;
+    assert_eq!(error(&refused), "cancel not-allowed closed-node");
+    for affiliation in ["member", "publisher", "owner"] {
+        let content = format!(
+            "<affiliations node='n'><affiliation jid='reader@localhost' \
+             affiliation='{affiliation}'/></affiliations>"
+        );
+        assert!(is_granted(&component.owner(OWNER, "set", &content).await));
+        component.subscribe(READER, NODE).await;
+    }
+}
+
+#[tokio::test]
+async fn a_whitelist_ends_the_subscriptions_of_those_who_are_not_on_it() {
+    let mut component = with(&[]).await;
+    component.publish(OWNER, NODE, "1").await;
+    component.configure(OWNER, NODE, &[("access_model", "whitelist")]).await;
+    component.publish(OWNER, NODE, "2").await;
+    assert_eq!(component.events_for(READER).await.len(), 1);
+    component.configure(OWNER, NODE, &[("access_model", "open")]).await;
+    component.publish(OWNER, NODE, "3").await;
+    assert_eq!(component.events_for(READER).await.len(), 0);
+}
+
+#[tokio::test]
+async fn publish_model_publishers_refuses_others() {
+    let mut component = with(&[("publish_model", "publishers")]).await;
+    assert_eq!(error(&component.publish(READER, NODE, "1").await), "auth forbidden");
+}
+
+#[tokio::test]
+async fn publish_model_subscribers_takes_items_of_subscribers() {
+    let mut component = with(&[("publish_model", "subscribers")]).await;
+    assert!(is_granted(&component.publish(READER, NODE, "1").await));
+    assert!(is_granted(&component.publish("reader@localhost/other", NODE, "2").await));
+    assert!(is_granted(&component.publish(OWNER, NODE, "3").await));
+    let refused = component.publish("stranger@far.example/x", NODE, "4").await;
+    assert_eq!(error(&refused), "auth forbidden");
+}
+
+#[tokio::test]
+async fn publish_model_open_takes_items_of_anyone() {
+    let mut component = with(&[("publish_model", "open")]).await;
+    assert!(is_granted(&component.publish("stranger@far.example/x", NODE, "1").await));
+}
+
+#[tokio::test]
+async fn persist_items_keeps_items_or_not() {
+    let mut component = with(&[("persist_items", "1")]).await;
+    component.publish(OWNER, NODE, "1").await;
+    assert_eq!(component.items(READER, NODE).await, ["1"]);
+    component.configure(OWNER, NODE, &[("persist_items", "0")]).await;
+    component.publish(OWNER, NODE, "2").await;
+    let refused = component.pubsub(READER, "get", "<items node='n'/>").await;
+    assert_eq!(error(&refused), "cancel feature-not-implemented unsupported persistent-items");
+    component.configure(OWNER, NODE, &[("persist_items", "1")]).await;
+    assert!(component.items(READER, NODE).await.is_empty());
+    assert_eq!(component.events_for(READER).await.len(), 2);
+}
+
+#[tokio::test]
+async fn max_items_keeps_the_newest() {
+    let mut component = with(&[("max_items", "2")]).await;
+    for id in ["1", "2", "3"] {
+        component.publish(OWNER, NODE, id).await;
+    }
+    assert_eq!(component.items(READER, NODE).await, ["2", "3"]);
+    component.configure(OWNER, NODE, &[("max_items", "max")]).await;
+    for id in ["4", "5", "6"] {
+        component.publish(OWNER, NODE, id).await;
+    }
+    assert_eq!(component.items(READER, NODE).await, ["2", "3", "4", "5", "6"]);
+    // What was pushed out is not announced as retracted.
+    let events = component.events_for(READER).await;
+    assert!(events.iter().all(|event| !event.has_child("retract", EVENT)));
+}
+
+#[tokio::test]
+async fn max_payload_size_is_the_limit() {
+    let payload = |bytes: usize| {
+        let text = "x".repeat(bytes - "<x xmlns='urn:x'></x>".len());
+        format!("<publish node='n'><item><x xmlns='urn:x'>{text}</x></item></publish>")
+    };
+    let mut component = with(&[("max_payload_size", "100")]).await;
+    assert!(is_granted(&component.pubsub(OWNER, "set", &payload(100)).await));
+    let refused = component.pubsub(OWNER, "set", &payload(101)).await;
+    assert_eq!(error(&refused), "modify not-acceptable payload-too-big");
+}
+
+#[tokio::test]
+async fn deliver_notifications_sends_events_or_none() {
+    let mut component = with(&[("deliver_notifications", "0"), ("notify_config", "1")]).await;
+    component.publish(OWNER, NODE, "1").await;
+    component.subscribe("late@localhost/x", NODE).await;
+    component.configure(OWNER, NODE, &[("title", "T")]).await;
+    component.owner(OWNER, "set", "<purge node='n'/>").await;
+    assert!(component.messages().await.is_empty());
+    component.configure(OWNER, NODE, &[("deliver_notifications", "1")]).await;
+    component.publish(OWNER, NODE, "2").await;
+    assert_eq!(component.events_for(READER).await.len(), 2);
+}
+
+#[tokio::test]
+async fn deliver_payloads_puts_them_into_events_or_not() {
+    for (value, delivered) in [("1", true), ("0", false)] {
+        let mut component = with(&[("deliver_payloads", value)]).await;
+        component.publish(OWNER, NODE, "1").await;
+        let events = component.events_for(READER).await;
+        let item = events[0].get_child("item", EVENT).unwrap();
+        assert_eq!(item.children().next().is_some(), delivered);
+        // Who retrieves an item gets all of it.
+        let items = component.pubsub(READER, "get", "<items node='n'/>").await;
+        let items = items.children().next().unwrap().get_child("items", PUBSUB).unwrap();
+        assert!(items.children().next().unwrap().has_child("x", "urn:x"));
+    }
+}
+
+#[tokio::test]
+async fn notify_config_announces_a_configuration_or_not() {
+    for (value, events) in [("1", 1), ("0", 0)] {
+        let mut component = with(&[("notify_config", value)]).await;
+        component.configure(OWNER, NODE, &[("title", "T")]).await;
+        assert_eq!(component.events_for(READER).await.len(), events);
+    }
+}
+
+#[tokio::test]
+async fn notify_delete_announces_the_end_or_not() {
+    for (value, events) in [("1", 1), ("0", 0)] {
+        let mut component = with(&[("notify_delete", value)]).await;
+        component.owner(OWNER, "set", "<delete node='n'/>").await;
+        assert_eq!(component.events_for(READER).await.len(), events);
+    }
+}
+
+#[tokio::test]
+async fn notify_retract_announces_what_goes_or_not() {
+    for (value, events) in [("1", 3), ("0", 1)] {
+        let mut component = with(&[("notify_retract", value)]).await;
+        component.publish(OWNER, NODE, "1").await;
+        component.granted(OWNER, "<retract node='n'><item id='1'/></retract>").await;
+        component.owner(OWNER, "set", "<purge node='n'/>").await;
+        assert_eq!(component.events_for(READER).await.len(), events);
+    }
+    // A request may ask for it all the same (§7.2.2.1).
+    let mut component = with(&[("notify_retract", "0")]).await;
+    component.publish(OWNER, NODE, "1").await;
+    component.granted(OWNER, "<retract node='n' notify='true'><item id='1'/></retract>").await;
+    assert_eq!(component.events_for(READER).await.len(), 2);
+}
+
+#[tokio::test]
+async fn notification_type_is_that_of_the_messages() {
+    for (value, has_hint) in [("headline", true), ("normal", false)] {
+        let mut component = with(&[("notification_type", value)]).await;
+        component.publish(OWNER, NODE, "1").await;
+        let message = component.messages().await.remove(0);
+        assert_eq!(message.attr("type"), Some(value));
+        assert_eq!(message.has_child("no-store", "urn:xmpp:hints"), has_hint);
+    }
+}
+
+#[tokio::test]
+async fn send_last_published_item_greets_a_new_subscriber_or_not() {
+    for (value, events) in [("on_sub", 1), ("never", 0)] {
+        let mut component = with(&[("send_last_published_item", value)]).await;
+        component.publish(OWNER, NODE, "1").await;
+        component.publish(OWNER, NODE, "2").await;
+        component.messages().await;
+        component.subscribe("late@localhost/x", NODE).await;
+        let told = component.messages().await;
+        assert_eq!(told.len(), events);
+        for message in told {
+            assert_eq!(event(&message).children().next().unwrap().attr("id"), Some("2"));
+            assert!(message.has_child("delay", "urn:xmpp:delay"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn itemreply_says_whom_to_answer() {
+    for (value, jid) in
+        [("owner", Some("owner@localhost")), ("publisher", Some("bot@localhost")), ("none", None)]
+    {
+        let mut component = with(&[("itemreply", value), ("publish_model", "open")]).await;
+        component.publish("bot@localhost/x", NODE, "1").await;
+        let message = component.messages().await.remove(0);
+        let addresses = message.get_child("addresses", "http://jabber.org/protocol/address");
+        let address = addresses.map(|addresses| addresses.children().next().unwrap());
+        assert_eq!(address.and_then(|address| address.attr("jid")), jid);
+        assert!(address.is_none_or(|address| address.attr("type") == Some("replyto")));
+    }
+}
+
+#[tokio::test]
+async fn what_clients_send_along_is_taken_if_it_holds_here_and_refused_if_not() {
+    let mut component = with(&[
+        ("node_type", "leaf"),
+        ("subscribe", "1"),
+        ("tempsub", "0"),
+        ("purge_offline", "false"),
+        ("presence_based_delivery", "0"),
+        ("notify_sub", "0"),
+    ])
+    .await;
+    for (field, value) in [("subscribe", "0"), ("tempsub", "1"), ("item_expire", "60")] {
+        let refused = component.configure(OWNER, NODE, &[(field, value)]).await;
+        assert_eq!(error(&refused), "modify not-acceptable", "{field}");
+        let text = refused.get_child("error", STREAM).unwrap();
+        let text = text.get_child("text", "urn:ietf:params:xml:ns:xmpp-stanzas").unwrap().text();
+        assert!(text.contains(field), "{text}");
+    }
+}

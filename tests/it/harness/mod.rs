@@ -1,0 +1,264 @@
+//! What the tests stand on: a running component and the server's end of its stream.
+
+pub mod faulty;
+pub mod stage;
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use gjallar::{
+    component::{Received, StanzaLimits, StreamReader},
+    process::{Config, Secret, serve},
+    store::{MemoryStore, Store},
+};
+use minidom::Element;
+use tokio::{
+    io::AsyncWriteExt,
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::watch,
+    task::JoinHandle,
+    time::timeout,
+};
+
+pub const SERVICE: &str = "pubsub.localhost";
+pub const ADMIN: &str = "admin@localhost/desk";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The namespaces that tests look for.
+pub const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
+pub const OWNER: &str = "http://jabber.org/protocol/pubsub#owner";
+pub const EVENT: &str = "http://jabber.org/protocol/pubsub#event";
+pub const STREAM: &str = "jabber:component:accept";
+
+/// A component that serves, and the server's end of its stream: raw XML in and out.
+pub struct Component {
+    listener: TcpListener,
+    pub link: Link,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+    /// Messages that came while an answer was waited for.
+    inbox: VecDeque<Element>,
+    asked: u64,
+}
+
+/// One connection, seen from the server.
+pub struct Link {
+    reader: StreamReader<OwnedReadHalf>,
+    writer: OwnedWriteHalf,
+}
+
+impl Link {
+    /// Plays the server's part of XEP-0114 for the next connection.
+    pub async fn accept(listener: &TcpListener) -> Self {
+        let (tcp, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+        Self::welcome(tcp).await
+    }
+
+    async fn welcome(tcp: TcpStream) -> Self {
+        let (reader, mut writer) = tcp.into_split();
+        let limits = StanzaLimits { max_bytes: 100_000_000, max_depth: 200 };
+        let mut reader = StreamReader::new(reader, limits);
+        assert!(matches!(reader.next().await.unwrap(), Received::Opened(None)));
+        let open = format!(
+            "<?xml version='1.0'?><stream:stream xmlns='{STREAM}' from='{SERVICE}' \
+             xmlns:stream='http://etherx.jabber.org/streams' id='abc'>"
+        );
+        writer.write_all(open.as_bytes()).await.unwrap();
+        let Received::Stanza(handshake) = reader.next().await.unwrap() else {
+            panic!("no handshake");
+        };
+        // The SHA-1 of "abcsecret" (XEP-0114 §3).
+        assert_eq!(handshake.text(), "de0a408ef519cd62e7379039634152874895c50c");
+        writer.write_all(b"<handshake/>").await.unwrap();
+        Self { reader, writer }
+    }
+
+    pub async fn send(&mut self, xml: &str) {
+        self.writer.write_all(xml.as_bytes()).await.unwrap();
+    }
+
+    /// The next stanza, or nothing if the component ended the stream.
+    pub async fn receive(&mut self) -> Option<Element> {
+        match timeout(PATIENCE, self.reader.next()).await.expect("silence") {
+            Ok(Received::Stanza(element)) => Some(element),
+            Ok(Received::Closed) | Err(_) => None,
+            Ok(other) => panic!("{other:?}"),
+        }
+    }
+}
+
+impl Component {
+    /// A component with a store in memory.
+    pub async fn start() -> Self {
+        Self::with(Arc::new(MemoryStore::new()), |_| {}).await
+    }
+
+    /// A component with a store and a configuration of one's own.
+    pub async fn with(store: Arc<dyn Store>, configure: impl FnOnce(&mut Config)) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut config = Config {
+            jid: SERVICE.into(),
+            server: listener.local_addr().unwrap().to_string(),
+            secret: Secret("secret".into()),
+            store: "memory:".into(),
+            admins: vec!["admin@localhost".into()],
+            ..Config::default()
+        };
+        configure(&mut config);
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(async move { serve(&config, store, stopped).await.unwrap() });
+        let link = Link::accept(&listener).await;
+        Self { listener, link, stop, task, inbox: VecDeque::new(), asked: 0 }
+    }
+
+    /// Waits until the component has connected again.
+    pub async fn reconnected(&mut self) {
+        self.link = Link::accept(&self.listener).await;
+    }
+
+    pub async fn send(&mut self, xml: &str) {
+        self.link.send(xml).await;
+    }
+
+    /// The next answer; messages are kept for [`Self::messages`].
+    pub async fn answer(&mut self) -> Element {
+        loop {
+            let stanza = self.link.receive().await.expect("the stream ended");
+            if stanza.name() != "message" {
+                return stanza;
+            }
+            self.inbox.push_back(stanza);
+        }
+    }
+
+    /// Sends a request and returns its answer.
+    pub async fn ask(&mut self, from: &str, kind: &str, content: &str) -> Element {
+        self.asked += 1;
+        let id = format!("ask-{}", self.asked);
+        self.send(&format!(
+            "<iq type='{kind}' id='{id}' from='{from}' to='{SERVICE}'>{content}</iq>"
+        ))
+        .await;
+        let answer = self.answer().await;
+        assert_eq!(answer.attr("id"), Some(id.as_str()), "another answer: {answer:?}");
+        assert_eq!(answer.attr("to"), Some(from));
+        assert_eq!(answer.attr("from"), Some(SERVICE));
+        answer
+    }
+
+    /// A request in the namespace of XEP-0060.
+    pub async fn pubsub(&mut self, from: &str, kind: &str, content: &str) -> Element {
+        self.ask(from, kind, &format!("<pubsub xmlns='{PUBSUB}'>{content}</pubsub>")).await
+    }
+
+    /// A request in the namespace for owners.
+    pub async fn owner(&mut self, from: &str, kind: &str, content: &str) -> Element {
+        self.ask(from, kind, &format!("<pubsub xmlns='{OWNER}'>{content}</pubsub>")).await
+    }
+
+    /// A request that is granted.
+    pub async fn granted(&mut self, from: &str, content: &str) -> Element {
+        let answer = self.pubsub(from, "set", content).await;
+        assert_eq!(answer.attr("type"), Some("result"), "{content}: {}", shown(&answer));
+        answer
+    }
+
+    /// Creates a node with some configuration.
+    pub async fn create(&mut self, owner: &str, node: &str, fields: &[(&str, &str)]) {
+        let form = form(fields);
+        let content = format!("<create node='{node}'/><configure>{form}</configure>");
+        self.granted(owner, &content).await;
+    }
+
+    /// Changes a node's configuration.
+    pub async fn configure(&mut self, owner: &str, node: &str, fields: &[(&str, &str)]) -> Element {
+        let content = format!("<configure node='{node}'>{}</configure>", form(fields));
+        self.owner(owner, "set", &content).await
+    }
+
+    pub async fn subscribe(&mut self, from: &str, node: &str) {
+        self.granted(from, &format!("<subscribe node='{node}' jid='{from}'/>")).await;
+    }
+
+    pub async fn publish(&mut self, from: &str, node: &str, id: &str) -> Element {
+        let item = format!("<item id='{id}'><x xmlns='urn:x'>{id}</x></item>");
+        self.pubsub(from, "set", &format!("<publish node='{node}'>{item}</publish>")).await
+    }
+
+    /// The ids of the items that an entity gets, in order.
+    pub async fn items(&mut self, from: &str, node: &str) -> Vec<String> {
+        let answer = self.pubsub(from, "get", &format!("<items node='{node}'/>")).await;
+        assert_eq!(answer.attr("type"), Some("result"), "{}", shown(&answer));
+        let items = answer.get_child("pubsub", PUBSUB).unwrap().get_child("items", PUBSUB).unwrap();
+        items.children().map(|item| item.attr("id").unwrap().to_owned()).collect()
+    }
+
+    /// Every message that was told by now, as the answer to the end of a subscription comes after it.
+    pub async fn messages(&mut self) -> Vec<Element> {
+        let probe = "probe@localhost/p";
+        let made = self.pubsub(ADMIN, "set", "<create/>").await;
+        let made = made.get_child("pubsub", PUBSUB).unwrap().get_child("create", PUBSUB).unwrap();
+        let node = made.attr("node").unwrap().to_owned();
+        self.subscribe(probe, &node).await;
+        let content = format!("<unsubscribe node='{node}' jid='{probe}'/>");
+        self.granted(probe, &content).await;
+        let gone = self.owner(ADMIN, "set", &format!("<delete node='{node}'/>")).await;
+        assert_eq!(gone.attr("type"), Some("result"));
+        self.inbox.drain(..).collect()
+    }
+
+    /// The contents of the events that a JID was told by now.
+    pub async fn events_for(&mut self, jid: &str) -> Vec<Element> {
+        let messages = self.messages().await;
+        let theirs = messages.into_iter().filter(|message| message.attr("to") == Some(jid));
+        theirs.map(|message| event(&message)).collect()
+    }
+
+    /// Stops in order; the rest of the stream.
+    pub async fn finish(mut self) -> Vec<Element> {
+        self.stop.send_replace(true);
+        let mut rest: Vec<_> = self.inbox.drain(..).collect();
+        while let Some(stanza) = self.link.receive().await {
+            rest.push(stanza);
+        }
+        timeout(PATIENCE, self.task).await.expect("it does not stop").unwrap();
+        rest
+    }
+}
+
+/// What is in the event of a message.
+pub fn event(message: &Element) -> Element {
+    let event = message.get_child("event", EVENT).expect("an event");
+    event.children().next().expect("content").clone()
+}
+
+/// The condition of an error, and of XEP-0060's beside it: `cancel item-not-found`.
+pub fn error(answer: &Element) -> String {
+    assert_eq!(answer.attr("type"), Some("error"), "{}", shown(answer));
+    let error = answer.get_child("error", STREAM).unwrap();
+    let mut words = vec![error.attr("type").unwrap().to_owned()];
+    for child in error.children().filter(|child| child.name() != "text") {
+        words.push(child.name().to_owned());
+        words.extend(child.attr("feature").map(str::to_owned));
+    }
+    words.join(" ")
+}
+
+/// A submitted form of node configuration; `title` stands for `pubsub#title`.
+pub fn form(fields: &[(&str, &str)]) -> String {
+    let fields = fields.iter().map(|(var, value)| {
+        format!("<field var='pubsub#{var}'><value>{value}</value></field>")
+    });
+    format!(
+        "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE' type='hidden'><value>\
+         http://jabber.org/protocol/pubsub#node_config</value></field>{}</x>",
+        fields.collect::<String>()
+    )
+}
+
+/// An element as text, for messages of failure.
+pub fn shown(element: &Element) -> String {
+    gjallar::wire::xml::stand_alone(element, &Vec::new())
+}

@@ -1,0 +1,170 @@
+//! A service without a transport: for tests of stores, order and rules in company.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use gjallar::{
+    pubsub::{
+        Actor, Affiliation, Fresh, Item, ItemId, Limits, NodeId, Payload, Setting, Timestamp,
+        op::{
+            affiliations::SetAffiliations,
+            configure::Configure,
+            create::{Create, Created},
+            delete::Delete,
+            publish::{NewItem, Publish, Published},
+            purge::Purge,
+            retract::Retract,
+            retrieve::{Retrieve, Selection},
+            subscribe::Subscribe,
+            unsubscribe::Unsubscribe,
+        },
+    },
+    service::{Error, Service},
+    store::Store,
+};
+use jid::Jid;
+
+/// A service over a store, with a clock and numbers that are the same each time.
+pub struct Stage {
+    pub service: Service,
+    pub store: Arc<dyn Store>,
+}
+
+/// Numbers that count up, and are far apart.
+#[derive(Default)]
+pub struct Counted(AtomicU64);
+
+impl Fresh for Counted {
+    fn number(&self) -> u64 {
+        (self.0.fetch_add(1, Ordering::Relaxed) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+pub fn node(name: &str) -> NodeId {
+    NodeId::parse(name).unwrap()
+}
+
+pub fn item(name: &str) -> ItemId {
+    ItemId::parse(name).unwrap()
+}
+
+pub fn jid(jid: &str) -> Jid {
+    Jid::new(jid).unwrap()
+}
+
+/// An entity that may create nodes; `admin@…` administers.
+pub fn actor(name: &str) -> Actor {
+    Actor { jid: jid(name), is_administrator: name.starts_with("admin@"), may_create: true }
+}
+
+impl Stage {
+    pub async fn new(store: Arc<dyn Store>) -> Self {
+        Self::limited(store, Limits::default()).await
+    }
+
+    pub async fn limited(store: Arc<dyn Store>, limits: Limits) -> Self {
+        let clock = Arc::new(|| Timestamp(1_700_000_000_000));
+        let service = Service::open(Arc::clone(&store), limits, Arc::new(Counted::default()), clock);
+        Self { service: service.await.unwrap(), store }
+    }
+
+    pub async fn create(&self, by: &str, name: &str) -> Result<Created, Error> {
+        self.create_with(by, name, Vec::new()).await
+    }
+
+    pub async fn create_with(
+        &self,
+        by: &str,
+        name: &str,
+        settings: Vec<Setting>,
+    ) -> Result<Created, Error> {
+        let request = Create { node: Some(node(name)), settings };
+        self.service.create(&actor(by), &request, |answer| answer.result).await
+    }
+
+    pub async fn configure(&self, by: &str, name: &str, setting: Setting) -> Result<(), Error> {
+        let request = Configure { node: node(name), settings: vec![setting] };
+        self.service.configure(&actor(by), &request, |answer| answer.result).await
+    }
+
+    pub async fn publish(&self, by: &str, name: &str, id: &str) -> Result<Published, Error> {
+        self.publish_xml(by, name, id, &format!("<x xmlns='urn:x'>{id}</x>")).await
+    }
+
+    pub async fn publish_xml(
+        &self,
+        by: &str,
+        name: &str,
+        id: &str,
+        xml: &str,
+    ) -> Result<Published, Error> {
+        let payload = Some(Payload::new(xml, "urn:x"));
+        let items = vec![NewItem { id: Some(item(id)), payload }];
+        let request = Publish { node: node(name), items };
+        self.service.publish(&actor(by), &request, |answer| answer.result).await
+    }
+
+    pub async fn retract(&self, by: &str, name: &str, id: &str) -> Result<(), Error> {
+        let request = Retract { node: node(name), items: vec![item(id)], notify: false };
+        self.service.retract(&actor(by), &request, |answer| answer.result).await
+    }
+
+    pub async fn purge(&self, by: &str, name: &str) -> Result<(), Error> {
+        let request = Purge { node: node(name) };
+        self.service.purge(&actor(by), &request, |answer| answer.result).await
+    }
+
+    pub async fn delete(&self, by: &str, name: &str) -> Result<(), Error> {
+        let request = Delete { node: node(name), redirect: None };
+        self.service.delete(&actor(by), &request, |answer| answer.result).await
+    }
+
+    pub async fn subscribe(&self, by: &str, name: &str) -> Result<(), Error> {
+        let request = Subscribe { node: node(name), jid: jid(by) };
+        self.service.subscribe(&actor(by), &request, |answer| answer.result.map(|_| ())).await
+    }
+
+    pub async fn unsubscribe(&self, by: &str, name: &str) -> Result<(), Error> {
+        let request = Unsubscribe { node: node(name), jid: jid(by) };
+        self.service.unsubscribe(&actor(by), &request, |answer| answer.result.map(|_| ())).await
+    }
+
+    pub async fn affiliate(
+        &self,
+        by: &str,
+        name: &str,
+        entity: &str,
+        affiliation: Affiliation,
+    ) -> Result<(), Error> {
+        let entries = vec![(jid(entity).to_bare(), affiliation)];
+        let request = SetAffiliations { node: node(name), entries };
+        let set = |answer: gjallar::service::Answer<_>| answer.result.map(|_| ());
+        self.service.set_affiliations(&actor(by), &request, set).await
+    }
+
+    /// All items of a node.
+    pub async fn items(&self, by: &str, name: &str) -> Result<Vec<Item>, Error> {
+        let request = Retrieve { node: node(name), selection: Selection::Recent(u32::MAX) };
+        self.service.retrieve(&actor(by), &request).await
+    }
+
+    /// The names of all items of a node.
+    pub async fn ids(&self, name: &str) -> Vec<String> {
+        let items = self.items("admin@localhost", name).await.unwrap();
+        items.iter().map(|item| item.id.to_string()).collect()
+    }
+
+    /// What was told by now, each with who it was told to.
+    pub fn told(&self) -> Vec<(String, Vec<String>)> {
+        let outbox = self.service.outbox();
+        let all: Vec<_> = (0..).map_while(|skip| outbox.peek(skip)).collect();
+        outbox.told(all.len());
+        let shown = |telling: &Arc<gjallar::service::Telling>| {
+            let recipients = telling.recipients.iter().map(ToString::to_string).collect();
+            (format!("{:?}", telling.notification.event), recipients)
+        };
+        all.iter().map(shown).collect()
+    }
+}

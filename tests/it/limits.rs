@@ -1,0 +1,172 @@
+//! Every limit: at it, and one over it.
+
+use std::sync::Arc;
+
+use gjallar::store::MemoryStore;
+
+use crate::harness::{Component, OWNER as OWNER_NS, PUBSUB, error};
+
+const OWNER: &str = "owner@localhost/desk";
+
+async fn limited(key: &str, value: usize) -> Component {
+    let key = key.to_owned();
+    Component::with(Arc::new(MemoryStore::new()), move |config| match key.as_str() {
+        "max_nodes" => config.limits.max_nodes = value as u64,
+        "max_items" => config.limits.max_items = value as u32,
+        "max_batch" => config.limits.max_batch = value,
+        "max_subscriptions" => config.limits.max_subscriptions = value,
+        "max_affiliations" => config.limits.max_affiliations = value,
+        "max_reply_bytes" => config.limits.max_reply_bytes = value,
+        "max_stanza_bytes" => config.link.max_stanza_bytes = value,
+        "max_payload_bytes" => config.limits.max_payload_bytes = value as u32,
+        _ => panic!("{key}"),
+    })
+    .await
+}
+
+#[tokio::test]
+async fn max_nodes() {
+    let mut component = limited("max_nodes", 2).await;
+    component.create(OWNER, "a", &[]).await;
+    component.create(OWNER, "b", &[]).await;
+    let refused = component.pubsub(OWNER, "set", "<create node='c'/>").await;
+    assert_eq!(error(&refused), "cancel not-allowed max-nodes-exceeded");
+    component.owner(OWNER, "set", "<delete node='a'/>").await;
+    component.create(OWNER, "c", &[]).await;
+}
+
+#[tokio::test]
+async fn max_items() {
+    let mut component = limited("max_items", 3).await;
+    component.create(OWNER, "n", &[("max_items", "3")]).await;
+    let refused = component.configure(OWNER, "n", &[("max_items", "4")]).await;
+    assert_eq!(error(&refused), "modify not-acceptable");
+    component.create(OWNER, "m", &[("max_items", "max")]).await;
+    for id in ["1", "2", "3", "4"] {
+        component.publish(OWNER, "m", id).await;
+    }
+    assert_eq!(component.items(OWNER, "m").await, ["2", "3", "4"]);
+}
+
+#[tokio::test]
+async fn max_batch() {
+    let mut component = limited("max_batch", 3).await;
+    component.create(OWNER, "n", &[]).await;
+    let batch = |number: usize| {
+        let items = (0..number).map(|n| format!("<item id='{n}'><x xmlns='urn:x'/></item>"));
+        format!("<publish node='n'>{}</publish>", items.collect::<String>())
+    };
+    component.granted(OWNER, &batch(3)).await;
+    let refused = component.pubsub(OWNER, "set", &batch(4)).await;
+    assert_eq!(error(&refused), "cancel not-allowed max-items-exceeded");
+    let ids = |number: usize| (0..number).map(|n| format!("<item id='{n}'/>")).collect::<String>();
+    let items = format!("<items node='n'>{}</items>", ids(4));
+    let refused = component.pubsub(OWNER, "get", &items).await;
+    assert_eq!(error(&refused), "cancel not-allowed max-items-exceeded");
+    let retract = format!("<retract node='n'>{}</retract>", ids(4));
+    let refused = component.pubsub(OWNER, "set", &retract).await;
+    assert_eq!(error(&refused), "cancel not-allowed max-items-exceeded");
+    component.granted(OWNER, &format!("<retract node='n'>{}</retract>", ids(3))).await;
+}
+
+#[tokio::test]
+async fn max_payload_bytes() {
+    let mut component = limited("max_payload_bytes", 100).await;
+    component.create(OWNER, "n", &[("max_payload_size", "100")]).await;
+    let refused = component.configure(OWNER, "n", &[("max_payload_size", "101")]).await;
+    assert_eq!(error(&refused), "modify not-acceptable");
+}
+
+#[tokio::test]
+async fn max_subscriptions() {
+    let mut component = limited("max_subscriptions", 2).await;
+    component.create(OWNER, "n", &[]).await;
+    component.subscribe("a@localhost", "n").await;
+    component.subscribe("b@localhost", "n").await;
+    component.subscribe("b@localhost", "n").await;
+    let third = "<subscribe node='n' jid='c@localhost'/>";
+    let refused = component.pubsub("c@localhost", "set", third).await;
+    assert_eq!(error(&refused), "wait policy-violation too-many-subscriptions");
+    let set = "<subscriptions node='n'><subscription jid='c@localhost' subscription='subscribed'/>\
+               </subscriptions>";
+    let refused = component.owner(OWNER, "set", set).await;
+    assert_eq!(error(&refused), "modify not-acceptable");
+}
+
+#[tokio::test]
+async fn max_affiliations() {
+    let mut component = limited("max_affiliations", 2).await;
+    component.create(OWNER, "n", &[]).await;
+    let set = |jid: &str| {
+        format!(
+            "<affiliations node='n'><affiliation jid='{jid}' affiliation='member'/></affiliations>"
+        )
+    };
+    let answer = component.owner(OWNER, "set", &set("a@localhost")).await;
+    assert_eq!(answer.attr("type"), Some("result"));
+    let refused = component.owner(OWNER, "set", &set("b@localhost")).await;
+    assert_eq!(error(&refused), "modify not-acceptable");
+    let answer = component.owner(OWNER, "set", &set("a@localhost")).await;
+    assert_eq!(answer.attr("type"), Some("result"));
+}
+
+#[tokio::test]
+async fn max_reply_bytes() {
+    let mut component = limited("max_reply_bytes", 200).await;
+    component.create(OWNER, "n", &[]).await;
+    for id in ["1", "2", "3", "4"] {
+        component.publish(OWNER, "n", id).await;
+    }
+    // Each is 80 bytes: 40, its name, its publisher and its payload.
+    assert_eq!(component.items(OWNER, "n").await, ["3", "4"]);
+}
+
+#[tokio::test]
+async fn max_stanza_bytes_in() {
+    let mut component = limited("max_stanza_bytes", 20_000).await;
+    component.create(OWNER, "n", &[]).await;
+    let publish = |bytes: usize| {
+        format!("<publish node='n'><item><x xmlns='urn:x'>{}</x></item></publish>", "x".repeat(bytes))
+    };
+    component.granted(OWNER, &publish(19_000)).await;
+    let refused = component.pubsub(OWNER, "set", &publish(20_000)).await;
+    assert_eq!(error(&refused), "modify policy-violation");
+    component.granted(OWNER, &publish(19_000)).await;
+}
+
+#[tokio::test]
+async fn max_stanza_bytes_out() {
+    let mut component = limited("max_stanza_bytes", 20_000).await;
+    component.create(OWNER, "n", &[]).await;
+    for number in 0..300 {
+        component.subscribe(&format!("{number}@{}.localhost", "d".repeat(30)), "n").await;
+    }
+    let refused = component.owner(OWNER, "get", "<subscriptions node='n'/>").await;
+    assert_eq!(error(&refused), "modify policy-violation");
+    let configuration = component.owner(OWNER, "get", "<configure node='n'/>").await;
+    assert!(configuration.has_child("pubsub", OWNER_NS));
+}
+
+#[tokio::test]
+async fn names_have_1023_bytes() {
+    let mut component = Component::start().await;
+    let (longest, longer) = ("n".repeat(1023), "n".repeat(1024));
+    component.create(OWNER, &longest, &[]).await;
+    let refused = component.pubsub(OWNER, "set", &format!("<create node='{longer}'/>")).await;
+    assert_eq!(error(&refused), "modify not-acceptable");
+    let answer = component.publish(OWNER, &longest, &longest).await;
+    assert!(answer.has_child("pubsub", PUBSUB));
+    assert_eq!(error(&component.publish(OWNER, &longest, &longer).await), "modify not-acceptable");
+}
+
+#[tokio::test]
+async fn texts_of_a_configuration() {
+    let mut component = Component::start().await;
+    component.create(OWNER, "n", &[]).await;
+    for (field, max) in [("title", 200), ("description", 512), ("type", 200)] {
+        let set = component.configure(OWNER, "n", &[(field, &"x".repeat(max))]).await;
+        assert_eq!(set.attr("type"), Some("result"));
+        let refused = component.configure(OWNER, "n", &[(field, &"x".repeat(max + 1))]).await;
+        assert_eq!(error(&refused), "modify not-acceptable");
+    }
+}

@@ -1,0 +1,14 @@
+//! Everything that is tested from outside the crate, in one binary: one link step.
+
+mod examples;
+mod faults;
+mod fields;
+mod harness;
+mod hostile;
+mod limits;
+mod model;
+mod order;
+mod process;
+mod scripts;
+mod store;
+mod tidy;

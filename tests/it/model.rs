@@ -1,0 +1,160 @@
+//! Random requests by four actors on three nodes: a store on disk and one in memory stay the same, a
+//! refused request changes nothing, nobody hears who must not, and no limit is passed.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use gjallar::{
+    pubsub::{AccessModel, Affiliation, MaxItems, Setting},
+    service::Error,
+    store::{MemoryStore, SledStore, Store},
+};
+use proptest::{prelude::*, sample::select, test_runner::Config};
+
+use crate::harness::stage::{Stage, jid, node};
+
+const ACTORS: [&str; 4] =
+    ["owner@localhost", "a@localhost/1", "b@localhost", "admin@localhost/desk"];
+const NODES: [&str; 3] = ["x", "y", "z"];
+const ITEMS: [&str; 4] = ["1", "2", "3", "4"];
+
+#[derive(Clone, Debug)]
+enum Step {
+    Create,
+    Delete,
+    Publish(&'static str),
+    Retract(&'static str),
+    Purge,
+    Subscribe,
+    Unsubscribe,
+    Affiliate(&'static str, Affiliation),
+    Configure(Setting),
+    /// The process ends and starts again.
+    Reopen,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let item = || select(ITEMS.as_slice());
+    let affiliation = select(Affiliation::ALL.as_slice());
+    let setting = prop_oneof![
+        (0_u32..4).prop_map(|n| Setting::MaxItems(MaxItems::Number(n))),
+        any::<bool>().prop_map(Setting::PersistItems),
+        any::<bool>().prop_map(Setting::DeliverPayloads),
+        any::<bool>().prop_map(Setting::NotifyRetract),
+        Just(Setting::AccessModel(AccessModel::Open)),
+        Just(Setting::AccessModel(AccessModel::Whitelist)),
+    ];
+    prop_oneof![
+        2 => Just(Step::Create),
+        1 => Just(Step::Delete),
+        8 => item().prop_map(Step::Publish),
+        3 => item().prop_map(Step::Retract),
+        1 => Just(Step::Purge),
+        4 => Just(Step::Subscribe),
+        2 => Just(Step::Unsubscribe),
+        4 => (select(ACTORS.as_slice()), affiliation).prop_map(|(who, a)| Step::Affiliate(who, a)),
+        3 => setting.prop_map(Step::Configure),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+async fn carry_out(stage: &Stage, actor: &str, name: &str, step: &Step) -> Result<(), Error> {
+    match step {
+        Step::Create => stage.create(actor, name).await.map(|_| ()),
+        Step::Delete => stage.delete(actor, name).await,
+        Step::Publish(id) => stage.publish(actor, name, id).await.map(|_| ()),
+        Step::Retract(id) => stage.retract(actor, name, id).await,
+        Step::Purge => stage.purge(actor, name).await,
+        Step::Subscribe => stage.subscribe(actor, name).await,
+        Step::Unsubscribe => stage.unsubscribe(actor, name).await,
+        Step::Affiliate(who, affiliation) => stage.affiliate(actor, name, who, *affiliation).await,
+        Step::Configure(setting) => stage.configure(actor, name, setting.clone()).await,
+        Step::Reopen => Ok(()),
+    }
+}
+
+/// Everything that a store has, as text. Epochs are random and left out.
+async fn state(stage: &Stage) -> String {
+    let mut state = String::new();
+    for name in NODES {
+        let Some(there) = stage.store.node(&node(name)).await.unwrap() else { continue };
+        let affiliations: Vec<_> = there.affiliations().collect();
+        let subscribers: Vec<_> = there.subscribers().map(ToString::to_string).collect();
+        let ids = match there.config.persist_items {
+            true => stage.ids(name).await,
+            false => Vec::new(),
+        };
+        state.push_str(&format!(
+            "{name} {} {:?} {affiliations:?} {subscribers:?} {ids:?}\n",
+            there.seq, there.config
+        ));
+    }
+    for actor in ACTORS {
+        let bare = jid(actor).to_bare();
+        let stands: BTreeSet<_> =
+            stage.store.affiliations_of(&bare).await.unwrap().into_iter().collect();
+        let subscribed: BTreeSet<_> =
+            stage.store.subscriptions_of(&bare).await.unwrap().into_iter().collect();
+        state.push_str(&format!("{actor} {stands:?} {subscribed:?}\n"));
+    }
+    state.push_str(&format!("{}\n", stage.store.count().await.unwrap()));
+    state
+}
+
+async fn invariants(stage: &Stage) {
+    for name in NODES {
+        let Some(there) = stage.store.node(&node(name)).await.unwrap() else { continue };
+        assert!(there.owners().next().is_some(), "{name} has no owner");
+        if let (MaxItems::Number(max), true) = (there.config.max_items, there.config.persist_items) {
+            assert!(stage.ids(name).await.len() <= max as usize);
+        }
+        for subscriber in there.subscribers() {
+            let affiliation = there.affiliation_of(&subscriber.to_bare());
+            let is_admin = subscriber.as_str().starts_with("admin@");
+            assert_ne!(affiliation, Affiliation::Outcast, "{subscriber} is subscribed");
+            let closed = there.config.access_model == AccessModel::Whitelist;
+            assert!(!closed || affiliation.is_listed() || is_admin, "{subscriber} is subscribed");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 300, failure_persistence: None, ..Config::default() })]
+
+    #[test]
+    fn a_store_on_disk_behaves_as_one_in_memory(
+        steps in prop::collection::vec(
+            (select(ACTORS.as_slice()), select(NODES.as_slice()), step()), 1..60),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let folder = tempfile::tempdir().unwrap();
+            let open = || Arc::new(SledStore::open(folder.path()).unwrap()) as Arc<dyn Store>;
+            let memory = Stage::new(Arc::new(MemoryStore::new())).await;
+            let mut disk = Stage::new(open()).await;
+            for (actor, name, step) in &steps {
+                if let Step::Reopen = step {
+                    disk.service.close().await;
+                    drop(disk);
+                    disk = Stage::new(open()).await;
+                }
+                let before = state(&memory).await;
+                let expected = carry_out(&memory, actor, name, step).await;
+                let got = carry_out(&disk, actor, name, step).await;
+                assert_eq!(format!("{expected:?}"), format!("{got:?}"), "{actor} {name} {step:?}");
+                let (after, on_disk) = (state(&memory).await, state(&disk).await);
+                assert_eq!(after, on_disk, "{actor} {name} {step:?}");
+                let told = memory.told();
+                assert_eq!(told, disk.told());
+                if expected.is_err() {
+                    assert_eq!(before, after, "refused, but something changed");
+                    assert!(told.is_empty());
+                }
+                if let (Step::Publish(_), Ok(())) = (step, &expected) {
+                    let there = memory.store.node(&node(name)).await.unwrap().unwrap();
+                    assert_eq!(told.len(), usize::from(there.subscribers_len() > 0));
+                }
+                invariants(&memory).await;
+            }
+        });
+    }
+}

@@ -1,0 +1,169 @@
+//! Order: events as they were committed, a sender's requests as they were sent, answers before large
+//! audiences, and revocation.
+
+use std::sync::Arc;
+
+use gjallar::{
+    pubsub::Affiliation,
+    store::{MemoryStore, SledStore, Store},
+};
+
+use crate::harness::{Component, SERVICE, stage::Stage};
+
+const OWNER: &str = "owner@localhost/desk";
+
+fn sequence(message: &minidom::Element) -> u64 {
+    let id = message.get_child("stanza-id", "urn:xmpp:sid:0").unwrap().attr("id").unwrap();
+    id.split_once('-').unwrap().1.parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_of_many_publishers_arrive_in_the_order_that_the_store_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
+    let mut component = Component::with(store, |_| {}).await;
+    component.create(OWNER, "n", &[("publish_model", "open")]).await;
+    component.subscribe("reader@localhost/r", "n").await;
+    for publisher in 0..20 {
+        for number in 0..10 {
+            component
+                .send(&format!(
+                    "<iq type='set' id='p' from='p{publisher}@localhost/x' to='{SERVICE}'><pubsub \
+                     xmlns='http://jabber.org/protocol/pubsub'><publish node='n'><item \
+                     id='{publisher}-{number}'><x xmlns='urn:x'/></item></publish></pubsub></iq>"
+                ))
+                .await;
+        }
+    }
+    for _ in 0..200 {
+        assert_eq!(component.answer().await.attr("type"), Some("result"));
+    }
+    let messages = component.messages().await;
+    let told: Vec<String> = messages
+        .iter()
+        .map(|message| {
+            let event = crate::harness::event(message);
+            event.children().next().unwrap().attr("id").unwrap().to_owned()
+        })
+        .collect();
+    let sequences: Vec<_> = messages.iter().map(sequence).collect();
+    assert_eq!(sequences, (1..=200).collect::<Vec<_>>());
+    assert_eq!(told, component.items(OWNER, "n").await);
+    for publisher in 0..20 {
+        let own: Vec<_> =
+            told.iter().filter_map(|id| id.strip_prefix(&format!("{publisher}-"))).collect();
+        assert_eq!(own, ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
+    }
+}
+
+#[tokio::test]
+async fn answers_overtake_a_large_audience() {
+    let mut component = Component::start().await;
+    component.create(OWNER, "n", &[]).await;
+    for number in 0..20 {
+        let entries: String = (0..1000)
+            .map(|n| format!("<subscription jid='{number}-{n}@far.example' subscription='subscribed'/>"))
+            .collect();
+        let content = format!("<subscriptions node='n'>{entries}</subscriptions>");
+        let set = component.owner(OWNER, "set", &content).await;
+        assert_eq!(set.attr("type"), Some("result"));
+    }
+    component.publish(OWNER, "n", "1").await;
+    component
+        .send(&format!(
+            "<iq type='get' id='ping' from='{OWNER}' to='{SERVICE}'><ping xmlns='urn:xmpp:ping'/></iq>"
+        ))
+        .await;
+    let mut before = 0;
+    loop {
+        let stanza = component.link.receive().await.unwrap();
+        match stanza.name() {
+            "message" => before += 1,
+            _ => break,
+        }
+    }
+    assert!(before < 20_000, "the answer came after the whole audience");
+    assert_eq!(component.messages().await.len() + before, 20_000);
+}
+
+#[tokio::test]
+async fn the_answer_to_a_revocation_comes_after_the_last_event_to_that_party() {
+    let mut component = Component::start().await;
+    component.create(OWNER, "n", &[]).await;
+    component.subscribe("reader@localhost/r", "n").await;
+    for round in 0..50 {
+        for number in 0..5 {
+            component
+                .send(&format!(
+                    "<iq type='set' id='p' from='{OWNER}' to='{SERVICE}'><pubsub \
+                     xmlns='http://jabber.org/protocol/pubsub'><publish node='n'><item \
+                     id='{round}-{number}'><x xmlns='urn:x'/></item></publish></pubsub></iq>"
+                ))
+                .await;
+        }
+        for affiliation in ["outcast", "none"] {
+            component
+                .send(&format!(
+                    "<iq type='set' id='{affiliation}' from='{OWNER}' to='{SERVICE}'><pubsub \
+                     xmlns='http://jabber.org/protocol/pubsub#owner'><affiliations node='n'>\
+                     <affiliation jid='reader@localhost' affiliation='{affiliation}'/>\
+                     </affiliations></pubsub></iq>"
+                ))
+                .await;
+        }
+        let (mut heard, mut banned) = (0, false);
+        loop {
+            let stanza = component.link.receive().await.unwrap();
+            match (stanza.name(), stanza.attr("id")) {
+                ("message", _) => {
+                    assert!(!banned, "an event after the answer");
+                    heard += 1;
+                }
+                (_, Some("outcast")) => banned = true,
+                (_, Some("none")) => {}
+                _ => continue,
+            }
+            if banned && heard == 5 {
+                break;
+            }
+        }
+        // The answers to what was sent after it.
+        component.messages().await;
+        component.subscribe("reader@localhost/r", "n").await;
+        component.messages().await;
+    }
+}
+
+/// What is decided does not depend on whether requests come one by one or all at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_meet_at_a_node_are_decided_one_after_the_other() {
+    let stage = Arc::new(Stage::new(Arc::new(MemoryStore::new())).await);
+    stage.create("owner@localhost", "n").await.unwrap();
+    stage.subscribe("reader@localhost", "n").await.unwrap();
+    let tasks: Vec<_> = (0..8)
+        .map(|lane| {
+            let stage = Arc::clone(&stage);
+            tokio::spawn(async move {
+                for number in 0..50 {
+                    let id = format!("{lane}-{number}");
+                    stage.publish("owner@localhost", "n", &id).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    stage
+        .affiliate("owner@localhost", "n", "reader@localhost", Affiliation::Outcast)
+        .await
+        .unwrap();
+    stage.publish("owner@localhost", "n", "last").await.unwrap();
+    let told = stage.told();
+    assert_eq!(told.len(), 400);
+    let there = stage.ids("n").await;
+    for ((event, recipients), id) in told.iter().zip(&there) {
+        assert!(event.contains(&format!("ItemId(\"{id}\")")), "{event} is not {id}");
+        assert_eq!(recipients, &["reader@localhost"]);
+    }
+}

@@ -1,0 +1,373 @@
+//! The contract of a store, written once, for every store there is.
+
+use std::sync::Arc;
+
+use gjallar::{
+    pubsub::{Affiliation, MaxItems, Setting, op::retrieve::Selection},
+    store::{Cursor, MemoryStore, SledStore, Store, StoreError},
+};
+
+use crate::harness::stage::{Stage, item, jid, node};
+
+/// A kind of store. `again` opens what is there after the last one was closed.
+trait Kind {
+    fn open(&self) -> Arc<dyn Store>;
+    fn again(&self) -> Option<Arc<dyn Store>>;
+}
+
+struct Memory;
+
+impl Kind for Memory {
+    fn open(&self) -> Arc<dyn Store> {
+        Arc::new(MemoryStore::new())
+    }
+
+    fn again(&self) -> Option<Arc<dyn Store>> {
+        None
+    }
+}
+
+struct Sled(tempfile::TempDir);
+
+impl Sled {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+}
+
+impl Kind for &Sled {
+    fn open(&self) -> Arc<dyn Store> {
+        Kind::open(*self)
+    }
+
+    fn again(&self) -> Option<Arc<dyn Store>> {
+        Kind::again(*self)
+    }
+}
+
+impl Kind for Sled {
+    fn open(&self) -> Arc<dyn Store> {
+        Arc::new(SledStore::open(self.0.path()).unwrap())
+    }
+
+    fn again(&self) -> Option<Arc<dyn Store>> {
+        Some(Kind::open(self))
+    }
+}
+
+macro_rules! store_contract {
+    ($($test:ident)*) => {
+        mod memory {
+            $(#[tokio::test] async fn $test() { super::$test(super::Memory).await; })*
+        }
+        mod sled {
+            $(#[tokio::test] async fn $test() { super::$test(super::Sled::new()).await; })*
+        }
+    };
+}
+
+store_contract! {
+    keeps_nodes_with_all_that_belongs_to_them
+    keeps_the_newest_items_and_their_order
+    an_item_of_the_same_name_replaces_and_is_the_newest
+    selects_items_by_name_and_by_number
+    gives_the_newest_items_that_fit
+    forgets_everything_of_a_deleted_node
+    knows_where_an_entity_stands_and_is_subscribed
+    lists_nodes_in_pages
+    keeps_large_payloads
+    the_longest_names_and_jids_fit
+    commits_of_many_nodes_meet
+    is_durable
+}
+
+const OWNER: &str = "owner@localhost";
+
+async fn keeps_nodes_with_all_that_belongs_to_them(kind: impl Kind) {
+    let stage = Stage::new(kind.open()).await;
+    let settings = vec![
+        Setting::Title("a title".into()),
+        Setting::MaxItems(MaxItems::Number(3)),
+        Setting::NotifyConfig(true),
+    ];
+    stage.create_with(OWNER, "a", settings).await.unwrap();
+    stage.subscribe("x@localhost/r", "a").await.unwrap();
+    stage.affiliate(OWNER, "a", "y@localhost", Affiliation::PublishOnly).await.unwrap();
+    stage.publish(OWNER, "a", "1").await.unwrap();
+    let kept = stage.store.node(&node("a")).await.unwrap().unwrap();
+    assert_eq!(kept.config.title, "a title");
+    assert_eq!(kept.config.max_items, MaxItems::Number(3));
+    assert!(kept.config.notify_config);
+    assert_eq!(kept.seq, 1);
+    assert_eq!(kept.creator.as_str(), OWNER);
+    assert_eq!(kept.subscribers().collect::<Vec<_>>(), [&jid("x@localhost/r")]);
+    let affiliation = |who: &str| kept.affiliation_of(&jid(who).to_bare());
+    assert_eq!(affiliation(OWNER), Affiliation::Owner);
+    assert_eq!(affiliation("y@localhost"), Affiliation::PublishOnly);
+    assert_eq!(stage.store.node(&node("b")).await.unwrap(), None);
+    assert_eq!(stage.store.count().await.unwrap(), 1);
+}
+
+async fn keeps_the_newest_items_and_their_order(kind: impl Kind) {
+    let stage = Stage::new(kind.open()).await;
+    let three = vec![Setting::MaxItems(MaxItems::Number(3))];
+    stage.create_with(OWNER, "a", three).await.unwrap();
+    for id in ["1", "2", "3", "4", "5"] {
+        stage.publish(OWNER, "a", id).await.unwrap();
+    }
+    assert_eq!(stage.ids("a").await, ["3", "4", "5"]);
+    stage.configure(OWNER, "a", Setting::MaxItems(MaxItems::Number(1))).await.unwrap();
+    assert_eq!(stage.ids("a").await, ["5"]);
+    stage.configure(OWNER, "a", Setting::MaxItems(MaxItems::Number(0))).await.unwrap();
+    stage.publish(OWNER, "a", "6").await.unwrap();
+    assert_eq!(stage.ids("a").await, [""; 0]);
+}
+
+async fn an_item_of_the_same_name_replaces_and_is_the_newest(kind: impl Kind) {
+    let stage = Stage::new(kind.open()).await;
+    stage.create(OWNER, "a").await.unwrap();
+    for id in ["1", "2", "3"] {
+        stage.publish(OWNER, "a", id).await.unwrap();
+    }
+    stage.publish_xml(OWNER, "a", "1", "<new xmlns='urn:x'/>").await.unwrap();
+    assert_eq!(stage.ids("a").await, ["2", "3", "1"]);
+    let items = stage.items(OWNER, "a").await.unwrap();
+    let newest = items.last().unwrap();
+    assert_eq!(newest.payload.as_ref().unwrap().xml(), "<new xmlns='urn:x'/>");
+    assert_eq!(newest.place.seq, 4);
+    stage.retract(OWNER, "a", "3").await.unwrap();
+    assert_eq!(stage.ids("a").await, ["2", "1"]);
+    stage.purge(OWNER, "a").await.unwrap();
+    assert_eq!(stage.ids("a").await, [""; 0]);
+    stage.publish(OWNER, "a", "9").await.unwrap();
+    assert_eq!(stage.ids("a").await, ["9"]);
+}
+
+async fn selects_items_by_name_and_by_number(kind: impl Kind) {
+    let stage = Stage::new(kind.open()).await;
+    stage.create(OWNER, "a").await.unwrap();
+    for id in ["1", "2", "3"] {
+        stage.publish(OWNER, "a", id).await.unwrap();
+    }
+    let ids = async |selection| {
+        let items = stage.store.items(&node("a"), &selection, usize::MAX).await.unwrap();
+        items.iter().map(|item| item.id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(Selection::Recent(2)).await, ["2", "3"]);
+    assert_eq!(ids(Selection::Recent(0)).await, [""; 0]);
+    let some = vec![item("3"), item("nothing"), item("1"), item("3")];
+    assert_eq!(ids(Selection::Ids(some)).await, ["1", "3"]);
+    let nowhere = stage.store.items(&node("b"), &Selection::Recent(1), usize::MAX).await;
+    assert_eq!(nowhere.unwrap(), []);
+}
+
+async fn gives_the_newest_items_that_fit(kind: impl Kind) {
+    let stage = Stage::new(kind.open()).await;
+    stage.create(OWNER, "a").await.unwrap();
+    for id in ["1", "2", "3"] {
+        stage.publish(OWNER, "a", id).await.unwrap();
+    }
+    let size = stage.items(OWNER, "a").await.unwrap()[0].size();
+    let fitting = async |bytes| {
+        let all = Selection::Recent(u32::MAX);
+        stage.store.items(&node("a"), &all, bytes).await.unwrap().len()
+    };
+    assert_eq!(fitting(3 * size).await, 3);
+    assert_eq!(fitting(3 * size - 1).await, 2);
+    assert_eq!(fitting(0).await, 1);
+}
+
+async fn forgets_everything_of_a_deleted_node(kind: impl Kind) {
+    let stage = Stage::new(kind.open()).await;
+    stage.create(OWNER, "a").await.unwrap();
+    stage.subscribe("x@localhost", "a").await.unwrap();
+    stage.publish(OWNER, "a", "1").await.unwrap();
+    let first = stage.store.node(&node("a")).await.unwrap().unwrap();
+    stage.delete(OWNER, "a").await.unwrap();
+    assert_eq!(stage.store.node(&node("a")).await.unwrap(), None);
+    assert_eq!(stage.store.count().await.unwrap(), 0);
+    let owner = jid(OWNER).to_bare();
+    assert_eq!(stage.store.affiliations_of(&owner).await.unwrap(), []);
+    let subscriber = jid("x@localhost").to_bare();
+    assert_eq!(stage.store.subscriptions_of(&subscriber).await.unwrap(), []);
+    stage.create(OWNER, "a").await.unwrap();
+    let second = stage.store.node(&node("a")).await.unwrap().unwrap();
+    assert_ne!(first.epoch, second.epoch);
+    assert_eq!((second.seq, second.subscribers_len()), (0, 0));
+    assert_eq!(stage.ids("a").await, [""; 0]);
+}
+
+async fn knows_where_an_entity_stands_and_is_subscribed(kind: impl Kind) {
+    let stage = Stage::new(kind.open()).await;
+    for name in ["a", "b"] {
+        stage.create(OWNER, name).await.unwrap();
+        stage.affiliate(OWNER, name, "x@localhost", Affiliation::Member).await.unwrap();
+        for who in ["x@localhost", "x@localhost/1", "x@localhost/2", "xy@localhost"] {
+            stage.subscribe(who, name).await.unwrap();
+        }
+    }
+    stage.unsubscribe("x@localhost/1", "a").await.unwrap();
+    stage.affiliate(OWNER, "b", "x@localhost", Affiliation::None).await.unwrap();
+    let x = jid("x@localhost").to_bare();
+    let stands = stage.store.affiliations_of(&x).await.unwrap();
+    assert_eq!(stands, [(node("a"), Affiliation::Member)]);
+    let mut subscribed = stage.store.subscriptions_of(&x).await.unwrap();
+    subscribed.sort();
+    let (bare, one, two) = (jid("x@localhost"), jid("x@localhost/1"), jid("x@localhost/2"));
+    let at_a = [(node("a"), bare.clone()), (node("a"), two.clone())];
+    let at_b = [(node("b"), bare), (node("b"), one), (node("b"), two)];
+    assert_eq!(subscribed, [at_a.as_slice(), at_b.as_slice()].concat());
+}
+
+async fn lists_nodes_in_pages(kind: impl Kind) {
+    let stage = Stage::new(kind.open()).await;
+    for name in ["c", "a", "b"] {
+        stage.create(OWNER, name).await.unwrap();
+    }
+    stage.delete(OWNER, "a").await.unwrap();
+    stage.create(OWNER, "a").await.unwrap();
+    let (mut names, mut cursor) = (Vec::new(), Cursor::default());
+    loop {
+        let page = stage.store.nodes(cursor, 2).await.unwrap();
+        assert!(page.len() <= 2);
+        let Some((last, _)) = page.last() else { break };
+        cursor = *last;
+        names.extend(page.into_iter().map(|(_, summary)| summary.node.to_string()));
+    }
+    assert_eq!(names, ["c", "b", "a"]);
+}
+
+async fn keeps_large_payloads(kind: impl Kind) {
+    let stage = Stage::new(kind.open()).await;
+    stage.create(OWNER, "a").await.unwrap();
+    for bytes in [0, 899, 900, 901, 4096, 65_000] {
+        let xml = format!("<x xmlns='urn:x'>{}</x>", "é".repeat(bytes / 2));
+        stage.publish_xml(OWNER, "a", "large", &xml).await.unwrap();
+        let items = stage.items(OWNER, "a").await.unwrap();
+        let payload = items[0].payload.as_ref().unwrap();
+        assert_eq!((payload.xml(), payload.namespace()), (xml.as_str(), "urn:x"));
+        assert_eq!(items.len(), 1);
+    }
+}
+
+async fn the_longest_names_and_jids_fit(kind: impl Kind) {
+    let stage = Stage::new(kind.open()).await;
+    let long = |letter: &str| letter.repeat(1023);
+    // A domain has at most 255 bytes in labels of at most 63, a local part and a resource 1 023 each.
+    let domain = [&"d".repeat(63), &"e".repeat(63), &"f".repeat(63), "localhost"].join(".");
+    let owner = format!("{}@{domain}", long("o"));
+    let subscriber = format!("{}@{domain}/{}", long("s"), long("r"));
+    let settings = vec![
+        Setting::Title("t".repeat(200)),
+        Setting::Description("d".repeat(512)),
+        Setting::Type("urn:x".into()),
+    ];
+    stage.create_with(&owner, &long("n"), settings).await.unwrap();
+    stage.subscribe(&subscriber, &long("n")).await.unwrap();
+    let xml = format!("<x xmlns='urn:x'>{}</x>", "p".repeat(870));
+    stage.publish_xml(&owner, &long("n"), &long("i"), &xml).await.unwrap();
+    assert_eq!(stage.ids(&long("n")).await, [long("i")]);
+    let mut name = long("n");
+    for number in 0..300 {
+        name.replace_range(0..3, &format!("{number:03}"));
+        stage.create(&owner, &name).await.unwrap();
+        stage.subscribe(&subscriber, &name).await.unwrap();
+    }
+    assert_eq!(stage.store.count().await.unwrap(), 301);
+}
+
+async fn commits_of_many_nodes_meet(kind: impl Kind) {
+    let stage = Arc::new(Stage::new(kind.open()).await);
+    let tasks: Vec<_> = (0..20)
+        .map(|number| {
+            let stage = Arc::clone(&stage);
+            tokio::spawn(async move {
+                let name = format!("node-{number}");
+                stage.create(OWNER, &name).await.unwrap();
+                for id in 0..20 {
+                    stage.publish(OWNER, &name, &id.to_string()).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(stage.store.count().await.unwrap(), 20);
+    for number in 0..20 {
+        let expected: Vec<_> = (0..20).map(|id| id.to_string()).collect();
+        assert_eq!(stage.ids(&format!("node-{number}")).await, expected);
+    }
+}
+
+async fn is_durable(kind: impl Kind) {
+    let stage = Stage::new(kind.open()).await;
+    stage.create(OWNER, "a").await.unwrap();
+    stage.subscribe("x@localhost/r", "a").await.unwrap();
+    stage.publish(OWNER, "a", "1").await.unwrap();
+    let (before, items) = (
+        stage.store.node(&node("a")).await.unwrap(),
+        stage.items(OWNER, "a").await.unwrap(),
+    );
+    stage.service.close().await;
+    drop(stage);
+    let Some(again) = kind.again() else { return };
+    let stage = Stage::new(again).await;
+    assert_eq!(stage.store.node(&node("a")).await.unwrap(), before);
+    assert_eq!(stage.items(OWNER, "a").await.unwrap(), items);
+    // Numbers of nodes go on, so that nothing of an old node is found under a new one.
+    stage.create(OWNER, "b").await.unwrap();
+    assert_eq!(stage.ids("b").await, [""; 0]);
+    assert_eq!(stage.ids("a").await, ["1"]);
+}
+
+#[tokio::test]
+async fn a_second_sled_store_in_the_same_folder_is_refused() {
+    let kind = Sled::new();
+    let first = kind.open();
+    let second = SledStore::open(kind.0.path());
+    assert!(matches!(second, Err(StoreError::Locked)), "{second:?}");
+    drop(first);
+}
+
+#[tokio::test]
+async fn no_row_is_so_large_that_sled_writes_it_elsewhere() {
+    let kind = Sled::new();
+    the_longest_names_and_jids_fit(&kind).await;
+    keeps_large_payloads(&kind).await;
+    let blobs = kind.0.path().join("blobs");
+    assert_eq!(blobs.read_dir().map(Iterator::count).unwrap_or(0), 0);
+}
+
+#[tokio::test]
+async fn a_store_of_another_version_or_of_somebody_else_is_refused() {
+    let kind = Sled::new();
+    let db = ::sled::open(kind.0.path()).unwrap();
+    db.insert("a", "foreign").unwrap();
+    db.flush().unwrap();
+    drop(db);
+    let opened = SledStore::open(kind.0.path());
+    assert!(matches!(opened, Err(StoreError::Damaged(_))), "{opened:?}");
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_named_and_nothing_panics() {
+    let kind = Sled::new();
+    let stage = Stage::new(kind.open()).await;
+    stage.create(OWNER, "a").await.unwrap();
+    stage.publish(OWNER, "a", "1").await.unwrap();
+    stage.service.close().await;
+    drop(stage);
+    let db = ::sled::open(kind.0.path()).unwrap();
+    for row in db.scan_prefix(b"i") {
+        let (key, value) = row.unwrap();
+        let mut value = value.to_vec();
+        value[3] ^= 1;
+        db.insert(key, value).unwrap();
+    }
+    db.flush().unwrap();
+    drop(db);
+    let stage = Stage::new(kind.open()).await;
+    let read = stage.items(OWNER, "a").await;
+    assert!(read.unwrap_err().to_string().starts_with("damaged record: i "));
+}
