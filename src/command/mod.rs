@@ -12,10 +12,11 @@ use xmpp_parsers::data_forms::{DataForm, DataFormType, Field, FieldType, Option_
 
 use crate::{
     pubsub::{
-        Actor, Affiliation, NodeId, Refusal,
+        Actor, Affiliation, Feature, NodeId, Refusal,
         op::{affiliations::OwnAffiliations, configure::Configure, delete::Delete},
+        written_len,
     },
-    service::{Error, Service},
+    service::{Error, Service, Ticket},
     wire::{
         form::{self, node_config},
         ns,
@@ -31,6 +32,24 @@ use self::sessions::{Session, Sessions};
 const MAX_OFFERED: usize = 500;
 /// The field that names a node.
 const NODE: &str = "node";
+
+/// §8.7, for access models that need approval.
+const GET_PENDING: &str = "http://jabber.org/protocol/pubsub#get-pending";
+
+/// The answer to one stage.
+#[derive(Debug)]
+pub struct Stage {
+    /// What is answered.
+    pub reply: Tag,
+    /// What must be told before; see [`Answer::after`](crate::service::Answer::after).
+    pub after: Option<Ticket>,
+}
+
+impl From<Tag> for Stage {
+    fn from(reply: Tag) -> Self {
+        Self { reply, after: None }
+    }
+}
 
 /// The commands of the service.
 pub struct Commands {
@@ -51,9 +70,9 @@ impl Command {
     /// The node of the command, and its name for people.
     fn names(self) -> (&'static str, &'static str) {
         match self {
-            Self::ConfigureNode => ("configure-node", "Configure a node"),
-            Self::DeleteNode => ("delete-node", "Delete a node"),
-            Self::ListNodes => ("list-nodes", "List nodes"),
+            Self::ConfigureNode => ("urn:gjallar:command:configure-node", "Configure a node"),
+            Self::DeleteNode => ("urn:gjallar:command:delete-node", "Delete a node"),
+            Self::ListNodes => ("urn:gjallar:command:list-nodes", "List nodes"),
         }
     }
 
@@ -85,20 +104,27 @@ impl Commands {
     ///
     /// # Errors
     /// Those of XEP-0050 §4.4, and those of the use case behind the command.
-    pub async fn run(&self, actor: &Actor, request: &Element) -> Result<Tag, StanzaError> {
-        let command = request.attr("node").and_then(Command::named);
-        let command = command.ok_or_else(|| StanzaError::new("cancel", "item-not-found"))?;
+    pub async fn run(&self, actor: &Actor, request: &Element) -> Result<Stage, StanzaError> {
+        let node = request.attr("node").unwrap_or_default();
+        if node == GET_PENDING {
+            return Err(stanza_error(&Refusal::Unsupported(Feature::GetPending)));
+        }
+        let command =
+            Command::named(node).ok_or_else(|| StanzaError::new("cancel", "item-not-found"))?;
+        let bad = |condition| StanzaError::new("modify", "bad-request").command(condition);
         let action = request.attr("action").unwrap_or("execute");
-        let bad_action = || StanzaError::new("modify", "bad-request").command("bad-action");
+        if !["execute", "cancel", "prev", "next", "complete"].contains(&action) {
+            return Err(bad("malformed-action"));
+        }
         let Some(id) = request.attr("sessionid") else {
             return match action {
                 "execute" => self.begin(actor, command).await,
-                _ => Err(bad_action()),
+                _ => Err(bad("bad-action")),
             };
         };
         let session = self.sessions.take(id, actor, command.names().0)?;
         match action {
-            "cancel" => Ok(reply(command, id, "canceled")),
+            "cancel" => Ok(reply(command, id, "canceled").into()),
             "execute" | "next" | "complete" => {
                 let form = request.get_child("x", ns::DATA_FORMS);
                 let form = form.filter(|form| form.attr("type") == Some("submit"));
@@ -111,23 +137,31 @@ impl Commands {
             }
             _ => {
                 self.sessions.put(id, session);
-                Err(bad_action())
+                Err(bad("bad-action"))
             }
         }
     }
 
-    async fn begin(&self, actor: &Actor, command: Command) -> Result<Tag, StanzaError> {
-        let nodes = self.nodes(actor).await?;
+    async fn begin(&self, actor: &Actor, command: Command) -> Result<Stage, StanzaError> {
+        let mut nodes = self.nodes(actor).await?;
+        let mut bytes = 0;
+        let fitting = nodes.iter().take_while(|node| {
+            bytes += 40 + written_len(node.as_str());
+            bytes <= self.service.limits().max_reply_bytes
+        });
+        nodes.truncate(fitting.count());
         let id = format!("{:016x}", self.service.fresh_number());
         if command == Command::ListNodes {
             let mut field = Field::new("nodes", FieldType::TextMulti);
             field.label = Some("Nodes".into());
             field.values = nodes.iter().map(ToString::to_string).collect();
             let form = untyped(DataFormType::Result_, command, vec![field]);
-            return Ok(reply(command, &id, "completed").child(form::render(form)));
+            return Ok(reply(command, &id, "completed").child(form::render(form)).into());
         }
         if nodes.is_empty() {
-            return Err(stanza_error(&Refusal::Forbidden));
+            let refusal =
+                if actor.is_administrator { Refusal::NodeNotFound } else { Refusal::Forbidden };
+            return Err(stanza_error(&refusal));
         }
         let mut field = Field::new(NODE, FieldType::ListSingle);
         field.label = Some("Node".into());
@@ -137,7 +171,7 @@ impl Commands {
         let form = untyped(DataFormType::Form, command, vec![field]);
         self.sessions.put(&id, Session::new(actor, command.names().0, None));
         let action = if command == Command::DeleteNode { "complete" } else { "next" };
-        Ok(stage(command, &id, action).child(form::render(form)))
+        Ok(stage(command, &id, action).child(form::render(form)).into())
     }
 
     async fn go_on(
@@ -147,15 +181,16 @@ impl Commands {
         id: &str,
         session: &Session,
         form: Option<&Element>,
-    ) -> Result<Tag, StanzaError> {
+    ) -> Result<Stage, StanzaError> {
         let form = form.ok_or_else(|| bad_payload("the form is missing"))?;
         match (command, &session.node) {
             (Command::ConfigureNode, Some(node)) => {
                 let settings = node_config::submitted(form).map_err(|r| stanza_error(&r))?;
                 let request = Configure { node: node.clone(), settings };
-                let done = self.service.configure(actor, &request, |answer| answer.result).await;
-                done.map_err(|error| self.error(&error))?;
-                Ok(done_with(command, id, "The node is configured."))
+                let done = self.service.configure(actor, &request, |answer| answer).await;
+                done.result.map_err(|error| self.error(&error))?;
+                let reply = done_with(command, id, "The node is configured.");
+                Ok(Stage { reply, after: done.after })
             }
             (Command::ConfigureNode, None) => {
                 let node = chosen(form)?;
@@ -166,13 +201,14 @@ impl Commands {
                 form.title = Some(format!("Configuration of {node}"));
                 let next = Session::new(actor, command.names().0, Some(node));
                 self.sessions.put(id, next);
-                Ok(stage(command, id, "complete").child(form::render(form)))
+                Ok(stage(command, id, "complete").child(form::render(form)).into())
             }
             (Command::DeleteNode | Command::ListNodes, _) => {
                 let request = Delete { node: chosen(form)?, redirect: None };
-                let done = self.service.delete(actor, &request, |answer| answer.result).await;
-                done.map_err(|error| self.error(&error))?;
-                Ok(done_with(command, id, "The node is deleted."))
+                let done = self.service.delete(actor, &request, |answer| answer).await;
+                done.result.map_err(|error| self.error(&error))?;
+                let reply = done_with(command, id, "The node is deleted.");
+                Ok(Stage { reply, after: done.after })
             }
         }
     }

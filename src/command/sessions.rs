@@ -13,8 +13,9 @@ use crate::{
     wire::stanza::StanzaError,
 };
 
-/// Sessions at the same time; a further one ends the oldest.
+/// Sessions at the same time, and those of one asker; a further one ends the oldest.
 const MAX_SESSIONS: usize = 1000;
+const MAX_SESSIONS_OF_ONE: usize = 10;
 /// How long a session waits for its next stage.
 const LIFETIME: Duration = Duration::from_secs(600);
 
@@ -42,8 +43,12 @@ impl Sessions {
     pub(super) fn put(&self, id: &str, session: Session) {
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.retain(|_, session| session.began.elapsed() < LIFETIME);
-        if sessions.len() >= MAX_SESSIONS {
-            let oldest = sessions.iter().min_by_key(|(_, session)| session.began);
+        let own = sessions.values().filter(|other| other.asker == session.asker).count();
+        if own >= MAX_SESSIONS_OF_ONE || sessions.len() >= MAX_SESSIONS {
+            let oldest = sessions
+                .iter()
+                .filter(|(_, other)| own < MAX_SESSIONS_OF_ONE || other.asker == session.asker)
+                .min_by_key(|(_, session)| session.began);
             if let Some(oldest) = oldest.map(|(id, _)| id.clone()) {
                 sessions.remove(&oldest);
             }

@@ -10,11 +10,7 @@ use crate::{
     command::Commands,
     pubsub::{
         Actor, NodeId, Refusal,
-        op::{
-            affiliations::AffiliationsSet,
-            retrieve::{Retrieve, Selection},
-            subscriptions::SubscriptionsSet,
-        },
+        op::{affiliations::AffiliationsSet, subscriptions::SubscriptionsSet},
     },
     service::{Actors, Answer, Error, Service},
     wire::{
@@ -57,7 +53,8 @@ impl Dispatch {
 
     /// Deals with a stanza. A request is answered; everything else is not.
     pub async fn handle(&self, stanza: &Element) {
-        let header = Header::of(stanza);
+        let mut header = Header::of(stanza);
+        header.to.get_or_insert_with(|| self.jid.to_string());
         trace!(stanza = header.name, kind = header.kind, "received");
         if !header.is_request() {
             return;
@@ -86,7 +83,12 @@ impl Dispatch {
     /// Answers a request that could not be read, or not be taken, with an error.
     pub fn refuse(&self, header: &Header, error: &StanzaError) {
         if header.is_request() && header.from.is_some() {
-            self.send(header, header.error(error), None);
+            let error = header.error(error);
+            if error.len() > self.max_stanza_bytes {
+                debug!(bytes = error.len(), "a request whose very id is too long for an answer");
+            } else {
+                self.answers.send(error, None);
+            }
         }
     }
 
@@ -109,7 +111,12 @@ impl Dispatch {
             ("query", ns::DISCO_ITEMS, false) => self.items(actor, child.attr("node")).await,
             ("ping", ns::PING, false) => Ok(None),
             ("query", ns::VERSION, false) => Ok(Some(version())),
-            ("command", ns::COMMANDS, true) => self.commands.run(actor, child).await.map(Some),
+            ("command", ns::COMMANDS, true) => {
+                return match self.commands.run(actor, child).await {
+                    Ok(stage) => self.send(header, header.result(Some(stage.reply)), stage.after),
+                    Err(error) => self.refuse(header, &error),
+                };
+            }
             ("query", ns::DISCO_INFO | ns::DISCO_ITEMS | ns::VERSION, true)
             | ("ping", ns::PING, true)
             | ("command", ns::COMMANDS, false) => Err(StanzaError::new("modify", "bad-request")),
@@ -216,8 +223,7 @@ impl Dispatch {
             Some(name) => name,
         };
         let node = NodeId::parse(name).map_err(|refusal| stanza_error(&refusal))?;
-        let request = Retrieve { node, selection: Selection::Recent(u32::MAX) };
-        match self.service.retrieve(actor, &request).await {
+        match self.service.item_ids(actor, &node).await {
             Ok(items) => Ok(Some(disco::node_items(&self.jid, name, &items))),
             // A node that keeps no items has none to discover.
             Err(Error::Refused(Refusal::Unsupported(_))) => {
@@ -289,7 +295,7 @@ impl Dispatch {
         if stanza.len() > self.max_stanza_bytes {
             let error = StanzaError::new("modify", "policy-violation")
                 .text("the answer is larger than a stanza may be");
-            self.answers.send(header.error(&error), after);
+            self.refuse(header, &error);
         } else {
             self.answers.send(stanza, after);
         }

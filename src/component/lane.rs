@@ -8,9 +8,15 @@ use std::{
 
 use minidom::Element;
 use tokio::{
-    sync::mpsc::{self, error::TrySendError},
+    sync::{
+        OwnedSemaphorePermit, Semaphore,
+        mpsc::{self, error::TrySendError},
+    },
     task::JoinHandle,
 };
+use tracing::error;
+
+use crate::wire::stanza::{Header, StanzaError};
 
 use super::dispatch::Dispatch;
 
@@ -18,11 +24,23 @@ use super::dispatch::Dispatch;
 const LANES: usize = 64;
 /// Stanzas that may wait in a lane.
 const MAX_WAITING: usize = 256;
+/// Bytes of stanzas that may wait in all lanes. As trees they take several times as much.
+const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
 
 /// The lanes. The default has none, and takes no stanza.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lanes {
-    lanes: Vec<(mpsc::Sender<Element>, JoinHandle<()>)>,
+    lanes: Vec<(mpsc::Sender<Waiting>, JoinHandle<()>)>,
+    room: Arc<Semaphore>,
+}
+
+/// A stanza, and the room that it takes while it waits.
+type Waiting = (Element, OwnedSemaphorePermit);
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Self { lanes: Vec::new(), room: Arc::new(Semaphore::new(0)) }
+    }
 }
 
 impl Lanes {
@@ -30,31 +48,36 @@ impl Lanes {
     #[must_use]
     pub fn start(dispatch: &Arc<Dispatch>) -> Self {
         let lane = |_| {
-            let (sender, mut waiting) = mpsc::channel::<Element>(MAX_WAITING);
+            let (sender, mut waiting) = mpsc::channel::<Waiting>(MAX_WAITING);
             let dispatch = Arc::clone(dispatch);
             let worker = tokio::spawn(async move {
-                while let Some(stanza) = waiting.recv().await {
-                    dispatch.handle(&stanza).await;
+                while let Some((stanza, _room)) = waiting.recv().await {
+                    handle(&dispatch, stanza).await;
                 }
             });
             (sender, worker)
         };
-        Self { lanes: (0..LANES).map(lane).collect() }
+        let room = Arc::new(Semaphore::new(MAX_WAITING_BYTES));
+        Self { lanes: (0..LANES).map(lane).collect(), room }
     }
 
-    /// Puts a stanza into its sender's lane.
+    /// Puts a stanza, which had so many bytes, into its sender's lane.
     ///
     /// # Errors
-    /// The stanza, if the lane is full.
-    pub fn submit(&self, stanza: Element) -> Result<(), Element> {
+    /// The stanza, if the lane or all room is full.
+    pub fn submit(&self, stanza: Element, bytes: usize) -> Result<(), Element> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(bytes) else {
+            return Err(stanza);
+        };
         let mut hasher = DefaultHasher::new();
         let from = stanza.attr("from").unwrap_or_default();
         from.split_once('/').map_or(from, |(bare, _)| bare).hash(&mut hasher);
         #[allow(clippy::cast_possible_truncation)] // any bits of the hash do
         let lane = hasher.finish() as usize % LANES;
         let Some((sender, _)) = self.lanes.get(lane) else { return Err(stanza) };
-        sender.try_send(stanza).map_err(|error| match error {
-            TrySendError::Full(stanza) | TrySendError::Closed(stanza) => stanza,
+        sender.try_send((stanza, room)).map_err(|error| match error {
+            TrySendError::Full((stanza, _)) | TrySendError::Closed((stanza, _)) => stanza,
         })
     }
 
@@ -62,8 +85,20 @@ impl Lanes {
     pub async fn finish(self) {
         for (sender, worker) in self.lanes {
             drop(sender);
-            // A worker that panicked has nothing more to do.
+            // A worker ends when its lane is empty.
             let _ = worker.await;
         }
+    }
+}
+
+/// Deals with a stanza in a task of its own: should a defect make it panic, its sender is answered
+/// and the lane lives on.
+async fn handle(dispatch: &Arc<Dispatch>, stanza: Element) {
+    let header = Header::of(&stanza);
+    let worker = Arc::clone(dispatch);
+    let handled = tokio::spawn(async move { worker.handle(&stanza).await });
+    if let Err(defect) = handled.await {
+        error!(%defect, "a stanza made its handler panic");
+        dispatch.refuse(&header, &StanzaError::new("wait", "internal-server-error"));
     }
 }

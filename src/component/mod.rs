@@ -2,6 +2,7 @@
 
 mod dispatch;
 mod lane;
+mod reserved;
 mod session;
 mod stream;
 mod writer;

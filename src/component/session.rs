@@ -12,7 +12,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     sync::watch,
-    time::{Instant, sleep, timeout},
+    time::{sleep, timeout},
 };
 use tracing::{debug, error, info, warn};
 
@@ -57,8 +57,8 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 /// The pause after the server refused the secret.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(30);
-/// A connection that lived so long starts the pauses anew.
-const STABLE: Duration = Duration::from_secs(10);
+/// Where the server is there, the pause stays below a second, however often the stream breaks.
+const FAILURES_AFTER_LOGIN: u32 = 2;
 
 /// Why a connection ended.
 #[derive(Debug, Error)]
@@ -111,21 +111,20 @@ impl Session {
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut failures = 0;
         loop {
-            let began = Instant::now();
             let ended = tokio::select! {
                 biased;
                 () = stopped(&mut stop) => break,
                 stream = self.connect() => match stream {
-                    Ok((reader, writer)) => match self.serve(reader, writer, &mut stop).await {
-                        Some(ended) => ended,
-                        None => return,
-                    },
+                    Ok((reader, writer)) => {
+                        failures = failures.min(FAILURES_AFTER_LOGIN);
+                        match self.serve(reader, writer, &mut stop).await {
+                            Some(ended) => ended,
+                            None => return,
+                        }
+                    }
                     Err(ended) => ended,
                 },
             };
-            if began.elapsed() > STABLE {
-                failures = 0;
-            }
             let pause = self.pause(&ended, failures);
             failures += 1;
             match &ended {
@@ -171,6 +170,7 @@ impl Session {
         stop: &mut watch::Receiver<bool>,
     ) -> Option<Ended> {
         info!(server = self.link.server, jid = self.link.jid, "connected");
+        self.writer.reconnected();
         let reading = read(&self.link, &mut reader, &self.dispatch, &self.lanes, &self.answers);
         let ended = tokio::select! {
             () = stopped(stop) => None,
@@ -242,7 +242,10 @@ async fn login(
     match reader.next().await? {
         Received::Stanza(element) if element.is("handshake", ns::COMPONENT) => Ok(()),
         Received::Stanza(element) if element.is("error", ns::STREAMS) => {
-            Err(Ended::NotAuthorized(stream_error(&element)))
+            let refused = ["not-authorized", "host-unknown", "invalid-from"];
+            let refused = element.children().any(|child| refused.contains(&child.name()));
+            let said = stream_error(&element);
+            Err(if refused { Ended::NotAuthorized(said) } else { Ended::StreamError(said) })
         }
         Received::Opened(_) | Received::Stanza(_) | Received::Refused(..) | Received::Closed => {
             Err(Ended::Closed)
@@ -269,7 +272,9 @@ async fn read(
 ) -> Ended {
     let mut asked = false;
     loop {
-        answers.room().await;
+        if timeout(link.ping_after + link.ping_deadline, answers.room()).await.is_err() {
+            return Ended::Silent;
+        }
         let patience = if asked { link.ping_deadline } else { link.ping_after };
         let Ok(received) = timeout(patience, reader.next()).await else {
             if asked {
@@ -292,7 +297,7 @@ async fn read(
                 return Ended::StreamError(stream_error(&element));
             }
             Ok(Received::Stanza(element)) => {
-                if let Err(element) = lanes.submit(element) {
+                if let Err(element) = lanes.submit(element, reader.stanza_bytes()) {
                     let header = crate::wire::stanza::Header::of(&element);
                     dispatch.refuse(&header, &StanzaError::new("wait", "resource-constraint"));
                 }

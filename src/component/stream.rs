@@ -17,10 +17,14 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::wire::{ns, stanza::Header};
 
+use super::reserved;
+
 /// The most bytes of one name, attribute value or piece of text.
 const MAX_TOKEN_BYTES: usize = 4 * 1024 * 1024;
 /// The most bytes of an attribute that is kept of a stanza that is not read.
-const MAX_HEADER_VALUE_BYTES: usize = 4096;
+const MAX_HEADER_VALUE_BYTES: usize = 65_536;
+/// Namespaces that a stanza may declare at one place, for looking one up takes as long as there are.
+const MAX_DECLARATIONS: usize = 256;
 /// Bytes read at once.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -67,6 +71,8 @@ pub struct StreamReader<R> {
     parser: RawParser,
     buffer: Vec<u8>,
     consumed: usize,
+    /// How much of the buffer may be parsed: behind it may be the beginning of something reserved.
+    ready: usize,
     builder: Builder,
 }
 
@@ -83,6 +89,7 @@ impl<R: AsyncRead + Unpin> StreamReader<R> {
             parser: RawParser::with_options(options),
             buffer: Vec::with_capacity(READ_BYTES),
             consumed: 0,
+            ready: 0,
             builder: Builder::new(limits),
         }
     }
@@ -96,19 +103,26 @@ impl<R: AsyncRead + Unpin> StreamReader<R> {
             if let Some(received) = self.parse()? {
                 return Ok(received);
             }
-            self.buffer.clear();
+            self.buffer.drain(..self.consumed);
             self.consumed = 0;
+            self.ready = 0;
             self.buffer.reserve(READ_BYTES);
             if self.io.read_buf(&mut self.buffer).await? == 0 {
                 return Err(StreamFault::Ended);
             }
+            self.ready = reserved::replace(&mut self.buffer);
         }
+    }
+
+    /// How many bytes the last stanza had.
+    pub fn stanza_bytes(&self) -> usize {
+        self.builder.bytes
     }
 
     /// Takes events from what was read until something is complete.
     fn parse(&mut self) -> Result<Option<Received>, StreamFault> {
         loop {
-            let mut unread = self.buffer.get(self.consumed..).unwrap_or_default();
+            let mut unread = self.buffer.get(self.consumed..self.ready).unwrap_or_default();
             let before = unread.len();
             let event = self.parser.parse(&mut unread, false);
             self.consumed += before - unread.len();
@@ -137,6 +151,8 @@ struct Builder {
     tag: Option<StartTag>,
     /// Declarations in force, outermost first.
     scope: Vec<(Option<NcName>, String)>,
+    /// How many of them are the stream's own.
+    stream_scope: usize,
     /// The open elements of the stanza, each with the length of the scope around it.
     open: Vec<(Element, usize)>,
     header: Header,
@@ -158,6 +174,7 @@ impl Builder {
             depth: 0,
             tag: None,
             scope: Vec::new(),
+            stream_scope: 0,
             open: Vec::new(),
             header: Header::default(),
             bytes: 0,
@@ -195,10 +212,12 @@ impl Builder {
                 if self.depth == 1 {
                     return self.open_stream(tag).map(Some);
                 }
+                let outer = self.scope.len();
                 if self.refused.is_none() {
-                    let outer = self.scope.len();
                     let element = self.element(tag)?;
-                    self.open.push((element, outer));
+                    if self.refused.is_none() {
+                        self.open.push((element, outer));
+                    }
                 }
             }
             RawEvent::Text(metrics, text) => {
@@ -233,9 +252,7 @@ impl Builder {
     fn refuse(&mut self, reason: &'static str) {
         if self.refused.is_none() {
             self.refused = Some(reason);
-            if let Some((_, outer)) = self.open.first() {
-                self.scope.truncate(*outer);
-            }
+            self.scope.truncate(self.stream_scope);
             self.open.clear();
         }
     }
@@ -256,6 +273,7 @@ impl Builder {
 
     fn open_stream(&mut self, tag: StartTag) -> Result<Received, StreamFault> {
         let header = self.element(tag)?;
+        self.stream_scope = self.scope.len();
         if !header.is("stream", ns::STREAMS) {
             return Err(StreamFault::NotWellFormed("not an XMPP stream".into()));
         }
@@ -282,7 +300,11 @@ impl Builder {
             if prefixes.insert(key, value.clone()).is_some() {
                 return Err(fault("a prefix is declared twice"));
             }
-            self.scope.push((declared, value));
+            self.scope.push((declared, reserved::restore(value)));
+        }
+        if self.scope.len() > MAX_DECLARATIONS {
+            self.refuse("a stanza of too many namespaces");
+            return Ok(Element::bare("refused", ""));
         }
         let namespace = self.namespace(tag.prefix.as_ref())?;
         let mut element = Element::bare(tag.name, namespace);

@@ -16,6 +16,7 @@ use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
     sync::Notify,
 };
+use tracing::error;
 
 use crate::{
     pubsub::Limits,
@@ -104,7 +105,19 @@ pub struct Writer {
     outbox: Arc<Outbox>,
     service: String,
     limits: Limits,
+    max_stanza_bytes: usize,
     /// The entry at the front of the outbox, and how many of its recipients were served.
+    front: Option<Front>,
+    /// What is being written.
+    current: Option<Chunk>,
+}
+
+/// Whole stanzas on their way into the connection, and what holds when they are in.
+#[derive(Debug)]
+struct Chunk {
+    bytes: Vec<u8>,
+    written: usize,
+    told: usize,
     front: Option<Front>,
 }
 
@@ -115,13 +128,25 @@ struct Front {
 }
 
 impl Writer {
-    /// Sends in the name of the service of this JID.
+    /// Sends in the name of the service of this JID, stanzas of at most so many bytes.
     #[must_use]
-    pub fn new(answers: Arc<Answers>, outbox: Arc<Outbox>, service: String, limits: Limits) -> Self {
-        Self { answers, outbox, service, limits, front: None }
+    pub fn new(
+        answers: Arc<Answers>,
+        service: String,
+        limits: Limits,
+        max_stanza_bytes: usize,
+    ) -> Self {
+        let outbox = Arc::clone(&answers.outbox);
+        Self { answers, outbox, service, limits, max_stanza_bytes, front: None, current: None }
     }
 
-    /// Sends until the connection breaks.
+    /// Begins on a new connection. Notifications that did not all go into the old one are sent
+    /// again; answers belonged to the old one.
+    pub fn reconnected(&mut self) {
+        self.current = None;
+    }
+
+    /// Sends until the connection breaks. Dropping the future loses nothing: the next one goes on.
     pub async fn run(&mut self, io: &mut (impl AsyncWrite + Unpin)) -> io::Error {
         loop {
             match self.write_some(io).await {
@@ -147,16 +172,28 @@ impl Writer {
 
     /// Sends a buffer full; whether there was anything.
     async fn write_some(&mut self, io: &mut (impl AsyncWrite + Unpin)) -> io::Result<bool> {
-        let mut buffer = String::new();
-        self.answers.take_ready(&mut buffer);
-        let (told, front) = self.take_notifications(&mut buffer);
-        if buffer.is_empty() && told == 0 {
-            return Ok(false);
+        if self.current.is_none() {
+            let mut buffer = String::new();
+            self.answers.take_ready(&mut buffer);
+            let (told, front) = self.take_notifications(&mut buffer);
+            if buffer.is_empty() && told == 0 {
+                return Ok(false);
+            }
+            self.current = Some(Chunk { bytes: buffer.into(), written: 0, told, front });
         }
-        io.write_all(buffer.as_bytes()).await?;
-        io.flush().await?;
-        self.outbox.told(told);
-        self.front = front;
+        if let Some(chunk) = &mut self.current {
+            while let Some(rest) = chunk.bytes.get(chunk.written..).filter(|rest| !rest.is_empty()) {
+                match io.write(rest).await? {
+                    0 => return Err(io::ErrorKind::WriteZero.into()),
+                    written => chunk.written += written,
+                }
+            }
+            io.flush().await?;
+        }
+        if let Some(chunk) = self.current.take() {
+            self.front = chunk.front;
+            self.outbox.told(chunk.told);
+        }
         Ok(true)
     }
 
@@ -169,6 +206,11 @@ impl Writer {
                 rendered: render(&telling.notification, &self.service, &self.limits),
                 served: 0,
             });
+            if current.rendered.len() > self.max_stanza_bytes {
+                // The rules keep events below this limit; the server would end the stream.
+                error!(node = %telling.notification.node, "an event is too large to be sent");
+                current.served = telling.recipients.len();
+            }
             for recipient in telling.recipients.iter().skip(current.served) {
                 if buffer.len() >= WRITE_BYTES {
                     return (told, Some(current));

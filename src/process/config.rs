@@ -197,7 +197,8 @@ impl Config {
     ) -> Result<Self, String> {
         let mut table: Table = text.parse().map_err(|error| format!("{error}"))?;
         let known = Table::try_from(Self::default()).map_err(|error| format!("{error}"))?;
-        for (name, value) in variables.filter(|(name, _)| name != FILE_VARIABLE) {
+        let is_ours = |name: &str| name != FILE_VARIABLE && !is_kubernetes(name);
+        for (name, value) in variables.filter(|(name, _)| is_ours(name)) {
             if let Some(key) = name.strip_prefix(PREFIX) {
                 set(&mut table, &known, key, &value).map_err(|reason| format!("{name}: {reason}"))?;
             }
@@ -220,8 +221,24 @@ impl Config {
         if !has_port {
             return Err(wrong("server", format!("{:?} is not host:port", self.server)));
         }
+        super::telemetry::filter(&self.log)?;
         if self.link.max_stanza_bytes < 10_000 {
             return Err(wrong("link.max_stanza_bytes", "at least 10000 (RFC 6120 §13.12)"));
+        }
+        for (key, seconds) in [
+            ("link.ping_after_seconds", self.link.ping_after_seconds),
+            ("link.ping_deadline_seconds", self.link.ping_deadline_seconds),
+        ] {
+            if !(1..=86_400).contains(&seconds) {
+                return Err(wrong(key, "from 1 to 86400"));
+            }
+        }
+        // What surrounds payloads and items in a stanza has to fit too.
+        if self.limits.max_payload_bytes as usize > self.link.max_stanza_bytes / 2 {
+            return Err(wrong("limits.max_payload_bytes", "at most half of link.max_stanza_bytes"));
+        }
+        if self.limits.max_reply_bytes > self.link.max_stanza_bytes / 2 {
+            return Err(wrong("limits.max_reply_bytes", "at most half of link.max_stanza_bytes"));
         }
         Ok(())
     }
@@ -254,9 +271,10 @@ impl Config {
         let domains = self.creators.iter().filter(|creator| *creator != "admins").map(|creator| {
             match creator.as_str() {
                 "server" => Ok(self.server_domain()?),
-                domain => BareJid::new(domain)
-                    .map(|jid| Some(jid.to_string()))
-                    .map_err(|error| wrong("creators", format!("{domain:?}: {error}"))),
+                domain => match BareJid::new(domain) {
+                    Ok(jid) if jid.node().is_none() => Ok(Some(jid.to_string())),
+                    _ => Err(wrong("creators", format!("{domain:?} is not a domain"))),
+                },
             }
         });
         let creators = if is("anyone") {
@@ -344,6 +362,11 @@ impl Config {
         let Link { ping_after_seconds, ping_deadline_seconds, .. } = self.link;
         (Duration::from_secs(ping_after_seconds), Duration::from_secs(ping_deadline_seconds))
     }
+}
+
+/// COMPAT: Kubernetes gives every container of a cluster with a service called gjallar such variables.
+fn is_kubernetes(name: &str) -> bool {
+    name.starts_with("GJALLAR_SERVICE_") || name.starts_with("GJALLAR_PORT")
 }
 
 fn wrong(key: &'static str, reason: impl Into<String>) -> ConfigError {

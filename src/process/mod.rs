@@ -73,18 +73,14 @@ pub async fn serve(
     info!(version = env!("CARGO_PKG_VERSION"), jid = %jid, store = shown(&path), "serving");
 
     let answers = Arc::new(Answers::new(Arc::clone(service.outbox())));
-    let writer = Writer::new(
-        Arc::clone(&answers),
-        Arc::clone(service.outbox()),
-        jid.to_string(),
-        limits,
-    );
+    let max_stanza_bytes = config.link.max_stanza_bytes;
+    let writer = Writer::new(Arc::clone(&answers), jid.to_string(), limits, max_stanza_bytes);
     let dispatch = Arc::new(Dispatch::new(
         Arc::clone(&service),
         actors,
         Arc::clone(&answers),
         jid.clone(),
-        config.link.max_stanza_bytes,
+        max_stanza_bytes,
     ));
     let (ping_after, ping_deadline) = config.patience();
     let link = component::Link {

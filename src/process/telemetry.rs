@@ -9,13 +9,17 @@ use super::{Config, ConfigError, LogFormat};
 /// # Errors
 /// If the filter is not understood.
 pub fn start(config: &Config) -> Result<(), ConfigError> {
-    let filter = EnvFilter::try_new(&config.log)
-        .map_err(|error| ConfigError::Value { key: "log", reason: error.to_string() })?;
-    let logs = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = fmt().with_env_filter(filter(&config.log)?).with_writer(std::io::stderr);
     // In tests of one process a second start keeps the first.
     let _ = match config.log_format {
         LogFormat::Human => logs.with_target(false).try_init(),
         LogFormat::Json => logs.json().flatten_event(true).try_init(),
     };
     Ok(())
+}
+
+/// Understands what shall be logged.
+pub(super) fn filter(directives: &str) -> Result<EnvFilter, ConfigError> {
+    EnvFilter::try_new(directives)
+        .map_err(|error| ConfigError::Value { key: "log", reason: error.to_string() })
 }

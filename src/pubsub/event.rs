@@ -84,6 +84,17 @@ impl Notification {
         Some(notification)
     }
 
+    /// About how many bytes it takes in memory.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let payload = |item: &EventItem| item.payload.as_ref().map_or(0, |p| p.xml().len());
+        match &self.event {
+            Event::Published(items) => items.iter().map(|item| 1000 + payload(item)).sum(),
+            Event::Retracted(ids) => 1000 * ids.len(),
+            Event::Configured(_) | Event::Deleted { .. } | Event::Purged => 1000,
+        }
+    }
+
     fn new(
         node: &Node,
         config: &NodeConfig,
@@ -114,10 +125,15 @@ impl EventItem {
     }
 }
 
+/// Owners that an event names; all of them could make it larger than a stanza may be.
+const MAX_REPLY_TO: usize = 10;
+
 /// §12.17; items of one event have one publisher, for one request published them.
 fn reply_to(node: &Node, itemreply: ItemReply, event: &Event) -> Vec<BareJid> {
     match (itemreply, event) {
-        (ItemReply::Owner, Event::Published(_)) => node.owners().cloned().collect(),
+        (ItemReply::Owner, Event::Published(_)) => {
+            node.owners().take(MAX_REPLY_TO).cloned().collect()
+        }
         (ItemReply::Publisher, Event::Published(items)) => {
             items.first().map(|item| item.publisher.clone()).into_iter().collect()
         }

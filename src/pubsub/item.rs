@@ -52,10 +52,17 @@ pub struct Item {
 }
 
 impl Item {
-    /// About how many bytes it takes in an answer.
+    /// About how many bytes it takes in an answer or an event.
     #[must_use]
     pub fn size(&self) -> usize {
         let payload = self.payload.as_ref().map_or(0, |payload| payload.xml().len());
-        40 + self.id.as_str().len() + self.publisher.as_str().len() + payload
+        40 + written_len(self.id.as_str()) + written_len(self.publisher.as_str()) + payload
     }
+}
+
+/// How many bytes a name takes at the most where it is written: some characters are escaped.
+#[must_use]
+pub fn written_len(name: &str) -> usize {
+    let is_escaped = |byte: &u8| matches!(byte, b'<' | b'>' | b'&' | b'\'' | b'"' | b'\t'..=b'\r');
+    name.len() + 4 * name.as_bytes().iter().filter(|byte| is_escaped(byte)).count()
 }

@@ -15,7 +15,8 @@ pub struct Limits {
     pub max_subscriptions: usize,
     /// Entities with an affiliation at one node.
     pub max_affiliations: usize,
-    /// Bytes of items or nodes in one answer; the newest items that fit are given (§6.5.4).
+    /// Bytes of items in one event, and of items or nodes in one answer; the newest items that fit
+    /// are given (§6.5.4).
     pub max_reply_bytes: usize,
 }
 

@@ -33,7 +33,7 @@ pub use config::{
 };
 pub use event::{Audience, Event, EventItem, Notification};
 pub use id::{Epoch, ItemId, NodeId, Place};
-pub use item::{Item, Payload};
+pub use item::{Item, Payload, written_len};
 pub use limits::Limits;
 pub use node::Node;
 pub use refusal::{Feature, Refusal};

@@ -19,6 +19,12 @@ pub enum Refusal {
         /// The limit.
         max: usize,
     },
+    /// The items of one request do not fit into one event.
+    #[error("items of one request have at most {max} bytes together")]
+    BatchTooBig {
+        /// The limit in bytes.
+        max: usize,
+    },
     /// Subscribing or retrieving where only listed entities may (§6.1.3.4, §6.5.9.8).
     #[error("only those on the node's list have access")]
     ClosedNode,

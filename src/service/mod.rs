@@ -21,8 +21,8 @@ use thiserror::Error;
 
 use crate::{
     pubsub::{
-        Actor, Affiliation, Audience, Change, Changes, Context, Decision, Fresh, Item, Limits, Node,
-        NodeConfig, NodeId, Refusal, Timestamp,
+        Actor, Affiliation, Audience, Change, Changes, Context, Decision, Fresh, Item, ItemId,
+        Limits, Node, NodeConfig, NodeId, Refusal, Timestamp,
         op::{
             affiliations::{self, AffiliationsSet, OwnAffiliations, SetAffiliations},
             configure::{self, Configure},
@@ -37,6 +37,7 @@ use crate::{
             subscriptions::{self, OwnSubscriptions, SetSubscriptions, SubscriptionsSet},
             unsubscribe::{self, Unsubscribe},
         },
+        written_len,
     },
     store::{Cursor, Store, StoreError},
 };
@@ -320,6 +321,17 @@ impl Service {
         Ok(self.store.items(&request.node, &request.selection, max_bytes).await?)
     }
 
+    /// The names of a node's items, oldest first: the newest that fit in one answer (§5.5).
+    ///
+    /// # Errors
+    /// As [`retrieve::retrieve`].
+    pub async fn item_ids(&self, actor: &Actor, id: &NodeId) -> Result<Vec<ItemId>, Error> {
+        let turn = self.nodes.turn(id, &*self.store).await?;
+        let request = Retrieve { node: id.clone(), selection: Selection::Recent(u32::MAX) };
+        retrieve::retrieve(turn.node(), &request, &self.context(actor))?;
+        Ok(self.store.item_ids(id, self.limits.max_reply_bytes).await?)
+    }
+
     /// The nodes that an actor may see (§5.2), in the order of their creation, as many as fit in one
     /// answer.
     ///
@@ -338,7 +350,7 @@ impl Service {
                 if !discover::is_listed(&summary, actor, affiliation) {
                     continue;
                 }
-                bytes += summary.node.as_str().len() + summary.title.len();
+                bytes += 100 + written_len(summary.node.as_str()) + written_len(&summary.title);
                 if bytes > self.limits.max_reply_bytes {
                     return Ok(listed);
                 }

@@ -13,6 +13,9 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::pubsub::Notification;
 
+/// Bytes of payload after which there is no more room.
+const MAX_BYTES: usize = 256 * 1024 * 1024;
+
 /// A notification and everyone it goes to.
 #[derive(Debug)]
 pub struct Telling {
@@ -43,6 +46,7 @@ pub struct Outbox {
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Arc<Telling>>,
+    bytes: usize,
     last: Ticket,
     told: Ticket,
 }
@@ -60,11 +64,15 @@ impl Outbox {
 
     /// Reserves room for one entry; nothing if there is none.
     pub(super) fn reserve(&self) -> Option<Room> {
+        if self.queue().bytes > MAX_BYTES {
+            return None;
+        }
         Arc::clone(&self.room).try_acquire_owned().ok().map(Room)
     }
 
     pub(super) fn tell(&self, room: Room, notification: Notification, recipients: Arc<[Jid]>) {
         let mut queue = self.queue();
+        queue.bytes += notification.size();
         queue.last.0 += 1;
         let ticket = queue.last;
         queue.waiting.push_back(Arc::new(Telling {
@@ -91,9 +99,12 @@ impl Outbox {
     /// Forgets this many entries from the front: they were handed over.
     pub fn told(&self, number: usize) {
         let mut queue = self.queue();
-        let number = number.min(queue.waiting.len());
-        let last = queue.waiting.drain(..number).next_back().map(|telling| telling.ticket);
-        queue.told = last.unwrap_or(queue.told);
+        for _ in 0..number {
+            if let Some(telling) = queue.waiting.pop_front() {
+                queue.bytes -= telling.notification.size();
+                queue.told = telling.ticket;
+            }
+        }
     }
 
     /// Whether everything up to a position was handed over.

@@ -13,7 +13,7 @@ use crate::pubsub::{
     op::{discover::NodeSummary, retrieve::Selection},
 };
 
-use super::{Cursor, Store, StoreError, newest_that_fit};
+use super::{Cursor, Store, StoreError, ids_that_fit, newest_that_fit};
 
 /// A store in memory. Its commits are atomic, and durable until the process ends.
 #[derive(Debug, Default)]
@@ -164,6 +164,12 @@ impl Store for MemoryStore {
         let shelf = self.shelf();
         let selected = shelf.get(node).map(|kept| kept.select(selection)).unwrap_or_default();
         Ok(newest_that_fit(selected, max_bytes))
+    }
+
+    async fn item_ids(&self, node: &NodeId, max_bytes: usize) -> Result<Vec<ItemId>, StoreError> {
+        let shelf = self.shelf();
+        let items = shelf.get(node).into_iter().flat_map(|kept| kept.items.values().rev());
+        ids_that_fit(items.map(|item| Ok(item.id.clone())), max_bytes)
     }
 
     async fn affiliations_of(

@@ -14,8 +14,9 @@ use jid::{BareJid, Jid};
 use thiserror::Error;
 
 use crate::pubsub::{
-    Affiliation, Changes, Item, Node, NodeId,
+    Affiliation, Changes, Item, ItemId, Node, NodeId,
     op::{discover::NodeSummary, retrieve::Selection},
+    written_len,
 };
 
 /// Where a service keeps its nodes.
@@ -68,6 +69,13 @@ pub trait Store: Send + Sync {
         max_bytes: usize,
     ) -> Result<Vec<Item>, StoreError>;
 
+    /// The names of a node's items, oldest first, of which the newest that take together at most
+    /// `max_bytes` in a list are given.
+    ///
+    /// # Errors
+    /// If one of them cannot be read.
+    async fn item_ids(&self, node: &NodeId, max_bytes: usize) -> Result<Vec<ItemId>, StoreError>;
+
     /// Where an entity is something, and what.
     ///
     /// # Errors
@@ -111,6 +119,24 @@ pub enum StoreError {
     /// The store was closed, or the disk or its software failed.
     #[error("{0}")]
     Failed(String),
+}
+
+/// The names, newest first, that fit into a list, turned oldest first.
+fn ids_that_fit(
+    newest_first: impl Iterator<Item = Result<ItemId, StoreError>>,
+    max_bytes: usize,
+) -> Result<Vec<ItemId>, StoreError> {
+    let (mut ids, mut bytes) = (Vec::new(), 0);
+    for id in newest_first {
+        let id = id?;
+        bytes += 100 + written_len(id.as_str());
+        if bytes > max_bytes {
+            break;
+        }
+        ids.push(id);
+    }
+    ids.reverse();
+    Ok(ids)
 }
 
 /// The newest items of a list in ascending order whose payloads fit, at least one.

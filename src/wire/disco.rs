@@ -3,7 +3,7 @@
 use jid::Jid;
 
 use crate::{
-    pubsub::{Item, feature, op::discover::{MetaData, NodeSummary}},
+    pubsub::{ItemId, feature, op::discover::{MetaData, NodeSummary}},
     wire::{form::meta_data, ns, xml::Tag},
 };
 
@@ -12,8 +12,15 @@ use crate::{
 pub fn service_info() -> Tag {
     let mut features: Vec<String> =
         feature::implemented().map(|name| format!("{}#{name}", ns::PUBSUB)).collect();
-    let others =
-        [ns::COMMANDS, ns::DISCO_INFO, ns::DISCO_ITEMS, ns::PING, ns::PUBSUB, ns::VERSION];
+    let others = [
+        ns::COMMANDS,
+        ns::DISCO_INFO,
+        ns::DISCO_ITEMS,
+        ns::PING,
+        ns::PUBSUB,
+        ns::STANZA_ID,
+        ns::VERSION,
+    ];
     features.extend(others.map(str::to_owned));
     features.sort_unstable();
     info(None)
@@ -62,9 +69,9 @@ pub fn nodes(service: &Jid, nodes: &[NodeSummary]) -> Tag {
 
 /// The items of a node (§5.5).
 #[must_use]
-pub fn node_items(service: &Jid, node: &str, there: &[Item]) -> Tag {
+pub fn node_items(service: &Jid, node: &str, there: &[ItemId]) -> Tag {
     items(Some(node)).children(there.iter().map(|item| {
-        Tag::new("item").attr("jid", service.as_str()).attr("name", item.id.as_str())
+        Tag::new("item").attr("jid", service.as_str()).attr("name", item.as_str())
     }))
 }
 

@@ -19,6 +19,13 @@ pub struct Rendered {
 }
 
 impl Rendered {
+    /// How many bytes it has, without the recipient.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty)] // it never is
+    pub fn len(&self) -> usize {
+        self.head.len() + self.tail.len()
+    }
+
     /// Appends the message to one recipient.
     pub fn write_to(&self, recipient: &str, out: &mut String) {
         out.push_str(&self.head);

@@ -26,7 +26,7 @@ pub fn stanza_error(refusal: &Refusal) -> StanzaError {
         Refusal::NodeIdRequired => error("modify", "bad-request").pubsub("nodeid-required"),
         Refusal::NotSubscribed => error("cancel", "unexpected-request").pubsub("not-subscribed"),
         Refusal::PayloadRequired => error("modify", "bad-request").pubsub("payload-required"),
-        Refusal::PayloadTooBig { .. } => {
+        Refusal::BatchTooBig { .. } | Refusal::PayloadTooBig { .. } => {
             error("modify", "not-acceptable").pubsub("payload-too-big")
         }
         Refusal::TooManyAffiliations => error("wait", "policy-violation"),

@@ -134,7 +134,10 @@ pub fn parse(iq: &Element, pubsub: &Element, is_set: bool) -> Result<Request, Re
 }
 
 fn node(element: &Element) -> Result<NodeId, Refusal> {
-    NodeId::parse(element.attr("node").unwrap_or_default())
+    NodeId::parse(element.attr("node").unwrap_or_default()).map_err(|refusal| match refusal {
+        Refusal::IdTooLong { .. } => Refusal::NodeNotFound,
+        other => other,
+    })
 }
 
 fn node_if_any(element: &Element) -> Result<Option<NodeId>, Refusal> {
@@ -170,6 +173,8 @@ fn create(create: &Element, configure: Option<&Element>) -> Result<Request, Refu
     Ok(Request::Create(Create { node: node_if_any(create)?, settings }))
 }
 
+/// SPEC: a payload without a language has that of the nearest element around it, but not that of the
+/// IQ: servers and clients put one on every stanza, which says nothing about payloads.
 fn publish(iq: &Element, pubsub: &Element, publish: &Element) -> Result<Publish, Refusal> {
     let mut prefixes = xml::Prefixes::new();
     [iq, pubsub, publish].into_iter().for_each(|outer| xml::declare(outer, &mut prefixes));
@@ -177,14 +182,17 @@ fn publish(iq: &Element, pubsub: &Element, publish: &Element) -> Result<Publish,
     let new_item = |item: &Element| {
         let mut contents = item.children();
         let payload = contents.next();
-        if contents.next().is_some() {
+        let has_text = item.texts().any(|text| !text.trim().is_empty());
+        if contents.next().is_some() || has_text {
             return Err(Refusal::InvalidPayload("an item has one payload element"));
         }
         let id = item.attr("id").filter(|id| !id.is_empty()).map(ItemId::parse).transpose()?;
         let mut prefixes = prefixes.clone();
         xml::declare(item, &mut prefixes);
-        let payload = payload
-            .map(|element| Payload::new(xml::stand_alone(element, &prefixes), element.ns()));
+        let language = [item, publish, pubsub].into_iter().find_map(xml::language);
+        let payload = payload.map(|element| {
+            Payload::new(xml::stand_alone_in(element, &prefixes, language), element.ns())
+        });
         Ok(NewItem { id, payload })
     };
     let items = children(publish, "item").map(new_item).collect::<Result<_, _>>()?;
@@ -194,7 +202,11 @@ fn publish(iq: &Element, pubsub: &Element, publish: &Element) -> Result<Publish,
 fn retract(retract: &Element) -> Result<Retract, Refusal> {
     let node = node(retract)?;
     let id = |item: &Element| ItemId::parse(item.attr("id").unwrap_or_default());
-    let items = children(retract, "item").map(id).collect::<Result<Vec<_>, _>>()?;
+    let items = children(retract, "item").map(id).collect::<Result<Vec<_>, _>>();
+    let items = items.map_err(|refusal| match refusal {
+        Refusal::IdTooLong { .. } => Refusal::ItemNotFound,
+        other => other,
+    })?;
     if items.is_empty() {
         return Err(Refusal::ItemRequired);
     }
@@ -204,10 +216,15 @@ fn retract(retract: &Element) -> Result<Retract, Refusal> {
 
 fn retrieve(items: &Element) -> Result<Retrieve, Refusal> {
     let node = node(items)?;
-    let id = |item: &Element| ItemId::parse(item.attr("id").unwrap_or_default());
-    let ids = children(items, "item").map(id).collect::<Result<Vec<_>, _>>()?;
+    // A name that no item can have is that of none (§6.5.9.12).
+    let id = |item: &Element| match ItemId::parse(item.attr("id").unwrap_or_default()) {
+        Err(Refusal::IdTooLong { .. }) => None,
+        id => Some(id),
+    };
+    let by_name = children(items, "item").next().is_some();
+    let ids = children(items, "item").filter_map(id).collect::<Result<Vec<_>, _>>()?;
     let selection = match items.attr("max_items") {
-        _ if !ids.is_empty() => Selection::Ids(ids),
+        _ if by_name => Selection::Ids(ids),
         None => Selection::Recent(u32::MAX),
         Some(number) => Selection::Recent(
             number.parse().map_err(|_| Refusal::BadRequest("max_items is not a number"))?,

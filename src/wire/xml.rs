@@ -6,6 +6,9 @@ use std::fmt::{self, Write};
 
 use minidom::{Element, Node};
 
+/// The namespace of the prefix `xml`.
+const XML: &str = "http://www.w3.org/XML/1998/namespace";
+
 /// An element in the making. Names and namespaces are ours; values and text may be anyone's.
 #[derive(Clone, Debug)]
 pub struct Tag {
@@ -118,12 +121,24 @@ pub fn declare(element: &Element, prefixes: &mut Prefixes) {
     }
 }
 
-/// Writes an element so that it means the same anywhere: every namespace and every prefix in scope is
-/// declared in it, for text may use prefixes too.
+/// The language that an element says it is in.
+#[must_use]
+pub fn language(element: &Element) -> Option<&str> {
+    element.attr_ns(XML, "lang")
+}
+
+/// Writes an element so that it means the same anywhere: every namespace is declared in it.
 ///
 /// Recurses once per nesting level; whoever reads elements limits their depth.
 #[must_use]
-pub fn stand_alone(element: &Element, scope: &Prefixes) -> String {
+pub fn stand_alone(element: &Element) -> String {
+    stand_alone_in(element, &Prefixes::new(), None)
+}
+
+/// Writes an element so that it means the same anywhere as it does among these prefixes, for its text
+/// may use them, and in this language, if it does not say another.
+#[must_use]
+pub fn stand_alone_in(element: &Element, scope: &Prefixes, inherited: Option<&str>) -> String {
     let mut out = String::new();
     let mut declared = Prefixes::new();
     let mut visible = Prefixes::new();
@@ -132,24 +147,31 @@ pub fn stand_alone(element: &Element, scope: &Prefixes) -> String {
             visible.push((prefix.clone(), namespace.clone()));
         }
     }
-    write_element(element, None, &visible, &mut declared, &mut out);
+    let inherited = inherited.filter(|_| language(element).is_none());
+    write_element(element, None, &visible, inherited, &mut declared, &mut out);
     out
 }
 
-/// `parent` is the default namespace in force; `extra` are declarations to add to this element.
+/// `parent` is the default namespace in force; `extra` are declarations, and `language` is a language,
+/// to add to this element.
 fn write_element(
     element: &Element,
     parent: Option<&str>,
     extra: &Prefixes,
+    language: Option<&str>,
     declared: &mut Prefixes,
     out: &mut String,
 ) {
     let outer = declared.len();
-    let namespace = element.ns();
+    let own_namespace = element.ns();
+    // Its namespace cannot be declared, only meant by its prefix.
+    let is_xml = own_namespace == XML;
+    let name = if is_xml { format!("xml:{}", element.name()) } else { element.name().to_owned() };
+    let namespace = if is_xml { parent.unwrap_or_default() } else { &own_namespace };
     out.push('<');
-    out.push_str(element.name());
-    if parent != Some(namespace.as_str()) {
-        write_attribute("xmlns", &namespace, out);
+    out.push_str(&name);
+    if parent != Some(namespace) {
+        write_attribute("xmlns", namespace, out);
     }
     let mut own = Prefixes::new();
     declare(element, &mut own);
@@ -162,11 +184,14 @@ fn write_element(
         write_attribute(&format!("xmlns:{prefix}"), &namespace, out);
         declared.push((prefix, namespace));
     }
+    if let Some(language) = language {
+        write_attribute("xml:lang", language, out);
+    }
     for ((namespace, name), value) in element.attrs() {
         let (namespace, name): (&str, &str) = (namespace.as_ref(), name.as_ref());
         match namespace {
             "" => write_attribute(name, value, out),
-            "http://www.w3.org/XML/1998/namespace" => {
+            XML => {
                 write_attribute(&format!("xml:{name}"), value, out);
             }
             _ => {
@@ -182,13 +207,13 @@ fn write_element(
         for node in element.nodes() {
             match node {
                 Node::Element(child) => {
-                    write_element(child, Some(&namespace), &Prefixes::new(), declared, out);
+                    write_element(child, Some(namespace), &Prefixes::new(), None, declared, out);
                 }
                 Node::Text(text) => escape_text(text, out),
             }
         }
         out.push_str("</");
-        out.push_str(element.name());
+        out.push_str(&name);
         out.push('>');
     }
     declared.truncate(outer);

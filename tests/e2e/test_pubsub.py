@@ -196,7 +196,7 @@ async def test_ad_hoc_commands(server, gjallar):
         await owner.pubsub.create_node(SERVICE, NODE)
         commands = await owner.xmpp.plugin["xep_0050"].get_commands(SERVICE)
         assert {node for _, node, _ in commands["disco_items"]["items"]} == {
-            "list-nodes", "configure-node", "delete-node"}
+            "urn:gjallar:command:list-nodes", "urn:gjallar:command:configure-node", "urn:gjallar:command:delete-node"}
 
         async def send(client, node, **options):
             answer = await client.xmpp.plugin["xep_0050"].send_command(SERVICE, node, **options)
@@ -209,31 +209,31 @@ async def test_ad_hoc_commands(server, gjallar):
             return made
 
         for client in (owner, admin):
-            listed = await send(client, "list-nodes")
+            listed = await send(client, "urn:gjallar:command:list-nodes")
             assert listed["status"] == "completed"
             assert listed["form"].get_values()["nodes"] == [NODE]
-        assert (await send(alice, "list-nodes"))["form"].get_values()["nodes"] in ("", None, [])
+        assert (await send(alice, "urn:gjallar:command:list-nodes"))["form"].get_values()["nodes"] in ("", None, [])
 
-        stage = await send(owner, "configure-node")
+        stage = await send(owner, "urn:gjallar:command:configure-node")
         assert stage["status"] == "executing" and "next" in stage["actions"]
-        stage = await send(owner, "configure-node", action="next", sessionid=stage["sessionid"],
+        stage = await send(owner, "urn:gjallar:command:configure-node", action="next", sessionid=stage["sessionid"],
                            payload=filled(owner, node=NODE))
         assert stage["form"].get_values()["pubsub#title"] in ("", None)
-        stage = await send(owner, "configure-node", action="complete",
+        stage = await send(owner, "urn:gjallar:command:configure-node", action="complete",
                            sessionid=stage["sessionid"], payload=filled(owner, pubsub__title="T"))
         assert stage["status"] == "completed"
         config = await owner.pubsub.get_node_config(SERVICE, NODE)
         assert config["pubsub_owner"]["configure"]["form"].get_values()["pubsub#title"] == "T"
 
-        stage = await send(admin, "delete-node")
-        cancelled = await send(admin, "delete-node", action="cancel", sessionid=stage["sessionid"])
+        stage = await send(admin, "urn:gjallar:command:delete-node")
+        cancelled = await send(admin, "urn:gjallar:command:delete-node", action="cancel", sessionid=stage["sessionid"])
         assert cancelled["status"] == "canceled"
         with pytest.raises(IqError):
-            await send(admin, "delete-node", action="complete", sessionid=stage["sessionid"],
+            await send(admin, "urn:gjallar:command:delete-node", action="complete", sessionid=stage["sessionid"],
                        payload=filled(admin, node=NODE))
-        stage = await send(admin, "delete-node")
-        done = await send(admin, "delete-node", action="complete", sessionid=stage["sessionid"],
+        stage = await send(admin, "urn:gjallar:command:delete-node")
+        done = await send(admin, "urn:gjallar:command:delete-node", action="complete", sessionid=stage["sessionid"],
                           payload=filled(admin, node=NODE))
         assert done["status"] == "completed"
         with pytest.raises(IqError):
-            await send(owner, "configure-node")
+            await send(owner, "urn:gjallar:command:configure-node")

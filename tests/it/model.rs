@@ -110,7 +110,8 @@ async fn invariants(stage: &Stage) {
         for subscriber in there.subscribers() {
             let affiliation = there.affiliation_of(&subscriber.to_bare());
             let is_admin = subscriber.as_str().starts_with("admin@");
-            assert_ne!(affiliation, Affiliation::Outcast, "{subscriber} is subscribed");
+            // An administrator may subscribe whatever it is at the node.
+            assert!(is_admin || affiliation != Affiliation::Outcast, "{subscriber} is subscribed");
             let closed = there.config.access_model == AccessModel::Whitelist;
             assert!(!closed || affiliation.is_listed() || is_admin, "{subscriber} is subscribed");
         }
@@ -118,7 +119,7 @@ async fn invariants(stage: &Stage) {
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 300, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(Config { cases: 40, failure_persistence: None, ..Config::default() })]
 
     #[test]
     fn a_store_on_disk_behaves_as_one_in_memory(

@@ -111,24 +111,20 @@ async fn the_answer_to_a_revocation_comes_after_the_last_event_to_that_party() {
                 ))
                 .await;
         }
-        let (mut heard, mut banned) = (0, false);
-        loop {
+        let (mut heard, mut answered, mut banned) = (0, 0, false);
+        while (heard, answered) != (5, 7) {
             let stanza = component.link.receive().await.unwrap();
             match (stanza.name(), stanza.attr("id")) {
                 ("message", _) => {
                     assert!(!banned, "an event after the answer");
                     heard += 1;
                 }
-                (_, Some("outcast")) => banned = true,
-                (_, Some("none")) => {}
-                _ => continue,
-            }
-            if banned && heard == 5 {
-                break;
+                (_, id) => {
+                    banned |= id == Some("outcast");
+                    answered += 1;
+                }
             }
         }
-        // The answers to what was sent after it.
-        component.messages().await;
         component.subscribe("reader@localhost/r", "n").await;
         component.messages().await;
     }
@@ -166,4 +162,70 @@ async fn requests_that_meet_at_a_node_are_decided_one_after_the_other() {
         assert!(event.contains(&format!("ItemId(\"{id}\")")), "{event} is not {id}");
         assert_eq!(recipients, &["reader@localhost"]);
     }
+}
+
+/// An ad-hoc command is no way around it.
+#[tokio::test]
+async fn the_answer_to_a_command_that_revokes_comes_after_the_last_event_too() {
+    const COMMANDS: &str = "http://jabber.org/protocol/commands";
+    let mut component = Component::start().await;
+    component.create(OWNER, "n", &[]).await;
+    let entries: String = (0..3000)
+        .map(|n| format!("<subscription jid='{n}@far.example' subscription='subscribed'/>"))
+        .collect();
+    let content = format!("<subscriptions node='n'>{entries}</subscriptions>");
+    component.owner(OWNER, "set", &content).await;
+    let stage = async |component: &mut Component, more: &str, form: &str| {
+        let content = format!(
+            "<command xmlns='{COMMANDS}' node='urn:gjallar:command:configure-node' {more}>{form}\
+             </command>"
+        );
+        component.ask(OWNER, "set", &content).await
+    };
+    let first = stage(&mut component, "", "").await;
+    let id = first.children().next().unwrap().attr("sessionid").unwrap().to_owned();
+    let more = format!("sessionid='{id}'");
+    let choice = "<x xmlns='jabber:x:data' type='submit'><field var='node'><value>n</value>\
+                  </field></x>";
+    stage(&mut component, &more, choice).await;
+    for _ in 0..3 {
+        component.publish(OWNER, "n", "1").await;
+    }
+    let whitelist = crate::harness::form(&[("access_model", "whitelist")]);
+    let done = stage(&mut component, &more, &whitelist).await;
+    assert_eq!(done.children().next().unwrap().attr("status"), Some("completed"));
+    let before = component.take_messages();
+    assert_eq!(before, 9000);
+    assert!(component.messages().await.is_empty());
+}
+
+/// SIGTERM in the middle of a large audience: what was begun is finished, once, and well-formed.
+#[tokio::test]
+async fn a_stop_tears_nothing() {
+    let mut component = Component::start().await;
+    component.create(OWNER, "n", &[]).await;
+    let entries: String = (0..2000)
+        .map(|n| format!("<subscription jid='{n}@far.example' subscription='subscribed'/>"))
+        .collect();
+    let content = format!("<subscriptions node='n'>{entries}</subscriptions>");
+    component.owner(OWNER, "set", &content).await;
+    let text = "x".repeat(20_000);
+    for id in 0..5 {
+        component
+            .send(&format!(
+                "<iq type='set' id='p{id}' from='{OWNER}' to='{SERVICE}'><pubsub \
+                 xmlns='http://jabber.org/protocol/pubsub'><publish node='n'><item id='{id}'>\
+                 <x xmlns='urn:x'>{text}</x></item></publish></pubsub></iq>"
+            ))
+            .await;
+    }
+    // The audience of the last one is on its way when its answer comes.
+    while component.answer().await.attr("id") != Some("p4") {}
+    let rest = component.finish().await;
+    let mut heard = std::collections::HashMap::<String, Vec<u64>>::new();
+    for message in rest.iter().filter(|stanza| stanza.name() == "message") {
+        heard.entry(message.attr("to").unwrap().to_owned()).or_default().push(sequence(message));
+    }
+    assert_eq!(heard.len(), 2000);
+    assert!(heard.values().all(|sequences| sequences == &[1, 2, 3, 4, 5]));
 }

@@ -1,0 +1,287 @@
+//! The real binary: its command line, its configuration, its start and its end.
+
+use std::{
+    io::Read,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
+};
+
+use tokio::net::TcpListener;
+
+use crate::harness::Link;
+
+fn gjallar(arguments: &[&str], variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gjallar"));
+    command.args(arguments).env_clear().envs(variables.iter().copied()).stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String) {
+    let Output { status, stdout, stderr } = gjallar(arguments, variables).output().unwrap();
+    let said = [stdout, stderr].concat();
+    (status.code().unwrap(), String::from_utf8(said).unwrap())
+}
+
+/// A process that is killed when the test ends, and what it logs.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    fn serve(port: u16, store: &Path, more: &[(&str, &str)]) -> Self {
+        let server = format!("127.0.0.1:{port}");
+        let store = format!("sled:{}", store.display());
+        let mut variables = vec![
+            ("GJALLAR_JID", "pubsub.localhost"),
+            ("GJALLAR_SERVER", server.as_str()),
+            ("GJALLAR_SECRET", "secret"),
+            ("GJALLAR_STORE", store.as_str()),
+        ];
+        variables.extend(more);
+        Self(gjallar(&["serve"], &variables).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    fn terminate(&self) {
+        let pid = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    }
+
+    /// Waits for its end; its exit code and its whole log.
+    fn ended(mut self) -> (i32, String) {
+        let mut log = String::new();
+        self.0.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        (self.0.wait().unwrap().code().unwrap(), log)
+    }
+}
+
+const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
+
+async fn ask(link: &mut Link, content: &str) -> minidom::Element {
+    link.send(&format!(
+        "<iq type='set' id='1' from='owner@localhost/x' to='pubsub.localhost'>\
+         <pubsub xmlns='{PUBSUB}'>{content}</pubsub></iq>"
+    ))
+    .await;
+    link.receive().await.unwrap()
+}
+
+#[test]
+fn help_explains() {
+    let (code, help) = run(&["--help"], &[]);
+    assert_eq!(code, 0);
+    for word in ["serve", "check-config", "GJALLAR_JID", "GJALLAR_STORE", "Exit codes"] {
+        assert!(help.contains(word), "{word}");
+    }
+    let (code, help) = run(&["serve", "--help"], &[]);
+    assert_eq!(code, 0);
+    assert!(help.contains("--config") && help.contains("GJALLAR_CONFIG"));
+    assert_eq!(run(&[], &[]).0, 2);
+}
+
+#[test]
+fn check_config_says_what_is_wrong() {
+    let good = [("GJALLAR_JID", "pubsub.localhost"), ("GJALLAR_SECRET", "s"), ("HOME", "/tmp")];
+    let (code, said) = run(&["check-config"], &good);
+    assert_eq!((code, said.as_str()), (0, "the configuration is in order\n"));
+    for (variable, expected) in [
+        (("GJALLAR_JID", "a@b"), "jid: \"a@b\" is not a domain"),
+        (("GJALLAR_SERVER", "nowhere"), "server: \"nowhere\" is not host:port"),
+        (("GJALLAR_STORE", "paper:"), "store: \"paper:\" is neither sled:PATH nor memory:"),
+        (("GJALLAR_ADMINS", "@"), "admins: \"@\""),
+        (("GJALLAR_CREATORS", "alice@localhost"), "creators: \"alice@localhost\" is not a domain"),
+        (("GJALLAR_SECRET_FILE", "/nowhere"), "secret_file: secret is set too"),
+        (("GJALLAR_LOG", "a=b=c"), "log: "),
+        (("GJALLAR_LINK_PING_AFTER_SECONDS", "0"), "link.ping_after_seconds: from 1 to 86400"),
+        (("GJALLAR_LIMITS_MAX_PAYLOAD_BYTES", "500000"), "limits.max_payload_bytes: at most half"),
+        (("GJALLAR_UNHEARD_OF", "x"), "GJALLAR_UNHEARD_OF: no such option"),
+        (("GJALLAR_CONFIG", "/nowhere.toml"), "/nowhere.toml: No such file"),
+    ] {
+        let (code, said) = run(&["check-config"], &[good.as_slice(), &[variable]].concat());
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains(expected), "{said} is not {expected}");
+        assert!(!said.contains("panicked"));
+    }
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/gjallar.toml");
+    let (code, said) = run(&["check-config", "--config", shipped.to_str().unwrap()], &good);
+    assert_eq!(code, 0, "{said}");
+    let (code, said) = run(&["serve"], &[("HOME", "/tmp")]);
+    assert_eq!(code, 2);
+    assert!(said.contains("jid: not set"), "{said}");
+}
+
+#[test]
+fn a_secret_may_stand_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    std::fs::write(&file, "s3cret\n").unwrap();
+    let variables = [
+        ("GJALLAR_JID", "pubsub.localhost"),
+        ("GJALLAR_SECRET_FILE", file.to_str().unwrap()),
+        ("HOME", "/tmp"),
+    ];
+    assert_eq!(run(&["check-config"], &variables).0, 0);
+    std::fs::write(&file, "\n").unwrap();
+    assert_eq!(run(&["check-config"], &variables).0, 2);
+}
+
+#[tokio::test]
+async fn starts_before_the_server_serves_and_stops_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    // A port at which nobody listens yet.
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let running = Running::serve(port, folder.path(), &[]);
+    while !folder.path().join("db").exists() {
+        tokio::task::yield_now().await;
+    }
+    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    let mut link = Link::accept(&listener).await;
+    assert_eq!(ask(&mut link, "<create node='n'/>").await.attr("type"), Some("result"));
+    running.terminate();
+    assert!(link.receive().await.is_none());
+    let (code, log) = running.ended();
+    assert_eq!(code, 0, "{log}");
+    assert!(log.contains("disconnected in order") && log.contains("stopped"), "{log}");
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_kill_9() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut expected = Vec::new();
+    for round in 0..5 {
+        let mut running = Running::serve(port, folder.path(), &[]);
+        let mut link = Link::accept(&listener).await;
+        ask(&mut link, "<create node='n'/>").await;
+        for number in 0..20 {
+            let id = format!("{round}-{number}");
+            let item = format!("<publish node='n'><item id='{id}'><x xmlns='x'/></item></publish>");
+            assert_eq!(ask(&mut link, &item).await.attr("type"), Some("result"));
+            expected.push(id);
+        }
+        link.send(&format!(
+            "<iq type='get' id='1' from='owner@localhost/x' to='pubsub.localhost'>\
+             <pubsub xmlns='{PUBSUB}'><items node='n'/></pubsub></iq>"
+        ))
+        .await;
+        let answer = link.receive().await.unwrap();
+        let items = answer.children().next().unwrap().children().next().unwrap();
+        let there: Vec<_> = items.children().map(|item| item.attr("id").unwrap()).collect();
+        assert_eq!(there, expected);
+        running.0.kill().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_second_copy_on_one_store_says_so_and_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let _first = Running::serve(port, folder.path(), &[]);
+    let _link = Link::accept(&listener).await;
+    let (code, log) = Running::serve(port, folder.path(), &[]).ended();
+    assert_eq!(code, 3, "{log}");
+    assert!(log.contains("in use by another process"), "{log}");
+}
+
+#[tokio::test]
+async fn a_store_whose_file_is_gone_is_no_new_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let first = Running::serve(port, folder.path(), &[]);
+    let link = Link::accept(&listener).await;
+    first.terminate();
+    drop(link);
+    assert_eq!(first.ended().0, 0);
+    std::fs::remove_file(folder.path().join("db")).unwrap();
+    let (code, log) = Running::serve(port, folder.path(), &[]).ended();
+    assert_eq!(code, 3, "{log}");
+    assert!(log.contains("db is missing"), "{log}");
+}
+
+#[tokio::test]
+async fn a_dead_link_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let fast =
+        [("GJALLAR_LINK_PING_AFTER_SECONDS", "1"), ("GJALLAR_LINK_PING_DEADLINE_SECONDS", "1")];
+    let running = Running::serve(port, folder.path(), &fast);
+    let mut first = Link::accept(&listener).await;
+    let ping = first.receive().await.unwrap();
+    assert!(ping.has_child("ping", "urn:xmpp:ping"));
+    // Who answers, lives.
+    first.send("<iq type='result' id='keep-alive' from='pubsub.localhost' to='pubsub.localhost'/>").await;
+    assert!(first.receive().await.unwrap().has_child("ping", "urn:xmpp:ping"));
+    // Who does not is left, and tried anew.
+    let _second = Link::accept(&listener).await;
+    running.terminate();
+    let (code, log) = running.ended();
+    assert_eq!(code, 0);
+    assert!(log.contains("the server is silent"), "{log}");
+}
+
+#[tokio::test]
+async fn a_wrong_secret_is_a_loud_line_and_no_end() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let json = [("GJALLAR_LOG_FORMAT", "json"), ("GJALLAR_SECRET", "top-secret")];
+    let running = Running::serve(port, folder.path(), &json);
+    let (mut tcp, _) = listener.accept().await.unwrap();
+    tcp.write_all(
+        b"<stream:stream xmlns='jabber:component:accept' id='1' \
+          xmlns:stream='http://etherx.jabber.org/streams'><stream:error><not-authorized \
+          xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>",
+    )
+    .await
+    .unwrap();
+    let mut sent = Vec::new();
+    tcp.read_to_end(&mut sent).await.unwrap();
+    let again = tokio::time::timeout(Duration::from_secs(3), listener.accept()).await;
+    assert!(again.is_err(), "it does not try again at once");
+    running.terminate();
+    let (code, log) = running.ended();
+    assert_eq!(code, 0);
+    let line = log.lines().find(|line| line.contains("login failed")).unwrap();
+    assert!(line.contains("\"level\":\"ERROR\"") && line.contains("not-authorized"), "{line}");
+    assert!(!log.contains("top-secret"));
+}
+
+#[tokio::test]
+async fn no_log_at_info_shows_payloads_or_who_asks() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let running = Running::serve(port, folder.path(), &[]);
+    let mut link = Link::accept(&listener).await;
+    ask(&mut link, "<create node='n'/>").await;
+    ask(&mut link, "<publish node='n'><item><x xmlns='x'>private</x></item></publish>").await;
+    ask(&mut link, "<publish node='nowhere'><item/></publish>").await;
+    running.terminate();
+    drop(link);
+    let (_, log) = running.ended();
+    for word in ["private", "owner@localhost", "secret"] {
+        assert!(!log.contains(word), "{log}");
+    }
+}
+
+#[test]
+fn administrators_only_is_said_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::serve(1, folder.path(), &[("GJALLAR_JID", "pubsub.net")]);
+    while !folder.path().join("db").exists() {
+        std::thread::yield_now();
+    }
+    running.terminate();
+    let (_, log) = running.ended();
+    assert!(log.contains("only administrators may create nodes"), "{log}");
+}

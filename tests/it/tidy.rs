@@ -1,0 +1,197 @@
+//! What keeps the code as it is meant: who may know whom, file lengths, module heads, documents.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Module, what it may use of the crate, and what it alone may name outside.
+const ARROWS: &[(&str, &[&str], &[&str])] = &[
+    ("pubsub", &["pubsub"], &["thiserror"]),
+    ("store", &["store", "pubsub"], &["sled", "postcard", "crc32c", "sha2", "serde"]),
+    ("service", &["service", "pubsub", "store"], &[]),
+    ("wire", &["wire", "pubsub"], &["xmpp_parsers", "chrono"]),
+    ("command", &["command", "pubsub", "service", "wire"], &["xmpp_parsers"]),
+    ("component", &["component", "pubsub", "service", "wire", "command"], &["rxml", "sha1"]),
+    ("process", &["process", "component", "pubsub", "service", "store"], &["toml", "serde",
+        "tracing_subscriber"]),
+];
+
+/// Crates that only some modules may name.
+const HEAVY: &[&str] = &["sled", "postcard", "crc32c", "sha2", "serde", "xmpp_parsers", "chrono",
+    "rxml", "sha1", "toml", "tracing_subscriber", "clap", "tokio_xmpp"];
+
+const MAX_LINES: usize = 400;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files(folder: &Path, ending: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path, ending));
+        } else if path.extension().is_some_and(|e| e == ending) {
+            let text = fs::read_to_string(&path).unwrap();
+            found.push((path, text));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The words that follow `crate::` or begin a path, in code.
+fn names(text: &str, word: &str) -> bool {
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    code.into_iter().any(|line| {
+        line.match_indices(word).any(|(at, _)| {
+            let before = line[..at].chars().next_back();
+            let after = &line[at + word.len()..];
+            let begins = before.is_none_or(|c| !(c.is_alphanumeric() || c == '_' || c == ':'));
+            let absolute = line[..at].ends_with("::") && !line[..at].ends_with("crate::")
+                && line[..at].trim_end_matches(':').is_empty();
+            (begins || absolute) && after.starts_with("::")
+        })
+    })
+}
+
+/// The modules of the crate that a file uses, in whatever form the `use` is written.
+fn used(text: &str) -> Vec<String> {
+    let code: String =
+        text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let mut modules = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        if let Some(group) = rest.strip_prefix('{') {
+            let (mut depth, mut word, mut fresh) = (1, String::new(), true);
+            for c in group.chars() {
+                match c {
+                    '{' => depth += 1,
+                    '}' if depth == 1 => break,
+                    '}' => depth -= 1,
+                    ',' if depth == 1 => fresh = true,
+                    ':' if depth == 1 && fresh => {
+                        modules.push(std::mem::take(&mut word));
+                        fresh = false;
+                    }
+                    c if depth == 1 && fresh && !c.is_whitespace() => word.push(c),
+                    _ => {}
+                }
+                if c == ',' && depth == 1 {
+                    word.clear();
+                }
+            }
+        } else {
+            modules.push(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
+        }
+    }
+    modules
+}
+
+#[test]
+fn modules_know_only_whom_they_may() {
+    for (module, allowed, _) in ARROWS {
+        for (path, text) in files(&root().join("src").join(module), "rs") {
+            for used in used(&text) {
+                assert!(allowed.contains(&used.as_str()), "{}: crate::{used}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_check_of_arrows_sees_every_form_of_use() {
+    assert_eq!(used("use crate::a::B;\nlet x = crate::c::d();"), ["a", "c"]);
+    assert_eq!(used("use crate::{\n a::{B, c::D},\n e::F,\n};"), ["a", "e"]);
+    assert!(names("use sled::Tree;", "sled") && names("x: sled::Error", "sled"));
+    assert!(!names("// sled::Tree", "sled") && !names("super::sled::x", "sled"));
+}
+
+#[test]
+fn heavy_crates_are_named_where_they_belong() {
+    for (module, _, external) in ARROWS {
+        for (path, text) in files(&root().join("src").join(module), "rs") {
+            for heavy in HEAVY.iter().filter(|heavy| !external.contains(heavy)) {
+                assert!(!names(&text, heavy), "{} names {heavy}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_rules_and_the_wire_are_pure() {
+    for folder in ["pubsub", "wire"] {
+        for (path, text) in files(&root().join("src").join(folder), "rs") {
+            for word in ["async ", ".await", "tracing::", "std::time", "std::env", "std::fs", "Mutex"] {
+                assert!(!text.contains(word), "{}: {word}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn files_are_small_and_say_what_they_are_for() {
+    for folder in ["src", "tests", "examples"] {
+        for (path, text) in files(&root().join(folder), "rs") {
+            let head = text.lines().find(|line| !line.starts_with("#!")).unwrap_or_default();
+            assert!(head.starts_with("//! "), "{}: no head", path.display());
+            let lines = text.lines().count();
+            let limit = if folder == "src" { MAX_LINES } else { 2 * MAX_LINES };
+            assert!(lines <= limit, "{}: {lines} lines", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_key_of_the_configuration_is_documented() {
+    let document = fs::read_to_string(root().join("docs/CONFIGURATION.md")).unwrap();
+    let shipped = fs::read_to_string(root().join("config/gjallar.toml")).unwrap();
+    let table: toml::Table = shipped.parse().unwrap();
+    for (key, value) in &table {
+        let keys: Vec<String> = match value.as_table() {
+            Some(inner) => inner.keys().map(|name| format!("{key}.{name}")).collect(),
+            None => vec![key.clone()],
+        };
+        for key in keys {
+            let variable = format!("GJALLAR_{}", key.replace('.', "_").to_uppercase());
+            assert!(document.contains(&format!("`{key}`")), "{key}");
+            assert!(document.contains(&format!("`{variable}`")), "{variable}");
+        }
+    }
+}
+
+/// A document that names a test or a file names one that is there.
+#[test]
+fn documents_name_what_is_there() {
+    let mut code = String::new();
+    for folder in ["src", "tests"] {
+        files(&root().join(folder), "rs").iter().for_each(|(_, text)| code.push_str(text));
+        files(&root().join(folder), "py").iter().for_each(|(_, text)| code.push_str(text));
+    }
+    for name in ["ARCHITECTURE.md", "DATA-MODEL.md", "DEVELOPING.md", "CONFIGURATION.md"] {
+        let text = fs::read_to_string(root().join("docs").join(name)).unwrap();
+        for quoted in text.split('`').skip(1).step_by(2) {
+            if let Some((_, test)) = quoted.rsplit_once("::").filter(|_| quoted.starts_with("it::")) {
+                assert!(code.contains(&format!("fn {test}(")) || code.contains(test), "{name}: {quoted}");
+            }
+            let is_path = quoted.contains('/') && !quoted.contains([' ', ':', '<', '*', '{', '$', '~']);
+            if is_path && ["src/", "tests/", "docs/", "config/", "examples/"].iter().any(|f| quoted.starts_with(f)) {
+                assert!(root().join(quoted).exists(), "{name}: {quoted}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_dependency_is_explained() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let document = fs::read_to_string(root().join("docs/DEVELOPING.md")).unwrap();
+    for table in ["dependencies", "dev-dependencies"] {
+        for name in manifest[table].as_table().unwrap().keys() {
+            assert!(document.contains(&format!("`{name}`")), "{name}");
+        }
+    }
+}

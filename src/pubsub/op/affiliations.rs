@@ -68,25 +68,34 @@ pub fn set_affiliations(
     if wanted.len() < request.entries.len() {
         return Err(Refusal::BadRequest("two entries for one JID"));
     }
+    let mut room = cx.limits.max_affiliations.saturating_sub(node.affiliations_len());
+    let mut fits = |entity: &BareJid, affiliation| {
+        let is_new = node.affiliation_of(entity) == Affiliation::None;
+        if !is_new || affiliation == Affiliation::None {
+            return true;
+        }
+        let fits = room > 0;
+        room = room.saturating_sub(1);
+        fits
+    };
+    let (fitting, mut failing): (Vec<_>, Vec<_>) =
+        request.entries.iter().partition(|(entity, affiliation)| fits(entity, *affiliation));
     let stays_owned = node.owners().any(|o| wanted.get(o).is_none_or(|a| *a == Affiliation::Owner))
-        || wanted.values().any(|a| *a == Affiliation::Owner);
+        || fitting.iter().any(|(_, affiliation)| *affiliation == Affiliation::Owner);
+    let (fitting, last_owners): (Vec<_>, Vec<_>) = fitting
+        .into_iter()
+        .partition(|(entity, _)| stays_owned || node.affiliation_of(entity) != Affiliation::Owner);
+    failing.extend(last_owners);
 
     let mut changes = Changes::none(node);
-    let mut failed = Vec::new();
-    let mut room = cx.limits.max_affiliations.saturating_sub(node.affiliations_len());
-    for (entity, affiliation) in &request.entries {
-        let before = node.affiliation_of(entity);
-        let is_new = before == Affiliation::None && *affiliation != Affiliation::None;
-        if before == *affiliation {
+    for (entity, affiliation) in fitting {
+        if node.affiliation_of(entity) == *affiliation {
             continue;
         }
-        if (before == Affiliation::Owner && !stays_owned) || (is_new && room == 0) {
-            failed.push((entity.clone(), before));
-            continue;
-        }
-        room -= usize::from(is_new);
         changes.push(Change::Affiliated(entity.clone(), *affiliation));
         revoke_if_shut_out(node, &node.config, entity, *affiliation, &mut changes);
     }
+    let failed = failing.iter().map(|(entity, _)| (entity.clone(), node.affiliation_of(entity)));
+    let failed = failed.collect();
     Ok(Decision::quiet(AffiliationsSet { node: node.id.clone(), failed }, changes))
 }

@@ -71,6 +71,9 @@ pub fn publish(
             payload: new.payload.clone(),
         }));
     }
+    if items.iter().map(|item| item.size()).sum::<usize>() > cx.limits.max_reply_bytes {
+        return Err(Refusal::BatchTooBig { max: cx.limits.max_reply_bytes });
+    }
     if items.iter().map(|item| &item.id).collect::<BTreeSet<_>>().len() < items.len() {
         return Err(Refusal::BadRequest("two items of one name"));
     }

@@ -8,6 +8,8 @@ mod turn;
 
 use std::{
     fmt::Display,
+    fs::File,
+    io::Write,
     panic::AssertUnwindSafe,
     path::Path,
     sync::{Mutex, PoisonError},
@@ -21,7 +23,7 @@ use sled::Tree;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::pubsub::{
-    Affiliation, Changes, Epoch, Item, Node, NodeId,
+    Affiliation, Changes, Epoch, Item, ItemId, Node, NodeId,
     op::{discover::NodeSummary, retrieve::Selection},
 };
 
@@ -32,10 +34,13 @@ use self::{
         AffiliationRecord, Content, Counters, ItemRecord, NodeRecord, SubscriptionRecord, damaged,
     },
 };
-use super::{Cursor, Store, StoreError};
+use super::{Cursor, Store, StoreError, ids_that_fit};
 
 /// Memory for pages that sled keeps at hand, in bytes.
 const CACHE_BYTES: u64 = 256 * 1024 * 1024;
+
+/// The file that says that there is a store: where it is and `db` is not, something was lost.
+const MARKER: &str = "gjallar.store";
 
 /// A store in a folder of its own.
 #[derive(Debug)]
@@ -52,6 +57,10 @@ impl SledStore {
     /// wrote it, [`StoreError::Damaged`] if it is not what was written.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         std::fs::create_dir_all(directory).map_err(|error| failed(&error))?;
+        let marker = directory.join(MARKER);
+        if marker.exists() && !directory.join("db").exists() {
+            return Err(StoreError::Damaged("the file db is missing".into()));
+        }
         let config = sled::Config::new().path(directory).cache_capacity(CACHE_BYTES);
         let db = std::panic::catch_unwind(AssertUnwindSafe(|| config.open()))
             .map_err(|_| StoreError::Damaged("the files cannot be opened".into()))?
@@ -60,6 +69,7 @@ impl SledStore {
         let reader = Reader { tree: tree.clone() };
         reader.check_version()?;
         let next = reader.last_number()? + 1;
+        mark(directory, &marker).map_err(|error| failed(&error))?;
         let writer = Committer::start(tree, directory, next)?;
         Ok(Self { reader, writer: Mutex::new(Some(writer)) })
     }
@@ -82,6 +92,20 @@ impl SledStore {
         let reader = self.reader.clone();
         let read = tokio::task::spawn_blocking(move || read(&reader));
         read.await.map_err(|error| failed(&error))?
+    }
+}
+
+/// Leaves a mark that there is a store, and makes sure that the folder's entries are on disk.
+fn mark(directory: &Path, marker: &Path) -> std::io::Result<()> {
+    if !marker.exists() {
+        let mut file = File::create(marker)?;
+        file.write_all(b"gjallar keeps its store here\n")?;
+        file.sync_all()?;
+    }
+    File::open(directory)?.sync_all()?;
+    match directory.canonicalize()?.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
     }
 }
 
@@ -179,7 +203,8 @@ impl Reader {
     fn count(&self) -> Result<u64, StoreError> {
         let mut count = 0;
         for row in self.scan(b"n") {
-            row?;
+            let (key, value) = row?;
+            record::decode::<NodeRecord>(&key, &value)?.to_node(&key)?;
             count += 1;
         }
         Ok(count)
@@ -221,6 +246,17 @@ impl Reader {
         }
         newest_first.reverse();
         Ok(newest_first)
+    }
+
+    fn item_ids(&self, id: &NodeId, max_bytes: usize) -> Result<Vec<ItemId>, StoreError> {
+        let Some(number) = self.number(id)? else { return Ok(Vec::new()) };
+        let rows = self.tree.scan_prefix(keys::of_node(b'i', number)).rev();
+        let ids = rows.map(|row| {
+            let (key, value) = row.map_err(|error| failed(&error))?;
+            let record: ItemRecord = record::decode(&key, &value)?;
+            ItemId::parse(record.id()).map_err(|_| damaged(&key))
+        });
+        ids_that_fit(ids, max_bytes)
     }
 
     /// Where the selected items are, newest first.
@@ -355,6 +391,11 @@ impl Store for SledStore {
     ) -> Result<Vec<Item>, StoreError> {
         let (node, selection) = (node.clone(), selection.clone());
         self.read(move |reader| reader.items(&node, &selection, max_bytes)).await
+    }
+
+    async fn item_ids(&self, node: &NodeId, max_bytes: usize) -> Result<Vec<ItemId>, StoreError> {
+        let node = node.clone();
+        self.read(move |reader| reader.item_ids(&node, max_bytes)).await
     }
 
     async fn affiliations_of(

@@ -14,7 +14,7 @@ use crate::wire::{ns, xml};
 /// A form as text.
 #[must_use]
 pub fn render(form: DataForm) -> String {
-    xml::stand_alone(&Element::from(form), &xml::Prefixes::new())
+    xml::stand_alone(&Element::from(form))
 }
 
 /// A field with its label and value.

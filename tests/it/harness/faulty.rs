@@ -8,7 +8,7 @@ use std::sync::{
 use async_trait::async_trait;
 use gjallar::{
     pubsub::{
-        Affiliation, Changes, Item, Node, NodeId,
+        Affiliation, Changes, Item, ItemId, Node, NodeId,
         op::{discover::NodeSummary, retrieve::Selection},
     },
     store::{Cursor, Store, StoreError},
@@ -59,6 +59,10 @@ impl Store for Faulty {
         max_bytes: usize,
     ) -> Result<Vec<Item>, StoreError> {
         self.inner.items(node, selection, max_bytes).await
+    }
+
+    async fn item_ids(&self, node: &NodeId, max_bytes: usize) -> Result<Vec<ItemId>, StoreError> {
+        self.inner.item_ids(node, max_bytes).await
     }
 
     async fn affiliations_of(

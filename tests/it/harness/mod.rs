@@ -216,6 +216,11 @@ impl Component {
         theirs.map(|message| event(&message)).collect()
     }
 
+    /// How many messages came while answers were waited for; they are forgotten.
+    pub fn take_messages(&mut self) -> usize {
+        self.inbox.drain(..).count()
+    }
+
     /// Stops in order; the rest of the stream.
     pub async fn finish(mut self) -> Vec<Element> {
         self.stop.send_replace(true);
@@ -260,5 +265,5 @@ pub fn form(fields: &[(&str, &str)]) -> String {
 
 /// An element as text, for messages of failure.
 pub fn shown(element: &Element) -> String {
-    gjallar::wire::xml::stand_alone(element, &Vec::new())
+    gjallar::wire::xml::stand_alone(element)
 }
