@@ -240,9 +240,9 @@ impl Commands {
 }
 
 fn chosen(form: &Element) -> Result<NodeId, StanzaError> {
-    let value = form::fields(form).find(|(var, _)| *var == NODE).and_then(|(_, values)| {
-        values.into_iter().next()
-    });
+    let value = form::fields(form)
+        .find(|(var, _)| *var == NODE)
+        .and_then(|(_, values)| values.into_iter().next());
     let name = value.ok_or_else(|| bad_payload("a node is required"))?;
     NodeId::parse(&name).map_err(|refusal| stanza_error(&refusal))
 }

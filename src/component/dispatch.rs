@@ -242,12 +242,7 @@ impl Dispatch {
     }
 
     /// Answers a request for change.
-    fn settle<R>(
-        &self,
-        header: &Header,
-        answer: Answer<R>,
-        render: impl FnOnce(R) -> Option<Tag>,
-    ) {
+    fn settle<R>(&self, header: &Header, answer: Answer<R>, render: impl FnOnce(R) -> Option<Tag>) {
         match answer.result {
             Ok(reply) => self.send(header, header.result(render(reply)), answer.after),
             Err(error) => self.refuse(header, &self.error(&error)),

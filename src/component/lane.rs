@@ -29,7 +29,7 @@ const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
 
 /// The lanes. The default has none, and takes no stanza.
 #[derive(Debug)]
-pub struct Lanes {
+pub(super) struct Lanes {
     lanes: Vec<(mpsc::Sender<Waiting>, JoinHandle<()>)>,
     room: Arc<Semaphore>,
 }
@@ -46,7 +46,7 @@ impl Default for Lanes {
 impl Lanes {
     /// Starts the workers.
     #[must_use]
-    pub fn start(dispatch: &Arc<Dispatch>) -> Self {
+    pub(super) fn start(dispatch: &Arc<Dispatch>) -> Self {
         let lane = |_| {
             let (sender, mut waiting) = mpsc::channel::<Waiting>(MAX_WAITING);
             let dispatch = Arc::clone(dispatch);
@@ -65,7 +65,7 @@ impl Lanes {
     ///
     /// # Errors
     /// The stanza, if the lane or all room is full.
-    pub fn submit(&self, stanza: Element, bytes: usize) -> Result<(), Element> {
+    pub(super) fn submit(&self, stanza: Element, bytes: usize) -> Result<(), Element> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(bytes) else {
             return Err(stanza);
@@ -82,7 +82,7 @@ impl Lanes {
     }
 
     /// Takes no more stanzas, and waits until those that wait are dealt with.
-    pub async fn finish(self) {
+    pub(super) async fn finish(self) {
         for (sender, worker) in self.lanes {
             drop(sender);
             // A worker ends when its lane is empty.

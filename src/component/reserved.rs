@@ -44,9 +44,7 @@ pub(super) fn restore(namespace: String) -> String {
 fn is_beginning(bytes: &[u8]) -> bool {
     let (name, rest) = bytes.split_at(bytes.len().min(BEFORE.len()));
     let (quote, value) = rest.split_at(rest.len().min(1));
-    BEFORE.starts_with(name)
-        && matches!(quote, [] | [b'\'' | b'"'])
-        && RESERVED.starts_with(value)
+    BEFORE.starts_with(name) && matches!(quote, [] | [b'\'' | b'"']) && RESERVED.starts_with(value)
 }
 
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {

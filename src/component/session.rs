@@ -1,9 +1,6 @@
 //! The connection to the server: login (XEP-0114), keep-alive (XEP-0199), and trying again for ever.
 
-use std::{
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use minidom::Element;
 use sha1::{Digest, Sha1};
@@ -18,11 +15,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::{
     pubsub::Fresh,
-    wire::{
-        ns,
-        stanza::StanzaError,
-        xml::Tag,
-    },
+    wire::{ns, stanza::StanzaError, xml::Tag},
 };
 
 use super::{

@@ -75,8 +75,9 @@ impl Answers {
     /// Moves answers that may go out now to the end of a buffer.
     fn take_ready(&self, buffer: &mut String) {
         let mut queue = self.queue();
-        while let Some((_, stanza)) = queue.after.pop_front_if(|(t, _)| self.outbox.is_told(*t)) {
-            queue.ready.push_back(stanza);
+        while queue.after.front().is_some_and(|(ticket, _)| self.outbox.is_told(*ticket)) {
+            let told = queue.after.pop_front().map(|(_, stanza)| stanza);
+            queue.ready.extend(told);
         }
         while buffer.len() < WRITE_BYTES
             && let Some(stanza) = queue.ready.pop_front()
@@ -182,7 +183,8 @@ impl Writer {
             self.current = Some(Chunk { bytes: buffer.into(), written: 0, told, front });
         }
         if let Some(chunk) = &mut self.current {
-            while let Some(rest) = chunk.bytes.get(chunk.written..).filter(|rest| !rest.is_empty()) {
+            while let Some(rest) = chunk.bytes.get(chunk.written..).filter(|rest| !rest.is_empty())
+            {
                 match io.write(rest).await? {
                     0 => return Err(io::ErrorKind::WriteZero.into()),
                     written => chunk.written += written,

@@ -1,14 +1,11 @@
-//! The configuration: a file, and an environment variable for every key of it.
-//!
-//! The key `a` is `GJALLAR_A`, the key `b` of the table `[a]` is `GJALLAR_A_B`. A variable outweighs
-//! the file. `docs/CONFIGURATION.md` has every key.
+//! The configuration: every key, its default, and what it must be. `docs/CONFIGURATION.md` explains
+//! them; `source.rs` reads them.
 
-use std::{env, fmt, fs, path::{Path, PathBuf}, time::Duration};
+use std::{fmt, fs, path::PathBuf, time::Duration};
 
 use jid::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use toml::{Table, Value};
 
 use crate::{
     component::StanzaLimits,
@@ -16,10 +13,7 @@ use crate::{
     service::{Actors, Creators},
 };
 
-/// What every variable's name begins with.
-const PREFIX: &str = "GJALLAR_";
-/// The variable that names the file.
-pub const FILE_VARIABLE: &str = "GJALLAR_CONFIG";
+use super::source;
 
 /// Everything that can be configured. The default is `config/gjallar.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,40 +166,6 @@ pub enum StorePath {
 }
 
 impl Config {
-    /// Reads a file, if there is one, and the environment.
-    ///
-    /// # Errors
-    /// If something in them is not understood.
-    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let text = match file {
-            Some(path) => fs::read_to_string(path)
-                .map_err(|error| ConfigError::File { path: path.to_owned(), error })?,
-            None => String::new(),
-        };
-        let variables = env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        });
-        let origin = file.map(|path| format!("{}: ", path.display())).unwrap_or_default();
-        Self::from_parts(&text, variables)
-            .map_err(|reason| ConfigError::Form(format!("{origin}{reason}")))
-    }
-
-    /// Reads the text of a file and variables.
-    fn from_parts(
-        text: &str,
-        variables: impl Iterator<Item = (String, String)>,
-    ) -> Result<Self, String> {
-        let mut table: Table = text.parse().map_err(|error| format!("{error}"))?;
-        let known = Table::try_from(Self::default()).map_err(|error| format!("{error}"))?;
-        let is_ours = |name: &str| name != FILE_VARIABLE && !is_kubernetes(name);
-        for (name, value) in variables.filter(|(name, _)| is_ours(name)) {
-            if let Some(key) = name.strip_prefix(PREFIX) {
-                set(&mut table, &known, key, &value).map_err(|reason| format!("{name}: {reason}"))?;
-            }
-        }
-        table.try_into().map_err(|error: toml::de::Error| format!("{error}"))
-    }
-
     /// Finds what is wrong before anything is started.
     ///
     /// # Errors
@@ -215,9 +175,10 @@ impl Config {
         self.actors()?;
         self.store_path()?;
         self.secret()?;
-        let has_port = self.server.rsplit_once(':').is_some_and(|(host, port)| {
-            !host.is_empty() && port.parse::<u16>().is_ok()
-        });
+        let has_port = self
+            .server
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
         if !has_port {
             return Err(wrong("server", format!("{:?} is not host:port", self.server)));
         }
@@ -268,19 +229,21 @@ impl Config {
         });
         let administrators = administrators.collect::<Result<_, _>>()?;
         let is = |word: &str| self.creators.iter().any(|creator| creator == word);
-        let domains = self.creators.iter().filter(|creator| *creator != "admins").map(|creator| {
-            match creator.as_str() {
-                "server" => Ok(self.server_domain()?),
-                domain => match BareJid::new(domain) {
-                    Ok(jid) if jid.node().is_none() => Ok(Some(jid.to_string())),
-                    _ => Err(wrong("creators", format!("{domain:?} is not a domain"))),
+        let domains =
+            self.creators.iter().filter(|creator| *creator != "admins").map(
+                |creator| match creator.as_str() {
+                    "server" => Ok(self.server_domain()?),
+                    domain => match BareJid::new(domain) {
+                        Ok(jid) if jid.node().is_none() => Ok(Some(jid.to_string())),
+                        _ => Err(wrong("creators", format!("{domain:?} is not a domain"))),
+                    },
                 },
-            }
-        });
+            );
         let creators = if is("anyone") {
             Creators::Anyone
         } else {
-            match domains.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect::<Vec<_>>() {
+            match domains.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect::<Vec<_>>()
+            {
                 domains if domains.is_empty() => Creators::Administrators,
                 domains => Creators::Domains(domains),
             }
@@ -302,7 +265,9 @@ impl Config {
     /// If there is no such kind of store.
     pub fn store_path(&self) -> Result<StorePath, ConfigError> {
         match self.store.split_once(':') {
-            None if self.store.is_empty() => Ok(StorePath::Sled(state_directory()?.join("store"))),
+            None if self.store.is_empty() => {
+                Ok(StorePath::Sled(source::state_directory()?.join("store")))
+            }
             Some(("memory", "")) => Ok(StorePath::Memory),
             Some(("sled", path)) if !path.is_empty() => Ok(StorePath::Sled(path.into())),
             _ => Err(wrong("store", format!("{:?} is neither sled:PATH nor memory:", self.store))),
@@ -364,112 +329,6 @@ impl Config {
     }
 }
 
-/// COMPAT: Kubernetes gives every container of a cluster with a service called gjallar such variables.
-fn is_kubernetes(name: &str) -> bool {
-    name.starts_with("GJALLAR_SERVICE_") || name.starts_with("GJALLAR_PORT")
-}
-
-fn wrong(key: &'static str, reason: impl Into<String>) -> ConfigError {
+pub(super) fn wrong(key: &'static str, reason: impl Into<String>) -> ConfigError {
     ConfigError::Value { key, reason: reason.into() }
-}
-
-/// systemd's, the user's, or the system's.
-fn state_directory() -> Result<PathBuf, ConfigError> {
-    let of = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    of("STATE_DIRECTORY")
-        .or_else(|| of("XDG_STATE_HOME").map(|home| home.join("gjallar")))
-        .or_else(|| of("HOME").map(|home| home.join(".local/state/gjallar")))
-        .ok_or_else(|| wrong("store", "not set, and there is no home directory"))
-}
-
-/// Sets a key from a variable, as the kind of value that the default has.
-fn set(table: &mut Table, known: &Table, key: &str, value: &str) -> Result<(), String> {
-    for (name, default) in known {
-        let upper = name.to_uppercase();
-        if let Value::Table(inner) = default {
-            if let Some(rest) = key.strip_prefix(&format!("{upper}_")) {
-                let inner_table =
-                    table.entry(name).or_insert_with(|| Value::Table(Table::new()));
-                let inner_table = inner_table.as_table_mut().ok_or("not a table in the file")?;
-                return set(inner_table, inner, rest, value);
-            }
-        } else if upper == key {
-            let parsed = match default {
-                Value::Integer(_) => Value::Integer(value.parse().map_err(|_| "not a number")?),
-                Value::Array(_) => {
-                    let parts = value.split(',').map(str::trim).filter(|part| !part.is_empty());
-                    Value::Array(parts.map(|part| Value::String(part.to_owned())).collect())
-                }
-                _ => Value::String(value.to_owned()),
-            };
-            table.insert(name.clone(), parsed);
-            return Ok(());
-        }
-    }
-    Err("no such option".into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn with(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
-        let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
-        Config::from_parts(text, variables)
-    }
-
-    fn creators(jid: &str, creators: &[&str]) -> Creators {
-        let creators = creators.iter().map(|creator| (*creator).to_owned()).collect();
-        Config { jid: jid.into(), creators, ..Config::default() }.actors().unwrap().creators
-    }
-
-    #[test]
-    fn the_file_that_is_shipped_says_what_holds_without_it() {
-        let shipped = include_str!("../../config/gjallar.toml");
-        assert_eq!(with(shipped, &[]).unwrap(), Config::default());
-    }
-
-    #[test]
-    fn every_key_has_a_variable_that_outweighs_the_file() {
-        let config = with(
-            "jid = 'a.example'\n[limits]\nmax_items = 5",
-            &[
-                ("GJALLAR_JID", "b.example"),
-                ("GJALLAR_ADMINS", "a@b, c@d"),
-                ("GJALLAR_LIMITS_MAX_ITEMS", "7"),
-                ("GJALLAR_LINK_PING_AFTER_SECONDS", "1"),
-                ("GJALLAR_LOG_FORMAT", "json"),
-            ],
-        );
-        let config = config.unwrap();
-        assert_eq!((config.jid.as_str(), config.limits.max_items), ("b.example", 7));
-        assert_eq!(config.admins, ["a@b", "c@d"]);
-        assert_eq!(config.log_format, LogFormat::Json);
-        assert_eq!(config.link.ping_after_seconds, 1);
-    }
-
-    #[test]
-    fn what_is_not_known_is_said() {
-        assert!(with("jdi = 'x'", &[]).unwrap_err().contains("jdi"));
-        assert!(with("", &[("GJALLAR_SERVR", "x")]).unwrap_err().contains("GJALLAR_SERVR"));
-        let number = with("", &[("GJALLAR_LIMITS_MAX_ITEMS", "many")]).unwrap_err();
-        assert!(number.contains("GJALLAR_LIMITS_MAX_ITEMS: not a number"), "{number}");
-    }
-
-    #[test]
-    fn creators_are_by_default_the_users_of_the_server() {
-        let domains = |name: &str| Creators::Domains(vec![name.to_owned()]);
-        assert_eq!(creators("pubsub.example.org", &["server"]), domains("example.org"));
-        assert_eq!(creators("pubsub.localhost", &["server"]), domains("localhost"));
-        assert_eq!(creators("pubsub.net", &["server"]), Creators::Administrators);
-        assert_eq!(creators("pubsub.net", &["admins"]), Creators::Administrators);
-        assert_eq!(creators("pubsub.net", &["anyone"]), Creators::Anyone);
-        assert_eq!(creators("pubsub.net", &["net"]), domains("net"));
-    }
-
-    #[test]
-    fn no_debug_output_shows_the_secret() {
-        let config = with("secret = 'hunter2'", &[]).unwrap();
-        assert!(!format!("{config:?}").contains("hunter2"));
-    }
 }

@@ -2,11 +2,12 @@
 
 mod config;
 mod fresh;
+mod source;
 mod telemetry;
+#[cfg(test)]
+mod tests;
 
-pub use config::{
-    Config, ConfigError, FILE_VARIABLE, Limits, Link, LogFormat, Secret, StorePath,
-};
+pub use config::{Config, ConfigError, Limits, Link, LogFormat, Secret, StorePath};
 pub use fresh::{Random, now};
 pub use telemetry::start as start_telemetry;
 

@@ -2,9 +2,7 @@
 
 use jid::BareJid;
 
-use super::{
-    AccessModel, Actor, Affiliation, Item, Node, NodeConfig, PublishModel, Refusal,
-};
+use super::{AccessModel, Actor, Affiliation, Item, Node, NodeConfig, PublishModel, Refusal};
 
 /// Whether the actor may see that the node is there, and what it is about (§5).
 ///

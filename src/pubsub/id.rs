@@ -6,7 +6,7 @@ use super::Refusal;
 
 /// The longest name of a node or an item, in bytes of UTF-8. XEP-0060 sets no limit; this one is that
 /// of a JID part (RFC 7622 §3.1), so that a node can also be addressed as a resource (§4.6.1).
-pub const MAX_ID_BYTES: usize = 1023;
+const MAX_ID_BYTES: usize = 1023;
 
 macro_rules! id {
     ($name:ident, $doc:literal, $absent:expr) => {

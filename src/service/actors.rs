@@ -43,9 +43,9 @@ impl Creators {
             Self::Administrators => false,
             Self::Anyone => true,
             Self::Domains(domains) => domains.iter().any(|allowed| {
-                domain.strip_suffix(allowed.as_str()).is_some_and(|rest| {
-                    rest.is_empty() || rest.ends_with('.')
-                })
+                domain
+                    .strip_suffix(allowed.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
             }),
         }
     }

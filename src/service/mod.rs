@@ -7,6 +7,7 @@
 mod actors;
 mod nodes;
 mod outbox;
+mod queries;
 
 pub use actors::{Actors, Creators};
 pub use outbox::{Outbox, Telling, Ticket};
@@ -16,30 +17,27 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use jid::{BareJid, Jid};
 use thiserror::Error;
 
 use crate::{
     pubsub::{
-        Actor, Affiliation, Audience, Change, Changes, Context, Decision, Fresh, Item, ItemId,
-        Limits, Node, NodeConfig, NodeId, Refusal, Timestamp,
+        Actor, Audience, Change, Changes, Context, Decision, Fresh, Item, Limits, Node, NodeId,
+        Refusal, Timestamp,
         op::{
-            affiliations::{self, AffiliationsSet, OwnAffiliations, SetAffiliations},
+            affiliations::{self, AffiliationsSet, SetAffiliations},
             configure::{self, Configure},
             create::{self, Create, Created},
             delete::{self, Delete},
-            discover::{self, MetaData, NodeSummary},
             publish::{self, Publish, Published},
             purge::{self, Purge},
             retract::{self, Retract},
-            retrieve::{self, Retrieve, Selection},
+            retrieve::Selection,
             subscribe::{self, Subscribe, Subscribed},
-            subscriptions::{self, OwnSubscriptions, SetSubscriptions, SubscriptionsSet},
+            subscriptions::{self, SetSubscriptions, SubscriptionsSet},
             unsubscribe::{self, Unsubscribe},
         },
-        written_len,
     },
-    store::{Cursor, Store, StoreError},
+    store::{Store, StoreError},
 };
 
 use self::nodes::Nodes;
@@ -48,8 +46,6 @@ use self::nodes::Nodes;
 const MAX_HOT_NODES: usize = 10_000;
 /// Events that wait to be told; one more request is answered with [`Error::Busy`].
 const MAX_OUTBOX: usize = 10_000;
-/// Nodes that are read at once for a list.
-const PAGE: usize = 256;
 
 /// Why a request was not granted.
 #[derive(Debug, Error)]
@@ -160,9 +156,8 @@ impl Service {
         request: &Delete,
         respond: impl FnOnce(Answer<()>) -> A,
     ) -> A {
-        let rule = |node: Option<&Node>, _: &[Item], cx: &Context<'_>| {
-            delete::delete(node, request, cx)
-        };
+        let rule =
+            |node: Option<&Node>, _: &[Item], cx: &Context<'_>| delete::delete(node, request, cx);
         self.decide(actor, &request.node, None, rule, respond).await
     }
 
@@ -197,9 +192,8 @@ impl Service {
         request: &Publish,
         respond: impl FnOnce(Answer<Published>) -> A,
     ) -> A {
-        let rule = |node: Option<&Node>, _: &[Item], cx: &Context<'_>| {
-            publish::publish(node, request, cx)
-        };
+        let rule =
+            |node: Option<&Node>, _: &[Item], cx: &Context<'_>| publish::publish(node, request, cx);
         self.decide(actor, &request.node, None, rule, respond).await
     }
 
@@ -268,123 +262,6 @@ impl Service {
             subscriptions::set_subscriptions(node, request, cx)
         };
         self.decide(actor, &request.node, None, rule, respond).await
-    }
-
-    /// Shows a node's configuration (§8.2.1).
-    ///
-    /// # Errors
-    /// As [`configure::configuration`].
-    pub async fn configuration(&self, actor: &Actor, id: &NodeId) -> Result<NodeConfig, Error> {
-        let turn = self.nodes.turn(id, &*self.store).await?;
-        Ok(configure::configuration(turn.node(), &self.context(actor))?)
-    }
-
-    /// Shows a node's affiliations (§8.9.1).
-    ///
-    /// # Errors
-    /// As [`affiliations::affiliations`].
-    pub async fn affiliations(
-        &self,
-        actor: &Actor,
-        id: &NodeId,
-    ) -> Result<Vec<(BareJid, Affiliation)>, Error> {
-        let turn = self.nodes.turn(id, &*self.store).await?;
-        Ok(affiliations::affiliations(turn.node(), &self.context(actor))?)
-    }
-
-    /// Shows a node's subscriptions (§8.8.1).
-    ///
-    /// # Errors
-    /// As [`subscriptions::subscriptions`].
-    pub async fn subscriptions(&self, actor: &Actor, id: &NodeId) -> Result<Vec<Jid>, Error> {
-        let turn = self.nodes.turn(id, &*self.store).await?;
-        Ok(subscriptions::subscriptions(turn.node(), &self.context(actor))?)
-    }
-
-    /// Tells what a node is about (§5.3, §5.4).
-    ///
-    /// # Errors
-    /// As [`discover::meta_data`].
-    pub async fn meta_data(&self, actor: &Actor, id: &NodeId) -> Result<MetaData, Error> {
-        let turn = self.nodes.turn(id, &*self.store).await?;
-        Ok(discover::meta_data(turn.node(), &self.context(actor))?)
-    }
-
-    /// Retrieves items, oldest first (§6.5): the newest that fit in one answer.
-    ///
-    /// # Errors
-    /// As [`retrieve::retrieve`].
-    pub async fn retrieve(&self, actor: &Actor, request: &Retrieve) -> Result<Vec<Item>, Error> {
-        let turn = self.nodes.turn(&request.node, &*self.store).await?;
-        retrieve::retrieve(turn.node(), request, &self.context(actor))?;
-        let max_bytes = self.limits.max_reply_bytes;
-        Ok(self.store.items(&request.node, &request.selection, max_bytes).await?)
-    }
-
-    /// The names of a node's items, oldest first: the newest that fit in one answer (§5.5).
-    ///
-    /// # Errors
-    /// As [`retrieve::retrieve`].
-    pub async fn item_ids(&self, actor: &Actor, id: &NodeId) -> Result<Vec<ItemId>, Error> {
-        let turn = self.nodes.turn(id, &*self.store).await?;
-        let request = Retrieve { node: id.clone(), selection: Selection::Recent(u32::MAX) };
-        retrieve::retrieve(turn.node(), &request, &self.context(actor))?;
-        Ok(self.store.item_ids(id, self.limits.max_reply_bytes).await?)
-    }
-
-    /// The nodes that an actor may see (§5.2), in the order of their creation, as many as fit in one
-    /// answer.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub async fn nodes(&self, actor: &Actor) -> Result<Vec<NodeSummary>, Error> {
-        let own = self.store.affiliations_of(&actor.bare()).await?;
-        let own: std::collections::HashMap<_, _> = own.into_iter().collect();
-        let (mut listed, mut bytes, mut cursor) = (Vec::new(), 0, Cursor::default());
-        loop {
-            let page = self.store.nodes(cursor, PAGE).await?;
-            let Some((last, _)) = page.last() else { return Ok(listed) };
-            cursor = *last;
-            for (_, summary) in page {
-                let affiliation = own.get(&summary.node).copied().unwrap_or(Affiliation::None);
-                if !discover::is_listed(&summary, actor, affiliation) {
-                    continue;
-                }
-                bytes += 100 + written_len(summary.node.as_str()) + written_len(&summary.title);
-                if bytes > self.limits.max_reply_bytes {
-                    return Ok(listed);
-                }
-                listed.push(summary);
-            }
-        }
-    }
-
-    /// The actor's own affiliations (§5.7).
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub async fn own_affiliations(
-        &self,
-        actor: &Actor,
-        request: &OwnAffiliations,
-    ) -> Result<Vec<(NodeId, Affiliation)>, Error> {
-        let mut own = self.store.affiliations_of(&actor.bare()).await?;
-        own.retain(|(node, _)| request.node.as_ref().is_none_or(|wanted| wanted == node));
-        Ok(own)
-    }
-
-    /// The actor's own subscriptions (§5.6): those of its bare JID and of all its resources.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub async fn own_subscriptions(
-        &self,
-        actor: &Actor,
-        request: &OwnSubscriptions,
-    ) -> Result<Vec<(NodeId, Jid)>, Error> {
-        let mut own = self.store.subscriptions_of(&actor.bare()).await?;
-        own.retain(|(node, _)| request.node.as_ref().is_none_or(|wanted| wanted == node));
-        Ok(own)
     }
 
     fn context<'a>(&'a self, actor: &'a Actor) -> Context<'a> {

@@ -28,7 +28,7 @@ enum Cell {
     Unread,
     /// There is no such node.
     Absent,
-    There(Hot),
+    There(Box<Hot>),
 }
 
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Nodes {
         let mut cell = self.cell(id).lock_owned().await;
         if let Cell::Unread = *cell {
             *cell = match store.node(id).await? {
-                Some(node) => Cell::There(Hot { node, recipients: None }),
+                Some(node) => Cell::There(Box::new(Hot { node, recipients: None })),
                 None => Cell::Absent,
             };
         }
@@ -105,9 +105,10 @@ impl Turn {
     /// Everyone who is subscribed.
     pub(super) fn recipients(&mut self) -> Arc<[Jid]> {
         match &mut *self.cell {
-            Cell::There(Hot { node, recipients }) => Arc::clone(
-                recipients.get_or_insert_with(|| node.subscribers().cloned().collect()),
-            ),
+            Cell::There(hot) => {
+                let Hot { node, recipients } = &mut **hot;
+                Arc::clone(recipients.get_or_insert_with(|| node.subscribers().cloned().collect()))
+            }
             Cell::Unread | Cell::Absent => Arc::default(),
         }
     }
@@ -118,7 +119,9 @@ impl Cell {
         let mut hot = match self {
             Self::There(hot) => hot,
             Self::Unread | Self::Absent => match changes.iter().next() {
-                Some(Change::Created(node)) => Hot { node: (**node).clone(), recipients: None },
+                Some(Change::Created(node)) => {
+                    Box::new(Hot { node: (**node).clone(), recipients: None })
+                }
                 _ => return Self::Absent,
             },
         };

@@ -188,7 +188,9 @@ impl Store for MemoryStore {
         let shelf = self.shelf();
         let nodes = shelf.nodes.values().map(|kept| &kept.node);
         Ok(nodes
-            .flat_map(|node| node.subscriptions_of(entity).map(|jid| (node.id.clone(), jid.clone())))
+            .flat_map(|node| {
+                node.subscriptions_of(entity).map(|jid| (node.id.clone(), jid.clone()))
+            })
             .collect())
     }
 

@@ -3,7 +3,10 @@
 use jid::Jid;
 
 use crate::{
-    pubsub::{ItemId, feature, op::discover::{MetaData, NodeSummary}},
+    pubsub::{
+        ItemId, feature,
+        op::discover::{MetaData, NodeSummary},
+    },
     wire::{form::meta_data, ns, xml::Tag},
 };
 
@@ -70,16 +73,15 @@ pub fn nodes(service: &Jid, nodes: &[NodeSummary]) -> Tag {
 /// The items of a node (§5.5).
 #[must_use]
 pub fn node_items(service: &Jid, node: &str, there: &[ItemId]) -> Tag {
-    items(Some(node)).children(there.iter().map(|item| {
-        Tag::new("item").attr("jid", service.as_str()).attr("name", item.as_str())
-    }))
+    items(Some(node)).children(
+        there
+            .iter()
+            .map(|item| Tag::new("item").attr("jid", service.as_str()).attr("name", item.as_str())),
+    )
 }
 
 /// The commands of the service (XEP-0050 §3.2).
-pub fn commands<'a>(
-    service: &Jid,
-    commands: impl IntoIterator<Item = (&'a str, &'a str)>,
-) -> Tag {
+pub fn commands<'a>(service: &Jid, commands: impl IntoIterator<Item = (&'a str, &'a str)>) -> Tag {
     items(Some(ns::COMMANDS)).children(commands.into_iter().map(|(node, name)| {
         Tag::new("item").attr("jid", service.as_str()).attr("node", node).attr("name", name)
     }))

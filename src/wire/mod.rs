@@ -2,8 +2,8 @@
 
 pub mod disco;
 pub mod form;
-pub(crate) mod ns;
 pub mod notification;
+pub(crate) mod ns;
 pub mod refusal;
 pub mod reply;
 pub mod request;

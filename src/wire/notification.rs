@@ -5,10 +5,12 @@ use std::sync::Arc;
 use chrono::{DateTime, SecondsFormat};
 
 use crate::{
-    pubsub::{
-        Event, EventItem, ItemId, Limits, NodeId, Notification, NotificationType, Timestamp,
+    pubsub::{Event, EventItem, ItemId, Limits, NodeId, Notification, NotificationType, Timestamp},
+    wire::{
+        form::node_config,
+        ns,
+        xml::{Tag, escape_attribute},
     },
-    wire::{form::node_config, ns, xml::{Tag, escape_attribute}},
 };
 
 /// A message without its recipient.
@@ -73,9 +75,9 @@ pub fn render(notification: &Notification, service: &str, limits: &Limits) -> Re
 fn content(node: &NodeId, event: &Event, limits: &Limits) -> Tag {
     let items = || Tag::new("items").attr("node", node.as_str());
     match event {
-        Event::Configured(config) => Tag::new("configuration").attr("node", node.as_str()).children(
-            config.as_deref().map(|config| node_config::result(config, limits)),
-        ),
+        Event::Configured(config) => Tag::new("configuration")
+            .attr("node", node.as_str())
+            .children(config.as_deref().map(|config| node_config::result(config, limits))),
         Event::Deleted { redirect } => {
             let redirect = redirect.as_deref().map(|uri| Tag::new("redirect").attr("uri", uri));
             Tag::new("delete").attr("node", node.as_str()).children(redirect)

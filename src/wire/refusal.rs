@@ -1,5 +1,7 @@
 //! How each refusal looks on the wire: one table, from the examples of XEP-0060 1.30.0.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 use crate::{pubsub::Refusal, wire::stanza::StanzaError};
 
 /// The stanza error for a refusal.

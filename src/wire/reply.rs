@@ -6,17 +6,11 @@ use crate::{
     pubsub::{
         Affiliation, Item, Limits, NodeConfig, NodeId,
         op::{
-            affiliations::AffiliationsSet, create::Created, publish::Published,
-            retrieve::Retrieve, subscribe::Subscribed, subscriptions::SubscriptionsSet,
-            unsubscribe::Unsubscribe,
+            affiliations::AffiliationsSet, create::Created, publish::Published, retrieve::Retrieve,
+            subscribe::Subscribed, subscriptions::SubscriptionsSet, unsubscribe::Unsubscribe,
         },
     },
-    wire::{
-        form::node_config,
-        ns,
-        request::affiliation_name,
-        xml::Tag,
-    },
+    wire::{form::node_config, ns, request::affiliation_name, xml::Tag},
 };
 
 fn pubsub(content: Tag) -> Tag {

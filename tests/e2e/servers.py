@@ -227,14 +227,18 @@ modules:
 SERVERS = {"prosody": Prosody, "ejabberd": Ejabberd}
 
 
+def binaries():
+    """Where cargo puts what it builds."""
+    root = pathlib.Path(__file__).resolve().parents[2]
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", root / "target"))
+    return target / os.environ.get("GJALLAR_PROFILE", "debug")
+
+
 class Gjallar:
     """The real binary on a real store, behind a server; a context manager."""
 
     def __init__(self, component_port, folder, **options):
-        root = pathlib.Path(__file__).resolve().parents[2]
-        profile = os.environ.get("GJALLAR_PROFILE", "debug")
-        target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", root / "target"))
-        self.binary = target / profile / "gjallar"
+        self.binary = binaries() / "gjallar"
         self.log = pathlib.Path(folder) / "gjallar.log"
         self.options = dict(
             JID=SERVICE, SERVER=f"127.0.0.1:{component_port}", SECRET=SECRET,

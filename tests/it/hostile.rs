@@ -88,7 +88,11 @@ async fn actions_that_are_none() {
         ("get", "<publish node='n'/>", "modify bad-request"),
         ("set", "<items node='n'/>", "modify bad-request"),
         ("set", "<create node='a'/><create node='b'/>", "modify bad-request"),
-        ("set", "<subscribe node='n' jid='a@b'/><unsubscribe node='n' jid='a@b'/>", "modify bad-request"),
+        (
+            "set",
+            "<subscribe node='n' jid='a@b'/><unsubscribe node='n' jid='a@b'/>",
+            "modify bad-request",
+        ),
         ("set", "<create/><configure/><configure/>", "modify bad-request"),
     ] {
         let answer = component.pubsub(STRANGER, kind, content).await;
@@ -179,7 +183,8 @@ async fn a_batch_that_would_make_an_event_that_no_server_takes() {
     component.subscribe(STRANGER, NODE).await;
     let prefixes: String =
         (0..200).map(|n| format!(" xmlns:p{n}='urn:{}'", "x".repeat(200))).collect();
-    let items: String = (0..90).map(|n| format!("<item id='{n}'><x xmlns='urn:x'/></item>")).collect();
+    let items: String =
+        (0..90).map(|n| format!("<item id='{n}'><x xmlns='urn:x'/></item>")).collect();
     let content = format!(
         "<pubsub xmlns='{PUBSUB}'{prefixes}><publish node='{NODE}'>{items}</publish></pubsub>"
     );
@@ -337,7 +342,7 @@ async fn what_is_not_well_formed_costs_a_stream_error_and_a_reconnect() {
         }
         let last = last.unwrap_or_else(|| panic!("{broken}: no stream error"));
         assert!(last.is("error", "http://etherx.jabber.org/streams"), "{broken}");
-        let began = std::time::Instant::now();
+        let began = tokio::time::Instant::now();
         component.reconnected().await;
         assert!(began.elapsed().as_millis() < 1000, "{broken}: {:?}", began.elapsed());
         is_unharmed(&mut component).await;

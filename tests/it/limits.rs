@@ -126,7 +126,10 @@ async fn max_stanza_bytes_in() {
     let mut component = limited("max_stanza_bytes", 20_000).await;
     component.create(OWNER, "n", &[]).await;
     let publish = |bytes: usize| {
-        format!("<publish node='n'><item><x xmlns='urn:x'>{}</x></item></publish>", "x".repeat(bytes))
+        format!(
+            "<publish node='n'><item><x xmlns='urn:x'>{}</x></item></publish>",
+            "x".repeat(bytes)
+        )
     };
     component.granted(OWNER, &publish(19_000)).await;
     let refused = component.pubsub(OWNER, "set", &publish(20_000)).await;

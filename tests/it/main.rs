@@ -1,5 +1,7 @@
 //! Everything that is tested from outside the crate, in one binary: one link step.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, unreachable_pub)]
+
 mod examples;
 mod faults;
 mod fields;

@@ -104,7 +104,8 @@ async fn invariants(stage: &Stage) {
     for name in NODES {
         let Some(there) = stage.store.node(&node(name)).await.unwrap() else { continue };
         assert!(there.owners().next().is_some(), "{name} has no owner");
-        if let (MaxItems::Number(max), true) = (there.config.max_items, there.config.persist_items) {
+        if let (MaxItems::Number(max), true) = (there.config.max_items, there.config.persist_items)
+        {
             assert!(stage.ids(name).await.len() <= max as usize);
         }
         for subscriber in there.subscribers() {

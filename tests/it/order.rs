@@ -62,7 +62,9 @@ async fn answers_overtake_a_large_audience() {
     component.create(OWNER, "n", &[]).await;
     for number in 0..20 {
         let entries: String = (0..1000)
-            .map(|n| format!("<subscription jid='{number}-{n}@far.example' subscription='subscribed'/>"))
+            .map(|n| {
+                format!("<subscription jid='{number}-{n}@far.example' subscription='subscribed'/>")
+            })
             .collect();
         let content = format!("<subscriptions node='n'>{entries}</subscriptions>");
         let set = component.owner(OWNER, "set", &content).await;

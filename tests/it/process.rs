@@ -218,7 +218,9 @@ async fn a_dead_link_is_noticed() {
     let ping = first.receive().await.unwrap();
     assert!(ping.has_child("ping", "urn:xmpp:ping"));
     // Who answers, lives.
-    first.send("<iq type='result' id='keep-alive' from='pubsub.localhost' to='pubsub.localhost'/>").await;
+    first
+        .send("<iq type='result' id='keep-alive' from='pubsub.localhost' to='pubsub.localhost'/>")
+        .await;
     assert!(first.receive().await.unwrap().has_child("ping", "urn:xmpp:ping"));
     // Who does not is left, and tried anew.
     let _second = Link::accept(&listener).await;

@@ -305,10 +305,8 @@ async fn is_durable(kind: impl Kind) {
     stage.create(OWNER, "a").await.unwrap();
     stage.subscribe("x@localhost/r", "a").await.unwrap();
     stage.publish(OWNER, "a", "1").await.unwrap();
-    let (before, items) = (
-        stage.store.node(&node("a")).await.unwrap(),
-        stage.items(OWNER, "a").await.unwrap(),
-    );
+    let (before, items) =
+        (stage.store.node(&node("a")).await.unwrap(), stage.items(OWNER, "a").await.unwrap());
     stage.service.close().await;
     drop(stage);
     let Some(again) = kind.again() else { return };

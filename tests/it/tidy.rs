@@ -13,13 +13,29 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("wire", &["wire", "pubsub"], &["xmpp_parsers", "chrono"]),
     ("command", &["command", "pubsub", "service", "wire"], &["xmpp_parsers"]),
     ("component", &["component", "pubsub", "service", "wire", "command"], &["rxml", "sha1"]),
-    ("process", &["process", "component", "pubsub", "service", "store"], &["toml", "serde",
-        "tracing_subscriber"]),
+    (
+        "process",
+        &["process", "component", "pubsub", "service", "store"],
+        &["toml", "serde", "tracing_subscriber"],
+    ),
 ];
 
 /// Crates that only some modules may name.
-const HEAVY: &[&str] = &["sled", "postcard", "crc32c", "sha2", "serde", "xmpp_parsers", "chrono",
-    "rxml", "sha1", "toml", "tracing_subscriber", "clap", "tokio_xmpp"];
+const HEAVY: &[&str] = &[
+    "sled",
+    "postcard",
+    "crc32c",
+    "sha2",
+    "serde",
+    "xmpp_parsers",
+    "chrono",
+    "rxml",
+    "sha1",
+    "toml",
+    "tracing_subscriber",
+    "clap",
+    "tokio_xmpp",
+];
 
 const MAX_LINES: usize = 400;
 
@@ -50,7 +66,8 @@ fn names(text: &str, word: &str) -> bool {
             let before = line[..at].chars().next_back();
             let after = &line[at + word.len()..];
             let begins = before.is_none_or(|c| !(c.is_alphanumeric() || c == '_' || c == ':'));
-            let absolute = line[..at].ends_with("::") && !line[..at].ends_with("crate::")
+            let absolute = line[..at].ends_with("::")
+                && !line[..at].ends_with("crate::")
                 && line[..at].trim_end_matches(':').is_empty();
             (begins || absolute) && after.starts_with("::")
         })
@@ -59,8 +76,11 @@ fn names(text: &str, word: &str) -> bool {
 
 /// The modules of the crate that a file uses, in whatever form the `use` is written.
 fn used(text: &str) -> Vec<String> {
-    let code: String =
-        text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let code: String = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n");
     let mut modules = Vec::new();
     for (at, _) in code.match_indices("crate::") {
         let rest = &code[at + "crate::".len()..];
@@ -124,7 +144,9 @@ fn heavy_crates_are_named_where_they_belong() {
 fn the_rules_and_the_wire_are_pure() {
     for folder in ["pubsub", "wire"] {
         for (path, text) in files(&root().join("src").join(folder), "rs") {
-            for word in ["async ", ".await", "tracing::", "std::time", "std::env", "std::fs", "Mutex"] {
+            for word in
+                ["async ", ".await", "tracing::", "std::time", "std::env", "std::fs", "Mutex"]
+            {
                 assert!(!text.contains(word), "{}: {word}", path.display());
             }
         }
@@ -173,11 +195,20 @@ fn documents_name_what_is_there() {
     for name in ["ARCHITECTURE.md", "DATA-MODEL.md", "DEVELOPING.md", "CONFIGURATION.md"] {
         let text = fs::read_to_string(root().join("docs").join(name)).unwrap();
         for quoted in text.split('`').skip(1).step_by(2) {
-            if let Some((_, test)) = quoted.rsplit_once("::").filter(|_| quoted.starts_with("it::")) {
-                assert!(code.contains(&format!("fn {test}(")) || code.contains(test), "{name}: {quoted}");
+            if let Some((_, test)) = quoted.rsplit_once("::").filter(|_| quoted.starts_with("it::"))
+            {
+                assert!(
+                    code.contains(&format!("fn {test}(")) || code.contains(test),
+                    "{name}: {quoted}"
+                );
             }
-            let is_path = quoted.contains('/') && !quoted.contains([' ', ':', '<', '*', '{', '$', '~']);
-            if is_path && ["src/", "tests/", "docs/", "config/", "examples/"].iter().any(|f| quoted.starts_with(f)) {
+            let is_path =
+                quoted.contains('/') && !quoted.contains([' ', ':', '<', '*', '{', '$', '~']);
+            if is_path
+                && ["src/", "tests/", "docs/", "config/", "examples/"]
+                    .iter()
+                    .any(|f| quoted.starts_with(f))
+            {
                 assert!(root().join(quoted).exists(), "{name}: {quoted}");
             }
         }

@@ -30,11 +30,7 @@ pub enum Selection {
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::ClosedNode`];
 /// [`Refusal::Unsupported`] at a node that keeps no items (§6.5.9.4).
-pub fn retrieve(
-    node: Option<&Node>,
-    request: &Retrieve,
-    cx: &Context<'_>,
-) -> Result<(), Refusal> {
+pub fn retrieve(node: Option<&Node>, request: &Retrieve, cx: &Context<'_>) -> Result<(), Refusal> {
     let node = existing(node)?;
     access::may_retrieve(node, cx.actor)?;
     if !node.config.persist_items {

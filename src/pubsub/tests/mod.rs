@@ -1,1 +1,92 @@
+//! The rules, called as functions: no store, no clock, no runtime.
 
+mod access;
+mod changes;
+mod publishing;
+
+use jid::{BareJid, Jid};
+
+use super::{
+    Actor, Affiliation, Change, Changes, Context, Decision, Epoch, Fresh, Limits, Node, NodeConfig,
+    NodeId, Payload, Refusal, Setting, Timestamp,
+    op::publish::{NewItem, Publish},
+};
+
+struct Counted(std::sync::atomic::AtomicU64);
+
+impl Fresh for Counted {
+    fn number(&self) -> u64 {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+static FRESH: Counted = Counted(std::sync::atomic::AtomicU64::new(1));
+
+fn bare(jid: &str) -> BareJid {
+    BareJid::new(jid).unwrap()
+}
+
+fn jid(jid: &str) -> Jid {
+    Jid::new(jid).unwrap()
+}
+
+/// A node of `owner@x`, in the making.
+struct Making(Node);
+
+fn node() -> Making {
+    let config = NodeConfig::initial(&Limits::default());
+    let id = NodeId::parse("n").unwrap();
+    let node = Node::bare(id, Epoch(1), config, bare("owner@x"), Timestamp(0));
+    Making(node).with("owner@x", Affiliation::Owner)
+}
+
+impl Making {
+    fn with(mut self, entity: &str, affiliation: Affiliation) -> Self {
+        self.0.load_affiliation(bare(entity), affiliation);
+        self
+    }
+
+    fn subscribed(mut self, who: &str) -> Self {
+        self.0.load_subscription(jid(who));
+        self
+    }
+
+    fn set(mut self, setting: Setting) -> Self {
+        self.0.config = self.0.config.with(&[setting], &Limits::default()).unwrap();
+        self
+    }
+}
+
+fn actor(who: &str) -> Actor {
+    Actor { jid: jid(who), is_administrator: who.starts_with("admin@"), may_create: true }
+}
+
+/// Lets an actor decide something.
+fn by<R>(who: &str, rule: impl FnOnce(&Context<'_>) -> R) -> R {
+    let (actor, limits) = (actor(who), Limits::default());
+    let now = Timestamp(1);
+    rule(&Context { actor: &actor, limits: &limits, now, fresh: &FRESH, nodes: 0 })
+}
+
+fn item(id: &str) -> NewItem {
+    let payload = Some(Payload::new("<x xmlns='urn:x'/>", "urn:x"));
+    NewItem { id: Some(super::ItemId::parse(id).unwrap()), payload }
+}
+
+fn publication(items: Vec<NewItem>) -> Publish {
+    Publish { node: NodeId::parse("n").unwrap(), items }
+}
+
+fn changes_of<R>(decision: &Decision<R>) -> Vec<&Change> {
+    decision.changes.iter().collect()
+}
+
+fn applied(node: &Node, changes: &Changes) -> Node {
+    let mut node = node.clone();
+    node.apply(changes);
+    node
+}
+
+fn refuses<R: std::fmt::Debug>(decision: Result<Decision<R>, Refusal>, expected: &Refusal) {
+    assert_eq!(decision.err().as_ref(), Some(expected));
+}

@@ -109,7 +109,10 @@ pub(super) fn item_name(node: Number, item: &str) -> Vec<u8> {
 }
 
 pub(super) fn chunk(node: Number, (seq, index): Spot, chunk: u16) -> Vec<u8> {
-    key(b'c', &[&node.to_be_bytes(), &seq.to_be_bytes(), &index.to_be_bytes(), &chunk.to_be_bytes()])
+    key(
+        b'c',
+        &[&node.to_be_bytes(), &seq.to_be_bytes(), &index.to_be_bytes(), &chunk.to_be_bytes()],
+    )
 }
 
 /// The number that stands in a key at an offset.

@@ -248,7 +248,8 @@ impl<'a> Turn<'a> {
                 keys.push(key.to_vec());
             }
         }
-        let added = self.rows.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
+        let added =
+            self.rows.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
         keys.extend(added.filter(|(_, value)| value.is_some()).map(|(key, _)| key.clone()));
         keys.truncate(limit);
         Ok(keys)

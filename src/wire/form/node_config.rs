@@ -79,11 +79,27 @@ fn show(config: &NodeConfig, limits: &Limits) -> Vec<Field> {
             "The largest payload in bytes",
             &config.max_payload_size.to_string(),
         ),
-        flag("pubsub#deliver_notifications", "Whether events are sent", config.deliver_notifications),
+        flag(
+            "pubsub#deliver_notifications",
+            "Whether events are sent",
+            config.deliver_notifications,
+        ),
         flag("pubsub#deliver_payloads", "Whether events carry payloads", config.deliver_payloads),
-        flag("pubsub#notify_config", "Whether a new configuration is announced", config.notify_config),
-        flag("pubsub#notify_delete", "Whether the node's deletion is announced", config.notify_delete),
-        flag("pubsub#notify_retract", "Whether the end of items is announced", config.notify_retract),
+        flag(
+            "pubsub#notify_config",
+            "Whether a new configuration is announced",
+            config.notify_config,
+        ),
+        flag(
+            "pubsub#notify_delete",
+            "Whether the node's deletion is announced",
+            config.notify_delete,
+        ),
+        flag(
+            "pubsub#notify_retract",
+            "Whether the end of items is announced",
+            config.notify_retract,
+        ),
         form::choice(
             "pubsub#notification_type",
             "The type of event messages",

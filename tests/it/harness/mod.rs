@@ -253,9 +253,9 @@ pub fn error(answer: &Element) -> String {
 
 /// A submitted form of node configuration; `title` stands for `pubsub#title`.
 pub fn form(fields: &[(&str, &str)]) -> String {
-    let fields = fields.iter().map(|(var, value)| {
-        format!("<field var='pubsub#{var}'><value>{value}</value></field>")
-    });
+    let fields = fields
+        .iter()
+        .map(|(var, value)| format!("<field var='pubsub#{var}'><value>{value}</value></field>"));
     format!(
         "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE' type='hidden'><value>\
          http://jabber.org/protocol/pubsub#node_config</value></field>{}</x>",

@@ -66,7 +66,8 @@ impl Stage {
 
     pub async fn limited(store: Arc<dyn Store>, limits: Limits) -> Self {
         let clock = Arc::new(|| Timestamp(1_700_000_000_000));
-        let service = Service::open(Arc::clone(&store), limits, Arc::new(Counted::default()), clock);
+        let service =
+            Service::open(Arc::clone(&store), limits, Arc::new(Counted::default()), clock);
         Self { service: service.await.unwrap(), store }
     }
 

@@ -1,0 +1,97 @@
+//! Where the configuration comes from: a file, and an environment variable for every key of it.
+//!
+//! The key `a` is `GJALLAR_A`, the key `b` of the table `[a]` is `GJALLAR_A_B`. A variable outweighs
+//! the file.
+
+#![allow(clippy::disallowed_methods)] // the one place where the environment is read
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use toml::{Table, Value};
+
+use super::config::{Config, ConfigError, wrong};
+
+/// What every variable's name begins with.
+const PREFIX: &str = "GJALLAR_";
+/// The variable that names the file.
+const FILE_VARIABLE: &str = "GJALLAR_CONFIG";
+
+impl Config {
+    /// Reads a file, if there is one, and the environment.
+    ///
+    /// # Errors
+    /// If something in them is not understood.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let text = match file {
+            Some(path) => fs::read_to_string(path)
+                .map_err(|error| ConfigError::File { path: path.to_owned(), error })?,
+            None => String::new(),
+        };
+        let variables = env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        let origin = file.map(|path| format!("{}: ", path.display())).unwrap_or_default();
+        Self::from_parts(&text, variables)
+            .map_err(|reason| ConfigError::Form(format!("{origin}{reason}")))
+    }
+
+    /// Reads the text of a file and variables.
+    pub(super) fn from_parts(
+        text: &str,
+        variables: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, String> {
+        let mut table: Table = text.parse().map_err(|error| format!("{error}"))?;
+        let known = Table::try_from(Self::default()).map_err(|error| format!("{error}"))?;
+        let is_ours = |name: &str| name != FILE_VARIABLE && !is_kubernetes(name);
+        for (name, value) in variables.filter(|(name, _)| is_ours(name)) {
+            if let Some(key) = name.strip_prefix(PREFIX) {
+                set(&mut table, &known, key, &value)
+                    .map_err(|reason| format!("{name}: {reason}"))?;
+            }
+        }
+        table.try_into().map_err(|error: toml::de::Error| format!("{error}"))
+    }
+}
+
+/// COMPAT: Kubernetes gives every container of a cluster with a service called gjallar such variables.
+fn is_kubernetes(name: &str) -> bool {
+    name.starts_with("GJALLAR_SERVICE_") || name.starts_with("GJALLAR_PORT")
+}
+
+/// systemd's, the user's, or the system's.
+pub(super) fn state_directory() -> Result<PathBuf, ConfigError> {
+    let of = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    of("STATE_DIRECTORY")
+        .or_else(|| of("XDG_STATE_HOME").map(|home| home.join("gjallar")))
+        .or_else(|| of("HOME").map(|home| home.join(".local/state/gjallar")))
+        .ok_or_else(|| wrong("store", "not set, and there is no home directory"))
+}
+
+/// Sets a key from a variable, as the kind of value that the default has.
+fn set(table: &mut Table, known: &Table, key: &str, value: &str) -> Result<(), String> {
+    for (name, default) in known {
+        let upper = name.to_uppercase();
+        if let Value::Table(inner) = default {
+            if let Some(rest) = key.strip_prefix(&format!("{upper}_")) {
+                let inner_table = table.entry(name).or_insert_with(|| Value::Table(Table::new()));
+                let inner_table = inner_table.as_table_mut().ok_or("not a table in the file")?;
+                return set(inner_table, inner, rest, value);
+            }
+        } else if upper == key {
+            let parsed = match default {
+                Value::Integer(_) => Value::Integer(value.parse().map_err(|_| "not a number")?),
+                Value::Array(_) => {
+                    let parts = value.split(',').map(str::trim).filter(|part| !part.is_empty());
+                    Value::Array(parts.map(|part| Value::String(part.to_owned())).collect())
+                }
+                _ => Value::String(value.to_owned()),
+            };
+            table.insert(name.clone(), parsed);
+            return Ok(());
+        }
+    }
+    Err("no such option".into())
+}

@@ -1,0 +1,64 @@
+//! How the configuration is read and understood.
+
+use super::{Config, LogFormat};
+use crate::service::Creators;
+
+fn with(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
+    let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+    Config::from_parts(text, variables)
+}
+
+fn creators(jid: &str, creators: &[&str]) -> Creators {
+    let creators = creators.iter().map(|creator| (*creator).to_owned()).collect();
+    Config { jid: jid.into(), creators, ..Config::default() }.actors().unwrap().creators
+}
+
+#[test]
+fn the_file_that_is_shipped_says_what_holds_without_it() {
+    let shipped = include_str!("../../config/gjallar.toml");
+    assert_eq!(with(shipped, &[]).unwrap(), Config::default());
+}
+
+#[test]
+fn every_key_has_a_variable_that_outweighs_the_file() {
+    let config = with(
+        "jid = 'a.example'\n[limits]\nmax_items = 5",
+        &[
+            ("GJALLAR_JID", "b.example"),
+            ("GJALLAR_ADMINS", "a@b, c@d"),
+            ("GJALLAR_LIMITS_MAX_ITEMS", "7"),
+            ("GJALLAR_LINK_PING_AFTER_SECONDS", "1"),
+            ("GJALLAR_LOG_FORMAT", "json"),
+        ],
+    );
+    let config = config.unwrap();
+    assert_eq!((config.jid.as_str(), config.limits.max_items), ("b.example", 7));
+    assert_eq!(config.admins, ["a@b", "c@d"]);
+    assert_eq!(config.log_format, LogFormat::Json);
+    assert_eq!(config.link.ping_after_seconds, 1);
+}
+
+#[test]
+fn what_is_not_known_is_said() {
+    assert!(with("jdi = 'x'", &[]).unwrap_err().contains("jdi"));
+    assert!(with("", &[("GJALLAR_SERVR", "x")]).unwrap_err().contains("GJALLAR_SERVR"));
+    let number = with("", &[("GJALLAR_LIMITS_MAX_ITEMS", "many")]).unwrap_err();
+    assert!(number.contains("GJALLAR_LIMITS_MAX_ITEMS: not a number"), "{number}");
+}
+
+#[test]
+fn creators_are_by_default_the_users_of_the_server() {
+    let domains = |name: &str| Creators::Domains(vec![name.to_owned()]);
+    assert_eq!(creators("pubsub.example.org", &["server"]), domains("example.org"));
+    assert_eq!(creators("pubsub.localhost", &["server"]), domains("localhost"));
+    assert_eq!(creators("pubsub.net", &["server"]), Creators::Administrators);
+    assert_eq!(creators("pubsub.net", &["admins"]), Creators::Administrators);
+    assert_eq!(creators("pubsub.net", &["anyone"]), Creators::Anyone);
+    assert_eq!(creators("pubsub.net", &["net"]), domains("net"));
+}
+
+#[test]
+fn no_debug_output_shows_the_secret() {
+    let config = with("secret = 'hunter2'", &[]).unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
+}

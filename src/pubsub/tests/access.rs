@@ -1,0 +1,107 @@
+//! The table of privileges (§4.1), transcribed, and who else may do what.
+
+use crate::pubsub::{
+    AccessModel, Affiliation, PublishModel, Refusal, Setting, access,
+    op::{create, subscribe},
+};
+
+use super::{actor, by, jid, node, refuses};
+
+/// §4.1: subscribe, retrieve, publish, retract another's item, configure (purge and delete likewise),
+/// at a node that is open to read and where publishers publish.
+const PRIVILEGES: [(Affiliation, [bool; 5]); 6] = [
+    (Affiliation::Owner, [true, true, true, true, true]),
+    (Affiliation::Publisher, [true, true, true, true, false]),
+    (Affiliation::PublishOnly, [false, false, true, false, false]),
+    (Affiliation::Member, [true, true, false, false, false]),
+    (Affiliation::None, [true, true, false, false, false]),
+    (Affiliation::Outcast, [false, false, false, false, false]),
+];
+
+#[test]
+fn the_table_of_privileges_holds() {
+    let item = crate::pubsub::Item {
+        id: crate::pubsub::ItemId::parse("1").unwrap(),
+        place: crate::pubsub::Place { epoch: crate::pubsub::Epoch(1), seq: 1 },
+        index: 0,
+        publisher: super::bare("somebody@x"),
+        published: crate::pubsub::Timestamp(0),
+        payload: None,
+    };
+    for (affiliation, expected) in PRIVILEGES {
+        let node = node().with("a@x", affiliation).0;
+        let actor = actor("a@x/r");
+        let may = [
+            access::may_subscribe(&node, &actor).is_ok(),
+            access::may_retrieve(&node, &actor).is_ok(),
+            access::may_publish(&node, &actor).is_ok(),
+            access::may_retract(&node, &actor, &item).is_ok(),
+            access::may_configure(&node, &actor).is_ok(),
+        ];
+        assert_eq!(may, expected, "{affiliation:?}");
+    }
+}
+
+#[test]
+fn a_whitelist_admits_owners_publishers_and_members() {
+    for affiliation in Affiliation::ALL {
+        let node =
+            node().set(Setting::AccessModel(AccessModel::Whitelist)).with("a@x", affiliation).0;
+        let expected = match affiliation {
+            Affiliation::Owner | Affiliation::Publisher | Affiliation::Member => Ok(()),
+            Affiliation::None => Err(Refusal::ClosedNode),
+            Affiliation::PublishOnly | Affiliation::Outcast => Err(Refusal::Forbidden),
+        };
+        assert_eq!(access::may_subscribe(&node, &actor("a@x")), expected, "{affiliation:?}");
+    }
+}
+
+#[test]
+fn an_outcast_may_not_publish_even_where_publishing_is_open() {
+    let node =
+        node().set(Setting::PublishModel(PublishModel::Open)).with("a@x", Affiliation::Outcast).0;
+    assert_eq!(access::may_publish(&node, &actor("a@x")), Err(Refusal::Forbidden));
+    assert_eq!(access::may_publish(&node, &actor("b@x")), Ok(()));
+}
+
+#[test]
+fn any_resource_of_a_subscriber_publishes_where_subscribers_may() {
+    let node = node()
+        .set(Setting::PublishModel(PublishModel::Subscribers))
+        .subscribed("a@x/one")
+        .subscribed("ab@x")
+        .0;
+    assert_eq!(access::may_publish(&node, &actor("a@x/two")), Ok(()));
+    assert_eq!(access::may_publish(&node, &actor("abc@x")), Err(Refusal::Forbidden));
+}
+
+#[test]
+fn administrators_are_owners_everywhere() {
+    let node = node().set(Setting::AccessModel(AccessModel::Whitelist)).0;
+    let admin = actor("admin@x/r");
+    assert_eq!(access::may_configure(&node, &admin), Ok(()));
+    assert_eq!(access::may_publish(&node, &admin), Ok(()));
+    assert_eq!(access::may_discover(&node, &admin), Ok(()));
+    assert_eq!(access::may_discover(&node, &actor("a@x")), Err(Refusal::Forbidden));
+}
+
+#[test]
+fn refusals_are_asked_in_one_order() {
+    // No node, before no right.
+    let request = subscribe::Subscribe { node: node().0.id, jid: jid("b@x") };
+    let nowhere = by("a@x", |cx| subscribe::subscribe(None, &request, None, cx));
+    refuses(nowhere, &Refusal::NodeNotFound);
+    // Whose JID it is, before whether the node is open.
+    let closed = node().set(Setting::AccessModel(AccessModel::Whitelist)).0;
+    let other = by("a@x", |cx| subscribe::subscribe(Some(&closed), &request, None, cx));
+    refuses(other, &Refusal::InvalidJid);
+    // No right to create, before that the node exists.
+    let create = create::Create { node: None, settings: Vec::new() };
+    let mut nobody = actor("a@x");
+    nobody.may_create = false;
+    let decision = by("a@x", |cx| {
+        let cx = crate::pubsub::Context { actor: &nobody, ..*cx };
+        create::create(Some(&closed), closed.id.clone(), &create, &cx)
+    });
+    refuses(decision, &Refusal::Forbidden);
+}

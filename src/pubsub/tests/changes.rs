@@ -1,0 +1,123 @@
+//! Affiliations, subscriptions and configurations: what changes, and who loses what.
+
+use crate::pubsub::{
+    AccessModel, Affiliation, Change, MaxItems, Setting,
+    op::{
+        affiliations::{SetAffiliations, set_affiliations},
+        configure::{Configure, configure},
+        delete::{Delete, delete},
+        subscriptions::{SetSubscriptions, Wanted, set_subscriptions},
+    },
+};
+
+use super::{applied, bare, by, changes_of, jid, node};
+
+fn set(entries: &[(&str, Affiliation)]) -> SetAffiliations {
+    let entries = entries.iter().map(|(who, affiliation)| (bare(who), *affiliation)).collect();
+    SetAffiliations { node: node().0.id, entries }
+}
+
+#[test]
+fn an_outcast_loses_every_subscription() {
+    let node = node().subscribed("a@x").subscribed("a@x/r").subscribed("ab@x").0;
+    let request = set(&[("a@x", Affiliation::Outcast)]);
+    let decision = by("owner@x", |cx| set_affiliations(Some(&node), &request, cx)).unwrap();
+    assert!(decision.changes.revoke());
+    let after = applied(&node, &decision.changes);
+    assert_eq!(after.subscribers().collect::<Vec<_>>(), [&jid("ab@x")]);
+}
+
+#[test]
+fn the_last_owner_stays_whatever_the_order_of_entries() {
+    let node = node().with("b@x", Affiliation::Owner).0;
+    let none = Affiliation::None;
+    for entries in [[("owner@x", none), ("b@x", none)], [("b@x", none), ("owner@x", none)]] {
+        let request = set(&entries);
+        let decision = by("owner@x", |cx| set_affiliations(Some(&node), &request, cx)).unwrap();
+        assert_eq!(decision.reply.failed.len(), 2);
+        assert!(decision.changes.is_none(Some(&node)));
+    }
+    let request = set(&[("owner@x", none), ("b@x", none), ("c@x", Affiliation::Owner)]);
+    let decision = by("owner@x", |cx| set_affiliations(Some(&node), &request, cx)).unwrap();
+    assert!(decision.reply.failed.is_empty());
+    let after = applied(&node, &decision.changes);
+    assert_eq!(after.owners().collect::<Vec<_>>(), [&bare("c@x")]);
+}
+
+/// A new owner for whom there is no room does not let the old one go.
+#[test]
+fn an_owner_who_does_not_fit_is_no_owner() {
+    let node = node().0;
+    let request = set(&[("b@x", Affiliation::Owner), ("owner@x", Affiliation::None)]);
+    let decision = by("owner@x", |cx| {
+        let limits = crate::pubsub::Limits { max_affiliations: 1, ..cx.limits.clone() };
+        let cx = crate::pubsub::Context { limits: &limits, ..*cx };
+        set_affiliations(Some(&node), &request, &cx)
+    });
+    let decision = decision.unwrap();
+    assert_eq!(decision.reply.failed.len(), 2);
+    assert_eq!(applied(&node, &decision.changes).owners().count(), 1);
+}
+
+#[test]
+fn a_whitelist_keeps_the_subscriptions_of_those_on_it() {
+    let node = node()
+        .with("m@x", Affiliation::Member)
+        .subscribed("m@x/r")
+        .subscribed("a@x")
+        .subscribed("owner@x")
+        .0;
+    let settings = vec![Setting::AccessModel(AccessModel::Whitelist)];
+    let request = Configure { node: node.id.clone(), settings };
+    let decision = by("owner@x", |cx| configure(Some(&node), &request, cx)).unwrap();
+    let after = applied(&node, &decision.changes);
+    assert_eq!(after.subscribers().collect::<Vec<_>>(), [&jid("m@x/r"), &jid("owner@x")]);
+}
+
+#[test]
+fn a_configuration_that_is_the_same_changes_nothing() {
+    let node = node().0;
+    let settings = vec![Setting::PersistItems(true), Setting::Title(String::new())];
+    let request = Configure { node: node.id.clone(), settings };
+    let decision = by("owner@x", |cx| configure(Some(&node), &request, cx)).unwrap();
+    assert!(decision.changes.is_none(Some(&node)) && decision.notification.is_none());
+}
+
+#[test]
+fn fewer_items_are_kept_from_the_moment_that_fewer_are_wanted() {
+    let node = node().0;
+    for (setting, keep) in
+        [(Setting::MaxItems(MaxItems::Number(3)), Some(3)), (Setting::PersistItems(false), Some(0))]
+    {
+        let request = Configure { node: node.id.clone(), settings: vec![setting] };
+        let decision = by("owner@x", |cx| configure(Some(&node), &request, cx)).unwrap();
+        let trimmed = changes_of(&decision).into_iter().find_map(|change| match change {
+            Change::Trimmed { keep } => Some(*keep),
+            _ => None,
+        });
+        assert_eq!(trimmed, keep);
+    }
+}
+
+#[test]
+fn an_owner_cannot_subscribe_who_is_not_admitted() {
+    let node = node().with("o@x", Affiliation::Outcast).subscribed("s@x").0;
+    let entries = vec![
+        (jid("o@x"), Wanted::Subscribed),
+        (jid("s@x"), Wanted::Other),
+        (jid("a@x"), Wanted::Subscribed),
+    ];
+    let request = SetSubscriptions { node: node.id.clone(), entries };
+    let decision = by("owner@x", |cx| set_subscriptions(Some(&node), &request, cx)).unwrap();
+    assert_eq!(decision.reply.failed, [(jid("o@x"), false), (jid("s@x"), true)]);
+    let after = applied(&node, &decision.changes);
+    assert_eq!(after.subscribers().collect::<Vec<_>>(), [&jid("a@x"), &jid("s@x")]);
+}
+
+#[test]
+fn a_deletion_takes_a_place_too() {
+    let node = node().0;
+    let request = Delete { node: node.id.clone(), redirect: None };
+    let decision = by("owner@x", |cx| delete(Some(&node), &request, cx)).unwrap();
+    assert_eq!(decision.notification.unwrap().place.seq, 1);
+}

@@ -1,0 +1,85 @@
+//! Publishing: which items which node takes (§4.3, §7.1.3), and what becomes of them.
+
+use crate::pubsub::{
+    Change, Event, MaxItems, Payload, Refusal, Setting,
+    op::publish::{NewItem, publish},
+};
+
+use super::{by, changes_of, item, node, publication, refuses};
+
+#[test]
+fn the_four_kinds_of_node_take_what_they_should() {
+    let empty = || NewItem { id: None, payload: None };
+    // Persistent, with payloads in events; then none, an item without payload, one with.
+    for (persist, payloads, expected) in [
+        (true, true, [Some(Refusal::ItemRequired), Some(Refusal::PayloadRequired), None]),
+        (true, false, [Some(Refusal::ItemRequired), None, None]),
+        (false, true, [Some(Refusal::ItemRequired), Some(Refusal::PayloadRequired), None]),
+        (false, false, [None, Some(Refusal::ItemForbidden), Some(Refusal::ItemForbidden)]),
+    ] {
+        let node =
+            node().set(Setting::PersistItems(persist)).set(Setting::DeliverPayloads(payloads)).0;
+        let requests = [vec![], vec![empty()], vec![item("1")]];
+        for (items, expected) in requests.into_iter().zip(expected) {
+            let request = publication(items);
+            let decision = by("owner@x", |cx| publish(Some(&node), &request, cx));
+            assert_eq!(decision.err(), expected, "{persist} {payloads} {request:?}");
+        }
+    }
+}
+
+#[test]
+fn what_a_node_does_not_keep_leaves_only_its_place() {
+    let node = node().set(Setting::PersistItems(false)).0;
+    let request = publication(vec![item("1")]);
+    let decision = by("owner@x", |cx| publish(Some(&node), &request, cx)).unwrap();
+    assert!(changes_of(&decision).is_empty());
+    assert_eq!(decision.changes.seq(), 1);
+    assert!(!decision.changes.is_none(Some(&node)));
+    assert!(matches!(decision.notification.unwrap().event, Event::Published(_)));
+}
+
+#[test]
+fn items_of_one_request_share_their_place_and_keep_their_order() {
+    let node = node().0;
+    let request = publication(vec![item("a"), item("b")]);
+    let decision = by("owner@x", |cx| publish(Some(&node), &request, cx)).unwrap();
+    let published: Vec<_> = changes_of(&decision)
+        .into_iter()
+        .filter_map(|change| match change {
+            Change::Published(item) => Some((item.id.to_string(), item.place.seq, item.index)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(published, [("a".to_owned(), 1, 0), ("b".to_owned(), 1, 1)]);
+    assert_eq!(decision.notification.unwrap().place.seq, 1);
+}
+
+#[test]
+fn two_items_of_one_name_are_no_batch() {
+    let node = node().0;
+    let request = publication(vec![item("a"), item("a")]);
+    let decision = by("owner@x", |cx| publish(Some(&node), &request, cx));
+    refuses(decision, &Refusal::BadRequest("two items of one name"));
+}
+
+#[test]
+fn a_node_that_keeps_no_item_still_announces_each() {
+    let node = node().set(Setting::MaxItems(MaxItems::Number(0))).0;
+    let request = publication(vec![item("a"), item("b")]);
+    let decision = by("owner@x", |cx| publish(Some(&node), &request, cx)).unwrap();
+    assert!(changes_of(&decision).contains(&&Change::Trimmed { keep: 0 }));
+    assert!(decision.notification.is_some());
+}
+
+#[test]
+fn an_event_is_not_larger_than_a_stanza_may_be() {
+    let node = node().0;
+    let items = (0..10).map(|n| {
+        let xml = format!("<x xmlns='urn:x'>{}</x>", "x".repeat(30_000));
+        NewItem { id: item(&n.to_string()).id, payload: Some(Payload::new(xml, "urn:x")) }
+    });
+    let request = publication(items.collect());
+    let decision = by("owner@x", |cx| publish(Some(&node), &request, cx));
+    refuses(decision, &Refusal::BatchTooBig { max: 200_000 });
+}

@@ -1,0 +1,43 @@
+#!/bin/sh
+# Installs what the demo and the end-to-end tests need, if it is not there: Debian packages (with sudo when
+# not root), and Python packages into .venv inside the working tree.
+set -eu
+cd "$(dirname "$0")/../.."
+
+wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+found=$(cargo --version 2>/dev/null | cut -d' ' -f2) || true
+if [ -z "$found" ]; then
+    echo "cargo is not there: install a current Rust with rustup (at least $wanted)" >&2
+    exit 1
+fi
+oldest=$(printf '%s\n%s\n' "$wanted" "$found" | sort -V | head -n 1)
+if [ "$oldest" != "$wanted" ]; then
+    echo "cargo $found is too old: gjallar needs Rust $wanted or later (rustup update)" >&2
+    exit 1
+fi
+
+missing=
+for package in gcc libc6-dev python3 python3-venv prosody ejabberd; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' ||
+        missing="$missing $package"
+done
+if [ -n "$missing" ]; then
+    echo "installing$missing"
+    as_root=
+    [ "$(id -u)" = 0 ] || as_root=sudo
+    # The servers run as private processes: installing them shall not start them on this machine.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
+        $as_root chmod 755 "$policy"
+        trap '$as_root rm -f "$policy"' EXIT
+    fi
+    $as_root apt-get update -q
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing
+fi
+
+if ! .venv/bin/python -c 'import pytest, slixmpp' 2>/dev/null; then
+    echo "installing Python packages into .venv"
+    python3 -m venv .venv
+    .venv/bin/python -m pip install -q --disable-pip-version-check -r tests/e2e/requirements.txt
+fi
