@@ -27,5 +27,5 @@ doc:
 	RUSTDOCFLAGS='-D warnings' cargo doc -q $(CARGO_FLAGS) --no-deps
 
 e2e:
-	cargo build -q $(CARGO_FLAGS) --bins
+	cargo build -q $(CARGO_FLAGS) --bins --examples
 	.venv/bin/python -m pytest -q tests/e2e

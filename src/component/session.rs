@@ -118,7 +118,7 @@ impl Session {
                     Err(ended) => ended,
                 },
             };
-            let pause = self.pause(&ended, failures);
+            let pause = pause(&ended, failures, self.fresh.number());
             failures += 1;
             match &ended {
                 Ended::NotAuthorized(_) => error!(reason = %ended, ?pause, "login failed"),
@@ -132,21 +132,9 @@ impl Session {
         self.lanes.finish().await;
     }
 
-    /// A pause that doubles, with jitter, so that many components do not come back at once.
-    fn pause(&self, ended: &Ended, failures: u32) -> Duration {
-        let longest = match ended {
-            Ended::NotAuthorized(_) => PAUSE_AFTER_REFUSAL,
-            _ => PAUSES.1.min(PAUSES.0 * 2_u32.saturating_pow(failures.min(16))),
-        };
-        let half = longest / 2;
-        let jitter = self.fresh.number() % u64::try_from(half.as_millis().max(1)).unwrap_or(1);
-        half + Duration::from_millis(jitter)
-    }
-
     async fn connect(&self) -> Result<(Reader, Box<dyn AsyncWrite + Send + Unpin>), Ended> {
         let login = async {
-            let tcp = TcpStream::connect(&self.link.server).await?;
-            tcp.set_nodelay(true)?;
+            let tcp = dial(&self.link.server).await?;
             let (reader, mut writer) = tcp.into_split();
             let mut reader: Reader = StreamReader::new(Box::new(reader), self.link.limits);
             login(&self.link, &mut reader, &mut writer).await?;
@@ -202,6 +190,26 @@ impl Session {
 }
 
 type Reader = StreamReader<Box<dyn AsyncRead + Send + Unpin>>;
+
+/// Looks a name up, and connects. Small packets are not held back (TCP_NODELAY), which would delay
+/// answers by some 40 ms.
+async fn dial(server: &str) -> std::io::Result<TcpStream> {
+    let tcp = TcpStream::connect(server).await?;
+    tcp.set_nodelay(true)?;
+    Ok(tcp)
+}
+
+/// A pause that doubles with each failure, with jitter, so that many components do not come back at
+/// once: from half of it to all of it.
+fn pause(ended: &Ended, failures: u32, random: u64) -> Duration {
+    let longest = match ended {
+        Ended::NotAuthorized(_) => PAUSE_AFTER_REFUSAL,
+        _ => PAUSES.1.min(PAUSES.0 * 2_u32.saturating_pow(failures.min(16))),
+    };
+    let half = longest / 2;
+    let jitter = random % u64::try_from(half.as_millis().max(1)).unwrap_or(1);
+    half + Duration::from_millis(jitter)
+}
 
 const NOT_WELL_FORMED: &str = "<stream:error>\
     <not-well-formed xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>";
@@ -304,5 +312,33 @@ async fn read(
             Ok(Received::Opened(_)) => {}
             Err(fault) => return fault.into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn small_packets_are_not_held_back() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let tcp = dial(&format!("localhost:{port}")).await.unwrap();
+        assert!(tcp.nodelay().unwrap());
+    }
+
+    #[test]
+    fn pauses_double_and_differ() {
+        for random in [0, 1, 99, u64::MAX] {
+            for (failures, longest) in [(0, 200), (1, 400), (5, 6_400), (8, 30_000), (999, 30_000)]
+            {
+                let pause = pause(&Ended::Closed, failures, random).as_millis();
+                assert!((longest / 2..longest).contains(&pause), "{failures}: {pause}");
+            }
+            let refused = pause(&Ended::NotAuthorized(String::new()), 0, random);
+            assert!(refused >= Duration::from_secs(15));
+        }
+        assert_ne!(pause(&Ended::Closed, 3, 7), pause(&Ended::Closed, 3, 8));
+        assert!(pause(&Ended::Closed, FAILURES_AFTER_LOGIN, u64::MAX) < Duration::from_secs(1));
     }
 }

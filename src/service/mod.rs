@@ -1,4 +1,4 @@
-//! Doing it in order: one method per use case, and [`Service::decide`], the one path by which state
+//! Doing it in order: one method per use case, and `Service::decide`, the one path by which state
 //! changes. Decide, commit, apply, tell; disk before memory, and in the node's turn.
 //!
 //! Each method hands its answer to a closure while the node's turn lasts. So answers and notifications

@@ -111,3 +111,15 @@ pub fn date_time(timestamp: Timestamp) -> String {
         .unwrap_or(DateTime::UNIX_EPOCH)
         .to_rfc3339_opts(SecondsFormat::Millis, true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_xep_0082_says() {
+        assert_eq!(date_time(Timestamp(0)), "1970-01-01T00:00:00.000Z");
+        assert_eq!(date_time(Timestamp(1_700_000_000_123)), "2023-11-14T22:13:20.123Z");
+        assert!(date_time(Timestamp(u64::MAX)).ends_with('Z'));
+    }
+}

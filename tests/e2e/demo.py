@@ -12,7 +12,7 @@ import threading
 import time
 
 from clients import clients, form
-from servers import DOMAIN, PASSWORD, SERVICE, Gjallar, Prosody, binaries
+from servers import CONNECTED, DOMAIN, PASSWORD, SERVICE, Gjallar, Prosody, binaries
 
 NODE = "princely_musings"
 ITEMS = 10
@@ -123,7 +123,7 @@ def scene(server, gjallar):
     gjallar.kill()
     restart = time.monotonic()
     gjallar.start()
-    gjallar.wait_for_log("connected")
+    gjallar.wait_for_log(CONNECTED)
     restart = time.monotonic() - restart
     there = asyncio.run(read_back(server))
     say(f"   items read back: {', '.join(there)}")

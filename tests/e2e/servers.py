@@ -71,6 +71,9 @@ class Server:
 
     def start(self):
         self.prepare()
+        self.launch()
+
+    def launch(self):
         with open(self.folder / "output.log", "ab") as output:
             self.process = subprocess.Popen(
                 self.command(), env=self.environment(), cwd=self.folder,
@@ -82,7 +85,8 @@ class Server:
             raise RuntimeError(f"{self.name} ended: {(self.folder / 'output.log').read_text()}")
         return is_open(self.client_port) and is_open(self.component_port)
 
-    def stop(self):
+    def halt(self):
+        """Ends the process; `launch` starts it again on the same ports and data."""
         process = getattr(self, "process", None)
         if process and process.poll() is None:
             process.terminate()
@@ -91,6 +95,9 @@ class Server:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+    def stop(self):
+        self.halt()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def environment(self):
@@ -189,7 +196,7 @@ modules:
     START = (
         '{{ok,_}} = application:ensure_all_started(ejabberd),'
         '{{ok,Users}} = file:read_file("{folder}/users.txt"),'
-        'lists:foreach(fun(U) -> ok = ejabberd_auth:try_register(U, <<"{domain}">>, <<"{password}">>)'
+        'lists:foreach(fun(U) -> ejabberd_auth:try_register(U, <<"{domain}">>, <<"{password}">>)'
         ' end, binary:split(Users, <<"\\n">>, [global,trim_all])),'
         'file:write_file("{folder}/ready", <<"ok">>).')
 
@@ -223,6 +230,10 @@ modules:
     def is_ready(self):
         return super().is_ready() and (self.folder / "ready").exists()
 
+    def launch(self):
+        (self.folder / "ready").unlink(missing_ok=True)
+        super().launch()
+
 
 SERVERS = {"prosody": Prosody, "ejabberd": Ejabberd}
 
@@ -232,6 +243,9 @@ def binaries():
     root = pathlib.Path(__file__).resolve().parents[2]
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", root / "target"))
     return target / os.environ.get("GJALLAR_PROFILE", "debug")
+
+
+CONNECTED = '"message":"connected"'
 
 
 class Gjallar:
@@ -247,7 +261,7 @@ class Gjallar:
 
     def __enter__(self):
         self.start()
-        self.wait_for_log("connected")
+        self.wait_for_log(CONNECTED)
         return self
 
     def __exit__(self, *_):
@@ -268,9 +282,10 @@ class Gjallar:
             log.seek(self.offset)
             return log.read().decode()
 
-    def wait_for_log(self, text, timeout=30):
+    def wait_for_log(self, text, times=1, timeout=30):
+        """Waits until a text was logged so many times since the last start."""
         def is_there():
-            if text in self.logged():
+            if self.logged().count(text) >= times:
                 return True
             if self.process.poll() is not None:
                 raise RuntimeError(f"gjallar ended: {self.logged()}")

@@ -6,7 +6,7 @@ import pytest
 
 from clients import EVENT, IqError, clients, entry, form, item_ids, place
 from conftest import with_loop
-from servers import SERVICE
+from servers import CONNECTED, SERVICE
 
 NODE = "princely_musings"
 
@@ -183,7 +183,7 @@ async def test_what_was_acknowledged_survives_kill_9(server, gjallar):
             lane.cancel()
         await asyncio.gather(*lanes, return_exceptions=True)
         gjallar.start()
-        gjallar.wait_for_log("connected")
+        gjallar.wait_for_log(CONNECTED)
         there = await owner.pubsub.get_item_ids(SERVICE, NODE)
         there = {name for _, _, name in there["disco_items"]["items"]}
         assert set(known) <= there

@@ -1,0 +1,87 @@
+"""The link to real servers: their restart, a wrong secret, and what they pass on from strangers."""
+
+import pytest
+
+from clients import IqError, clients, entry
+from conftest import USERS, with_loop
+from servers import CONNECTED, SERVERS, SERVICE, Gjallar
+
+NODE = "princely_musings"
+
+
+@pytest.fixture(params=sorted(SERVERS))
+def own_server(request):
+    """A server that a test may stop."""
+    with SERVERS[request.param](USERS) as running:
+        yield running
+
+
+def test_the_server_goes_and_comes_back(own_server, tmp_path):
+    own_server.halt()
+    gjallar = Gjallar(own_server.component_port, tmp_path)
+    gjallar.start()
+    try:
+        gjallar.wait_for_log("trying again")
+        own_server.launch()
+        gjallar.wait_for_log(CONNECTED)
+        create(own_server)
+        failures = gjallar.logged().count("trying again")
+        own_server.halt()
+        gjallar.wait_for_log("trying again", failures + 1)
+        own_server.launch()
+        gjallar.wait_for_log(CONNECTED, 2)
+        assert items(own_server) == ["one"]
+    finally:
+        assert gjallar.stop() == 0
+
+
+@with_loop
+async def create(server):
+    async with clients(server.client_port, "owner") as (owner,):
+        await owner.pubsub.create_node(SERVICE, NODE)
+        await owner.pubsub.publish(SERVICE, NODE, id="one", payload=entry("x"))
+
+
+@with_loop
+async def items(server):
+    async with clients(server.client_port, "owner") as (owner,):
+        answer = await owner.pubsub.get_items(SERVICE, NODE)
+        return [item["id"] for item in answer["pubsub"]["items"]]
+
+
+def test_a_wrong_secret_is_said(server, tmp_path):
+    gjallar = Gjallar(server.component_port, tmp_path, secret="hunter2")
+    gjallar.start()
+    gjallar.wait_for_log("login failed")
+    assert gjallar.stop() == 0
+    assert '"level":"ERROR"' in gjallar.logged()
+    assert "hunter2" not in gjallar.logged()
+
+
+# What the servers pass on to a component from anyone who is logged in.
+STANZAS = [
+    "<iq type='get' to='{to}' id='1'><xml:foo/></iq>",
+    "<iq type='get' to='{to}' id='2'><x xmlns='urn:x' a='{long}'/></iq>",
+    "<iq type='get' to='{to}' id='3'><x xmlns='urn:x'>{deep}</x></iq>",
+    "<iq type='get' to='{to}' id='4'><x xmlns='urn:x'>{wide}</x></iq>",
+    "<message type='bogus' to='{to}'><body>1</body><body>2</body></message>",
+    "<presence to='{to}'><priority>999</priority><show>zzz</show></presence>",
+    "<presence type='subscribe' to='{to}'/>",
+    "<iq type='error' to='{to}' id='5'/>",
+    "<iq type='set' to='{to}' id='6'><pubsub xmlns='http://jabber.org/protocol/pubsub'/></iq>",
+]
+
+
+@with_loop
+async def test_what_strangers_send_ends_no_connection(server, gjallar):
+    values = dict(to=SERVICE, long="v" * 9000, deep="<x>" * 400 + "</x>" * 400, wide="<y/>" * 3000)
+    async with clients(server.client_port, "mallory", "owner") as (mallory, owner):
+        await owner.pubsub.create_node(SERVICE, NODE)
+        for stanza in STANZAS:
+            mallory.xmpp.send_raw(stanza.format(**values))
+            # Whatever became of it, the next request of the same sender is answered.
+            with pytest.raises(IqError) as caught:
+                await mallory.pubsub.get_items(SERVICE, "nowhere", timeout=10)
+            assert caught.value.condition == "item-not-found"
+        await owner.pubsub.publish(SERVICE, NODE, id="one", payload=entry("x"))
+    assert gjallar.logged().count(CONNECTED) == 1
