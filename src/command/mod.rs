@@ -125,6 +125,14 @@ impl Commands {
         let session = self.sessions.take(id, actor, command.names().0)?;
         match action {
             "cancel" => Ok(reply(command, id, "canceled").into()),
+            "next" if command == Command::DeleteNode || session.node.is_some() => {
+                self.sessions.put(id, session);
+                Err(bad("bad-action"))
+            }
+            "complete" if command == Command::ConfigureNode && session.node.is_none() => {
+                self.sessions.put(id, session);
+                Err(bad("bad-action"))
+            }
             "execute" | "next" | "complete" => {
                 let form = request.get_child("x", ns::DATA_FORMS);
                 let form = form.filter(|form| form.attr("type") == Some("submit"));

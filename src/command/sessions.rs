@@ -3,10 +3,11 @@
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use jid::Jid;
+use tokio::time::Instant;
 
 use crate::{
     pubsub::{Actor, NodeId},
@@ -30,7 +31,6 @@ pub(super) struct Session {
 }
 
 impl Session {
-    #[allow(clippy::disallowed_methods)] // a session's age is nobody's rule
     pub(super) fn new(actor: &Actor, command: &'static str, node: Option<NodeId>) -> Self {
         Self { asker: actor.jid.clone(), command, node, began: Instant::now() }
     }
@@ -73,5 +73,43 @@ impl Sessions {
             .remove(id)
             .filter(|session| session.began.elapsed() < LIFETIME)
             .ok_or_else(|| StanzaError::new("cancel", "not-allowed").command("session-expired"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn actor(name: &str) -> Actor {
+        let jid = Jid::new(name).unwrap();
+        Actor { jid, is_administrator: false, may_create: false }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_is_forgotten_after_a_while() {
+        let (sessions, asker) = (Sessions::default(), actor("a@b/c"));
+        sessions.put("1", Session::new(&asker, "x", None));
+        tokio::time::advance(LIFETIME - Duration::from_secs(1)).await;
+        let session = sessions.take("1", &asker, "x").unwrap();
+        sessions.put("1", session);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let expired = sessions.take("1", &asker, "x").unwrap_err();
+        assert_eq!(expired.application.unwrap().0, "session-expired");
+    }
+
+    #[tokio::test]
+    async fn sessions_are_bounded_and_ones_own() {
+        let (sessions, asker) = (Sessions::default(), actor("a@b/c"));
+        for number in 0..=MAX_SESSIONS_OF_ONE {
+            sessions.put(&number.to_string(), Session::new(&asker, "x", None));
+        }
+        assert!(sessions.take("0", &asker, "x").is_err());
+        assert!(sessions.take("1", &actor("a@b/other"), "x").is_err());
+        assert!(sessions.take("1", &asker, "y").is_err());
+        for number in 0..2 * MAX_SESSIONS {
+            let other = actor(&format!("{number}@b/c"));
+            sessions.put(&format!("o{number}"), Session::new(&other, "x", None));
+        }
+        assert_eq!(sessions.0.lock().unwrap().len(), MAX_SESSIONS);
     }
 }

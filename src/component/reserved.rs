@@ -9,7 +9,7 @@
 /// COMPAT: what Prosody 0.12 and ejabberd 23.01 write, and what is parsed in its place.
 const RESERVED: &[u8] = b"http://www.w3.org/XML/1998/namespace";
 const REPLACED: &[u8] = b"urn:gjallar:the-reserved-xml-name-sp";
-const BEFORE: &[u8] = b"xmlns=";
+const BEFORE: &[u8] = b" xmlns=";
 
 /// Replaces declarations in what was read. Returns how much of it can be parsed: the rest may be the
 /// beginning of one, and has to be looked at again with what comes next.
@@ -78,6 +78,7 @@ mod tests {
             "<x>xmlns=http://www.w3.org/XML/1998/namespace</x>",
             "<x xmlns='http://www.w3.org/XML/1998/namespacX'/>",
             "<iq xmlns='jabber:client'/>",
+            "<x data-xmlns='http://www.w3.org/XML/1998/namespace'/>",
         ] {
             let mut bytes = text.as_bytes().to_vec();
             let ready = replace(&mut bytes);

@@ -7,7 +7,7 @@ use sha1::{Digest, Sha1};
 use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpStream, lookup_host},
     sync::watch,
     time::{sleep, timeout},
 };
@@ -44,14 +44,19 @@ pub struct Link {
 
 /// How long a connection and a login may take.
 const LOGIN_DEADLINE: Duration = Duration::from_secs(20);
-/// How long what waits may take to be sent at the end.
-const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+/// How long one address of the server may take to be reached.
+const DIAL_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a stream error may take to be sent.
+const GOODBYE: Duration = Duration::from_millis(200);
+/// How long the server may take nothing at the end, and how long the end may take in all.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
+const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
 /// The shortest and the longest pause between attempts.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 /// The pause after the server refused the secret.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(30);
 /// Where the server is there, the pause stays below a second, however often the stream breaks.
-const FAILURES_AFTER_LOGIN: u32 = 2;
+const FAILURES_AFTER_LOGIN: u32 = 1;
 
 /// Why a connection ended.
 #[derive(Debug, Error)]
@@ -159,8 +164,10 @@ impl Session {
             error = self.writer.run(&mut io) => Some(Ended::Io(error)),
         };
         if let Some(Ended::Stream(StreamFault::NotWellFormed(_))) = &ended {
-            // Told as RFC 6120 §4.9 asks; whether it arrives makes no difference.
-            let _ = timeout(LOGIN_DEADLINE, io.write_all(NOT_WELL_FORMED.as_bytes())).await;
+            // Told as RFC 6120 §4.9 asks, where it can be; whether it arrives makes no difference.
+            if !self.writer.is_amid() {
+                let _ = timeout(GOODBYE, io.write_all(NOT_WELL_FORMED.as_bytes())).await;
+            }
         }
         if ended.is_none() {
             self.finish(&mut io).await;
@@ -177,7 +184,7 @@ impl Session {
                 () = &mut lanes => {}
                 error = self.writer.run(io) => return Err(error),
             }
-            self.writer.drain(io).await?;
+            self.writer.drain(io, DRAIN_PATIENCE).await?;
             io.write_all(b"</stream:stream>").await?;
             io.shutdown().await
         };
@@ -194,9 +201,18 @@ type Reader = StreamReader<Box<dyn AsyncRead + Send + Unpin>>;
 /// Looks a name up, and connects. Small packets are not held back (TCP_NODELAY), which would delay
 /// answers by some 40 ms.
 async fn dial(server: &str) -> std::io::Result<TcpStream> {
-    let tcp = TcpStream::connect(server).await?;
-    tcp.set_nodelay(true)?;
-    Ok(tcp)
+    let mut last = std::io::Error::from(std::io::ErrorKind::NotFound);
+    for address in lookup_host(server).await? {
+        match timeout(DIAL_DEADLINE, TcpStream::connect(address)).await {
+            Ok(Ok(tcp)) => {
+                tcp.set_nodelay(true)?;
+                return Ok(tcp);
+            }
+            Ok(Err(error)) => last = error,
+            Err(elapsed) => last = elapsed.into(),
+        }
+    }
+    Err(last)
 }
 
 /// A pause that doubles with each failure, with jitter, so that many components do not come back at

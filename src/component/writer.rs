@@ -10,11 +10,13 @@ use std::{
     collections::VecDeque,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
     sync::Notify,
+    time::timeout,
 };
 use tracing::error;
 
@@ -89,9 +91,11 @@ impl Answers {
         self.went.notify_one();
     }
 
-    fn is_empty(&self) -> bool {
-        let queue = self.queue();
-        queue.ready.is_empty() && queue.after.is_empty()
+    /// Puts answers back to the front, for the connection broke.
+    fn send_again(&self, answers: String) {
+        let mut queue = self.queue();
+        queue.bytes += answers.len();
+        queue.ready.push_front(answers);
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -116,7 +120,9 @@ pub struct Writer {
 /// Whole stanzas on their way into the connection, and what holds when they are in.
 #[derive(Debug)]
 struct Chunk {
-    bytes: Vec<u8>,
+    text: String,
+    /// How much of it, at its beginning, are answers.
+    answers: usize,
     written: usize,
     told: usize,
     front: Option<Front>,
@@ -141,10 +147,18 @@ impl Writer {
         Self { answers, outbox, service, limits, max_stanza_bytes, front: None, current: None }
     }
 
-    /// Begins on a new connection. Notifications that did not all go into the old one are sent
-    /// again; answers belonged to the old one.
+    /// Begins on a new connection. What did not all go into the old one is sent again.
     pub fn reconnected(&mut self) {
-        self.current = None;
+        if let Some(mut chunk) = self.current.take() {
+            chunk.text.truncate(chunk.answers);
+            self.answers.send_again(chunk.text);
+        }
+    }
+
+    /// Whether a stanza is half written, so that nothing else can be.
+    #[must_use]
+    pub fn is_amid(&self) -> bool {
+        self.current.as_ref().is_some_and(|chunk| chunk.written > 0)
     }
 
     /// Sends until the connection breaks. Dropping the future loses nothing: the next one goes on.
@@ -161,13 +175,16 @@ impl Writer {
         }
     }
 
-    /// Sends all that waits.
+    /// Sends all that waits, as long as something goes out within this time.
     ///
     /// # Errors
-    /// If the connection breaks.
-    pub async fn drain(&mut self, io: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-        while self.write_some(io).await? {}
-        debug_assert!(self.answers.is_empty());
+    /// If the connection breaks, or takes nothing.
+    pub async fn drain(
+        &mut self,
+        io: &mut (impl AsyncWrite + Unpin),
+        patience: Duration,
+    ) -> io::Result<()> {
+        while timeout(patience, self.write_some(io)).await?? {}
         Ok(())
     }
 
@@ -176,15 +193,16 @@ impl Writer {
         if self.current.is_none() {
             let mut buffer = String::new();
             self.answers.take_ready(&mut buffer);
+            let answers = buffer.len();
             let (told, front) = self.take_notifications(&mut buffer);
             if buffer.is_empty() && told == 0 {
                 return Ok(false);
             }
-            self.current = Some(Chunk { bytes: buffer.into(), written: 0, told, front });
+            self.current = Some(Chunk { text: buffer, answers, written: 0, told, front });
         }
         if let Some(chunk) = &mut self.current {
-            while let Some(rest) = chunk.bytes.get(chunk.written..).filter(|rest| !rest.is_empty())
-            {
+            let bytes = chunk.text.as_bytes();
+            while let Some(rest) = bytes.get(chunk.written..).filter(|rest| !rest.is_empty()) {
                 match io.write(rest).await? {
                     0 => return Err(io::ErrorKind::WriteZero.into()),
                     written => chunk.written += written,

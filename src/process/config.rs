@@ -183,8 +183,9 @@ impl Config {
             return Err(wrong("server", format!("{:?} is not host:port", self.server)));
         }
         super::telemetry::filter(&self.log)?;
-        if self.link.max_stanza_bytes < 10_000 {
-            return Err(wrong("link.max_stanza_bytes", "at least 10000 (RFC 6120 §13.12)"));
+        // RFC 6120 §13.12 sets the least; more than the most would not fit into a lane.
+        if !(10_000..=4_000_000).contains(&self.link.max_stanza_bytes) {
+            return Err(wrong("link.max_stanza_bytes", "from 10000 to 4000000"));
         }
         for (key, seconds) in [
             ("link.ping_after_seconds", self.link.ping_after_seconds),

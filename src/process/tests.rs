@@ -38,6 +38,41 @@ fn every_key_has_a_variable_that_outweighs_the_file() {
     assert_eq!(config.link.ping_after_seconds, 1);
 }
 
+/// Sets every key by its variable, one by one, to a value that is not the default.
+#[test]
+fn every_key_can_be_set_by_its_variable() {
+    fn walk(table: &toml::Table, path: &[&str], seen: &mut usize) {
+        for (key, default) in table {
+            let path = [path, &[key.as_str()]].concat();
+            if let toml::Value::Table(inner) = default {
+                walk(inner, &path, seen);
+                continue;
+            }
+            let value = match default {
+                toml::Value::Integer(_) => "7",
+                _ if key == "log_format" => "json",
+                _ => "other",
+            };
+            let name = format!("GJALLAR_{}", path.join("_").to_uppercase());
+            let config = with("", &[(&name, value)]).unwrap();
+            let mut set = toml::Value::Table(toml::Table::try_from(config).unwrap());
+            for part in &path {
+                set = set.get(part).unwrap().clone();
+            }
+            let expected: toml::Value = match default {
+                toml::Value::Integer(_) => 7.into(),
+                toml::Value::Array(_) => vec![value].into(),
+                _ => value.into(),
+            };
+            assert_eq!(set, expected, "{name}");
+            *seen += 1;
+        }
+    }
+    let mut seen = 0;
+    walk(&toml::Table::try_from(Config::default()).unwrap(), &[], &mut seen);
+    assert_eq!(seen, 19);
+}
+
 #[test]
 fn what_is_not_known_is_said() {
     assert!(with("jdi = 'x'", &[]).unwrap_err().contains("jdi"));

@@ -50,3 +50,24 @@ impl Creators {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_has_its_users_and_those_below_it() {
+        let creators = Creators::Domains(vec!["example.org".into()]);
+        let actors = Actors { administrators: Vec::new(), creators };
+        for (jid, may_create) in [
+            ("a@example.org/r", true),
+            ("a@sub.example.org", true),
+            ("example.org", true),
+            ("a@evilexample.org", false),
+            ("a@example.org.evil", false),
+            ("a@org", false),
+        ] {
+            assert_eq!(actors.actor(&Jid::new(jid).unwrap()).may_create, may_create, "{jid}");
+        }
+    }
+}

@@ -115,11 +115,37 @@ pub fn date_time(timestamp: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pubsub::{Audience, Epoch, Place};
 
     #[test]
     fn times_are_written_as_xep_0082_says() {
         assert_eq!(date_time(Timestamp(0)), "1970-01-01T00:00:00.000Z");
         assert_eq!(date_time(Timestamp(1_700_000_000_123)), "2023-11-14T22:13:20.123Z");
         assert!(date_time(Timestamp(u64::MAX)).ends_with('Z'));
+    }
+
+    #[test]
+    fn an_event_that_is_told_late_says_when_it_happened() {
+        let jid = jid::Jid::new("a@b").unwrap();
+        let notification = Notification {
+            node: NodeId::parse("to=''").unwrap(),
+            place: Place { epoch: Epoch(10), seq: 3 },
+            event: Event::Purged,
+            audience: Audience::One(jid),
+            notification_type: NotificationType::Headline,
+            reply_to: Vec::new(),
+            delayed_since: Some(Timestamp(0)),
+        };
+        let mut message = String::new();
+        render(&notification, "s", &Limits::default()).write_to("it's@b", &mut message);
+        assert_eq!(
+            message,
+            "<message from='s' type='headline' id='000000000000000a-3-last' to='it&#39;s@b'>\
+             <event xmlns='http://jabber.org/protocol/pubsub#event'>\
+             <purge node='to=&#39;&#39;'/></event>\
+             <delay xmlns='urn:xmpp:delay' from='s' stamp='1970-01-01T00:00:00.000Z'/>\
+             <stanza-id xmlns='urn:xmpp:sid:0' by='s' id='000000000000000a-3'/>\
+             <no-store xmlns='urn:xmpp:hints'/></message>"
+        );
     }
 }

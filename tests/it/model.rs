@@ -153,7 +153,11 @@ proptest! {
                 }
                 if let (Step::Publish(_), Ok(())) = (step, &expected) {
                     let there = memory.store.node(&node(name)).await.unwrap().unwrap();
-                    assert_eq!(told.len(), usize::from(there.subscribers_len() > 0));
+                    let subscribers: Vec<_> =
+                        there.subscribers().map(ToString::to_string).collect();
+                    let heard: Vec<_> = told.into_iter().map(|(_, recipients)| recipients).collect();
+                    let all = (!subscribers.is_empty()).then_some(subscribers);
+                    assert_eq!(heard, Vec::from_iter(all), "who hears is who is subscribed");
                 }
                 invariants(&memory).await;
             }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::harness::Link;
 
@@ -48,8 +48,21 @@ impl Running {
     }
 
     fn terminate(&self) {
-        let pid = self.0.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let kill = format!("kill -TERM {}", self.0.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    /// Reads its log until a line has this text.
+    fn has_logged(&mut self, text: &str) {
+        let log = self.0.stderr.as_mut().unwrap();
+        let (mut line, mut byte) = (Vec::new(), [0]);
+        while !String::from_utf8_lossy(&line).contains(text) {
+            if byte == *b"\n" {
+                line.clear();
+            }
+            assert_eq!(log.read(&mut byte).unwrap(), 1, "it ended without saying {text}");
+            line.push(byte[0]);
+        }
     }
 
     /// Waits for its end; its exit code and its whole log.
@@ -131,15 +144,37 @@ fn a_secret_may_stand_in_a_file() {
 }
 
 #[tokio::test]
+async fn the_shortest_start_has_its_secret_in_a_file_and_its_store_in_the_state_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let (secret, state) = (folder.path().join("secret"), folder.path().join("state"));
+    std::fs::write(&secret, "secret\n").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = listener.local_addr().unwrap().to_string();
+    let variables = [
+        ("GJALLAR_JID", "pubsub.localhost"),
+        ("GJALLAR_SERVER", server.as_str()),
+        ("GJALLAR_SECRET_FILE", secret.to_str().unwrap()),
+        ("STATE_DIRECTORY", state.to_str().unwrap()),
+    ];
+    let running = Running(gjallar(&["serve"], &variables).stderr(Stdio::piped()).spawn().unwrap());
+    // The handshake proves the secret.
+    let link = Link::accept(&listener).await;
+    assert!(state.join("store/db").exists());
+    running.terminate();
+    drop(link);
+    assert_eq!(running.ended().0, 0);
+}
+
+#[tokio::test]
 async fn starts_before_the_server_serves_and_stops_in_order() {
     let folder = tempfile::tempdir().unwrap();
-    // A port at which nobody listens yet.
-    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-    let running = Running::serve(port, folder.path(), &[]);
-    while !folder.path().join("db").exists() {
-        tokio::task::yield_now().await;
-    }
-    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    // A port that is taken, but at which nobody listens yet.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let mut running = Running::serve(port, folder.path(), &[]);
+    running.has_logged("not connected; trying again");
+    let listener = socket.listen(8).unwrap();
     let mut link = Link::accept(&listener).await;
     assert_eq!(ask(&mut link, "<create node='n'/>").await.attr("type"), Some("result"));
     running.terminate();
@@ -212,7 +247,7 @@ async fn a_dead_link_is_noticed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let fast =
-        [("GJALLAR_LINK_PING_AFTER_SECONDS", "1"), ("GJALLAR_LINK_PING_DEADLINE_SECONDS", "1")];
+        [("GJALLAR_LINK_PING_AFTER_SECONDS", "1"), ("GJALLAR_LINK_PING_DEADLINE_SECONDS", "3")];
     let running = Running::serve(port, folder.path(), &fast);
     let mut first = Link::accept(&listener).await;
     let ping = first.receive().await.unwrap();
@@ -279,11 +314,8 @@ async fn no_log_at_info_shows_payloads_or_who_asks() {
 #[test]
 fn administrators_only_is_said_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
-    let running = Running::serve(1, folder.path(), &[("GJALLAR_JID", "pubsub.net")]);
-    while !folder.path().join("db").exists() {
-        std::thread::yield_now();
-    }
+    let mut running = Running::serve(1, folder.path(), &[("GJALLAR_JID", "pubsub.net")]);
+    running.has_logged("only administrators may create nodes");
     running.terminate();
-    let (_, log) = running.ended();
-    assert!(log.contains("only administrators may create nodes"), "{log}");
+    assert_eq!(running.ended().0, 0);
 }

@@ -1,11 +1,14 @@
 //! Publishing: which items which node takes (§4.3, §7.1.3), and what becomes of them.
 
 use crate::pubsub::{
-    Change, Event, MaxItems, Payload, Refusal, Setting,
-    op::publish::{NewItem, publish},
+    Audience, Change, Event, MaxItems, Payload, Refusal, Setting, Timestamp,
+    op::{
+        publish::{NewItem, publish},
+        subscribe::{Subscribe, subscribe},
+    },
 };
 
-use super::{by, changes_of, item, node, publication, refuses};
+use super::{by, changes_of, item, jid, node, publication, refuses};
 
 #[test]
 fn the_four_kinds_of_node_take_what_they_should() {
@@ -53,6 +56,24 @@ fn items_of_one_request_share_their_place_and_keep_their_order() {
         .collect();
     assert_eq!(published, [("a".to_owned(), 1, 0), ("b".to_owned(), 1, 1)]);
     assert_eq!(decision.notification.unwrap().place.seq, 1);
+}
+
+/// §6.1.7: with the place that it had, and the time when it came.
+#[test]
+fn a_new_subscriber_gets_the_last_item_as_it_was_told() {
+    let node = node().0;
+    let request = publication(vec![item("a")]);
+    let published = by("owner@x", |cx| publish(Some(&node), &request, cx)).unwrap();
+    let last = changes_of(&published).into_iter().find_map(|change| match change {
+        Change::Published(item) => Some(item.clone()),
+        _ => None,
+    });
+    let request = Subscribe { node: node.id.clone(), jid: jid("a@x/r") };
+    let decision = by("a@x/r", |cx| subscribe(Some(&node), &request, last.as_deref(), cx));
+    let told = decision.unwrap().notification.unwrap();
+    assert_eq!(told.delayed_since, Some(Timestamp(1)));
+    assert_eq!(told.place, published.notification.unwrap().place);
+    assert_eq!(told.audience, Audience::One(jid("a@x/r")));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! `flush` of sled 0.34 calls `sync_file_range`, which does not survive a power loss. So after it
 //! the file is synced through a handle of our own; only then is anyone answered.
 
-use std::{fs::File, path::Path, thread};
+use std::{io, thread};
 
 use sled::{Batch, Tree};
 use tokio::sync::{mpsc, oneshot};
@@ -25,9 +25,12 @@ pub(super) struct Commit {
     pub(super) done: oneshot::Sender<Result<(), StoreError>>,
 }
 
+/// Makes what was flushed survive a power loss.
+pub(super) type Sync = Box<dyn Fn() -> io::Result<()> + Send>;
+
 pub(super) struct Committer {
     tree: Tree,
-    file: File,
+    sync: Sync,
     next: Number,
     /// Why nothing more is written: after a failure it is unknown what is on disk.
     broken: Option<String>,
@@ -37,12 +40,11 @@ impl Committer {
     /// Starts the thread. It ends when the sender is dropped; what was sent by then is done.
     pub(super) fn start(
         tree: Tree,
-        directory: &Path,
+        sync: Sync,
         next: Number,
     ) -> Result<(mpsc::Sender<Commit>, thread::JoinHandle<()>), StoreError> {
-        let file = File::open(directory.join("db")).map_err(|error| failed(&error))?;
         let (sender, receiver) = mpsc::channel(4 * MAX_GROUP);
-        let committer = Self { tree, file, next, broken: None };
+        let committer = Self { tree, sync, next, broken: None };
         let thread = thread::Builder::new()
             .name("committer".into())
             .spawn(move || committer.run(receiver))
@@ -95,6 +97,77 @@ impl Committer {
     fn make_durable(&self, batch: Batch) -> Result<(), String> {
         self.tree.apply_batch(batch).map_err(|error| error.to_string())?;
         self.tree.flush().map_err(|error| error.to_string())?;
-        self.file.sync_data().map_err(|error| error.to_string())
+        (self.sync)().map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    };
+
+    use super::*;
+    use crate::pubsub::{
+        Actor, Context, Fresh, Limits, Timestamp,
+        op::create::{Create, create},
+    };
+
+    struct One;
+
+    impl Fresh for One {
+        fn number(&self) -> u64 {
+            1
+        }
+    }
+
+    fn creation(name: &str) -> (NodeId, Changes) {
+        let jid = jid::Jid::new("a@b").unwrap();
+        let actor = Actor { jid, is_administrator: false, may_create: true };
+        let limits = Limits::default();
+        let cx =
+            Context { actor: &actor, limits: &limits, now: Timestamp(0), fresh: &One, nodes: 0 };
+        let node = NodeId::parse(name).unwrap();
+        let request = Create { node: None, settings: Vec::new() };
+        (node.clone(), create(None, node, &request, &cx).unwrap().changes)
+    }
+
+    /// Commits, and says whether it succeeded and how often the file had been synced by then.
+    fn commit(sender: &mpsc::Sender<Commit>, syncs: &AtomicU64, name: &str) -> (bool, u64) {
+        let (node, changes) = creation(name);
+        let (done, result) = oneshot::channel();
+        assert!(sender.blocking_send(Commit { node, changes, done }).is_ok());
+        let succeeded = result.blocking_recv().unwrap().is_ok();
+        (succeeded, syncs.load(Ordering::SeqCst))
+    }
+
+    /// A committer whose sync fails the n-th time.
+    fn committer(fails_at: u64) -> (mpsc::Sender<Commit>, Arc<AtomicU64>, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let db = ::sled::open(folder.path()).unwrap();
+        let syncs = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&syncs);
+        let sync: Sync = Box::new(move || match count.fetch_add(1, Ordering::SeqCst) + 1 {
+            number if number == fails_at => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        });
+        let (sender, _) = Committer::start((*db).clone(), sync, 1).unwrap();
+        (sender, syncs, folder)
+    }
+
+    #[test]
+    fn nobody_is_answered_before_the_file_is_synced() {
+        let (sender, syncs, _folder) = committer(0);
+        assert_eq!(commit(&sender, &syncs, "a"), (true, 1));
+        assert_eq!(commit(&sender, &syncs, "b"), (true, 2));
+    }
+
+    #[test]
+    fn after_a_failed_sync_nothing_more_is_taken() {
+        let (sender, syncs, _folder) = committer(2);
+        assert_eq!(commit(&sender, &syncs, "a"), (true, 1));
+        assert_eq!(commit(&sender, &syncs, "b"), (false, 2));
+        assert_eq!(commit(&sender, &syncs, "c"), (false, 2));
     }
 }

@@ -67,18 +67,15 @@ impl SledStore {
         reader.check_version()?;
         let next = reader.last_number()? + 1;
         mark(directory, &marker).map_err(|error| failed(&error))?;
-        let writer = Committer::start(tree, directory, next)?;
+        let file = File::open(directory.join("db")).map_err(|error| failed(&error))?;
+        let writer = Committer::start(tree, Box::new(move || file.sync_data()), next)?;
         Ok(Self { reader, writer: Mutex::new(Some(writer)) })
     }
 
-    /// Ends the committer, which finishes what it was sent.
-    fn end(&self) {
+    /// Ends the committer, which finishes what it was sent; gives what has to be waited for.
+    fn end(&self) -> Option<JoinHandle<()>> {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((sender, thread)) = writer {
-            drop(sender);
-            // If it panicked, there is nothing more to wait for.
-            let _ = thread.join();
-        }
+        writer.map(|(_, thread)| thread)
     }
 
     async fn read<T, F>(&self, read: F) -> Result<T, StoreError>
@@ -132,6 +129,7 @@ impl Store for SledStore {
         };
         let sender = sender.ok_or_else(|| failed("the store is closed"))?;
         sender.send(commit).await.map_err(|_| failed("the committer has ended"))?;
+        drop(sender);
         result.await.map_err(|_| failed("the committer has ended"))?
     }
 
@@ -181,13 +179,17 @@ impl Store for SledStore {
     }
 
     async fn close(&self) {
-        // A commit that is being sent holds a sender of its own, so nothing is lost.
-        self.end();
+        if let Some(thread) = self.end() {
+            // If it panicked, there is nothing more to wait for.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
     }
 }
 
 impl Drop for SledStore {
     fn drop(&mut self) {
-        self.end();
+        if let Some(thread) = self.end() {
+            let _ = thread.join();
+        }
     }
 }

@@ -216,9 +216,9 @@ impl Component {
         theirs.map(|message| event(&message)).collect()
     }
 
-    /// How many messages came while answers were waited for; they are forgotten.
-    pub fn take_messages(&mut self) -> usize {
-        self.inbox.drain(..).count()
+    /// The messages that came while answers were waited for.
+    pub fn take_messages(&mut self) -> Vec<Element> {
+        self.inbox.drain(..).collect()
     }
 
     /// Stops in order; the rest of the stream.
