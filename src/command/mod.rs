@@ -7,7 +7,7 @@ mod sessions;
 use std::sync::Arc;
 
 use minidom::Element;
-use tracing::error;
+use tracing::{debug, error};
 use xmpp_parsers::data_forms::{DataForm, DataFormType, Field, FieldType, Option_};
 
 use crate::{
@@ -234,15 +234,24 @@ impl Commands {
     }
 
     fn error(&self, error: &Error) -> StanzaError {
-        match error {
-            Error::Refused(refusal) => stanza_error(refusal),
-            Error::Busy => StanzaError::new("wait", "resource-constraint"),
-            Error::Failed(reason) => {
-                let incident = format!("{:08x}", self.service.fresh_number() >> 32);
-                error!(%reason, incident, "a command failed: what became of it is unknown");
-                StanzaError::new("wait", "internal-server-error")
-                    .text(format!("incident {incident}"))
-            }
+        service_error(&self.service, error)
+    }
+}
+
+/// How an error of the service is answered. A failure is logged here, under an incident number that
+/// the asker is given too.
+#[must_use]
+pub fn service_error(service: &Service, error: &Error) -> StanzaError {
+    match error {
+        Error::Refused(refusal) => {
+            debug!(%refusal, "refused");
+            stanza_error(refusal)
+        }
+        Error::Busy => StanzaError::new("wait", "resource-constraint"),
+        Error::Failed(reason) => {
+            let incident = format!("{:08x}", service.fresh_number() >> 32);
+            error!(%reason, incident, "a request failed: what became of it is unknown");
+            StanzaError::new("wait", "internal-server-error").text(format!("incident {incident}"))
         }
     }
 }

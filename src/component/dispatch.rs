@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use jid::Jid;
 use minidom::Element;
-use tracing::{debug, error, trace};
+use tracing::{debug, trace};
 
 use crate::{
-    command::Commands,
+    command::{Commands, service_error},
     pubsub::{
         Actor, NodeId, Refusal,
         op::{affiliations::AffiliationsSet, subscriptions::SubscriptionsSet},
@@ -270,19 +270,7 @@ impl Dispatch {
     }
 
     fn error(&self, error: &Error) -> StanzaError {
-        match error {
-            Error::Refused(refusal) => {
-                debug!(%refusal, "refused");
-                stanza_error(refusal)
-            }
-            Error::Busy => StanzaError::new("wait", "resource-constraint"),
-            Error::Failed(reason) => {
-                let incident = format!("{:08x}", self.service.fresh_number() >> 32);
-                error!(%reason, incident, "a request failed: what became of it is unknown");
-                StanzaError::new("wait", "internal-server-error")
-                    .text(format!("incident {incident}"))
-            }
-        }
+        service_error(&self.service, error)
     }
 
     /// Sends an answer, or says that it is larger than a stanza may be.

@@ -1,6 +1,6 @@
 //! The connection to the server: login (XEP-0114), keep-alive (XEP-0199), and trying again for ever.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use minidom::Element;
 use sha1::{Digest, Sha1};
@@ -63,7 +63,7 @@ const FAILURES_AFTER_LOGIN: u32 = 1;
 pub enum Ended {
     /// It could not be made, or broke.
     #[error("{0}")]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
     /// The server's stream cannot be read on.
     #[error("{0}")]
     Stream(#[from] StreamFault),
@@ -198,11 +198,19 @@ impl Session {
 
 type Reader = StreamReader<Box<dyn AsyncRead + Send + Unpin>>;
 
-/// Looks a name up, and connects. Small packets are not held back (TCP_NODELAY), which would delay
-/// answers by some 40 ms.
-async fn dial(server: &str) -> std::io::Result<TcpStream> {
-    let mut last = std::io::Error::from(std::io::ErrorKind::NotFound);
-    for address in lookup_host(server).await? {
+/// Looks the server up, anew for each attempt, and connects to the first address that answers.
+async fn dial(server: &str) -> io::Result<TcpStream> {
+    dial_by(|| async { Ok(lookup_host(server).await?.collect()) }).await
+}
+
+/// Small packets are not held back (TCP_NODELAY), which would delay answers by some 40 ms.
+async fn dial_by<F, R>(look_up: F) -> io::Result<TcpStream>
+where
+    F: FnOnce() -> R,
+    R: Future<Output = io::Result<Vec<SocketAddr>>>,
+{
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for address in look_up().await? {
         match timeout(DIAL_DEADLINE, TcpStream::connect(address)).await {
             Ok(Ok(tcp)) => {
                 tcp.set_nodelay(true)?;
@@ -341,6 +349,24 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let tcp = dial(&format!("localhost:{port}")).await.unwrap();
         assert!(tcp.nodelay().unwrap());
+    }
+
+    /// A container that comes back has another address.
+    #[tokio::test]
+    async fn each_attempt_looks_the_server_up_and_tries_every_address() {
+        // Taken, but nobody listens: whoever connects is refused.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let dead = socket.local_addr().unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let live = listener.local_addr().unwrap();
+        let answers = std::sync::Mutex::new(vec![vec![dead, live], vec![dead]]);
+        let look_up = || {
+            let answer = answers.lock().unwrap().pop().unwrap();
+            async move { Ok(answer) }
+        };
+        assert!(dial_by(look_up).await.is_err());
+        assert_eq!(dial_by(look_up).await.unwrap().peer_addr().unwrap(), live);
     }
 
     #[test]

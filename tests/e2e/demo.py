@@ -1,7 +1,7 @@
 """The demo: the main job on a real server, from an empty folder to a summary with figures.
 
 A private Prosody on free loopback ports; gjallar on a sled store; an owner (slixmpp) who creates a node and
-configures it by ad-hoc command; a bot and two subscribers (examples/, on tokio-xmpp); a SIGKILL; a restart.
+manages nodes by ad-hoc commands; a bot and two subscribers (examples/, on tokio-xmpp); a SIGKILL; a restart.
 """
 
 import asyncio
@@ -62,33 +62,47 @@ class Example:
 
 
 async def by_command(owner):
-    """Configures the node as any client with ad-hoc commands can (XEP-0050)."""
+    """Lists, configures and deletes nodes as any client with ad-hoc commands can (XEP-0050)."""
     commands = owner.xmpp.plugin["xep_0050"]
-    listed = await commands.get_commands(SERVICE)
-    names = {node: name for _, node, name in listed["disco_items"]["items"]}
-    say("   commands: " + ", ".join(sorted(names.values())))
-    nodes = await commands.send_command(SERVICE, "urn:gjallar:command:list-nodes")
-    say(f"   list nodes: {', '.join(nodes['command']['form'].get_values()['nodes'])}")
-    configure = "urn:gjallar:command:configure-node"
-    stage = (await commands.send_command(SERVICE, configure))["command"]
-    choice = owner.xmpp.plugin["xep_0004"].make_form(ftype="submit")
-    choice.add_field(var="node", value=NODE)
-    stage = (await commands.send_command(
-        SERVICE, configure, action="next", sessionid=stage["sessionid"], payload=choice))["command"]
-    done = (await commands.send_command(
-        SERVICE, configure, action="complete", sessionid=stage["sessionid"],
-        payload=form(owner, title="Princely Musings", max_items="100")))["command"]
-    say(f"   configure a node: {done['notes'][0][1]}")
+
+    async def send(name, **options):
+        node = f"urn:gjallar:command:{name}"
+        return (await commands.send_command(SERVICE, node, **options))["command"]
+
+    def choice(node):
+        made = owner.xmpp.plugin["xep_0004"].make_form(ftype="submit")
+        made.add_field(var="node", value=node)
+        return made
+
+    async def listed():
+        return ", ".join((await send("list-nodes"))["form"].get_values()["nodes"])
+
+    found = await commands.get_commands(SERVICE)
+    say("   commands: " + ", ".join(sorted(name for _, _, name in found["disco_items"]["items"])))
+    say(f"   list nodes: {await listed()}")
+    stage = await send("configure-node")
+    stage = await send(
+        "configure-node", action="next", sessionid=stage["sessionid"], payload=choice(NODE))
+    done = await send(
+        "configure-node", action="complete", sessionid=stage["sessionid"],
+        payload=form(owner, title="Princely Musings", max_items="100"))
+    say(f"   configure {NODE}: {done['notes'][0][1]}")
+    stage = await send("delete-node")
+    done = await send(
+        "delete-node", action="complete", sessionid=stage["sessionid"], payload=choice("scratch"))
+    say(f"   delete scratch: {done['notes'][0][1]}")
+    say(f"   list nodes: {await listed()}")
 
 
 async def prepare(server):
     async with clients(server.client_port, "owner") as (owner,):
         step("an owner creates a node and lets a bot publish there")
         await owner.pubsub.create_node(SERVICE, NODE)
+        await owner.pubsub.create_node(SERVICE, "scratch")
         await owner.pubsub.modify_affiliations(
             SERVICE, NODE, affiliations=[(f"bot@{DOMAIN}", "publisher")])
         say(f"   node {NODE!r}, publisher bot@{DOMAIN}")
-        step("the owner configures it by ad-hoc command")
+        step("the owner lists, configures and deletes nodes by ad-hoc command")
         await by_command(owner)
 
 

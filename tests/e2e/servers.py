@@ -103,6 +103,17 @@ class Server:
     def environment(self):
         return dict(os.environ)
 
+    def shipped(self, name):
+        """What config/ offers an administrator, with this server's port, JID and secret."""
+        root = pathlib.Path(__file__).resolve().parents[2]
+        text = (root / "config" / name).read_text()
+        for example, real in [
+                ("5347", str(self.component_port)), ("pubsub.example.org", SERVICE),
+                ("change me", SECRET)]:
+            assert example in text, f"{name} has no {example}"
+            text = text.replace(example, real)
+        return text
+
 
 class Prosody(Server):
     name = "prosody"
@@ -114,9 +125,7 @@ pidfile = "{folder}/prosody.pid"
 log = {{ {{ levels = {{ min = "info" }}, to = "file", filename = "{folder}/prosody.log" }} }}
 interfaces = {{ "127.0.0.1" }}
 c2s_interfaces = {{ "127.0.0.1" }}
-component_interfaces = {{ "127.0.0.1" }}
 c2s_ports = {{ {client_port} }}
-component_ports = {{ {component_port} }}
 c2s_direct_tls_ports = {{ }}
 s2s_ports = {{ }}
 s2s_direct_tls_ports = {{ }}
@@ -130,10 +139,7 @@ allow_unencrypted_plain_auth = true
 authentication = "internal_plain"
 c2s_stanza_size_limit = 4194304
 component_stanza_size_limit = 4194304
-network_settings = {{ tcp_backlog = 1024 }}
 VirtualHost "{domain}"
-Component "{service}"
-  component_secret = "{secret}"
 """
 
     def prepare(self):
@@ -143,9 +149,12 @@ Component "{service}"
         for user in self.users:
             text = f'return {{\n\t["password"] = "{PASSWORD}";\n}};\n'
             (accounts / f"{user}.dat").write_text(text)
-        (self.folder / "prosody.cfg.lua").write_text(self.CONFIG.format(
-            folder=self.folder, client_port=self.client_port,
-            component_port=self.component_port, domain=DOMAIN, service=SERVICE, secret=SECRET))
+        # What is shipped for pasting; its global options have to stand before the first host.
+        options, component = self.shipped("prosody.cfg.lua").split("Component ")
+        (self.folder / "prosody.cfg.lua").write_text(
+            options + self.CONFIG.format(
+                folder=self.folder, client_port=self.client_port, domain=DOMAIN)
+            + "Component " + component)
 
     def command(self):
         return ["/usr/bin/prosody", "-F", "--config", str(self.folder / "prosody.cfg.lua")]
@@ -169,16 +178,6 @@ listen:
     starttls: false
     max_fsm_queue: 100000
     backlog: 1024
-  - port: {component_port}
-    ip: "127.0.0.1"
-    module: ejabberd_service
-    access: all
-    max_stanza_size: 4194304
-    shaper: none
-    max_fsm_queue: 100000
-    hosts:
-      "{service}":
-        password: "{secret}"
 auth_method: internal
 auth_password_format: plain
 disable_sasl_mechanisms: ["X-OAUTH2"]
@@ -203,9 +202,10 @@ modules:
     def prepare(self):
         (self.folder / "spool").mkdir()
         (self.folder / "logs").mkdir()
-        (self.folder / "ejabberd.yml").write_text(self.CONFIG.format(
-            client_port=self.client_port, component_port=self.component_port,
-            domain=DOMAIN, service=SERVICE, secret=SECRET))
+        # What is shipped for pasting is added at the end.
+        (self.folder / "ejabberd.yml").write_text(
+            self.CONFIG.format(client_port=self.client_port, domain=DOMAIN)
+            + self.shipped("ejabberd.yml"))
         (self.folder / "inetrc").write_text(
             '{lookup,["file","native"]}.\n{host,{127,0,0,1},["localhost"]}.\n')
         (self.folder / "users.txt").write_text("".join(f"{user}\n" for user in self.users))

@@ -16,6 +16,10 @@ if [ "$oldest" != "$wanted" ]; then
     exit 1
 fi
 
+for tool in fmt clippy; do
+    cargo "$tool" --version >/dev/null 2>&1 || rustup component add "$(echo "$tool" | sed s/^fmt$/rustfmt/)"
+done
+
 missing=
 for package in gcc libc6-dev python3 python3-venv prosody ejabberd; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' ||
@@ -28,16 +32,23 @@ if [ -n "$missing" ]; then
     # The servers run as private processes: installing them shall not start them on this machine.
     policy=/usr/sbin/policy-rc.d
     if [ ! -e "$policy" ]; then
+        trap '$as_root rm -f "$policy"' EXIT
+        trap 'exit 130' INT TERM HUP
         printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
         $as_root chmod 755 "$policy"
-        trap '$as_root rm -f "$policy"' EXIT
     fi
     $as_root apt-get update -q
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing
+    for server in prosody ejabberd; do
+        case "$missing" in
+        *$server*) ! command -v systemctl >/dev/null || $as_root systemctl disable -q "$server" || true ;;
+        esac
+    done
 fi
 
-if ! .venv/bin/python -c 'import pytest, slixmpp' 2>/dev/null; then
+if ! cmp -s tests/e2e/requirements.txt .venv/requirements.txt; then
     echo "installing Python packages into .venv"
     python3 -m venv .venv
     .venv/bin/python -m pip install -q --disable-pip-version-check -r tests/e2e/requirements.txt
+    cp tests/e2e/requirements.txt .venv/requirements.txt
 fi

@@ -2,7 +2,7 @@
 
 import pytest
 
-from clients import IqError, clients, entry
+from clients import Callback, IqError, StanzaPath, clients, entry
 from conftest import USERS, with_loop
 from servers import CONNECTED, SERVERS, SERVICE, Gjallar
 
@@ -72,16 +72,27 @@ STANZAS = [
 ]
 
 
+def answers_to(client):
+    """The ids of the errors that a client gets."""
+    ids = []
+    client.xmpp.register_handler(Callback(
+        "errors", StanzaPath("iq@type=error"), lambda iq: ids.append(iq["id"])))
+    return ids
+
+
 @with_loop
 async def test_what_strangers_send_ends_no_connection(server, gjallar):
     values = dict(to=SERVICE, long="v" * 9000, deep="<x>" * 400 + "</x>" * 400, wide="<y/>" * 3000)
     async with clients(server.client_port, "mallory", "owner") as (mallory, owner):
         await owner.pubsub.create_node(SERVICE, NODE)
+        answered = answers_to(mallory)
         for stanza in STANZAS:
             mallory.xmpp.send_raw(stanza.format(**values))
             # Whatever became of it, the next request of the same sender is answered.
             with pytest.raises(IqError) as caught:
                 await mallory.pubsub.get_items(SERVICE, "nowhere", timeout=10)
             assert caught.value.condition == "item-not-found"
+        # Every request has its answer, be it from the server.
+        assert {"1", "2", "3", "4", "6"} <= set(answered)
         await owner.pubsub.publish(SERVICE, NODE, id="one", payload=entry("x"))
     assert gjallar.logged().count(CONNECTED) == 1

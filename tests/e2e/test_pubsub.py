@@ -126,7 +126,7 @@ async def test_affiliations_and_subscriptions(server, gjallar):
 
 
 @with_loop
-async def test_an_outcast_hears_nothing_after_the_answer(server, gjallar):
+async def test_an_outcast_hears_nothing_more(server, gjallar):
     async with clients(server.client_port, "owner", "alice", "bob") as (owner, alice, bob):
         await owner.pubsub.create_node(SERVICE, NODE)
         for subscriber in (alice, bob):

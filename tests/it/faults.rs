@@ -95,14 +95,8 @@ async fn a_full_outbox_refuses_before_anything_changes() {
 async fn what_was_not_sent_when_the_stream_broke_is_sent_on_the_next() {
     let mut component = Component::start().await;
     component.create(OWNER, "n", &[]).await;
-    let entries: String = (0..2000)
-        .map(|n| format!("<subscription jid='{n}@far.example' subscription='subscribed'/>"))
-        .collect();
-    let content = format!("<subscriptions node='n'>{entries}</subscriptions>");
-    component.owner(OWNER, "set", &content).await;
-    let text = "x".repeat(20_000);
-    let item = format!("<item id='1'><x xmlns='urn:x'>{text}</x></item>");
-    component.granted(OWNER, &format!("<publish node='n'>{item}</publish>")).await;
+    component.subscribe_many(OWNER, "n", 2000).await;
+    component.publish_much(OWNER, "n").await;
     component.send("</stream:stream>").await;
     let mut heard = component.take_messages();
     while let Some(stanza) = component.link.receive().await {

@@ -195,6 +195,25 @@ impl Component {
         items.children().map(|item| item.attr("id").unwrap().to_owned()).collect()
     }
 
+    /// Subscribes so many to a node, of whom `zz` is served last.
+    pub async fn subscribe_many(&mut self, owner: &str, node: &str, number: usize) {
+        let entry = |name: &str| {
+            format!("<subscription jid='{name}@far.example' subscription='subscribed'/>")
+        };
+        let entries: String = (1..number).map(|n| entry(&n.to_string())).collect();
+        let last = entry("zz");
+        let content = format!("<subscriptions node='{node}'>{entries}{last}</subscriptions>");
+        let set = self.owner(owner, "set", &content).await;
+        assert_eq!(set.attr("type"), Some("result"));
+    }
+
+    /// Publishes an item of 20 kB: no buffer takes it a thousand times.
+    pub async fn publish_much(&mut self, owner: &str, node: &str) {
+        let text = "x".repeat(20_000);
+        let item = format!("<item id='much'><x xmlns='urn:x'>{text}</x></item>");
+        self.granted(owner, &format!("<publish node='{node}'>{item}</publish>")).await;
+    }
+
     /// Every message that was told by now, as the answer to the end of a subscription comes after it.
     pub async fn messages(&mut self) -> Vec<Element> {
         let probe = "probe@localhost/p";
