@@ -89,7 +89,9 @@ impl Turn {
     }
 
     /// Commits changes, and then makes them true in memory: disk before memory. While the store works
-    /// the cell is unread, so after a failure, or if nobody waits any more, the truth is read again.
+    /// the cell is unread, so after a failure the truth is read again.
+    ///
+    /// Not to be dropped before it is done: the next turn could read what this one has not written.
     pub(super) async fn commit(
         &mut self,
         id: &NodeId,
