@@ -85,9 +85,6 @@ pub enum Refusal {
         /// The limit in bytes.
         max: u32,
     },
-    /// The node has as many affiliations as it takes.
-    #[error("the node takes no more affiliations")]
-    TooManyAffiliations,
     /// The node has as many subscriptions as it takes (§6.1.3.9).
     #[error("the node takes no more subscriptions")]
     TooManySubscriptions,
@@ -104,10 +101,8 @@ pub enum Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Feature {
-    AccessAuthorize,
     Collections,
     GetPending,
-    MultiSubscribe,
     PersistentItems,
     PublishOptions,
     RetrieveDefaultSub,
@@ -119,10 +114,8 @@ impl Feature {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::AccessAuthorize => "access-authorize",
             Self::Collections => "collections",
             Self::GetPending => "get-pending",
-            Self::MultiSubscribe => "multi-subscribe",
             Self::PersistentItems => "persistent-items",
             Self::PublishOptions => "publish-options",
             Self::RetrieveDefaultSub => "retrieve-default-sub",

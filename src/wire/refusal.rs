@@ -31,7 +31,6 @@ pub fn stanza_error(refusal: &Refusal) -> StanzaError {
         Refusal::BatchTooBig { .. } | Refusal::PayloadTooBig { .. } => {
             error("modify", "not-acceptable").pubsub("payload-too-big")
         }
-        Refusal::TooManyAffiliations => error("wait", "policy-violation"),
         Refusal::TooManySubscriptions => {
             error("wait", "policy-violation").pubsub("too-many-subscriptions")
         }

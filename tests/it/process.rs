@@ -185,6 +185,30 @@ async fn starts_before_the_server_serves_and_stops_in_order() {
 }
 
 #[tokio::test]
+async fn a_file_is_enough_and_memory_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let file = folder.path().join("gjallar.toml");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/gjallar.toml");
+    let server = listener.local_addr().unwrap().to_string();
+    let text = std::fs::read_to_string(shipped)
+        .unwrap()
+        .replace("jid = \"\"", "jid = \"pubsub.localhost\"")
+        .replace("secret = \"\"", "secret = \"secret\"")
+        .replace("store = \"\"", "store = \"memory:\"")
+        .replace("localhost:5347", &server);
+    std::fs::write(&file, text).unwrap();
+    let serve = ["serve", "--config", file.to_str().unwrap()];
+    let running = Running(gjallar(&serve, &[]).stderr(Stdio::piped()).spawn().unwrap());
+    let mut link = Link::accept(&listener).await;
+    assert_eq!(ask(&mut link, "<create node='n'/>").await.attr("type"), Some("result"));
+    running.terminate();
+    assert!(link.receive().await.is_none());
+    assert_eq!(running.ended().0, 0);
+    assert_eq!(folder.path().read_dir().unwrap().count(), 1);
+}
+
+#[tokio::test]
 async fn what_was_acknowledged_is_there_after_kill_9() {
     let folder = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

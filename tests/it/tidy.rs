@@ -58,18 +58,15 @@ fn files(folder: &Path, ending: &str) -> Vec<(PathBuf, String)> {
     found
 }
 
-/// The words that follow `crate::` or begin a path, in code.
-fn names(text: &str, word: &str) -> bool {
+/// Whether code names a crate: at the beginning of a path.
+fn names(text: &str, name: &str) -> bool {
     let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
     code.into_iter().any(|line| {
-        line.match_indices(word).any(|(at, _)| {
-            let before = line[..at].chars().next_back();
-            let after = &line[at + word.len()..];
-            let begins = before.is_none_or(|c| !(c.is_alphanumeric() || c == '_' || c == ':'));
-            let absolute = line[..at].ends_with("::")
-                && !line[..at].ends_with("crate::")
-                && line[..at].trim_end_matches(':').is_empty();
-            (begins || absolute) && after.starts_with("::")
+        line.match_indices(name).any(|(at, _)| {
+            let before = line[..at].trim_end_matches("::");
+            let is_word = |c: char| c.is_alphanumeric() || c == '_';
+            let begins = !before.ends_with(is_word);
+            begins && line[at + name.len()..].starts_with("::")
         })
     })
 }
@@ -126,6 +123,7 @@ fn the_check_of_arrows_sees_every_form_of_use() {
     assert_eq!(used("use crate::a::B;\nlet x = crate::c::d();"), ["a", "c"]);
     assert_eq!(used("use crate::{\n a::{B, c::D},\n e::F,\n};"), ["a", "e"]);
     assert!(names("use sled::Tree;", "sled") && names("x: sled::Error", "sled"));
+    assert!(names("let db = ::sled::open();", "sled"));
     assert!(!names("// sled::Tree", "sled") && !names("super::sled::x", "sled"));
 }
 
