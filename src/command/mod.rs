@@ -16,7 +16,7 @@ use crate::{
         op::{affiliations::OwnAffiliations, configure::Configure, delete::Delete},
         written_len,
     },
-    service::{Error, Service, Ticket},
+    service::{Error, Service},
     wire::{
         form::{self, node_config},
         ns,
@@ -35,21 +35,6 @@ const NODE: &str = "node";
 
 /// §8.7, for access models that need approval.
 const GET_PENDING: &str = "http://jabber.org/protocol/pubsub#get-pending";
-
-/// The answer to one stage.
-#[derive(Debug)]
-pub struct Stage {
-    /// What is answered.
-    pub reply: Tag,
-    /// What must be told before; see [`Answer::after`](crate::service::Answer::after).
-    pub after: Option<Ticket>,
-}
-
-impl From<Tag> for Stage {
-    fn from(reply: Tag) -> Self {
-        Self { reply, after: None }
-    }
-}
 
 /// The commands of the service.
 pub struct Commands {
@@ -104,7 +89,7 @@ impl Commands {
     ///
     /// # Errors
     /// Those of XEP-0050 §4.4, and those of the use case behind the command.
-    pub async fn run(&self, actor: &Actor, request: &Element) -> Result<Stage, StanzaError> {
+    pub async fn run(&self, actor: &Actor, request: &Element) -> Result<Tag, StanzaError> {
         let node = request.attr("node").unwrap_or_default();
         if node == GET_PENDING {
             return Err(stanza_error(&Refusal::Unsupported(Feature::GetPending)));
@@ -124,7 +109,7 @@ impl Commands {
         };
         let session = self.sessions.take(id, actor, command.names().0)?;
         match action {
-            "cancel" => Ok(reply(command, id, "canceled").into()),
+            "cancel" => Ok(reply(command, id, "canceled")),
             "next" if command == Command::DeleteNode || session.node.is_some() => {
                 self.sessions.put(id, session);
                 Err(bad("bad-action"))
@@ -150,7 +135,7 @@ impl Commands {
         }
     }
 
-    async fn begin(&self, actor: &Actor, command: Command) -> Result<Stage, StanzaError> {
+    async fn begin(&self, actor: &Actor, command: Command) -> Result<Tag, StanzaError> {
         let mut nodes = self.nodes(actor).await?;
         let mut bytes = 0;
         let fitting = nodes.iter().take_while(|node| {
@@ -164,7 +149,7 @@ impl Commands {
             field.label = Some("Nodes".into());
             field.values = nodes.iter().map(ToString::to_string).collect();
             let form = untyped(DataFormType::Result_, command, vec![field]);
-            return Ok(reply(command, &id, "completed").child(form::render(form)).into());
+            return Ok(reply(command, &id, "completed").child(form::render(form)));
         }
         if nodes.is_empty() {
             let refusal =
@@ -179,7 +164,7 @@ impl Commands {
         let form = untyped(DataFormType::Form, command, vec![field]);
         self.sessions.put(&id, Session::new(actor, command.names().0, None));
         let action = if command == Command::DeleteNode { "complete" } else { "next" };
-        Ok(stage(command, &id, action).child(form::render(form)).into())
+        Ok(stage(command, &id, action).child(form::render(form)))
     }
 
     async fn go_on(
@@ -189,16 +174,15 @@ impl Commands {
         id: &str,
         session: &Session,
         form: Option<&Element>,
-    ) -> Result<Stage, StanzaError> {
+    ) -> Result<Tag, StanzaError> {
         let form = form.ok_or_else(|| bad_payload("the form is missing"))?;
         match (command, &session.node) {
             (Command::ConfigureNode, Some(node)) => {
                 let settings = node_config::submitted(form).map_err(|r| stanza_error(&r))?;
                 let request = Configure { node: node.clone(), settings };
                 let done = self.service.configure(actor, &request, |answer| answer).await;
-                done.result.map_err(|error| self.error(&error))?;
-                let reply = done_with(command, id, "The node is configured.");
-                Ok(Stage { reply, after: done.after })
+                done.map_err(|error| self.error(&error))?;
+                Ok(done_with(command, id, "The node is configured."))
             }
             (Command::ConfigureNode, None) => {
                 let node = chosen(form)?;
@@ -209,14 +193,13 @@ impl Commands {
                 form.title = Some(format!("Configuration of {node}"));
                 let next = Session::new(actor, command.names().0, Some(node));
                 self.sessions.put(id, next);
-                Ok(stage(command, id, "complete").child(form::render(form)).into())
+                Ok(stage(command, id, "complete").child(form::render(form)))
             }
             (Command::DeleteNode | Command::ListNodes, _) => {
                 let request = Delete { node: chosen(form)?, redirect: None };
                 let done = self.service.delete(actor, &request, |answer| answer).await;
-                done.result.map_err(|error| self.error(&error))?;
-                let reply = done_with(command, id, "The node is deleted.");
-                Ok(Stage { reply, after: done.after })
+                done.map_err(|error| self.error(&error))?;
+                Ok(done_with(command, id, "The node is deleted."))
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::{
         Actor, NodeId, Refusal,
         op::{affiliations::AffiliationsSet, subscriptions::SubscriptionsSet},
     },
-    service::{Actors, Answer, Error, Service},
+    service::{Actors, Error, Outcome, Service},
     wire::{
         disco, ns,
         refusal::stanza_error,
@@ -87,7 +87,7 @@ impl Dispatch {
             if error.len() > self.max_stanza_bytes {
                 debug!(bytes = error.len(), "a request whose very id is too long for an answer");
             } else {
-                self.answers.send(error, None);
+                self.answers.send(error);
             }
         }
     }
@@ -113,7 +113,7 @@ impl Dispatch {
             ("query", ns::VERSION, false) => Ok(Some(version())),
             ("command", ns::COMMANDS, true) => {
                 return match self.commands.run(actor, child).await {
-                    Ok(stage) => self.send(header, header.result(Some(stage.reply)), stage.after),
+                    Ok(stage) => self.send(header, header.result(Some(stage))),
                     Err(error) => self.refuse(header, &error),
                 };
             }
@@ -123,7 +123,7 @@ impl Dispatch {
             _ => Err(StanzaError::new("cancel", "service-unavailable")),
         };
         match content {
-            Ok(content) => self.send(header, header.result(content), None),
+            Ok(content) => self.send(header, header.result(content)),
             Err(error) => self.refuse(header, &error),
         }
     }
@@ -236,36 +236,41 @@ impl Dispatch {
     /// Answers a question.
     fn show<R>(&self, header: &Header, shown: Result<R, Error>, render: impl FnOnce(R) -> Tag) {
         match shown {
-            Ok(shown) => self.send(header, header.result(Some(render(shown))), None),
+            Ok(shown) => self.send(header, header.result(Some(render(shown)))),
             Err(error) => self.refuse(header, &self.error(&error)),
         }
     }
 
     /// Answers a request for change.
-    fn settle<R>(&self, header: &Header, answer: Answer<R>, render: impl FnOnce(R) -> Option<Tag>) {
-        match answer.result {
-            Ok(reply) => self.send(header, header.result(render(reply)), answer.after),
+    fn settle<R>(
+        &self,
+        header: &Header,
+        outcome: Outcome<R>,
+        render: impl FnOnce(R) -> Option<Tag>,
+    ) {
+        match outcome {
+            Ok(reply) => self.send(header, header.result(render(reply))),
             Err(error) => self.refuse(header, &self.error(&error)),
         }
     }
 
-    fn affiliated(&self, header: &Header, answer: Answer<AffiliationsSet>) {
-        match answer.result {
+    fn affiliated(&self, header: &Header, outcome: Outcome<AffiliationsSet>) {
+        match outcome {
             Ok(set) if !set.failed.is_empty() => {
                 let content = reply::affiliations_failed(&set);
-                self.send(header, header.error_with(content, &some_failed()), answer.after);
+                self.send(header, header.error_with(content, &some_failed()));
             }
-            _ => self.settle(header, answer, |_| None),
+            _ => self.settle(header, outcome, |_| None),
         }
     }
 
-    fn enrolled(&self, header: &Header, answer: Answer<SubscriptionsSet>) {
-        match answer.result {
+    fn enrolled(&self, header: &Header, outcome: Outcome<SubscriptionsSet>) {
+        match outcome {
             Ok(set) if !set.failed.is_empty() => {
                 let content = reply::subscriptions_failed(&set);
-                self.send(header, header.error_with(content, &some_failed()), answer.after);
+                self.send(header, header.error_with(content, &some_failed()));
             }
-            _ => self.settle(header, answer, |_| None),
+            _ => self.settle(header, outcome, |_| None),
         }
     }
 
@@ -274,13 +279,13 @@ impl Dispatch {
     }
 
     /// Sends an answer, or says that it is larger than a stanza may be.
-    fn send(&self, header: &Header, stanza: String, after: Option<crate::service::Ticket>) {
+    fn send(&self, header: &Header, stanza: String) {
         if stanza.len() > self.max_stanza_bytes {
             let error = StanzaError::new("modify", "policy-violation")
                 .text("the answer is larger than a stanza may be");
             self.refuse(header, &error);
         } else {
-            self.answers.send(stanza, after);
+            self.answers.send(stanza);
         }
     }
 }

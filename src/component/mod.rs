@@ -2,6 +2,7 @@
 
 mod dispatch;
 mod lane;
+mod login;
 mod reserved;
 mod session;
 mod stream;

@@ -3,7 +3,6 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use minidom::Element;
-use sha1::{Digest, Sha1};
 use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
@@ -15,12 +14,17 @@ use tracing::{debug, error, info, warn};
 
 use crate::{
     pubsub::Fresh,
-    wire::{ns, stanza::StanzaError, xml::Tag},
+    wire::{
+        ns,
+        stanza::{Header, StanzaError},
+        xml::Tag,
+    },
 };
 
 use super::{
     dispatch::Dispatch,
     lane::Lanes,
+    login::{login, stream_error},
     stream::{Received, StanzaLimits, StreamFault, StreamReader},
     writer::{Answers, Writer},
 };
@@ -170,23 +174,32 @@ impl Session {
             }
         }
         if ended.is_none() {
-            self.finish(&mut io).await;
+            self.finish(&mut reader, &mut io).await;
         }
         ended
     }
 
     /// Deals with what was taken in, sends what waits, and closes the stream.
-    async fn finish(&mut self, io: &mut (impl AsyncWrite + Unpin)) {
+    async fn finish(&mut self, reader: &mut Reader, io: &mut (impl AsyncWrite + Unpin)) {
         let lanes = std::mem::take(&mut self.lanes);
+        let Self { link, dispatch, answers, writer, .. } = self;
+        let reading = read_barriers(link, reader, dispatch, answers);
         let finishing = async {
             let mut lanes = std::pin::pin!(lanes.finish());
             tokio::select! {
                 () = &mut lanes => {}
-                error = self.writer.run(io) => return Err(error),
+                error = writer.run(io) => return Err(error),
             }
-            self.writer.drain(io, DRAIN_PATIENCE).await?;
+            writer.drain(io, DRAIN_PATIENCE).await?;
             io.write_all(b"</stream:stream>").await?;
             io.shutdown().await
+        };
+        let finishing = async {
+            tokio::select! {
+                // The server may close its half and still take what waits.
+                () = async { reading.await; std::future::pending().await } => Ok(()),
+                finished = finishing => finished,
+            }
         };
         match timeout(DRAIN_DEADLINE, finishing).await {
             Ok(Ok(())) => info!("disconnected in order"),
@@ -196,7 +209,7 @@ impl Session {
     }
 }
 
-type Reader = StreamReader<Box<dyn AsyncRead + Send + Unpin>>;
+pub(super) type Reader = StreamReader<Box<dyn AsyncRead + Send + Unpin>>;
 
 /// Looks the server up, anew for each attempt, and connects to the first address that answers.
 async fn dial(server: &str) -> io::Result<TcpStream> {
@@ -243,48 +256,24 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Opens the stream and proves to know the secret (XEP-0114 §3).
-async fn login(
-    link: &Link,
-    reader: &mut Reader,
-    writer: &mut (impl AsyncWrite + Unpin),
-) -> Result<(), Ended> {
-    let stream = Tag::ns("stream:stream", ns::COMPONENT)
-        .attr("xmlns:stream", ns::STREAMS)
-        .attr("to", &link.jid)
-        .to_string();
-    let open = format!("<?xml version='1.0'?>{}>", stream.trim_end_matches("/>"));
-    writer.write_all(open.as_bytes()).await?;
-    let id = match reader.next().await? {
-        Received::Opened(id) => id.unwrap_or_default(),
-        Received::Stanza(_) | Received::Refused(..) | Received::Closed => {
-            return Err(Ended::Closed);
-        }
-    };
-    let digest = Sha1::digest(format!("{id}{}", link.secret).as_bytes());
-    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    writer.write_all(Tag::new("handshake").text(&digest).to_string().as_bytes()).await?;
-    match reader.next().await? {
-        Received::Stanza(element) if element.is("handshake", ns::COMPONENT) => Ok(()),
-        Received::Stanza(element) if element.is("error", ns::STREAMS) => {
-            let refused = ["not-authorized", "host-unknown", "invalid-from"];
-            let refused = element.children().any(|child| refused.contains(&child.name()));
-            let said = stream_error(&element);
-            Err(if refused { Ended::NotAuthorized(said) } else { Ended::StreamError(said) })
-        }
-        Received::Opened(_) | Received::Stanza(_) | Received::Refused(..) | Received::Closed => {
-            Err(Ended::Closed)
-        }
-    }
+/// Takes notice of a barrier that came back, as it went out or as an answer.
+fn is_barrier(link: &Link, stanza: &Element, answers: &Answers) -> bool {
+    stanza.name() == "iq"
+        && stanza.attr("from") == Some(&link.jid)
+        && stanza.attr("id").is_some_and(|id| answers.is_barrier(id))
 }
 
-/// The conditions of a stream error, as words.
-fn stream_error(error: &Element) -> String {
-    let said = error.children().map(|child| match child.text().as_str() {
-        "" => child.name().to_owned(),
-        text => text.to_owned(),
-    });
-    said.collect::<Vec<_>>().join(", ")
+/// Reads at the end, when no more requests are taken, for the barriers that come back.
+async fn read_barriers(link: &Link, reader: &mut Reader, dispatch: &Dispatch, answers: &Answers) {
+    loop {
+        let header = match reader.next().await {
+            Ok(Received::Stanza(element)) if is_barrier(link, &element, answers) => continue,
+            Ok(Received::Stanza(element)) => Header::of(&element),
+            Ok(Received::Refused(header, _)) => header,
+            Ok(Received::Opened(_) | Received::Closed) | Err(_) => return,
+        };
+        dispatch.refuse(&header, &StanzaError::new("wait", "resource-constraint"));
+    }
 }
 
 /// Reads until the stream ends or falls silent.
@@ -312,7 +301,7 @@ async fn read(
                 .attr("to", &link.jid)
                 .attr("id", "keep-alive")
                 .child(Tag::ns("ping", ns::PING));
-            answers.send(ping.to_string(), None);
+            answers.send(ping.to_string());
             asked = true;
             continue;
         };
@@ -321,9 +310,10 @@ async fn read(
             Ok(Received::Stanza(element)) if element.is("error", ns::STREAMS) => {
                 return Ended::StreamError(stream_error(&element));
             }
+            Ok(Received::Stanza(element)) if is_barrier(link, &element, answers) => {}
             Ok(Received::Stanza(element)) => {
                 if let Err(element) = lanes.submit(element, reader.stanza_bytes()) {
-                    let header = crate::wire::stanza::Header::of(&element);
+                    let header = Header::of(&element);
                     dispatch.refuse(&header, &StanzaError::new("wait", "resource-constraint"));
                 }
             }

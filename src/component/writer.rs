@@ -1,41 +1,57 @@
-//! What goes out: answers first, notifications in between.
+//! What goes out: answers first, notifications in between, and barriers.
 //!
-//! Answers wait in a queue of their own, so a large audience delays nobody's answer. Only an answer
-//! that takes access away from somebody waits until what was told before it has gone out.
-//!
-//! A notification is rendered once. It leaves the outbox when its last byte went into the connection;
-//! after a broken connection the rest is sent on the next one.
+//! Answers wait in a queue of their own, so a large audience delays nobody's answer. A notification is
+//! rendered once. After notifications comes a barrier, a ping to the component itself: servers handle
+//! a stream's stanzas in order, so its return shows that the server has all that was sent before.
+//! After a broken connection, what no barrier covered is sent again, with the same id and the time at
+//! which it happened.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
+use jid::Jid;
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
     sync::Notify,
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 use tracing::error;
 
 use crate::{
     pubsub::Limits,
-    service::{Outbox, Ticket},
-    wire::notification::{Rendered, render},
+    service::{Outbox, Position},
+    wire::{
+        notification::{Rendered, render},
+        ns,
+        xml::Tag,
+    },
 };
 
 /// Bytes that are written at once; between two writes answers are looked for.
 const WRITE_BYTES: usize = 64 * 1024;
 /// Bytes of answers that may wait; while there are more, nothing is read.
 const MAX_WAITING_BYTES: usize = 8 * 1024 * 1024;
+/// Notifications that a kill may repeat; past it, barriers have to return first.
+const MAX_REPEATABLE: u64 = 10_000;
+/// A barrier follows so many notifications, and otherwise when the last one is so long ago.
+const BARRIER_EVERY: u64 = 500;
+const BARRIER_PAUSE: Duration = Duration::from_millis(20);
+/// What a barrier's id begins with.
+const BARRIER: &str = "barrier-";
 
-/// The answers that wait to be sent.
+/// The answers that wait to be sent, and the barriers that came back.
 #[derive(Debug)]
 pub struct Answers {
     queue: Mutex<Queue>,
     outbox: Arc<Outbox>,
+    returned: AtomicU64,
     came: Notify,
     went: Notify,
 }
@@ -43,8 +59,6 @@ pub struct Answers {
 #[derive(Debug, Default)]
 struct Queue {
     ready: VecDeque<String>,
-    /// Those that must not overtake what is told before them.
-    after: VecDeque<(Ticket, String)>,
     bytes: usize,
 }
 
@@ -52,19 +66,32 @@ impl Answers {
     /// No answers, beside an outbox.
     #[must_use]
     pub fn new(outbox: Arc<Outbox>) -> Self {
-        Self { queue: Mutex::default(), outbox, came: Notify::new(), went: Notify::new() }
+        Self {
+            queue: Mutex::default(),
+            outbox,
+            returned: AtomicU64::new(0),
+            came: Notify::new(),
+            went: Notify::new(),
+        }
     }
 
-    /// Sends a stanza; if a ticket is given, not before everything up to it.
-    pub fn send(&self, stanza: String, after: Option<Ticket>) {
+    /// Sends a stanza.
+    pub fn send(&self, stanza: String) {
         let mut queue = self.queue();
         queue.bytes += stanza.len();
-        match after.filter(|ticket| !self.outbox.is_told(*ticket)) {
-            Some(ticket) => queue.after.push_back((ticket, stanza)),
-            None => queue.ready.push_back(stanza),
-        }
+        queue.ready.push_back(stanza);
         drop(queue);
         self.came.notify_one();
+    }
+
+    /// Takes notice of a stanza of the component to itself; whether it is a barrier.
+    pub fn is_barrier(&self, id: &str) -> bool {
+        let number = id.strip_prefix(BARRIER).and_then(|number| number.parse().ok());
+        if let Some(number) = number {
+            self.returned.fetch_max(number, Ordering::Relaxed);
+            self.came.notify_one();
+        }
+        number.is_some()
     }
 
     /// Waits until more answers may come.
@@ -74,13 +101,9 @@ impl Answers {
         }
     }
 
-    /// Moves answers that may go out now to the end of a buffer.
+    /// Moves answers to the end of a buffer.
     fn take_ready(&self, buffer: &mut String) {
         let mut queue = self.queue();
-        while queue.after.front().is_some_and(|(ticket, _)| self.outbox.is_told(*ticket)) {
-            let told = queue.after.pop_front().map(|(_, stanza)| stanza);
-            queue.ready.extend(told);
-        }
         while buffer.len() < WRITE_BYTES
             && let Some(stanza) = queue.ready.pop_front()
         {
@@ -111,27 +134,50 @@ pub struct Writer {
     service: String,
     limits: Limits,
     max_stanza_bytes: usize,
-    /// The entry at the front of the outbox, and how many of its recipients were served.
+    /// What went into this connection, and what the server confirmed.
+    sent: Sent,
+    confirmed: Position,
+    /// What this connection's newest barrier covers, and when it was sent.
+    covered: Sent,
+    barrier_at: Instant,
+    barriers: VecDeque<Barrier>,
+    last_barrier: u64,
+    /// Entries that were there before this connection are late.
+    late_before: u64,
     front: Option<Front>,
     /// What is being written.
     current: Option<Chunk>,
 }
 
-/// Whole stanzas on their way into the connection, and what holds when they are in.
+/// How far notifications were sent, and how many they were since the process started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sent {
+    position: Position,
+    stanzas: u64,
+}
+
+#[derive(Debug)]
+struct Barrier {
+    number: u64,
+    covers: Sent,
+}
+
+/// Whole stanzas on their way into the connection, and how far is told when they are in.
 #[derive(Debug)]
 struct Chunk {
     text: String,
     /// How much of it, at its beginning, are answers.
     answers: usize,
     written: usize,
-    told: usize,
-    front: Option<Front>,
+    sent: Sent,
+    barrier: Option<Barrier>,
 }
 
-#[derive(Clone, Debug)]
+/// An entry of the outbox that is being sent.
+#[derive(Debug)]
 struct Front {
+    number: u64,
     rendered: Rendered,
-    served: usize,
 }
 
 impl Writer {
@@ -144,15 +190,37 @@ impl Writer {
         max_stanza_bytes: usize,
     ) -> Self {
         let outbox = Arc::clone(&answers.outbox);
-        Self { answers, outbox, service, limits, max_stanza_bytes, front: None, current: None }
+        Self {
+            answers,
+            outbox,
+            service,
+            limits,
+            max_stanza_bytes,
+            sent: Sent::default(),
+            confirmed: Position::default(),
+            covered: Sent::default(),
+            barrier_at: Instant::now(),
+            barriers: VecDeque::new(),
+            last_barrier: 0,
+            late_before: 0,
+            front: None,
+            current: None,
+        }
     }
 
-    /// Begins on a new connection. What did not all go into the old one is sent again.
+    /// Begins on a new connection. What the server did not confirm is sent again.
     pub fn reconnected(&mut self) {
         if let Some(mut chunk) = self.current.take() {
             chunk.text.truncate(chunk.answers);
             self.answers.send_again(chunk.text);
         }
+        self.settle_barriers();
+        self.barriers.clear();
+        self.outbox.forgotten(0, self.sent.stanzas);
+        self.sent.position = self.confirmed;
+        self.covered = self.sent;
+        self.late_before = self.outbox.next();
+        self.front = None;
     }
 
     /// Whether a stanza is half written, so that nothing else can be.
@@ -166,39 +234,57 @@ impl Writer {
         loop {
             match self.write_some(io).await {
                 Ok(true) => {}
-                Ok(false) => tokio::select! {
-                    () = self.answers.came.notified() => {}
-                    () = self.outbox.changed() => {}
-                },
+                Ok(false) => self.something_to_do().await,
                 Err(error) => return error,
             }
         }
     }
 
-    /// Sends all that waits, as long as something goes out within this time.
+    /// Sends all that waits until the server has confirmed it, as long as something happens within
+    /// this time.
     ///
     /// # Errors
-    /// If the connection breaks, or takes nothing.
+    /// If the connection breaks, or takes nothing, or no barrier returns.
     pub async fn drain(
         &mut self,
         io: &mut (impl AsyncWrite + Unpin),
         patience: Duration,
     ) -> io::Result<()> {
-        while timeout(patience, self.write_some(io)).await?? {}
-        Ok(())
+        loop {
+            if timeout(patience, self.write_some(io)).await?? {
+                continue;
+            }
+            if self.confirmed == self.sent.position
+                && self.outbox.get(self.confirmed.number).is_none()
+            {
+                return Ok(());
+            }
+            timeout(patience, self.something_to_do()).await?;
+        }
+    }
+
+    async fn something_to_do(&self) {
+        let barrier = sleep_until(self.barrier_at + BARRIER_PAUSE);
+        tokio::select! {
+            () = self.answers.came.notified() => {}
+            () = self.outbox.changed() => {}
+            () = barrier, if self.sent != self.covered => {}
+        }
     }
 
     /// Sends a buffer full; whether there was anything.
     async fn write_some(&mut self, io: &mut (impl AsyncWrite + Unpin)) -> io::Result<bool> {
+        self.settle_barriers();
         if self.current.is_none() {
             let mut buffer = String::new();
             self.answers.take_ready(&mut buffer);
             let answers = buffer.len();
-            let (told, front) = self.take_notifications(&mut buffer);
-            if buffer.is_empty() && told == 0 {
+            let sent = self.take_notifications(&mut buffer);
+            let barrier = self.barrier(sent, &mut buffer);
+            if buffer.is_empty() && sent == self.sent {
                 return Ok(false);
             }
-            self.current = Some(Chunk { text: buffer, answers, written: 0, told, front });
+            self.current = Some(Chunk { text: buffer, answers, written: 0, sent, barrier });
         }
         if let Some(chunk) = &mut self.current {
             let bytes = chunk.text.as_bytes();
@@ -211,35 +297,84 @@ impl Writer {
             io.flush().await?;
         }
         if let Some(chunk) = self.current.take() {
-            self.front = chunk.front;
-            self.outbox.told(chunk.told);
+            self.sent = chunk.sent;
+            if let Some(barrier) = chunk.barrier {
+                self.covered = barrier.covers;
+                self.barriers.push_back(barrier);
+            }
         }
         Ok(true)
     }
 
-    /// Fills a buffer from the outbox. Says how many entries are in it to the end, and how far the one
-    /// after them is.
-    fn take_notifications(&self, buffer: &mut String) -> (usize, Option<Front>) {
-        let (mut told, mut front) = (0, self.front.clone());
-        while let Some(telling) = self.outbox.peek(told) {
-            let mut current = front.take().unwrap_or_else(|| Front {
-                rendered: render(&telling.notification, &self.service, &self.limits),
-                served: 0,
-            });
-            if current.rendered.len() > self.max_stanza_bytes {
+    /// Fills a buffer from the outbox; says how far everything is then sent.
+    fn take_notifications(&mut self, buffer: &mut String) -> Sent {
+        let Sent { mut position, mut stanzas } = self.sent;
+        let mut room = MAX_REPEATABLE.saturating_sub(self.outbox.repeatable(stanzas));
+        while let Some(telling) = self.outbox.get(position.number) {
+            let lost = self.outbox.lost(&telling);
+            let front = match self.front.take().filter(|front| front.number == telling.number) {
+                Some(front) => front,
+                None => {
+                    let is_late = telling.number < self.late_before;
+                    let rendered =
+                        render(&telling.notification, is_late, &self.service, &self.limits);
+                    Front { number: telling.number, rendered }
+                }
+            };
+            if front.rendered.len() > self.max_stanza_bytes {
                 // The rules keep events below this limit; the server would end the stream.
                 error!(node = %telling.notification.node, "an event is too large to be sent");
-                current.served = telling.recipients.len();
+                position.recipients = telling.recipients.len();
             }
-            for recipient in telling.recipients.iter().skip(current.served) {
-                if buffer.len() >= WRITE_BYTES {
-                    return (told, Some(current));
+            for recipient in telling.recipients.iter().skip(position.recipients) {
+                if buffer.len() >= WRITE_BYTES || room == 0 {
+                    self.front = Some(front);
+                    return Sent { position, stanzas };
                 }
-                current.rendered.write_to(recipient.as_str(), buffer);
-                current.served += 1;
+                position.recipients += 1;
+                if is_told(recipient, &lost) {
+                    front.rendered.write_to(recipient.as_str(), buffer);
+                    stanzas += 1;
+                    room -= 1;
+                }
             }
-            told += 1;
+            position = Position { number: position.number + 1, recipients: 0 };
         }
-        (told, None)
+        Sent { position, stanzas }
     }
+
+    /// Appends a barrier if it is time for one.
+    fn barrier(&mut self, sent: Sent, buffer: &mut String) -> Option<Barrier> {
+        let is_time = sent.stanzas - self.covered.stanzas >= BARRIER_EVERY
+            || self.barrier_at.elapsed() >= BARRIER_PAUSE;
+        if sent == self.covered || !is_time {
+            return None;
+        }
+        self.barrier_at = Instant::now();
+        self.last_barrier += 1;
+        let ping = Tag::new("iq")
+            .attr("type", "get")
+            .attr("from", &self.service)
+            .attr("to", &self.service)
+            .attr("id", &format!("{BARRIER}{}", self.last_barrier))
+            .child(Tag::ns("ping", ns::PING));
+        buffer.push_str(&ping.to_string());
+        Some(Barrier { number: self.last_barrier, covers: sent })
+    }
+
+    /// Takes notice of what the server has.
+    fn settle_barriers(&mut self) {
+        let returned = self.answers.returned.load(Ordering::Relaxed);
+        while self.barriers.front().is_some_and(|barrier| barrier.number <= returned)
+            && let Some(Barrier { covers, .. }) = self.barriers.pop_front()
+        {
+            self.confirmed = covers.position;
+            self.outbox.confirm(covers.position, covers.stanzas);
+        }
+    }
+}
+
+/// Whether an entity still has the subscription that it had when the event happened.
+fn is_told(recipient: &Jid, lost: &HashSet<Jid>) -> bool {
+    lost.is_empty() || !lost.contains(recipient)
 }

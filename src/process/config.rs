@@ -88,6 +88,8 @@ pub struct Limits {
     pub max_subscriptions: usize,
     pub max_affiliations: usize,
     pub max_reply_bytes: usize,
+    pub max_backlog_events: usize,
+    pub max_backlog_bytes: usize,
 }
 
 /// Nesting levels of a stanza. Not configurable: it keeps the stack whole.
@@ -128,6 +130,8 @@ impl Default for Limits {
             max_subscriptions: limits.max_subscriptions,
             max_affiliations: limits.max_affiliations,
             max_reply_bytes: limits.max_reply_bytes,
+            max_backlog_events: limits.max_backlog_events,
+            max_backlog_bytes: limits.max_backlog_bytes,
         }
     }
 }
@@ -304,6 +308,8 @@ impl Config {
             max_subscriptions,
             max_affiliations,
             max_reply_bytes,
+            max_backlog_events,
+            max_backlog_bytes,
         } = self.limits;
         pubsub::Limits {
             max_nodes,
@@ -313,6 +319,8 @@ impl Config {
             max_subscriptions,
             max_affiliations,
             max_reply_bytes,
+            max_backlog_events,
+            max_backlog_bytes,
         }
     }
 

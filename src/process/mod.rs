@@ -92,7 +92,10 @@ pub async fn serve(
         ping_after,
         ping_deadline,
     };
-    Session::new(link, dispatch, answers, writer, fresh).run(stop).await;
+    tokio::select! {
+        () = Session::new(link, dispatch, answers, writer, fresh).run(stop) => {}
+        () = service.forget_told() => {}
+    }
     service.close().await;
     info!("stopped");
     Ok(())

@@ -70,7 +70,7 @@ fn every_key_can_be_set_by_its_variable() {
     }
     let mut seen = 0;
     walk(&toml::Table::try_from(Config::default()).unwrap(), &[], &mut seen);
-    assert_eq!(seen, 19);
+    assert_eq!(seen, 21);
 }
 
 #[test]

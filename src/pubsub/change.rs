@@ -81,10 +81,12 @@ impl Changes {
         self.list.is_empty() && node.is_none_or(|node| node.seq == self.seq)
     }
 
-    /// Whether someone loses a subscription.
-    #[must_use]
-    pub fn revoke(&self) -> bool {
-        self.iter().any(|change| matches!(change, Change::Unsubscribed(_)))
+    /// Who loses a subscription.
+    pub fn unsubscribed(&self) -> impl Iterator<Item = &Jid> {
+        self.iter().filter_map(|change| match change {
+            Change::Unsubscribed(jid) => Some(jid),
+            _ => None,
+        })
     }
 }
 

@@ -60,8 +60,10 @@ pub struct Notification {
     pub notification_type: NotificationType,
     /// Whom readers should answer (§12.17).
     pub reply_to: Vec<BareJid>,
-    /// When it happened, for one that is told late (XEP-0203).
-    pub delayed_since: Option<Timestamp>,
+    /// When it happened.
+    pub happened: Timestamp,
+    /// Whether it is told again, as the last item that there was before a subscription (§6.1.7).
+    pub is_last_item: bool,
 }
 
 impl Notification {
@@ -71,16 +73,18 @@ impl Notification {
         config: &NodeConfig,
         place: Place,
         event: Event,
+        now: Timestamp,
     ) -> Option<Self> {
-        Self::new(node, config, place, event, Audience::Subscribers)
+        Self::new(node, config, place, event, Audience::Subscribers, now)
     }
 
     /// Sends one subscriber the last item that there was before it came (§6.1.7).
     pub(super) fn of_last_item(node: &Node, last: &Item, subscriber: Jid) -> Option<Self> {
         let event = Event::Published(vec![EventItem::of(last, &node.config)]);
         let audience = Audience::One(subscriber);
-        let mut notification = Self::new(node, &node.config, last.place, event, audience)?;
-        notification.delayed_since = Some(last.published);
+        let mut notification =
+            Self::new(node, &node.config, last.place, event, audience, last.published)?;
+        notification.is_last_item = true;
         Some(notification)
     }
 
@@ -101,6 +105,7 @@ impl Notification {
         place: Place,
         event: Event,
         audience: Audience,
+        happened: Timestamp,
     ) -> Option<Self> {
         config.deliver_notifications.then(|| Self {
             node: node.id.clone(),
@@ -109,7 +114,8 @@ impl Notification {
             event,
             audience,
             notification_type: config.notification_type,
-            delayed_since: None,
+            happened,
+            is_last_item: false,
         })
     }
 }

@@ -18,6 +18,10 @@ pub struct Limits {
     /// Bytes of items in one event, and of items or nodes in one answer; the newest items that fit
     /// are given (§6.5.4).
     pub max_reply_bytes: usize,
+    /// Events that wait until the server takes them; with one more, requests are answered `wait`.
+    pub max_backlog_events: usize,
+    /// About how many bytes of memory they may take.
+    pub max_backlog_bytes: usize,
 }
 
 impl Default for Limits {
@@ -30,6 +34,8 @@ impl Default for Limits {
             max_subscriptions: 1_000_000,
             max_affiliations: 10_000,
             max_reply_bytes: 200_000,
+            max_backlog_events: 100_000,
+            max_backlog_bytes: 268_435_456,
         }
     }
 }

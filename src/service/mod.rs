@@ -10,14 +10,19 @@ mod outbox;
 mod queries;
 
 pub use actors::{Actors, Creators};
-pub use outbox::{Outbox, Telling, Ticket};
+pub use outbox::{Outbox, Position, Telling};
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use thiserror::Error;
+use tokio::time::sleep;
+use tracing::warn;
 
 use crate::{
     pubsub::{
@@ -40,12 +45,13 @@ use crate::{
     store::{Store, StoreError},
 };
 
-use self::nodes::Nodes;
+use self::nodes::{Nodes, Turn};
 
 /// Nodes that stay in memory while nobody works at them.
 const MAX_HOT_NODES: usize = 10_000;
-/// Events that wait to be told; one more request is answered with [`Error::Busy`].
-const MAX_OUTBOX: usize = 10_000;
+
+/// The pause between attempts to have the store forget what was told.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Why a request was not granted.
 #[derive(Debug, Error)]
@@ -61,20 +67,8 @@ pub enum Error {
     Failed(#[from] StoreError),
 }
 
-/// An answer on its way to who asked.
-#[derive(Debug)]
-pub struct Answer<R> {
-    /// What is answered.
-    pub result: Result<R, Error>,
-    /// What must be told before: set if somebody lost access, who then hears no more after it.
-    pub after: Option<Ticket>,
-}
-
-impl<R> Answer<R> {
-    fn now(result: Result<R, Error>) -> Self {
-        Self { result, after: None }
-    }
-}
+/// What became of a request.
+pub type Outcome<R> = Result<R, Error>;
 
 /// The time, as the service sees it.
 pub type Clock = dyn Fn() -> Timestamp + Send + Sync;
@@ -102,7 +96,9 @@ impl Service {
         clock: Arc<Clock>,
     ) -> Result<Self, StoreError> {
         let count = AtomicU64::new(store.count().await?);
-        let (nodes, outbox) = (Nodes::new(MAX_HOT_NODES), Arc::new(Outbox::new(MAX_OUTBOX)));
+        let nodes = Nodes::new(MAX_HOT_NODES);
+        let outbox = Arc::new(Outbox::new(limits.max_backlog_events, limits.max_backlog_bytes));
+        outbox.restore(store.owed(None).await?);
         Ok(Self { store, nodes, outbox, limits, fresh, clock, count })
     }
 
@@ -124,8 +120,38 @@ impl Service {
         self.fresh.number()
     }
 
+    /// Forgets what was told, as long as it is awaited.
+    pub async fn forget_told(&self) {
+        let mut failures = 0;
+        loop {
+            self.outbox.confirmed().await;
+            match self.forget().await {
+                Ok(()) => failures = 0,
+                Err(error) => {
+                    if failures == 0 {
+                        warn!(%error, "what was told cannot be forgotten; trying again");
+                    }
+                    failures += 1;
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn forget(&self) -> Result<(), StoreError> {
+        if let Some((told, stanzas)) = self.outbox.told() {
+            let debts = told.debts.len();
+            self.store.forget(told).await?;
+            self.outbox.forgotten(debts, stanzas);
+        }
+        Ok(())
+    }
+
     /// Ends the store's work. Requests after it fail.
     pub async fn close(&self) {
+        if let Err(error) = self.forget().await {
+            warn!(%error, "what was told cannot be forgotten, and will be told again");
+        }
         self.store.close().await;
     }
 
@@ -137,11 +163,11 @@ impl Service {
         &self,
         actor: &Actor,
         request: &Create,
-        respond: impl FnOnce(Answer<Created>) -> A,
+        respond: impl FnOnce(Outcome<Created>) -> A,
     ) -> A {
         let name = match create::name(request, &self.context(actor)) {
             Ok(name) => name,
-            Err(refusal) => return respond(Answer::now(Err(refusal.into()))),
+            Err(refusal) => return respond(Err(refusal.into())),
         };
         let rule = |node: Option<&Node>, _: &[Item], cx: &Context<'_>| {
             create::create(node, name.clone(), request, cx)
@@ -154,7 +180,7 @@ impl Service {
         &self,
         actor: &Actor,
         request: &Delete,
-        respond: impl FnOnce(Answer<()>) -> A,
+        respond: impl FnOnce(Outcome<()>) -> A,
     ) -> A {
         let rule =
             |node: Option<&Node>, _: &[Item], cx: &Context<'_>| delete::delete(node, request, cx);
@@ -166,7 +192,7 @@ impl Service {
         &self,
         actor: &Actor,
         request: &Purge,
-        respond: impl FnOnce(Answer<()>) -> A,
+        respond: impl FnOnce(Outcome<()>) -> A,
     ) -> A {
         let rule = |node: Option<&Node>, _: &[Item], cx: &Context<'_>| purge::purge(node, cx);
         self.decide(actor, &request.node, None, rule, respond).await
@@ -177,7 +203,7 @@ impl Service {
         &self,
         actor: &Actor,
         request: &Configure,
-        respond: impl FnOnce(Answer<()>) -> A,
+        respond: impl FnOnce(Outcome<()>) -> A,
     ) -> A {
         let rule = |node: Option<&Node>, _: &[Item], cx: &Context<'_>| {
             configure::configure(node, request, cx)
@@ -190,7 +216,7 @@ impl Service {
         &self,
         actor: &Actor,
         request: &Publish,
-        respond: impl FnOnce(Answer<Published>) -> A,
+        respond: impl FnOnce(Outcome<Published>) -> A,
     ) -> A {
         let rule =
             |node: Option<&Node>, _: &[Item], cx: &Context<'_>| publish::publish(node, request, cx);
@@ -202,7 +228,7 @@ impl Service {
         &self,
         actor: &Actor,
         request: &Retract,
-        respond: impl FnOnce(Answer<()>) -> A,
+        respond: impl FnOnce(Outcome<()>) -> A,
     ) -> A {
         let rule = |node: Option<&Node>, there: &[Item], cx: &Context<'_>| {
             retract::retract(node, request, there, cx)
@@ -217,7 +243,7 @@ impl Service {
         &self,
         actor: &Actor,
         request: &Subscribe,
-        respond: impl FnOnce(Answer<Subscribed>) -> A,
+        respond: impl FnOnce(Outcome<Subscribed>) -> A,
     ) -> A {
         let rule = |node: Option<&Node>, last: &[Item], cx: &Context<'_>| {
             subscribe::subscribe(node, request, last.last(), cx)
@@ -230,7 +256,7 @@ impl Service {
         &self,
         actor: &Actor,
         request: &Unsubscribe,
-        respond: impl FnOnce(Answer<Unsubscribe>) -> A,
+        respond: impl FnOnce(Outcome<Unsubscribe>) -> A,
     ) -> A {
         let rule = |node: Option<&Node>, _: &[Item], cx: &Context<'_>| {
             unsubscribe::unsubscribe(node, request, cx)
@@ -243,7 +269,7 @@ impl Service {
         &self,
         actor: &Actor,
         request: &SetAffiliations,
-        respond: impl FnOnce(Answer<AffiliationsSet>) -> A,
+        respond: impl FnOnce(Outcome<AffiliationsSet>) -> A,
     ) -> A {
         let rule = |node: Option<&Node>, _: &[Item], cx: &Context<'_>| {
             affiliations::set_affiliations(node, request, cx)
@@ -256,7 +282,7 @@ impl Service {
         &self,
         actor: &Actor,
         request: &SetSubscriptions,
-        respond: impl FnOnce(Answer<SubscriptionsSet>) -> A,
+        respond: impl FnOnce(Outcome<SubscriptionsSet>) -> A,
     ) -> A {
         let rule = |node: Option<&Node>, _: &[Item], cx: &Context<'_>| {
             subscriptions::set_subscriptions(node, request, cx)
@@ -274,6 +300,21 @@ impl Service {
         }
     }
 
+    /// Waits for a node's turn. After a failure of the store, what it owes there all the same is told.
+    async fn turn(&self, id: &NodeId) -> Result<Turn, StoreError> {
+        let (mut turn, is_after_failure) = self.nodes.turn(id, &*self.store).await?;
+        if is_after_failure {
+            match self.store.owed(Some(id)).await {
+                Ok(owed) => self.outbox.restore(owed),
+                Err(error) => {
+                    turn.doubt();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(turn)
+    }
+
     /// The one path of change: room, the node's turn, facts, rule, commit, answer, notification.
     async fn decide<R, A>(
         &self,
@@ -281,20 +322,20 @@ impl Service {
         id: &NodeId,
         facts: Option<Selection>,
         rule: impl FnOnce(Option<&Node>, &[Item], &Context<'_>) -> Result<Decision<R>, Refusal>,
-        respond: impl FnOnce(Answer<R>) -> A,
+        respond: impl FnOnce(Outcome<R>) -> A,
     ) -> A {
         let Some(room) = self.outbox.reserve() else {
-            return respond(Answer::now(Err(Error::Busy)));
+            return respond(Err(Error::Busy));
         };
-        let mut turn = match self.nodes.turn(id, &*self.store).await {
+        let mut turn = match self.turn(id).await {
             Ok(turn) => turn,
-            Err(error) => return respond(Answer::now(Err(error.into()))),
+            Err(error) => return respond(Err(error.into())),
         };
         let facts = match &facts {
             Some(selection) if turn.node().is_some() => {
                 match self.store.items(id, selection, usize::MAX).await {
                     Ok(items) => items,
-                    Err(error) => return respond(Answer::now(Err(error.into()))),
+                    Err(error) => return respond(Err(error.into())),
                 }
             }
             _ => Vec::new(),
@@ -302,27 +343,29 @@ impl Service {
         let Decision { reply, changes, notification } =
             match rule(turn.node(), &facts, &self.context(actor)) {
                 Ok(decision) => decision,
-                Err(refusal) => return respond(Answer::now(Err(refusal.into()))),
+                Err(refusal) => return respond(Err(refusal.into())),
             };
         // Those who were subscribed hear of a deletion; after it nobody is.
-        let before = notification.as_ref().map(|_| turn.recipients());
+        let before = notification.as_ref().map(|_| turn.recipients()).unwrap_or_default();
+        let notification =
+            notification.filter(|n| matches!(n.audience, Audience::One(_)) || !before.is_empty());
+        let mut debt = None;
         if !changes.is_none(turn.node()) {
-            if let Err(error) = turn.commit(id, &changes, &*self.store).await {
-                return respond(Answer::now(Err(error.into())));
-            }
+            debt = match turn.commit(id, &changes, notification.as_ref(), &*self.store).await {
+                Ok(debt) => debt,
+                Err(error) => return respond(Err(error.into())),
+            };
             self.count_nodes(&changes);
+            self.outbox.leave_out(id, changes.unsubscribed());
         }
-        let after = changes.revoke().then(|| self.outbox.last());
-        let answered = respond(Answer { result: Ok(reply), after });
+        let answered = respond(Ok(reply));
         if let Some(notification) = notification {
             let recipients = match &notification.audience {
                 Audience::One(jid) => Arc::from([jid.clone()]),
                 Audience::Subscribers if turn.node().is_some() => turn.recipients(),
-                Audience::Subscribers => before.unwrap_or_default(),
+                Audience::Subscribers => before,
             };
-            if !recipients.is_empty() {
-                self.outbox.tell(room, notification, recipients);
-            }
+            self.outbox.tell(room, notification, recipients, debt);
         }
         answered
     }

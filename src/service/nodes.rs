@@ -10,8 +10,8 @@ use jid::Jid;
 use tokio::sync::{Mutex as TurnMutex, OwnedMutexGuard};
 
 use crate::{
-    pubsub::{Change, Changes, Node, NodeId},
-    store::{Store, StoreError},
+    pubsub::{Change, Changes, Node, NodeId, Notification},
+    store::{Debt, Store, StoreError},
 };
 
 /// The nodes that are in memory.
@@ -26,6 +26,8 @@ pub(super) struct Nodes {
 enum Cell {
     /// Nothing: it has to be read.
     Unread,
+    /// Nothing, for a commit failed: it has to be read, and may have changed without being told.
+    InDoubt,
     /// There is no such node.
     Absent,
     There(Box<Hot>),
@@ -50,16 +52,22 @@ impl Nodes {
         Self { max, cells: Mutex::default() }
     }
 
-    /// Waits for a node's turn, and reads the node if it is not in memory.
-    pub(super) async fn turn(&self, id: &NodeId, store: &dyn Store) -> Result<Turn, StoreError> {
+    /// Waits for a node's turn, and reads the node if it is not in memory. Says whether that was
+    /// because a commit failed.
+    pub(super) async fn turn(
+        &self,
+        id: &NodeId,
+        store: &dyn Store,
+    ) -> Result<(Turn, bool), StoreError> {
         let mut cell = self.cell(id).lock_owned().await;
-        if let Cell::Unread = *cell {
+        let is_in_doubt = matches!(*cell, Cell::InDoubt);
+        if matches!(*cell, Cell::Unread | Cell::InDoubt) {
             *cell = match store.node(id).await? {
                 Some(node) => Cell::There(Box::new(Hot { node, recipients: None })),
                 None => Cell::Absent,
             };
         }
-        Ok(Turn { cell })
+        Ok((Turn { cell }, is_in_doubt))
     }
 
     fn cell(&self, id: &NodeId) -> Arc<TurnMutex<Cell>> {
@@ -84,24 +92,30 @@ impl Turn {
     pub(super) fn node(&self) -> Option<&Node> {
         match &*self.cell {
             Cell::There(hot) => Some(&hot.node),
-            Cell::Unread | Cell::Absent => None,
+            Cell::Unread | Cell::InDoubt | Cell::Absent => None,
         }
     }
 
     /// Commits changes, and then makes them true in memory: disk before memory. While the store works
-    /// the cell is unread, so after a failure the truth is read again.
+    /// the cell is in doubt, so after a failure the truth is read again.
     ///
     /// Not to be dropped before it is done: the next turn could read what this one has not written.
     pub(super) async fn commit(
         &mut self,
         id: &NodeId,
         changes: &Changes,
+        notification: Option<&Notification>,
         store: &dyn Store,
-    ) -> Result<(), StoreError> {
-        let before = std::mem::replace(&mut *self.cell, Cell::Unread);
-        store.commit(id, changes).await?;
+    ) -> Result<Option<Debt>, StoreError> {
+        let before = std::mem::replace(&mut *self.cell, Cell::InDoubt);
+        let debt = store.commit(id, changes, notification).await?;
         *self.cell = before.with(changes);
-        Ok(())
+        Ok(debt)
+    }
+
+    /// What is known of the node may not be all that happened there.
+    pub(super) fn doubt(&mut self) {
+        *self.cell = Cell::InDoubt;
     }
 
     /// Everyone who is subscribed.
@@ -111,7 +125,7 @@ impl Turn {
                 let Hot { node, recipients } = &mut **hot;
                 Arc::clone(recipients.get_or_insert_with(|| node.subscribers().cloned().collect()))
             }
-            Cell::Unread | Cell::Absent => Arc::default(),
+            Cell::Unread | Cell::InDoubt | Cell::Absent => Arc::default(),
         }
     }
 }
@@ -120,7 +134,7 @@ impl Cell {
     fn with(self, changes: &Changes) -> Self {
         let mut hot = match self {
             Self::There(hot) => hot,
-            Self::Unread | Self::Absent => match changes.iter().next() {
+            Self::Unread | Self::InDoubt | Self::Absent => match changes.iter().next() {
                 Some(Change::Created(node)) => {
                     Box::new(Hot { node: (**node).clone(), recipients: None })
                 }

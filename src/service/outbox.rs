@@ -1,20 +1,25 @@
-//! What has to be told, in commit order, until it was handed over.
+//! What has to be told, in commit order, until the server has taken it over.
 //!
-//! A large audience is one entry. The transport takes entries from the front and says when one was
-//! handed over; an answer that must not overtake what was told before it waits for a [`Ticket`].
+//! A large audience is one entry. The transport takes entries in order, and says when the server
+//! confirmed that it has them; what it has not confirmed is told again on the next connection. Who lost
+//! a subscription is left out from then on, so nobody hears anything after the answer that shut them
+//! out.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use jid::Jid;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use crate::pubsub::Notification;
+use crate::{
+    pubsub::{NodeId, Notification},
+    store::{Debt, Owed, Told},
+};
 
-/// Bytes of payload after which there is no more room.
-const MAX_BYTES: usize = 256 * 1024 * 1024;
+/// About how many bytes a recipient takes in memory.
+const RECIPIENT_BYTES: usize = 100;
 
 /// A notification and everyone it goes to.
 #[derive(Debug)]
@@ -23,13 +28,21 @@ pub struct Telling {
     pub notification: Notification,
     /// To whom, at the time of the commit.
     pub recipients: Arc<[Jid]>,
-    ticket: Ticket,
-    _room: OwnedSemaphorePermit,
+    /// Its number among all that this process tells.
+    pub number: u64,
+    debt: Option<Debt>,
+    bytes: usize,
+    _room: Option<OwnedSemaphorePermit>,
 }
 
-/// A position in the outbox: everything up to it was told, or not yet.
+/// How far the outbox was told: everything before an entry, and some recipients of that one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ticket(u64);
+pub struct Position {
+    /// The entry's number.
+    pub number: u64,
+    /// How many of its recipients were told.
+    pub recipients: usize,
+}
 
 /// Room for one entry, reserved before anything changes.
 #[derive(Debug)]
@@ -40,85 +53,188 @@ pub(super) struct Room(OwnedSemaphorePermit);
 pub struct Outbox {
     queue: Mutex<Queue>,
     room: Arc<Semaphore>,
+    max_bytes: usize,
     changed: Notify,
+    confirmed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Arc<Telling>>,
+    /// The number of the first that waits.
+    first: u64,
     bytes: usize,
-    last: Ticket,
-    told: Ticket,
+    /// Who lost a subscription, and the entry from which on it may hear again.
+    lost: HashMap<NodeId, HashMap<Jid, u64>>,
+    /// What the server has, and the store has not forgotten.
+    told: Told,
+    /// How many stanzas were sent when that was confirmed, and how many of them are forgotten.
+    told_stanzas: u64,
+    forgotten_stanzas: u64,
 }
 
 impl Outbox {
-    /// An outbox that holds at most `max` entries.
+    /// An outbox that holds at most so many entries and about so many bytes.
     #[must_use]
-    pub fn new(max: usize) -> Self {
+    pub fn new(max_entries: usize, max_bytes: usize) -> Self {
         Self {
             queue: Mutex::default(),
-            room: Arc::new(Semaphore::new(max)),
+            room: Arc::new(Semaphore::new(max_entries)),
+            max_bytes,
             changed: Notify::new(),
+            confirmed: Notify::new(),
         }
     }
 
     /// Reserves room for one entry; nothing if there is none.
     pub(super) fn reserve(&self) -> Option<Room> {
-        if self.queue().bytes > MAX_BYTES {
+        if self.queue().bytes > self.max_bytes {
             return None;
         }
         Arc::clone(&self.room).try_acquire_owned().ok().map(Room)
     }
 
-    pub(super) fn tell(&self, room: Room, notification: Notification, recipients: Arc<[Jid]>) {
+    pub(super) fn tell(
+        &self,
+        room: Room,
+        notification: Notification,
+        recipients: Arc<[Jid]>,
+        debt: Option<Debt>,
+    ) {
+        self.queue().push(notification, recipients, debt, Some(room.0));
+        self.changed.notify_one();
+    }
+
+    /// Takes up what the store owes, but for what waits here already.
+    pub(super) fn restore(&self, owed: Vec<Owed>) {
         let mut queue = self.queue();
-        queue.bytes += notification.size();
-        queue.last.0 += 1;
-        let ticket = queue.last;
-        queue.waiting.push_back(Arc::new(Telling {
-            notification,
-            recipients,
-            ticket,
-            _room: room.0,
-        }));
+        let known: HashSet<_> = queue.waiting.iter().filter_map(|telling| telling.debt).collect();
+        for Owed { debt, notification, recipients } in owed {
+            if !known.contains(&debt) && !queue.told.debts.contains(&debt) {
+                let room = Arc::clone(&self.room).try_acquire_owned().ok();
+                queue.push(notification, recipients, Some(debt), room);
+            }
+        }
         drop(queue);
         self.changed.notify_one();
     }
 
-    /// The position of the newest entry.
-    pub(super) fn last(&self) -> Ticket {
-        self.queue().last
-    }
-
-    /// The entry that has to be told after this many others.
-    #[must_use]
-    pub fn peek(&self, skip: usize) -> Option<Arc<Telling>> {
-        self.queue().waiting.get(skip).cloned()
-    }
-
-    /// Forgets this many entries from the front: they were handed over.
-    pub fn told(&self, number: usize) {
+    /// Leaves entities out of everything that waits at a node.
+    pub(super) fn leave_out<'a>(&self, node: &NodeId, entities: impl Iterator<Item = &'a Jid>) {
         let mut queue = self.queue();
-        for _ in 0..number {
-            if let Some(telling) = queue.waiting.pop_front() {
-                queue.bytes -= telling.notification.size();
-                queue.told = telling.ticket;
-            }
+        if queue.waiting.is_empty() {
+            return;
+        }
+        let next = queue.next();
+        let lost = queue.lost.entry(node.clone()).or_default();
+        lost.extend(entities.map(|jid| (jid.clone(), next)));
+    }
+
+    /// Those whom an entry must not be told to any more.
+    #[must_use]
+    pub fn lost(&self, telling: &Telling) -> HashSet<Jid> {
+        let queue = self.queue();
+        let lost = queue.lost.get(&telling.notification.node).into_iter().flatten();
+        lost.filter(|(_, next)| telling.number < **next).map(|(jid, _)| jid.clone()).collect()
+    }
+
+    /// The entry of a number, if it is there yet.
+    #[must_use]
+    pub fn get(&self, number: u64) -> Option<Arc<Telling>> {
+        let queue = self.queue();
+        let index = usize::try_from(number.checked_sub(queue.first)?).ok()?;
+        queue.waiting.get(index).cloned()
+    }
+
+    /// The number that the next entry gets.
+    #[must_use]
+    pub fn next(&self) -> u64 {
+        self.queue().next()
+    }
+
+    /// The server has everything up to a position, after so many stanzas.
+    pub fn confirm(&self, position: Position, stanzas: u64) {
+        let mut queue = self.queue();
+        while queue.first < position.number
+            && let Some(telling) = queue.waiting.pop_front()
+        {
+            queue.first += 1;
+            queue.bytes -= telling.bytes;
+            queue.told.debts.extend(telling.debt);
+        }
+        queue.told.partly = match (position.recipients.checked_sub(1), queue.waiting.front()) {
+            (Some(last), Some(front)) => front.debt.zip(front.recipients.get(last).cloned()),
+            _ => None,
+        };
+        let first = queue.first;
+        queue.lost.retain(|_, lost| {
+            lost.retain(|_, next| *next > first);
+            !lost.is_empty()
+        });
+        queue.told_stanzas = stanzas;
+        drop(queue);
+        self.confirmed.notify_one();
+    }
+
+    /// Waits until the server has something that the store has not forgotten.
+    pub(super) async fn confirmed(&self) {
+        while self.told().is_none() {
+            self.confirmed.notified().await;
         }
     }
 
-    /// Whether everything up to a position was handed over.
-    #[must_use]
-    pub fn is_told(&self, ticket: Ticket) -> bool {
-        self.queue().told >= ticket
+    /// What the server has and the store has not forgotten, and how many stanzas had been sent.
+    pub(super) fn told(&self) -> Option<(Told, u64)> {
+        let queue = self.queue();
+        (queue.told_stanzas > queue.forgotten_stanzas || !queue.told.debts.is_empty())
+            .then(|| (queue.told.clone(), queue.told_stanzas))
     }
 
-    /// Waits until something came in.
+    /// The store has forgotten so many of the debts that were told, and nothing of the first so many
+    /// stanzas will be repeated.
+    pub fn forgotten(&self, debts: usize, stanzas: u64) {
+        let mut queue = self.queue();
+        queue.told.debts.drain(..debts);
+        queue.forgotten_stanzas = queue.forgotten_stanzas.max(stanzas);
+        drop(queue);
+        self.changed.notify_one();
+    }
+
+    /// How many of the first so many stanzas a kill would repeat.
+    #[must_use]
+    pub fn repeatable(&self, sent: u64) -> u64 {
+        sent.saturating_sub(self.queue().forgotten_stanzas)
+    }
+
+    /// Waits until something came in, or may go out.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn next(&self) -> u64 {
+        self.first + self.waiting.len() as u64
+    }
+
+    fn push(
+        &mut self,
+        notification: Notification,
+        recipients: Arc<[Jid]>,
+        debt: Option<Debt>,
+        room: Option<OwnedSemaphorePermit>,
+    ) {
+        let shares_recipients =
+            self.waiting.back().is_some_and(|last| Arc::ptr_eq(&last.recipients, &recipients));
+        let own = if shares_recipients { 0 } else { recipients.len() * RECIPIENT_BYTES };
+        let bytes = notification.size() + own;
+        self.bytes += bytes;
+        let number = self.next();
+        let telling = Telling { notification, recipients, number, debt, bytes, _room: room };
+        self.waiting.push_back(Arc::new(telling));
     }
 }

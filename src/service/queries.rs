@@ -30,7 +30,7 @@ impl Service {
     /// # Errors
     /// As [`configure::configuration`].
     pub async fn configuration(&self, actor: &Actor, id: &NodeId) -> Result<NodeConfig, Error> {
-        let turn = self.nodes.turn(id, &*self.store).await?;
+        let turn = self.turn(id).await?;
         Ok(configure::configuration(turn.node(), &self.context(actor))?)
     }
 
@@ -43,7 +43,7 @@ impl Service {
         actor: &Actor,
         id: &NodeId,
     ) -> Result<Vec<(BareJid, Affiliation)>, Error> {
-        let turn = self.nodes.turn(id, &*self.store).await?;
+        let turn = self.turn(id).await?;
         Ok(affiliations::affiliations(turn.node(), &self.context(actor))?)
     }
 
@@ -52,7 +52,7 @@ impl Service {
     /// # Errors
     /// As [`subscriptions::subscriptions`].
     pub async fn subscriptions(&self, actor: &Actor, id: &NodeId) -> Result<Vec<Jid>, Error> {
-        let turn = self.nodes.turn(id, &*self.store).await?;
+        let turn = self.turn(id).await?;
         Ok(subscriptions::subscriptions(turn.node(), &self.context(actor))?)
     }
 
@@ -61,7 +61,7 @@ impl Service {
     /// # Errors
     /// As [`discover::meta_data`].
     pub async fn meta_data(&self, actor: &Actor, id: &NodeId) -> Result<MetaData, Error> {
-        let turn = self.nodes.turn(id, &*self.store).await?;
+        let turn = self.turn(id).await?;
         Ok(discover::meta_data(turn.node(), &self.context(actor))?)
     }
 
@@ -70,7 +70,7 @@ impl Service {
     /// # Errors
     /// As [`retrieve::retrieve`].
     pub async fn retrieve(&self, actor: &Actor, request: &Retrieve) -> Result<Vec<Item>, Error> {
-        let turn = self.nodes.turn(&request.node, &*self.store).await?;
+        let turn = self.turn(&request.node).await?;
         retrieve::retrieve(turn.node(), request, &self.context(actor))?;
         let max_bytes = self.limits.max_reply_bytes;
         Ok(self.store.items(&request.node, &request.selection, max_bytes).await?)
@@ -81,7 +81,7 @@ impl Service {
     /// # Errors
     /// As [`retrieve::retrieve`].
     pub async fn item_ids(&self, actor: &Actor, id: &NodeId) -> Result<Vec<ItemId>, Error> {
-        let turn = self.nodes.turn(id, &*self.store).await?;
+        let turn = self.turn(id).await?;
         let request = Retrieve { node: id.clone(), selection: Selection::Recent(u32::MAX) };
         retrieve::retrieve(turn.node(), &request, &self.context(actor))?;
         Ok(self.store.item_ids(id, self.limits.max_reply_bytes).await?)

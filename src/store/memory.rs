@@ -9,11 +9,11 @@ use async_trait::async_trait;
 use jid::{BareJid, Jid};
 
 use crate::pubsub::{
-    Affiliation, Change, Changes, Item, ItemId, Node, NodeId,
+    Affiliation, Change, Changes, Item, ItemId, Node, NodeId, Notification,
     op::{discover::NodeSummary, retrieve::Selection},
 };
 
-use super::{Cursor, Store, StoreError, ids_that_fit, newest_that_fit};
+use super::{Cursor, Debt, Owed, Store, StoreError, Told, ids_that_fit, newest_that_fit};
 
 /// A store in memory. Its commits are atomic, and durable until the process ends.
 #[derive(Debug, Default)]
@@ -126,8 +126,21 @@ impl Kept {
 
 #[async_trait]
 impl Store for MemoryStore {
-    async fn commit(&self, node: &NodeId, changes: &Changes) -> Result<(), StoreError> {
+    async fn commit(
+        &self,
+        node: &NodeId,
+        changes: &Changes,
+        _: Option<&Notification>,
+    ) -> Result<Option<Debt>, StoreError> {
         self.shelf().commit(node, changes);
+        Ok(None)
+    }
+
+    async fn owed(&self, _: Option<&NodeId>) -> Result<Vec<Owed>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn forget(&self, _: Told) -> Result<(), StoreError> {
         Ok(())
     }
 

@@ -9,12 +9,14 @@ mod sled;
 pub use memory::MemoryStore;
 pub use sled::SledStore;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use jid::{BareJid, Jid};
 use thiserror::Error;
 
 use crate::pubsub::{
-    Affiliation, Changes, Item, ItemId, Node, NodeId,
+    Affiliation, Changes, Item, ItemId, Node, NodeId, Notification,
     op::{discover::NodeSummary, retrieve::Selection},
     written_len,
 };
@@ -29,11 +31,29 @@ use crate::pubsub::{
 /// The caller commits to one node one after the other; commits to different nodes may meet.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Makes changes true at a node.
+    /// Makes changes true at a node, and owes a notification of them to those who are subscribed when
+    /// they are true, or, of a deletion, were. A store that does not outlive the process owes nothing.
     ///
     /// # Errors
     /// Any error means *unknown*: the caller reads the node again before it goes on.
-    async fn commit(&self, node: &NodeId, changes: &Changes) -> Result<(), StoreError>;
+    async fn commit(
+        &self,
+        node: &NodeId,
+        changes: &Changes,
+        notification: Option<&Notification>,
+    ) -> Result<Option<Debt>, StoreError>;
+
+    /// What is owed, by one node or by all, in the order of the commits.
+    ///
+    /// # Errors
+    /// If one of the records cannot be read.
+    async fn owed(&self, node: Option<&NodeId>) -> Result<Vec<Owed>, StoreError>;
+
+    /// Forgets what was told.
+    ///
+    /// # Errors
+    /// If that cannot be written; then it may be told again.
+    async fn forget(&self, told: Told) -> Result<(), StoreError>;
 
     /// A node, without its items.
     ///
@@ -99,8 +119,33 @@ pub trait Store: Send + Sync {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor(u64);
 
+/// A notification that is owed, as the store knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Debt(u64);
+
+/// A notification that is owed, and to whom.
+#[derive(Clone, Debug)]
+pub struct Owed {
+    /// What the store calls it.
+    pub debt: Debt,
+    /// What has to be told.
+    pub notification: Notification,
+    /// Those who were entitled when it was committed, have not lost their subscription since, and were
+    /// not told yet; in the order of [`Node::subscribers`].
+    pub recipients: Arc<[Jid]>,
+}
+
+/// What was told.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// To everyone.
+    pub debts: Vec<Debt>,
+    /// To all up to this recipient.
+    pub partly: Option<(Debt, Jid)>,
+}
+
 /// Why a store could not do what it was asked.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 pub enum StoreError {
     /// Another process uses it.
     #[error("the store is in use by another process")]

@@ -36,15 +36,20 @@ impl Rendered {
     }
 }
 
-/// Renders a notification that comes from the service of this JID.
+/// Renders a notification that comes from the service of this JID; with the time at which it happened if
+/// it is late, or the last item (XEP-0203).
 #[must_use]
-pub fn render(notification: &Notification, service: &str, limits: &Limits) -> Rendered {
+pub fn render(
+    notification: &Notification,
+    is_late: bool,
+    service: &str,
+    limits: &Limits,
+) -> Rendered {
     let Notification { node, place, event, .. } = notification;
     let place = place.to_string();
-    let (id, delay) = match notification.delayed_since {
-        Some(since) => (format!("{place}-last"), Some(delay(since, service))),
-        None => (place.clone(), None),
-    };
+    let id = if notification.is_last_item { format!("{place}-last") } else { place.clone() };
+    let delay =
+        (is_late || notification.is_last_item).then(|| delay(notification.happened, service));
     let (kind, hint) = match notification.notification_type {
         NotificationType::Headline => ("headline", Some(Tag::ns("no-store", ns::HINTS))),
         NotificationType::Normal => ("normal", None),
@@ -134,10 +139,11 @@ mod tests {
             audience: Audience::One(jid),
             notification_type: NotificationType::Headline,
             reply_to: Vec::new(),
-            delayed_since: Some(Timestamp(0)),
+            happened: Timestamp(0),
+            is_last_item: true,
         };
         let mut message = String::new();
-        render(&notification, "s", &Limits::default()).write_to("it's@b", &mut message);
+        render(&notification, false, "s", &Limits::default()).write_to("it's@b", &mut message);
         assert_eq!(
             message,
             "<message from='s' type='headline' id='000000000000000a-3-last' to='it&#39;s@b'>\

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, unreachable_pub)]
 
+mod crash;
+mod disk;
 mod examples;
 mod faults;
 mod fields;
@@ -10,6 +12,7 @@ mod hostile;
 mod limits;
 mod model;
 mod order;
+mod power;
 mod process;
 mod scripts;
 mod store;

@@ -3,10 +3,7 @@
 
 use std::sync::Arc;
 
-use gjallar::{
-    pubsub::Affiliation,
-    store::{MemoryStore, SledStore, Store},
-};
+use gjallar::store::{MemoryStore, SledStore, Store};
 
 use crate::harness::{Component, SERVICE, stage::Stage};
 
@@ -87,7 +84,7 @@ async fn publish_to_a_large_audience(component: &mut Component) {
 }
 
 #[tokio::test]
-async fn the_answer_to_a_revocation_comes_after_the_last_event_to_that_party() {
+async fn after_the_answer_to_a_revocation_no_event_goes_to_that_party() {
     let mut component = Component::start().await;
     component.create(OWNER, "n", &[]).await;
     publish_to_a_large_audience(&mut component).await;
@@ -95,11 +92,11 @@ async fn the_answer_to_a_revocation_comes_after_the_last_event_to_that_party() {
                    </affiliations>";
     let answer = component.owner(OWNER, "set", content).await;
     assert_eq!(answer.attr("type"), Some("result"));
-    let before = component.take_messages();
-    assert_eq!(before.last().unwrap().attr("to"), Some("zz@far.example"));
+    let before = component.take_messages().len();
     component.publish(OWNER, "n", "2").await;
     let after = component.messages().await;
-    assert_eq!(after.len(), 1000);
+    // Of the first event it was left out, of the second it is not part.
+    assert_eq!(before + after.len(), 2 * 1000);
     assert!(after.iter().all(|message| message.attr("to") != Some("zz@far.example")));
 }
 
@@ -156,11 +153,6 @@ async fn requests_that_meet_at_a_node_are_decided_one_after_the_other() {
     for task in tasks {
         task.await.unwrap();
     }
-    stage
-        .affiliate("owner@localhost", "n", "reader@localhost", Affiliation::Outcast)
-        .await
-        .unwrap();
-    stage.publish("owner@localhost", "n", "last").await.unwrap();
     let told = stage.told();
     assert_eq!(told.len(), 400);
     let there = stage.ids("n").await;
@@ -172,7 +164,7 @@ async fn requests_that_meet_at_a_node_are_decided_one_after_the_other() {
 
 /// An ad-hoc command is no way around it.
 #[tokio::test]
-async fn the_answer_to_a_command_that_revokes_comes_after_the_last_event_too() {
+async fn after_the_answer_to_a_command_that_revokes_neither() {
     const COMMANDS: &str = "http://jabber.org/protocol/commands";
     let mut component = Component::start().await;
     component.create(OWNER, "n", &[]).await;
@@ -193,8 +185,7 @@ async fn the_answer_to_a_command_that_revokes_comes_after_the_last_event_too() {
     let whitelist = crate::harness::form(&[("access_model", "whitelist")]);
     let done = stage(&mut component, &more, &whitelist).await;
     assert_eq!(done.children().next().unwrap().attr("status"), Some("completed"));
-    let before = component.take_messages();
-    assert_eq!(before.last().unwrap().attr("to"), Some("zz@far.example"));
+    component.take_messages();
     assert!(component.messages().await.is_empty());
 }
 

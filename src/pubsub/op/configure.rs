@@ -66,7 +66,8 @@ pub fn configure(
     changes.advance_to(place);
     changes.push(Change::Configured(Box::new(config.clone())));
     let shown = config.deliver_payloads.then(|| Box::new(config.clone()));
-    let notification = Notification::to_subscribers(node, &config, place, Event::Configured(shown))
-        .filter(|_| config.notify_config);
+    let notification =
+        Notification::to_subscribers(node, &config, place, Event::Configured(shown), cx.now)
+            .filter(|_| config.notify_config);
     Ok(Decision { reply: (), changes, notification })
 }

@@ -34,7 +34,7 @@ pub fn delete(
     changes.advance_to(place);
     changes.push(Change::Deleted);
     let event = Event::Deleted { redirect: request.redirect.clone() };
-    let notification = Notification::to_subscribers(node, &node.config, place, event)
+    let notification = Notification::to_subscribers(node, &node.config, place, event, cx.now)
         .filter(|_| node.config.notify_delete);
     Ok(Decision { reply: (), changes, notification })
 }

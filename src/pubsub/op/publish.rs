@@ -85,7 +85,8 @@ pub fn publish(
         changes.push(Change::Trimmed { keep: config.max_items.within(cx.limits) });
     }
     let shown = items.iter().map(|item| EventItem::of(item, config)).collect();
-    let notification = Notification::to_subscribers(node, config, place, Event::Published(shown));
+    let notification =
+        Notification::to_subscribers(node, config, place, Event::Published(shown), cx.now);
     let items = items.iter().map(|item| item.id.clone()).collect();
     Ok(Decision { reply: Published { node: node.id.clone(), items }, changes, notification })
 }

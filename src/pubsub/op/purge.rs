@@ -31,7 +31,8 @@ pub fn purge(node: Option<&Node>, cx: &Context<'_>) -> Result<Decision<()>, Refu
     let mut changes = Changes::none(node);
     changes.advance_to(place);
     changes.push(Change::Purged);
-    let notification = Notification::to_subscribers(node, &node.config, place, Event::Purged)
-        .filter(|_| node.config.notify_retract);
+    let notification =
+        Notification::to_subscribers(node, &node.config, place, Event::Purged, cx.now)
+            .filter(|_| node.config.notify_retract);
     Ok(Decision { reply: (), changes, notification })
 }

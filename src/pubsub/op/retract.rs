@@ -60,7 +60,7 @@ pub fn retract(
     let place = node.next_place();
     changes.advance_to(place);
     let event = Event::Retracted(request.items.clone());
-    let notification = Notification::to_subscribers(node, &node.config, place, event)
+    let notification = Notification::to_subscribers(node, &node.config, place, event, cx.now)
         .filter(|_| node.config.notify_retract || request.notify);
     Ok(Decision { reply: (), changes, notification })
 }

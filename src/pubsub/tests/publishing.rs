@@ -71,7 +71,7 @@ fn a_new_subscriber_gets_the_last_item_as_it_was_told() {
     let request = Subscribe { node: node.id.clone(), jid: jid("a@x/r") };
     let decision = by("a@x/r", |cx| subscribe(Some(&node), &request, last.as_deref(), cx));
     let told = decision.unwrap().notification.unwrap();
-    assert_eq!(told.delayed_since, Some(Timestamp(1)));
+    assert_eq!((told.is_last_item, told.happened), (true, Timestamp(1)));
     assert_eq!(told.place, published.notification.unwrap().place);
     assert_eq!(told.audience, Audience::One(jid("a@x/r")));
 }

@@ -1,50 +1,81 @@
-//! The one thread that writes: group commit, and the recipe that makes sled 0.34 durable.
-//!
-//! `flush` of sled 0.34 calls `sync_file_range`, which does not survive a power loss. So after it
-//! the file is synced through a handle of our own; only then is anyone answered.
+//! The one thread that writes: group commit. What it answered is on disk: sled's `flush` waits until
+//! its log was synced, which `durable.c` makes true.
 
-use std::{io, thread};
+use std::{io, panic::AssertUnwindSafe, thread, time::Duration};
 
-use sled::{Batch, Tree};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    pubsub::{Changes, NodeId},
-    store::StoreError,
+    pubsub::{Changes, NodeId, Notification},
+    store::{Debt, StoreError, Told},
 };
 
-use super::{failed, keys::Number, turn::Turn};
+use super::{failed, opening::Opened, reader::Reader, rows::Rows, sled_failed, turn::Turn};
 
 /// The most commits that share one sync. Larger batches make sled slower.
 const MAX_GROUP: usize = 64;
+/// The pause between attempts to open a store again that failed.
+const PAUSE: Duration = Duration::from_millis(200);
 
-/// A commit and who waits for it.
-pub(super) struct Commit {
-    pub(super) node: NodeId,
-    pub(super) changes: Changes,
-    pub(super) done: oneshot::Sender<Result<(), StoreError>>,
+/// What the committer is asked to write, and who waits for it.
+pub(super) enum Work {
+    Commit {
+        node: NodeId,
+        changes: Changes,
+        notification: Option<Notification>,
+        done: Done<Option<Debt>>,
+    },
+    Forget {
+        told: Told,
+        done: Done<()>,
+    },
 }
 
-/// Makes what was flushed survive a power loss.
-pub(super) type Sync = Box<dyn Fn() -> io::Result<()> + Send>;
+type Done<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// Who waits for what a group made true.
+enum Waiting {
+    Commit(Option<Debt>, Done<Option<Debt>>),
+    Forget(Done<()>),
+}
+
+impl Waiting {
+    /// If nobody waits any more, nobody is told.
+    fn end(self, result: Result<(), StoreError>) {
+        match self {
+            Self::Commit(debt, done) => drop(done.send(result.map(|()| debt))),
+            Self::Forget(done) => drop(done.send(result)),
+        }
+    }
+}
+
+/// Opens the store again after a failure.
+pub(super) type Open = Box<dyn Fn() -> Result<Opened, StoreError> + Send>;
 
 pub(super) struct Committer {
-    tree: Tree,
-    sync: Sync,
-    next: Number,
-    /// Why nothing more is written: after a failure it is unknown what is on disk.
-    broken: Option<String>,
+    opened: Opened,
+    reader: Reader,
+    open: Open,
+}
+
+/// Why writing stopped.
+enum Fault {
+    /// The disk had no room, and nothing that was written is in doubt once the store is opened again.
+    Full(String),
+    /// What is on the disk is unknown until the process starts again: a failed sync is not repeated,
+    /// for the system may call pages clean that it did not write.
+    Unknown(String),
 }
 
 impl Committer {
     /// Starts the thread. It ends when the sender is dropped; what was sent by then is done.
     pub(super) fn start(
-        tree: Tree,
-        sync: Sync,
-        next: Number,
-    ) -> Result<(mpsc::Sender<Commit>, thread::JoinHandle<()>), StoreError> {
+        opened: Opened,
+        reader: Reader,
+        open: Open,
+    ) -> Result<(mpsc::Sender<Work>, thread::JoinHandle<()>), StoreError> {
         let (sender, receiver) = mpsc::channel(4 * MAX_GROUP);
-        let committer = Self { tree, sync, next, broken: None };
+        let committer = Self { opened, reader, open };
         let thread = thread::Builder::new()
             .name("committer".into())
             .spawn(move || committer.run(receiver))
@@ -52,122 +83,116 @@ impl Committer {
         Ok((sender, thread))
     }
 
-    fn run(mut self, mut commits: mpsc::Receiver<Commit>) {
-        while let Some(first) = commits.blocking_recv() {
+    fn run(self, mut work: mpsc::Receiver<Work>) {
+        let Self { mut opened, reader, open } = self;
+        while let Some(first) = work.blocking_recv() {
             let mut group = vec![first];
             while group.len() < MAX_GROUP
-                && let Ok(commit) = commits.try_recv()
+                && let Ok(more) = work.try_recv()
             {
-                group.push(commit);
+                group.push(more);
             }
-            self.commit(group);
-        }
-    }
-
-    /// Commits a group with one sync. One that cannot be written at all fails alone.
-    fn commit(&mut self, group: Vec<Commit>) {
-        let mut batch = Batch::default();
-        let mut waiting = Vec::with_capacity(group.len());
-        for Commit { node, changes, done } in group {
-            let mut turn = Turn::new(&self.tree);
-            let written = match &self.broken {
-                Some(reason) => Err(failed(reason)),
-                None => turn.change(&node, &changes, &mut self.next),
-            };
-            match written {
-                Ok(()) => {
-                    turn.write_to(&mut batch);
-                    waiting.push(done);
+            match commit(&mut opened, group) {
+                Ok(()) => {}
+                Err(Fault::Unknown(reason)) => {
+                    reader.close(&reason);
+                    drop(opened);
+                    while let Some(work) = work.blocking_recv() {
+                        refuse(work, &reason);
+                    }
+                    return;
                 }
-                Err(error) => drop(done.send(Err(error))),
+                Err(Fault::Full(reason)) => {
+                    reader.close(&reason);
+                    drop(opened);
+                    match open_again(&open, &mut work, &reason) {
+                        Some(again) => opened = again,
+                        None => return,
+                    }
+                    reader.replace(&opened.tree);
+                }
             }
         }
-        if waiting.is_empty() {
-            return;
-        }
-        let result = self.make_durable(batch);
-        if let Err(error) = &result {
-            self.broken = Some(error.clone());
-        }
-        for done in waiting {
-            drop(done.send(result.clone().map_err(|error| failed(&error))));
-        }
-    }
-
-    fn make_durable(&self, batch: Batch) -> Result<(), String> {
-        self.tree.apply_batch(batch).map_err(|error| error.to_string())?;
-        self.tree.flush().map_err(|error| error.to_string())?;
-        (self.sync)().map_err(|error| error.to_string())
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    };
+/// Tries until the store opens, and refuses what is asked meanwhile; nothing if it is closed.
+fn open_again(open: &Open, work: &mut mpsc::Receiver<Work>, reason: &str) -> Option<Opened> {
+    loop {
+        if let Ok(opened) = open() {
+            return Some(opened);
+        }
+        loop {
+            match work.try_recv() {
+                Ok(work) => refuse(work, reason),
+                Err(mpsc::error::TryRecvError::Empty) => break,
+                Err(mpsc::error::TryRecvError::Disconnected) => return None,
+            }
+        }
+        thread::sleep(PAUSE);
+    }
+}
 
-    use super::*;
-    use crate::pubsub::{
-        Actor, Context, Fresh, Limits, Timestamp,
-        op::create::{Create, create},
-    };
+fn refuse(work: Work, reason: &str) {
+    match work {
+        Work::Commit { done, .. } => drop(done.send(Err(failed(reason)))),
+        Work::Forget { done, .. } => drop(done.send(Err(failed(reason)))),
+    }
+}
 
-    struct One;
+/// Commits a group with one sync. What cannot be written at all fails alone.
+fn commit(opened: &mut Opened, group: Vec<Work>) -> Result<(), Fault> {
+    let mut waiting = Vec::with_capacity(group.len());
+    let written = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let mut rows = Rows::new(&opened.tree);
+        for work in group {
+            let mut turn = Turn::new(&mut rows, &mut opened.ledger);
+            let (result, done) = match work {
+                Work::Commit { node, changes, notification, done } => {
+                    let debt = turn.change(&node, &changes, notification.as_ref());
+                    let result = debt.as_ref().map(|_| ()).map_err(Clone::clone);
+                    (result, Waiting::Commit(debt.ok().flatten(), done))
+                }
+                Work::Forget { told, done } => (turn.forget(&told), Waiting::Forget(done)),
+            };
+            rows.end_commit(result.is_ok());
+            match result {
+                Ok(()) => waiting.push(done),
+                Err(error) => done.end(Err(error)),
+            }
+        }
+        let (batch, total) =
+            rows.finish(&opened.total).map_err(|e| Fault::Unknown(e.to_string()))?;
+        opened.tree.apply_batch(batch).map_err(|error| Fault::of(&error))?;
+        opened.tree.flush().map_err(|error| Fault::of(&error))?;
+        opened.total = total;
+        opened.marker.committed(total.commit).map_err(|error| Fault::of_io(&error))
+    }));
+    let written =
+        written.unwrap_or_else(|_| Err(Fault::Unknown("the store's software panicked".into())));
+    for done in waiting {
+        done.end(match &written {
+            Ok(()) => Ok(()),
+            Err(Fault::Full(reason) | Fault::Unknown(reason)) => Err(failed(reason)),
+        });
+    }
+    written
+}
 
-    impl Fresh for One {
-        fn number(&self) -> u64 {
-            1
+impl Fault {
+    fn of(error: &sled::Error) -> Self {
+        match error {
+            sled::Error::Io(error) => Self::of_io(error),
+            error => Self::Unknown(sled_failed(error).to_string()),
         }
     }
 
-    fn creation(name: &str) -> (NodeId, Changes) {
-        let jid = jid::Jid::new("a@b").unwrap();
-        let actor = Actor { jid, is_administrator: false, may_create: true };
-        let limits = Limits::default();
-        let cx =
-            Context { actor: &actor, limits: &limits, now: Timestamp(0), fresh: &One, nodes: 0 };
-        let node = NodeId::parse(name).unwrap();
-        let request = Create { node: None, settings: Vec::new() };
-        (node.clone(), create(None, node, &request, &cx).unwrap().changes)
-    }
-
-    /// Commits, and says whether it succeeded and how often the file had been synced by then.
-    fn commit(sender: &mpsc::Sender<Commit>, syncs: &AtomicU64, name: &str) -> (bool, u64) {
-        let (node, changes) = creation(name);
-        let (done, result) = oneshot::channel();
-        assert!(sender.blocking_send(Commit { node, changes, done }).is_ok());
-        let succeeded = result.blocking_recv().unwrap().is_ok();
-        (succeeded, syncs.load(Ordering::SeqCst))
-    }
-
-    /// A committer whose sync fails the n-th time.
-    fn committer(fails_at: u64) -> (mpsc::Sender<Commit>, Arc<AtomicU64>, tempfile::TempDir) {
-        let folder = tempfile::tempdir().unwrap();
-        let db = ::sled::open(folder.path()).unwrap();
-        let syncs = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&syncs);
-        let sync: Sync = Box::new(move || match count.fetch_add(1, Ordering::SeqCst) + 1 {
-            number if number == fails_at => Err(io::ErrorKind::StorageFull.into()),
-            _ => Ok(()),
-        });
-        let (sender, _) = Committer::start((*db).clone(), sync, 1).unwrap();
-        (sender, syncs, folder)
-    }
-
-    #[test]
-    fn nobody_is_answered_before_the_file_is_synced() {
-        let (sender, syncs, _folder) = committer(0);
-        assert_eq!(commit(&sender, &syncs, "a"), (true, 1));
-        assert_eq!(commit(&sender, &syncs, "b"), (true, 2));
-    }
-
-    #[test]
-    fn after_a_failed_sync_nothing_more_is_taken() {
-        let (sender, syncs, _folder) = committer(2);
-        assert_eq!(commit(&sender, &syncs, "a"), (true, 1));
-        assert_eq!(commit(&sender, &syncs, "b"), (false, 2));
-        assert_eq!(commit(&sender, &syncs, "c"), (false, 2));
+    fn of_io(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::Full(error.to_string())
+            }
+            _ => Self::Unknown(error.to_string()),
+        }
     }
 }

@@ -5,9 +5,11 @@
 //! | key | value |
 //! |---|---|
 //! | `v` | schema version |
+//! | `t` | the store's name, the number of the newest commit, a sum over the index |
 //! | `N` name | the node's number |
 //! | `n` node | the node |
-//! | `q` node | position of its newest event, number of its items |
+//! | `q` node | position of its newest event, number of its items, a sum over what belongs to it |
+//! | `d` node | the node is deleted, and some of its events are still owed |
 //! | `a` node entity | affiliation |
 //! | `A` entity node | affiliation |
 //! | `s` node JID | subscription |
@@ -15,6 +17,11 @@
 //! | `i` node position index | item |
 //! | `x` node item's name | position and index |
 //! | `c` node position index chunk | a part of a long payload |
+//! | `o` debt chunk | a part of an event that is owed |
+//! | `w` | how far the oldest of them was told |
+//!
+//! Every row is part of a sum, so that a row that is lost, or is an older one, is noticed: `a s i x c`
+//! of their node's, the others of the store's.
 
 use sha2::{Digest, Sha256};
 
@@ -41,9 +48,30 @@ fn key(table: u8, parts: &[&[u8]]) -> Vec<u8> {
 }
 
 pub(super) const VERSION: &[u8] = b"v";
-/// The tables of a node that hang on its number alone.
-pub(super) const TABLES_OF_A_NODE: &[u8] = b"nqasixc";
+pub(super) const TOTAL: &[u8] = b"t";
+pub(super) const TOLD: &[u8] = b"w";
+/// The tables whose rows are part of their node's sum.
+pub(super) const TABLES_OF_A_NODE: &[u8] = b"asixc";
+/// The tables whose rows are part of the store's sum.
+pub(super) const INDEX_TABLES: &[u8] = b"NnqdASow";
 pub(super) const ITEM_TABLES: &[u8] = b"ixc";
+
+/// The sum that a row is part of.
+pub(super) enum Group {
+    Node(Number),
+    Store,
+    None,
+}
+
+pub(super) fn group(key: &[u8]) -> Group {
+    match key.first() {
+        Some(table) if TABLES_OF_A_NODE.contains(table) => {
+            number_at(key, 1).map_or(Group::None, Group::Node)
+        }
+        Some(table) if INDEX_TABLES.contains(table) => Group::Store,
+        _ => Group::None,
+    }
+}
 
 pub(super) fn name(node: &NodeId) -> Vec<u8> {
     key(b'N', &[&hash(node.as_str())])
@@ -113,6 +141,19 @@ pub(super) fn chunk(node: Number, (seq, index): Spot, chunk: u16) -> Vec<u8> {
         b'c',
         &[&node.to_be_bytes(), &seq.to_be_bytes(), &index.to_be_bytes(), &chunk.to_be_bytes()],
     )
+}
+
+pub(super) fn dead(node: Number) -> Vec<u8> {
+    of_node(b'd', node)
+}
+
+/// Everything of a debt.
+pub(super) fn debt(debt: u64) -> Vec<u8> {
+    key(b'o', &[&debt.to_be_bytes()])
+}
+
+pub(super) fn debt_chunk(debt: u64, chunk: u16) -> Vec<u8> {
+    key(b'o', &[&debt.to_be_bytes(), &chunk.to_be_bytes()])
 }
 
 /// The number that stands in a key at an offset.

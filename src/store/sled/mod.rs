@@ -2,16 +2,20 @@
 //! layout.
 
 mod committer;
+mod debt;
+mod index;
 mod keys;
+mod ledger;
+mod marker;
+mod opening;
+mod owed;
 mod reader;
 mod record;
+mod rows;
 mod turn;
 
 use std::{
     fmt::Display,
-    fs::File,
-    io::Write,
-    panic::AssertUnwindSafe,
     path::Path,
     sync::{Mutex, PoisonError},
     thread::JoinHandle,
@@ -19,31 +23,25 @@ use std::{
 
 use async_trait::async_trait;
 use jid::{BareJid, Jid};
-use sled::Tree;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::pubsub::{
-    Affiliation, Changes, Item, ItemId, Node, NodeId,
+    Affiliation, Changes, Item, ItemId, Node, NodeId, Notification,
     op::{discover::NodeSummary, retrieve::Selection},
 };
 
 use self::{
-    committer::{Commit, Committer},
-    reader::Reader,
+    committer::{Committer, Work},
+    opening::Opened,
+    reader::{Reader, View},
 };
-use super::{Cursor, Store, StoreError};
-
-/// Memory for pages that sled keeps at hand, in bytes.
-const CACHE_BYTES: u64 = 256 * 1024 * 1024;
-
-/// The file that says that there is a store: where it is and `db` is not, something was lost.
-const MARKER: &str = "gjallar.store";
+use super::{Cursor, Debt, Owed, Store, StoreError, Told};
 
 /// A store in a folder of its own.
 #[derive(Debug)]
 pub struct SledStore {
     reader: Reader,
-    writer: Mutex<Option<(mpsc::Sender<Commit>, JoinHandle<()>)>>,
+    writer: Mutex<Option<(mpsc::Sender<Work>, JoinHandle<()>)>>,
 }
 
 impl SledStore {
@@ -53,23 +51,27 @@ impl SledStore {
     /// [`StoreError::Locked`] if another process has it, [`StoreError::Version`] if another version
     /// wrote it, [`StoreError::Damaged`] if it is not what was written.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(directory).map_err(|error| failed(&error))?;
-        let marker = directory.join(MARKER);
-        if marker.exists() && !directory.join("db").exists() {
-            return Err(StoreError::Damaged("the file db is missing".into()));
-        }
-        let config = sled::Config::new().path(directory).cache_capacity(CACHE_BYTES);
-        let db = std::panic::catch_unwind(AssertUnwindSafe(|| config.open()))
-            .map_err(|_| StoreError::Damaged("the files cannot be opened".into()))?
-            .map_err(|error| opening(&error))?;
-        let tree: Tree = (*db).clone();
-        let reader = Reader::new(tree.clone());
-        reader.check_version()?;
-        let next = reader.last_number()? + 1;
-        mark(directory, &marker).map_err(|error| failed(&error))?;
-        let file = File::open(directory.join("db")).map_err(|error| failed(&error))?;
-        let writer = Committer::start(tree, Box::new(move || file.sync_data()), next)?;
+        let opened = Opened::open(directory)?;
+        let reader = Reader::new(&opened.tree);
+        let directory = directory.to_owned();
+        let open = Box::new(move || Opened::open(&directory));
+        let writer = Committer::start(opened, reader.clone(), open)?;
         Ok(Self { reader, writer: Mutex::new(Some(writer)) })
+    }
+
+    async fn work<T>(
+        &self,
+        work: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Work,
+    ) -> Result<T, StoreError> {
+        let (done, result) = oneshot::channel();
+        let sender = {
+            let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            writer.as_ref().map(|(sender, _)| sender.clone())
+        };
+        let sender = sender.ok_or_else(|| failed("the store is closed"))?;
+        sender.send(work(done)).await.map_err(|_| failed("the committer has ended"))?;
+        drop(sender);
+        result.await.map_err(|_| failed("the committer has ended"))?
     }
 
     /// Ends the committer, which finishes what it was sent; gives what has to be waited for.
@@ -81,25 +83,12 @@ impl SledStore {
     async fn read<T, F>(&self, read: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
+        F: FnOnce(&View) -> Result<T, StoreError> + Send + 'static,
     {
         let reader = self.reader.clone();
-        let read = tokio::task::spawn_blocking(move || read(&reader));
-        read.await.map_err(|error| failed(&error))?
-    }
-}
-
-/// Leaves a mark that there is a store, and makes sure that the folder's entries are on disk.
-fn mark(directory: &Path, marker: &Path) -> std::io::Result<()> {
-    if !marker.exists() {
-        let mut file = File::create(marker)?;
-        file.write_all(b"gjallar keeps its store here\n")?;
-        file.sync_all()?;
-    }
-    File::open(directory)?.sync_all()?;
-    match directory.canonicalize()?.parent() {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
+        let read = tokio::task::spawn_blocking(move || read(&reader.look()?));
+        // Where sled does not understand its own pages, it panics.
+        read.await.map_err(|_| StoreError::Damaged("the files cannot be read".into()))?
     }
 }
 
@@ -108,38 +97,43 @@ fn failed(reason: &(impl Display + ?Sized)) -> StoreError {
     StoreError::Failed(reason.to_string())
 }
 
-fn opening(error: &sled::Error) -> StoreError {
+/// What sled says.
+fn sled_failed(error: &sled::Error) -> StoreError {
     match error {
-        sled::Error::Io(io) if io.to_string().contains("could not acquire lock") => {
-            StoreError::Locked
-        }
-        sled::Error::Corruption { .. } => StoreError::Damaged(error.to_string()),
+        sled::Error::Corruption { .. } => StoreError::Damaged("the files".into()),
         _ => failed(error),
     }
 }
 
 #[async_trait]
 impl Store for SledStore {
-    async fn commit(&self, node: &NodeId, changes: &Changes) -> Result<(), StoreError> {
-        let (done, result) = oneshot::channel();
-        let commit = Commit { node: node.clone(), changes: changes.clone(), done };
-        let sender = {
-            let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-            writer.as_ref().map(|(sender, _)| sender.clone())
-        };
-        let sender = sender.ok_or_else(|| failed("the store is closed"))?;
-        sender.send(commit).await.map_err(|_| failed("the committer has ended"))?;
-        drop(sender);
-        result.await.map_err(|_| failed("the committer has ended"))?
+    async fn commit(
+        &self,
+        node: &NodeId,
+        changes: &Changes,
+        notification: Option<&Notification>,
+    ) -> Result<Option<Debt>, StoreError> {
+        let (node, changes) = (node.clone(), changes.clone());
+        let notification = notification.cloned();
+        self.work(|done| Work::Commit { node, changes, notification, done }).await
+    }
+
+    async fn owed(&self, node: Option<&NodeId>) -> Result<Vec<Owed>, StoreError> {
+        let node = node.cloned();
+        self.read(move |view| owed::owed(view, node.as_ref())).await
+    }
+
+    async fn forget(&self, told: Told) -> Result<(), StoreError> {
+        self.work(|done| Work::Forget { told, done }).await
     }
 
     async fn node(&self, id: &NodeId) -> Result<Option<Node>, StoreError> {
         let id = id.clone();
-        self.read(move |reader| reader.node(&id)).await
+        self.read(move |view| view.node(&id)).await
     }
 
     async fn count(&self) -> Result<u64, StoreError> {
-        self.read(Reader::count).await
+        self.read(View::count).await
     }
 
     async fn nodes(
@@ -147,7 +141,7 @@ impl Store for SledStore {
         after: Cursor,
         limit: usize,
     ) -> Result<Vec<(Cursor, NodeSummary)>, StoreError> {
-        self.read(move |reader| reader.nodes(after, limit)).await
+        self.read(move |view| view.nodes(after, limit)).await
     }
 
     async fn items(
@@ -157,12 +151,12 @@ impl Store for SledStore {
         max_bytes: usize,
     ) -> Result<Vec<Item>, StoreError> {
         let (node, selection) = (node.clone(), selection.clone());
-        self.read(move |reader| reader.items(&node, &selection, max_bytes)).await
+        self.read(move |view| view.items(&node, &selection, max_bytes)).await
     }
 
     async fn item_ids(&self, node: &NodeId, max_bytes: usize) -> Result<Vec<ItemId>, StoreError> {
         let node = node.clone();
-        self.read(move |reader| reader.item_ids(&node, max_bytes)).await
+        self.read(move |view| view.item_ids(&node, max_bytes)).await
     }
 
     async fn affiliations_of(
@@ -170,12 +164,12 @@ impl Store for SledStore {
         entity: &BareJid,
     ) -> Result<Vec<(NodeId, Affiliation)>, StoreError> {
         let entity = entity.clone();
-        self.read(move |reader| reader.affiliations_of(&entity)).await
+        self.read(move |view| view.affiliations_of(&entity)).await
     }
 
     async fn subscriptions_of(&self, entity: &BareJid) -> Result<Vec<(NodeId, Jid)>, StoreError> {
         let entity = entity.clone();
-        self.read(move |reader| reader.subscriptions_of(&entity)).await
+        self.read(move |view| view.subscriptions_of(&entity)).await
     }
 
     async fn close(&self) {

@@ -1,5 +1,10 @@
 //! Reads: rows to nodes and items. They never wait for writes.
 
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
 use jid::{BareJid, Jid};
 use serde::de::DeserializeOwned;
 use sled::Tree;
@@ -17,58 +22,69 @@ use super::{
     keys::{self, Number, Spot},
     record::{
         self, AffiliationRecord, Content, Counters, ItemRecord, NodeRecord, SubscriptionRecord,
-        damaged,
+        damaged, weight,
     },
-    turn,
+    sled_failed, turn,
 };
 
-/// The reading half.
+/// The reading half, which outlives that the store is opened again.
 #[derive(Clone, Debug)]
-pub(super) struct Reader {
-    tree: Tree,
+pub(super) struct Reader(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    /// The store, or why it is closed.
+    tree: Result<Tree, String>,
+    /// The nodes whose sum was checked since the store was opened.
+    checked: HashSet<Number>,
 }
 
 impl Reader {
-    pub(super) fn new(tree: Tree) -> Self {
-        Self { tree }
+    pub(super) fn new(tree: &Tree) -> Self {
+        let state = State { tree: Ok(tree.clone()), checked: HashSet::new() };
+        Self(Arc::new(Mutex::new(state)))
     }
 
-    fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
-        match self.tree.get(key).map_err(|error| failed(&error))? {
+    /// Nothing is read any more.
+    pub(super) fn close(&self, reason: &str) {
+        self.state().tree = Err(reason.to_owned());
+    }
+
+    /// The store was opened again.
+    pub(super) fn replace(&self, tree: &Tree) {
+        *self.state() = State { tree: Ok(tree.clone()), checked: HashSet::new() };
+    }
+
+    /// Looks into the store as it is.
+    pub(super) fn look(&self) -> Result<View, StoreError> {
+        let tree = self.state().tree.clone().map_err(|reason| failed(&reason))?;
+        Ok(View { tree, reader: self.clone() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The rows of an open store.
+pub(super) struct View {
+    pub(super) tree: Tree,
+    reader: Reader,
+}
+
+impl View {
+    pub(super) fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
+        match self.tree.get(key).map_err(|error| sled_failed(&error))? {
             Some(value) => record::decode(key, &value).map(Some),
             None => Ok(None),
         }
     }
 
-    fn scan(
+    pub(super) fn scan(
         &self,
         prefix: &[u8],
     ) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), StoreError>> + use<> {
-        self.tree.scan_prefix(prefix).map(|row| row.map_err(|error| failed(&error)))
-    }
-
-    /// Refuses a store of another version; marks a new one.
-    pub(super) fn check_version(&self) -> Result<(), StoreError> {
-        match self.get::<u8>(keys::VERSION)? {
-            Some(record::VERSION) => Ok(()),
-            Some(found) => Err(StoreError::Version { found, expected: record::VERSION }),
-            None if self.tree.is_empty() => {
-                let value = record::encode(keys::VERSION, &record::VERSION)?;
-                self.tree.insert(keys::VERSION, value).map_err(|error| failed(&error))?;
-                Ok(())
-            }
-            None => Err(StoreError::Damaged("not a store of this service".into())),
-        }
-    }
-
-    pub(super) fn last_number(&self) -> Result<Number, StoreError> {
-        match self.tree.scan_prefix(b"n").next_back() {
-            Some(row) => {
-                let (key, _) = row.map_err(|error| failed(&error))?;
-                keys::number_at(&key, 1).ok_or_else(|| damaged(&key))
-            }
-            None => Ok(0),
-        }
+        self.tree.scan_prefix(prefix).map(|row| row.map_err(|error| sled_failed(&error)))
     }
 
     fn number(&self, id: &NodeId) -> Result<Option<Number>, StoreError> {
@@ -87,6 +103,7 @@ impl Reader {
         if record.name() != id.as_str() {
             return Err(damaged(&key));
         }
+        self.check_node(number)?;
         let mut node = record.to_node(&key)?;
         node.seq = self.get::<Counters>(&keys::counters(number))?.unwrap_or_default().seq;
         for row in self.scan(&keys::of_node(b'a', number)) {
@@ -100,6 +117,28 @@ impl Reader {
             node.load_subscription(record.jid(&key)?);
         }
         Ok(Some(node))
+    }
+
+    /// Compares a node's rows with its sum, once for as long as the store is open.
+    fn check_node(&self, number: Number) -> Result<(), StoreError> {
+        if self.reader.state().checked.contains(&number) {
+            return Ok(());
+        }
+        let key = keys::counters(number);
+        let counters = self.get::<Counters>(&key)?.ok_or_else(|| damaged(&key))?;
+        let (mut sum, mut items) = (0_u64, 0);
+        for table in keys::TABLES_OF_A_NODE {
+            for row in self.scan(&keys::of_node(*table, number)) {
+                let (_, value) = row?;
+                sum = sum.wrapping_add(weight(&value));
+                items += u64::from(*table == b'i');
+            }
+        }
+        if (sum, items) != (counters.sum, counters.items) {
+            return Err(StoreError::Damaged(format!("rows of node {number} are missing or old")));
+        }
+        self.reader.state().checked.insert(number);
+        Ok(())
     }
 
     pub(super) fn count(&self) -> Result<u64, StoreError> {
@@ -119,7 +158,7 @@ impl Reader {
     ) -> Result<Vec<(Cursor, NodeSummary)>, StoreError> {
         let mut nodes = Vec::new();
         for row in self.tree.range(keys::node(after.0 + 1)..b"o".to_vec()).take(limit) {
-            let (key, value) = row.map_err(|error| failed(&error))?;
+            let (key, value) = row.map_err(|error| sled_failed(&error))?;
             let number = keys::number_at(&key, 1).ok_or_else(|| damaged(&key))?;
             let node = record::decode::<NodeRecord>(&key, &value)?.to_node(&key)?;
             let summary = NodeSummary {
@@ -162,7 +201,7 @@ impl Reader {
         let Some(number) = self.number(id)? else { return Ok(Vec::new()) };
         let rows = self.tree.scan_prefix(keys::of_node(b'i', number)).rev();
         let ids = rows.map(|row| {
-            let (key, value) = row.map_err(|error| failed(&error))?;
+            let (key, value) = row.map_err(|error| sled_failed(&error))?;
             let record: ItemRecord = record::decode(&key, &value)?;
             ItemId::parse(record.id()).map_err(|_| damaged(&key))
         });
@@ -188,7 +227,7 @@ impl Reader {
             Selection::Recent(n) => {
                 let rows = self.tree.scan_prefix(keys::of_node(b'i', node)).keys().rev();
                 Ok(Box::new(rows.take(*n as usize).map(|row| {
-                    let key = row.map_err(|error| failed(&error))?;
+                    let key = row.map_err(|error| sled_failed(&error))?;
                     keys::spot(&key).ok_or_else(|| damaged(&key))
                 })))
             }
@@ -253,7 +292,9 @@ impl Reader {
         row: &[u8],
     ) -> Result<Option<T>, StoreError> {
         let record = self.get(row)?;
-        if record.is_none() && self.tree.contains_key(pointer).map_err(|error| failed(&error))? {
+        if record.is_none()
+            && self.tree.contains_key(pointer).map_err(|error| sled_failed(&error))?
+        {
             return Err(damaged(row));
         }
         Ok(record)

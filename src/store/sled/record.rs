@@ -15,7 +15,7 @@ use crate::{
 use super::keys::Spot;
 
 /// The version of the records' layout.
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 
 /// Writes a record for its key: version, content, checksum.
 pub(super) fn encode<T: Serialize>(key: &[u8], record: &T) -> Result<Vec<u8>, StoreError> {
@@ -40,6 +40,11 @@ pub(super) fn decode<T: DeserializeOwned>(key: &[u8], bytes: &[u8]) -> Result<T,
 
 fn checksum(key: &[u8], content: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(key), content)
+}
+
+/// What a row adds to the sum that it is part of.
+pub(super) fn weight(value: &[u8]) -> u64 {
+    value.last_chunk::<4>().map_or(0, |sum| u64::from(u32::from_le_bytes(*sum)))
 }
 
 /// Names a record that is not what was written.
@@ -106,6 +111,19 @@ pub(super) struct Counters {
     pub(super) seq: u64,
     /// How many items it has.
     pub(super) items: u64,
+    /// The sum over the rows that belong to it.
+    pub(super) sum: u64,
+}
+
+/// What the store says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Total {
+    /// A number that no other store has.
+    pub(super) store: u64,
+    /// How many groups were committed.
+    pub(super) commit: u64,
+    /// The sum over the index.
+    pub(super) sum: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -126,6 +144,8 @@ pub(super) enum AffiliationName {
 #[derive(Serialize, Deserialize)]
 pub(super) struct SubscriptionRecord {
     jid: String,
+    /// The position of the node's newest event when the subscription was made: it hears of later ones.
+    pub(super) since: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -185,7 +205,7 @@ impl NodeRecord {
 }
 
 impl ConfigRecord {
-    fn of(config: &NodeConfig) -> Self {
+    pub(super) fn of(config: &NodeConfig) -> Self {
         Self {
             access_model: match config.access_model {
                 AccessModel::Open => AccessModelRecord::Open,
@@ -220,7 +240,7 @@ impl ConfigRecord {
         }
     }
 
-    fn to_config(&self) -> NodeConfig {
+    pub(super) fn to_config(&self) -> NodeConfig {
         NodeConfig {
             access_model: match self.access_model {
                 AccessModelRecord::Open => AccessModel::Open,
@@ -300,8 +320,8 @@ impl AffiliationRecord {
 }
 
 impl SubscriptionRecord {
-    pub(super) fn of(jid: &Jid) -> Self {
-        Self { jid: jid.as_str().into() }
+    pub(super) fn of(jid: &Jid, since: u64) -> Self {
+        Self { jid: jid.as_str().into(), since }
     }
 
     pub(super) fn jid(&self, key: &[u8]) -> Result<Jid, StoreError> {
@@ -336,7 +356,7 @@ impl ItemRecord {
             index,
             publisher: BareJid::new(&self.publisher).map_err(|_| damaged(key))?,
             published: Timestamp(self.published),
-            payload: payload.map(|payload| Payload::new(payload.xml, payload.namespace)),
+            payload: payload.map(PayloadRecord::into_payload),
         })
     }
 }
@@ -344,5 +364,9 @@ impl ItemRecord {
 impl PayloadRecord {
     pub(super) fn of(payload: &Payload) -> Self {
         Self { namespace: payload.namespace().into(), xml: payload.xml().into() }
+    }
+
+    pub(super) fn into_payload(self) -> Payload {
+        Payload::new(self.xml, self.namespace)
     }
 }

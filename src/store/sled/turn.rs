@@ -1,87 +1,117 @@
-//! One commit in the making: the rows that it writes, and reads that see them.
-
-use std::collections::BTreeMap;
-
-use serde::{Serialize, de::DeserializeOwned};
-use sled::Tree;
+//! One commit: changes, and what is told, to rows.
 
 use crate::{
-    pubsub::{Affiliation, Change, Changes, Item, NodeId},
-    store::StoreError,
+    pubsub::{Affiliation, Change, Changes, Item, NodeId, Notification},
+    store::{Debt, StoreError, Told},
 };
 
 use super::{
+    debt::{DebtRecord, ToldRecord},
     failed,
     keys::{self, Number, Spot},
+    ledger::Ledger,
     record::{
         self, AffiliationName, AffiliationRecord, Content, Counters, ItemRecord, NodeRecord,
         PayloadRecord, SubscriptionRecord, damaged,
     },
+    rows::{CHUNK_BYTES, Rows},
 };
 
-/// The largest row, key and value together. Rows above it would make sled write blob files.
-const MAX_ROW_BYTES: usize = 4096;
-/// The longest payload that stands in its item's row, and the length of a chunk.
-const CHUNK_BYTES: usize = 900;
+/// The longest payload that stands in its item's row.
+const MAX_PAYLOAD_HERE: usize = CHUNK_BYTES;
 
-/// The rows that one commit writes (`None` removes), over those that are there.
-pub(super) struct Turn<'a> {
-    tree: &'a Tree,
-    rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+/// One commit, in the rows of its group.
+pub(super) struct Turn<'a, 'tree> {
+    rows: &'a mut Rows<'tree>,
+    ledger: &'a mut Ledger,
 }
 
-impl<'a> Turn<'a> {
-    pub(super) fn new(tree: &'a Tree) -> Self {
-        Self { tree, rows: BTreeMap::new() }
+impl<'a, 'tree> Turn<'a, 'tree> {
+    pub(super) fn new(rows: &'a mut Rows<'tree>, ledger: &'a mut Ledger) -> Self {
+        Self { rows, ledger }
     }
 
-    /// Adds the rows to a batch.
-    pub(super) fn write_to(self, batch: &mut sled::Batch) {
-        for (key, value) in self.rows {
-            match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
-        }
-    }
-
-    /// Carries out the changes of one node. `next` is the number that a new node gets.
+    /// Carries out the changes of one node, and owes a notification of them.
     pub(super) fn change(
         &mut self,
         id: &NodeId,
         changes: &Changes,
-        next: &mut Number,
-    ) -> Result<(), StoreError> {
-        let mut number = self.get::<Number>(&keys::name(id))?;
+        notification: Option<&Notification>,
+    ) -> Result<Option<Debt>, StoreError> {
+        let mut number = self.rows.get::<Number>(&keys::name(id))?;
+        let next = self.ledger.next_node;
         for change in changes.iter() {
             if let Change::Created(node) = change {
-                self.put(&keys::name(id), &*next)?;
-                self.put(&keys::node(*next), &NodeRecord::of(node))?;
-                number = Some(*next);
-                *next += 1;
+                self.rows.put(&keys::name(id), &next)?;
+                self.rows.put(&keys::node(next), &NodeRecord::of(node))?;
+                number = Some(next);
             }
             let number = number.ok_or_else(|| failed("a change at no node"))?;
-            self.change_one(id, number, change)?;
+            self.change_one(number, change, changes.seq())?;
         }
-        let deleted = changes.iter().any(|change| matches!(change, Change::Deleted));
-        if let Some(number) = number.filter(|_| !deleted) {
-            let mut counters = self.counters(number)?;
-            counters.seq = changes.seq();
-            self.put(&keys::counters(number), &counters)?;
+        let Some(number) = number else { return Ok(None) };
+        let debt = notification.map(|notification| self.owe(number, notification)).transpose()?;
+        let mut counters = self.counters(number)?;
+        counters.seq = changes.seq();
+        self.rows.put(&keys::counters(number), &counters)?;
+        let is_deleted = changes.iter().any(|change| matches!(change, Change::Deleted));
+        let is_owed = debt.is_some() || self.ledger.owes_at(number);
+        if is_deleted {
+            self.delete(id, number, is_owed)?;
+        }
+
+        // Nothing fails from here on.
+        if number == next {
+            self.ledger.next_node += 1;
+        }
+        if let Some(debt) = debt {
+            self.ledger.owe(debt, number);
+        }
+        if is_deleted && is_owed {
+            self.ledger.bury(number);
+        }
+        Ok(debt.map(Debt))
+    }
+
+    fn owe(&mut self, number: Number, notification: &Notification) -> Result<u64, StoreError> {
+        let debt = self.ledger.next_debt;
+        let record = DebtRecord::of(number, notification);
+        self.rows.put_in_chunks(&record, |chunk| keys::debt_chunk(debt, chunk))?;
+        Ok(debt)
+    }
+
+    /// Forgets what was told.
+    pub(super) fn forget(&mut self, told: &Told) -> Result<(), StoreError> {
+        for Debt(debt) in &told.debts {
+            self.rows.remove_all(&keys::debt(*debt))?;
+            if let Some(node) = self.ledger.forget(*debt) {
+                self.remove_dead(node)?;
+            }
+        }
+        if let Some((Debt(debt), jid)) = &told.partly {
+            self.rows.put(keys::TOLD, &ToldRecord::of(*debt, jid))?;
         }
         Ok(())
     }
 
-    fn change_one(&mut self, id: &NodeId, node: Number, change: &Change) -> Result<(), StoreError> {
+    /// Removes what was kept of a deleted node.
+    pub(super) fn remove_dead(&mut self, node: Number) -> Result<(), StoreError> {
+        self.rows.remove_all(&keys::of_node(b's', node))?;
+        self.rows.remove(keys::counters(node));
+        self.rows.remove(keys::dead(node));
+        Ok(())
+    }
+
+    fn change_one(&mut self, node: Number, change: &Change, seq: u64) -> Result<(), StoreError> {
         match change {
-            Change::Created(_) => Ok(()),
+            // The one is done before, the other after all others.
+            Change::Created(_) | Change::Deleted => Ok(()),
             Change::Configured(config) => {
                 let key = keys::node(node);
-                let mut record = self.get::<NodeRecord>(&key)?.ok_or_else(|| damaged(&key))?;
+                let mut record = self.rows.get::<NodeRecord>(&key)?.ok_or_else(|| damaged(&key))?;
                 record.set_config(config);
-                self.put(&key, &record)
+                self.rows.put(&key, &record)
             }
-            Change::Deleted => self.delete(id, node),
             Change::Affiliated(entity, affiliation) => {
                 let (row, back) = (
                     keys::affiliation(node, entity.as_str()),
@@ -89,30 +119,33 @@ impl<'a> Turn<'a> {
                 );
                 match AffiliationName::of(*affiliation) {
                     Some(name) => {
-                        self.put(&row, &AffiliationRecord::of(entity, name))?;
-                        self.put(&back, &name)
+                        self.rows.put(&row, &AffiliationRecord::of(entity, name))?;
+                        self.rows.put(&back, &name)
                     }
                     None => {
-                        self.remove(row);
-                        self.remove(back);
+                        self.rows.remove(row);
+                        self.rows.remove(back);
                         Ok(())
                     }
                 }
             }
             Change::Subscribed(jid) => {
-                self.put(&keys::subscription(node, jid.as_str()), &SubscriptionRecord::of(jid))?;
+                self.rows.put(
+                    &keys::subscription(node, jid.as_str()),
+                    &SubscriptionRecord::of(jid, seq),
+                )?;
                 let bare = jid.to_bare();
-                self.put(&keys::subscription_of(bare.as_str(), node, jid.as_str()), &())
+                self.rows.put(&keys::subscription_of(bare.as_str(), node, jid.as_str()), &())
             }
             Change::Unsubscribed(jid) => {
-                self.remove(keys::subscription(node, jid.as_str()));
+                self.rows.remove(keys::subscription(node, jid.as_str()));
                 let bare = jid.to_bare();
-                self.remove(keys::subscription_of(bare.as_str(), node, jid.as_str()));
+                self.rows.remove(keys::subscription_of(bare.as_str(), node, jid.as_str()));
                 Ok(())
             }
             Change::Published(item) => self.publish(node, item),
             Change::Retracted(item) => {
-                match self.get::<Spot>(&keys::item_name(node, item.as_str()))? {
+                match self.rows.get::<Spot>(&keys::item_name(node, item.as_str()))? {
                     Some(spot) => self.remove_item(node, spot),
                     None => Ok(()),
                 }
@@ -120,55 +153,53 @@ impl<'a> Turn<'a> {
             Change::Trimmed { keep } => self.trim(node, u64::from(*keep)),
             Change::Purged => {
                 for table in keys::ITEM_TABLES {
-                    self.remove_all(&keys::of_node(*table, node))?;
+                    self.rows.remove_all(&keys::of_node(*table, node))?;
                 }
                 let mut counters = self.counters(node)?;
                 counters.items = 0;
-                self.put(&keys::counters(node), &counters)
+                self.rows.put(&keys::counters(node), &counters)
             }
         }
     }
 
     fn publish(&mut self, node: Number, item: &Item) -> Result<(), StoreError> {
         let name = keys::item_name(node, item.id.as_str());
-        if let Some(spot) = self.get::<Spot>(&name)? {
+        if let Some(spot) = self.rows.get::<Spot>(&name)? {
             self.remove_item(node, spot)?;
         }
         let spot = (item.place.seq, item.index);
         let content = match &item.payload {
             None => Content::None,
-            Some(payload) if payload.xml().len() + payload.namespace().len() <= CHUNK_BYTES => {
+            Some(payload)
+                if payload.xml().len() + payload.namespace().len() <= MAX_PAYLOAD_HERE =>
+            {
                 Content::Here(PayloadRecord::of(payload))
             }
             Some(payload) => {
-                let bytes = postcard::to_stdvec(&PayloadRecord::of(payload))
-                    .map_err(|error| failed(&error))?;
-                let mut chunks = 0;
-                for chunk in bytes.chunks(CHUNK_BYTES) {
-                    self.put(&keys::chunk(node, spot, chunks), &chunk)?;
-                    chunks += 1;
-                }
-                Content::Chunks(chunks)
+                let key = |chunk| keys::chunk(node, spot, chunk);
+                Content::Chunks(self.rows.put_in_chunks(&PayloadRecord::of(payload), key)?)
             }
         };
-        self.put(&keys::item(node, spot), &ItemRecord::of(item, content))?;
-        self.put(&name, &spot)?;
+        self.rows.put(&keys::item(node, spot), &ItemRecord::of(item, content))?;
+        self.rows.put(&name, &spot)?;
         let mut counters = self.counters(node)?;
         counters.items += 1;
-        self.put(&keys::counters(node), &counters)
+        self.rows.put(&keys::counters(node), &counters)
     }
 
     fn remove_item(&mut self, node: Number, spot: Spot) -> Result<(), StoreError> {
         let key = keys::item(node, spot);
-        let record = self.get::<ItemRecord>(&key)?.ok_or_else(|| damaged(&key))?;
+        let record = self.rows.get::<ItemRecord>(&key)?.ok_or_else(|| damaged(&key))?;
         if let Content::Chunks(chunks) = record.content {
-            (0..chunks).for_each(|chunk| self.remove(keys::chunk(node, spot, chunk)));
+            for chunk in 0..chunks {
+                self.rows.remove(keys::chunk(node, spot, chunk));
+            }
         }
-        self.remove(keys::item_name(node, record.id()));
-        self.remove(key);
+        self.rows.remove(keys::item_name(node, record.id()));
+        self.rows.remove(key);
         let mut counters = self.counters(node)?;
         counters.items = counters.items.saturating_sub(1);
-        self.put(&keys::counters(node), &counters)
+        self.rows.put(&keys::counters(node), &counters)
     }
 
     fn trim(&mut self, node: Number, keep: u64) -> Result<(), StoreError> {
@@ -177,82 +208,35 @@ impl<'a> Turn<'a> {
         if excess == 0 {
             return Ok(());
         }
-        for key in self.first(&keys::of_node(b'i', node), excess)? {
+        for key in self.rows.first(&keys::of_node(b'i', node), excess)? {
             let spot = keys::spot(&key).ok_or_else(|| damaged(&key))?;
             self.remove_item(node, spot)?;
         }
         Ok(())
     }
 
-    fn delete(&mut self, id: &NodeId, node: Number) -> Result<(), StoreError> {
-        for key in self.first(&keys::of_node(b'a', node), usize::MAX)? {
-            let record = self.get::<AffiliationRecord>(&key)?.ok_or_else(|| damaged(&key))?;
-            self.remove(keys::affiliation_of(record.entity(&key)?.as_str(), node));
+    /// Removes a node; its subscribers stay until they were told what is owed to them.
+    fn delete(&mut self, id: &NodeId, node: Number, is_owed: bool) -> Result<(), StoreError> {
+        for key in self.rows.first(&keys::of_node(b'a', node), usize::MAX)? {
+            let record = self.rows.get::<AffiliationRecord>(&key)?.ok_or_else(|| damaged(&key))?;
+            self.rows.remove(keys::affiliation_of(record.entity(&key)?.as_str(), node));
+            self.rows.remove(key);
         }
-        for key in self.first(&keys::of_node(b's', node), usize::MAX)? {
-            let record = self.get::<SubscriptionRecord>(&key)?.ok_or_else(|| damaged(&key))?;
+        for key in self.rows.first(&keys::of_node(b's', node), usize::MAX)? {
+            let record = self.rows.get::<SubscriptionRecord>(&key)?.ok_or_else(|| damaged(&key))?;
             let jid = record.jid(&key)?;
-            self.remove(keys::subscription_of(jid.to_bare().as_str(), node, jid.as_str()));
+            self.rows.remove(keys::subscription_of(jid.to_bare().as_str(), node, jid.as_str()));
         }
-        for table in keys::TABLES_OF_A_NODE {
-            self.remove_all(&keys::of_node(*table, node))?;
+        for table in keys::ITEM_TABLES {
+            self.rows.remove_all(&keys::of_node(*table, node))?;
         }
-        self.remove(keys::name(id));
-        Ok(())
+        self.rows.remove(keys::node(node));
+        self.rows.remove(keys::name(id));
+        if is_owed { self.rows.put(&keys::dead(node), &()) } else { self.remove_dead(node) }
     }
 
     fn counters(&self, node: Number) -> Result<Counters, StoreError> {
-        Ok(self.get(&keys::counters(node))?.unwrap_or_default())
-    }
-
-    fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
-        match self.rows.get(key) {
-            Some(Some(value)) => record::decode(key, value).map(Some),
-            Some(None) => Ok(None),
-            None => match self.tree.get(key).map_err(|error| failed(&error))? {
-                Some(value) => record::decode(key, &value).map(Some),
-                None => Ok(None),
-            },
-        }
-    }
-
-    fn put<T: Serialize>(&mut self, key: &[u8], record: &T) -> Result<(), StoreError> {
-        let value = record::encode(key, record)?;
-        if key.len() + value.len() > MAX_ROW_BYTES {
-            return Err(failed(&format!("a row of {} bytes", key.len() + value.len())));
-        }
-        self.rows.insert(key.to_vec(), Some(value));
-        Ok(())
-    }
-
-    fn remove(&mut self, key: Vec<u8>) {
-        self.rows.insert(key, None);
-    }
-
-    fn remove_all(&mut self, prefix: &[u8]) -> Result<(), StoreError> {
-        let keys = self.first(prefix, usize::MAX)?;
-        keys.into_iter().for_each(|key| self.remove(key));
-        Ok(())
-    }
-
-    /// The first keys with a prefix. Those that this turn adds come after those that are there,
-    /// which holds for items: they are added at the end.
-    fn first(&self, prefix: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {
-        let mut keys = Vec::new();
-        for row in self.tree.scan_prefix(prefix).keys() {
-            if keys.len() == limit {
-                return Ok(keys);
-            }
-            let key = row.map_err(|error| failed(&error))?;
-            if !self.rows.contains_key(key.as_ref()) {
-                keys.push(key.to_vec());
-            }
-        }
-        let added =
-            self.rows.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
-        keys.extend(added.filter(|(_, value)| value.is_some()).map(|(key, _)| key.clone()));
-        keys.truncate(limit);
-        Ok(keys)
+        Ok(self.rows.get(&keys::counters(node))?.unwrap_or_default())
     }
 }
 

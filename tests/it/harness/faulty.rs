@@ -8,10 +8,10 @@ use std::sync::{
 use async_trait::async_trait;
 use gjallar::{
     pubsub::{
-        Affiliation, Changes, Item, ItemId, Node, NodeId,
+        Affiliation, Changes, Item, ItemId, Node, NodeId, Notification,
         op::{discover::NodeSummary, retrieve::Selection},
     },
-    store::{Cursor, Store, StoreError},
+    store::{Cursor, Debt, Owed, Store, StoreError, Told},
 };
 use jid::{BareJid, Jid};
 
@@ -25,15 +25,28 @@ pub struct Faulty {
 
 #[async_trait]
 impl Store for Faulty {
-    async fn commit(&self, node: &NodeId, changes: &Changes) -> Result<(), StoreError> {
+    async fn commit(
+        &self,
+        node: &NodeId,
+        changes: &Changes,
+        notification: Option<&Notification>,
+    ) -> Result<Option<Debt>, StoreError> {
         let number = self.commits.fetch_add(1, Ordering::SeqCst) + 1;
         if number != self.fails_at {
-            return self.inner.commit(node, changes).await;
+            return self.inner.commit(node, changes, notification).await;
         }
         if self.commits_all_the_same {
-            self.inner.commit(node, changes).await?;
+            self.inner.commit(node, changes, notification).await?;
         }
         Err(StoreError::Failed("the disk is on fire".into()))
+    }
+
+    async fn owed(&self, node: Option<&NodeId>) -> Result<Vec<Owed>, StoreError> {
+        self.inner.owed(node).await
+    }
+
+    async fn forget(&self, told: Told) -> Result<(), StoreError> {
+        self.inner.forget(told).await
     }
 
     async fn node(&self, id: &NodeId) -> Result<Option<Node>, StoreError> {

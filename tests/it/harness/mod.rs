@@ -1,6 +1,8 @@
 //! What the tests stand on: a running component and the server's end of its stream.
 
+pub mod dice;
 pub mod faulty;
+pub mod preload;
 pub mod stage;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -79,8 +81,36 @@ impl Link {
         self.writer.write_all(xml.as_bytes()).await.unwrap();
     }
 
-    /// The next stanza, or nothing if the component ended the stream.
+    /// The next stanza, or nothing if the component ended the stream. A barrier is routed back.
     pub async fn receive(&mut self) -> Option<Element> {
+        loop {
+            let stanza = self.receive_any().await?;
+            if !is_barrier(&stanza) {
+                return Some(stanza);
+            }
+            self.return_barrier(&stanza, false).await;
+        }
+    }
+
+    /// Routes a barrier back; or says that all barriers came back that there will ever be.
+    pub async fn return_barrier(&mut self, barrier: &Element, and_all_others: bool) {
+        let mut barrier = shown(barrier);
+        if and_all_others {
+            let last = u64::MAX;
+            barrier =
+                format!("<iq type='result' from='{SERVICE}' to='{SERVICE}' id='barrier-{last}'/>");
+        }
+        // The component may have gone meanwhile.
+        let _ = self.writer.write_all(barrier.as_bytes()).await;
+    }
+
+    /// Ends the connection as a server does that dies: what it has not read is lost.
+    pub async fn drop_unread(&mut self) {
+        let _ = self.writer.shutdown().await;
+    }
+
+    /// The next stanza, whatever it is.
+    pub async fn receive_any(&mut self) -> Option<Element> {
         match timeout(PATIENCE, self.reader.next()).await.expect("silence") {
             Ok(Received::Stanza(element)) => Some(element),
             Ok(Received::Closed) | Err(_) => None,
@@ -116,6 +146,12 @@ impl Component {
     /// Waits until the component has connected again.
     pub async fn reconnected(&mut self) {
         self.link = Link::accept(&self.listener).await;
+    }
+
+    /// Breaks the connection, and waits until the component has connected again.
+    pub async fn reconnected_by_force(&mut self) {
+        self.link.writer.shutdown().await.unwrap();
+        self.reconnected().await;
     }
 
     pub async fn send(&mut self, xml: &str) {
@@ -197,14 +233,17 @@ impl Component {
 
     /// Subscribes so many to a node, of whom `zz` is served last.
     pub async fn subscribe_many(&mut self, owner: &str, node: &str, number: usize) {
-        let entry = |name: &str| {
-            format!("<subscription jid='{name}@far.example' subscription='subscribed'/>")
-        };
-        let entries: String = (1..number).map(|n| entry(&n.to_string())).collect();
-        let last = entry("zz");
-        let content = format!("<subscriptions node='{node}'>{entries}{last}</subscriptions>");
-        let set = self.owner(owner, "set", &content).await;
-        assert_eq!(set.attr("type"), Some("result"));
+        let names: Vec<_> =
+            (1..number).map(|n| n.to_string()).chain(std::iter::once("zz".into())).collect();
+        for names in names.chunks(4000) {
+            let entry = |name: &String| {
+                format!("<subscription jid='{name}@far.example' subscription='subscribed'/>")
+            };
+            let entries: String = names.iter().map(entry).collect();
+            let content = format!("<subscriptions node='{node}'>{entries}</subscriptions>");
+            let set = self.owner(owner, "set", &content).await;
+            assert_eq!(set.attr("type"), Some("result"));
+        }
     }
 
     /// Publishes an item of 20 kB: no buffer takes it a thousand times.
@@ -214,18 +253,24 @@ impl Component {
         self.granted(owner, &format!("<publish node='{node}'>{item}</publish>")).await;
     }
 
-    /// Every message that was told by now, as the answer to the end of a subscription comes after it.
+    /// Every message that was told by now: an event that follows them is waited for.
     pub async fn messages(&mut self) -> Vec<Element> {
         let probe = "probe@localhost/p";
         let made = self.pubsub(ADMIN, "set", "<create/>").await;
         let made = made.get_child("pubsub", PUBSUB).unwrap().get_child("create", PUBSUB).unwrap();
         let node = made.attr("node").unwrap().to_owned();
         self.subscribe(probe, &node).await;
-        let content = format!("<unsubscribe node='{node}' jid='{probe}'/>");
-        self.granted(probe, &content).await;
+        self.publish(ADMIN, &node, "probe").await;
+        let is_probe = |message: &Element| message.attr("to") == Some(probe);
+        while !self.inbox.iter().any(is_probe) {
+            let message = self.link.receive().await.expect("the stream ended");
+            assert_eq!(message.name(), "message");
+            self.inbox.push_back(message);
+        }
+        self.granted(probe, &format!("<unsubscribe node='{node}' jid='{probe}'/>")).await;
         let gone = self.owner(ADMIN, "set", &format!("<delete node='{node}'/>")).await;
         assert_eq!(gone.attr("type"), Some("result"));
-        self.inbox.drain(..).collect()
+        self.inbox.drain(..).filter(|message| !is_probe(message)).collect()
     }
 
     /// The contents of the events that a JID was told by now.
@@ -250,6 +295,11 @@ impl Component {
         timeout(PATIENCE, self.task).await.expect("it does not stop").unwrap();
         rest
     }
+}
+
+/// Whether a stanza is a barrier of the component.
+pub fn is_barrier(stanza: &Element) -> bool {
+    stanza.name() == "iq" && stanza.attr("id").is_some_and(|id| id.starts_with("barrier-"))
 }
 
 /// What is in the event of a message.

@@ -21,7 +21,7 @@ use gjallar::{
             unsubscribe::Unsubscribe,
         },
     },
-    service::{Error, Service},
+    service::{Error, Position, Service},
     store::Store,
 };
 use jid::Jid;
@@ -82,12 +82,12 @@ impl Stage {
         settings: Vec<Setting>,
     ) -> Result<Created, Error> {
         let request = Create { node: Some(node(name)), settings };
-        self.service.create(&actor(by), &request, |answer| answer.result).await
+        self.service.create(&actor(by), &request, |answer| answer).await
     }
 
     pub async fn configure(&self, by: &str, name: &str, setting: Setting) -> Result<(), Error> {
         let request = Configure { node: node(name), settings: vec![setting] };
-        self.service.configure(&actor(by), &request, |answer| answer.result).await
+        self.service.configure(&actor(by), &request, |answer| answer).await
     }
 
     pub async fn publish(&self, by: &str, name: &str, id: &str) -> Result<Published, Error> {
@@ -104,32 +104,32 @@ impl Stage {
         let payload = Some(Payload::new(xml, "urn:x"));
         let items = vec![NewItem { id: Some(item(id)), payload }];
         let request = Publish { node: node(name), items };
-        self.service.publish(&actor(by), &request, |answer| answer.result).await
+        self.service.publish(&actor(by), &request, |answer| answer).await
     }
 
     pub async fn retract(&self, by: &str, name: &str, id: &str) -> Result<(), Error> {
         let request = Retract { node: node(name), items: vec![item(id)], notify: false };
-        self.service.retract(&actor(by), &request, |answer| answer.result).await
+        self.service.retract(&actor(by), &request, |answer| answer).await
     }
 
     pub async fn purge(&self, by: &str, name: &str) -> Result<(), Error> {
         let request = Purge { node: node(name) };
-        self.service.purge(&actor(by), &request, |answer| answer.result).await
+        self.service.purge(&actor(by), &request, |answer| answer).await
     }
 
     pub async fn delete(&self, by: &str, name: &str) -> Result<(), Error> {
         let request = Delete { node: node(name), redirect: None };
-        self.service.delete(&actor(by), &request, |answer| answer.result).await
+        self.service.delete(&actor(by), &request, |answer| answer).await
     }
 
     pub async fn subscribe(&self, by: &str, name: &str) -> Result<(), Error> {
         let request = Subscribe { node: node(name), jid: jid(by) };
-        self.service.subscribe(&actor(by), &request, |answer| answer.result.map(|_| ())).await
+        self.service.subscribe(&actor(by), &request, |answer| answer.map(|_| ())).await
     }
 
     pub async fn unsubscribe(&self, by: &str, name: &str) -> Result<(), Error> {
         let request = Unsubscribe { node: node(name), jid: jid(by) };
-        self.service.unsubscribe(&actor(by), &request, |answer| answer.result.map(|_| ())).await
+        self.service.unsubscribe(&actor(by), &request, |answer| answer.map(|_| ())).await
     }
 
     pub async fn affiliate(
@@ -141,8 +141,7 @@ impl Stage {
     ) -> Result<(), Error> {
         let entries = vec![(jid(entity).to_bare(), affiliation)];
         let request = SetAffiliations { node: node(name), entries };
-        let set = |answer: gjallar::service::Answer<_>| answer.result.map(|_| ());
-        self.service.set_affiliations(&actor(by), &request, set).await
+        self.service.set_affiliations(&actor(by), &request, |answer| answer.map(|_| ())).await
     }
 
     /// All items of a node.
@@ -160,12 +159,16 @@ impl Stage {
     /// What was told by now, each with who it was told to.
     pub fn told(&self) -> Vec<(String, Vec<String>)> {
         let outbox = self.service.outbox();
-        let all: Vec<_> = (0..).map_while(|skip| outbox.peek(skip)).collect();
-        outbox.told(all.len());
+        let next = outbox.next();
         let shown = |telling: &Arc<gjallar::service::Telling>| {
-            let recipients = telling.recipients.iter().map(ToString::to_string).collect();
+            let lost = outbox.lost(telling);
+            let recipients = telling.recipients.iter().filter(|jid| !lost.contains(jid));
+            let recipients = recipients.map(ToString::to_string).collect();
             (format!("{:?}", telling.notification.event), recipients)
         };
-        all.iter().map(shown).collect()
+        let first = (0..=next).find(|number| outbox.get(*number).is_some()).unwrap_or(next);
+        let told = (first..next).map(|number| shown(&outbox.get(number).unwrap())).collect();
+        outbox.confirm(Position { number: next, recipients: 0 }, 0);
+        told
     }
 }

@@ -1,0 +1,122 @@
+//! The file that says which store is here, and how far it had come.
+//!
+//! It stands beside sled's files, so that a missing, foreign or shortened `db` is noticed. Its number
+//! is written after each commit but not synced: what it says was certainly true.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::FileExt,
+    path::Path,
+};
+
+use crate::store::StoreError;
+
+use super::{failed, record};
+
+const NAME: &str = "gjallar.store";
+/// The files and folders that sled makes.
+const OF_SLED: [&str; 3] = ["db", "conf", "blobs"];
+
+/// The marker of an open store.
+#[derive(Debug)]
+pub(super) struct Marker {
+    file: File,
+    pub(super) store: u64,
+    /// The number of a commit that the store has.
+    pub(super) commit: u64,
+}
+
+impl Marker {
+    /// The marker of the store in a folder; a new one where nothing is.
+    pub(super) fn open(directory: &Path) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(directory).map_err(|error| failed(&error))?;
+        match OpenOptions::new().read(true).write(true).open(directory.join(NAME)) {
+            Ok(file) => Self::read(file, directory),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make(directory),
+            Err(error) => Err(failed(&error)),
+        }
+    }
+
+    fn read(file: File, directory: &Path) -> Result<Self, StoreError> {
+        let text = io::read_to_string(&file).map_err(|error| failed(&error))?;
+        let damaged = || StoreError::Damaged(format!("the file {NAME}"));
+        let (content, sum) = text.trim_end().rsplit_once(' ').ok_or_else(damaged)?;
+        let fields: Vec<_> = content.split(' ').collect();
+        let ["gjallar-store", version, store, state, commit] = fields[..] else {
+            return Err(damaged());
+        };
+        if format!("{:08x}", crc32c::crc32c(content.as_bytes())) != sum {
+            return Err(damaged());
+        }
+        let found = version.parse().map_err(|_| damaged())?;
+        if found != record::VERSION {
+            return Err(StoreError::Version { found, expected: record::VERSION });
+        }
+        let store = u64::from_str_radix(store, 16).map_err(|_| damaged())?;
+        let commit = commit.parse().map_err(|_| damaged())?;
+        if state != "ready" {
+            // Its making was interrupted, before anything was in it.
+            remove_remains(directory).map_err(|error| failed(&error))?;
+        } else if let Some(missing) = ["db", "conf"].iter().find(|n| !directory.join(n).exists()) {
+            return Err(StoreError::Damaged(format!("the file {missing} is missing")));
+        }
+        Ok(Self { file, store, commit })
+    }
+
+    fn make(directory: &Path) -> Result<Self, StoreError> {
+        if let Some(foreign) = OF_SLED.iter().find(|name| directory.join(name).exists()) {
+            return Err(StoreError::Damaged(format!(
+                "there is a file {foreign}, but no {NAME}: this is not a store of this service"
+            )));
+        }
+        let file = File::create_new(directory.join(NAME)).map_err(|error| failed(&error))?;
+        let marker = Self { file, store: super::opening::fresh_name(), commit: 0 };
+        marker.write("begun").and_then(|()| sync(directory)).map_err(|error| failed(&error))?;
+        Ok(marker)
+    }
+
+    /// Says that sled's files are there, all on disk.
+    pub(super) fn ready(&self, directory: &Path) -> io::Result<()> {
+        File::open(directory.join("conf"))?.sync_all()?;
+        File::open(directory.join("db"))?.sync_all()?;
+        sync(directory)?;
+        self.write("ready")?;
+        self.file.sync_all()
+    }
+
+    /// Says that a commit is on disk.
+    pub(super) fn committed(&mut self, commit: u64) -> io::Result<()> {
+        self.commit = commit;
+        self.write("ready")
+    }
+
+    fn write(&self, state: &str) -> io::Result<()> {
+        let (version, store, commit) = (record::VERSION, self.store, self.commit);
+        let content = format!("gjallar-store {version} {store:016x} {state} {commit:020}");
+        let sum = crc32c::crc32c(content.as_bytes());
+        self.file.write_all_at(format!("{content} {sum:08x}\n").as_bytes(), 0)
+    }
+}
+
+/// Removes what an interrupted making left.
+fn remove_remains(directory: &Path) -> io::Result<()> {
+    for name in OF_SLED {
+        let path = directory.join(name);
+        if path.is_dir() {
+            std::fs::remove_dir_all(path)?;
+        } else if path.exists() {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes sure that a folder's entries, and its own in the folder above, are on disk.
+fn sync(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()?;
+    match directory.canonicalize()?.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,105 @@
+//! Opening a store: everything that shows that it is the one that was closed, or that ended.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    panic::AssertUnwindSafe,
+    path::{Path, PathBuf},
+};
+
+use sled::Tree;
+
+use crate::store::StoreError;
+
+use super::{
+    index, keys, ledger::Ledger, marker::Marker, record, record::Total, rows::Rows, sled_failed,
+    turn::Turn,
+};
+
+/// Memory for pages that sled keeps at hand, in bytes.
+const CACHE_BYTES: u64 = 256 * 1024 * 1024;
+
+/// An open store.
+pub(super) struct Opened {
+    pub(super) directory: PathBuf,
+    pub(super) tree: Tree,
+    pub(super) marker: Marker,
+    pub(super) total: Total,
+    pub(super) ledger: Ledger,
+}
+
+impl Opened {
+    /// Opens the store in a folder, which is created if it is not there, and checks its index.
+    pub(super) fn open(directory: &Path) -> Result<Self, StoreError> {
+        let marker = Marker::open(directory)?;
+        let config = sled::Config::new().path(directory).cache_capacity(CACHE_BYTES);
+        let open = || -> Result<_, StoreError> {
+            let db = config.open().map_err(|error| opening(&error))?;
+            let tree: Tree = (*db).clone();
+            let (total, ledger) = match marker.commit {
+                0 if tree.is_empty() => (Total::default(), Ledger::default()),
+                _ => index::check(&tree)?,
+            };
+            Ok((tree, total, ledger))
+        };
+        let (tree, total, ledger) = std::panic::catch_unwind(AssertUnwindSafe(open))
+            .map_err(|_| StoreError::Damaged("the files cannot be opened".into()))??;
+        let mut opened = Self { directory: directory.into(), tree, marker, total, ledger };
+        if opened.total == Total::default() {
+            opened.begin()?;
+        }
+        if opened.total.store != opened.marker.store {
+            return Err(StoreError::Damaged("the file db belongs to another store".into()));
+        }
+        if opened.total.commit < opened.marker.commit {
+            return Err(StoreError::Damaged("the newest commits are missing".into()));
+        }
+        opened.bury()?;
+        Ok(opened)
+    }
+
+    /// Writes what makes a store of an empty folder.
+    fn begin(&mut self) -> Result<(), StoreError> {
+        self.total.store = self.marker.store;
+        let version = record::encode(keys::VERSION, &record::VERSION)?;
+        self.tree.insert(keys::VERSION, version).map_err(|error| sled_failed(&error))?;
+        self.write(|_| Ok(()))?;
+        self.marker.ready(&self.directory).map_err(|error| super::failed(&error))
+    }
+
+    /// Removes what is left of deleted nodes whose last event was told.
+    fn bury(&mut self) -> Result<(), StoreError> {
+        let forgotten = self.ledger.forgotten();
+        if forgotten.is_empty() {
+            return Ok(());
+        }
+        self.write(|turn| forgotten.iter().try_for_each(|node| turn.remove_dead(*node)))
+    }
+
+    fn write(
+        &mut self,
+        change: impl FnOnce(&mut Turn<'_, '_>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut rows = Rows::new(&self.tree);
+        change(&mut Turn::new(&mut rows, &mut self.ledger))?;
+        rows.end_commit(true);
+        let (batch, total) = rows.finish(&self.total)?;
+        self.tree.apply_batch(batch).map_err(|error| sled_failed(&error))?;
+        self.tree.flush().map_err(|error| sled_failed(&error))?;
+        self.total = total;
+        Ok(())
+    }
+}
+
+/// A number that no other store has.
+pub(super) fn fresh_name() -> u64 {
+    RandomState::new().hash_one(std::process::id())
+}
+
+fn opening(error: &sled::Error) -> StoreError {
+    match error {
+        sled::Error::Io(io) if io.to_string().contains("could not acquire lock") => {
+            StoreError::Locked
+        }
+        _ => sled_failed(error),
+    }
+}

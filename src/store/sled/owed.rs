@@ -1,0 +1,93 @@
+//! What is owed since before the store was opened, and to whom.
+
+use std::{collections::HashMap, sync::Arc};
+
+use jid::{BareJid, Jid};
+
+use crate::{
+    pubsub::{Audience, NodeId, Place},
+    store::{Debt, Owed, StoreError},
+};
+
+use super::{
+    debt::ToldRecord,
+    index,
+    keys::{self, Number},
+    reader::View,
+    record::{self, SubscriptionRecord},
+};
+
+/// A node's subscribers in the order in which they are told, and since when each is.
+type Subscribers = Vec<(BareJid, Jid, u64)>;
+
+/// The first so many of them.
+type Lists = HashMap<usize, Arc<[Jid]>>;
+
+/// Reads what is owed, of one node or of all, in the order of the commits.
+pub(super) fn owed(view: &View, node: Option<&NodeId>) -> Result<Vec<Owed>, StoreError> {
+    let told = view.get::<ToldRecord>(keys::TOLD)?;
+    let mut audiences = Audiences { view, of: HashMap::new() };
+    let mut owed = Vec::new();
+    for debt in index::debts(&view.tree) {
+        let (debt, record) = debt?;
+        let (key, number) = (keys::debt(debt), record.number);
+        let notification = record.into_notification(&key)?;
+        if node.is_some_and(|node| *node != notification.node) {
+            continue;
+        }
+        let mut recipients = match &notification.audience {
+            Audience::One(jid) => audiences.one(number, jid)?,
+            Audience::Subscribers => audiences.at(number, notification.place)?,
+        };
+        if let Some(told) = told.as_ref().filter(|told| told.debt == debt) {
+            let jid = told.jid(keys::TOLD)?;
+            let last = (jid.to_bare(), jid);
+            let rest = recipients.iter().filter(|jid| (jid.to_bare(), (*jid).clone()) > last);
+            recipients = rest.cloned().collect();
+        }
+        owed.push(Owed { debt: Debt(debt), notification, recipients });
+    }
+    Ok(owed)
+}
+
+/// The audiences of nodes, each read once; events that the same entities hear of share a list.
+struct Audiences<'a> {
+    view: &'a View,
+    of: HashMap<Number, (Subscribers, Lists)>,
+}
+
+impl Audiences<'_> {
+    /// One recipient, who may have lost its subscription.
+    fn one(&self, node: Number, jid: &Jid) -> Result<Arc<[Jid]>, StoreError> {
+        let key = keys::subscription(node, jid.as_str());
+        let is_there = self.view.get::<SubscriptionRecord>(&key)?.is_some();
+        Ok(is_there.then(|| jid.clone()).into_iter().collect())
+    }
+
+    /// Everyone who was subscribed when an event took its place, and is still.
+    fn at(&mut self, node: Number, place: Place) -> Result<Arc<[Jid]>, StoreError> {
+        if !self.of.contains_key(&node) {
+            let subscribers = self.subscribers(node)?;
+            self.of.insert(node, (subscribers, HashMap::new()));
+        }
+        let Some((subscribers, lists)) = self.of.get_mut(&node) else { return Ok(Arc::default()) };
+        let entitled = || subscribers.iter().filter(|(_, _, since)| *since < place.seq);
+        // Later events have all recipients of earlier ones, so equal numbers mean equal lists.
+        let list = lists
+            .entry(entitled().count())
+            .or_insert_with(|| entitled().map(|(_, jid, _)| jid.clone()).collect());
+        Ok(Arc::clone(list))
+    }
+
+    fn subscribers(&self, node: Number) -> Result<Subscribers, StoreError> {
+        let mut subscribers = Vec::new();
+        for row in self.view.scan(&keys::of_node(b's', node)) {
+            let (key, value) = row?;
+            let record: SubscriptionRecord = record::decode(&key, &value)?;
+            let jid = record.jid(&key)?;
+            subscribers.push((jid.to_bare(), jid, record.since));
+        }
+        subscribers.sort_unstable();
+        Ok(subscribers)
+    }
+}

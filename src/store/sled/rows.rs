@@ -1,0 +1,166 @@
+//! The rows that a group of commits writes, over those that are there, and the sums over them.
+
+use std::collections::BTreeMap;
+
+use serde::{Serialize, de::DeserializeOwned};
+use sled::{Batch, Tree};
+
+use crate::store::StoreError;
+
+use super::{
+    failed,
+    keys::{self, Group, Number},
+    record::{self, Counters, Total, weight},
+    sled_failed,
+};
+
+/// The largest row, key and value together. Rows above it would make sled write blob files.
+const MAX_ROW_BYTES: usize = 4096;
+/// The length of a part of a long record.
+pub(super) const CHUNK_BYTES: usize = 900;
+
+type Overlay = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// Rows in the making (`None` removes).
+pub(super) struct Rows<'a> {
+    tree: &'a Tree,
+    kept: Overlay,
+    /// Those of the commit that is being made.
+    new: Overlay,
+}
+
+impl<'a> Rows<'a> {
+    pub(super) fn new(tree: &'a Tree) -> Self {
+        Self { tree, kept: Overlay::new(), new: Overlay::new() }
+    }
+
+    /// Ends a commit: its rows will be written, or not.
+    pub(super) fn end_commit(&mut self, keep: bool) {
+        let new = std::mem::take(&mut self.new);
+        if keep {
+            self.kept.extend(new);
+        }
+    }
+
+    pub(super) fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
+        match self.new.get(key).or_else(|| self.kept.get(key)) {
+            Some(Some(value)) => record::decode(key, value).map(Some),
+            Some(None) => Ok(None),
+            None => match self.tree.get(key).map_err(|error| sled_failed(&error))? {
+                Some(value) => record::decode(key, &value).map(Some),
+                None => Ok(None),
+            },
+        }
+    }
+
+    pub(super) fn put<T: Serialize>(&mut self, key: &[u8], record: &T) -> Result<(), StoreError> {
+        let value = record::encode(key, record)?;
+        if key.len() + value.len() > MAX_ROW_BYTES {
+            return Err(failed(&format!("a row of {} bytes", key.len() + value.len())));
+        }
+        self.new.insert(key.to_vec(), Some(value));
+        Ok(())
+    }
+
+    /// Writes a record of any length in parts; says in how many.
+    pub(super) fn put_in_chunks<T: Serialize>(
+        &mut self,
+        record: &T,
+        key: impl Fn(u16) -> Vec<u8>,
+    ) -> Result<u16, StoreError> {
+        let bytes = postcard::to_stdvec(record).map_err(|error| failed(&error))?;
+        let mut number = 0;
+        for chunk in bytes.chunks(CHUNK_BYTES) {
+            self.put(&key(number), &chunk)?;
+            number += 1;
+        }
+        Ok(number)
+    }
+
+    pub(super) fn remove(&mut self, key: Vec<u8>) {
+        self.new.insert(key, None);
+    }
+
+    pub(super) fn remove_all(&mut self, prefix: &[u8]) -> Result<(), StoreError> {
+        let keys = self.first(prefix, usize::MAX)?;
+        keys.into_iter().for_each(|key| self.remove(key));
+        Ok(())
+    }
+
+    /// The first keys with a prefix. Those that are added come after those that are there, which holds
+    /// for items: they are added at the end.
+    pub(super) fn first(&self, prefix: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        let mut keys = Vec::new();
+        for row in self.tree.scan_prefix(prefix).keys() {
+            if keys.len() == limit {
+                return Ok(keys);
+            }
+            let key = row.map_err(|error| sled_failed(&error))?;
+            if !self.new.contains_key(key.as_ref()) && !self.kept.contains_key(key.as_ref()) {
+                keys.push(key.to_vec());
+            }
+        }
+        for (key, value) in in_overlay(&self.kept, prefix) {
+            if value.is_some() && !self.new.contains_key(key) {
+                keys.push(key.clone());
+            }
+        }
+        keys.extend(
+            in_overlay(&self.new, prefix).filter(|(_, v)| v.is_some()).map(|(k, _)| k.clone()),
+        );
+        keys.truncate(limit);
+        Ok(keys)
+    }
+
+    /// All rows as one batch, with the sums as they are after it.
+    pub(super) fn finish(mut self, total: &Total) -> Result<(Batch, Total), StoreError> {
+        let mut of_nodes = BTreeMap::<Number, u64>::new();
+        for (key, value) in &self.kept {
+            if let Group::Node(node) = keys::group(key) {
+                let sum = of_nodes.entry(node).or_default();
+                *sum = sum.wrapping_add(self.difference(key, value.as_deref())?);
+            }
+        }
+        for (node, difference) in of_nodes {
+            let key = keys::counters(node);
+            if let Some(mut counters) = self.get::<Counters>(&key)? {
+                counters.sum = counters.sum.wrapping_add(difference);
+                self.put(&key, &counters)?;
+            }
+        }
+        self.end_commit(true);
+
+        let mut total = Total { commit: total.commit + 1, ..*total };
+        for (key, value) in &self.kept {
+            if let Group::Store = keys::group(key) {
+                let difference = self.difference(key, value.as_deref())?;
+                total.sum = total.sum.wrapping_add(difference);
+            }
+        }
+        self.put(keys::TOTAL, &total)?;
+        self.end_commit(true);
+
+        let mut batch = Batch::default();
+        for (key, value) in self.kept {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        Ok((batch, total))
+    }
+
+    /// What a row's change does to its sum.
+    fn difference(&self, key: &[u8], value: Option<&[u8]>) -> Result<u64, StoreError> {
+        let old = self.tree.get(key).map_err(|error| sled_failed(&error))?;
+        let old = old.map_or(0, |old| weight(&old));
+        Ok(value.map_or(0, weight).wrapping_sub(old))
+    }
+}
+
+fn in_overlay<'a>(
+    rows: &'a Overlay,
+    prefix: &'a [u8],
+) -> impl Iterator<Item = (&'a Vec<u8>, &'a Option<Vec<u8>>)> {
+    rows.range(prefix.to_vec()..).take_while(move |(key, _)| key.starts_with(prefix))
+}

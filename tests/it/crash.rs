@@ -1,0 +1,292 @@
+//! Kills: the real service is killed, and its connection broken, again and again while it works. Then
+//! what was acknowledged is compared with what is there and with what subscribers heard.
+//!
+//! `make crash` runs the long form; `CRASH_ROUNDS` sets the number.
+
+#![allow(clippy::disallowed_methods)] // the long form is asked for by a variable
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use gjallar::{
+    pubsub::{NodeId, op::retrieve::Selection},
+    store::{SledStore, Store},
+};
+use minidom::Element;
+use tokio::{
+    net::TcpListener,
+    time::{Duration, timeout},
+};
+
+use crate::harness::{EVENT, Link, dice::Dice, form, is_barrier, shown};
+
+const NODES: usize = 3;
+const SUBSCRIBERS: usize = 4;
+const OWNER: &str = "owner@localhost/x";
+
+/// What is done to the service.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// SIGKILL.
+    Kill,
+    /// The server goes away with what it had not read.
+    Break,
+}
+
+/// What one subscriber heard of one node: the event's place, whether it was late, and what it said.
+type Heard = Vec<(u64, bool, String)>;
+
+struct Checker {
+    listener: TcpListener,
+    store: tempfile::TempDir,
+    service: Child,
+    link: Link,
+    dice: Dice,
+    /// Whether the server says that it has everything before it has.
+    confirms_at_once: bool,
+    published: usize,
+    acknowledged: BTreeSet<String>,
+    heard: BTreeMap<(String, String), Heard>,
+    heard_in_round: usize,
+    repeats: Vec<usize>,
+}
+
+impl Drop for Checker {
+    fn drop(&mut self) {
+        let _ = self.service.kill();
+        let _ = self.service.wait();
+    }
+}
+
+impl Checker {
+    async fn start(confirms_at_once: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let store = tempfile::tempdir().unwrap();
+        let service = serve(&listener, store.path());
+        let link = Link::accept(&listener).await;
+        let mut checker = Self {
+            listener,
+            store,
+            service,
+            link,
+            dice: Dice(0xC4A5),
+            confirms_at_once,
+            published: 0,
+            acknowledged: BTreeSet::new(),
+            heard: BTreeMap::new(),
+            heard_in_round: 0,
+            repeats: Vec::new(),
+        };
+        for node in 0..NODES {
+            let form = form(&[("max_items", "max"), ("notify_retract", "1")]);
+            let create = format!("<create node='n{node}'/><configure>{form}</configure>");
+            checker.granted(OWNER, &create).await;
+            for subscriber in 0..SUBSCRIBERS {
+                let jid = format!("s{subscriber}@localhost");
+                let subscribe = format!("<subscribe node='n{node}' jid='{jid}'/>");
+                checker.granted(&format!("{jid}/r"), &subscribe).await;
+            }
+        }
+        checker
+    }
+
+    async fn ask(&mut self, from: &str, id: &str, content: &str) {
+        let request = format!(
+            "<iq type='set' id='{id}' from='{from}' to='pubsub.localhost'>\
+             <pubsub xmlns='http://jabber.org/protocol/pubsub'>{content}</pubsub></iq>"
+        );
+        self.link.send(&request).await;
+    }
+
+    async fn granted(&mut self, from: &str, content: &str) {
+        self.ask(from, "setup", content).await;
+        while !self.acknowledged.remove("setup") {
+            assert!(self.take().await);
+        }
+    }
+
+    /// Publishes or retracts something.
+    async fn work(&mut self) {
+        let node = self.dice.roll(NODES);
+        if self.dice.roll(5) == 0 && self.published > 0 {
+            let id = self.dice.roll(self.published);
+            let content = format!("<retract node='n{node}'><item id='i{id}'/></retract>");
+            return self.ask(OWNER, "retract", &content).await;
+        }
+        self.published += 1;
+        let id = format!("i{}", self.published);
+        let text = "x".repeat([10, 500, 5000][self.dice.roll(3)]);
+        let content = format!(
+            "<publish node='n{node}'><item id='{id}'><x xmlns='urn:x'>{text}</x></item></publish>"
+        );
+        self.ask(OWNER, &format!("{node}/{id}"), &content).await;
+    }
+
+    /// Takes a stanza in; false at the end of the stream.
+    async fn take(&mut self) -> bool {
+        let Some(stanza) = self.link.receive_any().await else { return false };
+        if is_barrier(&stanza) {
+            self.link.return_barrier(&stanza, self.confirms_at_once).await;
+        } else if stanza.name() == "message" {
+            self.hear(&stanza);
+        } else if stanza.attr("type") == Some("result") {
+            self.acknowledged.insert(stanza.attr("id").unwrap().to_owned());
+        }
+        true
+    }
+
+    fn hear(&mut self, message: &Element) {
+        let id = message.get_child("stanza-id", "urn:xmpp:sid:0").unwrap().attr("id").unwrap();
+        let seq = id.split_once('-').unwrap().1.parse().unwrap();
+        let is_late = message.has_child("delay", "urn:xmpp:delay");
+        let items = message.get_child("event", EVENT).unwrap().children().next().unwrap().clone();
+        let key = (message.attr("to").unwrap().to_owned(), items.attr("node").unwrap().to_owned());
+        self.heard.entry(key).or_default().push((seq, is_late, shown(&items)));
+        self.heard_in_round += 1;
+    }
+
+    /// Works for a while, then does something bad and goes on.
+    async fn round(&mut self, fault: Fault) {
+        for _ in 0..self.dice.roll(30) {
+            self.work().await;
+        }
+        for _ in 0..self.dice.roll(500) {
+            // Less may come than that; waiting ends when nothing does.
+            if timeout(Duration::from_millis(20), self.take()).await.is_err() {
+                break;
+            }
+        }
+        let before = self.number_of_repeats();
+        if fault == Fault::Kill {
+            self.service.kill().unwrap();
+            self.service.wait().unwrap();
+            // The server reads what the system had taken.
+            while self.take().await {}
+            self.service = serve(&self.listener, self.store.path());
+        }
+        self.link.drop_unread().await;
+        self.link = Link::accept(&self.listener).await;
+        self.repeats.push(before);
+    }
+
+    /// Waits until everything was told, stops the service, and says what is wrong.
+    async fn finish(mut self) -> (Vec<String>, String) {
+        let reader = "s0@localhost".to_owned();
+        for node in 0..NODES {
+            let last = format!(
+                "<publish node='n{node}'><item id='last'><x xmlns='urn:x'/></item></publish>"
+            );
+            self.ask(OWNER, &format!("{node}/last"), &last).await;
+            let key = (format!("s{}@localhost", SUBSCRIBERS - 1), format!("n{node}"));
+            let is_last = |heard: &Heard| {
+                heard
+                    .iter()
+                    .any(|(_, _, text)| text.contains("id=\"last\"") || text.contains("id='last'"))
+            };
+            while !self.heard.get(&key).is_some_and(is_last) {
+                assert!(self.take().await);
+            }
+        }
+        self.service.kill().unwrap();
+        self.service.wait().unwrap();
+        let mut complaints = Vec::new();
+        for ((jid, node), heard) in &self.heard {
+            complaints.extend(order(heard).into_iter().map(|c| format!("{jid} at {node}: {c}")));
+        }
+        let store = SledStore::open(self.store.path()).unwrap();
+        for node in 0..NODES {
+            let id = NodeId::parse(&format!("n{node}")).unwrap();
+            let items = store.items(&id, &Selection::Recent(u32::MAX), usize::MAX).await.unwrap();
+            let there: BTreeSet<_> = items.iter().map(|item| item.id.to_string()).collect();
+            let heard = &self.heard[&(reader.clone(), format!("n{node}"))];
+            for acknowledged in
+                self.acknowledged.iter().filter_map(|id| id.strip_prefix(&format!("{node}/")))
+            {
+                let published = format!("item id='{acknowledged}'");
+                if !heard.iter().any(|(_, _, text)| text.contains(&published)) {
+                    complaints.push(format!("{acknowledged} was acknowledged and is not heard"));
+                }
+                let retracted = format!("retract id='{acknowledged}'");
+                let is_gone = heard.iter().any(|(_, _, text)| text.contains(&retracted));
+                if !is_gone && !there.contains(acknowledged) && items.len() < 10_000 {
+                    complaints.push(format!("{acknowledged} was acknowledged and is missing"));
+                }
+            }
+        }
+        let total: usize = self.heard.values().map(Vec::len).sum();
+        let most = self.repeats.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
+        let summary = format!(
+            "{} requests acknowledged, {total} notifications, {} of them repeats, at most {most} after one fault",
+            self.acknowledged.len(),
+            self.number_of_repeats(),
+        );
+        (complaints, summary)
+    }
+
+    fn number_of_repeats(&self) -> usize {
+        let distinct =
+            |heard: &Heard| heard.iter().map(|(seq, ..)| seq).collect::<BTreeSet<_>>().len();
+        self.heard.values().map(|heard| heard.len() - distinct(heard)).sum()
+    }
+}
+
+/// Gaps, wrong order, and repeats that are not what they repeat.
+fn order(heard: &Heard) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let (mut known, mut next) = (BTreeMap::new(), 1);
+    for (seq, is_late, text) in heard {
+        match known.insert(*seq, text) {
+            None if *seq == next => next += 1,
+            None => {
+                complaints.push(format!("{seq} where {next} was expected"));
+                next = next.max(seq + 1);
+            }
+            Some(first) if first != text => complaints.push(format!("{seq} is told differently")),
+            Some(_) if !is_late => complaints.push(format!("{seq} is repeated without its time")),
+            Some(_) => {}
+        }
+    }
+    complaints
+}
+
+fn serve(listener: &TcpListener, store: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_gjallar"))
+        .arg("serve")
+        .env_clear()
+        .env("GJALLAR_JID", "pubsub.localhost")
+        .env("GJALLAR_SERVER", listener.local_addr().unwrap().to_string())
+        .env("GJALLAR_SECRET", "secret")
+        .env("GJALLAR_STORE", format!("sled:{}", store.display()))
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_lose_nothing() {
+    let rounds = std::env::var("CRASH_ROUNDS").map_or(30, |rounds| rounds.parse().unwrap());
+    let mut checker = Checker::start(false).await;
+    for round in 0..rounds {
+        checker.round(if round % 4 == 3 { Fault::Break } else { Fault::Kill }).await;
+    }
+    let (complaints, summary) = checker.finish().await;
+    eprintln!("{rounds} faults: {summary}; {} complaints", complaints.len());
+    assert!(complaints.is_empty(), "{complaints:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_barrier_the_checker_finds_gaps() {
+    let mut checker = Checker::start(true).await;
+    for _ in 0..20 {
+        checker.round(Fault::Break).await;
+    }
+    let (complaints, _) = checker.finish().await;
+    assert!(
+        complaints.iter().any(|complaint| complaint.contains("was expected")),
+        "{complaints:?}"
+    );
+}

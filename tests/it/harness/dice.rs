@@ -1,0 +1,14 @@
+//! Chance that is the same in every run.
+
+/// Numbers that look random (xorshift).
+pub struct Dice(pub u64);
+
+impl Dice {
+    /// A number below the number of sides.
+    pub fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % sides as u64).unwrap()
+    }
+}
