@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET
 warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 import slixmpp  # noqa: E402
-from slixmpp.exceptions import IqError  # noqa: E402, F401
+from slixmpp.exceptions import IqError, IqTimeout  # noqa: E402, F401
 from slixmpp.xmlstream.handler import Callback  # noqa: E402
 from slixmpp.xmlstream.matcher import StanzaPath  # noqa: E402
 
@@ -74,11 +74,16 @@ class Client:
         return self.events
 
     async def settled(self):
-        """Waits until everything that was told has come. Most answers overtake notifications; the
-        answer to an unsubscribe request does not."""
+        """Waits until everything that was told has come: an event that follows it is waited for."""
         made = await self.pubsub.create_node(SERVICE, None)
         node = made["pubsub"]["create"]["node"]
         await self.pubsub.subscribe(SERVICE, node)
+        await self.pubsub.publish(SERVICE, node, id="settled", payload=entry("settled"))
+        async with asyncio.timeout(TIMEOUT):
+            while not self.events or "settled" not in item_ids(self.events[-1]):
+                self.came.clear()
+                await self.came.wait()
+        self.events.pop()
         await self.pubsub.unsubscribe(SERVICE, node)
         await self.pubsub.delete_node(SERVICE, node)
 

@@ -1,10 +1,11 @@
 """The main job, through real servers, driven by slixmpp's plugin for XEP-0060."""
 
 import asyncio
+import os
 
 import pytest
 
-from clients import EVENT, IqError, clients, entry, form, item_ids, place
+from clients import EVENT, IqError, IqTimeout, clients, entry, form, item_ids, place
 from conftest import with_loop
 from servers import CONNECTED, SERVICE
 
@@ -188,6 +189,51 @@ async def test_what_was_acknowledged_survives_kill_9(server, gjallar):
         there = {name for _, _, name in there["disco_items"]["items"]}
         assert set(known) <= there
         assert len(known) >= 200
+
+
+@with_loop
+async def test_subscribers_miss_nothing_across_kills(server, gjallar):
+    """CRASH_KILLS sets the number: 5, or 100 in `make crash`."""
+    kills = int(os.environ.get("CRASH_KILLS", "5"))
+    async with clients(server.client_port, "owner", "alice", "bob") as (owner, *subscribers):
+        await owner.pubsub.create_node(SERVICE, NODE)
+        await asyncio.gather(*(s.pubsub.subscribe(SERVICE, NODE) for s in subscribers))
+        acknowledged = []
+        stopped = False
+
+        async def publish(lane):
+            n = 0
+            while not stopped:
+                n += 1
+                name = f"{lane}-{n}"
+                try:
+                    await owner.pubsub.publish(
+                        SERVICE, NODE, id=name, payload=entry(name), timeout=1)
+                    acknowledged.append(name)
+                except (IqError, IqTimeout):
+                    pass
+        lanes = [asyncio.ensure_future(publish(lane)) for lane in range(8)]
+        for kill in range(kills):
+            enough = len(acknowledged) + 30 * (kill % 5)
+            while len(acknowledged) < enough:
+                await asyncio.sleep(0.005)
+            gjallar.kill()
+            gjallar.start()
+            gjallar.wait_for_log(CONNECTED)
+        stopped = True
+        await asyncio.gather(*lanes)
+        await asyncio.gather(*(s.settled() for s in subscribers))
+        for subscriber in subscribers:
+            known, names, repeats = 0, set(), 0
+            for event in subscriber.events:
+                sequence = place(event)[1]
+                assert sequence <= known + 1, f"{known + 1} is missing"
+                repeats += sequence <= known
+                known = max(known, sequence)
+                names.update(item_ids(event))
+            assert set(acknowledged) <= names
+            print(f"{kills} kills: {known} events, {repeats} repeats")
+            assert repeats <= 10_000 * kills
 
 
 @with_loop

@@ -12,6 +12,7 @@ mod hostile;
 mod limits;
 mod model;
 mod order;
+mod owed;
 mod power;
 mod process;
 mod scripts;

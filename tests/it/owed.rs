@@ -1,0 +1,196 @@
+//! What is owed outlives what is kept, and goes to those who were entitled and still are.
+
+use std::sync::Arc;
+
+use gjallar::{
+    pubsub::{Affiliation, Event, MaxItems, Setting},
+    store::{Owed, SledStore, StoreError, Told},
+};
+
+use crate::harness::stage::{Stage, jid};
+
+const OWNER: &str = "owner@localhost";
+
+/// A service whose process ends and starts again, and whose server takes nothing.
+struct Process {
+    folder: tempfile::TempDir,
+    stage: Option<Stage>,
+}
+
+impl Process {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = Self { folder, stage: None };
+        process.restart().await;
+        process
+    }
+
+    async fn restart(&mut self) {
+        if let Some(stage) = self.stage.take() {
+            stage.store.close().await;
+        }
+        // sled's own threads may hold the file a moment longer.
+        let store = loop {
+            match SledStore::open(self.folder.path()) {
+                Err(StoreError::Locked) => tokio::task::yield_now().await,
+                opened => break opened.unwrap(),
+            }
+        };
+        self.stage = Some(Stage::new(Arc::new(store)).await);
+    }
+
+    fn stage(&self) -> &Stage {
+        self.stage.as_ref().unwrap()
+    }
+
+    async fn owed(&self) -> Vec<Owed> {
+        self.stage().store.owed(None).await.unwrap()
+    }
+
+    /// Starts again and says what is told then, and to whom.
+    async fn told_after_restart(&mut self) -> Vec<String> {
+        self.restart().await;
+        let shown = |owed: &Owed| {
+            let what = match &owed.notification.event {
+                Event::Published(items) => format!("item {}", items[0].id),
+                Event::Retracted(ids) => format!("retract {}", ids[0]),
+                Event::Purged => "purge".into(),
+                Event::Deleted { .. } => "delete".into(),
+                Event::Configured(_) => "configuration".into(),
+            };
+            let to: Vec<_> =
+                owed.recipients.iter().map(|jid| jid.node().unwrap().as_str()).collect();
+            format!("{what} to {}", to.join(" "))
+        };
+        let owed = self.owed().await;
+        // The service takes up the same.
+        assert_eq!(self.stage().told().len(), owed.len());
+        owed.iter().map(shown).collect()
+    }
+
+    async fn forget(&self, debts: &[&Owed]) {
+        let debts = debts.iter().map(|owed| owed.debt).collect();
+        self.stage().store.forget(Told { debts, partly: None }).await.unwrap();
+    }
+
+    /// How many rows the store has, but for what it says of itself.
+    async fn rows(mut self) -> usize {
+        self.stage.take().unwrap().store.close().await;
+        let db = ::sled::open(self.folder.path()).unwrap();
+        db.iter().keys().filter(|key| !b"vtw".contains(&key.as_ref().unwrap()[0])).count()
+    }
+}
+
+async fn with_readers(names: &[&str]) -> Process {
+    let process = Process::start().await;
+    process.stage().create(OWNER, "n").await.unwrap();
+    for name in names {
+        process.stage().subscribe(&format!("{name}@x"), "n").await.unwrap();
+    }
+    process
+}
+
+#[tokio::test]
+async fn who_was_subscribed_at_the_event_and_still_is_hears_of_it() {
+    let mut process = with_readers(&["a", "b", "c"]).await;
+    let stage = process.stage();
+    stage.publish(OWNER, "n", "1").await.unwrap();
+    stage.subscribe("late@x", "n").await.unwrap();
+    stage.unsubscribe("a@x", "n").await.unwrap();
+    stage.affiliate(OWNER, "n", "b@x", Affiliation::Outcast).await.unwrap();
+    stage.publish(OWNER, "n", "2").await.unwrap();
+    // Who comes back does not hear of what was before.
+    stage.subscribe("a@x", "n").await.unwrap();
+    // The newcomers were sent the last item, and it is owed to them alone.
+    let expected = ["item 1 to c", "item 1 to late", "item 2 to c late", "item 2 to a"];
+    assert_eq!(process.told_after_restart().await, expected);
+    assert_eq!(process.told_after_restart().await, expected);
+}
+
+#[tokio::test]
+async fn what_is_owed_outlives_eviction_retraction_and_purge() {
+    let mut process = with_readers(&["a"]).await;
+    let stage = process.stage();
+    stage.configure(OWNER, "n", Setting::MaxItems(MaxItems::Number(1))).await.unwrap();
+    stage.configure(OWNER, "n", Setting::NotifyRetract(true)).await.unwrap();
+    for id in ["1", "2", "3"] {
+        stage.publish(OWNER, "n", id).await.unwrap();
+    }
+    stage.retract(OWNER, "n", "3").await.unwrap();
+    stage.publish(OWNER, "n", "4").await.unwrap();
+    stage.purge(OWNER, "n").await.unwrap();
+    assert!(stage.ids("n").await.is_empty());
+    let expected = [
+        "item 1 to a",
+        "item 2 to a",
+        "item 3 to a",
+        "retract 3 to a",
+        "item 4 to a",
+        "purge to a",
+    ];
+    assert_eq!(process.told_after_restart().await, expected);
+}
+
+#[tokio::test]
+async fn a_deleted_node_is_told_to_its_own_subscribers_and_then_nothing_of_it_is_left() {
+    let mut process = with_readers(&["a", "b"]).await;
+    let stage = process.stage();
+    stage.publish(OWNER, "n", "old").await.unwrap();
+    stage.delete(OWNER, "n").await.unwrap();
+    stage.create(OWNER, "n").await.unwrap();
+    stage.subscribe("new@x", "n").await.unwrap();
+    stage.publish(OWNER, "n", "1").await.unwrap();
+    let expected = ["item old to a b", "delete to a b", "item 1 to new"];
+    assert_eq!(process.told_after_restart().await, expected);
+    let owed = process.owed().await;
+    process.forget(&[&owed[0], &owed[1], &owed[2]]).await;
+    assert!(process.told_after_restart().await.is_empty());
+    // N, n, q; owner and subscription, each with its index; item and its name.
+    assert_eq!(process.rows().await, 3 + 2 + 2 + 2);
+}
+
+#[tokio::test]
+async fn a_node_whose_deletion_is_not_told_still_pays_its_debts() {
+    let mut process = with_readers(&["a"]).await;
+    let stage = process.stage();
+    stage.configure(OWNER, "n", Setting::NotifyDelete(false)).await.unwrap();
+    stage.publish(OWNER, "n", "1").await.unwrap();
+    stage.delete(OWNER, "n").await.unwrap();
+    assert_eq!(process.told_after_restart().await, ["item 1 to a"]);
+    let owed = process.owed().await;
+    process.forget(&[&owed[0]]).await;
+    assert_eq!(process.rows().await, 0);
+}
+
+#[tokio::test]
+async fn an_audience_that_was_told_in_part_is_told_the_rest() {
+    let mut process = with_readers(&["a", "b", "c", "d"]).await;
+    process.stage().publish(OWNER, "n", "1").await.unwrap();
+    process.stage().publish(OWNER, "n", "2").await.unwrap();
+    let debt = process.owed().await[0].debt;
+    let partly = Told { debts: Vec::new(), partly: Some((debt, jid("b@x"))) };
+    process.stage().store.forget(partly).await.unwrap();
+    assert_eq!(process.told_after_restart().await, ["item 1 to c d", "item 2 to a b c d"]);
+}
+
+/// A debt of a later process must not be taken for the one that was told in part.
+#[tokio::test]
+async fn what_was_told_in_part_is_said_of_one_event_only() {
+    let mut process = with_readers(&["a", "b"]).await;
+    process.stage().publish(OWNER, "n", "1").await.unwrap();
+    let owed = process.owed().await;
+    let partly = Told { debts: Vec::new(), partly: Some((owed[0].debt, jid("a@x"))) };
+    process.stage().store.forget(partly).await.unwrap();
+    process.forget(&[&owed[0]]).await;
+    process.restart().await;
+    process.stage().publish(OWNER, "n", "2").await.unwrap();
+    assert_eq!(process.told_after_restart().await, ["item 2 to a b"]);
+}
+
+#[tokio::test]
+async fn events_without_an_audience_are_not_owed() {
+    let process = with_readers(&[]).await;
+    process.stage().publish(OWNER, "n", "1").await.unwrap();
+    assert!(process.owed().await.is_empty());
+    assert!(process.stage().told().is_empty());
+}
