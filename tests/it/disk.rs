@@ -154,8 +154,11 @@ async fn after_a_failed_sync_nothing_is_taken_until_a_restart() {
     assert_eq!((there[0].as_str(), there.last().unwrap().as_str()), ("before", "again"));
 }
 
-/// A store with something of everything, closed in order.
-async fn full_store(folder: &Path) {
+/// The files of a store with something of everything: as they are when it was closed in order, or when
+/// its process was killed.
+async fn full_store(is_killed: bool) -> BTreeMap<PathBuf, Vec<u8>> {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
     let stage = Stage::new(std::sync::Arc::new(SledStore::open(folder).unwrap())).await;
     for name in ["a", "b"] {
         stage.create("owner@localhost", name).await.unwrap();
@@ -166,12 +169,19 @@ async fn full_store(folder: &Path) {
             stage.publish_xml("owner@localhost", name, &id, &xml).await.unwrap();
         }
     }
-    stage.service.close().await;
+    if !is_killed {
+        stage.service.close().await;
+    }
+    read_all(folder)
 }
 
-/// Everything in a store, or why it cannot be had.
-async fn everything(folder: &Path) -> Result<Vec<String>, String> {
-    let store = SledStore::open(folder).map_err(|error| error.to_string())?;
+/// Everything in a store of these files, or why it cannot be had.
+async fn everything(files: &BTreeMap<PathBuf, Vec<u8>>) -> Result<Vec<String>, String> {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    for (path, content) in files {
+        fs::write(folder.path().join(path), content).unwrap();
+    }
+    let store = SledStore::open(folder.path()).map_err(|error| error.to_string())?;
     let mut all = Vec::new();
     for name in ["a", "b"] {
         let selection = gjallar::pubsub::op::retrieve::Selection::Recent(u32::MAX);
@@ -201,41 +211,33 @@ fn read_all(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     files
 }
 
-fn write_all(folder: &Path, files: &BTreeMap<PathBuf, Vec<u8>>) {
-    for (path, content) in files {
-        fs::write(folder.join(path), content).unwrap();
-    }
-}
-
 /// Every file flipped and cut at many places: intact, or refused; never wrong data, never a panic that
 /// reaches anyone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn damaged_files_are_noticed() {
-    let folder = tempfile::tempdir().unwrap();
-    full_store(folder.path()).await;
-    let files = read_all(folder.path());
-    let whole = everything(folder.path()).await.unwrap();
     let mut dice = Dice(0xF11B);
-    let (mut refused, mut intact) = (0, 0);
-    for (path, content) in &files {
-        for _ in 0..(content.len() / 1000).clamp(20, 300) {
-            let mut damaged = content.clone();
-            let at = dice.roll(content.len());
-            match dice.roll(4) {
-                0 => damaged.truncate(at),
-                bit => damaged[at] ^= 1 << (bit * 2),
-            }
-            let copy = tempfile::tempdir_in("/dev/shm").unwrap();
-            write_all(copy.path(), &files);
-            fs::write(copy.path().join(path), damaged).unwrap();
-            match everything(copy.path()).await {
-                Ok(all) => {
-                    assert_eq!(all, whole, "{} at {at} is another store", path.display());
-                    intact += 1;
+    for is_killed in [false, true] {
+        let files = full_store(is_killed).await;
+        let whole = everything(&files).await.unwrap();
+        let (mut refused, mut intact) = (0, 0);
+        for (path, content) in &files {
+            for _ in 0..(content.len() / 2000).clamp(20, 150) {
+                let mut files = files.clone();
+                let damaged = files.get_mut(path).unwrap();
+                let at = dice.roll(content.len());
+                match dice.roll(4) {
+                    0 => damaged.truncate(at),
+                    bit => damaged[at] ^= 1 << (bit * 2),
                 }
-                Err(_) => refused += 1,
+                match everything(&files).await {
+                    Ok(all) => {
+                        assert_eq!(all, whole, "{} at {at} is another store", path.display());
+                        intact += 1;
+                    }
+                    Err(_) => refused += 1,
+                }
             }
         }
+        assert!(refused > 50 && intact > 0, "{refused} refused, {intact} intact");
     }
-    assert!(refused > 50 && intact > 0, "{refused} refused, {intact} intact");
 }

@@ -238,6 +238,44 @@ async fn what_was_acknowledged_is_there_after_kill_9() {
 }
 
 #[tokio::test]
+async fn after_sigterm_nothing_is_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut heard = Vec::new();
+    for round in 0..3 {
+        let running = Running::serve(port, folder.path(), &[]);
+        let mut link = Link::accept(&listener).await;
+        if round == 0 {
+            ask(&mut link, "<create node='n'/>").await;
+            ask(&mut link, "<subscribe node='n' jid='owner@localhost/x'/>").await;
+        }
+        for number in 0..50 {
+            link.send(&format!(
+                "<iq type='set' id='p' from='owner@localhost/x' to='pubsub.localhost'><pubsub \
+                 xmlns='{PUBSUB}'><publish node='n'><item id='{round}-{number}'><x xmlns='x'/></item>\
+                 </publish></pubsub></iq>"
+            ))
+            .await;
+        }
+        let mut answers = 0;
+        let mut stopping = false;
+        while let Some(stanza) = link.receive().await {
+            heard.extend(stanza.get_child("stanza-id", "urn:xmpp:sid:0").map(|place| {
+                place.attr("id").unwrap().split_once('-').unwrap().1.parse::<u64>().unwrap()
+            }));
+            answers += usize::from(stanza.name() == "iq");
+            if answers == 50 && !stopping {
+                stopping = true;
+                running.terminate();
+            }
+        }
+        assert_eq!(running.ended().0, 0);
+    }
+    assert_eq!(heard, (1..=150).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn a_second_copy_on_one_store_says_so_and_ends() {
     let folder = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

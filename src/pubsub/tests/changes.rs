@@ -22,7 +22,7 @@ fn an_outcast_loses_every_subscription() {
     let node = node().subscribed("a@x").subscribed("a@x/r").subscribed("ab@x").0;
     let request = set(&[("a@x", Affiliation::Outcast)]);
     let decision = by("owner@x", |cx| set_affiliations(Some(&node), &request, cx)).unwrap();
-    assert_eq!(decision.changes.unsubscribed().count(), 1);
+    assert_eq!(decision.changes.unsubscribed().count(), 2);
     let after = applied(&node, &decision.changes);
     assert_eq!(after.subscribers().collect::<Vec<_>>(), [&jid("ab@x")]);
 }
