@@ -35,12 +35,12 @@
 //!
 //! let node = NodeId::parse("princely_musings")?;
 //! let create = Create { node: Some(node.clone()), settings: Vec::new() };
-//! service.create(&hamlet, &create, |answer| answer.result).await?;
+//! service.create(&hamlet, &create, |outcome| outcome).await?;
 //!
 //! let payload = Payload::new("<title xmlns='http://www.w3.org/2005/Atom'>Soliloquy</title>",
 //!     "http://www.w3.org/2005/Atom");
 //! let publish = Publish { node, items: vec![NewItem { id: None, payload: Some(payload) }] };
-//! let published = service.publish(&hamlet, &publish, |answer| answer.result).await?;
+//! let published = service.publish(&hamlet, &publish, |outcome| outcome).await?;
 //! assert_eq!(published.items.len(), 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # }).unwrap();
