@@ -46,6 +46,7 @@
 //! # }).unwrap();
 //! ```
 
+pub mod archive;
 pub mod command;
 pub mod component;
 pub mod process;

@@ -1,10 +1,17 @@
 //! The command line: arguments to configuration, configuration to a running process, and its end to an
 //! exit code.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{BufReader, BufWriter},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
-use gjallar::process::{Config, RunError, run, start_telemetry};
+use gjallar::{
+    archive::Summary,
+    process::{self, Config, RunError, run, start_telemetry},
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -24,6 +31,21 @@ enum Command {
     Serve(Source),
     /// Say whether the configuration is in order, without starting anything
     CheckConfig(Source),
+    /// Compare everything in a stopped service's store: checksums, indexes, counts
+    Check(Stopped),
+    /// Write everything in a stopped service's store to standard output, as text
+    Export(Stopped),
+    /// Fill an empty store with what was exported, from standard input
+    Import(Stopped),
+}
+
+#[derive(Debug, clap::Args)]
+struct Stopped {
+    #[command(flatten)]
+    source: Source,
+    /// The store, such as sled:PATH; without it, the configured one
+    #[arg(long, value_name = "STORE")]
+    store: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -49,13 +71,16 @@ max_items in [limits]. A variable outweighs the file. config/gjallar.toml and
 docs/CONFIGURATION.md explain every key.
 
 Exit codes: 0 stopped in order; 2 wrong arguments or configuration; 3 the store cannot
-be opened; 1 anything else.";
+be opened or is damaged; 1 anything else.";
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
         Command::Serve(source) => serve(&source),
         Command::CheckConfig(source) => check(&source),
+        Command::Check(stopped) => offline(&stopped, Offline::Check),
+        Command::Export(stopped) => offline(&stopped, Offline::Export),
+        Command::Import(stopped) => offline(&stopped, Offline::Import),
     }
 }
 
@@ -67,6 +92,68 @@ fn check(source: &Source) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => complain(2, &error),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Offline {
+    Check,
+    Export,
+    Import,
+}
+
+fn offline(stopped: &Stopped, work: Offline) -> ExitCode {
+    let config = Config::load(stopped.source.config.as_deref());
+    let config = match (config, &stopped.store) {
+        (Ok(config), Some(store)) => Config { store: store.clone(), ..config },
+        (Ok(config), None) => config,
+        (Err(error), _) => return complain(2, &error),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(1, &error),
+    };
+    let through = |verb: &str, summary: Summary| {
+        let Summary { nodes, subscriptions, items, events } = summary;
+        eprintln!(
+            "{verb} {nodes} nodes, {subscriptions} subscriptions, {items} items, {events} events \
+             that are owed"
+        );
+        ExitCode::SUCCESS
+    };
+    let done = runtime.block_on(async {
+        match work {
+            Offline::Check => process::offline::check(&config).await.map(|problems| {
+                for problem in &problems {
+                    eprintln!("{problem}");
+                }
+                if problems.is_empty() {
+                    eprintln!("the store is in order");
+                    ExitCode::SUCCESS
+                } else {
+                    ExitCode::from(3)
+                }
+            }),
+            Offline::Export => {
+                let mut out = BufWriter::new(std::io::stdout().lock());
+                let summary = process::offline::export(&config, &mut out).await;
+                summary.map(|summary| through("wrote", summary))
+            }
+            Offline::Import => {
+                let mut text = BufReader::new(std::io::stdin());
+                let summary = process::offline::import(&config, &mut text).await;
+                summary.map(|summary| through("read", summary))
+            }
+        }
+    });
+    done.unwrap_or_else(|error| complain(code(&error), &error))
+}
+
+fn code(error: &RunError) -> u8 {
+    match error {
+        RunError::Config(_) => 2,
+        RunError::Store { .. } => 3,
+        RunError::Archive(_) => 1,
     }
 }
 
@@ -97,8 +184,7 @@ fn serve(source: &Source) -> ExitCode {
         };
         match ended {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error @ RunError::Config(_)) => complain(2, &error),
-            Err(error @ RunError::Store { .. }) => complain(3, &error),
+            Err(error) => complain(code(&error), &error),
         }
     });
     runtime.shutdown_background();

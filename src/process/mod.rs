@@ -2,6 +2,7 @@
 
 mod config;
 mod fresh;
+pub mod offline;
 mod source;
 mod telemetry;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::{
+    archive::ArchiveError,
     component::{self, Answers, Dispatch, Session, Writer},
     pubsub::Fresh,
     service::{Creators, Service},
@@ -38,6 +40,9 @@ pub enum RunError {
         /// Why.
         error: StoreError,
     },
+    /// A store cannot be written as text, or read from it.
+    #[error("{0}")]
+    Archive(#[from] ArchiveError),
 }
 
 /// Opens the store of a configuration and serves until told to stop.

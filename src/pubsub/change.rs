@@ -54,6 +54,11 @@ impl Changes {
         Self { seq: node.seq, list: vec![Change::Created(Box::new(node))] }
     }
 
+    /// Something changes at a node whose newest event has this position.
+    pub(super) fn at(seq: u64, list: Vec<Change>) -> Self {
+        Self { list, seq }
+    }
+
     /// Something changes without an event.
     pub(super) fn push(&mut self, change: Change) {
         self.list.push(change);

@@ -137,7 +137,7 @@ impl NodeConfig {
     ///
     /// # Errors
     /// [`Refusal::BadSetting`] for a value past a limit; nothing of the request holds then.
-    pub(super) fn with(mut self, settings: &[Setting], limits: &Limits) -> Result<Self, Refusal> {
+    pub fn with(mut self, settings: &[Setting], limits: &Limits) -> Result<Self, Refusal> {
         for setting in settings {
             setting.check(limits)?;
             match setting.clone() {

@@ -19,6 +19,7 @@ mod limits;
 mod node;
 pub mod op;
 mod refusal;
+pub mod restore;
 
 #[cfg(test)]
 mod tests;

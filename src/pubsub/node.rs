@@ -1,7 +1,7 @@
 //! A node: its configuration, who stands how to it, who is subscribed, and where its order is at.
 //! Items are not part of it: there may be many, and few rules look at them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jid::{BareJid, Jid};
 
@@ -23,8 +23,9 @@ pub struct Node {
     /// When.
     pub created: Timestamp,
     affiliations: BTreeMap<BareJid, Affiliation>,
-    /// Ordered by bare JID first, so that the subscriptions of one entity stand together.
-    subscribers: BTreeSet<(BareJid, Jid)>,
+    /// Ordered by bare JID first, so that the subscriptions of one entity stand together. Each with the
+    /// position of the node's newest event when it was made: it is entitled to later ones.
+    subscribers: BTreeMap<(BareJid, Jid), u64>,
 }
 
 impl Node {
@@ -46,7 +47,7 @@ impl Node {
             creator,
             created,
             affiliations: BTreeMap::new(),
-            subscribers: BTreeSet::new(),
+            subscribers: BTreeMap::new(),
         }
     }
 
@@ -74,7 +75,12 @@ impl Node {
 
     /// Every subscriber, by JID.
     pub fn subscribers(&self) -> impl Iterator<Item = &Jid> {
-        self.subscribers.iter().map(|(_, jid)| jid)
+        self.subscribers.keys().map(|(_, jid)| jid)
+    }
+
+    /// Every subscriber, and the position of the node's newest event when it subscribed.
+    pub fn subscriptions(&self) -> impl Iterator<Item = (&Jid, u64)> {
+        self.subscribers.iter().map(|((_, jid), since)| (jid, *since))
     }
 
     /// How many subscriptions there are.
@@ -86,7 +92,7 @@ impl Node {
     /// Whether exactly this JID is subscribed.
     #[must_use]
     pub fn is_subscribed(&self, jid: &Jid) -> bool {
-        self.subscribers.contains(&(jid.to_bare(), jid.clone()))
+        self.subscribers.contains_key(&(jid.to_bare(), jid.clone()))
     }
 
     /// The subscriptions of an entity: its bare JID, and its resources.
@@ -94,8 +100,8 @@ impl Node {
         let first = (entity.clone(), Jid::from(entity.clone()));
         self.subscribers
             .range(first..)
-            .take_while(move |(bare, _)| bare == entity)
-            .map(|(_, jid)| jid)
+            .take_while(move |((bare, _), _)| bare == entity)
+            .map(|((_, jid), _)| jid)
     }
 
     /// The place of the next event.
@@ -117,7 +123,7 @@ impl Node {
                     self.affiliations.insert(entity.clone(), *affiliation);
                 }
                 Change::Subscribed(jid) => {
-                    self.subscribers.insert((jid.to_bare(), jid.clone()));
+                    self.subscribers.insert((jid.to_bare(), jid.clone()), changes.seq());
                 }
                 Change::Unsubscribed(jid) => {
                     self.subscribers.remove(&(jid.to_bare(), jid.clone()));
@@ -138,7 +144,7 @@ impl Node {
     }
 
     /// Adds a subscription while a store loads the node.
-    pub fn load_subscription(&mut self, jid: Jid) {
-        self.subscribers.insert((jid.to_bare(), jid));
+    pub fn load_subscription(&mut self, jid: Jid, since: u64) {
+        self.subscribers.insert((jid.to_bare(), jid), since);
     }
 }

@@ -207,5 +207,9 @@ impl Store for MemoryStore {
             .collect())
     }
 
+    async fn check(&self) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
+    }
+
     async fn close(&self) {}
 }

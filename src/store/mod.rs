@@ -111,6 +111,13 @@ pub trait Store: Send + Sync {
     /// If that cannot be read.
     async fn subscriptions_of(&self, entity: &BareJid) -> Result<Vec<(NodeId, Jid)>, StoreError>;
 
+    /// Reads everything and compares it: every checksum, every row of an index with what it points to,
+    /// every count. Says what is wrong, each thing in a line.
+    ///
+    /// # Errors
+    /// If the store cannot be read on.
+    async fn check(&self) -> Result<Vec<String>, StoreError>;
+
     /// Ends the store's work: what was begun is finished, and later commits fail.
     async fn close(&self);
 }

@@ -284,6 +284,8 @@ pub fn affiliation_name(affiliation: Affiliation) -> &'static str {
     }
 }
 
-fn affiliation_named(name: &str) -> Option<Affiliation> {
+/// The affiliation of this name.
+#[must_use]
+pub fn affiliation_named(name: &str) -> Option<Affiliation> {
     Affiliation::ALL.into_iter().find(|affiliation| affiliation_name(*affiliation) == name)
 }

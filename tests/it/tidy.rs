@@ -11,11 +11,12 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("store", &["store", "pubsub"], &["sled", "postcard", "crc32c", "sha2", "serde"]),
     ("service", &["service", "pubsub", "store"], &[]),
     ("wire", &["wire", "pubsub"], &["xmpp_parsers", "chrono"]),
+    ("archive", &["archive", "pubsub", "store", "wire"], &["serde", "serde_json"]),
     ("command", &["command", "pubsub", "service", "wire"], &["xmpp_parsers"]),
     ("component", &["component", "pubsub", "service", "wire", "command"], &["rxml", "sha1"]),
     (
         "process",
-        &["process", "component", "pubsub", "service", "store"],
+        &["process", "archive", "component", "pubsub", "service", "store"],
         &["toml", "serde", "tracing_subscriber"],
     ),
 ];
@@ -27,6 +28,7 @@ const HEAVY: &[&str] = &[
     "crc32c",
     "sha2",
     "serde",
+    "serde_json",
     "xmpp_parsers",
     "chrono",
     "rxml",

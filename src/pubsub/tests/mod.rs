@@ -47,7 +47,7 @@ impl Making {
     }
 
     fn subscribed(mut self, who: &str) -> Self {
-        self.0.load_subscription(jid(who));
+        self.0.load_subscription(jid(who), 0);
         self
     }
 

@@ -99,6 +99,11 @@ impl Marker {
     }
 }
 
+/// Whether a folder has a store.
+pub(super) fn is_in(directory: &Path) -> bool {
+    directory.join(NAME).exists()
+}
+
 /// Removes what an interrupted making left.
 fn remove_remains(directory: &Path) -> io::Result<()> {
     for name in OF_SLED {

@@ -1,6 +1,7 @@
 //! A store in a folder, on sled 0.34. Durable by [`committer`]'s recipe; `docs/DATA-MODEL.md` has the
 //! layout.
 
+mod check;
 mod committer;
 mod debt;
 mod index;
@@ -57,6 +58,18 @@ impl SledStore {
         let open = Box::new(move || Opened::open(&directory));
         let writer = Committer::start(opened, reader.clone(), open)?;
         Ok(Self { reader, writer: Mutex::new(Some(writer)) })
+    }
+
+    /// Opens the store in a folder, if there is one.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`StoreError::Failed`] if nothing is there.
+    pub fn open_existing(directory: &Path) -> Result<Self, StoreError> {
+        if marker::is_in(directory) {
+            Self::open(directory)
+        } else {
+            Err(failed("no store is there"))
+        }
     }
 
     async fn work<T>(
@@ -170,6 +183,10 @@ impl Store for SledStore {
     async fn subscriptions_of(&self, entity: &BareJid) -> Result<Vec<(NodeId, Jid)>, StoreError> {
         let entity = entity.clone();
         self.read(move |view| view.subscriptions_of(&entity)).await
+    }
+
+    async fn check(&self) -> Result<Vec<String>, StoreError> {
+        self.read(check::check).await
     }
 
     async fn close(&self) {

@@ -91,7 +91,7 @@ impl View {
         self.get(&keys::name(id))
     }
 
-    fn record(&self, number: Number) -> Result<(Vec<u8>, NodeRecord), StoreError> {
+    pub(super) fn record(&self, number: Number) -> Result<(Vec<u8>, NodeRecord), StoreError> {
         let key = keys::node(number);
         let record = self.get::<NodeRecord>(&key)?.ok_or_else(|| damaged(&key))?;
         Ok((key, record))
@@ -114,13 +114,13 @@ impl View {
         for row in self.scan(&keys::of_node(b's', number)) {
             let (key, value) = row?;
             let record: SubscriptionRecord = record::decode(&key, &value)?;
-            node.load_subscription(record.jid(&key)?);
+            node.load_subscription(record.jid(&key)?, record.since);
         }
         Ok(Some(node))
     }
 
     /// Compares a node's rows with its sum, once for as long as the store is open.
-    fn check_node(&self, number: Number) -> Result<(), StoreError> {
+    pub(super) fn check_node(&self, number: Number) -> Result<(), StoreError> {
         if self.reader.state().checked.contains(&number) {
             return Ok(());
         }
@@ -234,7 +234,7 @@ impl View {
         }
     }
 
-    fn item(&self, node: Number, epoch: Epoch, spot: Spot) -> Result<Item, StoreError> {
+    pub(super) fn item(&self, node: Number, epoch: Epoch, spot: Spot) -> Result<Item, StoreError> {
         let key = keys::item(node, spot);
         let mut record = self.get::<ItemRecord>(&key)?.ok_or_else(|| damaged(&key))?;
         let payload = match std::mem::replace(&mut record.content, Content::None) {

@@ -232,7 +232,12 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         }
         self.rows.remove(keys::node(node));
         self.rows.remove(keys::name(id));
-        if is_owed { self.rows.put(&keys::dead(node), &()) } else { self.remove_dead(node) }
+        if !is_owed {
+            return self.remove_dead(node);
+        }
+        let counters = Counters { items: 0, ..self.counters(node)? };
+        self.rows.put(&keys::counters(node), &counters)?;
+        self.rows.put(&keys::dead(node), &())
     }
 
     fn counters(&self, node: Number) -> Result<Counters, StoreError> {

@@ -121,6 +121,15 @@ fn show(config: &NodeConfig, limits: &Limits) -> Vec<Field> {
     ]
 }
 
+/// Every field and its value, as text.
+#[must_use]
+pub fn values(config: &NodeConfig) -> Vec<(String, String)> {
+    let unlimited = Limits { max_items: u32::MAX, ..Limits::default() };
+    let fields = show(config, &unlimited).into_iter();
+    let value = |field: Field| Some((field.var?, field.values.into_iter().next()?));
+    fields.filter_map(value).collect()
+}
+
 /// The settings in a submitted form; none if it was cancelled (§8.2.4).
 ///
 /// # Errors
@@ -152,7 +161,10 @@ fn bad(var: &str) -> Refusal {
 }
 
 /// One field; nothing if it says what always holds here.
-fn setting(var: &str, value: &str) -> Result<Option<Setting>, Refusal> {
+///
+/// # Errors
+/// [`Refusal::NotAcceptable`] if it is not known, or cannot have this value.
+pub fn setting(var: &str, value: &str) -> Result<Option<Setting>, Refusal> {
     let flag = || match value {
         "1" | "true" => Ok(true),
         "0" | "false" => Ok(false),

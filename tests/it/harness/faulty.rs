@@ -89,6 +89,10 @@ impl Store for Faulty {
         self.inner.subscriptions_of(entity).await
     }
 
+    async fn check(&self) -> Result<Vec<String>, StoreError> {
+        self.inner.check().await
+    }
+
     async fn close(&self) {
         self.inner.close().await;
     }

@@ -1,0 +1,143 @@
+//! From a store to text.
+
+use std::{collections::BTreeMap, io::Write};
+
+use jid::Jid;
+
+use crate::{
+    pubsub::{Audience, Node, NodeConfig, NodeId, Place, op::retrieve::Selection},
+    store::{Cursor, Owed, Store},
+    wire::request::affiliation_name,
+};
+
+use super::{
+    ArchiveError, FORMAT, Summary,
+    line::{EventLine, ItemLine, Line, NodeLine},
+};
+
+/// Nodes, and items, that are read at once.
+const PAGE: usize = 100;
+
+/// Writes everything that a store has. Nobody may write to the store meanwhile.
+///
+/// # Errors
+/// If the store cannot be read, or the text not be written.
+pub async fn export(store: &dyn Store, out: &mut impl Write) -> Result<Summary, ArchiveError> {
+    let mut writer = Writer { out, lines: 0, summary: Summary::default() };
+    writer.line(&Line::Archive { format: FORMAT })?;
+    // By epoch, for a deleted node and a new one may share a name.
+    let mut owed = BTreeMap::<_, Vec<Owed>>::new();
+    for debt in store.owed(None).await? {
+        owed.entry(debt.notification.place.epoch.0).or_default().push(debt);
+    }
+    let mut live = Vec::new();
+    let mut cursor = Cursor::default();
+    loop {
+        let page = store.nodes(cursor, PAGE).await?;
+        let Some((last, _)) = page.last() else { break };
+        cursor = *last;
+        for (_, summary) in page {
+            if let Some(node) = store.node(&summary.node).await? {
+                live.push((node.id.clone(), node.epoch.0));
+            }
+        }
+    }
+    let epochs: std::collections::HashSet<_> = live.iter().map(|(_, epoch)| *epoch).collect();
+    for debts in owed.iter().filter(|(epoch, _)| !epochs.contains(epoch)).map(|(_, debts)| debts) {
+        writer.deleted(debts)?;
+    }
+    for (id, epoch) in live {
+        writer.node(store, &id, owed.get(&epoch).map_or(&[], Vec::as_slice)).await?;
+    }
+    writer.line(&Line::End { lines: writer.lines })?;
+    writer.out.flush()?;
+    Ok(writer.summary)
+}
+
+struct Writer<'a, W> {
+    out: &'a mut W,
+    lines: u64,
+    summary: Summary,
+}
+
+impl<W: Write> Writer<'_, W> {
+    fn line(&mut self, line: &Line) -> Result<(), ArchiveError> {
+        serde_json::to_writer(&mut self.out, line).map_err(std::io::Error::from)?;
+        self.out.write_all(b"\n")?;
+        self.lines += 1;
+        Ok(())
+    }
+
+    async fn node(
+        &mut self,
+        store: &dyn Store,
+        id: &NodeId,
+        owed: &[Owed],
+    ) -> Result<(), ArchiveError> {
+        let Some(node) = store.node(id).await? else { return Ok(()) };
+        self.summary.nodes += 1;
+        self.line(&Line::Node(NodeLine::of(&node)))?;
+        for (jid, affiliation) in node.affiliations() {
+            let affiliation = affiliation_name(affiliation).to_owned();
+            self.line(&Line::Affiliation { jid: jid.clone(), affiliation })?;
+        }
+        for (jid, since) in node.subscriptions() {
+            self.subscription(jid, since)?;
+        }
+        let ids = store.item_ids(id, usize::MAX).await?;
+        for page in ids.chunks(PAGE) {
+            let items = store.items(id, &Selection::Ids(page.to_vec()), usize::MAX).await?;
+            for item in &items {
+                self.summary.items += 1;
+                self.line(&Line::Item(ItemLine::of(item)))?;
+            }
+        }
+        self.events(owed)
+    }
+
+    /// A deleted node: its audience, and what it still has to hear.
+    fn deleted(&mut self, owed: &[Owed]) -> Result<(), ArchiveError> {
+        let (Some(first), Some(last)) = (owed.first(), owed.last()) else { return Ok(()) };
+        let mut recipients = owed.iter().flat_map(|debt| debt.recipients.iter());
+        let Some(creator) = recipients.next().map(Jid::to_bare) else { return Ok(()) };
+        let Place { epoch, seq } = last.notification.place;
+        let config = NodeConfig::initial(&crate::pubsub::Limits::default());
+        let mut node = Node::bare(
+            first.notification.node.clone(),
+            epoch,
+            config,
+            creator,
+            first.notification.happened,
+        );
+        node.seq = seq;
+        self.line(&Line::Node(NodeLine { deleted: true, ..NodeLine::of(&node) }))?;
+        // Who hears of an event was subscribed before it, and hears of all later ones.
+        let mut since = BTreeMap::<&Jid, u64>::new();
+        for debt in owed {
+            let before = match debt.notification.audience {
+                Audience::Subscribers => debt.notification.place.seq.saturating_sub(1),
+                Audience::One(_) => debt.notification.place.seq,
+            };
+            for jid in debt.recipients.iter() {
+                since.entry(jid).or_insert(before);
+            }
+        }
+        for (jid, since) in since {
+            self.subscription(jid, since)?;
+        }
+        self.events(owed)
+    }
+
+    fn subscription(&mut self, jid: &Jid, since: u64) -> Result<(), ArchiveError> {
+        self.summary.subscriptions += 1;
+        self.line(&Line::Subscription { jid: jid.clone(), since })
+    }
+
+    fn events(&mut self, owed: &[Owed]) -> Result<(), ArchiveError> {
+        for debt in owed {
+            self.summary.events += 1;
+            self.line(&Line::Event(Box::new(EventLine::of(&debt.notification))))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,249 @@
+//! The lines of an archive.
+
+use std::collections::BTreeMap;
+
+use jid::{BareJid, Jid};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    pubsub::{
+        Audience, Epoch, Event, EventItem, Item, ItemId, Limits, Node, NodeConfig, NodeId,
+        Notification, NotificationType, Payload, Place, Timestamp,
+    },
+    wire::form::node_config,
+};
+
+/// One line. Times are milliseconds since 1970.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub(super) enum Line {
+    /// The first.
+    Archive {
+        format: u32,
+    },
+    /// What follows belongs to this node, until the next.
+    Node(NodeLine),
+    Affiliation {
+        jid: BareJid,
+        affiliation: String,
+    },
+    /// Entitled to events after this position.
+    Subscription {
+        jid: Jid,
+        since: u64,
+    },
+    Item(ItemLine),
+    /// An event that is owed.
+    Event(Box<EventLine>),
+    /// The last: how many lines there were before.
+    End {
+        lines: u64,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct NodeLine {
+    pub(super) node: String,
+    pub(super) epoch: String,
+    pub(super) seq: u64,
+    pub(super) creator: BareJid,
+    pub(super) created: u64,
+    pub(super) config: Config,
+    /// It is gone, and only what is owed of it is here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) deleted: bool,
+}
+
+/// Fields of the form `pubsub#node_config`.
+type Config = BTreeMap<String, String>;
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct PayloadLine {
+    xml: String,
+    namespace: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ItemLine {
+    id: String,
+    seq: u64,
+    index: u16,
+    publisher: BareJid,
+    published: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    payload: Option<PayloadLine>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct EventLine {
+    pub(super) seq: u64,
+    happened: u64,
+    event: EventForm,
+    /// The only recipient; without one, all who are entitled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    to: Option<Jid>,
+    normal: bool,
+    reply_to: Vec<BareJid>,
+    last_item: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum EventForm {
+    Configured(Option<Config>),
+    Deleted { redirect: Option<String> },
+    Published(Vec<EventItemForm>),
+    Purged,
+    Retracted(Vec<String>),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct EventItemForm {
+    id: String,
+    publisher: BareJid,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    payload: Option<PayloadLine>,
+}
+
+fn config_of(config: &NodeConfig) -> Config {
+    node_config::values(config).into_iter().collect()
+}
+
+fn config_from(fields: &Config) -> Result<NodeConfig, String> {
+    let limits = Limits { max_items: u32::MAX, max_payload_bytes: u32::MAX, ..Limits::default() };
+    let mut settings = Vec::new();
+    for (var, value) in fields {
+        settings.extend(node_config::setting(var, value).map_err(|refusal| refusal.to_string())?);
+    }
+    NodeConfig::initial(&limits).with(&settings, &limits).map_err(|refusal| refusal.to_string())
+}
+
+impl NodeLine {
+    pub(super) fn of(node: &Node) -> Self {
+        Self {
+            node: node.id.to_string(),
+            epoch: format!("{:016x}", node.epoch.0),
+            seq: node.seq,
+            creator: node.creator.clone(),
+            created: node.created.0,
+            config: config_of(&node.config),
+            deleted: false,
+        }
+    }
+
+    pub(super) fn to_node(&self) -> Result<Node, String> {
+        let id = NodeId::parse(&self.node).map_err(|refusal| refusal.to_string())?;
+        let epoch = u64::from_str_radix(&self.epoch, 16).map_err(|_| "epoch".to_owned())?;
+        let config = config_from(&self.config)?;
+        let created = Timestamp(self.created);
+        Ok(Node::bare(id, Epoch(epoch), config, self.creator.clone(), created))
+    }
+}
+
+impl PayloadLine {
+    fn of(payload: &Payload) -> Self {
+        Self { xml: payload.xml().into(), namespace: payload.namespace().into() }
+    }
+
+    fn into_payload(self) -> Payload {
+        Payload::new(self.xml, self.namespace)
+    }
+}
+
+impl ItemLine {
+    pub(super) fn of(item: &Item) -> Self {
+        Self {
+            id: item.id.to_string(),
+            seq: item.place.seq,
+            index: item.index,
+            publisher: item.publisher.clone(),
+            published: item.published.0,
+            payload: item.payload.as_ref().map(PayloadLine::of),
+        }
+    }
+
+    pub(super) fn into_item(self, epoch: Epoch) -> Result<Item, String> {
+        Ok(Item {
+            id: item_id(&self.id)?,
+            place: Place { epoch, seq: self.seq },
+            index: self.index,
+            publisher: self.publisher,
+            published: Timestamp(self.published),
+            payload: self.payload.map(PayloadLine::into_payload),
+        })
+    }
+}
+
+impl EventLine {
+    pub(super) fn of(notification: &Notification) -> Self {
+        let event = match &notification.event {
+            Event::Configured(config) => EventForm::Configured(config.as_deref().map(config_of)),
+            Event::Deleted { redirect } => EventForm::Deleted { redirect: redirect.clone() },
+            Event::Published(items) => {
+                let item = |item: &EventItem| EventItemForm {
+                    id: item.id.to_string(),
+                    publisher: item.publisher.clone(),
+                    payload: item.payload.as_ref().map(PayloadLine::of),
+                };
+                EventForm::Published(items.iter().map(item).collect())
+            }
+            Event::Purged => EventForm::Purged,
+            Event::Retracted(ids) => {
+                EventForm::Retracted(ids.iter().map(ToString::to_string).collect())
+            }
+        };
+        Self {
+            seq: notification.place.seq,
+            happened: notification.happened.0,
+            event,
+            to: match &notification.audience {
+                Audience::One(jid) => Some(jid.clone()),
+                Audience::Subscribers => None,
+            },
+            normal: notification.notification_type == NotificationType::Normal,
+            reply_to: notification.reply_to.clone(),
+            last_item: notification.is_last_item,
+        }
+    }
+
+    pub(super) fn into_notification(self, node: &Node) -> Result<Notification, String> {
+        let event = match self.event {
+            EventForm::Configured(config) => {
+                Event::Configured(config.as_ref().map(config_from).transpose()?.map(Box::new))
+            }
+            EventForm::Deleted { redirect } => Event::Deleted { redirect },
+            EventForm::Published(items) => {
+                let item = |item: EventItemForm| {
+                    Ok(EventItem {
+                        id: item_id(&item.id)?,
+                        publisher: item.publisher,
+                        payload: item.payload.map(PayloadLine::into_payload),
+                    })
+                };
+                Event::Published(items.into_iter().map(item).collect::<Result<_, String>>()?)
+            }
+            EventForm::Purged => Event::Purged,
+            EventForm::Retracted(ids) => {
+                Event::Retracted(ids.iter().map(|id| item_id(id)).collect::<Result<_, _>>()?)
+            }
+        };
+        Ok(Notification {
+            node: node.id.clone(),
+            place: Place { epoch: node.epoch, seq: self.seq },
+            event,
+            audience: self.to.map_or(Audience::Subscribers, Audience::One),
+            notification_type: if self.normal {
+                NotificationType::Normal
+            } else {
+                NotificationType::Headline
+            },
+            reply_to: self.reply_to,
+            happened: Timestamp(self.happened),
+            is_last_item: self.last_item,
+        })
+    }
+}
+
+fn item_id(id: &str) -> Result<ItemId, String> {
+    ItemId::parse(id).map_err(|refusal| refusal.to_string())
+}

@@ -1,0 +1,62 @@
+//! Work at the store of a service that does not run.
+
+use std::io::{BufRead, Write};
+
+use crate::{
+    archive::{self, Summary},
+    store::{SledStore, Store, StoreError},
+};
+
+use super::{Config, RunError, StorePath, config::wrong, shown};
+
+/// Compares everything in the store of a configuration; says what is wrong, each thing in a line.
+///
+/// # Errors
+/// If the store cannot be opened or read.
+pub async fn check(config: &Config) -> Result<Vec<String>, RunError> {
+    let store = existing(config)?;
+    let problems = store.check().await;
+    store.close().await;
+    problems.map_err(|error| failed(config, error))
+}
+
+/// Writes everything in the store of a configuration as text.
+///
+/// # Errors
+/// If the store cannot be opened or read, or the text not be written.
+pub async fn export(config: &Config, out: &mut impl Write) -> Result<Summary, RunError> {
+    let store = existing(config)?;
+    let summary = archive::export(&store, out).await;
+    store.close().await;
+    Ok(summary?)
+}
+
+/// Fills the store of a configuration, which must be empty, from text.
+///
+/// # Errors
+/// If the store cannot be opened, or is not empty, or the text is not what was exported.
+pub async fn import(config: &Config, text: &mut impl BufRead) -> Result<Summary, RunError> {
+    let StorePath::Sled(directory) = config.store_path()? else { return Err(keeps_nothing()) };
+    let store = SledStore::open(&directory).map_err(|error| failed(config, error))?;
+    let summary = archive::import(&store, text).await;
+    store.close().await;
+    Ok(summary?)
+}
+
+fn existing(config: &Config) -> Result<SledStore, RunError> {
+    match config.store_path()? {
+        StorePath::Memory => Err(keeps_nothing()),
+        StorePath::Sled(directory) => {
+            SledStore::open_existing(&directory).map_err(|error| failed(config, error))
+        }
+    }
+}
+
+fn keeps_nothing() -> RunError {
+    wrong("store", "memory: keeps nothing").into()
+}
+
+fn failed(config: &Config, error: StoreError) -> RunError {
+    let path = config.store_path().map(|path| shown(&path)).unwrap_or_default();
+    RunError::Store { path, error }
+}

@@ -1,0 +1,47 @@
+//! The changes that put a node back as it was, when a store is filled from an archive. Nothing is decided
+//! here: it was, when it happened.
+
+use std::sync::Arc;
+
+use jid::{BareJid, Jid};
+
+use super::{Affiliation, Change, Changes, Item, Node};
+
+/// A node comes into being, as [`Node::bare`] gives it.
+#[must_use]
+pub fn created(node: Node) -> Changes {
+    Changes::creation(node)
+}
+
+/// Entities are something.
+#[must_use]
+pub fn affiliated(entities: Vec<(BareJid, Affiliation)>) -> Changes {
+    let list =
+        entities.into_iter().map(|(entity, affiliation)| Change::Affiliated(entity, affiliation));
+    Changes::at(0, list.collect())
+}
+
+/// JIDs are subscribed since the event of this position.
+#[must_use]
+pub fn subscribed(jids: Vec<Jid>, since: u64) -> Changes {
+    Changes::at(since, jids.into_iter().map(Change::Subscribed).collect())
+}
+
+/// Items are there.
+#[must_use]
+pub fn published(items: Vec<Item>) -> Changes {
+    let seq = items.last().map_or(0, |item| item.place.seq);
+    Changes::at(seq, items.into_iter().map(|item| Change::Published(Arc::new(item))).collect())
+}
+
+/// The newest event has this position.
+#[must_use]
+pub fn reached(seq: u64) -> Changes {
+    Changes::at(seq, Vec::new())
+}
+
+/// The node is gone, with its newest event.
+#[must_use]
+pub fn deleted(seq: u64) -> Changes {
+    Changes::at(seq, vec![Change::Deleted])
+}

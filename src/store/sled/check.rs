@@ -1,0 +1,129 @@
+//! The whole store, compared with itself: every checksum, every index, every count.
+
+use std::collections::BTreeMap;
+
+use crate::{pubsub::NodeId, store::StoreError};
+
+use super::{
+    index,
+    keys::{self, Number, Spot},
+    reader::View,
+    record::{
+        self, AffiliationRecord, Content, ItemRecord, NodeRecord, SubscriptionRecord, damaged,
+    },
+    sled_failed, turn,
+};
+
+/// What is wrong, each thing in a line; at most so many of them.
+const MAX_PROBLEMS: usize = 100;
+
+struct Check<'a> {
+    view: &'a View,
+    problems: Vec<String>,
+    /// How many rows of the index there should be.
+    expected: BTreeMap<u8, usize>,
+}
+
+pub(super) fn check(view: &View) -> Result<Vec<String>, StoreError> {
+    let mut check = Check { view, problems: Vec::new(), expected: BTreeMap::new() };
+    if let Err(error) = index::check(&view.tree) {
+        check.problems.push(error.to_string());
+    }
+    for row in view.scan(b"n") {
+        let (key, value) = row?;
+        let checked = check.node(&key, &value);
+        check.note(checked);
+    }
+    for row in view.scan(b"d") {
+        let (key, _) = row?;
+        let number = keys::number_at(&key, 1).ok_or_else(|| damaged(&key));
+        check.note(number.and_then(|number| view.check_node(number)));
+    }
+    for (table, expected) in [b'N', b'A', b'S'].map(|t| (t, check.expected.get(&t).copied())) {
+        let found = view.scan(&[table]).count();
+        if found != expected.unwrap_or_default() {
+            let table = char::from(table);
+            check.problems.push(format!("{found} rows in the index {table}, not {expected:?}"));
+        }
+    }
+    for debt in index::debts(&view.tree) {
+        let checked = debt.and_then(|(debt, record)| check.debt(debt, record.number));
+        check.note(checked);
+    }
+    check.problems.truncate(MAX_PROBLEMS);
+    Ok(check.problems)
+}
+
+impl Check<'_> {
+    fn note(&mut self, checked: Result<(), StoreError>) {
+        self.problems.extend(checked.err().map(|error| error.to_string()));
+    }
+
+    fn expect(&mut self, table: u8) {
+        *self.expected.entry(table).or_default() += 1;
+    }
+
+    fn node(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        let number = keys::number_at(key, 1).ok_or_else(|| damaged(key))?;
+        let node = record::decode::<NodeRecord>(key, value)?.to_node(key)?;
+        let name = keys::name(&node.id);
+        self.expect(b'N');
+        if self.view.get::<Number>(&name)? != Some(number) {
+            return Err(damaged(&name));
+        }
+        self.view.check_node(number)?;
+        for row in self.view.scan(&keys::of_node(b'a', number)) {
+            let (key, value) = row?;
+            let record: AffiliationRecord = record::decode(&key, &value)?;
+            let back = keys::affiliation_of(record.entity(&key)?.as_str(), number);
+            self.expect(b'A');
+            let there = self.raw(&back)?.ok_or_else(|| damaged(&back))?;
+            if turn::affiliation_in(&back, &there)? != record.affiliation() {
+                return Err(damaged(&back));
+            }
+        }
+        for row in self.view.scan(&keys::of_node(b's', number)) {
+            let (key, value) = row?;
+            let jid = record::decode::<SubscriptionRecord>(&key, &value)?.jid(&key)?;
+            let back = keys::subscription_of(jid.to_bare().as_str(), number, jid.as_str());
+            self.expect(b'S');
+            self.raw(&back)?.ok_or_else(|| damaged(&back))?;
+        }
+        self.items(number, &node.id)
+    }
+
+    fn items(&self, number: Number, node: &NodeId) -> Result<(), StoreError> {
+        let (epoch, mut items, mut chunks) =
+            (self.view.record(number)?.1.to_node(&[])?.epoch, 0, 0);
+        for row in self.view.scan(&keys::of_node(b'i', number)) {
+            let (key, value) = row?;
+            let spot = keys::spot(&key).ok_or_else(|| damaged(&key))?;
+            let record: ItemRecord = record::decode(&key, &value)?;
+            let name = keys::item_name(number, record.id());
+            if self.view.get::<Spot>(&name)? != Some(spot) {
+                return Err(damaged(&name));
+            }
+            if let Content::Chunks(number) = record.content {
+                chunks += usize::from(number);
+            }
+            self.view.item(number, epoch, spot)?;
+            items += 1;
+        }
+        for (table, expected) in [(b'x', items), (b'c', chunks)] {
+            if self.view.scan(&keys::of_node(table, number)).count() != expected {
+                let table = char::from(table);
+                return Err(StoreError::Damaged(format!("rows of {node} in the table {table}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn debt(&self, debt: u64, node: Number) -> Result<(), StoreError> {
+        let (live, dead) = (self.raw(&keys::node(node))?, self.raw(&keys::dead(node))?);
+        if live.is_some() == dead.is_some() { Err(damaged(&keys::debt(debt))) } else { Ok(()) }
+    }
+
+    fn raw(&self, key: &[u8]) -> Result<Option<sled::IVec>, StoreError> {
+        self.view.tree.get(key).map_err(|error| sled_failed(&error))
+    }
+}

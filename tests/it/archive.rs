@@ -1,0 +1,167 @@
+//! Stores as text, and stores compared with themselves.
+
+use std::{path::Path, sync::Arc};
+
+use gjallar::{
+    archive::{ArchiveError, Summary, export, import},
+    pubsub::{Affiliation, MaxItems, Setting},
+    store::{MemoryStore, SledStore, Store, StoreError},
+};
+
+use crate::harness::stage::{Stage, item, node};
+
+const OWNER: &str = "owner@localhost";
+
+async fn open(folder: &Path) -> Arc<dyn Store> {
+    // sled's own threads may hold the file a moment longer.
+    loop {
+        match SledStore::open(folder) {
+            Err(StoreError::Locked) => tokio::task::yield_now().await,
+            opened => return Arc::new(opened.unwrap()),
+        }
+    }
+}
+
+/// Something of everything: configuration, affiliations, subscriptions of different times, items with long
+/// payloads, evicted and retracted ones, and events that are owed, also of a deleted node.
+async fn fill(store: Arc<dyn Store>) -> Stage {
+    let stage = Stage::new(store).await;
+    let settings = vec![
+        Setting::Title("a \"title\" <&>".into()),
+        Setting::MaxItems(MaxItems::Number(3)),
+        Setting::NotifyRetract(true),
+        Setting::NotifyConfig(true),
+    ];
+    stage.create_with(OWNER, "a", settings).await.unwrap();
+    stage.affiliate(OWNER, "a", "out@x", Affiliation::Outcast).await.unwrap();
+    stage.subscribe("r@x/1", "a").await.unwrap();
+    for id in ["1", "2", "3", "4", "5"] {
+        let xml = format!("<x xmlns='urn:x'>{}</x>", "long ".repeat(500));
+        stage.publish_xml(OWNER, "a", id, &xml).await.unwrap();
+        stage.subscribe(&format!("later{id}@x"), "a").await.unwrap();
+    }
+    stage.retract(OWNER, "a", "4").await.unwrap();
+    stage.configure(OWNER, "a", Setting::Title("new".into())).await.unwrap();
+    stage.create(OWNER, "gone").await.unwrap();
+    stage.subscribe("r@x/1", "gone").await.unwrap();
+    stage.publish(OWNER, "gone", "1").await.unwrap();
+    stage.subscribe("r@x/2", "gone").await.unwrap();
+    stage.publish(OWNER, "gone", "2").await.unwrap();
+    stage.delete(OWNER, "gone").await.unwrap();
+    stage.create(OWNER, "gone").await.unwrap();
+    stage.publish(OWNER, "gone", "1").await.unwrap();
+    stage
+}
+
+async fn exported(store: &dyn Store) -> (String, Summary) {
+    let mut text = Vec::new();
+    let summary = export(store, &mut text).await.unwrap();
+    (String::from_utf8(text).unwrap(), summary)
+}
+
+async fn told(store: &dyn Store) -> Vec<String> {
+    let owed = store.owed(None).await.unwrap();
+    owed.iter().map(|owed| format!("{:?} {:?}", owed.notification, owed.recipients)).collect()
+}
+
+#[tokio::test]
+async fn a_store_goes_to_text_and_back() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let stage = fill(open(from.path()).await).await;
+    let (text, summary) = exported(&*stage.store).await;
+    assert_eq!((summary.nodes, summary.items), (2, 3));
+    assert!(summary.events > 10);
+
+    let copy = open(to.path()).await;
+    let read = import(&*copy, &mut text.as_bytes()).await.unwrap();
+    assert_eq!((read.nodes, read.items, read.events), (2, 3, summary.events));
+    for name in ["a", "gone"] {
+        let there = copy.node(&node(name)).await.unwrap();
+        assert!(there.is_some());
+        assert_eq!(there, stage.store.node(&node(name)).await.unwrap());
+    }
+    let mut expected = told(&*stage.store).await;
+    let mut found = told(&*copy).await;
+    // The order holds within a node; those of different nodes may change places.
+    expected.sort();
+    found.sort();
+    assert_eq!(found, expected);
+    assert_eq!(copy.check().await.unwrap(), Vec::<String>::new());
+    // Again as text it is the same, after the store was opened again too.
+    assert_eq!(exported(&*copy).await.0, text);
+    copy.close().await;
+    drop(copy);
+    assert_eq!(exported(&*open(to.path()).await).await.0, text);
+}
+
+#[tokio::test]
+async fn any_store_takes_it() {
+    let stage = fill(Arc::new(MemoryStore::new())).await;
+    let (text, _) = exported(&*stage.store).await;
+    let copy = MemoryStore::new();
+    import(&copy, &mut text.as_bytes()).await.unwrap();
+    assert_eq!(exported(&copy).await.0, text);
+}
+
+#[tokio::test]
+async fn what_is_not_an_archive_is_refused_by_line() {
+    let stage = fill(Arc::new(MemoryStore::new())).await;
+    let (text, _) = exported(&*stage.store).await;
+    let half: String = text.lines().take(5).map(|line| format!("{line}\n")).collect();
+    let missing: String =
+        text.lines().enumerate().filter(|(n, _)| *n != 4).map(|(_, l)| format!("{l}\n")).collect();
+    for (text, expected) in [
+        ("", "line 1: not an archive"),
+        ("{}\n", "line 1: "),
+        ("{\"kind\":\"archive\",\"format\":9}\n", "line 1: format 9, this binary reads 1"),
+        (&half, "line 6: the end is missing"),
+        (&missing, "lines were written"),
+        (&text[..text.len() - 1], "it is cut"),
+        (&text.replace("\"owner\"", "\"king\""), "king"),
+    ] {
+        let error = import(&MemoryStore::new(), &mut text.as_bytes()).await.unwrap_err();
+        assert!(error.to_string().contains(expected), "{error} is not {expected}");
+    }
+    let full = import(&*stage.store, &mut text.as_bytes()).await.unwrap_err();
+    assert!(matches!(full, ArchiveError::NotEmpty));
+}
+
+/// Every row removed or changed, one by one: the check finds each.
+#[tokio::test]
+async fn the_check_finds_every_row_that_is_not_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let stage = fill(open(folder.path()).await).await;
+    stage.retract(OWNER, "gone", item("1").as_str()).await.unwrap();
+    assert_eq!(stage.store.check().await.unwrap(), Vec::<String>::new());
+    stage.store.close().await;
+    drop(stage);
+    let rows: Vec<(Vec<u8>, Vec<u8>)> = {
+        let db = loop {
+            match ::sled::open(folder.path()) {
+                Err(_) => tokio::task::yield_now().await,
+                Ok(db) => break db,
+            }
+        };
+        db.iter().map(|row| row.unwrap()).map(|(k, v)| (k.to_vec(), v.to_vec())).collect()
+    };
+    assert!(rows.len() > 50);
+    let marker = std::fs::read(folder.path().join("gjallar.store")).unwrap();
+    for (number, (key, _)) in rows.iter().enumerate() {
+        let copy = tempfile::tempdir_in("/dev/shm").unwrap();
+        {
+            let db = ::sled::open(copy.path()).unwrap();
+            for (other, value) in rows.iter().filter(|(other, _)| other != key) {
+                db.insert(other, value.as_slice()).unwrap();
+            }
+        }
+        std::fs::write(copy.path().join("gjallar.store"), &marker).unwrap();
+        let found = loop {
+            match SledStore::open(copy.path()) {
+                Err(StoreError::Locked) => tokio::task::yield_now().await,
+                Err(_) => break true,
+                Ok(store) => break !store.check().await.unwrap().is_empty(),
+            }
+        };
+        assert!(found, "row {number} is missing and nobody notices: {key:?}");
+    }
+}
