@@ -161,7 +161,10 @@ pub enum StoreError {
     #[error("damaged record: {0}")]
     Damaged(String),
     /// A binary of another version wrote it.
-    #[error("the store has schema version {found}, this binary reads {expected}")]
+    #[error(
+        "the store has layout version {found}, this binary reads {expected}: export it with a binary \
+         that reads it, and import that into a new one"
+    )]
     Version {
         /// The version of the store.
         found: u8,

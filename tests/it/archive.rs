@@ -126,6 +126,31 @@ async fn what_is_not_an_archive_is_refused_by_line() {
     assert!(matches!(full, ArchiveError::NotEmpty));
 }
 
+/// A store of each layout version, as a binary of that version left it.
+#[tokio::test]
+async fn stores_of_every_version_are_opened_or_refused() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let copy = |name: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(fixtures.join(name)).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+        }
+        folder
+    };
+    let folder = copy("store-1");
+    let before = std::fs::read(folder.path().join("db")).unwrap();
+    let refused = SledStore::open(folder.path()).unwrap_err().to_string();
+    assert!(refused.contains("layout version 1, this binary reads 2: export it"), "{refused}");
+    assert_eq!(std::fs::read(folder.path().join("db")).unwrap(), before);
+
+    let folder = copy("store-2");
+    let store = open(folder.path()).await;
+    assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
+    let expected = std::fs::read_to_string(fixtures.join("store-2.ndjson")).unwrap();
+    assert_eq!(exported(&*store).await.0, expected);
+}
+
 /// Every row removed or changed, one by one: the check finds each.
 #[tokio::test]
 async fn the_check_finds_every_row_that_is_not_as_it_was() {

@@ -237,6 +237,38 @@ async fn what_was_acknowledged_is_there_after_kill_9() {
     }
 }
 
+#[test]
+fn a_stopped_store_is_checked_exported_and_imported() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store-2.ndjson");
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("sled:{}", folder.path().join("store").display());
+    let with_store = |command: &str| run(&[command, "--store", &store], &[]);
+    for command in ["check", "export"] {
+        let (code, said) = with_store(command);
+        assert_eq!(code, 3, "{said}");
+        assert!(said.contains("no store is there"), "{said}");
+    }
+    let archive = std::fs::File::open(&fixture).unwrap();
+    let import = gjallar(&["import", "--store", &store], &[]).stdin(archive).output().unwrap();
+    let said = String::from_utf8(import.stderr).unwrap();
+    assert_eq!(import.status.code(), Some(0), "{said}");
+    assert_eq!(said, "read 1 nodes, 1 subscriptions, 3 items, 5 events that are owed\n");
+    let export = gjallar(&["export", "--store", &store], &[]).output().unwrap();
+    assert_eq!(export.stdout, std::fs::read(&fixture).unwrap());
+    assert_eq!(with_store("check"), (0, "the store is in order\n".into()));
+    let again = gjallar(&["import", "--store", &store], &[]).output().unwrap();
+    assert_eq!(again.status.code(), Some(1));
+    assert!(String::from_utf8(again.stderr).unwrap().contains("the store is not empty"));
+    // A damaged one.
+    let db = folder.path().join("store/db");
+    let mut content = std::fs::read(&db).unwrap();
+    let middle = content.len() / 2;
+    content[middle] ^= 1;
+    std::fs::write(&db, content).unwrap();
+    let (code, said) = with_store("check");
+    assert_eq!(code, 3, "{said}");
+}
+
 #[tokio::test]
 async fn after_sigterm_nothing_is_repeated() {
     let folder = tempfile::tempdir().unwrap();

@@ -15,6 +15,8 @@ use crate::store::StoreError;
 use super::{failed, record};
 
 const NAME: &str = "gjallar.store";
+/// What stood in it before it had fields.
+const OF_VERSION_1: &str = "gjallar keeps its store here\n";
 /// The files and folders that sled makes.
 const OF_SLED: [&str; 3] = ["db", "conf", "blobs"];
 
@@ -40,6 +42,9 @@ impl Marker {
 
     fn read(file: File, directory: &Path) -> Result<Self, StoreError> {
         let text = io::read_to_string(&file).map_err(|error| failed(&error))?;
+        if text == OF_VERSION_1 {
+            return Err(StoreError::Version { found: 1, expected: record::VERSION });
+        }
         let damaged = || StoreError::Damaged(format!("the file {NAME}"));
         let (content, sum) = text.trim_end().rsplit_once(' ').ok_or_else(damaged)?;
         let fields: Vec<_> = content.split(' ').collect();
