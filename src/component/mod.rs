@@ -1,5 +1,6 @@
 //! The XMPP side: one connection to a server, as an external component (XEP-0114).
 
+mod dial;
 mod dispatch;
 mod lane;
 mod login;
@@ -8,6 +9,7 @@ mod session;
 mod stream;
 mod writer;
 
+pub use dial::Transport;
 pub use dispatch::Dispatch;
 pub use session::{Ended, Link, Session};
 pub use stream::{Received, StanzaLimits, StreamFault, StreamReader};

@@ -5,8 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use minidom::Element;
 use thiserror::Error;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
-    net::{TcpStream, lookup_host},
+    io::{AsyncWrite, AsyncWriteExt},
     sync::watch,
     time::{sleep, timeout},
 };
@@ -22,6 +21,7 @@ use crate::{
 };
 
 use super::{
+    dial::{ReadHalf, Transport, WriteHalf, dial},
     dispatch::Dispatch,
     lane::Lanes,
     login::{login, stream_error},
@@ -38,6 +38,8 @@ pub struct Link {
     pub server: String,
     /// What the server expects.
     pub secret: String,
+    /// What stands between the stream and the network.
+    pub transport: Transport,
     /// How large stanzas may be.
     pub limits: StanzaLimits,
     /// How long the server may be silent before it is asked whether it is there.
@@ -48,8 +50,6 @@ pub struct Link {
 
 /// How long a connection and a login may take.
 const LOGIN_DEADLINE: Duration = Duration::from_secs(20);
-/// How long one address of the server may take to be reached.
-const DIAL_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a stream error may take to be sent.
 const GOODBYE: Duration = Duration::from_millis(200);
 /// How long the server may take nothing at the end, and how long the end may take in all.
@@ -77,6 +77,12 @@ pub enum Ended {
     /// The server ended the stream with an error.
     #[error("the server ended the stream: {0}")]
     StreamError(String),
+    /// The server is elsewhere, and nothing protects the way there.
+    #[error(
+        "plain TCP to {0} would show the secret and every stanza: set link.tls_ca, or \
+         link.allow_plain_tcp where the network is trusted"
+    )]
+    Unprotected(SocketAddr),
     /// The server closed the stream.
     #[error("the server closed the stream")]
     Closed,
@@ -131,6 +137,7 @@ impl Session {
             failures += 1;
             match &ended {
                 Ended::NotAuthorized(_) => error!(reason = %ended, ?pause, "login failed"),
+                Ended::Unprotected(_) => error!(reason = %ended, ?pause, "not connected"),
                 _ => warn!(reason = %ended, ?pause, "not connected; trying again"),
             }
             tokio::select! {
@@ -141,13 +148,12 @@ impl Session {
         self.lanes.finish().await;
     }
 
-    async fn connect(&self) -> Result<(Reader, Box<dyn AsyncWrite + Send + Unpin>), Ended> {
+    async fn connect(&self) -> Result<(Reader, WriteHalf), Ended> {
         let login = async {
-            let tcp = dial(&self.link.server).await?;
-            let (reader, mut writer) = tcp.into_split();
-            let mut reader: Reader = StreamReader::new(Box::new(reader), self.link.limits);
+            let (reader, mut writer) = dial(&self.link.server, &self.link.transport).await?;
+            let mut reader: Reader = StreamReader::new(reader, self.link.limits);
             login(&self.link, &mut reader, &mut writer).await?;
-            Ok((reader, Box::new(writer) as Box<dyn AsyncWrite + Send + Unpin>))
+            Ok((reader, writer))
         };
         timeout(LOGIN_DEADLINE, login).await.unwrap_or(Err(Ended::Silent))
     }
@@ -156,7 +162,7 @@ impl Session {
     async fn serve(
         &mut self,
         mut reader: Reader,
-        mut io: Box<dyn AsyncWrite + Send + Unpin>,
+        mut io: WriteHalf,
         stop: &mut watch::Receiver<bool>,
     ) -> Option<Ended> {
         info!(server = self.link.server, jid = self.link.jid, "connected");
@@ -209,38 +215,13 @@ impl Session {
     }
 }
 
-pub(super) type Reader = StreamReader<Box<dyn AsyncRead + Send + Unpin>>;
-
-/// Looks the server up, anew for each attempt, and connects to the first address that answers.
-async fn dial(server: &str) -> io::Result<TcpStream> {
-    dial_by(|| async { Ok(lookup_host(server).await?.collect()) }).await
-}
-
-/// Small packets are not held back (TCP_NODELAY), which would delay answers by some 40 ms.
-async fn dial_by<F, R>(look_up: F) -> io::Result<TcpStream>
-where
-    F: FnOnce() -> R,
-    R: Future<Output = io::Result<Vec<SocketAddr>>>,
-{
-    let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for address in look_up().await? {
-        match timeout(DIAL_DEADLINE, TcpStream::connect(address)).await {
-            Ok(Ok(tcp)) => {
-                tcp.set_nodelay(true)?;
-                return Ok(tcp);
-            }
-            Ok(Err(error)) => last = error,
-            Err(elapsed) => last = elapsed.into(),
-        }
-    }
-    Err(last)
-}
+pub(super) type Reader = StreamReader<ReadHalf>;
 
 /// A pause that doubles with each failure, with jitter, so that many components do not come back at
 /// once: from half of it to all of it.
 fn pause(ended: &Ended, failures: u32, random: u64) -> Duration {
     let longest = match ended {
-        Ended::NotAuthorized(_) => PAUSE_AFTER_REFUSAL,
+        Ended::NotAuthorized(_) | Ended::Unprotected(_) => PAUSE_AFTER_REFUSAL,
         _ => PAUSES.1.min(PAUSES.0 * 2_u32.saturating_pow(failures.min(16))),
     };
     let half = longest / 2;
@@ -332,32 +313,6 @@ async fn read(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn small_packets_are_not_held_back() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let tcp = dial(&format!("localhost:{port}")).await.unwrap();
-        assert!(tcp.nodelay().unwrap());
-    }
-
-    /// A container that comes back has another address.
-    #[tokio::test]
-    async fn each_attempt_looks_the_server_up_and_tries_every_address() {
-        // Taken, but nobody listens: whoever connects is refused.
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let dead = socket.local_addr().unwrap();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let live = listener.local_addr().unwrap();
-        let answers = std::sync::Mutex::new(vec![vec![dead, live], vec![dead]]);
-        let look_up = || {
-            let answer = answers.lock().unwrap().pop().unwrap();
-            async move { Ok(answer) }
-        };
-        assert!(dial_by(look_up).await.is_err());
-        assert_eq!(dial_by(look_up).await.unwrap().peer_addr().unwrap(), live);
-    }
 
     #[test]
     fn pauses_double_and_differ() {

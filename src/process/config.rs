@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    component::StanzaLimits,
+    component::{StanzaLimits, Transport},
     pubsub,
     service::{Actors, Creators},
 };
@@ -74,6 +74,10 @@ pub struct Link {
     pub ping_deadline_seconds: u64,
     /// Bytes of a stanza; a larger one is refused. Not above the server's own limit.
     pub max_stanza_bytes: usize,
+    /// A PEM file with the authorities that may have signed the server's certificate; empty for no TLS.
+    pub tls_ca: String,
+    /// Whether the server may be on another machine without TLS.
+    pub allow_plain_tcp: bool,
 }
 
 /// How much of each thing is taken; see [`pubsub::Limits`].
@@ -115,7 +119,13 @@ impl Default for Config {
 
 impl Default for Link {
     fn default() -> Self {
-        Self { ping_after_seconds: 30, ping_deadline_seconds: 15, max_stanza_bytes: 524_288 }
+        Self {
+            ping_after_seconds: 30,
+            ping_deadline_seconds: 15,
+            max_stanza_bytes: 524_288,
+            tls_ca: String::new(),
+            allow_plain_tcp: false,
+        }
     }
 }
 
@@ -179,6 +189,7 @@ impl Config {
         self.actors()?;
         self.store_path()?;
         self.secret()?;
+        self.transport()?;
         let has_port = self
             .server
             .rsplit_once(':')
@@ -294,6 +305,19 @@ impl Config {
         match secret.trim_end_matches(['\r', '\n']) {
             "" => Err(wrong("secret_file", format!("{} is empty", self.secret_file))),
             secret => Ok(secret.to_owned()),
+        }
+    }
+
+    /// What stands between the stream and the network.
+    ///
+    /// # Errors
+    /// If the file with the authorities cannot be read.
+    pub fn transport(&self) -> Result<Transport, ConfigError> {
+        match self.link.tls_ca.as_str() {
+            "" if self.link.allow_plain_tcp => Ok(Transport::Plain),
+            "" => Ok(Transport::Loopback),
+            path => Transport::tls(path.as_ref())
+                .map_err(|error| wrong("link.tls_ca", format!("{path}: {error}"))),
         }
     }
 

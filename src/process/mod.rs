@@ -93,6 +93,7 @@ pub async fn serve(
         jid: jid.to_string(),
         server: config.server.clone(),
         secret: config.secret()?,
+        transport: config.transport()?,
         limits: config.stanza_limits(),
         ping_after,
         ping_deadline,

@@ -83,6 +83,11 @@ fn set(table: &mut Table, known: &Table, key: &str, value: &str) -> Result<(), S
         } else if upper == key {
             let parsed = match default {
                 Value::Integer(_) => Value::Integer(value.parse().map_err(|_| "not a number")?),
+                Value::Boolean(_) => Value::Boolean(match value {
+                    "1" | "true" => true,
+                    "0" | "false" => false,
+                    _ => return Err("neither true nor false".into()),
+                }),
                 Value::Array(_) => {
                     let parts = value.split(',').map(str::trim).filter(|part| !part.is_empty());
                     Value::Array(parts.map(|part| Value::String(part.to_owned())).collect())

@@ -50,6 +50,7 @@ fn every_key_can_be_set_by_its_variable() {
             }
             let value = match default {
                 toml::Value::Integer(_) => "7",
+                toml::Value::Boolean(_) => "true",
                 _ if key == "log_format" => "json",
                 _ => "other",
             };
@@ -61,6 +62,7 @@ fn every_key_can_be_set_by_its_variable() {
             }
             let expected: toml::Value = match default {
                 toml::Value::Integer(_) => 7.into(),
+                toml::Value::Boolean(_) => true.into(),
                 toml::Value::Array(_) => vec![value].into(),
                 _ => value.into(),
             };
@@ -70,7 +72,7 @@ fn every_key_can_be_set_by_its_variable() {
     }
     let mut seen = 0;
     walk(&toml::Table::try_from(Config::default()).unwrap(), &[], &mut seen);
-    assert_eq!(seen, 21);
+    assert_eq!(seen, 23);
 }
 
 #[test]

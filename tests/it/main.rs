@@ -19,3 +19,4 @@ mod process;
 mod scripts;
 mod store;
 mod tidy;
+mod tls;

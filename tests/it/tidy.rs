@@ -13,7 +13,11 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("wire", &["wire", "pubsub"], &["xmpp_parsers", "chrono"]),
     ("archive", &["archive", "pubsub", "store", "wire"], &["serde", "serde_json"]),
     ("command", &["command", "pubsub", "service", "wire"], &["xmpp_parsers"]),
-    ("component", &["component", "pubsub", "service", "wire", "command"], &["rxml", "sha1"]),
+    (
+        "component",
+        &["component", "pubsub", "service", "wire", "command"],
+        &["rxml", "sha1", "tokio_rustls"],
+    ),
     (
         "process",
         &["process", "archive", "component", "pubsub", "service", "store"],
@@ -33,6 +37,7 @@ const HEAVY: &[&str] = &[
     "chrono",
     "rxml",
     "sha1",
+    "tokio_rustls",
     "toml",
     "tracing_subscriber",
     "clap",

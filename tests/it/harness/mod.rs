@@ -128,6 +128,15 @@ impl Component {
     /// A component with a store and a configuration of one's own.
     pub async fn with(store: Arc<dyn Store>, configure: impl FnOnce(&mut Config)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::at(listener, store, configure).await
+    }
+
+    /// A component whose server listens here.
+    pub async fn at(
+        listener: TcpListener,
+        store: Arc<dyn Store>,
+        configure: impl FnOnce(&mut Config),
+    ) -> Self {
         let mut config = Config {
             jid: SERVICE.into(),
             server: listener.local_addr().unwrap().to_string(),

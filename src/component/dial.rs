@@ -1,0 +1,168 @@
+//! The way to the server: name resolution, TCP, and TLS where it is configured.
+
+use std::{fmt, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, lookup_host},
+    time::timeout,
+};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{
+        ClientConfig, RootCertStore,
+        pki_types::{CertificateDer, ServerName, pem::PemObject},
+    },
+};
+
+use super::session::Ended;
+
+/// How long one address of the server may take to be reached.
+const DIAL_DEADLINE: Duration = Duration::from_secs(5);
+
+pub(super) type ReadHalf = Box<dyn AsyncRead + Send + Unpin>;
+pub(super) type WriteHalf = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// What stands between the stream and the network.
+#[derive(Clone)]
+pub enum Transport {
+    /// Nothing, and only to this machine.
+    Loopback,
+    /// Nothing, wherever the server is.
+    Plain,
+    /// TLS from the first byte.
+    Tls(Arc<ClientConfig>),
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Loopback => "Loopback",
+            Self::Plain => "Plain",
+            Self::Tls(_) => "Tls",
+        })
+    }
+}
+
+impl Transport {
+    /// TLS to a server whose certificate one of the authorities in a PEM file has signed, and nobody else.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or has no certificate.
+    pub fn tls(authorities: &Path) -> Result<Self, String> {
+        let mut roots = RootCertStore::empty();
+        let certificates =
+            CertificateDer::pem_file_iter(authorities).map_err(|error| error.to_string())?;
+        for certificate in certificates {
+            let certificate = certificate.map_err(|error| error.to_string())?;
+            roots.add(certificate).map_err(|error| error.to_string())?;
+        }
+        if roots.is_empty() {
+            return Err("no certificate is in it".into());
+        }
+        let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        Ok(Self::Tls(Arc::new(config)))
+    }
+}
+
+impl Transport {
+    /// Whether the secret may go there.
+    fn protects(&self, server: SocketAddr) -> bool {
+        match self {
+            Self::Loopback => server.ip().to_canonical().is_loopback(),
+            Self::Plain | Self::Tls(_) => true,
+        }
+    }
+}
+
+/// Looks the server up, anew for each attempt, and connects to the first address that answers.
+pub(super) async fn dial(
+    server: &str,
+    transport: &Transport,
+) -> Result<(ReadHalf, WriteHalf), Ended> {
+    let tcp = dial_by(|| async { Ok(lookup_host(server).await?.collect()) }).await?;
+    let peer = tcp.peer_addr()?;
+    if !transport.protects(peer) {
+        return Err(Ended::Unprotected(peer));
+    }
+    match transport {
+        Transport::Loopback | Transport::Plain => {
+            let (reader, writer) = tcp.into_split();
+            Ok((Box::new(reader), Box::new(writer)))
+        }
+        Transport::Tls(config) => {
+            let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
+            let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+            let name = ServerName::try_from(host).map_err(io::Error::other)?;
+            let tls = TlsConnector::from(Arc::clone(config)).connect(name, tcp).await?;
+            let (reader, writer) = tokio::io::split(tls);
+            Ok((Box::new(reader), Box::new(writer)))
+        }
+    }
+}
+
+/// Small packets are not held back (TCP_NODELAY), which would delay answers by some 40 ms.
+async fn dial_by<F, R>(look_up: F) -> io::Result<TcpStream>
+where
+    F: FnOnce() -> R,
+    R: Future<Output = io::Result<Vec<SocketAddr>>>,
+{
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for address in look_up().await? {
+        match timeout(DIAL_DEADLINE, TcpStream::connect(address)).await {
+            Ok(Ok(tcp)) => {
+                tcp.set_nodelay(true)?;
+                return Ok(tcp);
+            }
+            Ok(Err(error)) => last = error,
+            Err(elapsed) => last = elapsed.into(),
+        }
+    }
+    Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_tls_the_secret_stays_on_this_machine() {
+        let protects =
+            |transport: Transport, server: &str| transport.protects(server.parse().unwrap());
+        for here in ["127.0.0.1:5347", "127.8.0.1:5347", "[::1]:5347", "[::ffff:127.0.0.1]:5347"] {
+            assert!(protects(Transport::Loopback, here), "{here}");
+        }
+        for elsewhere in ["10.0.0.1:5347", "[fe80::1]:5347", "[::ffff:10.0.0.1]:5347", "0.0.0.0:1"]
+        {
+            assert!(!protects(Transport::Loopback, elsewhere), "{elsewhere}");
+            assert!(protects(Transport::Plain, elsewhere), "{elsewhere}");
+        }
+    }
+
+    #[tokio::test]
+    async fn small_packets_are_not_held_back() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let address = lookup_host(format!("localhost:{port}")).await.unwrap().collect();
+        let tcp = dial_by(|| async { Ok(address) }).await.unwrap();
+        assert!(tcp.nodelay().unwrap());
+    }
+
+    /// A container that comes back has another address.
+    #[tokio::test]
+    async fn each_attempt_looks_the_server_up_and_tries_every_address() {
+        // Taken, but nobody listens: whoever connects is refused.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let dead = socket.local_addr().unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let live = listener.local_addr().unwrap();
+        let answers = std::sync::Mutex::new(vec![vec![dead, live], vec![dead]]);
+        let look_up = || {
+            let answer = answers.lock().unwrap().pop().unwrap();
+            async move { Ok(answer) }
+        };
+        assert!(dial_by(look_up).await.is_err());
+        assert_eq!(dial_by(look_up).await.unwrap().peer_addr().unwrap(), live);
+    }
+}
