@@ -75,9 +75,10 @@ async fn a_server_of_the_configured_authority_is_trusted() {
 /// One of another authority, or for another name: nothing is sent there, and the log says why.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_server_is_not() {
-    for (name, is_own, expected) in
-        [("localhost", false, "invalid peer certificate"), ("elsewhere", true, "not valid for name")]
-    {
+    for (name, is_own, expected) in [
+        ("localhost", false, "invalid peer certificate"),
+        ("elsewhere", true, "not valid for name"),
+    ] {
         let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         certify(folder.path(), name);
         certify(other.path(), name);
