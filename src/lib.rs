@@ -10,7 +10,8 @@
 //! | tell | [`service`], [`component`] | no | who hears of it, in which order |
 //! | render | [`wire`] | yes | how does the answer look? |
 //!
-//! [`component`] is the XMPP side, [`command`] the ad-hoc commands, [`process`] puts it together.
+//! [`component`] is the XMPP side, [`command`] the ad-hoc commands, [`control`] the socket of the command
+//! line, [`process`] puts it together.
 //! `docs/ARCHITECTURE.md` walks through a publish.
 //!
 //! ```
@@ -49,6 +50,7 @@
 pub mod archive;
 pub mod command;
 pub mod component;
+pub mod control;
 pub mod process;
 pub mod pubsub;
 pub mod service;

@@ -2,7 +2,7 @@
 //! exit code.
 
 use std::{
-    io::{BufReader, BufWriter},
+    io::{BufReader, BufWriter, Write},
     path::PathBuf,
     process::ExitCode,
 };
@@ -31,16 +31,22 @@ enum Command {
     Serve(Source),
     /// Say whether the configuration is in order, without starting anything
     CheckConfig(Source),
-    /// Compare everything in a stopped service's store: checksums, indexes, counts
-    Check(Stopped),
-    /// Write everything in a stopped service's store to standard output, as text
-    Export(Stopped),
+    /// Compare everything in a store: checksums, indexes, counts
+    ///
+    /// If a service runs at the store, a copy is compared that it makes between two commits.
+    Check(AtStore),
+    /// Write everything in a store to standard output, as text
+    ///
+    /// If a service runs at the store, a copy is written that it makes between two commits.
+    Export(AtStore),
     /// Fill an empty store with what was exported, from standard input
-    Import(Stopped),
+    Import(AtStore),
+    /// Show what the running service counts, as OpenMetrics text
+    Stats(AtStore),
 }
 
 #[derive(Debug, clap::Args)]
-struct Stopped {
+struct AtStore {
     #[command(flatten)]
     source: Source,
     /// The store, such as sled:PATH; without it, the configured one
@@ -78,9 +84,10 @@ fn main() -> ExitCode {
     match arguments.command {
         Command::Serve(source) => serve(&source),
         Command::CheckConfig(source) => check(&source),
-        Command::Check(stopped) => offline(&stopped, Offline::Check),
-        Command::Export(stopped) => offline(&stopped, Offline::Export),
-        Command::Import(stopped) => offline(&stopped, Offline::Import),
+        Command::Check(store) => at_store(&store, Work::Check),
+        Command::Export(store) => at_store(&store, Work::Export),
+        Command::Import(store) => at_store(&store, Work::Import),
+        Command::Stats(store) => at_store(&store, Work::Stats),
     }
 }
 
@@ -96,15 +103,16 @@ fn check(source: &Source) -> ExitCode {
 }
 
 #[derive(Clone, Copy)]
-enum Offline {
+enum Work {
     Check,
     Export,
     Import,
+    Stats,
 }
 
-fn offline(stopped: &Stopped, work: Offline) -> ExitCode {
-    let config = Config::load(stopped.source.config.as_deref());
-    let config = match (config, &stopped.store) {
+fn at_store(store: &AtStore, work: Work) -> ExitCode {
+    let config = Config::load(store.source.config.as_deref());
+    let config = match (config, &store.store) {
         (Ok(config), Some(store)) => Config { store: store.clone(), ..config },
         (Ok(config), None) => config,
         (Err(error), _) => return complain(2, &error),
@@ -123,7 +131,7 @@ fn offline(stopped: &Stopped, work: Offline) -> ExitCode {
     };
     let done = runtime.block_on(async {
         match work {
-            Offline::Check => process::offline::check(&config).await.map(|problems| {
+            Work::Check => process::offline::check(&config).await.map(|problems| {
                 for problem in &problems {
                     eprintln!("{problem}");
                 }
@@ -134,26 +142,34 @@ fn offline(stopped: &Stopped, work: Offline) -> ExitCode {
                     ExitCode::from(3)
                 }
             }),
-            Offline::Export => {
+            Work::Export => {
                 let mut out = BufWriter::new(std::io::stdout().lock());
                 let summary = process::offline::export(&config, &mut out).await;
                 summary.map(|summary| through("wrote", summary))
             }
-            Offline::Import => {
+            Work::Import => {
                 let mut text = BufReader::new(std::io::stdin());
                 let summary = process::offline::import(&config, &mut text).await;
                 summary.map(|summary| through("read", summary))
             }
+            Work::Stats => process::offline::stats(&config).map(|text| print(&text)),
         }
     });
     done.unwrap_or_else(|error| complain(code(&error), &error))
+}
+
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(1, &error),
+    }
 }
 
 fn code(error: &RunError) -> u8 {
     match error {
         RunError::Config(_) => 2,
         RunError::Store { .. } => 3,
-        RunError::Archive(_) => 1,
+        RunError::Archive(_) | RunError::Control(_) => 1,
     }
 }
 

@@ -25,7 +25,7 @@ const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
 /// # Errors
 /// [`ArchiveError::NotEmpty`]; [`ArchiveError::Line`] for a line that is not understood, or is missing.
 pub async fn import(store: &dyn Store, text: &mut impl BufRead) -> Result<Summary, ArchiveError> {
-    if store.count().await? > 0 || !store.owed(None).await?.is_empty() {
+    if !store.creators().await?.is_empty() || !store.owed(None).await?.is_empty() {
         return Err(ArchiveError::NotEmpty);
     }
     let mut lines = Lines { text, number: 0 };

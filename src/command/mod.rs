@@ -178,7 +178,7 @@ impl Commands {
         let form = form.ok_or_else(|| bad_payload("the form is missing"))?;
         match (command, &session.node) {
             (Command::ConfigureNode, Some(node)) => {
-                let settings = node_config::submitted(form).map_err(|r| stanza_error(&r))?;
+                let settings = node_config::submitted(form).map_err(|r| self.error(&r.into()))?;
                 let request = Configure { node: node.clone(), settings };
                 let done = self.service.configure(actor, &request, |answer| answer).await;
                 done.map_err(|error| self.error(&error))?;
@@ -228,9 +228,15 @@ pub fn service_error(service: &Service, error: &Error) -> StanzaError {
     match error {
         Error::Refused(refusal) => {
             debug!(%refusal, "refused");
+            refusal.limit().into_iter().for_each(|limit| service.metrics().limit_reached(limit));
             stanza_error(refusal)
         }
-        Error::Busy => StanzaError::new("wait", "resource-constraint"),
+        Error::Busy => {
+            service.metrics().limit_reached("max_backlog");
+            StanzaError::new("wait", "resource-constraint")
+        }
+        Error::Closed => StanzaError::new("wait", "internal-server-error")
+            .text("the node is closed, for what is stored of it is damaged"),
         Error::Failed(reason) => {
             let incident = format!("{:08x}", service.fresh_number() >> 32);
             error!(%reason, incident, "a request failed: what became of it is unknown");
@@ -241,6 +247,7 @@ pub fn service_error(service: &Service, error: &Error) -> StanzaError {
 
 fn chosen(form: &Element) -> Result<NodeId, StanzaError> {
     let value = form::fields(form)
+        .map_err(|refusal| stanza_error(&refusal))?
         .find(|(var, _)| *var == NODE)
         .and_then(|(_, values)| values.into_iter().next());
     let name = value.ok_or_else(|| bad_payload("a node is required"))?;

@@ -14,9 +14,7 @@ use crate::{
     },
     service::{Actors, Error, Outcome, Service},
     wire::{
-        disco, ns,
-        refusal::stanza_error,
-        reply,
+        disco, ns, reply,
         request::{self, Request},
         stanza::{Header, StanzaError},
         xml::Tag,
@@ -56,6 +54,9 @@ impl Dispatch {
         let mut header = Header::of(stanza);
         header.to.get_or_insert_with(|| self.jid.to_string());
         trace!(stanza = header.name, kind = header.kind, "received");
+        if header.name == "message" && header.kind.as_deref() == Some("error") {
+            self.service.metrics().bounces.inc();
+        }
         if !header.is_request() {
             return;
         }
@@ -78,6 +79,12 @@ impl Dispatch {
         for child in stanza.children() {
             self.request(&header, &actor, stanza, child, is_set).await;
         }
+    }
+
+    /// Answers a request past a limit of this name, which is not one of the rules.
+    pub fn refuse_at_limit(&self, header: &Header, limit: &'static str, error: &StanzaError) {
+        self.service.metrics().limit_reached(limit);
+        self.refuse(header, error);
     }
 
     /// Answers a request that could not be read, or not be taken, with an error.
@@ -104,7 +111,7 @@ impl Dispatch {
             ("pubsub", ns::PUBSUB | ns::PUBSUB_OWNER, _) => {
                 return match request::parse(iq, child, is_set) {
                     Ok(request) => self.pubsub(header, actor, request).await,
-                    Err(refusal) => self.refuse(header, &stanza_error(&refusal)),
+                    Err(refusal) => self.refuse(header, &self.error(&refusal.into())),
                 };
             }
             ("query", ns::DISCO_INFO, false) => self.info(actor, child.attr("node")).await,
@@ -204,7 +211,7 @@ impl Dispatch {
         if let Some(command) = Commands::name(name) {
             return Ok(Some(disco::command_info(name, command)));
         }
-        let node = NodeId::parse(name).map_err(|refusal| stanza_error(&refusal))?;
+        let node = NodeId::parse(name).map_err(|refusal| self.error(&refusal.into()))?;
         match self.service.meta_data(actor, &node).await {
             Ok(data) => Ok(Some(disco::node_info(name, &data))),
             Err(error) => Err(self.error(&error)),
@@ -222,7 +229,7 @@ impl Dispatch {
             }
             Some(name) => name,
         };
-        let node = NodeId::parse(name).map_err(|refusal| stanza_error(&refusal))?;
+        let node = NodeId::parse(name).map_err(|refusal| self.error(&refusal.into()))?;
         match self.service.item_ids(actor, &node).await {
             Ok(items) => Ok(Some(disco::node_items(&self.jid, name, &items))),
             // A node that keeps no items has none to discover.
@@ -231,6 +238,11 @@ impl Dispatch {
             }
             Err(error) => Err(self.error(&error)),
         }
+    }
+
+    /// Whether there is a connection to the server.
+    pub fn note_connected(&self, is_connected: bool) {
+        self.service.metrics().connected.set(i64::from(is_connected));
     }
 
     /// Answers a question.
@@ -257,6 +269,9 @@ impl Dispatch {
     fn affiliated(&self, header: &Header, outcome: Outcome<AffiliationsSet>) {
         match outcome {
             Ok(set) if !set.failed.is_empty() => {
+                if set.is_full {
+                    self.service.metrics().limit_reached("max_affiliations");
+                }
                 let content = reply::affiliations_failed(&set);
                 self.send(header, header.error_with(content, &some_failed()));
             }
@@ -267,6 +282,9 @@ impl Dispatch {
     fn enrolled(&self, header: &Header, outcome: Outcome<SubscriptionsSet>) {
         match outcome {
             Ok(set) if !set.failed.is_empty() => {
+                if set.is_full {
+                    self.service.metrics().limit_reached("max_subscriptions");
+                }
                 let content = reply::subscriptions_failed(&set);
                 self.send(header, header.error_with(content, &some_failed()));
             }
@@ -283,7 +301,7 @@ impl Dispatch {
         if stanza.len() > self.max_stanza_bytes {
             let error = StanzaError::new("modify", "policy-violation")
                 .text("the answer is larger than a stanza may be");
-            self.refuse(header, &error);
+            self.refuse_at_limit(header, "answer_bytes", &error);
         } else {
             self.answers.send(stanza);
         }

@@ -1,64 +1,62 @@
 //! Worker lanes: the stanzas of one sender in order (RFC 6120 §10.1), those of different senders side
-//! by side. Lanes are bounded.
+//! by side, one of each at a time. Lanes are bounded, and end when they are empty.
 
 use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use minidom::Element;
-use tokio::{
-    sync::{
-        OwnedSemaphorePermit, Semaphore,
-        mpsc::{self, error::TrySendError},
-    },
-    task::JoinHandle,
-};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tracing::error;
 
 use crate::wire::stanza::{Header, StanzaError};
 
 use super::dispatch::Dispatch;
 
-/// How many senders can be served at the same time.
-const LANES: usize = 64;
-/// Stanzas that may wait in a lane.
+/// How many senders are served at the same time; further ones wait for their turn.
+const MAX_SERVED: usize = 64;
+/// Stanzas of one sender that may wait.
 const MAX_WAITING: usize = 256;
-/// Bytes of stanzas that may wait in all lanes. As trees they take several times as much.
-const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of stanzas of one sender that may wait, and of all senders. As trees they take several times as
+/// much.
+const MAX_SENDER_BYTES: u32 = 4 * 1024 * 1024;
+const MAX_BYTES: usize = 16 * 1024 * 1024;
+/// What a stanza takes besides its bytes.
+const STANZA_BYTES: u32 = 1024;
 
-/// The lanes. The default has none, and takes no stanza.
-#[derive(Debug)]
+/// The lanes of a connection's senders.
+#[derive(Clone)]
 pub(super) struct Lanes {
-    lanes: Vec<(mpsc::Sender<Waiting>, JoinHandle<()>)>,
+    dispatch: Arc<Dispatch>,
+    lanes: Arc<Mutex<HashMap<String, Lane>>>,
     room: Arc<Semaphore>,
+    turns: Arc<Semaphore>,
+    ended: Arc<Notify>,
 }
 
-/// A stanza, and the room that it takes while it waits.
-type Waiting = (Element, OwnedSemaphorePermit);
+/// What waits behind the stanza that is dealt with.
+#[derive(Default)]
+struct Lane {
+    waiting: VecDeque<Waiting>,
+    bytes: u32,
+}
 
-impl Default for Lanes {
-    fn default() -> Self {
-        Self { lanes: Vec::new(), room: Arc::new(Semaphore::new(0)) }
-    }
+struct Waiting {
+    stanza: Element,
+    bytes: u32,
+    _room: OwnedSemaphorePermit,
 }
 
 impl Lanes {
-    /// Starts the workers.
-    #[must_use]
-    pub(super) fn start(dispatch: &Arc<Dispatch>) -> Self {
-        let lane = |_| {
-            let (sender, mut waiting) = mpsc::channel::<Waiting>(MAX_WAITING);
-            let dispatch = Arc::clone(dispatch);
-            let worker = tokio::spawn(async move {
-                while let Some((stanza, _room)) = waiting.recv().await {
-                    handle(&dispatch, stanza).await;
-                }
-            });
-            (sender, worker)
-        };
-        let room = Arc::new(Semaphore::new(MAX_WAITING_BYTES));
-        Self { lanes: (0..LANES).map(lane).collect(), room }
+    pub(super) fn new(dispatch: &Arc<Dispatch>) -> Self {
+        Self {
+            dispatch: Arc::clone(dispatch),
+            lanes: Arc::default(),
+            room: Arc::new(Semaphore::new(MAX_BYTES)),
+            turns: Arc::new(Semaphore::new(MAX_SERVED)),
+            ended: Arc::default(),
+        }
     }
 
     /// Puts a stanza, which had so many bytes, into its sender's lane.
@@ -66,28 +64,68 @@ impl Lanes {
     /// # Errors
     /// The stanza, if the lane or all room is full.
     pub(super) fn submit(&self, stanza: Element, bytes: usize) -> Result<(), Element> {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).saturating_add(STANZA_BYTES);
         let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(bytes) else {
             return Err(stanza);
         };
-        let mut hasher = DefaultHasher::new();
         let from = stanza.attr("from").unwrap_or_default();
-        from.split_once('/').map_or(from, |(bare, _)| bare).hash(&mut hasher);
-        #[allow(clippy::cast_possible_truncation)] // any bits of the hash do
-        let lane = hasher.finish() as usize % LANES;
-        let Some((sender, _)) = self.lanes.get(lane) else { return Err(stanza) };
-        sender.try_send((stanza, room)).map_err(|error| match error {
-            TrySendError::Full((stanza, _)) | TrySendError::Closed((stanza, _)) => stanza,
-        })
+        let sender = from.split_once('/').map_or(from, |(bare, _)| bare).to_owned();
+        let waiting = Waiting { stanza, bytes, _room: room };
+        let mut lanes = self.lanes();
+        let Some(lane) = lanes.get_mut(&sender) else {
+            lanes.insert(sender.clone(), Lane::default());
+            drop(lanes);
+            let lanes = self.clone();
+            tokio::spawn(async move { lanes.serve(sender, waiting).await });
+            return Ok(());
+        };
+        if lane.waiting.len() >= MAX_WAITING || lane.bytes + bytes > MAX_SENDER_BYTES {
+            return Err(waiting.stanza);
+        }
+        lane.bytes += bytes;
+        lane.waiting.push_back(waiting);
+        Ok(())
     }
 
-    /// Takes no more stanzas, and waits until those that wait are dealt with.
-    pub(super) async fn finish(self) {
-        for (sender, worker) in self.lanes {
-            drop(sender);
-            // A worker ends when its lane is empty.
-            let _ = worker.await;
+    /// Waits until everything that waits is dealt with.
+    pub(super) async fn finish(&self) {
+        loop {
+            let ended = self.ended.notified();
+            if self.lanes().is_empty() {
+                return;
+            }
+            ended.await;
         }
+    }
+
+    /// Deals with a sender's stanzas until none waits.
+    async fn serve(self, sender: String, first: Waiting) {
+        let mut next = Some(first);
+        while let Some(Waiting { stanza, .. }) = next {
+            // The semaphore is never closed, and whoever waits longest comes first.
+            let turn = self.turns.acquire().await;
+            handle(&self.dispatch, stanza).await;
+            drop(turn);
+            next = self.next(&sender);
+        }
+    }
+
+    /// The next stanza of a sender; without one, its lane ends.
+    fn next(&self, sender: &str) -> Option<Waiting> {
+        let mut lanes = self.lanes();
+        let lane = lanes.get_mut(sender)?;
+        if let Some(next) = lane.waiting.pop_front() {
+            lane.bytes -= next.bytes;
+            return Some(next);
+        }
+        lanes.remove(sender);
+        drop(lanes);
+        self.ended.notify_waiters();
+        None
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, HashMap<String, Lane>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,6 +4,7 @@ mod dial;
 mod dispatch;
 mod lane;
 mod login;
+mod rate;
 mod reserved;
 mod session;
 mod stream;
@@ -11,6 +12,7 @@ mod writer;
 
 pub use dial::Transport;
 pub use dispatch::Dispatch;
+pub use rate::Rates;
 pub use session::{Ended, Link, Session};
 pub use stream::{Received, StanzaLimits, StreamFault, StreamReader};
 pub use writer::{Answers, Writer};

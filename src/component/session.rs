@@ -7,7 +7,7 @@ use thiserror::Error;
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tracing::{debug, error, info, warn};
 
@@ -25,6 +25,7 @@ use super::{
     dispatch::Dispatch,
     lane::Lanes,
     login::{login, stream_error},
+    rate::{Meter, Passed, Rates},
     stream::{Received, StanzaLimits, StreamFault, StreamReader},
     writer::{Answers, Writer},
 };
@@ -42,6 +43,8 @@ pub struct Link {
     pub transport: Transport,
     /// How large stanzas may be.
     pub limits: StanzaLimits,
+    /// How many requests are taken.
+    pub rates: Rates,
     /// How long the server may be silent before it is asked whether it is there.
     pub ping_after: Duration,
     /// How long it may be silent after that.
@@ -96,6 +99,7 @@ pub struct Session {
     link: Link,
     dispatch: Arc<Dispatch>,
     lanes: Lanes,
+    meter: Meter,
     answers: Arc<Answers>,
     writer: Writer,
     fresh: Arc<dyn Fresh>,
@@ -111,8 +115,9 @@ impl Session {
         writer: Writer,
         fresh: Arc<dyn Fresh>,
     ) -> Self {
-        let lanes = Lanes::start(&dispatch);
-        Self { link, dispatch, lanes, answers, writer, fresh }
+        let lanes = Lanes::new(&dispatch);
+        let meter = Meter::new(link.rates);
+        Self { link, dispatch, lanes, meter, answers, writer, fresh }
     }
 
     /// Serves until told to stop; then finishes what was begun and says goodbye.
@@ -166,13 +171,22 @@ impl Session {
         stop: &mut watch::Receiver<bool>,
     ) -> Option<Ended> {
         info!(server = self.link.server, jid = self.link.jid, "connected");
+        self.dispatch.note_connected(true);
         self.writer.reconnected();
-        let reading = read(&self.link, &mut reader, &self.dispatch, &self.lanes, &self.answers);
+        let reading = read(
+            &self.link,
+            &mut reader,
+            &self.dispatch,
+            &self.lanes,
+            &mut self.meter,
+            &self.answers,
+        );
         let ended = tokio::select! {
             () = stopped(stop) => None,
             ended = reading => Some(ended),
             error = self.writer.run(&mut io) => Some(Ended::Io(error)),
         };
+        self.dispatch.note_connected(false);
         if let Some(Ended::Stream(StreamFault::NotWellFormed(_))) = &ended {
             // Told as RFC 6120 §4.9 asks, where it can be; whether it arrives makes no difference.
             if !self.writer.is_amid() {
@@ -187,8 +201,7 @@ impl Session {
 
     /// Deals with what was taken in, sends what waits, and closes the stream.
     async fn finish(&mut self, reader: &mut Reader, io: &mut (impl AsyncWrite + Unpin)) {
-        let lanes = std::mem::take(&mut self.lanes);
-        let Self { link, dispatch, answers, writer, .. } = self;
+        let Self { link, dispatch, lanes, answers, writer, .. } = self;
         let reading = read_barriers(link, reader, dispatch, answers);
         let finishing = async {
             let mut lanes = std::pin::pin!(lanes.finish());
@@ -263,6 +276,7 @@ async fn read(
     reader: &mut Reader,
     dispatch: &Dispatch,
     lanes: &Lanes,
+    meter: &mut Meter,
     answers: &Answers,
 ) -> Ended {
     let mut asked = false;
@@ -293,15 +307,24 @@ async fn read(
             }
             Ok(Received::Stanza(element)) if is_barrier(link, &element, answers) => {}
             Ok(Received::Stanza(element)) => {
-                if let Err(element) = lanes.submit(element, reader.stanza_bytes()) {
-                    let header = Header::of(&element);
-                    dispatch.refuse(&header, &StanzaError::new("wait", "resource-constraint"));
+                let from = element.attr("from").unwrap_or_default();
+                if let Err(passed) = meter.count(from, Instant::now()) {
+                    let (limit, of) = match passed {
+                        Passed::Jid => ("max_jid_requests_per_second", "of one sender"),
+                        Passed::Domain => ("max_domain_requests_per_second", "of one domain"),
+                    };
+                    let error = StanzaError::new("wait", "policy-violation")
+                        .text(format!("too many requests {of}"));
+                    dispatch.refuse_at_limit(&Header::of(&element), limit, &error);
+                } else if let Err(element) = lanes.submit(element, reader.stanza_bytes()) {
+                    let error = StanzaError::new("wait", "resource-constraint");
+                    dispatch.refuse_at_limit(&Header::of(&element), "waiting_stanzas", &error);
                 }
             }
             Ok(Received::Refused(header, reason)) => {
                 debug!(stanza = header.name, reason, "a stanza past a limit");
                 let error = StanzaError::new("modify", "policy-violation").text(reason);
-                dispatch.refuse(&header, &error);
+                dispatch.refuse_at_limit(&header, "stanza", &error);
             }
             Ok(Received::Closed) => return Ended::Closed,
             Ok(Received::Opened(_)) => {}

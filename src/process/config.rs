@@ -9,11 +9,10 @@ use thiserror::Error;
 
 use crate::{
     component::{StanzaLimits, Transport},
-    pubsub,
     service::{Actors, Creators},
 };
 
-use super::source;
+use super::{limits::Limits, source};
 
 /// Everything that can be configured. The default is `config/gjallar.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +28,8 @@ pub struct Config {
     pub secret_file: String,
     /// `sled:PATH` or `memory:`; empty for sled in the state directory.
     pub store: String,
+    /// The unix socket of the command line; empty for `control` in the store's folder.
+    pub control: String,
     /// The JIDs of the service's administrators.
     pub admins: Vec<String>,
     /// Who may create nodes: `server`, `anyone`, `admins`, or domains.
@@ -80,22 +81,6 @@ pub struct Link {
     pub allow_plain_tcp: bool,
 }
 
-/// How much of each thing is taken; see [`pubsub::Limits`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[allow(missing_docs)]
-pub struct Limits {
-    pub max_nodes: u64,
-    pub max_items: u32,
-    pub max_batch: usize,
-    pub max_payload_bytes: u32,
-    pub max_subscriptions: usize,
-    pub max_affiliations: usize,
-    pub max_reply_bytes: usize,
-    pub max_backlog_events: usize,
-    pub max_backlog_bytes: usize,
-}
-
 /// Nesting levels of a stanza. Not configurable: it keeps the stack whole.
 const MAX_DEPTH: usize = 128;
 
@@ -107,6 +92,7 @@ impl Default for Config {
             secret: Secret::default(),
             secret_file: String::new(),
             store: String::new(),
+            control: String::new(),
             admins: Vec::new(),
             creators: vec!["server".into()],
             log: "info".into(),
@@ -125,23 +111,6 @@ impl Default for Link {
             max_stanza_bytes: 524_288,
             tls_ca: String::new(),
             allow_plain_tcp: false,
-        }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        let limits = pubsub::Limits::default();
-        Self {
-            max_nodes: limits.max_nodes,
-            max_items: limits.max_items,
-            max_batch: limits.max_batch,
-            max_payload_bytes: limits.max_payload_bytes,
-            max_subscriptions: limits.max_subscriptions,
-            max_affiliations: limits.max_affiliations,
-            max_reply_bytes: limits.max_reply_bytes,
-            max_backlog_events: limits.max_backlog_events,
-            max_backlog_bytes: limits.max_backlog_bytes,
         }
     }
 }
@@ -210,14 +179,7 @@ impl Config {
                 return Err(wrong(key, "from 1 to 86400"));
             }
         }
-        // What surrounds payloads and items in a stanza has to fit too.
-        if self.limits.max_payload_bytes as usize > self.link.max_stanza_bytes / 2 {
-            return Err(wrong("limits.max_payload_bytes", "at most half of link.max_stanza_bytes"));
-        }
-        if self.limits.max_reply_bytes > self.link.max_stanza_bytes / 2 {
-            return Err(wrong("limits.max_reply_bytes", "at most half of link.max_stanza_bytes"));
-        }
-        Ok(())
+        self.limits.check(self.link.max_stanza_bytes)
     }
 
     /// The component's JID.
@@ -290,6 +252,19 @@ impl Config {
         }
     }
 
+    /// Where the command line finds the running service; nowhere if its store is in memory and no other
+    /// place is named.
+    ///
+    /// # Errors
+    /// As [`store_path`](Self::store_path).
+    pub fn control_path(&self) -> Result<Option<PathBuf>, ConfigError> {
+        Ok(match (self.control.as_str(), self.store_path()?) {
+            ("", StorePath::Memory) => None,
+            ("", StorePath::Sled(directory)) => Some(directory.join("control")),
+            (path, _) => Some(path.into()),
+        })
+    }
+
     /// The secret, from its file if one is named.
     ///
     /// # Errors
@@ -318,33 +293,6 @@ impl Config {
             "" => Ok(Transport::Loopback),
             path => Transport::tls(path.as_ref())
                 .map_err(|error| wrong("link.tls_ca", format!("{path}: {error}"))),
-        }
-    }
-
-    /// The limits of the rules.
-    #[must_use]
-    pub fn limits(&self) -> pubsub::Limits {
-        let Limits {
-            max_nodes,
-            max_items,
-            max_batch,
-            max_payload_bytes,
-            max_subscriptions,
-            max_affiliations,
-            max_reply_bytes,
-            max_backlog_events,
-            max_backlog_bytes,
-        } = self.limits;
-        pubsub::Limits {
-            max_nodes,
-            max_items,
-            max_batch,
-            max_payload_bytes,
-            max_subscriptions,
-            max_affiliations,
-            max_reply_bytes,
-            max_backlog_events,
-            max_backlog_bytes,
         }
     }
 

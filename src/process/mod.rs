@@ -2,14 +2,16 @@
 
 mod config;
 mod fresh;
+mod limits;
 pub mod offline;
 mod source;
 mod telemetry;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Config, ConfigError, Limits, Link, LogFormat, Secret, StorePath};
+pub use config::{Config, ConfigError, Link, LogFormat, Secret, StorePath};
 pub use fresh::{Random, now};
+pub use limits::Limits;
 pub use telemetry::start as start_telemetry;
 
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use tracing::{info, warn};
 use crate::{
     archive::ArchiveError,
     component::{self, Answers, Dispatch, Session, Writer},
+    control::{Control, ControlError},
     pubsub::Fresh,
     service::{Creators, Service},
     store::{MemoryStore, SledStore, Store, StoreError},
@@ -40,6 +43,9 @@ pub enum RunError {
         /// Why.
         error: StoreError,
     },
+    /// The running service does not do what it is asked.
+    #[error("{0}")]
+    Control(#[from] ControlError),
     /// A store cannot be written as text, or read from it.
     #[error("{0}")]
     Archive(#[from] ArchiveError),
@@ -72,7 +78,7 @@ pub async fn serve(
         warn!(creators = ?config.creators, "only administrators may create nodes");
     }
     let fresh: Arc<dyn Fresh> = Arc::new(Random::default());
-    let limits = config.limits();
+    let limits = config.limits.of_rules();
     let service = Service::open(store, limits.clone(), Arc::clone(&fresh), Arc::new(now)).await;
     let service = service.map_err(|error| RunError::Store { path: shown(&path), error })?;
     let service = Arc::new(service);
@@ -95,16 +101,39 @@ pub async fn serve(
         secret: config.secret()?,
         transport: config.transport()?,
         limits: config.stanza_limits(),
+        rates: config.limits.rates(),
         ping_after,
         ping_deadline,
     };
+    let control = control(config, &path)?;
+    let control = async {
+        if let Some(control) = &control {
+            control.serve(&service).await;
+        }
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
+        () = control => {}
         () = Session::new(link, dispatch, answers, writer, fresh).run(stop) => {}
         () = service.forget_told() => {}
     }
     service.close().await;
     info!("stopped");
     Ok(())
+}
+
+/// The socket of the command line. A service without it serves all the same.
+fn control(config: &Config, store: &StorePath) -> Result<Option<Control>, ConfigError> {
+    let (Some(path), StorePath::Sled(folder)) = (config.control_path()?, store) else {
+        return Ok(None);
+    };
+    match Control::listen(&path, folder) {
+        Ok(control) => Ok(Some(control)),
+        Err(error) => {
+            warn!(%error, path = %path.display(), "there is no control socket");
+            Ok(None)
+        }
+    }
 }
 
 fn open(path: &StorePath) -> Result<Arc<dyn Store>, RunError> {

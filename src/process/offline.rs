@@ -1,9 +1,13 @@
-//! Work at the store of a service that does not run.
+//! Work at a store: of a service that does not run, or at a copy that a running one makes.
 
-use std::io::{BufRead, Write};
+use std::{
+    io::{BufRead, Write},
+    path::Path,
+};
 
 use crate::{
     archive::{self, Summary},
+    control::{Client, Snapshot},
     store::{SledStore, Store, StoreError},
 };
 
@@ -14,7 +18,7 @@ use super::{Config, RunError, StorePath, config::wrong, shown};
 /// # Errors
 /// If the store cannot be opened or read.
 pub async fn check(config: &Config) -> Result<Vec<String>, RunError> {
-    let store = existing(config)?;
+    let (store, _snapshot) = existing(config)?;
     let problems = store.check().await;
     store.close().await;
     problems.map_err(|error| failed(config, error))
@@ -25,7 +29,7 @@ pub async fn check(config: &Config) -> Result<Vec<String>, RunError> {
 /// # Errors
 /// If the store cannot be opened or read, or the text not be written.
 pub async fn export(config: &Config, out: &mut impl Write) -> Result<Summary, RunError> {
-    let store = existing(config)?;
+    let (store, _snapshot) = existing(config)?;
     let summary = archive::export(&store, out).await;
     store.close().await;
     Ok(summary?)
@@ -43,13 +47,31 @@ pub async fn import(config: &Config, text: &mut impl BufRead) -> Result<Summary,
     Ok(summary?)
 }
 
-fn existing(config: &Config) -> Result<SledStore, RunError> {
-    match config.store_path()? {
-        StorePath::Memory => Err(keeps_nothing()),
-        StorePath::Sled(directory) => {
-            SledStore::open_existing(&directory).map_err(|error| failed(config, error))
+/// What the running service counts, as OpenMetrics text.
+///
+/// # Errors
+/// If none runs at the store of the configuration.
+pub fn stats(config: &Config) -> Result<String, RunError> {
+    Ok(client(config)?.stats()?)
+}
+
+/// The store of a configuration. If a service has it, the snapshot that is opened instead comes with it.
+fn existing(config: &Config) -> Result<(SledStore, Option<Snapshot>), RunError> {
+    let StorePath::Sled(directory) = config.store_path()? else { return Err(keeps_nothing()) };
+    let open =
+        |folder: &Path| SledStore::open_existing(folder).map_err(|error| failed(config, error));
+    match open(&directory) {
+        Err(RunError::Store { error: StoreError::Locked, .. }) => {
+            let snapshot = client(config)?.snapshot()?;
+            Ok((open(&snapshot.folder)?, Some(snapshot)))
         }
+        opened => Ok((opened?, None)),
     }
+}
+
+fn client(config: &Config) -> Result<Client, RunError> {
+    let path = config.control_path()?.ok_or_else(keeps_nothing)?;
+    Ok(Client::connect(&path)?)
 }
 
 fn keeps_nothing() -> RunError {

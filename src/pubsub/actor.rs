@@ -46,6 +46,10 @@ pub struct Context<'a> {
     pub fresh: &'a dyn Fresh,
     /// How many nodes the service has.
     pub nodes: u64,
+    /// How many of them the actor created.
+    pub own_nodes: u64,
+    /// How many subscriptions it has, where it asks for one more.
+    pub own_subscriptions: usize,
 }
 
 impl Context<'_> {

@@ -25,10 +25,12 @@ pub enum Change {
     Published(Arc<Item>),
     /// An item is not there.
     Retracted(ItemId),
-    /// Only this many of the newest items are there.
+    /// Only the newest items are there: at most so many, of so many bytes ([`Item::size`]).
     Trimmed {
         /// How many stay.
         keep: u32,
+        /// Their bytes. One item stays, whatever its size.
+        max_bytes: u64,
     },
     /// No item is there.
     Purged,

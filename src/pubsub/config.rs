@@ -1,6 +1,6 @@
 //! How a node behaves (§16.4.4), and one setting of it.
 
-use super::{Limits, Refusal};
+use super::{Change, Limits, Refusal};
 
 /// Who may subscribe and retrieve items (§4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +131,12 @@ impl NodeConfig {
             title: String::new(),
             r#type: String::new(),
         }
+    }
+
+    /// What becomes of a node's items that are too many or too large together.
+    pub(super) fn retention(&self, limits: &Limits) -> Change {
+        let keep = if self.persist_items { self.max_items.within(limits) } else { 0 };
+        Change::Trimmed { keep, max_bytes: limits.max_node_bytes }
     }
 
     /// This configuration with some settings changed.

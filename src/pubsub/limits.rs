@@ -5,6 +5,9 @@
 pub struct Limits {
     /// Nodes in the service; one more is `max-nodes-exceeded`.
     pub max_nodes: u64,
+    /// Nodes that one entity created and that are there; one more is `max-nodes-exceeded`. Administrators
+    /// are not held to it.
+    pub max_nodes_per_owner: u64,
     /// Items that a node may be configured to keep, and the meaning of `max` (§12.23).
     pub max_items: u32,
     /// Items in one publish or retract request (§12.11).
@@ -13,6 +16,11 @@ pub struct Limits {
     pub max_payload_bytes: u32,
     /// Subscriptions at one node (§6.1.3.9).
     pub max_subscriptions: usize,
+    /// Subscriptions of one entity, with all its resources, in the service (§6.1.3.9). Administrators, and
+    /// owners who subscribe others, are not held to it.
+    pub max_subscriptions_per_jid: usize,
+    /// Bytes of items ([`Item::size`](super::Item::size)) that a node keeps; the oldest go.
+    pub max_node_bytes: u64,
     /// Entities with an affiliation at one node.
     pub max_affiliations: usize,
     /// Bytes of items in one event, and of items or nodes in one answer; the newest items that fit
@@ -28,10 +36,13 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_nodes: 1_000_000,
+            max_nodes_per_owner: 10_000,
             max_items: 10_000,
             max_batch: 100,
             max_payload_bytes: 65_536,
             max_subscriptions: 1_000_000,
+            max_subscriptions_per_jid: 10_000,
+            max_node_bytes: 268_435_456,
             max_affiliations: 10_000,
             max_reply_bytes: 200_000,
             max_backlog_events: 100_000,

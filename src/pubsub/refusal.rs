@@ -28,6 +28,12 @@ pub enum Refusal {
     /// Subscribing or retrieving where only listed entities may (§6.1.3.4, §6.5.9.8).
     #[error("only those on the node's list have access")]
     ClosedNode,
+    /// A submitted form with more fields and values than the service reads.
+    #[error("a form has at most {max} fields and values")]
+    FormTooLarge {
+        /// The limit.
+        max: usize,
+    },
     /// The actor's standing does not allow it (fourteen clauses).
     #[error("not allowed for this entity")]
     Forbidden,
@@ -58,6 +64,9 @@ pub enum Refusal {
     /// More items in one request than the node keeps or the service takes (§12.11).
     #[error("more items than the node keeps")]
     MaxItemsExceeded,
+    /// The actor has as many nodes as the service takes of one.
+    #[error("the service takes no more nodes of one entity")]
+    MaxNodesOfOwnerExceeded,
     /// The service has as many nodes as it takes.
     #[error("the service takes no more nodes")]
     MaxNodesExceeded,
@@ -85,6 +94,9 @@ pub enum Refusal {
         /// The limit in bytes.
         max: u32,
     },
+    /// The actor has as many subscriptions as the service takes of one (§6.1.3.9).
+    #[error("the service takes no more subscriptions of one entity")]
+    TooManyOwnSubscriptions,
     /// The node has as many subscriptions as it takes (§6.1.3.9).
     #[error("the node takes no more subscriptions")]
     TooManySubscriptions,
@@ -94,6 +106,27 @@ pub enum Refusal {
     /// An access model that the service does not have (§8.1.2).
     #[error("not an access model of this service")]
     UnsupportedAccessModel,
+}
+
+impl Refusal {
+    /// The limit that the request is past, if it is one: its key in the configuration, or the name that
+    /// `docs/CONFIGURATION.md` gives it.
+    #[must_use]
+    pub fn limit(&self) -> Option<&'static str> {
+        match self {
+            Self::BadSetting { field, .. } => Some(field),
+            Self::BatchTooBig { .. } => Some("max_reply_bytes"),
+            Self::FormTooLarge { .. } => Some("form_fields"),
+            Self::IdTooLong { .. } => Some("name_bytes"),
+            Self::MaxItemsExceeded => Some("max_batch"),
+            Self::MaxNodesExceeded => Some("max_nodes"),
+            Self::MaxNodesOfOwnerExceeded => Some("max_nodes_per_owner"),
+            Self::PayloadTooBig { .. } => Some("max_payload_bytes"),
+            Self::TooManyOwnSubscriptions => Some("max_subscriptions_per_jid"),
+            Self::TooManySubscriptions => Some("max_subscriptions"),
+            _ => None,
+        }
+    }
 }
 
 /// A feature that an error names (`unsupported` in `pubsub#errors`). Those that are implemented are

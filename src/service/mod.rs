@@ -5,20 +5,18 @@
 //! leave in commit order, whatever transport asked.
 
 mod actors;
+mod census;
+mod decide;
+mod metrics;
 mod nodes;
 mod outbox;
 mod queries;
 
 pub use actors::{Actors, Creators};
+pub use metrics::Metrics;
 pub use outbox::{Outbox, Position, Telling};
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::time::sleep;
@@ -26,8 +24,7 @@ use tracing::warn;
 
 use crate::{
     pubsub::{
-        Actor, Audience, Change, Changes, Context, Decision, Fresh, Item, Limits, Node, NodeId,
-        Refusal, Timestamp,
+        Actor, Context, Fresh, Limits, Node, Refusal, Timestamp,
         op::{
             affiliations::{self, AffiliationsSet, SetAffiliations},
             configure::{self, Configure},
@@ -45,7 +42,12 @@ use crate::{
     store::{Store, StoreError},
 };
 
-use self::nodes::{Nodes, Turn};
+use self::{
+    census::Census,
+    decide::{Facts, Need},
+    metrics::Measured,
+    nodes::Nodes,
+};
 
 /// Nodes that stay in memory while nobody works at them.
 const MAX_HOT_NODES: usize = 10_000;
@@ -59,12 +61,15 @@ pub enum Error {
     /// The rules say no; nothing has changed.
     #[error("{0}")]
     Refused(#[from] Refusal),
+    /// What is stored of the node is damaged; nothing has changed.
+    #[error("the node is closed")]
+    Closed,
     /// Too much is waiting; nothing has changed, and later it may be granted.
     #[error("too much is waiting")]
     Busy,
     /// The store failed: what became of the request is unknown.
     #[error("{0}")]
-    Failed(#[from] StoreError),
+    Failed(StoreError),
 }
 
 /// What became of a request.
@@ -81,7 +86,8 @@ pub struct Service {
     limits: Limits,
     fresh: Arc<dyn Fresh>,
     clock: Arc<Clock>,
-    count: AtomicU64,
+    census: Census,
+    metrics: Metrics,
 }
 
 impl Service {
@@ -95,11 +101,12 @@ impl Service {
         fresh: Arc<dyn Fresh>,
         clock: Arc<Clock>,
     ) -> Result<Self, StoreError> {
-        let count = AtomicU64::new(store.count().await?);
+        let census = Census::new(store.creators().await?);
         let nodes = Nodes::new(MAX_HOT_NODES);
         let outbox = Arc::new(Outbox::new(limits.max_backlog_events, limits.max_backlog_bytes));
         outbox.restore(store.owed(None).await?);
-        Ok(Self { store, nodes, outbox, limits, fresh, clock, count })
+        let metrics = Metrics::default();
+        Ok(Self { store, nodes, outbox, limits, fresh, clock, census, metrics })
     }
 
     /// What has to be told.
@@ -112,6 +119,29 @@ impl Service {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// What is counted, as OpenMetrics text.
+    #[must_use]
+    pub fn stats(&self) -> String {
+        let (backlog_events, backlog_bytes) = self.outbox.size();
+        let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        let nodes = self.census.total();
+        self.metrics.text(Measured { nodes, backlog_events, backlog_bytes, tasks })
+    }
+
+    /// Copies the store as it is between two commits into a folder, which must be there.
+    ///
+    /// # Errors
+    /// If the store has no files, or they cannot be copied.
+    pub async fn copy_store(&self, folder: &Path) -> Result<(), StoreError> {
+        self.store.copy_to(folder).await
     }
 
     /// A number that no other call returned, for names on the wire.
@@ -169,10 +199,10 @@ impl Service {
             Ok(name) => name,
             Err(refusal) => return respond(Err(refusal.into())),
         };
-        let rule = |node: Option<&Node>, _: &[Item], cx: &Context<'_>| {
+        let rule = |node: Option<&Node>, _: &Facts, cx: &Context<'_>| {
             create::create(node, name.clone(), request, cx)
         };
-        self.decide(actor, &name, None, rule, respond).await
+        self.decide(actor, &name, Need::Nothing, rule, respond).await
     }
 
     /// Deletes a node (§8.4).
@@ -183,8 +213,8 @@ impl Service {
         respond: impl FnOnce(Outcome<()>) -> A,
     ) -> A {
         let rule =
-            |node: Option<&Node>, _: &[Item], cx: &Context<'_>| delete::delete(node, request, cx);
-        self.decide(actor, &request.node, None, rule, respond).await
+            |node: Option<&Node>, _: &Facts, cx: &Context<'_>| delete::delete(node, request, cx);
+        self.decide(actor, &request.node, Need::Nothing, rule, respond).await
     }
 
     /// Removes all items of a node (§8.5).
@@ -194,8 +224,8 @@ impl Service {
         request: &Purge,
         respond: impl FnOnce(Outcome<()>) -> A,
     ) -> A {
-        let rule = |node: Option<&Node>, _: &[Item], cx: &Context<'_>| purge::purge(node, cx);
-        self.decide(actor, &request.node, None, rule, respond).await
+        let rule = |node: Option<&Node>, _: &Facts, cx: &Context<'_>| purge::purge(node, cx);
+        self.decide(actor, &request.node, Need::Nothing, rule, respond).await
     }
 
     /// Changes a node's configuration (§8.2).
@@ -205,10 +235,10 @@ impl Service {
         request: &Configure,
         respond: impl FnOnce(Outcome<()>) -> A,
     ) -> A {
-        let rule = |node: Option<&Node>, _: &[Item], cx: &Context<'_>| {
+        let rule = |node: Option<&Node>, _: &Facts, cx: &Context<'_>| {
             configure::configure(node, request, cx)
         };
-        self.decide(actor, &request.node, None, rule, respond).await
+        self.decide(actor, &request.node, Need::Nothing, rule, respond).await
     }
 
     /// Publishes items (§7.1).
@@ -219,8 +249,8 @@ impl Service {
         respond: impl FnOnce(Outcome<Published>) -> A,
     ) -> A {
         let rule =
-            |node: Option<&Node>, _: &[Item], cx: &Context<'_>| publish::publish(node, request, cx);
-        self.decide(actor, &request.node, None, rule, respond).await
+            |node: Option<&Node>, _: &Facts, cx: &Context<'_>| publish::publish(node, request, cx);
+        self.decide(actor, &request.node, Need::Nothing, rule, respond).await
     }
 
     /// Retracts items (§7.2).
@@ -230,12 +260,12 @@ impl Service {
         request: &Retract,
         respond: impl FnOnce(Outcome<()>) -> A,
     ) -> A {
-        let rule = |node: Option<&Node>, there: &[Item], cx: &Context<'_>| {
-            retract::retract(node, request, there, cx)
+        let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
+            retract::retract(node, request, &facts.items, cx)
         };
         // The rule refuses more names than a batch may have, without looking at them.
         let ids = request.items.iter().take(self.limits.max_batch).cloned().collect();
-        self.decide(actor, &request.node, Some(Selection::Ids(ids)), rule, respond).await
+        self.decide(actor, &request.node, Need::Items(Selection::Ids(ids)), rule, respond).await
     }
 
     /// Subscribes a JID (§6.1).
@@ -245,10 +275,11 @@ impl Service {
         request: &Subscribe,
         respond: impl FnOnce(Outcome<Subscribed>) -> A,
     ) -> A {
-        let rule = |node: Option<&Node>, last: &[Item], cx: &Context<'_>| {
-            subscribe::subscribe(node, request, last.last(), cx)
+        let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
+            let cx = Context { own_subscriptions: facts.subscriptions, ..*cx };
+            subscribe::subscribe(node, request, facts.items.last(), &cx)
         };
-        self.decide(actor, &request.node, Some(Selection::Recent(1)), rule, respond).await
+        self.decide(actor, &request.node, Need::Subscriptions, rule, respond).await
     }
 
     /// Ends a subscription (§6.2).
@@ -258,10 +289,10 @@ impl Service {
         request: &Unsubscribe,
         respond: impl FnOnce(Outcome<Unsubscribe>) -> A,
     ) -> A {
-        let rule = |node: Option<&Node>, _: &[Item], cx: &Context<'_>| {
+        let rule = |node: Option<&Node>, _: &Facts, cx: &Context<'_>| {
             unsubscribe::unsubscribe(node, request, cx)
         };
-        self.decide(actor, &request.node, None, rule, respond).await
+        self.decide(actor, &request.node, Need::Nothing, rule, respond).await
     }
 
     /// Sets affiliations (§8.9.2).
@@ -271,10 +302,10 @@ impl Service {
         request: &SetAffiliations,
         respond: impl FnOnce(Outcome<AffiliationsSet>) -> A,
     ) -> A {
-        let rule = |node: Option<&Node>, _: &[Item], cx: &Context<'_>| {
+        let rule = |node: Option<&Node>, _: &Facts, cx: &Context<'_>| {
             affiliations::set_affiliations(node, request, cx)
         };
-        self.decide(actor, &request.node, None, rule, respond).await
+        self.decide(actor, &request.node, Need::Nothing, rule, respond).await
     }
 
     /// Sets subscriptions (§8.8.2).
@@ -284,99 +315,9 @@ impl Service {
         request: &SetSubscriptions,
         respond: impl FnOnce(Outcome<SubscriptionsSet>) -> A,
     ) -> A {
-        let rule = |node: Option<&Node>, _: &[Item], cx: &Context<'_>| {
+        let rule = |node: Option<&Node>, _: &Facts, cx: &Context<'_>| {
             subscriptions::set_subscriptions(node, request, cx)
         };
-        self.decide(actor, &request.node, None, rule, respond).await
-    }
-
-    fn context<'a>(&'a self, actor: &'a Actor) -> Context<'a> {
-        Context {
-            actor,
-            limits: &self.limits,
-            now: (self.clock)(),
-            fresh: &*self.fresh,
-            nodes: self.count.load(Ordering::Relaxed),
-        }
-    }
-
-    /// Waits for a node's turn. After a failure of the store, what it owes there all the same is told.
-    async fn turn(&self, id: &NodeId) -> Result<Turn, StoreError> {
-        let (mut turn, is_after_failure) = self.nodes.turn(id, &*self.store).await?;
-        if is_after_failure {
-            match self.store.owed(Some(id)).await {
-                Ok(owed) => self.outbox.restore(owed),
-                Err(error) => {
-                    turn.doubt();
-                    return Err(error);
-                }
-            }
-        }
-        Ok(turn)
-    }
-
-    /// The one path of change: room, the node's turn, facts, rule, commit, answer, notification.
-    async fn decide<R, A>(
-        &self,
-        actor: &Actor,
-        id: &NodeId,
-        facts: Option<Selection>,
-        rule: impl FnOnce(Option<&Node>, &[Item], &Context<'_>) -> Result<Decision<R>, Refusal>,
-        respond: impl FnOnce(Outcome<R>) -> A,
-    ) -> A {
-        let Some(room) = self.outbox.reserve() else {
-            return respond(Err(Error::Busy));
-        };
-        let mut turn = match self.turn(id).await {
-            Ok(turn) => turn,
-            Err(error) => return respond(Err(error.into())),
-        };
-        let facts = match &facts {
-            Some(selection) if turn.node().is_some() => {
-                match self.store.items(id, selection, usize::MAX).await {
-                    Ok(items) => items,
-                    Err(error) => return respond(Err(error.into())),
-                }
-            }
-            _ => Vec::new(),
-        };
-        let Decision { reply, changes, notification } =
-            match rule(turn.node(), &facts, &self.context(actor)) {
-                Ok(decision) => decision,
-                Err(refusal) => return respond(Err(refusal.into())),
-            };
-        // Those who were subscribed hear of a deletion; after it nobody is.
-        let before = notification.as_ref().map(|_| turn.recipients()).unwrap_or_default();
-        let notification =
-            notification.filter(|n| matches!(n.audience, Audience::One(_)) || !before.is_empty());
-        let mut debt = None;
-        if !changes.is_none(turn.node()) {
-            debt = match turn.commit(id, &changes, notification.as_ref(), &*self.store).await {
-                Ok(debt) => debt,
-                Err(error) => return respond(Err(error.into())),
-            };
-            self.count_nodes(&changes);
-            self.outbox.leave_out(id, changes.unsubscribed());
-        }
-        let answered = respond(Ok(reply));
-        if let Some(notification) = notification {
-            let recipients = match &notification.audience {
-                Audience::One(jid) => Arc::from([jid.clone()]),
-                Audience::Subscribers if turn.node().is_some() => turn.recipients(),
-                Audience::Subscribers => before,
-            };
-            self.outbox.tell(room, notification, recipients, debt);
-        }
-        answered
-    }
-
-    fn count_nodes(&self, changes: &Changes) {
-        for change in changes.iter() {
-            if let Change::Created(_) = change {
-                self.count.fetch_add(1, Ordering::Relaxed);
-            } else if let Change::Deleted = change {
-                self.count.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
+        self.decide(actor, &request.node, Need::Nothing, rule, respond).await
     }
 }

@@ -2,16 +2,16 @@
 //! the only one who decides, commits and tells there.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use jid::Jid;
+use jid::{BareJid, Jid};
 use tokio::sync::{Mutex as TurnMutex, OwnedMutexGuard};
 
 use crate::{
     pubsub::{Change, Changes, Node, NodeId, Notification},
-    store::{Debt, Store, StoreError},
+    store::{Committed, Store, StoreError},
 };
 
 /// The nodes that are in memory.
@@ -19,6 +19,8 @@ use crate::{
 pub(super) struct Nodes {
     max: usize,
     cells: Mutex<HashMap<NodeId, Arc<TurnMutex<Cell>>>>,
+    /// Those of which something is damaged, until the process ends.
+    closed: Mutex<HashSet<NodeId>>,
 }
 
 /// What is known of a node.
@@ -26,8 +28,9 @@ pub(super) struct Nodes {
 enum Cell {
     /// Nothing: it has to be read.
     Unread,
-    /// Nothing, for a commit failed: it has to be read, and may have changed without being told.
-    InDoubt,
+    /// Nothing, for a commit failed: it has to be read, and may have changed without being told. Whose it
+    /// was before, if it was there.
+    InDoubt(Option<BareJid>),
     /// There is no such node.
     Absent,
     There(Box<Hot>),
@@ -40,6 +43,10 @@ struct Hot {
     recipients: Option<Arc<[Jid]>>,
 }
 
+/// Whose a node was before a commit of which nobody knows whether it happened.
+#[derive(Debug)]
+pub(super) struct Before(pub(super) Option<BareJid>);
+
 /// A node's turn.
 #[derive(Debug)]
 pub(super) struct Turn {
@@ -49,25 +56,37 @@ pub(super) struct Turn {
 impl Nodes {
     /// Keeps at most `max` nodes that nobody is working at.
     pub(super) fn new(max: usize) -> Self {
-        Self { max, cells: Mutex::default() }
+        Self { max, cells: Mutex::default(), closed: Mutex::default() }
     }
 
-    /// Waits for a node's turn, and reads the node if it is not in memory. Says whether that was
-    /// because a commit failed.
+    /// Closes a node; whether it was not closed before.
+    pub(super) fn close(&self, id: &NodeId) -> bool {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone())
+    }
+
+    pub(super) fn is_closed(&self, id: &NodeId) -> bool {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
+    }
+
+    /// Waits for a node's turn, and reads the node if it is not in memory. If that was because a commit
+    /// failed, whose it was before is given too.
     pub(super) async fn turn(
         &self,
         id: &NodeId,
         store: &dyn Store,
-    ) -> Result<(Turn, bool), StoreError> {
+    ) -> Result<(Turn, Option<Before>), StoreError> {
         let mut cell = self.cell(id).lock_owned().await;
-        let is_in_doubt = matches!(*cell, Cell::InDoubt);
-        if matches!(*cell, Cell::Unread | Cell::InDoubt) {
+        let before = match &*cell {
+            Cell::InDoubt(creator) => Some(Before(creator.clone())),
+            Cell::Unread | Cell::Absent | Cell::There(_) => None,
+        };
+        if matches!(*cell, Cell::Unread | Cell::InDoubt(_)) {
             *cell = match store.node(id).await? {
                 Some(node) => Cell::There(Box::new(Hot { node, recipients: None })),
                 None => Cell::Absent,
             };
         }
-        Ok((Turn { cell }, is_in_doubt))
+        Ok((Turn { cell }, before))
     }
 
     fn cell(&self, id: &NodeId) -> Arc<TurnMutex<Cell>> {
@@ -76,7 +95,10 @@ impl Nodes {
             return Arc::clone(cell);
         }
         if cells.len() >= self.max {
-            let idle = cells.iter().find(|(_, cell)| Arc::strong_count(cell) == 1);
+            let idle = cells.iter().find(|(_, cell)| {
+                Arc::strong_count(cell) == 1
+                    && cell.try_lock().is_ok_and(|cell| !matches!(*cell, Cell::InDoubt(_)))
+            });
             if let Some(idle) = idle.map(|(id, _)| id.clone()) {
                 cells.remove(&idle);
             }
@@ -92,7 +114,7 @@ impl Turn {
     pub(super) fn node(&self) -> Option<&Node> {
         match &*self.cell {
             Cell::There(hot) => Some(&hot.node),
-            Cell::Unread | Cell::InDoubt | Cell::Absent => None,
+            Cell::Unread | Cell::InDoubt(_) | Cell::Absent => None,
         }
     }
 
@@ -106,16 +128,17 @@ impl Turn {
         changes: &Changes,
         notification: Option<&Notification>,
         store: &dyn Store,
-    ) -> Result<Option<Debt>, StoreError> {
-        let before = std::mem::replace(&mut *self.cell, Cell::InDoubt);
-        let debt = store.commit(id, changes, notification).await?;
+    ) -> Result<Committed, StoreError> {
+        let creator = self.node().map(|node| node.creator.clone());
+        let before = std::mem::replace(&mut *self.cell, Cell::InDoubt(creator));
+        let committed = store.commit(id, changes, notification).await?;
         *self.cell = before.with(changes);
-        Ok(debt)
+        Ok(committed)
     }
 
     /// What is known of the node may not be all that happened there.
-    pub(super) fn doubt(&mut self) {
-        *self.cell = Cell::InDoubt;
+    pub(super) fn doubt(&mut self, before: Before) {
+        *self.cell = Cell::InDoubt(before.0);
     }
 
     /// Everyone who is subscribed.
@@ -125,7 +148,7 @@ impl Turn {
                 let Hot { node, recipients } = &mut **hot;
                 Arc::clone(recipients.get_or_insert_with(|| node.subscribers().cloned().collect()))
             }
-            Cell::Unread | Cell::InDoubt | Cell::Absent => Arc::default(),
+            Cell::Unread | Cell::InDoubt(_) | Cell::Absent => Arc::default(),
         }
     }
 }
@@ -134,7 +157,7 @@ impl Cell {
     fn with(self, changes: &Changes) -> Self {
         let mut hot = match self {
             Self::There(hot) => hot,
-            Self::Unread | Self::InDoubt | Self::Absent => match changes.iter().next() {
+            Self::Unread | Self::InDoubt(_) | Self::Absent => match changes.iter().next() {
                 Some(Change::Created(node)) => {
                     Box::new(Hot { node: (**node).clone(), recipients: None })
                 }

@@ -146,6 +146,13 @@ impl Outbox {
         queue.waiting.get(index).cloned()
     }
 
+    /// How many entries wait, and about how many bytes they take.
+    #[must_use]
+    pub fn size(&self) -> (usize, usize) {
+        let queue = self.queue();
+        (queue.waiting.len(), queue.bytes)
+    }
+
     /// The number that the next entry gets.
     #[must_use]
     pub fn next(&self) -> u64 {

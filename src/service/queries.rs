@@ -73,7 +73,8 @@ impl Service {
         let turn = self.turn(&request.node).await?;
         retrieve::retrieve(turn.node(), request, &self.context(actor))?;
         let max_bytes = self.limits.max_reply_bytes;
-        Ok(self.store.items(&request.node, &request.selection, max_bytes).await?)
+        let items = self.store.items(&request.node, &request.selection, max_bytes).await;
+        items.map_err(|error| self.failed_at(&request.node, error))
     }
 
     /// The names of a node's items, oldest first: the newest that fit in one answer (§5.5).
@@ -84,7 +85,8 @@ impl Service {
         let turn = self.turn(id).await?;
         let request = Retrieve { node: id.clone(), selection: Selection::Recent(u32::MAX) };
         retrieve::retrieve(turn.node(), &request, &self.context(actor))?;
-        Ok(self.store.item_ids(id, self.limits.max_reply_bytes).await?)
+        let ids = self.store.item_ids(id, self.limits.max_reply_bytes).await;
+        ids.map_err(|error| self.failed_at(id, error))
     }
 
     /// The nodes that an actor may see (§5.2), in the order of their creation, as many as fit in one
@@ -93,11 +95,11 @@ impl Service {
     /// # Errors
     /// If the store fails.
     pub async fn nodes(&self, actor: &Actor) -> Result<Vec<NodeSummary>, Error> {
-        let own = self.store.affiliations_of(&actor.bare()).await?;
+        let own = self.store.affiliations_of(&actor.bare()).await.map_err(Error::Failed)?;
         let own: HashMap<_, _> = own.into_iter().collect();
         let (mut listed, mut bytes, mut cursor) = (Vec::new(), 0, Cursor::default());
         loop {
-            let page = self.store.nodes(cursor, PAGE).await?;
+            let page = self.store.nodes(cursor, PAGE).await.map_err(Error::Failed)?;
             let Some((last, _)) = page.last() else { return Ok(listed) };
             cursor = *last;
             for (_, summary) in page {
@@ -123,7 +125,7 @@ impl Service {
         actor: &Actor,
         request: &OwnAffiliations,
     ) -> Result<Vec<(NodeId, Affiliation)>, Error> {
-        let mut own = self.store.affiliations_of(&actor.bare()).await?;
+        let mut own = self.store.affiliations_of(&actor.bare()).await.map_err(Error::Failed)?;
         own.retain(|(node, _)| request.node.as_ref().is_none_or(|wanted| wanted == node));
         Ok(own)
     }
@@ -137,7 +139,7 @@ impl Service {
         actor: &Actor,
         request: &OwnSubscriptions,
     ) -> Result<Vec<(NodeId, Jid)>, Error> {
-        let mut own = self.store.subscriptions_of(&actor.bare()).await?;
+        let mut own = self.store.subscriptions_of(&actor.bare()).await.map_err(Error::Failed)?;
         own.retain(|(node, _)| request.node.as_ref().is_none_or(|wanted| wanted == node));
         Ok(own)
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -13,7 +14,7 @@ use crate::pubsub::{
     op::{discover::NodeSummary, retrieve::Selection},
 };
 
-use super::{Cursor, Debt, Owed, Store, StoreError, Told, ids_that_fit, newest_that_fit};
+use super::{Committed, Cursor, Owed, Store, StoreError, Told, ids_that_fit, newest_that_fit};
 
 /// A store in memory. Its commits are atomic, and durable until the process ends.
 #[derive(Debug, Default)]
@@ -31,6 +32,7 @@ struct Kept {
     node: Node,
     items: BTreeMap<(u64, u16), Item>,
     places: HashMap<ItemId, (u64, u16)>,
+    bytes: u64,
 }
 
 impl MemoryStore {
@@ -50,48 +52,49 @@ impl Shelf {
         self.nodes.get(self.numbers.get(id)?)
     }
 
-    fn commit(&mut self, id: &NodeId, changes: &Changes) {
+    fn commit(&mut self, id: &NodeId, changes: &Changes) -> u64 {
         for change in changes.iter() {
             if let Change::Created(node) = change {
                 self.last_number += 1;
                 self.numbers.insert(id.clone(), self.last_number);
-                let kept =
-                    Kept { node: (**node).clone(), items: BTreeMap::new(), places: HashMap::new() };
-                self.nodes.insert(self.last_number, kept);
+                self.nodes.insert(self.last_number, Kept::new(node));
             }
         }
-        let Some(number) = self.numbers.get(id).copied() else { return };
+        let Some(number) = self.numbers.get(id).copied() else { return 0 };
+        let mut evicted = 0;
         if let Some(kept) = self.nodes.get_mut(&number) {
             kept.node.apply(changes);
-            changes.iter().for_each(|change| kept.change_items(change));
+            evicted = changes.iter().map(|change| kept.change_items(change)).sum();
         }
         if changes.iter().any(|change| matches!(change, Change::Deleted)) {
             self.nodes.remove(&number);
             self.numbers.remove(id);
         }
+        evicted
     }
 }
 
 impl Kept {
-    fn change_items(&mut self, change: &Change) {
+    fn new(node: &Node) -> Self {
+        Self { node: node.clone(), items: BTreeMap::new(), places: HashMap::new(), bytes: 0 }
+    }
+
+    /// Says how many items were evicted.
+    fn change_items(&mut self, change: &Change) -> u64 {
         match change {
             Change::Published(item) => {
                 self.retract(&item.id);
                 let place = (item.place.seq, item.index);
                 self.places.insert(item.id.clone(), place);
+                self.bytes += item.size() as u64;
                 self.items.insert(place, (**item).clone());
             }
             Change::Retracted(id) => self.retract(id),
-            Change::Trimmed { keep } => {
-                while self.items.len() > *keep as usize {
-                    if let Some((_, item)) = self.items.pop_first() {
-                        self.places.remove(&item.id);
-                    }
-                }
-            }
+            Change::Trimmed { keep, max_bytes } => return self.trim(*keep as usize, *max_bytes),
             Change::Purged => {
                 self.items.clear();
                 self.places.clear();
+                self.bytes = 0;
             }
             Change::Created(_)
             | Change::Configured(_)
@@ -100,12 +103,26 @@ impl Kept {
             | Change::Subscribed(_)
             | Change::Unsubscribed(_) => {}
         }
+        0
     }
 
     fn retract(&mut self, id: &ItemId) {
-        if let Some(place) = self.places.remove(id) {
-            self.items.remove(&place);
+        let place = self.places.remove(id);
+        if let Some(item) = place.and_then(|place| self.items.remove(&place)) {
+            self.bytes -= item.size() as u64;
         }
+    }
+
+    fn trim(&mut self, keep: usize, max_bytes: u64) -> u64 {
+        let mut evicted = 0;
+        while self.items.len() > keep || (self.bytes > max_bytes && self.items.len() > 1) {
+            let Some(oldest) = self.items.values().next().map(|item| item.id.clone()) else {
+                break;
+            };
+            self.retract(&oldest);
+            evicted += 1;
+        }
+        evicted
     }
 
     fn select(&self, selection: &Selection) -> Vec<Item> {
@@ -131,9 +148,9 @@ impl Store for MemoryStore {
         node: &NodeId,
         changes: &Changes,
         _: Option<&Notification>,
-    ) -> Result<Option<Debt>, StoreError> {
-        self.shelf().commit(node, changes);
-        Ok(None)
+    ) -> Result<Committed, StoreError> {
+        let evicted = self.shelf().commit(node, changes);
+        Ok(Committed { debt: None, evicted })
     }
 
     async fn owed(&self, _: Option<&NodeId>) -> Result<Vec<Owed>, StoreError> {
@@ -148,8 +165,12 @@ impl Store for MemoryStore {
         Ok(self.shelf().get(id).map(|kept| kept.node.clone()))
     }
 
-    async fn count(&self) -> Result<u64, StoreError> {
-        Ok(self.shelf().nodes.len() as u64)
+    async fn creators(&self) -> Result<HashMap<BareJid, u64>, StoreError> {
+        let mut creators = HashMap::new();
+        for kept in self.shelf().nodes.values() {
+            *creators.entry(kept.node.creator.clone()).or_default() += 1;
+        }
+        Ok(creators)
     }
 
     async fn nodes(
@@ -207,8 +228,20 @@ impl Store for MemoryStore {
             .collect())
     }
 
+    async fn count_subscriptions_of(
+        &self,
+        entity: &BareJid,
+        up_to: usize,
+    ) -> Result<usize, StoreError> {
+        Ok(self.subscriptions_of(entity).await?.len().min(up_to))
+    }
+
     async fn check(&self) -> Result<Vec<String>, StoreError> {
         Ok(Vec::new())
+    }
+
+    async fn copy_to(&self, _: &Path) -> Result<(), StoreError> {
+        Err(StoreError::Failed("a store in memory has no files".into()))
     }
 
     async fn close(&self) {}

@@ -9,7 +9,7 @@ mod sled;
 pub use memory::MemoryStore;
 pub use sled::SledStore;
 
-use std::sync::Arc;
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use jid::{BareJid, Jid};
@@ -41,7 +41,7 @@ pub trait Store: Send + Sync {
         node: &NodeId,
         changes: &Changes,
         notification: Option<&Notification>,
-    ) -> Result<Option<Debt>, StoreError>;
+    ) -> Result<Committed, StoreError>;
 
     /// What is owed, by one node or by all, in the order of the commits.
     ///
@@ -61,11 +61,11 @@ pub trait Store: Send + Sync {
     /// If it cannot be read.
     async fn node(&self, id: &NodeId) -> Result<Option<Node>, StoreError>;
 
-    /// How many nodes there are.
+    /// How many nodes each entity created that are there.
     ///
     /// # Errors
-    /// If they cannot be counted.
-    async fn count(&self) -> Result<u64, StoreError>;
+    /// If one of them cannot be read.
+    async fn creators(&self) -> Result<HashMap<BareJid, u64>, StoreError>;
 
     /// At most `limit` nodes after `after`, in the order of their creation.
     ///
@@ -111,12 +111,29 @@ pub trait Store: Send + Sync {
     /// If that cannot be read.
     async fn subscriptions_of(&self, entity: &BareJid) -> Result<Vec<(NodeId, Jid)>, StoreError>;
 
+    /// How many subscriptions an entity has, counted up to a number.
+    ///
+    /// # Errors
+    /// If they cannot be counted.
+    async fn count_subscriptions_of(
+        &self,
+        entity: &BareJid,
+        up_to: usize,
+    ) -> Result<usize, StoreError>;
+
     /// Reads everything and compares it: every checksum, every row of an index with what it points to,
     /// every count. Says what is wrong, each thing in a line.
     ///
     /// # Errors
     /// If the store cannot be read on.
     async fn check(&self) -> Result<Vec<String>, StoreError>;
+
+    /// Copies the store's files, as they are between two commits, into a folder that is there. Nothing is
+    /// read or written meanwhile.
+    ///
+    /// # Errors
+    /// If it has no files, or they cannot be copied.
+    async fn copy_to(&self, folder: &Path) -> Result<(), StoreError>;
 
     /// Ends the store's work: what was begun is finished, and later commits fail.
     async fn close(&self);
@@ -125,6 +142,15 @@ pub trait Store: Send + Sync {
 /// How far a list of nodes was read. The default is the beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor(u64);
+
+/// What a commit did besides what it was asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// What is owed since then.
+    pub debt: Option<Debt>,
+    /// How many items went because there were too many, or too many bytes of them.
+    pub evicted: u64,
+}
 
 /// A notification that is owed, as the store knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -10,9 +10,10 @@ pub fn stanza_error(refusal: &Refusal) -> StanzaError {
     let error = StanzaError::new;
     let rendered = match refusal {
         Refusal::BadRequest(_) => error("modify", "bad-request"),
-        Refusal::BadSetting { .. } | Refusal::IdTooLong { .. } | Refusal::NotAcceptable(_) => {
-            error("modify", "not-acceptable")
-        }
+        Refusal::BadSetting { .. }
+        | Refusal::FormTooLarge { .. }
+        | Refusal::IdTooLong { .. }
+        | Refusal::NotAcceptable(_) => error("modify", "not-acceptable"),
         Refusal::ClosedNode => error("cancel", "not-allowed").pubsub("closed-node"),
         Refusal::Forbidden => error("auth", "forbidden"),
         Refusal::InvalidJid => error("modify", "bad-request").pubsub("invalid-jid"),
@@ -23,7 +24,9 @@ pub fn stanza_error(refusal: &Refusal) -> StanzaError {
         Refusal::JidRequired => error("modify", "bad-request").pubsub("jid-required"),
         Refusal::MaxItemsExceeded => error("cancel", "not-allowed").pubsub("max-items-exceeded"),
         // SPEC: the condition is in the schema only; its type and defined condition are our choice.
-        Refusal::MaxNodesExceeded => error("cancel", "not-allowed").pubsub("max-nodes-exceeded"),
+        Refusal::MaxNodesExceeded | Refusal::MaxNodesOfOwnerExceeded => {
+            error("cancel", "not-allowed").pubsub("max-nodes-exceeded")
+        }
         Refusal::NodeExists => error("cancel", "conflict"),
         Refusal::NodeIdRequired => error("modify", "bad-request").pubsub("nodeid-required"),
         Refusal::NotSubscribed => error("cancel", "unexpected-request").pubsub("not-subscribed"),
@@ -31,7 +34,7 @@ pub fn stanza_error(refusal: &Refusal) -> StanzaError {
         Refusal::BatchTooBig { .. } | Refusal::PayloadTooBig { .. } => {
             error("modify", "not-acceptable").pubsub("payload-too-big")
         }
-        Refusal::TooManySubscriptions => {
+        Refusal::TooManyOwnSubscriptions | Refusal::TooManySubscriptions => {
             error("wait", "policy-violation").pubsub("too-many-subscriptions")
         }
         Refusal::Unsupported(feature) => StanzaError {

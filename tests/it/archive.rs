@@ -138,16 +138,19 @@ async fn stores_of_every_version_are_opened_or_refused() {
         }
         folder
     };
-    let folder = copy("store-1");
-    let before = std::fs::read(folder.path().join("db")).unwrap();
-    let refused = SledStore::open(folder.path()).unwrap_err().to_string();
-    assert!(refused.contains("layout version 1, this binary reads 2: export it"), "{refused}");
-    assert_eq!(std::fs::read(folder.path().join("db")).unwrap(), before);
+    for version in [1, 2] {
+        let folder = copy(&format!("store-{version}"));
+        let before = std::fs::read(folder.path().join("db")).unwrap();
+        let refused = SledStore::open(folder.path()).unwrap_err().to_string();
+        let expected = format!("layout version {version}, this binary reads 3: export it");
+        assert!(refused.contains(&expected), "{refused}");
+        assert_eq!(std::fs::read(folder.path().join("db")).unwrap(), before);
+    }
 
-    let folder = copy("store-2");
+    let folder = copy("store-3");
     let store = open(folder.path()).await;
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
-    let expected = std::fs::read_to_string(fixtures.join("store-2.ndjson")).unwrap();
+    let expected = std::fs::read_to_string(fixtures.join("store-3.ndjson")).unwrap();
     assert_eq!(exported(&*store).await.0, expected);
 }
 

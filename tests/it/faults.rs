@@ -8,13 +8,16 @@ use gjallar::{
     store::{MemoryStore, Store},
 };
 
+use tokio::sync::Semaphore;
+
 use crate::harness::{Component, error, faulty::Faulty, stage::Stage};
 
 const OWNER: &str = "owner@localhost";
 
 fn faulty(fails_at: u64, commits_all_the_same: bool) -> Arc<dyn Store> {
     let inner = Arc::new(MemoryStore::new());
-    Arc::new(Faulty { inner, commits: 0.into(), fails_at, commits_all_the_same })
+    let gate = Arc::new(Semaphore::new(1));
+    Arc::new(Faulty { inner, commits: 0.into(), fails_at, commits_all_the_same, gate })
 }
 
 /// Every kind of change, each at the commit that fails: after the failure, memory and store agree.
@@ -46,6 +49,10 @@ async fn after_a_failed_commit_memory_shows_what_the_store_has() {
             }
             let there = stage.store.node(&crate::harness::stage::node("a")).await.unwrap();
             assert_eq!(there.is_some(), fails_at == 7 && !commits_all_the_same);
+            // The failure is settled when the node is next looked at.
+            let _ = stage.items(OWNER, "a").await;
+            let nodes = format!("gjallar_nodes {}\n", usize::from(there.is_some()));
+            assert!(stage.service.stats().contains(&nodes), "{nodes}");
         }
     }
 }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use gjallar::store::MemoryStore;
+use tokio::sync::Semaphore;
 
-use crate::harness::{Component, OWNER as OWNER_NS, PUBSUB, error};
+use crate::harness::{Component, OWNER as OWNER_NS, PUBSUB, error, faulty::Faulty};
 
 const OWNER: &str = "owner@localhost/desk";
 
@@ -14,6 +15,10 @@ async fn limited(key: &str, value: usize) -> Component {
         "max_nodes" => config.limits.max_nodes = value as u64,
         "max_items" => config.limits.max_items = value as u32,
         "max_batch" => config.limits.max_batch = value,
+        "max_jid_rate" => config.limits.max_jid_requests_per_second = value as u32,
+        "max_domain_rate" => config.limits.max_domain_requests_per_second = value as u32,
+        "max_nodes_per_owner" => config.limits.max_nodes_per_owner = value as u64,
+        "max_subscriptions_per_jid" => config.limits.max_subscriptions_per_jid = value,
         "max_subscriptions" => config.limits.max_subscriptions = value,
         "max_affiliations" => config.limits.max_affiliations = value,
         "max_reply_bytes" => config.limits.max_reply_bytes = value,
@@ -33,6 +38,100 @@ async fn max_nodes() {
     assert_eq!(error(&refused), "cancel not-allowed max-nodes-exceeded");
     component.owner(OWNER, "set", "<delete node='a'/>").await;
     component.create(OWNER, "c", &[]).await;
+}
+
+#[tokio::test]
+async fn max_nodes_per_owner() {
+    let mut component = limited("max_nodes_per_owner", 2).await;
+    component.create(OWNER, "a", &[]).await;
+    component.create(OWNER, "b", &[]).await;
+    let refused = component.pubsub(OWNER, "set", "<create node='c'/>").await;
+    assert_eq!(error(&refused), "cancel not-allowed max-nodes-exceeded");
+    component.create("other@localhost", "c", &[]).await;
+    component.owner(OWNER, "set", "<delete node='a'/>").await;
+    component.create(OWNER, "d", &[]).await;
+}
+
+#[tokio::test]
+async fn max_subscriptions_per_jid() {
+    let mut component = limited("max_subscriptions_per_jid", 2).await;
+    component.create(OWNER, "n", &[]).await;
+    component.subscribe("a@localhost/1", "n").await;
+    component.subscribe("a@localhost/2", "n").await;
+    let third = "<subscribe node='n' jid='a@localhost/3'/>";
+    let refused = component.pubsub("a@localhost/3", "set", third).await;
+    assert_eq!(error(&refused), "wait policy-violation too-many-subscriptions");
+    component.subscribe("b@localhost/1", "n").await;
+}
+
+/// Ten seconds' worth at once, and one over it.
+#[tokio::test]
+async fn requests_per_second() {
+    let ping = |from: &str, id: usize| {
+        format!(
+            "<iq type='get' id='{id}' from='{from}' to='pubsub.localhost'><ping xmlns='urn:xmpp:ping'/></iq>"
+        )
+    };
+    for (key, same_sender) in [("max_jid_rate", true), ("max_domain_rate", false)] {
+        let mut component = limited(key, 1).await;
+        let from = |number: usize| match same_sender {
+            true => format!("a@localhost/{number}"),
+            false => format!("a{number}@localhost"),
+        };
+        let all: String = (0..11).map(|number| ping(&from(number), number)).collect();
+        component.send(&all).await;
+        let mut refused = Vec::new();
+        for _ in 0..11 {
+            let answer = component.answer().await;
+            if answer.attr("type") == Some("error") {
+                assert_eq!(error(&answer), "wait policy-violation");
+                refused.push(answer.attr("id").unwrap().to_owned());
+            }
+        }
+        assert_eq!(refused, ["10"]);
+        let other = component.ask("b@elsewhere/x", "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+        assert_eq!(other.attr("type"), Some("result"));
+    }
+}
+
+/// One is dealt with, 256 wait; others are answered meanwhile.
+#[tokio::test]
+async fn stanzas_of_one_sender_that_wait() {
+    let gate = Arc::new(Semaphore::new(1));
+    let mut component =
+        Component::with(Faulty::gated(Arc::new(MemoryStore::new()), &gate), |_| {}).await;
+    component.create(OWNER, "n", &[]).await;
+    let closed = gate.acquire().await.unwrap();
+    let publish = |id: usize| {
+        format!(
+            "<iq type='set' id='{id}' from='{OWNER}' to='pubsub.localhost'><pubsub xmlns='{PUBSUB}'>\
+             <publish node='n'><item id='{id}'><x xmlns='urn:x'/></item></publish></pubsub></iq>"
+        )
+    };
+    component.send(&(0..258).map(publish).collect::<String>()).await;
+    let refused = component.answer().await;
+    assert_eq!(refused.attr("id"), Some("257"));
+    assert_eq!(error(&refused), "wait resource-constraint");
+    let other = component.ask("other@localhost", "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    assert_eq!(other.attr("type"), Some("result"));
+    drop(closed);
+    for id in 0..257 {
+        let answer = component.answer().await;
+        assert_eq!(answer.attr("id"), Some(id.to_string().as_str()));
+        assert_eq!(answer.attr("type"), Some("result"));
+    }
+}
+
+#[tokio::test]
+async fn fields_of_a_form() {
+    let mut component = Component::start().await;
+    component.create(OWNER, "n", &[]).await;
+    // Each field has one value, and the form's type is one of them.
+    let fields = |number: usize| vec![("title", "x"); number];
+    let set = component.configure(OWNER, "n", &fields(127)).await;
+    assert_eq!(set.attr("type"), Some("result"));
+    let refused = component.configure(OWNER, "n", &fields(128)).await;
+    assert_eq!(error(&refused), "modify not-acceptable");
 }
 
 #[tokio::test]

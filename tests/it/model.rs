@@ -96,7 +96,7 @@ async fn state(stage: &Stage) -> String {
             stage.store.subscriptions_of(&bare).await.unwrap().into_iter().collect();
         state.push_str(&format!("{actor} {stands:?} {subscribed:?}\n"));
     }
-    state.push_str(&format!("{}\n", stage.store.count().await.unwrap()));
+    state.push_str(&format!("{}\n", stage.store.creators().await.unwrap().values().sum::<u64>()));
     state
 }
 

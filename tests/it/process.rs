@@ -239,7 +239,7 @@ async fn what_was_acknowledged_is_there_after_kill_9() {
 
 #[test]
 fn a_stopped_store_is_checked_exported_and_imported() {
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store-2.ndjson");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store-3.ndjson");
     let folder = tempfile::tempdir().unwrap();
     let store = format!("sled:{}", folder.path().join("store").display());
     let with_store = |command: &str| run(&[command, "--store", &store], &[]);
@@ -265,6 +265,148 @@ fn a_stopped_store_is_checked_exported_and_imported() {
     std::fs::write(&marker, content.replace("ready", "reads")).unwrap();
     let (code, said) = with_store("check");
     assert_eq!(code, 3, "{said}");
+}
+
+/// Each limit that a request can be past is counted under its name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_that_were_reached_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let small = [
+        ("GJALLAR_LIMITS_MAX_NODES", "2"),
+        ("GJALLAR_LIMITS_MAX_NODES_PER_OWNER", "1"),
+        ("GJALLAR_LIMITS_MAX_SUBSCRIPTIONS", "1"),
+        ("GJALLAR_LIMITS_MAX_SUBSCRIPTIONS_PER_JID", "0"),
+        ("GJALLAR_LIMITS_MAX_AFFILIATIONS", "1"),
+        ("GJALLAR_LIMITS_MAX_BATCH", "1"),
+        ("GJALLAR_LIMITS_MAX_PAYLOAD_BYTES", "100"),
+        ("GJALLAR_LIMITS_MAX_REPLY_BYTES", "100"),
+        ("GJALLAR_LIMITS_MAX_NODE_BYTES", "100"),
+        ("GJALLAR_LINK_MAX_STANZA_BYTES", "20000"),
+    ];
+    let running = Running::serve(port, folder.path(), &small);
+    let mut link = Link::accept(&listener).await;
+    let long = "x".repeat(1100);
+    for content in [
+        "<create node='n'/>".to_owned(),
+        "<create node='m'/>".to_owned(),
+        format!("<create node='{long}'/>"),
+        "<subscribe node='n' jid='owner@localhost'/>".to_owned(),
+        "<publish node='n'><item id='a'/><item id='b'/></publish>".to_owned(),
+        format!("<publish node='n'><item><x xmlns='x'>{long}</x></item></publish>"),
+        format!("<publish node='n'><item id='{}'><x xmlns='x'/></item></publish>", &long[..200]),
+        format!("<publish node='n'><item>{}</item></publish>", "<x xmlns='x'/>".repeat(2000)),
+        "<publish node='n'><item id='1'><x xmlns='x'/></item></publish>".to_owned(),
+        "<publish node='n'><item id='2'><x xmlns='x'/></item></publish>".to_owned(),
+    ] {
+        ask(&mut link, &content).await;
+    }
+    for content in [
+        "<affiliations node='n'><affiliation jid='a@b' affiliation='member'/></affiliations>",
+        "<subscriptions node='n'><subscription jid='a@b' subscription='subscribed'/><subscription \
+         jid='b@b' subscription='subscribed'/></subscriptions>",
+    ] {
+        link.send(&format!(
+            "<iq type='set' id='1' from='owner@localhost/x' to='pubsub.localhost'>\
+             <pubsub xmlns='{PUBSUB}#owner'>{content}</pubsub></iq>"
+        ))
+        .await;
+        link.receive().await.unwrap();
+    }
+    for from in ["other@localhost", "third@localhost"] {
+        link.send(&format!(
+            "<iq type='set' id='1' from='{from}' to='pubsub.localhost'>\
+             <pubsub xmlns='{PUBSUB}'><create node='{from}'/></pubsub></iq>"
+        ))
+        .await;
+        link.receive().await.unwrap();
+    }
+    let store = format!("sled:{}", folder.path().display());
+    let stats = tokio::task::spawn_blocking(move || run(&["stats", "--store", &store], &[]));
+    let (code, stats) = stats.await.unwrap();
+    assert_eq!(code, 0, "{stats}");
+    for limit in [
+        "max_nodes",
+        "max_nodes_per_owner",
+        "max_subscriptions",
+        "max_subscriptions_per_jid",
+        "max_affiliations",
+        "max_batch",
+        "max_payload_bytes",
+        "max_reply_bytes",
+        "name_bytes",
+        "stanza",
+    ] {
+        let line = format!("gjallar_limit_reached_total{{limit=\"{limit}\"}} 1\n");
+        assert!(stats.contains(&line), "{limit}: {stats}");
+    }
+    assert!(stats.contains("gjallar_items_evicted_total 1\n"), "{stats}");
+    running.terminate();
+}
+
+/// The same, while the service runs and is published to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_service_is_checked_and_exported_as_it_is_between_two_commits() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let running = Running::serve(listener.local_addr().unwrap().port(), folder.path(), &[]);
+    let mut link = Link::accept(&listener).await;
+    for node in ["a", "b"] {
+        assert_eq!(
+            ask(&mut link, &format!("<create node='{node}'/>")).await.attr("type"),
+            Some("result")
+        );
+    }
+    let store = format!("sled:{}", folder.path().display());
+    let exporting = tokio::task::spawn_blocking(move || {
+        let with_store = |command: &str| run(&[command, "--store", &store], &[]);
+        let exports: Vec<_> = (0..5)
+            .map(|_| gjallar(&["export", "--store", &store], &[]).output().unwrap())
+            .collect();
+        (exports, with_store("check"), with_store("stats"), with_store("import"))
+    });
+    // Each pair of items is published to the one node before it is to the other.
+    let mut published = 0;
+    while !exporting.is_finished() {
+        for node in ["a", "b"] {
+            let item = format!(
+                "<publish node='{node}'><item id='{published}'><x xmlns='x'/></item></publish>"
+            );
+            assert_eq!(ask(&mut link, &item).await.attr("type"), Some("result"));
+        }
+        published += 1;
+    }
+    let (exports, check, (_, stats), import) = exporting.await.unwrap();
+    assert_eq!(check, (0, "the store is in order\n".into()));
+    assert!(stats.contains("gjallar_connected 1\n") && stats.ends_with("# EOF\n"), "{stats}");
+    assert_eq!(import.0, 3);
+    assert!(import.1.contains("in use by another process"), "{}", import.1);
+    let mut most = 0;
+    for export in exports {
+        let text = String::from_utf8(export.stdout).unwrap();
+        assert_eq!(export.status.code(), Some(0), "{}", String::from_utf8_lossy(&export.stderr));
+        let items = |node: &str| {
+            let of_node = text
+                .split("\"kind\":\"node\"")
+                .find(|part| part.contains(&format!("\"node\":\"{node}\"")));
+            of_node.unwrap().matches("\"kind\":\"item\"").count()
+        };
+        let (a, b) = (items("a"), items("b"));
+        assert!(a == b || a == b + 1, "{a} and {b}");
+        assert!(a >= most);
+        most = a;
+    }
+    assert!(most > 0);
+    let left = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(!left.into_iter().any(|name| name.to_string_lossy().starts_with("snapshot-")));
+    running.terminate();
+    drop(link);
+    assert_eq!(running.ended().0, 0);
+    let (code, said) =
+        run(&["stats", "--store", &format!("sled:{}", folder.path().display())], &[]);
+    assert_eq!(code, 1);
+    assert!(said.contains("no running service answers at"), "{said}");
 }
 
 #[tokio::test]

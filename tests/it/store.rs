@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use gjallar::{
-    pubsub::{Affiliation, MaxItems, Setting, op::retrieve::Selection},
+    pubsub::{Affiliation, Limits, MaxItems, Refusal, Setting, op::retrieve::Selection},
+    service::Error,
     store::{Cursor, MemoryStore, SledStore, Store, StoreError},
 };
 
@@ -72,6 +73,8 @@ store_contract! {
     an_item_of_the_same_name_replaces_and_is_the_newest
     selects_items_by_name_and_by_number
     gives_the_newest_items_that_fit
+    keeps_so_many_bytes
+    counts_what_an_entity_has
     forgets_everything_of_a_deleted_node
     knows_where_an_entity_stands_and_is_subscribed
     lists_nodes_in_pages
@@ -105,7 +108,12 @@ async fn keeps_nodes_with_all_that_belongs_to_them(kind: impl Kind) {
     assert_eq!(affiliation(OWNER), Affiliation::Owner);
     assert_eq!(affiliation("y@localhost"), Affiliation::PublishOnly);
     assert_eq!(stage.store.node(&node("b")).await.unwrap(), None);
-    assert_eq!(stage.store.count().await.unwrap(), 1);
+    assert_eq!(nodes(&stage).await, 1);
+}
+
+/// How many nodes a store has.
+async fn nodes(stage: &Stage) -> u64 {
+    stage.store.creators().await.unwrap().values().sum()
 }
 
 async fn keeps_the_newest_items_and_their_order(kind: impl Kind) {
@@ -177,6 +185,74 @@ async fn gives_the_newest_items_that_fit(kind: impl Kind) {
     assert_eq!(fitting(0).await, 1);
 }
 
+async fn keeps_so_many_bytes(kind: impl Kind) {
+    // Each item is 40 bytes, its name, its publisher, and its payload.
+    let size = |payload: usize| 40 + 1 + OWNER.len() as u64 + payload as u64;
+    let xml = |bytes: usize| format!("<x xmlns='urn:x'>{}</x>", "x".repeat(bytes - 21));
+    let limits = Limits { max_node_bytes: 3 * size(1000), ..Limits::default() };
+    let stage = Stage::limited(kind.open(), limits).await;
+    stage.create(OWNER, "a").await.unwrap();
+    for id in ["1", "2", "3"] {
+        stage.publish_xml(OWNER, "a", id, &xml(1000)).await.unwrap();
+    }
+    assert_eq!(stage.ids("a").await, ["1", "2", "3"]);
+    // One byte more, and the oldest goes; what takes the place of another counts once.
+    stage.publish_xml(OWNER, "a", "3", &xml(1001)).await.unwrap();
+    assert_eq!(stage.ids("a").await, ["2", "3"]);
+    stage.publish_xml(OWNER, "a", "4", &xml(999)).await.unwrap();
+    assert_eq!(stage.ids("a").await, ["2", "3", "4"]);
+    stage.publish_xml(OWNER, "a", "5", &xml(3000)).await.unwrap();
+    assert_eq!(stage.ids("a").await, ["5"]);
+    stage.retract(OWNER, "a", "5").await.unwrap();
+    for id in ["1", "2", "3"] {
+        stage.publish_xml(OWNER, "a", id, &xml(1000)).await.unwrap();
+    }
+    stage.purge(OWNER, "a").await.unwrap();
+    for id in ["1", "2", "3"] {
+        stage.publish_xml(OWNER, "a", id, &xml(1000)).await.unwrap();
+    }
+    assert_eq!(stage.ids("a").await, ["1", "2", "3"]);
+    assert_eq!(stage.store.check().await.unwrap(), Vec::<String>::new());
+    assert!(stage.service.stats().contains("gjallar_items_evicted_total 4\n"));
+}
+
+async fn counts_what_an_entity_has(kind: impl Kind) {
+    let limits =
+        Limits { max_nodes_per_owner: 2, max_subscriptions_per_jid: 3, ..Limits::default() };
+    let stage = Stage::limited(kind.open(), limits).await;
+    let refused = |result: Result<(), Error>| match result {
+        Err(Error::Refused(refusal)) => Some(refusal),
+        _ => None,
+    };
+    for name in ["a", "b"] {
+        stage.create(OWNER, name).await.unwrap();
+    }
+    let third = stage.create(OWNER, "c").await.map(|_| ());
+    assert_eq!(refused(third), Some(Refusal::MaxNodesOfOwnerExceeded));
+    // Who is made an owner by others keeps room for nodes of its own.
+    stage.affiliate(OWNER, "a", "other@localhost", Affiliation::Owner).await.unwrap();
+    stage.affiliate(OWNER, "b", "other@localhost", Affiliation::Owner).await.unwrap();
+    stage.create("other@localhost", "o").await.unwrap();
+    stage.delete("other@localhost", "a").await.unwrap();
+    stage.create(OWNER, "c").await.unwrap();
+    for name in ["admin-1", "admin-2", "admin-3"] {
+        stage.create("admin@localhost", name).await.unwrap();
+    }
+    for resource in ["x@localhost", "x@localhost/1", "x@localhost/2"] {
+        stage.subscribe(resource, "c").await.unwrap();
+    }
+    let fourth = stage.subscribe("x@localhost/3", "b").await;
+    assert_eq!(refused(fourth), Some(Refusal::TooManyOwnSubscriptions));
+    // Nor does the same again count, nor what others have.
+    stage.subscribe("x@localhost/2", "c").await.unwrap();
+    stage.subscribe("xy@localhost", "b").await.unwrap();
+    stage.unsubscribe("x@localhost", "c").await.unwrap();
+    stage.subscribe("x@localhost/3", "b").await.unwrap();
+    for name in ["admin-1", "admin-2", "admin-3", "b", "c"] {
+        stage.subscribe("admin@localhost", name).await.unwrap();
+    }
+}
+
 async fn forgets_everything_of_a_deleted_node(kind: impl Kind) {
     let stage = Stage::new(kind.open()).await;
     stage.create(OWNER, "a").await.unwrap();
@@ -185,7 +261,7 @@ async fn forgets_everything_of_a_deleted_node(kind: impl Kind) {
     let first = stage.store.node(&node("a")).await.unwrap().unwrap();
     stage.delete(OWNER, "a").await.unwrap();
     assert_eq!(stage.store.node(&node("a")).await.unwrap(), None);
-    assert_eq!(stage.store.count().await.unwrap(), 0);
+    assert_eq!(nodes(&stage).await, 0);
     let owner = jid(OWNER).to_bare();
     assert_eq!(stage.store.affiliations_of(&owner).await.unwrap(), []);
     let subscriber = jid("x@localhost").to_bare();
@@ -273,7 +349,7 @@ async fn the_longest_names_and_jids_fit(kind: impl Kind) {
         stage.create(&owner, &name).await.unwrap();
         stage.subscribe(&subscriber, &name).await.unwrap();
     }
-    assert_eq!(stage.store.count().await.unwrap(), 301);
+    assert_eq!(nodes(&stage).await, 301);
 }
 
 async fn commits_of_many_nodes_meet(kind: impl Kind) {
@@ -293,7 +369,7 @@ async fn commits_of_many_nodes_meet(kind: impl Kind) {
     for task in tasks {
         task.await.unwrap();
     }
-    assert_eq!(stage.store.count().await.unwrap(), 20);
+    assert_eq!(nodes(&stage).await, 20);
     for number in 0..20 {
         let expected: Vec<_> = (0..20).map(|id| id.to_string()).collect();
         assert_eq!(stage.ids(&format!("node-{number}")).await, expected);
@@ -349,11 +425,12 @@ async fn a_store_of_another_version_or_of_somebody_else_is_refused() {
 }
 
 #[tokio::test]
-async fn a_damaged_record_is_named_and_nothing_panics() {
+async fn a_damaged_record_closes_its_node_and_no_other() {
     let kind = Sled::new();
     let stage = Stage::new(kind.open()).await;
     stage.create(OWNER, "a").await.unwrap();
     stage.publish(OWNER, "a", "1").await.unwrap();
+    stage.create(OWNER, "b").await.unwrap();
     stage.service.close().await;
     drop(stage);
     let db = ::sled::open(kind.0.path()).unwrap();
@@ -366,6 +443,13 @@ async fn a_damaged_record_is_named_and_nothing_panics() {
     db.flush().unwrap();
     drop(db);
     let stage = Stage::new(kind.open()).await;
-    let read = stage.items(OWNER, "a").await;
-    assert!(read.unwrap_err().to_string().starts_with("damaged record: i "));
+    // What does not touch the record works until it is found.
+    stage.publish(OWNER, "a", "2").await.unwrap();
+    for _ in 0..2 {
+        assert!(matches!(stage.items(OWNER, "a").await, Err(Error::Closed)));
+        assert!(matches!(stage.publish(OWNER, "a", "3").await, Err(Error::Closed)));
+        assert!(matches!(stage.delete(OWNER, "a").await, Err(Error::Closed)));
+    }
+    stage.publish(OWNER, "b", "1").await.unwrap();
+    assert!(stage.service.stats().contains("gjallar_nodes_closed_total 1\n"));
 }

@@ -9,7 +9,7 @@ use std::{
 const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("pubsub", &["pubsub"], &["thiserror"]),
     ("store", &["store", "pubsub"], &["sled", "postcard", "crc32c", "sha2", "serde"]),
-    ("service", &["service", "pubsub", "store"], &[]),
+    ("service", &["service", "pubsub", "store"], &["prometheus_client"]),
     ("wire", &["wire", "pubsub"], &["xmpp_parsers", "chrono"]),
     ("archive", &["archive", "pubsub", "store", "wire"], &["serde", "serde_json"]),
     ("command", &["command", "pubsub", "service", "wire"], &["xmpp_parsers"]),
@@ -18,9 +18,10 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
         &["component", "pubsub", "service", "wire", "command"],
         &["rxml", "sha1", "tokio_rustls"],
     ),
+    ("control", &["control", "service"], &["serde", "serde_json"]),
     (
         "process",
-        &["process", "archive", "component", "pubsub", "service", "store"],
+        &["process", "archive", "component", "control", "pubsub", "service", "store"],
         &["toml", "serde", "tracing_subscriber"],
     ),
 ];
@@ -29,6 +30,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
 const HEAVY: &[&str] = &[
     "sled",
     "postcard",
+    "prometheus_client",
     "crc32c",
     "sha2",
     "serde",

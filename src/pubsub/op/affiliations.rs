@@ -36,6 +36,8 @@ pub struct AffiliationsSet {
     pub node: NodeId,
     /// Those that could not be set, with what they are all the same. The others hold (§8.9.2.4).
     pub failed: Vec<(BareJid, Affiliation)>,
+    /// Whether some failed because the node has as many affiliations as it takes.
+    pub is_full: bool,
 }
 
 /// Shows who is what to those who may manage it (§8.9.1).
@@ -80,6 +82,7 @@ pub fn set_affiliations(
     };
     let (fitting, mut failing): (Vec<_>, Vec<_>) =
         request.entries.iter().partition(|(entity, affiliation)| fits(entity, *affiliation));
+    let is_full = !failing.is_empty();
     let stays_owned = node.owners().any(|o| wanted.get(o).is_none_or(|a| *a == Affiliation::Owner))
         || fitting.iter().any(|(_, affiliation)| *affiliation == Affiliation::Owner);
     let (fitting, last_owners): (Vec<_>, Vec<_>) = fitting
@@ -97,5 +100,5 @@ pub fn set_affiliations(
     }
     let failed = failing.iter().map(|(entity, _)| (entity.clone(), node.affiliation_of(entity)));
     let failed = failed.collect();
-    Ok(Decision::quiet(AffiliationsSet { node: node.id.clone(), failed }, changes))
+    Ok(Decision::quiet(AffiliationsSet { node: node.id.clone(), failed, is_full }, changes))
 }

@@ -47,12 +47,9 @@ pub fn configure(
     if config == node.config {
         return Ok(Decision::quiet((), changes));
     }
-    let keep = |config: &NodeConfig| match config.persist_items {
-        true => config.max_items.within(cx.limits),
-        false => 0,
-    };
-    if keep(&config) < keep(&node.config) {
-        changes.push(Change::Trimmed { keep: keep(&config) });
+    let retention = config.retention(cx.limits);
+    if retention != node.config.retention(cx.limits) {
+        changes.push(retention);
     }
     if config.access_model != node.config.access_model {
         let mut entities: Vec<_> = node.subscribers().map(jid::Jid::to_bare).collect();

@@ -39,7 +39,7 @@ pub fn name(request: &Create, cx: &Context<'_>) -> Result<NodeId, Refusal> {
 ///
 /// # Errors
 /// [`Refusal::Forbidden`], [`Refusal::NodeExists`], [`Refusal::MaxNodesExceeded`],
-/// [`Refusal::BadSetting`].
+/// [`Refusal::MaxNodesOfOwnerExceeded`], [`Refusal::BadSetting`].
 pub fn create(
     node: Option<&Node>,
     name: NodeId,
@@ -54,6 +54,9 @@ pub fn create(
     }
     if cx.nodes >= cx.limits.max_nodes {
         return Err(Refusal::MaxNodesExceeded);
+    }
+    if cx.own_nodes >= cx.limits.max_nodes_per_owner && !cx.actor.is_administrator {
+        return Err(Refusal::MaxNodesOfOwnerExceeded);
     }
     let config = NodeConfig::initial(cx.limits).with(&request.settings, cx.limits)?;
     let creator = cx.actor.bare();

@@ -41,7 +41,7 @@ pub struct Published {
 }
 
 /// Decides a publish request. An item with the name of one that is there replaces it and is the
-/// newest; the oldest past `max_items` go without an event.
+/// newest; the oldest past `max_items`, or past the service's limit of bytes, go without an event.
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], and those of §7.1.3.
@@ -82,7 +82,7 @@ pub fn publish(
     changes.advance_to(place);
     if config.persist_items {
         items.iter().for_each(|item| changes.push(Change::Published(Arc::clone(item))));
-        changes.push(Change::Trimmed { keep: config.max_items.within(cx.limits) });
+        changes.push(config.retention(cx.limits));
     }
     let shown = items.iter().map(|item| EventItem::of(item, config)).collect();
     let notification =

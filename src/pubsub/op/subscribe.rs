@@ -36,7 +36,7 @@ pub struct Subscribed {
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::InvalidJid`], [`Refusal::Forbidden`],
-/// [`Refusal::ClosedNode`], [`Refusal::TooManySubscriptions`].
+/// [`Refusal::ClosedNode`], [`Refusal::TooManySubscriptions`], [`Refusal::TooManyOwnSubscriptions`].
 pub fn subscribe(
     node: Option<&Node>,
     request: &Subscribe,
@@ -55,6 +55,10 @@ pub fn subscribe(
     }
     if node.subscribers_len() >= cx.limits.max_subscriptions {
         return Err(Refusal::TooManySubscriptions);
+    }
+    let has_enough = cx.own_subscriptions >= cx.limits.max_subscriptions_per_jid;
+    if has_enough && !cx.actor.is_administrator {
+        return Err(Refusal::TooManyOwnSubscriptions);
     }
     changes.push(Change::Subscribed(request.jid.clone()));
     let notification = last

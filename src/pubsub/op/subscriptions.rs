@@ -46,6 +46,8 @@ pub struct SubscriptionsSet {
     /// Those that could not be set, and whether they are subscribed all the same. The others hold
     /// (§8.8.2.4).
     pub failed: Vec<(Jid, bool)>,
+    /// Whether some failed because the node has as many subscriptions as it takes.
+    pub is_full: bool,
 }
 
 /// Shows who is subscribed to those who may manage it (§8.8.1).
@@ -74,7 +76,7 @@ pub fn set_subscriptions(
         return Err(Refusal::BadRequest("two entries for one JID"));
     }
     let mut changes = Changes::none(node);
-    let mut failed = Vec::new();
+    let (mut failed, mut is_full) = (Vec::new(), false);
     let mut room = cx.limits.max_subscriptions.saturating_sub(node.subscribers_len());
     for (jid, wanted) in &request.entries {
         let subscribed = node.is_subscribed(jid);
@@ -86,8 +88,11 @@ pub fn set_subscriptions(
                 room -= 1;
                 changes.push(Change::Subscribed(jid.clone()));
             }
-            (Wanted::Subscribed | Wanted::Other, _) => failed.push((jid.clone(), subscribed)),
+            (Wanted::Subscribed | Wanted::Other, _) => {
+                is_full |= *wanted == Wanted::Subscribed && admitted;
+                failed.push((jid.clone(), subscribed));
+            }
         }
     }
-    Ok(Decision::quiet(SubscriptionsSet { node: node.id.clone(), failed }, changes))
+    Ok(Decision::quiet(SubscriptionsSet { node: node.id.clone(), failed, is_full }, changes))
 }

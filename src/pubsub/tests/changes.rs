@@ -92,7 +92,7 @@ fn fewer_items_are_kept_from_the_moment_that_fewer_are_wanted() {
         let request = Configure { node: node.id.clone(), settings: vec![setting] };
         let decision = by("owner@x", |cx| configure(Some(&node), &request, cx)).unwrap();
         let trimmed = changes_of(&decision).into_iter().find_map(|change| match change {
-            Change::Trimmed { keep } => Some(*keep),
+            Change::Trimmed { keep, .. } => Some(*keep),
             _ => None,
         });
         assert_eq!(trimmed, keep);

@@ -65,7 +65,15 @@ fn actor(who: &str) -> Actor {
 fn by<R>(who: &str, rule: impl FnOnce(&Context<'_>) -> R) -> R {
     let (actor, limits) = (actor(who), Limits::default());
     let now = Timestamp(1);
-    rule(&Context { actor: &actor, limits: &limits, now, fresh: &FRESH, nodes: 0 })
+    rule(&Context {
+        actor: &actor,
+        limits: &limits,
+        now,
+        fresh: &FRESH,
+        nodes: 0,
+        own_nodes: 0,
+        own_subscriptions: 0,
+    })
 }
 
 fn item(id: &str) -> NewItem {

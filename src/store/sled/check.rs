@@ -9,7 +9,8 @@ use super::{
     keys::{self, Number, Spot},
     reader::View,
     record::{
-        self, AffiliationRecord, Content, ItemRecord, NodeRecord, SubscriptionRecord, damaged,
+        self, AffiliationRecord, Content, Counters, ItemRecord, NodeRecord, SubscriptionRecord,
+        damaged,
     },
     sled_failed, turn,
 };
@@ -93,8 +94,8 @@ impl Check<'_> {
     }
 
     fn items(&self, number: Number, node: &NodeId) -> Result<(), StoreError> {
-        let (epoch, mut items, mut chunks) =
-            (self.view.record(number)?.1.to_node(&[])?.epoch, 0, 0);
+        let epoch = self.view.record(number)?.1.to_node(&[])?.epoch;
+        let (mut items, mut chunks, mut bytes) = (0, 0, 0);
         for row in self.view.scan(&keys::of_node(b'i', number)) {
             let (key, value) = row?;
             let spot = keys::spot(&key).ok_or_else(|| damaged(&key))?;
@@ -106,8 +107,16 @@ impl Check<'_> {
             if let Content::Chunks(number) = record.content {
                 chunks += usize::from(number);
             }
-            self.view.item(number, epoch, spot)?;
+            let item = self.view.item(number, epoch, spot)?;
+            if item.size() as u64 != record.bytes {
+                return Err(damaged(&key));
+            }
+            bytes += record.bytes;
             items += 1;
+        }
+        let key = keys::counters(number);
+        if self.view.get::<Counters>(&key)?.is_none_or(|counters| counters.bytes != bytes) {
+            return Err(damaged(&key));
         }
         for (table, expected) in [(b'x', items), (b'c', chunks)] {
             if self.view.scan(&keys::of_node(table, number)).count() != expected {

@@ -1,13 +1,13 @@
 //! The one thread that writes: group commit. What it answered is on disk: sled's `flush` waits until
 //! its log was synced, which `durable.c` makes true.
 
-use std::{io, panic::AssertUnwindSafe, thread, time::Duration};
+use std::{io, panic::AssertUnwindSafe, path::PathBuf, thread, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     pubsub::{Changes, NodeId, Notification},
-    store::{Debt, StoreError, Told},
+    store::{Committed, StoreError, Told},
 };
 
 use super::{failed, opening::Opened, reader::Reader, rows::Rows, sled_failed, turn::Turn};
@@ -23,10 +23,15 @@ pub(super) enum Work {
         node: NodeId,
         changes: Changes,
         notification: Option<Notification>,
-        done: Done<Option<Debt>>,
+        done: Done<Committed>,
     },
     Forget {
         told: Told,
+        done: Done<()>,
+    },
+    /// Copies the files between two groups.
+    Copy {
+        folder: PathBuf,
         done: Done<()>,
     },
 }
@@ -35,7 +40,7 @@ type Done<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// Who waits for what a group made true.
 enum Waiting {
-    Commit(Option<Debt>, Done<Option<Debt>>),
+    Commit(Committed, Done<Committed>),
     Forget(Done<()>),
 }
 
@@ -43,7 +48,7 @@ impl Waiting {
     /// If nobody waits any more, nobody is told.
     fn end(self, result: Result<(), StoreError>) {
         match self {
-            Self::Commit(debt, done) => drop(done.send(result.map(|()| debt))),
+            Self::Commit(committed, done) => drop(done.send(result.map(|()| committed))),
             Self::Forget(done) => drop(done.send(result)),
         }
     }
@@ -86,14 +91,23 @@ impl Committer {
     fn run(self, mut work: mpsc::Receiver<Work>) {
         let Self { mut opened, reader, open } = self;
         while let Some(first) = work.blocking_recv() {
-            let mut group = vec![first];
-            while group.len() < MAX_GROUP
-                && let Ok(more) = work.try_recv()
-            {
-                group.push(more);
+            let (mut group, mut copies) = (Vec::new(), Vec::new());
+            let mut next = Some(first);
+            while let Some(work_to_do) = next {
+                match work_to_do {
+                    Work::Copy { folder, done } => copies.push((folder, done)),
+                    other => group.push(other),
+                }
+                next = if group.len() < MAX_GROUP { work.try_recv().ok() } else { None };
             }
             match commit(&mut opened, group) {
-                Ok(()) => {}
+                Ok(()) => {
+                    for (folder, done) in copies {
+                        let _nobody_reads = reader.pause();
+                        // If nobody waits any more, nobody is told.
+                        let _ = done.send(opened.copy_to(&folder));
+                    }
+                }
                 Err(Fault::Unknown(reason)) => {
                     reader.close(&reason);
                     drop(opened);
@@ -136,7 +150,9 @@ fn open_again(open: &Open, work: &mut mpsc::Receiver<Work>, reason: &str) -> Opt
 fn refuse(work: Work, reason: &str) {
     match work {
         Work::Commit { done, .. } => drop(done.send(Err(failed(reason)))),
-        Work::Forget { done, .. } => drop(done.send(Err(failed(reason)))),
+        Work::Forget { done, .. } | Work::Copy { done, .. } => {
+            drop(done.send(Err(failed(reason))));
+        }
     }
 }
 
@@ -149,11 +165,12 @@ fn commit(opened: &mut Opened, group: Vec<Work>) -> Result<(), Fault> {
             let mut turn = Turn::new(&mut rows, &mut opened.ledger);
             let (result, done) = match work {
                 Work::Commit { node, changes, notification, done } => {
-                    let debt = turn.change(&node, &changes, notification.as_ref());
-                    let result = debt.as_ref().map(|_| ()).map_err(Clone::clone);
-                    (result, Waiting::Commit(debt.ok().flatten(), done))
+                    let changed = turn.change(&node, &changes, notification.as_ref());
+                    let result = changed.as_ref().map(|_| ()).map_err(Clone::clone);
+                    (result, Waiting::Commit(changed.unwrap_or_default(), done))
                 }
                 Work::Forget { told, done } => (turn.forget(&told), Waiting::Forget(done)),
+                Work::Copy { .. } => continue,
             };
             rows.end_commit(result.is_ok());
             match result {

@@ -8,7 +8,7 @@
 //! | `t` | the store's name, the number of the newest commit, a sum over the index |
 //! | `N` name | the node's number |
 //! | `n` node | the node |
-//! | `q` node | position of its newest event, number of its items, a sum over what belongs to it |
+//! | `q` node | position of its newest event, number and bytes of its items, a sum |
 //! | `d` node | the node is deleted, and some of its events are still owed |
 //! | `a` node entity | affiliation |
 //! | `A` entity node | affiliation |

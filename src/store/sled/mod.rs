@@ -16,6 +16,7 @@ mod rows;
 mod turn;
 
 use std::{
+    collections::HashMap,
     fmt::Display,
     path::Path,
     sync::{Mutex, PoisonError},
@@ -36,7 +37,7 @@ use self::{
     opening::Opened,
     reader::{Reader, View},
 };
-use super::{Cursor, Debt, Owed, Store, StoreError, Told};
+use super::{Committed, Cursor, Owed, Store, StoreError, Told};
 
 /// A store in a folder of its own.
 #[derive(Debug)]
@@ -99,7 +100,10 @@ impl SledStore {
         F: FnOnce(&View) -> Result<T, StoreError> + Send + 'static,
     {
         let reader = self.reader.clone();
-        let read = tokio::task::spawn_blocking(move || read(&reader.look()?));
+        let read = tokio::task::spawn_blocking(move || {
+            let _reading = reader.reading();
+            read(&reader.look()?)
+        });
         // Where sled does not understand its own pages, it panics.
         read.await.map_err(|_| StoreError::Damaged("the files cannot be read".into()))?
     }
@@ -125,7 +129,7 @@ impl Store for SledStore {
         node: &NodeId,
         changes: &Changes,
         notification: Option<&Notification>,
-    ) -> Result<Option<Debt>, StoreError> {
+    ) -> Result<Committed, StoreError> {
         let (node, changes) = (node.clone(), changes.clone());
         let notification = notification.cloned();
         self.work(|done| Work::Commit { node, changes, notification, done }).await
@@ -145,8 +149,8 @@ impl Store for SledStore {
         self.read(move |view| view.node(&id)).await
     }
 
-    async fn count(&self) -> Result<u64, StoreError> {
-        self.read(View::count).await
+    async fn creators(&self) -> Result<HashMap<BareJid, u64>, StoreError> {
+        self.read(View::creators).await
     }
 
     async fn nodes(
@@ -185,8 +189,22 @@ impl Store for SledStore {
         self.read(move |view| view.subscriptions_of(&entity)).await
     }
 
+    async fn count_subscriptions_of(
+        &self,
+        entity: &BareJid,
+        up_to: usize,
+    ) -> Result<usize, StoreError> {
+        let entity = entity.clone();
+        self.read(move |view| view.count_subscriptions_of(&entity, up_to)).await
+    }
+
     async fn check(&self) -> Result<Vec<String>, StoreError> {
         self.read(check::check).await
+    }
+
+    async fn copy_to(&self, folder: &Path) -> Result<(), StoreError> {
+        let folder = folder.to_owned();
+        self.work(|done| Work::Copy { folder, done }).await
     }
 
     async fn close(&self) {

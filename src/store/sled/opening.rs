@@ -57,6 +57,21 @@ impl Opened {
         Ok(opened)
     }
 
+    /// Copies the files, all of which are on disk, while nothing is written.
+    pub(super) fn copy_to(&self, folder: &Path) -> Result<(), StoreError> {
+        self.tree.flush().map_err(|error| sled_failed(&error))?;
+        let copy = || {
+            for entry in std::fs::read_dir(&self.directory)? {
+                let entry = entry?;
+                if entry.file_type()?.is_file() {
+                    std::fs::copy(entry.path(), folder.join(entry.file_name()))?;
+                }
+            }
+            Ok(())
+        };
+        copy().map_err(|error: std::io::Error| super::failed(&error))
+    }
+
     /// Writes what makes a store of an empty folder.
     fn begin(&mut self) -> Result<(), StoreError> {
         self.total.store = self.marker.store;

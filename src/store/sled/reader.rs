@@ -1,8 +1,8 @@
 //! Reads: rows to nodes and items. They never wait for writes.
 
 use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use jid::{BareJid, Jid};
@@ -29,7 +29,11 @@ use super::{
 
 /// The reading half, which outlives that the store is opened again.
 #[derive(Clone, Debug)]
-pub(super) struct Reader(Arc<Mutex<State>>);
+pub(super) struct Reader {
+    state: Arc<Mutex<State>>,
+    /// Held for reading by who reads: reading may make sled write too.
+    files: Arc<RwLock<()>>,
+}
 
 #[derive(Debug)]
 struct State {
@@ -42,7 +46,17 @@ struct State {
 impl Reader {
     pub(super) fn new(tree: &Tree) -> Self {
         let state = State { tree: Ok(tree.clone()), checked: HashSet::new() };
-        Self(Arc::new(Mutex::new(state)))
+        Self { state: Arc::new(Mutex::new(state)), files: Arc::default() }
+    }
+
+    /// As long as this is held the files may be read.
+    pub(super) fn reading(&self) -> RwLockReadGuard<'_, ()> {
+        self.files.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As long as this is held nobody reads.
+    pub(super) fn pause(&self) -> RwLockWriteGuard<'_, ()> {
+        self.files.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nothing is read any more.
@@ -62,7 +76,7 @@ impl Reader {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -141,14 +155,14 @@ impl View {
         Ok(())
     }
 
-    pub(super) fn count(&self) -> Result<u64, StoreError> {
-        let mut count = 0;
+    pub(super) fn creators(&self) -> Result<HashMap<BareJid, u64>, StoreError> {
+        let mut creators = HashMap::new();
         for row in self.scan(b"n") {
             let (key, value) = row?;
-            record::decode::<NodeRecord>(&key, &value)?.to_node(&key)?;
-            count += 1;
+            let node = record::decode::<NodeRecord>(&key, &value)?.to_node(&key)?;
+            *creators.entry(node.creator).or_default() += 1;
         }
-        Ok(count)
+        Ok(creators)
     }
 
     pub(super) fn nodes(
@@ -283,6 +297,15 @@ impl View {
             }
         }
         Ok(subscriptions)
+    }
+
+    pub(super) fn count_subscriptions_of(
+        &self,
+        entity: &BareJid,
+        up_to: usize,
+    ) -> Result<usize, StoreError> {
+        let rows = self.scan(&keys::subscriptions_of(entity.as_str())).take(up_to);
+        rows.map(|row| row.map(|_| 1)).sum()
     }
 
     /// The row that a pointer leads to; nothing if both went since the pointer was read.

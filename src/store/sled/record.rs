@@ -15,7 +15,7 @@ use crate::{
 use super::keys::Spot;
 
 /// The version of the records' layout.
-pub(super) const VERSION: u8 = 2;
+pub(super) const VERSION: u8 = 3;
 
 /// Writes a record for its key: version, content, checksum.
 pub(super) fn encode<T: Serialize>(key: &[u8], record: &T) -> Result<Vec<u8>, StoreError> {
@@ -111,6 +111,8 @@ pub(super) struct Counters {
     pub(super) seq: u64,
     /// How many items it has.
     pub(super) items: u64,
+    /// Their bytes.
+    pub(super) bytes: u64,
     /// The sum over the rows that belong to it.
     pub(super) sum: u64,
 }
@@ -153,6 +155,8 @@ pub(super) struct ItemRecord {
     id: String,
     publisher: String,
     published: u64,
+    /// What it adds to the node's bytes.
+    pub(super) bytes: u64,
     pub(super) content: Content,
 }
 
@@ -335,6 +339,7 @@ impl ItemRecord {
             id: item.id.as_str().into(),
             publisher: item.publisher.as_str().into(),
             published: item.published.0,
+            bytes: item.size() as u64,
             content,
         }
     }

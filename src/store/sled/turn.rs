@@ -2,7 +2,7 @@
 
 use crate::{
     pubsub::{Affiliation, Change, Changes, Item, NodeId, Notification},
-    store::{Debt, StoreError, Told},
+    store::{Committed, Debt, StoreError, Told},
 };
 
 use super::{
@@ -17,6 +17,8 @@ use super::{
     rows::{CHUNK_BYTES, Rows},
 };
 
+/// Items that are looked up at once where it is not known how many have to go.
+const TRIMMED_AT_ONCE: usize = 64;
 /// The longest payload that stands in its item's row.
 const MAX_PAYLOAD_HERE: usize = CHUNK_BYTES;
 
@@ -37,7 +39,8 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         id: &NodeId,
         changes: &Changes,
         notification: Option<&Notification>,
-    ) -> Result<Option<Debt>, StoreError> {
+    ) -> Result<Committed, StoreError> {
+        let mut evicted = 0;
         let mut number = self.rows.get::<Number>(&keys::name(id))?;
         let next = self.ledger.next_node;
         for change in changes.iter() {
@@ -47,9 +50,9 @@ impl<'a, 'tree> Turn<'a, 'tree> {
                 number = Some(next);
             }
             let number = number.ok_or_else(|| failed("a change at no node"))?;
-            self.change_one(number, change, changes.seq())?;
+            evicted += self.change_one(number, change, changes.seq())?;
         }
-        let Some(number) = number else { return Ok(None) };
+        let Some(number) = number else { return Ok(Committed::default()) };
         let debt = notification.map(|notification| self.owe(number, notification)).transpose()?;
         let mut counters = self.counters(number)?;
         counters.seq = changes.seq();
@@ -70,7 +73,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         if is_deleted && is_owed {
             self.ledger.bury(number);
         }
-        Ok(debt.map(Debt))
+        Ok(Committed { debt: debt.map(Debt), evicted })
     }
 
     fn owe(&mut self, number: Number, notification: &Notification) -> Result<u64, StoreError> {
@@ -102,15 +105,16 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         Ok(())
     }
 
-    fn change_one(&mut self, node: Number, change: &Change, seq: u64) -> Result<(), StoreError> {
+    /// Says how many items were evicted.
+    fn change_one(&mut self, node: Number, change: &Change, seq: u64) -> Result<u64, StoreError> {
         match change {
             // The one is done before, the other after all others.
-            Change::Created(_) | Change::Deleted => Ok(()),
+            Change::Created(_) | Change::Deleted => {}
             Change::Configured(config) => {
                 let key = keys::node(node);
                 let mut record = self.rows.get::<NodeRecord>(&key)?.ok_or_else(|| damaged(&key))?;
                 record.set_config(config);
-                self.rows.put(&key, &record)
+                self.rows.put(&key, &record)?;
             }
             Change::Affiliated(entity, affiliation) => {
                 let (row, back) = (
@@ -120,12 +124,11 @@ impl<'a, 'tree> Turn<'a, 'tree> {
                 match AffiliationName::of(*affiliation) {
                     Some(name) => {
                         self.rows.put(&row, &AffiliationRecord::of(entity, name))?;
-                        self.rows.put(&back, &name)
+                        self.rows.put(&back, &name)?;
                     }
                     None => {
                         self.rows.remove(row);
                         self.rows.remove(back);
-                        Ok(())
                     }
                 }
             }
@@ -135,31 +138,32 @@ impl<'a, 'tree> Turn<'a, 'tree> {
                     &SubscriptionRecord::of(jid, seq),
                 )?;
                 let bare = jid.to_bare();
-                self.rows.put(&keys::subscription_of(bare.as_str(), node, jid.as_str()), &())
+                self.rows.put(&keys::subscription_of(bare.as_str(), node, jid.as_str()), &())?;
             }
             Change::Unsubscribed(jid) => {
                 self.rows.remove(keys::subscription(node, jid.as_str()));
                 let bare = jid.to_bare();
                 self.rows.remove(keys::subscription_of(bare.as_str(), node, jid.as_str()));
-                Ok(())
             }
-            Change::Published(item) => self.publish(node, item),
+            Change::Published(item) => self.publish(node, item)?,
             Change::Retracted(item) => {
-                match self.rows.get::<Spot>(&keys::item_name(node, item.as_str()))? {
-                    Some(spot) => self.remove_item(node, spot),
-                    None => Ok(()),
+                if let Some(spot) = self.rows.get(&keys::item_name(node, item.as_str()))? {
+                    self.remove_item(node, spot)?;
                 }
             }
-            Change::Trimmed { keep } => self.trim(node, u64::from(*keep)),
+            Change::Trimmed { keep, max_bytes } => {
+                return self.trim(node, u64::from(*keep), *max_bytes);
+            }
             Change::Purged => {
                 for table in keys::ITEM_TABLES {
                     self.rows.remove_all(&keys::of_node(*table, node))?;
                 }
                 let mut counters = self.counters(node)?;
-                counters.items = 0;
-                self.rows.put(&keys::counters(node), &counters)
+                (counters.items, counters.bytes) = (0, 0);
+                self.rows.put(&keys::counters(node), &counters)?;
             }
         }
+        Ok(0)
     }
 
     fn publish(&mut self, node: Number, item: &Item) -> Result<(), StoreError> {
@@ -180,10 +184,12 @@ impl<'a, 'tree> Turn<'a, 'tree> {
                 Content::Chunks(self.rows.put_in_chunks(&PayloadRecord::of(payload), key)?)
             }
         };
-        self.rows.put(&keys::item(node, spot), &ItemRecord::of(item, content))?;
+        let record = ItemRecord::of(item, content);
+        self.rows.put(&keys::item(node, spot), &record)?;
         self.rows.put(&name, &spot)?;
         let mut counters = self.counters(node)?;
         counters.items += 1;
+        counters.bytes += record.bytes;
         self.rows.put(&keys::counters(node), &counters)
     }
 
@@ -199,20 +205,29 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         self.rows.remove(key);
         let mut counters = self.counters(node)?;
         counters.items = counters.items.saturating_sub(1);
+        counters.bytes = counters.bytes.saturating_sub(record.bytes);
         self.rows.put(&keys::counters(node), &counters)
     }
 
-    fn trim(&mut self, node: Number, keep: u64) -> Result<(), StoreError> {
-        let excess = self.counters(node)?.items.saturating_sub(keep);
-        let excess = usize::try_from(excess).unwrap_or(usize::MAX);
-        if excess == 0 {
-            return Ok(());
+    /// Removes the oldest items until the others are few and small enough; says how many went.
+    fn trim(&mut self, node: Number, keep: u64, max_bytes: u64) -> Result<u64, StoreError> {
+        let mut evicted = 0;
+        loop {
+            let Counters { items, bytes, .. } = self.counters(node)?;
+            let is_over = |items: u64, bytes: u64| items > keep || (bytes > max_bytes && items > 1);
+            if !is_over(items, bytes) {
+                return Ok(evicted);
+            }
+            let some = usize::try_from(items.saturating_sub(keep)).unwrap_or(usize::MAX);
+            for key in self.rows.first(&keys::of_node(b'i', node), some.max(TRIMMED_AT_ONCE))? {
+                let Counters { items, bytes, .. } = self.counters(node)?;
+                if !is_over(items, bytes) {
+                    break;
+                }
+                self.remove_item(node, keys::spot(&key).ok_or_else(|| damaged(&key))?)?;
+                evicted += 1;
+            }
         }
-        for key in self.rows.first(&keys::of_node(b'i', node), excess)? {
-            let spot = keys::spot(&key).ok_or_else(|| damaged(&key))?;
-            self.remove_item(node, spot)?;
-        }
-        Ok(())
     }
 
     /// Removes a node; its subscribers stay until they were told what is owed to them.
@@ -235,7 +250,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         if !is_owed {
             return self.remove_dead(node);
         }
-        let counters = Counters { items: 0, ..self.counters(node)? };
+        let counters = Counters { items: 0, bytes: 0, ..self.counters(node)? };
         self.rows.put(&keys::counters(node), &counters)?;
         self.rows.put(&keys::dead(node), &())
     }

@@ -9,7 +9,10 @@ pub mod node_config;
 use minidom::Element;
 use xmpp_parsers::data_forms::{DataForm, DataFormType, Field, FieldType, Option_};
 
-use crate::wire::{ns, xml};
+use crate::{
+    pubsub::Refusal,
+    wire::{ns, xml},
+};
 
 /// A form as text.
 #[must_use]
@@ -43,13 +46,24 @@ pub fn form_of_type(kind: DataFormType, form_type: &str, fields: Vec<Field>) -> 
     DataForm::new(kind, form_type, fields)
 }
 
+/// Fields and values of a submitted form together; our forms have far fewer.
+const MAX_PARTS: usize = 256;
+
 /// The fields of a submitted form, each with its values.
-pub fn fields(form: &Element) -> impl Iterator<Item = (&str, Vec<String>)> {
+///
+/// # Errors
+/// [`Refusal::FormTooLarge`].
+pub fn fields(form: &Element) -> Result<impl Iterator<Item = (&str, Vec<String>)>, Refusal> {
+    let parts = form.children().map(|field| 1 + field.children().count()).sum::<usize>();
+    if parts > MAX_PARTS {
+        return Err(Refusal::FormTooLarge { max: MAX_PARTS });
+    }
     let values = |field: &Element| {
         let values = field.children().filter(|child| child.is("value", ns::DATA_FORMS));
         values.map(Element::text).collect()
     };
-    form.children()
+    Ok(form
+        .children()
         .filter(|child| child.is("field", ns::DATA_FORMS))
-        .filter_map(move |field| Some((field.attr("var")?, values(field))))
+        .filter_map(move |field| Some((field.attr("var")?, values(field)))))
 }

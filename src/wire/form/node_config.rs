@@ -133,7 +133,8 @@ pub fn values(config: &NodeConfig) -> Vec<(String, String)> {
 /// The settings in a submitted form; none if it was cancelled (§8.2.4).
 ///
 /// # Errors
-/// [`Refusal::NotAcceptable`] for a field that is not known, or a value that it cannot have.
+/// [`Refusal::NotAcceptable`] for a field that is not known, or a value that it cannot have;
+/// [`Refusal::FormTooLarge`].
 pub fn submitted(form: &Element) -> Result<Vec<Setting>, Refusal> {
     match form.attr("type") {
         Some("cancel") => return Ok(Vec::new()),
@@ -141,7 +142,7 @@ pub fn submitted(form: &Element) -> Result<Vec<Setting>, Refusal> {
         _ => return Err(Refusal::BadRequest("the form is not submitted")),
     }
     let mut settings = Vec::new();
-    for (var, values) in form::fields(form) {
+    for (var, values) in form::fields(form)? {
         match (var, values.as_slice()) {
             // COMPAT: slixmpp submits the form without its type.
             ("FORM_TYPE", [form_type]) if form_type == ns::NODE_CONFIG => {}

@@ -1,8 +1,12 @@
 //! A store that fails when it is told to.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -11,9 +15,10 @@ use gjallar::{
         Affiliation, Changes, Item, ItemId, Node, NodeId, Notification,
         op::{discover::NodeSummary, retrieve::Selection},
     },
-    store::{Cursor, Debt, Owed, Store, StoreError, Told},
+    store::{Committed, Cursor, Owed, Store, StoreError, Told},
 };
 use jid::{BareJid, Jid};
+use tokio::sync::Semaphore;
 
 /// Which commit fails, counted from 1, and whether its changes are there all the same.
 pub struct Faulty {
@@ -21,6 +26,16 @@ pub struct Faulty {
     pub commits: AtomicU64,
     pub fails_at: u64,
     pub commits_all_the_same: bool,
+    /// Commits wait until there is a permit.
+    pub gate: Arc<Semaphore>,
+}
+
+impl Faulty {
+    /// A store whose commits wait, and do not fail.
+    pub fn gated(inner: Arc<dyn Store>, gate: &Arc<Semaphore>) -> Arc<Self> {
+        let (commits, gate) = (0.into(), Arc::clone(gate));
+        Arc::new(Self { inner, commits, fails_at: 0, commits_all_the_same: false, gate })
+    }
 }
 
 #[async_trait]
@@ -30,7 +45,8 @@ impl Store for Faulty {
         node: &NodeId,
         changes: &Changes,
         notification: Option<&Notification>,
-    ) -> Result<Option<Debt>, StoreError> {
+    ) -> Result<Committed, StoreError> {
+        let _open = self.gate.acquire().await.unwrap();
         let number = self.commits.fetch_add(1, Ordering::SeqCst) + 1;
         if number != self.fails_at {
             return self.inner.commit(node, changes, notification).await;
@@ -53,8 +69,8 @@ impl Store for Faulty {
         self.inner.node(id).await
     }
 
-    async fn count(&self) -> Result<u64, StoreError> {
-        self.inner.count().await
+    async fn creators(&self) -> Result<HashMap<BareJid, u64>, StoreError> {
+        self.inner.creators().await
     }
 
     async fn nodes(
@@ -89,8 +105,20 @@ impl Store for Faulty {
         self.inner.subscriptions_of(entity).await
     }
 
+    async fn count_subscriptions_of(
+        &self,
+        entity: &BareJid,
+        up_to: usize,
+    ) -> Result<usize, StoreError> {
+        self.inner.count_subscriptions_of(entity, up_to).await
+    }
+
     async fn check(&self) -> Result<Vec<String>, StoreError> {
         self.inner.check().await
+    }
+
+    async fn copy_to(&self, folder: &Path) -> Result<(), StoreError> {
+        self.inner.copy_to(folder).await
     }
 
     async fn close(&self) {

@@ -1,0 +1,132 @@
+//! How many requests a sender, and all senders of a domain, may make in a second.
+
+use std::collections::HashMap;
+
+use tokio::time::{Duration, Instant};
+
+/// Seconds' worth of requests that may come at once.
+const BURST_SECONDS: u32 = 10;
+/// Senders that are remembered before those are forgotten who could make a whole burst again.
+const MAX_REMEMBERED: usize = 10_000;
+
+/// How many requests are taken in a second; 0 for any number.
+#[derive(Clone, Copy, Debug)]
+pub struct Rates {
+    /// Of one bare JID.
+    pub per_jid: u32,
+    /// Of all JIDs of one domain.
+    pub per_domain: u32,
+}
+
+/// Which rate was passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Passed {
+    Jid,
+    Domain,
+}
+
+/// Meters the requests of all senders.
+#[derive(Debug)]
+pub(super) struct Meter {
+    jids: Gauge,
+    domains: Gauge,
+}
+
+impl Meter {
+    pub(super) fn new(rates: Rates) -> Self {
+        Self { jids: Gauge::new(rates.per_jid), domains: Gauge::new(rates.per_domain) }
+    }
+
+    /// Counts a request that came from a JID.
+    pub(super) fn count(&mut self, from: &str, now: Instant) -> Result<(), Passed> {
+        let bare = from.split_once('/').map_or(from, |(bare, _)| bare);
+        let domain = bare.rsplit_once('@').map_or(bare, |(_, domain)| domain);
+        if !self.jids.count(bare, now) {
+            return Err(Passed::Jid);
+        }
+        if self.domains.count(domain, now) { Ok(()) } else { Err(Passed::Domain) }
+    }
+}
+
+/// For each name, when its requests so far would be over at the steady rate (the generic cell rate
+/// algorithm).
+#[derive(Debug)]
+struct Gauge {
+    interval: Duration,
+    until: HashMap<String, Instant>,
+    most: usize,
+}
+
+impl Gauge {
+    fn new(per_second: u32) -> Self {
+        let interval = Duration::from_secs(1).checked_div(per_second).unwrap_or_default();
+        Self { interval, until: HashMap::new(), most: MAX_REMEMBERED }
+    }
+
+    fn count(&mut self, name: &str, now: Instant) -> bool {
+        if self.interval.is_zero() {
+            return true;
+        }
+        let until = self.until.get(name).copied().unwrap_or(now).max(now) + self.interval;
+        if until > now + Duration::from_secs(BURST_SECONDS.into()) {
+            return false;
+        }
+        match self.until.get_mut(name) {
+            Some(there) => *there = until,
+            None => {
+                self.until.insert(name.to_owned(), until);
+            }
+        }
+        if self.until.len() > self.most {
+            self.until.retain(|_, until| *until > now);
+            self.most = MAX_REMEMBERED.max(2 * self.until.len());
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meter(per_jid: u32, per_domain: u32) -> Meter {
+        Meter::new(Rates { per_jid, per_domain })
+    }
+
+    #[test]
+    fn a_sender_has_ten_seconds_worth_at_once_and_then_so_many_a_second() {
+        let (mut meter, now) = (meter(5, 0), Instant::now());
+        for request in 0..50 {
+            let resource = format!("a@x/{request}");
+            assert_eq!(meter.count(&resource, now), Ok(()));
+        }
+        assert_eq!(meter.count("a@x/r", now), Err(Passed::Jid));
+        assert_eq!(meter.count("b@x/r", now), Ok(()));
+        let later = now + Duration::from_secs(1);
+        for _ in 0..5 {
+            assert_eq!(meter.count("a@x", later), Ok(()));
+        }
+        assert_eq!(meter.count("a@x", later), Err(Passed::Jid));
+    }
+
+    #[test]
+    fn a_domain_has_a_rate_of_its_own() {
+        let (mut meter, now) = (meter(0, 1), Instant::now());
+        for user in 0..10 {
+            assert_eq!(meter.count(&format!("u{user}@x/r"), now), Ok(()));
+        }
+        assert_eq!(meter.count("another@x", now), Err(Passed::Domain));
+        assert_eq!(meter.count("x", now), Err(Passed::Domain));
+        assert_eq!(meter.count("another@y", now), Ok(()));
+    }
+
+    #[test]
+    fn who_is_quiet_is_forgotten() {
+        let (mut meter, mut now) = (meter(1000, 0), Instant::now());
+        for user in 0..50_000 {
+            now += Duration::from_millis(1);
+            assert_eq!(meter.count(&format!("u{user}@x"), now), Ok(()));
+        }
+        assert!(meter.jids.until.len() <= MAX_REMEMBERED + 1);
+    }
+}

@@ -1,0 +1,156 @@
+//! The unix socket of the command line: a request, as a line of JSON, and its answer. Who may open the
+//! socket, its owner only, may ask for anything.
+
+mod client;
+
+pub use client::{Client, ControlError, Snapshot};
+
+use std::{
+    fs::{DirBuilder, Permissions},
+    io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
+    task::JoinSet,
+    time::timeout,
+};
+use tracing::{debug, warn};
+
+use crate::service::Service;
+
+/// Connections at the same time; further ones wait.
+const MAX_CONNECTIONS: usize = 8;
+/// The longest request, in bytes, and how long it may take to come.
+const MAX_REQUEST_BYTES: u64 = 4096;
+const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+/// What the folders of snapshots begin with.
+const SNAPSHOT: &str = "snapshot-";
+
+/// What can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Request {
+    /// A copy of the store as it is between two commits. It is there until the connection ends.
+    Snapshot,
+    /// What is counted, as OpenMetrics text.
+    Stats,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Answer {
+    Error(String),
+    Snapshot(PathBuf),
+    Stats(String),
+}
+
+/// The listening end.
+#[derive(Debug)]
+pub struct Control {
+    listener: UnixListener,
+    path: PathBuf,
+    folder: PathBuf,
+}
+
+impl Control {
+    /// Listens at a path, in the place of a socket that an ended process left. Snapshots are made in a
+    /// folder, and those that are left there are removed.
+    ///
+    /// # Errors
+    /// If the socket cannot be made; its path may have some 100 bytes.
+    pub fn listen(path: &Path, folder: &Path) -> io::Result<Self> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(SNAPSHOT) {
+                std::fs::remove_dir_all(entry.path())?;
+            }
+        }
+        let listener = UnixListener::bind(path)?;
+        std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+        Ok(Self { listener, path: path.to_owned(), folder: folder.to_owned() })
+    }
+
+    /// Answers for a service, as long as it is awaited.
+    pub async fn serve(&self, service: &Arc<Service>) {
+        let mut connections = JoinSet::new();
+        for number in 0_u64.. {
+            while connections.len() >= MAX_CONNECTIONS {
+                connections.join_next().await;
+            }
+            let Ok((stream, _)) = self.listener.accept().await else {
+                warn!("the control socket is broken");
+                return;
+            };
+            let folder = self.folder.join(format!("{SNAPSHOT}{number}"));
+            let service = Arc::clone(service);
+            connections.spawn(async move {
+                if let Err(error) = answer(stream, &service, folder).await {
+                    debug!(%error, "a control connection broke");
+                }
+            });
+        }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        // If it is gone already, that is what is wanted.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+async fn answer(stream: UnixStream, service: &Service, folder: PathBuf) -> io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    let mut limited = (&mut stream).take(MAX_REQUEST_BYTES);
+    timeout(REQUEST_DEADLINE, limited.read_line(&mut line)).await??;
+    let mut copy = None;
+    let answer = match serde_json::from_str(&line) {
+        Ok(Request::Stats) => Answer::Stats(service.stats()),
+        Ok(Request::Snapshot) => match Copy::make(service, folder).await {
+            Ok(made) => Answer::Snapshot(copy.insert(made).0.clone()),
+            Err(error) => Answer::Error(error),
+        },
+        Err(error) => Answer::Error(error.to_string()),
+    };
+    let mut text = serde_json::to_string(&answer)?;
+    text.push('\n');
+    stream.write_all(text.as_bytes()).await?;
+    if copy.is_some() {
+        // Until the other end has gone.
+        let _ = stream.read_u8().await;
+    }
+    Ok(())
+}
+
+/// The folder of a snapshot, which goes with this.
+struct Copy(PathBuf);
+
+impl Copy {
+    async fn make(service: &Service, folder: PathBuf) -> Result<Self, String> {
+        let made = DirBuilder::new().mode(0o700).create(&folder);
+        made.map_err(|error| error.to_string())?;
+        let copy = Self(folder);
+        service.copy_store(&copy.0).await.map_err(|error| error.to_string())?;
+        Ok(copy)
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            warn!(%error, folder = %self.0.display(), "a snapshot cannot be removed");
+        }
+    }
+}

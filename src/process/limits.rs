@@ -1,0 +1,111 @@
+//! The section `[limits]` of the configuration: how much of each thing is taken.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{component::Rates, pubsub};
+
+use super::{ConfigError, config::wrong};
+
+/// How much of each thing is taken; see [`pubsub::Limits`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct Limits {
+    pub max_jid_requests_per_second: u32,
+    pub max_domain_requests_per_second: u32,
+    pub max_nodes: u64,
+    pub max_nodes_per_owner: u64,
+    pub max_items: u32,
+    pub max_node_bytes: u64,
+    pub max_batch: usize,
+    pub max_payload_bytes: u32,
+    pub max_subscriptions: usize,
+    pub max_subscriptions_per_jid: usize,
+    pub max_affiliations: usize,
+    pub max_reply_bytes: usize,
+    pub max_backlog_events: usize,
+    pub max_backlog_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let limits = pubsub::Limits::default();
+        Self {
+            max_jid_requests_per_second: 1000,
+            max_domain_requests_per_second: 10_000,
+            max_nodes: limits.max_nodes,
+            max_nodes_per_owner: limits.max_nodes_per_owner,
+            max_node_bytes: limits.max_node_bytes,
+            max_items: limits.max_items,
+            max_batch: limits.max_batch,
+            max_payload_bytes: limits.max_payload_bytes,
+            max_subscriptions: limits.max_subscriptions,
+            max_subscriptions_per_jid: limits.max_subscriptions_per_jid,
+            max_affiliations: limits.max_affiliations,
+            max_reply_bytes: limits.max_reply_bytes,
+            max_backlog_events: limits.max_backlog_events,
+            max_backlog_bytes: limits.max_backlog_bytes,
+        }
+    }
+}
+
+impl Limits {
+    /// Finds what does not fit together, or into a stanza of so many bytes.
+    pub(super) fn check(&self, max_stanza_bytes: usize) -> Result<(), ConfigError> {
+        // What surrounds payloads and items in a stanza has to fit too.
+        if self.max_payload_bytes as usize > max_stanza_bytes / 2 {
+            return Err(wrong("limits.max_payload_bytes", "at most half of link.max_stanza_bytes"));
+        }
+        if self.max_reply_bytes > max_stanza_bytes / 2 {
+            return Err(wrong("limits.max_reply_bytes", "at most half of link.max_stanza_bytes"));
+        }
+        if self.max_node_bytes < self.max_reply_bytes as u64 {
+            return Err(wrong("limits.max_node_bytes", "not below limits.max_reply_bytes"));
+        }
+        Ok(())
+    }
+
+    /// The limits of the rules.
+    #[must_use]
+    pub fn of_rules(&self) -> pubsub::Limits {
+        let Self {
+            max_jid_requests_per_second: _,
+            max_domain_requests_per_second: _,
+            max_nodes,
+            max_nodes_per_owner,
+            max_items,
+            max_node_bytes,
+            max_batch,
+            max_payload_bytes,
+            max_subscriptions,
+            max_subscriptions_per_jid,
+            max_affiliations,
+            max_reply_bytes,
+            max_backlog_events,
+            max_backlog_bytes,
+        } = *self;
+        pubsub::Limits {
+            max_nodes,
+            max_nodes_per_owner,
+            max_items,
+            max_node_bytes,
+            max_batch,
+            max_payload_bytes,
+            max_subscriptions,
+            max_subscriptions_per_jid,
+            max_affiliations,
+            max_reply_bytes,
+            max_backlog_events,
+            max_backlog_bytes,
+        }
+    }
+
+    /// How many requests are taken in a second.
+    #[must_use]
+    pub fn rates(&self) -> Rates {
+        Rates {
+            per_jid: self.max_jid_requests_per_second,
+            per_domain: self.max_domain_requests_per_second,
+        }
+    }
+}
