@@ -79,9 +79,12 @@ pub struct Link {
     pub tls_ca: String,
     /// Whether the server may be on another machine without TLS.
     pub allow_plain_tcp: bool,
+    /// Nesting levels of a stanza. Neither file nor environment can set it: it keeps the stack whole.
+    #[serde(skip)]
+    pub max_depth: usize,
 }
 
-/// Nesting levels of a stanza. Not configurable: it keeps the stack whole.
+/// Far above real payloads, and far below what a stack holds.
 const MAX_DEPTH: usize = 128;
 
 impl Default for Config {
@@ -111,6 +114,7 @@ impl Default for Link {
             max_stanza_bytes: 524_288,
             tls_ca: String::new(),
             allow_plain_tcp: false,
+            max_depth: MAX_DEPTH,
         }
     }
 }
@@ -299,7 +303,7 @@ impl Config {
     /// The limits of stanzas.
     #[must_use]
     pub fn stanza_limits(&self) -> StanzaLimits {
-        StanzaLimits { max_bytes: self.link.max_stanza_bytes, max_depth: MAX_DEPTH }
+        StanzaLimits { max_bytes: self.link.max_stanza_bytes, max_depth: self.link.max_depth }
     }
 
     /// How long the server may be silent, and how long after it was asked.

@@ -172,7 +172,8 @@ impl Service {
         if let Some((told, stanzas)) = self.outbox.told() {
             let debts = told.debts.len();
             self.store.forget(told).await?;
-            self.outbox.forgotten(debts, stanzas);
+            let news = self.outbox.forgotten(debts, stanzas);
+            self.metrics.notifications.inc_by(news);
         }
         Ok(())
     }

@@ -198,13 +198,15 @@ impl Outbox {
     }
 
     /// The store has forgotten so many of the debts that were told, and nothing of the first so many
-    /// stanzas will be repeated.
-    pub fn forgotten(&self, debts: usize, stanzas: u64) {
+    /// stanzas will be repeated. Says how many of them that is news of.
+    pub fn forgotten(&self, debts: usize, stanzas: u64) -> u64 {
         let mut queue = self.queue();
         queue.told.debts.drain(..debts);
-        queue.forgotten_stanzas = queue.forgotten_stanzas.max(stanzas);
+        let news = stanzas.saturating_sub(queue.forgotten_stanzas);
+        queue.forgotten_stanzas += news;
         drop(queue);
         self.changed.notify_one();
+        news
     }
 
     /// How many of the first so many stanzas a kill would repeat.

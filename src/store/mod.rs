@@ -8,6 +8,8 @@ mod sled;
 
 pub use memory::MemoryStore;
 pub use sled::SledStore;
+#[cfg(fuzzing)]
+pub use sled::fuzzing;
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 

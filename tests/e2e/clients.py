@@ -24,8 +24,9 @@ TIMEOUT = 30
 class Client:
     """One account's session, and the events that it got."""
 
-    def __init__(self, user, resource="test"):
-        self.jid = f"{user}@{DOMAIN}"
+    def __init__(self, user, resource="test", domain=DOMAIN):
+        self.domain = domain
+        self.jid = f"{user}@{domain}"
         self.full = f"{self.jid}/{resource}"
         self.events = []
         self.came = asyncio.Event()
@@ -62,7 +63,7 @@ class Client:
         await asyncio.wait_for(started, TIMEOUT)
         self.xmpp.send_presence()
         # The server has taken the presence when it answers what came after it.
-        await self.xmpp.plugin["xep_0199"].send_ping(DOMAIN, timeout=TIMEOUT)
+        await self.xmpp.plugin["xep_0199"].send_ping(self.domain, timeout=TIMEOUT)
         return self
 
     async def until(self, number):
@@ -89,9 +90,9 @@ class Client:
 
 
 @contextlib.asynccontextmanager
-async def clients(port, *users):
+async def clients(port, *users, domain=DOMAIN):
     """Clients that are logged in."""
-    all_of_them = [Client(user) for user in users]
+    all_of_them = [Client(user, domain=domain) for user in users]
     try:
         yield await asyncio.gather(*(client.login(port) for client in all_of_them))
     finally:

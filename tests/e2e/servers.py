@@ -50,6 +50,8 @@ def is_open(port):
 class Server:
     """A server in a folder of its own; a context manager."""
 
+    domain = DOMAIN
+
     def __init__(self, users):
         self.users = list(users)
 
@@ -108,7 +110,7 @@ class Server:
         root = pathlib.Path(__file__).resolve().parents[2]
         text = (root / "config" / name).read_text()
         for example, real in [
-                ("5347", str(self.component_port)), ("pubsub.example.org", SERVICE),
+                ("5347", str(self.component_port)), ("pubsub.example.org", f"pubsub.{self.domain}"),
                 ("change me", SECRET)]:
             assert example in text, f"{name} has no {example}"
             text = text.replace(example, real)
@@ -181,7 +183,7 @@ listen:
 auth_method: internal
 auth_password_format: plain
 disable_sasl_mechanisms: ["X-OAUTH2"]
-s2s_access: none
+{federation}
 max_fsm_queue: 100000
 shaper_rules:
   max_user_sessions: 1000
@@ -190,6 +192,9 @@ modules:
   mod_roster: {{}}
   mod_ping: {{}}
 """
+
+    federation = "s2s_access: none"
+    names = ""
 
     # Without a node name Erlang needs neither epmd nor a port for distribution.
     START = (
@@ -204,14 +209,15 @@ modules:
         (self.folder / "logs").mkdir()
         # What is shipped for pasting is added at the end.
         (self.folder / "ejabberd.yml").write_text(
-            self.CONFIG.format(client_port=self.client_port, domain=DOMAIN)
+            self.CONFIG.format(
+                client_port=self.client_port, domain=self.domain, federation=self.federation)
             + self.shipped("ejabberd.yml"))
         (self.folder / "inetrc").write_text(
-            '{lookup,["file","native"]}.\n{host,{127,0,0,1},["localhost"]}.\n')
+            '{lookup,["file"]}.\n{host,{127,0,0,1},["localhost"]}.\n' + self.names)
         (self.folder / "users.txt").write_text("".join(f"{user}\n" for user in self.users))
 
     def command(self):
-        start = self.START.format(folder=self.folder, domain=DOMAIN, password=PASSWORD)
+        start = self.START.format(folder=self.folder, domain=self.domain, password=PASSWORD)
         return ["/usr/bin/erl", "-noinput", "+K", "true", "+P", "250000",
                 "-mnesia", "dir", f'"{self.folder}/spool"',
                 "-ejabberd", "log_rotate_count", "0", "-eval", start]
@@ -233,6 +239,38 @@ modules:
     def launch(self):
         (self.folder / "ready").unlink(missing_ok=True)
         super().launch()
+
+
+class Federated(Ejabberd):
+    """One of two servers that know each other: `port` is where it listens for others, and all others are
+    at one other port, each at an address of its own. Names are looked up nowhere else."""
+
+    LISTEN = """
+  - port: {port}
+    ip: "127.0.0.1"
+    module: ejabberd_s2s_in
+    max_stanza_size: 4194304
+"""
+
+    def __init__(self, users, domain, port, others_port, addresses):
+        super().__init__(users)
+        self.domain = domain
+        self.port = port
+        self.federation = (
+            f"s2s_access: all\ns2s_use_starttls: false\noutgoing_s2s_port: {others_port}\n"
+            "outgoing_s2s_families: [ipv4]\ns2s_dns_retries: 0\ns2s_dns_timeout: 1\n"
+            "outgoing_s2s_timeout: 30\nnegotiation_timeout: 30")
+        self.names = "".join(
+            "{host,{%s},[%s]}.\n" % (address.replace(".", ","), ",".join(f'"{n}"' for n in names))
+            for address, names in addresses.items())
+
+    def prepare(self):
+        super().prepare()
+        config = self.folder / "ejabberd.yml"
+        text = config.read_text()
+        text = text.replace("\nlisten:", "\nlisten:" + self.LISTEN.format(port=self.port), 1)
+        text = text.replace("\nmodules:", "\nmodules:\n  mod_s2s_dialback: {}", 1)
+        config.write_text(text)
 
 
 SERVERS = {"prosody": Prosody, "ejabberd": Ejabberd}
@@ -275,6 +313,14 @@ class Gjallar:
             self.process = subprocess.Popen(
                 [str(self.binary), "serve"], env=dict(clean, **variables),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def stat(self, name):
+        """A number that `gjallar stats` shows."""
+        text = subprocess.run(
+            [str(self.binary), "stats", "--store", self.options["STORE"]], env={},
+            capture_output=True, text=True, check=True).stdout
+        values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
+        return int(values[f"gjallar_{name}"])
 
     def logged(self):
         """What was logged since the last start."""

@@ -1,8 +1,13 @@
 """The link to real servers: their restart, a wrong secret, and what they pass on from strangers."""
 
+import asyncio
+import os
+import signal
+import time
+
 import pytest
 
-from clients import Callback, IqError, StanzaPath, clients, entry
+from clients import Callback, IqError, IqTimeout, StanzaPath, clients, entry, item_ids, place
 from conftest import USERS, with_loop
 from servers import CONNECTED, SERVERS, SERVICE, Gjallar
 
@@ -47,6 +52,53 @@ async def items(server):
     async with clients(server.client_port, "owner") as (owner,):
         answer = await owner.pubsub.get_items(SERVICE, NODE)
         return [item["id"] for item in answer["pubsub"]["items"]]
+
+
+@with_loop
+async def test_a_server_that_reads_nothing_for_a_while(own_server, tmp_path):
+    """It is left and found again, and all that was acknowledged is heard, in order. STOPPED_SECONDS sets how
+    long: 6, or 60 in `make crash`."""
+    seconds = float(os.environ.get("STOPPED_SECONDS", "6"))
+    silence = dict(link_ping_after_seconds=2, link_ping_deadline_seconds=2)
+    with Gjallar(own_server.component_port, tmp_path, **silence) as gjallar:
+        async with clients(own_server.client_port, "owner", "alice") as (owner, alice):
+            await owner.pubsub.create_node(SERVICE, NODE)
+            await alice.pubsub.subscribe(SERVICE, NODE)
+            acknowledged = []
+
+            async def publish(name):
+                try:
+                    await owner.pubsub.publish(
+                        SERVICE, NODE, id=name, payload=entry("x" * 2000), timeout=seconds + 30)
+                    acknowledged.append(name)
+                except (IqError, IqTimeout):
+                    pass
+            publishing = [asyncio.create_task(publish(str(number))) for number in range(300)]
+            while len(acknowledged) < 20:
+                await asyncio.sleep(0.01)
+            own_server.process.send_signal(signal.SIGSTOP)
+            began = time.monotonic()
+            gjallar.wait_for_log("the server is silent")
+            await asyncio.sleep(max(0, seconds - (time.monotonic() - began)))
+            own_server.process.send_signal(signal.SIGCONT)
+            await asyncio.gather(*publishing)
+            gjallar.wait_for_log(CONNECTED, 2, timeout=90)
+            while True:
+                try:
+                    await owner.pubsub.publish(SERVICE, NODE, id="end", payload=entry("x"))
+                    break
+                except IqError:
+                    # The server may still have the old connection.
+                    await asyncio.sleep(0.1)
+            names, known = set(), 0
+            while "end" not in names:
+                await alice.until(1)
+                event = alice.events.pop(0)
+                assert place(event)[1] <= known + 1, f"{known + 1} is missing"
+                known = max(known, place(event)[1])
+                names.update(item_ids(event))
+            assert set(acknowledged) <= names
+            print(f"{len(acknowledged)} acknowledged around {seconds:.0f} s of silence, {known} events")
 
 
 def test_a_wrong_secret_is_said(server, tmp_path):

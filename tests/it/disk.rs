@@ -1,21 +1,20 @@
 //! A disk that is full, or fails, under the real service; and files that are not what was written.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
 };
 
 use gjallar::store::{SledStore, Store};
 use minidom::Element;
-use tokio::net::TcpListener;
 
 use crate::harness::{
-    Link,
+    PUBSUB,
     dice::Dice,
     error, event,
     preload::compile,
+    served::Served,
     stage::{Stage, node},
 };
 
@@ -23,70 +22,36 @@ const OWNER: &str = "owner@localhost/x";
 
 /// The real service on a disk that can be made to fail.
 struct Service {
-    folder: tempfile::TempDir,
-    listener: TcpListener,
-    process: Child,
-    link: Link,
-    events: Vec<Element>,
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+    served: Served,
+    fault: tempfile::TempDir,
 }
 
 impl Service {
     async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let process = Self::serve(folder.path(), &listener);
-        let link = Link::accept(&listener).await;
-        Self { folder, listener, process, link, events: Vec::new() }
+        let fault = tempfile::tempdir().unwrap();
+        let layer = compile("fault.c").display().to_string();
+        let file = fault.path().join("fault").display().to_string();
+        let served = Served::start(&[], &[("LD_PRELOAD", &layer), ("FAULT", &file)]).await;
+        Self { served, fault }
     }
 
-    fn serve(folder: &Path, listener: &TcpListener) -> Child {
-        Command::new(env!("CARGO_BIN_EXE_gjallar"))
-            .arg("serve")
-            .env_clear()
-            .env("GJALLAR_JID", "pubsub.localhost")
-            .env("GJALLAR_SERVER", listener.local_addr().unwrap().to_string())
-            .env("GJALLAR_SECRET", "secret")
-            .env("GJALLAR_STORE", format!("sled:{}", folder.join("store").display()))
-            .env("LD_PRELOAD", compile("fault.c"))
-            .env("FAULT", folder.join("fault"))
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap()
+    fn fails(&self, how: &str) {
+        fs::write(self.fault.path().join("fault"), how).unwrap();
     }
 
-    async fn restart(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-        self.process = Self::serve(self.folder.path(), &self.listener);
-        self.link = Link::accept(&self.listener).await;
+    fn fails_no_more(&self) {
+        fs::remove_file(self.fault.path().join("fault")).unwrap();
     }
 
-    fn fault(&self) -> PathBuf {
-        self.folder.path().join("fault")
+    /// The time of day is wrong by so many years.
+    fn is_wrong_by(&self, years: i64) {
+        let seconds = (years * 365 * 86_400).to_string();
+        fs::write(self.fault.path().join("fault.clock"), seconds).unwrap();
     }
 
     async fn ask(&mut self, kind: &str, content: &str) -> Element {
-        self.link
-            .send(&format!(
-                "<iq type='{kind}' id='1' from='{OWNER}' to='pubsub.localhost'><pubsub \
-                 xmlns='http://jabber.org/protocol/pubsub'>{content}</pubsub></iq>"
-            ))
-            .await;
-        loop {
-            let stanza = self.link.receive().await.unwrap();
-            if stanza.name() == "iq" {
-                return stanza;
-            }
-            self.events.push(stanza);
-        }
+        let content = format!("<pubsub xmlns='{PUBSUB}'>{content}</pubsub>");
+        self.served.ask(OWNER, kind, &content).await
     }
 
     async fn publish(&mut self, id: &str) -> Element {
@@ -100,9 +65,10 @@ impl Service {
 
     /// The items of the events until one of this name came.
     async fn events_until(&mut self, id: &str) -> Vec<String> {
-        let mut told: Vec<_> = self.events.drain(..).flat_map(|m| item_ids(&event(&m))).collect();
+        let messages = self.served.messages.drain(..);
+        let mut told: Vec<_> = messages.flat_map(|message| item_ids(&event(&message))).collect();
         while told.last().is_none_or(|last| last != id) {
-            let stanza = self.link.receive().await.unwrap();
+            let stanza = self.served.link.receive().await.unwrap();
             told.extend(item_ids(&event(&stanza)));
         }
         told
@@ -123,18 +89,18 @@ async fn a_full_disk_costs_no_more_than_errors_until_there_is_room() {
     service.ask("set", "<create node='n'/>").await;
     service.ask("set", &format!("<subscribe node='n' jid='{OWNER}'/>")).await;
     service.publish("before").await;
-    fs::write(service.fault(), "full").unwrap();
+    service.fails("full");
     for _ in 0..3 {
         assert_eq!(error(&service.publish("full").await), "wait internal-server-error");
     }
-    fs::remove_file(service.fault()).unwrap();
+    service.fails_no_more();
     while service.publish("after").await.attr("type") == Some("error") {}
     // What was answered with an error is unknown: it is there and told, or neither, and in one order.
     let told = service.events_until("after").await;
     let there = service.items().await;
     assert_eq!(told, there);
     assert_eq!((there[0].as_str(), there.last().unwrap().as_str()), ("before", "after"));
-    service.restart().await;
+    service.served.kill_and_restart().await;
     assert_eq!(service.items().await, there);
 }
 
@@ -144,14 +110,73 @@ async fn after_a_failed_sync_nothing_is_taken_until_a_restart() {
     let mut service = Service::start().await;
     service.ask("set", "<create node='n'/>").await;
     service.publish("before").await;
-    fs::write(service.fault(), "sync").unwrap();
+    service.fails("sync");
     assert_eq!(error(&service.publish("lost").await), "wait internal-server-error");
-    fs::remove_file(service.fault()).unwrap();
+    service.fails_no_more();
     assert_eq!(error(&service.publish("after").await), "wait internal-server-error");
-    service.restart().await;
+    service.served.kill_and_restart().await;
     assert_eq!(service.publish("again").await.attr("type"), Some("result"));
     let there = service.items().await;
     assert_eq!((there[0].as_str(), there.last().unwrap().as_str()), ("before", "again"));
+}
+
+/// Whichever write or sync fails, what was acknowledged is there after it, and the store is in order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_nth_operation_fails_and_nothing_acknowledged_is_lost() {
+    let mut failures = 0;
+    for number in 1..=16 {
+        let mut service = Service::start().await;
+        service.ask("set", "<create node='n'/>").await;
+        service.ask("set", &format!("<subscribe node='n' jid='{OWNER}'/>")).await;
+        service.fails(&format!("at {number}"));
+        let mut acknowledged = Vec::new();
+        for id in 0..20 {
+            let answer = service.publish(&id.to_string()).await;
+            match answer.attr("type") {
+                Some("result") => acknowledged.push(id.to_string()),
+                _ => {
+                    assert_eq!(error(&answer), "wait internal-server-error");
+                    failures += 1;
+                }
+            }
+        }
+        service.fails_no_more();
+        service.served.kill_and_restart().await;
+        service.publish("end").await;
+        let there = service.items().await;
+        assert!(acknowledged.iter().all(|id| there.contains(id)), "{number}: {there:?}");
+        // What is there was told, in the same order; what was told twice, at its first place.
+        let mut told = service.events_until("end").await;
+        let mut known = BTreeSet::new();
+        told.retain(|id| known.insert(id.clone()));
+        assert_eq!(told, there, "{number}");
+        assert_eq!(service.served.check().await, "the store is in order\n");
+    }
+    assert!(failures > 16, "{failures} failures");
+}
+
+/// The order is that of the commits, whatever the clock says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_clock_jumps_and_the_order_stays() {
+    let mut service = Service::start().await;
+    service.ask("set", "<create node='n'/>").await;
+    service.ask("set", &format!("<subscribe node='n' jid='{OWNER}'/>")).await;
+    let mut expected = Vec::new();
+    for (number, years) in [0, 10, -20, 5, -1].into_iter().enumerate() {
+        service.is_wrong_by(years);
+        for id in [format!("{number}a"), format!("{number}b")] {
+            assert_eq!(service.publish(&id).await.attr("type"), Some("result"));
+            expected.push(id);
+        }
+        service.served.kill_and_restart().await;
+    }
+    assert_eq!(service.items().await, expected);
+    service.publish("end").await;
+    expected.push("end".into());
+    let mut known = BTreeSet::new();
+    let mut told = service.events_until("end").await;
+    told.retain(|id| known.insert(id.clone()));
+    assert_eq!(told, expected);
 }
 
 /// The files of a store with something of everything: as they are when it was closed in order, or when

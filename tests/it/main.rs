@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, unreachable_pub)]
 
 mod archive;
+mod backlog;
 mod crash;
 mod disk;
 mod examples;
@@ -18,5 +19,6 @@ mod power;
 mod process;
 mod scripts;
 mod store;
+mod storm;
 mod tidy;
 mod tls;

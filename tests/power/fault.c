@@ -1,16 +1,22 @@
-/* Makes the disk fail at the border of libc.
+/* Makes the disk fail, and the clock jump, at the border of libc.
  *
  * Preloaded (LD_PRELOAD) into the service. While the file $FAULT exists, what is written to files named
- * `db` fails as on a full disk; if the file says "sync", syncing them fails instead.
+ * `db` fails as on a full disk. If the file says "sync", syncing them fails instead; if it says "at" and a
+ * number, that operation, a write or a sync, fails once, counted from when the file was there.
+ * The file $FAULT.clock has the seconds by which the time of day is wrong.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
+
+enum operation { WRITE, SYNC };
 
 static int is_store(int fd) {
     char link[64], path[4096];
@@ -19,19 +25,33 @@ static int is_store(int fd) {
     return length > 3 && memcmp(path + length - 3, "/db", 3) == 0;
 }
 
-static int fails(int fd, int at_sync) {
-    char word[5] = "";
-    int file = open(getenv("FAULT"), O_RDONLY | O_CLOEXEC);
-    if (file < 0) return 0;
-    ssize_t length = read(file, word, 4);
+/* What a file says; its length, or -1 if it is not there. */
+static ssize_t said(const char *ending, char *word, size_t size) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s%s", getenv("FAULT"), ending);
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0) return -1;
+    ssize_t length = read(file, word, size - 1);
     close(file);
-    return (length == 4 && strcmp(word, "sync") == 0) == at_sync && is_store(fd);
+    word[length < 0 ? 0 : length] = 0;
+    return length;
+}
+
+/* The error with which an operation fails; 0 if it does not. */
+static int failure(int fd, enum operation operation) {
+    static atomic_long counted;
+    char word[32];
+    if (!is_store(fd) || said("", word, sizeof word) < 0) return 0;
+    if (strncmp(word, "at ", 3) == 0) return atomic_fetch_add(&counted, 1) + 1 == atol(word + 3) ? EIO : 0;
+    if (strncmp(word, "sync", 4) == 0) return operation == SYNC ? EIO : 0;
+    return operation == WRITE ? ENOSPC : 0;
 }
 
 ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t offset) {
     ssize_t (*real)(int, const void *, size_t, off64_t) = dlsym(RTLD_NEXT, "pwrite64");
-    if (fails(fd, 0)) {
-        errno = ENOSPC;
+    int error = failure(fd, WRITE);
+    if (error) {
+        errno = error;
         return -1;
     }
     return real(fd, bytes, length, offset);
@@ -39,9 +59,20 @@ ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t offset) {
 
 int fdatasync(int fd) {
     int (*real)(int) = dlsym(RTLD_NEXT, "fdatasync");
-    if (fails(fd, 1)) {
-        errno = EIO;
+    int error = failure(fd, SYNC);
+    if (error) {
+        errno = error;
         return -1;
     }
     return real(fd);
+}
+
+int clock_gettime(clockid_t clock, struct timespec *time) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
+    int result = real(clock, time);
+    char seconds[32];
+    if (result == 0 && clock == CLOCK_REALTIME && said(".clock", seconds, sizeof seconds) > 0)
+        time->tv_sec += atol(seconds);
+    return result;
 }

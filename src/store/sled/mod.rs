@@ -4,6 +4,8 @@
 mod check;
 mod committer;
 mod debt;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod index;
 mod keys;
 mod ledger;

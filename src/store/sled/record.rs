@@ -19,10 +19,18 @@ pub(super) const VERSION: u8 = 3;
 
 /// Writes a record for its key: version, content, checksum.
 pub(super) fn encode<T: Serialize>(key: &[u8], record: &T) -> Result<Vec<u8>, StoreError> {
-    let mut bytes = postcard::to_extend(record, vec![VERSION])
+    let bytes = postcard::to_stdvec(record)
         .map_err(|error| StoreError::Failed(format!("cannot write a record: {error}")))?;
+    Ok(encode_content(key, &bytes))
+}
+
+/// Surrounds the content of a record.
+pub(super) fn encode_content(key: &[u8], content: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(content.len() + 5);
+    bytes.push(VERSION);
+    bytes.extend_from_slice(content);
     bytes.extend_from_slice(&checksum(key, &bytes).to_le_bytes());
-    Ok(bytes)
+    bytes
 }
 
 /// Reads the record of a key.

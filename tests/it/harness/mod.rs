@@ -3,6 +3,7 @@
 pub mod dice;
 pub mod faulty;
 pub mod preload;
+pub mod served;
 pub mod stage;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -79,6 +80,11 @@ impl Link {
 
     pub async fn send(&mut self, xml: &str) {
         self.writer.write_all(xml.as_bytes()).await.unwrap();
+    }
+
+    /// Sends what the component may not live to read.
+    pub async fn send_if_it_lives(&mut self, xml: &str) {
+        let _ = self.writer.write_all(xml.as_bytes()).await;
     }
 
     /// The next stanza, or nothing if the component ended the stream. A barrier is routed back.

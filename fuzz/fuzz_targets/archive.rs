@@ -1,0 +1,27 @@
+//! Archives: a text is read or refused by a line; what was read is written, and read again as the same.
+#![no_main]
+
+use futures::executor::block_on;
+use gjallar::{
+    archive::{export, import},
+    store::{MemoryStore, Store},
+};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    // Lines that are right but for their number are most of the way.
+    let store = MemoryStore::new();
+    let read = block_on(import(&store, &mut &bytes[..]));
+    if let Err(error) = &read {
+        let _ = error.to_string();
+        return;
+    }
+    let mut text = Vec::new();
+    block_on(export(&store, &mut text)).expect("a store that can be written");
+    let copy = MemoryStore::new();
+    block_on(import(&copy, &mut text.as_slice())).expect("an archive that can be read");
+    let mut again = Vec::new();
+    block_on(export(&copy, &mut again)).expect("a store that can be written");
+    assert_eq!(String::from_utf8_lossy(&text), String::from_utf8_lossy(&again));
+    assert_eq!(block_on(copy.creators()).ok(), block_on(store.creators()).ok());
+});

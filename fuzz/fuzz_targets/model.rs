@@ -1,0 +1,341 @@
+//! Sequences of requests against a model: a second, simple reading of XEP-0060's privileges (§4.1), of what a
+//! node keeps and of who is told. After each step the service and the model agree.
+#![no_main]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use arbitrary::Arbitrary;
+use futures::executor::block_on;
+use gjallar::{
+    pubsub::{
+        AccessModel, Actor, Affiliation, Event, Fresh, ItemId, Limits, MaxItems, NodeId, Payload,
+        PublishModel, Setting, Timestamp,
+        op::{
+            affiliations::SetAffiliations,
+            configure::Configure,
+            create::Create,
+            delete::Delete,
+            publish::{NewItem, Publish},
+            purge::Purge,
+            retract::Retract,
+            retrieve::Selection,
+            subscribe::Subscribe,
+            unsubscribe::Unsubscribe,
+        },
+    },
+    service::{Error, Service},
+    store::{MemoryStore, Store},
+};
+use jid::Jid;
+use libfuzzer_sys::fuzz_target;
+
+const ACTORS: [&str; 3] = ["a@x", "b@x", "c@x"];
+const NODES: [&str; 2] = ["n", "m"];
+const MAX_STEPS: usize = 40;
+
+#[derive(Arbitrary, Debug)]
+struct Step {
+    actor: u8,
+    node: u8,
+    what: What,
+}
+
+#[derive(Arbitrary, Debug)]
+enum What {
+    Create,
+    Delete,
+    Publish(u8),
+    Retract(u8),
+    Purge,
+    Subscribe,
+    Unsubscribe,
+    Affiliate(u8, u8),
+    MaxItems(u8),
+    Access(bool),
+    PublishModel(u8),
+}
+
+/// A node as the model has it.
+#[derive(Default)]
+struct Node {
+    affiliations: BTreeMap<&'static str, Affiliation>,
+    subscribers: BTreeSet<&'static str>,
+    items: Vec<(u8, &'static str)>,
+    max_items: Option<usize>,
+    is_whitelist: bool,
+    publish_model: u8,
+}
+
+/// What is told, and to whom.
+type Told = (&'static str, BTreeSet<String>);
+
+impl Node {
+    fn of(creator: &'static str) -> Self {
+        Self { affiliations: [(creator, Affiliation::Owner)].into(), ..Self::default() }
+    }
+
+    fn affiliation(&self, who: &str) -> Affiliation {
+        self.affiliations.get(who).copied().unwrap_or(Affiliation::None)
+    }
+
+    fn may_receive(&self, who: &str) -> bool {
+        use Affiliation::{Member, None, Outcast, Owner, PublishOnly, Publisher};
+        match self.affiliation(who) {
+            Outcast | PublishOnly => false,
+            Owner | Publisher | Member => true,
+            None => !self.is_whitelist,
+        }
+    }
+
+    fn may_publish(&self, who: &str) -> bool {
+        use Affiliation::{Member, None, Outcast, Owner, PublishOnly, Publisher};
+        match self.affiliation(who) {
+            Owner | Publisher | PublishOnly => true,
+            Outcast => false,
+            Member | None => match self.publish_model {
+                0 => false,
+                1 => true,
+                _ => self.subscribers.contains(who),
+            },
+        }
+    }
+
+    fn may_retract(&self, who: &str, publisher: &str) -> bool {
+        match self.affiliation(who) {
+            Affiliation::Owner | Affiliation::Publisher => true,
+            Affiliation::Outcast => false,
+            _ => who == publisher,
+        }
+    }
+
+    fn trim(&mut self) {
+        let keep = self.max_items.unwrap_or(usize::MAX);
+        self.items.drain(..self.items.len().saturating_sub(keep));
+    }
+
+    fn drop_strangers(&mut self) {
+        let leaving: Vec<_> =
+            self.subscribers.iter().filter(|who| !self.may_receive(who)).copied().collect();
+        leaving.iter().for_each(|who| {
+            self.subscribers.remove(who);
+        });
+    }
+
+    fn everyone(&self) -> BTreeSet<String> {
+        self.subscribers.iter().map(ToString::to_string).collect()
+    }
+}
+
+fn affiliation(number: u8) -> Affiliation {
+    Affiliation::ALL[usize::from(number) % Affiliation::ALL.len()]
+}
+
+/// Whether the request is granted, and what is told then.
+fn expected(
+    nodes: &mut BTreeMap<&'static str, Node>,
+    who: &'static str,
+    name: &'static str,
+    what: &What,
+) -> (bool, Option<Told>) {
+    if let What::Create = what {
+        let is_new = !nodes.contains_key(name);
+        nodes.entry(name).or_insert_with(|| Node::of(who));
+        return (is_new, None);
+    }
+    let Some(node) = nodes.get_mut(name) else { return (false, None) };
+    let is_owner = node.affiliation(who) == Affiliation::Owner;
+    let everyone = node.everyone();
+    let to_all = |what| Some((what, everyone.clone())).filter(|_| !everyone.is_empty());
+    match what {
+        What::Create => (false, None),
+        What::Delete if is_owner => {
+            nodes.remove(name);
+            (true, to_all("delete"))
+        }
+        What::Purge if is_owner => {
+            node.items.clear();
+            (true, to_all("purge"))
+        }
+        What::MaxItems(max) if is_owner => {
+            node.max_items = Some(usize::from(max % 4));
+            node.trim();
+            (true, None)
+        }
+        What::Access(is_whitelist) if is_owner => {
+            node.is_whitelist = *is_whitelist;
+            node.drop_strangers();
+            (true, None)
+        }
+        What::PublishModel(model) if is_owner => {
+            node.publish_model = model % 3;
+            (true, None)
+        }
+        What::Affiliate(whom, number) if is_owner => {
+            let whom = ACTORS[usize::from(*whom) % 3];
+            let owners =
+                node.affiliations.values().filter(|a| **a == Affiliation::Owner).count();
+            let new = affiliation(*number);
+            let was_owner = node.affiliation(whom) == Affiliation::Owner;
+            if !(was_owner && owners == 1 && new != Affiliation::Owner) {
+                node.affiliations.insert(whom, new);
+                node.drop_strangers();
+            }
+            (true, None)
+        }
+        What::Delete
+        | What::Purge
+        | What::MaxItems(_)
+        | What::Access(_)
+        | What::PublishModel(_)
+        | What::Affiliate(..) => (false, None),
+        What::Publish(id) => {
+            if !node.may_publish(who) {
+                return (false, None);
+            }
+            node.items.retain(|(other, _)| other != id);
+            node.items.push((*id, who));
+            node.trim();
+            (true, to_all("items"))
+        }
+        What::Retract(id) => {
+            let item = node.items.iter().position(|(other, _)| other == id);
+            let Some(at) = item else { return (false, None) };
+            let may_see = node.may_publish(who) || node.may_receive(who);
+            if !may_see || !node.may_retract(who, node.items[at].1) {
+                return (false, None);
+            }
+            node.items.remove(at);
+            (true, to_all("retract"))
+        }
+        What::Subscribe => {
+            if !node.may_receive(who) {
+                return (false, None);
+            }
+            let is_new = node.subscribers.insert(who);
+            let last = is_new && !node.items.is_empty();
+            (true, last.then(|| ("items", [who.to_string()].into())))
+        }
+        What::Unsubscribe => (node.subscribers.remove(who), None),
+    }
+}
+
+struct Counted(AtomicU64);
+
+impl Fresh for Counted {
+    fn number(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+fn node_id(name: &str) -> NodeId {
+    NodeId::parse(name).expect("a name")
+}
+
+async fn asked(service: &Service, who: &str, name: &str, what: &What) -> Result<(), Error> {
+    let jid = Jid::new(who).expect("a JID");
+    let actor = Actor { jid: jid.clone(), is_administrator: false, may_create: true };
+    let node = node_id(name);
+    let configure = async |setting| {
+        let request = Configure { node: node.clone(), settings: vec![setting] };
+        service.configure(&actor, &request, |answer| answer).await
+    };
+    let item = |id: &u8| ItemId::parse(&id.to_string()).expect("a name");
+    match what {
+        What::Create => {
+            let request = Create { node: Some(node), settings: Vec::new() };
+            service.create(&actor, &request, |answer| answer.map(|_| ())).await
+        }
+        What::Delete => {
+            let request = Delete { node, redirect: None };
+            service.delete(&actor, &request, |answer| answer).await
+        }
+        What::Purge => service.purge(&actor, &Purge { node }, |answer| answer).await,
+        What::Publish(id) => {
+            let payload = Some(Payload::new("<x xmlns='urn:x'/>", "urn:x"));
+            let items = vec![NewItem { id: Some(item(id)), payload }];
+            let request = Publish { node, items };
+            service.publish(&actor, &request, |answer| answer.map(|_| ())).await
+        }
+        What::Retract(id) => {
+            let request = Retract { node, items: vec![item(id)], notify: false };
+            service.retract(&actor, &request, |answer| answer).await
+        }
+        What::Subscribe => {
+            let request = Subscribe { node, jid };
+            service.subscribe(&actor, &request, |answer| answer.map(|_| ())).await
+        }
+        What::Unsubscribe => {
+            let request = Unsubscribe { node, jid };
+            service.unsubscribe(&actor, &request, |answer| answer.map(|_| ())).await
+        }
+        What::Affiliate(whom, number) => {
+            let whom = Jid::new(ACTORS[usize::from(*whom) % 3]).expect("a JID").to_bare();
+            let request = SetAffiliations { node, entries: vec![(whom, affiliation(*number))] };
+            service.set_affiliations(&actor, &request, |answer| answer.map(|_| ())).await
+        }
+        What::MaxItems(max) => {
+            configure(Setting::MaxItems(MaxItems::Number(u32::from(max % 4)))).await
+        }
+        What::Access(true) => configure(Setting::AccessModel(AccessModel::Whitelist)).await,
+        What::Access(false) => configure(Setting::AccessModel(AccessModel::Open)).await,
+        What::PublishModel(model) => {
+            let models = [PublishModel::Publishers, PublishModel::Open, PublishModel::Subscribers];
+            configure(Setting::PublishModel(models[usize::from(model % 3)])).await
+        }
+    }
+}
+
+async fn agree(store: &MemoryStore, name: &str, node: Option<&Node>) {
+    let there = store.node(&node_id(name)).await.expect("a store in memory");
+    let Some(node) = node else { return assert!(there.is_none()) };
+    let there = there.expect("a node that is there");
+    let subscribers: BTreeSet<_> = there.subscribers().map(ToString::to_string).collect();
+    assert_eq!(subscribers, node.everyone());
+    for who in ACTORS {
+        let bare = Jid::new(who).expect("a JID").to_bare();
+        assert_eq!(there.affiliation_of(&bare), node.affiliation(who), "{who}");
+    }
+    let all = Selection::Recent(u32::MAX);
+    let items = store.items(&node_id(name), &all, usize::MAX).await.expect("a store in memory");
+    let items: Vec<_> = items.iter().map(|item| item.id.to_string()).collect();
+    let expected: Vec<_> = node.items.iter().map(|(id, _)| id.to_string()).collect();
+    assert_eq!(items, expected);
+}
+
+fuzz_target!(|steps: Vec<Step>| {
+    block_on(async {
+        let store = Arc::new(MemoryStore::new());
+        let fresh = Arc::new(Counted(AtomicU64::new(1)));
+        let clock = Arc::new(|| Timestamp(0));
+        let shared: Arc<dyn Store> = store.clone();
+        let opened = Service::open(shared, Limits::default(), fresh, clock).await;
+        let service = opened.expect("a store in memory");
+        let (mut nodes, mut next) = (BTreeMap::new(), 0);
+        for Step { actor, node, what } in steps.iter().take(MAX_STEPS) {
+            let who = ACTORS[usize::from(*actor) % 3];
+            let name = NODES[usize::from(*node) % 2];
+            let (is_granted, told) = expected(&mut nodes, who, name, what);
+            let result = asked(&service, who, name, what).await;
+            assert_eq!(result.is_ok(), is_granted, "{who} {name} {what:?}: {result:?}");
+            let heard = service.outbox().get(next).map(|telling| {
+                let what = match telling.notification.event {
+                    Event::Configured(_) => "configuration",
+                    Event::Deleted { .. } => "delete",
+                    Event::Published(_) => "items",
+                    Event::Purged => "purge",
+                    Event::Retracted(_) => "retract",
+                };
+                (what, telling.recipients.iter().map(ToString::to_string).collect())
+            });
+            next = service.outbox().next();
+            assert_eq!(heard, told, "{who} {name} {what:?}");
+            agree(&store, name, nodes.get(name)).await;
+        }
+    });
+});

@@ -1,0 +1,33 @@
+//! Request parsing: a stanza is a request or a refusal; and what was understood of a payload stands alone.
+#![no_main]
+
+use gjallar::wire::{
+    refusal::stanza_error,
+    request::{self, Request},
+    stanza::Header,
+};
+use gjallar_fuzz::stanza;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some(iq) = stanza(bytes) else { return };
+    let header = Header::of(&iq);
+    for child in iq.children() {
+        for is_set in [false, true] {
+            match request::parse(&iq, child, is_set) {
+                Ok(Request::Publish(publish)) => {
+                    for payload in publish.items.iter().filter_map(|item| item.payload.as_ref()) {
+                        let read = stanza(payload.xml().as_bytes());
+                        let read = read.unwrap_or_else(|| panic!("cannot be read: {payload:?}"));
+                        assert_eq!(read.ns(), payload.namespace());
+                    }
+                }
+                Ok(_) => {}
+                Err(refusal) => {
+                    let answer = header.error(&stanza_error(&refusal));
+                    assert!(stanza(answer.as_bytes()).is_some(), "{answer}");
+                }
+            }
+        }
+    }
+});

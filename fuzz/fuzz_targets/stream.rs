@@ -1,0 +1,73 @@
+//! The stream reader: whatever comes in, in whatever pieces, it ends in stanzas, refusals or a fault; and
+//! a stanza that is written again is read as the same.
+#![no_main]
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures::executor::block_on;
+use gjallar::{
+    component::{Received, StreamReader},
+    wire::{
+        stanza::{Header, StanzaError},
+        xml::stand_alone,
+    },
+};
+use gjallar_fuzz::{LIMITS, OPENING, stanza};
+use libfuzzer_sys::fuzz_target;
+use minidom::Element;
+use tokio::io::{AsyncRead, ReadBuf};
+
+/// Gives a few bytes at a time.
+struct Pieces<'a>(&'a [u8], usize);
+
+impl AsyncRead for Pieces<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let (piece, rest) = self.0.split_at(self.1.min(self.0.len()));
+        buffer.put_slice(piece);
+        self.0 = rest;
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn read(bytes: &[u8], piece: usize) -> Vec<String> {
+    let mut reader = StreamReader::new(Pieces(bytes, piece), LIMITS);
+    let mut all = Vec::new();
+    loop {
+        all.push(match block_on(reader.next()) {
+            Ok(Received::Stanza(element)) => written_and_read(&element),
+            Ok(Received::Closed) => return all,
+            Ok(other) => format!("{other:?}"),
+            Err(fault) => {
+                all.push(fault.to_string());
+                return all;
+            }
+        });
+    }
+}
+
+/// An element as text, from which it can be read again.
+fn written_and_read(element: &Element) -> String {
+    let text = stand_alone(element);
+    match stanza(text.as_bytes()) {
+        Some(again) => assert_eq!(stand_alone(&again), text),
+        // Written out it may be longer, and too long.
+        None => assert!(text.len() > LIMITS.max_bytes / 8, "{text} cannot be read"),
+    }
+    let error = StanzaError::new("modify", "bad-request");
+    let _ = Header::of(element).error(&error);
+    text
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((first, rest)) = bytes.split_first() else { return };
+    let whole = [if *first < 128 { OPENING.as_bytes() } else { &[] }, rest].concat();
+    // Where it is cut makes no difference.
+    assert_eq!(read(&whole, 64 * 1024), read(&whole, usize::from(first % 16) + 1));
+});

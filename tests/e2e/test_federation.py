@@ -1,0 +1,67 @@
+"""Subscribers on another server: they are told, and a server that is dead or slow delays nobody."""
+
+import socket
+import statistics
+import time
+
+import pytest
+
+from clients import clients, entry, item_ids
+from conftest import with_loop
+from servers import SERVICE, Federated, Gjallar, free_ports, wait_for
+
+NODE = "princely_musings"
+FAR, DEAD, SLOW = "far.test", "dead.test", "slow.test"
+NUMBER = 50
+
+
+@pytest.fixture(scope="module")
+def servers():
+    """Two servers, a name at which nobody listens, and one at which somebody does and says nothing."""
+    near_port, far_port = free_ports(2)
+    near_names = {
+        "127.0.0.1": [FAR], "127.0.0.2": [SLOW], "127.0.0.3": [DEAD]}
+    far_names = {"127.0.0.1": [SERVICE]}
+    with socket.socket() as slow:
+        slow.bind(("127.0.0.2", far_port))
+        slow.listen()
+        with Federated(["owner", "alice"], "localhost", near_port, far_port, near_names) as near:
+            with Federated(["bob"], FAR, far_port, near_port, far_names) as far:
+                yield near, far
+
+
+@with_loop
+async def publish_to_all(near, far):
+    """How long after its publication each item came to the subscribers on either server."""
+    async with clients(near.client_port, "owner", "alice") as (owner, alice):
+        async with clients(far.client_port, "bob", domain=FAR) as (bob,):
+            await owner.pubsub.create_node(SERVICE, NODE)
+            for subscriber in (alice, bob):
+                await subscriber.pubsub.subscribe(SERVICE, NODE, timeout=30)
+            # Those whom nobody can reach come before all others.
+            strangers = [(f"a{n}@{domain}", "subscribed") for domain in (DEAD, SLOW) for n in range(10)]
+            await owner.pubsub.modify_subscriptions(SERVICE, NODE, strangers)
+            delays = []
+            for number in range(NUMBER):
+                began = time.monotonic()
+                await owner.pubsub.publish(SERVICE, NODE, id=str(number), payload=entry("x"))
+                await alice.until(number + 1)
+                await bob.until(number + 1)
+                delays.append(time.monotonic() - began)
+            for subscriber in (alice, bob):
+                told = [name for event in subscriber.events for name in item_ids(event)]
+                assert told == [str(number) for number in range(NUMBER)]
+            return delays
+
+
+def test_a_dead_or_slow_server_delays_nobody(servers, tmp_path):
+    near, far = servers
+    with Gjallar(near.component_port, tmp_path) as gjallar:
+        delays = publish_to_all(near, far)
+        print(f"published, and told on both servers: median {statistics.median(delays) * 1000:.1f} ms, "
+              f"longest {max(delays) * 1000:.1f} ms")
+        assert max(delays) < 5
+        # What nobody could be given comes back, is counted, and ends nothing.
+        wait_for(lambda: gjallar.stat("bounces_total") >= 10 * NUMBER, "the bounces")
+        assert gjallar.stat("connected") == 1
+        assert '"level":"ERROR"' not in gjallar.logged()
