@@ -51,6 +51,7 @@ class Server:
     """A server in a folder of its own; a context manager."""
 
     domain = DOMAIN
+    component = SERVICE
 
     def __init__(self, users):
         self.users = list(users)
@@ -110,7 +111,7 @@ class Server:
         root = pathlib.Path(__file__).resolve().parents[2]
         text = (root / "config" / name).read_text()
         for example, real in [
-                ("5347", str(self.component_port)), ("pubsub.example.org", f"pubsub.{self.domain}"),
+                ("5347", str(self.component_port)), ("pubsub.example.org", self.component),
                 ("change me", SECRET)]:
             assert example in text, f"{name} has no {example}"
             text = text.replace(example, real)
@@ -169,7 +170,7 @@ class Ejabberd(Server):
 loglevel: info
 log_rotate_count: 0
 hosts:
-  - {domain}
+  - "{domain}"
 listen:
   - port: {client_port}
     ip: "127.0.0.1"
@@ -194,7 +195,6 @@ modules:
 """
 
     federation = "s2s_access: none"
-    names = ""
 
     # Without a node name Erlang needs neither epmd nor a port for distribution.
     START = (
@@ -213,7 +213,7 @@ modules:
                 client_port=self.client_port, domain=self.domain, federation=self.federation)
             + self.shipped("ejabberd.yml"))
         (self.folder / "inetrc").write_text(
-            '{lookup,["file"]}.\n{host,{127,0,0,1},["localhost"]}.\n' + self.names)
+            '{lookup,["file","native"]}.\n{host,{127,0,0,1},["localhost"]}.\n')
         (self.folder / "users.txt").write_text("".join(f"{user}\n" for user in self.users))
 
     def command(self):
@@ -242,35 +242,33 @@ modules:
 
 
 class Federated(Ejabberd):
-    """One of two servers that know each other: `port` is where it listens for others, and all others are
-    at one other port, each at an address of its own. Names are looked up nowhere else."""
+    """One of two servers that know each other. Domains are addresses on loopback, so no name is looked up: this
+    one's component, if it has one, and its users are at `domain`, and everybody else at one other port."""
 
     LISTEN = """
   - port: {port}
-    ip: "127.0.0.1"
+    ip: "{domain}"
     module: ejabberd_s2s_in
     max_stanza_size: 4194304
 """
 
-    def __init__(self, users, domain, port, others_port, addresses):
+    def __init__(self, users, domain, component, port, others_port):
         super().__init__(users)
         self.domain = domain
+        self.component = component
         self.port = port
         self.federation = (
             f"s2s_access: all\ns2s_use_starttls: false\noutgoing_s2s_port: {others_port}\n"
-            "outgoing_s2s_families: [ipv4]\ns2s_dns_retries: 0\ns2s_dns_timeout: 1\n"
             "outgoing_s2s_timeout: 30\nnegotiation_timeout: 30")
-        self.names = "".join(
-            "{host,{%s},[%s]}.\n" % (address.replace(".", ","), ",".join(f'"{n}"' for n in names))
-            for address, names in addresses.items())
 
     def prepare(self):
         super().prepare()
         config = self.folder / "ejabberd.yml"
-        text = config.read_text()
-        text = text.replace("\nlisten:", "\nlisten:" + self.LISTEN.format(port=self.port), 1)
-        text = text.replace("\nmodules:", "\nmodules:\n  mod_s2s_dialback: {}", 1)
-        config.write_text(text)
+        listen = "".join(
+            self.LISTEN.format(port=self.port, domain=domain)
+            for domain in {self.domain, self.component})
+        text = config.read_text().replace("\nlisten:", "\nlisten:" + listen, 1)
+        config.write_text(text.replace("\nmodules:", "\nmodules:\n  mod_s2s_dialback: {}", 1))
 
 
 SERVERS = {"prosody": Prosody, "ejabberd": Ejabberd}

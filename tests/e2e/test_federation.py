@@ -8,32 +8,29 @@ import pytest
 
 from clients import clients, entry, item_ids
 from conftest import with_loop
-from servers import SERVICE, Federated, Gjallar, free_ports, wait_for
+from servers import Federated, Gjallar, free_ports, wait_for
 
 NODE = "princely_musings"
-FAR, DEAD, SLOW = "far.test", "dead.test", "slow.test"
+NEAR, FAR, SERVICE, SLOW, DEAD = (f"127.0.0.{last}" for last in (1, 2, 3, 4, 5))
 NUMBER = 50
 
 
 @pytest.fixture(scope="module")
 def servers():
-    """Two servers, a name at which nobody listens, and one at which somebody does and says nothing."""
+    """Two servers, an address at which nobody listens, and one at which somebody does and says nothing."""
     near_port, far_port = free_ports(2)
-    near_names = {
-        "127.0.0.1": [FAR], "127.0.0.2": [SLOW], "127.0.0.3": [DEAD]}
-    far_names = {"127.0.0.1": [SERVICE]}
     with socket.socket() as slow:
-        slow.bind(("127.0.0.2", far_port))
+        slow.bind((SLOW, far_port))
         slow.listen()
-        with Federated(["owner", "alice"], "localhost", near_port, far_port, near_names) as near:
-            with Federated(["bob"], FAR, far_port, near_port, far_names) as far:
+        with Federated(["owner", "alice"], NEAR, SERVICE, near_port, far_port) as near:
+            with Federated(["bob"], FAR, FAR, far_port, near_port) as far:
                 yield near, far
 
 
 @with_loop
 async def publish_to_all(near, far):
     """How long after its publication each item came to the subscribers on either server."""
-    async with clients(near.client_port, "owner", "alice") as (owner, alice):
+    async with clients(near.client_port, "owner", "alice", domain=NEAR) as (owner, alice):
         async with clients(far.client_port, "bob", domain=FAR) as (bob,):
             await owner.pubsub.create_node(SERVICE, NODE)
             for subscriber in (alice, bob):
@@ -56,7 +53,7 @@ async def publish_to_all(near, far):
 
 def test_a_dead_or_slow_server_delays_nobody(servers, tmp_path):
     near, far = servers
-    with Gjallar(near.component_port, tmp_path) as gjallar:
+    with Gjallar(near.component_port, tmp_path, jid=SERVICE, creators="anyone") as gjallar:
         delays = publish_to_all(near, far)
         print(f"published, and told on both servers: median {statistics.median(delays) * 1000:.1f} ms, "
               f"longest {max(delays) * 1000:.1f} ms")
