@@ -80,11 +80,7 @@ pub(super) async fn dial(
     server: &str,
     transport: &Transport,
 ) -> Result<(ReadHalf, WriteHalf), Ended> {
-    let tcp = dial_by(|| async { Ok(lookup_host(server).await?.collect()) }).await?;
-    let peer = tcp.peer_addr()?;
-    if !transport.protects(peer) {
-        return Err(Ended::Unprotected(peer));
-    }
+    let tcp = dial_by(|| async { Ok(lookup_host(server).await?.collect()) }, transport).await?;
     match transport {
         Transport::Loopback | Transport::Plain => {
             let (reader, writer) = tcp.into_split();
@@ -101,21 +97,25 @@ pub(super) async fn dial(
     }
 }
 
-/// Small packets are not held back (TCP_NODELAY), which would delay answers by some 40 ms.
-async fn dial_by<F, R>(look_up: F) -> io::Result<TcpStream>
+/// Nothing at all is sent to an address that is not protected. Small packets are not held back (TCP_NODELAY), which would delay answers by some 40 ms.
+async fn dial_by<F, R>(look_up: F, transport: &Transport) -> Result<TcpStream, Ended>
 where
     F: FnOnce() -> R,
     R: Future<Output = io::Result<Vec<SocketAddr>>>,
 {
-    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    let mut last = Ended::Io(io::ErrorKind::NotFound.into());
     for address in look_up().await? {
+        if !transport.protects(address) {
+            last = Ended::Unprotected(address);
+            continue;
+        }
         match timeout(DIAL_DEADLINE, TcpStream::connect(address)).await {
             Ok(Ok(tcp)) => {
                 tcp.set_nodelay(true)?;
                 return Ok(tcp);
             }
-            Ok(Err(error)) => last = error,
-            Err(elapsed) => last = elapsed.into(),
+            Ok(Err(error)) => last = error.into(),
+            Err(elapsed) => last = io::Error::from(elapsed).into(),
         }
     }
     Err(last)
@@ -144,7 +144,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let address = lookup_host(format!("localhost:{port}")).await.unwrap().collect();
-        let tcp = dial_by(|| async { Ok(address) }).await.unwrap();
+        let tcp = dial_by(|| async { Ok(address) }, &Transport::Loopback).await.unwrap();
         assert!(tcp.nodelay().unwrap());
     }
 
@@ -162,7 +162,8 @@ mod tests {
             let answer = answers.lock().unwrap().pop().unwrap();
             async move { Ok(answer) }
         };
-        assert!(dial_by(look_up).await.is_err());
-        assert_eq!(dial_by(look_up).await.unwrap().peer_addr().unwrap(), live);
+        let dial = async || dial_by(look_up, &Transport::Loopback).await;
+        assert!(dial().await.is_err());
+        assert_eq!(dial().await.unwrap().peer_addr().unwrap(), live);
     }
 }

@@ -179,6 +179,36 @@ async fn the_clock_jumps_and_the_order_stays() {
     assert_eq!(told, expected);
 }
 
+/// Found when it is read: the node is closed, the log says which record it was, and other nodes go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_record_is_named_in_the_log() {
+    let mut served = Served::start(&[], &[]).await;
+    for node in ["n", "m"] {
+        served.granted(OWNER, &format!("<create node='{node}'/>")).await;
+        served.publish(OWNER, node, "1").await;
+    }
+    served
+        .kill_and_restart_after(|store| {
+            let db = ::sled::open(store).unwrap();
+            let (key, value) = db.scan_prefix(b"i").next().unwrap().unwrap();
+            let mut value = value.to_vec();
+            value[3] ^= 1;
+            db.insert(key, value).unwrap();
+        })
+        .await;
+    let items = |node: &str| format!("<pubsub xmlns='{PUBSUB}'><items node='{node}'/></pubsub>");
+    for _ in 0..2 {
+        let answer = served.ask(OWNER, "get", &items("n")).await;
+        assert_eq!(error(&answer), "wait internal-server-error");
+    }
+    assert_eq!(served.ask(OWNER, "get", &items("m")).await.attr("type"), Some("result"));
+    let log = served.log();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("its node is closed")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(lines[0].contains("ERROR") && lines[0].contains("i 0000000000000001"), "{}", lines[0]);
+    assert!(served.check().await.contains("damaged record: i 0000000000000001"));
+}
+
 /// The files of a store with something of everything: as they are when it was closed in order, or when
 /// its process was killed.
 async fn full_store(is_killed: bool) -> BTreeMap<PathBuf, Vec<u8>> {

@@ -2,7 +2,7 @@
 
 use std::{
     path::Path,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::Arc,
 };
 
@@ -54,6 +54,39 @@ async fn terminate(folder: &Path, plain: u16) -> u16 {
     port
 }
 
+/// Not a packet goes there: the address is that of no machine.
+#[test]
+fn plain_tcp_to_another_machine_is_refused_in_the_log() {
+    let mut service = serve("192.0.2.1:5347", &[]);
+    let line = line_with(&mut service, "not connected");
+    service.kill().unwrap();
+    service.wait().unwrap();
+    assert!(line.contains("ERROR") && line.contains("plain TCP to 192.0.2.1:5347"), "{line}");
+}
+
+/// The real binary, towards a server.
+fn serve(server: &str, more: &[(&str, &Path)]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_gjallar"))
+        .arg("serve")
+        .env_clear()
+        .env("GJALLAR_JID", "pubsub.localhost")
+        .env("GJALLAR_SERVER", server)
+        .env("GJALLAR_SECRET", "secret")
+        .env("GJALLAR_STORE", "memory:")
+        .envs(more.iter().copied())
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// The first line of its log that has this text.
+fn line_with(service: &mut Child, text: &str) -> String {
+    let log = std::io::BufReader::new(service.stderr.take().unwrap());
+    let mut lines = std::io::BufRead::lines(log).map(Result::unwrap);
+    lines.find(|line| line.contains(text)).unwrap()
+}
+
 #[tokio::test]
 async fn a_server_of_the_configured_authority_is_trusted() {
     let folder = tempfile::tempdir().unwrap();
@@ -84,27 +117,15 @@ async fn another_server_is_not() {
         certify(other.path(), name);
         let port = terminate(folder.path(), 1).await;
         let ca = if is_own { &folder } else { &other }.path().join("ca.pem");
-        let mut service = Command::new(env!("CARGO_BIN_EXE_gjallar"))
-            .arg("serve")
-            .env_clear()
-            .env("GJALLAR_JID", "pubsub.localhost")
-            .env("GJALLAR_SERVER", format!("localhost:{port}"))
-            .env("GJALLAR_SECRET", "secret")
-            .env("GJALLAR_STORE", "memory:")
-            .env("GJALLAR_LINK_TLS_CA", ca)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log = std::io::BufReader::new(service.stderr.take().unwrap());
+        let server = format!("localhost:{port}");
+        let mut service = serve(&server, &[("GJALLAR_LINK_TLS_CA", &ca)]);
         let line = tokio::task::spawn_blocking(move || {
-            std::io::BufRead::lines(log)
-                .map(Result::unwrap)
-                .find(|line| line.contains("not connected"))
+            let line = line_with(&mut service, "not connected");
+            service.kill().unwrap();
+            service.wait().unwrap();
+            line
         });
-        let line = line.await.unwrap().unwrap();
-        service.kill().unwrap();
-        service.wait().unwrap();
+        let line = line.await.unwrap();
         assert!(line.contains(expected), "{line}");
     }
 }

@@ -45,6 +45,11 @@ impl Served {
 
     /// Kills it, takes in what the system had taken, and starts it again.
     pub async fn kill_and_restart(&mut self) {
+        self.kill_and_restart_after(|_| {}).await;
+    }
+
+    /// The same, and something happens to the store in between.
+    pub async fn kill_and_restart_after(&mut self, change: impl FnOnce(&Path)) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
         while let Some(stanza) = self.link.receive().await {
@@ -52,6 +57,7 @@ impl Served {
                 self.messages.push(stanza);
             }
         }
+        change(&self.store());
         self.process = spawn(self.folder.path(), &self.listener, &self.variables);
         self.link = Link::accept(&self.listener).await;
     }
