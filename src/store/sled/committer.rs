@@ -17,8 +17,18 @@ const MAX_GROUP: usize = 64;
 /// The pause between attempts to open a store again that failed.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// What the committer is asked to write, and who waits for it.
+/// What the committer is asked to do.
 pub(super) enum Work {
+    Write(Write),
+    /// Copy the files, between two groups.
+    Copy {
+        folder: PathBuf,
+        done: Done<()>,
+    },
+}
+
+/// What it is asked to write, and who waits for it.
+pub(super) enum Write {
     Commit {
         node: NodeId,
         changes: Changes,
@@ -27,11 +37,6 @@ pub(super) enum Work {
     },
     Forget {
         told: Told,
-        done: Done<()>,
-    },
-    /// Copies the files between two groups.
-    Copy {
-        folder: PathBuf,
         done: Done<()>,
     },
 }
@@ -93,14 +98,15 @@ impl Committer {
         while let Some(first) = work.blocking_recv() {
             let (mut group, mut copies) = (Vec::new(), Vec::new());
             let mut next = Some(first);
-            while let Some(work_to_do) = next {
-                match work_to_do {
+            while let Some(asked) = next {
+                match asked {
+                    Work::Write(write) => group.push(write),
                     Work::Copy { folder, done } => copies.push((folder, done)),
-                    other => group.push(other),
                 }
                 next = if group.len() < MAX_GROUP { work.try_recv().ok() } else { None };
             }
-            match commit(&mut opened, group) {
+            let committed = if group.is_empty() { Ok(()) } else { commit(&mut opened, group) };
+            match committed {
                 Ok(()) => {
                     for (folder, done) in copies {
                         let _nobody_reads = reader.pause();
@@ -149,28 +155,27 @@ fn open_again(open: &Open, work: &mut mpsc::Receiver<Work>, reason: &str) -> Opt
 
 fn refuse(work: Work, reason: &str) {
     match work {
-        Work::Commit { done, .. } => drop(done.send(Err(failed(reason)))),
-        Work::Forget { done, .. } | Work::Copy { done, .. } => {
+        Work::Write(Write::Commit { done, .. }) => drop(done.send(Err(failed(reason)))),
+        Work::Write(Write::Forget { done, .. }) | Work::Copy { done, .. } => {
             drop(done.send(Err(failed(reason))));
         }
     }
 }
 
 /// Commits a group with one sync. What cannot be written at all fails alone.
-fn commit(opened: &mut Opened, group: Vec<Work>) -> Result<(), Fault> {
+fn commit(opened: &mut Opened, group: Vec<Write>) -> Result<(), Fault> {
     let mut waiting = Vec::with_capacity(group.len());
     let written = std::panic::catch_unwind(AssertUnwindSafe(|| {
         let mut rows = Rows::new(&opened.tree);
-        for work in group {
+        for write in group {
             let mut turn = Turn::new(&mut rows, &mut opened.ledger);
-            let (result, done) = match work {
-                Work::Commit { node, changes, notification, done } => {
+            let (result, done) = match write {
+                Write::Commit { node, changes, notification, done } => {
                     let changed = turn.change(&node, &changes, notification.as_ref());
                     let result = changed.as_ref().map(|_| ()).map_err(Clone::clone);
                     (result, Waiting::Commit(changed.unwrap_or_default(), done))
                 }
-                Work::Forget { told, done } => (turn.forget(&told), Waiting::Forget(done)),
-                Work::Copy { .. } => continue,
+                Write::Forget { told, done } => (turn.forget(&told), Waiting::Forget(done)),
             };
             rows.end_commit(result.is_ok());
             match result {

@@ -35,7 +35,7 @@ use crate::pubsub::{
 };
 
 use self::{
-    committer::{Committer, Work},
+    committer::{Committer, Work, Write},
     opening::Opened,
     reader::{Reader, View},
 };
@@ -134,7 +134,7 @@ impl Store for SledStore {
     ) -> Result<Committed, StoreError> {
         let (node, changes) = (node.clone(), changes.clone());
         let notification = notification.cloned();
-        self.work(|done| Work::Commit { node, changes, notification, done }).await
+        self.work(|done| Work::Write(Write::Commit { node, changes, notification, done })).await
     }
 
     async fn owed(&self, node: Option<&NodeId>) -> Result<Vec<Owed>, StoreError> {
@@ -143,7 +143,7 @@ impl Store for SledStore {
     }
 
     async fn forget(&self, told: Told) -> Result<(), StoreError> {
-        self.work(|done| Work::Forget { told, done }).await
+        self.work(|done| Work::Write(Write::Forget { told, done })).await
     }
 
     async fn node(&self, id: &NodeId) -> Result<Option<Node>, StoreError> {
