@@ -19,8 +19,9 @@ pub(super) fn replace(bytes: &mut [u8]) -> usize {
     while let Some(found) = find(bytes.get(from..).unwrap_or_default(), BEFORE) {
         let start = from + found;
         let Some(declaration) = bytes.get_mut(start..start + whole) else { break };
-        let value = declaration.get_mut(BEFORE.len() + 1..).unwrap_or_default();
-        if value == RESERVED {
+        if let Some([b'\'' | b'"', value @ ..]) = declaration.get_mut(BEFORE.len()..)
+            && value == RESERVED
+        {
             value.copy_from_slice(REPLACED);
         }
         from = start + 1;
@@ -77,6 +78,7 @@ mod tests {
             "<x a='http://www.w3.org/XML/1998/namespace'/>",
             "<x>xmlns=http://www.w3.org/XML/1998/namespace</x>",
             "<x xmlns='http://www.w3.org/XML/1998/namespacX'/>",
+            "<x xmlns=_http://www.w3.org/XML/1998/namespace/>",
             "<iq xmlns='jabber:client'/>",
             "<x data-xmlns='http://www.w3.org/XML/1998/namespace'/>",
         ] {
