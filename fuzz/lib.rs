@@ -23,3 +23,22 @@ pub fn stanza(text: &[u8]) -> Option<Element> {
         }
     })
 }
+
+/// An element with all that has meaning, and nothing else: not which prefix stands for a namespace, nor the
+/// order of attributes.
+pub fn meaning(element: &Element) -> String {
+    let mut attributes: Vec<_> = element
+        .attrs()
+        .iter()
+        .map(|((namespace, name), value)| format!("{{{}}}{name}={value:?}", namespace.as_str()))
+        .collect();
+    attributes.sort();
+    let content: Vec<_> = element
+        .nodes()
+        .map(|node| match node {
+            minidom::Node::Element(child) => meaning(child),
+            minidom::Node::Text(text) => format!("{text:?}"),
+        })
+        .collect();
+    format!("{{{}}}{} {attributes:?} [{}]", element.ns(), element.name(), content.join(" "))
+}

@@ -20,14 +20,24 @@ const BATCH: usize = 200;
 /// The longest line, in bytes.
 const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
 
+/// Whether a store can be filled.
+///
+/// # Errors
+/// [`ArchiveError::NotEmpty`], or if it cannot be read.
+pub async fn is_empty(store: &dyn Store) -> Result<(), ArchiveError> {
+    if store.creators().await?.is_empty() && store.owed(None).await?.is_empty() {
+        Ok(())
+    } else {
+        Err(ArchiveError::NotEmpty)
+    }
+}
+
 /// Fills an empty store. After an error the store has a part of the text, and is not to be used.
 ///
 /// # Errors
 /// [`ArchiveError::NotEmpty`]; [`ArchiveError::Line`] for a line that is not understood, or is missing.
 pub async fn import(store: &dyn Store, text: &mut impl BufRead) -> Result<Summary, ArchiveError> {
-    if !store.creators().await?.is_empty() || !store.owed(None).await?.is_empty() {
-        return Err(ArchiveError::NotEmpty);
-    }
+    is_empty(store).await?;
     let mut lines = Lines { text, number: 0 };
     match lines.next()? {
         Some(Line::Archive { format: FORMAT }) => {}

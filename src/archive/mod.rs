@@ -1,14 +1,15 @@
 //! A store as text: one JSON object a line, from any store, into any empty one.
 //!
 //! `docs/DATA-MODEL.md` describes the lines. Each node is followed by what belongs to it, so both
-//! directions hold no more than one node in memory, without its items.
+//! directions hold one node in memory, without its items; and going out the names of all nodes and what
+//! is owed, which the limit of the backlog bounds.
 
 mod export;
 mod import;
 mod line;
 
 pub use export::export;
-pub use import::import;
+pub use import::{import, is_empty};
 
 use thiserror::Error;
 

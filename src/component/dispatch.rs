@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-use super::writer::Answers;
+use super::answers::Answers;
 
 /// Answers stanzas.
 pub struct Dispatch {
@@ -238,6 +238,11 @@ impl Dispatch {
             }
             Err(error) => Err(self.error(&error)),
         }
+    }
+
+    /// Waits until more answers may come.
+    pub async fn room(&self) {
+        self.answers.room().await;
     }
 
     /// Whether there is a connection to the server.

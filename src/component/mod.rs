@@ -1,5 +1,6 @@
 //! The XMPP side: one connection to a server, as an external component (XEP-0114).
 
+mod answers;
 mod dial;
 mod dispatch;
 mod lane;
@@ -10,9 +11,10 @@ mod session;
 mod stream;
 mod writer;
 
+pub use answers::Answers;
 pub use dial::Transport;
 pub use dispatch::Dispatch;
 pub use rate::Rates;
 pub use session::{Ended, Link, Session};
 pub use stream::{Received, StanzaLimits, StreamFault, StreamReader};
-pub use writer::{Answers, Writer};
+pub use writer::Writer;

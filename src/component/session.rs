@@ -21,13 +21,14 @@ use crate::{
 };
 
 use super::{
+    answers::Answers,
     dial::{ReadHalf, Transport, WriteHalf, dial},
     dispatch::Dispatch,
     lane::Lanes,
     login::{login, stream_error},
     rate::{Meter, Passed, Rates},
     stream::{Received, StanzaLimits, StreamFault, StreamReader},
-    writer::{Answers, Writer},
+    writer::Writer,
 };
 
 /// How to connect.
@@ -150,7 +151,8 @@ impl Session {
                 () = sleep(pause) => {}
             }
         }
-        self.lanes.finish().await;
+        // Without a connection nobody takes answers, and lanes may wait for that.
+        let _ = timeout(DRAIN_DEADLINE, self.lanes.finish()).await;
     }
 
     async fn connect(&self) -> Result<(Reader, WriteHalf), Ended> {
@@ -172,7 +174,7 @@ impl Session {
     ) -> Option<Ended> {
         info!(server = self.link.server, jid = self.link.jid, "connected");
         self.dispatch.note_connected(true);
-        self.writer.reconnected();
+        self.writer.reconnected(self.fresh.number());
         let reading = read(
             &self.link,
             &mut reader,
@@ -309,19 +311,18 @@ async fn read(
             Ok(Received::Stanza(element)) => {
                 let from = element.attr("from").unwrap_or_default();
                 if let Err(passed) = meter.count(from, Instant::now()) {
-                    let (limit, of) = match passed {
-                        Passed::Jid => ("max_jid_requests_per_second", "of one sender"),
-                        Passed::Domain => ("max_domain_requests_per_second", "of one domain"),
-                    };
-                    let error = StanzaError::new("wait", "policy-violation")
-                        .text(format!("too many requests {of}"));
-                    dispatch.refuse_at_limit(&Header::of(&element), limit, &error);
+                    refuse_too_many(dispatch, &Header::of(&element), passed);
                 } else if let Err(element) = lanes.submit(element, reader.stanza_bytes()) {
                     let error = StanzaError::new("wait", "resource-constraint");
                     dispatch.refuse_at_limit(&Header::of(&element), "waiting_stanzas", &error);
                 }
             }
             Ok(Received::Refused(header, reason)) => {
+                let from = header.from.as_deref().unwrap_or_default();
+                if let Err(passed) = meter.count(from, Instant::now()) {
+                    refuse_too_many(dispatch, &header, passed);
+                    continue;
+                }
                 debug!(stanza = header.name, reason, "a stanza past a limit");
                 let error = StanzaError::new("modify", "policy-violation").text(reason);
                 dispatch.refuse_at_limit(&header, "stanza", &error);
@@ -331,6 +332,16 @@ async fn read(
             Err(fault) => return fault.into(),
         }
     }
+}
+
+fn refuse_too_many(dispatch: &Dispatch, header: &Header, passed: Passed) {
+    let (limit, of) = match passed {
+        Passed::Jid => ("max_jid_requests_per_second", "of one sender"),
+        Passed::Domain => ("max_domain_requests_per_second", "of one domain"),
+    };
+    let error =
+        StanzaError::new("wait", "policy-violation").text(format!("too many requests {of}"));
+    dispatch.refuse_at_limit(header, limit, &error);
 }
 
 #[cfg(test)]

@@ -9,17 +9,13 @@
 use std::{
     collections::{HashSet, VecDeque},
     io,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
 use jid::Jid;
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
-    sync::Notify,
     time::{Instant, sleep_until, timeout},
 };
 use tracing::error;
@@ -34,97 +30,15 @@ use crate::{
     },
 };
 
+use super::answers::{Answers, BARRIER};
+
 /// Bytes that are written at once; between two writes answers are looked for.
-const WRITE_BYTES: usize = 64 * 1024;
-/// Bytes of answers that may wait; while there are more, nothing is read.
-const MAX_WAITING_BYTES: usize = 8 * 1024 * 1024;
+pub(super) const WRITE_BYTES: usize = 64 * 1024;
 /// Notifications that a kill may repeat; past it, barriers have to return first.
 const MAX_REPEATABLE: u64 = 10_000;
 /// A barrier follows so many notifications, and otherwise when the last one is so long ago.
 const BARRIER_EVERY: u64 = 500;
 const BARRIER_PAUSE: Duration = Duration::from_millis(20);
-/// What a barrier's id begins with.
-const BARRIER: &str = "barrier-";
-
-/// The answers that wait to be sent, and the barriers that came back.
-#[derive(Debug)]
-pub struct Answers {
-    queue: Mutex<Queue>,
-    outbox: Arc<Outbox>,
-    returned: AtomicU64,
-    came: Notify,
-    went: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    ready: VecDeque<String>,
-    bytes: usize,
-}
-
-impl Answers {
-    /// No answers, beside an outbox.
-    #[must_use]
-    pub fn new(outbox: Arc<Outbox>) -> Self {
-        Self {
-            queue: Mutex::default(),
-            outbox,
-            returned: AtomicU64::new(0),
-            came: Notify::new(),
-            went: Notify::new(),
-        }
-    }
-
-    /// Sends a stanza.
-    pub fn send(&self, stanza: String) {
-        let mut queue = self.queue();
-        queue.bytes += stanza.len();
-        queue.ready.push_back(stanza);
-        drop(queue);
-        self.came.notify_one();
-    }
-
-    /// Takes notice of a stanza of the component to itself; whether it is a barrier.
-    pub fn is_barrier(&self, id: &str) -> bool {
-        let number = id.strip_prefix(BARRIER).and_then(|number| number.parse().ok());
-        if let Some(number) = number {
-            self.returned.fetch_max(number, Ordering::Relaxed);
-            self.came.notify_one();
-        }
-        number.is_some()
-    }
-
-    /// Waits until more answers may come.
-    pub async fn room(&self) {
-        while self.queue().bytes > MAX_WAITING_BYTES {
-            self.went.notified().await;
-        }
-    }
-
-    /// Moves answers to the end of a buffer.
-    fn take_ready(&self, buffer: &mut String) {
-        let mut queue = self.queue();
-        while buffer.len() < WRITE_BYTES
-            && let Some(stanza) = queue.ready.pop_front()
-        {
-            queue.bytes -= stanza.len();
-            buffer.push_str(&stanza);
-        }
-        drop(queue);
-        self.went.notify_one();
-    }
-
-    /// Puts answers back to the front, for the connection broke.
-    fn send_again(&self, answers: String) {
-        let mut queue = self.queue();
-        queue.bytes += answers.len();
-        queue.ready.push_front(answers);
-    }
-
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// The sending half, across connections.
 #[derive(Debug)]
@@ -142,6 +56,8 @@ pub struct Writer {
     barrier_at: Instant,
     barriers: VecDeque<Barrier>,
     last_barrier: u64,
+    /// The name of this connection's barriers.
+    connection: String,
     /// Entries that were there before this connection are late.
     late_before: u64,
     front: Option<Front>,
@@ -202,20 +118,25 @@ impl Writer {
             barrier_at: Instant::now(),
             barriers: VecDeque::new(),
             last_barrier: 0,
+            connection: String::new(),
             late_before: 0,
             front: None,
             current: None,
         }
     }
 
-    /// Begins on a new connection. What the server did not confirm is sent again.
-    pub fn reconnected(&mut self) {
+    /// Begins on a new connection, with a name that no other had. What the server did not confirm is sent
+    /// again.
+    pub fn reconnected(&mut self, connection: u64) {
         if let Some(mut chunk) = self.current.take() {
             chunk.text.truncate(chunk.answers);
             self.answers.send_again(chunk.text);
         }
         self.settle_barriers();
         self.barriers.clear();
+        self.last_barrier = 0;
+        self.connection = format!("{connection:016x}");
+        self.answers.begin_barriers(self.connection.clone());
         self.outbox.forgotten(0, self.sent.stanzas);
         self.sent.position = self.confirmed;
         self.covered = self.sent;
@@ -321,22 +242,25 @@ impl Writer {
                     Front { number: telling.number, rendered }
                 }
             };
-            if front.rendered.len() > self.max_stanza_bytes {
-                // The rules keep events below this limit; the server would end the stream.
-                error!(node = %telling.notification.node, "an event is too large to be sent");
-                position.recipients = telling.recipients.len();
-            }
             for recipient in telling.recipients.iter().skip(position.recipients) {
                 if buffer.len() >= WRITE_BYTES || room == 0 {
                     self.front = Some(front);
                     return Sent { position, stanzas };
                 }
                 position.recipients += 1;
-                if is_told(recipient, &lost) {
-                    front.rendered.write_to(recipient.as_str(), buffer);
-                    stanzas += 1;
-                    room -= 1;
+                if !is_told(recipient, &lost) {
+                    continue;
                 }
+                let before = buffer.len();
+                front.rendered.write_to(recipient.as_str(), buffer);
+                if buffer.len() - before > self.max_stanza_bytes {
+                    // The limits keep events below this; the server would end the stream at it, and again.
+                    buffer.truncate(before);
+                    error!(node = %telling.notification.node, "an event is too large to be sent");
+                    continue;
+                }
+                stanzas += 1;
+                room -= 1;
             }
             position = Position { number: position.number + 1, recipients: 0 };
         }
@@ -356,7 +280,7 @@ impl Writer {
             .attr("type", "get")
             .attr("from", &self.service)
             .attr("to", &self.service)
-            .attr("id", &format!("{BARRIER}{}", self.last_barrier))
+            .attr("id", &format!("{BARRIER}{}-{}", self.connection, self.last_barrier))
             .child(Tag::ns("ping", ns::PING));
         buffer.push_str(&ping.to_string());
         Some(Barrier { number: self.last_barrier, covers: sent })
@@ -364,7 +288,7 @@ impl Writer {
 
     /// Takes notice of what the server has.
     fn settle_barriers(&mut self) {
-        let returned = self.answers.returned.load(Ordering::Relaxed);
+        let returned = self.answers.barriers().1;
         while self.barriers.front().is_some_and(|barrier| barrier.number <= returned)
             && let Some(Barrier { covers, .. }) = self.barriers.pop_front()
         {

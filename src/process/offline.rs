@@ -1,12 +1,12 @@
 //! Work at a store: of a service that does not run, or at a copy that a running one makes.
 
 use std::{
-    io::{BufRead, Write},
+    io::{self, BufRead, Write},
     path::Path,
 };
 
 use crate::{
-    archive::{self, Summary},
+    archive::{self, ArchiveError, Summary},
     control::{Client, Snapshot},
     store::{SledStore, Store, StoreError},
 };
@@ -35,16 +35,36 @@ pub async fn export(config: &Config, out: &mut impl Write) -> Result<Summary, Ru
     Ok(summary?)
 }
 
-/// Fills the store of a configuration, which must be empty, from text.
+/// Fills the store of a configuration, which must be empty, from text. It is there as a whole or not at
+/// all: it is made in a folder in its place, and moved there at the end.
 ///
 /// # Errors
 /// If the store cannot be opened, or is not empty, or the text is not what was exported.
 pub async fn import(config: &Config, text: &mut impl BufRead) -> Result<Summary, RunError> {
     let StorePath::Sled(directory) = config.store_path()? else { return Err(keeps_nothing()) };
-    let store = SledStore::open(&directory).map_err(|error| failed(config, error))?;
+    let there = SledStore::open(&directory).map_err(|error| failed(config, error))?;
+    let empty = archive::is_empty(&there).await;
+    there.close().await;
+    drop(there);
+    empty?;
+    let making = directory.join("importing");
+    remove(&making)?;
+    let store = SledStore::open(&making).map_err(|error| failed(config, error))?;
     let summary = archive::import(&store, text).await;
     store.close().await;
+    drop(store);
+    if summary.is_ok() {
+        SledStore::replace(&directory, &making).map_err(|error| failed(config, error))?;
+    }
+    remove(&making)?;
     Ok(summary?)
+}
+
+fn remove(folder: &Path) -> Result<(), ArchiveError> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// What the running service counts, as OpenMetrics text.

@@ -43,7 +43,7 @@ impl Config {
         text: &str,
         variables: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, String> {
-        let mut table: Table = text.parse().map_err(|error| format!("{error}"))?;
+        let mut table: Table = text.parse().map_err(|error| without_values(text, &error))?;
         let known = Table::try_from(Self::default()).map_err(|error| format!("{error}"))?;
         let is_ours = |name: &str| name != FILE_VARIABLE && !is_kubernetes(name);
         for (name, value) in variables.filter(|(name, _)| is_ours(name)) {
@@ -52,8 +52,25 @@ impl Config {
                     .map_err(|reason| format!("{name}: {reason}"))?;
             }
         }
-        table.try_into().map_err(|error: toml::de::Error| format!("{error}"))
+        table.try_into().map_err(|error| without_values("", &error))
     }
+}
+
+/// What toml says, without the text around it and the values in it: one of them may be the secret.
+fn without_values(text: &str, error: &toml::de::Error) -> String {
+    let place = error
+        .span()
+        .and_then(|span| text.get(..span.start))
+        .map_or_else(String::new, |before| format!("line {}: ", before.lines().count().max(1)));
+    let message = error.message();
+    let message = match message
+        .split_once("invalid type: ")
+        .and_then(|(_, rest)| rest.split_once(", expected "))
+    {
+        Some((_, expected)) => format!("a value of another type; expected {expected}"),
+        None => message.to_owned(),
+    };
+    format!("{place}{message}")
 }
 
 /// COMPAT: Kubernetes gives every container of a cluster with a service called gjallar such variables.

@@ -95,6 +95,21 @@ fn creators_are_by_default_the_users_of_the_server() {
 }
 
 #[test]
+fn no_error_shows_what_stands_in_the_file() {
+    for text in [
+        "jid = 'x'\nsecret = hunter2",
+        "secret = 12345678",
+        "secret = 'hunter2",
+        "secret = ['hunter2']",
+    ] {
+        let error = with(text, &[]).unwrap_err();
+        assert!(!error.contains("hunter2") && !error.contains("12345678"), "{error}");
+    }
+    let error = with("jid = 'x'\nlog = 5", &[]).unwrap_err();
+    assert!(error.contains("expected a string"), "{error}");
+}
+
+#[test]
 fn no_debug_output_shows_the_secret() {
     let config = with("secret = 'hunter2'", &[]).unwrap();
     assert!(!format!("{config:?}").contains("hunter2"));

@@ -17,8 +17,10 @@ pub enum Change {
     Deleted,
     /// An entity is this here; `None` forgets it.
     Affiliated(BareJid, Affiliation),
-    /// A JID is subscribed.
+    /// A JID is subscribed, as it asked for.
     Subscribed(Jid),
+    /// A JID is subscribed, as an owner of the node asked for.
+    Enrolled(Jid),
     /// A JID is not subscribed.
     Unsubscribed(Jid),
     /// An item is there, as the newest; an item of the same name is not.

@@ -16,8 +16,8 @@ pub struct Limits {
     pub max_payload_bytes: u32,
     /// Subscriptions at one node (§6.1.3.9).
     pub max_subscriptions: usize,
-    /// Subscriptions of one entity, with all its resources, in the service (§6.1.3.9). Administrators, and
-    /// owners who subscribe others, are not held to it.
+    /// Subscriptions that one entity made, with all its resources, in the service (§6.1.3.9).
+    /// Administrators are not held to it, and whom an owner subscribes is not counted.
     pub max_subscriptions_per_jid: usize,
     /// Bytes of items ([`Item::size`](super::Item::size)) that a node keeps; the oldest go.
     pub max_node_bytes: u64,

@@ -122,7 +122,7 @@ impl Node {
                 Change::Affiliated(entity, affiliation) => {
                     self.affiliations.insert(entity.clone(), *affiliation);
                 }
-                Change::Subscribed(jid) => {
+                Change::Subscribed(jid) | Change::Enrolled(jid) => {
                     self.subscribers.insert((jid.to_bare(), jid.clone()), changes.seq());
                 }
                 Change::Unsubscribed(jid) => {

@@ -102,9 +102,7 @@ impl Service {
         rule: impl FnOnce(Option<&Node>, &Facts, &Context<'_>) -> Result<Decision<R>, Refusal>,
         respond: impl FnOnce(Outcome<R>) -> A,
     ) -> A {
-        let Some(room) = self.outbox.reserve() else {
-            return respond(Err(Error::Busy));
-        };
+        let room = self.outbox.reserve();
         let mut turn = match self.turn(id).await {
             Ok(turn) => turn,
             Err(error) => return respond(Err(error)),
@@ -126,10 +124,18 @@ impl Service {
         let before = notification.as_ref().map(|_| turn.recipients()).unwrap_or_default();
         let notification =
             notification.filter(|n| matches!(n.audience, Audience::One(_)) || !before.is_empty());
+        // What nobody is told of needs no room: who has to go can be sent away while others wait.
+        let told = match (notification, room) {
+            (Some(notification), Some(room)) => Some((notification, room)),
+            (Some(_), None) => return respond(Err(Error::Busy)),
+            (None, _) => None,
+        };
+        let notification = told.as_ref().map(|(notification, _)| notification);
         let mut debt = None;
         if !changes.is_none(turn.node()) {
             let creator = turn.node().map(|node| node.creator.clone());
-            match turn.commit(id, &changes, notification.as_ref(), &*self.store).await {
+            let epoch = turn.node().map(|node| node.epoch);
+            match turn.commit(id, &changes, notification, &*self.store).await {
                 Ok(committed) => {
                     debt = committed.debt;
                     self.metrics.evictions.inc_by(committed.evicted);
@@ -137,10 +143,12 @@ impl Service {
                 Err(error) => return respond(Err(self.failed_at(id, error))),
             }
             self.census.count(creator.as_ref(), &changes);
-            self.outbox.leave_out(id, changes.unsubscribed());
+            if let Some(epoch) = epoch {
+                self.outbox.leave_out(epoch, changes.unsubscribed());
+            }
         }
         let answered = respond(Ok(reply));
-        if let Some(notification) = notification {
+        if let Some((notification, room)) = told {
             let recipients = match &notification.audience {
                 Audience::One(jid) => Arc::from([jid.clone()]),
                 Audience::Subscribers if turn.node().is_some() => turn.recipients(),

@@ -167,8 +167,9 @@ impl Cell {
         if changes.iter().any(|change| matches!(change, Change::Deleted)) {
             return Self::Absent;
         }
-        let other_audience =
-            |change| matches!(change, &Change::Subscribed(_) | &Change::Unsubscribed(_));
+        let other_audience = |change: &Change| {
+            matches!(change, Change::Subscribed(_) | Change::Enrolled(_) | Change::Unsubscribed(_))
+        };
         if changes.iter().any(other_audience) {
             hot.recipients = None;
         }

@@ -14,7 +14,7 @@ use jid::Jid;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    pubsub::{NodeId, Notification},
+    pubsub::{Epoch, Notification},
     store::{Debt, Owed, Told},
 };
 
@@ -64,8 +64,10 @@ struct Queue {
     /// The number of the first that waits.
     first: u64,
     bytes: usize,
+    /// How many of the entries have an audience, by where it lies in memory.
+    audiences: HashMap<usize, usize>,
     /// Who lost a subscription, and the entry from which on it may hear again.
-    lost: HashMap<NodeId, HashMap<Jid, u64>>,
+    lost: HashMap<Epoch, HashMap<Jid, u64>>,
     /// What the server has, and the store has not forgotten.
     told: Told,
     /// How many stanzas were sent when that was confirmed, and how many of them are forgotten.
@@ -119,14 +121,14 @@ impl Outbox {
         self.changed.notify_one();
     }
 
-    /// Leaves entities out of everything that waits at a node.
-    pub(super) fn leave_out<'a>(&self, node: &NodeId, entities: impl Iterator<Item = &'a Jid>) {
+    /// Leaves entities out of everything that waits at a node, in this life of its name.
+    pub(super) fn leave_out<'a>(&self, node: Epoch, entities: impl Iterator<Item = &'a Jid>) {
         let mut queue = self.queue();
         if queue.waiting.is_empty() {
             return;
         }
         let next = queue.next();
-        let lost = queue.lost.entry(node.clone()).or_default();
+        let lost = queue.lost.entry(node).or_default();
         lost.extend(entities.map(|jid| (jid.clone(), next)));
     }
 
@@ -134,7 +136,7 @@ impl Outbox {
     #[must_use]
     pub fn lost(&self, telling: &Telling) -> HashSet<Jid> {
         let queue = self.queue();
-        let lost = queue.lost.get(&telling.notification.node).into_iter().flatten();
+        let lost = queue.lost.get(&telling.notification.place.epoch).into_iter().flatten();
         lost.filter(|(_, next)| telling.number < **next).map(|(jid, _)| jid.clone()).collect()
     }
 
@@ -166,7 +168,7 @@ impl Outbox {
             && let Some(telling) = queue.waiting.pop_front()
         {
             queue.first += 1;
-            queue.bytes -= telling.bytes;
+            queue.release(&telling);
             queue.told.debts.extend(telling.debt);
         }
         queue.told.partly = match (position.recipients.checked_sub(1), queue.waiting.front()) {
@@ -230,6 +232,19 @@ impl Queue {
         self.first + self.waiting.len() as u64
     }
 
+    /// Gives back the bytes of an entry, and of its audience if no other has it.
+    fn release(&mut self, telling: &Telling) {
+        self.bytes -= telling.bytes;
+        let audience = Arc::as_ptr(&telling.recipients).addr();
+        if let Some(shared) = self.audiences.get_mut(&audience) {
+            *shared -= 1;
+            if *shared == 0 {
+                self.audiences.remove(&audience);
+                self.bytes -= telling.recipients.len() * RECIPIENT_BYTES;
+            }
+        }
+    }
+
     fn push(
         &mut self,
         notification: Notification,
@@ -237,10 +252,12 @@ impl Queue {
         debt: Option<Debt>,
         room: Option<OwnedSemaphorePermit>,
     ) {
-        let shares_recipients =
-            self.waiting.back().is_some_and(|last| Arc::ptr_eq(&last.recipients, &recipients));
-        let own = if shares_recipients { 0 } else { recipients.len() * RECIPIENT_BYTES };
-        let bytes = notification.size() + own;
+        let bytes = notification.size();
+        let shared = self.audiences.entry(Arc::as_ptr(&recipients).addr()).or_default();
+        if *shared == 0 {
+            self.bytes += recipients.len() * RECIPIENT_BYTES;
+        }
+        *shared += 1;
         self.bytes += bytes;
         let number = self.next();
         let telling = Telling { notification, recipients, number, debt, bytes, _room: room };

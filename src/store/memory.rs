@@ -1,7 +1,7 @@
 //! A store that forgets: for tests, and for services whose nodes may go with the process.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -33,6 +33,8 @@ struct Kept {
     items: BTreeMap<(u64, u16), Item>,
     places: HashMap<ItemId, (u64, u16)>,
     bytes: u64,
+    /// Those whom an owner subscribed.
+    enrolled: HashSet<Jid>,
 }
 
 impl MemoryStore {
@@ -76,7 +78,13 @@ impl Shelf {
 
 impl Kept {
     fn new(node: &Node) -> Self {
-        Self { node: node.clone(), items: BTreeMap::new(), places: HashMap::new(), bytes: 0 }
+        Self {
+            node: node.clone(),
+            items: BTreeMap::new(),
+            places: HashMap::new(),
+            bytes: 0,
+            enrolled: HashSet::new(),
+        }
     }
 
     /// Says how many items were evicted.
@@ -99,9 +107,13 @@ impl Kept {
             Change::Created(_)
             | Change::Configured(_)
             | Change::Deleted
-            | Change::Affiliated(..)
-            | Change::Subscribed(_)
-            | Change::Unsubscribed(_) => {}
+            | Change::Affiliated(..) => {}
+            Change::Enrolled(jid) => {
+                self.enrolled.insert(jid.clone());
+            }
+            Change::Subscribed(jid) | Change::Unsubscribed(jid) => {
+                self.enrolled.remove(jid);
+            }
         }
         0
     }
@@ -233,7 +245,12 @@ impl Store for MemoryStore {
         entity: &BareJid,
         up_to: usize,
     ) -> Result<usize, StoreError> {
-        Ok(self.subscriptions_of(entity).await?.len().min(up_to))
+        let shelf = self.shelf();
+        let own = shelf.nodes.values().flat_map(|kept| {
+            let own = |jid: &&Jid| !kept.enrolled.contains(*jid);
+            kept.node.subscriptions_of(entity).filter(own)
+        });
+        Ok(own.take(up_to).count())
     }
 
     async fn check(&self) -> Result<Vec<String>, StoreError> {

@@ -113,7 +113,7 @@ pub trait Store: Send + Sync {
     /// If that cannot be read.
     async fn subscriptions_of(&self, entity: &BareJid) -> Result<Vec<(NodeId, Jid)>, StoreError>;
 
-    /// How many subscriptions an entity has, counted up to a number.
+    /// How many subscriptions an entity made that are there, counted up to a number.
     ///
     /// # Errors
     /// If they cannot be counted.
@@ -189,10 +189,7 @@ pub enum StoreError {
     #[error("damaged record: {0}")]
     Damaged(String),
     /// A binary of another version wrote it.
-    #[error(
-        "the store has layout version {found}, this binary reads {expected}: export it with a binary \
-         that reads it, and import that into a new one"
-    )]
+    #[error("the store has layout version {found}, this binary reads {expected}: {}", advice(*found))]
     Version {
         /// The version of the store.
         found: u8,
@@ -202,6 +199,15 @@ pub enum StoreError {
     /// The store was closed, or the disk or its software failed.
     #[error("{0}")]
     Failed(String),
+}
+
+/// What to do with a store of another version.
+fn advice(found: u8) -> &'static str {
+    match found {
+        // Before there was a way to export; no release had it.
+        1 => "there is no way to carry it over; begin a new one",
+        _ => "export it with a binary that reads it, and import that into a new one",
+    }
 }
 
 /// The names, newest first, that fit into a list, turned oldest first.

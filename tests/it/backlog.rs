@@ -1,7 +1,10 @@
 //! What is owed by the real process: while it is killed, while the server does not read, and to whom it must
 //! not go any more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use minidom::Element;
 
@@ -9,6 +12,7 @@ use crate::harness::{event, served::Served};
 
 const OWNER: &str = "owner@localhost/desk";
 const AUDIENCE: usize = 10_000;
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What an event says, in a word or two.
 fn said(message: &Element) -> String {
@@ -24,6 +28,12 @@ fn said(message: &Element) -> String {
 fn sequence(message: &Element) -> u64 {
     let id = message.get_child("stanza-id", "urn:xmpp:sid:0").unwrap().attr("id").unwrap();
     id.split_once('-').unwrap().1.parse().unwrap()
+}
+
+async fn all_is_told(served: &mut Served) {
+    while served.stat("backlog_events").await > 0 {
+        served.ask(OWNER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    }
 }
 
 /// Takes messages in until there are so many.
@@ -82,12 +92,9 @@ async fn ten_thousand_hear_of_a_deleted_node_across_kills() {
     }
     let repeats = served.messages.len() - 6 * AUDIENCE - 1;
     assert!(repeats <= 4 * 10_000, "{repeats} repeats after four kills");
-    // Nothing of the first node is left when all was told.
-    while served.stat("backlog_events").await > 0 {
-        let ping = "<ping xmlns='urn:xmpp:ping'/>";
-        served.ask(OWNER, "get", ping).await;
-    }
-    served.kill_and_restart().await;
+    // Nothing of the first node is left when all was told, and forgotten: after a stop nothing is owed.
+    tokio::time::timeout(PATIENCE, all_is_told(&mut served)).await.expect("it never ends");
+    served.stop_and_restart().await;
     assert_eq!(served.stat("backlog_events").await, 0);
     assert_eq!(served.check().await, "the store is in order\n");
 }
@@ -178,7 +185,8 @@ async fn a_server_that_does_not_read_costs_no_more_than_the_backlog() {
         let from = format!("p{}@localhost/x", number % 300);
         served.request(&from, &format!("p{number}"), "set", &content).await;
     }
-    while served.stat("backlog_events").await < LIMIT as u64 {}
+    let full = async { while served.stat("backlog_events").await < LIMIT as u64 {} };
+    tokio::time::timeout(PATIENCE, full).await.expect("the backlog never fills");
     let grown = served.memory().saturating_sub(memory);
     assert!(grown < 64, "{grown} MiB more");
     let (mut granted, mut refused, mut heard) = (0, 0, BTreeMap::<String, Vec<u64>>::new());
@@ -199,4 +207,69 @@ async fn a_server_that_does_not_read_costs_no_more_than_the_backlog() {
     let all: Vec<_> = (1..=granted as u64).collect();
     assert!(heard.values().all(|sequences| *sequences == all));
     served.publish(OWNER, "n", "afterwards").await;
+}
+
+/// Who has lost a subscription at a node hears of what happened at another of the same name before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leaving_a_new_node_takes_nothing_that_the_old_one_owes() {
+    const READER: &str = "reader@localhost/r";
+    let mut served = Served::start(&[], &[]).await;
+    for node in ["crowd", "n"] {
+        served.granted(OWNER, &format!("<create node='{node}'/>")).await;
+    }
+    served.granted(READER, &format!("<subscribe node='n' jid='{READER}'/>")).await;
+    served.subscribe_many(OWNER, "crowd", 15_000).await;
+    // Before barriers return nothing more than 10 000 goes out.
+    served.link.hold_barriers();
+    let crowd = "<publish node='crowd'><item><x xmlns='urn:x'/></item></publish>";
+    for content in [
+        crowd,
+        "<publish node='n'><item id='old'><x xmlns='urn:x'/></item></publish>",
+        "<delete node='n'/>",
+        "<create node='n'/>",
+    ] {
+        served.granted(OWNER, content).await;
+    }
+    for action in ["subscribe", "unsubscribe"] {
+        served.granted(READER, &format!("<{action} node='n' jid='{READER}'/>")).await;
+    }
+    served.link.release_barriers().await;
+    let heard = async {
+        loop {
+            let theirs =
+                served.messages.iter().filter(|message| message.attr("to") == Some(READER));
+            let said: Vec<_> = theirs.map(said).collect();
+            if said.len() == 2 {
+                return said;
+            }
+            let next = served.messages.len() + 1;
+            take(&mut served, next).await;
+        }
+    };
+    let heard = tokio::time::timeout(PATIENCE, heard).await.expect("it is not told");
+    assert_eq!(heard, ["item old", "delete"]);
+}
+
+/// A server may pass on what an earlier process had sent when it was killed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_barrier_of_an_earlier_process_confirms_nothing() {
+    let mut served = Served::start(&[], &[]).await;
+    served.granted(OWNER, "<create node='n'/>").await;
+    served.subscribe_many(OWNER, "n", 5_000).await;
+    served.link.hold_barriers();
+    served.publish(OWNER, "n", "1").await;
+    take(&mut served, 5_000).await;
+    let old = served.link.take_held();
+    assert!(!old.is_empty());
+    served.kill_and_restart().await;
+    served.link.hold_barriers();
+    served.messages.clear();
+    take(&mut served, 5_000).await;
+    for barrier in &old {
+        served.link.return_barrier(barrier, false).await;
+    }
+    served.ask(OWNER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    assert_eq!(served.stat("backlog_events").await, 1);
+    served.link.release_barriers().await;
+    tokio::time::timeout(PATIENCE, all_is_told(&mut served)).await.expect("it never ends");
 }

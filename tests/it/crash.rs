@@ -114,7 +114,7 @@ impl Checker {
         if self.dice.roll(5) == 0 && self.published > 0 {
             let id = self.dice.roll(self.published);
             let content = format!("<retract node='n{node}'><item id='i{id}'/></retract>");
-            return self.ask(OWNER, "retract", &content).await;
+            return self.ask(OWNER, &format!("-{node}/i{id}"), &content).await;
         }
         self.published += 1;
         let id = format!("i{}", self.published);
@@ -202,6 +202,17 @@ impl Checker {
             let items = store.items(&id, &Selection::Recent(u32::MAX), usize::MAX).await.unwrap();
             let there: BTreeSet<_> = items.iter().map(|item| item.id.to_string()).collect();
             let heard = &self.heard[&(reader.clone(), format!("n{node}"))];
+            // No name is used twice, so what was retracted stays away.
+            for gone in
+                self.acknowledged.iter().filter_map(|id| id.strip_prefix(&format!("-{node}/")))
+            {
+                let retracted = format!("retract id='{gone}'");
+                if there.contains(gone)
+                    || !heard.iter().any(|(_, _, text)| text.contains(&retracted))
+                {
+                    complaints.push(format!("{gone} was retracted, and is there or not heard of"));
+                }
+            }
             for acknowledged in
                 self.acknowledged.iter().filter_map(|id| id.strip_prefix(&format!("{node}/")))
             {
@@ -271,7 +282,7 @@ async fn kills_lose_nothing() {
     let rounds = std::env::var("CRASH_ROUNDS").map_or(30, |rounds| rounds.parse().unwrap());
     let mut checker = Checker::start(false).await;
     for round in 0..rounds {
-        checker.round(if round % 4 == 3 { Fault::Break } else { Fault::Kill }).await;
+        checker.round(if round % 10 == 9 { Fault::Break } else { Fault::Kill }).await;
     }
     let (complaints, summary) = checker.finish().await;
     eprintln!("{rounds} faults: {summary}; {} complaints", complaints.len());

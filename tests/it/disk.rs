@@ -107,17 +107,19 @@ async fn a_full_disk_costs_no_more_than_errors_until_there_is_room() {
 /// After a failed sync the system may call pages clean that it did not write: nothing is trusted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_failed_sync_nothing_is_taken_until_a_restart() {
-    let mut service = Service::start().await;
-    service.ask("set", "<create node='n'/>").await;
-    service.publish("before").await;
-    service.fails("sync");
-    assert_eq!(error(&service.publish("lost").await), "wait internal-server-error");
-    service.fails_no_more();
-    assert_eq!(error(&service.publish("after").await), "wait internal-server-error");
-    service.served.kill_and_restart().await;
-    assert_eq!(service.publish("again").await.attr("type"), Some("result"));
-    let there = service.items().await;
-    assert_eq!((there[0].as_str(), there.last().unwrap().as_str()), ("before", "again"));
+    for how in ["sync", "space"] {
+        let mut service = Service::start().await;
+        service.ask("set", "<create node='n'/>").await;
+        service.publish("before").await;
+        service.fails(how);
+        assert_eq!(error(&service.publish("lost").await), "wait internal-server-error");
+        service.fails_no_more();
+        assert_eq!(error(&service.publish("after").await), "wait internal-server-error");
+        service.served.kill_and_restart().await;
+        assert_eq!(service.publish("again").await.attr("type"), Some("result"));
+        let there = service.items().await;
+        assert_eq!((there[0].as_str(), there.last().unwrap().as_str()), ("before", "again"));
+    }
 }
 
 /// Whichever write or sync fails, what was acknowledged is there after it, and the store is in order.

@@ -93,6 +93,11 @@ async fn a_full_outbox_refuses_before_anything_changes() {
         }
     };
     assert!(matches!(busy, Error::Busy), "{busy:?}");
+    assert_eq!(published, 100);
+    // Who has to go can be sent away all the same.
+    stage.affiliate(OWNER, "a", "x@localhost", Affiliation::Outcast).await.unwrap();
+    stage.affiliate(OWNER, "a", "x@localhost", Affiliation::None).await.unwrap();
+    stage.subscribe("x@localhost", "a").await.unwrap_err();
     assert_eq!(stage.items(OWNER, "a").await.unwrap()[0].place.seq, published);
     assert_eq!(stage.told().len() as u64, published);
     stage.publish(OWNER, "a", "1").await.unwrap();

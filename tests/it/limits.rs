@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use gjallar::store::MemoryStore;
+use gjallar::{pubsub::Limits, service::Error, store::MemoryStore};
 use tokio::sync::Semaphore;
 
-use crate::harness::{Component, OWNER as OWNER_NS, PUBSUB, error, faulty::Faulty};
+use crate::harness::{Component, OWNER as OWNER_NS, PUBSUB, error, faulty::Faulty, stage::Stage};
 
 const OWNER: &str = "owner@localhost/desk";
 
@@ -120,6 +120,148 @@ async fn stanzas_of_one_sender_that_wait() {
         assert_eq!(answer.attr("id"), Some(id.to_string().as_str()));
         assert_eq!(answer.attr("type"), Some("result"));
     }
+}
+
+/// Each waits behind one that is dealt with: a mebibyte of one sender, eight of a domain.
+#[tokio::test]
+async fn bytes_of_stanzas_that_wait() {
+    let gate = Arc::new(Semaphore::new(1));
+    let mut component =
+        Component::with(Faulty::gated(Arc::new(MemoryStore::new()), &gate), |_| {}).await;
+    component.create(OWNER, "n", &[("publish_model", "open")]).await;
+    let closed = gate.acquire().await.unwrap();
+    let text = "x".repeat(64_000 - 1024);
+    let publish = |from: &str, id: &str| {
+        let stanza = |text: &str| {
+            format!(
+                "<iq type='set' id='{id}' from='{from}' to='pubsub.localhost'><pubsub \
+                 xmlns='{PUBSUB}'><publish node='n'><item id='{id}'><x xmlns='urn:x'>{text}</x>\
+                 </item></publish></pubsub></iq>"
+            )
+        };
+        // Each stanza counts as 64 000 bytes.
+        stanza(&text[stanza("").len()..])
+    };
+    // One is dealt with, and 16 of 64 000 bytes are less than a mebibyte.
+    let of_one: Vec<_> = (0..18).map(|n| publish("a@domain/x", &format!("a{n}"))).collect();
+    component.send(&of_one.concat()).await;
+    let refused = component.answer().await;
+    assert_eq!(
+        (refused.attr("id"), error(&refused).as_str()),
+        (Some("a17"), "wait resource-constraint")
+    );
+    // 131 of them are less than eight mebibytes: 17 wait already, or are dealt with.
+    for sender in 0..7 {
+        let of_another: Vec<_> = (0..17)
+            .map(|n| publish(&format!("b{sender}@domain"), &format!("b{sender}-{n}")))
+            .collect();
+        component.send(&of_another.concat()).await;
+    }
+    let refused: Vec<_> = [
+        component.answer().await,
+        component.answer().await,
+        component.answer().await,
+        component.answer().await,
+        component.answer().await,
+    ]
+    .iter()
+    .map(|answer| answer.attr("id").unwrap().to_owned())
+    .collect();
+    assert_eq!(refused, ["b6-12", "b6-13", "b6-14", "b6-15", "b6-16"]);
+    // Another domain has room.
+    component.send(&publish("c@elsewhere", "c")).await;
+    drop(closed);
+    for _ in 0..131 + 1 {
+        assert_eq!(component.answer().await.attr("type"), Some("result"));
+    }
+}
+
+#[tokio::test]
+async fn depth_of_a_stanza_and_namespaces() {
+    let mut component = Component::start().await;
+    component.create(OWNER, "n", &[]).await;
+    // Around what is nested stand iq, pubsub, publish, item and the payload.
+    for (levels, is_taken) in [(123, true), (124, false)] {
+        let (open, close) = ("<x>".repeat(levels), "</x>".repeat(levels));
+        let nested = format!("<x xmlns='urn:x'>{open}{close}</x>");
+        let content = format!("<publish node='n'><item>{nested}</item></publish>");
+        let answer = component.pubsub(OWNER, "set", &content).await;
+        assert_eq!(answer.attr("type") == Some("result"), is_taken, "{levels}");
+    }
+    // The stream declares two, pubsub and the payload one each.
+    for (number, is_taken) in [(252, true), (253, false)] {
+        let prefixes: String = (0..number).map(|n| format!(" xmlns:p{n}='urn:{n}'")).collect();
+        let content =
+            format!("<publish node='n'><item><x xmlns='urn:x'{prefixes}/></item></publish>");
+        let answer = component.pubsub(OWNER, "set", &content).await;
+        assert_eq!(answer.attr("type") == Some("result"), is_taken, "{number}");
+    }
+}
+
+#[tokio::test]
+async fn max_payload_size_and_what_a_batch_may_have() {
+    let mut component = Component::with(Arc::new(MemoryStore::new()), |config| {
+        config.limits.max_reply_bytes = 1000;
+    })
+    .await;
+    component.create(OWNER, "n", &[("max_payload_size", "100")]).await;
+    let publish = |bytes: usize| {
+        let text = "x".repeat(bytes - "<x xmlns='urn:x'></x>".len());
+        format!("<publish node='n'><item><x xmlns='urn:x'>{text}</x></item></publish>")
+    };
+    component.granted(OWNER, &publish(100)).await;
+    let refused = component.pubsub(OWNER, "set", &publish(101)).await;
+    assert_eq!(error(&refused), "modify not-acceptable payload-too-big");
+    // 20 bytes and the name for each.
+    let retract = |last: usize| {
+        let names = (0..9).map(|n| (n, 80)).chain([(9, last)]);
+        let items = names.map(|(n, bytes)| format!("<item id='{n}{}'/>", "i".repeat(bytes - 1)));
+        format!("<retract node='n'>{}</retract>", items.collect::<String>())
+    };
+    let absent = component.pubsub(OWNER, "set", &retract(80)).await;
+    assert_eq!(error(&absent), "cancel item-not-found");
+    let refused = component.pubsub(OWNER, "set", &retract(81)).await;
+    assert_eq!(error(&refused), "modify not-acceptable payload-too-big");
+}
+
+#[tokio::test]
+async fn max_backlog_bytes() {
+    // An event counts as its payload and 1000 bytes, an audience 100 for each.
+    let limits = Limits { max_backlog_bytes: 5_000, ..Limits::default() };
+    let stage = Stage::limited(Arc::new(MemoryStore::new()), limits).await;
+    for node in ["a", "b"] {
+        stage.create("owner@localhost", node).await.unwrap();
+        stage.subscribe("x@localhost", node).await.unwrap();
+    }
+    let xml = format!("<x xmlns='urn:x'>{}</x>", "x".repeat(200 - 21));
+    // In turn at two nodes, each of whose audiences counts once: 200 + 4 * 1200 is the limit.
+    for (id, node) in ["a", "b", "a", "b"].into_iter().enumerate() {
+        stage.publish_xml("owner@localhost", node, &id.to_string(), &xml).await.unwrap();
+    }
+    assert_eq!(stage.service.outbox().size(), (4, 5_000));
+    stage.publish_xml("owner@localhost", "a", "one more", &xml).await.unwrap();
+    let refused = stage.publish_xml("owner@localhost", "a", "over", &xml).await;
+    assert!(matches!(refused, Err(Error::Busy)), "{refused:?}");
+    assert_eq!(stage.told().len(), 5);
+    assert_eq!(stage.service.outbox().size(), (0, 0));
+}
+
+/// Whom others subscribe keeps room for subscriptions of its own.
+#[tokio::test]
+async fn owners_do_not_use_up_what_another_may_have() {
+    let mut component = limited("max_subscriptions_per_jid", 2).await;
+    component.create(OWNER, "n", &[]).await;
+    for resource in ["1", "2", "3"] {
+        let entry =
+            format!("<subscription jid='victim@localhost/{resource}' subscription='subscribed'/>");
+        let content = format!("<subscriptions node='n'>{entry}</subscriptions>");
+        assert_eq!(component.owner(OWNER, "set", &content).await.attr("type"), Some("result"));
+    }
+    component.subscribe("victim@localhost/a", "n").await;
+    component.subscribe("victim@localhost/b", "n").await;
+    let third = "<subscribe node='n' jid='victim@localhost/c'/>";
+    let refused = component.pubsub("victim@localhost/c", "set", third).await;
+    assert_eq!(error(&refused), "wait policy-violation too-many-subscriptions");
 }
 
 #[tokio::test]

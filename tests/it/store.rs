@@ -251,6 +251,15 @@ async fn counts_what_an_entity_has(kind: impl Kind) {
     for name in ["admin-1", "admin-2", "admin-3", "b", "c"] {
         stage.subscribe("admin@localhost", name).await.unwrap();
     }
+    // Nor whom an owner subscribed.
+    for resource in ["z@localhost/1", "z@localhost/2", "z@localhost/3"] {
+        stage.enrol(OWNER, "b", resource).await.unwrap();
+    }
+    let own = stage.store.count_subscriptions_of(&jid("z@localhost").to_bare(), 9).await;
+    assert_eq!(own.unwrap(), 0);
+    stage.subscribe("z@localhost", "b").await.unwrap();
+    let own = stage.store.count_subscriptions_of(&jid("z@localhost").to_bare(), 9).await;
+    assert_eq!(own.unwrap(), 1);
 }
 
 async fn forgets_everything_of_a_deleted_node(kind: impl Kind) {

@@ -292,6 +292,35 @@ async fn a_storm_of_one_sender_delays_nobody() {
     is_unharmed(served, memory).await;
 }
 
+/// Small requests with large answers, from many, that nobody reads: no more are made than may wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_nobody_reads_are_not_made() {
+    let mut served = Served::start(&[("LINK_PING_AFTER_SECONDS", "600")], &[]).await;
+    served.granted(OWNER, "<create node='n'/>").await;
+    for id in 0..4 {
+        let item = format!("<item id='{id}'><x xmlns='urn:x'>{}</x></item>", "x".repeat(45_000));
+        served.granted(OWNER, &format!("<publish node='n'>{item}</publish>")).await;
+    }
+    let memory = served.memory();
+    let items = format!("<pubsub xmlns='{}'><items node='n'/></pubsub>", crate::harness::PUBSUB);
+    for number in 0..3_000 {
+        served
+            .request(&format!("a{}@localhost", number % 30), &format!("{number}"), "get", &items)
+            .await;
+    }
+    // The last one was taken when there is no more to read from us.
+    let mut most = 0;
+    for _ in 0..20 {
+        served.stat("tasks").await;
+        most = most.max(served.memory().saturating_sub(memory));
+    }
+    eprintln!("3 000 requests of 180 kB each: {most} MiB more");
+    assert!(most < 150, "{most} MiB more");
+    for _ in 0..3_000 {
+        assert_eq!(served.link.receive().await.unwrap().name(), "iq");
+    }
+}
+
 /// A server that breaks off in the middle of a stanza is a dead one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn half_a_stanza_and_silence_end_in_a_new_connection() {

@@ -1,7 +1,8 @@
 /* Makes the disk fail, and the clock jump, at the border of libc.
  *
  * Preloaded (LD_PRELOAD) into the service. While the file $FAULT exists, what is written to files named
- * `db` fails as on a full disk. If the file says "sync", syncing them fails instead; if it says "at" and a
+ * `db` fails as on a full disk. If the file says "sync", syncing them fails instead, if it says "space",
+ * with the word that the disk is full; if it says "at" and a
  * number, that operation, a write or a sync, fails once, counted from when the file was there.
  * The file $FAULT.clock has the seconds by which the time of day is wrong.
  */
@@ -44,6 +45,7 @@ static int failure(int fd, enum operation operation) {
     if (!is_store(fd) || said("", word, sizeof word) < 0) return 0;
     if (strncmp(word, "at ", 3) == 0) return atomic_fetch_add(&counted, 1) + 1 == atol(word + 3) ? EIO : 0;
     if (strncmp(word, "sync", 4) == 0) return operation == SYNC ? EIO : 0;
+    if (strncmp(word, "space", 5) == 0) return operation == SYNC ? ENOSPC : 0;
     return operation == WRITE ? ENOSPC : 0;
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::pubsub::{
     Change, Changes, Context, Decision, Event, Feature, Item, ItemId, Node, NodeId, Notification,
-    Refusal, access,
+    Refusal, access, written_len,
 };
 
 use super::existing;
@@ -23,10 +23,13 @@ pub struct Retract {
     pub notify: bool,
 }
 
+/// What an item takes in an event besides its name.
+const RETRACTED_BYTES: usize = 20;
+
 /// Decides a retract request, given those of the items that are there.
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::ItemNotFound`], [`Refusal::Forbidden`];
+/// [`Refusal::NodeNotFound`], [`Refusal::ItemNotFound`], [`Refusal::Forbidden`], [`Refusal::BatchTooBig`];
 /// [`Refusal::Unsupported`] at a node that keeps no items (§7.2.3.5).
 pub fn retract(
     node: Option<&Node>,
@@ -50,6 +53,11 @@ pub fn retract(
     }
     if request.items.iter().collect::<BTreeSet<_>>().len() < request.items.len() {
         return Err(Refusal::BadRequest("two items of one name"));
+    }
+    // What one request may retract has to fit into one event, as what it may publish has.
+    let names = request.items.iter().map(|id| RETRACTED_BYTES + written_len(id.as_str()));
+    if names.sum::<usize>() > cx.limits.max_reply_bytes {
+        return Err(Refusal::BatchTooBig { max: cx.limits.max_reply_bytes });
     }
     let mut changes = Changes::none(node);
     for id in &request.items {

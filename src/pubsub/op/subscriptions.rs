@@ -86,7 +86,7 @@ pub fn set_subscriptions(
             (Wanted::Subscribed, true) | (Wanted::None, false) => {}
             (Wanted::Subscribed, false) if admitted && room > 0 => {
                 room -= 1;
-                changes.push(Change::Subscribed(jid.clone()));
+                changes.push(Change::Enrolled(jid.clone()));
             }
             (Wanted::Subscribed | Wanted::Other, _) => {
                 is_full |= *wanted == Wanted::Subscribed && admitted;

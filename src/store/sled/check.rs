@@ -18,6 +18,9 @@ use super::{
 /// What is wrong, each thing in a line; at most so many of them.
 const MAX_PROBLEMS: usize = 100;
 
+/// The tables of which every row is accounted for by a node.
+const COUNTED: &[u8] = b"NASasixcq";
+
 struct Check<'a> {
     view: &'a View,
     problems: Vec<String>,
@@ -37,14 +40,16 @@ pub(super) fn check(view: &View) -> Result<Vec<String>, StoreError> {
     }
     for row in view.scan(b"d") {
         let (key, _) = row?;
-        let number = keys::number_at(&key, 1).ok_or_else(|| damaged(&key));
-        check.note(number.and_then(|number| view.check_node(number)));
+        let number = keys::number_at(&key, 1).ok_or_else(|| damaged(&key))?;
+        check.expect_rows_of(number);
+        check.note(view.check_node(number));
     }
-    for (table, expected) in [b'N', b'A', b'S'].map(|t| (t, check.expected.get(&t).copied())) {
-        let found = view.scan(&[table]).count();
+    // What belongs to no node is in none of the counts.
+    for table in COUNTED {
+        let (found, expected) = (view.scan(&[*table]).count(), check.expected.get(table).copied());
         if found != expected.unwrap_or_default() {
-            let table = char::from(table);
-            check.problems.push(format!("{found} rows in the index {table}, not {expected:?}"));
+            let (table, expected) = (char::from(*table), expected.unwrap_or_default());
+            check.problems.push(format!("{found} rows in the table {table}, not {expected}"));
         }
     }
     for debt in index::debts(&view.tree) {
@@ -60,6 +65,14 @@ impl Check<'_> {
         self.problems.extend(checked.err().map(|error| error.to_string()));
     }
 
+    /// The rows of the tables that have a node's number first.
+    fn expect_rows_of(&mut self, node: Number) {
+        for table in keys::TABLES_OF_A_NODE.iter().chain(b"q") {
+            let rows = self.view.scan(&keys::of_node(*table, node)).count();
+            *self.expected.entry(*table).or_default() += rows;
+        }
+    }
+
     fn expect(&mut self, table: u8) {
         *self.expected.entry(table).or_default() += 1;
     }
@@ -69,6 +82,7 @@ impl Check<'_> {
         let node = record::decode::<NodeRecord>(key, value)?.to_node(key)?;
         let name = keys::name(&node.id);
         self.expect(b'N');
+        self.expect_rows_of(number);
         if self.view.get::<Number>(&name)? != Some(number) {
             return Err(damaged(&name));
         }
@@ -88,7 +102,8 @@ impl Check<'_> {
             let jid = record::decode::<SubscriptionRecord>(&key, &value)?.jid(&key)?;
             let back = keys::subscription_of(jid.to_bare().as_str(), number, jid.as_str());
             self.expect(b'S');
-            self.raw(&back)?.ok_or_else(|| damaged(&back))?;
+            let there = self.raw(&back)?.ok_or_else(|| damaged(&back))?;
+            record::decode::<bool>(&back, &there)?;
         }
         self.items(number, &node.id)
     }

@@ -105,7 +105,9 @@ impl Committer {
                 }
                 next = if group.len() < MAX_GROUP { work.try_recv().ok() } else { None };
             }
+            let shared = reader.reading();
             let committed = if group.is_empty() { Ok(()) } else { commit(&mut opened, group) };
+            drop(shared);
             match committed {
                 Ok(()) => {
                     for (folder, done) in copies {
@@ -124,11 +126,14 @@ impl Committer {
                 }
                 Err(Fault::Full(reason)) => {
                     reader.close(&reason);
+                    // Numbers that somebody may still have in mind are not given again.
+                    let next_debt = opened.ledger.next_debt;
                     drop(opened);
                     match open_again(&open, &mut work, &reason) {
                         Some(again) => opened = again,
                         None => return,
                     }
+                    opened.ledger.next_debt = opened.ledger.next_debt.max(next_debt);
                     reader.replace(&opened.tree);
                 }
             }

@@ -13,7 +13,7 @@
 //! | `a` node entity | affiliation |
 //! | `A` entity node | affiliation |
 //! | `s` node JID | subscription |
-//! | `S` entity node JID | – |
+//! | `S` entity node JID | whether it subscribed itself |
 //! | `i` node position index | item |
 //! | `x` node item's name | position and index |
 //! | `c` node position index chunk | a part of a long payload |

@@ -4,7 +4,7 @@
 //! is written after each commit but not synced: what it says was certainly true.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
     io,
     os::unix::fs::FileExt,
     path::Path,
@@ -41,9 +41,13 @@ impl Marker {
     }
 
     fn read(file: File, directory: &Path) -> Result<Self, StoreError> {
+        lock(&file)?;
         let text = io::read_to_string(&file).map_err(|error| failed(&error))?;
         if text == OF_VERSION_1 {
             return Err(StoreError::Version { found: 1, expected: record::VERSION });
+        }
+        if text.is_empty() && !OF_SLED.iter().any(|name| directory.join(name).exists()) {
+            return Self::begin(file, directory);
         }
         let damaged = || StoreError::Damaged(format!("the file {NAME}"));
         let (content, sum) = text.trim_end().rsplit_once(' ').ok_or_else(damaged)?;
@@ -76,8 +80,18 @@ impl Marker {
             )));
         }
         let file = File::create_new(directory.join(NAME)).map_err(|error| failed(&error))?;
+        lock(&file)?;
+        Self::begin(file, directory)
+    }
+
+    fn begin(file: File, directory: &Path) -> Result<Self, StoreError> {
         let marker = Self { file, store: super::opening::fresh_name(), commit: 0 };
-        marker.write("begun").and_then(|()| sync(directory)).map_err(|error| failed(&error))?;
+        let write = || {
+            marker.write("begun")?;
+            marker.file.sync_all()?;
+            sync(directory)
+        };
+        write().map_err(|error| failed(&error))?;
         Ok(marker)
     }
 
@@ -104,18 +118,48 @@ impl Marker {
     }
 }
 
+/// Holds the store for this process, before anything in it is looked at.
+fn lock(file: &File) -> Result<(), StoreError> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked),
+        Err(TryLockError::Error(error)) => Err(failed(&error)),
+    }
+}
+
 /// Whether a folder has a store.
 pub(super) fn is_in(directory: &Path) -> bool {
     directory.join(NAME).exists()
 }
 
-/// Removes what an interrupted making left.
+/// Moves a store to where another one is; the file that makes it one goes last.
+pub(super) fn replace(directory: &Path, by: &Path) -> io::Result<()> {
+    std::fs::remove_file(directory.join(NAME))?;
+    sync(directory)?;
+    remove_remains(directory)?;
+    for entry in std::fs::read_dir(by)? {
+        let name = entry?.file_name();
+        if name != NAME {
+            std::fs::rename(by.join(&name), directory.join(&name))?;
+        }
+    }
+    sync(directory)?;
+    std::fs::rename(by.join(NAME), directory.join(NAME))?;
+    sync(directory)
+}
+
+/// Removes what an interrupted making left: sled's files, and what it noted of them.
 fn remove_remains(directory: &Path) -> io::Result<()> {
-    for name in OF_SLED {
-        let path = directory.join(name);
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let (path, name) = (entry.path(), entry.file_name());
+        let name = name.to_string_lossy();
+        if !OF_SLED.contains(&&*name) && !name.starts_with("snap.") {
+            continue;
+        }
         if path.is_dir() {
             std::fs::remove_dir_all(path)?;
-        } else if path.exists() {
+        } else {
             std::fs::remove_file(path)?;
         }
     }

@@ -75,6 +75,14 @@ impl SledStore {
         }
     }
 
+    /// Puts a store that is nowhere open in the place of an empty one.
+    ///
+    /// # Errors
+    /// If a file cannot be moved. Then what is there is refused when it is opened.
+    pub fn replace(directory: &Path, by: &Path) -> Result<(), StoreError> {
+        marker::replace(directory, by).map_err(|error| failed(&error))
+    }
+
     async fn work<T>(
         &self,
         work: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Work,
@@ -106,9 +114,13 @@ impl SledStore {
             let _reading = reader.reading();
             read(&reader.look()?)
         });
-        // Where sled does not understand its own pages, it panics.
-        read.await.map_err(|_| StoreError::Damaged("the files cannot be read".into()))?
+        read.await.map_err(|_| cannot_be_read())?
     }
+}
+
+/// Where sled does not understand its own pages, it panics.
+fn cannot_be_read() -> StoreError {
+    StoreError::Damaged("the files cannot be read".into())
 }
 
 /// Any failure that only an operator can mend.
@@ -138,8 +150,13 @@ impl Store for SledStore {
     }
 
     async fn owed(&self, node: Option<&NodeId>) -> Result<Vec<Owed>, StoreError> {
-        let node = node.cloned();
-        self.read(move |view| owed::owed(view, node.as_ref())).await
+        let (node, reader) = (node.cloned(), self.reader.clone());
+        // Debts have several rows: none may go while they are read.
+        let read = move || {
+            let _nobody_writes = reader.pause();
+            owed::owed(&reader.look()?, node.as_ref())
+        };
+        tokio::task::spawn_blocking(read).await.map_err(|_| cannot_be_read())?
     }
 
     async fn forget(&self, told: Told) -> Result<(), StoreError> {

@@ -31,7 +31,9 @@ impl Opened {
     /// Opens the store in a folder, which is created if it is not there, and checks its index.
     pub(super) fn open(directory: &Path) -> Result<Self, StoreError> {
         let marker = Marker::open(directory)?;
-        let config = sled::Config::new().path(directory).cache_capacity(CACHE_BYTES);
+        // sled's own thread would sync too, and swallow an error that the system reports once.
+        let config =
+            sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         let open = || -> Result<_, StoreError> {
             let db = config.open().map_err(|error| opening(&error))?;
             let tree: Tree = (*db).clone();

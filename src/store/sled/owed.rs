@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use jid::{BareJid, Jid};
+use tracing::error;
 
 use crate::{
     pubsub::{Audience, NodeId, Place},
@@ -35,9 +36,18 @@ pub(super) fn owed(view: &View, node: Option<&NodeId>) -> Result<Vec<Owed>, Stor
         if node.is_some_and(|node| *node != notification.node) {
             continue;
         }
-        let mut recipients = match &notification.audience {
-            Audience::One(jid) => audiences.one(number, jid)?,
-            Audience::Subscribers => audiences.at(number, notification.place)?,
+        let recipients = match &notification.audience {
+            Audience::One(jid) => audiences.one(number, jid),
+            Audience::Subscribers => audiences.at(number, notification.place),
+        };
+        let mut recipients = match (recipients, node) {
+            (Ok(recipients), _) => recipients,
+            // A damaged node is closed when it is asked for; the others are told what is owed to them.
+            (Err(StoreError::Damaged(record)), None) => {
+                error!(node = %notification.node, record, "what is owed cannot be told");
+                continue;
+            }
+            (Err(error), _) => return Err(error),
         };
         if let Some(told) = told.as_ref().filter(|told| told.debt == debt) {
             let jid = told.jid(keys::TOLD)?;

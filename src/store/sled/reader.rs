@@ -31,7 +31,7 @@ use super::{
 #[derive(Clone, Debug)]
 pub(super) struct Reader {
     state: Arc<Mutex<State>>,
-    /// Held for reading by who reads: reading may make sled write too.
+    /// Shared by who reads or commits; reading may make sled write too.
     files: Arc<RwLock<()>>,
 }
 
@@ -49,12 +49,12 @@ impl Reader {
         Self { state: Arc::new(Mutex::new(state)), files: Arc::default() }
     }
 
-    /// As long as this is held the files may be read.
+    /// As long as this is held others may read, and one may commit.
     pub(super) fn reading(&self) -> RwLockReadGuard<'_, ()> {
         self.files.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// As long as this is held nobody reads.
+    /// As long as this is held nobody else reads or commits.
     pub(super) fn pause(&self) -> RwLockWriteGuard<'_, ()> {
         self.files.write().unwrap_or_else(PoisonError::into_inner)
     }
@@ -304,8 +304,15 @@ impl View {
         entity: &BareJid,
         up_to: usize,
     ) -> Result<usize, StoreError> {
-        let rows = self.scan(&keys::subscriptions_of(entity.as_str())).take(up_to);
-        rows.map(|row| row.map(|_| 1)).sum()
+        let mut count = 0;
+        for row in self.scan(&keys::subscriptions_of(entity.as_str())) {
+            let (key, value) = row?;
+            count += usize::from(record::decode::<bool>(&key, &value)?);
+            if count == up_to {
+                break;
+            }
+        }
+        Ok(count)
     }
 
     /// The row that a pointer leads to; nothing if both went since the pointer was read.

@@ -132,13 +132,15 @@ impl<'a, 'tree> Turn<'a, 'tree> {
                     }
                 }
             }
-            Change::Subscribed(jid) => {
+            Change::Subscribed(jid) | Change::Enrolled(jid) => {
                 self.rows.put(
                     &keys::subscription(node, jid.as_str()),
                     &SubscriptionRecord::of(jid, seq),
                 )?;
                 let bare = jid.to_bare();
-                self.rows.put(&keys::subscription_of(bare.as_str(), node, jid.as_str()), &())?;
+                let is_own = matches!(change, Change::Subscribed(_));
+                self.rows
+                    .put(&keys::subscription_of(bare.as_str(), node, jid.as_str()), &is_own)?;
             }
             Change::Unsubscribed(jid) => {
                 self.rows.remove(keys::subscription(node, jid.as_str()));

@@ -50,6 +50,8 @@ pub struct Component {
 pub struct Link {
     reader: StreamReader<OwnedReadHalf>,
     writer: OwnedWriteHalf,
+    /// Barriers that are not returned yet, if they are held.
+    held: Option<Vec<Element>>,
 }
 
 impl Link {
@@ -75,7 +77,7 @@ impl Link {
         // The SHA-1 of "abcsecret" (XEP-0114 §3).
         assert_eq!(handshake.text(), "de0a408ef519cd62e7379039634152874895c50c");
         writer.write_all(b"<handshake/>").await.unwrap();
-        Self { reader, writer }
+        Self { reader, writer, held: None }
     }
 
     pub async fn send(&mut self, xml: &str) {
@@ -94,17 +96,40 @@ impl Link {
             if !is_barrier(&stanza) {
                 return Some(stanza);
             }
-            self.return_barrier(&stanza, false).await;
+            match &mut self.held {
+                Some(held) => held.push(stanza),
+                None => self.return_barrier(&stanza, false).await,
+            }
         }
+    }
+
+    /// From now on no barrier returns.
+    pub fn hold_barriers(&mut self) {
+        self.held = Some(Vec::new());
+    }
+
+    /// Returns those that were held, and from now on each.
+    pub async fn release_barriers(&mut self) {
+        for barrier in self.held.take().into_iter().flatten() {
+            self.return_barrier(&barrier, false).await;
+        }
+    }
+
+    /// Those that are held; from now on each is returned.
+    pub fn take_held(&mut self) -> Vec<Element> {
+        self.held.take().unwrap_or_default()
     }
 
     /// Routes a barrier back; or says that all barriers came back that there will ever be.
     pub async fn return_barrier(&mut self, barrier: &Element, and_all_others: bool) {
+        let barrier_id = barrier.attr("id").unwrap();
         let mut barrier = shown(barrier);
         if and_all_others {
-            let last = u64::MAX;
-            barrier =
-                format!("<iq type='result' from='{SERVICE}' to='{SERVICE}' id='barrier-{last}'/>");
+            let (last, id) = (u64::MAX, barrier_id);
+            let connection = id.rsplit_once('-').unwrap().0;
+            barrier = format!(
+                "<iq type='result' from='{SERVICE}' to='{SERVICE}' id='{connection}-{last}'/>"
+            );
         }
         // The component may have gone meanwhile.
         let _ = self.writer.write_all(barrier.as_bytes()).await;

@@ -62,6 +62,20 @@ impl Served {
         self.link = Link::accept(&self.listener).await;
     }
 
+    /// Stops it in order, and starts it again.
+    pub async fn stop_and_restart(&mut self) {
+        let kill = format!("kill -TERM {}", self.process.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        while let Some(stanza) = self.link.receive().await {
+            if stanza.name() == "message" {
+                self.messages.push(stanza);
+            }
+        }
+        assert!(self.process.wait().unwrap().success());
+        self.process = spawn(self.folder.path(), &self.listener, &self.variables);
+        self.link = Link::accept(&self.listener).await;
+    }
+
     /// Waits for its next connection.
     pub async fn reconnected(&mut self) {
         self.link = Link::accept(&self.listener).await;

@@ -18,6 +18,7 @@ use gjallar::{
             retract::Retract,
             retrieve::{Retrieve, Selection},
             subscribe::Subscribe,
+            subscriptions::{SetSubscriptions, Wanted},
             unsubscribe::Unsubscribe,
         },
     },
@@ -125,6 +126,12 @@ impl Stage {
     pub async fn subscribe(&self, by: &str, name: &str) -> Result<(), Error> {
         let request = Subscribe { node: node(name), jid: jid(by) };
         self.service.subscribe(&actor(by), &request, |answer| answer.map(|_| ())).await
+    }
+
+    pub async fn enrol(&self, by: &str, name: &str, whom: &str) -> Result<(), Error> {
+        let entries = vec![(jid(whom), Wanted::Subscribed)];
+        let request = SetSubscriptions { node: node(name), entries };
+        self.service.set_subscriptions(&actor(by), &request, |answer| answer.map(|_| ())).await
     }
 
     pub async fn unsubscribe(&self, by: &str, name: &str) -> Result<(), Error> {
