@@ -21,7 +21,7 @@ use tokio::{
 use tracing::error;
 
 use crate::{
-    pubsub::Limits,
+    pubsub::{Limits, written_len},
     service::{Outbox, Position},
     wire::{
         notification::{Rendered, render},
@@ -242,6 +242,7 @@ impl Writer {
                     Front { number: telling.number, rendered }
                 }
             };
+            let mut is_too_large = false;
             for recipient in telling.recipients.iter().skip(position.recipients) {
                 if buffer.len() >= WRITE_BYTES || room == 0 {
                     self.front = Some(front);
@@ -251,16 +252,17 @@ impl Writer {
                 if !is_told(recipient, &lost) {
                     continue;
                 }
-                let before = buffer.len();
-                front.rendered.write_to(recipient.as_str(), buffer);
-                if buffer.len() - before > self.max_stanza_bytes {
+                if front.rendered.len() + written_len(recipient.as_str()) > self.max_stanza_bytes {
                     // The limits keep events below this; the server would end the stream at it, and again.
-                    buffer.truncate(before);
-                    error!(node = %telling.notification.node, "an event is too large to be sent");
+                    is_too_large = true;
                     continue;
                 }
+                front.rendered.write_to(recipient.as_str(), buffer);
                 stanzas += 1;
                 room -= 1;
+            }
+            if is_too_large {
+                error!(node = %telling.notification.node, "an event is too large for some recipients");
             }
             position = Position { number: position.number + 1, recipients: 0 };
         }

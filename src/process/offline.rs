@@ -47,6 +47,7 @@ pub async fn import(config: &Config, text: &mut impl BufRead) -> Result<Summary,
     there.close().await;
     drop(there);
     empty?;
+    let state = SledStore::state(&directory).map_err(|error| failed(config, error))?;
     let making = directory.join("importing");
     remove(&making)?;
     let store = SledStore::open(&making).map_err(|error| failed(config, error))?;
@@ -54,7 +55,7 @@ pub async fn import(config: &Config, text: &mut impl BufRead) -> Result<Summary,
     store.close().await;
     drop(store);
     if summary.is_ok() {
-        SledStore::replace(&directory, &making).map_err(|error| failed(config, error))?;
+        SledStore::replace(&directory, &state, &making).map_err(|error| failed(config, error))?;
     }
     remove(&making)?;
     Ok(summary?)

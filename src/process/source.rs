@@ -58,19 +58,21 @@ impl Config {
 
 /// What toml says, without the text around it and the values in it: one of them may be the secret.
 fn without_values(text: &str, error: &toml::de::Error) -> String {
-    let place = error
-        .span()
-        .and_then(|span| text.get(..span.start))
-        .map_or_else(String::new, |before| format!("line {}: ", before.lines().count().max(1)));
-    let message = error.message();
-    let message = match message
-        .split_once("invalid type: ")
-        .and_then(|(_, rest)| rest.split_once(", expected "))
-    {
-        Some((_, expected)) => format!("a value of another type; expected {expected}"),
-        None => message.to_owned(),
+    let line = error.span().and_then(|span| text.get(..span.start)).filter(|_| !text.is_empty());
+    let line = line.map(|before| format!("line {}: ", before.matches('\n').count() + 1));
+    let shown = error.to_string();
+    let key = shown.lines().rev().find(|line| line.starts_with("in `"));
+    let message = match error.message() {
+        message
+            if ["invalid ", "unknown variant "].iter().any(|kind| message.starts_with(kind)) =>
+        {
+            let expected = message.rsplit_once(", expected ").map_or("something else", |(_, e)| e);
+            format!("a value that cannot stand there; expected {expected}")
+        }
+        message => message.to_owned(),
     };
-    format!("{place}{message}")
+    let key = key.map(|key| format!(", {key}")).unwrap_or_default();
+    format!("{}{message}{key}", line.unwrap_or_default())
 }
 
 /// COMPAT: Kubernetes gives every container of a cluster with a service called gjallar such variables.

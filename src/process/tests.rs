@@ -106,7 +106,17 @@ fn no_error_shows_what_stands_in_the_file() {
         assert!(!error.contains("hunter2") && !error.contains("12345678"), "{error}");
     }
     let error = with("jid = 'x'\nlog = 5", &[]).unwrap_err();
-    assert!(error.contains("expected a string"), "{error}");
+    assert!(error.contains("expected a string") && error.contains("in `log`"), "{error}");
+    for (text, variable) in [
+        ("link.allow_plain_tcp = 'a, expected hunter2'", ("GJALLAR_LOG", "x")),
+        ("log_format = 'hunter2'", ("GJALLAR_LOG", "x")),
+        ("", ("GJALLAR_LOG_FORMAT", "hunter2")),
+        ("", ("GJALLAR_LIMITS_MAX_NODES", "hunter2")),
+    ] {
+        let error = with(text, &[variable]).unwrap_err();
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+    assert!(with("a = 1\n\n\nb = = 2", &[]).unwrap_err().starts_with("line 4: "));
 }
 
 #[test]

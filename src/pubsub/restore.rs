@@ -21,10 +21,11 @@ pub fn affiliated(entities: Vec<(BareJid, Affiliation)>) -> Changes {
     Changes::at(0, list.collect())
 }
 
-/// JIDs are subscribed since the event of this position.
+/// JIDs are subscribed since the event of this position. Who asked for it is not known, so it is not
+/// counted as theirs.
 #[must_use]
 pub fn subscribed(jids: Vec<Jid>, since: u64) -> Changes {
-    Changes::at(since, jids.into_iter().map(Change::Subscribed).collect())
+    Changes::at(since, jids.into_iter().map(Change::Enrolled).collect())
 }
 
 /// Items are there.

@@ -77,8 +77,11 @@ impl Service {
     }
 
     /// What a rule needs to know of a node that is there.
-    async fn facts(&self, actor: &Actor, node: &Node, need: &Need) -> Result<Facts, StoreError> {
-        let items = async |selection| self.store.items(&node.id, selection, usize::MAX).await;
+    async fn facts(&self, actor: &Actor, node: &Node, need: &Need) -> Result<Facts, Error> {
+        let items = async |selection| {
+            let items = self.store.items(&node.id, selection, usize::MAX).await;
+            items.map_err(|error| self.failed_at(&node.id, error))
+        };
         Ok(match need {
             Need::Nothing => Facts::default(),
             Need::Items(selection) => Facts { items: items(selection).await?, ..Facts::default() },
@@ -87,7 +90,9 @@ impl Service {
                     node.config.send_last_published_item == SendLastPublishedItem::OnSub;
                 let last = Selection::Recent(u32::from(sends_last));
                 let max = self.limits.max_subscriptions_per_jid;
-                let subscriptions = self.store.count_subscriptions_of(&actor.bare(), max).await?;
+                let own = self.store.count_subscriptions_of(&actor.bare(), max).await;
+                // What is damaged there is the actor's, not the node's.
+                let subscriptions = own.map_err(Error::Failed)?;
                 Facts { items: items(&last).await?, subscriptions }
             }
         })
@@ -113,7 +118,7 @@ impl Service {
         };
         let facts = match facts {
             Ok(facts) => facts,
-            Err(error) => return respond(Err(self.failed_at(id, error))),
+            Err(error) => return respond(Err(error)),
         };
         let Decision { reply, changes, notification } =
             match rule(turn.node(), &facts, &self.context(actor)) {

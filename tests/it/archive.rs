@@ -178,8 +178,9 @@ async fn the_check_finds_every_row_that_is_not_as_it_was() {
     assert!(rows.len() > 50);
     let added = rows.iter().map(|(key, value)| {
         let mut other = key.clone();
-        let last = other.len() - 1;
-        other[last] ^= 0x80;
+        // Of the tables that a node's rows stand in, the node's number: of no node that is there.
+        let at = if b"asixc".contains(&key[0]) { 8 } else { other.len() - 1 };
+        other[at] ^= 0x80;
         (other, value.clone())
     });
     // A row that belongs to no node is one too many, wherever it stands.

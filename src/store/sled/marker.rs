@@ -132,20 +132,40 @@ pub(super) fn is_in(directory: &Path) -> bool {
     directory.join(NAME).exists()
 }
 
-/// Moves a store to where another one is; the file that makes it one goes last.
-pub(super) fn replace(directory: &Path, by: &Path) -> io::Result<()> {
-    std::fs::remove_file(directory.join(NAME))?;
-    sync(directory)?;
-    remove_remains(directory)?;
-    for entry in std::fs::read_dir(by)? {
-        let name = entry?.file_name();
-        if name != NAME {
-            std::fs::rename(by.join(&name), directory.join(&name))?;
+/// What the marker in a folder says.
+pub(super) fn text(directory: &Path) -> io::Result<String> {
+    std::fs::read_to_string(directory.join(NAME))
+}
+
+/// Moves a store to where another one is, if that is as it was. An interrupted move is an interrupted making.
+pub(super) fn replace(directory: &Path, was: &str, by: &Path) -> Result<(), StoreError> {
+    let opened = OpenOptions::new().read(true).write(true).open(directory.join(NAME));
+    let file = opened.map_err(|error| failed(&error))?;
+    lock(&file)?;
+    let replace = || -> io::Result<bool> {
+        if io::read_to_string(&file)? != was {
+            return Ok(false);
         }
+        let old = Marker { file, store: super::opening::fresh_name(), commit: 0 };
+        old.write("begun")?;
+        old.file.sync_all()?;
+        remove_remains(directory)?;
+        for entry in std::fs::read_dir(by)? {
+            let name = entry?.file_name();
+            if name != NAME {
+                std::fs::rename(by.join(&name), directory.join(&name))?;
+            }
+        }
+        sync(directory)?;
+        std::fs::rename(by.join(NAME), directory.join(NAME))?;
+        sync(directory)?;
+        Ok(true)
+    };
+    match replace() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(failed("somebody else wrote to the store meanwhile")),
+        Err(error) => Err(failed(&error)),
     }
-    sync(directory)?;
-    std::fs::rename(by.join(NAME), directory.join(NAME))?;
-    sync(directory)
 }
 
 /// Removes what an interrupted making left: sled's files, and what it noted of them.

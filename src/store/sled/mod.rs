@@ -75,12 +75,20 @@ impl SledStore {
         }
     }
 
-    /// Puts a store that is nowhere open in the place of an empty one.
+    /// What says whether a store was written to since.
     ///
     /// # Errors
-    /// If a file cannot be moved. Then what is there is refused when it is opened.
-    pub fn replace(directory: &Path, by: &Path) -> Result<(), StoreError> {
-        marker::replace(directory, by).map_err(|error| failed(&error))
+    /// If no store is there.
+    pub fn state(directory: &Path) -> Result<String, StoreError> {
+        marker::text(directory).map_err(|error| failed(&error))
+    }
+
+    /// Puts a store that is nowhere open in the place of another one, if that has still this state.
+    ///
+    /// # Errors
+    /// If it has not, or is in use; or a file cannot be moved, and then what is there is an empty store.
+    pub fn replace(directory: &Path, state: &str, by: &Path) -> Result<(), StoreError> {
+        marker::replace(directory, state, by)
     }
 
     async fn work<T>(
