@@ -21,7 +21,7 @@ use tokio::{
     time::{Duration, timeout},
 };
 
-use crate::harness::{EVENT, Link, dice::Dice, form, is_barrier, shown};
+use crate::harness::{EVENT, Link, dice::Dice, form, is_barrier, served::Served, shown};
 
 const NODES: usize = 3;
 const SUBSCRIBERS: usize = 4;
@@ -45,8 +45,6 @@ struct Checker {
     service: Child,
     link: Link,
     dice: Dice,
-    /// Whether the server says that it has everything before it has.
-    confirms_at_once: bool,
     published: usize,
     acknowledged: BTreeSet<String>,
     heard: BTreeMap<(String, String), Heard>,
@@ -62,7 +60,7 @@ impl Drop for Checker {
 }
 
 impl Checker {
-    async fn start(confirms_at_once: bool) -> Self {
+    async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let store = tempfile::tempdir().unwrap();
         let service = serve(&listener, store.path());
@@ -73,7 +71,6 @@ impl Checker {
             service,
             link,
             dice: Dice(0xC4A5),
-            confirms_at_once,
             published: 0,
             acknowledged: BTreeSet::new(),
             heard: BTreeMap::new(),
@@ -129,7 +126,7 @@ impl Checker {
     async fn take(&mut self) -> bool {
         let Some(stanza) = self.link.receive_any().await else { return false };
         if is_barrier(&stanza) {
-            self.link.return_barrier(&stanza, self.confirms_at_once).await;
+            self.link.return_barrier(&stanza, false).await;
         } else if stanza.name() == "message" {
             self.hear(&stanza);
         } else if stanza.attr("type") == Some("result") {
@@ -139,8 +136,7 @@ impl Checker {
     }
 
     fn hear(&mut self, message: &Element) {
-        let id = message.get_child("stanza-id", "urn:xmpp:sid:0").unwrap().attr("id").unwrap();
-        let seq = id.split_once('-').unwrap().1.parse().unwrap();
+        let seq = place(message);
         let is_late = message.has_child("delay", "urn:xmpp:delay");
         let items = message.get_child("event", EVENT).unwrap().children().next().unwrap().clone();
         let key = (message.attr("to").unwrap().to_owned(), items.attr("node").unwrap().to_owned());
@@ -244,6 +240,12 @@ impl Checker {
     }
 }
 
+/// The sequence number of an event.
+fn place(message: &Element) -> u64 {
+    let id = message.get_child("stanza-id", "urn:xmpp:sid:0").unwrap().attr("id").unwrap();
+    id.split_once('-').unwrap().1.parse().unwrap()
+}
+
 /// Gaps, wrong order, and repeats that are not what they repeat.
 fn order(heard: &Heard) -> Vec<String> {
     let mut complaints = Vec::new();
@@ -280,7 +282,7 @@ fn serve(listener: &TcpListener, store: &Path) -> Child {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kills_lose_nothing() {
     let rounds = std::env::var("CRASH_ROUNDS").map_or(30, |rounds| rounds.parse().unwrap());
-    let mut checker = Checker::start(false).await;
+    let mut checker = Checker::start().await;
     for round in 0..rounds {
         checker.round(if round % 10 == 9 { Fault::Break } else { Fault::Kill }).await;
     }
@@ -289,15 +291,36 @@ async fn kills_lose_nothing() {
     assert!(complaints.is_empty(), "{complaints:#?}");
 }
 
+/// A server that says that it has everything before it has.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_barrier_the_checker_finds_gaps() {
-    let mut checker = Checker::start(true).await;
-    for _ in 0..20 {
-        checker.round(Fault::Break).await;
+    let mut served = Served::start(&[], &[]).await;
+    served.granted(OWNER, "<create node='n'/>").await;
+    served.subscribe_many(OWNER, "n", 2000).await;
+    served.publish(OWNER, "n", "1").await;
+    let mut heard = BTreeMap::<String, Heard>::new();
+    let mut hear = |message: &Element| {
+        let (to, place) = (message.attr("to").unwrap(), place(message));
+        heard.entry(to.to_owned()).or_default().push((place, false, String::new()));
+    };
+    loop {
+        let stanza = served.link.receive_any().await.unwrap();
+        if is_barrier(&stanza) {
+            served.link.return_barrier(&stanza, true).await;
+            break;
+        }
+        hear(&stanza);
     }
-    let (complaints, _) = checker.finish().await;
-    assert!(
-        complaints.iter().any(|complaint| complaint.contains("was expected")),
-        "{complaints:?}"
-    );
+    // It forgets what nobody has read.
+    let all_told = async { while served.stat("backlog_events").await > 0 {} };
+    timeout(Duration::from_secs(60), all_told).await.expect("it is not told");
+    served.link.drop_unread().await;
+    served.reconnected().await;
+    served.publish(OWNER, "n", "2").await;
+    while served.messages.len() < 2000 {
+        served.messages.push(served.link.receive().await.unwrap());
+    }
+    served.messages.iter().for_each(hear);
+    let complaints: Vec<_> = heard.values().flat_map(order).collect();
+    assert!(complaints.iter().any(|c| c.contains("2 where 1 was expected")), "{complaints:?}");
 }
