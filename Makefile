@@ -39,9 +39,9 @@ crash: setup
 	cargo build -q $(CARGO_FLAGS) --bins --examples
 	CRASH_KILLS=100 STOPPED_SECONDS=60 .venv/bin/python -m pytest -q -s tests/e2e -k 'kills or reads_nothing'
 
-# Thousands of losses of power.
+# Fifteen hundred losses of power.
 power: setup
-	POWER_OPERATIONS=3000 POWER_TRIALS=3000 cargo test $(CARGO_FLAGS) --test it power -- --nocapture
+	POWER_OPERATIONS=500 POWER_TRIALS=1500 cargo test $(CARGO_FLAGS) --test it power -- --nocapture
 
 # A corpus of what strangers send, and 200 000 requests that chance makes of it.
 hostile: setup
