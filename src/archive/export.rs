@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, io::Write};
 use jid::Jid;
 
 use crate::{
-    pubsub::{Audience, Node, NodeConfig, NodeId, Place, op::retrieve::Selection},
-    store::{Cursor, Owed, Store},
+    pubsub::{Audience, Node, NodeConfig, Place, op::retrieve::Selection},
+    store::{Cursor, Damage, Owed, Store, StoreError},
     wire::request::affiliation_name,
 };
 
@@ -18,7 +18,8 @@ use super::{
 /// Nodes, and items, that are read at once.
 const PAGE: usize = 100;
 
-/// Writes everything that a store has. Nobody may write to the store meanwhile.
+/// Writes everything that a store has. Nobody may write to the store meanwhile. What is in memory at a time
+/// is a node without its items, some items, and all that is owed.
 ///
 /// # Errors
 /// If the store cannot be read, or the text not be written.
@@ -30,24 +31,27 @@ pub async fn export(store: &dyn Store, out: &mut impl Write) -> Result<Summary, 
     for debt in store.owed(None).await? {
         owed.entry(debt.notification.place.epoch.0).or_default().push(debt);
     }
-    let mut live = Vec::new();
+    for (epoch, debts) in &owed {
+        let Some(debt) = debts.first() else { continue };
+        let now = store.node(&debt.notification.node).await?;
+        if now.is_none_or(|now| now.epoch.0 != *epoch) {
+            writer.deleted(debts)?;
+        }
+    }
     let mut cursor = Cursor::default();
     loop {
         let page = store.nodes(cursor, PAGE).await?;
-        let Some((last, _)) = page.last() else { break };
+        if let Some(Damage { record, .. }) = page.damaged.into_iter().next() {
+            return Err(StoreError::Damaged(record).into());
+        }
+        let Some((last, _)) = page.found.last() else { break };
         cursor = *last;
-        for (_, summary) in page {
+        for (_, summary) in page.found {
             if let Some(node) = store.node(&summary.node).await? {
-                live.push((node.id.clone(), node.epoch.0));
+                let owed = owed.get(&node.epoch.0).map_or(&[][..], Vec::as_slice);
+                writer.node(store, &node, owed).await?;
             }
         }
-    }
-    let epochs: std::collections::HashSet<_> = live.iter().map(|(_, epoch)| *epoch).collect();
-    for debts in owed.iter().filter(|(epoch, _)| !epochs.contains(epoch)).map(|(_, debts)| debts) {
-        writer.deleted(debts)?;
-    }
-    for (id, epoch) in live {
-        writer.node(store, &id, owed.get(&epoch).map_or(&[], Vec::as_slice)).await?;
     }
     writer.line(&Line::End { lines: writer.lines })?;
     writer.out.flush()?;
@@ -71,12 +75,11 @@ impl<W: Write> Writer<'_, W> {
     async fn node(
         &mut self,
         store: &dyn Store,
-        id: &NodeId,
+        node: &Node,
         owed: &[Owed],
     ) -> Result<(), ArchiveError> {
-        let Some(node) = store.node(id).await? else { return Ok(()) };
         self.summary.nodes += 1;
-        self.line(&Line::Node(NodeLine::of(&node)))?;
+        self.line(&Line::Node(NodeLine::of(node)))?;
         for (jid, affiliation) in node.affiliations() {
             let affiliation = affiliation_name(affiliation).to_owned();
             self.line(&Line::Affiliation { jid: jid.clone(), affiliation })?;
@@ -84,9 +87,9 @@ impl<W: Write> Writer<'_, W> {
         for (jid, since) in node.subscriptions() {
             self.subscription(jid, since)?;
         }
-        let ids = store.item_ids(id, usize::MAX).await?;
+        let ids = store.item_ids(&node.id, usize::MAX).await?;
         for page in ids.chunks(PAGE) {
-            let items = store.items(id, &Selection::Ids(page.to_vec()), usize::MAX).await?;
+            let items = store.items(&node.id, &Selection::Ids(page.to_vec()), usize::MAX).await?;
             for item in &items {
                 self.summary.items += 1;
                 self.line(&Line::Item(ItemLine::of(item)))?;

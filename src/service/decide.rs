@@ -9,7 +9,7 @@ use crate::{
         Actor, Audience, Context, Decision, Item, Node, NodeId, Refusal, SendLastPublishedItem,
         op::retrieve::Selection,
     },
-    store::StoreError,
+    store::{Damage, Found, StoreError},
 };
 
 use super::{Error, Outcome, Service, nodes::Turn};
@@ -69,11 +69,26 @@ impl Service {
     /// stored, or adds to it.
     pub(super) fn failed_at(&self, id: &NodeId, error: StoreError) -> Error {
         let StoreError::Damaged(record) = &error else { return Error::Failed(error) };
+        self.close_node(id, record);
+        Error::Closed
+    }
+
+    /// What was found at many nodes. Those of which something is damaged are closed.
+    pub(super) fn sound<T>(&self, Found { found, damaged }: Found<T>) -> T {
+        for Damage { node, record } in damaged {
+            match node {
+                Some(node) => self.close_node(&node, &record),
+                None => error!(record, "a record is damaged, and its node cannot be read"),
+            }
+        }
+        found
+    }
+
+    fn close_node(&self, id: &NodeId, record: &str) {
         if self.nodes.close(id) {
             error!(node = %id, record, "a record is damaged: its node is closed");
             self.metrics.closed_nodes.inc();
         }
-        Error::Closed
     }
 
     /// What a rule needs to know of a node that is there.
@@ -91,14 +106,13 @@ impl Service {
                 let last = Selection::Recent(u32::from(sends_last));
                 let max = self.limits.max_subscriptions_per_jid;
                 let own = self.store.count_subscriptions_of(&actor.bare(), max).await;
-                // What is damaged there is the actor's, not the node's.
-                let subscriptions = own.map_err(Error::Failed)?;
+                let subscriptions = self.sound(own.map_err(Error::Failed)?);
                 Facts { items: items(&last).await?, subscriptions }
             }
         })
     }
 
-    /// The one path of change: room, the node's turn, facts, rule, commit, answer, notification.
+    /// The one path of change: the node's turn, facts, rule, room, commit, answer, notification.
     pub(super) async fn decide<R, A>(
         &self,
         actor: &Actor,
@@ -107,7 +121,6 @@ impl Service {
         rule: impl FnOnce(Option<&Node>, &Facts, &Context<'_>) -> Result<Decision<R>, Refusal>,
         respond: impl FnOnce(Outcome<R>) -> A,
     ) -> A {
-        let room = self.outbox.reserve();
         let mut turn = match self.turn(id).await {
             Ok(turn) => turn,
             Err(error) => return respond(Err(error)),
@@ -129,16 +142,20 @@ impl Service {
         let before = notification.as_ref().map(|_| turn.recipients()).unwrap_or_default();
         let notification =
             notification.filter(|n| matches!(n.audience, Audience::One(_)) || !before.is_empty());
+        let creator = turn.node().map(|node| node.creator.clone());
         // What nobody is told of needs no room: who has to go can be sent away while others wait.
-        let told = match (notification, room) {
-            (Some(notification), Some(room)) => Some((notification, room)),
-            (Some(_), None) => return respond(Err(Error::Busy)),
-            (None, _) => None,
+        let told = match notification {
+            None => None,
+            Some(notification) => {
+                match creator.as_ref().and_then(|creator| self.outbox.reserve(creator)) {
+                    Some(room) => Some((notification, room)),
+                    None => return respond(Err(Error::Busy)),
+                }
+            }
         };
         let notification = told.as_ref().map(|(notification, _)| notification);
         let mut debt = None;
         if !changes.is_none(turn.node()) {
-            let creator = turn.node().map(|node| node.creator.clone());
             let epoch = turn.node().map(|node| node.epoch);
             match turn.commit(id, &changes, notification, &*self.store).await {
                 Ok(committed) => {

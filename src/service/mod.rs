@@ -11,6 +11,7 @@ mod metrics;
 mod nodes;
 mod outbox;
 mod queries;
+mod shares;
 
 pub use actors::{Actors, Creators};
 pub use metrics::Metrics;

@@ -10,13 +10,15 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use jid::Jid;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use jid::{BareJid, Jid};
+use tokio::sync::Notify;
 
 use crate::{
     pubsub::{Epoch, Notification},
     store::{Debt, Owed, Told},
 };
+
+use super::shares::{Load, Shares};
 
 /// About how many bytes a recipient takes in memory.
 const RECIPIENT_BYTES: usize = 100;
@@ -32,7 +34,8 @@ pub struct Telling {
     pub number: u64,
     debt: Option<Debt>,
     bytes: usize,
-    _room: Option<OwnedSemaphorePermit>,
+    /// Whose share it is.
+    owner: Option<BareJid>,
 }
 
 /// How far the outbox was told: everything before an entry, and some recipients of that one.
@@ -46,24 +49,34 @@ pub struct Position {
 
 /// Room for one entry, reserved before anything changes.
 #[derive(Debug)]
-pub(super) struct Room(OwnedSemaphorePermit);
+pub(super) struct Room<'a> {
+    outbox: &'a Outbox,
+    /// Whose it is, until it is used.
+    owner: Option<BareJid>,
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        if let Some(owner) = &self.owner {
+            self.outbox.queue().shares.remove(Some(owner), Load::ENTRY);
+        }
+    }
+}
 
 /// The queue of what has to be told.
 #[derive(Debug)]
 pub struct Outbox {
     queue: Mutex<Queue>,
-    room: Arc<Semaphore>,
-    max_bytes: usize,
     changed: Notify,
     confirmed: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Queue {
     waiting: VecDeque<Arc<Telling>>,
     /// The number of the first that waits.
     first: u64,
-    bytes: usize,
+    shares: Shares,
     /// How many of the entries have an audience, by where it lies in memory.
     audiences: HashMap<usize, usize>,
     /// Who lost a subscription, and the entry from which on it may hear again.
@@ -79,31 +92,38 @@ impl Outbox {
     /// An outbox that holds at most so many entries and about so many bytes.
     #[must_use]
     pub fn new(max_entries: usize, max_bytes: usize) -> Self {
-        Self {
-            queue: Mutex::default(),
-            room: Arc::new(Semaphore::new(max_entries)),
-            max_bytes,
-            changed: Notify::new(),
-            confirmed: Notify::new(),
-        }
+        let max = Load { entries: max_entries, bytes: max_bytes };
+        let queue = Queue {
+            waiting: VecDeque::new(),
+            first: 0,
+            shares: Shares::new(max),
+            audiences: HashMap::new(),
+            lost: HashMap::new(),
+            told: Told::default(),
+            told_stanzas: 0,
+            forgotten_stanzas: 0,
+        };
+        Self { queue: Mutex::new(queue), changed: Notify::new(), confirmed: Notify::new() }
     }
 
-    /// Reserves room for one entry; nothing if there is none.
-    pub(super) fn reserve(&self) -> Option<Room> {
-        if self.queue().bytes > self.max_bytes {
+    /// Reserves room for one entry at a node of this creator; nothing if there is none.
+    pub(super) fn reserve(&self, owner: &BareJid) -> Option<Room<'_>> {
+        let mut queue = self.queue();
+        if !queue.shares.has_room(owner) {
             return None;
         }
-        Arc::clone(&self.room).try_acquire_owned().ok().map(Room)
+        queue.shares.add(Some(owner), Load::ENTRY);
+        Some(Room { outbox: self, owner: Some(owner.clone()) })
     }
 
     pub(super) fn tell(
         &self,
-        room: Room,
+        mut room: Room<'_>,
         notification: Notification,
         recipients: Arc<[Jid]>,
         debt: Option<Debt>,
     ) {
-        self.queue().push(notification, recipients, debt, Some(room.0));
+        self.queue().push(notification, recipients, debt, room.owner.take());
         self.changed.notify_one();
     }
 
@@ -113,8 +133,8 @@ impl Outbox {
         let known: HashSet<_> = queue.waiting.iter().filter_map(|telling| telling.debt).collect();
         for Owed { debt, notification, recipients } in owed {
             if !known.contains(&debt) && !queue.told.debts.contains(&debt) {
-                let room = Arc::clone(&self.room).try_acquire_owned().ok();
-                queue.push(notification, recipients, Some(debt), room);
+                queue.shares.add(None, Load::ENTRY);
+                queue.push(notification, recipients, Some(debt), None);
             }
         }
         drop(queue);
@@ -152,7 +172,7 @@ impl Outbox {
     #[must_use]
     pub fn size(&self) -> (usize, usize) {
         let queue = self.queue();
-        (queue.waiting.len(), queue.bytes)
+        (queue.waiting.len(), queue.shares.all().bytes)
     }
 
     /// The number that the next entry gets.
@@ -232,35 +252,38 @@ impl Queue {
         self.first + self.waiting.len() as u64
     }
 
-    /// Gives back the bytes of an entry, and of its audience if no other has it.
+    /// Gives back the room of an entry, and of its audience if no other has it.
     fn release(&mut self, telling: &Telling) {
-        self.bytes -= telling.bytes;
+        let mut load = Load { entries: 1, bytes: telling.bytes };
         let audience = Arc::as_ptr(&telling.recipients).addr();
         if let Some(shared) = self.audiences.get_mut(&audience) {
             *shared -= 1;
             if *shared == 0 {
                 self.audiences.remove(&audience);
-                self.bytes -= telling.recipients.len() * RECIPIENT_BYTES;
+                load.bytes += telling.recipients.len() * RECIPIENT_BYTES;
             }
         }
+        self.shares.remove(telling.owner.as_ref(), load);
     }
 
+    /// Appends an entry that has room.
     fn push(
         &mut self,
         notification: Notification,
         recipients: Arc<[Jid]>,
         debt: Option<Debt>,
-        room: Option<OwnedSemaphorePermit>,
+        owner: Option<BareJid>,
     ) {
         let bytes = notification.size();
+        let mut load = Load::bytes(bytes);
         let shared = self.audiences.entry(Arc::as_ptr(&recipients).addr()).or_default();
         if *shared == 0 {
-            self.bytes += recipients.len() * RECIPIENT_BYTES;
+            load.bytes += recipients.len() * RECIPIENT_BYTES;
         }
         *shared += 1;
-        self.bytes += bytes;
+        self.shares.add(owner.as_ref(), load);
         let number = self.next();
-        let telling = Telling { notification, recipients, number, debt, bytes, _room: room };
+        let telling = Telling { notification, recipients, number, debt, bytes, owner };
         self.waiting.push_back(Arc::new(telling));
     }
 }

@@ -96,10 +96,11 @@ impl Service {
     /// If the store fails.
     pub async fn nodes(&self, actor: &Actor) -> Result<Vec<NodeSummary>, Error> {
         let own = self.store.affiliations_of(&actor.bare()).await.map_err(Error::Failed)?;
-        let own: HashMap<_, _> = own.into_iter().collect();
+        let own: HashMap<_, _> = self.sound(own).into_iter().collect();
         let (mut listed, mut bytes, mut cursor) = (Vec::new(), 0, Cursor::default());
         loop {
             let page = self.store.nodes(cursor, PAGE).await.map_err(Error::Failed)?;
+            let page = self.sound(page);
             let Some((last, _)) = page.last() else { return Ok(listed) };
             cursor = *last;
             for (_, summary) in page {
@@ -125,7 +126,8 @@ impl Service {
         actor: &Actor,
         request: &OwnAffiliations,
     ) -> Result<Vec<(NodeId, Affiliation)>, Error> {
-        let mut own = self.store.affiliations_of(&actor.bare()).await.map_err(Error::Failed)?;
+        let own = self.store.affiliations_of(&actor.bare()).await.map_err(Error::Failed)?;
+        let mut own = self.sound(own);
         own.retain(|(node, _)| request.node.as_ref().is_none_or(|wanted| wanted == node));
         Ok(own)
     }
@@ -139,7 +141,8 @@ impl Service {
         actor: &Actor,
         request: &OwnSubscriptions,
     ) -> Result<Vec<(NodeId, Jid)>, Error> {
-        let mut own = self.store.subscriptions_of(&actor.bare()).await.map_err(Error::Failed)?;
+        let own = self.store.subscriptions_of(&actor.bare()).await.map_err(Error::Failed)?;
+        let mut own = self.sound(own);
         own.retain(|(node, _)| request.node.as_ref().is_none_or(|wanted| wanted == node));
         Ok(own)
     }

@@ -14,7 +14,9 @@ use crate::pubsub::{
     op::{discover::NodeSummary, retrieve::Selection},
 };
 
-use super::{Committed, Cursor, Owed, Store, StoreError, Told, ids_that_fit, newest_that_fit};
+use super::{
+    Committed, Cursor, Found, Owed, Store, StoreError, Told, ids_that_fit, newest_that_fit,
+};
 
 /// A store in memory. Its commits are atomic, and durable until the process ends.
 #[derive(Debug, Default)]
@@ -189,7 +191,7 @@ impl Store for MemoryStore {
         &self,
         after: Cursor,
         limit: usize,
-    ) -> Result<Vec<(Cursor, NodeSummary)>, StoreError> {
+    ) -> Result<Found<Vec<(Cursor, NodeSummary)>>, StoreError> {
         let summary = |(number, kept): (&u64, &Kept)| {
             let summary = NodeSummary {
                 node: kept.node.id.clone(),
@@ -198,7 +200,9 @@ impl Store for MemoryStore {
             };
             (Cursor(*number), summary)
         };
-        Ok(self.shelf().nodes.range(after.0 + 1..).take(limit).map(summary).collect())
+        let nodes: Vec<_> =
+            self.shelf().nodes.range(after.0 + 1..).take(limit).map(summary).collect();
+        Ok(nodes.into())
     }
 
     async fn items(
@@ -221,36 +225,41 @@ impl Store for MemoryStore {
     async fn affiliations_of(
         &self,
         entity: &BareJid,
-    ) -> Result<Vec<(NodeId, Affiliation)>, StoreError> {
+    ) -> Result<Found<Vec<(NodeId, Affiliation)>>, StoreError> {
         let shelf = self.shelf();
         let nodes = shelf.nodes.values().map(|kept| &kept.node);
         Ok(nodes
             .map(|node| (node.id.clone(), node.affiliation_of(entity)))
             .filter(|(_, affiliation)| *affiliation != Affiliation::None)
-            .collect())
+            .collect::<Vec<_>>()
+            .into())
     }
 
-    async fn subscriptions_of(&self, entity: &BareJid) -> Result<Vec<(NodeId, Jid)>, StoreError> {
+    async fn subscriptions_of(
+        &self,
+        entity: &BareJid,
+    ) -> Result<Found<Vec<(NodeId, Jid)>>, StoreError> {
         let shelf = self.shelf();
         let nodes = shelf.nodes.values().map(|kept| &kept.node);
         Ok(nodes
             .flat_map(|node| {
                 node.subscriptions_of(entity).map(|jid| (node.id.clone(), jid.clone()))
             })
-            .collect())
+            .collect::<Vec<_>>()
+            .into())
     }
 
     async fn count_subscriptions_of(
         &self,
         entity: &BareJid,
         up_to: usize,
-    ) -> Result<usize, StoreError> {
+    ) -> Result<Found<usize>, StoreError> {
         let shelf = self.shelf();
         let own = shelf.nodes.values().flat_map(|kept| {
             let own = |jid: &&Jid| !kept.enrolled.contains(*jid);
             kept.node.subscriptions_of(entity).filter(own)
         });
-        Ok(own.take(up_to).count())
+        Ok(own.take(up_to).count().into())
     }
 
     async fn check(&self) -> Result<Vec<String>, StoreError> {

@@ -72,12 +72,12 @@ pub trait Store: Send + Sync {
     /// At most `limit` nodes after `after`, in the order of their creation.
     ///
     /// # Errors
-    /// If one of them cannot be read.
+    /// If the store cannot be read.
     async fn nodes(
         &self,
         after: Cursor,
         limit: usize,
-    ) -> Result<Vec<(Cursor, NodeSummary)>, StoreError>;
+    ) -> Result<Found<Vec<(Cursor, NodeSummary)>>, StoreError>;
 
     /// Items of a node, oldest first, of which the newest that have together at most `max_bytes`
     /// ([`Item::size`]) are given, but at least one. An absent node has none.
@@ -101,27 +101,31 @@ pub trait Store: Send + Sync {
     /// Where an entity is something, and what.
     ///
     /// # Errors
-    /// If that cannot be read.
+    /// If the store cannot be read.
     async fn affiliations_of(
         &self,
         entity: &BareJid,
-    ) -> Result<Vec<(NodeId, Affiliation)>, StoreError>;
+    ) -> Result<Found<Vec<(NodeId, Affiliation)>>, StoreError>;
 
     /// Where an entity is subscribed, and which of its JIDs.
     ///
     /// # Errors
-    /// If that cannot be read.
-    async fn subscriptions_of(&self, entity: &BareJid) -> Result<Vec<(NodeId, Jid)>, StoreError>;
+    /// If the store cannot be read.
+    async fn subscriptions_of(
+        &self,
+        entity: &BareJid,
+    ) -> Result<Found<Vec<(NodeId, Jid)>>, StoreError>;
 
-    /// How many subscriptions an entity made that are there, counted up to a number.
+    /// How many subscriptions an entity made that are there, counted up to a number. One that cannot be
+    /// read counts.
     ///
     /// # Errors
-    /// If they cannot be counted.
+    /// If the store cannot be read.
     async fn count_subscriptions_of(
         &self,
         entity: &BareJid,
         up_to: usize,
-    ) -> Result<usize, StoreError>;
+    ) -> Result<Found<usize>, StoreError>;
 
     /// Reads everything and compares it: every checksum, every row of an index with what it points to,
     /// every count. Says what is wrong, each thing in a line.
@@ -139,6 +143,30 @@ pub trait Store: Send + Sync {
 
     /// Ends the store's work: what was begun is finished, and later commits fail.
     async fn close(&self);
+}
+
+/// What was found at many nodes, but for what is damaged.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found<T> {
+    /// What was found.
+    pub found: T,
+    /// What could not be read.
+    pub damaged: Vec<Damage>,
+}
+
+/// A record that is not what was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The node that it belongs to, if its name can be read.
+    pub node: Option<NodeId>,
+    /// Its table and key.
+    pub record: String,
+}
+
+impl<T> From<T> for Found<T> {
+    fn from(found: T) -> Self {
+        Self { found, damaged: Vec::new() }
+    }
 }
 
 /// How far a list of nodes was read. The default is the beginning.

@@ -5,21 +5,15 @@ use std::{path::Path, sync::Arc};
 use gjallar::{
     archive::{ArchiveError, Summary, export, import},
     pubsub::{Affiliation, MaxItems, Setting},
-    store::{MemoryStore, SledStore, Store, StoreError},
+    store::{MemoryStore, SledStore, Store},
 };
 
 use crate::harness::stage::{Stage, item, node};
 
 const OWNER: &str = "owner@localhost";
 
-async fn open(folder: &Path) -> Arc<dyn Store> {
-    // sled's own threads may hold the file a moment longer.
-    loop {
-        match SledStore::open(folder) {
-            Err(StoreError::Locked) => tokio::task::yield_now().await,
-            opened => return Arc::new(opened.unwrap()),
-        }
-    }
+fn open(folder: &Path) -> Arc<dyn Store> {
+    Arc::new(SledStore::open(folder).unwrap())
 }
 
 /// Something of everything: configuration, affiliations, subscriptions of different times, items with long
@@ -67,12 +61,12 @@ async fn told(store: &dyn Store) -> Vec<String> {
 #[tokio::test]
 async fn a_store_goes_to_text_and_back() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let stage = fill(open(from.path()).await).await;
+    let stage = fill(open(from.path())).await;
     let (text, summary) = exported(&*stage.store).await;
     assert_eq!((summary.nodes, summary.items), (2, 3));
     assert!(summary.events > 10);
 
-    let copy = open(to.path()).await;
+    let copy = open(to.path());
     let read = import(&*copy, &mut text.as_bytes()).await.unwrap();
     assert_eq!((read.nodes, read.items, read.events), (2, 3, summary.events));
     for name in ["a", "gone"] {
@@ -91,7 +85,7 @@ async fn a_store_goes_to_text_and_back() {
     assert_eq!(exported(&*copy).await.0, text);
     copy.close().await;
     drop(copy);
-    assert_eq!(exported(&*open(to.path()).await).await.0, text);
+    assert_eq!(exported(&*open(to.path())).await.0, text);
 }
 
 #[tokio::test]
@@ -151,7 +145,7 @@ async fn stores_of_every_version_are_opened_or_refused() {
     }
 
     let folder = copy("store-3");
-    let store = open(folder.path()).await;
+    let store = open(folder.path());
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
     let expected = std::fs::read_to_string(fixtures.join("store-3.ndjson")).unwrap();
     assert_eq!(exported(&*store).await.0, expected);
@@ -161,7 +155,7 @@ async fn stores_of_every_version_are_opened_or_refused() {
 #[tokio::test]
 async fn the_check_finds_every_row_that_is_not_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
-    let stage = fill(open(folder.path()).await).await;
+    let stage = fill(open(folder.path())).await;
     stage.retract(OWNER, "gone", item("1").as_str()).await.unwrap();
     assert_eq!(stage.store.check().await.unwrap(), Vec::<String>::new());
     stage.store.close().await;
@@ -196,12 +190,9 @@ async fn the_check_finds_every_row_that_is_not_as_it_was() {
             }
         }
         std::fs::write(copy.path().join("gjallar.store"), &marker).unwrap();
-        let found = loop {
-            match SledStore::open(copy.path()) {
-                Err(StoreError::Locked) => tokio::task::yield_now().await,
-                Err(_) => break true,
-                Ok(store) => break !store.check().await.unwrap().is_empty(),
-            }
+        let found = match SledStore::open(copy.path()) {
+            Err(_) => true,
+            Ok(store) => !store.check().await.unwrap().is_empty(),
         };
         assert!(found, "nobody notices: {key:?} is missing, {added:?} is there");
     }

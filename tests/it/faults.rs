@@ -83,8 +83,10 @@ async fn a_failure_is_answered_and_the_same_request_may_be_repeated() {
 async fn a_full_outbox_refuses_before_anything_changes() {
     let limits = Limits { max_backlog_events: 100, ..Limits::default() };
     let stage = Stage::limited(Arc::new(MemoryStore::new()), limits).await;
-    stage.create(OWNER, "a").await.unwrap();
-    stage.subscribe("x@localhost", "a").await.unwrap();
+    for (owner, node) in [(OWNER, "a"), ("second@localhost", "b"), ("third@localhost", "c")] {
+        stage.create(owner, node).await.unwrap();
+        stage.subscribe("x@localhost", node).await.unwrap();
+    }
     let mut published = 0;
     let busy = loop {
         match stage.publish(OWNER, "a", "1").await {
@@ -93,13 +95,21 @@ async fn a_full_outbox_refuses_before_anything_changes() {
         }
     };
     assert!(matches!(busy, Error::Busy), "{busy:?}");
-    assert_eq!(published, 100);
+    assert_eq!(published, 50);
     // Who has to go can be sent away all the same.
     stage.affiliate(OWNER, "a", "x@localhost", Affiliation::Outcast).await.unwrap();
     stage.affiliate(OWNER, "a", "x@localhost", Affiliation::None).await.unwrap();
     stage.subscribe("x@localhost", "a").await.unwrap_err();
     assert_eq!(stage.items(OWNER, "a").await.unwrap()[0].place.seq, published);
-    assert_eq!(stage.told().len() as u64, published);
+    // Another creator has as much as is free, and the next one too.
+    for (owner, node, share) in [("second@localhost", "b", 25), ("third@localhost", "c", 13)] {
+        for _ in 0..share {
+            stage.publish(owner, node, "1").await.unwrap();
+        }
+        let busy = stage.publish(owner, node, "1").await;
+        assert!(matches!(busy, Err(Error::Busy)), "{busy:?}");
+    }
+    assert_eq!(stage.told().len() as u64, published + 25 + 13);
     stage.publish(OWNER, "a", "1").await.unwrap();
 }
 

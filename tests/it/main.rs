@@ -17,6 +17,7 @@ mod order;
 mod owed;
 mod power;
 mod process;
+mod remains;
 mod scripts;
 mod store;
 mod storm;

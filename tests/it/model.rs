@@ -91,9 +91,9 @@ async fn state(stage: &Stage) -> String {
     for actor in ACTORS {
         let bare = jid(actor).to_bare();
         let stands: BTreeSet<_> =
-            stage.store.affiliations_of(&bare).await.unwrap().into_iter().collect();
+            stage.store.affiliations_of(&bare).await.unwrap().found.into_iter().collect();
         let subscribed: BTreeSet<_> =
-            stage.store.subscriptions_of(&bare).await.unwrap().into_iter().collect();
+            stage.store.subscriptions_of(&bare).await.unwrap().found.into_iter().collect();
         state.push_str(&format!("{actor} {stands:?} {subscribed:?}\n"));
     }
     state.push_str(&format!("{}\n", stage.store.creators().await.unwrap().values().sum::<u64>()));

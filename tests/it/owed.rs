@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use gjallar::{
     pubsub::{Affiliation, Event, MaxItems, Setting},
-    store::{Owed, SledStore, StoreError, Told},
+    store::{Owed, SledStore, Told},
 };
 
 use crate::harness::stage::{Stage, jid};
@@ -29,13 +29,7 @@ impl Process {
         if let Some(stage) = self.stage.take() {
             stage.store.close().await;
         }
-        // sled's own threads may hold the file a moment longer.
-        let store = loop {
-            match SledStore::open(self.folder.path()) {
-                Err(StoreError::Locked) => tokio::task::yield_now().await,
-                opened => break opened.unwrap(),
-            }
-        };
+        let store = SledStore::open(self.folder.path()).unwrap();
         self.stage = Some(Stage::new(Arc::new(store)).await);
     }
 

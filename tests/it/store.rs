@@ -1,14 +1,17 @@
 //! The contract of a store, written once, for every store there is.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use gjallar::{
-    pubsub::{Affiliation, Limits, MaxItems, Refusal, Setting, op::retrieve::Selection},
+    pubsub::{
+        Affiliation, Limits, MaxItems, Refusal, Setting,
+        op::{affiliations::OwnAffiliations, retrieve::Selection, subscriptions::OwnSubscriptions},
+    },
     service::Error,
     store::{Cursor, MemoryStore, SledStore, Store, StoreError},
 };
 
-use crate::harness::stage::{Stage, item, jid, node};
+use crate::harness::stage::{Stage, actor, item, jid, node};
 
 /// A kind of store. `again` opens what is there after the last one was closed.
 trait Kind {
@@ -256,10 +259,10 @@ async fn counts_what_an_entity_has(kind: impl Kind) {
         stage.enrol(OWNER, "b", resource).await.unwrap();
     }
     let own = stage.store.count_subscriptions_of(&jid("z@localhost").to_bare(), 9).await;
-    assert_eq!(own.unwrap(), 0);
+    assert_eq!(own.unwrap().found, 0);
     stage.subscribe("z@localhost", "b").await.unwrap();
     let own = stage.store.count_subscriptions_of(&jid("z@localhost").to_bare(), 9).await;
-    assert_eq!(own.unwrap(), 1);
+    assert_eq!(own.unwrap().found, 1);
 }
 
 async fn forgets_everything_of_a_deleted_node(kind: impl Kind) {
@@ -272,9 +275,9 @@ async fn forgets_everything_of_a_deleted_node(kind: impl Kind) {
     assert_eq!(stage.store.node(&node("a")).await.unwrap(), None);
     assert_eq!(nodes(&stage).await, 0);
     let owner = jid(OWNER).to_bare();
-    assert_eq!(stage.store.affiliations_of(&owner).await.unwrap(), []);
+    assert_eq!(stage.store.affiliations_of(&owner).await.unwrap().found, []);
     let subscriber = jid("x@localhost").to_bare();
-    assert_eq!(stage.store.subscriptions_of(&subscriber).await.unwrap(), []);
+    assert_eq!(stage.store.subscriptions_of(&subscriber).await.unwrap().found, []);
     stage.create(OWNER, "a").await.unwrap();
     let second = stage.store.node(&node("a")).await.unwrap().unwrap();
     assert_ne!(first.epoch, second.epoch);
@@ -294,9 +297,9 @@ async fn knows_where_an_entity_stands_and_is_subscribed(kind: impl Kind) {
     stage.unsubscribe("x@localhost/1", "a").await.unwrap();
     stage.affiliate(OWNER, "b", "x@localhost", Affiliation::None).await.unwrap();
     let x = jid("x@localhost").to_bare();
-    let stands = stage.store.affiliations_of(&x).await.unwrap();
+    let stands = stage.store.affiliations_of(&x).await.unwrap().found;
     assert_eq!(stands, [(node("a"), Affiliation::Member)]);
-    let mut subscribed = stage.store.subscriptions_of(&x).await.unwrap();
+    let mut subscribed = stage.store.subscriptions_of(&x).await.unwrap().found;
     subscribed.sort();
     let (bare, one, two) = (jid("x@localhost"), jid("x@localhost/1"), jid("x@localhost/2"));
     let at_a = [(node("a"), bare.clone()), (node("a"), two.clone())];
@@ -313,7 +316,7 @@ async fn lists_nodes_in_pages(kind: impl Kind) {
     stage.create(OWNER, "a").await.unwrap();
     let (mut names, mut cursor) = (Vec::new(), Cursor::default());
     loop {
-        let page = stage.store.nodes(cursor, 2).await.unwrap();
+        let page = stage.store.nodes(cursor, 2).await.unwrap().found;
         assert!(page.len() <= 2);
         let Some((last, _)) = page.last() else { break };
         cursor = *last;
@@ -433,6 +436,18 @@ async fn a_store_of_another_version_or_of_somebody_else_is_refused() {
     assert!(matches!(opened, Err(StoreError::Damaged(_))), "{opened:?}");
 }
 
+/// Changes every row of a table, and not the checksum of any.
+fn damage(folder: &Path, table: &[u8]) {
+    let db = ::sled::open(folder).unwrap();
+    for row in db.scan_prefix(table) {
+        let (key, value) = row.unwrap();
+        let mut value = value.to_vec();
+        value[1] ^= 1;
+        db.insert(key, value).unwrap();
+    }
+    db.flush().unwrap();
+}
+
 #[tokio::test]
 async fn a_damaged_record_closes_its_node_and_no_other() {
     let kind = Sled::new();
@@ -442,15 +457,7 @@ async fn a_damaged_record_closes_its_node_and_no_other() {
     stage.create(OWNER, "b").await.unwrap();
     stage.service.close().await;
     drop(stage);
-    let db = ::sled::open(kind.0.path()).unwrap();
-    for row in db.scan_prefix(b"i") {
-        let (key, value) = row.unwrap();
-        let mut value = value.to_vec();
-        value[3] ^= 1;
-        db.insert(key, value).unwrap();
-    }
-    db.flush().unwrap();
-    drop(db);
+    damage(kind.0.path(), b"i");
     let stage = Stage::new(kind.open()).await;
     // What does not touch the record works until it is found.
     stage.publish(OWNER, "a", "2").await.unwrap();
@@ -461,4 +468,34 @@ async fn a_damaged_record_closes_its_node_and_no_other() {
     }
     stage.publish(OWNER, "b", "1").await.unwrap();
     assert!(stage.service.stats().contains("gjallar_nodes_closed_total 1\n"));
+}
+
+/// Each table that a list is made from: the list has what is sound, and the nodes of the rest are closed.
+#[tokio::test]
+async fn a_list_that_meets_a_damaged_record_closes_its_node_and_shows_the_others() {
+    for table in [b"A", b"S", b"s"] {
+        let kind = Sled::new();
+        let stage = Stage::new(kind.open()).await;
+        stage.create(OWNER, "a").await.unwrap();
+        stage.subscribe(OWNER, "a").await.unwrap();
+        stage.service.close().await;
+        drop(stage);
+        damage(kind.0.path(), table);
+        let stage = Stage::new(kind.open()).await;
+        stage.create(OWNER, "b").await.unwrap();
+        let owner = actor(OWNER);
+        let nodes = stage.service.nodes(&owner).await.unwrap();
+        assert_eq!(nodes.len(), 2, "the names of both can be read");
+        let everywhere = OwnAffiliations { node: None };
+        let stands = stage.service.own_affiliations(&owner, &everywhere).await.unwrap();
+        assert_eq!(stands.len(), if table == b"A" { 1 } else { 2 });
+        // Who cannot be counted counts.
+        stage.subscribe(OWNER, "b").await.unwrap();
+        let everywhere = OwnSubscriptions { node: None };
+        let subscribed = stage.service.own_subscriptions(&owner, &everywhere).await.unwrap();
+        assert_eq!(subscribed.len(), if table == b"A" { 2 } else { 1 });
+        assert!(matches!(stage.items(OWNER, "a").await, Err(Error::Closed)));
+        assert!(stage.service.stats().contains("gjallar_nodes_closed_total 1\n"));
+        stage.publish(OWNER, "b", "1").await.unwrap();
+    }
 }

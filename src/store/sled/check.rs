@@ -41,8 +41,15 @@ pub(super) fn check(view: &View) -> Result<Vec<String>, StoreError> {
     for row in view.scan(b"d") {
         let (key, _) = row?;
         let number = keys::number_at(&key, 1).ok_or_else(|| damaged(&key))?;
-        check.expect_rows_of(number);
-        check.note(view.check_node(number));
+        let checked = check.what_belongs_to(number);
+        check.note(checked);
+    }
+    for row in view.scan(b"p") {
+        let (key, _) = row?;
+        let number = keys::number_at(&key, 1).ok_or_else(|| damaged(&key))?;
+        if view.get::<Counters>(&keys::counters(number))?.is_none() {
+            check.note(Err(damaged(&key)));
+        }
     }
     // What belongs to no node is in none of the counts.
     for table in COUNTED {
@@ -65,14 +72,6 @@ impl Check<'_> {
         self.problems.extend(checked.err().map(|error| error.to_string()));
     }
 
-    /// The rows of the tables that have a node's number first.
-    fn expect_rows_of(&mut self, node: Number) {
-        for table in keys::TABLES_OF_A_NODE.iter().chain(b"q") {
-            let rows = self.view.scan(&keys::of_node(*table, node)).count();
-            *self.expected.entry(*table).or_default() += rows;
-        }
-    }
-
     fn expect(&mut self, table: u8) {
         *self.expected.entry(table).or_default() += 1;
     }
@@ -82,9 +81,18 @@ impl Check<'_> {
         let node = record::decode::<NodeRecord>(key, value)?.to_node(key)?;
         let name = keys::name(&node.id);
         self.expect(b'N');
-        self.expect_rows_of(number);
         if self.view.get::<Number>(&name)? != Some(number) {
             return Err(damaged(&name));
+        }
+        self.what_belongs_to(number)?;
+        self.items(number, &node.id)
+    }
+
+    /// What a node has, be it deleted or not, but for what its items say.
+    fn what_belongs_to(&mut self, number: Number) -> Result<(), StoreError> {
+        for table in keys::TABLES_OF_A_NODE.iter().chain(b"q") {
+            let rows = self.view.scan(&keys::of_node(*table, number)).count();
+            *self.expected.entry(*table).or_default() += rows;
         }
         self.view.check_node(number)?;
         for row in self.view.scan(&keys::of_node(b'a', number)) {
@@ -105,35 +113,40 @@ impl Check<'_> {
             let there = self.raw(&back)?.ok_or_else(|| damaged(&back))?;
             record::decode::<bool>(&back, &there)?;
         }
-        self.items(number, &node.id)
+        Ok(())
     }
 
     fn items(&self, number: Number, node: &NodeId) -> Result<(), StoreError> {
         let epoch = self.view.record(number)?.1.to_node(&[])?.epoch;
-        let (mut items, mut chunks, mut bytes) = (0, 0, 0);
+        let first = self.view.first_item(number)?;
+        let (mut names, mut chunks, mut bytes) = (0, 0, 0);
         for row in self.view.scan(&keys::of_node(b'i', number)) {
             let (key, value) = row?;
             let spot = keys::spot(&key).ok_or_else(|| damaged(&key))?;
             let record: ItemRecord = record::decode(&key, &value)?;
-            let name = keys::item_name(number, record.id());
-            if self.view.get::<Spot>(&name)? != Some(spot) {
-                return Err(damaged(&name));
-            }
             if let Content::Chunks(number) = record.content {
                 chunks += usize::from(number);
+            }
+            let name = keys::item_name(number, record.id());
+            let is_named = self.view.get::<Spot>(&name)? == Some(spot);
+            names += usize::from(is_named);
+            if spot < first {
+                continue;
+            }
+            if !is_named {
+                return Err(damaged(&name));
             }
             let item = self.view.item(number, epoch, spot)?;
             if item.size() as u64 != record.bytes {
                 return Err(damaged(&key));
             }
             bytes += record.bytes;
-            items += 1;
         }
         let key = keys::counters(number);
         if self.view.get::<Counters>(&key)?.is_none_or(|counters| counters.bytes != bytes) {
             return Err(damaged(&key));
         }
-        for (table, expected) in [(b'x', items), (b'c', chunks)] {
+        for (table, expected) in [(b'x', names), (b'c', chunks)] {
             if self.view.scan(&keys::of_node(table, number)).count() != expected {
                 let table = char::from(table);
                 return Err(StoreError::Damaged(format!("rows of {node} in the table {table}")));

@@ -1,7 +1,9 @@
 //! The one thread that writes: group commit. What it answered is on disk: sled's `flush` waits until
 //! its log was synced, which `durable.c` makes true.
 
-use std::{io, panic::AssertUnwindSafe, path::PathBuf, thread, time::Duration};
+use std::{
+    collections::HashMap, io, panic::AssertUnwindSafe, path::PathBuf, thread, time::Duration,
+};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -10,7 +12,10 @@ use crate::{
     store::{Committed, StoreError, Told},
 };
 
-use super::{failed, opening::Opened, reader::Reader, rows::Rows, sled_failed, turn::Turn};
+use super::{
+    failed, keys::Number, opening::Opened, reader::Reader, rows::Rows, sled_failed, sweep,
+    turn::Turn,
+};
 
 /// The most commits that share one sync. Larger batches make sled slower.
 const MAX_GROUP: usize = 64;
@@ -48,6 +53,9 @@ enum Waiting {
     Commit(Committed, Done<Committed>),
     Forget(Done<()>),
 }
+
+/// Who waits until the last subscription is removed that a node lost.
+type Revoking = HashMap<Number, Waiting>;
 
 impl Waiting {
     /// If nobody waits any more, nobody is told.
@@ -95,9 +103,9 @@ impl Committer {
 
     fn run(self, mut work: mpsc::Receiver<Work>) {
         let Self { mut opened, reader, open } = self;
-        while let Some(first) = work.blocking_recv() {
+        let mut revoking = Revoking::new();
+        while let Ok(mut next) = next(&mut work, &opened) {
             let (mut group, mut copies) = (Vec::new(), Vec::new());
-            let mut next = Some(first);
             while let Some(asked) = next {
                 match asked {
                     Work::Write(write) => group.push(write),
@@ -106,7 +114,9 @@ impl Committer {
                 next = if group.len() < MAX_GROUP { work.try_recv().ok() } else { None };
             }
             let shared = reader.reading();
-            let committed = if group.is_empty() { Ok(()) } else { commit(&mut opened, group) };
+            let is_idle = group.is_empty() && opened.ledger.remains().is_none();
+            let committed =
+                if is_idle { Ok(()) } else { commit(&mut opened, group, &mut revoking) };
             drop(shared);
             match committed {
                 Ok(()) => {
@@ -141,6 +151,21 @@ impl Committer {
     }
 }
 
+/// Nobody asks for anything any more.
+struct Ended;
+
+/// Waits for what is asked, unless something is left to be removed meanwhile.
+fn next(work: &mut mpsc::Receiver<Work>, opened: &Opened) -> Result<Option<Work>, Ended> {
+    if opened.ledger.remains().is_none() {
+        return work.blocking_recv().map(Some).ok_or(Ended);
+    }
+    match work.try_recv() {
+        Ok(asked) => Ok(Some(asked)),
+        Err(mpsc::error::TryRecvError::Disconnected) if !opened.ledger.revokes() => Err(Ended),
+        Err(_) => Ok(None),
+    }
+}
+
 /// Tries until the store opens, and refuses what is asked meanwhile; nothing if it is closed.
 fn open_again(open: &Open, work: &mut mpsc::Receiver<Work>, reason: &str) -> Option<Opened> {
     loop {
@@ -168,8 +193,9 @@ fn refuse(work: Work, reason: &str) {
 }
 
 /// Commits a group with one sync. What cannot be written at all fails alone.
-fn commit(opened: &mut Opened, group: Vec<Write>) -> Result<(), Fault> {
+fn commit(opened: &mut Opened, group: Vec<Write>, revoking: &mut Revoking) -> Result<(), Fault> {
     let mut waiting = Vec::with_capacity(group.len());
+    let mut not_revoked = None;
     let written = std::panic::catch_unwind(AssertUnwindSafe(|| {
         let mut rows = Rows::new(&opened.tree);
         for write in group {
@@ -177,17 +203,21 @@ fn commit(opened: &mut Opened, group: Vec<Write>) -> Result<(), Fault> {
             let (result, done) = match write {
                 Write::Commit { node, changes, notification, done } => {
                     let changed = turn.change(&node, &changes, notification.as_ref());
-                    let result = changed.as_ref().map(|_| ()).map_err(Clone::clone);
-                    (result, Waiting::Commit(changed.unwrap_or_default(), done))
+                    let result = changed.as_ref().map(|(_, at)| *at).map_err(Clone::clone);
+                    (result, Waiting::Commit(changed.unwrap_or_default().0, done))
                 }
-                Write::Forget { told, done } => (turn.forget(&told), Waiting::Forget(done)),
+                Write::Forget { told, done } => {
+                    (turn.forget(&told).map(|()| None), Waiting::Forget(done))
+                }
             };
             rows.end_commit(result.is_ok());
             match result {
-                Ok(()) => waiting.push(done),
+                Ok(None) => waiting.push(done),
+                Ok(Some(node)) => drop(revoking.insert(node, done)),
                 Err(error) => done.end(Err(error)),
             }
         }
+        not_revoked = sweep::sweep(&mut rows, &mut opened.ledger);
         let (batch, total) =
             rows.finish(&opened.total).map_err(|e| Fault::Unknown(e.to_string()))?;
         opened.tree.apply_batch(batch).map_err(|error| Fault::of(&error))?;
@@ -197,11 +227,19 @@ fn commit(opened: &mut Opened, group: Vec<Write>) -> Result<(), Fault> {
     }));
     let written =
         written.unwrap_or_else(|_| Err(Fault::Unknown("the store's software panicked".into())));
-    for done in waiting {
-        done.end(match &written {
-            Ok(()) => Ok(()),
-            Err(Fault::Full(reason) | Fault::Unknown(reason)) => Err(failed(reason)),
-        });
+    let result = match &written {
+        Ok(()) => Ok(()),
+        Err(Fault::Full(reason) | Fault::Unknown(reason)) => Err(failed(reason)),
+    };
+    waiting.into_iter().for_each(|done| done.end(result.clone()));
+    if let Some((node, error)) = not_revoked
+        && let Some(done) = revoking.remove(&node)
+    {
+        done.end(Err(error));
+    }
+    let is_over = |node: &Number| result.is_err() || !opened.ledger.revokes_at(*node);
+    for (_, done) in revoking.extract_if(|node, _| is_over(node)) {
+        done.end(result.clone());
     }
     written
 }

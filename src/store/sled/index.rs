@@ -25,7 +25,7 @@ pub(super) fn check(tree: &Tree) -> Result<(Total, Ledger), StoreError> {
     let total = get(keys::TOTAL)?.ok_or_else(|| damaged(keys::TOTAL))?;
     let total: Total = record::decode(keys::TOTAL, &total)?;
     let mut ledger = Ledger::default();
-    let mut sum = 0_u64;
+    let (mut sum, mut dead) = (0_u64, Vec::new());
     for table in keys::INDEX_TABLES {
         for row in tree.scan_prefix([*table]) {
             let (key, value) = row.map_err(|error| sled_failed(&error))?;
@@ -36,7 +36,9 @@ pub(super) fn check(tree: &Tree) -> Result<(Total, Ledger), StoreError> {
                     record::decode::<record::NodeRecord>(&key, &value)?.to_node(&key)?;
                     ledger.next_node = ledger.next_node.max(number()? + 1);
                 }
-                b'd' => ledger.bury(number()?),
+                b'd' => dead.push(number()?),
+                b'u' => ledger.revoke(number()?),
+                b'p' => ledger.begin_items(number()?, record::decode(&key, &value)?),
                 b'w' => {
                     let told: ToldRecord = record::decode(&key, &value)?;
                     ledger.next_debt = ledger.next_debt.max(told.debt + 1);
@@ -52,6 +54,7 @@ pub(super) fn check(tree: &Tree) -> Result<(Total, Ledger), StoreError> {
         let (debt, node) = debt.map(|(debt, record)| (debt, record.number))?;
         ledger.owe(debt, node);
     }
+    dead.into_iter().for_each(|node| ledger.bury(node));
     Ok((total, ledger))
 }
 

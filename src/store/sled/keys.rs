@@ -9,7 +9,9 @@
 //! | `N` name | the node's number |
 //! | `n` node | the node |
 //! | `q` node | position of its newest event, number and bytes of its items, a sum |
-//! | `d` node | the node is deleted, and some of its events are still owed |
+//! | `d` node | the node is deleted; what is left of it goes when none of its events is owed any more |
+//! | `u` node part | subscriptions that are gone; their rows go before anyone asks for the node |
+//! | `p` node | the items before this position and index are gone; their rows go by and by |
 //! | `a` node entity | affiliation |
 //! | `A` entity node | affiliation |
 //! | `s` node JID | subscription |
@@ -34,7 +36,9 @@ pub(super) type Number = u64;
 pub(super) type Spot = (u64, u16);
 
 /// The first 20 bytes of a SHA-256: strangers cannot make two names meet.
-fn hash(name: &str) -> [u8; 20] {
+pub(super) type Hash = [u8; 20];
+
+pub(super) fn hash(name: &str) -> Hash {
     let digest = Sha256::digest(name.as_bytes());
     let mut short = [0; 20];
     short.copy_from_slice(digest.get(..20).unwrap_or(&[0; 20]));
@@ -53,8 +57,7 @@ pub(super) const TOLD: &[u8] = b"w";
 /// The tables whose rows are part of their node's sum.
 pub(super) const TABLES_OF_A_NODE: &[u8] = b"asixc";
 /// The tables whose rows are part of the store's sum.
-pub(super) const INDEX_TABLES: &[u8] = b"NnqdASow";
-pub(super) const ITEM_TABLES: &[u8] = b"ixc";
+pub(super) const INDEX_TABLES: &[u8] = b"NnqdpuASow";
 
 /// The sum that a row is part of.
 pub(super) enum Group {
@@ -103,7 +106,11 @@ pub(super) fn affiliation_of(entity: &str, node: Number) -> Vec<u8> {
 }
 
 pub(super) fn subscription(node: Number, jid: &str) -> Vec<u8> {
-    key(b's', &[&node.to_be_bytes(), &hash(jid)])
+    subscription_of_hash(node, &hash(jid))
+}
+
+pub(super) fn subscription_of_hash(node: Number, jid: &Hash) -> Vec<u8> {
+    key(b's', &[&node.to_be_bytes(), jid])
 }
 
 pub(super) fn subscriptions_of(entity: &str) -> Vec<u8> {
@@ -132,6 +139,14 @@ pub(super) fn spot(key: &[u8]) -> Option<Spot> {
     Some((number_at(key, 9)?, u16::from_be_bytes(index)))
 }
 
+/// The spot that comes next.
+pub(super) fn after((seq, index): Spot) -> Spot {
+    match index.checked_add(1) {
+        Some(index) => (seq, index),
+        None => (seq.saturating_add(1), 0),
+    }
+}
+
 pub(super) fn item_name(node: Number, item: &str) -> Vec<u8> {
     key(b'x', &[&node.to_be_bytes(), &hash(item)])
 }
@@ -145,6 +160,16 @@ pub(super) fn chunk(node: Number, (seq, index): Spot, chunk: u16) -> Vec<u8> {
 
 pub(super) fn dead(node: Number) -> Vec<u8> {
     of_node(b'd', node)
+}
+
+/// Some of the subscriptions that a node lost at once.
+pub(super) fn revoked(node: Number, part: u32) -> Vec<u8> {
+    key(b'u', &[&node.to_be_bytes(), &part.to_be_bytes()])
+}
+
+/// Where a node's items begin, if there are rows before.
+pub(super) fn first_item(node: Number) -> Vec<u8> {
+    of_node(b'p', node)
 }
 
 /// Everything of a debt.

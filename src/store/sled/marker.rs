@@ -118,6 +118,14 @@ impl Marker {
     }
 }
 
+impl Drop for Marker {
+    /// Closing the file would not do where a child of this process has it too, for the moment before it
+    /// becomes another program.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
+}
+
 /// Holds the store for this process, before anything in it is looked at.
 fn lock(file: &File) -> Result<(), StoreError> {
     match file.try_lock() {
@@ -192,5 +200,21 @@ fn sync(directory: &Path) -> io::Result<()> {
     match directory.canonicalize()?.parent() {
         Some(parent) => File::open(parent)?.sync_all(),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_store_is_free_even_if_a_child_still_has_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let marker = Marker::open(folder.path()).unwrap();
+        let of_child = marker.file.try_clone().unwrap();
+        assert!(matches!(Marker::open(folder.path()), Err(StoreError::Locked)));
+        drop(marker);
+        Marker::open(folder.path()).unwrap();
+        drop(of_child);
     }
 }

@@ -15,6 +15,7 @@ mod owed;
 mod reader;
 mod record;
 mod rows;
+mod sweep;
 mod turn;
 
 use std::{
@@ -39,7 +40,7 @@ use self::{
     opening::Opened,
     reader::{Reader, View},
 };
-use super::{Committed, Cursor, Owed, Store, StoreError, Told};
+use super::{Committed, Cursor, Found, Owed, Store, StoreError, Told};
 
 /// A store in a folder of its own.
 #[derive(Debug)]
@@ -124,6 +125,20 @@ impl SledStore {
         });
         read.await.map_err(|_| cannot_be_read())?
     }
+
+    /// Reads while nobody writes.
+    async fn read_alone<T, F>(&self, read: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&View) -> Result<T, StoreError> + Send + 'static,
+    {
+        let reader = self.reader.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let _nobody_writes = reader.pause();
+            read(&reader.look()?)
+        });
+        read.await.map_err(|_| cannot_be_read())?
+    }
 }
 
 /// Where sled does not understand its own pages, it panics.
@@ -158,13 +173,9 @@ impl Store for SledStore {
     }
 
     async fn owed(&self, node: Option<&NodeId>) -> Result<Vec<Owed>, StoreError> {
-        let (node, reader) = (node.cloned(), self.reader.clone());
+        let node = node.cloned();
         // Debts have several rows: none may go while they are read.
-        let read = move || {
-            let _nobody_writes = reader.pause();
-            owed::owed(&reader.look()?, node.as_ref())
-        };
-        tokio::task::spawn_blocking(read).await.map_err(|_| cannot_be_read())?
+        self.read_alone(move |view| owed::owed(view, node.as_ref())).await
     }
 
     async fn forget(&self, told: Told) -> Result<(), StoreError> {
@@ -184,7 +195,7 @@ impl Store for SledStore {
         &self,
         after: Cursor,
         limit: usize,
-    ) -> Result<Vec<(Cursor, NodeSummary)>, StoreError> {
+    ) -> Result<Found<Vec<(Cursor, NodeSummary)>>, StoreError> {
         self.read(move |view| view.nodes(after, limit)).await
     }
 
@@ -206,12 +217,15 @@ impl Store for SledStore {
     async fn affiliations_of(
         &self,
         entity: &BareJid,
-    ) -> Result<Vec<(NodeId, Affiliation)>, StoreError> {
+    ) -> Result<Found<Vec<(NodeId, Affiliation)>>, StoreError> {
         let entity = entity.clone();
         self.read(move |view| view.affiliations_of(&entity)).await
     }
 
-    async fn subscriptions_of(&self, entity: &BareJid) -> Result<Vec<(NodeId, Jid)>, StoreError> {
+    async fn subscriptions_of(
+        &self,
+        entity: &BareJid,
+    ) -> Result<Found<Vec<(NodeId, Jid)>>, StoreError> {
         let entity = entity.clone();
         self.read(move |view| view.subscriptions_of(&entity)).await
     }
@@ -220,13 +234,13 @@ impl Store for SledStore {
         &self,
         entity: &BareJid,
         up_to: usize,
-    ) -> Result<usize, StoreError> {
+    ) -> Result<Found<usize>, StoreError> {
         let entity = entity.clone();
         self.read(move |view| view.count_subscriptions_of(&entity, up_to)).await
     }
 
     async fn check(&self) -> Result<Vec<String>, StoreError> {
-        self.read(check::check).await
+        self.read_alone(check::check).await
     }
 
     async fn copy_to(&self, folder: &Path) -> Result<(), StoreError> {

@@ -4,6 +4,8 @@ use std::{
     hash::{BuildHasher, RandomState},
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use sled::Tree;
@@ -12,11 +14,16 @@ use crate::store::StoreError;
 
 use super::{
     index, keys, ledger::Ledger, marker::Marker, record, record::Total, rows::Rows, sled_failed,
-    turn::Turn,
+    sweep,
 };
 
 /// Memory for pages that sled keeps at hand, in bytes.
 const CACHE_BYTES: u64 = 256 * 1024 * 1024;
+/// How often sled's own lock is tried once the marker is ours: its threads may hold the file a moment longer
+/// than the store that was closed.
+const ATTEMPTS: u32 = 2_500;
+/// The pause between attempts.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// An open store.
 pub(super) struct Opened {
@@ -35,7 +42,7 @@ impl Opened {
         let config =
             sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         let open = || -> Result<_, StoreError> {
-            let db = config.open().map_err(|error| opening(&error))?;
+            let db = open_files(&config)?;
             let tree: Tree = (*db).clone();
             let (total, ledger) = match marker.commit {
                 0 if tree.is_empty() => (Total::default(), Ledger::default()),
@@ -55,7 +62,10 @@ impl Opened {
         if opened.total.commit < opened.marker.commit {
             return Err(StoreError::Damaged("the newest commits are missing".into()));
         }
-        opened.bury()?;
+        // What a node lost is gone before anyone asks for it.
+        while opened.ledger.revokes() {
+            opened.write(|rows, ledger| drop(sweep::sweep(rows, ledger)))?;
+        }
         Ok(opened)
     }
 
@@ -79,26 +89,13 @@ impl Opened {
         self.total.store = self.marker.store;
         let version = record::encode(keys::VERSION, &record::VERSION)?;
         self.tree.insert(keys::VERSION, version).map_err(|error| sled_failed(&error))?;
-        self.write(|_| Ok(()))?;
+        self.write(|_, _| ())?;
         self.marker.ready(&self.directory).map_err(|error| super::failed(&error))
     }
 
-    /// Removes what is left of deleted nodes whose last event was told.
-    fn bury(&mut self) -> Result<(), StoreError> {
-        let forgotten = self.ledger.forgotten();
-        if forgotten.is_empty() {
-            return Ok(());
-        }
-        self.write(|turn| forgotten.iter().try_for_each(|node| turn.remove_dead(*node)))
-    }
-
-    fn write(
-        &mut self,
-        change: impl FnOnce(&mut Turn<'_, '_>) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
+    fn write(&mut self, change: impl FnOnce(&mut Rows<'_>, &mut Ledger)) -> Result<(), StoreError> {
         let mut rows = Rows::new(&self.tree);
-        change(&mut Turn::new(&mut rows, &mut self.ledger))?;
-        rows.end_commit(true);
+        change(&mut rows, &mut self.ledger);
         let (batch, total) = rows.finish(&self.total)?;
         self.tree.apply_batch(batch).map_err(|error| sled_failed(&error))?;
         self.tree.flush().map_err(|error| sled_failed(&error))?;
@@ -112,11 +109,16 @@ pub(super) fn fresh_name() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
-fn opening(error: &sled::Error) -> StoreError {
-    match error {
-        sled::Error::Io(io) if io.to_string().contains("could not acquire lock") => {
-            StoreError::Locked
+fn open_files(config: &sled::Config) -> Result<sled::Db, StoreError> {
+    for _ in 1..ATTEMPTS {
+        match config.open() {
+            Err(error) if is_locked(&error) => thread::sleep(PAUSE),
+            opened => return opened.map_err(|error| sled_failed(&error)),
         }
-        _ => sled_failed(error),
     }
+    Err(StoreError::Locked)
+}
+
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(io) if io.to_string().contains("could not acquire lock"))
 }

@@ -14,7 +14,7 @@ use crate::{
         Affiliation, Epoch, Item, ItemId, Node, NodeId,
         op::{discover::NodeSummary, retrieve::Selection},
     },
-    store::{Cursor, StoreError, ids_that_fit},
+    store::{Cursor, Damage, Found, StoreError, ids_that_fit},
 };
 
 use super::{
@@ -139,20 +139,43 @@ impl View {
             return Ok(());
         }
         let key = keys::counters(number);
-        let counters = self.get::<Counters>(&key)?.ok_or_else(|| damaged(&key))?;
-        let (mut sum, mut items) = (0_u64, 0);
-        for table in keys::TABLES_OF_A_NODE {
-            for row in self.scan(&keys::of_node(*table, number)) {
-                let (_, value) = row?;
-                sum = sum.wrapping_add(weight(&value));
-                items += u64::from(*table == b'i');
+        let counters = || self.get::<Counters>(&key)?.ok_or_else(|| damaged(&key));
+        let mut expected = counters()?;
+        loop {
+            let found = self.count(number)?;
+            let now = counters()?;
+            if found == (now.sum, now.items) {
+                break;
             }
-        }
-        if (sum, items) != (counters.sum, counters.items) {
-            return Err(StoreError::Damaged(format!("rows of node {number} are missing or old")));
+            // If rows were removed meanwhile that had been left, it is another sum.
+            if now.sum == expected.sum {
+                let what = format!("rows of node {number} are missing or old");
+                return Err(StoreError::Damaged(what));
+            }
+            expected = now;
         }
         self.reader.state().checked.insert(number);
         Ok(())
+    }
+
+    /// The sum of a node's rows, and how many items it has.
+    fn count(&self, number: Number) -> Result<(u64, u64), StoreError> {
+        let first = self.first_item(number)?;
+        let (mut sum, mut items) = (0_u64, 0);
+        for table in keys::TABLES_OF_A_NODE {
+            for row in self.scan(&keys::of_node(*table, number)) {
+                let (key, value) = row?;
+                sum = sum.wrapping_add(weight(&value));
+                let is_item = *table == b'i' && keys::spot(&key).is_some_and(|spot| spot >= first);
+                items += u64::from(is_item);
+            }
+        }
+        Ok((sum, items))
+    }
+
+    /// Where a node's items begin.
+    pub(super) fn first_item(&self, node: Number) -> Result<Spot, StoreError> {
+        Ok(self.get(&keys::first_item(node))?.unwrap_or_default())
     }
 
     pub(super) fn creators(&self) -> Result<HashMap<BareJid, u64>, StoreError> {
@@ -169,18 +192,24 @@ impl View {
         &self,
         after: Cursor,
         limit: usize,
-    ) -> Result<Vec<(Cursor, NodeSummary)>, StoreError> {
-        let mut nodes = Vec::new();
-        for row in self.tree.range(keys::node(after.0 + 1)..b"o".to_vec()).take(limit) {
+    ) -> Result<Found<Vec<(Cursor, NodeSummary)>>, StoreError> {
+        let mut nodes = Found::<Vec<_>>::default();
+        for row in self.tree.range(keys::node(after.0 + 1)..b"o".to_vec()) {
+            if nodes.found.len() == limit {
+                break;
+            }
             let (key, value) = row.map_err(|error| sled_failed(&error))?;
             let number = keys::number_at(&key, 1).ok_or_else(|| damaged(&key))?;
-            let node = record::decode::<NodeRecord>(&key, &value)?.to_node(&key)?;
-            let summary = NodeSummary {
-                node: node.id,
-                title: node.config.title,
-                access_model: node.config.access_model,
+            let node = || {
+                let node = record::decode::<NodeRecord>(&key, &value)?.to_node(&key)?;
+                let summary = NodeSummary {
+                    node: node.id,
+                    title: node.config.title,
+                    access_model: node.config.access_model,
+                };
+                Ok(Some((Cursor(number), summary)))
             };
-            nodes.push((Cursor(number), summary));
+            nodes.found.extend(self.sound(number, &mut nodes.damaged, node())?);
         }
         Ok(nodes)
     }
@@ -213,8 +242,7 @@ impl View {
         max_bytes: usize,
     ) -> Result<Vec<ItemId>, StoreError> {
         let Some(number) = self.number(id)? else { return Ok(Vec::new()) };
-        let rows = self.tree.scan_prefix(keys::of_node(b'i', number)).rev();
-        let ids = rows.map(|row| {
+        let ids = self.item_rows(number)?.rev().map(|row| {
             let (key, value) = row.map_err(|error| sled_failed(&error))?;
             let record: ItemRecord = record::decode(&key, &value)?;
             ItemId::parse(record.id()).map_err(|_| damaged(&key))
@@ -234,18 +262,26 @@ impl View {
                 for id in ids {
                     spots.extend(self.get::<Spot>(&keys::item_name(node, id.as_str()))?);
                 }
+                let first = self.first_item(node)?;
+                spots.retain(|spot| *spot >= first);
                 spots.sort_unstable();
                 spots.dedup();
                 Ok(Box::new(spots.into_iter().rev().map(Ok)))
             }
             Selection::Recent(n) => {
-                let rows = self.tree.scan_prefix(keys::of_node(b'i', node)).keys().rev();
+                let rows = self.item_rows(node)?.keys().rev();
                 Ok(Box::new(rows.take(*n as usize).map(|row| {
                     let key = row.map_err(|error| sled_failed(&error))?;
                     keys::spot(&key).ok_or_else(|| damaged(&key))
                 })))
             }
         }
+    }
+
+    /// The rows of a node's items, oldest first.
+    pub(super) fn item_rows(&self, node: Number) -> Result<sled::Iter, StoreError> {
+        let first = keys::item(node, self.first_item(node)?);
+        Ok(self.tree.range(first..keys::of_node(b'i', node + 1)))
     }
 
     pub(super) fn item(&self, node: Number, epoch: Epoch, spot: Spot) -> Result<Item, StoreError> {
@@ -269,15 +305,18 @@ impl View {
     pub(super) fn affiliations_of(
         &self,
         entity: &BareJid,
-    ) -> Result<Vec<(NodeId, Affiliation)>, StoreError> {
-        let mut affiliations = Vec::new();
+    ) -> Result<Found<Vec<(NodeId, Affiliation)>>, StoreError> {
+        let mut affiliations = Found::<Vec<_>>::default();
         for row in self.scan(&keys::affiliations_of(entity.as_str())) {
             let (key, value) = row?;
             let number = keys::number_at(&key, 21).ok_or_else(|| damaged(&key))?;
-            let affiliation = turn::affiliation_in(&key, &value)?;
-            if let Some(node) = self.pointed_to::<NodeRecord>(&key, &keys::node(number))? {
-                affiliations.push((name(&key, &node)?, affiliation));
-            }
+            let affiliation = || {
+                let affiliation = turn::affiliation_in(&key, &value)?;
+                let node = self.pointed_to::<NodeRecord>(&key, number, &keys::node(number))?;
+                node.map(|node| Ok((name(&key, &node)?, affiliation))).transpose()
+            };
+            let affiliation = self.sound(number, &mut affiliations.damaged, affiliation())?;
+            affiliations.found.extend(affiliation);
         }
         Ok(affiliations)
     }
@@ -285,16 +324,20 @@ impl View {
     pub(super) fn subscriptions_of(
         &self,
         entity: &BareJid,
-    ) -> Result<Vec<(NodeId, Jid)>, StoreError> {
-        let mut subscriptions = Vec::new();
+    ) -> Result<Found<Vec<(NodeId, Jid)>>, StoreError> {
+        let mut subscriptions = Found::<Vec<_>>::default();
         for row in self.scan(&keys::subscriptions_of(entity.as_str())) {
-            let (key, _) = row?;
+            let (key, value) = row?;
             let (number, row) = keys::subscription_pointed_to(&key).ok_or_else(|| damaged(&key))?;
-            let node = self.pointed_to::<NodeRecord>(&key, &keys::node(number))?;
-            let record = self.pointed_to::<SubscriptionRecord>(&key, &row)?;
-            if let (Some(node), Some(record)) = (node, record) {
-                subscriptions.push((name(&key, &node)?, record.jid(&row)?));
-            }
+            let subscription = || {
+                record::decode::<bool>(&key, &value)?;
+                let node = self.pointed_to::<NodeRecord>(&key, number, &keys::node(number))?;
+                let record = self.pointed_to::<SubscriptionRecord>(&key, number, &row)?;
+                let both = node.zip(record);
+                both.map(|(node, record)| Ok((name(&key, &node)?, record.jid(&row)?))).transpose()
+            };
+            let subscription = self.sound(number, &mut subscriptions.damaged, subscription())?;
+            subscriptions.found.extend(subscription);
         }
         Ok(subscriptions)
     }
@@ -303,28 +346,48 @@ impl View {
         &self,
         entity: &BareJid,
         up_to: usize,
-    ) -> Result<usize, StoreError> {
-        let mut count = 0;
+    ) -> Result<Found<usize>, StoreError> {
+        let dead: HashSet<_> =
+            self.scan(b"d").map(|row| Ok(keys::number_at(&row?.0, 1))).collect::<Result<_, _>>()?;
+        let mut count = Found::<usize>::default();
         for row in self.scan(&keys::subscriptions_of(entity.as_str())) {
-            let (key, value) = row?;
-            count += usize::from(record::decode::<bool>(&key, &value)?);
-            if count == up_to {
+            if count.found == up_to {
                 break;
             }
+            let (key, value) = row?;
+            let number = keys::number_at(&key, 21).ok_or_else(|| damaged(&key))?;
+            let is_own = record::decode::<bool>(&key, &value).map(Some);
+            let is_own = self.sound(number, &mut count.damaged, is_own)?;
+            count.found += usize::from(is_own.unwrap_or(true) && !dead.contains(&Some(number)));
         }
         Ok(count)
     }
 
-    /// The row that a pointer leads to; nothing if both went since the pointer was read.
+    /// What was found at a node, unless that is damaged, which is noted.
+    fn sound<T>(
+        &self,
+        number: Number,
+        all: &mut Vec<Damage>,
+        found: Result<Option<T>, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        let Err(StoreError::Damaged(record)) = found else { return found };
+        let node = self.record(number).and_then(|(key, node)| name(&key, &node)).ok();
+        all.push(Damage { node, record });
+        Ok(None)
+    }
+
+    /// The row of a node that a pointer leads to; nothing if the node is deleted, or both went since the
+    /// pointer was read.
     fn pointed_to<T: DeserializeOwned>(
         &self,
         pointer: &[u8],
+        node: Number,
         row: &[u8],
     ) -> Result<Option<T>, StoreError> {
+        let is_there = |key: &[u8]| self.tree.contains_key(key).map_err(|e| sled_failed(&e));
         let record = self.get(row)?;
-        if record.is_none()
-            && self.tree.contains_key(pointer).map_err(|error| sled_failed(&error))?
-        {
+        // In this order: the pointers of a deleted node go before it does.
+        if record.is_none() && !is_there(&keys::dead(node))? && is_there(pointer)? {
             return Err(damaged(row));
         }
         Ok(record)

@@ -90,23 +90,35 @@ impl<'a> Rows<'a> {
     /// The first keys with a prefix. Those that are added come after those that are there, which holds
     /// for items: they are added at the end.
     pub(super) fn first(&self, prefix: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.first_from(prefix, prefix, limit)
+    }
+
+    /// The first of them that do not come before a key.
+    pub(super) fn first_from(
+        &self,
+        from: &[u8],
+        prefix: &[u8],
+        limit: usize,
+    ) -> Result<Vec<Vec<u8>>, StoreError> {
         let mut keys = Vec::new();
-        for row in self.tree.scan_prefix(prefix).keys() {
-            if keys.len() == limit {
-                return Ok(keys);
-            }
+        for row in self.tree.range(from..).keys() {
             let key = row.map_err(|error| sled_failed(&error))?;
+            if keys.len() == limit || !key.starts_with(prefix) {
+                break;
+            }
             if !self.new.contains_key(key.as_ref()) && !self.kept.contains_key(key.as_ref()) {
                 keys.push(key.to_vec());
             }
         }
-        for (key, value) in in_overlay(&self.kept, prefix) {
+        for (key, value) in in_overlay(&self.kept, from, prefix) {
             if value.is_some() && !self.new.contains_key(key) {
                 keys.push(key.clone());
             }
         }
         keys.extend(
-            in_overlay(&self.new, prefix).filter(|(_, v)| v.is_some()).map(|(k, _)| k.clone()),
+            in_overlay(&self.new, from, prefix)
+                .filter(|(_, v)| v.is_some())
+                .map(|(k, _)| k.clone()),
         );
         keys.truncate(limit);
         Ok(keys)
@@ -160,7 +172,8 @@ impl<'a> Rows<'a> {
 
 fn in_overlay<'a>(
     rows: &'a Overlay,
+    from: &[u8],
     prefix: &'a [u8],
 ) -> impl Iterator<Item = (&'a Vec<u8>, &'a Option<Vec<u8>>)> {
-    rows.range(prefix.to_vec()..).take_while(move |(key, _)| key.starts_with(prefix))
+    rows.range(from.to_vec()..).take_while(move |(key, _)| key.starts_with(prefix))
 }

@@ -17,29 +17,41 @@ use super::{
     rows::{CHUNK_BYTES, Rows},
 };
 
-/// Items that are looked up at once where it is not known how many have to go.
-const TRIMMED_AT_ONCE: usize = 64;
+/// So many items are removed when they have to go; the rows of more are removed later.
+const FEW_ITEMS: usize = 64;
+/// So many subscriptions are removed when they are lost at once; the rows of more are removed after the
+/// commit, and before it is answered.
+const FEW_SUBSCRIPTIONS: usize = 250;
+/// The parts in which the rows of more are noted.
+const NOTED_AT_ONCE: usize = 40;
+/// Before it are all items that a node can have.
+const END: Spot = (u64::MAX, 0);
 /// The longest payload that stands in its item's row.
 const MAX_PAYLOAD_HERE: usize = CHUNK_BYTES;
 
 /// One commit, in the rows of its group.
 pub(super) struct Turn<'a, 'tree> {
-    rows: &'a mut Rows<'tree>,
-    ledger: &'a mut Ledger,
+    pub(super) rows: &'a mut Rows<'tree>,
+    pub(super) ledger: &'a mut Ledger,
+    /// Where the node's items begin after this.
+    first_item: Option<Spot>,
 }
 
 impl<'a, 'tree> Turn<'a, 'tree> {
     pub(super) fn new(rows: &'a mut Rows<'tree>, ledger: &'a mut Ledger) -> Self {
-        Self { rows, ledger }
+        Self { rows, ledger, first_item: None }
     }
 
-    /// Carries out the changes of one node, and owes a notification of them.
+    /// Carries out the changes of one node, and owes a notification of them. Says at which node
+    /// subscriptions are still to be removed before that is done.
     pub(super) fn change(
         &mut self,
         id: &NodeId,
         changes: &Changes,
         notification: Option<&Notification>,
-    ) -> Result<Committed, StoreError> {
+    ) -> Result<(Committed, Option<Number>), StoreError> {
+        let lost: Vec<_> = changes.unsubscribed().map(|jid| keys::hash(jid.as_str())).collect();
+        let loses_many = lost.len() > FEW_SUBSCRIPTIONS;
         let mut evicted = 0;
         let mut number = self.rows.get::<Number>(&keys::name(id))?;
         let next = self.ledger.next_node;
@@ -50,17 +62,24 @@ impl<'a, 'tree> Turn<'a, 'tree> {
                 number = Some(next);
             }
             let number = number.ok_or_else(|| failed("a change at no node"))?;
+            if loses_many && matches!(change, Change::Unsubscribed(_)) {
+                continue;
+            }
             evicted += self.change_one(number, change, changes.seq())?;
         }
-        let Some(number) = number else { return Ok(Committed::default()) };
+        let Some(number) = number else { return Ok(Default::default()) };
+        if loses_many {
+            for (part, lost) in (0..).zip(lost.chunks(NOTED_AT_ONCE)) {
+                self.rows.put(&keys::revoked(number, part), &lost)?;
+            }
+        }
         let debt = notification.map(|notification| self.owe(number, notification)).transpose()?;
         let mut counters = self.counters(number)?;
         counters.seq = changes.seq();
         self.rows.put(&keys::counters(number), &counters)?;
         let is_deleted = changes.iter().any(|change| matches!(change, Change::Deleted));
-        let is_owed = debt.is_some() || self.ledger.owes_at(number);
         if is_deleted {
-            self.delete(id, number, is_owed)?;
+            self.delete(id, number)?;
         }
 
         // Nothing fails from here on.
@@ -70,10 +89,16 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         if let Some(debt) = debt {
             self.ledger.owe(debt, number);
         }
-        if is_deleted && is_owed {
+        if loses_many {
+            self.ledger.revoke(number);
+        }
+        if is_deleted {
             self.ledger.bury(number);
         }
-        Ok(Committed { debt: debt.map(Debt), evicted })
+        if let Some(first) = self.first_item {
+            self.ledger.begin_items(number, first);
+        }
+        Ok((Committed { debt: debt.map(Debt), evicted }, loses_many.then_some(number)))
     }
 
     fn owe(&mut self, number: Number, notification: &Notification) -> Result<u64, StoreError> {
@@ -87,21 +112,11 @@ impl<'a, 'tree> Turn<'a, 'tree> {
     pub(super) fn forget(&mut self, told: &Told) -> Result<(), StoreError> {
         for Debt(debt) in &told.debts {
             self.rows.remove_all(&keys::debt(*debt))?;
-            if let Some(node) = self.ledger.forget(*debt) {
-                self.remove_dead(node)?;
-            }
         }
         if let Some((Debt(debt), jid)) = &told.partly {
             self.rows.put(keys::TOLD, &ToldRecord::of(*debt, jid))?;
         }
-        Ok(())
-    }
-
-    /// Removes what was kept of a deleted node.
-    pub(super) fn remove_dead(&mut self, node: Number) -> Result<(), StoreError> {
-        self.rows.remove_all(&keys::of_node(b's', node))?;
-        self.rows.remove(keys::counters(node));
-        self.rows.remove(keys::dead(node));
+        told.debts.iter().for_each(|Debt(debt)| self.ledger.forget(*debt));
         Ok(())
     }
 
@@ -149,30 +164,19 @@ impl<'a, 'tree> Turn<'a, 'tree> {
             }
             Change::Published(item) => self.publish(node, item)?,
             Change::Retracted(item) => {
-                if let Some(spot) = self.rows.get(&keys::item_name(node, item.as_str()))? {
-                    self.remove_item(node, spot)?;
-                }
+                self.remove_item_of_name(node, item.as_str())?;
             }
             Change::Trimmed { keep, max_bytes } => {
                 return self.trim(node, u64::from(*keep), *max_bytes);
             }
-            Change::Purged => {
-                for table in keys::ITEM_TABLES {
-                    self.rows.remove_all(&keys::of_node(*table, node))?;
-                }
-                let mut counters = self.counters(node)?;
-                (counters.items, counters.bytes) = (0, 0);
-                self.rows.put(&keys::counters(node), &counters)?;
-            }
+            // All items are of earlier events.
+            Change::Purged => self.begin_items(node, (seq, 0), 0, 0)?,
         }
         Ok(0)
     }
 
     fn publish(&mut self, node: Number, item: &Item) -> Result<(), StoreError> {
-        let name = keys::item_name(node, item.id.as_str());
-        if let Some(spot) = self.rows.get::<Spot>(&name)? {
-            self.remove_item(node, spot)?;
-        }
+        self.remove_item_of_name(node, item.id.as_str())?;
         let spot = (item.place.seq, item.index);
         let content = match &item.payload {
             None => Content::None,
@@ -188,73 +192,80 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         };
         let record = ItemRecord::of(item, content);
         self.rows.put(&keys::item(node, spot), &record)?;
-        self.rows.put(&name, &spot)?;
+        self.rows.put(&keys::item_name(node, item.id.as_str()), &spot)?;
         let mut counters = self.counters(node)?;
         counters.items += 1;
         counters.bytes += record.bytes;
         self.rows.put(&keys::counters(node), &counters)
     }
 
-    fn remove_item(&mut self, node: Number, spot: Spot) -> Result<(), StoreError> {
-        let key = keys::item(node, spot);
-        let record = self.rows.get::<ItemRecord>(&key)?.ok_or_else(|| damaged(&key))?;
-        if let Content::Chunks(chunks) = record.content {
-            for chunk in 0..chunks {
-                self.rows.remove(keys::chunk(node, spot, chunk));
-            }
+    fn remove_item_of_name(&mut self, node: Number, item: &str) -> Result<(), StoreError> {
+        match self.rows.get::<Spot>(&keys::item_name(node, item))? {
+            Some(spot) if spot >= self.first_item(node)? => self.remove_item(node, spot),
+            _ => Ok(()),
         }
-        self.rows.remove(keys::item_name(node, record.id()));
-        self.rows.remove(key);
+    }
+
+    fn remove_item(&mut self, node: Number, spot: Spot) -> Result<(), StoreError> {
+        let (record, _) = self.remove_item_rows(node, spot)?;
         let mut counters = self.counters(node)?;
         counters.items = counters.items.saturating_sub(1);
         counters.bytes = counters.bytes.saturating_sub(record.bytes);
         self.rows.put(&keys::counters(node), &counters)
     }
 
-    /// Removes the oldest items until the others are few and small enough; says how many went.
+    /// Removes the oldest items until the others are few and small enough; says how many went. If they are
+    /// many, their rows stay for now.
     fn trim(&mut self, node: Number, keep: u64, max_bytes: u64) -> Result<u64, StoreError> {
-        let mut evicted = 0;
-        loop {
-            let Counters { items, bytes, .. } = self.counters(node)?;
-            let is_over = |items: u64, bytes: u64| items > keep || (bytes > max_bytes && items > 1);
-            if !is_over(items, bytes) {
-                return Ok(evicted);
-            }
+        let Counters { mut items, mut bytes, .. } = self.counters(node)?;
+        let mut first = self.first_item(node)?;
+        let mut going = Vec::new();
+        while items > keep || (bytes > max_bytes && items > 1) {
             let some = usize::try_from(items.saturating_sub(keep)).unwrap_or(usize::MAX);
-            for key in self.rows.first(&keys::of_node(b'i', node), some.max(TRIMMED_AT_ONCE))? {
-                let Counters { items, bytes, .. } = self.counters(node)?;
-                if !is_over(items, bytes) {
-                    break;
-                }
-                self.remove_item(node, keys::spot(&key).ok_or_else(|| damaged(&key))?)?;
-                evicted += 1;
+            let some = some.clamp(1, FEW_ITEMS);
+            let from = keys::item(node, first);
+            for key in self.rows.first_from(&from, &keys::of_node(b'i', node), some)? {
+                let spot = keys::spot(&key).ok_or_else(|| damaged(&key))?;
+                let record = self.rows.get::<ItemRecord>(&key)?.ok_or_else(|| damaged(&key))?;
+                items = items.saturating_sub(1);
+                bytes = bytes.saturating_sub(record.bytes);
+                first = keys::after(spot);
+                going.push(spot);
             }
         }
+        if going.len() > FEW_ITEMS {
+            self.begin_items(node, first, items, bytes)?;
+        } else {
+            going.iter().try_for_each(|spot| self.remove_item(node, *spot))?;
+        }
+        Ok(going.len() as u64)
     }
 
-    /// Removes a node; its subscribers stay until they were told what is owed to them.
-    fn delete(&mut self, id: &NodeId, node: Number, is_owed: bool) -> Result<(), StoreError> {
-        for key in self.rows.first(&keys::of_node(b'a', node), usize::MAX)? {
-            let record = self.rows.get::<AffiliationRecord>(&key)?.ok_or_else(|| damaged(&key))?;
-            self.rows.remove(keys::affiliation_of(record.entity(&key)?.as_str(), node));
-            self.rows.remove(key);
-        }
-        for key in self.rows.first(&keys::of_node(b's', node), usize::MAX)? {
-            let record = self.rows.get::<SubscriptionRecord>(&key)?.ok_or_else(|| damaged(&key))?;
-            let jid = record.jid(&key)?;
-            self.rows.remove(keys::subscription_of(jid.to_bare().as_str(), node, jid.as_str()));
-        }
-        for table in keys::ITEM_TABLES {
-            self.rows.remove_all(&keys::of_node(*table, node))?;
-        }
+    /// All items before a position and index are gone; so many stay, with so many bytes.
+    fn begin_items(
+        &mut self,
+        node: Number,
+        first: Spot,
+        items: u64,
+        bytes: u64,
+    ) -> Result<(), StoreError> {
+        self.first_item = Some(first);
+        self.rows.put(&keys::first_item(node), &first)?;
+        let counters = Counters { items, bytes, ..self.counters(node)? };
+        self.rows.put(&keys::counters(node), &counters)
+    }
+
+    fn first_item(&self, node: Number) -> Result<Spot, StoreError> {
+        Ok(self.rows.get(&keys::first_item(node))?.unwrap_or_default())
+    }
+
+    /// A node is gone: nobody finds it. Its subscribers stay until they were told what is owed to them, its
+    /// other rows because they may be many.
+    fn delete(&mut self, id: &NodeId, node: Number) -> Result<(), StoreError> {
         self.rows.remove(keys::node(node));
         self.rows.remove(keys::name(id));
-        if !is_owed {
-            return self.remove_dead(node);
-        }
-        let counters = Counters { items: 0, bytes: 0, ..self.counters(node)? };
-        self.rows.put(&keys::counters(node), &counters)?;
-        self.rows.put(&keys::dead(node), &())
+        self.rows.put(&keys::dead(node), &())?;
+        self.begin_items(node, END, 0, 0)
     }
 
     fn counters(&self, node: Number) -> Result<Counters, StoreError> {

@@ -15,7 +15,7 @@ use gjallar::{
         Affiliation, Changes, Item, ItemId, Node, NodeId, Notification,
         op::{discover::NodeSummary, retrieve::Selection},
     },
-    store::{Committed, Cursor, Owed, Store, StoreError, Told},
+    store::{Committed, Cursor, Found, Owed, Store, StoreError, Told},
 };
 use jid::{BareJid, Jid};
 use tokio::sync::Semaphore;
@@ -77,7 +77,7 @@ impl Store for Faulty {
         &self,
         after: Cursor,
         limit: usize,
-    ) -> Result<Vec<(Cursor, NodeSummary)>, StoreError> {
+    ) -> Result<Found<Vec<(Cursor, NodeSummary)>>, StoreError> {
         self.inner.nodes(after, limit).await
     }
 
@@ -97,11 +97,14 @@ impl Store for Faulty {
     async fn affiliations_of(
         &self,
         entity: &BareJid,
-    ) -> Result<Vec<(NodeId, Affiliation)>, StoreError> {
+    ) -> Result<Found<Vec<(NodeId, Affiliation)>>, StoreError> {
         self.inner.affiliations_of(entity).await
     }
 
-    async fn subscriptions_of(&self, entity: &BareJid) -> Result<Vec<(NodeId, Jid)>, StoreError> {
+    async fn subscriptions_of(
+        &self,
+        entity: &BareJid,
+    ) -> Result<Found<Vec<(NodeId, Jid)>>, StoreError> {
         self.inner.subscriptions_of(entity).await
     }
 
@@ -109,7 +112,7 @@ impl Store for Faulty {
         &self,
         entity: &BareJid,
         up_to: usize,
-    ) -> Result<usize, StoreError> {
+    ) -> Result<Found<usize>, StoreError> {
         self.inner.count_subscriptions_of(entity, up_to).await
     }
 

@@ -1,0 +1,157 @@
+//! Removing what is left of deleted nodes, and of items and subscriptions that went many at once: some rows
+//! in each commit, so that nobody waits for a large one.
+
+use tracing::error;
+
+use crate::store::StoreError;
+
+use super::{
+    keys::{self, Hash, Number, Spot},
+    ledger::{Ledger, Remains},
+    record::{AffiliationRecord, Content, ItemRecord, SubscriptionRecord, damaged},
+    rows::Rows,
+    turn::Turn,
+};
+
+/// About how many rows go with a commit.
+const MAX_ROWS: usize = 500;
+
+/// What was removed.
+struct Swept {
+    /// About how many rows.
+    rows: usize,
+    /// Nothing more is left.
+    is_all: bool,
+}
+
+/// Removes some of what is left. What cannot be removed stays until the store is opened again; it is said
+/// which subscriptions these are, for somebody waits for them.
+pub(super) fn sweep(rows: &mut Rows<'_>, ledger: &mut Ledger) -> Option<(Number, StoreError)> {
+    let mut left = MAX_ROWS;
+    while left > 0 {
+        let remains = ledger.remains()?;
+        let swept = Turn::new(rows, ledger).sweep(remains, left);
+        rows.end_commit(swept.is_ok());
+        match swept {
+            Ok(Swept { rows, is_all }) => {
+                left = left.saturating_sub(rows);
+                if is_all {
+                    ledger.leave(remains);
+                }
+            }
+            Err(error) => {
+                error!(%error, "what is left of a node cannot be removed");
+                ledger.leave(remains);
+                if let Remains::Subscriptions(node) = remains {
+                    return Some((node, error));
+                }
+            }
+        }
+    }
+    None
+}
+
+impl Turn<'_, '_> {
+    /// Removes about so many rows of what is left.
+    fn sweep(&mut self, remains: Remains, rows: usize) -> Result<Swept, StoreError> {
+        match remains {
+            Remains::Subscriptions(node) => self.sweep_subscriptions(node, rows),
+            Remains::Items(node, first) => self.sweep_items(node, first, rows),
+            Remains::Node(node) => self.sweep_node(node, rows),
+        }
+    }
+
+    fn sweep_subscriptions(&mut self, node: Number, max_rows: usize) -> Result<Swept, StoreError> {
+        let mut rows = 0;
+        for key in self.rows.first(&keys::of_node(b'u', node), max_rows)? {
+            if rows >= max_rows {
+                return Ok(Swept { rows, is_all: false });
+            }
+            let lost: Vec<Hash> = self.rows.get(&key)?.ok_or_else(|| damaged(&key))?;
+            for jid in &lost {
+                self.remove_subscription(node, keys::subscription_of_hash(node, jid))?;
+            }
+            self.rows.remove(key);
+            rows += 2 * lost.len() + 1;
+        }
+        Ok(Swept { rows, is_all: rows < max_rows })
+    }
+
+    /// Removes a subscription's row, and that in the index.
+    fn remove_subscription(&mut self, node: Number, key: Vec<u8>) -> Result<(), StoreError> {
+        if let Some(record) = self.rows.get::<SubscriptionRecord>(&key)? {
+            let jid = record.jid(&key)?;
+            self.rows.remove(keys::subscription_of(jid.to_bare().as_str(), node, jid.as_str()));
+            self.rows.remove(key);
+        }
+        Ok(())
+    }
+
+    fn sweep_items(
+        &mut self,
+        node: Number,
+        first: Spot,
+        max_rows: usize,
+    ) -> Result<Swept, StoreError> {
+        let mut rows = 0;
+        for key in self.rows.first(&keys::of_node(b'i', node), max_rows)? {
+            let spot = keys::spot(&key).ok_or_else(|| damaged(&key))?;
+            if spot >= first {
+                break;
+            }
+            if rows >= max_rows {
+                return Ok(Swept { rows, is_all: false });
+            }
+            rows += self.remove_item_rows(node, spot)?.1;
+        }
+        let is_all = rows < max_rows;
+        if is_all {
+            self.rows.remove(keys::first_item(node));
+        }
+        Ok(Swept { rows: rows + 1, is_all })
+    }
+
+    /// Removes the rows of an item, which is given, and how many they were. Its name may be another's now.
+    pub(super) fn remove_item_rows(
+        &mut self,
+        node: Number,
+        spot: Spot,
+    ) -> Result<(ItemRecord, usize), StoreError> {
+        let key = keys::item(node, spot);
+        let record = self.rows.get::<ItemRecord>(&key)?.ok_or_else(|| damaged(&key))?;
+        let chunks = match record.content {
+            Content::Chunks(chunks) => chunks,
+            Content::None | Content::Here(_) => 0,
+        };
+        for chunk in 0..chunks {
+            self.rows.remove(keys::chunk(node, spot, chunk));
+        }
+        let name = keys::item_name(node, record.id());
+        if self.rows.get::<Spot>(&name)? == Some(spot) {
+            self.rows.remove(name);
+        }
+        self.rows.remove(key);
+        Ok((record, 2 + usize::from(chunks)))
+    }
+
+    /// Removes affiliations and subscriptions, each with its row in the index, and at last what counts them.
+    fn sweep_node(&mut self, node: Number, max_rows: usize) -> Result<Swept, StoreError> {
+        let mut rows = 0;
+        for key in self.rows.first(&keys::of_node(b'a', node), max_rows / 2)? {
+            let record = self.rows.get::<AffiliationRecord>(&key)?.ok_or_else(|| damaged(&key))?;
+            self.rows.remove(keys::affiliation_of(record.entity(&key)?.as_str(), node));
+            self.rows.remove(key);
+            rows += 2;
+        }
+        for key in self.rows.first(&keys::of_node(b's', node), (max_rows - rows) / 2)? {
+            self.remove_subscription(node, key)?;
+            rows += 2;
+        }
+        let is_all = rows + 1 < max_rows;
+        if is_all {
+            self.rows.remove(keys::counters(node));
+            self.rows.remove(keys::dead(node));
+        }
+        Ok(Swept { rows: rows + 2, is_all })
+    }
+}
