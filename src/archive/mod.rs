@@ -1,7 +1,7 @@
 //! A store as text: one JSON object a line, from any store, into any empty one.
 //!
 //! `docs/DATA-MODEL.md` describes the lines. Each node is followed by what belongs to it, so both
-//! directions hold one node in memory, without its items; and going out the names of all nodes and what
+//! directions hold one node in memory, without its items; and going out the names of its items, and what
 //! is owed, which the limit of the backlog bounds.
 
 mod export;

@@ -78,7 +78,10 @@ impl Service {
         for Damage { node, record } in damaged {
             match node {
                 Some(node) => self.close_node(&node, &record),
-                None => error!(record, "a record is damaged, and its node cannot be read"),
+                None if self.nodes.note(&record) => {
+                    error!(record, "a record is damaged, and its node cannot be read");
+                }
+                None => {}
             }
         }
         found
@@ -130,6 +133,7 @@ impl Service {
             None => Ok(Facts::default()),
         };
         let facts = match facts {
+            Ok(_) if self.nodes.is_closed(id) => return respond(Err(Error::Closed)),
             Ok(facts) => facts,
             Err(error) => return respond(Err(error)),
         };
@@ -147,7 +151,12 @@ impl Service {
         let told = match notification {
             None => None,
             Some(notification) => {
-                match creator.as_ref().and_then(|creator| self.outbox.reserve(creator)) {
+                let audience = match &notification.audience {
+                    Audience::One(jid) => Arc::from([jid.clone()]),
+                    Audience::Subscribers => Arc::clone(&before),
+                };
+                let reserve = |owner| self.outbox.reserve(owner, &notification, &audience);
+                match creator.as_ref().and_then(reserve) {
                     Some(room) => Some((notification, room)),
                     None => return respond(Err(Error::Busy)),
                 }

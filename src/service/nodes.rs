@@ -21,6 +21,8 @@ pub(super) struct Nodes {
     cells: Mutex<HashMap<NodeId, Arc<TurnMutex<Cell>>>>,
     /// Those of which something is damaged, until the process ends.
     closed: Mutex<HashSet<NodeId>>,
+    /// Damaged records of which nobody knows the node.
+    of_no_node: Mutex<HashSet<String>>,
 }
 
 /// What is known of a node.
@@ -56,12 +58,23 @@ pub(super) struct Turn {
 impl Nodes {
     /// Keeps at most `max` nodes that nobody is working at.
     pub(super) fn new(max: usize) -> Self {
-        Self { max, cells: Mutex::default(), closed: Mutex::default() }
+        Self {
+            max,
+            cells: Mutex::default(),
+            closed: Mutex::default(),
+            of_no_node: Mutex::default(),
+        }
     }
 
     /// Closes a node; whether it was not closed before.
     pub(super) fn close(&self, id: &NodeId) -> bool {
         self.closed.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone())
+    }
+
+    /// Notes a record; whether it was not noted before.
+    pub(super) fn note(&self, record: &str) -> bool {
+        let mut noted = self.of_no_node.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.insert(record.to_owned())
     }
 
     pub(super) fn is_closed(&self, id: &NodeId) -> bool {

@@ -51,15 +51,13 @@ pub struct Position {
 #[derive(Debug)]
 pub(super) struct Room<'a> {
     outbox: &'a Outbox,
-    /// Whose it is, until it is used.
-    owner: Option<BareJid>,
+    owner: BareJid,
+    load: Load,
 }
 
 impl Drop for Room<'_> {
     fn drop(&mut self) {
-        if let Some(owner) = &self.owner {
-            self.outbox.queue().shares.remove(Some(owner), Load::ENTRY);
-        }
+        self.outbox.queue().shares.remove(Some(&self.owner), self.load);
     }
 }
 
@@ -106,24 +104,32 @@ impl Outbox {
         Self { queue: Mutex::new(queue), changed: Notify::new(), confirmed: Notify::new() }
     }
 
-    /// Reserves room for one entry at a node of this creator; nothing if there is none.
-    pub(super) fn reserve(&self, owner: &BareJid) -> Option<Room<'_>> {
+    /// Reserves room for what is told to an audience at a node of this creator; nothing if there is none.
+    pub(super) fn reserve(
+        &self,
+        owner: &BareJid,
+        notification: &Notification,
+        recipients: &Arc<[Jid]>,
+    ) -> Option<Room<'_>> {
         let mut queue = self.queue();
-        if !queue.shares.has_room(owner) {
+        let load = queue.load(notification, recipients);
+        if !queue.shares.has_room(owner, load) {
             return None;
         }
-        queue.shares.add(Some(owner), Load::ENTRY);
-        Some(Room { outbox: self, owner: Some(owner.clone()) })
+        queue.shares.add(Some(owner), load);
+        Some(Room { outbox: self, owner: owner.clone(), load })
     }
 
+    /// Tells what there is room for, or less.
     pub(super) fn tell(
         &self,
-        mut room: Room<'_>,
+        room: Room<'_>,
         notification: Notification,
         recipients: Arc<[Jid]>,
         debt: Option<Debt>,
     ) {
-        self.queue().push(notification, recipients, debt, room.owner.take());
+        self.queue().push(notification, recipients, debt, Some(room.owner.clone()));
+        drop(room);
         self.changed.notify_one();
     }
 
@@ -133,7 +139,6 @@ impl Outbox {
         let known: HashSet<_> = queue.waiting.iter().filter_map(|telling| telling.debt).collect();
         for Owed { debt, notification, recipients } in owed {
             if !known.contains(&debt) && !queue.told.debts.contains(&debt) {
-                queue.shares.add(None, Load::ENTRY);
                 queue.push(notification, recipients, Some(debt), None);
             }
         }
@@ -252,6 +257,13 @@ impl Queue {
         self.first + self.waiting.len() as u64
     }
 
+    /// What an entry adds: an audience that another entry has counts once.
+    fn load(&self, notification: &Notification, recipients: &Arc<[Jid]>) -> Load {
+        let is_known = self.audiences.contains_key(&Arc::as_ptr(recipients).addr());
+        let audience = if is_known { 0 } else { recipients.len() * RECIPIENT_BYTES };
+        Load { entries: 1, bytes: notification.size() + audience }
+    }
+
     /// Gives back the room of an entry, and of its audience if no other has it.
     fn release(&mut self, telling: &Telling) {
         let mut load = Load { entries: 1, bytes: telling.bytes };
@@ -266,7 +278,6 @@ impl Queue {
         self.shares.remove(telling.owner.as_ref(), load);
     }
 
-    /// Appends an entry that has room.
     fn push(
         &mut self,
         notification: Notification,
@@ -274,14 +285,10 @@ impl Queue {
         debt: Option<Debt>,
         owner: Option<BareJid>,
     ) {
-        let bytes = notification.size();
-        let mut load = Load::bytes(bytes);
-        let shared = self.audiences.entry(Arc::as_ptr(&recipients).addr()).or_default();
-        if *shared == 0 {
-            load.bytes += recipients.len() * RECIPIENT_BYTES;
-        }
-        *shared += 1;
+        let load = self.load(&notification, &recipients);
         self.shares.add(owner.as_ref(), load);
+        *self.audiences.entry(Arc::as_ptr(&recipients).addr()).or_default() += 1;
+        let bytes = notification.size();
         let number = self.next();
         let telling = Telling { notification, recipients, number, debt, bytes, owner };
         self.waiting.push_back(Arc::new(telling));

@@ -90,7 +90,7 @@ impl Service {
     }
 
     /// The nodes that an actor may see (§5.2), in the order of their creation, as many as fit in one
-    /// answer.
+    /// answer; none that are closed.
     ///
     /// # Errors
     /// If the store fails.
@@ -104,6 +104,9 @@ impl Service {
             let Some((last, _)) = page.last() else { return Ok(listed) };
             cursor = *last;
             for (_, summary) in page {
+                if self.nodes.is_closed(&summary.node) {
+                    continue;
+                }
                 let affiliation = own.get(&summary.node).copied().unwrap_or(Affiliation::None);
                 if !discover::is_listed(&summary, actor, affiliation) {
                     continue;
@@ -127,9 +130,8 @@ impl Service {
         request: &OwnAffiliations,
     ) -> Result<Vec<(NodeId, Affiliation)>, Error> {
         let own = self.store.affiliations_of(&actor.bare()).await.map_err(Error::Failed)?;
-        let mut own = self.sound(own);
-        own.retain(|(node, _)| request.node.as_ref().is_none_or(|wanted| wanted == node));
-        Ok(own)
+        let own = self.sound(own);
+        self.at(request.node.as_ref(), own)
     }
 
     /// The actor's own subscriptions (§5.6): those of its bare JID and of all its resources.
@@ -142,8 +144,20 @@ impl Service {
         request: &OwnSubscriptions,
     ) -> Result<Vec<(NodeId, Jid)>, Error> {
         let own = self.store.subscriptions_of(&actor.bare()).await.map_err(Error::Failed)?;
-        let mut own = self.sound(own);
-        own.retain(|(node, _)| request.node.as_ref().is_none_or(|wanted| wanted == node));
-        Ok(own)
+        let own = self.sound(own);
+        self.at(request.node.as_ref(), own)
+    }
+
+    /// The entries of a list that are at a node, or all.
+    fn at<T>(
+        &self,
+        node: Option<&NodeId>,
+        mut entries: Vec<(NodeId, T)>,
+    ) -> Result<Vec<(NodeId, T)>, Error> {
+        if node.is_some_and(|node| self.nodes.is_closed(node)) {
+            return Err(Error::Closed);
+        }
+        entries.retain(|(other, _)| node.is_none_or(|node| node == other));
+        Ok(entries)
     }
 }

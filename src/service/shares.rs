@@ -6,8 +6,8 @@ use jid::BareJid;
 
 /// What waits, in all and at the nodes of each creator.
 ///
-/// Whoever has as much as is free gets no more. So one creator can fill half of the room, two a third each,
-/// and some is always left for those who have little.
+/// Nobody gets more than what is free then. So one creator can fill half of the room, a second one half of the
+/// rest, and so on. Only where nothing waits there is room for anything.
 #[derive(Debug)]
 pub(super) struct Shares {
     max: Load,
@@ -27,10 +27,13 @@ impl Shares {
         Self { max, all: Load::default(), of: HashMap::new() }
     }
 
-    pub(super) fn has_room(&self, owner: &BareJid) -> bool {
-        let own = self.of.get(owner).copied().unwrap_or_default();
-        own.entries < self.max.entries.saturating_sub(self.all.entries)
-            && own.bytes < self.max.bytes.saturating_sub(self.all.bytes)
+    pub(super) fn has_room(&self, owner: &BareJid, load: Load) -> bool {
+        let (mut own, mut all) = (self.of.get(owner).copied().unwrap_or_default(), self.all);
+        own.add(load);
+        all.add(load);
+        self.all == Load::default()
+            || own.entries <= self.max.entries.saturating_sub(all.entries)
+                && own.bytes <= self.max.bytes.saturating_sub(all.bytes)
     }
 
     /// What waits in all.
@@ -61,13 +64,6 @@ impl Shares {
 }
 
 impl Load {
-    /// One entry, without what it takes.
-    pub(super) const ENTRY: Self = Self { entries: 1, bytes: 0 };
-
-    pub(super) fn bytes(bytes: usize) -> Self {
-        Self { entries: 0, bytes }
-    }
-
     fn add(&mut self, other: Self) {
         self.entries += other.entries;
         self.bytes += other.bytes;

@@ -28,7 +28,8 @@ use crate::pubsub::{
 /// - [`commit`](Store::commit) is atomic: after an error, and after a crash at any moment, all its
 ///   changes are there or none.
 /// - What it returned `Ok` for is durable, and visible to every later read.
-/// - A record that cannot be read is an error that says where, never a panic, never skipped.
+/// - A record that cannot be read is an error that says where, never a panic; where many nodes are looked
+///   at, it is said beside what was found.
 ///
 /// The caller commits to one node one after the other; commits to different nodes may meet.
 #[async_trait]

@@ -8,7 +8,7 @@ use gjallar::{
     store::{MemoryStore, SledStore, Store},
 };
 
-use crate::harness::stage::{Stage, item, node};
+use crate::harness::stage::{Stage, item, node, raw};
 
 const OWNER: &str = "owner@localhost";
 
@@ -161,12 +161,7 @@ async fn the_check_finds_every_row_that_is_not_as_it_was() {
     stage.store.close().await;
     drop(stage);
     let rows: Vec<(Vec<u8>, Vec<u8>)> = {
-        let db = loop {
-            match ::sled::open(folder.path()) {
-                Err(_) => tokio::task::yield_now().await,
-                Ok(db) => break db,
-            }
-        };
+        let db = raw(folder.path());
         db.iter().map(|row| row.unwrap()).map(|(k, v)| (k.to_vec(), v.to_vec())).collect()
     };
     assert!(rows.len() > 50);
@@ -184,7 +179,7 @@ async fn the_check_finds_every_row_that_is_not_as_it_was() {
     for (key, added) in removed.chain(added.iter().map(|row| (None, Some(row)))) {
         let copy = tempfile::tempdir_in("/dev/shm").unwrap();
         {
-            let db = ::sled::open(copy.path()).unwrap();
+            let db = raw(copy.path());
             for (other, value) in rows.iter().filter(|(other, _)| Some(other) != key).chain(added) {
                 db.insert(other, value.as_slice()).unwrap();
             }

@@ -15,7 +15,7 @@ use crate::harness::{
     error, event,
     preload::compile,
     served::Served,
-    stage::{Stage, node},
+    stage::{Stage, node, raw},
 };
 
 const OWNER: &str = "owner@localhost/x";
@@ -191,7 +191,7 @@ async fn a_damaged_record_is_named_in_the_log() {
     }
     served
         .kill_and_restart_after(|store| {
-            let db = ::sled::open(store).unwrap();
+            let db = raw(store);
             let (key, value) = db.scan_prefix(b"i").next().unwrap().unwrap();
             let mut value = value.to_vec();
             value[3] ^= 1;

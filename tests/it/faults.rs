@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use gjallar::{
-    pubsub::{Affiliation, Limits},
+    pubsub::{Affiliation, Limits, Setting},
     service::Error,
     store::{MemoryStore, Store},
 };
@@ -85,7 +85,9 @@ async fn a_full_outbox_refuses_before_anything_changes() {
     let stage = Stage::limited(Arc::new(MemoryStore::new()), limits).await;
     for (owner, node) in [(OWNER, "a"), ("second@localhost", "b"), ("third@localhost", "c")] {
         stage.create(owner, node).await.unwrap();
-        stage.subscribe("x@localhost", node).await.unwrap();
+        for reader in ["x@localhost", "y@localhost"] {
+            stage.subscribe(reader, node).await.unwrap();
+        }
     }
     let mut published = 0;
     let busy = loop {
@@ -101,15 +103,22 @@ async fn a_full_outbox_refuses_before_anything_changes() {
     stage.affiliate(OWNER, "a", "x@localhost", Affiliation::None).await.unwrap();
     stage.subscribe("x@localhost", "a").await.unwrap_err();
     assert_eq!(stage.items(OWNER, "a").await.unwrap()[0].place.seq, published);
+    // And a node can be deleted, if that is not told.
+    let refused = stage.delete(OWNER, "a").await;
+    assert!(matches!(refused, Err(Error::Busy)), "{refused:?}");
+    stage.configure(OWNER, "a", Setting::NotifyDelete(false)).await.unwrap();
+    stage.delete(OWNER, "a").await.unwrap();
     // Another creator has as much as is free, and the next one too.
-    for (owner, node, share) in [("second@localhost", "b", 25), ("third@localhost", "c", 13)] {
+    for (owner, node, share) in [("second@localhost", "b", 25), ("third@localhost", "c", 12)] {
         for _ in 0..share {
             stage.publish(owner, node, "1").await.unwrap();
         }
         let busy = stage.publish(owner, node, "1").await;
         assert!(matches!(busy, Err(Error::Busy)), "{busy:?}");
     }
-    assert_eq!(stage.told().len() as u64, published + 25 + 13);
+    assert_eq!(stage.told().len() as u64, published + 25 + 12);
+    stage.create(OWNER, "a").await.unwrap();
+    stage.subscribe("x@localhost", "a").await.unwrap();
     stage.publish(OWNER, "a", "1").await.unwrap();
 }
 

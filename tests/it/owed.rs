@@ -7,7 +7,7 @@ use gjallar::{
     store::{Owed, SledStore, Told},
 };
 
-use crate::harness::stage::{Stage, jid};
+use crate::harness::stage::{Stage, jid, raw};
 
 const OWNER: &str = "owner@localhost";
 
@@ -70,7 +70,7 @@ impl Process {
     /// How many rows the store has, but for what it says of itself.
     async fn rows(mut self) -> usize {
         self.stage.take().unwrap().store.close().await;
-        let db = ::sled::open(self.folder.path()).unwrap();
+        let db = raw(self.folder.path());
         db.iter().keys().filter(|key| !b"vtw".contains(&key.as_ref().unwrap()[0])).count()
     }
 }

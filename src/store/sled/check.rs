@@ -44,6 +44,9 @@ pub(super) fn check(view: &View) -> Result<Vec<String>, StoreError> {
         let checked = check.what_belongs_to(number);
         check.note(checked);
     }
+    for row in view.scan(b"u") {
+        check.note(Err(damaged(&row?.0)));
+    }
     for row in view.scan(b"p") {
         let (key, _) = row?;
         let number = keys::number_at(&key, 1).ok_or_else(|| damaged(&key))?;

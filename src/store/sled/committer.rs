@@ -104,7 +104,8 @@ impl Committer {
     fn run(self, mut work: mpsc::Receiver<Work>) {
         let Self { mut opened, reader, open } = self;
         let mut revoking = Revoking::new();
-        while let Ok(mut next) = next(&mut work, &opened) {
+        let mut is_full = false;
+        while let Ok(mut next) = next(&mut work, &opened, is_full) {
             let (mut group, mut copies) = (Vec::new(), Vec::new());
             while let Some(asked) = next {
                 match asked {
@@ -116,8 +117,9 @@ impl Committer {
             let shared = reader.reading();
             let is_idle = group.is_empty() && opened.ledger.remains().is_none();
             let committed =
-                if is_idle { Ok(()) } else { commit(&mut opened, group, &mut revoking) };
+                if is_idle { Ok(()) } else { commit(&mut opened, group, &mut revoking, &reader) };
             drop(shared);
+            is_full = matches!(committed, Err(Fault::Full(_)));
             match committed {
                 Ok(()) => {
                     for (folder, done) in copies {
@@ -127,7 +129,6 @@ impl Committer {
                     }
                 }
                 Err(Fault::Unknown(reason)) => {
-                    reader.close(&reason);
                     drop(opened);
                     while let Some(work) = work.blocking_recv() {
                         refuse(work, &reason);
@@ -135,7 +136,6 @@ impl Committer {
                     return;
                 }
                 Err(Fault::Full(reason)) => {
-                    reader.close(&reason);
                     // Numbers that somebody may still have in mind are not given again.
                     let next_debt = opened.ledger.next_debt;
                     drop(opened);
@@ -154,9 +154,13 @@ impl Committer {
 /// Nobody asks for anything any more.
 struct Ended;
 
-/// Waits for what is asked, unless something is left to be removed meanwhile.
-fn next(work: &mut mpsc::Receiver<Work>, opened: &Opened) -> Result<Option<Work>, Ended> {
-    if opened.ledger.remains().is_none() {
+/// Waits for what is asked, unless something is left to be removed meanwhile, and there is room for that.
+fn next(
+    work: &mut mpsc::Receiver<Work>,
+    opened: &Opened,
+    is_full: bool,
+) -> Result<Option<Work>, Ended> {
+    if opened.ledger.remains().is_none() || is_full {
         return work.blocking_recv().map(Some).ok_or(Ended);
     }
     match work.try_recv() {
@@ -192,8 +196,14 @@ fn refuse(work: Work, reason: &str) {
     }
 }
 
-/// Commits a group with one sync. What cannot be written at all fails alone.
-fn commit(opened: &mut Opened, group: Vec<Write>, revoking: &mut Revoking) -> Result<(), Fault> {
+/// Commits a group with one sync. What cannot be written at all fails alone. If the group fails nothing is
+/// read any more.
+fn commit(
+    opened: &mut Opened,
+    group: Vec<Write>,
+    revoking: &mut Revoking,
+    reader: &Reader,
+) -> Result<(), Fault> {
     let mut waiting = Vec::with_capacity(group.len());
     let mut not_revoked = None;
     let written = std::panic::catch_unwind(AssertUnwindSafe(|| {
@@ -217,9 +227,9 @@ fn commit(opened: &mut Opened, group: Vec<Write>, revoking: &mut Revoking) -> Re
                 Err(error) => done.end(Err(error)),
             }
         }
-        not_revoked = sweep::sweep(&mut rows, &mut opened.ledger);
-        let (batch, total) =
-            rows.finish(&opened.total).map_err(|e| Fault::Unknown(e.to_string()))?;
+        let unreadable = |error: StoreError| Fault::Unknown(error.to_string());
+        not_revoked = sweep::sweep(&mut rows, &mut opened.ledger).map_err(unreadable)?;
+        let (batch, total) = rows.finish(&opened.total).map_err(unreadable)?;
         opened.tree.apply_batch(batch).map_err(|error| Fault::of(&error))?;
         opened.tree.flush().map_err(|error| Fault::of(&error))?;
         opened.total = total;
@@ -229,7 +239,11 @@ fn commit(opened: &mut Opened, group: Vec<Write>, revoking: &mut Revoking) -> Re
         written.unwrap_or_else(|_| Err(Fault::Unknown("the store's software panicked".into())));
     let result = match &written {
         Ok(()) => Ok(()),
-        Err(Fault::Full(reason) | Fault::Unknown(reason)) => Err(failed(reason)),
+        Err(Fault::Full(reason) | Fault::Unknown(reason)) => {
+            // Before anyone is answered, and asks for what the tree has and the disk does not.
+            reader.close(reason);
+            Err(failed(reason))
+        }
     };
     waiting.into_iter().for_each(|done| done.end(result.clone()));
     if let Some((node, error)) = not_revoked

@@ -31,10 +31,12 @@ pub(super) fn check(tree: &Tree) -> Result<(Total, Ledger), StoreError> {
             let (key, value) = row.map_err(|error| sled_failed(&error))?;
             sum = sum.wrapping_add(weight(&value));
             let number = || keys::number_at(&key, 1).ok_or_else(|| damaged(&key));
+            if b"nqdpu".contains(table) {
+                ledger.next_node = ledger.next_node.max(number()? + 1);
+            }
             match table {
                 b'n' => {
                     record::decode::<record::NodeRecord>(&key, &value)?.to_node(&key)?;
-                    ledger.next_node = ledger.next_node.max(number()? + 1);
                 }
                 b'd' => dead.push(number()?),
                 b'u' => ledger.revoke(number()?),

@@ -55,7 +55,6 @@ impl Ledger {
 
     /// A node is deleted. What it owes is known.
     pub(super) fn bury(&mut self, node: Number) {
-        self.next_node = self.next_node.max(node + 1);
         if self.owing.contains_key(&node) {
             self.dead.insert(node);
         } else {

@@ -9,6 +9,7 @@ pub mod fuzzing;
 mod index;
 mod keys;
 mod ledger;
+mod lists;
 mod marker;
 mod opening;
 mod owed;

@@ -37,21 +37,21 @@ pub(super) struct Opened {
 impl Opened {
     /// Opens the store in a folder, which is created if it is not there, and checks its index.
     pub(super) fn open(directory: &Path) -> Result<Self, StoreError> {
+        let open = AssertUnwindSafe(|| Self::open_files(directory));
+        let panicked = |_| StoreError::Damaged("the files cannot be opened".into());
+        std::panic::catch_unwind(open).map_err(panicked)?
+    }
+
+    fn open_files(directory: &Path) -> Result<Self, StoreError> {
         let marker = Marker::open(directory)?;
         // sled's own thread would sync too, and swallow an error that the system reports once.
         let config =
             sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-        let open = || -> Result<_, StoreError> {
-            let db = open_files(&config)?;
-            let tree: Tree = (*db).clone();
-            let (total, ledger) = match marker.commit {
-                0 if tree.is_empty() => (Total::default(), Ledger::default()),
-                _ => index::check(&tree)?,
-            };
-            Ok((tree, total, ledger))
+        let tree: Tree = (*open_sled(&config)?).clone();
+        let (total, ledger) = match marker.commit {
+            0 if tree.is_empty() => (Total::default(), Ledger::default()),
+            _ => index::check(&tree)?,
         };
-        let (tree, total, ledger) = std::panic::catch_unwind(AssertUnwindSafe(open))
-            .map_err(|_| StoreError::Damaged("the files cannot be opened".into()))??;
         let mut opened = Self { directory: directory.into(), tree, marker, total, ledger };
         if opened.total == Total::default() {
             opened.begin()?;
@@ -64,7 +64,7 @@ impl Opened {
         }
         // What a node lost is gone before anyone asks for it.
         while opened.ledger.revokes() {
-            opened.write(|rows, ledger| drop(sweep::sweep(rows, ledger)))?;
+            opened.write(|rows, ledger| sweep::sweep(rows, ledger).map(|_| ()))?;
         }
         Ok(opened)
     }
@@ -89,13 +89,16 @@ impl Opened {
         self.total.store = self.marker.store;
         let version = record::encode(keys::VERSION, &record::VERSION)?;
         self.tree.insert(keys::VERSION, version).map_err(|error| sled_failed(&error))?;
-        self.write(|_, _| ())?;
+        self.write(|_, _| Ok(()))?;
         self.marker.ready(&self.directory).map_err(|error| super::failed(&error))
     }
 
-    fn write(&mut self, change: impl FnOnce(&mut Rows<'_>, &mut Ledger)) -> Result<(), StoreError> {
+    fn write(
+        &mut self,
+        change: impl FnOnce(&mut Rows<'_>, &mut Ledger) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let mut rows = Rows::new(&self.tree);
-        change(&mut rows, &mut self.ledger);
+        change(&mut rows, &mut self.ledger)?;
         let (batch, total) = rows.finish(&self.total)?;
         self.tree.apply_batch(batch).map_err(|error| sled_failed(&error))?;
         self.tree.flush().map_err(|error| sled_failed(&error))?;
@@ -109,7 +112,7 @@ pub(super) fn fresh_name() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
-fn open_files(config: &sled::Config) -> Result<sled::Db, StoreError> {
+fn open_sled(config: &sled::Config) -> Result<sled::Db, StoreError> {
     for _ in 1..ATTEMPTS {
         match config.open() {
             Err(error) if is_locked(&error) => thread::sleep(PAUSE),

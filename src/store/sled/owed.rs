@@ -91,6 +91,7 @@ impl Audiences<'_> {
 
     fn subscribers(&self, node: Number) -> Result<Subscribers, StoreError> {
         self.view.check_node(node)?;
+        self.view.check_revoked(node)?;
         let mut subscribers = Vec::new();
         for row in self.view.scan(&keys::of_node(b's', node)) {
             let (key, value) = row?;

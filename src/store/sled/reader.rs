@@ -1,20 +1,16 @@
 //! Reads: rows to nodes and items. They never wait for writes.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-use jid::{BareJid, Jid};
 use serde::de::DeserializeOwned;
 use sled::Tree;
 
 use crate::{
-    pubsub::{
-        Affiliation, Epoch, Item, ItemId, Node, NodeId,
-        op::{discover::NodeSummary, retrieve::Selection},
-    },
-    store::{Cursor, Damage, Found, StoreError, ids_that_fit},
+    pubsub::{Epoch, Item, ItemId, Node, NodeId, op::retrieve::Selection},
+    store::{StoreError, ids_that_fit},
 };
 
 use super::{
@@ -24,7 +20,7 @@ use super::{
         self, AffiliationRecord, Content, Counters, ItemRecord, NodeRecord, SubscriptionRecord,
         damaged, weight,
     },
-    sled_failed, turn,
+    sled_failed,
 };
 
 /// The reading half, which outlives that the store is opened again.
@@ -118,6 +114,7 @@ impl View {
             return Err(damaged(&key));
         }
         self.check_node(number)?;
+        self.check_revoked(number)?;
         let mut node = record.to_node(&key)?;
         node.seq = self.get::<Counters>(&keys::counters(number))?.unwrap_or_default().seq;
         for row in self.scan(&keys::of_node(b'a', number)) {
@@ -158,6 +155,15 @@ impl View {
         Ok(())
     }
 
+    /// No node is looked at that has subscriptions which it has lost. They are removed before anyone can look,
+    /// unless something is damaged there.
+    pub(super) fn check_revoked(&self, number: Number) -> Result<(), StoreError> {
+        match self.scan(&keys::of_node(b'u', number)).next().transpose()? {
+            Some((key, _)) => Err(damaged(&key)),
+            None => Ok(()),
+        }
+    }
+
     /// The sum of a node's rows, and how many items it has.
     fn count(&self, number: Number) -> Result<(u64, u64), StoreError> {
         let first = self.first_item(number)?;
@@ -176,42 +182,6 @@ impl View {
     /// Where a node's items begin.
     pub(super) fn first_item(&self, node: Number) -> Result<Spot, StoreError> {
         Ok(self.get(&keys::first_item(node))?.unwrap_or_default())
-    }
-
-    pub(super) fn creators(&self) -> Result<HashMap<BareJid, u64>, StoreError> {
-        let mut creators = HashMap::new();
-        for row in self.scan(b"n") {
-            let (key, value) = row?;
-            let node = record::decode::<NodeRecord>(&key, &value)?.to_node(&key)?;
-            *creators.entry(node.creator).or_default() += 1;
-        }
-        Ok(creators)
-    }
-
-    pub(super) fn nodes(
-        &self,
-        after: Cursor,
-        limit: usize,
-    ) -> Result<Found<Vec<(Cursor, NodeSummary)>>, StoreError> {
-        let mut nodes = Found::<Vec<_>>::default();
-        for row in self.tree.range(keys::node(after.0 + 1)..b"o".to_vec()) {
-            if nodes.found.len() == limit {
-                break;
-            }
-            let (key, value) = row.map_err(|error| sled_failed(&error))?;
-            let number = keys::number_at(&key, 1).ok_or_else(|| damaged(&key))?;
-            let node = || {
-                let node = record::decode::<NodeRecord>(&key, &value)?.to_node(&key)?;
-                let summary = NodeSummary {
-                    node: node.id,
-                    title: node.config.title,
-                    access_model: node.config.access_model,
-                };
-                Ok(Some((Cursor(number), summary)))
-            };
-            nodes.found.extend(self.sound(number, &mut nodes.damaged, node())?);
-        }
-        Ok(nodes)
     }
 
     pub(super) fn items(
@@ -258,11 +228,12 @@ impl View {
     ) -> Result<Box<dyn Iterator<Item = Result<Spot, StoreError>>>, StoreError> {
         match selection {
             Selection::Ids(ids) => {
+                // Before the names: it goes with the last of those that are void.
+                let first = self.first_item(node)?;
                 let mut spots = Vec::new();
                 for id in ids {
                     spots.extend(self.get::<Spot>(&keys::item_name(node, id.as_str()))?);
                 }
-                let first = self.first_item(node)?;
                 spots.retain(|spot| *spot >= first);
                 spots.sort_unstable();
                 spots.dedup();
@@ -301,99 +272,8 @@ impl View {
         };
         record.to_item(&key, epoch, spot, payload)
     }
-
-    pub(super) fn affiliations_of(
-        &self,
-        entity: &BareJid,
-    ) -> Result<Found<Vec<(NodeId, Affiliation)>>, StoreError> {
-        let mut affiliations = Found::<Vec<_>>::default();
-        for row in self.scan(&keys::affiliations_of(entity.as_str())) {
-            let (key, value) = row?;
-            let number = keys::number_at(&key, 21).ok_or_else(|| damaged(&key))?;
-            let affiliation = || {
-                let affiliation = turn::affiliation_in(&key, &value)?;
-                let node = self.pointed_to::<NodeRecord>(&key, number, &keys::node(number))?;
-                node.map(|node| Ok((name(&key, &node)?, affiliation))).transpose()
-            };
-            let affiliation = self.sound(number, &mut affiliations.damaged, affiliation())?;
-            affiliations.found.extend(affiliation);
-        }
-        Ok(affiliations)
-    }
-
-    pub(super) fn subscriptions_of(
-        &self,
-        entity: &BareJid,
-    ) -> Result<Found<Vec<(NodeId, Jid)>>, StoreError> {
-        let mut subscriptions = Found::<Vec<_>>::default();
-        for row in self.scan(&keys::subscriptions_of(entity.as_str())) {
-            let (key, value) = row?;
-            let (number, row) = keys::subscription_pointed_to(&key).ok_or_else(|| damaged(&key))?;
-            let subscription = || {
-                record::decode::<bool>(&key, &value)?;
-                let node = self.pointed_to::<NodeRecord>(&key, number, &keys::node(number))?;
-                let record = self.pointed_to::<SubscriptionRecord>(&key, number, &row)?;
-                let both = node.zip(record);
-                both.map(|(node, record)| Ok((name(&key, &node)?, record.jid(&row)?))).transpose()
-            };
-            let subscription = self.sound(number, &mut subscriptions.damaged, subscription())?;
-            subscriptions.found.extend(subscription);
-        }
-        Ok(subscriptions)
-    }
-
-    pub(super) fn count_subscriptions_of(
-        &self,
-        entity: &BareJid,
-        up_to: usize,
-    ) -> Result<Found<usize>, StoreError> {
-        let dead: HashSet<_> =
-            self.scan(b"d").map(|row| Ok(keys::number_at(&row?.0, 1))).collect::<Result<_, _>>()?;
-        let mut count = Found::<usize>::default();
-        for row in self.scan(&keys::subscriptions_of(entity.as_str())) {
-            if count.found == up_to {
-                break;
-            }
-            let (key, value) = row?;
-            let number = keys::number_at(&key, 21).ok_or_else(|| damaged(&key))?;
-            let is_own = record::decode::<bool>(&key, &value).map(Some);
-            let is_own = self.sound(number, &mut count.damaged, is_own)?;
-            count.found += usize::from(is_own.unwrap_or(true) && !dead.contains(&Some(number)));
-        }
-        Ok(count)
-    }
-
-    /// What was found at a node, unless that is damaged, which is noted.
-    fn sound<T>(
-        &self,
-        number: Number,
-        all: &mut Vec<Damage>,
-        found: Result<Option<T>, StoreError>,
-    ) -> Result<Option<T>, StoreError> {
-        let Err(StoreError::Damaged(record)) = found else { return found };
-        let node = self.record(number).and_then(|(key, node)| name(&key, &node)).ok();
-        all.push(Damage { node, record });
-        Ok(None)
-    }
-
-    /// The row of a node that a pointer leads to; nothing if the node is deleted, or both went since the
-    /// pointer was read.
-    fn pointed_to<T: DeserializeOwned>(
-        &self,
-        pointer: &[u8],
-        node: Number,
-        row: &[u8],
-    ) -> Result<Option<T>, StoreError> {
-        let is_there = |key: &[u8]| self.tree.contains_key(key).map_err(|e| sled_failed(&e));
-        let record = self.get(row)?;
-        // In this order: the pointers of a deleted node go before it does.
-        if record.is_none() && !is_there(&keys::dead(node))? && is_there(pointer)? {
-            return Err(damaged(row));
-        }
-        Ok(record)
-    }
 }
 
-fn name(key: &[u8], record: &NodeRecord) -> Result<NodeId, StoreError> {
+pub(super) fn name(key: &[u8], record: &NodeRecord) -> Result<NodeId, StoreError> {
     NodeId::parse(record.name()).map_err(|_| damaged(key))
 }

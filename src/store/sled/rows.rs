@@ -42,6 +42,11 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// How many rows the commits so far write.
+    pub(super) fn len(&self) -> usize {
+        self.kept.len()
+    }
+
     pub(super) fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
         match self.new.get(key).or_else(|| self.kept.get(key)) {
             Some(Some(value)) => record::decode(key, value).map(Some),

@@ -13,7 +13,8 @@ use super::{
     turn::Turn,
 };
 
-/// About how many rows go with a commit.
+/// About how many rows go with a group of commits, or as many as it writes: so no more are ever left than
+/// there were.
 const MAX_ROWS: usize = 500;
 
 /// What was removed.
@@ -24,12 +25,16 @@ struct Swept {
     is_all: bool,
 }
 
-/// Removes some of what is left. What cannot be removed stays until the store is opened again; it is said
-/// which subscriptions these are, for somebody waits for them.
-pub(super) fn sweep(rows: &mut Rows<'_>, ledger: &mut Ledger) -> Option<(Number, StoreError)> {
-    let mut left = MAX_ROWS;
-    while left > 0 {
-        let remains = ledger.remains()?;
+/// Removes some of what is left. What is damaged stays until the store is opened again; it is said which
+/// subscriptions these are, for somebody waits for them.
+pub(super) fn sweep(
+    rows: &mut Rows<'_>,
+    ledger: &mut Ledger,
+) -> Result<Option<(Number, StoreError)>, StoreError> {
+    let mut left = MAX_ROWS.max(rows.len());
+    while left > 0
+        && let Some(remains) = ledger.remains()
+    {
         let swept = Turn::new(rows, ledger).sweep(remains, left);
         rows.end_commit(swept.is_ok());
         match swept {
@@ -39,21 +44,26 @@ pub(super) fn sweep(rows: &mut Rows<'_>, ledger: &mut Ledger) -> Option<(Number,
                     ledger.leave(remains);
                 }
             }
-            Err(error) => {
+            Err(error @ StoreError::Damaged(_)) => {
                 error!(%error, "what is left of a node cannot be removed");
                 ledger.leave(remains);
                 if let Remains::Subscriptions(node) = remains {
-                    return Some((node, error));
+                    return Ok(Some((node, error)));
                 }
             }
+            Err(error) => return Err(error),
         }
     }
-    None
+    Ok(None)
 }
 
 impl Turn<'_, '_> {
     /// Removes about so many rows of what is left.
     fn sweep(&mut self, remains: Remains, rows: usize) -> Result<Swept, StoreError> {
+        let (Remains::Subscriptions(node) | Remains::Items(node, _) | Remains::Node(node)) =
+            remains;
+        // Where they cannot be corrected nothing is removed.
+        self.counters(node)?;
         match remains {
             Remains::Subscriptions(node) => self.sweep_subscriptions(node, rows),
             Remains::Items(node, first) => self.sweep_items(node, first, rows),
@@ -136,6 +146,12 @@ impl Turn<'_, '_> {
 
     /// Removes affiliations and subscriptions, each with its row in the index, and at last what counts them.
     fn sweep_node(&mut self, node: Number, max_rows: usize) -> Result<Swept, StoreError> {
+        // What could not be removed still needs the number.
+        for table in b"ui" {
+            if let Some(key) = self.rows.first(&keys::of_node(*table, node), 1)?.first() {
+                return Err(damaged(key));
+            }
+        }
         let mut rows = 0;
         for key in self.rows.first(&keys::of_node(b'a', node), max_rows / 2)? {
             let record = self.rows.get::<AffiliationRecord>(&key)?.ok_or_else(|| damaged(&key))?;

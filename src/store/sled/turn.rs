@@ -224,7 +224,11 @@ impl<'a, 'tree> Turn<'a, 'tree> {
             let some = usize::try_from(items.saturating_sub(keep)).unwrap_or(usize::MAX);
             let some = some.clamp(1, FEW_ITEMS);
             let from = keys::item(node, first);
-            for key in self.rows.first_from(&from, &keys::of_node(b'i', node), some)? {
+            let keys = self.rows.first_from(&from, &keys::of_node(b'i', node), some)?;
+            if keys.is_empty() {
+                return Err(damaged(&keys::counters(node)));
+            }
+            for key in keys {
                 let spot = keys::spot(&key).ok_or_else(|| damaged(&key))?;
                 let record = self.rows.get::<ItemRecord>(&key)?.ok_or_else(|| damaged(&key))?;
                 items = items.saturating_sub(1);
@@ -268,7 +272,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         self.begin_items(node, END, 0, 0)
     }
 
-    fn counters(&self, node: Number) -> Result<Counters, StoreError> {
+    pub(super) fn counters(&self, node: Number) -> Result<Counters, StoreError> {
         Ok(self.rows.get(&keys::counters(node))?.unwrap_or_default())
     }
 }

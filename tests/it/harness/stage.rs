@@ -1,8 +1,11 @@
 //! A service without a transport: for tests of stores, order and rules in company.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use gjallar::{
@@ -58,6 +61,18 @@ pub fn jid(jid: &str) -> Jid {
 /// An entity that may create nodes; `admin@…` administers.
 pub fn actor(name: &str) -> Actor {
     Actor { jid: jid(name), is_administrator: name.starts_with("admin@"), may_create: true }
+}
+
+/// The rows of a store that nobody has open. sled's own threads may hold the file a moment longer.
+pub fn raw(folder: &Path) -> ::sled::Db {
+    loop {
+        match ::sled::open(folder) {
+            Err(::sled::Error::Io(error)) if error.to_string().contains("lock") => {
+                std::thread::yield_now();
+            }
+            opened => return opened.unwrap(),
+        }
+    }
 }
 
 impl Stage {

@@ -1,0 +1,154 @@
+//! Reads that go over many nodes. What is damaged of one does not hide the others.
+
+use std::collections::HashMap;
+
+use jid::{BareJid, Jid};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    pubsub::{Affiliation, NodeId, op::discover::NodeSummary},
+    store::{Cursor, Damage, Found, StoreError},
+};
+
+use super::{
+    keys::{self, Number},
+    reader::{View, name},
+    record::{self, NodeRecord, SubscriptionRecord, damaged},
+    sled_failed, turn,
+};
+
+/// How often a row is looked for that a pointer leads to, before it is taken for missing.
+const LOOKS: usize = 3;
+
+impl View {
+    pub(super) fn creators(&self) -> Result<HashMap<BareJid, u64>, StoreError> {
+        let mut creators = HashMap::new();
+        for row in self.scan(b"n") {
+            let (key, value) = row?;
+            let node = record::decode::<NodeRecord>(&key, &value)?.to_node(&key)?;
+            *creators.entry(node.creator).or_default() += 1;
+        }
+        Ok(creators)
+    }
+
+    pub(super) fn nodes(
+        &self,
+        after: Cursor,
+        limit: usize,
+    ) -> Result<Found<Vec<(Cursor, NodeSummary)>>, StoreError> {
+        let mut nodes = Found::<Vec<_>>::default();
+        for row in self.tree.range(keys::node(after.0 + 1)..b"o".to_vec()) {
+            if nodes.found.len() == limit {
+                break;
+            }
+            let (key, value) = row.map_err(|error| sled_failed(&error))?;
+            let number = keys::number_at(&key, 1).ok_or_else(|| damaged(&key))?;
+            let node = || {
+                let node = record::decode::<NodeRecord>(&key, &value)?.to_node(&key)?;
+                let summary = NodeSummary {
+                    node: node.id,
+                    title: node.config.title,
+                    access_model: node.config.access_model,
+                };
+                Ok(Some((Cursor(number), summary)))
+            };
+            nodes.found.extend(self.sound(number, &mut nodes.damaged, node())?);
+        }
+        Ok(nodes)
+    }
+
+    pub(super) fn affiliations_of(
+        &self,
+        entity: &BareJid,
+    ) -> Result<Found<Vec<(NodeId, Affiliation)>>, StoreError> {
+        let mut affiliations = Found::<Vec<_>>::default();
+        for row in self.scan(&keys::affiliations_of(entity.as_str())) {
+            let (key, value) = row?;
+            let number = keys::number_at(&key, 21).ok_or_else(|| damaged(&key))?;
+            let affiliation = || {
+                let affiliation = turn::affiliation_in(&key, &value)?;
+                let node = self.pointed_to::<NodeRecord>(&key, number, &keys::node(number))?;
+                node.map(|node| Ok((name(&key, &node)?, affiliation))).transpose()
+            };
+            let affiliation = self.sound(number, &mut affiliations.damaged, affiliation())?;
+            affiliations.found.extend(affiliation);
+        }
+        Ok(affiliations)
+    }
+
+    pub(super) fn subscriptions_of(
+        &self,
+        entity: &BareJid,
+    ) -> Result<Found<Vec<(NodeId, Jid)>>, StoreError> {
+        let mut subscriptions = Found::<Vec<_>>::default();
+        for row in self.scan(&keys::subscriptions_of(entity.as_str())) {
+            let (key, value) = row?;
+            let (number, row) = keys::subscription_pointed_to(&key).ok_or_else(|| damaged(&key))?;
+            let subscription = || {
+                record::decode::<bool>(&key, &value)?;
+                let node = self.pointed_to::<NodeRecord>(&key, number, &keys::node(number))?;
+                let record = self.pointed_to::<SubscriptionRecord>(&key, number, &row)?;
+                let both = node.zip(record);
+                both.map(|(node, record)| Ok((name(&key, &node)?, record.jid(&row)?))).transpose()
+            };
+            let subscription = self.sound(number, &mut subscriptions.damaged, subscription())?;
+            subscriptions.found.extend(subscription);
+        }
+        Ok(subscriptions)
+    }
+
+    pub(super) fn count_subscriptions_of(
+        &self,
+        entity: &BareJid,
+        up_to: usize,
+    ) -> Result<Found<usize>, StoreError> {
+        let is_there = |key: &[u8]| self.tree.contains_key(key).map_err(|e| sled_failed(&e));
+        let some_are_dead = self.scan(b"d").next().transpose()?.is_some();
+        let mut count = Found::<usize>::default();
+        for row in self.scan(&keys::subscriptions_of(entity.as_str())) {
+            if count.found == up_to {
+                break;
+            }
+            let (key, value) = row?;
+            let number = keys::number_at(&key, 21).ok_or_else(|| damaged(&key))?;
+            let is_own = record::decode::<bool>(&key, &value).map(Some);
+            let is_own = self.sound(number, &mut count.damaged, is_own)?;
+            let is_dead = some_are_dead && is_there(&keys::dead(number))?;
+            count.found += usize::from(is_own.unwrap_or(true) && !is_dead);
+        }
+        Ok(count)
+    }
+
+    /// What was found at a node, unless that is damaged, which is noted.
+    fn sound<T>(
+        &self,
+        number: Number,
+        all: &mut Vec<Damage>,
+        found: Result<Option<T>, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        let Err(StoreError::Damaged(record)) = found else { return found };
+        let node = self.record(number).and_then(|(key, node)| name(&key, &node)).ok();
+        all.push(Damage { node, record });
+        Ok(None)
+    }
+
+    /// The row of a node that a pointer leads to; nothing if the node is deleted, or both went since the
+    /// pointer was read.
+    fn pointed_to<T: DeserializeOwned>(
+        &self,
+        pointer: &[u8],
+        node: Number,
+        row: &[u8],
+    ) -> Result<Option<T>, StoreError> {
+        let is_there = |key: &[u8]| self.tree.contains_key(key).map_err(|e| sled_failed(&e));
+        // Both may go and come again between two looks.
+        for _ in 0..LOOKS {
+            let record = self.get(row)?;
+            // In this order: the pointers of a deleted node go before it does.
+            if record.is_some() || is_there(&keys::dead(node))? || !is_there(pointer)? {
+                return Ok(record);
+            }
+        }
+        Err(damaged(row))
+    }
+}
