@@ -9,6 +9,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use gjallar::{
+    archive,
     archive::Summary,
     process::{self, Config, RunError, run, start_telemetry},
 };
@@ -168,7 +169,7 @@ fn print(text: &str) -> ExitCode {
 fn code(error: &RunError) -> u8 {
     match error {
         RunError::Config(_) => 2,
-        RunError::Store { .. } => 3,
+        RunError::Store { .. } | RunError::Archive(archive::ArchiveError::Store(_)) => 3,
         RunError::Archive(_) | RunError::Control(_) => 1,
     }
 }

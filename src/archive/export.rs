@@ -84,8 +84,9 @@ impl<W: Write> Writer<'_, W> {
             let affiliation = affiliation_name(affiliation).to_owned();
             self.line(&Line::Affiliation { jid: jid.clone(), affiliation })?;
         }
+        let enrolled = store.enrolled(&node.id).await?;
         for (jid, since) in node.subscriptions() {
-            self.subscription(jid, since)?;
+            self.subscription(jid, since, enrolled.contains(jid))?;
         }
         let ids = store.item_ids(&node.id, usize::MAX).await?;
         for page in ids.chunks(PAGE) {
@@ -126,14 +127,14 @@ impl<W: Write> Writer<'_, W> {
             }
         }
         for (jid, since) in since {
-            self.subscription(jid, since)?;
+            self.subscription(jid, since, false)?;
         }
         self.events(owed)
     }
 
-    fn subscription(&mut self, jid: &Jid, since: u64) -> Result<(), ArchiveError> {
+    fn subscription(&mut self, jid: &Jid, since: u64, enrolled: bool) -> Result<(), ArchiveError> {
         self.summary.subscriptions += 1;
-        self.line(&Line::Subscription { jid: jid.clone(), since })
+        self.line(&Line::Subscription { jid: jid.clone(), since, enrolled })
     }
 
     fn events(&mut self, owed: &[Owed]) -> Result<(), ArchiveError> {

@@ -127,7 +127,8 @@ struct Filling<'a> {
     seq: u64,
     is_deleted: bool,
     affiliations: Vec<(BareJid, Affiliation)>,
-    subscriptions: Vec<(Jid, u64)>,
+    /// Who, whether an owner made it, and since when.
+    subscriptions: Vec<(Jid, bool, u64)>,
     items: Vec<Item>,
 }
 
@@ -156,9 +157,9 @@ impl<'a> Filling<'a> {
                 let named = affiliation_named(&affiliation).ok_or_else(|| affiliation.clone())?;
                 self.affiliations.push((jid, named));
             }
-            Line::Subscription { jid, since } => {
+            Line::Subscription { jid, since, enrolled } => {
                 summary.subscriptions += u64::from(!self.is_deleted);
-                self.subscriptions.push((jid, since));
+                self.subscriptions.push((jid, enrolled, since));
             }
             Line::Item(item) => {
                 summary.items += 1;
@@ -187,11 +188,12 @@ impl<'a> Filling<'a> {
             self.commit(&restore::affiliated(batch.to_vec()), None).await?;
         }
         let mut subscriptions = std::mem::take(&mut self.subscriptions);
-        subscriptions.sort_by_key(|(_, since)| *since);
-        for of_one in subscriptions.chunk_by(|(_, a), (_, b)| a == b) {
-            let since = of_one.first().map_or(0, |(_, since)| *since);
+        subscriptions.sort_by_key(|(.., since)| *since);
+        for of_one in subscriptions.chunk_by(|(.., a), (.., b)| a == b) {
+            let since = of_one.first().map_or(0, |(.., since)| *since);
             for batch in of_one.chunks(BATCH) {
-                let jids = batch.iter().map(|(jid, _)| jid.clone()).collect();
+                let jids = batch.iter().map(|(jid, enrolled, _)| (jid.clone(), *enrolled));
+                let jids = jids.collect();
                 self.commit(&restore::subscribed(jids, since), None).await?;
             }
         }

@@ -31,6 +31,9 @@ pub(super) enum Line {
     Subscription {
         jid: Jid,
         since: u64,
+        /// An owner made it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        enrolled: bool,
     },
     Item(ItemLine),
     /// An event that is owed.

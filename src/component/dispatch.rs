@@ -33,6 +33,9 @@ pub struct Dispatch {
     max_stanza_bytes: usize,
 }
 
+/// The longest id of a request. Each answer repeats it.
+const MAX_ID_BYTES: usize = 1024;
+
 type Content = Result<Option<Tag>, StanzaError>;
 
 impl Dispatch {
@@ -54,9 +57,6 @@ impl Dispatch {
         let mut header = Header::of(stanza);
         header.to.get_or_insert_with(|| self.jid.to_string());
         trace!(stanza = header.name, kind = header.kind, "received");
-        if header.name == "message" && header.kind.as_deref() == Some("error") {
-            self.service.metrics().bounces.inc();
-        }
         if !header.is_request() {
             return;
         }
@@ -70,6 +70,11 @@ impl Dispatch {
             Some("get") => false,
             _ => return self.refuse(&header, &StanzaError::new("modify", "bad-request")),
         };
+        if header.id.as_ref().is_some_and(|id| id.len() > MAX_ID_BYTES) {
+            let error =
+                StanzaError::new("modify", "policy-violation").text("an id of too many bytes");
+            return self.refuse_at_limit(&header, "id_bytes", &error);
+        }
         if header.id.is_none() || stanza.children().count() != 1 {
             return self.refuse(&header, &StanzaError::new("modify", "bad-request"));
         }
@@ -240,6 +245,11 @@ impl Dispatch {
         }
     }
 
+    /// Takes notice of a notification that came back.
+    pub fn count_bounce(&self) {
+        self.service.metrics().bounces.inc();
+    }
+
     /// Waits until more answers may come.
     pub async fn room(&self) {
         self.answers.room().await;
@@ -266,9 +276,15 @@ impl Dispatch {
         render: impl FnOnce(R) -> Option<Tag>,
     ) {
         match outcome {
-            Ok(reply) => self.send(header, header.result(render(reply))),
+            Ok(reply) => self.say(header.result(render(reply)), || header.result(None)),
             Err(error) => self.refuse(header, &self.error(&error)),
         }
+    }
+
+    /// Says what was done: with less of it, if all would be larger than a stanza may be.
+    fn say(&self, answer: String, less: impl FnOnce() -> String) {
+        let answer = if answer.len() > self.max_stanza_bytes { less() } else { answer };
+        self.answers.send(answer);
     }
 
     fn affiliated(&self, header: &Header, outcome: Outcome<AffiliationsSet>) {
@@ -277,8 +293,8 @@ impl Dispatch {
                 if set.is_full {
                     self.service.metrics().limit_reached("max_affiliations");
                 }
-                let content = reply::affiliations_failed(&set);
-                self.send(header, header.error_with(content, &some_failed()));
+                let all = header.error_with(reply::affiliations_failed(&set), &some_failed());
+                self.say(all, || header.error(&some_failed()));
             }
             _ => self.settle(header, outcome, |_| None),
         }
@@ -290,8 +306,8 @@ impl Dispatch {
                 if set.is_full {
                     self.service.metrics().limit_reached("max_subscriptions");
                 }
-                let content = reply::subscriptions_failed(&set);
-                self.send(header, header.error_with(content, &some_failed()));
+                let all = header.error_with(reply::subscriptions_failed(&set), &some_failed());
+                self.say(all, || header.error(&some_failed()));
             }
             _ => self.settle(header, outcome, |_| None),
         }

@@ -56,7 +56,8 @@ pub struct Link {
 const LOGIN_DEADLINE: Duration = Duration::from_secs(20);
 /// How long a stream error may take to be sent.
 const GOODBYE: Duration = Duration::from_millis(200);
-/// How long the server may take nothing at the end, and how long the end may take in all.
+/// How long what waits is sent at the end; how long the server may take nothing; how long the end may take.
+const DRAIN_SENDING: Duration = Duration::from_secs(8);
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
 /// The shortest and the longest pause between attempts.
@@ -211,7 +212,7 @@ impl Session {
                 () = &mut lanes => {}
                 error = writer.run(io) => return Err(error),
             }
-            writer.drain(io, DRAIN_PATIENCE).await?;
+            writer.drain(io, DRAIN_PATIENCE, DRAIN_SENDING).await?;
             io.write_all(b"</stream:stream>").await?;
             io.shutdown().await
         };
@@ -257,6 +258,10 @@ fn is_barrier(link: &Link, stanza: &Element, answers: &Answers) -> bool {
     stanza.name() == "iq"
         && stanza.attr("from") == Some(&link.jid)
         && stanza.attr("id").is_some_and(|id| answers.is_barrier(id))
+}
+
+fn is_bounce(stanza: &Element) -> bool {
+    stanza.name() == "message" && stanza.attr("type") == Some("error")
 }
 
 /// Reads at the end, when no more requests are taken, for the barriers that come back.
@@ -308,6 +313,8 @@ async fn read(
                 return Ended::StreamError(stream_error(&element));
             }
             Ok(Received::Stanza(element)) if is_barrier(link, &element, answers) => {}
+            // Those of a dead domain may be as many as its notifications, and ask for nothing.
+            Ok(Received::Stanza(element)) if is_bounce(&element) => dispatch.count_bounce(),
             Ok(Received::Stanza(element)) => {
                 let from = element.attr("from").unwrap_or_default();
                 if let Err(passed) = meter.count(from, Instant::now()) {

@@ -6,19 +6,14 @@
 //! After a broken connection, what no barrier covered is sent again, with the same id and the time at
 //! which it happened.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    io,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
-use jid::Jid;
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
+    task::yield_now,
     time::{Instant, sleep_until, timeout},
 };
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::{
     pubsub::{Limits, written_len},
@@ -34,6 +29,8 @@ use super::answers::{Answers, BARRIER};
 
 /// Bytes that are written at once; between two writes answers are looked for.
 pub(super) const WRITE_BYTES: usize = 64 * 1024;
+/// Recipients who lost their subscription and are passed over in one go.
+const MAX_PASSED_OVER: usize = 10_000;
 /// Notifications that a kill may repeat; past it, barriers have to return first.
 const MAX_REPEATABLE: u64 = 10_000;
 /// A barrier follows so many notifications, and otherwise when the last one is so long ago.
@@ -60,6 +57,8 @@ pub struct Writer {
     connection: String,
     /// Entries that were there before this connection are late.
     late_before: u64,
+    /// Nothing more is begun.
+    is_ending: bool,
     front: Option<Front>,
     /// What is being written.
     current: Option<Chunk>,
@@ -120,6 +119,7 @@ impl Writer {
             last_barrier: 0,
             connection: String::new(),
             late_before: 0,
+            is_ending: false,
             front: None,
             current: None,
         }
@@ -161,8 +161,8 @@ impl Writer {
         }
     }
 
-    /// Sends all that waits until the server has confirmed it, as long as something happens within
-    /// this time.
+    /// Sends what waits, for so long, and then waits until the server has confirmed what was sent, as long
+    /// as something happens within `patience`. The rest is owed, and not begun.
     ///
     /// # Errors
     /// If the connection breaks, or takes nothing, or no barrier returns.
@@ -170,17 +170,26 @@ impl Writer {
         &mut self,
         io: &mut (impl AsyncWrite + Unpin),
         patience: Duration,
+        sending: Duration,
     ) -> io::Result<()> {
+        let until = Instant::now() + sending;
         loop {
+            if !self.is_ending && Instant::now() >= until {
+                self.is_ending = true;
+                warn!("the server does not take all that waits in time for the stop");
+            }
             if timeout(patience, self.write_some(io)).await?? {
                 continue;
             }
             if self.confirmed == self.sent.position
-                && self.outbox.get(self.confirmed.number).is_none()
+                && (self.is_ending || self.outbox.get(self.confirmed.number).is_none())
             {
                 return Ok(());
             }
-            timeout(patience, self.something_to_do()).await?;
+            tokio::select! {
+                something = timeout(patience, self.something_to_do()) => something?,
+                () = sleep_until(until), if !self.is_ending => {}
+            }
         }
     }
 
@@ -202,8 +211,12 @@ impl Writer {
             let answers = buffer.len();
             let sent = self.take_notifications(&mut buffer);
             let barrier = self.barrier(sent, &mut buffer);
-            if buffer.is_empty() && sent == self.sent {
-                return Ok(false);
+            if buffer.is_empty() {
+                if sent == self.sent {
+                    return Ok(false);
+                }
+                // Many lost their subscriptions. Nothing is waited for, but others have their turn.
+                yield_now().await;
             }
             self.current = Some(Chunk { text: buffer, answers, written: 0, sent, barrier });
         }
@@ -231,6 +244,10 @@ impl Writer {
     fn take_notifications(&mut self, buffer: &mut String) -> Sent {
         let Sent { mut position, mut stanzas } = self.sent;
         let mut room = MAX_REPEATABLE.saturating_sub(self.outbox.repeatable(stanzas));
+        let mut passed_over = 0;
+        if self.is_ending {
+            return self.sent;
+        }
         while let Some(telling) = self.outbox.get(position.number) {
             let lost = self.outbox.lost(&telling);
             let front = match self.front.take().filter(|front| front.number == telling.number) {
@@ -244,12 +261,13 @@ impl Writer {
             };
             let mut is_too_large = false;
             for recipient in telling.recipients.iter().skip(position.recipients) {
-                if buffer.len() >= WRITE_BYTES || room == 0 {
+                if buffer.len() >= WRITE_BYTES || room == 0 || passed_over == MAX_PASSED_OVER {
                     self.front = Some(front);
                     return Sent { position, stanzas };
                 }
                 position.recipients += 1;
-                if !is_told(recipient, &lost) {
+                if lost.has(recipient, telling.number) {
+                    passed_over += 1;
                     continue;
                 }
                 if front.rendered.len() + written_len(recipient.as_str()) > self.max_stanza_bytes {
@@ -298,9 +316,4 @@ impl Writer {
             self.outbox.confirm(covers.position, covers.stanzas);
         }
     }
-}
-
-/// Whether an entity still has the subscription that it had when the event happened.
-fn is_told(recipient: &Jid, lost: &HashSet<Jid>) -> bool {
-    lost.is_empty() || !lost.contains(recipient)
 }

@@ -116,6 +116,7 @@ pub async fn serve(
         () = control => {}
         () = Session::new(link, dispatch, answers, writer, fresh).run(stop) => {}
         () = service.forget_told() => {}
+        () = service.settle_doubts() => {}
     }
     service.close().await;
     info!("stopped");

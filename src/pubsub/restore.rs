@@ -21,11 +21,14 @@ pub fn affiliated(entities: Vec<(BareJid, Affiliation)>) -> Changes {
     Changes::at(0, list.collect())
 }
 
-/// JIDs are subscribed since the event of this position. Who asked for it is not known, so it is not
-/// counted as theirs.
+/// JIDs are subscribed since the event of this position; whom an owner subscribed is said with each.
 #[must_use]
-pub fn subscribed(jids: Vec<Jid>, since: u64) -> Changes {
-    Changes::at(since, jids.into_iter().map(Change::Enrolled).collect())
+pub fn subscribed(jids: Vec<(Jid, bool)>, since: u64) -> Changes {
+    let change = |(jid, is_enrolled)| match is_enrolled {
+        true => Change::Enrolled(jid),
+        false => Change::Subscribed(jid),
+    };
+    Changes::at(since, jids.into_iter().map(change).collect())
 }
 
 /// Items are there.

@@ -53,6 +53,9 @@ impl Service {
             match self.store.owed(Some(id)).await {
                 Ok(owed) => {
                     self.outbox.restore(owed);
+                    if let Some(node) = turn.node() {
+                        self.outbox.keep(node);
+                    }
                     let creator = turn.node().map(|node| &node.creator);
                     self.census.correct(before.0.as_ref(), creator);
                 }
@@ -171,7 +174,10 @@ impl Service {
                     debt = committed.debt;
                     self.metrics.evictions.inc_by(committed.evicted);
                 }
-                Err(error) => return respond(Err(self.failed_at(id, error))),
+                Err(error) => {
+                    self.nodes.doubt(id);
+                    return respond(Err(self.failed_at(id, error)));
+                }
             }
             self.census.count(creator.as_ref(), &changes);
             if let Some(epoch) = epoch {

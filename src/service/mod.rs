@@ -7,6 +7,7 @@
 mod actors;
 mod census;
 mod decide;
+mod lost;
 mod metrics;
 mod nodes;
 mod outbox;
@@ -14,6 +15,7 @@ mod queries;
 mod shares;
 
 pub use actors::{Actors, Creators};
+pub use lost::Lost;
 pub use metrics::Metrics;
 pub use outbox::{Outbox, Position, Telling};
 
@@ -165,6 +167,18 @@ impl Service {
                     failures += 1;
                     sleep(PAUSE).await;
                 }
+            }
+        }
+    }
+
+    /// Looks at nodes whose last commit failed, as long as it is awaited: what happened there all the same is
+    /// told.
+    pub async fn settle_doubts(&self) {
+        loop {
+            let id = self.nodes.in_doubt().await;
+            if let Err(Error::Failed(_)) = self.turn(&id).await {
+                self.nodes.doubt(&id);
+                sleep(PAUSE).await;
             }
         }
     }

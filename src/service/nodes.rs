@@ -7,7 +7,7 @@ use std::{
 };
 
 use jid::{BareJid, Jid};
-use tokio::sync::{Mutex as TurnMutex, OwnedMutexGuard};
+use tokio::sync::{Mutex as TurnMutex, Notify, OwnedMutexGuard};
 
 use crate::{
     pubsub::{Change, Changes, Node, NodeId, Notification},
@@ -21,6 +21,9 @@ pub(super) struct Nodes {
     cells: Mutex<HashMap<NodeId, Arc<TurnMutex<Cell>>>>,
     /// Those of which something is damaged, until the process ends.
     closed: Mutex<HashSet<NodeId>>,
+    /// Those whose last commit failed, and that nobody has looked at since.
+    in_doubt: Mutex<HashSet<NodeId>>,
+    doubts: Notify,
     /// Damaged records of which nobody knows the node.
     of_no_node: Mutex<HashSet<String>>,
 }
@@ -62,6 +65,8 @@ impl Nodes {
             max,
             cells: Mutex::default(),
             closed: Mutex::default(),
+            in_doubt: Mutex::default(),
+            doubts: Notify::new(),
             of_no_node: Mutex::default(),
         }
     }
@@ -69,6 +74,26 @@ impl Nodes {
     /// Closes a node; whether it was not closed before.
     pub(super) fn close(&self, id: &NodeId) -> bool {
         self.closed.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone())
+    }
+
+    /// What became of a node's last commit is not known.
+    pub(super) fn doubt(&self, id: &NodeId) {
+        self.in_doubt.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
+        self.doubts.notify_one();
+    }
+
+    /// Waits for a node that is in doubt, or was.
+    pub(super) async fn in_doubt(&self) -> NodeId {
+        loop {
+            {
+                let mut nodes = self.in_doubt.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(id) = nodes.iter().next().cloned() {
+                    nodes.remove(&id);
+                    return id;
+                }
+            }
+            self.doubts.notified().await;
+        }
     }
 
     /// Notes a record; whether it was not noted before.

@@ -14,11 +14,14 @@ use jid::{BareJid, Jid};
 use tokio::sync::Notify;
 
 use crate::{
-    pubsub::{Epoch, Notification},
+    pubsub::{Epoch, Node, Notification},
     store::{Debt, Owed, Told},
 };
 
-use super::shares::{Load, Shares};
+use super::{
+    lost::Lost,
+    shares::{Load, Shares},
+};
 
 /// About how many bytes a recipient takes in memory.
 const RECIPIENT_BYTES: usize = 100;
@@ -77,8 +80,8 @@ struct Queue {
     shares: Shares,
     /// How many of the entries have an audience, by where it lies in memory.
     audiences: HashMap<usize, usize>,
-    /// Who lost a subscription, and the entry from which on it may hear again.
-    lost: HashMap<Epoch, HashMap<Jid, u64>>,
+    /// Of the nodes of these entries: how many they are, and who lost a subscription since.
+    nodes: HashMap<Epoch, (usize, Lost)>,
     /// What the server has, and the store has not forgotten.
     told: Told,
     /// How many stanzas were sent when that was confirmed, and how many of them are forgotten.
@@ -96,7 +99,7 @@ impl Outbox {
             first: 0,
             shares: Shares::new(max),
             audiences: HashMap::new(),
-            lost: HashMap::new(),
+            nodes: HashMap::new(),
             told: Told::default(),
             told_stanzas: 0,
             forgotten_stanzas: 0,
@@ -149,20 +152,35 @@ impl Outbox {
     /// Leaves entities out of everything that waits at a node, in this life of its name.
     pub(super) fn leave_out<'a>(&self, node: Epoch, entities: impl Iterator<Item = &'a Jid>) {
         let mut queue = self.queue();
-        if queue.waiting.is_empty() {
-            return;
+        let (next, first) = (queue.next(), queue.first);
+        if let Some((_, lost)) = queue.nodes.get_mut(&node) {
+            let before = lost.len();
+            lost.add(entities, next, first);
+            let now = lost.len();
+            queue.shares.remove(None, Load { entries: 0, bytes: before * RECIPIENT_BYTES });
+            queue.shares.add(None, Load { entries: 0, bytes: now * RECIPIENT_BYTES });
         }
-        let next = queue.next();
-        let lost = queue.lost.entry(node).or_default();
-        lost.extend(entities.map(|jid| (jid.clone(), next)));
     }
 
-    /// Those whom an entry must not be told to any more.
+    /// Leaves out everybody who is not subscribed at a node any more.
+    pub(super) fn keep(&self, node: &Node) {
+        let mut audiences = HashMap::new();
+        for telling in &self.queue().waiting {
+            if telling.notification.place.epoch == node.epoch {
+                let audience = Arc::clone(&telling.recipients);
+                audiences.insert(Arc::as_ptr(&audience).addr(), audience);
+            }
+        }
+        let all = audiences.values().flat_map(|audience| audience.iter());
+        self.leave_out(node.epoch, all.filter(|jid| !node.is_subscribed(jid)));
+    }
+
+    /// Those whom what waits at an entry's node must not be told to any more.
     #[must_use]
-    pub fn lost(&self, telling: &Telling) -> HashSet<Jid> {
+    pub fn lost(&self, telling: &Telling) -> Lost {
         let queue = self.queue();
-        let lost = queue.lost.get(&telling.notification.place.epoch).into_iter().flatten();
-        lost.filter(|(_, next)| telling.number < **next).map(|(jid, _)| jid.clone()).collect()
+        let node = queue.nodes.get(&telling.notification.place.epoch);
+        node.map(|(_, lost)| lost.clone()).unwrap_or_default()
     }
 
     /// The entry of a number, if it is there yet.
@@ -200,11 +218,6 @@ impl Outbox {
             (Some(last), Some(front)) => front.debt.zip(front.recipients.get(last).cloned()),
             _ => None,
         };
-        let first = queue.first;
-        queue.lost.retain(|_, lost| {
-            lost.retain(|_, next| *next > first);
-            !lost.is_empty()
-        });
         queue.told_stanzas = stanzas;
         drop(queue);
         self.confirmed.notify_one();
@@ -276,6 +289,15 @@ impl Queue {
             }
         }
         self.shares.remove(telling.owner.as_ref(), load);
+        let epoch = telling.notification.place.epoch;
+        if let Some((entries, lost)) = self.nodes.get_mut(&epoch) {
+            *entries -= 1;
+            if *entries == 0 {
+                let bytes = lost.len() * RECIPIENT_BYTES;
+                self.nodes.remove(&epoch);
+                self.shares.remove(None, Load { entries: 0, bytes });
+            }
+        }
     }
 
     fn push(
@@ -287,6 +309,7 @@ impl Queue {
     ) {
         let load = self.load(&notification, &recipients);
         self.shares.add(owner.as_ref(), load);
+        self.nodes.entry(notification.place.epoch).or_default().0 += 1;
         *self.audiences.entry(Arc::as_ptr(&recipients).addr()).or_default() += 1;
         let bytes = notification.size();
         let number = self.next();

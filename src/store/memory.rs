@@ -249,6 +249,10 @@ impl Store for MemoryStore {
             .into())
     }
 
+    async fn enrolled(&self, node: &NodeId) -> Result<HashSet<Jid>, StoreError> {
+        Ok(self.shelf().get(node).map(|kept| kept.enrolled.clone()).unwrap_or_default())
+    }
+
     async fn count_subscriptions_of(
         &self,
         entity: &BareJid,

@@ -11,7 +11,11 @@ pub use sled::SledStore;
 #[cfg(fuzzing)]
 pub use sled::fuzzing;
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use jid::{BareJid, Jid};
@@ -116,6 +120,12 @@ pub trait Store: Send + Sync {
         &self,
         entity: &BareJid,
     ) -> Result<Found<Vec<(NodeId, Jid)>>, StoreError>;
+
+    /// Whom owners subscribed to a node.
+    ///
+    /// # Errors
+    /// If one of the subscriptions cannot be read.
+    async fn enrolled(&self, node: &NodeId) -> Result<HashSet<Jid>, StoreError>;
 
     /// How many subscriptions an entity made that are there, counted up to a number. One that cannot be
     /// read counts.

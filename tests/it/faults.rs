@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use gjallar::{
-    pubsub::{Affiliation, Limits, Setting},
+    pubsub::{AccessModel, Affiliation, Limits, Setting},
     service::Error,
-    store::{MemoryStore, Store},
+    store::{MemoryStore, SledStore, Store},
 };
 
 use tokio::sync::Semaphore;
@@ -120,6 +120,36 @@ async fn a_full_outbox_refuses_before_anything_changes() {
     stage.create(OWNER, "a").await.unwrap();
     stage.subscribe("x@localhost", "a").await.unwrap();
     stage.publish(OWNER, "a", "1").await.unwrap();
+}
+
+/// The first request shuts somebody out and fails, though it happened; the second changes nothing. What waited
+/// is not told to who was shut out.
+#[tokio::test]
+async fn who_was_shut_out_by_a_request_that_failed_hears_nothing_more() {
+    let stage = Stage::new(faulty(4, true)).await;
+    stage.create(OWNER, "a").await.unwrap();
+    stage.subscribe("x@localhost", "a").await.unwrap();
+    stage.publish(OWNER, "a", "1").await.unwrap();
+    let closed = Setting::AccessModel(AccessModel::Whitelist);
+    let failed = stage.configure(OWNER, "a", closed.clone()).await;
+    assert!(matches!(failed, Err(Error::Failed(_))), "{failed:?}");
+    stage.configure(OWNER, "a", closed).await.unwrap();
+    assert_eq!(stage.told()[0].1, [""; 0]);
+}
+
+/// A commit that failed had happened all the same. It is told, though nobody asks for the node again.
+#[tokio::test]
+async fn what_happened_in_a_failed_commit_is_told_without_another_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = Arc::new(SledStore::open(folder.path()).unwrap());
+    let gate = Arc::new(Semaphore::new(1));
+    let store = Faulty { inner, commits: 0.into(), fails_at: 3, commits_all_the_same: true, gate };
+    let mut component = Component::with(Arc::new(store), |_| {}).await;
+    component.create(OWNER, "n", &[]).await;
+    component.subscribe("x@localhost", "n").await;
+    let failed = component.publish(OWNER, "n", "1").await;
+    assert_eq!(error(&failed), "wait internal-server-error");
+    assert_eq!(component.events_for("x@localhost").await.len(), 1);
 }
 
 /// The stream breaks in the middle of a large audience, and the server goes on reading what was sent.

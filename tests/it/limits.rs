@@ -5,7 +5,9 @@ use std::sync::Arc;
 use gjallar::{pubsub::Limits, service::Error, store::MemoryStore};
 use tokio::sync::Semaphore;
 
-use crate::harness::{Component, OWNER as OWNER_NS, PUBSUB, error, faulty::Faulty, stage::Stage};
+use crate::harness::{
+    Component, OWNER as OWNER_NS, PUBSUB, error, faulty::Faulty, served::Served, stage::Stage,
+};
 
 const OWNER: &str = "owner@localhost/desk";
 
@@ -246,6 +248,113 @@ async fn max_backlog_bytes() {
     stage.publish_xml("other@localhost", "c", "1", &xml).await.unwrap();
     assert_eq!(stage.told().len(), 5);
     assert_eq!(stage.service.outbox().size(), (0, 0));
+}
+
+/// What is not counted in `process::limits_that_were_reached_are_counted`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forms_rates_answers_and_the_backlog_are_counted() {
+    let small = [
+        ("LIMITS_MAX_JID_REQUESTS_PER_SECOND", "1"),
+        ("LIMITS_MAX_DOMAIN_REQUESTS_PER_SECOND", "2"),
+        ("LIMITS_MAX_BACKLOG_EVENTS", "2"),
+        ("LIMITS_MAX_PAYLOAD_BYTES", "1000"),
+        ("LIMITS_MAX_REPLY_BYTES", "1000"),
+        ("LINK_MAX_STANZA_BYTES", "20000"),
+    ];
+    let mut served = Served::start(&small, &[]).await;
+    served.granted(OWNER, "<create node='n'/>").await;
+    let configure = format!(
+        "<pubsub xmlns='{OWNER_NS}'><configure node='n'>{}</configure></pubsub>",
+        crate::harness::form(&vec![("title", "x"); 128])
+    );
+    served.ask(OWNER, "set", &configure).await;
+    served.subscribe_many(OWNER, "n", 200).await;
+    let entries: String = (0..200)
+        .map(|number| format!("<subscription jid='{number}@b' subscription='subscribed'/>"))
+        .collect();
+    let more = format!("<subscriptions node='n'>{entries}</subscriptions>");
+    served.ask(OWNER, "set", &format!("<pubsub xmlns='{OWNER_NS}'>{more}</pubsub>")).await;
+    let list = format!("<pubsub xmlns='{OWNER_NS}'><subscriptions node='n'/></pubsub>");
+    let refused = served.ask(OWNER, "get", &list).await;
+    assert_eq!(error(&refused), "modify policy-violation");
+    served.link.hold_barriers();
+    for id in ["1", "2"] {
+        let publish =
+            format!("<publish node='n'><item id='{id}'><x xmlns='urn:x'/></item></publish>");
+        served.ask(OWNER, "set", &format!("<pubsub xmlns='{PUBSUB}'>{publish}</pubsub>")).await;
+    }
+    for number in 0..22 {
+        let from = format!("{}@elsewhere", number / 11);
+        served.ask(&from, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    }
+    for (limit, expected) in [
+        ("form_fields", 1),
+        ("answer_bytes", 1),
+        ("max_backlog", 1),
+        ("max_jid_requests_per_second", 2),
+    ] {
+        let name = format!("limit_reached_total{{limit=\"{limit}\"}}");
+        assert_eq!(served.stat(&name).await, expected, "{limit}");
+    }
+    for number in 0..20 {
+        let from = format!("{number}@elsewhere");
+        served.ask(&from, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    }
+    let name = "limit_reached_total{limit=\"max_domain_requests_per_second\"}";
+    assert!(served.stat(name).await > 0);
+}
+
+#[tokio::test]
+async fn ids_of_requests_have_1024_bytes() {
+    let mut component = Component::start().await;
+    for (bytes, expected) in [(1024, "result"), (1025, "error")] {
+        let id = "i".repeat(bytes);
+        component
+            .send(&format!(
+                "<iq type='get' id='{id}' from='{OWNER}' to='pubsub.localhost'><ping \
+                 xmlns='urn:xmpp:ping'/></iq>"
+            ))
+            .await;
+        let answer = component.answer().await;
+        assert_eq!((answer.attr("type"), answer.attr("id")), (Some(expected), Some(id.as_str())));
+    }
+}
+
+/// A request is answered as what it did, even if the whole of the answer would be larger than a stanza may be.
+#[tokio::test]
+async fn an_answer_to_a_change_says_less_if_all_would_be_too_large() {
+    let mut component = Component::start().await;
+    component.create(OWNER, "n", &[]).await;
+    // An apostrophe is written as five bytes.
+    let long = "'".repeat(1000);
+    let entry =
+        |number| format!("<subscription jid=\"a@b/{number:03}{long}\" subscription='pending'/>");
+    let entries: String = (0..120).map(entry).collect();
+    let good = "<subscription jid='c@d' subscription='subscribed'/>";
+    let content = format!("<subscriptions node='n'>{good}{entries}</subscriptions>");
+    let answer = component.owner(OWNER, "set", &content).await;
+    assert_eq!(error(&answer), "modify not-acceptable");
+    assert!(!answer.has_child("pubsub", OWNER_NS));
+    let there = component.owner(OWNER, "get", "<subscriptions node='n'/>").await;
+    assert_eq!(
+        there.get_child("pubsub", OWNER_NS).unwrap().children().next().unwrap().children().count(),
+        1
+    );
+}
+
+/// A dead domain may send back more than it may ask.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notifications_that_come_back_are_no_requests() {
+    let one = [
+        ("LIMITS_MAX_JID_REQUESTS_PER_SECOND", "1"),
+        ("LIMITS_MAX_DOMAIN_REQUESTS_PER_SECOND", "1"),
+    ];
+    let mut served = Served::start(&one, &[]).await;
+    let bounce = format!("<message type='error' id='1' from='{OWNER}' to='pubsub.localhost'/>");
+    served.link.send(&bounce.repeat(300)).await;
+    let answer = served.ask(OWNER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    assert_eq!(answer.attr("type"), Some("result"));
+    assert_eq!(served.stat("bounces_total").await, 300);
 }
 
 /// Whom others subscribe keeps room for subscriptions of its own.

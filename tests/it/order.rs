@@ -195,7 +195,7 @@ async fn a_stop_tears_nothing() {
     let mut component = Component::start().await;
     component.create(OWNER, "n", &[]).await;
     component.subscribe_many(OWNER, "n", 2000).await;
-    let text = "x".repeat(20_000);
+    let text = "x".repeat(5_000);
     for id in 0..5 {
         component
             .send(&format!(

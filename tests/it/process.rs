@@ -9,7 +9,7 @@ use std::{
 
 use tokio::net::{TcpListener, TcpSocket};
 
-use crate::harness::Link;
+use crate::harness::{Link, served::Served};
 
 fn gjallar(arguments: &[&str], variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gjallar"));
@@ -239,7 +239,7 @@ async fn what_was_acknowledged_is_there_after_kill_9() {
 
 #[test]
 fn a_stopped_store_is_checked_exported_and_imported() {
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store-3.ndjson");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store-4.ndjson");
     let folder = tempfile::tempdir().unwrap();
     let store = format!("sled:{}", folder.path().join("store").display());
     let with_store = |command: &str| run(&[command, "--store", &store], &[]);
@@ -445,6 +445,37 @@ async fn after_sigterm_nothing_is_repeated() {
         assert_eq!(running.ended().0, 0);
     }
     assert_eq!(heard, (1..=150).collect::<Vec<_>>());
+}
+
+/// More waits than the server takes in time: what it has is not repeated, the rest is told at the next start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_during_a_large_backlog_repeats_nothing() {
+    let mut served = Served::start(&[("LOG", "warn")], &[]).await;
+    served.granted("owner@localhost", "<create node='n'/>").await;
+    served.subscribe_many("owner@localhost", "n", 1000).await;
+    served.link.hold_barriers();
+    for id in 0..20 {
+        served.publish("owner@localhost", "n", &id.to_string()).await;
+    }
+    served.terminate();
+    served.has_logged("the server does not take all that waits in time for the stop").await;
+    served.link.release_barriers().await;
+    served.restart().await;
+    let first = served.messages.len();
+    assert!((1..=10_000).contains(&first), "{first}");
+    while served.messages.len() < 20_000 {
+        let stanza = served.link.receive().await.unwrap();
+        served.messages.push(stanza);
+    }
+    while served.stat("backlog_events").await > 0 {
+        served.ask("owner@localhost", "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    }
+    let told = |stanza: &minidom::Element| {
+        let place = stanza.get_child("stanza-id", "urn:xmpp:sid:0").unwrap();
+        (stanza.attr("to").unwrap().to_owned(), place.attr("id").unwrap().to_owned())
+    };
+    let all: std::collections::BTreeSet<_> = served.messages.iter().map(told).collect();
+    assert_eq!((all.len(), served.messages.len()), (20_000, 20_000));
 }
 
 #[tokio::test]

@@ -436,6 +436,19 @@ async fn a_store_of_another_version_or_of_somebody_else_is_refused() {
     assert!(matches!(opened, Err(StoreError::Damaged(_))), "{opened:?}");
 }
 
+/// Also before anything was in it.
+#[tokio::test]
+async fn a_new_store_that_lost_its_rows_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    SledStore::open(folder.path()).unwrap().close().await;
+    let db = raw(folder.path());
+    db.clear().unwrap();
+    db.flush().unwrap();
+    drop(db);
+    let opened = SledStore::open(folder.path());
+    assert!(matches!(opened, Err(StoreError::Damaged(_))), "{opened:?}");
+}
+
 /// Changes every row of a table, and not the checksum of any.
 fn damage(folder: &Path, table: &[u8]) {
     let db = raw(folder);

@@ -17,7 +17,11 @@ use gjallar::{
     process::{Config, Secret, serve},
     store::MemoryStore,
 };
-use tokio::{net::TcpListener, sync::watch, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use crate::harness::{Link, SERVICE, dice::Dice, served::Served};
 
@@ -290,6 +294,43 @@ async fn a_storm_of_one_sender_delays_nobody() {
     }
     assert!(limited > 5_000, "{limited}");
     is_unharmed(served, memory).await;
+}
+
+/// An owner shuts out a crowd that thousands of events wait for. They are passed over, and others are answered
+/// meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_that_is_shut_out_during_a_backlog_delays_nobody() {
+    let mut served = Served::start(&[], &[]).await;
+    served.granted(OWNER, "<create node='n'/>").await;
+    served.subscribe_many(OWNER, "n", 20_000).await;
+    served.link.hold_barriers();
+    for batch in 0..10 {
+        for id in 0..100 {
+            let item = format!("<item id='{batch}-{id}'><x xmlns='urn:x'/></item>");
+            let publish = format!("<publish node='n'>{item}</publish>");
+            let content = format!("<pubsub xmlns='{}'>{publish}</pubsub>", crate::harness::PUBSUB);
+            served.request(OWNER, "p", "set", &content).await;
+        }
+        for _ in 0..100 {
+            while served.link.receive().await.unwrap().attr("id") != Some("p") {}
+        }
+    }
+    let form = crate::harness::form(&[("access_model", "whitelist")]);
+    let content = format!(
+        "<pubsub xmlns='{}'><configure node='n'>{form}</configure></pubsub>",
+        crate::harness::OWNER
+    );
+    assert_eq!(served.ask(OWNER, "set", &content).await.attr("type"), Some("result"));
+    let begun = Instant::now();
+    served.link.release_barriers().await;
+    let mut longest = Duration::ZERO;
+    while served.stat("backlog_events").await > 0 {
+        let (_, took) = served.timed(OTHER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+        longest = longest.max(took);
+    }
+    let all = begun.elapsed();
+    eprintln!("20 million passed over in {all:?}, another's ping took {longest:?} at the most");
+    assert!(longest < all / 4, "{longest:?} of {all:?}");
 }
 
 /// Small requests with large answers, from many, that nobody reads: no more are made than may wait.

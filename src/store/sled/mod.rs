@@ -20,7 +20,7 @@ mod sweep;
 mod turn;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt::Display,
     path::Path,
     sync::{Mutex, PoisonError},
@@ -229,6 +229,11 @@ impl Store for SledStore {
     ) -> Result<Found<Vec<(NodeId, Jid)>>, StoreError> {
         let entity = entity.clone();
         self.read(move |view| view.subscriptions_of(&entity)).await
+    }
+
+    async fn enrolled(&self, node: &NodeId) -> Result<HashSet<Jid>, StoreError> {
+        let node = node.clone();
+        self.read(move |view| view.enrolled(&node)).await
     }
 
     async fn count_subscriptions_of(

@@ -90,6 +90,7 @@ impl Opened {
         let version = record::encode(keys::VERSION, &record::VERSION)?;
         self.tree.insert(keys::VERSION, version).map_err(|error| sled_failed(&error))?;
         self.write(|_, _| Ok(()))?;
+        self.marker.commit = self.total.commit;
         self.marker.ready(&self.directory).map_err(|error| super::failed(&error))
     }
 

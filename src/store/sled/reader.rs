@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
+use jid::Jid;
 use serde::de::DeserializeOwned;
 use sled::Tree;
 
@@ -128,6 +129,20 @@ impl View {
             node.load_subscription(record.jid(&key)?, record.since);
         }
         Ok(Some(node))
+    }
+
+    pub(super) fn enrolled(&self, id: &NodeId) -> Result<HashSet<Jid>, StoreError> {
+        let Some(number) = self.number(id)? else { return Ok(HashSet::new()) };
+        let mut enrolled = HashSet::new();
+        for row in self.scan(&keys::of_node(b's', number)) {
+            let (key, value) = row?;
+            let jid = record::decode::<SubscriptionRecord>(&key, &value)?.jid(&key)?;
+            let back = keys::subscription_of(jid.to_bare().as_str(), number, jid.as_str());
+            if !self.get::<bool>(&back)?.ok_or_else(|| damaged(&back))? {
+                enrolled.insert(jid);
+            }
+        }
+        Ok(enrolled)
     }
 
     /// Compares a node's rows with its sum, once for as long as the store is open.

@@ -1,7 +1,7 @@
 //! A store that fails when it is told to.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::Path,
     sync::{
         Arc,
@@ -106,6 +106,10 @@ impl Store for Faulty {
         entity: &BareJid,
     ) -> Result<Found<Vec<(NodeId, Jid)>>, StoreError> {
         self.inner.subscriptions_of(entity).await
+    }
+
+    async fn enrolled(&self, node: &NodeId) -> Result<HashSet<Jid>, StoreError> {
+        self.inner.enrolled(node).await
     }
 
     async fn count_subscriptions_of(

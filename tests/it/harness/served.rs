@@ -64,8 +64,18 @@ impl Served {
 
     /// Stops it in order, and starts it again.
     pub async fn stop_and_restart(&mut self) {
+        self.terminate();
+        self.restart().await;
+    }
+
+    /// Tells it to stop.
+    pub fn terminate(&self) {
         let kill = format!("kill -TERM {}", self.process.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    /// Waits until it has ended in order, and starts it again.
+    pub async fn restart(&mut self) {
         while let Some(stanza) = self.link.receive().await {
             if stanza.name() == "message" {
                 self.messages.push(stanza);
@@ -83,6 +93,14 @@ impl Served {
 
     pub fn store(&self) -> PathBuf {
         self.folder.path().join("store")
+    }
+
+    /// Waits until its log has a text.
+    pub async fn has_logged(&mut self, text: &str) {
+        while !self.log().contains(text) {
+            assert!(self.is_alive(), "it ended without saying {text}: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     pub fn log(&self) -> String {
