@@ -1,0 +1,261 @@
+//! The other end of a service: sends requests, so many outstanding, and counts what comes back.
+
+use std::{
+    io::{self, Write},
+    net::TcpStream,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use hdrhistogram::Histogram;
+use memchr::memmem;
+
+use crate::{link::Reader, scan::attribute};
+
+/// After so long without anything the service is taken for stuck.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A connected service.
+#[derive(Debug)]
+pub struct Peer {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    came: Condvar,
+    out: Mutex<Vec<u8>>,
+    goes: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    answered: u64,
+    heard: u64,
+    refused: Option<String>,
+    is_over: bool,
+    /// When each request of the run was sent.
+    sent_at: Vec<Instant>,
+    answers: Histogram<u64>,
+    /// How many hear of each item, if the time until the last of them has is measured; and who has not.
+    audience: u64,
+    unheard: Vec<u64>,
+    events: Histogram<u64>,
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Run {
+    /// From the first request to the last answer, and to the last notification.
+    pub answered_in: Duration,
+    pub heard_in: Duration,
+    /// How many notifications there were.
+    pub heard: u64,
+    /// Microseconds from each request to its answer, and to the last notification of it.
+    pub answers: Histogram<u64>,
+    pub events: Histogram<u64>,
+}
+
+/// What is run.
+pub struct Plan<'a> {
+    pub requests: u64,
+    /// Requests that are not answered yet, at most.
+    pub outstanding: u64,
+    /// Requests a second; without it, as fast as they go.
+    pub rate: Option<u64>,
+    /// Notifications of each request.
+    pub audience: u64,
+    /// Writes a request, whose id is the number.
+    pub write: &'a mut dyn FnMut(u64, &mut Vec<u8>),
+}
+
+impl Peer {
+    /// Begins to read from a connection.
+    #[must_use]
+    pub fn new(mut reader: Reader, tcp: TcpStream) -> Self {
+        let state = State {
+            answered: 0,
+            heard: 0,
+            refused: None,
+            is_over: false,
+            sent_at: Vec::new(),
+            answers: histogram(),
+            audience: 0,
+            unheard: Vec::new(),
+            events: histogram(),
+        };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            came: Condvar::new(),
+            out: Mutex::default(),
+            goes: Condvar::new(),
+        });
+        let reading = Arc::clone(&shared);
+        thread::spawn(move || {
+            let mut echoes = Vec::new();
+            loop {
+                let mut state = None;
+                let read = reader.read(|stanza| {
+                    let state = state.get_or_insert_with(|| lock(&reading.state));
+                    state.take(stanza, &mut echoes);
+                });
+                drop(state);
+                reading.send(&mut echoes);
+                if !matches!(read, Ok(true)) {
+                    lock(&reading.state).is_over = true;
+                }
+                reading.came.notify_all();
+                if !matches!(read, Ok(true)) {
+                    return;
+                }
+            }
+        });
+        let writing = Arc::clone(&shared);
+        thread::spawn(move || writing.write(tcp));
+        Self { shared }
+    }
+
+    /// Carries out a plan.
+    ///
+    /// # Errors
+    /// If a request is refused, or the service is stuck or gone.
+    pub fn run(&self, plan: Plan<'_>) -> io::Result<Run> {
+        let Plan { requests, outstanding, rate, audience, write } = plan;
+        let mut state = lock(&self.shared.state);
+        (state.answered, state.heard, state.audience) = (0, 0, audience);
+        (state.answers, state.events) = (histogram(), histogram());
+        state.sent_at.clear();
+        state.unheard.clear();
+        let begun = Instant::now();
+        let (mut sent, mut text, mut answered_in) = (0, Vec::new(), None);
+        loop {
+            let due = rate.map_or(requests, |rate| {
+                let due = begun.elapsed().as_micros() * u128::from(rate) / 1_000_000;
+                requests.min(due as u64)
+            });
+            while sent < due && sent < state.answered + outstanding {
+                write(sent, &mut text);
+                state.sent_at.push(Instant::now());
+                state.unheard.push(audience);
+                sent += 1;
+            }
+            if !text.is_empty() {
+                drop(state);
+                self.shared.send(&mut text);
+                state = lock(&self.shared.state);
+            }
+            if state.answered >= requests {
+                answered_in.get_or_insert_with(|| begun.elapsed());
+                if state.heard >= requests * audience {
+                    break;
+                }
+            }
+            if sent >= due || sent >= state.answered + outstanding {
+                let patience = rate.filter(|_| sent < requests);
+                let patience = patience.map(|rate| Duration::from_secs(1) / rate as u32);
+                state = self.wait(state, patience)?;
+            }
+        }
+        Ok(Run {
+            answered_in: answered_in.unwrap_or_default(),
+            heard_in: begun.elapsed(),
+            heard: state.heard,
+            answers: state.answers.clone(),
+            events: state.events.clone(),
+        })
+    }
+
+    /// Waits until something comes, or so long.
+    fn wait<'a>(
+        &'a self,
+        state: MutexGuard<'a, State>,
+        patience: Option<Duration>,
+    ) -> io::Result<MutexGuard<'a, State>> {
+        let waited = self.shared.came.wait_timeout(state, patience.unwrap_or(PATIENCE));
+        let (state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        if let Some(refused) = &state.refused {
+            return Err(io::Error::other(format!("refused: {refused}")));
+        }
+        if state.is_over {
+            return Err(io::Error::other("the connection ended"));
+        }
+        if waited.timed_out() && patience.is_none() {
+            let (answered, heard) = (state.answered, state.heard);
+            return Err(io::Error::other(format!("stuck: {answered} answered, {heard} heard")));
+        }
+        Ok(state)
+    }
+}
+
+impl Shared {
+    fn send(&self, text: &mut Vec<u8>) {
+        if !text.is_empty() {
+            lock(&self.out).append(text);
+            self.goes.notify_one();
+        }
+    }
+
+    fn write(&self, mut tcp: TcpStream) {
+        loop {
+            let mut out = lock(&self.out);
+            while out.is_empty() {
+                out = self.goes.wait(out).unwrap_or_else(PoisonError::into_inner);
+            }
+            let text = std::mem::take(&mut *out);
+            drop(out);
+            if tcp.write_all(&text).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl State {
+    fn take(&mut self, stanza: &[u8], echoes: &mut Vec<u8>) {
+        if stanza.starts_with(b"<message") {
+            self.heard += 1;
+            if self.audience > 0 {
+                self.hear(stanza);
+            }
+        } else if stanza.starts_with(b"<iq") {
+            match attribute(stanza, "type") {
+                Some("result") => {
+                    self.answered += 1;
+                    let number = attribute(stanza, "id").and_then(|id| id.parse::<usize>().ok());
+                    if let Some(sent) = number.and_then(|number| self.sent_at.get(number)) {
+                        self.answers.saturating_record(sent.elapsed().as_micros() as u64);
+                    }
+                }
+                // A barrier: from the service to itself.
+                Some("get" | "set") => echoes.extend_from_slice(stanza),
+                _ => {
+                    let text = String::from_utf8_lossy(stanza).into_owned();
+                    self.refused.get_or_insert(text);
+                }
+            }
+        }
+    }
+
+    /// An item has the number of its request as its name.
+    fn hear(&mut self, message: &[u8]) {
+        let Some(item) = memmem::find(message, b"<item ").map(|at| &message[at..]) else { return };
+        let number = attribute(item, "id").and_then(|id| id.parse::<usize>().ok());
+        let Some(number) = number else { return };
+        if let Some(unheard) = self.unheard.get_mut(number) {
+            *unheard = unheard.saturating_sub(1);
+            if *unheard == 0 {
+                self.events.saturating_record(self.sent_at[number].elapsed().as_micros() as u64);
+            }
+        }
+    }
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000, 3).expect("bounds in order")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
