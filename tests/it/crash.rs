@@ -36,8 +36,15 @@ enum Fault {
     Break,
 }
 
-/// What one subscriber heard of one node: the event's place, whether it was late, and what it said.
+/// What one subscriber heard of one node: the event's place, whether it was late, its id and what it said.
 type Heard = Vec<(u64, bool, String)>;
+
+struct Outcome {
+    complaints: Vec<String>,
+    summary: String,
+    /// The most repeats after one fault.
+    most: usize,
+}
 
 struct Checker {
     listener: TcpListener,
@@ -140,7 +147,8 @@ impl Checker {
         let is_late = message.has_child("delay", "urn:xmpp:delay");
         let items = message.get_child("event", EVENT).unwrap().children().next().unwrap().clone();
         let key = (message.attr("to").unwrap().to_owned(), items.attr("node").unwrap().to_owned());
-        self.heard.entry(key).or_default().push((seq, is_late, shown(&items)));
+        let said = format!("{} {}", message.attr("id").unwrap(), shown(&items));
+        self.heard.entry(key).or_default().push((seq, is_late, said));
         self.heard_in_round += 1;
     }
 
@@ -169,7 +177,7 @@ impl Checker {
     }
 
     /// Waits until everything was told, stops the service, and says what is wrong.
-    async fn finish(mut self) -> (Vec<String>, String) {
+    async fn finish(mut self) -> Outcome {
         let reader = "s0@localhost".to_owned();
         for node in 0..NODES {
             let last = format!(
@@ -230,7 +238,7 @@ impl Checker {
             self.acknowledged.len(),
             self.number_of_repeats(),
         );
-        (complaints, summary)
+        Outcome { complaints, summary, most }
     }
 
     fn number_of_repeats(&self) -> usize {
@@ -286,9 +294,36 @@ async fn kills_lose_nothing() {
     for round in 0..rounds {
         checker.round(if round % 10 == 9 { Fault::Break } else { Fault::Kill }).await;
     }
-    let (complaints, summary) = checker.finish().await;
+    let Outcome { complaints, summary, most } = checker.finish().await;
     eprintln!("{rounds} faults: {summary}; {} complaints", complaints.len());
     assert!(complaints.is_empty(), "{complaints:#?}");
+    assert!(most <= 10_000, "{most} repeats after one fault");
+}
+
+/// What was acknowledged and is not there or was not heard, what was retracted and is there, gaps, and an event
+/// that says something else when it is repeated.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_checker_finds_what_is_missing() {
+    let mut checker = Checker::start().await;
+    checker
+        .ask(OWNER, "0/i1", "<publish node='n0'><item id='i1'><x xmlns='urn:x'/></item></publish>")
+        .await;
+    checker.ask(OWNER, "-0/i1", "<retract node='n0'><item id='i1'/></retract>").await;
+    checker.round(Fault::Kill).await;
+    for never in ["0/never", "-0/never"] {
+        checker.acknowledged.insert(never.to_owned());
+    }
+    let said = checker.finish().await.complaints.join("\n");
+    for expected in [
+        "never was acknowledged and is not heard",
+        "never was acknowledged and is missing",
+        "never was retracted, and is there or not heard of",
+    ] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    let told =
+        vec![(1, false, "a".to_owned()), (1, true, "b".to_owned()), (3, false, "c".to_owned())];
+    assert_eq!(order(&told), ["1 is told differently", "3 where 2 was expected"]);
 }
 
 /// A server that says that it has everything before it has.

@@ -10,7 +10,7 @@ use gjallar::store::{SledStore, Store};
 use minidom::Element;
 
 use crate::harness::{
-    PUBSUB,
+    OWNER as OWNER_NS, PUBSUB,
     dice::Dice,
     error, event,
     preload::compile,
@@ -155,6 +155,51 @@ async fn the_nth_operation_fails_and_nothing_acknowledged_is_lost() {
         assert_eq!(service.served.check().await, "the store is in order\n");
     }
     assert!(failures > 16, "{failures} failures");
+}
+
+/// Many are shut out in several commits. Whatever fails or when the process is killed, either all of them are, or
+/// nobody is and the node is open; what was acknowledged stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_are_shut_out_or_nobody_whatever_fails() {
+    let close = format!(
+        "<pubsub xmlns='{OWNER_NS}'><configure node='n'>{}</configure></pubsub>",
+        crate::harness::form(&[("access_model", "whitelist")])
+    );
+    let list = format!("<pubsub xmlns='{OWNER_NS}'><subscriptions node='n'/></pubsub>");
+    let faults = (1..=12).map(|number| Some(format!("at {number}")));
+    let mut results = BTreeSet::new();
+    for fault in faults.chain([Some("full".into()), None, None, None, None]) {
+        let mut service = Service::start().await;
+        service.ask("set", "<create node='n'/>").await;
+        service.served.subscribe_many(OWNER, "n", 2000).await;
+        let mut is_acknowledged = false;
+        match &fault {
+            Some(fault) => {
+                service.fails(fault);
+                let answer = service.served.ask(OWNER, "set", &close).await;
+                is_acknowledged = answer.attr("type") == Some("result");
+                service.fails_no_more();
+            }
+            // Killed while it works.
+            None => {
+                service.served.request(OWNER, "close", "set", &close).await;
+                service.ask("get", "<items node='other'/>").await;
+            }
+        }
+        service.served.kill_and_restart().await;
+        let answer = service.served.ask(OWNER, "get", &list).await;
+        let subscribed = answer.children().next().unwrap().children().next().unwrap().children();
+        let subscribed = subscribed.count();
+        let stranger =
+            "<pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='n'/></pubsub>";
+        let is_open =
+            service.served.ask("x@y", "get", stranger).await.attr("type") == Some("result");
+        assert_eq!(subscribed, if is_open { 2000 } else { 0 }, "{fault:?}");
+        assert!(!(is_acknowledged && is_open), "{fault:?}");
+        assert_eq!(service.served.check().await, "the store is in order\n");
+        results.insert(is_open);
+    }
+    assert_eq!(results.len(), 2, "both have to happen");
 }
 
 /// The order is that of the commits, whatever the clock says.
