@@ -13,7 +13,7 @@ use std::{
 };
 
 use gjallar::{
-    pubsub::{Event, Item, NodeId, Payload, op::retrieve::Selection},
+    pubsub::{AccessModel, Event, Item, NodeId, Payload, op::retrieve::Selection},
     store::{SledStore, Store},
 };
 use tokio::net::TcpListener;
@@ -38,25 +38,46 @@ enum Operation {
     Purge,
     Subscribe(usize),
     Unsubscribe(usize),
+    /// So many are subscribed that they cannot go with one commit.
+    Crowd,
+    ShutOut,
+    LetIn,
 }
 
-/// What a node has, if it is there: items by name and content, and subscribers.
+/// What a node has, if it is there: items by name and content, subscribers, and whether it is closed to most.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct State {
     items: Vec<(String, String)>,
     subscribers: BTreeSet<String>,
+    is_closed: bool,
 }
 
 const MAX_ITEMS: usize = 12;
+const CROWD: usize = 600;
+
+fn is_of_crowd(jid: &str) -> bool {
+    jid.ends_with("@crowd")
+}
+
+fn crowd() -> impl Iterator<Item = String> {
+    (0..CROWD).map(|number| format!("{number}@crowd"))
+}
 
 impl Operation {
     /// Something that this node will grant.
     fn any(state: Option<&State>, count: usize, dice: &mut Dice) -> Self {
         let Some(state) = state else { return Self::Create };
+        if state.is_closed {
+            return Self::LetIn;
+        }
+        if state.subscribers.iter().any(|jid| is_of_crowd(jid)) {
+            return Self::ShutOut;
+        }
         match dice.roll(100) {
             0 => Self::Delete,
             1 => Self::Purge,
-            2..10 if !state.items.is_empty() => {
+            2..4 => Self::Crowd,
+            4..10 if !state.items.is_empty() => {
                 let (id, _) = &state.items[dice.roll(state.items.len())];
                 Self::Retract(id.parse().unwrap())
             }
@@ -100,6 +121,12 @@ impl Operation {
             Self::Unsubscribe(resource) => {
                 there.subscribers.remove(&subscriber(node, *resource));
             }
+            Self::Crowd => there.subscribers.extend(crowd()),
+            Self::ShutOut => {
+                there.subscribers.retain(|jid| !is_of_crowd(jid));
+                there.is_closed = true;
+            }
+            Self::LetIn => there.is_closed = false,
         }
     }
 
@@ -127,6 +154,17 @@ impl Operation {
             }
             Self::Unsubscribe(r) => {
                 ("", format!("<unsubscribe node='n{node}' jid='{}'/>", subscriber(node, *r)))
+            }
+            Self::Crowd => {
+                let entry = |jid| format!("<subscription jid='{jid}' subscription='subscribed'/>");
+                let entries: String = crowd().map(entry).collect();
+                (owner, format!("<subscriptions node='n{node}'>{entries}</subscriptions>"))
+            }
+            Self::ShutOut | Self::LetIn => {
+                let is_shut = matches!(self, Self::ShutOut);
+                let model = if is_shut { "whitelist" } else { "open" };
+                let form = crate::harness::form(&[("access_model", model)]);
+                (owner, format!("<configure node='n{node}'>{form}</configure>"))
             }
         };
         let ns = if ns.is_empty() { "http://jabber.org/protocol/pubsub" } else { ns };
@@ -443,7 +481,7 @@ fn must_hear(
             let Operation::Publish(items) = operation else { continue };
             for jid in &history[node][number].as_ref().unwrap().subscribers {
                 let leaves = |later: &Operation| matches!(later, Operation::Unsubscribe(r) if subscriber(node, *r) == *jid);
-                if !operations[node][number..].iter().any(leaves) {
+                if !is_of_crowd(jid) && !operations[node][number..].iter().any(leaves) {
                     must.insert((jid.clone(), items[0].1.clone()));
                 }
             }
@@ -481,6 +519,7 @@ async fn stored(store: &SledStore, node: usize) -> Result<Option<State>, String>
     Ok(Some(State {
         items: items.iter().map(|item| (item.id.as_str().to_owned(), text(item))).collect(),
         subscribers: node.subscribers().map(ToString::to_string).collect(),
+        is_closed: node.config.access_model == AccessModel::Whitelist,
     }))
 }
 
