@@ -478,15 +478,24 @@ async fn max_stanza_bytes_in() {
     let mut component = limited("max_stanza_bytes", 20_000).await;
     component.create(OWNER, "n", &[]).await;
     let publish = |bytes: usize| {
-        format!(
-            "<publish node='n'><item><x xmlns='urn:x'>{}</x></item></publish>",
-            "x".repeat(bytes)
-        )
+        let (head, tail) = (
+            format!(
+                "<iq type='set' id='1' from='{OWNER}' to='pubsub.localhost'><pubsub \
+                 xmlns='{PUBSUB}'><publish node='n'><item><x xmlns='urn:x'>"
+            ),
+            "</x></item></publish></pubsub></iq>",
+        );
+        let text = "x".repeat(bytes - head.len() - tail.len());
+        format!("{head}{text}{tail}")
     };
-    component.granted(OWNER, &publish(19_000)).await;
-    let refused = component.pubsub(OWNER, "set", &publish(20_000)).await;
-    assert_eq!(error(&refused), "modify policy-violation");
-    component.granted(OWNER, &publish(19_000)).await;
+    for (bytes, expected) in [(20_000, "result"), (20_001, "error"), (20_000, "result")] {
+        component.send(&publish(bytes)).await;
+        let answer = component.answer().await;
+        assert_eq!(answer.attr("type"), Some(expected), "{bytes}");
+        if expected == "error" {
+            assert_eq!(error(&answer), "modify policy-violation");
+        }
+    }
 }
 
 #[tokio::test]

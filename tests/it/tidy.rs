@@ -199,8 +199,8 @@ fn documents_name_what_is_there() {
         files(&root().join(folder), "rs").iter().for_each(|(_, text)| code.push_str(text));
         files(&root().join(folder), "py").iter().for_each(|(_, text)| code.push_str(text));
     }
-    for name in ["ARCHITECTURE.md", "DATA-MODEL.md", "DEVELOPING.md", "CONFIGURATION.md"] {
-        let text = fs::read_to_string(root().join("docs").join(name)).unwrap();
+    for (path, text) in files(&root().join("docs"), "md") {
+        let name = path.display();
         for quoted in text.split('`').skip(1).step_by(2) {
             if let Some((_, test)) = quoted.rsplit_once("::").filter(|_| quoted.starts_with("it::"))
             {
