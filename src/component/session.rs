@@ -56,7 +56,9 @@ pub struct Link {
 const LOGIN_DEADLINE: Duration = Duration::from_secs(20);
 /// How long a stream error may take to be sent.
 const GOODBYE: Duration = Duration::from_millis(200);
-/// How long what waits is sent at the end; how long the server may take nothing; how long the end may take.
+/// At the end: how long requests are still dealt with, and what waits is sent; how long the server may take
+/// nothing; how long all of it may take.
+const DRAIN_LANES: Duration = Duration::from_secs(12);
 const DRAIN_SENDING: Duration = Duration::from_secs(8);
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
@@ -206,13 +208,15 @@ impl Session {
     async fn finish(&mut self, reader: &mut Reader, io: &mut (impl AsyncWrite + Unpin)) {
         let Self { link, dispatch, lanes, answers, writer, .. } = self;
         let reading = read_barriers(link, reader, dispatch, answers);
+        writer.end_at(Instant::now() + DRAIN_SENDING);
         let finishing = async {
-            let mut lanes = std::pin::pin!(lanes.finish());
+            let mut lanes = std::pin::pin!(timeout(DRAIN_LANES, lanes.finish()));
             tokio::select! {
-                () = &mut lanes => {}
+                // What is not dealt with by then is as if it had not come.
+                _ = &mut lanes => {}
                 error = writer.run(io) => return Err(error),
             }
-            writer.drain(io, DRAIN_PATIENCE, DRAIN_SENDING).await?;
+            writer.drain(io, DRAIN_PATIENCE).await?;
             io.write_all(b"</stream:stream>").await?;
             io.shutdown().await
         };

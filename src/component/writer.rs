@@ -29,7 +29,7 @@ use super::answers::{Answers, BARRIER};
 
 /// Bytes that are written at once; between two writes answers are looked for.
 pub(super) const WRITE_BYTES: usize = 64 * 1024;
-/// Recipients who lost their subscription and are passed over in one go.
+/// Recipients who lost their subscription, and entries, that are passed over in one go.
 const MAX_PASSED_OVER: usize = 10_000;
 /// Notifications that a kill may repeat; past it, barriers have to return first.
 const MAX_REPEATABLE: u64 = 10_000;
@@ -57,8 +57,8 @@ pub struct Writer {
     connection: String,
     /// Entries that were there before this connection are late.
     late_before: u64,
-    /// Nothing more is begun.
-    is_ending: bool,
+    /// When no more is begun.
+    ends_at: Option<Instant>,
     front: Option<Front>,
     /// What is being written.
     current: Option<Chunk>,
@@ -119,7 +119,7 @@ impl Writer {
             last_barrier: 0,
             connection: String::new(),
             late_before: 0,
-            is_ending: false,
+            ends_at: None,
             front: None,
             current: None,
         }
@@ -161,8 +161,17 @@ impl Writer {
         }
     }
 
-    /// Sends what waits, for so long, and then waits until the server has confirmed what was sent, as long
-    /// as something happens within `patience`. The rest is owed, and not begun.
+    /// After this time no notification is begun: the rest is owed.
+    pub fn end_at(&mut self, end: Instant) {
+        self.ends_at = Some(end);
+    }
+
+    fn is_ending(&self) -> bool {
+        self.ends_at.is_some_and(|end| Instant::now() >= end)
+    }
+
+    /// Sends what waits until the [end](Self::end_at), and waits until the server has confirmed what was sent,
+    /// as long as something happens within this time.
     ///
     /// # Errors
     /// If the connection breaks, or takes nothing, or no barrier returns.
@@ -170,25 +179,25 @@ impl Writer {
         &mut self,
         io: &mut (impl AsyncWrite + Unpin),
         patience: Duration,
-        sending: Duration,
     ) -> io::Result<()> {
-        let until = Instant::now() + sending;
+        let mut is_said = false;
         loop {
-            if !self.is_ending && Instant::now() >= until {
-                self.is_ending = true;
+            let is_ending = self.is_ending();
+            if is_ending && !is_said && self.outbox.get(self.sent.position.number).is_some() {
+                is_said = true;
                 warn!("the server does not take all that waits in time for the stop");
             }
             if timeout(patience, self.write_some(io)).await?? {
                 continue;
             }
             if self.confirmed == self.sent.position
-                && (self.is_ending || self.outbox.get(self.confirmed.number).is_none())
+                && (is_ending || self.outbox.get(self.confirmed.number).is_none())
             {
                 return Ok(());
             }
             tokio::select! {
                 something = timeout(patience, self.something_to_do()) => something?,
-                () = sleep_until(until), if !self.is_ending => {}
+                () = sleep_until(self.ends_at.unwrap_or_else(Instant::now)), if !is_ending => {}
             }
         }
     }
@@ -245,24 +254,13 @@ impl Writer {
         let Sent { mut position, mut stanzas } = self.sent;
         let mut room = MAX_REPEATABLE.saturating_sub(self.outbox.repeatable(stanzas));
         let mut passed_over = 0;
-        if self.is_ending {
-            return self.sent;
-        }
-        while let Some(telling) = self.outbox.get(position.number) {
+        while let Some(telling) = self.outbox.get(position.number).filter(|_| !self.is_ending()) {
             let lost = self.outbox.lost(&telling);
-            let front = match self.front.take().filter(|front| front.number == telling.number) {
-                Some(front) => front,
-                None => {
-                    let is_late = telling.number < self.late_before;
-                    let rendered =
-                        render(&telling.notification, is_late, &self.service, &self.limits);
-                    Front { number: telling.number, rendered }
-                }
-            };
+            let mut front = self.front.take().filter(|front| front.number == telling.number);
             let mut is_too_large = false;
             for recipient in telling.recipients.iter().skip(position.recipients) {
-                if buffer.len() >= WRITE_BYTES || room == 0 || passed_over == MAX_PASSED_OVER {
-                    self.front = Some(front);
+                if buffer.len() >= WRITE_BYTES || room == 0 || passed_over >= MAX_PASSED_OVER {
+                    self.front = front;
                     return Sent { position, stanzas };
                 }
                 position.recipients += 1;
@@ -270,6 +268,12 @@ impl Writer {
                     passed_over += 1;
                     continue;
                 }
+                let front = front.get_or_insert_with(|| {
+                    let is_late = telling.number < self.late_before;
+                    let rendered =
+                        render(&telling.notification, is_late, &self.service, &self.limits);
+                    Front { number: telling.number, rendered }
+                });
                 if front.rendered.len() + written_len(recipient.as_str()) > self.max_stanza_bytes {
                     // The limits keep events below this; the server would end the stream at it, and again.
                     is_too_large = true;
@@ -283,6 +287,10 @@ impl Writer {
                 error!(node = %telling.notification.node, "an event is too large for some recipients");
             }
             position = Position { number: position.number + 1, recipients: 0 };
+            passed_over += 1;
+            if passed_over >= MAX_PASSED_OVER {
+                break;
+            }
         }
         Sent { position, stanzas }
     }

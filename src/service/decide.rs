@@ -50,9 +50,10 @@ impl Service {
         let (mut turn, before) =
             self.nodes.turn(id, &*self.store).await.map_err(|error| self.failed_at(id, error))?;
         if let Some(before) = before {
+            let known = self.outbox.known();
             match self.store.owed(Some(id)).await {
                 Ok(owed) => {
-                    self.outbox.restore(owed);
+                    self.outbox.restore(owed, &known);
                     if let Some(node) = turn.node() {
                         self.outbox.keep(node);
                     }
@@ -176,6 +177,10 @@ impl Service {
                 }
                 Err(error) => {
                     self.nodes.doubt(id);
+                    if let (StoreError::Damaged(_), Some(epoch)) = (&error, epoch) {
+                        // Whether they have lost their subscriptions will not be known any more.
+                        self.outbox.leave_out(epoch, changes.unsubscribed());
+                    }
                     return respond(Err(self.failed_at(id, error)));
                 }
             }

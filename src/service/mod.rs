@@ -19,7 +19,7 @@ pub use lost::Lost;
 pub use metrics::Metrics;
 pub use outbox::{Outbox, Position, Telling};
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::time::sleep;
@@ -107,7 +107,7 @@ impl Service {
         let census = Census::new(store.creators().await?);
         let nodes = Nodes::new(MAX_HOT_NODES);
         let outbox = Arc::new(Outbox::new(limits.max_backlog_events, limits.max_backlog_bytes));
-        outbox.restore(store.owed(None).await?);
+        outbox.restore(store.owed(None).await?, &HashSet::new());
         let metrics = Metrics::default();
         Ok(Self { store, nodes, outbox, limits, fresh, clock, census, metrics })
     }
@@ -178,8 +178,9 @@ impl Service {
             let id = self.nodes.in_doubt().await;
             if let Err(Error::Failed(_)) = self.turn(&id).await {
                 self.nodes.doubt(&id);
-                sleep(PAUSE).await;
             }
+            // To see what is owed at one, all that is owed is read.
+            sleep(PAUSE).await;
         }
     }
 
@@ -195,8 +196,11 @@ impl Service {
 
     /// Ends the store's work. Requests after it fail.
     pub async fn close(&self) {
-        if let Err(error) = self.forget().await {
-            warn!(%error, "what was told cannot be forgotten, and will be told again");
+        while self.outbox.told().is_some() {
+            if let Err(error) = self.forget().await {
+                warn!(%error, "what was told cannot be forgotten, and will be told again");
+                break;
+            }
         }
         self.store.close().await;
     }

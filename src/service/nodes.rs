@@ -2,7 +2,7 @@
 //! the only one who decides, commits and tells there.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -22,7 +22,7 @@ pub(super) struct Nodes {
     /// Those of which something is damaged, until the process ends.
     closed: Mutex<HashSet<NodeId>>,
     /// Those whose last commit failed, and that nobody has looked at since.
-    in_doubt: Mutex<HashSet<NodeId>>,
+    in_doubt: Mutex<VecDeque<NodeId>>,
     doubts: Notify,
     /// Damaged records of which nobody knows the node.
     of_no_node: Mutex<HashSet<String>>,
@@ -78,19 +78,20 @@ impl Nodes {
 
     /// What became of a node's last commit is not known.
     pub(super) fn doubt(&self, id: &NodeId) {
-        self.in_doubt.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
+        let mut nodes = self.in_doubt.lock().unwrap_or_else(PoisonError::into_inner);
+        if !nodes.contains(id) {
+            nodes.push_back(id.clone());
+        }
+        drop(nodes);
         self.doubts.notify_one();
     }
 
     /// Waits for a node that is in doubt, or was.
     pub(super) async fn in_doubt(&self) -> NodeId {
         loop {
-            {
-                let mut nodes = self.in_doubt.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(id) = nodes.iter().next().cloned() {
-                    nodes.remove(&id);
-                    return id;
-                }
+            let first = self.in_doubt.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            if let Some(id) = first {
+                return id;
             }
             self.doubts.notified().await;
         }

@@ -23,6 +23,8 @@ use super::{
     shares::{Load, Shares},
 };
 
+/// The most debts that are forgotten at once.
+const MAX_FORGOTTEN: usize = 500;
 /// About how many bytes a recipient takes in memory.
 const RECIPIENT_BYTES: usize = 100;
 
@@ -136,12 +138,18 @@ impl Outbox {
         self.changed.notify_one();
     }
 
-    /// Takes up what the store owes, but for what waits here already.
-    pub(super) fn restore(&self, owed: Vec<Owed>) {
+    /// What waits here, or was told and is not forgotten.
+    pub(super) fn known(&self) -> HashSet<Debt> {
+        let queue = self.queue();
+        let waiting = queue.waiting.iter().filter_map(|telling| telling.debt);
+        waiting.chain(queue.told.debts.iter().copied()).collect()
+    }
+
+    /// Takes up what the store owes, but for what was known before it was asked.
+    pub(super) fn restore(&self, owed: Vec<Owed>, known: &HashSet<Debt>) {
         let mut queue = self.queue();
-        let known: HashSet<_> = queue.waiting.iter().filter_map(|telling| telling.debt).collect();
         for Owed { debt, notification, recipients } in owed {
-            if !known.contains(&debt) && !queue.told.debts.contains(&debt) {
+            if !known.contains(&debt) {
                 queue.push(notification, recipients, Some(debt), None);
             }
         }
@@ -172,7 +180,8 @@ impl Outbox {
             }
         }
         let all = audiences.values().flat_map(|audience| audience.iter());
-        self.leave_out(node.epoch, all.filter(|jid| !node.is_subscribed(jid)));
+        let gone: Vec<_> = all.filter(|jid| !node.is_subscribed(jid)).collect();
+        self.leave_out(node.epoch, gone.into_iter());
     }
 
     /// Those whom what waits at an entry's node must not be told to any more.
@@ -230,9 +239,14 @@ impl Outbox {
         }
     }
 
-    /// What the server has and the store has not forgotten, and how many stanzas had been sent.
+    /// What the server has and the store has not forgotten, and how many stanzas had been sent; of very much
+    /// the first.
     pub(super) fn told(&self) -> Option<(Told, u64)> {
         let queue = self.queue();
+        if let Some(first) = queue.told.debts.get(..MAX_FORGOTTEN) {
+            let told = Told { debts: first.to_vec(), partly: None };
+            return Some((told, queue.forgotten_stanzas));
+        }
         (queue.told_stanzas > queue.forgotten_stanzas || !queue.told.debts.is_empty())
             .then(|| (queue.told.clone(), queue.told_stanzas))
     }

@@ -325,8 +325,10 @@ async fn a_crowd_that_is_shut_out_during_a_backlog_delays_nobody() {
     served.link.release_barriers().await;
     let mut longest = Duration::ZERO;
     while served.stat("backlog_events").await > 0 {
-        let (_, took) = served.timed(OTHER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
-        longest = longest.max(took);
+        for _ in 0..100 {
+            let (_, took) = served.timed(OTHER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+            longest = longest.max(took);
+        }
     }
     let all = begun.elapsed();
     eprintln!("20 million passed over in {all:?}, another's ping took {longest:?} at the most");

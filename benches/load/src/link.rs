@@ -70,7 +70,7 @@ pub fn accept(listener: &TcpListener) -> io::Result<(Reader, TcpStream)> {
     let to = attribute(opened.as_bytes(), "to").unwrap_or_default();
     let opened = format!(
         "<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' from='{to}' \
-         xmlns:stream='http://etherx.jabber.org/streams' id='load'>"
+         xmlns:stream='http://etherx.jabber.org/streams' id='load' version='1.0'>"
     );
     tcp.write_all(opened.as_bytes())?;
     reader.tag("</handshake")?;

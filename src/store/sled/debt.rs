@@ -88,6 +88,10 @@ impl DebtRecord {
         }
     }
 
+    pub(super) fn is_at(&self, node: &NodeId) -> bool {
+        self.node == node.as_str()
+    }
+
     pub(super) fn into_notification(self, key: &[u8]) -> Result<Notification, StoreError> {
         let jid = |jid: &str| Jid::new(jid).map_err(|_| damaged(key));
         let reply_to = self.reply_to.iter().map(|jid| bare(key, jid)).collect::<Result<_, _>>()?;

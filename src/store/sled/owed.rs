@@ -31,11 +31,11 @@ pub(super) fn owed(view: &View, node: Option<&NodeId>) -> Result<Vec<Owed>, Stor
     let mut owed = Vec::new();
     for debt in index::debts(&view.tree) {
         let (debt, record) = debt?;
-        let (key, number) = (keys::debt(debt), record.number);
-        let notification = record.into_notification(&key)?;
-        if node.is_some_and(|node| *node != notification.node) {
+        if node.is_some_and(|node| !record.is_at(node)) {
             continue;
         }
+        let (key, number) = (keys::debt(debt), record.number);
+        let notification = record.into_notification(&key)?;
         let recipients = match &notification.audience {
             Audience::One(jid) => audiences.one(number, jid),
             Audience::Subscribers => audiences.at(number, notification.place),
