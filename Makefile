@@ -1,6 +1,6 @@
 # Each command does all the set-up on a Debian machine with cargo; tests/e2e/setup.sh says what that is.
 
-.PHONY: demo test setup check unit doc e2e crash power hostile fuzz soak deny
+.PHONY: demo test setup check unit doc e2e crash power hostile fuzz soak deny bench
 
 CARGO_FLAGS = --locked
 
@@ -71,3 +71,10 @@ soak: setup
 deny:
 	command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
 	cargo deny check
+
+# The same load against gjallar, the least possible work, and a component on tokio-xmpp; BENCH chooses one.
+BENCH =
+bench: setup
+	cd benches/load && cargo build -q $(CARGO_FLAGS) --release --target-dir target
+	cargo build -q $(CARGO_FLAGS) --release --bin gjallar
+	.venv/bin/python benches/run.py $(BENCH)
