@@ -29,6 +29,8 @@ use super::answers::{Answers, BARRIER};
 
 /// Bytes that are written at once; between two writes answers are looked for.
 pub(super) const WRITE_BYTES: usize = 64 * 1024;
+/// The longest JID, three parts of 1 023 bytes (RFC 7622), as it is written: six bytes for one at the most.
+const MAX_JID_BYTES: usize = 6 * (3 * 1023 + 2);
 /// Recipients who lost their subscription, and entries, that are passed over in one go.
 const MAX_PASSED_OVER: usize = 10_000;
 /// Notifications that a kill may repeat; past it, barriers have to return first.
@@ -274,7 +276,10 @@ impl Writer {
                         render(&telling.notification, is_late, &self.service, &self.limits);
                     Front { number: telling.number, rendered }
                 });
-                if front.rendered.len() + written_len(recipient.as_str()) > self.max_stanza_bytes {
+                let bytes = front.rendered.len();
+                if bytes + MAX_JID_BYTES > self.max_stanza_bytes
+                    && bytes + written_len(recipient.as_str()) > self.max_stanza_bytes
+                {
                     // The limits keep events below this; the server would end the stream at it, and again.
                     is_too_large = true;
                     continue;

@@ -117,7 +117,7 @@ impl Outbox {
         recipients: &Arc<[Jid]>,
     ) -> Option<Room<'_>> {
         let mut queue = self.queue();
-        let load = queue.load(notification, recipients);
+        let load = queue.load(notification.size(), recipients);
         if !queue.shares.has_room(owner, load) {
             return None;
         }
@@ -285,10 +285,10 @@ impl Queue {
     }
 
     /// What an entry adds: an audience that another entry has counts once.
-    fn load(&self, notification: &Notification, recipients: &Arc<[Jid]>) -> Load {
+    fn load(&self, bytes: usize, recipients: &Arc<[Jid]>) -> Load {
         let is_known = self.audiences.contains_key(&Arc::as_ptr(recipients).addr());
         let audience = if is_known { 0 } else { recipients.len() * RECIPIENT_BYTES };
-        Load { entries: 1, bytes: notification.size() + audience }
+        Load { entries: 1, bytes: bytes + audience }
     }
 
     /// Gives back the room of an entry, and of its audience if no other has it.
@@ -321,11 +321,11 @@ impl Queue {
         debt: Option<Debt>,
         owner: Option<BareJid>,
     ) {
-        let load = self.load(&notification, &recipients);
+        let bytes = notification.size();
+        let load = self.load(bytes, &recipients);
         self.shares.add(owner.as_ref(), load);
         self.nodes.entry(notification.place.epoch).or_default().0 += 1;
         *self.audiences.entry(Arc::as_ptr(&recipients).addr()).or_default() += 1;
-        let bytes = notification.size();
         let number = self.next();
         let telling = Telling { notification, recipients, number, debt, bytes, owner };
         self.waiting.push_back(Arc::new(telling));

@@ -50,8 +50,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         changes: &Changes,
         notification: Option<&Notification>,
     ) -> Result<(Committed, Option<Number>), StoreError> {
-        let lost: Vec<_> = changes.unsubscribed().map(|jid| keys::hash(jid.as_str())).collect();
-        let loses_many = lost.len() > FEW_SUBSCRIPTIONS;
+        let loses_many = changes.unsubscribed().count() > FEW_SUBSCRIPTIONS;
         let mut evicted = 0;
         let mut number = self.rows.get::<Number>(&keys::name(id))?;
         let next = self.ledger.next_node;
@@ -69,6 +68,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         }
         let Some(number) = number else { return Ok(Default::default()) };
         if loses_many {
+            let lost: Vec<_> = changes.unsubscribed().map(|jid| keys::hash(jid.as_str())).collect();
             for (part, lost) in (0..).zip(lost.chunks(NOTED_AT_ONCE)) {
                 self.rows.put(&keys::revoked(number, part), &lost)?;
             }
@@ -239,8 +239,12 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         }
         if going.len() > FEW_ITEMS {
             self.begin_items(node, first, items, bytes)?;
-        } else {
-            going.iter().try_for_each(|spot| self.remove_item(node, *spot))?;
+        } else if !going.is_empty() {
+            for spot in &going {
+                self.remove_item_rows(node, *spot)?;
+            }
+            let counters = Counters { items, bytes, ..self.counters(node)? };
+            self.rows.put(&keys::counters(node), &counters)?;
         }
         Ok(going.len() as u64)
     }
