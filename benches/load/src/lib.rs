@@ -4,6 +4,30 @@ pub mod link;
 pub mod peer;
 pub mod scan;
 
+/// What a program is told that gjallar is compared with.
+#[derive(clap::Parser)]
+pub struct Arguments {
+    /// The server, HOST:PORT.
+    pub server: String,
+    #[arg(long, default_value = "pubsub.localhost")]
+    pub jid: String,
+    #[arg(long, default_value = "secret")]
+    pub secret: String,
+    /// Who hears of each item: so many.
+    #[arg(long, default_value_t = 1)]
+    pub subscribers: u64,
+    /// Of which domain they are; without it, of a hundred.
+    #[arg(long)]
+    pub domain: Option<String>,
+}
+
+impl Arguments {
+    /// The names of those who hear of each item.
+    pub fn subscribers(&self) -> impl Iterator<Item = String> {
+        (0..self.subscribers).map(|index| user(index, self.domain.as_deref()))
+    }
+}
+
 /// The name of a user, in no order that a store could profit from; of a domain, or of one of a hundred.
 #[must_use]
 pub fn user(index: u64, domain: Option<&str>) -> String {

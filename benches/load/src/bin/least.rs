@@ -8,35 +8,17 @@ use std::{
 
 use clap::Parser;
 use gjallar_load::{
-    link,
+    Arguments, link,
     scan::{attribute, between},
-    user,
 };
 use memchr::memmem;
 
 /// Bytes that are written at once.
 const WRITE_BYTES: usize = 64 * 1024;
 
-#[derive(Parser)]
-struct Arguments {
-    /// The server, HOST:PORT.
-    server: String,
-    #[arg(long, default_value = "pubsub.localhost")]
-    jid: String,
-    #[arg(long, default_value = "secret")]
-    secret: String,
-    /// Who hears of each item: so many.
-    #[arg(long, default_value_t = 1)]
-    subscribers: u64,
-    /// Of which domain they are; without it, of a hundred.
-    #[arg(long)]
-    domain: Option<String>,
-}
-
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
-    let subscribers: Vec<_> =
-        (0..arguments.subscribers).map(|index| user(index, arguments.domain.as_deref())).collect();
+    let subscribers: Vec<_> = arguments.subscribers().collect();
     let (mut reader, mut tcp) =
         link::connect(&arguments.server, &arguments.jid, &arguments.secret)?;
     let mut sequence = 0_u64;

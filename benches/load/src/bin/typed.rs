@@ -4,7 +4,7 @@ use std::error::Error;
 
 use clap::Parser;
 use futures::{SinkExt, StreamExt};
-use gjallar_load::user;
+use gjallar_load::Arguments;
 use tokio_xmpp::{
     Component, Stanza,
     connect::DnsConfig,
@@ -20,28 +20,11 @@ use xmpp_parsers::{
 const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
 const EVENT: &str = "http://jabber.org/protocol/pubsub#event";
 
-#[derive(Parser)]
-struct Arguments {
-    /// The server, HOST:PORT.
-    server: String,
-    #[arg(long, default_value = "pubsub.localhost")]
-    jid: String,
-    #[arg(long, default_value = "secret")]
-    secret: String,
-    /// Who hears of each item: so many.
-    #[arg(long, default_value_t = 1)]
-    subscribers: u64,
-    /// Of which domain they are; without it, of a hundred.
-    #[arg(long)]
-    domain: Option<String>,
-}
-
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
-    let subscribers = (0..arguments.subscribers)
-        .map(|index| Jid::new(&user(index, arguments.domain.as_deref())))
-        .collect::<Result<Vec<_>, _>>()?;
+    let subscribers =
+        arguments.subscribers().map(|jid| Jid::new(&jid)).collect::<Result<Vec<_>, _>>()?;
     let service = Jid::from(BareJid::new(&arguments.jid)?);
     let server = DnsConfig::addr(&arguments.server);
     let mut component =
