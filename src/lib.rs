@@ -36,12 +36,12 @@
 //!
 //! let node = NodeId::parse("princely_musings")?;
 //! let create = Create { node: Some(node.clone()), settings: Vec::new() };
-//! service.create(&hamlet, &create, |outcome| outcome).await?;
+//! service.create(&hamlet, &create, |outcome| outcome).await.await?;
 //!
 //! let payload = Payload::new("<title xmlns='http://www.w3.org/2005/Atom'>Soliloquy</title>",
 //!     "http://www.w3.org/2005/Atom");
 //! let publish = Publish { node, items: vec![NewItem { id: None, payload: Some(payload) }] };
-//! let published = service.publish(&hamlet, &publish, |outcome| outcome).await?;
+//! let published = service.publish(&hamlet, &publish, |outcome| outcome).await.await?;
 //! assert_eq!(published.items.len(), 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # }).unwrap();

@@ -243,41 +243,41 @@ async fn asked(service: &Service, who: &str, name: &str, what: &What) -> Result<
     let node = node_id(name);
     let configure = async |setting| {
         let request = Configure { node: node.clone(), settings: vec![setting] };
-        service.configure(&actor, &request, |answer| answer).await
+        service.configure(&actor, &request, |answer| answer).await.await
     };
     let item = |id: &u8| ItemId::parse(&id.to_string()).expect("a name");
     match what {
         What::Create => {
             let request = Create { node: Some(node), settings: Vec::new() };
-            service.create(&actor, &request, |answer| answer.map(|_| ())).await
+            service.create(&actor, &request, |answer| answer.map(|_| ())).await.await
         }
         What::Delete => {
             let request = Delete { node, redirect: None };
-            service.delete(&actor, &request, |answer| answer).await
+            service.delete(&actor, &request, |answer| answer).await.await
         }
-        What::Purge => service.purge(&actor, &Purge { node }, |answer| answer).await,
+        What::Purge => service.purge(&actor, &Purge { node }, |answer| answer).await.await,
         What::Publish(id) => {
             let payload = Some(Payload::new("<x xmlns='urn:x'/>", "urn:x"));
             let items = vec![NewItem { id: Some(item(id)), payload }];
             let request = Publish { node, items };
-            service.publish(&actor, &request, |answer| answer.map(|_| ())).await
+            service.publish(&actor, &request, |answer| answer.map(|_| ())).await.await
         }
         What::Retract(id) => {
             let request = Retract { node, items: vec![item(id)], notify: false };
-            service.retract(&actor, &request, |answer| answer).await
+            service.retract(&actor, &request, |answer| answer).await.await
         }
         What::Subscribe => {
             let request = Subscribe { node, jid };
-            service.subscribe(&actor, &request, |answer| answer.map(|_| ())).await
+            service.subscribe(&actor, &request, |answer| answer.map(|_| ())).await.await
         }
         What::Unsubscribe => {
             let request = Unsubscribe { node, jid };
-            service.unsubscribe(&actor, &request, |answer| answer.map(|_| ())).await
+            service.unsubscribe(&actor, &request, |answer| answer.map(|_| ())).await.await
         }
         What::Affiliate(whom, number) => {
             let whom = Jid::new(ACTORS[usize::from(*whom) % 3]).expect("a JID").to_bare();
             let request = SetAffiliations { node, entries: vec![(whom, affiliation(*number))] };
-            service.set_affiliations(&actor, &request, |answer| answer.map(|_| ())).await
+            service.set_affiliations(&actor, &request, |answer| answer.map(|_| ())).await.await
         }
         What::MaxItems(max) => {
             configure(Setting::MaxItems(MaxItems::Number(u32::from(max % 4)))).await

@@ -3,7 +3,7 @@
 
 use gjallar::wire::{
     refusal::stanza_error,
-    request::{self, Request},
+    request::{self, Action, Request},
     stanza::Header,
 };
 use gjallar_fuzz::stanza;
@@ -15,7 +15,7 @@ fuzz_target!(|bytes: &[u8]| {
     for child in iq.children() {
         for is_set in [false, true] {
             match request::parse(&iq, child, is_set) {
-                Ok(Request::Publish(publish)) => {
+                Ok(Request::Action(Action::Publish(publish))) => {
                     for payload in publish.items.iter().filter_map(|item| item.payload.as_ref()) {
                         let read = stanza(payload.xml().as_bytes());
                         let read = read.unwrap_or_else(|| panic!("cannot be read: {payload:?}"));

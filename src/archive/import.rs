@@ -1,12 +1,12 @@
 //! From text to a store.
 
-use std::io::BufRead;
+use std::{io::BufRead, sync::Arc};
 
 use jid::{BareJid, Jid};
 
 use crate::{
     pubsub::{Affiliation, Changes, Item, Node, Notification, restore},
-    store::Store,
+    store::{Chain, Commit, Store},
     wire::request::affiliation_named,
 };
 
@@ -147,7 +147,7 @@ impl<'a> Filling<'a> {
             items: Vec::new(),
             node: node.clone(),
         };
-        filling.commit(&restore::created(node), None).await?;
+        filling.commit(restore::created(node), None).await?;
         Ok(filling)
     }
 
@@ -172,7 +172,7 @@ impl<'a> Filling<'a> {
                 summary.events += 1;
                 self.flush().await?;
                 let event = event.into_notification(&self.node)?;
-                self.commit(&restore::reached(event.place.seq), Some(&event)).await?;
+                self.commit(restore::reached(event.place.seq), Some(event)).await?;
             }
             Line::Archive { .. } | Line::Node(_) | Line::End { .. } => {
                 return Err(Why::Form("not in the middle of a node".into()));
@@ -185,7 +185,7 @@ impl<'a> Filling<'a> {
     async fn flush(&mut self) -> Result<(), ArchiveError> {
         let affiliations = std::mem::take(&mut self.affiliations);
         for batch in affiliations.chunks(BATCH) {
-            self.commit(&restore::affiliated(batch.to_vec()), None).await?;
+            self.commit(restore::affiliated(batch.to_vec()), None).await?;
         }
         let mut subscriptions = std::mem::take(&mut self.subscriptions);
         subscriptions.sort_by_key(|(.., since)| *since);
@@ -194,7 +194,7 @@ impl<'a> Filling<'a> {
             for batch in of_one.chunks(BATCH) {
                 let jids = batch.iter().map(|(jid, enrolled, _)| (jid.clone(), *enrolled));
                 let jids = jids.collect();
-                self.commit(&restore::subscribed(jids, since), None).await?;
+                self.commit(restore::subscribed(jids, since), None).await?;
             }
         }
         self.items().await
@@ -202,22 +202,28 @@ impl<'a> Filling<'a> {
 
     async fn items(&mut self) -> Result<(), ArchiveError> {
         let items = std::mem::take(&mut self.items);
-        if items.is_empty() { Ok(()) } else { self.commit(&restore::published(items), None).await }
+        if items.is_empty() { Ok(()) } else { self.commit(restore::published(items), None).await }
     }
 
     async fn finish(mut self) -> Result<(), ArchiveError> {
         self.flush().await?;
         let last =
             if self.is_deleted { restore::deleted(self.seq) } else { restore::reached(self.seq) };
-        self.commit(&last, None).await
+        self.commit(last, None).await
     }
 
     async fn commit(
         &self,
-        changes: &Changes,
-        event: Option<&Notification>,
+        changes: Changes,
+        event: Option<Notification>,
     ) -> Result<(), ArchiveError> {
-        self.store.commit(&self.node.id, changes, event).await?;
+        let commit = Commit {
+            node: self.node.id.clone(),
+            changes: Arc::new(changes),
+            notification: event.map(Arc::new),
+            chain: Chain::default(),
+        };
+        self.store.commit_now(commit).await?;
         Ok(())
     }
 }

@@ -181,7 +181,7 @@ impl Commands {
                 let settings = node_config::submitted(form).map_err(|r| self.error(&r.into()))?;
                 let request = Configure { node: node.clone(), settings };
                 let done = self.service.configure(actor, &request, |answer| answer).await;
-                done.map_err(|error| self.error(&error))?;
+                done.await.map_err(|error| self.error(&error))?;
                 Ok(done_with(command, id, "The node is configured."))
             }
             (Command::ConfigureNode, None) => {
@@ -198,7 +198,7 @@ impl Commands {
             (Command::DeleteNode | Command::ListNodes, _) => {
                 let request = Delete { node: chosen(form)?, redirect: None };
                 let done = self.service.delete(actor, &request, |answer| answer).await;
-                done.map_err(|error| self.error(&error))?;
+                done.await.map_err(|error| self.error(&error))?;
                 Ok(done_with(command, id, "The node is deleted."))
             }
         }

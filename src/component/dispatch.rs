@@ -12,10 +12,10 @@ use crate::{
         Actor, NodeId, Refusal,
         op::{affiliations::AffiliationsSet, subscriptions::SubscriptionsSet},
     },
-    service::{Actors, Error, Outcome, Service},
+    service::{Actors, Error, Outcome, Service, Settling},
     wire::{
         disco, ns, reply,
-        request::{self, Request},
+        request::{self, Action, Question, Request},
         stanza::{Header, StanzaError},
         xml::Tag,
     },
@@ -52,38 +52,74 @@ impl Dispatch {
         Self { service, actors, commands, answers, jid, max_stanza_bytes }
     }
 
-    /// Deals with a stanza. A request is answered; everything else is not.
-    pub async fn handle(&self, stanza: &Element) {
+    /// Whether a stanza asks for something that looks at one node and at nothing else of its sender, so that it may
+    /// be decided before what the sender asked for earlier is settled.
+    #[must_use]
+    pub fn looks_at_one_node(stanza: &Element) -> bool {
+        let content = stanza.get_child("pubsub", ns::PUBSUB).and_then(|p| p.children().next());
+        stanza.attr("type") == Some("set")
+            && content.is_some_and(|content| matches!(content.name(), "publish" | "retract"))
+    }
+
+    /// Deals with a stanza. A request is answered; everything else is not. Returns when what follows may be dealt
+    /// with, with what is still to be settled.
+    pub async fn handle(self: &Arc<Self>, stanza: &Element) -> Option<Settling<()>> {
         let mut header = Header::of(stanza);
         header.to.get_or_insert_with(|| self.jid.to_string());
         trace!(stanza = header.name, kind = header.kind, "received");
         if !header.is_request() {
-            return;
+            return None;
         }
         let Some(sender) = header.sender() else {
             debug!("a request without a sender is not answered");
-            return;
+            return None;
         };
         let actor = self.actors.actor(&sender);
+        let is_set = self.acceptable(&header, stanza)?;
+        let child = stanza.children().next()?;
+        if let ("pubsub", ns::PUBSUB | ns::PUBSUB_OWNER) = (child.name(), child.ns().as_str()) {
+            return match request::parse(stanza, child, is_set) {
+                Ok(Request::Action(action)) => Some(self.act(&header, &actor, action).await),
+                Ok(Request::Question(question)) => {
+                    self.show(&header, &actor, question).await;
+                    None
+                }
+                Err(refusal) => {
+                    self.refuse(&header, &self.error(&refusal.into()));
+                    None
+                }
+            };
+        }
+        self.request(&header, &actor, child, is_set).await;
+        None
+    }
+
+    /// Whether a request is of type `set`; nothing if it is not one that can be dealt with, and was refused.
+    fn acceptable(&self, header: &Header, stanza: &Element) -> Option<bool> {
+        let bad_request = StanzaError::new("modify", "bad-request");
         let is_set = match header.kind.as_deref() {
             Some("set") => true,
             Some("get") => false,
-            _ => return self.refuse(&header, &StanzaError::new("modify", "bad-request")),
+            _ => {
+                self.refuse(header, &bad_request);
+                return None;
+            }
         };
         if header.id.as_ref().is_some_and(|id| id.len() > MAX_ID_BYTES) {
             let error =
                 StanzaError::new("modify", "policy-violation").text("an id of too many bytes");
-            return self.refuse_at_limit(&header, "id_bytes", &error);
+            self.refuse_at_limit(header, "id_bytes", &error);
+            return None;
         }
         if header.id.is_none() || stanza.children().count() != 1 {
-            return self.refuse(&header, &StanzaError::new("modify", "bad-request"));
+            self.refuse(header, &bad_request);
+            return None;
         }
         if header.to.as_deref().and_then(|to| Jid::new(to).ok()).as_ref() != Some(&self.jid) {
-            return self.refuse(&header, &StanzaError::new("cancel", "service-unavailable"));
+            self.refuse(header, &StanzaError::new("cancel", "service-unavailable"));
+            return None;
         }
-        for child in stanza.children() {
-            self.request(&header, &actor, stanza, child, is_set).await;
-        }
+        Some(is_set)
     }
 
     /// Answers a request past a limit of this name, which is not one of the rules.
@@ -104,21 +140,8 @@ impl Dispatch {
         }
     }
 
-    async fn request(
-        &self,
-        header: &Header,
-        actor: &Actor,
-        iq: &Element,
-        child: &Element,
-        is_set: bool,
-    ) {
+    async fn request(&self, header: &Header, actor: &Actor, child: &Element, is_set: bool) {
         let content = match (child.name(), child.ns().as_str(), is_set) {
-            ("pubsub", ns::PUBSUB | ns::PUBSUB_OWNER, _) => {
-                return match request::parse(iq, child, is_set) {
-                    Ok(request) => self.pubsub(header, actor, request).await,
-                    Err(refusal) => self.refuse(header, &self.error(&refusal.into())),
-                };
-            }
             ("query", ns::DISCO_INFO, false) => self.info(actor, child.attr("node")).await,
             ("query", ns::DISCO_ITEMS, false) => self.items(actor, child.attr("node")).await,
             ("ping", ns::PING, false) => Ok(None),
@@ -140,70 +163,83 @@ impl Dispatch {
         }
     }
 
-    #[allow(clippy::too_many_lines)] // one match, one arm per request
-    async fn pubsub(&self, header: &Header, actor: &Actor, request: Request) {
+    async fn act(self: &Arc<Self>, header: &Header, actor: &Actor, action: Action) -> Settling<()> {
         let service = &self.service;
-        let limits = service.limits();
-        match request {
-            Request::Affiliations(node) => {
-                let entries = service.affiliations(actor, &node).await;
-                self.show(header, entries, |entries| reply::affiliations(&node, &entries));
+        let done = |()| None;
+        match action {
+            Action::Configure(request) => {
+                service.configure(actor, &request, self.settle(header, done)).await
             }
-            Request::Configuration(node) => {
-                let config = service.configuration(actor, &node).await;
-                self.show(header, config, |config| reply::configuration(&node, &config, limits));
-            }
-            Request::Configure(request) => {
-                service.configure(actor, &request, |a| self.settle(header, a, |()| None)).await;
-            }
-            Request::Create(request) => {
+            Action::Create(request) => {
                 let render = |created| Some(reply::created(&created));
-                service.create(actor, &request, |a| self.settle(header, a, render)).await;
+                service.create(actor, &request, self.settle(header, render)).await
             }
-            Request::Default => self.show(header, Ok(()), |()| reply::default(limits)),
-            Request::Delete(request) => {
-                service.delete(actor, &request, |a| self.settle(header, a, |()| None)).await;
+            Action::Delete(request) => {
+                service.delete(actor, &request, self.settle(header, done)).await
             }
-            Request::OwnAffiliations(request) => {
-                let own = service.own_affiliations(actor, &request).await;
-                self.show(header, own, |own| reply::own_affiliations(&own));
-            }
-            Request::OwnSubscriptions(request) => {
-                let own = service.own_subscriptions(actor, &request).await;
-                self.show(header, own, |own| reply::own_subscriptions(&own));
-            }
-            Request::Publish(request) => {
+            Action::Publish(request) => {
                 let render = |published| Some(reply::published(&published));
-                service.publish(actor, &request, |a| self.settle(header, a, render)).await;
+                service.publish(actor, &request, self.settle(header, render)).await
             }
-            Request::Purge(request) => {
-                service.purge(actor, &request, |a| self.settle(header, a, |()| None)).await;
+            Action::Purge(request) => {
+                service.purge(actor, &request, self.settle(header, done)).await
             }
-            Request::Retract(request) => {
-                service.retract(actor, &request, |a| self.settle(header, a, |()| None)).await;
+            Action::Retract(request) => {
+                service.retract(actor, &request, self.settle(header, done)).await
             }
-            Request::Retrieve(request) => {
-                let items = service.retrieve(actor, &request).await;
-                self.show(header, items, |items| reply::items(&request, &items));
+            Action::Affiliate(request) => {
+                let (dispatch, header) = (Arc::clone(self), header.clone());
+                let settle = move |outcome| dispatch.affiliated(&header, outcome);
+                service.set_affiliations(actor, &request, settle).await
             }
-            Request::SetAffiliations(request) => {
-                service.set_affiliations(actor, &request, |a| self.affiliated(header, a)).await;
+            Action::Enrol(request) => {
+                let (dispatch, header) = (Arc::clone(self), header.clone());
+                let settle = move |outcome| dispatch.enrolled(&header, outcome);
+                service.set_subscriptions(actor, &request, settle).await
             }
-            Request::SetSubscriptions(request) => {
-                service.set_subscriptions(actor, &request, |a| self.enrolled(header, a)).await;
-            }
-            Request::Subscribe(request) => {
+            Action::Subscribe(request) => {
                 let render = |subscribed| Some(reply::subscribed(&subscribed));
-                service.subscribe(actor, &request, |a| self.settle(header, a, render)).await;
+                service.subscribe(actor, &request, self.settle(header, render)).await
             }
-            Request::Subscriptions(node) => {
-                let subscribers = service.subscriptions(actor, &node).await;
-                self.show(header, subscribers, |jids| reply::subscriptions(&node, &jids));
-            }
-            Request::Unsubscribe(request) => {
+            Action::Unsubscribe(request) => {
                 let render = |unsubscribed| Some(reply::unsubscribed(&unsubscribed));
-                service.unsubscribe(actor, &request, |a| self.settle(header, a, render)).await;
+                service.unsubscribe(actor, &request, self.settle(header, render)).await
             }
+        }
+    }
+
+    async fn show(&self, header: &Header, actor: &Actor, question: Question) {
+        let service = &self.service;
+        let shown = match question {
+            Question::Affiliations(node) => {
+                let entries = service.affiliations(actor, &node).await;
+                entries.map(|entries| reply::affiliations(&node, &entries))
+            }
+            Question::Configuration(node) => {
+                let config = service.configuration(actor, &node).await;
+                config.map(|config| reply::configuration(&node, &config, service.limits()))
+            }
+            Question::Default => Ok(reply::default(service.limits())),
+            Question::OwnAffiliations(request) => {
+                let own = service.own_affiliations(actor, &request).await;
+                own.map(|own| reply::own_affiliations(&own))
+            }
+            Question::OwnSubscriptions(request) => {
+                let own = service.own_subscriptions(actor, &request).await;
+                own.map(|own| reply::own_subscriptions(&own))
+            }
+            Question::Retrieve(request) => {
+                let items = service.retrieve(actor, &request).await;
+                items.map(|items| reply::items(&request, &items))
+            }
+            Question::Subscriptions(node) => {
+                let subscribers = service.subscriptions(actor, &node).await;
+                subscribers.map(|jids| reply::subscriptions(&node, &jids))
+            }
+        };
+        match shown {
+            Ok(shown) => self.send(header, header.result(Some(shown))),
+            Err(error) => self.refuse(header, &self.error(&error)),
         }
     }
 
@@ -260,16 +296,17 @@ impl Dispatch {
         self.service.metrics().connected.set(i64::from(is_connected));
     }
 
-    /// Answers a question.
-    fn show<R>(&self, header: &Header, shown: Result<R, Error>, render: impl FnOnce(R) -> Tag) {
-        match shown {
-            Ok(shown) => self.send(header, header.result(Some(render(shown)))),
-            Err(error) => self.refuse(header, &self.error(&error)),
-        }
+    /// How a request for change is answered.
+    fn settle<R>(
+        self: &Arc<Self>,
+        header: &Header,
+        render: impl FnOnce(R) -> Option<Tag> + Send + 'static,
+    ) -> impl FnOnce(Outcome<R>) + Send + 'static {
+        let (dispatch, header) = (Arc::clone(self), header.clone());
+        move |outcome| dispatch.answer(&header, outcome, render)
     }
 
-    /// Answers a request for change.
-    fn settle<R>(
+    fn answer<R>(
         &self,
         header: &Header,
         outcome: Outcome<R>,
@@ -296,7 +333,7 @@ impl Dispatch {
                 let all = header.error_with(reply::affiliations_failed(&set), &some_failed());
                 self.say(all, || header.error(&some_failed()));
             }
-            _ => self.settle(header, outcome, |_| None),
+            _ => self.answer(header, outcome, |_| None),
         }
     }
 
@@ -309,7 +346,7 @@ impl Dispatch {
                 let all = header.error_with(reply::subscriptions_failed(&set), &some_failed());
                 self.say(all, || header.error(&some_failed()));
             }
-            _ => self.settle(header, outcome, |_| None),
+            _ => self.answer(header, outcome, |_| None),
         }
     }
 

@@ -1,5 +1,8 @@
 //! Worker lanes: the stanzas of one sender in order (RFC 6120 §10.1), those of different senders side
 //! by side, one of each at a time. Lanes are bounded, and end when they are empty.
+//!
+//! A lane goes on when a request has its place among the commits, so who sends many does not wait for the disk
+//! with each. Requests that look at more than one node wait until those before them are settled.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -7,7 +10,10 @@ use std::{
 };
 
 use minidom::Element;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
+    task::JoinHandle,
+};
 use tracing::error;
 
 use crate::wire::stanza::{Header, StanzaError};
@@ -16,9 +22,10 @@ use super::dispatch::Dispatch;
 
 /// How many senders are served at the same time; further ones wait for their turn.
 const MAX_SERVED: usize = 64;
-/// Stanzas of one sender that may wait.
-const MAX_WAITING: usize = 256;
-/// Bytes of stanzas that may wait: of one sender, of all of one domain, and of all. As trees they take
+/// Stanzas of one sender that may wait or be unsettled, and how many of them unsettled.
+const MAX_STANZAS: usize = 256;
+const MAX_UNSETTLED: usize = 64;
+/// Bytes of these stanzas: of one sender, of all of one domain, and of all. As trees they take
 /// several times as much. One stanza may wait, whatever its size.
 const MAX_SENDER_BYTES: u32 = 1024 * 1024;
 const MAX_DOMAIN_BYTES: u32 = 8 * 1024 * 1024;
@@ -39,7 +46,7 @@ pub(super) struct Lanes {
 #[derive(Default)]
 struct Senders {
     lanes: HashMap<String, Lane>,
-    /// The bytes that wait, of each domain that has a lane.
+    /// The bytes of each domain that has a lane.
     domains: HashMap<String, u32>,
 }
 
@@ -47,13 +54,21 @@ struct Senders {
 #[derive(Default)]
 struct Lane {
     waiting: VecDeque<Waiting>,
+    /// How many stanzas wait or are not settled, and their bytes.
+    stanzas: usize,
     bytes: u32,
+    came: Arc<Notify>,
 }
 
 struct Waiting {
     stanza: Element,
+    room: Room,
+}
+
+/// What a stanza takes until it is settled.
+struct Room {
     bytes: u32,
-    _room: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
 }
 
 impl Lanes {
@@ -78,7 +93,7 @@ impl Lanes {
         };
         let from = stanza.attr("from").unwrap_or_default();
         let sender = from.split_once('/').map_or(from, |(bare, _)| bare).to_owned();
-        let waiting = Waiting { stanza, bytes, _room: room };
+        let waiting = Waiting { stanza, room: Room { bytes, _of_all: room } };
         let mut senders = self.senders();
         let domain = senders.domains.entry(domain_of(&sender).to_owned()).or_default();
         if *domain > 0 && *domain + bytes > MAX_DOMAIN_BYTES {
@@ -87,17 +102,20 @@ impl Lanes {
         *domain += bytes;
         match senders.lanes.get_mut(&sender) {
             Some(lane) if lane.has_room(bytes) => {
+                lane.stanzas += 1;
                 lane.bytes += bytes;
                 lane.waiting.push_back(waiting);
+                lane.came.notify_one();
             }
             Some(_) => {
                 senders.release(&sender, bytes);
                 return Err(waiting.stanza);
             }
             None => {
-                senders.lanes.insert(sender.clone(), Lane::default());
-                let lanes = self.clone();
-                tokio::spawn(async move { lanes.serve(sender, waiting).await });
+                let (lane, lanes) = (Lane { stanzas: 1, bytes, ..Lane::default() }, self.clone());
+                let came = Arc::clone(&lane.came);
+                senders.lanes.insert(sender.clone(), lane);
+                tokio::spawn(async move { lanes.serve(sender, waiting, &came).await });
             }
         }
         Ok(())
@@ -114,33 +132,50 @@ impl Lanes {
         }
     }
 
-    /// Deals with a sender's stanzas until none waits.
-    async fn serve(self, sender: String, first: Waiting) {
+    /// Deals with a sender's stanzas until none waits and all are settled.
+    async fn serve(self, sender: String, first: Waiting, came: &Notify) {
+        let mut unsettled = Unsettled { lanes: &self, sender: &sender, stanzas: VecDeque::new() };
         let mut next = Some(first);
-        while let Some(Waiting { stanza, bytes, _room }) = next {
-            // The semaphore is never closed, and whoever waits longest comes first.
-            let turn = self.turns.acquire().await;
-            // While nobody takes answers, none are made.
-            self.dispatch.room().await;
-            handle(&self.dispatch, stanza).await;
-            drop(turn);
-            next = self.next(&sender, bytes);
+        loop {
+            while let Some(Waiting { stanza, room }) = next {
+                unsettled.make_way(&stanza).await;
+                // The semaphore is never closed, and whoever waits longest comes first.
+                let turn = self.turns.acquire().await;
+                // While nobody takes answers, none are made.
+                self.dispatch.room().await;
+                unsettled.handle(stanza, room).await;
+                drop(turn);
+                next = self.next(&sender);
+            }
+            if unsettled.stanzas.is_empty() {
+                if self.end(&sender) {
+                    return;
+                }
+            } else {
+                tokio::select! {
+                    () = came.notified() => {}
+                    () = unsettled.settle_first() => {}
+                }
+            }
+            next = self.next(&sender);
         }
     }
 
-    /// The next stanza of a sender, after one of so many bytes; without one, its lane ends.
-    fn next(&self, sender: &str, done: u32) -> Option<Waiting> {
+    /// The next stanza of a sender.
+    fn next(&self, sender: &str) -> Option<Waiting> {
+        self.senders().lanes.get_mut(sender)?.waiting.pop_front()
+    }
+
+    /// Ends a sender's lane, unless a stanza came.
+    fn end(&self, sender: &str) -> bool {
         let mut senders = self.senders();
-        senders.release(sender, done);
-        let lane = senders.lanes.get_mut(sender)?;
-        if let Some(next) = lane.waiting.pop_front() {
-            lane.bytes -= next.bytes;
-            return Some(next);
+        if senders.lanes.get(sender).is_some_and(|lane| !lane.waiting.is_empty()) {
+            return false;
         }
         senders.lanes.remove(sender);
         drop(senders);
         self.ended.notify_waiters();
-        None
+        true
     }
 
     fn senders(&self) -> MutexGuard<'_, Senders> {
@@ -151,17 +186,26 @@ impl Lanes {
 impl Lane {
     fn has_room(&self, bytes: u32) -> bool {
         let is_first = self.waiting.is_empty();
-        self.waiting.len() < MAX_WAITING && (is_first || self.bytes + bytes <= MAX_SENDER_BYTES)
+        self.stanzas < MAX_STANZAS && (is_first || self.bytes + bytes <= MAX_SENDER_BYTES)
     }
 }
 
 impl Senders {
-    /// So many bytes of a sender do not wait any more.
+    /// A stanza of so many bytes of a sender is settled.
+    fn settle(&mut self, sender: &str, bytes: u32) {
+        if let Some(lane) = self.lanes.get_mut(sender) {
+            lane.stanzas -= 1;
+            lane.bytes -= bytes;
+        }
+        self.release(sender, bytes);
+    }
+
+    /// So many bytes of a sender's domain are free again.
     fn release(&mut self, sender: &str, bytes: u32) {
         let domain = domain_of(sender);
-        if let Some(waiting) = self.domains.get_mut(domain) {
-            *waiting -= bytes;
-            if *waiting == 0 {
+        if let Some(taken) = self.domains.get_mut(domain) {
+            *taken -= bytes;
+            if *taken == 0 {
                 self.domains.remove(domain);
             }
         }
@@ -172,14 +216,51 @@ fn domain_of(bare: &str) -> &str {
     bare.rsplit_once('@').map_or(bare, |(_, domain)| domain)
 }
 
-/// Deals with a stanza in a task of its own: should a defect make it panic, its sender is answered
-/// and the lane lives on.
-async fn handle(dispatch: &Arc<Dispatch>, stanza: Element) {
-    let header = Header::of(&stanza);
-    let worker = Arc::clone(dispatch);
-    let handled = tokio::spawn(async move { worker.handle(&stanza).await });
-    if let Err(defect) = handled.await {
-        error!(%defect, "a stanza made its handler panic");
-        dispatch.refuse(&header, &StanzaError::new("wait", "internal-server-error"));
+/// The stanzas of a sender that are not settled, oldest first.
+struct Unsettled<'a> {
+    lanes: &'a Lanes,
+    sender: &'a str,
+    stanzas: VecDeque<(Header, Room, JoinHandle<()>)>,
+}
+
+impl Unsettled<'_> {
+    /// Waits until a stanza may be dealt with.
+    async fn make_way(&mut self, stanza: &Element) {
+        let most = if Dispatch::looks_at_one_node(stanza) { MAX_UNSETTLED - 1 } else { 0 };
+        while let Some((.., oldest)) = self.stanzas.front()
+            && (self.stanzas.len() > most || oldest.is_finished())
+        {
+            self.settle_first().await;
+        }
+    }
+
+    /// Deals with a stanza in a task of its own, until it has its place: should a defect make it panic, its sender
+    /// is answered and the lane lives on.
+    async fn handle(&mut self, stanza: Element, room: Room) {
+        let header = Header::of(&stanza);
+        let dispatch = Arc::clone(&self.lanes.dispatch);
+        let (placing, placed) = oneshot::channel::<()>();
+        let task = tokio::spawn(async move {
+            let settling = dispatch.handle(&stanza).await;
+            drop((placing, stanza));
+            if let Some(settling) = settling {
+                settling.await;
+            }
+        });
+        self.stanzas.push_back((header, room, task));
+        // The other end is dropped, whatever happens.
+        let _ = placed.await;
+    }
+
+    /// Waits until the oldest is settled. Dropping the future loses nothing.
+    async fn settle_first(&mut self) {
+        let Some((header, room, task)) = self.stanzas.front_mut() else { return };
+        if let Err(defect) = task.await {
+            error!(%defect, "a stanza made its handler panic");
+            let error = StanzaError::new("wait", "internal-server-error");
+            self.lanes.dispatch.refuse(header, &error);
+        }
+        self.lanes.senders().settle(self.sender, room.bytes);
+        self.stanzas.pop_front();
     }
 }

@@ -1,18 +1,32 @@
-//! The one path of change: decide, commit, apply, tell; disk before memory, and in the node's turn.
+//! The one path of change: decide, commit, settle; disk before anyone hears of it, and in the node's turn.
+//!
+//! A turn ends when its decision has its place among the commits. The next one is decided on it, though it may
+//! not be on the disk yet; so those of one node share a sync. When a commit is true it is settled: answered
+//! and told. If it fails, none that rests on it happens.
 
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
+use jid::Jid;
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::error;
 
 use crate::{
     pubsub::{
-        Actor, Audience, Context, Decision, Item, Node, NodeId, Refusal, SendLastPublishedItem,
-        op::retrieve::Selection,
+        Actor, Audience, Changes, Context, Decision, Item, Node, NodeId, Notification, Refusal,
+        SendLastPublishedItem, op::retrieve::Selection,
     },
-    store::{Damage, Found, StoreError},
+    store::{Commit, Committed, StoreError},
 };
 
-use super::{Error, Outcome, Service, nodes::Turn};
+use super::{
+    Error, Outcome, Service, Settling,
+    memory::Memory,
+    nodes::{Last, Turn},
+    outbox::Room,
+};
 
 /// What a rule has to know from the store.
 pub(super) enum Need {
@@ -29,6 +43,22 @@ pub(super) struct Facts {
     pub(super) subscriptions: usize,
 }
 
+/// A decision that changes something, with the turn in which it was made.
+struct Decided<R> {
+    turn: Turn,
+    reply: R,
+    changes: Arc<Changes>,
+    told: Option<Told>,
+    underway: OwnedSemaphorePermit,
+}
+
+/// What is told of a decision.
+struct Told {
+    notification: Arc<Notification>,
+    recipients: Arc<[Jid]>,
+    room: Room,
+}
+
 impl Service {
     pub(super) fn context<'a>(&'a self, actor: &'a Actor) -> Context<'a> {
         Context {
@@ -36,168 +66,198 @@ impl Service {
             limits: &self.limits,
             now: (self.clock)(),
             fresh: &*self.fresh,
-            nodes: self.census.total(),
-            own_nodes: self.census.of(&actor.bare()),
+            nodes: self.memory.census.total(),
+            own_nodes: self.memory.census.of(&actor.bare()),
             own_subscriptions: 0,
         }
     }
 
     /// Waits for a node's turn. After a failure of the store, what it owes there all the same is told.
     pub(super) async fn turn(&self, id: &NodeId) -> Result<Turn, Error> {
-        if self.nodes.is_closed(id) {
+        let Memory { nodes, outbox, census, .. } = &*self.memory;
+        if nodes.is_closed(id) {
             return Err(Error::Closed);
         }
-        let (mut turn, before) =
-            self.nodes.turn(id, &*self.store).await.map_err(|error| self.failed_at(id, error))?;
+        let failed = |error| self.memory.failed_at(id, error);
+        let (mut turn, before) = nodes.turn(id, &*self.store).await.map_err(failed)?;
         if let Some(before) = before {
-            let known = self.outbox.known();
-            match self.store.owed(Some(id)).await {
-                Ok(owed) => {
-                    self.outbox.restore(owed, &known);
-                    if let Some(node) = turn.node() {
-                        self.outbox.keep(node);
-                    }
-                    let creator = turn.node().map(|node| &node.creator);
-                    self.census.correct(before.0.as_ref(), creator);
-                }
-                Err(error) => {
-                    turn.doubt(before);
-                    return Err(self.failed_at(id, error));
-                }
+            let known = outbox.known();
+            outbox.restore(self.store.owed(Some(id)).await.map_err(failed)?, &known);
+            if let Some(node) = turn.node() {
+                outbox.keep(node);
             }
+            census.correct(before.0.as_ref(), turn.node().map(|node| &node.creator));
+            turn.trust();
         }
         Ok(turn)
     }
 
-    /// A failure at a node. Where a record is damaged the node is closed: nobody is shown less than was
-    /// stored, or adds to it.
-    pub(super) fn failed_at(&self, id: &NodeId, error: StoreError) -> Error {
-        let StoreError::Damaged(record) = &error else { return Error::Failed(error) };
-        self.close_node(id, record);
-        Error::Closed
-    }
-
-    /// What was found at many nodes. Those of which something is damaged are closed.
-    pub(super) fn sound<T>(&self, Found { found, damaged }: Found<T>) -> T {
-        for Damage { node, record } in damaged {
-            match node {
-                Some(node) => self.close_node(&node, &record),
-                None if self.nodes.note(&record) => {
-                    error!(record, "a record is damaged, and its node cannot be read");
-                }
-                None => {}
+    /// Waits for a node's turn, and until all is true that is known there.
+    pub(super) async fn settled_turn(&self, id: &NodeId) -> Result<Turn, Error> {
+        loop {
+            let turn = self.turn(id).await?;
+            if turn.settled().await {
+                return Ok(turn);
             }
-        }
-        found
-    }
-
-    fn close_node(&self, id: &NodeId, record: &str) {
-        if self.nodes.close(id) {
-            error!(node = %id, record, "a record is damaged: its node is closed");
-            self.metrics.closed_nodes.inc();
         }
     }
 
     /// What a rule needs to know of a node that is there.
-    async fn facts(&self, actor: &Actor, node: &Node, need: &Need) -> Result<Facts, Error> {
-        let items = async |selection| {
-            let items = self.store.items(&node.id, selection, usize::MAX).await;
-            items.map_err(|error| self.failed_at(&node.id, error))
+    async fn facts(&self, actor: &Actor, turn: &mut Turn, need: &Need) -> Result<Facts, Error> {
+        let Some(node) = turn.node() else { return Ok(Facts::default()) };
+        let items = async |id: &NodeId, selection| {
+            let items = self.store.items(id, selection, usize::MAX).await;
+            items.map_err(|error| self.memory.failed_at(id, error))
         };
-        Ok(match need {
-            Need::Nothing => Facts::default(),
-            Need::Items(selection) => Facts { items: items(selection).await?, ..Facts::default() },
+        match need {
+            Need::Nothing => Ok(Facts::default()),
+            Need::Items(selection) => {
+                turn.settled().await;
+                Ok(Facts { items: items(&node.id, selection).await?, ..Facts::default() })
+            }
             Need::Subscriptions => {
-                let sends_last =
-                    node.config.send_last_published_item == SendLastPublishedItem::OnSub;
-                let last = Selection::Recent(u32::from(sends_last));
                 let max = self.limits.max_subscriptions_per_jid;
                 let own = self.store.count_subscriptions_of(&actor.bare(), max).await;
-                let subscriptions = self.sound(own.map_err(Error::Failed)?);
-                Facts { items: items(&last).await?, subscriptions }
+                let subscriptions = self.memory.sound(own.map_err(Error::Failed)?);
+                let sends_last =
+                    node.config.send_last_published_item == SendLastPublishedItem::OnSub;
+                let last = match turn.last() {
+                    Last::None => Vec::new(),
+                    Last::Item(item) => vec![(*item).clone()],
+                    Last::Unread if !sends_last => Vec::new(),
+                    Last::Unread => {
+                        turn.settled().await;
+                        let last = items(&node.id, &Selection::Recent(1)).await?;
+                        turn.set_last(last.last());
+                        last
+                    }
+                };
+                Ok(Facts { items: last, subscriptions })
             }
-        })
+        }
     }
 
-    /// The one path of change: the node's turn, facts, rule, room, commit, answer, notification.
-    pub(super) async fn decide<R, A>(
+    /// The one path of change: the node's turn, facts, rule, room, and a place among the commits, at which this
+    /// returns. Then the answer and the notification follow, when it is true.
+    pub(super) async fn decide<R: Send + 'static, A: Send + 'static>(
         &self,
         actor: &Actor,
         id: &NodeId,
         need: Need,
-        rule: impl FnOnce(Option<&Node>, &Facts, &Context<'_>) -> Result<Decision<R>, Refusal>,
-        respond: impl FnOnce(Outcome<R>) -> A,
-    ) -> A {
-        let mut turn = match self.turn(id).await {
-            Ok(turn) => turn,
-            Err(error) => return respond(Err(error)),
-        };
-        let facts = match turn.node() {
-            Some(node) => self.facts(actor, node, &need).await,
-            None => Ok(Facts::default()),
-        };
-        let facts = match facts {
-            Ok(_) if self.nodes.is_closed(id) => return respond(Err(Error::Closed)),
-            Ok(facts) => facts,
-            Err(error) => return respond(Err(error)),
-        };
-        let Decision { reply, changes, notification } =
-            match rule(turn.node(), &facts, &self.context(actor)) {
-                Ok(decision) => decision,
-                Err(refusal) => return respond(Err(refusal.into())),
-            };
-        // Those who were subscribed hear of a deletion; after it nobody is.
-        let before = notification.as_ref().map(|_| turn.recipients()).unwrap_or_default();
-        let notification =
-            notification.filter(|n| matches!(n.audience, Audience::One(_)) || !before.is_empty());
-        let creator = turn.node().map(|node| node.creator.clone());
-        // What nobody is told of needs no room: who has to go can be sent away while others wait.
-        let told = match notification {
-            None => None,
-            Some(notification) => {
-                let audience = match &notification.audience {
-                    Audience::One(jid) => Arc::from([jid.clone()]),
-                    Audience::Subscribers => Arc::clone(&before),
-                };
-                let reserve = |owner| self.outbox.reserve(owner, &notification, &audience);
-                match creator.as_ref().and_then(reserve) {
-                    Some(room) => Some((notification, room)),
-                    None => return respond(Err(Error::Busy)),
+        rule: impl Fn(Option<&Node>, &Facts, &Context<'_>) -> Result<Decision<R>, Refusal>,
+        respond: impl FnOnce(Outcome<R>) -> A + Send + 'static,
+    ) -> Settling<A> {
+        let (settle, settling) = Settling::begin(respond);
+        match self.decided(actor, id, &need, rule).await {
+            Ok(decided) => {
+                // Those may take several groups of commits, and what follows one must not be settled before it.
+                let is_large = decided.changes.unsubscribed().nth(1).is_some();
+                let turn = self.commit(id, decided, settle);
+                if is_large {
+                    turn.settled().await;
                 }
             }
+            Err(outcome) => settle(outcome),
+        }
+        settling
+    }
+
+    /// Decides; or says what is answered at once, because nothing changes.
+    async fn decided<R>(
+        &self,
+        actor: &Actor,
+        id: &NodeId,
+        need: &Need,
+        rule: impl Fn(Option<&Node>, &Facts, &Context<'_>) -> Result<Decision<R>, Refusal>,
+    ) -> Result<Decided<R>, Outcome<R>> {
+        loop {
+            let mut turn = self.turn(id).await.map_err(Err)?;
+            let facts = self.facts(actor, &mut turn, need).await.map_err(Err)?;
+            if self.memory.nodes.is_closed(id) {
+                return Err(Err(Error::Closed));
+            }
+            let decision = match rule(turn.node(), &facts, &self.context(actor)) {
+                Ok(decision) if !decision.changes.is_none(turn.node()) => decision,
+                // It is not shown before what it rests on is true.
+                unchanged if turn.settled().await => {
+                    return Err(unchanged.map(|decision| decision.reply).map_err(Error::from));
+                }
+                _ => continue,
+            };
+            let Decision { reply, changes, notification } = decision;
+            let told = match notification {
+                None => None,
+                Some(notification) => self.room(&mut turn, notification).ok_or(Err(Error::Busy))?,
+            };
+            // The semaphore is never closed.
+            let Ok(underway) = Arc::clone(&self.underway).acquire_owned().await else {
+                return Err(Err(Error::Busy));
+            };
+            return Ok(Decided { turn, reply, changes: Arc::new(changes), told, underway });
+        }
+    }
+
+    /// Room for a notification, if there is any; what nobody is told of needs none: who has to go can be sent away
+    /// while others wait.
+    #[allow(clippy::option_option)]
+    fn room(&self, turn: &mut Turn, notification: Notification) -> Option<Option<Told>> {
+        let recipients = match &notification.audience {
+            Audience::One(jid) => Arc::from([jid.clone()]),
+            // Those who were subscribed hear of a deletion; after it nobody is.
+            Audience::Subscribers => turn.recipients(),
         };
-        let notification = told.as_ref().map(|(notification, _)| notification);
-        let mut debt = None;
-        if !changes.is_none(turn.node()) {
-            let epoch = turn.node().map(|node| node.epoch);
-            match turn.commit(id, &changes, notification, &*self.store).await {
+        let Some(node) = turn.node().filter(|_| !recipients.is_empty()) else { return Some(None) };
+        let room = self.memory.outbox.reserve(&node.creator, &notification, &recipients)?;
+        Some(Some(Told { notification: Arc::new(notification), recipients, room }))
+    }
+
+    /// Makes a decision true in memory, and has the store make it true.
+    fn commit<R: Send + 'static>(
+        &self,
+        id: &NodeId,
+        decided: Decided<R>,
+        settle: impl FnOnce(Outcome<R>) + Send + 'static,
+    ) -> Turn {
+        let Decided { mut turn, reply, changes, mut told, underway: permit } = decided;
+        let epoch = turn.node().map(|node| node.epoch);
+        let chain = turn.advance(&changes);
+        if let Some(Told { notification, recipients, .. }) = &mut told
+            && let (Audience::Subscribers, true) = (&notification.audience, turn.node().is_some())
+        {
+            *recipients = turn.recipients();
+        }
+        let commit = Commit {
+            node: id.clone(),
+            changes: Arc::clone(&changes),
+            notification: told.as_ref().map(|told| Arc::clone(&told.notification)),
+            chain,
+        };
+        let (memory, underway, id) = (Arc::clone(&self.memory), turn.underway(), id.clone());
+        let then = move |result: Result<Committed, StoreError>| {
+            let _permit = permit;
+            if let (Err(StoreError::Damaged(_)), Some(epoch)) = (&result, epoch) {
+                // Whether they have lost their subscriptions will not be known any more.
+                memory.outbox.leave_out(epoch, changes.unsubscribed());
+            }
+            let settled = || match result {
                 Ok(committed) => {
-                    debt = committed.debt;
-                    self.metrics.evictions.inc_by(committed.evicted);
+                    memory.became_true(&underway, &changes, epoch, committed);
+                    settle(Ok(reply));
+                    if let Some(Told { notification, recipients, room }) = told {
+                        memory.outbox.tell(room, notification, recipients, committed.debt);
+                    }
                 }
                 Err(error) => {
-                    self.nodes.doubt(id);
-                    if let (StoreError::Damaged(_), Some(epoch)) = (&error, epoch) {
-                        // Whether they have lost their subscriptions will not be known any more.
-                        self.outbox.leave_out(epoch, changes.unsubscribed());
-                    }
-                    return respond(Err(self.failed_at(id, error)));
+                    memory.nodes.doubt(&id);
+                    settle(Err(memory.failed_at(&id, error)));
                 }
-            }
-            self.census.count(creator.as_ref(), &changes);
-            if let Some(epoch) = epoch {
-                self.outbox.leave_out(epoch, changes.unsubscribed());
-            }
-        }
-        let answered = respond(Ok(reply));
-        if let Some((notification, room)) = told {
-            let recipients = match &notification.audience {
-                Audience::One(jid) => Arc::from([jid.clone()]),
-                Audience::Subscribers if turn.node().is_some() => turn.recipients(),
-                Audience::Subscribers => before,
             };
-            self.outbox.tell(room, notification, recipients, debt);
-        }
-        answered
+            if catch_unwind(AssertUnwindSafe(settled)).is_err() {
+                error!(node = %id, "a defect made a settled commit panic");
+            }
+            underway.end();
+        };
+        self.store.commit(commit, Box::new(then));
+        turn
     }
 }

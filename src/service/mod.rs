@@ -1,28 +1,32 @@
 //! Doing it in order: one method per use case, and `Service::decide`, the one path by which state
 //! changes. Decide, commit, apply, tell; disk before memory, and in the node's turn.
 //!
-//! Each method hands its answer to a closure while the node's turn lasts. So answers and notifications
-//! leave in commit order, whatever transport asked.
+//! Each method hands its answer to a closure, which is called in the order of the commits, and before what is
+//! told. So answers and notifications leave in commit order, whatever transport asked.
 
 mod actors;
 mod census;
 mod decide;
 mod lost;
+mod memory;
 mod metrics;
 mod nodes;
 mod outbox;
 mod queries;
+mod settling;
 mod shares;
+mod underway;
 
 pub use actors::{Actors, Creators};
 pub use lost::Lost;
 pub use metrics::Metrics;
 pub use outbox::{Outbox, Position, Telling};
+pub use settling::Settling;
 
 use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 
 use thiserror::Error;
-use tokio::time::sleep;
+use tokio::{sync::Semaphore, time::sleep};
 use tracing::warn;
 
 use crate::{
@@ -42,12 +46,13 @@ use crate::{
             unsubscribe::{self, Unsubscribe},
         },
     },
-    store::{Store, StoreError},
+    store::{MAX_UNDERWAY, Store, StoreError},
 };
 
 use self::{
     census::Census,
     decide::{Facts, Need},
+    memory::Memory,
     metrics::Measured,
     nodes::Nodes,
 };
@@ -84,13 +89,12 @@ pub type Clock = dyn Fn() -> Timestamp + Send + Sync;
 /// A publish-subscribe service: nodes in a store, and an outbox.
 pub struct Service {
     store: Arc<dyn Store>,
-    nodes: Nodes,
-    outbox: Arc<Outbox>,
+    memory: Arc<Memory>,
+    /// Commits that may still begin; who decides more waits.
+    underway: Arc<Semaphore>,
     limits: Limits,
     fresh: Arc<dyn Fresh>,
     clock: Arc<Clock>,
-    census: Census,
-    metrics: Metrics,
 }
 
 impl Service {
@@ -108,14 +112,15 @@ impl Service {
         let nodes = Nodes::new(MAX_HOT_NODES);
         let outbox = Arc::new(Outbox::new(limits.max_backlog_events, limits.max_backlog_bytes));
         outbox.restore(store.owed(None).await?, &HashSet::new());
-        let metrics = Metrics::default();
-        Ok(Self { store, nodes, outbox, limits, fresh, clock, census, metrics })
+        let memory = Memory { nodes, outbox, census, metrics: Metrics::default() };
+        let underway = Arc::new(Semaphore::new(MAX_UNDERWAY));
+        Ok(Self { store, memory: Arc::new(memory), underway, limits, fresh, clock })
     }
 
     /// What has to be told.
     #[must_use]
     pub fn outbox(&self) -> &Arc<Outbox> {
-        &self.outbox
+        &self.memory.outbox
     }
 
     /// The limits that requests are held to.
@@ -127,16 +132,16 @@ impl Service {
     /// What is counted.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
-        &self.metrics
+        &self.memory.metrics
     }
 
     /// What is counted, as OpenMetrics text.
     #[must_use]
     pub fn stats(&self) -> String {
-        let (backlog_events, backlog_bytes) = self.outbox.size();
+        let (backlog_events, backlog_bytes) = self.memory.outbox.size();
         let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-        let nodes = self.census.total();
-        self.metrics.text(Measured { nodes, backlog_events, backlog_bytes, tasks })
+        let nodes = self.memory.census.total();
+        self.memory.metrics.text(Measured { nodes, backlog_events, backlog_bytes, tasks })
     }
 
     /// Copies the store as it is between two commits into a folder, which must be there.
@@ -157,7 +162,7 @@ impl Service {
     pub async fn forget_told(&self) {
         let mut failures = 0;
         loop {
-            self.outbox.confirmed().await;
+            self.memory.outbox.confirmed().await;
             match self.forget().await {
                 Ok(()) => failures = 0,
                 Err(error) => {
@@ -175,9 +180,9 @@ impl Service {
     /// told.
     pub async fn settle_doubts(&self) {
         loop {
-            let id = self.nodes.in_doubt().await;
+            let id = self.memory.nodes.in_doubt().await;
             if let Err(Error::Failed(_)) = self.turn(&id).await {
-                self.nodes.doubt(&id);
+                self.memory.nodes.doubt(&id);
             }
             // To see what is owed at one, all that is owed is read.
             sleep(PAUSE).await;
@@ -185,18 +190,18 @@ impl Service {
     }
 
     async fn forget(&self) -> Result<(), StoreError> {
-        if let Some((told, stanzas)) = self.outbox.told() {
+        if let Some((told, stanzas)) = self.memory.outbox.told() {
             let debts = told.debts.len();
             self.store.forget(told).await?;
-            let news = self.outbox.forgotten(debts, stanzas);
-            self.metrics.notifications.inc_by(news);
+            let news = self.memory.outbox.forgotten(debts, stanzas);
+            self.memory.metrics.notifications.inc_by(news);
         }
         Ok(())
     }
 
     /// Ends the store's work. Requests after it fail.
     pub async fn close(&self) {
-        while self.outbox.told().is_some() {
+        while self.memory.outbox.told().is_some() {
             if let Err(error) = self.forget().await {
                 warn!(%error, "what was told cannot be forgotten, and will be told again");
                 break;
@@ -206,18 +211,23 @@ impl Service {
     }
 
     // Each of the following methods carries out the use case of its name; what it refuses, and why,
-    // stands with the rule in `pubsub::op`.
+    // stands with the rule in `pubsub::op`. It returns when the request has its place in the order; the answer
+    // is given when what was decided is true.
 
     /// Creates a node (§8.1).
-    pub async fn create<A>(
+    pub async fn create<A: Send + 'static>(
         &self,
         actor: &Actor,
         request: &Create,
-        respond: impl FnOnce(Outcome<Created>) -> A,
-    ) -> A {
+        respond: impl FnOnce(Outcome<Created>) -> A + Send + 'static,
+    ) -> Settling<A> {
         let name = match create::name(request, &self.context(actor)) {
             Ok(name) => name,
-            Err(refusal) => return respond(Err(refusal.into())),
+            Err(refusal) => {
+                let (settle, settling) = Settling::begin(respond);
+                settle(Err(refusal.into()));
+                return settling;
+            }
         };
         let rule = |node: Option<&Node>, _: &Facts, cx: &Context<'_>| {
             create::create(node, name.clone(), request, cx)
@@ -226,35 +236,35 @@ impl Service {
     }
 
     /// Deletes a node (§8.4).
-    pub async fn delete<A>(
+    pub async fn delete<A: Send + 'static>(
         &self,
         actor: &Actor,
         request: &Delete,
-        respond: impl FnOnce(Outcome<()>) -> A,
-    ) -> A {
+        respond: impl FnOnce(Outcome<()>) -> A + Send + 'static,
+    ) -> Settling<A> {
         let rule =
             |node: Option<&Node>, _: &Facts, cx: &Context<'_>| delete::delete(node, request, cx);
         self.decide(actor, &request.node, Need::Nothing, rule, respond).await
     }
 
     /// Removes all items of a node (§8.5).
-    pub async fn purge<A>(
+    pub async fn purge<A: Send + 'static>(
         &self,
         actor: &Actor,
         request: &Purge,
-        respond: impl FnOnce(Outcome<()>) -> A,
-    ) -> A {
+        respond: impl FnOnce(Outcome<()>) -> A + Send + 'static,
+    ) -> Settling<A> {
         let rule = |node: Option<&Node>, _: &Facts, cx: &Context<'_>| purge::purge(node, cx);
         self.decide(actor, &request.node, Need::Nothing, rule, respond).await
     }
 
     /// Changes a node's configuration (§8.2).
-    pub async fn configure<A>(
+    pub async fn configure<A: Send + 'static>(
         &self,
         actor: &Actor,
         request: &Configure,
-        respond: impl FnOnce(Outcome<()>) -> A,
-    ) -> A {
+        respond: impl FnOnce(Outcome<()>) -> A + Send + 'static,
+    ) -> Settling<A> {
         let rule = |node: Option<&Node>, _: &Facts, cx: &Context<'_>| {
             configure::configure(node, request, cx)
         };
@@ -262,24 +272,24 @@ impl Service {
     }
 
     /// Publishes items (§7.1).
-    pub async fn publish<A>(
+    pub async fn publish<A: Send + 'static>(
         &self,
         actor: &Actor,
         request: &Publish,
-        respond: impl FnOnce(Outcome<Published>) -> A,
-    ) -> A {
+        respond: impl FnOnce(Outcome<Published>) -> A + Send + 'static,
+    ) -> Settling<A> {
         let rule =
             |node: Option<&Node>, _: &Facts, cx: &Context<'_>| publish::publish(node, request, cx);
         self.decide(actor, &request.node, Need::Nothing, rule, respond).await
     }
 
     /// Retracts items (§7.2).
-    pub async fn retract<A>(
+    pub async fn retract<A: Send + 'static>(
         &self,
         actor: &Actor,
         request: &Retract,
-        respond: impl FnOnce(Outcome<()>) -> A,
-    ) -> A {
+        respond: impl FnOnce(Outcome<()>) -> A + Send + 'static,
+    ) -> Settling<A> {
         let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
             retract::retract(node, request, &facts.items, cx)
         };
@@ -289,12 +299,12 @@ impl Service {
     }
 
     /// Subscribes a JID (§6.1).
-    pub async fn subscribe<A>(
+    pub async fn subscribe<A: Send + 'static>(
         &self,
         actor: &Actor,
         request: &Subscribe,
-        respond: impl FnOnce(Outcome<Subscribed>) -> A,
-    ) -> A {
+        respond: impl FnOnce(Outcome<Subscribed>) -> A + Send + 'static,
+    ) -> Settling<A> {
         let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
             let cx = Context { own_subscriptions: facts.subscriptions, ..*cx };
             subscribe::subscribe(node, request, facts.items.last(), &cx)
@@ -303,12 +313,12 @@ impl Service {
     }
 
     /// Ends a subscription (§6.2).
-    pub async fn unsubscribe<A>(
+    pub async fn unsubscribe<A: Send + 'static>(
         &self,
         actor: &Actor,
         request: &Unsubscribe,
-        respond: impl FnOnce(Outcome<Unsubscribe>) -> A,
-    ) -> A {
+        respond: impl FnOnce(Outcome<Unsubscribe>) -> A + Send + 'static,
+    ) -> Settling<A> {
         let rule = |node: Option<&Node>, _: &Facts, cx: &Context<'_>| {
             unsubscribe::unsubscribe(node, request, cx)
         };
@@ -316,12 +326,12 @@ impl Service {
     }
 
     /// Sets affiliations (§8.9.2).
-    pub async fn set_affiliations<A>(
+    pub async fn set_affiliations<A: Send + 'static>(
         &self,
         actor: &Actor,
         request: &SetAffiliations,
-        respond: impl FnOnce(Outcome<AffiliationsSet>) -> A,
-    ) -> A {
+        respond: impl FnOnce(Outcome<AffiliationsSet>) -> A + Send + 'static,
+    ) -> Settling<A> {
         let rule = |node: Option<&Node>, _: &Facts, cx: &Context<'_>| {
             affiliations::set_affiliations(node, request, cx)
         };
@@ -329,12 +339,12 @@ impl Service {
     }
 
     /// Sets subscriptions (§8.8.2).
-    pub async fn set_subscriptions<A>(
+    pub async fn set_subscriptions<A: Send + 'static>(
         &self,
         actor: &Actor,
         request: &SetSubscriptions,
-        respond: impl FnOnce(Outcome<SubscriptionsSet>) -> A,
-    ) -> A {
+        respond: impl FnOnce(Outcome<SubscriptionsSet>) -> A + Send + 'static,
+    ) -> Settling<A> {
         let rule = |node: Option<&Node>, _: &Facts, cx: &Context<'_>| {
             subscriptions::set_subscriptions(node, request, cx)
         };

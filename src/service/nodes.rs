@@ -1,5 +1,8 @@
 //! Hot nodes: those in memory, loaded on demand, bounded. A node's lock is its turn: who holds it is
-//! the only one who decides, commits and tells there.
+//! the only one who decides there.
+//!
+//! A node in memory is as its newest commit makes it, which may still be on its way to the disk. What is
+//! decided on it rests on that commit; what is shown of it waits until it is settled.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -10,9 +13,14 @@ use jid::{BareJid, Jid};
 use tokio::sync::{Mutex as TurnMutex, Notify, OwnedMutexGuard};
 
 use crate::{
-    pubsub::{Change, Changes, Node, NodeId, Notification},
-    store::{Committed, Store, StoreError},
+    pubsub::{Change, Changes, Item, Node, NodeId},
+    store::{Chain, Store, StoreError},
 };
+
+use super::underway::Underway;
+
+/// The largest item that is kept in memory as the newest of its node ([`Item::size`]).
+const MAX_LAST_ITEM_BYTES: usize = 4096;
 
 /// The nodes that are in memory.
 #[derive(Debug)]
@@ -28,14 +36,18 @@ pub(super) struct Nodes {
     of_no_node: Mutex<HashSet<String>>,
 }
 
+#[derive(Debug, Default)]
+struct Cell {
+    known: Known,
+    underway: Arc<Underway>,
+}
+
 /// What is known of a node.
-#[derive(Debug)]
-enum Cell {
+#[derive(Debug, Default)]
+enum Known {
     /// Nothing: it has to be read.
-    Unread,
-    /// Nothing, for a commit failed: it has to be read, and may have changed without being told. Whose it
-    /// was before, if it was there.
-    InDoubt(Option<BareJid>),
+    #[default]
+    Nothing,
     /// There is no such node.
     Absent,
     There(Box<Hot>),
@@ -46,6 +58,17 @@ struct Hot {
     node: Node,
     /// Everyone subscribed; made when first needed after a change.
     recipients: Option<Arc<[Jid]>>,
+    last: Last,
+}
+
+/// The newest item of a node.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Last {
+    /// It has to be read.
+    #[default]
+    Unread,
+    None,
+    Item(Arc<Item>),
 }
 
 /// Whose a node was before a commit of which nobody knows whether it happened.
@@ -108,24 +131,31 @@ impl Nodes {
     }
 
     /// Waits for a node's turn, and reads the node if it is not in memory. If that was because a commit
-    /// failed, whose it was before is given too.
+    /// failed, whose it was before is given too, and the turn is to be [trusted](Turn::trust).
     pub(super) async fn turn(
         &self,
         id: &NodeId,
         store: &dyn Store,
     ) -> Result<(Turn, Option<Before>), StoreError> {
         let mut cell = self.cell(id).lock_owned().await;
-        let before = match &*cell {
-            Cell::InDoubt(creator) => Some(Before(creator.clone())),
-            Cell::Unread | Cell::Absent | Cell::There(_) => None,
-        };
-        if matches!(*cell, Cell::Unread | Cell::InDoubt(_)) {
-            *cell = match store.node(id).await? {
-                Some(node) => Cell::There(Box::new(Hot { node, recipients: None })),
-                None => Cell::Absent,
+        let is_broken = cell.underway.is_broken();
+        if is_broken {
+            cell.underway.settled().await;
+            cell.known = Known::Nothing;
+        }
+        let before = is_broken.then(|| Before(cell.underway.creator()));
+        let is_unread = matches!(cell.known, Known::Nothing);
+        if is_unread {
+            cell.known = match store.node(id).await? {
+                Some(node) => Known::there(node),
+                None => Known::Absent,
             };
         }
-        Ok((Turn { cell }, before))
+        let mut turn = Turn { cell };
+        if is_unread && !is_broken {
+            turn.trust();
+        }
+        Ok((turn, before))
     }
 
     fn cell(&self, id: &NodeId) -> Arc<TurnMutex<Cell>> {
@@ -135,14 +165,13 @@ impl Nodes {
         }
         if cells.len() >= self.max {
             let idle = cells.iter().find(|(_, cell)| {
-                Arc::strong_count(cell) == 1
-                    && cell.try_lock().is_ok_and(|cell| !matches!(*cell, Cell::InDoubt(_)))
+                Arc::strong_count(cell) == 1 && cell.try_lock().is_ok_and(|cell| cell.is_idle())
             });
             if let Some(idle) = idle.map(|(id, _)| id.clone()) {
                 cells.remove(&idle);
             }
         }
-        let cell = Arc::new(TurnMutex::new(Cell::Unread));
+        let cell = Arc::default();
         cells.insert(id.clone(), Arc::clone(&cell));
         cell
     }
@@ -151,68 +180,102 @@ impl Nodes {
 impl Turn {
     /// The node, if there is one.
     pub(super) fn node(&self) -> Option<&Node> {
-        match &*self.cell {
-            Cell::There(hot) => Some(&hot.node),
-            Cell::Unread | Cell::InDoubt(_) | Cell::Absent => None,
+        self.hot().map(|hot| &hot.node)
+    }
+
+    fn hot(&self) -> Option<&Hot> {
+        match &self.cell.known {
+            Known::There(hot) => Some(hot),
+            Known::Nothing | Known::Absent => None,
         }
     }
 
-    /// Commits changes, and then makes them true in memory: disk before memory. While the store works
-    /// the cell is in doubt, so after a failure the truth is read again.
-    ///
-    /// Not to be dropped before it is done: the next turn could read what this one has not written.
-    pub(super) async fn commit(
-        &mut self,
-        id: &NodeId,
-        changes: &Changes,
-        notification: Option<&Notification>,
-        store: &dyn Store,
-    ) -> Result<Committed, StoreError> {
-        let creator = self.node().map(|node| node.creator.clone());
-        let before = std::mem::replace(&mut *self.cell, Cell::InDoubt(creator));
-        let committed = store.commit(id, changes, notification).await?;
-        *self.cell = before.with(changes);
-        Ok(committed)
+    /// The newest item, or that it has to be read.
+    pub(super) fn last(&self) -> Last {
+        self.hot().map_or(Last::None, |hot| hot.last.clone())
     }
 
-    /// What is known of the node may not be all that happened there.
-    pub(super) fn doubt(&mut self, before: Before) {
-        *self.cell = Cell::InDoubt(before.0);
+    /// The newest item was read.
+    pub(super) fn set_last(&mut self, item: Option<&Item>) {
+        if let Known::There(hot) = &mut self.cell.known {
+            hot.last = item.map_or(Last::None, |item| Last::of(&Arc::new(item.clone())));
+        }
+    }
+
+    /// Makes changes true in memory, ahead of the disk. To be followed by their commit at once.
+    pub(super) fn advance(&mut self, changes: &Changes) -> Chain {
+        self.cell.known = std::mem::take(&mut self.cell.known).with(changes);
+        self.cell.underway.begin()
+    }
+
+    /// The node's commits that are on their way.
+    pub(super) fn underway(&self) -> Arc<Underway> {
+        Arc::clone(&self.cell.underway)
+    }
+
+    /// Waits until all that is known here is true. If that is not so the turn is of no use any more.
+    pub(super) async fn settled(&self) -> bool {
+        self.cell.underway.settled().await
+    }
+
+    /// What was read is what there is.
+    pub(super) fn trust(&mut self) {
+        let creator = self.node().map(|node| node.creator.clone());
+        self.cell.underway.begin_anew(creator);
     }
 
     /// Everyone who is subscribed.
     pub(super) fn recipients(&mut self) -> Arc<[Jid]> {
-        match &mut *self.cell {
-            Cell::There(hot) => {
-                let Hot { node, recipients } = &mut **hot;
+        match &mut self.cell.known {
+            Known::There(hot) => {
+                let Hot { node, recipients, .. } = &mut **hot;
                 Arc::clone(recipients.get_or_insert_with(|| node.subscribers().cloned().collect()))
             }
-            Cell::Unread | Cell::InDoubt(_) | Cell::Absent => Arc::default(),
+            Known::Nothing | Known::Absent => Arc::default(),
         }
     }
 }
 
 impl Cell {
+    /// Whether it may be forgotten.
+    fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.underway) == 1 && !self.underway.is_broken()
+    }
+}
+
+impl Known {
+    fn there(node: Node) -> Self {
+        Self::There(Box::new(Hot { node, recipients: None, last: Last::Unread }))
+    }
+
     fn with(self, changes: &Changes) -> Self {
-        let mut hot = match self {
-            Self::There(hot) => hot,
-            Self::Unread | Self::InDoubt(_) | Self::Absent => match changes.iter().next() {
-                Some(Change::Created(node)) => {
-                    Box::new(Hot { node: (**node).clone(), recipients: None })
-                }
-                _ => return Self::Absent,
-            },
-        };
-        if changes.iter().any(|change| matches!(change, Change::Deleted)) {
-            return Self::Absent;
+        let mut known = self;
+        for change in changes.iter() {
+            if let Change::Created(node) = change {
+                known = Self::there((**node).clone());
+            }
         }
-        let other_audience = |change: &Change| {
-            matches!(change, Change::Subscribed(_) | Change::Enrolled(_) | Change::Unsubscribed(_))
-        };
-        if changes.iter().any(other_audience) {
-            hot.recipients = None;
+        let Self::There(mut hot) = known else { return Self::Absent };
+        for change in changes.iter() {
+            match change {
+                Change::Created(_) | Change::Purged => hot.last = Last::None,
+                Change::Published(item) => hot.last = Last::of(item),
+                Change::Trimmed { keep: 0, .. } => hot.last = Last::None,
+                Change::Retracted(_) => hot.last = Last::Unread,
+                Change::Subscribed(_) | Change::Enrolled(_) | Change::Unsubscribed(_) => {
+                    hot.recipients = None;
+                }
+                Change::Configured(_) | Change::Affiliated(..) | Change::Trimmed { .. } => {}
+                Change::Deleted => return Self::Absent,
+            }
         }
         hot.node.apply(changes);
         Self::There(hot)
+    }
+}
+
+impl Last {
+    fn of(item: &Arc<Item>) -> Self {
+        if item.size() > MAX_LAST_ITEM_BYTES { Self::Unread } else { Self::Item(Arc::clone(item)) }
     }
 }

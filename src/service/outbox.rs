@@ -32,7 +32,7 @@ const RECIPIENT_BYTES: usize = 100;
 #[derive(Debug)]
 pub struct Telling {
     /// What is told.
-    pub notification: Notification,
+    pub notification: Arc<Notification>,
     /// To whom, at the time of the commit.
     pub recipients: Arc<[Jid]>,
     /// Its number among all that this process tells.
@@ -54,13 +54,13 @@ pub struct Position {
 
 /// Room for one entry, reserved before anything changes.
 #[derive(Debug)]
-pub(super) struct Room<'a> {
-    outbox: &'a Outbox,
+pub(super) struct Room {
+    outbox: Arc<Outbox>,
     owner: BareJid,
     load: Load,
 }
 
-impl Drop for Room<'_> {
+impl Drop for Room {
     fn drop(&mut self) {
         self.outbox.queue().shares.remove(Some(&self.owner), self.load);
     }
@@ -111,25 +111,25 @@ impl Outbox {
 
     /// Reserves room for what is told to an audience at a node of this creator; nothing if there is none.
     pub(super) fn reserve(
-        &self,
+        self: &Arc<Self>,
         owner: &BareJid,
         notification: &Notification,
         recipients: &Arc<[Jid]>,
-    ) -> Option<Room<'_>> {
+    ) -> Option<Room> {
         let mut queue = self.queue();
         let load = queue.load(notification.size(), recipients);
         if !queue.shares.has_room(owner, load) {
             return None;
         }
         queue.shares.add(Some(owner), load);
-        Some(Room { outbox: self, owner: owner.clone(), load })
+        Some(Room { outbox: Arc::clone(self), owner: owner.clone(), load })
     }
 
     /// Tells what there is room for, or less.
     pub(super) fn tell(
         &self,
-        room: Room<'_>,
-        notification: Notification,
+        room: Room,
+        notification: Arc<Notification>,
         recipients: Arc<[Jid]>,
         debt: Option<Debt>,
     ) {
@@ -150,7 +150,7 @@ impl Outbox {
         let mut queue = self.queue();
         for Owed { debt, notification, recipients } in owed {
             if !known.contains(&debt) {
-                queue.push(notification, recipients, Some(debt), None);
+                queue.push(Arc::new(notification), recipients, Some(debt), None);
             }
         }
         drop(queue);
@@ -316,7 +316,7 @@ impl Queue {
 
     fn push(
         &mut self,
-        notification: Notification,
+        notification: Arc<Notification>,
         recipients: Arc<[Jid]>,
         debt: Option<Debt>,
         owner: Option<BareJid>,

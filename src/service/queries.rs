@@ -30,7 +30,7 @@ impl Service {
     /// # Errors
     /// As [`configure::configuration`].
     pub async fn configuration(&self, actor: &Actor, id: &NodeId) -> Result<NodeConfig, Error> {
-        let turn = self.turn(id).await?;
+        let turn = self.settled_turn(id).await?;
         Ok(configure::configuration(turn.node(), &self.context(actor))?)
     }
 
@@ -43,7 +43,7 @@ impl Service {
         actor: &Actor,
         id: &NodeId,
     ) -> Result<Vec<(BareJid, Affiliation)>, Error> {
-        let turn = self.turn(id).await?;
+        let turn = self.settled_turn(id).await?;
         Ok(affiliations::affiliations(turn.node(), &self.context(actor))?)
     }
 
@@ -52,7 +52,7 @@ impl Service {
     /// # Errors
     /// As [`subscriptions::subscriptions`].
     pub async fn subscriptions(&self, actor: &Actor, id: &NodeId) -> Result<Vec<Jid>, Error> {
-        let turn = self.turn(id).await?;
+        let turn = self.settled_turn(id).await?;
         Ok(subscriptions::subscriptions(turn.node(), &self.context(actor))?)
     }
 
@@ -61,7 +61,7 @@ impl Service {
     /// # Errors
     /// As [`discover::meta_data`].
     pub async fn meta_data(&self, actor: &Actor, id: &NodeId) -> Result<MetaData, Error> {
-        let turn = self.turn(id).await?;
+        let turn = self.settled_turn(id).await?;
         Ok(discover::meta_data(turn.node(), &self.context(actor))?)
     }
 
@@ -70,11 +70,11 @@ impl Service {
     /// # Errors
     /// As [`retrieve::retrieve`].
     pub async fn retrieve(&self, actor: &Actor, request: &Retrieve) -> Result<Vec<Item>, Error> {
-        let turn = self.turn(&request.node).await?;
+        let turn = self.settled_turn(&request.node).await?;
         retrieve::retrieve(turn.node(), request, &self.context(actor))?;
         let max_bytes = self.limits.max_reply_bytes;
         let items = self.store.items(&request.node, &request.selection, max_bytes).await;
-        items.map_err(|error| self.failed_at(&request.node, error))
+        items.map_err(|error| self.memory.failed_at(&request.node, error))
     }
 
     /// The names of a node's items, oldest first: the newest that fit in one answer (§5.5).
@@ -82,11 +82,11 @@ impl Service {
     /// # Errors
     /// As [`retrieve::retrieve`].
     pub async fn item_ids(&self, actor: &Actor, id: &NodeId) -> Result<Vec<ItemId>, Error> {
-        let turn = self.turn(id).await?;
+        let turn = self.settled_turn(id).await?;
         let request = Retrieve { node: id.clone(), selection: Selection::Recent(u32::MAX) };
         retrieve::retrieve(turn.node(), &request, &self.context(actor))?;
         let ids = self.store.item_ids(id, self.limits.max_reply_bytes).await;
-        ids.map_err(|error| self.failed_at(id, error))
+        ids.map_err(|error| self.memory.failed_at(id, error))
     }
 
     /// The nodes that an actor may see (§5.2), in the order of their creation, as many as fit in one
@@ -96,15 +96,15 @@ impl Service {
     /// If the store fails.
     pub async fn nodes(&self, actor: &Actor) -> Result<Vec<NodeSummary>, Error> {
         let own = self.store.affiliations_of(&actor.bare()).await.map_err(Error::Failed)?;
-        let own: HashMap<_, _> = self.sound(own).into_iter().collect();
+        let own: HashMap<_, _> = self.memory.sound(own).into_iter().collect();
         let (mut listed, mut bytes, mut cursor) = (Vec::new(), 0, Cursor::default());
         loop {
             let page = self.store.nodes(cursor, PAGE).await.map_err(Error::Failed)?;
-            let page = self.sound(page);
+            let page = self.memory.sound(page);
             let Some((last, _)) = page.last() else { return Ok(listed) };
             cursor = *last;
             for (_, summary) in page {
-                if self.nodes.is_closed(&summary.node) {
+                if self.memory.nodes.is_closed(&summary.node) {
                     continue;
                 }
                 let affiliation = own.get(&summary.node).copied().unwrap_or(Affiliation::None);
@@ -130,7 +130,7 @@ impl Service {
         request: &OwnAffiliations,
     ) -> Result<Vec<(NodeId, Affiliation)>, Error> {
         let own = self.store.affiliations_of(&actor.bare()).await.map_err(Error::Failed)?;
-        let own = self.sound(own);
+        let own = self.memory.sound(own);
         self.at(request.node.as_ref(), own)
     }
 
@@ -144,7 +144,7 @@ impl Service {
         request: &OwnSubscriptions,
     ) -> Result<Vec<(NodeId, Jid)>, Error> {
         let own = self.store.subscriptions_of(&actor.bare()).await.map_err(Error::Failed)?;
-        let own = self.sound(own);
+        let own = self.memory.sound(own);
         self.at(request.node.as_ref(), own)
     }
 
@@ -154,7 +154,7 @@ impl Service {
         node: Option<&NodeId>,
         mut entries: Vec<(NodeId, T)>,
     ) -> Result<Vec<(NodeId, T)>, Error> {
-        if node.is_some_and(|node| self.nodes.is_closed(node)) {
+        if node.is_some_and(|node| self.memory.nodes.is_closed(node)) {
             return Err(Error::Closed);
         }
         entries.retain(|(other, _)| node.is_none_or(|node| node == other));

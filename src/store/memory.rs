@@ -10,12 +10,13 @@ use async_trait::async_trait;
 use jid::{BareJid, Jid};
 
 use crate::pubsub::{
-    Affiliation, Change, Changes, Item, ItemId, Node, NodeId, Notification,
+    Affiliation, Change, Changes, Item, ItemId, Node, NodeId,
     op::{discover::NodeSummary, retrieve::Selection},
 };
 
 use super::{
-    Committed, Cursor, Found, Owed, Store, StoreError, Told, ids_that_fit, newest_that_fit,
+    Commit, Committed, Cursor, Found, Owed, Store, StoreError, Then, Told, ids_that_fit,
+    newest_that_fit,
 };
 
 /// A store in memory. Its commits are atomic, and durable until the process ends.
@@ -157,14 +158,9 @@ impl Kept {
 
 #[async_trait]
 impl Store for MemoryStore {
-    async fn commit(
-        &self,
-        node: &NodeId,
-        changes: &Changes,
-        _: Option<&Notification>,
-    ) -> Result<Committed, StoreError> {
-        let evicted = self.shelf().commit(node, changes);
-        Ok(Committed { debt: None, evicted })
+    fn commit(&self, commit: Commit, then: Then) {
+        let evicted = self.shelf().commit(&commit.node, &commit.changes);
+        then(Ok(Committed { debt: None, evicted }));
     }
 
     async fn owed(&self, _: Option<&NodeId>) -> Result<Vec<Owed>, StoreError> {

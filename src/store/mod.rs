@@ -3,9 +3,11 @@
 //! One write, a few reads. A store enforces no rule of XEP-0060; it carries out [`Changes`], which
 //! only the rules make. Every back end passes the same contract, `tests/it/store.rs`.
 
+mod commit;
 mod memory;
 mod sled;
 
+pub use commit::{Chain, Commit, Committed, Debt, MAX_UNDERWAY, Then};
 pub use memory::MemoryStore;
 pub use sled::SledStore;
 #[cfg(fuzzing)]
@@ -20,9 +22,10 @@ use std::{
 use async_trait::async_trait;
 use jid::{BareJid, Jid};
 use thiserror::Error;
+use tokio::sync::oneshot;
 
 use crate::pubsub::{
-    Affiliation, Changes, Item, ItemId, Node, NodeId, Notification,
+    Affiliation, Item, ItemId, Node, NodeId, Notification,
     op::{discover::NodeSummary, retrieve::Selection},
     written_len,
 };
@@ -35,20 +38,28 @@ use crate::pubsub::{
 /// - A record that cannot be read is an error that says where, never a panic; where many nodes are looked
 ///   at, it is said beside what was found.
 ///
-/// The caller commits to one node one after the other; commits to different nodes may meet.
+/// A caller does not wait for one commit before it asks for the next, but has at most [`MAX_UNDERWAY`] under way.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Makes changes true at a node, and owes a notification of them to those who are subscribed when
-    /// they are true, or, of a deletion, were. A store that does not outlive the process owes nothing.
+    /// Makes changes true, and owes what is to be told of them. A store that does not outlive the process owes
+    /// nothing.
+    ///
+    /// Commits are carried out in the order of the calls, and `then` is called once for each, in the order in
+    /// which they became true. Any error means *unknown*: the caller reads the node again before it goes on.
+    /// After it nothing of the chain is carried out. More than [`MAX_UNDERWAY`] may fail.
+    fn commit(&self, commit: Commit, then: Then);
+
+    /// Commits, and waits until it is true.
     ///
     /// # Errors
-    /// Any error means *unknown*: the caller reads the node again before it goes on.
-    async fn commit(
-        &self,
-        node: &NodeId,
-        changes: &Changes,
-        notification: Option<&Notification>,
-    ) -> Result<Committed, StoreError>;
+    /// As [`commit`](Self::commit).
+    async fn commit_now(&self, commit: Commit) -> Result<Committed, StoreError> {
+        let (done, committed) = oneshot::channel();
+        // If nobody waits any more, nobody is told.
+        self.commit(commit, Box::new(move |result| drop(done.send(result))));
+        let ended = |_| Err(StoreError::Failed("the store has ended".into()));
+        committed.await.unwrap_or_else(ended)
+    }
 
     /// What is owed, by one node or by all, in the order of the commits.
     ///
@@ -183,19 +194,6 @@ impl<T> From<T> for Found<T> {
 /// How far a list of nodes was read. The default is the beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor(u64);
-
-/// What a commit did besides what it was asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Committed {
-    /// What is owed since then.
-    pub debt: Option<Debt>,
-    /// How many items went because there were too many, or too many bytes of them.
-    pub evicted: u64,
-}
-
-/// A notification that is owed, as the store knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Debt(u64);
 
 /// A notification that is owed, and to whom.
 #[derive(Clone, Debug)]

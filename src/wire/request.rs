@@ -32,40 +32,54 @@ const MAX_URI_BYTES: usize = 2048;
 /// A request of XEP-0060.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
+    /// For something to change.
+    Action(Action),
+    /// For something to be shown.
+    Question(Question),
+}
+
+/// A request that something change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
     /// Set affiliations (§8.9.2).
-    SetAffiliations(SetAffiliations),
-    /// Show affiliations (§8.9.1).
-    Affiliations(NodeId),
-    /// Show the configuration (§8.2.1).
-    Configuration(NodeId),
+    Affiliate(SetAffiliations),
     /// Change the configuration (§8.2.5).
     Configure(Configure),
     /// Create a node (§8.1).
     Create(Create),
-    /// Show the default configuration (§8.3).
-    Default,
     /// Delete a node (§8.4).
     Delete(Delete),
-    /// Show own affiliations (§5.7).
-    OwnAffiliations(OwnAffiliations),
-    /// Show own subscriptions (§5.6).
-    OwnSubscriptions(OwnSubscriptions),
+    /// Set subscriptions (§8.8.2).
+    Enrol(SetSubscriptions),
     /// Publish items (§7.1).
     Publish(Publish),
     /// Remove all items (§8.5).
     Purge(Purge),
     /// Retract items (§7.2).
     Retract(Retract),
-    /// Retrieve items (§6.5).
-    Retrieve(Retrieve),
-    /// Set subscriptions (§8.8.2).
-    SetSubscriptions(SetSubscriptions),
     /// Subscribe (§6.1).
     Subscribe(Subscribe),
-    /// Show subscriptions (§8.8.1).
-    Subscriptions(NodeId),
     /// Unsubscribe (§6.2).
     Unsubscribe(Unsubscribe),
+}
+
+/// A request that something be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Affiliations (§8.9.1).
+    Affiliations(NodeId),
+    /// The configuration (§8.2.1).
+    Configuration(NodeId),
+    /// The default configuration (§8.3).
+    Default,
+    /// Own affiliations (§5.7).
+    OwnAffiliations(OwnAffiliations),
+    /// Own subscriptions (§5.6).
+    OwnSubscriptions(OwnSubscriptions),
+    /// Items (§6.5).
+    Retrieve(Retrieve),
+    /// Subscriptions (§8.8.1).
+    Subscriptions(NodeId),
 }
 
 /// Understands the `<pubsub/>` child of an IQ, given the IQ, for prefixes may be declared there, and
@@ -84,53 +98,74 @@ pub fn parse(iq: &Element, pubsub: &Element, is_set: bool) -> Result<Request, Re
         _ => return Err(Refusal::BadRequest("too many actions")),
     };
     let is_owner = namespace == ns::PUBSUB_OWNER;
-    match (is_owner, is_set, action.name(), companion.map(Element::name)) {
-        (false, true, "create", None | Some("configure")) => create(action, companion),
-        (false, true, "publish", None) => publish(iq, pubsub, action).map(Request::Publish),
-        (false, true, "publish", Some("publish-options")) => {
-            Err(Refusal::Unsupported(Feature::PublishOptions))
-        }
-        (false, true, "subscribe", Some("options")) | (false, _, "options", None) => {
+    let kind = (is_owner, action.name(), companion.map(Element::name));
+    match kind {
+        (false, "options", None) | (false, "subscribe", Some("options")) => {
             Err(Refusal::Unsupported(Feature::SubscriptionOptions))
         }
-        (false, true, "subscribe", None) => {
-            Ok(Request::Subscribe(Subscribe { node: node(action)?, jid: jid(action)? }))
+        (false, "publish", Some("publish-options")) if is_set => {
+            Err(Refusal::Unsupported(Feature::PublishOptions))
         }
-        (false, true, "unsubscribe", None) => {
-            Ok(Request::Unsubscribe(Unsubscribe { node: node(action)?, jid: jid(action)? }))
+        (false, "collection", _) if is_set => Err(Refusal::Unsupported(Feature::Collections)),
+        (false, "create", Some("configure")) if is_set => {
+            create(action, companion).map(|create| Request::Action(Action::Create(create)))
         }
-        (false, true, "retract", None) => retract(action).map(Request::Retract),
-        (false, false, "items", None) => retrieve(action).map(Request::Retrieve),
-        (false, false, "subscriptions", None) => {
-            Ok(Request::OwnSubscriptions(OwnSubscriptions { node: node_if_any(action)? }))
+        (_, _, Some(_)) => Err(Refusal::BadRequest("two actions")),
+        (_, name, None) if is_set => {
+            parse_action(is_owner, name, iq, pubsub, action).map(Request::Action)
         }
-        (false, false, "affiliations", None) => {
-            Ok(Request::OwnAffiliations(OwnAffiliations { node: node_if_any(action)? }))
-        }
-        (false, false, "default", None) => Err(Refusal::Unsupported(Feature::RetrieveDefaultSub)),
-        (true, false, "configure", None) => node(action).map(Request::Configuration),
-        (true, true, "configure", None) => Ok(Request::Configure(Configure {
-            node: node(action)?,
-            settings: node_config::submitted(form(action)?)?,
-        })),
-        (true, false, "default", None) => match action.attr("type") {
-            None | Some("leaf") => Ok(Request::Default),
-            Some(_) => Err(Refusal::Unsupported(Feature::Collections)),
-        },
-        (true, true, "delete", None) => delete(action).map(Request::Delete),
-        (true, true, "purge", None) => Ok(Request::Purge(Purge { node: node(action)? })),
-        (true, false, "affiliations", None) => node(action).map(Request::Affiliations),
-        (true, true, "affiliations", None) => {
-            set_affiliations(action).map(Request::SetAffiliations)
-        }
-        (true, false, "subscriptions", None) => node(action).map(Request::Subscriptions),
-        (true, true, "subscriptions", None) => {
-            set_subscriptions(action).map(Request::SetSubscriptions)
-        }
-        (false, true, "collection", _) => Err(Refusal::Unsupported(Feature::Collections)),
-        (_, _, _, Some(_)) => Err(Refusal::BadRequest("two actions")),
-        _ => Err(Refusal::BadRequest("no such action for an IQ of this type")),
+        (_, name, None) => parse_question(is_owner, name, action).map(Request::Question),
     }
+}
+
+fn parse_action(
+    is_owner: bool,
+    name: &str,
+    iq: &Element,
+    pubsub: &Element,
+    action: &Element,
+) -> Result<Action, Refusal> {
+    Ok(match (is_owner, name) {
+        (false, "create") => Action::Create(create(action, None)?),
+        (false, "publish") => Action::Publish(publish(iq, pubsub, action)?),
+        (false, "retract") => Action::Retract(retract(action)?),
+        (false, "subscribe") => {
+            Action::Subscribe(Subscribe { node: node(action)?, jid: jid(action)? })
+        }
+        (false, "unsubscribe") => {
+            Action::Unsubscribe(Unsubscribe { node: node(action)?, jid: jid(action)? })
+        }
+        (true, "affiliations") => Action::Affiliate(set_affiliations(action)?),
+        (true, "configure") => {
+            let node = node(action)?;
+            Action::Configure(Configure { node, settings: node_config::submitted(form(action)?)? })
+        }
+        (true, "delete") => Action::Delete(delete(action)?),
+        (true, "purge") => Action::Purge(Purge { node: node(action)? }),
+        (true, "subscriptions") => Action::Enrol(set_subscriptions(action)?),
+        _ => return Err(Refusal::BadRequest("no such action for an IQ of this type")),
+    })
+}
+
+fn parse_question(is_owner: bool, name: &str, question: &Element) -> Result<Question, Refusal> {
+    Ok(match (is_owner, name) {
+        (false, "affiliations") => {
+            Question::OwnAffiliations(OwnAffiliations { node: node_if_any(question)? })
+        }
+        (false, "default") => return Err(Refusal::Unsupported(Feature::RetrieveDefaultSub)),
+        (false, "items") => Question::Retrieve(retrieve(question)?),
+        (false, "subscriptions") => {
+            Question::OwnSubscriptions(OwnSubscriptions { node: node_if_any(question)? })
+        }
+        (true, "affiliations") => Question::Affiliations(node(question)?),
+        (true, "configure") => Question::Configuration(node(question)?),
+        (true, "default") => match question.attr("type") {
+            None | Some("leaf") => Question::Default,
+            Some(_) => return Err(Refusal::Unsupported(Feature::Collections)),
+        },
+        (true, "subscriptions") => Question::Subscriptions(node(question)?),
+        _ => return Err(Refusal::BadRequest("no such action for an IQ of this type")),
+    })
 }
 
 fn node(element: &Element) -> Result<NodeId, Refusal> {
@@ -158,7 +193,7 @@ fn children<'a>(element: &'a Element, name: &'static str) -> impl Iterator<Item 
     element.children().filter(move |child| child.is(name, namespace.as_str()))
 }
 
-fn create(create: &Element, configure: Option<&Element>) -> Result<Request, Refusal> {
+fn create(create: &Element, configure: Option<&Element>) -> Result<Create, Refusal> {
     // Before XEP-0060 1.13 the type of a node was an attribute.
     if create.attr("type").is_some_and(|kind| kind != "leaf") {
         return Err(Refusal::Unsupported(Feature::Collections));
@@ -170,7 +205,7 @@ fn create(create: &Element, configure: Option<&Element>) -> Result<Request, Refu
         Some(form) => node_config::submitted(form)?,
         None => Vec::new(),
     };
-    Ok(Request::Create(Create { node: node_if_any(create)?, settings }))
+    Ok(Create { node: node_if_any(create)?, settings })
 }
 
 /// SPEC: a payload without a language has that of the nearest element around it, but not that of the

@@ -8,16 +8,12 @@ use gjallar::{
     store::{MemoryStore, SledStore, Store},
 };
 
-use tokio::sync::Semaphore;
-
 use crate::harness::{Component, error, faulty::Faulty, stage::Stage};
 
 const OWNER: &str = "owner@localhost";
 
 fn faulty(fails_at: u64, commits_all_the_same: bool) -> Arc<dyn Store> {
-    let inner = Arc::new(MemoryStore::new());
-    let gate = Arc::new(Semaphore::new(1));
-    Arc::new(Faulty { inner, commits: 0.into(), fails_at, commits_all_the_same, gate })
+    Faulty::new(Arc::new(MemoryStore::new()), fails_at, commits_all_the_same)
 }
 
 /// Every kind of change, each at the commit that fails: after the failure, memory and store agree.
@@ -142,9 +138,7 @@ async fn who_was_shut_out_by_a_request_that_failed_hears_nothing_more() {
 async fn what_happened_in_a_failed_commit_is_told_without_another_request() {
     let folder = tempfile::tempdir().unwrap();
     let inner = Arc::new(SledStore::open(folder.path()).unwrap());
-    let gate = Arc::new(Semaphore::new(1));
-    let store = Faulty { inner, commits: 0.into(), fails_at: 3, commits_all_the_same: true, gate };
-    let mut component = Component::with(Arc::new(store), |_| {}).await;
+    let mut component = Component::with(Faulty::new(inner, 3, true), |_| {}).await;
     component.create(OWNER, "n", &[]).await;
     component.subscribe("x@localhost", "n").await;
     let failed = component.publish(OWNER, "n", "1").await;

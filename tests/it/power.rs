@@ -273,12 +273,13 @@ impl Record {
     fn read(path: &Path) -> Self {
         let bytes = fs::read(path).unwrap();
         let (mut entries, mut at) = (Vec::new(), 0);
-        while at < bytes.len() {
+        while at + 21 <= bytes.len() {
             let word = |from: usize| u64::from_le_bytes(bytes[from..from + 8].try_into().unwrap());
             let file = u32::from_le_bytes(bytes[at + 1..at + 5].try_into().unwrap());
             let offset = usize::try_from(word(at + 5)).unwrap();
             let length = usize::try_from(word(at + 13)).unwrap();
-            let content = &bytes[at + 21..at + 21 + length];
+            // The last may be cut: the process was killed.
+            let Some(content) = bytes.get(at + 21..at + 21 + length) else { break };
             let text = || String::from_utf8(content.to_vec()).unwrap();
             entries.push(match bytes[at] {
                 b'O' => Entry::Opened(file, text()),

@@ -63,7 +63,7 @@ impl Process {
         let entries = (0..MANY).map(|i| (jid(&format!("r{i}@x")), Wanted::Subscribed)).collect();
         let request = SetSubscriptions { node: node(name), entries };
         let service = &self.stage.service;
-        service.set_subscriptions(&actor(OWNER), &request, |answer| answer.unwrap()).await;
+        service.set_subscriptions(&actor(OWNER), &request, |answer| answer.unwrap()).await.await;
     }
 
     async fn publish_many(&self, name: &str) {
@@ -72,7 +72,7 @@ impl Process {
             NewItem { id: Some(item(&i.to_string())), payload }
         };
         let request = Publish { node: node(name), items: (0..MANY).map(new).collect() };
-        self.stage.service.publish(&actor(OWNER), &request, |answer| answer.unwrap()).await;
+        self.stage.service.publish(&actor(OWNER), &request, |answer| answer.unwrap()).await.await;
     }
 }
 

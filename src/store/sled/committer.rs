@@ -7,10 +7,7 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{
-    pubsub::{Changes, NodeId, Notification},
-    store::{Committed, StoreError, Told},
-};
+use crate::store::{Chain, Commit, Committed, MAX_UNDERWAY, StoreError, Then, Told};
 
 use super::{
     failed, keys::Number, opening::Opened, reader::Reader, rows::Rows, sled_failed, sweep,
@@ -34,23 +31,46 @@ pub(super) enum Work {
 
 /// What it is asked to write, and who waits for it.
 pub(super) enum Write {
-    Commit {
-        node: NodeId,
-        changes: Changes,
-        notification: Option<Notification>,
-        done: Done<Committed>,
-    },
-    Forget {
-        told: Told,
-        done: Done<()>,
-    },
+    Commit(Commit, Pending),
+    Forget { told: Told, done: Done<()> },
 }
 
 type Done<T> = oneshot::Sender<Result<T, StoreError>>;
 
+/// A commit that is under way. It fails if it is dropped before it ends.
+pub(super) struct Pending {
+    chain: Chain,
+    then: Option<Then>,
+}
+
+impl Pending {
+    pub(super) fn new(commit: &Commit, then: Then) -> Self {
+        Self { chain: commit.chain.clone(), then: Some(then) }
+    }
+
+    pub(super) fn end(mut self, result: Result<Committed, StoreError>) {
+        self.finish(result);
+    }
+
+    fn finish(&mut self, result: Result<Committed, StoreError>) {
+        if let Some(then) = self.then.take() {
+            if result.is_err() {
+                self.chain.break_off();
+            }
+            then(result);
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.finish(Err(failed("the committer has ended")));
+    }
+}
+
 /// Who waits for what a group made true.
 enum Waiting {
-    Commit(Committed, Done<Committed>),
+    Commit(Committed, Pending),
     Forget(Done<()>),
 }
 
@@ -58,10 +78,10 @@ enum Waiting {
 type Revoking = HashMap<Number, Waiting>;
 
 impl Waiting {
-    /// If nobody waits any more, nobody is told.
     fn end(self, result: Result<(), StoreError>) {
         match self {
-            Self::Commit(committed, done) => drop(done.send(result.map(|()| committed))),
+            Self::Commit(committed, pending) => pending.end(result.map(|()| committed)),
+            // If nobody waits any more, nobody is told.
             Self::Forget(done) => drop(done.send(result)),
         }
     }
@@ -92,7 +112,7 @@ impl Committer {
         reader: Reader,
         open: Open,
     ) -> Result<(mpsc::Sender<Work>, thread::JoinHandle<()>), StoreError> {
-        let (sender, receiver) = mpsc::channel(4 * MAX_GROUP);
+        let (sender, receiver) = mpsc::channel(2 * MAX_UNDERWAY);
         let committer = Self { opened, reader, open };
         let thread = thread::Builder::new()
             .name("committer".into())
@@ -189,7 +209,7 @@ fn open_again(open: &Open, work: &mut mpsc::Receiver<Work>, reason: &str) -> Opt
 
 fn refuse(work: Work, reason: &str) {
     match work {
-        Work::Write(Write::Commit { done, .. }) => drop(done.send(Err(failed(reason)))),
+        Work::Write(Write::Commit(_, pending)) => pending.end(Err(failed(reason))),
         Work::Write(Write::Forget { done, .. }) | Work::Copy { done, .. } => {
             drop(done.send(Err(failed(reason))));
         }
@@ -211,10 +231,14 @@ fn commit(
         for write in group {
             let mut turn = Turn::new(&mut rows, &mut opened.ledger);
             let (result, done) = match write {
-                Write::Commit { node, changes, notification, done } => {
-                    let changed = turn.change(&node, &changes, notification.as_ref());
+                Write::Commit(Commit { chain, .. }, pending) if chain.is_broken() => (
+                    Err(failed("a commit before it failed")),
+                    Waiting::Commit(Committed::default(), pending),
+                ),
+                Write::Commit(Commit { node, changes, notification, .. }, pending) => {
+                    let changed = turn.change(&node, &changes, notification.as_deref());
                     let result = changed.as_ref().map(|(_, at)| *at).map_err(Clone::clone);
-                    (result, Waiting::Commit(changed.unwrap_or_default().0, done))
+                    (result, Waiting::Commit(changed.unwrap_or_default().0, pending))
                 }
                 Write::Forget { told, done } => {
                     (turn.forget(&told).map(|()| None), Waiting::Forget(done))

@@ -23,7 +23,7 @@ use std::{
     collections::{HashMap, HashSet},
     fmt::Display,
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
 };
 
@@ -32,23 +32,25 @@ use jid::{BareJid, Jid};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::pubsub::{
-    Affiliation, Changes, Item, ItemId, Node, NodeId, Notification,
+    Affiliation, Item, ItemId, Node, NodeId,
     op::{discover::NodeSummary, retrieve::Selection},
 };
 
 use self::{
-    committer::{Committer, Work, Write},
+    committer::{Committer, Pending, Work, Write},
     opening::Opened,
     reader::{Reader, View},
 };
-use super::{Committed, Cursor, Found, Owed, Store, StoreError, Told};
+use super::{Commit, Cursor, Found, Owed, Store, StoreError, Then, Told};
 
 /// A store in a folder of its own.
 #[derive(Debug)]
 pub struct SledStore {
     reader: Reader,
-    writer: Mutex<Option<(mpsc::Sender<Work>, JoinHandle<()>)>>,
+    writer: Mutex<Option<Writer>>,
 }
+
+type Writer = (mpsc::Sender<Work>, JoinHandle<()>);
 
 impl SledStore {
     /// Opens the store in a folder, which is created if it is not there.
@@ -98,20 +100,18 @@ impl SledStore {
         work: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Work,
     ) -> Result<T, StoreError> {
         let (done, result) = oneshot::channel();
-        let sender = {
-            let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-            writer.as_ref().map(|(sender, _)| sender.clone())
-        };
-        let sender = sender.ok_or_else(|| failed("the store is closed"))?;
-        sender.send(work(done)).await.map_err(|_| failed("the committer has ended"))?;
-        drop(sender);
-        result.await.map_err(|_| failed("the committer has ended"))?
+        let sender = self.writer().as_ref().map(|(sender, _)| sender.clone());
+        sender.ok_or_else(closed)?.send(work(done)).await.map_err(|_| closed())?;
+        result.await.map_err(|_| closed())?
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Option<Writer>> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the committer, which finishes what it was sent; gives what has to be waited for.
     fn end(&self) -> Option<JoinHandle<()>> {
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        writer.map(|(_, thread)| thread)
+        self.writer().take().map(|(_, thread)| thread)
     }
 
     async fn read<T, F>(&self, read: F) -> Result<T, StoreError>
@@ -142,6 +142,10 @@ impl SledStore {
     }
 }
 
+fn closed() -> StoreError {
+    failed("the store is closed")
+}
+
 /// Where sled does not understand its own pages, it panics.
 fn cannot_be_read() -> StoreError {
     StoreError::Damaged("the files cannot be read".into())
@@ -162,15 +166,12 @@ fn sled_failed(error: &sled::Error) -> StoreError {
 
 #[async_trait]
 impl Store for SledStore {
-    async fn commit(
-        &self,
-        node: &NodeId,
-        changes: &Changes,
-        notification: Option<&Notification>,
-    ) -> Result<Committed, StoreError> {
-        let (node, changes) = (node.clone(), changes.clone());
-        let notification = notification.cloned();
-        self.work(|done| Work::Write(Write::Commit { node, changes, notification, done })).await
+    fn commit(&self, commit: Commit, then: Then) {
+        let pending = Pending::new(&commit, then);
+        if let Some((sender, _)) = &*self.writer() {
+            // What does not fit is dropped, and fails; as all does once there is no committer.
+            drop(sender.try_send(Work::Write(Write::Commit(commit, pending))));
+        }
     }
 
     async fn owed(&self, node: Option<&NodeId>) -> Result<Vec<Owed>, StoreError> {

@@ -3,58 +3,73 @@
 use std::{
     collections::{HashMap, HashSet},
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
 };
 
 use async_trait::async_trait;
 use gjallar::{
     pubsub::{
-        Affiliation, Changes, Item, ItemId, Node, NodeId, Notification,
+        Affiliation, Item, ItemId, Node, NodeId,
         op::{discover::NodeSummary, retrieve::Selection},
     },
-    store::{Committed, Cursor, Found, Owed, Store, StoreError, Told},
+    store::{Commit, Cursor, Found, MAX_UNDERWAY, Owed, Store, StoreError, Then, Told},
 };
 use jid::{BareJid, Jid};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
-/// Which commit fails, counted from 1, and whether its changes are there all the same.
+/// A store of which one commit fails, and whose commits wait until there is a permit.
 pub struct Faulty {
-    pub inner: Arc<dyn Store>,
-    pub commits: AtomicU64,
-    pub fails_at: u64,
-    pub commits_all_the_same: bool,
-    /// Commits wait until there is a permit.
-    pub gate: Arc<Semaphore>,
+    inner: Arc<dyn Store>,
+    commits: mpsc::Sender<(Commit, Then)>,
 }
 
 impl Faulty {
+    /// Which commit fails, counted from 1, and whether its changes are there all the same.
+    pub fn new(inner: Arc<dyn Store>, fails_at: u64, commits_all_the_same: bool) -> Arc<Self> {
+        Self::begin(inner, fails_at, commits_all_the_same, &Arc::new(Semaphore::new(1)))
+    }
+
     /// A store whose commits wait, and do not fail.
     pub fn gated(inner: Arc<dyn Store>, gate: &Arc<Semaphore>) -> Arc<Self> {
-        let (commits, gate) = (0.into(), Arc::clone(gate));
-        Arc::new(Self { inner, commits, fails_at: 0, commits_all_the_same: false, gate })
+        Self::begin(inner, 0, false, gate)
+    }
+
+    fn begin(
+        inner: Arc<dyn Store>,
+        fails_at: u64,
+        commits_all_the_same: bool,
+        gate: &Arc<Semaphore>,
+    ) -> Arc<Self> {
+        let (commits, mut waiting) = mpsc::channel::<(Commit, Then)>(MAX_UNDERWAY);
+        let (store, gate) = (Arc::clone(&inner), Arc::clone(gate));
+        tokio::spawn(async move {
+            let mut number = 0;
+            while let Some((commit, then)) = waiting.recv().await {
+                let _open = gate.acquire().await.unwrap();
+                number += 1;
+                let chain = commit.chain.clone();
+                let failed = || Err(StoreError::Failed("the disk is on fire".into()));
+                if chain.is_broken() {
+                    then(failed());
+                } else if number != fails_at {
+                    then(store.commit_now(commit).await);
+                } else {
+                    if commits_all_the_same {
+                        store.commit_now(commit).await.unwrap();
+                    }
+                    chain.break_off();
+                    then(failed());
+                }
+            }
+        });
+        Arc::new(Self { inner, commits })
     }
 }
 
 #[async_trait]
 impl Store for Faulty {
-    async fn commit(
-        &self,
-        node: &NodeId,
-        changes: &Changes,
-        notification: Option<&Notification>,
-    ) -> Result<Committed, StoreError> {
-        let _open = self.gate.acquire().await.unwrap();
-        let number = self.commits.fetch_add(1, Ordering::SeqCst) + 1;
-        if number != self.fails_at {
-            return self.inner.commit(node, changes, notification).await;
-        }
-        if self.commits_all_the_same {
-            self.inner.commit(node, changes, notification).await?;
-        }
-        Err(StoreError::Failed("the disk is on fire".into()))
+    fn commit(&self, commit: Commit, then: Then) {
+        self.commits.try_send((commit, then)).ok().unwrap();
     }
 
     async fn owed(&self, node: Option<&NodeId>) -> Result<Vec<Owed>, StoreError> {

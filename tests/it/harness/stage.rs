@@ -98,12 +98,12 @@ impl Stage {
         settings: Vec<Setting>,
     ) -> Result<Created, Error> {
         let request = Create { node: Some(node(name)), settings };
-        self.service.create(&actor(by), &request, |answer| answer).await
+        self.service.create(&actor(by), &request, |answer| answer).await.await
     }
 
     pub async fn configure(&self, by: &str, name: &str, setting: Setting) -> Result<(), Error> {
         let request = Configure { node: node(name), settings: vec![setting] };
-        self.service.configure(&actor(by), &request, |answer| answer).await
+        self.service.configure(&actor(by), &request, |answer| answer).await.await
     }
 
     pub async fn publish(&self, by: &str, name: &str, id: &str) -> Result<Published, Error> {
@@ -120,38 +120,41 @@ impl Stage {
         let payload = Some(Payload::new(xml, "urn:x"));
         let items = vec![NewItem { id: Some(item(id)), payload }];
         let request = Publish { node: node(name), items };
-        self.service.publish(&actor(by), &request, |answer| answer).await
+        self.service.publish(&actor(by), &request, |answer| answer).await.await
     }
 
     pub async fn retract(&self, by: &str, name: &str, id: &str) -> Result<(), Error> {
         let request = Retract { node: node(name), items: vec![item(id)], notify: false };
-        self.service.retract(&actor(by), &request, |answer| answer).await
+        self.service.retract(&actor(by), &request, |answer| answer).await.await
     }
 
     pub async fn purge(&self, by: &str, name: &str) -> Result<(), Error> {
         let request = Purge { node: node(name) };
-        self.service.purge(&actor(by), &request, |answer| answer).await
+        self.service.purge(&actor(by), &request, |answer| answer).await.await
     }
 
     pub async fn delete(&self, by: &str, name: &str) -> Result<(), Error> {
         let request = Delete { node: node(name), redirect: None };
-        self.service.delete(&actor(by), &request, |answer| answer).await
+        self.service.delete(&actor(by), &request, |answer| answer).await.await
     }
 
     pub async fn subscribe(&self, by: &str, name: &str) -> Result<(), Error> {
         let request = Subscribe { node: node(name), jid: jid(by) };
-        self.service.subscribe(&actor(by), &request, |answer| answer.map(|_| ())).await
+        self.service.subscribe(&actor(by), &request, |answer| answer.map(|_| ())).await.await
     }
 
     pub async fn enrol(&self, by: &str, name: &str, whom: &str) -> Result<(), Error> {
         let entries = vec![(jid(whom), Wanted::Subscribed)];
         let request = SetSubscriptions { node: node(name), entries };
-        self.service.set_subscriptions(&actor(by), &request, |answer| answer.map(|_| ())).await
+        self.service
+            .set_subscriptions(&actor(by), &request, |answer| answer.map(|_| ()))
+            .await
+            .await
     }
 
     pub async fn unsubscribe(&self, by: &str, name: &str) -> Result<(), Error> {
         let request = Unsubscribe { node: node(name), jid: jid(by) };
-        self.service.unsubscribe(&actor(by), &request, |answer| answer.map(|_| ())).await
+        self.service.unsubscribe(&actor(by), &request, |answer| answer.map(|_| ())).await.await
     }
 
     pub async fn affiliate(
@@ -163,7 +166,7 @@ impl Stage {
     ) -> Result<(), Error> {
         let entries = vec![(jid(entity).to_bare(), affiliation)];
         let request = SetAffiliations { node: node(name), entries };
-        self.service.set_affiliations(&actor(by), &request, |answer| answer.map(|_| ())).await
+        self.service.set_affiliations(&actor(by), &request, |answer| answer.map(|_| ())).await.await
     }
 
     /// All items of a node.

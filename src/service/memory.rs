@@ -1,0 +1,66 @@
+//! What the service has in memory: it follows what is true in the store.
+
+use std::sync::Arc;
+
+use tracing::error;
+
+use crate::{
+    pubsub::{Changes, Epoch, NodeId},
+    store::{Committed, Damage, Found, StoreError},
+};
+
+use super::{Error, Metrics, Outbox, census::Census, nodes::Nodes, underway::Underway};
+
+/// Nodes, what has to be told, and what is counted.
+pub(super) struct Memory {
+    pub(super) nodes: Nodes,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) census: Census,
+    pub(super) metrics: Metrics,
+}
+
+impl Memory {
+    /// Follows changes that are true, at a node of which this life of its name was there before.
+    pub(super) fn became_true(
+        &self,
+        underway: &Underway,
+        changes: &Changes,
+        before: Option<Epoch>,
+        committed: Committed,
+    ) {
+        self.metrics.evictions.inc_by(committed.evicted);
+        self.census.count(underway.became_true(changes).as_ref(), changes);
+        if let Some(epoch) = before {
+            self.outbox.leave_out(epoch, changes.unsubscribed());
+        }
+    }
+
+    /// A failure at a node. Where a record is damaged the node is closed: nobody is shown less than was
+    /// stored, or adds to it.
+    pub(super) fn failed_at(&self, id: &NodeId, error: StoreError) -> Error {
+        let StoreError::Damaged(record) = &error else { return Error::Failed(error) };
+        self.close_node(id, record);
+        Error::Closed
+    }
+
+    /// What was found at many nodes. Those of which something is damaged are closed.
+    pub(super) fn sound<T>(&self, Found { found, damaged }: Found<T>) -> T {
+        for Damage { node, record } in damaged {
+            match node {
+                Some(node) => self.close_node(&node, &record),
+                None if self.nodes.note(&record) => {
+                    error!(record, "a record is damaged, and its node cannot be read");
+                }
+                None => {}
+            }
+        }
+        found
+    }
+
+    fn close_node(&self, id: &NodeId, record: &str) {
+        if self.nodes.close(id) {
+            error!(node = %id, record, "a record is damaged: its node is closed");
+            self.metrics.closed_nodes.inc();
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Commits of a node that are on their way to the disk.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jid::BareJid;
+use tokio::sync::Notify;
+
+use crate::{pubsub::Change, pubsub::Changes, store::Chain};
+
+/// What is known of a node's commits before they are settled.
+#[derive(Debug, Default)]
+pub(super) struct Underway {
+    state: Mutex<State>,
+    settled: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    commits: usize,
+    chain: Chain,
+    /// Whose node it is, as far as that is settled.
+    creator: Option<BareJid>,
+}
+
+impl Underway {
+    /// One more is on its way.
+    pub(super) fn begin(&self) -> Chain {
+        let mut state = self.state();
+        state.commits += 1;
+        state.chain.clone()
+    }
+
+    /// Changes are true. Says whose node it was before.
+    pub(super) fn became_true(&self, changes: &Changes) -> Option<BareJid> {
+        let mut state = self.state();
+        let before = state.creator.clone();
+        for change in changes.iter() {
+            match change {
+                Change::Created(node) => state.creator = Some(node.creator.clone()),
+                Change::Deleted => state.creator = None,
+                _ => {}
+            }
+        }
+        before
+    }
+
+    /// One is settled.
+    pub(super) fn end(&self) {
+        let mut state = self.state();
+        state.commits -= 1;
+        if state.commits == 0 {
+            drop(state);
+            self.settled.notify_waiters();
+        }
+    }
+
+    /// Whether one has failed, so that nobody knows how the node is.
+    pub(super) fn is_broken(&self) -> bool {
+        self.state().chain.is_broken()
+    }
+
+    /// Waits until none is on its way. Says whether all became true.
+    pub(super) async fn settled(&self) -> bool {
+        loop {
+            let settled = self.settled.notified();
+            {
+                let state = self.state();
+                if state.commits == 0 {
+                    return !state.chain.is_broken();
+                }
+            }
+            settled.await;
+        }
+    }
+
+    /// Whose node it was when that was last known.
+    pub(super) fn creator(&self) -> Option<BareJid> {
+        self.state().creator.clone()
+    }
+
+    /// The node was read, and this entity created it if it is there.
+    pub(super) fn begin_anew(&self, creator: Option<BareJid>) {
+        let mut state = self.state();
+        state.chain = Chain::default();
+        state.creator = creator;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

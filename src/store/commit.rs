@@ -1,0 +1,59 @@
+//! What a store is asked to make true, and what comes of it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use crate::pubsub::{Changes, NodeId, Notification};
+
+use super::StoreError;
+
+/// Commits that may be under way.
+pub const MAX_UNDERWAY: usize = 1024;
+
+/// Changes at a node, and what is owed once they are true.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// Where.
+    pub node: NodeId,
+    /// What.
+    pub changes: Arc<Changes>,
+    /// What those are owed who are subscribed when it is true, or, of a deletion, were.
+    pub notification: Option<Arc<Notification>>,
+    /// What it rests on.
+    pub chain: Chain,
+}
+
+/// Commits at one node, each of which was decided on what those before it make true.
+#[derive(Clone, Debug, Default)]
+pub struct Chain(Arc<AtomicBool>);
+
+impl Chain {
+    /// Whether a commit has failed. None of the chain is carried out after that.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// A commit has failed.
+    pub fn break_off(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// What has to be done when a commit is true, or has failed. It must not wait for anything.
+pub type Then = Box<dyn FnOnce(Result<Committed, StoreError>) + Send>;
+
+/// What a commit did besides what it was asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// What is owed since then.
+    pub debt: Option<Debt>,
+    /// How many items went because there were too many, or too many bytes of them.
+    pub evicted: u64,
+}
+
+/// A notification that is owed, as the store knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Debt(pub(super) u64);
