@@ -35,5 +35,5 @@ write("record", "item", b"\1" + text("i") + text("a@x") + b"\1\60\1" + text("urn
 write("record", "debt", b"\2\1" + text("n") + b"\1\1\2\1" + text("i") + text("a@x") + b"\0\0\0\0\1\0")
 write("record", "affiliation", b"\3" + text("a@x") + b"\1")
 write("record", "subscription", b"\4" + text("a@x/r") + b"\1")
-write("record", "told", b"\7\1" + text("a@x/r"))
+write("record", "told", b"\7\1\1" + text("a@x/r"))
 write("model", "begin", bytes(range(64)))

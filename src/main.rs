@@ -80,6 +80,9 @@ docs/CONFIGURATION.md explain every key.
 Exit codes: 0 stopped in order; 2 wrong arguments or configuration; 3 the store cannot
 be opened or is damaged; 1 anything else.";
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {

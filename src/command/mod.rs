@@ -149,7 +149,7 @@ impl Commands {
             field.label = Some("Nodes".into());
             field.values = nodes.iter().map(ToString::to_string).collect();
             let form = untyped(DataFormType::Result_, command, vec![field]);
-            return Ok(reply(command, &id, "completed").child(form::render(form)));
+            return Ok(reply(command, &id, "completed").child(form::render(&form)));
         }
         if nodes.is_empty() {
             let refusal =
@@ -164,7 +164,7 @@ impl Commands {
         let form = untyped(DataFormType::Form, command, vec![field]);
         self.sessions.put(&id, Session::new(actor, command.names().0, None));
         let action = if command == Command::DeleteNode { "complete" } else { "next" };
-        Ok(stage(command, &id, action).child(form::render(form)))
+        Ok(stage(command, &id, action).child(form::render(&form)))
     }
 
     async fn go_on(
@@ -193,7 +193,7 @@ impl Commands {
                 form.title = Some(format!("Configuration of {node}"));
                 let next = Session::new(actor, command.names().0, Some(node));
                 self.sessions.put(id, next);
-                Ok(stage(command, id, "complete").child(form::render(form)))
+                Ok(stage(command, id, "complete").child(form::render(&form)))
             }
             (Command::DeleteNode | Command::ListNodes, _) => {
                 let request = Delete { node: chosen(form)?, redirect: None };

@@ -6,17 +6,21 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
 };
 
 use minidom::Element;
-use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
-    task::JoinHandle,
-};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tracing::error;
 
-use crate::wire::stanza::{Header, StanzaError};
+use crate::{
+    service::Settling,
+    wire::stanza::{Header, StanzaError},
+};
 
 use super::dispatch::Dispatch;
 
@@ -178,6 +182,11 @@ impl Lanes {
         true
     }
 
+    fn refuse_after_defect(&self, header: &Header) {
+        error!(stanza = header.name, "a stanza made its handler panic");
+        self.dispatch.refuse(header, &StanzaError::new("wait", "internal-server-error"));
+    }
+
     fn senders(&self) -> MutexGuard<'_, Senders> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -220,47 +229,51 @@ fn domain_of(bare: &str) -> &str {
 struct Unsettled<'a> {
     lanes: &'a Lanes,
     sender: &'a str,
-    stanzas: VecDeque<(Header, Room, JoinHandle<()>)>,
+    stanzas: VecDeque<(Header, Room, Settling<()>)>,
 }
 
 impl Unsettled<'_> {
     /// Waits until a stanza may be dealt with.
     async fn make_way(&mut self, stanza: &Element) {
         let most = if Dispatch::looks_at_one_node(stanza) { MAX_UNSETTLED - 1 } else { 0 };
-        while let Some((.., oldest)) = self.stanzas.front()
-            && (self.stanzas.len() > most || oldest.is_finished())
-        {
+        while self.stanzas.len() > most {
             self.settle_first().await;
         }
     }
 
-    /// Deals with a stanza in a task of its own, until it has its place: should a defect make it panic, its sender
-    /// is answered and the lane lives on.
+    /// Deals with a stanza until it has its place.
     async fn handle(&mut self, stanza: Element, room: Room) {
-        let header = Header::of(&stanza);
-        let dispatch = Arc::clone(&self.lanes.dispatch);
-        let (placing, placed) = oneshot::channel::<()>();
-        let task = tokio::spawn(async move {
-            let settling = dispatch.handle(&stanza).await;
-            drop((placing, stanza));
-            if let Some(settling) = settling {
-                settling.await;
+        let dispatch = &self.lanes.dispatch;
+        match guarded(dispatch.handle(&stanza)).await {
+            Ok(Some(settling)) => self.stanzas.push_back((Header::of(&stanza), room, settling)),
+            Ok(None) => self.lanes.senders().settle(self.sender, room.bytes),
+            Err(Defect) => {
+                self.lanes.refuse_after_defect(&Header::of(&stanza));
+                self.lanes.senders().settle(self.sender, room.bytes);
             }
-        });
-        self.stanzas.push_back((header, room, task));
-        // The other end is dropped, whatever happens.
-        let _ = placed.await;
+        }
     }
 
     /// Waits until the oldest is settled. Dropping the future loses nothing.
     async fn settle_first(&mut self) {
-        let Some((header, room, task)) = self.stanzas.front_mut() else { return };
-        if let Err(defect) = task.await {
-            error!(%defect, "a stanza made its handler panic");
-            let error = StanzaError::new("wait", "internal-server-error");
-            self.lanes.dispatch.refuse(header, &error);
+        let Some((header, room, settling)) = self.stanzas.front_mut() else { return };
+        if let Err(Defect) = guarded(settling).await {
+            self.lanes.refuse_after_defect(header);
         }
         self.lanes.senders().settle(self.sender, room.bytes);
         self.stanzas.pop_front();
     }
+}
+
+/// Something panicked.
+struct Defect;
+
+/// A future that may panic: then its stanza's sender is answered, and the lane lives on.
+async fn guarded<F: Future>(future: F) -> Result<F::Output, Defect> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(Ok),
+        Err(_) => Poll::Ready(Err(Defect)),
+    })
+    .await
 }

@@ -260,7 +260,7 @@ impl Writer {
             let lost = self.outbox.lost(&telling);
             let mut front = self.front.take().filter(|front| front.number == telling.number);
             let mut is_too_large = false;
-            for recipient in telling.recipients.iter().skip(position.recipients) {
+            for recipient in telling.recipients.iter_from(position.recipients) {
                 if buffer.len() >= WRITE_BYTES || room == 0 || passed_over >= MAX_PASSED_OVER {
                     self.front = front;
                     return Sent { position, stanzas };

@@ -20,6 +20,7 @@ mod node;
 pub mod op;
 mod refusal;
 pub mod restore;
+mod subscribers;
 
 #[cfg(test)]
 mod tests;
@@ -38,3 +39,4 @@ pub use item::{Item, Payload, written_len};
 pub use limits::Limits;
 pub use node::Node;
 pub use refusal::{Feature, Refusal};
+pub use subscribers::Recipients;

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 
 use jid::{BareJid, Jid};
 
-use super::{Affiliation, Change, Changes, Epoch, NodeConfig, NodeId, Place, Timestamp};
+use super::{
+    Affiliation, Change, Changes, Epoch, NodeConfig, NodeId, Place, Recipients, Timestamp,
+    subscribers::Subscribers,
+};
 
 /// A node as the rules see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,9 +26,8 @@ pub struct Node {
     /// When.
     pub created: Timestamp,
     affiliations: BTreeMap<BareJid, Affiliation>,
-    /// Ordered by bare JID first, so that the subscriptions of one entity stand together. Each with the
-    /// position of the node's newest event when it was made: it is entitled to later ones.
-    subscribers: BTreeMap<(BareJid, Jid), u64>,
+    /// Each with the position of the node's newest event when it was made: it is entitled to later ones.
+    subscribers: Subscribers,
 }
 
 impl Node {
@@ -47,7 +49,7 @@ impl Node {
             creator,
             created,
             affiliations: BTreeMap::new(),
-            subscribers: BTreeMap::new(),
+            subscribers: Subscribers::default(),
         }
     }
 
@@ -75,12 +77,12 @@ impl Node {
 
     /// Every subscriber, by JID.
     pub fn subscribers(&self) -> impl Iterator<Item = &Jid> {
-        self.subscribers.keys().map(|(_, jid)| jid)
+        self.subscriptions().map(|(jid, _)| jid)
     }
 
     /// Every subscriber, and the position of the node's newest event when it subscribed.
     pub fn subscriptions(&self) -> impl Iterator<Item = (&Jid, u64)> {
-        self.subscribers.iter().map(|((_, jid), since)| (jid, *since))
+        self.subscribers.iter()
     }
 
     /// How many subscriptions there are.
@@ -92,16 +94,17 @@ impl Node {
     /// Whether exactly this JID is subscribed.
     #[must_use]
     pub fn is_subscribed(&self, jid: &Jid) -> bool {
-        self.subscribers.contains_key(&(jid.to_bare(), jid.clone()))
+        self.subscribers.contains(jid)
     }
 
     /// The subscriptions of an entity: its bare JID, and its resources.
     pub fn subscriptions_of<'a>(&'a self, entity: &'a BareJid) -> impl Iterator<Item = &'a Jid> {
-        let first = (entity.clone(), Jid::from(entity.clone()));
-        self.subscribers
-            .range(first..)
-            .take_while(move |((bare, _), _)| bare == entity)
-            .map(|((_, jid), _)| jid)
+        self.subscribers.of(entity)
+    }
+
+    /// Everyone who is subscribed now.
+    pub fn recipients(&mut self) -> Recipients {
+        self.subscribers.recipients()
     }
 
     /// The place of the next event.
@@ -123,10 +126,10 @@ impl Node {
                     self.affiliations.insert(entity.clone(), *affiliation);
                 }
                 Change::Subscribed(jid) | Change::Enrolled(jid) => {
-                    self.subscribers.insert((jid.to_bare(), jid.clone()), changes.seq());
+                    self.subscribers.insert(jid.clone(), changes.seq());
                 }
                 Change::Unsubscribed(jid) => {
-                    self.subscribers.remove(&(jid.to_bare(), jid.clone()));
+                    self.subscribers.remove(jid);
                 }
                 Change::Deleted
                 | Change::Published(_)
@@ -145,6 +148,6 @@ impl Node {
 
     /// Adds a subscription while a store loads the node.
     pub fn load_subscription(&mut self, jid: Jid, since: u64) {
-        self.subscribers.insert((jid.to_bare(), jid), since);
+        self.subscribers.insert(jid, since);
     }
 }

@@ -9,14 +9,13 @@ use std::{
     sync::Arc,
 };
 
-use jid::Jid;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::error;
 
 use crate::{
     pubsub::{
-        Actor, Audience, Changes, Context, Decision, Item, Node, NodeId, Notification, Refusal,
-        SendLastPublishedItem, op::retrieve::Selection,
+        Actor, Audience, Changes, Context, Decision, Item, Node, NodeId, Notification, Recipients,
+        Refusal, SendLastPublishedItem, op::retrieve::Selection,
     },
     store::{Commit, Committed, StoreError},
 };
@@ -55,7 +54,7 @@ struct Decided<R> {
 /// What is told of a decision.
 struct Told {
     notification: Arc<Notification>,
-    recipients: Arc<[Jid]>,
+    recipients: Recipients,
     room: Room,
 }
 
@@ -202,7 +201,7 @@ impl Service {
     #[allow(clippy::option_option)]
     fn room(&self, turn: &mut Turn, notification: Notification) -> Option<Option<Told>> {
         let recipients = match &notification.audience {
-            Audience::One(jid) => Arc::from([jid.clone()]),
+            Audience::One(jid) => Recipients::one(jid.clone()),
             // Those who were subscribed hear of a deletion; after it nobody is.
             Audience::Subscribers => turn.recipients(),
         };

@@ -9,11 +9,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use jid::{BareJid, Jid};
+use jid::BareJid;
 use tokio::sync::{Mutex as TurnMutex, Notify, OwnedMutexGuard};
 
 use crate::{
-    pubsub::{Change, Changes, Item, Node, NodeId},
+    pubsub::{Change, Changes, Item, Node, NodeId, Recipients},
     store::{Chain, Store, StoreError},
 };
 
@@ -57,7 +57,7 @@ enum Known {
 struct Hot {
     node: Node,
     /// Everyone subscribed; made when first needed after a change.
-    recipients: Option<Arc<[Jid]>>,
+    recipients: Option<Recipients>,
     last: Last,
 }
 
@@ -225,13 +225,13 @@ impl Turn {
     }
 
     /// Everyone who is subscribed.
-    pub(super) fn recipients(&mut self) -> Arc<[Jid]> {
+    pub(super) fn recipients(&mut self) -> Recipients {
         match &mut self.cell.known {
             Known::There(hot) => {
                 let Hot { node, recipients, .. } = &mut **hot;
-                Arc::clone(recipients.get_or_insert_with(|| node.subscribers().cloned().collect()))
+                recipients.get_or_insert_with(|| node.recipients()).clone()
             }
-            Known::Nothing | Known::Absent => Arc::default(),
+            Known::Nothing | Known::Absent => Recipients::default(),
         }
     }
 }

@@ -14,7 +14,7 @@ use jid::{BareJid, Jid};
 use tokio::sync::Notify;
 
 use crate::{
-    pubsub::{Epoch, Node, Notification},
+    pubsub::{Epoch, Node, Notification, Recipients},
     store::{Debt, Owed, Told},
 };
 
@@ -25,8 +25,8 @@ use super::{
 
 /// The most debts that are forgotten at once.
 const MAX_FORGOTTEN: usize = 500;
-/// About how many bytes a recipient takes in memory.
-const RECIPIENT_BYTES: usize = 100;
+/// About how many bytes one takes in memory who lost a subscription.
+const LOST_BYTES: usize = 100;
 
 /// A notification and everyone it goes to.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub struct Telling {
     /// What is told.
     pub notification: Arc<Notification>,
     /// To whom, at the time of the commit.
-    pub recipients: Arc<[Jid]>,
+    pub recipients: Recipients,
     /// Its number among all that this process tells.
     pub number: u64,
     debt: Option<Debt>,
@@ -114,7 +114,7 @@ impl Outbox {
         self: &Arc<Self>,
         owner: &BareJid,
         notification: &Notification,
-        recipients: &Arc<[Jid]>,
+        recipients: &Recipients,
     ) -> Option<Room> {
         let mut queue = self.queue();
         let load = queue.load(notification.size(), recipients);
@@ -130,7 +130,7 @@ impl Outbox {
         &self,
         room: Room,
         notification: Arc<Notification>,
-        recipients: Arc<[Jid]>,
+        recipients: Recipients,
         debt: Option<Debt>,
     ) {
         self.queue().push(notification, recipients, debt, Some(room.owner.clone()));
@@ -165,8 +165,8 @@ impl Outbox {
             let before = lost.len();
             lost.add(entities, next, first);
             let now = lost.len();
-            queue.shares.remove(None, Load { entries: 0, bytes: before * RECIPIENT_BYTES });
-            queue.shares.add(None, Load { entries: 0, bytes: now * RECIPIENT_BYTES });
+            queue.shares.remove(None, Load { entries: 0, bytes: before * LOST_BYTES });
+            queue.shares.add(None, Load { entries: 0, bytes: now * LOST_BYTES });
         }
     }
 
@@ -175,8 +175,7 @@ impl Outbox {
         let mut audiences = HashMap::new();
         for telling in &self.queue().waiting {
             if telling.notification.place.epoch == node.epoch {
-                let audience = Arc::clone(&telling.recipients);
-                audiences.insert(Arc::as_ptr(&audience).addr(), audience);
+                audiences.insert(telling.recipients.id(), telling.recipients.clone());
             }
         }
         let all = audiences.values().flat_map(|audience| audience.iter());
@@ -224,7 +223,9 @@ impl Outbox {
             queue.told.debts.extend(telling.debt);
         }
         queue.told.partly = match (position.recipients.checked_sub(1), queue.waiting.front()) {
-            (Some(last), Some(front)) => front.debt.zip(front.recipients.get(last).cloned()),
+            (Some(last), Some(front)) => {
+                front.debt.zip(front.recipients.iter_from(last).next().cloned())
+            }
             _ => None,
         };
         queue.told_stanzas = stanzas;
@@ -285,21 +286,21 @@ impl Queue {
     }
 
     /// What an entry adds: an audience that another entry has counts once.
-    fn load(&self, bytes: usize, recipients: &Arc<[Jid]>) -> Load {
-        let is_known = self.audiences.contains_key(&Arc::as_ptr(recipients).addr());
-        let audience = if is_known { 0 } else { recipients.len() * RECIPIENT_BYTES };
+    fn load(&self, bytes: usize, recipients: &Recipients) -> Load {
+        let is_known = self.audiences.contains_key(&recipients.id());
+        let audience = if is_known { 0 } else { recipients.bytes() };
         Load { entries: 1, bytes: bytes + audience }
     }
 
     /// Gives back the room of an entry, and of its audience if no other has it.
     fn release(&mut self, telling: &Telling) {
         let mut load = Load { entries: 1, bytes: telling.bytes };
-        let audience = Arc::as_ptr(&telling.recipients).addr();
+        let audience = telling.recipients.id();
         if let Some(shared) = self.audiences.get_mut(&audience) {
             *shared -= 1;
             if *shared == 0 {
                 self.audiences.remove(&audience);
-                load.bytes += telling.recipients.len() * RECIPIENT_BYTES;
+                load.bytes += telling.recipients.bytes();
             }
         }
         self.shares.remove(telling.owner.as_ref(), load);
@@ -307,7 +308,7 @@ impl Queue {
         if let Some((entries, lost)) = self.nodes.get_mut(&epoch) {
             *entries -= 1;
             if *entries == 0 {
-                let bytes = lost.len() * RECIPIENT_BYTES;
+                let bytes = lost.len() * LOST_BYTES;
                 self.nodes.remove(&epoch);
                 self.shares.remove(None, Load { entries: 0, bytes });
             }
@@ -317,7 +318,7 @@ impl Queue {
     fn push(
         &mut self,
         notification: Arc<Notification>,
-        recipients: Arc<[Jid]>,
+        recipients: Recipients,
         debt: Option<Debt>,
         owner: Option<BareJid>,
     ) {
@@ -325,7 +326,7 @@ impl Queue {
         let load = self.load(bytes, &recipients);
         self.shares.add(owner.as_ref(), load);
         self.nodes.entry(notification.place.epoch).or_default().0 += 1;
-        *self.audiences.entry(Arc::as_ptr(&recipients).addr()).or_default() += 1;
+        *self.audiences.entry(recipients.id()).or_default() += 1;
         let number = self.next();
         let telling = Telling { notification, recipients, number, debt, bytes, owner };
         self.waiting.push_back(Arc::new(telling));

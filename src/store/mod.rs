@@ -16,7 +16,6 @@ pub use sled::fuzzing;
 use std::{
     collections::{HashMap, HashSet},
     path::Path,
-    sync::Arc,
 };
 
 use async_trait::async_trait;
@@ -25,7 +24,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::pubsub::{
-    Affiliation, Item, ItemId, Node, NodeId, Notification,
+    Affiliation, Item, ItemId, Node, NodeId, Notification, Recipients,
     op::{discover::NodeSummary, retrieve::Selection},
     written_len,
 };
@@ -204,7 +203,7 @@ pub struct Owed {
     pub notification: Notification,
     /// Those who were entitled when it was committed, have not lost their subscription since, and were
     /// not told yet; in the order of [`Node::subscribers`].
-    pub recipients: Arc<[Jid]>,
+    pub recipients: Recipients,
 }
 
 /// What was told.

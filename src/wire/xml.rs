@@ -74,39 +74,48 @@ impl Tag {
 
 impl fmt::Display for Tag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.content.as_str() {
-            "" => write!(f, "{}/>", self.head),
-            content => write!(f, "{}>{content}</{}>", self.head, self.name),
+        f.write_str(&self.head)?;
+        if self.content.is_empty() {
+            return f.write_str("/>");
         }
+        for part in [">", &self.content, "</", self.name, ">"] {
+            f.write_str(part)?;
+        }
+        Ok(())
     }
 }
 
 /// Appends the value of an attribute, which stands in single quotes. White space other than spaces
 /// is escaped, or parsers would make it spaces.
 pub(crate) fn escape_attribute(value: &str, out: &mut String) {
-    for c in value.chars() {
-        match c {
-            '\'' => out.push_str("&#39;"),
-            '"' => out.push_str("&#34;"),
-            '\n' => out.push_str("&#10;"),
-            '\t' => out.push_str("&#9;"),
-            c => escape_char(c, out),
-        }
-    }
+    escape(value, |byte| matches!(byte, b'\'' | b'"' | b'\n' | b'\t'), out);
 }
 
 fn escape_text(text: &str, out: &mut String) {
-    text.chars().for_each(|c| escape_char(c, out));
+    escape(text, |_| false, out);
 }
 
-fn escape_char(c: char, out: &mut String) {
-    match c {
-        '&' => out.push_str("&amp;"),
-        '<' => out.push_str("&lt;"),
-        '>' => out.push_str("&gt;"),
-        '\r' => out.push_str("&#13;"),
-        c => out.push(c),
+/// Appends a text; escapes what must be anywhere, and these bytes too.
+fn escape(text: &str, too: impl Fn(u8) -> bool, out: &mut String) {
+    let is_escaped = |byte| matches!(byte, b'&' | b'<' | b'>' | b'\r') || too(byte);
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(is_escaped) {
+        let (before, from) = rest.split_at(at);
+        out.push_str(before);
+        let mut chars = from.chars();
+        out.push_str(match chars.next() {
+            Some('&') => "&amp;",
+            Some('<') => "&lt;",
+            Some('>') => "&gt;",
+            Some('\r') => "&#13;",
+            Some('\'') => "&#39;",
+            Some('"') => "&#34;",
+            Some('\n') => "&#10;",
+            _ => "&#9;",
+        });
+        rest = chars.as_str();
     }
+    out.push_str(rest);
 }
 
 /// Prefixes in scope, outermost first; an inner one hides an outer one of the same name.

@@ -7,6 +7,7 @@ use gjallar::{
     service::Error,
     store::{MemoryStore, SledStore, Store},
 };
+use tokio::sync::Semaphore;
 
 use crate::harness::{Component, error, faulty::Faulty, stage::Stage};
 
@@ -131,6 +132,65 @@ async fn who_was_shut_out_by_a_request_that_failed_hears_nothing_more() {
     assert!(matches!(failed, Err(Error::Failed(_))), "{failed:?}");
     stage.configure(OWNER, "a", closed).await.unwrap();
     assert_eq!(stage.told()[0].1, [""; 0]);
+}
+
+/// Three publishes are under way when the first of them fails. The others rest on it: they fail too, and leave
+/// nothing.
+#[tokio::test]
+async fn what_rests_on_a_commit_that_failed_does_not_happen() {
+    for commits_all_the_same in [false, true] {
+        let gate = Arc::new(Semaphore::new(1));
+        let inner = Arc::new(MemoryStore::new());
+        let store = Faulty::begin(inner, 3, commits_all_the_same, &gate);
+        let stage = Stage::new(store).await;
+        stage.create(OWNER, "a").await.unwrap();
+        stage.subscribe("x@localhost", "a").await.unwrap();
+        let closed = gate.acquire().await.unwrap();
+        let mut settling = Vec::new();
+        for id in ["1", "2", "3"] {
+            settling.push(stage.begin_to_publish(OWNER, "a", id).await);
+        }
+        drop(closed);
+        for outcome in settling {
+            assert!(matches!(outcome.await, Err(Error::Failed(_))));
+        }
+        assert_eq!(stage.told(), []);
+        stage.publish(OWNER, "a", "4").await.unwrap();
+        let there: &[&str] = if commits_all_the_same { &["1", "4"] } else { &["4"] };
+        assert_eq!(stage.ids("a").await, there);
+        assert_eq!(stage.told().len(), 1);
+    }
+}
+
+/// Nobody is told of what may not become true: neither that a node is there, nor that one is not.
+#[tokio::test]
+async fn an_answer_waits_until_what_it_rests_on_is_true() {
+    let gate = Arc::new(Semaphore::new(1));
+    let store = Faulty::begin(Arc::new(MemoryStore::new()), 2, false, &gate);
+    let mut component = Component::with(store, |_| {}).await;
+    component.create(OWNER, "a", &[]).await;
+    let closed = gate.acquire().await.unwrap();
+    component
+        .send(&format!(
+            "<iq type='set' id='1' from='{OWNER}' to='pubsub.localhost'><pubsub \
+             xmlns='http://jabber.org/protocol/pubsub#owner'><delete node='a'/></pubsub></iq>"
+        ))
+        .await;
+    // The deletion has its place before the second asks; the ping shows that its question was dealt with.
+    component.ask("p@localhost", "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    component
+        .send(
+            "<iq type='get' id='2' from='x@localhost' to='pubsub.localhost'><pubsub \
+             xmlns='http://jabber.org/protocol/pubsub'><items node='a'/></pubsub></iq>",
+        )
+        .await;
+    let other = component.ask("p@localhost", "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    assert_eq!(other.attr("type"), Some("result"));
+    drop(closed);
+    let mut answers = [component.answer().await, component.answer().await];
+    answers.sort_by_key(|answer| answer.attr("id").map(str::to_owned));
+    assert_eq!(error(&answers[0]), "wait internal-server-error");
+    assert_eq!(answers[1].attr("type"), Some("result"), "{:?}", answers[1]);
 }
 
 /// A commit that failed had happened all the same. It is told, though nobody asks for the node again.

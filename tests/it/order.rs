@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use gjallar::store::{MemoryStore, SledStore, Store};
 
-use crate::harness::{Component, SERVICE, stage::Stage};
+use crate::harness::{Component, SERVICE, event, shown, stage::Stage};
 
 const OWNER: &str = "owner@localhost/desk";
 
@@ -39,7 +39,7 @@ async fn events_of_many_publishers_arrive_in_the_order_that_the_store_has() {
     let told: Vec<String> = messages
         .iter()
         .map(|message| {
-            let event = crate::harness::event(message);
+            let event = event(message);
             event.children().next().unwrap().attr("id").unwrap().to_owned()
         })
         .collect();
@@ -214,4 +214,75 @@ async fn a_stop_tears_nothing() {
     }
     assert_eq!(heard.len(), 2000);
     assert!(heard.values().all(|sequences| sequences == &[1, 2, 3, 4, 5]));
+}
+
+/// Requests of one sender at two nodes, of all kinds that one may send without waiting: what is
+/// answered and told is the same as when each waits for the answer to the one before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_wait_for_answers_gets_the_same_as_who_does() {
+    // As many as one sender may have waiting.
+    let requests: Vec<_> = (0..256_u32).map(request_of).collect();
+    let mut seen = Vec::new();
+    for waits in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
+        let mut component = Component::with(store, |_| {}).await;
+        let mut answers = Vec::new();
+        for node in ["a", "b"] {
+            component.create(OWNER, node, &[("max_items", "5"), ("notify_retract", "1")]).await;
+            component.subscribe("reader@localhost", node).await;
+        }
+        for (id, (kind, content)) in requests.iter().enumerate() {
+            component
+                .send(&format!(
+                    "<iq type='{kind}' id='{id}' from='{OWNER}' to='{SERVICE}'>{content}</iq>"
+                ))
+                .await;
+            if waits {
+                answers.push(component.answer().await);
+            }
+        }
+        while answers.len() < requests.len() {
+            answers.push(component.answer().await);
+        }
+        // A refusal does not wait for what was asked at another node.
+        answers.sort_by_key(|answer| answer.attr("id").and_then(|id| id.parse::<u32>().ok()));
+        let answers: Vec<_> = answers.iter().map(shown).collect();
+        // Each with its recipient; those of one node, for those of two may meet.
+        let messages = component.messages().await;
+        let told = |node: &str| {
+            let told = messages.iter().map(|message| (message.attr("to"), event(message)));
+            let told = told.filter(|(_, event)| event.attr("node") == Some(node));
+            told.map(|(to, event)| (to.map(str::to_owned), shown(&event))).collect::<Vec<_>>()
+        };
+        assert!(told("a").len() > 50);
+        seen.push([
+            answers.iter().map(|answer| (None, answer.clone())).collect(),
+            told("a"),
+            told("b"),
+        ]);
+    }
+    for (waited, did_not) in seen[0].iter().flatten().zip(seen[1].iter().flatten()) {
+        assert_eq!(waited, did_not);
+    }
+    assert_eq!(seen[0], seen[1]);
+}
+
+/// A request that its number chooses.
+fn request_of(number: u32) -> (&'static str, String) {
+    let chance = number.wrapping_mul(2_654_435_761) >> 8;
+    let (node, id) = (["a", "b"][chance as usize % 2], chance / 2 % 9);
+    let (kind, content) = match chance / 18 % 12 {
+        0 => ("get", format!("<items node='{node}'/>")),
+        1 => ("set", format!("<subscribe node='{node}' jid='owner@localhost'/>")),
+        2 => ("set", format!("<unsubscribe node='{node}' jid='owner@localhost'/>")),
+        3 => ("get", "<subscriptions/>".to_owned()),
+        4 | 5 => ("set", format!("<retract node='{node}'><item id='{id}'/></retract>")),
+        6 => ("set", format!("<publish node='{node}'><item id='{id}'/></publish>")),
+        _ => {
+            let item = format!("<item id='{id}'><x xmlns='urn:x'>{number}</x></item>");
+            ("set", format!("<publish node='{node}'>{item}</publish>"))
+        }
+    };
+    (kind, format!("<pubsub xmlns='http://jabber.org/protocol/pubsub'>{content}</pubsub>"))
 }

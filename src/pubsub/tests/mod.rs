@@ -3,6 +3,7 @@
 mod access;
 mod changes;
 mod publishing;
+mod subscribers;
 
 use jid::{BareJid, Jid};
 

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use crate::{pubsub::NodeId, store::StoreError};
 
 use super::{
+    debt::ToldRecord,
     index,
     keys::{self, Number, Spot},
     reader::View,
-    record::{
-        self, AffiliationRecord, Content, Counters, ItemRecord, NodeRecord, SubscriptionRecord,
-        damaged,
-    },
-    sled_failed, turn,
+    record::{self, AffiliationRecord, Content, Counters, ItemRecord, NodeRecord, damaged},
+    sled_failed,
+    subscriptions::SubscriptionPlace,
+    turn,
 };
 
 /// What is wrong, each thing in a line; at most so many of them.
@@ -62,8 +62,12 @@ pub(super) fn check(view: &View) -> Result<Vec<String>, StoreError> {
             check.problems.push(format!("{found} rows in the table {table}, not {expected}"));
         }
     }
-    for debt in index::debts(&view.tree) {
-        let checked = debt.and_then(|(debt, record)| check.debt(debt, record.number));
+    let told = view.get::<ToldRecord>(keys::TOLD)?.unwrap_or_default();
+    for group in index::debts(&view.tree) {
+        let checked = group.and_then(|(debts, _)| {
+            let mut owed = debts.iter().filter(|(debt, _)| *debt >= told.debt);
+            owed.try_for_each(|(debt, record)| check.debt(*debt, record.number))
+        });
         check.note(checked);
     }
     check.problems.truncate(MAX_PROBLEMS);
@@ -108,13 +112,14 @@ impl Check<'_> {
                 return Err(damaged(&back));
             }
         }
-        for row in self.view.scan(&keys::of_node(b's', number)) {
-            let (key, value) = row?;
-            let jid = record::decode::<SubscriptionRecord>(&key, &value)?.jid(&key)?;
-            let back = keys::subscription_of(jid.to_bare().as_str(), number, jid.as_str());
+        for subscription in self.view.subscriptions(number) {
+            let (part, jid, _) = subscription?;
+            let back = keys::subscription_of(&jid, number);
             self.expect(b'S');
-            let there = self.raw(&back)?.ok_or_else(|| damaged(&back))?;
-            record::decode::<bool>(&back, &there)?;
+            let place: Option<SubscriptionPlace> = self.view.get(&back)?;
+            if place.is_none_or(|place| place.part != part) {
+                return Err(damaged(&back));
+            }
         }
         Ok(())
     }

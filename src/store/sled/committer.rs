@@ -2,10 +2,11 @@
 //! its log was synced, which `durable.c` makes true.
 
 use std::{
-    collections::HashMap, io, panic::AssertUnwindSafe, path::PathBuf, thread, time::Duration,
+    collections::HashMap, io, panic::AssertUnwindSafe, path::PathBuf, sync::mpsc, thread,
+    time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{sync::oneshot, time::Instant};
 
 use crate::store::{Chain, Commit, Committed, MAX_UNDERWAY, StoreError, Then, Told};
 
@@ -16,6 +17,8 @@ use super::{
 
 /// The most commits that share one sync. Larger batches make sled slower.
 const MAX_GROUP: usize = 64;
+/// How long a group waits for as many commits as the last one had: who was answered then may ask again.
+const GATHERING: Duration = Duration::from_micros(200);
 /// The pause between attempts to open a store again that failed.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -111,8 +114,8 @@ impl Committer {
         opened: Opened,
         reader: Reader,
         open: Open,
-    ) -> Result<(mpsc::Sender<Work>, thread::JoinHandle<()>), StoreError> {
-        let (sender, receiver) = mpsc::channel(2 * MAX_UNDERWAY);
+    ) -> Result<(mpsc::SyncSender<Work>, thread::JoinHandle<()>), StoreError> {
+        let (sender, receiver) = mpsc::sync_channel(2 * MAX_UNDERWAY);
         let committer = Self { opened, reader, open };
         let thread = thread::Builder::new()
             .name("committer".into())
@@ -125,15 +128,10 @@ impl Committer {
         let Self { mut opened, reader, open } = self;
         let mut revoking = Revoking::new();
         let mut is_full = false;
-        while let Ok(mut next) = next(&mut work, &opened, is_full) {
-            let (mut group, mut copies) = (Vec::new(), Vec::new());
-            while let Some(asked) = next {
-                match asked {
-                    Work::Write(write) => group.push(write),
-                    Work::Copy { folder, done } => copies.push((folder, done)),
-                }
-                next = if group.len() < MAX_GROUP { work.try_recv().ok() } else { None };
-            }
+        let mut usual = 0;
+        while let Ok(first) = next(&mut work, &opened, is_full) {
+            let (group, copies) = gather(first, &work, usual);
+            usual = group.len();
             let shared = reader.reading();
             let is_idle = group.is_empty() && opened.ledger.remains().is_none();
             let committed =
@@ -150,7 +148,7 @@ impl Committer {
                 }
                 Err(Fault::Unknown(reason)) => {
                     drop(opened);
-                    while let Some(work) = work.blocking_recv() {
+                    while let Ok(work) = work.recv() {
                         refuse(work, &reason);
                     }
                     return;
@@ -181,13 +179,39 @@ fn next(
     is_full: bool,
 ) -> Result<Option<Work>, Ended> {
     if opened.ledger.remains().is_none() || is_full {
-        return work.blocking_recv().map(Some).ok_or(Ended);
+        return work.recv().map(Some).map_err(|_| Ended);
     }
     match work.try_recv() {
         Ok(asked) => Ok(Some(asked)),
-        Err(mpsc::error::TryRecvError::Disconnected) if !opened.ledger.revokes() => Err(Ended),
+        Err(mpsc::TryRecvError::Disconnected) if !opened.ledger.revokes() => Err(Ended),
         Err(_) => Ok(None),
     }
+}
+
+/// Takes what is asked, and waits a moment if that is less than usual.
+fn gather(
+    first: Option<Work>,
+    work: &mpsc::Receiver<Work>,
+    usual: usize,
+) -> (Vec<Write>, Vec<(PathBuf, Done<()>)>) {
+    let (mut group, mut copies) = (Vec::new(), Vec::new());
+    let until = Instant::now() + GATHERING;
+    let mut next = first;
+    while let Some(asked) = next {
+        match asked {
+            Work::Write(write) => group.push(write),
+            Work::Copy { folder, done } => copies.push((folder, done)),
+        }
+        if group.len() >= MAX_GROUP {
+            break;
+        }
+        next = match work.try_recv() {
+            Ok(asked) => Some(asked),
+            Err(_) if group.len() >= usual => None,
+            Err(_) => work.recv_timeout(until.saturating_duration_since(Instant::now())).ok(),
+        };
+    }
+    (group, copies)
 }
 
 /// Tries until the store opens, and refuses what is asked meanwhile; nothing if it is closed.
@@ -199,8 +223,8 @@ fn open_again(open: &Open, work: &mut mpsc::Receiver<Work>, reason: &str) -> Opt
         loop {
             match work.try_recv() {
                 Ok(work) => refuse(work, reason),
-                Err(mpsc::error::TryRecvError::Empty) => break,
-                Err(mpsc::error::TryRecvError::Disconnected) => return None,
+                Err(mpsc::TryRecvError::Empty) => break,
+                Err(mpsc::TryRecvError::Disconnected) => return None,
             }
         }
         thread::sleep(PAUSE);
@@ -252,6 +276,8 @@ fn commit(
             }
         }
         let unreadable = |error: StoreError| Fault::Unknown(error.to_string());
+        Turn::new(&mut rows, &mut opened.ledger).write_debts().map_err(unreadable)?;
+        rows.end_commit(true);
         not_revoked = sweep::sweep(&mut rows, &mut opened.ledger).map_err(unreadable)?;
         let (batch, total) = rows.finish(&opened.total).map_err(unreadable)?;
         opened.tree.apply_batch(batch).map_err(|error| Fault::of(&error))?;

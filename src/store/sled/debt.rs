@@ -8,13 +8,16 @@ use crate::{
         Audience, Epoch, Event, EventItem, ItemId, NodeId, Notification, NotificationType, Place,
         Timestamp,
     },
-    store::StoreError,
+    store::{Debt, StoreError},
 };
 
 use super::{
     keys::Number,
     record::{ConfigRecord, PayloadRecord, damaged},
 };
+
+/// The length of a part of what is owed.
+pub(super) const DEBT_CHUNK_BYTES: usize = 3500;
 
 /// A notification that is owed.
 #[derive(Serialize, Deserialize)]
@@ -49,20 +52,23 @@ struct EventItemRecord {
     payload: Option<PayloadRecord>,
 }
 
-/// How far the oldest debt was told.
-#[derive(Serialize, Deserialize)]
+/// How far what is owed was told.
+#[derive(Default, Serialize, Deserialize)]
 pub(super) struct ToldRecord {
+    /// All debts before this one were.
     pub(super) debt: u64,
-    jid: String,
+    /// The last recipient of it who was told.
+    jid: Option<String>,
 }
 
 impl ToldRecord {
-    pub(super) fn of(debt: u64, jid: &Jid) -> Self {
-        Self { debt, jid: jid.as_str().into() }
+    pub(super) fn of(oldest: u64, partly: Option<&(Debt, Jid)>) -> Self {
+        let partly = partly.filter(|(Debt(debt), _)| *debt == oldest);
+        Self { debt: oldest, jid: partly.map(|(_, jid)| jid.as_str().into()) }
     }
 
-    pub(super) fn jid(&self, key: &[u8]) -> Result<Jid, StoreError> {
-        Jid::new(&self.jid).map_err(|_| damaged(key))
+    pub(super) fn jid(&self, key: &[u8]) -> Result<Option<Jid>, StoreError> {
+        self.jid.as_deref().map(Jid::new).transpose().map_err(|_| damaged(key))
     }
 }
 

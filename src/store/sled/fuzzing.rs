@@ -29,9 +29,9 @@ pub fn record(table: u8, content: &[u8]) {
             assert_eq!(again.entity(&key).ok(), Some(entity));
             Ok(())
         }),
-        4 => decode::<super::record::SubscriptionRecord>(&key, &bytes).and_then(|record| {
+        4 => decode::<super::subscriptions::SubscriptionRecord>(&key, &bytes).and_then(|record| {
             let jid: Jid = record.jid(&key)?;
-            let again = super::record::SubscriptionRecord::of(&jid, record.since);
+            let again = super::subscriptions::SubscriptionRecord::of(&jid, record.since);
             assert_eq!(again.jid(&key).ok(), Some(jid));
             Ok(())
         }),

@@ -25,7 +25,7 @@ pub(super) fn check(tree: &Tree) -> Result<(Total, Ledger), StoreError> {
     let total = get(keys::TOTAL)?.ok_or_else(|| damaged(keys::TOTAL))?;
     let total: Total = record::decode(keys::TOTAL, &total)?;
     let mut ledger = Ledger::default();
-    let (mut sum, mut dead) = (0_u64, Vec::new());
+    let (mut sum, mut dead, mut told) = (0_u64, Vec::new(), 0);
     for table in keys::INDEX_TABLES {
         for row in tree.scan_prefix([*table]) {
             let (key, value) = row.map_err(|error| sled_failed(&error))?;
@@ -41,10 +41,7 @@ pub(super) fn check(tree: &Tree) -> Result<(Total, Ledger), StoreError> {
                 b'd' => dead.push(number()?),
                 b'u' => ledger.revoke(number()?),
                 b'p' => ledger.begin_items(number()?, record::decode(&key, &value)?),
-                b'w' => {
-                    let told: ToldRecord = record::decode(&key, &value)?;
-                    ledger.next_debt = ledger.next_debt.max(told.debt + 1);
-                }
+                b'w' => told = record::decode::<ToldRecord>(&key, &value)?.debt,
                 _ => {}
             }
         }
@@ -52,37 +49,40 @@ pub(super) fn check(tree: &Tree) -> Result<(Total, Ledger), StoreError> {
     if sum != total.sum {
         return Err(StoreError::Damaged("rows of the index are missing or old".into()));
     }
-    for debt in debts(tree) {
-        let (debt, node) = debt.map(|(debt, record)| (debt, record.number))?;
-        ledger.owe(debt, node);
+    ledger.next_debt = ledger.next_debt.max(told);
+    for group in debts(tree) {
+        let (debts, rows) = group?;
+        ledger.load(debts.iter().map(|(debt, record)| (*debt, record.number)), rows, told);
     }
     dead.into_iter().for_each(|node| ledger.bury(node));
     Ok((total, ledger))
 }
 
-/// What is owed, in the order of the commits.
+/// What is owed and what was owed with it, in the order of the commits: the debts of each group, and how many rows
+/// these are.
 pub(super) fn debts(
     tree: &Tree,
-) -> impl Iterator<Item = Result<(u64, DebtRecord), StoreError>> + use<> {
+) -> impl Iterator<Item = Result<(Vec<(u64, DebtRecord)>, u16), StoreError>> + use<> {
     let mut rows = tree.scan_prefix(b"o").peekable();
     std::iter::from_fn(move || {
-        let mut bytes = Vec::new();
-        let debt: Number = loop {
+        let (mut bytes, mut number) = (Vec::new(), 0);
+        let first: Number = loop {
             let (key, value) = match rows.next()? {
                 Ok(row) => row,
                 Err(error) => return Some(Err(sled_failed(&error))),
             };
-            let Some(debt) = keys::number_at(&key, 1) else { return Some(Err(damaged(&key))) };
+            let Some(first) = keys::number_at(&key, 1) else { return Some(Err(damaged(&key))) };
             match record::decode::<Vec<u8>>(&key, &value) {
                 Ok(chunk) => bytes.extend(chunk),
                 Err(error) => return Some(Err(error)),
             }
+            number += 1;
             let next = rows.peek().and_then(|row| row.as_ref().ok());
-            if next.and_then(|(key, _)| keys::number_at(key, 1)) != Some(debt) {
-                break debt;
+            if next.and_then(|(key, _)| keys::number_at(key, 1)) != Some(first) {
+                break first;
             }
         };
-        let record = postcard::from_bytes(&bytes).map_err(|_| damaged(&keys::debt(debt)));
-        Some(record.map(|record| (debt, record)))
+        let debts: Result<Vec<(u64, DebtRecord)>, _> = postcard::from_bytes(&bytes);
+        Some(debts.map(|debts| (debts, number)).map_err(|_| damaged(&keys::debt(first))))
     })
 }

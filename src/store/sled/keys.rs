@@ -10,21 +10,22 @@
 //! | `n` node | the node |
 //! | `q` node | position of its newest event, number and bytes of its items, a sum |
 //! | `d` node | the node is deleted; what is left of it goes when none of its events is owed any more |
-//! | `u` node part | subscriptions that are gone; their rows go before anyone asks for the node |
+//! | `u` node part | JIDs whose subscriptions are gone; their rows go before anyone asks for the node |
 //! | `p` node | the items before this position and index are gone; their rows go by and by |
 //! | `a` node entity | affiliation |
 //! | `A` entity node | affiliation |
-//! | `s` node JID | subscription |
-//! | `S` entity node JID | whether it subscribed itself |
+//! | `s` node part | subscriptions |
+//! | `S` entity node JID | whether it subscribed itself, and in which part that stands |
 //! | `i` node position index | item |
 //! | `x` node item's name | position and index |
 //! | `c` node position index chunk | a part of a long payload |
-//! | `o` debt chunk | a part of an event that is owed |
-//! | `w` | how far the oldest of them was told |
+//! | `o` debt chunk | a part of the events that are owed since one group of commits, the first of which this is |
+//! | `w` | how far they were told |
 //!
 //! Every row is part of a sum, so that a row that is lost, or is an older one, is noticed: `a s i x c`
 //! of their node's, the others of the store's.
 
+use jid::Jid;
 use sha2::{Digest, Sha256};
 
 use crate::pubsub::NodeId;
@@ -105,28 +106,29 @@ pub(super) fn affiliation_of(entity: &str, node: Number) -> Vec<u8> {
     key(b'A', &[&hash(entity), &node.to_be_bytes()])
 }
 
-pub(super) fn subscription(node: Number, jid: &str) -> Vec<u8> {
-    subscription_of_hash(node, &hash(jid))
+/// A part of a node's subscriptions.
+pub(super) fn subscriptions(node: Number, part: u32) -> Vec<u8> {
+    key(b's', &[&node.to_be_bytes(), &part.to_be_bytes()])
 }
 
-pub(super) fn subscription_of_hash(node: Number, jid: &Hash) -> Vec<u8> {
-    key(b's', &[&node.to_be_bytes(), jid])
+/// The part in a key of the table `s`.
+pub(super) fn part(key: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(key.get(9..13)?.try_into().ok()?))
 }
 
 pub(super) fn subscriptions_of(entity: &str) -> Vec<u8> {
     key(b'S', &[&hash(entity)])
 }
 
-pub(super) fn subscription_of(entity: &str, node: Number, jid: &str) -> Vec<u8> {
-    key(b'S', &[&hash(entity), &node.to_be_bytes(), &hash(jid)])
+pub(super) fn subscription_of(jid: &Jid, node: Number) -> Vec<u8> {
+    let entity = hash(jid.as_str().split_once('/').map_or(jid.as_str(), |(bare, _)| bare));
+    let jid = if jid.is_bare() { entity } else { hash(jid.as_str()) };
+    key(b'S', &[&entity, &node.to_be_bytes(), &jid])
 }
 
-/// The row that a key of the table `S` points to.
-pub(super) fn subscription_pointed_to(key: &[u8]) -> Option<(Number, Vec<u8>)> {
-    let rest = key.get(21..)?;
-    let mut row = vec![b's'];
-    row.extend_from_slice(rest);
-    Some((number_at(key, 21)?, row))
+/// The node and the hash of the JID in a key of the table `S`.
+pub(super) fn subscription_pointed_to(key: &[u8]) -> Option<(Number, &[u8])> {
+    Some((number_at(key, 21)?, key.get(29..)?))
 }
 
 pub(super) fn item(node: Number, (seq, index): Spot) -> Vec<u8> {
@@ -172,7 +174,7 @@ pub(super) fn first_item(node: Number) -> Vec<u8> {
     of_node(b'p', node)
 }
 
-/// Everything of a debt.
+/// Everything of the debts of a group.
 pub(super) fn debt(debt: u64) -> Vec<u8> {
     key(b'o', &[&debt.to_be_bytes()])
 }

@@ -2,14 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::keys::{Number, Spot};
+use super::{
+    debt::DebtRecord,
+    keys::{Number, Spot},
+};
 
-#[derive(Debug)]
 pub(super) struct Ledger {
     pub(super) next_node: Number,
     pub(super) next_debt: u64,
     debts: BTreeMap<u64, Number>,
     owing: HashMap<Number, usize>,
+    /// Debts that were made together, by the first of them.
+    groups: BTreeMap<u64, Owing>,
+    /// Those of the group of commits that is being made.
+    new_debts: Vec<(u64, DebtRecord)>,
+    /// Before it a node has no items.
+    oldest_items: HashMap<Number, Spot>,
     /// Deleted nodes whose subscribers are kept until they were told.
     dead: HashSet<Number>,
     /// Nodes that lost many subscriptions at once, and rows of these are left.
@@ -19,6 +27,16 @@ pub(super) struct Ledger {
     /// Deleted nodes at which nothing is owed, and rows are left.
     graves: BTreeSet<Number>,
 }
+
+/// Debts that were made together, and stand in the same rows.
+#[derive(Clone, Copy)]
+struct Owing {
+    debts: usize,
+    rows: u16,
+}
+
+/// How many nodes it is remembered of where their items begin.
+const MAX_OLDEST_ITEMS: usize = 10_000;
 
 /// What has to be removed by and by.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +56,9 @@ impl Default for Ledger {
             next_debt: 1,
             debts: BTreeMap::new(),
             owing: HashMap::new(),
+            groups: BTreeMap::new(),
+            new_debts: Vec::new(),
+            oldest_items: HashMap::new(),
             dead: HashSet::new(),
             revoking: BTreeSet::new(),
             first_items: BTreeMap::new(),
@@ -47,10 +68,49 @@ impl Default for Ledger {
 }
 
 impl Ledger {
-    pub(super) fn owe(&mut self, debt: u64, node: Number) {
-        self.next_debt = self.next_debt.max(debt + 1);
-        self.debts.insert(debt, node);
-        *self.owing.entry(node).or_default() += 1;
+    /// A debt is made; it is to be written with the others of its group of commits.
+    pub(super) fn owe(&mut self, record: DebtRecord) -> u64 {
+        let debt = self.next_debt;
+        self.next_debt += 1;
+        self.debts.insert(debt, record.number);
+        *self.owing.entry(record.number).or_default() += 1;
+        self.new_debts.push((debt, record));
+        debt
+    }
+
+    /// The debts that are not written yet.
+    pub(super) fn take_new_debts(&mut self) -> Vec<(u64, DebtRecord)> {
+        std::mem::take(&mut self.new_debts)
+    }
+
+    /// Debts are in the store, in so many rows; those before `told` are paid.
+    pub(super) fn load(
+        &mut self,
+        debts: impl Iterator<Item = (u64, Number)>,
+        rows: u16,
+        told: u64,
+    ) {
+        let mut first = None;
+        for (debt, node) in debts {
+            let first = *first.get_or_insert(debt);
+            self.next_debt = self.next_debt.max(debt + 1);
+            if debt >= told {
+                self.debts.insert(debt, node);
+                *self.owing.entry(node).or_default() += 1;
+            }
+            let owing = self.groups.entry(first).or_insert(Owing { debts: 0, rows });
+            owing.debts += usize::from(debt >= told);
+        }
+    }
+
+    /// So many debts were written together, in so many rows.
+    pub(super) fn wrote(&mut self, first: u64, debts: usize, rows: u16) {
+        self.groups.insert(first, Owing { debts, rows });
+    }
+
+    /// The oldest debt that is not paid, or the next one.
+    pub(super) fn first_debt(&self) -> u64 {
+        self.debts.first_key_value().map_or(self.next_debt, |(debt, _)| *debt)
     }
 
     /// A node is deleted. What it owes is known.
@@ -82,17 +142,39 @@ impl Ledger {
         self.first_items.insert(node, first);
     }
 
-    /// Forgets a debt. A deleted node whose last it was has nothing more to stay for.
-    pub(super) fn forget(&mut self, debt: u64) {
-        let Some(node) = self.debts.remove(&debt) else { return };
-        let Some(left) = self.owing.get_mut(&node) else { return };
-        *left -= 1;
-        if *left == 0 {
-            self.owing.remove(&node);
-            if self.dead.remove(&node) {
-                self.graves.insert(node);
+    /// Forgets a debt. A deleted node whose last it was has nothing more to stay for. If it was the last of its
+    /// group, says which that is and how many rows it has.
+    pub(super) fn forget(&mut self, debt: u64) -> Option<(u64, u16)> {
+        let node = self.debts.remove(&debt)?;
+        if let Some(left) = self.owing.get_mut(&node) {
+            *left -= 1;
+            if *left == 0 {
+                self.owing.remove(&node);
+                if self.dead.remove(&node) {
+                    self.graves.insert(node);
+                }
             }
         }
+        let (first, owing) = self.groups.range_mut(..=debt).next_back()?;
+        owing.debts -= 1;
+        let (first, owing) = (*first, *owing);
+        if owing.debts > 0 {
+            return None;
+        }
+        self.groups.remove(&first);
+        Some((first, owing.rows))
+    }
+
+    /// Before this position and index a node has no items.
+    pub(super) fn oldest_item(&self, node: Number) -> Spot {
+        self.oldest_items.get(&node).copied().unwrap_or_default()
+    }
+
+    pub(super) fn note_oldest_item(&mut self, node: Number, spot: Spot) {
+        if self.oldest_items.len() >= MAX_OLDEST_ITEMS {
+            self.oldest_items.clear();
+        }
+        self.oldest_items.insert(node, spot);
     }
 
     /// What has to be removed next: what somebody waits for; items before the node that counts them.

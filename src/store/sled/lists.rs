@@ -13,8 +13,10 @@ use crate::{
 use super::{
     keys::{self, Number},
     reader::{View, name},
-    record::{self, NodeRecord, SubscriptionRecord, damaged},
-    sled_failed, turn,
+    record::{self, NodeRecord, damaged},
+    sled_failed,
+    subscriptions::{SubscriptionPlace, read_part},
+    turn,
 };
 
 /// How often a row is looked for that a pointer leads to, before it is taken for missing.
@@ -83,13 +85,13 @@ impl View {
         let mut subscriptions = Found::<Vec<_>>::default();
         for row in self.scan(&keys::subscriptions_of(entity.as_str())) {
             let (key, value) = row?;
-            let (number, row) = keys::subscription_pointed_to(&key).ok_or_else(|| damaged(&key))?;
+            let (number, hash) =
+                keys::subscription_pointed_to(&key).ok_or_else(|| damaged(&key))?;
             let subscription = || {
-                record::decode::<bool>(&key, &value)?;
+                record::decode::<SubscriptionPlace>(&key, &value)?;
                 let node = self.pointed_to::<NodeRecord>(&key, number, &keys::node(number))?;
-                let record = self.pointed_to::<SubscriptionRecord>(&key, number, &row)?;
-                let both = node.zip(record);
-                both.map(|(node, record)| Ok((name(&key, &node)?, record.jid(&row)?))).transpose()
+                let both = node.zip(self.subscription_at(&key, number, hash)?);
+                both.map(|(node, jid)| Ok((name(&key, &node)?, jid))).transpose()
             };
             let subscription = self.sound(number, &mut subscriptions.damaged, subscription())?;
             subscriptions.found.extend(subscription);
@@ -111,7 +113,8 @@ impl View {
             }
             let (key, value) = row?;
             let number = keys::number_at(&key, 21).ok_or_else(|| damaged(&key))?;
-            let is_own = record::decode::<bool>(&key, &value).map(Some);
+            let place = record::decode::<SubscriptionPlace>(&key, &value);
+            let is_own = place.map(|place| Some(place.is_own));
             let is_own = self.sound(number, &mut count.damaged, is_own)?;
             let is_dead = some_are_dead && is_there(&keys::dead(number))?;
             count.found += usize::from(is_own.unwrap_or(true) && !is_dead);
@@ -130,6 +133,31 @@ impl View {
         let node = self.record(number).and_then(|(key, node)| name(&key, &node)).ok();
         all.push(Damage { node, record });
         Ok(None)
+    }
+
+    /// The subscription that a row of the index leads to; nothing if the node is deleted, or both went since
+    /// that was read.
+    fn subscription_at(
+        &self,
+        pointer: &[u8],
+        node: Number,
+        hash: &[u8],
+    ) -> Result<Option<Jid>, StoreError> {
+        let is_there = |key: &[u8]| self.tree.contains_key(key).map_err(|e| sled_failed(&e));
+        // It may go and come again, elsewhere, between two looks.
+        for _ in 0..LOOKS {
+            let Some(place) = self.get::<SubscriptionPlace>(pointer)? else { return Ok(None) };
+            let key = keys::subscriptions(node, place.part);
+            let part = self.get::<Vec<u8>>(&key)?.unwrap_or_default();
+            let found = read_part(&key, &part)?.into_iter().find(|record| record.has_hash(hash));
+            if let Some(record) = found {
+                return record.jid(&key).map(Some);
+            }
+            if is_there(&keys::dead(node))? {
+                return Ok(None);
+            }
+        }
+        Err(damaged(pointer))
     }
 
     /// The row of a node that a pointer leads to; nothing if the node is deleted, or both went since the

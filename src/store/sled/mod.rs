@@ -16,20 +16,22 @@ mod owed;
 mod reader;
 mod record;
 mod rows;
+mod subscriptions;
 mod sweep;
 mod turn;
 
 use std::{
     collections::{HashMap, HashSet},
     fmt::Display,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError, mpsc},
     thread::JoinHandle,
 };
 
 use async_trait::async_trait;
 use jid::{BareJid, Jid};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::pubsub::{
     Affiliation, Item, ItemId, Node, NodeId,
@@ -50,7 +52,7 @@ pub struct SledStore {
     writer: Mutex<Option<Writer>>,
 }
 
-type Writer = (mpsc::Sender<Work>, JoinHandle<()>);
+type Writer = (mpsc::SyncSender<Work>, JoinHandle<()>);
 
 impl SledStore {
     /// Opens the store in a folder, which is created if it is not there.
@@ -100,9 +102,15 @@ impl SledStore {
         work: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Work,
     ) -> Result<T, StoreError> {
         let (done, result) = oneshot::channel();
-        let sender = self.writer().as_ref().map(|(sender, _)| sender.clone());
-        sender.ok_or_else(closed)?.send(work(done)).await.map_err(|_| closed())?;
-        result.await.map_err(|_| closed())?
+        self.ask(work(done));
+        result.await.map_err(|_| failed("too much is under way, or the store is closed"))?
+    }
+
+    /// Asks the committer. What it cannot take is dropped.
+    fn ask(&self, work: Work) {
+        if let Some((sender, _)) = &*self.writer() {
+            drop(sender.try_send(work));
+        }
     }
 
     fn writer(&self) -> MutexGuard<'_, Option<Writer>> {
@@ -127,6 +135,20 @@ impl SledStore {
         read.await.map_err(|_| cannot_be_read())?
     }
 
+    /// Reads a little: at once, and not on another thread, unless the files are being copied.
+    async fn read_little<T, F>(&self, read: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&View) -> Result<T, StoreError> + Send + 'static,
+    {
+        if let Some(_reading) = self.reader.try_reading() {
+            let view = self.reader.look()?;
+            let read = catch_unwind(AssertUnwindSafe(|| read(&view)));
+            return read.unwrap_or_else(|_| Err(cannot_be_read()));
+        }
+        self.read(read).await
+    }
+
     /// Reads while nobody writes.
     async fn read_alone<T, F>(&self, read: F) -> Result<T, StoreError>
     where
@@ -140,10 +162,6 @@ impl SledStore {
         });
         read.await.map_err(|_| cannot_be_read())?
     }
-}
-
-fn closed() -> StoreError {
-    failed("the store is closed")
 }
 
 /// Where sled does not understand its own pages, it panics.
@@ -168,10 +186,7 @@ fn sled_failed(error: &sled::Error) -> StoreError {
 impl Store for SledStore {
     fn commit(&self, commit: Commit, then: Then) {
         let pending = Pending::new(&commit, then);
-        if let Some((sender, _)) = &*self.writer() {
-            // What does not fit is dropped, and fails; as all does once there is no committer.
-            drop(sender.try_send(Work::Write(Write::Commit(commit, pending))));
-        }
+        self.ask(Work::Write(Write::Commit(commit, pending)));
     }
 
     async fn owed(&self, node: Option<&NodeId>) -> Result<Vec<Owed>, StoreError> {
@@ -208,7 +223,7 @@ impl Store for SledStore {
         max_bytes: usize,
     ) -> Result<Vec<Item>, StoreError> {
         let (node, selection) = (node.clone(), selection.clone());
-        self.read(move |view| view.items(&node, &selection, max_bytes)).await
+        self.read_little(move |view| view.items(&node, &selection, max_bytes)).await
     }
 
     async fn item_ids(&self, node: &NodeId, max_bytes: usize) -> Result<Vec<ItemId>, StoreError> {
@@ -243,7 +258,7 @@ impl Store for SledStore {
         up_to: usize,
     ) -> Result<Found<usize>, StoreError> {
         let entity = entity.clone();
-        self.read(move |view| view.count_subscriptions_of(&entity, up_to)).await
+        self.read_little(move |view| view.count_subscriptions_of(&entity, up_to)).await
     }
 
     async fn check(&self) -> Result<Vec<String>, StoreError> {

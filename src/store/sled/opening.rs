@@ -18,7 +18,7 @@ use super::{
 };
 
 /// Memory for pages that sled keeps at hand, in bytes.
-const CACHE_BYTES: u64 = 256 * 1024 * 1024;
+const CACHE_BYTES: u64 = 24 * 1024 * 1024;
 /// How often sled's own lock is tried once the marker is ours: its threads may hold the file a moment longer
 /// than the store that was closed.
 const ATTEMPTS: u32 = 2_500;

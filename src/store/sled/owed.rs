@@ -1,12 +1,12 @@
 //! What is owed since before the store was opened, and to whom.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use jid::{BareJid, Jid};
 use tracing::error;
 
 use crate::{
-    pubsub::{Audience, NodeId, Place},
+    pubsub::{Audience, NodeId, Place, Recipients},
     store::{Debt, Owed, StoreError},
 };
 
@@ -15,23 +15,24 @@ use super::{
     index,
     keys::{self, Number},
     reader::View,
-    record::{self, SubscriptionRecord},
+    subscriptions::SubscriptionPlace,
 };
 
 /// A node's subscribers in the order in which they are told, and since when each is.
 type Subscribers = Vec<(BareJid, Jid, u64)>;
 
 /// The first so many of them.
-type Lists = HashMap<usize, Arc<[Jid]>>;
+type Lists = HashMap<usize, Recipients>;
 
 /// Reads what is owed, of one node or of all, in the order of the commits.
 pub(super) fn owed(view: &View, node: Option<&NodeId>) -> Result<Vec<Owed>, StoreError> {
-    let told = view.get::<ToldRecord>(keys::TOLD)?;
+    let told = view.get::<ToldRecord>(keys::TOLD)?.unwrap_or_default();
+    let told_to = told.jid(keys::TOLD)?;
     let mut audiences = Audiences { view, of: HashMap::new() };
     let mut owed = Vec::new();
-    for debt in index::debts(&view.tree) {
-        let (debt, record) = debt?;
-        if node.is_some_and(|node| !record.is_at(node)) {
+    let groups: Result<Vec<_>, _> = index::debts(&view.tree).collect();
+    for (debt, record) in groups?.into_iter().flat_map(|(debts, _)| debts) {
+        if debt < told.debt || node.is_some_and(|node| !record.is_at(node)) {
             continue;
         }
         let (key, number) = (keys::debt(debt), record.number);
@@ -49,9 +50,8 @@ pub(super) fn owed(view: &View, node: Option<&NodeId>) -> Result<Vec<Owed>, Stor
             }
             (Err(error), _) => return Err(error),
         };
-        if let Some(told) = told.as_ref().filter(|told| told.debt == debt) {
-            let jid = told.jid(keys::TOLD)?;
-            let last = (jid.to_bare(), jid);
+        if let Some(jid) = told_to.as_ref().filter(|_| told.debt == debt) {
+            let last = (jid.to_bare(), jid.clone());
             let rest = recipients.iter().filter(|jid| (jid.to_bare(), (*jid).clone()) > last);
             recipients = rest.cloned().collect();
         }
@@ -68,36 +68,36 @@ struct Audiences<'a> {
 
 impl Audiences<'_> {
     /// One recipient, who may have lost its subscription.
-    fn one(&self, node: Number, jid: &Jid) -> Result<Arc<[Jid]>, StoreError> {
-        let key = keys::subscription(node, jid.as_str());
-        let is_there = self.view.get::<SubscriptionRecord>(&key)?.is_some();
+    fn one(&self, node: Number, jid: &Jid) -> Result<Recipients, StoreError> {
+        let key = keys::subscription_of(jid, node);
+        let is_there = self.view.get::<SubscriptionPlace>(&key)?.is_some();
         Ok(is_there.then(|| jid.clone()).into_iter().collect())
     }
 
     /// Everyone who was subscribed when an event took its place, and is still.
-    fn at(&mut self, node: Number, place: Place) -> Result<Arc<[Jid]>, StoreError> {
+    fn at(&mut self, node: Number, place: Place) -> Result<Recipients, StoreError> {
         if !self.of.contains_key(&node) {
             let subscribers = self.subscribers(node)?;
             self.of.insert(node, (subscribers, HashMap::new()));
         }
-        let Some((subscribers, lists)) = self.of.get_mut(&node) else { return Ok(Arc::default()) };
+        let Some((subscribers, lists)) = self.of.get_mut(&node) else {
+            return Ok(Recipients::default());
+        };
         let entitled = || subscribers.iter().filter(|(_, _, since)| *since < place.seq);
         // Later events have all recipients of earlier ones, so equal numbers mean equal lists.
         let list = lists
             .entry(entitled().count())
             .or_insert_with(|| entitled().map(|(_, jid, _)| jid.clone()).collect());
-        Ok(Arc::clone(list))
+        Ok(list.clone())
     }
 
     fn subscribers(&self, node: Number) -> Result<Subscribers, StoreError> {
         self.view.check_node(node)?;
         self.view.check_revoked(node)?;
         let mut subscribers = Vec::new();
-        for row in self.view.scan(&keys::of_node(b's', node)) {
-            let (key, value) = row?;
-            let record: SubscriptionRecord = record::decode(&key, &value)?;
-            let jid = record.jid(&key)?;
-            subscribers.push((jid.to_bare(), jid, record.since));
+        for subscription in self.view.subscriptions(node) {
+            let (_, jid, since) = subscription?;
+            subscribers.push((jid.to_bare(), jid, since));
         }
         subscribers.sort_unstable();
         Ok(subscribers)

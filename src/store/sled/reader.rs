@@ -17,11 +17,9 @@ use crate::{
 use super::{
     failed,
     keys::{self, Number, Spot},
-    record::{
-        self, AffiliationRecord, Content, Counters, ItemRecord, NodeRecord, SubscriptionRecord,
-        damaged, weight,
-    },
+    record::{self, AffiliationRecord, Content, Counters, ItemRecord, NodeRecord, damaged, weight},
     sled_failed,
+    subscriptions::{SubscriptionPlace, SubscriptionRecord, read_part},
 };
 
 /// The reading half, which outlives that the store is opened again.
@@ -49,6 +47,11 @@ impl Reader {
     /// As long as this is held others may read, and one may commit.
     pub(super) fn reading(&self) -> RwLockReadGuard<'_, ()> {
         self.files.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same, unless somebody holds or wants a pause.
+    pub(super) fn try_reading(&self) -> Option<RwLockReadGuard<'_, ()>> {
+        self.files.try_read().ok()
     }
 
     /// As long as this is held nobody else reads or commits.
@@ -123,10 +126,9 @@ impl View {
             let record: AffiliationRecord = record::decode(&key, &value)?;
             node.load_affiliation(record.entity(&key)?, record.affiliation());
         }
-        for row in self.scan(&keys::of_node(b's', number)) {
-            let (key, value) = row?;
-            let record: SubscriptionRecord = record::decode(&key, &value)?;
-            node.load_subscription(record.jid(&key)?, record.since);
+        for subscription in self.subscriptions(number) {
+            let (_, jid, since) = subscription?;
+            node.load_subscription(jid, since);
         }
         Ok(Some(node))
     }
@@ -134,15 +136,32 @@ impl View {
     pub(super) fn enrolled(&self, id: &NodeId) -> Result<HashSet<Jid>, StoreError> {
         let Some(number) = self.number(id)? else { return Ok(HashSet::new()) };
         let mut enrolled = HashSet::new();
-        for row in self.scan(&keys::of_node(b's', number)) {
-            let (key, value) = row?;
-            let jid = record::decode::<SubscriptionRecord>(&key, &value)?.jid(&key)?;
-            let back = keys::subscription_of(jid.to_bare().as_str(), number, jid.as_str());
-            if !self.get::<bool>(&back)?.ok_or_else(|| damaged(&back))? {
+        for subscription in self.subscriptions(number) {
+            let (_, jid, _) = subscription?;
+            let back = keys::subscription_of(&jid, number);
+            if !self.get::<SubscriptionPlace>(&back)?.ok_or_else(|| damaged(&back))?.is_own {
                 enrolled.insert(jid);
             }
         }
         Ok(enrolled)
+    }
+
+    /// A node's subscriptions: the part, who, and since when.
+    pub(super) fn subscriptions(
+        &self,
+        number: Number,
+    ) -> impl Iterator<Item = Result<(u32, Jid, u64), StoreError>> + use<> {
+        self.scan(&keys::of_node(b's', number)).flat_map(|row| {
+            let part = row.and_then(|(key, value)| {
+                let part = keys::part(&key).ok_or_else(|| damaged(&key))?;
+                let records = read_part(&key, &record::decode::<Vec<u8>>(&key, &value)?)?;
+                let subscription = |record: SubscriptionRecord| {
+                    record.jid(&key).map(|jid| (part, jid, record.since))
+                };
+                Ok(records.into_iter().map(subscription).collect())
+            });
+            part.unwrap_or_else(|error| vec![Err(error)])
+        })
     }
 
     /// Compares a node's rows with its sum, once for as long as the store is open.

@@ -1,7 +1,7 @@
 //! What lies on disk: records of the store's own, each with a version byte and a checksum over its
 //! key and content. The domain types may change without touching them.
 
-use jid::{BareJid, Jid};
+use jid::BareJid;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 use super::keys::Spot;
 
 /// The version of the records' layout.
-pub(super) const VERSION: u8 = 4;
+pub(super) const VERSION: u8 = 5;
 
 /// Writes a record for its key: version, content, checksum.
 pub(super) fn encode<T: Serialize>(key: &[u8], record: &T) -> Result<Vec<u8>, StoreError> {
@@ -123,6 +123,8 @@ pub(super) struct Counters {
     pub(super) bytes: u64,
     /// The sum over the rows that belong to it.
     pub(super) sum: u64,
+    /// The newest part of its subscriptions.
+    pub(super) part: u32,
 }
 
 /// What the store says of itself.
@@ -149,13 +151,6 @@ pub(super) enum AffiliationName {
     PublishOnly,
     Member,
     Outcast,
-}
-
-#[derive(Serialize, Deserialize)]
-pub(super) struct SubscriptionRecord {
-    jid: String,
-    /// The position of the node's newest event when the subscription was made: it hears of later ones.
-    pub(super) since: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -328,16 +323,6 @@ impl AffiliationRecord {
 
     pub(super) fn affiliation(&self) -> Affiliation {
         self.affiliation.to_affiliation()
-    }
-}
-
-impl SubscriptionRecord {
-    pub(super) fn of(jid: &Jid, since: u64) -> Self {
-        Self { jid: jid.as_str().into(), since }
-    }
-
-    pub(super) fn jid(&self, key: &[u8]) -> Result<Jid, StoreError> {
-        Jid::new(&self.jid).map_err(|_| damaged(key))
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
 
 /// The largest row, key and value together. Rows above it would make sled write blob files.
 const MAX_ROW_BYTES: usize = 4096;
-/// The length of a part of a long record.
+/// The length of a part of a long payload.
 pub(super) const CHUNK_BYTES: usize = 900;
 
 type Overlay = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
@@ -71,11 +71,12 @@ impl<'a> Rows<'a> {
     pub(super) fn put_in_chunks<T: Serialize>(
         &mut self,
         record: &T,
+        chunk_bytes: usize,
         key: impl Fn(u16) -> Vec<u8>,
     ) -> Result<u16, StoreError> {
         let bytes = postcard::to_stdvec(record).map_err(|error| failed(&error))?;
         let mut number = 0;
-        for chunk in bytes.chunks(CHUNK_BYTES) {
+        for chunk in bytes.chunks(chunk_bytes) {
             self.put(&key(number), &chunk)?;
             number += 1;
         }
@@ -84,12 +85,6 @@ impl<'a> Rows<'a> {
 
     pub(super) fn remove(&mut self, key: Vec<u8>) {
         self.new.insert(key, None);
-    }
-
-    pub(super) fn remove_all(&mut self, prefix: &[u8]) -> Result<(), StoreError> {
-        let keys = self.first(prefix, usize::MAX)?;
-        keys.into_iter().for_each(|key| self.remove(key));
-        Ok(())
     }
 
     /// The first keys with a prefix. Those that are added come after those that are there, which holds

@@ -1,14 +1,15 @@
 //! Removing what is left of deleted nodes, and of items and subscriptions that went many at once: some rows
 //! in each commit, so that nobody waits for a large one.
 
+use jid::Jid;
 use tracing::error;
 
 use crate::store::StoreError;
 
 use super::{
-    keys::{self, Hash, Number, Spot},
+    keys::{self, Number, Spot},
     ledger::{Ledger, Remains},
-    record::{AffiliationRecord, Content, ItemRecord, SubscriptionRecord, damaged},
+    record::{AffiliationRecord, Content, ItemRecord, damaged},
     rows::Rows,
     turn::Turn,
 };
@@ -77,24 +78,14 @@ impl Turn<'_, '_> {
             if rows >= max_rows {
                 return Ok(Swept { rows, is_all: false });
             }
-            let lost: Vec<Hash> = self.rows.get(&key)?.ok_or_else(|| damaged(&key))?;
+            let lost: Vec<String> = self.rows.get(&key)?.ok_or_else(|| damaged(&key))?;
             for jid in &lost {
-                self.remove_subscription(node, keys::subscription_of_hash(node, jid))?;
+                self.unsubscribe(node, &Jid::new(jid).map_err(|_| damaged(&key))?)?;
             }
             self.rows.remove(key);
             rows += 2 * lost.len() + 1;
         }
         Ok(Swept { rows, is_all: rows < max_rows })
-    }
-
-    /// Removes a subscription's row, and that in the index.
-    fn remove_subscription(&mut self, node: Number, key: Vec<u8>) -> Result<(), StoreError> {
-        if let Some(record) = self.rows.get::<SubscriptionRecord>(&key)? {
-            let jid = record.jid(&key)?;
-            self.rows.remove(keys::subscription_of(jid.to_bare().as_str(), node, jid.as_str()));
-            self.rows.remove(key);
-        }
-        Ok(())
     }
 
     fn sweep_items(
@@ -159,9 +150,16 @@ impl Turn<'_, '_> {
             self.rows.remove(key);
             rows += 2;
         }
-        for key in self.rows.first(&keys::of_node(b's', node), (max_rows - rows) / 2)? {
-            self.remove_subscription(node, key)?;
-            rows += 2;
+        for key in self.rows.first(&keys::of_node(b's', node), max_rows)? {
+            if rows >= max_rows {
+                break;
+            }
+            for record in self.part(&key)? {
+                self.rows.remove(keys::subscription_of(&record.jid(&key)?, node));
+                rows += 1;
+            }
+            self.rows.remove(key);
+            rows += 1;
         }
         let is_all = rows + 1 < max_rows;
         if is_all {

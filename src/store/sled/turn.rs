@@ -1,18 +1,20 @@
 //! One commit: changes, and what is told, to rows.
 
+use jid::Jid;
+
 use crate::{
     pubsub::{Affiliation, Change, Changes, Item, NodeId, Notification},
     store::{Committed, Debt, StoreError, Told},
 };
 
 use super::{
-    debt::{DebtRecord, ToldRecord},
+    debt::{DEBT_CHUNK_BYTES, DebtRecord, ToldRecord},
     failed,
     keys::{self, Number, Spot},
     ledger::Ledger,
     record::{
         self, AffiliationName, AffiliationRecord, Content, Counters, ItemRecord, NodeRecord,
-        PayloadRecord, SubscriptionRecord, damaged,
+        PayloadRecord, damaged,
     },
     rows::{CHUNK_BYTES, Rows},
 };
@@ -22,8 +24,8 @@ const FEW_ITEMS: usize = 64;
 /// So many subscriptions are removed when they are lost at once; the rows of more are removed after the
 /// commit, and before it is answered.
 const FEW_SUBSCRIPTIONS: usize = 250;
-/// The parts in which the rows of more are noted.
-const NOTED_AT_ONCE: usize = 40;
+/// The parts in which more are noted, in bytes.
+const MAX_NOTED_BYTES: usize = 3000;
 /// Before it are all items that a node can have.
 const END: Spot = (u64::MAX, 0);
 /// The longest payload that stands in its item's row.
@@ -35,11 +37,13 @@ pub(super) struct Turn<'a, 'tree> {
     pub(super) ledger: &'a mut Ledger,
     /// Where the node's items begin after this.
     first_item: Option<Spot>,
+    /// Before it no items are left.
+    oldest_item: Option<Spot>,
 }
 
 impl<'a, 'tree> Turn<'a, 'tree> {
     pub(super) fn new(rows: &'a mut Rows<'tree>, ledger: &'a mut Ledger) -> Self {
-        Self { rows, ledger, first_item: None }
+        Self { rows, ledger, first_item: None, oldest_item: None }
     }
 
     /// Carries out the changes of one node, and owes a notification of them. Says at which node
@@ -68,12 +72,22 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         }
         let Some(number) = number else { return Ok(Default::default()) };
         if loses_many {
-            let lost: Vec<_> = changes.unsubscribed().map(|jid| keys::hash(jid.as_str())).collect();
-            for (part, lost) in (0..).zip(lost.chunks(NOTED_AT_ONCE)) {
-                self.rows.put(&keys::revoked(number, part), &lost)?;
+            let lost: Vec<_> = changes.unsubscribed().map(Jid::as_str).collect();
+            let mut parts = lost.as_slice();
+            for part in 0.. {
+                if parts.is_empty() {
+                    break;
+                }
+                let mut bytes = 0;
+                let fitting = parts.iter().take_while(|jid| {
+                    bytes += jid.len();
+                    bytes <= MAX_NOTED_BYTES
+                });
+                let (noted, rest) = parts.split_at(fitting.count().max(1));
+                self.rows.put(&keys::revoked(number, part), &noted)?;
+                parts = rest;
             }
         }
-        let debt = notification.map(|notification| self.owe(number, notification)).transpose()?;
         let mut counters = self.counters(number)?;
         counters.seq = changes.seq();
         self.rows.put(&keys::counters(number), &counters)?;
@@ -86,8 +100,10 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         if number == next {
             self.ledger.next_node += 1;
         }
-        if let Some(debt) = debt {
-            self.ledger.owe(debt, number);
+        let debt = notification.map(|notification| DebtRecord::of(number, notification));
+        let debt = debt.map(|record| Debt(self.ledger.owe(record)));
+        if let Some(oldest) = self.oldest_item {
+            self.ledger.note_oldest_item(number, oldest);
         }
         if loses_many {
             self.ledger.revoke(number);
@@ -98,26 +114,28 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         if let Some(first) = self.first_item {
             self.ledger.begin_items(number, first);
         }
-        Ok((Committed { debt: debt.map(Debt), evicted }, loses_many.then_some(number)))
+        Ok((Committed { debt, evicted }, loses_many.then_some(number)))
     }
 
-    fn owe(&mut self, number: Number, notification: &Notification) -> Result<u64, StoreError> {
-        let debt = self.ledger.next_debt;
-        let record = DebtRecord::of(number, notification);
-        self.rows.put_in_chunks(&record, |chunk| keys::debt_chunk(debt, chunk))?;
-        Ok(debt)
+    /// Writes the debts that the commits of this group made.
+    pub(super) fn write_debts(&mut self) -> Result<(), StoreError> {
+        let debts = self.ledger.take_new_debts();
+        if let Some((first, _)) = debts.first() {
+            let key = |chunk| keys::debt_chunk(*first, chunk);
+            let rows = self.rows.put_in_chunks(&debts, DEBT_CHUNK_BYTES, key)?;
+            self.ledger.wrote(*first, debts.len(), rows);
+        }
+        Ok(())
     }
 
     /// Forgets what was told.
     pub(super) fn forget(&mut self, told: &Told) -> Result<(), StoreError> {
         for Debt(debt) in &told.debts {
-            self.rows.remove_all(&keys::debt(*debt))?;
+            if let Some((first, rows)) = self.ledger.forget(*debt) {
+                (0..rows).for_each(|chunk| self.rows.remove(keys::debt_chunk(first, chunk)));
+            }
         }
-        if let Some((Debt(debt), jid)) = &told.partly {
-            self.rows.put(keys::TOLD, &ToldRecord::of(*debt, jid))?;
-        }
-        told.debts.iter().for_each(|Debt(debt)| self.ledger.forget(*debt));
-        Ok(())
+        self.rows.put(keys::TOLD, &ToldRecord::of(self.ledger.first_debt(), told.partly.as_ref()))
     }
 
     /// Says how many items were evicted.
@@ -147,21 +165,9 @@ impl<'a, 'tree> Turn<'a, 'tree> {
                     }
                 }
             }
-            Change::Subscribed(jid) | Change::Enrolled(jid) => {
-                self.rows.put(
-                    &keys::subscription(node, jid.as_str()),
-                    &SubscriptionRecord::of(jid, seq),
-                )?;
-                let bare = jid.to_bare();
-                let is_own = matches!(change, Change::Subscribed(_));
-                self.rows
-                    .put(&keys::subscription_of(bare.as_str(), node, jid.as_str()), &is_own)?;
-            }
-            Change::Unsubscribed(jid) => {
-                self.rows.remove(keys::subscription(node, jid.as_str()));
-                let bare = jid.to_bare();
-                self.rows.remove(keys::subscription_of(bare.as_str(), node, jid.as_str()));
-            }
+            Change::Subscribed(jid) => self.subscribe(node, jid, true, seq)?,
+            Change::Enrolled(jid) => self.subscribe(node, jid, false, seq)?,
+            Change::Unsubscribed(jid) => self.unsubscribe(node, jid)?,
             Change::Published(item) => self.publish(node, item)?,
             Change::Retracted(item) => {
                 self.remove_item_of_name(node, item.as_str())?;
@@ -187,7 +193,8 @@ impl<'a, 'tree> Turn<'a, 'tree> {
             }
             Some(payload) => {
                 let key = |chunk| keys::chunk(node, spot, chunk);
-                Content::Chunks(self.rows.put_in_chunks(&PayloadRecord::of(payload), key)?)
+                let record = PayloadRecord::of(payload);
+                Content::Chunks(self.rows.put_in_chunks(&record, CHUNK_BYTES, key)?)
             }
         };
         let record = ItemRecord::of(item, content);
@@ -218,7 +225,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
     /// many, their rows stay for now.
     fn trim(&mut self, node: Number, keep: u64, max_bytes: u64) -> Result<u64, StoreError> {
         let Counters { mut items, mut bytes, .. } = self.counters(node)?;
-        let mut first = self.first_item(node)?;
+        let mut first = self.first_item(node)?.max(self.ledger.oldest_item(node));
         let mut going = Vec::new();
         while items > keep || (bytes > max_bytes && items > 1) {
             let some = usize::try_from(items.saturating_sub(keep)).unwrap_or(usize::MAX);
@@ -245,6 +252,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
             }
             let counters = Counters { items, bytes, ..self.counters(node)? };
             self.rows.put(&keys::counters(node), &counters)?;
+            self.oldest_item = Some(first);
         }
         Ok(going.len() as u64)
     }

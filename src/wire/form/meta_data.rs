@@ -4,12 +4,12 @@ use xmpp_parsers::data_forms::{DataFormType, FieldType};
 
 use crate::{
     pubsub::{MaxItems, op::discover::MetaData},
-    wire::{form, form::node_config, notification::date_time, ns},
+    wire::{form, form::node_config, notification::date_time, ns, xml::Tag},
 };
 
 /// The form for a node.
 #[must_use]
-pub fn form(data: &MetaData) -> String {
+pub fn form(data: &MetaData) -> Tag {
     let config = &data.config;
     let text = |var, label, value: &str| form::field(var, FieldType::TextSingle, label, value);
     let max_items = match config.max_items {
@@ -35,5 +35,5 @@ pub fn form(data: &MetaData) -> String {
         owners,
         text("pubsub#num_subscribers", "How many subscriptions it has", &subscribers),
     ];
-    form::render(form::form_of_type(DataFormType::Result_, ns::META_DATA, fields))
+    form::render(&form::form_of_type(DataFormType::Result_, ns::META_DATA, fields))
 }

@@ -11,13 +11,51 @@ use xmpp_parsers::data_forms::{DataForm, DataFormType, Field, FieldType, Option_
 
 use crate::{
     pubsub::Refusal,
-    wire::{ns, xml},
+    wire::{ns, xml::Tag},
 };
 
-/// A form as text.
+/// A form as it is written. The library's way, through a tree, takes ten times as long.
 #[must_use]
-pub fn render(form: DataForm) -> String {
-    xml::stand_alone(&Element::from(form))
+pub fn render(form: &DataForm) -> Tag {
+    let text = |name, text: &Option<String>| text.as_deref().map(|text| Tag::new(name).text(text));
+    let kind = match form.type_ {
+        DataFormType::Cancel => "cancel",
+        DataFormType::Form => "form",
+        DataFormType::Result_ => "result",
+        DataFormType::Submit => "submit",
+    };
+    Tag::ns("x", ns::DATA_FORMS)
+        .attr("type", kind)
+        .children(text("title", &form.title))
+        .children(text("instructions", &form.instructions))
+        .children(form.fields.iter().map(render_field))
+}
+
+fn render_field(field: &Field) -> Tag {
+    let kind = match field.type_ {
+        FieldType::Boolean => "boolean",
+        FieldType::Fixed => "fixed",
+        FieldType::Hidden => "hidden",
+        FieldType::JidMulti => "jid-multi",
+        FieldType::JidSingle => "jid-single",
+        FieldType::ListMulti => "list-multi",
+        FieldType::ListSingle => "list-single",
+        FieldType::TextMulti => "text-multi",
+        FieldType::TextPrivate => "text-private",
+        FieldType::TextSingle => "text-single",
+    };
+    let value = |value: &String| Tag::new("value").text(value);
+    let option = |option: &Option_| {
+        Tag::new("option").attr_if("label", option.label.as_deref()).child(value(&option.value))
+    };
+    Tag::new("field")
+        .attr_if("var", field.var.as_deref())
+        .attr("type", kind)
+        .attr_if("label", field.label.as_deref())
+        .children(field.desc.as_deref().map(|desc| Tag::new("desc").text(desc)))
+        .children(field.required.then(|| Tag::new("required")))
+        .children(field.options.iter().map(option))
+        .children(field.values.iter().map(value))
 }
 
 /// A field with its label and value.

@@ -8,19 +8,19 @@ use crate::{
         AccessModel, Feature, ItemReply, Limits, MaxItems, NodeConfig, NotificationType,
         PublishModel, Refusal, SendLastPublishedItem, Setting,
     },
-    wire::{form, ns},
+    wire::{form, ns, xml::Tag},
 };
 
 /// The configuration as a form to fill in (§8.2.2).
 #[must_use]
-pub fn form(config: &NodeConfig, limits: &Limits) -> String {
-    form::render(data_form(DataFormType::Form, config, limits))
+pub fn form(config: &NodeConfig, limits: &Limits) -> Tag {
+    form::render(&data_form(DataFormType::Form, config, limits))
 }
 
 /// The configuration as a result, as events show it (§8.2.5.3).
 #[must_use]
-pub fn result(config: &NodeConfig, limits: &Limits) -> String {
-    form::render(data_form(DataFormType::Result_, config, limits))
+pub fn result(config: &NodeConfig, limits: &Limits) -> Tag {
+    form::render(&data_form(DataFormType::Result_, config, limits))
 }
 
 /// The configuration as a data form of any type.

@@ -34,7 +34,8 @@ impl Faulty {
         Self::begin(inner, 0, false, gate)
     }
 
-    fn begin(
+    /// Both.
+    pub fn begin(
         inner: Arc<dyn Store>,
         fails_at: u64,
         commits_all_the_same: bool,

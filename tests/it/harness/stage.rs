@@ -25,7 +25,7 @@ use gjallar::{
             unsubscribe::Unsubscribe,
         },
     },
-    service::{Error, Position, Service},
+    service::{Error, Position, Service, Settling},
     store::Store,
 };
 use jid::Jid;
@@ -117,10 +117,30 @@ impl Stage {
         id: &str,
         xml: &str,
     ) -> Result<Published, Error> {
+        self.begin_to_publish_xml(by, name, id, xml).await.await
+    }
+
+    /// Publishes, and does not wait until that is settled.
+    pub async fn begin_to_publish(
+        &self,
+        by: &str,
+        name: &str,
+        id: &str,
+    ) -> Settling<Result<Published, Error>> {
+        self.begin_to_publish_xml(by, name, id, "<x xmlns='urn:x'/>").await
+    }
+
+    async fn begin_to_publish_xml(
+        &self,
+        by: &str,
+        name: &str,
+        id: &str,
+        xml: &str,
+    ) -> Settling<Result<Published, Error>> {
         let payload = Some(Payload::new(xml, "urn:x"));
         let items = vec![NewItem { id: Some(item(id)), payload }];
         let request = Publish { node: node(name), items };
-        self.service.publish(&actor(by), &request, |answer| answer).await.await
+        self.service.publish(&actor(by), &request, |answer| answer).await
     }
 
     pub async fn retract(&self, by: &str, name: &str, id: &str) -> Result<(), Error> {

@@ -1,0 +1,213 @@
+//! Who is subscribed to a node: a sorted list in parts, which lists of recipients share. So a change copies a
+//! part, and an event for a million takes no more than a list of parts.
+
+use std::{cmp::Ordering, fmt, sync::Arc};
+
+use jid::{BareJid, Jid};
+
+/// The most subscriptions in a part.
+const MAX_PART: usize = 256;
+/// About how many bytes a subscription takes in memory.
+const SUBSCRIPTION_BYTES: usize = 100;
+/// What a list of recipients takes for each part that it shares.
+const PART_BYTES: usize = 24;
+
+/// A subscription, with the position of the node's newest event when it was made.
+type Subscription = (Jid, u64);
+type Part = Arc<Vec<Subscription>>;
+
+/// The subscriptions of a node, ordered by bare JID first, so that those of one entity stand together.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Subscribers {
+    parts: Vec<Part>,
+    len: usize,
+    /// Subscriptions in parts that were copied since the last list of recipients was made.
+    copied: usize,
+}
+
+/// Who an event goes to, at one time; cheap to clone.
+#[derive(Clone, Default)]
+pub struct Recipients(Arc<Listed>);
+
+#[derive(Default)]
+struct Listed {
+    parts: Vec<Part>,
+    /// How many there are up to the end of each part.
+    ends: Vec<usize>,
+    bytes: usize,
+}
+
+/// The bare JID of a JID as text, and its resource.
+fn parts_of(jid: &Jid) -> (&str, &str) {
+    jid.as_str().split_once('/').unwrap_or((jid.as_str(), ""))
+}
+
+fn order(a: &Jid, b: &Jid) -> Ordering {
+    parts_of(a).cmp(&parts_of(b))
+}
+
+impl Subscribers {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Jid, u64)> {
+        self.parts.iter().flat_map(|part| part.iter()).map(|(jid, since)| (jid, *since))
+    }
+
+    pub(super) fn contains(&self, jid: &Jid) -> bool {
+        let part = self.parts.get(self.part_of(jid));
+        part.is_some_and(|part| part.binary_search_by(|(other, _)| order(other, jid)).is_ok())
+    }
+
+    /// The subscriptions of an entity.
+    pub(super) fn of<'a>(&'a self, entity: &'a BareJid) -> impl Iterator<Item = &'a Jid> {
+        let is_before = |(jid, _): &Subscription| parts_of(jid) < (entity.as_str(), "");
+        let first = self.part_of_first(is_before);
+        let later = self.parts.iter().skip(first).flat_map(|part| part.iter());
+        later
+            .skip_while(move |subscription| is_before(subscription))
+            .map(|(jid, _)| jid)
+            .take_while(move |jid| parts_of(jid).0 == entity.as_str())
+    }
+
+    /// Adds a subscription, or moves it to a later time.
+    pub(super) fn insert(&mut self, jid: Jid, since: u64) {
+        if self.parts.is_empty() {
+            self.parts.push(Part::default());
+        }
+        let index = self.part_of(&jid).min(self.parts.len() - 1);
+        let is_last = index + 1 == self.parts.len();
+        let Some(part) = self.parts.get_mut(index) else { return };
+        let part = own(part, &mut self.copied);
+        match part.binary_search_by(|(other, _)| order(other, &jid)) {
+            Ok(at) => part.splice(at..=at, [(jid, since)]).for_each(drop),
+            Err(at) => {
+                self.len += 1;
+                let is_end = at == part.len();
+                part.insert(at, (jid, since));
+                if part.len() > MAX_PART {
+                    // What comes in order fills parts.
+                    let at = if is_last && is_end { MAX_PART } else { MAX_PART / 2 };
+                    let rest = part.split_off(at);
+                    self.parts.insert(index + 1, Arc::new(rest));
+                }
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, jid: &Jid) {
+        let index = self.part_of(jid);
+        let Some(part) = self.parts.get_mut(index) else { return };
+        if let Ok(at) = part.binary_search_by(|(other, _)| order(other, jid)) {
+            let part = own(part, &mut self.copied);
+            part.remove(at);
+            self.len -= 1;
+            if part.is_empty() {
+                self.parts.remove(index);
+            }
+        }
+    }
+
+    /// Everyone who is subscribed now.
+    pub(super) fn recipients(&mut self) -> Recipients {
+        let copied = std::mem::take(&mut self.copied);
+        let bytes = self.parts.len() * PART_BYTES + copied * SUBSCRIPTION_BYTES;
+        Recipients::of(self.parts.clone(), bytes)
+    }
+
+    /// The first part that does not end before a JID.
+    fn part_of(&self, jid: &Jid) -> usize {
+        self.part_of_first(|(other, _)| order(other, jid) == Ordering::Less)
+    }
+
+    fn part_of_first(&self, is_before: impl Fn(&Subscription) -> bool) -> usize {
+        self.parts.partition_point(|part| part.last().is_some_and(&is_before))
+    }
+}
+
+/// A part that no list of recipients shares.
+fn own<'a>(part: &'a mut Part, copied: &mut usize) -> &'a mut Vec<Subscription> {
+    if Arc::get_mut(part).is_none() {
+        *copied += part.len();
+    }
+    Arc::make_mut(part)
+}
+
+impl PartialEq for Subscribers {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Subscribers {}
+
+impl Recipients {
+    /// Only one.
+    #[must_use]
+    pub fn one(jid: Jid) -> Self {
+        [jid].into_iter().collect()
+    }
+
+    /// How many they are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.ends.last().copied().unwrap_or_default()
+    }
+
+    /// Whether there is nobody.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Jid> {
+        self.iter_from(0)
+    }
+
+    /// Those who come after the first so many.
+    pub fn iter_from(&self, index: usize) -> impl Iterator<Item = &Jid> {
+        let Listed { parts, ends, .. } = &*self.0;
+        let first = ends.partition_point(|end| *end <= index);
+        let before = first.checked_sub(1).and_then(|last| ends.get(last)).copied();
+        let later = parts.iter().skip(first).flat_map(|part| part.iter());
+        later.skip(index - before.unwrap_or_default()).map(|(jid, _)| jid)
+    }
+
+    /// About how many bytes the list takes that nothing else needs.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.0.bytes
+    }
+
+    /// The same for a list and its clones, and no other list while these are there.
+    #[must_use]
+    pub fn id(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
+    fn of(parts: Vec<Part>, bytes: usize) -> Self {
+        let mut len = 0;
+        let end = |part: &Part| {
+            len += part.len();
+            len
+        };
+        let ends = parts.iter().map(end).collect();
+        Self(Arc::new(Listed { parts, ends, bytes }))
+    }
+}
+
+impl FromIterator<Jid> for Recipients {
+    fn from_iter<I: IntoIterator<Item = Jid>>(jids: I) -> Self {
+        let list: Vec<_> = jids.into_iter().map(|jid| (jid, 0)).collect();
+        let bytes = list.len() * SUBSCRIPTION_BYTES;
+        Self::of(vec![Arc::new(list)], bytes)
+    }
+}
+
+impl fmt::Debug for Recipients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
