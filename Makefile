@@ -72,9 +72,11 @@ deny:
 	command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
 	cargo deny check
 
-# The same load against gjallar, the least possible work, and a component on tokio-xmpp; BENCH chooses one.
+# The same load against gjallar and what it is compared with, written into docs/BENCHMARKS.md; an hour, or
+# BENCH=name for one of them.
 BENCH =
 bench: setup
+	.venv/bin/python -m pip install -q --disable-pip-version-check -r benches/requirements.txt
 	cd benches/load && cargo build -q $(CARGO_FLAGS) --release --target-dir target
 	cargo build -q $(CARGO_FLAGS) --release --bin gjallar
 	.venv/bin/python benches/run.py $(BENCH)

@@ -1,76 +1,307 @@
-"""Runs the same load against gjallar and against what it is compared with, one after the other, several times,
-and prints a table. `make bench` builds what it needs.
+"""Runs the same load against gjallar and what it is compared with, several times, side by side, and writes the tables
+and plots of docs/BENCHMARKS.md. `make bench` builds what it needs; BENCH chooses some.
 
-Every system connects to the load by XEP-0114 on loopback. gjallar keeps its items in a store on disk.
+Every system connects to the load by XEP-0114 on loopback; or stands behind a real Prosody or ejabberd, of which the
+load is another component. gjallar keeps its items in a store on disk, and answers what it has synced.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROGRAMS = ROOT / "benches/load/target/release"
 GJALLAR = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/gjallar"
+sys.path[:0] = [str(ROOT / "benches"), str(ROOT / "tests/e2e")]
 
-# What is measured: the arguments of the load, and which line of what it says counts.
-BENCHES = {
-    "fanout": ("fan-out, notifications/s (1 000 subscribers)", ["fanout", "--publishes", "500"]),
-    "publish": ("durable publishes/s (one node, 64 outstanding)", ["publish", "--publishes", "20000"]),
-    "nodes": ("durable publishes/s (100 nodes)", ["publish", "--nodes", "100", "--publishes", "20000"]),
-    "subscribe": ("subscriptions/s (one node, 100 000)", ["subscribe"]),
+import report  # noqa: E402
+import servers  # noqa: E402
+
+# Above what the benches ask for.
+LIMITS = {
+    "MAX_JID_REQUESTS_PER_SECOND": 0, "MAX_DOMAIN_REQUESTS_PER_SECOND": 0,
+    "MAX_SUBSCRIPTIONS": 2_000_000, "MAX_NODES": 1_000_000, "MAX_ITEMS": 1_000_000,
+    "MAX_NODE_BYTES": 2**33,
 }
-# Those that store nothing are compared where nothing has to be stored.
-SYSTEMS = {"fanout": ["least", "typed", "gjallar"]}
 
 
-def start(system, port, store):
-    if system != "gjallar":
-        return subprocess.Popen([PROGRAMS / system, f"127.0.0.1:{port}", "--subscribers", "1000"])
-    environment = {
-        "GJALLAR_JID": "pubsub.localhost",
-        "GJALLAR_SECRET": "secret",
-        "GJALLAR_SERVER": f"127.0.0.1:{port}",
-        "GJALLAR_STORE": f"sled:{store}",
-        "GJALLAR_LOG": "error",
-        "GJALLAR_LIMITS_MAX_JID_REQUESTS_PER_SECOND": "0",
-        "GJALLAR_LIMITS_MAX_DOMAIN_REQUESTS_PER_SECOND": "0",
-    }
-    return subprocess.Popen([GJALLAR, "serve"], env=environment)
+def gjallar(server, store, secret="secret"):
+    options = {
+        "JID": "pubsub.localhost", "SECRET": secret, "SERVER": server, "STORE": f"sled:{store}",
+        "LOG": "error", "CREATORS": "anyone", **{f"LIMITS_{name}": value for name, value in LIMITS.items()}}
+    return subprocess.Popen(
+        [GJALLAR, "serve"], env={f"GJALLAR_{name}": str(value) for name, value in options.items()})
 
 
-def run(system, arguments):
-    """What the load said: its lines, the first of which counts."""
-    store = tempfile.mkdtemp(prefix="gjallar-bench-")
-    load = subprocess.Popen([PROGRAMS / "load", *arguments], stdout=subprocess.PIPE, text=True)
-    service = start(system, load.stdout.readline().strip(), store)
+def peer(system, server, subscribers, *more):
+    return subprocess.Popen([PROGRAMS / system, server, "--subscribers", str(subscribers), *more])
+
+
+def resident(process):
+    """MiB that a process has in memory."""
+    for line in pathlib.Path(f"/proc/{process.pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("no VmRSS")
+
+
+@contextlib.contextmanager
+def running(process):
     try:
-        lines = [json.loads(line) for line in load.stdout]
-        if load.wait() != 0:
-            raise SystemExit(f"{system}: the load failed")
-        return lines
+        yield process
     finally:
-        service.terminate()
-        service.wait()
-        shutil.rmtree(store)
+        process.terminate()
+        process.wait()
+
+
+def load(*arguments):
+    return subprocess.Popen(
+        [PROGRAMS / "load", *map(str, arguments)], stdout=subprocess.PIPE, text=True)
+
+
+def results(process):
+    lines = [json.loads(line) for line in process.stdout]
+    if process.wait() != 0:
+        raise SystemExit("the load failed")
+    return lines
+
+
+def at_the_socket(system, arguments, subscribers=1000, store=None):
+    """What the load said, and the memory of the system at the end."""
+    folder = store or tempfile.mkdtemp(prefix="gjallar-bench-")
+    try:
+        driver = load(*arguments)
+        server = f"127.0.0.1:{driver.stdout.readline().strip()}"
+        begun = time.monotonic()
+        started = gjallar(server, folder) if system == "gjallar" else peer(system, server, subscribers)
+        with running(started) as process:
+            lines = results(driver)
+            lines[0:0] = [{"what": "all", "seconds": time.monotonic() - begun}]
+            return lines, resident(process)
+    finally:
+        if store is None:
+            shutil.rmtree(folder)
+
+
+def median_of(runs, measure):
+    """The median of some runs, and all of them."""
+    values = []
+    for run in range(runs):
+        values.append(measure())
+        print(f"    {values[-1]:,.1f}", flush=True)
+    return {"median": statistics.median(values), "runs": values}
+
+
+class Benches:
+    """Each method is a bench; what it returns is a part of the report."""
+
+    def __init__(self, runs):
+        self.runs = runs
+
+    def per_second(self, system, arguments, line=1, **more):
+        print(f"  {system} {' '.join(map(str, arguments))}", flush=True)
+        return median_of(
+            self.runs, lambda: at_the_socket(system, arguments, **more)[0][line]["per_second"])
+
+    def fanout(self):
+        """Notifications a second, one node with 1 000 subscribers"""
+        arguments = ["fanout", "--publishes", 1000]
+        return {system: self.per_second(system, arguments)
+                for system in ("least", "gjallar", "typed")}
+
+    def audiences(self):
+        """Notifications a second against the number of subscribers"""
+        points = {}
+        for subscribers in (1, 10, 100, 1000, 10_000, 100_000, 1_000_000):
+            publishes = max(1, min(20_000, 2_000_000 // subscribers))
+            arguments = ["fanout", "--subscribers", subscribers, "--publishes", publishes]
+            points[subscribers] = self.per_second("gjallar", arguments)
+        return points
+
+    def publish(self):
+        """Durable publishes a second, one sender, one node, one subscriber, 64 outstanding"""
+        kinds = {
+            "one node": [], "100 nodes": ["--nodes", 100],
+            "one node, keeps 1 000 items": ["--max-items", 1000],
+            "one node, keeps 1 item": ["--max-items", 1]}
+        return {name: self.per_second("gjallar", ["publish", "--publishes", 50_000, *more])
+                for name, more in kinds.items()}
+
+    def outstanding(self):
+        """Durable publishes a second against the number that is outstanding"""
+        return {number: self.per_second(
+                    "gjallar", ["publish", "--publishes", 2000 * min(number, 10),
+                                "--outstanding", number])
+                for number in (1, 2, 4, 8, 16, 32, 64, 128)}
+
+    def alone(self):
+        """Milliseconds of a publish while no other is outstanding, and of the disk's sync"""
+        def answered():
+            lines, _ = at_the_socket("gjallar", ["publish", "--publishes", 3000, "--outstanding", 1])
+            return lines[1]["answers"]["p50"] / 1000
+        print("  gjallar", flush=True)
+        took = median_of(self.runs, answered)
+        print("  fdatasync", flush=True)
+        return {"publish, median": took, "fdatasync of 4 KiB, median": median_of(self.runs, sync)}
+
+    def latency(self):
+        """Milliseconds from a publish to its last notification: 1 000 publishes a second, 100 subscribers"""
+        arguments = ["fanout", "--subscribers", 100, "--publishes", 10_000, "--rate", 1000,
+                     "--outstanding", 1000]
+        runs = [at_the_socket("gjallar", arguments)[0][1]["events"] for _ in range(self.runs)]
+        return {name: {"median": statistics.median(run[name] / 1000 for run in runs),
+                       "runs": [run[name] / 1000 for run in runs]}
+                for name in ("p50", "p90", "p99", "p999", "max")}
+
+    def subscriptions(self):
+        """A crowd at one node: subscriptions a second, resident memory, and one publish to all"""
+        rows = {}
+        for number in (1000, 10_000, 100_000, 1_000_000):
+            print(f"  {number:,}", flush=True)
+            runs = [at_the_socket("gjallar", ["subscribe", "--subscribers", number])
+                    for _ in range(self.runs)]
+            of = {"subscriptions/s": [lines[1]["per_second"] for lines, _ in runs],
+                  "MiB": [memory for _, memory in runs],
+                  "told to all in s": [lines[2]["seconds"] for lines, _ in runs]}
+            rows[number] = {name: {"median": statistics.median(values), "runs": values}
+                            for name, values in of.items()}
+        return rows
+
+    def aside(self):
+        """Milliseconds of a publish elsewhere while a million are told, three times in three seconds"""
+        runs = [at_the_socket("gjallar", ["aside"])[0][1]["answers"] for _ in range(self.runs)]
+        return {name: {"median": statistics.median(run[name] / 1000 for run in runs),
+                       "runs": [run[name] / 1000 for run in runs]} for name in ("p50", "p99", "max")}
+
+    def history(self):
+        """Publishes a second against the items that a node has"""
+        runs = [at_the_socket("gjallar", ["history"])[0][1:] for _ in range(self.runs)]
+        return {int(lines[0]["what"]): {"median": statistics.median(values), "runs": values}
+                for lines in zip(*runs) for values in [[line["per_second"] for line in lines]]}
+
+    def full(self):
+        """100 000 nodes with 1 000 000 items: publishes a second as they come, the start, and the memory"""
+        with tempfile.TemporaryDirectory(prefix="gjallar-bench-") as store:
+            lines, memory = at_the_socket("gjallar", ["fill"], store=store)
+            rows = {f"publishes/s up to {int(line['what']):,} items": line["per_second"]
+                    for line in lines if line["what"].isdigit()}
+            rows["MiB after that"] = memory
+            starts = [at_the_socket("gjallar", ["once"], store=store) for _ in range(self.runs)]
+            rows["s from the start of the process to the first answer"] = statistics.median(
+                lines[0]["seconds"] for lines, _ in starts)
+            rows["MiB after the start"] = statistics.median(memory for _, memory in starts)
+        return {name: {"median": value, "runs": [value]} for name, value in rows.items()}
+
+    def read(self):
+        """Reads a second: parsed, authorised, answered"""
+        runs = [at_the_socket("gjallar", ["read"])[0][1:] for _ in range(self.runs)]
+        rows = {lines[0]["what"]: [line["per_second"] for line in lines] for lines in zip(*runs)}
+        return {name: {"median": statistics.median(values), "runs": values}
+                for name, values in rows.items()}
+
+    def behind(self):
+        """Notifications a second behind a server, 1 000 subscribers of another component"""
+        rows = {}
+        for name, server in BEHIND.items():
+            # Neither server writes the stream header that tokio-xmpp's component asks for.
+            for system in ("least", "gjallar", "own"):
+                print(f"  {name}, {system}", flush=True)
+                rows[f"{name}: {SYSTEMS[system]}"] = median_of(
+                    self.runs, lambda: behind_a_server(server, system))
+        return rows
+
+
+SYSTEMS = {
+    "least": "the least possible work", "typed": "typed tokio-xmpp component", "gjallar": "gjallar",
+    "own": "the server's own mod_pubsub"}
+USERS, OWN = "users.localhost", "own.localhost"
+
+
+class Prosody(servers.Prosody):
+    def prepare(self):
+        super().prepare()
+        config = self.folder / "prosody.cfg.lua"
+        config.write_text(config.read_text() + f"""
+Component "{USERS}"
+  component_secret = "{servers.SECRET}"
+Component "{OWN}" "pubsub"
+  admins = {{ "owner@{USERS}" }}
+""")
+
+
+class Ejabberd(servers.Ejabberd):
+    def prepare(self):
+        super().prepare()
+        config = self.folder / "ejabberd.yml"
+        text = config.read_text()
+        users = f'\n      "{USERS}":\n        password: "{servers.SECRET}"'
+        # Else every connection gets the stanzas of all hosts.
+        text = text.replace("\n    hosts:\n", "\n    global_routes: false\n    hosts:" + users + "\n", 1)
+        own = f"\nmodules:\n  mod_pubsub:\n    host: {OWN}\n    access_createnode: all\n    plugins: [flat]"
+        config.write_text(text.replace("\nmodules:", own, 1))
+
+
+BEHIND = {"Prosody": Prosody, "ejabberd": Ejabberd}
+
+
+def behind_a_server(kind, system):
+    """Notifications a second that a component of a server gets from another one, or from the server itself."""
+    with kind([]) as server, tempfile.TemporaryDirectory(prefix="gjallar-bench-") as store:
+        address = f"127.0.0.1:{server.component_port}"
+        with contextlib.ExitStack() as stack:
+            if system == "gjallar":
+                stack.enter_context(running(gjallar(address, store, servers.SECRET)))
+            elif system != "own":
+                stack.enter_context(running(
+                    peer(system, address, 1000, "--secret", servers.SECRET, "--domain", USERS)))
+            service = OWN if system == "own" else servers.SERVICE
+            time.sleep(2)
+            driver = load("--server", address, "--service", service, "fanout", "--publishes", 50,
+                          "--outstanding", 4)
+            driver.stdout.readline()
+            return results(driver)[0]["per_second"]
+
+
+def sync():
+    """Milliseconds that the disk needs for the sync of a page of a file that is there, the median of a thousand."""
+    with tempfile.NamedTemporaryFile(prefix="gjallar-bench-") as file:
+        file.write(bytes(4 << 20))
+        os.fsync(file.fileno())
+        took = []
+        for number in range(1000):
+            os.pwrite(file.fileno(), bytes([number % 256]) * 4096, number * 4096)
+            begun = time.perf_counter()
+            os.fdatasync(file.fileno())
+            took.append(1000 * (time.perf_counter() - begun))
+        return statistics.median(took)
 
 
 def main():
+    names = [name for name, bench in vars(Benches).items() if bench.__doc__ and name[0] != "_"
+             and name != "per_second"]
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("bench", nargs="*", help=f"of {', '.join(BENCHES)}; all without one")
+    parser.add_argument("bench", nargs="*", help=f"of {', '.join(names)}; all without one")
     parser.add_argument("--runs", type=int, default=3)
     chosen = parser.parse_args()
-    print("| what | system | median | of |\n|---|---|---|---|", flush=True)
-    for name in chosen.bench or BENCHES:
-        what, arguments = BENCHES[name]
-        for system in SYSTEMS.get(name, ["gjallar"]):
-            rates = [round(run(system, arguments)[0]["per_second"]) for _ in range(chosen.runs)]
-            shown = ", ".join(f"{rate:,}" for rate in sorted(rates))
-            print(f"| {what} | {system} | {statistics.median(rates):,} | {shown} |", flush=True)
+    unknown = set(chosen.bench) - set(names)
+    if unknown:
+        parser.error(f"no such bench: {', '.join(sorted(unknown))}")
+    benches = Benches(chosen.runs)
+    for name in chosen.bench or names:
+        bench = getattr(benches, name)
+        print(f"{name}: {bench.__doc__}", flush=True)
+        rows = bench()
+        report.note(name, bench.__doc__, rows)
+        print("\n".join(report.table({"rows": rows})), flush=True)
+    report.write()
 
 
 if __name__ == "__main__":

@@ -120,17 +120,14 @@ impl Service {
                 let subscriptions = self.memory.sound(own.map_err(Error::Failed)?);
                 let sends_last =
                     node.config.send_last_published_item == SendLastPublishedItem::OnSub;
-                let last = match turn.last() {
-                    Last::None => Vec::new(),
-                    Last::Item(item) => vec![(*item).clone()],
-                    Last::Unread if !sends_last => Vec::new(),
-                    Last::Unread => {
-                        turn.settled().await;
-                        let last = items(&node.id, &Selection::Recent(1)).await?;
-                        turn.set_last(last.last());
-                        last
-                    }
-                };
+                if !sends_last {
+                    return Ok(Facts { items: Vec::new(), subscriptions });
+                }
+                if matches!(turn.last(), Last::Unread) {
+                    turn.settled().await;
+                }
+                let last = self.last_item(turn).await?;
+                let last = last.iter().map(|item| (**item).clone()).collect();
                 Ok(Facts { items: last, subscriptions })
             }
         }

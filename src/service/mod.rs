@@ -58,7 +58,7 @@ use self::{
 };
 
 /// Nodes that stay in memory while nobody works at them.
-const MAX_HOT_NODES: usize = 10_000;
+const MAX_HOT_NODES: usize = 100_000;
 
 /// The pause between attempts to have the store forget what was told.
 const PAUSE: Duration = Duration::from_millis(500);

@@ -196,9 +196,9 @@ impl Turn {
     }
 
     /// The newest item was read.
-    pub(super) fn set_last(&mut self, item: Option<&Item>) {
+    pub(super) fn set_last(&mut self, item: Option<&Arc<Item>>) {
         if let Known::There(hot) = &mut self.cell.known {
-            hot.last = item.map_or(Last::None, |item| Last::of(&Arc::new(item.clone())));
+            hot.last = item.map_or(Last::None, Last::of);
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the service shows without changing anything.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use jid::{BareJid, Jid};
 
@@ -19,7 +19,10 @@ use crate::{
     store::Cursor,
 };
 
-use super::{Error, Service};
+use super::{
+    Error, Service,
+    nodes::{Last, Turn},
+};
 
 /// Nodes that are read at once for a list.
 const PAGE: usize = 256;
@@ -69,12 +72,37 @@ impl Service {
     ///
     /// # Errors
     /// As [`retrieve::retrieve`].
-    pub async fn retrieve(&self, actor: &Actor, request: &Retrieve) -> Result<Vec<Item>, Error> {
-        let turn = self.settled_turn(&request.node).await?;
+    pub async fn retrieve(
+        &self,
+        actor: &Actor,
+        request: &Retrieve,
+    ) -> Result<Vec<Arc<Item>>, Error> {
+        let mut turn = self.settled_turn(&request.node).await?;
         retrieve::retrieve(turn.node(), request, &self.context(actor))?;
+        if request.selection == Selection::Recent(1) {
+            return Ok(self.last_item(&mut turn).await?.into_iter().collect());
+        }
         let max_bytes = self.limits.max_reply_bytes;
         let items = self.store.items(&request.node, &request.selection, max_bytes).await;
-        items.map_err(|error| self.memory.failed_at(&request.node, error))
+        let items = items.map_err(|error| self.memory.failed_at(&request.node, error))?;
+        Ok(items.into_iter().map(Arc::new).collect())
+    }
+
+    /// The newest item of a node of which all is settled.
+    pub(super) async fn last_item(&self, turn: &mut Turn) -> Result<Option<Arc<Item>>, Error> {
+        let last = match (turn.last(), turn.node()) {
+            (Last::None, _) | (Last::Unread, None) => None,
+            (Last::Item(item), _) => Some(item),
+            (Last::Unread, Some(node)) => {
+                let id = node.id.clone();
+                let items = self.store.items(&id, &Selection::Recent(1), usize::MAX).await;
+                let items = items.map_err(|error| self.memory.failed_at(&id, error))?;
+                let last = items.into_iter().next_back().map(Arc::new);
+                turn.set_last(last.as_ref());
+                last
+            }
+        };
+        Ok(last)
     }
 
     /// The names of a node's items, oldest first: the newest that fit in one answer (§5.5).

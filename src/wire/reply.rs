@@ -1,5 +1,7 @@
 //! How granted requests are answered: the content of the result.
 
+use std::sync::Arc;
+
 use jid::{BareJid, Jid};
 
 use crate::{
@@ -56,7 +58,7 @@ fn subscription(node: &NodeId, jid: &Jid, subscribed: bool) -> Tag {
 
 /// §6.5.2.
 #[must_use]
-pub fn items(request: &Retrieve, items: &[Item]) -> Tag {
+pub fn items(request: &Retrieve, items: &[Arc<Item>]) -> Tag {
     let rendered = items.iter().map(|item| {
         Tag::new("item")
             .attr("id", item.id.as_str())

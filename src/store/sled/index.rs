@@ -36,7 +36,7 @@ pub(super) fn check(tree: &Tree) -> Result<(Total, Ledger), StoreError> {
             }
             match table {
                 b'n' => {
-                    record::decode::<record::NodeRecord>(&key, &value)?.to_node(&key)?;
+                    record::decode::<record::NodeRecord>(&key, &value)?;
                 }
                 b'd' => dead.push(number()?),
                 b'u' => ledger.revoke(number()?),

@@ -24,13 +24,16 @@ const LOOKS: usize = 3;
 
 impl View {
     pub(super) fn creators(&self) -> Result<HashMap<BareJid, u64>, StoreError> {
-        let mut creators = HashMap::new();
+        let mut creators = HashMap::<_, (_, u64)>::new();
         for row in self.scan(b"n") {
             let (key, value) = row?;
-            let node = record::decode::<NodeRecord>(&key, &value)?.to_node(&key)?;
-            *creators.entry(node.creator).or_default() += 1;
+            let creator = record::decode::<NodeRecord>(&key, &value)?.into_creator();
+            creators.entry(creator).or_insert((key, 0)).1 += 1;
         }
-        Ok(creators)
+        let of_entity = |(creator, (key, nodes)): (String, (sled::IVec, u64))| {
+            Ok((BareJid::new(&creator).map_err(|_| damaged(&key))?, nodes))
+        };
+        creators.into_iter().map(of_entity).collect()
     }
 
     pub(super) fn nodes(

@@ -200,8 +200,11 @@ impl Store for SledStore {
     }
 
     async fn node(&self, id: &NodeId) -> Result<Option<Node>, StoreError> {
-        let id = id.clone();
-        self.read(move |view| view.node(&id)).await
+        let (id, little) = (id.clone(), id.clone());
+        match self.read_little(move |view| view.little_node(&little)).await? {
+            Some(node) => Ok(node),
+            None => self.read(move |view| view.node(&id)).await,
+        }
     }
 
     async fn creators(&self) -> Result<HashMap<BareJid, u64>, StoreError> {

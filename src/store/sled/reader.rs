@@ -22,6 +22,11 @@ use super::{
     subscriptions::{SubscriptionPlace, SubscriptionRecord, read_part},
 };
 
+/// A node is read at once, and not on another thread, if it has at most so many items, or was checked, and its
+/// subscriptions stand in at most so many parts.
+const FEW_ITEMS: u64 = 100;
+const FEW_PARTS: u32 = 2;
+
 /// The reading half, which outlives that the store is opened again.
 #[derive(Clone, Debug)]
 pub(super) struct Reader {
@@ -73,6 +78,11 @@ impl Reader {
     pub(super) fn look(&self) -> Result<View, StoreError> {
         let tree = self.state().tree.clone().map_err(|reason| failed(&reason))?;
         Ok(View { tree, reader: self.clone() })
+    }
+
+    /// Whether a node's sum was checked.
+    fn has_checked(&self, number: Number) -> bool {
+        self.state().checked.contains(&number)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -133,6 +143,15 @@ impl View {
         Ok(Some(node))
     }
 
+    /// What there is of a node, if it has little that has to be read.
+    pub(super) fn little_node(&self, id: &NodeId) -> Result<Option<Option<Node>>, StoreError> {
+        let Some(number) = self.number(id)? else { return Ok(Some(None)) };
+        let counters = self.get::<Counters>(&keys::counters(number))?.unwrap_or_default();
+        let has_few_items = counters.items <= FEW_ITEMS || self.reader.has_checked(number);
+        let is_little = has_few_items && counters.part <= FEW_PARTS;
+        Ok(if is_little { Some(self.node(id)?) } else { None })
+    }
+
     pub(super) fn enrolled(&self, id: &NodeId) -> Result<HashSet<Jid>, StoreError> {
         let Some(number) = self.number(id)? else { return Ok(HashSet::new()) };
         let mut enrolled = HashSet::new();
@@ -166,7 +185,7 @@ impl View {
 
     /// Compares a node's rows with its sum, once for as long as the store is open.
     pub(super) fn check_node(&self, number: Number) -> Result<(), StoreError> {
-        if self.reader.state().checked.contains(&number) {
+        if self.reader.has_checked(number) {
             return Ok(());
         }
         let key = keys::counters(number);

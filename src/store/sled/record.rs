@@ -199,6 +199,10 @@ impl NodeRecord {
         &self.name
     }
 
+    pub(super) fn into_creator(self) -> String {
+        self.creator
+    }
+
     /// The node, without what stands in other records.
     pub(super) fn to_node(&self, key: &[u8]) -> Result<Node, StoreError> {
         Ok(Node::bare(

@@ -1,6 +1,9 @@
 //! The rows that a group of commits writes, over those that are there, and the sums over them.
 
-use std::collections::BTreeMap;
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
+};
 
 use serde::{Serialize, de::DeserializeOwned};
 use sled::{Batch, Tree};
@@ -27,11 +30,13 @@ pub(super) struct Rows<'a> {
     kept: Overlay,
     /// Those of the commit that is being made.
     new: Overlay,
+    /// What rows in the tree weigh that were looked at.
+    weights: RefCell<HashMap<Vec<u8>, u64>>,
 }
 
 impl<'a> Rows<'a> {
     pub(super) fn new(tree: &'a Tree) -> Self {
-        Self { tree, kept: Overlay::new(), new: Overlay::new() }
+        Self { tree, kept: Overlay::new(), new: Overlay::new(), weights: RefCell::default() }
     }
 
     /// Ends a commit: its rows will be written, or not.
@@ -51,10 +56,12 @@ impl<'a> Rows<'a> {
         match self.new.get(key).or_else(|| self.kept.get(key)) {
             Some(Some(value)) => record::decode(key, value).map(Some),
             Some(None) => Ok(None),
-            None => match self.tree.get(key).map_err(|error| sled_failed(&error))? {
-                Some(value) => record::decode(key, &value).map(Some),
-                None => Ok(None),
-            },
+            None => {
+                let value = self.tree.get(key).map_err(|error| sled_failed(&error))?;
+                let found = value.as_ref().map_or(0, |value| weight(value));
+                self.weights.borrow_mut().insert(key.to_vec(), found);
+                value.map(|value| record::decode(key, &value)).transpose()
+            }
         }
     }
 
@@ -164,8 +171,14 @@ impl<'a> Rows<'a> {
 
     /// What a row's change does to its sum.
     fn difference(&self, key: &[u8], value: Option<&[u8]>) -> Result<u64, StoreError> {
-        let old = self.tree.get(key).map_err(|error| sled_failed(&error))?;
-        let old = old.map_or(0, |old| weight(&old));
+        let seen = self.weights.borrow().get(key).copied();
+        let old = match seen {
+            Some(old) => old,
+            None => {
+                let old = self.tree.get(key).map_err(|error| sled_failed(&error))?;
+                old.map_or(0, |old| weight(&old))
+            }
+        };
         Ok(value.map_or(0, weight).wrapping_sub(old))
     }
 }

@@ -192,7 +192,8 @@ impl Stage {
     /// All items of a node.
     pub async fn items(&self, by: &str, name: &str) -> Result<Vec<Item>, Error> {
         let request = Retrieve { node: node(name), selection: Selection::Recent(u32::MAX) };
-        self.service.retrieve(&actor(by), &request).await
+        let items = self.service.retrieve(&actor(by), &request).await?;
+        Ok(items.into_iter().map(Arc::unwrap_or_clone).collect())
     }
 
     /// The names of all items of a node.

@@ -1,5 +1,6 @@
-//! The load: plays the server of a component, and its users. Says on standard output where it listens, and then, in
-//! a line of JSON each, what came of each thing that it was asked to do.
+//! The load: plays the server of a component, and its users; or users behind a real server, to which it connects as
+//! a component. Says on standard output where it listens, or that it is connected, and then, in a line of JSON each,
+//! what came of each thing that it was asked to do.
 
 use std::{error::Error, net::TcpListener, time::Duration};
 
@@ -13,12 +14,19 @@ use hdrhistogram::Histogram;
 use serde_json::json;
 
 const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
-const OWNER: &str = "owner@localhost/load";
 
 #[derive(Parser)]
 struct Arguments {
     #[arg(long, default_value = "pubsub.localhost")]
     service: String,
+    /// The component port of a real server, HOST:PORT, to connect to; without it, the service connects here.
+    #[arg(long)]
+    server: Option<String>,
+    /// The component's domain there, of which all users are.
+    #[arg(long, default_value = "users.localhost")]
+    domain: String,
+    #[arg(long, default_value = "s3cret")]
+    secret: String,
     /// Bytes of an item's text: with 130 a notification has about 400.
     #[arg(long, default_value_t = 130)]
     text: usize,
@@ -62,6 +70,31 @@ enum Workload {
         #[arg(long, default_value_t = 64)]
         outstanding: u64,
     },
+    /// Publishes to a node with very many subscribers, and meanwhile at another.
+    Aside {
+        #[arg(long, default_value_t = 1_000_000)]
+        subscribers: u64,
+        /// Publishes a second at the other node, for three seconds.
+        #[arg(long, default_value_t = 200)]
+        rate: u64,
+    },
+    /// Creates many nodes of many owners, and fills them; then publishes here and there.
+    Fill {
+        #[arg(long, default_value_t = 100_000)]
+        nodes: u64,
+        /// Items in each.
+        #[arg(long, default_value_t = 10)]
+        items: u64,
+    },
+    /// Publishes once at a node that is there: to see how long a service takes to start.
+    Once,
+    /// Publishes so many items to one node, and says what each part of them took.
+    History {
+        #[arg(long, default_value_t = 200_000)]
+        publishes: u64,
+        #[arg(long, default_value_t = 10)]
+        parts: u64,
+    },
     /// Reads.
     Read {
         #[arg(long, default_value_t = 200_000)]
@@ -78,9 +111,18 @@ struct Load {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    println!("{}", listener.local_addr()?.port());
-    let (reader, tcp) = link::accept(&listener)?;
+    let (reader, tcp) = match &arguments.server {
+        Some(server) => {
+            let connected = link::connect(server, &arguments.domain, &arguments.secret)?;
+            println!("connected");
+            connected
+        }
+        None => {
+            let listener = TcpListener::bind("127.0.0.1:0")?;
+            println!("{}", listener.local_addr()?.port());
+            link::accept(&listener)?
+        }
+    };
     Load { arguments, peer: Peer::new(reader, tcp) }.work()
 }
 
@@ -134,6 +176,47 @@ impl Load {
                     report("notifications", run.heard, run.heard_in, &run);
                 }
             }
+            Workload::Aside { subscribers, rate } => {
+                self.create("crowd", "1")?;
+                self.create("aside", "1")?;
+                self.subscribe("crowd", *subscribers, 64)?;
+                self.subscribe("aside", 1, 1)?;
+                let requests = 3 * rate;
+                let run = self.peer.run(Plan {
+                    requests,
+                    outstanding: 64,
+                    rate: Some(*rate),
+                    audience: 0,
+                    write: &mut |number, out| {
+                        let node = if number % rate == 0 { "crowd" } else { "aside" };
+                        self.publish(node, number, out);
+                    },
+                })?;
+                report("publishes", requests, run.answered_in, &run);
+            }
+            Workload::Fill { nodes, items } => {
+                self.fill(*nodes, *items)?;
+            }
+            Workload::Once => self.ask(|out| self.publish_as(&self.user(0), "0", 0, out))?,
+            Workload::History { publishes, parts } => {
+                self.create("history", "max")?;
+                self.subscribe("history", 1, 1)?;
+                let each = publishes / parts;
+                for part in 0..*parts {
+                    let run = self.peer.run(Plan {
+                        requests: each,
+                        outstanding: 64,
+                        rate: None,
+                        audience: 0,
+                        write: &mut |number, out| {
+                            let text =
+                                self.publication("history", &(part * each + number).to_string());
+                            self.request("set", &self.owner(), number, &text, out);
+                        },
+                    })?;
+                    report(&format!("{}", (part + 1) * each), each, run.answered_in, &run);
+                }
+            }
             Workload::Read { requests, outstanding } => {
                 self.create("read", "max")?;
                 for number in 0..10 {
@@ -150,7 +233,7 @@ impl Load {
                         rate: None,
                         audience: 0,
                         write: &mut |number, out| {
-                            let from = user(number % 1000, None);
+                            let from = self.user(number % 1000);
                             self.request("get", &from, number, content, out);
                         },
                     })?;
@@ -159,6 +242,47 @@ impl Load {
             }
         }
         Ok(())
+    }
+
+    /// Nodes, each of a user and with a subscriber, and items in them.
+    fn fill(&self, nodes: u64, items: u64) -> Result<(), Box<dyn Error>> {
+        let all = |requests, write: &mut dyn FnMut(u64, &mut Vec<u8>)| {
+            self.peer.run(Plan { requests, outstanding: 64, rate: None, audience: 0, write })
+        };
+        let created = all(nodes, &mut |node, out| {
+            let content = creation(&node.to_string(), "max");
+            self.request("set", &self.user(node), node, &content, out);
+        })?;
+        report("nodes", nodes, created.answered_in, &created);
+        let subscribed = all(nodes, &mut |node, out| {
+            let jid = self.user(node);
+            self.request("set", &jid, node, &subscription(&node.to_string(), &jid), out);
+        })?;
+        report("subscriptions", nodes, subscribed.answered_in, &subscribed);
+        let parts = 5;
+        for part in 0..parts {
+            let each = nodes * items / parts;
+            let published = all(each, &mut |number, out| {
+                // Each of them, in no order.
+                let number = part * each + number;
+                let node = number.wrapping_mul(0x9e37_79b1) % nodes;
+                let text = self.publication(&node.to_string(), &number.to_string());
+                self.request("set", &self.user(node), number % each, &text, out);
+            })?;
+            report(&format!("{}", (part + 1) * each), each, published.answered_in, &published);
+        }
+        Ok(())
+    }
+
+    fn owner(&self) -> String {
+        match &self.arguments.server {
+            Some(_) => format!("owner@{}/load", self.arguments.domain),
+            None => "owner@localhost/load".into(),
+        }
+    }
+
+    fn user(&self, index: u64) -> String {
+        user(index, self.arguments.server.as_ref().map(|_| self.arguments.domain.as_str()))
     }
 
     /// One request, and its answer.
@@ -174,12 +298,7 @@ impl Load {
     }
 
     fn create(&self, node: &str, max_items: &str) -> Result<(), Box<dyn Error>> {
-        let content = format!(
-            "<pubsub xmlns='{PUBSUB}'><create node='{node}'/><configure><x xmlns='jabber:x:data' \
-             type='submit'><field var='FORM_TYPE'><value>{PUBSUB}#node_config</value></field><field \
-             var='pubsub#max_items'><value>{max_items}</value></field></x></configure></pubsub>"
-        );
-        self.ask(|out| self.request("set", OWNER, 0, &content, out))
+        self.ask(|out| self.request("set", &self.owner(), 0, &creation(node, max_items), out))
     }
 
     fn subscribe(&self, node: &str, number: u64, outstanding: u64) -> Result<Run, Box<dyn Error>> {
@@ -189,22 +308,26 @@ impl Load {
             rate: None,
             audience: 0,
             write: &mut |index, out| {
-                let jid = user(index, None);
-                let content = format!(
-                    "<pubsub xmlns='{PUBSUB}'><subscribe node='{node}' jid='{jid}'/></pubsub>"
-                );
-                self.request("set", &jid, index, &content, out);
+                let jid = self.user(index);
+                self.request("set", &jid, index, &subscription(node, &jid), out);
             },
         })?)
     }
 
     fn publish(&self, node: &str, number: u64, out: &mut Vec<u8>) {
+        self.publish_as(&self.owner(), node, number, out);
+    }
+
+    fn publish_as(&self, from: &str, node: &str, number: u64, out: &mut Vec<u8>) {
+        self.request("set", from, number, &self.publication(node, &number.to_string()), out);
+    }
+
+    fn publication(&self, node: &str, item: &str) -> String {
         let text = "x".repeat(self.arguments.text);
-        let content = format!(
-            "<pubsub xmlns='{PUBSUB}'><publish node='{node}'><item id='{number}'><entry \
+        format!(
+            "<pubsub xmlns='{PUBSUB}'><publish node='{node}'><item id='{item}'><entry \
              xmlns='urn:load'>{text}</entry></item></publish></pubsub>"
-        );
-        self.request("set", OWNER, number, &content, out);
+        )
     }
 
     fn request(&self, kind: &str, from: &str, id: u64, content: &str, out: &mut Vec<u8>) {
@@ -212,6 +335,18 @@ impl Load {
         let stanza = format!("<iq type='{kind}' from='{from}' to='{to}' id='{id}'>{content}</iq>");
         out.extend_from_slice(stanza.as_bytes());
     }
+}
+
+fn creation(node: &str, max_items: &str) -> String {
+    format!(
+        "<pubsub xmlns='{PUBSUB}'><create node='{node}'/><configure><x xmlns='jabber:x:data' \
+         type='submit'><field var='FORM_TYPE'><value>{PUBSUB}#node_config</value></field><field \
+         var='pubsub#max_items'><value>{max_items}</value></field></x></configure></pubsub>"
+    )
+}
+
+fn subscription(node: &str, jid: &str) -> String {
+    format!("<pubsub xmlns='{PUBSUB}'><subscribe node='{node}' jid='{jid}'/></pubsub>")
 }
 
 fn report(what: &str, number: u64, took: Duration, run: &Run) {
@@ -230,7 +365,9 @@ fn report(what: &str, number: u64, took: Duration, run: &Run) {
 fn microseconds(histogram: &Histogram<u64>) -> serde_json::Value {
     json!({
         "p50": histogram.value_at_quantile(0.5),
+        "p90": histogram.value_at_quantile(0.9),
         "p99": histogram.value_at_quantile(0.99),
+        "p999": histogram.value_at_quantile(0.999),
         "max": histogram.max(),
     })
 }
