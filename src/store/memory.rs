@@ -159,6 +159,9 @@ impl Kept {
 #[async_trait]
 impl Store for MemoryStore {
     fn commit(&self, commit: Commit, then: Then) {
+        if commit.chain.is_broken() {
+            return then(Err(StoreError::Failed("a commit before it failed".into())));
+        }
         let evicted = self.shelf().commit(&commit.node, &commit.changes);
         then(Ok(Committed { debt: None, evicted }));
     }

@@ -6,9 +6,10 @@ use gjallar::{
     pubsub::{
         Affiliation, Limits, MaxItems, Refusal, Setting,
         op::{affiliations::OwnAffiliations, retrieve::Selection, subscriptions::OwnSubscriptions},
+        restore,
     },
     service::Error,
-    store::{Cursor, MemoryStore, SledStore, Store, StoreError},
+    store::{Chain, Commit, Cursor, MemoryStore, SledStore, Store, StoreError},
 };
 
 use crate::harness::stage::{Stage, actor, item, jid, node, raw};
@@ -82,6 +83,7 @@ store_contract! {
     knows_where_an_entity_stands_and_is_subscribed
     lists_nodes_in_pages
     keeps_large_payloads
+    carries_out_nothing_that_rests_on_a_failure
     the_longest_names_and_jids_fit
     commits_of_many_nodes_meet
     is_durable
@@ -515,4 +517,27 @@ async fn a_list_that_meets_a_damaged_record_closes_its_node_and_shows_the_others
         assert!(stage.service.stats().contains("gjallar_nodes_closed_total 1\n"));
         stage.publish(OWNER, "b", "1").await.unwrap();
     }
+}
+
+async fn carries_out_nothing_that_rests_on_a_failure(kind: impl Kind) {
+    let stage = Stage::new(kind.open()).await;
+    stage.create(OWNER, "a").await.unwrap();
+    let x = jid("x@localhost").to_bare();
+    let commit = |chain: &Chain| Commit {
+        node: node("a"),
+        changes: Arc::new(restore::affiliated(vec![(x.clone(), Affiliation::Member)])),
+        notification: None,
+        chain: chain.clone(),
+    };
+    let (broken, whole) = (Chain::default(), Chain::default());
+    broken.break_off();
+    stage.store.commit_now(commit(&broken)).await.unwrap_err();
+    assert_eq!(stage.store.affiliations_of(&x).await.unwrap().found, []);
+    assert!(!whole.is_broken());
+    stage.store.commit_now(commit(&whole)).await.unwrap();
+    assert_eq!(stage.store.affiliations_of(&x).await.unwrap().found.len(), 1);
+    // A store that has files takes nothing more once it is closed, and says so.
+    stage.store.close().await;
+    let late = stage.store.commit_now(commit(&whole)).await;
+    assert_eq!(late.is_err(), whole.is_broken());
 }
