@@ -103,7 +103,8 @@ impl Node {
     }
 
     /// Everyone who is subscribed now.
-    pub fn recipients(&mut self) -> Recipients {
+    #[must_use]
+    pub fn recipients(&self) -> Recipients {
         self.subscribers.recipients()
     }
 

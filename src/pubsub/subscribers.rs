@@ -7,10 +7,6 @@ use jid::{BareJid, Jid};
 
 /// The most subscriptions in a part.
 const MAX_PART: usize = 256;
-/// About how many bytes a subscription takes in memory.
-const SUBSCRIPTION_BYTES: usize = 100;
-/// What a list of recipients takes for each part that it shares.
-const PART_BYTES: usize = 24;
 
 /// A subscription, with the position of the node's newest event when it was made.
 type Subscription = (Jid, u64);
@@ -21,8 +17,6 @@ type Part = Arc<Vec<Subscription>>;
 pub(super) struct Subscribers {
     parts: Vec<Part>,
     len: usize,
-    /// Subscriptions in parts that were copied since the last list of recipients was made.
-    copied: usize,
 }
 
 /// Who an event goes to, at one time; cheap to clone.
@@ -34,7 +28,6 @@ struct Listed {
     parts: Vec<Part>,
     /// How many there are up to the end of each part.
     ends: Vec<usize>,
-    bytes: usize,
 }
 
 /// The bare JID of a JID as text, and its resource.
@@ -79,7 +72,7 @@ impl Subscribers {
         let index = self.part_of(&jid).min(self.parts.len() - 1);
         let is_last = index + 1 == self.parts.len();
         let Some(part) = self.parts.get_mut(index) else { return };
-        let part = own(part, &mut self.copied);
+        let part = Arc::make_mut(part);
         match part.binary_search_by(|(other, _)| order(other, &jid)) {
             Ok(at) => part.splice(at..=at, [(jid, since)]).for_each(drop),
             Err(at) => {
@@ -100,7 +93,7 @@ impl Subscribers {
         let index = self.part_of(jid);
         let Some(part) = self.parts.get_mut(index) else { return };
         if let Ok(at) = part.binary_search_by(|(other, _)| order(other, jid)) {
-            let part = own(part, &mut self.copied);
+            let part = Arc::make_mut(part);
             part.remove(at);
             self.len -= 1;
             if part.is_empty() {
@@ -110,10 +103,8 @@ impl Subscribers {
     }
 
     /// Everyone who is subscribed now.
-    pub(super) fn recipients(&mut self) -> Recipients {
-        let copied = std::mem::take(&mut self.copied);
-        let bytes = self.parts.len() * PART_BYTES + copied * SUBSCRIPTION_BYTES;
-        Recipients::of(self.parts.clone(), bytes)
+    pub(super) fn recipients(&self) -> Recipients {
+        Recipients::of(self.parts.clone())
     }
 
     /// The first part that does not end before a JID.
@@ -124,14 +115,6 @@ impl Subscribers {
     fn part_of_first(&self, is_before: impl Fn(&Subscription) -> bool) -> usize {
         self.parts.partition_point(|part| part.last().is_some_and(&is_before))
     }
-}
-
-/// A part that no list of recipients shares.
-fn own<'a>(part: &'a mut Part, copied: &mut usize) -> &'a mut Vec<Subscription> {
-    if Arc::get_mut(part).is_none() {
-        *copied += part.len();
-    }
-    Arc::make_mut(part)
 }
 
 impl PartialEq for Subscribers {
@@ -175,10 +158,9 @@ impl Recipients {
         later.skip(index - before.unwrap_or_default()).map(|(jid, _)| jid)
     }
 
-    /// About how many bytes the list takes that nothing else needs.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.0.bytes
+    /// The parts that the list shares with others: what tells each from all others, and how many are in it.
+    pub fn parts(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.0.parts.iter().map(|part| (Arc::as_ptr(part).addr(), part.len()))
     }
 
     /// The same for a list and its clones, and no other list while these are there.
@@ -187,22 +169,20 @@ impl Recipients {
         Arc::as_ptr(&self.0).addr()
     }
 
-    fn of(parts: Vec<Part>, bytes: usize) -> Self {
+    fn of(parts: Vec<Part>) -> Self {
         let mut len = 0;
         let end = |part: &Part| {
             len += part.len();
             len
         };
         let ends = parts.iter().map(end).collect();
-        Self(Arc::new(Listed { parts, ends, bytes }))
+        Self(Arc::new(Listed { parts, ends }))
     }
 }
 
 impl FromIterator<Jid> for Recipients {
     fn from_iter<I: IntoIterator<Item = Jid>>(jids: I) -> Self {
-        let list: Vec<_> = jids.into_iter().map(|jid| (jid, 0)).collect();
-        let bytes = list.len() * SUBSCRIPTION_BYTES;
-        Self::of(vec![Arc::new(list)], bytes)
+        Self::of(vec![Arc::new(jids.into_iter().map(|jid| (jid, 0)).collect())])
     }
 }
 

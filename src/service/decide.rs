@@ -1,4 +1,4 @@
-//! The one path of change: decide, commit, settle; disk before anyone hears of it, and in the node's turn.
+//! The one path of change: decide in the node's turn, commit, settle; disk before anyone hears of it.
 //!
 //! A turn ends when its decision has its place among the commits. The next one is decided on it, though it may
 //! not be on the disk yet; so those of one node share a sync. When a commit is true it is settled: answered
@@ -49,6 +49,18 @@ struct Decided<R> {
     changes: Arc<Changes>,
     told: Option<Told>,
     underway: OwnedSemaphorePermit,
+}
+
+/// What is answered where nothing changes, with the turn that it rests on.
+struct Undecided<R> {
+    outcome: Outcome<R>,
+    turn: Option<Turn>,
+}
+
+impl<R> From<Error> for Undecided<R> {
+    fn from(error: Error) -> Self {
+        Self { outcome: Err(error), turn: None }
+    }
 }
 
 /// What is told of a decision.
@@ -153,7 +165,11 @@ impl Service {
                     turn.settled().await;
                 }
             }
-            Err(outcome) => settle(outcome),
+            // In its turn too: what another one decides there comes after it.
+            Err(Undecided { outcome, turn }) => {
+                settle(outcome);
+                drop(turn);
+            }
         }
         settling
     }
@@ -165,29 +181,34 @@ impl Service {
         id: &NodeId,
         need: &Need,
         rule: impl Fn(Option<&Node>, &Facts, &Context<'_>) -> Result<Decision<R>, Refusal>,
-    ) -> Result<Decided<R>, Outcome<R>> {
+    ) -> Result<Decided<R>, Undecided<R>> {
         loop {
-            let mut turn = self.turn(id).await.map_err(Err)?;
-            let facts = self.facts(actor, &mut turn, need).await.map_err(Err)?;
+            let mut turn = self.turn(id).await?;
+            let facts = self.facts(actor, &mut turn, need).await?;
             if self.memory.nodes.is_closed(id) {
-                return Err(Err(Error::Closed));
+                return Err(Error::Closed.into());
             }
             let decision = match rule(turn.node(), &facts, &self.context(actor)) {
                 Ok(decision) if !decision.changes.is_none(turn.node()) => decision,
                 // It is not shown before what it rests on is true.
                 unchanged if turn.settled().await => {
-                    return Err(unchanged.map(|decision| decision.reply).map_err(Error::from));
+                    let outcome = unchanged.map(|decision| decision.reply).map_err(Error::from);
+                    return Err(Undecided { outcome, turn: Some(turn) });
                 }
                 _ => continue,
             };
             let Decision { reply, changes, notification } = decision;
             let told = match notification {
                 None => None,
-                Some(notification) => self.room(&mut turn, notification).ok_or(Err(Error::Busy))?,
+                Some(notification) => match self.room(&mut turn, notification) {
+                    Some(told) => told,
+                    None if turn.settled().await => return Err(Error::Busy.into()),
+                    None => continue,
+                },
             };
             // The semaphore is never closed.
             let Ok(underway) = Arc::clone(&self.underway).acquire_owned().await else {
-                return Err(Err(Error::Busy));
+                return Err(Error::Busy.into());
             };
             return Ok(Decided { turn, reply, changes: Arc::new(changes), told, underway });
         }
@@ -235,7 +256,12 @@ impl Service {
                 // Whether they have lost their subscriptions will not be known any more.
                 memory.outbox.leave_out(epoch, changes.unsubscribed());
             }
-            let settled = || match result {
+            let settle = |outcome| {
+                if catch_unwind(AssertUnwindSafe(|| settle(outcome))).is_err() {
+                    error!(node = %id, "a defect made an answer panic");
+                }
+            };
+            match result {
                 Ok(committed) => {
                     memory.became_true(&underway, &changes, epoch, committed);
                     settle(Ok(reply));
@@ -247,9 +273,6 @@ impl Service {
                     memory.nodes.doubt(&id);
                     settle(Err(memory.failed_at(&id, error)));
                 }
-            };
-            if catch_unwind(AssertUnwindSafe(settled)).is_err() {
-                error!(node = %id, "a defect made a settled commit panic");
             }
             underway.end();
         };

@@ -1,4 +1,4 @@
-//! What the service has in memory: it follows what is true in the store.
+//! What the service has in memory: nodes as they will be, and what follows what is true in the store.
 
 use std::sync::Arc;
 

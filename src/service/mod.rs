@@ -1,5 +1,5 @@
 //! Doing it in order: one method per use case, and `Service::decide`, the one path by which state
-//! changes. Decide, commit, apply, tell; disk before memory, and in the node's turn.
+//! changes. Decide, commit, answer, tell; disk before anyone sees it, and in the order of the commits.
 //!
 //! Each method hands its answer to a closure, which is called in the order of the commits, and before what is
 //! told. So answers and notifications leave in commit order, whatever transport asked.

@@ -25,8 +25,8 @@ use super::{
 
 /// The most debts that are forgotten at once.
 const MAX_FORGOTTEN: usize = 500;
-/// About how many bytes one takes in memory who lost a subscription.
-const LOST_BYTES: usize = 100;
+/// About how many bytes a recipient takes in memory, or one who lost a subscription.
+const RECIPIENT_BYTES: usize = 100;
 
 /// A notification and everyone it goes to.
 #[derive(Debug)]
@@ -80,8 +80,9 @@ struct Queue {
     /// The number of the first that waits.
     first: u64,
     shares: Shares,
-    /// How many of the entries have an audience, by where it lies in memory.
+    /// How many of the entries have a list of recipients, and how many of these lists a part.
     audiences: HashMap<usize, usize>,
+    parts: HashMap<usize, usize>,
     /// Of the nodes of these entries: how many they are, and who lost a subscription since.
     nodes: HashMap<Epoch, (usize, Lost)>,
     /// What the server has, and the store has not forgotten.
@@ -101,6 +102,7 @@ impl Outbox {
             first: 0,
             shares: Shares::new(max),
             audiences: HashMap::new(),
+            parts: HashMap::new(),
             nodes: HashMap::new(),
             told: Told::default(),
             told_stanzas: 0,
@@ -165,8 +167,8 @@ impl Outbox {
             let before = lost.len();
             lost.add(entities, next, first);
             let now = lost.len();
-            queue.shares.remove(None, Load { entries: 0, bytes: before * LOST_BYTES });
-            queue.shares.add(None, Load { entries: 0, bytes: now * LOST_BYTES });
+            queue.shares.remove(None, Load { entries: 0, bytes: before * RECIPIENT_BYTES });
+            queue.shares.add(None, Load { entries: 0, bytes: now * RECIPIENT_BYTES });
         }
     }
 
@@ -285,10 +287,14 @@ impl Queue {
         self.first + self.waiting.len() as u64
     }
 
-    /// What an entry adds: an audience that another entry has counts once.
+    /// What an entry adds: a part of an audience that another entry has counts once. It counts in full, for its
+    /// node may go before it.
     fn load(&self, bytes: usize, recipients: &Recipients) -> Load {
-        let is_known = self.audiences.contains_key(&recipients.id());
-        let audience = if is_known { 0 } else { recipients.bytes() };
+        let is_new = |(part, _): &(usize, usize)| !self.parts.contains_key(part);
+        let audience = match self.audiences.contains_key(&recipients.id()) {
+            true => 0,
+            false => recipients.parts().filter(is_new).map(|(_, len)| len * RECIPIENT_BYTES).sum(),
+        };
         Load { entries: 1, bytes: bytes + audience }
     }
 
@@ -300,7 +306,15 @@ impl Queue {
             *shared -= 1;
             if *shared == 0 {
                 self.audiences.remove(&audience);
-                load.bytes += telling.recipients.bytes();
+                for (part, len) in telling.recipients.parts() {
+                    if let Some(lists) = self.parts.get_mut(&part) {
+                        *lists -= 1;
+                        if *lists == 0 {
+                            self.parts.remove(&part);
+                            load.bytes += len * RECIPIENT_BYTES;
+                        }
+                    }
+                }
             }
         }
         self.shares.remove(telling.owner.as_ref(), load);
@@ -308,7 +322,7 @@ impl Queue {
         if let Some((entries, lost)) = self.nodes.get_mut(&epoch) {
             *entries -= 1;
             if *entries == 0 {
-                let bytes = lost.len() * LOST_BYTES;
+                let bytes = lost.len() * RECIPIENT_BYTES;
                 self.nodes.remove(&epoch);
                 self.shares.remove(None, Load { entries: 0, bytes });
             }
@@ -326,7 +340,13 @@ impl Queue {
         let load = self.load(bytes, &recipients);
         self.shares.add(owner.as_ref(), load);
         self.nodes.entry(notification.place.epoch).or_default().0 += 1;
-        *self.audiences.entry(recipients.id()).or_default() += 1;
+        let entries = self.audiences.entry(recipients.id()).or_default();
+        *entries += 1;
+        if *entries == 1 {
+            for (part, _) in recipients.parts() {
+                *self.parts.entry(part).or_default() += 1;
+            }
+        }
         let number = self.next();
         let telling = Telling { notification, recipients, number, debt, bytes, owner };
         self.waiting.push_back(Arc::new(telling));

@@ -44,7 +44,7 @@ pub trait Store: Send + Sync {
     /// nothing.
     ///
     /// Commits are carried out in the order of the calls, and `then` is called once for each, in the order in
-    /// which they became true. Any error means *unknown*: the caller reads the node again before it goes on.
+    /// which they became true: one that loses many subscriptions after later ones. Any error means *unknown*: the caller reads the node again before it goes on.
     /// After it nothing of the chain is carried out. More than [`MAX_UNDERWAY`] may fail.
     fn commit(&self, commit: Commit, then: Then);
 

@@ -221,7 +221,7 @@ async fn max_payload_size_and_what_a_batch_may_have() {
 
 #[tokio::test]
 async fn max_backlog_bytes() {
-    // An event counts as its payload and 1000 bytes, an audience for what it does not share with its node.
+    // An event counts as its payload and 1000 bytes, an audience 100 for each.
     let limits = Limits { max_backlog_bytes: 10_000, ..Limits::default() };
     let stage = Stage::limited(Arc::new(MemoryStore::new()), limits).await;
     for node in ["a", "b"] {
@@ -229,11 +229,11 @@ async fn max_backlog_bytes() {
         stage.subscribe("x@localhost", node).await.unwrap();
     }
     let xml = format!("<x xmlns='urn:x'>{}</x>", "x".repeat(200 - 21));
-    // In turn at two nodes, each of whose audiences counts once: 2 * 24 + 4 * 1200 is half of it.
+    // In turn at two nodes, each of whose audiences counts once: 2 * 100 + 4 * 1200 is half of it.
     for (id, node) in ["a", "b", "a", "b"].into_iter().enumerate() {
         stage.publish_xml("owner@localhost", node, &id.to_string(), &xml).await.unwrap();
     }
-    assert_eq!(stage.service.outbox().size(), (4, 4_848));
+    assert_eq!(stage.service.outbox().size(), (4, 5_000));
     let refused = stage.publish_xml("owner@localhost", "a", "over", &xml).await;
     assert!(matches!(refused, Err(Error::Busy)), "{refused:?}");
     stage.create("other@localhost", "c").await.unwrap();

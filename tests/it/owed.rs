@@ -188,3 +188,47 @@ async fn events_without_an_audience_are_not_owed() {
     assert!(process.owed().await.is_empty());
     assert!(process.stage().told().is_empty());
 }
+
+/// Events of two nodes are owed by the same groups of commits. Those of one are told while those of the other are
+/// not; then that node goes. Nothing that was told is told again, and the other's are.
+#[tokio::test]
+async fn what_was_told_before_older_events_is_not_told_again() {
+    let mut process = with_readers(&["a", "b"]).await;
+    let stage = process.stage();
+    stage.create(OWNER, "m").await.unwrap();
+    stage.subscribe("c@x", "m").await.unwrap();
+    stage.configure(OWNER, "m", Setting::NotifyDelete(false)).await.unwrap();
+    let mut settling = Vec::new();
+    for number in 0..40 {
+        let node = ["n", "m"][number % 2];
+        settling.push(stage.begin_to_publish(OWNER, node, &number.to_string()).await);
+    }
+    for settling in settling {
+        settling.await.unwrap();
+    }
+    let owed = process.owed().await;
+    let of_m: Vec<_> = owed.iter().skip(1).step_by(2).collect();
+    let others: Vec<_> = (0..40).step_by(2).map(|number| format!("item {number} to a b")).collect();
+    process.forget(&of_m[..10]).await;
+    let mut expected = others.clone();
+    let rest = (21..40).step_by(2).map(|number| (number, format!("item {number} to c")));
+    rest.for_each(|(number, told)| expected.insert(number - 10, told));
+    assert_eq!(process.told_after_restart().await, expected);
+    process.forget(&of_m[10..]).await;
+    process.stage().delete(OWNER, "m").await.unwrap();
+    // The last of what is left of it goes; a new node gets none of it.
+    process.stage().create(OWNER, "later").await.unwrap();
+    process.stage().subscribe("d@x", "later").await.unwrap();
+    let partly = Told { debts: Vec::new(), partly: Some((owed[4].debt, jid("a@x"))) };
+    process.stage().store.forget(partly).await.unwrap();
+    let mut expected = others;
+    expected[2] = "item 4 to b".into();
+    for _ in 0..2 {
+        assert_eq!(process.told_after_restart().await, expected);
+        assert_eq!(process.stage().store.check().await.unwrap(), Vec::<String>::new());
+    }
+    process.forget(&owed.iter().step_by(2).collect::<Vec<_>>()).await;
+    assert!(process.told_after_restart().await.is_empty());
+    // N, n, q of two nodes; an owner each, three subscriptions, all with an index; twenty items and their names.
+    assert_eq!(process.rows().await, 6 + 4 + 2 + 3 + 40);
+}

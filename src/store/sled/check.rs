@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use crate::{pubsub::NodeId, store::StoreError};
 
 use super::{
-    debt::ToldRecord,
     index,
     keys::{self, Number, Spot},
     reader::View,
@@ -62,11 +61,10 @@ pub(super) fn check(view: &View) -> Result<Vec<String>, StoreError> {
             check.problems.push(format!("{found} rows in the table {table}, not {expected}"));
         }
     }
-    let told = view.get::<ToldRecord>(keys::TOLD)?.unwrap_or_default();
     for group in index::debts(&view.tree) {
-        let checked = group.and_then(|(debts, _)| {
-            let mut owed = debts.iter().filter(|(debt, _)| *debt >= told.debt);
-            owed.try_for_each(|(debt, record)| check.debt(*debt, record.number))
+        let checked = group.and_then(|group| {
+            let mut unpaid = group.unpaid.iter();
+            unpaid.try_for_each(|(_, record)| check.debt(group.first, record.number))
         });
         check.note(checked);
     }

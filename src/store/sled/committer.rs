@@ -16,7 +16,7 @@ use super::{
 };
 
 /// The most commits that share one sync. Larger batches make sled slower.
-const MAX_GROUP: usize = 64;
+pub(super) const MAX_GROUP: usize = 64;
 /// How long a group waits for as many commits as the last one had: who was answered then may ask again.
 const GATHERING: Duration = Duration::from_micros(200);
 /// The pause between attempts to open a store again that failed.

@@ -52,23 +52,25 @@ struct EventItemRecord {
     payload: Option<PayloadRecord>,
 }
 
-/// How far what is owed was told.
+/// What was told in part, and which number the next debt has.
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct ToldRecord {
-    /// All debts before this one were.
-    pub(super) debt: u64,
-    /// The last recipient of it who was told.
-    jid: Option<String>,
+    pub(super) next: u64,
+    /// A debt, and the last recipient of it who was told.
+    partly: Option<(u64, String)>,
 }
 
 impl ToldRecord {
-    pub(super) fn of(oldest: u64, partly: Option<&(Debt, Jid)>) -> Self {
-        let partly = partly.filter(|(Debt(debt), _)| *debt == oldest);
-        Self { debt: oldest, jid: partly.map(|(_, jid)| jid.as_str().into()) }
+    pub(super) fn of(next: u64, partly: Option<&(Debt, Jid)>) -> Self {
+        let partly = partly.map(|(Debt(debt), jid)| (*debt, jid.as_str().into()));
+        Self { next, partly }
     }
 
-    pub(super) fn jid(&self, key: &[u8]) -> Result<Option<Jid>, StoreError> {
-        self.jid.as_deref().map(Jid::new).transpose().map_err(|_| damaged(key))
+    /// The debt that was told in part, and the last recipient who was.
+    pub(super) fn partly(&self, key: &[u8]) -> Result<Option<(u64, Jid)>, StoreError> {
+        let read =
+            |(debt, jid): &(u64, String)| Ok((*debt, Jid::new(jid).map_err(|_| damaged(key))?));
+        self.partly.as_ref().map(read).transpose()
     }
 }
 

@@ -37,7 +37,7 @@ pub fn record(table: u8, content: &[u8]) {
         }),
         5 => decode::<Counters>(&key, &bytes).map(|_| ()),
         6 => decode::<Total>(&key, &bytes).map(|_| ()),
-        _ => decode::<ToldRecord>(&key, &bytes).and_then(|told| told.jid(&key)).map(|_| ()),
+        _ => decode::<ToldRecord>(&key, &bytes).and_then(|told| told.partly(&key)).map(|_| ()),
     };
     // As it is, without a checksum of ours.
     let _ = decode::<NodeRecord>(&key, content);

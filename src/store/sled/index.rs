@@ -7,7 +7,7 @@ use crate::store::StoreError;
 use super::{
     debt::{DebtRecord, ToldRecord},
     keys::{self, Number},
-    ledger::Ledger,
+    ledger::{self, Ledger},
     record::{self, Total, damaged, weight},
     sled_failed,
 };
@@ -25,7 +25,7 @@ pub(super) fn check(tree: &Tree) -> Result<(Total, Ledger), StoreError> {
     let total = get(keys::TOTAL)?.ok_or_else(|| damaged(keys::TOTAL))?;
     let total: Total = record::decode(keys::TOTAL, &total)?;
     let mut ledger = Ledger::default();
-    let (mut sum, mut dead, mut told) = (0_u64, Vec::new(), 0);
+    let (mut sum, mut dead) = (0_u64, Vec::new());
     for table in keys::INDEX_TABLES {
         for row in tree.scan_prefix([*table]) {
             let (key, value) = row.map_err(|error| sled_failed(&error))?;
@@ -41,7 +41,10 @@ pub(super) fn check(tree: &Tree) -> Result<(Total, Ledger), StoreError> {
                 b'd' => dead.push(number()?),
                 b'u' => ledger.revoke(number()?),
                 b'p' => ledger.begin_items(number()?, record::decode(&key, &value)?),
-                b'w' => told = record::decode::<ToldRecord>(&key, &value)?.debt,
+                b'w' if *key == *keys::TOLD => {
+                    let told: ToldRecord = record::decode(&key, &value)?;
+                    ledger.next_debt = ledger.next_debt.max(told.next);
+                }
                 _ => {}
             }
         }
@@ -49,20 +52,29 @@ pub(super) fn check(tree: &Tree) -> Result<(Total, Ledger), StoreError> {
     if sum != total.sum {
         return Err(StoreError::Damaged("rows of the index are missing or old".into()));
     }
-    ledger.next_debt = ledger.next_debt.max(told);
     for group in debts(tree) {
-        let (debts, rows) = group?;
-        ledger.load(debts.iter().map(|(debt, record)| (*debt, record.number)), rows, told);
+        ledger.load(&group?);
     }
     dead.into_iter().for_each(|node| ledger.bury(node));
     Ok((total, ledger))
 }
 
-/// What is owed and what was owed with it, in the order of the commits: the debts of each group, and how many rows
-/// these are.
-pub(super) fn debts(
-    tree: &Tree,
-) -> impl Iterator<Item = Result<(Vec<(u64, DebtRecord)>, u16), StoreError>> + use<> {
+/// What a group of commits owes.
+pub(super) struct Group {
+    /// The number of the first debt, and how many there were.
+    pub(super) first: u64,
+    pub(super) total: u64,
+    /// In how many rows they stand.
+    pub(super) rows: u16,
+    /// Which are paid, a bit for each.
+    pub(super) paid: u64,
+    /// Those that are not.
+    pub(super) unpaid: Vec<(u64, DebtRecord)>,
+}
+
+/// What is owed, in the order of the commits.
+pub(super) fn debts(tree: &Tree) -> impl Iterator<Item = Result<Group, StoreError>> + use<> {
+    let tree = tree.clone();
     let mut rows = tree.scan_prefix(b"o").peekable();
     std::iter::from_fn(move || {
         let (mut bytes, mut number) = (Vec::new(), 0);
@@ -82,7 +94,17 @@ pub(super) fn debts(
                 break first;
             }
         };
-        let debts: Result<Vec<(u64, DebtRecord)>, _> = postcard::from_bytes(&bytes);
-        Some(debts.map(|debts| (debts, number)).map_err(|_| damaged(&keys::debt(first))))
+        Some(group(&tree, first, number, &bytes))
     })
+}
+
+fn group(tree: &Tree, first: u64, rows: u16, bytes: &[u8]) -> Result<Group, StoreError> {
+    let key = keys::paid(first);
+    let paid = tree.get(&key).map_err(|error| sled_failed(&error))?;
+    let paid: u64 = paid.map_or(Ok(0), |paid| record::decode(&key, &paid))?;
+    let mut unpaid: Vec<(u64, DebtRecord)> =
+        postcard::from_bytes(bytes).map_err(|_| damaged(&keys::debt(first)))?;
+    let total = unpaid.len() as u64;
+    unpaid.retain(|(debt, _)| paid & ledger::bit(first, *debt) == 0);
+    Ok(Group { first, total, rows, paid, unpaid })
 }

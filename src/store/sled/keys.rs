@@ -20,7 +20,8 @@
 //! | `x` node item's name | position and index |
 //! | `c` node position index chunk | a part of a long payload |
 //! | `o` debt chunk | a part of the events that are owed since one group of commits, the first of which this is |
-//! | `w` | how far they were told |
+//! | `w` | what was told in part; the number of the next debt |
+//! | `w` debt | which of a group's events are paid, where some are not |
 //!
 //! Every row is part of a sum, so that a row that is lost, or is an older one, is noticed: `a s i x c`
 //! of their node's, the others of the store's.
@@ -181,6 +182,11 @@ pub(super) fn debt(debt: u64) -> Vec<u8> {
 
 pub(super) fn debt_chunk(debt: u64, chunk: u16) -> Vec<u8> {
     key(b'o', &[&debt.to_be_bytes(), &chunk.to_be_bytes()])
+}
+
+/// Which debts of a group are paid.
+pub(super) fn paid(first: u64) -> Vec<u8> {
+    of_node(b'w', first)
 }
 
 /// The number that stands in a key at an offset.

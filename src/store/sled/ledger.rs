@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{
+    committer::MAX_GROUP,
     debt::DebtRecord,
+    index::Group,
     keys::{Number, Spot},
 };
 
@@ -31,8 +33,25 @@ pub(super) struct Ledger {
 /// Debts that were made together, and stand in the same rows.
 #[derive(Clone, Copy)]
 struct Owing {
+    /// How many are not paid.
     debts: usize,
     rows: u16,
+    /// Which are paid, a bit for each.
+    paid: u64,
+}
+
+/// What is to be written when a debt is paid.
+pub(super) enum Paid {
+    /// All of the group, which begins with this one and has so many rows.
+    All { first: u64, rows: u16 },
+    /// Those of the group with these bits.
+    Some { first: u64, paid: u64 },
+}
+
+/// The bit of a debt in its group, which has no more debts than a group of commits.
+pub(super) fn bit(first: u64, debt: u64) -> u64 {
+    const { assert!(MAX_GROUP <= 64) };
+    1_u64.checked_shl(u32::try_from(debt - first).unwrap_or(u32::MAX)).unwrap_or_default()
 }
 
 /// How many nodes it is remembered of where their items begin.
@@ -83,34 +102,22 @@ impl Ledger {
         std::mem::take(&mut self.new_debts)
     }
 
-    /// Debts are in the store, in so many rows; those before `told` are paid.
-    pub(super) fn load(
-        &mut self,
-        debts: impl Iterator<Item = (u64, Number)>,
-        rows: u16,
-        told: u64,
-    ) {
-        let mut first = None;
-        for (debt, node) in debts {
-            let first = *first.get_or_insert(debt);
-            self.next_debt = self.next_debt.max(debt + 1);
-            if debt >= told {
-                self.debts.insert(debt, node);
-                *self.owing.entry(node).or_default() += 1;
-            }
-            let owing = self.groups.entry(first).or_insert(Owing { debts: 0, rows });
-            owing.debts += usize::from(debt >= told);
+    /// Debts are in the store.
+    pub(super) fn load(&mut self, group: &Group) {
+        let Group { first, total, rows, paid, unpaid } = group;
+        self.next_debt = self.next_debt.max(first + total);
+        for (debt, record) in unpaid {
+            self.next_node = self.next_node.max(record.number + 1);
+            self.debts.insert(*debt, record.number);
+            *self.owing.entry(record.number).or_default() += 1;
         }
+        let owing = Owing { debts: unpaid.len(), rows: *rows, paid: *paid };
+        self.groups.insert(*first, owing);
     }
 
     /// So many debts were written together, in so many rows.
     pub(super) fn wrote(&mut self, first: u64, debts: usize, rows: u16) {
-        self.groups.insert(first, Owing { debts, rows });
-    }
-
-    /// The oldest debt that is not paid, or the next one.
-    pub(super) fn first_debt(&self) -> u64 {
-        self.debts.first_key_value().map_or(self.next_debt, |(debt, _)| *debt)
+        self.groups.insert(first, Owing { debts, rows, paid: 0 });
     }
 
     /// A node is deleted. What it owes is known.
@@ -142,9 +149,8 @@ impl Ledger {
         self.first_items.insert(node, first);
     }
 
-    /// Forgets a debt. A deleted node whose last it was has nothing more to stay for. If it was the last of its
-    /// group, says which that is and how many rows it has.
-    pub(super) fn forget(&mut self, debt: u64) -> Option<(u64, u16)> {
+    /// Forgets a debt, if it is not forgotten. A deleted node whose last it was has nothing more to stay for.
+    pub(super) fn forget(&mut self, debt: u64) -> Option<Paid> {
         let node = self.debts.remove(&debt)?;
         if let Some(left) = self.owing.get_mut(&node) {
             *left -= 1;
@@ -156,13 +162,15 @@ impl Ledger {
             }
         }
         let (first, owing) = self.groups.range_mut(..=debt).next_back()?;
+        let first = *first;
         owing.debts -= 1;
-        let (first, owing) = (*first, *owing);
-        if owing.debts > 0 {
-            return None;
+        owing.paid |= bit(first, debt);
+        let Owing { debts, rows, paid } = *owing;
+        if debts > 0 {
+            return Some(Paid::Some { first, paid });
         }
         self.groups.remove(&first);
-        Some((first, owing.rows))
+        Some(Paid::All { first, rows })
     }
 
     /// Before this position and index a node has no items.

@@ -27,12 +27,12 @@ type Lists = HashMap<usize, Recipients>;
 /// Reads what is owed, of one node or of all, in the order of the commits.
 pub(super) fn owed(view: &View, node: Option<&NodeId>) -> Result<Vec<Owed>, StoreError> {
     let told = view.get::<ToldRecord>(keys::TOLD)?.unwrap_or_default();
-    let told_to = told.jid(keys::TOLD)?;
+    let partly = told.partly(keys::TOLD)?;
     let mut audiences = Audiences { view, of: HashMap::new() };
     let mut owed = Vec::new();
     let groups: Result<Vec<_>, _> = index::debts(&view.tree).collect();
-    for (debt, record) in groups?.into_iter().flat_map(|(debts, _)| debts) {
-        if debt < told.debt || node.is_some_and(|node| !record.is_at(node)) {
+    for (debt, record) in groups?.into_iter().flat_map(|group| group.unpaid) {
+        if node.is_some_and(|node| !record.is_at(node)) {
             continue;
         }
         let (key, number) = (keys::debt(debt), record.number);
@@ -50,7 +50,7 @@ pub(super) fn owed(view: &View, node: Option<&NodeId>) -> Result<Vec<Owed>, Stor
             }
             (Err(error), _) => return Err(error),
         };
-        if let Some(jid) = told_to.as_ref().filter(|_| told.debt == debt) {
+        if let Some((_, jid)) = partly.as_ref().filter(|(told, _)| *told == debt) {
             let last = (jid.to_bare(), jid.clone());
             let rest = recipients.iter().filter(|jid| (jid.to_bare(), (*jid).clone()) > last);
             recipients = rest.cloned().collect();

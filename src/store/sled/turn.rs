@@ -11,7 +11,7 @@ use super::{
     debt::{DEBT_CHUNK_BYTES, DebtRecord, ToldRecord},
     failed,
     keys::{self, Number, Spot},
-    ledger::Ledger,
+    ledger::{Ledger, Paid},
     record::{
         self, AffiliationName, AffiliationRecord, Content, Counters, ItemRecord, NodeRecord,
         PayloadRecord, damaged,
@@ -131,11 +131,16 @@ impl<'a, 'tree> Turn<'a, 'tree> {
     /// Forgets what was told.
     pub(super) fn forget(&mut self, told: &Told) -> Result<(), StoreError> {
         for Debt(debt) in &told.debts {
-            if let Some((first, rows)) = self.ledger.forget(*debt) {
-                (0..rows).for_each(|chunk| self.rows.remove(keys::debt_chunk(first, chunk)));
+            match self.ledger.forget(*debt) {
+                Some(Paid::All { first, rows }) => {
+                    (0..rows).for_each(|chunk| self.rows.remove(keys::debt_chunk(first, chunk)));
+                    self.rows.remove(keys::paid(first));
+                }
+                Some(Paid::Some { first, paid }) => self.rows.put(&keys::paid(first), &paid)?,
+                None => {}
             }
         }
-        self.rows.put(keys::TOLD, &ToldRecord::of(self.ledger.first_debt(), told.partly.as_ref()))
+        self.rows.put(keys::TOLD, &ToldRecord::of(self.ledger.next_debt, told.partly.as_ref()))
     }
 
     /// Says how many items were evicted.
