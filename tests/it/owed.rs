@@ -71,7 +71,7 @@ impl Process {
     async fn rows(mut self) -> usize {
         self.stage.take().unwrap().store.close().await;
         let db = raw(self.folder.path());
-        db.iter().keys().filter(|key| !b"vtw".contains(&key.as_ref().unwrap()[0])).count()
+        db.iter().keys().filter(|key| key.as_ref().unwrap().len() > 1).count()
     }
 }
 
