@@ -1,7 +1,8 @@
 //! Making it true: where a service keeps its nodes.
 //!
-//! One write, a few reads. A store enforces no rule of XEP-0060; it carries out [`Changes`], which
-//! only the rules make. Every back end passes the same contract, `tests/it/store.rs`.
+//! One write, a few reads. A store enforces no rule of XEP-0060; it carries out
+//! [`Changes`](crate::pubsub::Changes), which only the rules make. Every back end passes the same contract,
+//! `tests/it/store.rs`.
 
 mod commit;
 mod memory;
