@@ -22,7 +22,7 @@ for number, example in enumerate(examples):
     write("stream", f"example-{number:03}", bytes([number % 128]) + stanza)
     for form in re.findall(rb"<x xmlns='jabber:x:data'.*?</x>", stanza, re.S):
         write("form", f"example-{number:03}", form)
-archive = (tests / "fixtures" / "store-4.ndjson").read_bytes()
+archive = (tests / "fixtures" / "store-5.ndjson").read_bytes()
 write("archive", "store", archive)
 lines = archive.splitlines(keepends=True)
 for number in range(len(lines)):
@@ -32,8 +32,8 @@ text = lambda value: bytes([len(value)]) + value.encode()  # noqa: E731
 config = bytes([0, 1, 1, 0, 0, 0, 128, 128, 4, 0, 0, 1, 1, 1, 1, 1, 0, 0])
 write("record", "node", b"\0" + text("n") + b"\1" + text("a@x") + b"\1" + config)
 write("record", "item", b"\1" + text("i") + text("a@x") + b"\1\60\1" + text("urn:x") + text("<x/>"))
-write("record", "debt", b"\2\1" + text("n") + b"\1\1\2\1" + text("i") + text("a@x") + b"\0\0\0\0\1\0")
+write("record", "debt", b"\2\1\1\1" + text("n") + b"\1\1\2\1" + text("i") + text("a@x") + b"\0\0\0\0\1\0")
 write("record", "affiliation", b"\3" + text("a@x") + b"\1")
-write("record", "subscription", b"\4" + text("a@x/r") + b"\1")
-write("record", "told", b"\7\1\1" + text("a@x/r"))
+write("record", "subscription", b"\4\7" + text("a@x/r") + b"\1")
+write("record", "told", b"\7\1\1\1" + text("a@x/r"))
 write("model", "begin", bytes(range(64)))

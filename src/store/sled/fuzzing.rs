@@ -10,6 +10,7 @@ use super::{
         AffiliationName, AffiliationRecord, Content, Counters, ItemRecord, NodeRecord, Total,
         decode, encode, encode_content,
     },
+    subscriptions::{SubscriptionRecord, read_part, write_part},
 };
 
 /// Reads bytes as a record of some table, under a checksum that is right. What can be read is written
@@ -20,7 +21,7 @@ pub fn record(table: u8, content: &[u8]) {
     let _ = match table % 8 {
         0 => node(&key, &bytes),
         1 => item(&key, &bytes),
-        2 => debt(&key, &bytes),
+        2 => debts(&key, &bytes),
         3 => decode::<AffiliationRecord>(&key, &bytes).and_then(|record| {
             let entity: BareJid = record.entity(&key)?;
             let name = AffiliationName::of(record.affiliation()).ok_or(closed())?;
@@ -29,12 +30,7 @@ pub fn record(table: u8, content: &[u8]) {
             assert_eq!(again.entity(&key).ok(), Some(entity));
             Ok(())
         }),
-        4 => decode::<super::subscriptions::SubscriptionRecord>(&key, &bytes).and_then(|record| {
-            let jid: Jid = record.jid(&key)?;
-            let again = super::subscriptions::SubscriptionRecord::of(&jid, record.since);
-            assert_eq!(again.jid(&key).ok(), Some(jid));
-            Ok(())
-        }),
+        4 => part(&key, &bytes),
         5 => decode::<Counters>(&key, &bytes).map(|_| ()),
         6 => decode::<Total>(&key, &bytes).map(|_| ()),
         _ => decode::<ToldRecord>(&key, &bytes).and_then(|told| told.partly(&key)).map(|_| ()),
@@ -64,8 +60,23 @@ fn item(key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn debt(key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
-    let record = decode::<DebtRecord>(key, bytes)?;
+fn part(key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
+    for record in read_part(key, &decode::<Vec<u8>>(key, bytes)?)? {
+        let jid: Jid = record.jid(key)?;
+        let again = write_part(&[SubscriptionRecord::of(&jid, record.since)])?;
+        let again = read_part(key, &again)?;
+        assert!(again.iter().all(|record| record.is_of(&jid)) && again.len() == 1);
+    }
+    Ok(())
+}
+
+/// The debts of a group.
+fn debts(key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
+    let debts = decode::<Vec<(u64, DebtRecord)>>(key, bytes)?;
+    debts.into_iter().try_for_each(|(_, record)| debt(key, record))
+}
+
+fn debt(key: &[u8], record: DebtRecord) -> Result<(), StoreError> {
     let number = record.number;
     let notification = record.into_notification(key)?;
     let again = encode(key, &DebtRecord::of(number, &notification))?;
