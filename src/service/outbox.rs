@@ -127,7 +127,7 @@ impl Outbox {
         Some(Room { outbox: Arc::clone(self), owner: owner.clone(), load })
     }
 
-    /// Tells what there is room for, or less.
+    /// Tells what room was reserved for; the audience may be another since.
     pub(super) fn tell(
         &self,
         room: Room,
