@@ -219,6 +219,19 @@ class Benches:
                     self.runs, lambda: behind_a_server(server, system))
         return rows
 
+    def multicast(self):
+        """Notifications a second behind ejabberd by its mod_multicast, 1 000 subscribers of another component"""
+        print("  one stanza for each", flush=True)
+        rows = {"one stanza for each recipient": median_of(
+            self.runs, lambda: behind_a_server(Ejabberd, "gjallar"))}
+        for recipients, server in BY_MULTICAST.items():
+            print(f"  for {recipients}", flush=True)
+            rows[f"one stanza for {recipients}"] = median_of(
+                self.runs, lambda: behind_a_server(server, "gjallar"))
+        print("  own", flush=True)
+        rows[SYSTEMS["own"]] = median_of(self.runs, lambda: behind_a_server(Ejabberd, "own"))
+        return rows
+
 
 SYSTEMS = {
     "least": "the least possible work", "typed": "typed tokio-xmpp component", "gjallar": "gjallar",
@@ -250,7 +263,18 @@ class Ejabberd(servers.Ejabberd):
         config.write_text(text.replace("\nmodules:", own, 1))
 
 
+class Multicast(Ejabberd):
+    """With mod_multicast as it is by default: 20 recipients a stanza."""
+
+    CONFIG = Ejabberd.CONFIG + "  mod_multicast: {{}}\n"
+
+
+class RaisedMulticast(Ejabberd):
+    CONFIG = Ejabberd.CONFIG + "  mod_multicast:\n    limits:\n      remote:\n        message: 500\n"
+
+
 BEHIND = {"Prosody": Prosody, "ejabberd": Ejabberd}
+BY_MULTICAST = {"20": Multicast, "500": RaisedMulticast}
 
 
 def behind_a_server(kind, system):

@@ -5,15 +5,18 @@ mod dial;
 mod dispatch;
 mod lane;
 mod login;
+mod multicast;
 mod rate;
 mod reserved;
 mod session;
 mod stream;
+mod telling;
 mod writer;
 
 pub use answers::Answers;
 pub use dial::Transport;
 pub use dispatch::Dispatch;
+pub use multicast::{Multicast, Offer};
 pub use rate::Rates;
 pub use session::{Ended, Link, Session};
 pub use stream::{Received, StanzaLimits, StreamFault, StreamReader};

@@ -257,13 +257,6 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Takes notice of a barrier that came back, as it went out or as an answer.
-fn is_barrier(link: &Link, stanza: &Element, answers: &Answers) -> bool {
-    stanza.name() == "iq"
-        && stanza.attr("from") == Some(&link.jid)
-        && stanza.attr("id").is_some_and(|id| answers.is_barrier(id))
-}
-
 fn is_bounce(stanza: &Element) -> bool {
     stanza.name() == "message" && stanza.attr("type") == Some("error")
 }
@@ -272,7 +265,7 @@ fn is_bounce(stanza: &Element) -> bool {
 async fn read_barriers(link: &Link, reader: &mut Reader, dispatch: &Dispatch, answers: &Answers) {
     loop {
         let header = match reader.next().await {
-            Ok(Received::Stanza(element)) if is_barrier(link, &element, answers) => continue,
+            Ok(Received::Stanza(element)) if answers.take_notice(&link.jid, &element) => continue,
             Ok(Received::Stanza(element)) => Header::of(&element),
             Ok(Received::Refused(header, _)) => header,
             Ok(Received::Opened(_) | Received::Closed) | Err(_) => return,
@@ -316,7 +309,7 @@ async fn read(
             Ok(Received::Stanza(element)) if element.is("error", ns::STREAMS) => {
                 return Ended::StreamError(stream_error(&element));
             }
-            Ok(Received::Stanza(element)) if is_barrier(link, &element, answers) => {}
+            Ok(Received::Stanza(element)) if answers.take_notice(&link.jid, &element) => {}
             // Those of a dead domain may be as many as its notifications, and ask for nothing.
             Ok(Received::Stanza(element)) if is_bounce(&element) => dispatch.count_bounce(),
             Ok(Received::Stanza(element)) => {

@@ -5,6 +5,9 @@
 //! a stream's stanzas in order, so its return shows that the server has all that was sent before.
 //! After a broken connection, what no barrier covered is sent again, with the same id and the time at
 //! which it happened.
+//!
+//! Where notifications go by a multicast service, so do the barriers: it is a process of its own. An answer
+//! that shuts somebody out waits until it has nothing of theirs any more.
 
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
@@ -13,70 +16,77 @@ use tokio::{
     task::yield_now,
     time::{Instant, sleep_until, timeout},
 };
-use tracing::{error, warn};
+use tracing::warn;
 
 use crate::{
-    pubsub::{Limits, written_len},
+    pubsub::Limits,
     service::{Outbox, Position},
-    wire::{
-        notification::{Rendered, render},
-        ns,
-        xml::Tag,
-    },
+    wire::{ns, xml::Tag},
 };
 
-use super::answers::{Answers, BARRIER};
+use super::{
+    answers::{Answers, BARRIER},
+    multicast::Way,
+    telling::Front,
+};
 
 /// Bytes that are written at once; between two writes answers are looked for.
 pub(super) const WRITE_BYTES: usize = 64 * 1024;
-/// The longest JID, three parts of 1 023 bytes (RFC 7622), as it is written: six bytes for one at the most.
-const MAX_JID_BYTES: usize = 6 * (3 * 1023 + 2);
-/// Recipients who lost their subscription, and entries, that are passed over in one go.
-const MAX_PASSED_OVER: usize = 10_000;
-/// Notifications that a kill may repeat; past it, barriers have to return first.
-const MAX_REPEATABLE: u64 = 10_000;
 /// A barrier follows so many notifications, and otherwise when the last one is so long ago.
 const BARRIER_EVERY: u64 = 500;
 const BARRIER_PAUSE: Duration = Duration::from_millis(20);
+/// How long a multicast service may owe the answer to one.
+const BARRIER_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The sending half, across connections.
 #[derive(Debug)]
 pub struct Writer {
-    answers: Arc<Answers>,
-    outbox: Arc<Outbox>,
-    service: String,
-    limits: Limits,
-    max_stanza_bytes: usize,
+    pub(super) answers: Arc<Answers>,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) service: String,
+    pub(super) limits: Limits,
+    pub(super) max_stanza_bytes: usize,
     /// What went into this connection, and what the server confirmed.
-    sent: Sent,
+    pub(super) sent: Sent,
     confirmed: Position,
     /// What this connection's newest barrier covers, and when it was sent.
     covered: Sent,
     barrier_at: Instant,
     barriers: VecDeque<Barrier>,
-    last_barrier: u64,
+    pub(super) last_barrier: u64,
+    returned_barrier: u64,
+    /// The barrier whose return shows that a multicast service has nothing left of this connection.
+    pub(super) multicast_until: u64,
+    /// How often multicast failed.
+    failures: u64,
+    /// Of all answers there ever were, how many may be sent; and up to which they may be when a barrier has returned.
+    free_answers: u64,
+    held_answers: Option<(u64, u64)>,
+    /// How often somebody lost a subscription, as far as answers were looked at.
+    losses: u64,
     /// The name of this connection's barriers.
     connection: String,
     /// Entries that were there before this connection are late.
-    late_before: u64,
+    pub(super) late_before: u64,
     /// When no more is begun.
     ends_at: Option<Instant>,
-    front: Option<Front>,
+    pub(super) front: Option<Front>,
     /// What is being written.
     current: Option<Chunk>,
 }
 
 /// How far notifications were sent, and how many they were since the process started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Sent {
-    position: Position,
-    stanzas: u64,
+pub(super) struct Sent {
+    pub position: Position,
+    pub notifications: u64,
 }
 
 #[derive(Debug)]
 struct Barrier {
     number: u64,
     covers: Sent,
+    at: Instant,
 }
 
 /// Whole stanzas on their way into the connection, and how far is told when they are in.
@@ -88,13 +98,6 @@ struct Chunk {
     written: usize,
     sent: Sent,
     barrier: Option<Barrier>,
-}
-
-/// An entry of the outbox that is being sent.
-#[derive(Debug)]
-struct Front {
-    number: u64,
-    rendered: Rendered,
 }
 
 impl Writer {
@@ -119,6 +122,12 @@ impl Writer {
             barrier_at: Instant::now(),
             barriers: VecDeque::new(),
             last_barrier: 0,
+            returned_barrier: 0,
+            multicast_until: 0,
+            failures: 0,
+            free_answers: 0,
+            held_answers: None,
+            losses: 0,
             connection: String::new(),
             late_before: 0,
             ends_at: None,
@@ -135,14 +144,25 @@ impl Writer {
             self.answers.send_again(chunk.text);
         }
         self.settle_barriers();
+        self.connection = format!("{connection:016x}");
+        self.late_before = self.outbox.next();
+        self.begin_again(self.barrier_name());
+        if let Some(question) = self.answers.multicast.begin(self.connection.clone()) {
+            self.answers.ask(&question);
+        }
+    }
+
+    /// Sends what is not confirmed once more, with barriers of another name.
+    fn begin_again(&mut self, barriers: String) {
         self.barriers.clear();
         self.last_barrier = 0;
-        self.connection = format!("{connection:016x}");
-        self.answers.begin_barriers(self.connection.clone());
-        self.outbox.forgotten(0, self.sent.stanzas);
+        self.returned_barrier = 0;
+        self.multicast_until = 0;
+        self.held_answers = self.held_answers.map(|(up_to, _)| (up_to, 0));
+        self.answers.begin_barriers(barriers);
+        self.outbox.forgotten(0, self.sent.notifications);
         self.sent.position = self.confirmed;
         self.covered = self.sent;
-        self.late_before = self.outbox.next();
         self.front = None;
     }
 
@@ -168,7 +188,7 @@ impl Writer {
         self.ends_at = Some(end);
     }
 
-    fn is_ending(&self) -> bool {
+    pub(super) fn is_ending(&self) -> bool {
         self.ends_at.is_some_and(|end| Instant::now() >= end)
     }
 
@@ -206,10 +226,12 @@ impl Writer {
 
     async fn something_to_do(&self) {
         let barrier = sleep_until(self.barrier_at + BARRIER_PAUSE);
+        let patience = self.answers.multicast.waits_until().or_else(|| self.multicast_fails_at());
         tokio::select! {
             () = self.answers.came.notified() => {}
             () = self.outbox.changed() => {}
             () = barrier, if self.sent != self.covered => {}
+            () = sleep_until(patience.unwrap_or_else(Instant::now)), if patience.is_some() => {}
         }
     }
 
@@ -217,11 +239,15 @@ impl Writer {
     async fn write_some(&mut self, io: &mut (impl AsyncWrite + Unpin)) -> io::Result<bool> {
         self.settle_barriers();
         if self.current.is_none() {
+            self.settle_failures();
             let mut buffer = String::new();
-            self.answers.take_ready(&mut buffer);
+            let (way, question) = self.answers.multicast.way();
+            buffer.extend(question);
+            let free_answers = self.free_answers(&way);
+            self.answers.take_ready(free_answers, &mut buffer);
             let answers = buffer.len();
-            let sent = self.take_notifications(&mut buffer);
-            let barrier = self.barrier(sent, &mut buffer);
+            let sent = self.take_notifications(&way, &mut buffer);
+            let barrier = self.barrier(&way, sent, &mut buffer);
             if buffer.is_empty() {
                 if sent == self.sent {
                     return Ok(false);
@@ -251,82 +277,86 @@ impl Writer {
         Ok(true)
     }
 
-    /// Fills a buffer from the outbox; says how far everything is then sent.
-    fn take_notifications(&mut self, buffer: &mut String) -> Sent {
-        let Sent { mut position, mut stanzas } = self.sent;
-        let mut room = MAX_REPEATABLE.saturating_sub(self.outbox.repeatable(stanzas));
-        let mut passed_over = 0;
-        while let Some(telling) = self.outbox.get(position.number).filter(|_| !self.is_ending()) {
-            let lost = self.outbox.lost(&telling);
-            let mut front = self.front.take().filter(|front| front.number == telling.number);
-            let mut is_too_large = false;
-            for recipient in telling.recipients.iter_from(position.recipients) {
-                if buffer.len() >= WRITE_BYTES || room == 0 || passed_over >= MAX_PASSED_OVER {
-                    self.front = front;
-                    return Sent { position, stanzas };
-                }
-                position.recipients += 1;
-                if lost.has(recipient, telling.number) {
-                    passed_over += 1;
-                    continue;
-                }
-                let front = front.get_or_insert_with(|| {
-                    let is_late = telling.number < self.late_before;
-                    let rendered =
-                        render(&telling.notification, is_late, &self.service, &self.limits);
-                    Front { number: telling.number, rendered }
-                });
-                let bytes = front.rendered.len();
-                if bytes + MAX_JID_BYTES > self.max_stanza_bytes
-                    && bytes + written_len(recipient.as_str()) > self.max_stanza_bytes
-                {
-                    // The limits keep events below this; the server would end the stream at it, and again.
-                    is_too_large = true;
-                    continue;
-                }
-                front.rendered.write_to(recipient.as_str(), buffer);
-                stanzas += 1;
-                room -= 1;
-            }
-            if is_too_large {
-                error!(node = %telling.notification.node, "an event is too large for some recipients");
-            }
-            position = Position { number: position.number + 1, recipients: 0 };
-            passed_over += 1;
-            if passed_over >= MAX_PASSED_OVER {
-                break;
-            }
-        }
-        Sent { position, stanzas }
-    }
-
     /// Appends a barrier if it is time for one.
-    fn barrier(&mut self, sent: Sent, buffer: &mut String) -> Option<Barrier> {
-        let is_time = sent.stanzas - self.covered.stanzas >= BARRIER_EVERY
+    fn barrier(&mut self, way: &Way, sent: Sent, buffer: &mut String) -> Option<Barrier> {
+        let is_time = self.held_answers.is_some()
+            || sent.notifications - self.covered.notifications >= BARRIER_EVERY
             || self.barrier_at.elapsed() >= BARRIER_PAUSE;
         if sent == self.covered || !is_time {
             return None;
         }
         self.barrier_at = Instant::now();
+        let to = match way {
+            Way::Through(post) if self.may_be_in_multicast() => &post.jid,
+            _ => &self.service,
+        };
         self.last_barrier += 1;
         let ping = Tag::new("iq")
             .attr("type", "get")
             .attr("from", &self.service)
-            .attr("to", &self.service)
-            .attr("id", &format!("{BARRIER}{}-{}", self.connection, self.last_barrier))
+            .attr("to", to)
+            .attr("id", &format!("{BARRIER}{}-{}", self.barrier_name(), self.last_barrier))
             .child(Tag::ns("ping", ns::PING));
         buffer.push_str(&ping.to_string());
-        Some(Barrier { number: self.last_barrier, covers: sent })
+        Some(Barrier { number: self.last_barrier, covers: sent, at: self.barrier_at })
+    }
+
+    fn barrier_name(&self) -> String {
+        format!("{}.{}", self.connection, self.failures)
+    }
+
+    /// Whether a multicast service may have stanzas of this connection that it has not dealt with.
+    pub(super) fn may_be_in_multicast(&self) -> bool {
+        self.returned_barrier < self.multicast_until
+    }
+
+    /// How many of all answers may be sent. While a multicast service may still tell those who just lost a
+    /// subscription, what is answered since then waits.
+    fn free_answers(&mut self, way: &Way) -> u64 {
+        let is_back =
+            |barrier: u64| self.returned_barrier >= barrier && !matches!(way, Way::Unknown);
+        if let Some((up_to, _)) = self.held_answers.take_if(|(_, barrier)| is_back(*barrier)) {
+            self.free_answers = up_to;
+        }
+        if self.held_answers.is_none() {
+            let up_to = self.answers.count();
+            let losses = self.outbox.losses();
+            if losses == self.losses || is_back(self.multicast_until) {
+                self.free_answers = up_to;
+            } else {
+                self.held_answers = Some((up_to, self.multicast_until));
+            }
+            self.losses = losses;
+        }
+        self.free_answers
     }
 
     /// Takes notice of what the server has.
     fn settle_barriers(&mut self) {
-        let returned = self.answers.barriers().1;
-        while self.barriers.front().is_some_and(|barrier| barrier.number <= returned)
+        self.returned_barrier = self.answers.barriers().1;
+        while self.barriers.front().is_some_and(|barrier| barrier.number <= self.returned_barrier)
             && let Some(Barrier { covers, .. }) = self.barriers.pop_front()
         {
             self.confirmed = covers.position;
-            self.outbox.confirm(covers.position, covers.stanzas);
+            self.outbox.confirm(covers.position, covers.notifications);
+        }
+    }
+
+    /// When a multicast service has owed an answer for too long.
+    fn multicast_fails_at(&self) -> Option<Instant> {
+        let oldest = self.barriers.front().filter(|_| self.may_be_in_multicast())?;
+        Some(oldest.at + BARRIER_PATIENCE)
+    }
+
+    /// After multicast failed: what is not confirmed is told again, another way.
+    fn settle_failures(&mut self) {
+        if self.multicast_fails_at().is_some_and(|time| Instant::now() >= time) {
+            self.answers.multicast_failed();
+        }
+        let failures = self.answers.multicast.failures();
+        if failures != self.failures {
+            self.failures = failures;
+            self.begin_again(self.barrier_name());
         }
     }
 }

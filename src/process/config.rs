@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    component::{StanzaLimits, Transport},
+    component::{Offer, StanzaLimits, Transport},
     service::{Actors, Creators},
 };
 
@@ -79,6 +79,8 @@ pub struct Link {
     pub tls_ca: String,
     /// Whether the server may be on another machine without TLS.
     pub allow_plain_tcp: bool,
+    /// Where a multicast service is: `auto`, `off`, or its JID.
+    pub multicast: String,
     /// Nesting levels of a stanza. Neither file nor environment can set it: it keeps the stack whole.
     #[serde(skip)]
     pub max_depth: usize,
@@ -114,6 +116,7 @@ impl Default for Link {
             max_stanza_bytes: 524_288,
             tls_ca: String::new(),
             allow_plain_tcp: false,
+            multicast: "auto".into(),
             max_depth: MAX_DEPTH,
         }
     }
@@ -163,6 +166,7 @@ impl Config {
         self.store_path()?;
         self.secret()?;
         self.transport()?;
+        self.multicast()?;
         let has_port = self
             .server
             .rsplit_once(':')
@@ -297,6 +301,23 @@ impl Config {
             "" => Ok(Transport::Loopback),
             path => Transport::tls(path.as_ref())
                 .map_err(|error| wrong("link.tls_ca", format!("{path}: {error}"))),
+        }
+    }
+
+    /// Where a multicast service is looked for.
+    ///
+    /// # Errors
+    /// If that is no domain.
+    pub fn multicast(&self) -> Result<Offer, ConfigError> {
+        match self.link.multicast.as_str() {
+            "off" => Ok(Offer::None),
+            "auto" => Ok(self.server_domain()?.map_or(Offer::None, Offer::Of)),
+            jid => match Jid::new(jid) {
+                Ok(jid) if jid.node().is_none() && jid.resource().is_none() => {
+                    Ok(Offer::At(jid.to_string()))
+                }
+                _ => Err(wrong("link.multicast", format!("{jid:?} is not auto, off or a domain"))),
+            },
         }
     }
 

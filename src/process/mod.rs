@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 use crate::{
     archive::ArchiveError,
-    component::{self, Answers, Dispatch, Session, Writer},
+    component::{self, Answers, Dispatch, Multicast, Session, Writer},
     control::{Control, ControlError},
     pubsub::Fresh,
     service::{Creators, Service},
@@ -84,7 +84,8 @@ pub async fn serve(
     let service = Arc::new(service);
     info!(version = env!("CARGO_PKG_VERSION"), jid = %jid, store = shown(&path), "serving");
 
-    let answers = Arc::new(Answers::new(Arc::clone(service.outbox())));
+    let multicast = Multicast::new(config.multicast()?, jid.to_string());
+    let answers = Arc::new(Answers::new(Arc::clone(service.outbox()), multicast));
     let max_stanza_bytes = config.link.max_stanza_bytes;
     let writer = Writer::new(Arc::clone(&answers), jid.to_string(), limits, max_stanza_bytes);
     let dispatch = Arc::new(Dispatch::new(

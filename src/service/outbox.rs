@@ -90,6 +90,8 @@ struct Queue {
     /// How many stanzas were sent when that was confirmed, and how many of them are forgotten.
     told_stanzas: u64,
     forgotten_stanzas: u64,
+    /// How often somebody lost a subscription at a node of which something is not confirmed.
+    losses: u64,
 }
 
 impl Outbox {
@@ -107,6 +109,7 @@ impl Outbox {
             told: Told::default(),
             told_stanzas: 0,
             forgotten_stanzas: 0,
+            losses: 0,
         };
         Self { queue: Mutex::new(queue), changed: Notify::new(), confirmed: Notify::new() }
     }
@@ -161,12 +164,17 @@ impl Outbox {
 
     /// Leaves entities out of everything that waits at a node, in this life of its name.
     pub(super) fn leave_out<'a>(&self, node: Epoch, entities: impl Iterator<Item = &'a Jid>) {
+        let mut entities = entities.peekable();
+        if entities.peek().is_none() {
+            return;
+        }
         let mut queue = self.queue();
         let (next, first) = (queue.next(), queue.first);
         if let Some((_, lost)) = queue.nodes.get_mut(&node) {
             let before = lost.len();
             lost.add(entities, next, first);
             let now = lost.len();
+            queue.losses += 1;
             queue.shares.remove(None, Load { entries: 0, bytes: before * RECIPIENT_BYTES });
             queue.shares.add(None, Load { entries: 0, bytes: now * RECIPIENT_BYTES });
         }
@@ -191,6 +199,12 @@ impl Outbox {
         let queue = self.queue();
         let node = queue.nodes.get(&telling.notification.place.epoch);
         node.map(|(_, lost)| lost.clone()).unwrap_or_default()
+    }
+
+    /// How often somebody lost a subscription while something of its node was not confirmed.
+    #[must_use]
+    pub fn losses(&self) -> u64 {
+        self.queue().losses
     }
 
     /// The entry of a number, if it is there yet.

@@ -2,6 +2,7 @@
 
 pub mod disco;
 pub mod form;
+pub mod multicast;
 pub mod notification;
 pub(crate) mod ns;
 pub mod refusal;

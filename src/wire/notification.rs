@@ -17,21 +17,42 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Rendered {
     head: Arc<str>,
+    /// To whom recipients may reply, as addresses (XEP-0033).
+    reply_to: Arc<str>,
     tail: Arc<str>,
 }
+
+/// Begins and ends a message's addresses.
+const ADDRESSES: (&str, &str) =
+    ("<addresses xmlns='http://jabber.org/protocol/address'>", "</addresses>");
 
 impl Rendered {
     /// How many bytes it has, without the recipient.
     #[must_use]
     #[allow(clippy::len_without_is_empty)] // it never is
     pub fn len(&self) -> usize {
-        self.head.len() + self.tail.len()
+        self.head.len() + ADDRESSES.0.len() + self.reply_to.len() + self.tail.len()
     }
 
     /// Appends the message to one recipient.
     pub fn write_to(&self, recipient: &str, out: &mut String) {
+        self.write(recipient, "", out);
+    }
+
+    /// Appends the message to many by way of the multicast service of this JID; their addresses are written.
+    pub fn write_by(&self, multicast: &str, addresses: &str, out: &mut String) {
+        self.write(multicast, addresses, out);
+    }
+
+    fn write(&self, to: &str, addresses: &str, out: &mut String) {
         out.push_str(&self.head);
-        escape_attribute(recipient, out);
+        escape_attribute(to, out);
+        out.push_str("'>");
+        if !addresses.is_empty() || !self.reply_to.is_empty() {
+            for part in [ADDRESSES.0, addresses, &self.reply_to, ADDRESSES.1] {
+                out.push_str(part);
+            }
+        }
         out.push_str(&self.tail);
     }
 }
@@ -54,12 +75,13 @@ pub fn render(
         NotificationType::Headline => ("headline", Some(Tag::ns("no-store", ns::HINTS))),
         NotificationType::Normal => ("normal", None),
     };
-    let addresses = notification
+    let reply_to: String = notification
         .reply_to
         .iter()
-        .map(|jid| Tag::new("address").attr("type", "replyto").attr("jid", jid.as_str()));
-    let addresses = (!notification.reply_to.is_empty())
-        .then(|| Tag::ns("addresses", ns::ADDRESS).children(addresses));
+        .map(|jid| {
+            Tag::new("address").attr("type", "replyto").attr("jid", jid.as_str()).to_string()
+        })
+        .collect();
     let stanza_id = Tag::ns("stanza-id", ns::STANZA_ID).attr("by", service).attr("id", &place);
     let message = Tag::new("message")
         .attr("from", service)
@@ -67,14 +89,13 @@ pub fn render(
         .attr("id", &id)
         .attr("to", "")
         .child(Tag::ns("event", ns::PUBSUB_EVENT).child(content(node, event, limits)))
-        .children(addresses)
         .children(delay)
         .child(stanza_id)
         .children(hint)
         .to_string();
     // `to` is the last attribute, so the first empty value ends where the recipient belongs.
-    let (head, tail) = message.split_once(" to=''").unwrap_or((&message, ""));
-    Rendered { head: format!("{head} to='").into(), tail: format!("'{tail}").into() }
+    let (head, tail) = message.split_once(" to=''>").unwrap_or((&message, ""));
+    Rendered { head: format!("{head} to='").into(), reply_to: reply_to.into(), tail: tail.into() }
 }
 
 fn content(node: &NodeId, event: &Event, limits: &Limits) -> Tag {

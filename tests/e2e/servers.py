@@ -271,7 +271,14 @@ class Federated(Ejabberd):
         config.write_text(text.replace("\nmodules:", "\nmodules:\n  mod_s2s_dialback: {}", 1))
 
 
-SERVERS = {"prosody": Prosody, "ejabberd": Ejabberd}
+class Multicast(Ejabberd):
+    """With mod_multicast (XEP-0033), as it is by default."""
+
+    name = "multicast"
+    CONFIG = Ejabberd.CONFIG + "  mod_multicast: {{}}\n"
+
+
+SERVERS = {"prosody": Prosody, "ejabberd": Ejabberd, "multicast": Multicast}
 
 
 def binaries():

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import xml.etree.ElementTree as ET
 
 import pytest
 
@@ -149,6 +150,7 @@ async def test_an_outcast_hears_nothing_more(server, gjallar):
 
 @with_loop
 async def test_a_hundred_subscribers_hear_ten_items_once_and_in_order(server, gjallar):
+    """And by multicast none of them learns of another."""
     users = [f"u{n}" for n in range(100)]
     async with clients(server.client_port, "owner", *users) as (owner, *subscribers):
         await owner.pubsub.create_node(SERVICE, NODE)
@@ -160,6 +162,12 @@ async def test_a_hundred_subscribers_hear_ten_items_once_and_in_order(server, gj
             events = await subscriber.until(10)
             assert [item_ids(event) for event in events] == [[name] for name in ids]
             assert [place(event)[1] for event in events] == list(range(1, 11))
+            others = [user for user in users if user != subscriber.xmpp.boundjid.user]
+            for event in events:
+                assert event.find("{http://jabber.org/protocol/address}addresses") is None
+                assert not any(f"{user}@" in ET.tostring(event, encoding="unicode") for user in others)
+        if server.name == "multicast":
+            assert "events go by multicast" in gjallar.logged()
         await asyncio.gather(*(s.settled() for s in subscribers))
         assert sum(len(s.events) for s in subscribers) == 1000
 

@@ -13,6 +13,7 @@ mod harness;
 mod hostile;
 mod limits;
 mod model;
+mod multicast;
 mod order;
 mod owed;
 mod power;

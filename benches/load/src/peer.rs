@@ -228,8 +228,18 @@ impl State {
                         self.answers.saturating_record(sent.elapsed().as_micros() as u64);
                     }
                 }
-                // A barrier: from the service to itself.
-                Some("get" | "set") => echoes.extend_from_slice(stanza),
+                Some("get" | "set") => {
+                    let of = |name| attribute(stanza, name).unwrap_or_default();
+                    if of("from") == of("to") {
+                        // A barrier.
+                        echoes.extend_from_slice(stanza);
+                    } else {
+                        let (from, to, id) = (of("to"), of("from"), of("id"));
+                        echoes.extend(
+                            format!("<iq type='error' from='{from}' to='{to}' id='{id}'/>").bytes(),
+                        );
+                    }
+                }
                 _ => {
                     let text = String::from_utf8_lossy(stanza).into_owned();
                     self.refused.get_or_insert(text);

@@ -42,6 +42,7 @@ use self::{
     committer::{Committer, Pending, Work, Write},
     opening::Opened,
     reader::{Reader, View},
+    record::{Content, ItemRecord, PayloadRecord},
 };
 use super::{Commit, Cursor, Found, Owed, Store, StoreError, Then, Told};
 
@@ -87,6 +88,16 @@ impl SledStore {
     /// If no store is there.
     pub fn state(directory: &Path) -> Result<String, StoreError> {
         marker::text(directory).map_err(|error| failed(&error))
+    }
+
+    /// The record of an item without chunks, as its row has it: what is encoded for each publish.
+    ///
+    /// # Errors
+    /// If it cannot be encoded.
+    pub fn item_record(item: &Item) -> Result<Vec<u8>, StoreError> {
+        let content =
+            item.payload.as_ref().map_or(Content::None, |p| Content::Here(PayloadRecord::of(p)));
+        record::encode(&keys::item(0, (item.place.seq, item.index)), &ItemRecord::of(item, content))
     }
 
     /// Puts a store that is nowhere open in the place of another one, if that has still this state.

@@ -52,6 +52,8 @@ pub struct Link {
     writer: OwnedWriteHalf,
     /// Barriers that are not returned yet, if they are held.
     held: Option<Vec<Element>>,
+    /// Whether the test itself answers who looks for a multicast service.
+    leaves_questions: bool,
 }
 
 impl Link {
@@ -77,7 +79,7 @@ impl Link {
         // The SHA-1 of "abcsecret" (XEP-0114 §3).
         assert_eq!(handshake.text(), "de0a408ef519cd62e7379039634152874895c50c");
         writer.write_all(b"<handshake/>").await.unwrap();
-        Self { reader, writer, held: None }
+        Self { reader, writer, held: None, leaves_questions: false }
     }
 
     pub async fn send(&mut self, xml: &str) {
@@ -120,10 +122,14 @@ impl Link {
         self.held.take().unwrap_or_default()
     }
 
-    /// Routes a barrier back; or says that all barriers came back that there will ever be.
+    /// Routes a barrier back, or answers in the name of whom it is for; or says that all barriers came back that
+    /// there will ever be.
     pub async fn return_barrier(&mut self, barrier: &Element, and_all_others: bool) {
-        let barrier_id = barrier.attr("id").unwrap();
+        let (barrier_id, to) = (barrier.attr("id").unwrap(), barrier.attr("to").unwrap());
         let mut barrier = shown(barrier);
+        if to != SERVICE {
+            barrier = format!("<iq type='error' from='{to}' to='{SERVICE}' id='{barrier_id}'/>");
+        }
         if and_all_others {
             let (last, id) = (u64::MAX, barrier_id);
             let connection = id.rsplit_once('-').unwrap().0;
@@ -140,12 +146,24 @@ impl Link {
         let _ = self.writer.shutdown().await;
     }
 
+    /// From now on nobody says that the server has no multicast service.
+    pub fn leave_questions(&mut self) {
+        self.leaves_questions = true;
+    }
+
     /// The next stanza, whatever it is.
     pub async fn receive_any(&mut self) -> Option<Element> {
-        match timeout(PATIENCE, self.reader.next()).await.expect("silence") {
-            Ok(Received::Stanza(element)) => Some(element),
-            Ok(Received::Closed) | Err(_) => None,
-            Ok(other) => panic!("{other:?}"),
+        loop {
+            match timeout(PATIENCE, self.reader.next()).await.expect("silence") {
+                Ok(Received::Stanza(asked)) if is_question(&asked) && !self.leaves_questions => {
+                    let (to, id) = (asked.attr("to").unwrap(), asked.attr("id").unwrap());
+                    let none = format!("<iq type='error' from='{to}' to='{SERVICE}' id='{id}'/>");
+                    self.send_if_it_lives(&none).await;
+                }
+                Ok(Received::Stanza(element)) => return Some(element),
+                Ok(Received::Closed) | Err(_) => return None,
+                Ok(other) => panic!("{other:?}"),
+            }
         }
     }
 }
@@ -320,6 +338,16 @@ impl Component {
         theirs.map(|message| event(&message)).collect()
     }
 
+    /// The next event, if it did not come while an answer was waited for.
+    pub async fn message(&mut self) -> Element {
+        let message = match self.inbox.pop_front() {
+            Some(message) => message,
+            None => self.link.receive().await.expect("the stream ended"),
+        };
+        assert_eq!(message.name(), "message", "{}", shown(&message));
+        message
+    }
+
     /// The messages that came while answers were waited for.
     pub fn take_messages(&mut self) -> Vec<Element> {
         self.inbox.drain(..).collect()
@@ -340,6 +368,11 @@ impl Component {
 /// Whether a stanza is a barrier of the component.
 pub fn is_barrier(stanza: &Element) -> bool {
     stanza.name() == "iq" && stanza.attr("id").is_some_and(|id| id.starts_with("barrier-"))
+}
+
+/// Whether the component looks for a multicast service.
+fn is_question(stanza: &Element) -> bool {
+    stanza.name() == "iq" && stanza.attr("id").is_some_and(|id| id.starts_with("multicast-"))
 }
 
 /// What is in the event of a message.

@@ -1,0 +1,208 @@
+//! The functions that every publish and every notification goes through. `cargo bench` says how long they take.
+//! `cargo bench --bench hot -- instructions NAME` calls one 1 000 times in `counted`, for callgrind.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+
+use std::{
+    hint::black_box,
+    pin::Pin,
+    sync::Arc,
+    task::{Context as Waking, Poll},
+};
+
+use criterion::Criterion;
+use futures::FutureExt;
+use gjallar::{
+    component::{Received, StanzaLimits, StreamReader},
+    pubsub::{
+        Actor, Affiliation, Context, Epoch, Fresh, Item, ItemId, Limits, Node, NodeConfig, NodeId,
+        Payload, Place, Timestamp, op,
+        op::publish::{NewItem, Publish},
+    },
+    store::SledStore,
+    wire::{
+        multicast::write_address,
+        notification::render,
+        request::{self, Request},
+    },
+};
+use jid::{BareJid, Jid};
+use tokio::io::{AsyncRead, ReadBuf};
+
+const OPEN: &str = "<stream:stream xmlns='jabber:component:accept' from='pubsub.localhost' \
+                    xmlns:stream='http://etherx.jabber.org/streams' id='abc'>";
+const PUBLISH: &str = "<iq type='set' id='4711' from='owner@localhost/desk' to='pubsub.localhost'>\
+    <pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='princely_musings'><item id='4711'>\
+    <entry xmlns='http://www.w3.org/2005/Atom'><title>Soliloquy</title><summary>To be, or not to be: that is \
+    the question: Whether \'tis nobler in the mind to suffer</summary></entry></item></publish></pubsub></iq>";
+const RECIPIENT: &str = "francisco.4711@denmark.lit/barracks";
+
+/// A stream that repeats a stanza for ever.
+struct Repeated {
+    opened: bool,
+    text: String,
+}
+
+impl AsyncRead for Repeated {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Waking<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        if !self.opened {
+            self.opened = true;
+            into.put_slice(OPEN.as_bytes());
+        }
+        while into.remaining() >= self.text.len() {
+            into.put_slice(self.text.as_bytes());
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+struct Number;
+
+impl Fresh for Number {
+    fn number(&self) -> u64 {
+        4711
+    }
+}
+
+fn payload() -> Payload {
+    let (begin, end) = (PUBLISH.find("<entry").unwrap(), PUBLISH.find("</item>").unwrap());
+    Payload::new(PUBLISH.get(begin..end).unwrap(), "http://www.w3.org/2005/Atom")
+}
+
+fn parse_a_publish() -> Hot {
+    let limits = StanzaLimits { max_bytes: 524_288, max_depth: 128 };
+    let mut reader = StreamReader::new(Repeated { opened: false, text: PUBLISH.into() }, limits);
+    reader.next().now_or_never().unwrap().unwrap();
+    Box::new(move || {
+        let Received::Stanza(iq) = reader.next().now_or_never().unwrap().unwrap() else {
+            panic!("no stanza");
+        };
+        let parsed = request::parse(&iq, iq.children().next().unwrap(), true);
+        assert!(matches!(black_box(parsed), Ok(Request::Action(_))));
+    })
+}
+
+/// A node with a thousand subscribers, and what somebody asks to publish there.
+fn node() -> (Node, Publish) {
+    let (id, owner) =
+        (NodeId::parse("princely_musings").unwrap(), BareJid::new("owner@localhost").unwrap());
+    let config = NodeConfig::initial(&Limits::default());
+    let mut node = Node::bare(id.clone(), Epoch(1), config, owner.clone(), Timestamp(0));
+    node.load_affiliation(owner, Affiliation::Owner);
+    for number in 0..1000 {
+        node.load_subscription(Jid::new(&format!("u{number}@localhost/r")).unwrap(), 0);
+    }
+    let item = NewItem { id: Some(ItemId::parse("4711").unwrap()), payload: Some(payload()) };
+    (node, Publish { node: id, items: vec![item] })
+}
+
+fn decide(
+    node: &Node,
+    publish: &Publish,
+    actor: &Actor,
+) -> gjallar::pubsub::Decision<op::publish::Published> {
+    let limits = Limits::default();
+    let cx = Context {
+        actor,
+        limits: &limits,
+        now: Timestamp(1_700_000_000_000),
+        fresh: &Number,
+        nodes: 1,
+        own_nodes: 1,
+        own_subscriptions: 0,
+    };
+    op::publish::publish(Some(node), publish, &cx).unwrap()
+}
+
+fn owner() -> Actor {
+    Actor {
+        jid: Jid::new("owner@localhost/desk").unwrap(),
+        is_administrator: false,
+        may_create: true,
+    }
+}
+
+fn decide_a_publish() -> Hot {
+    let ((node, publish), owner) = (node(), owner());
+    Box::new(move || drop(black_box(decide(&node, &publish, &owner))))
+}
+
+fn encode_a_record() -> Hot {
+    let item = Arc::new(Item {
+        id: ItemId::parse("4711").unwrap(),
+        place: Place { epoch: Epoch(1), seq: 4711 },
+        index: 0,
+        publisher: BareJid::new("owner@localhost").unwrap(),
+        published: Timestamp(1_700_000_000_000),
+        payload: Some(payload()),
+    });
+    Box::new(move || drop(black_box(SledStore::item_record(&item).unwrap())))
+}
+
+fn render_a_notification() -> Hot {
+    let ((node, publish), owner) = (node(), owner());
+    let notification = decide(&node, &publish, &owner).notification.unwrap();
+    let limits = Limits::default();
+    Box::new(move || drop(black_box(render(&notification, false, "pubsub.localhost", &limits))))
+}
+
+fn splice_a_notification() -> Hot {
+    let ((node, publish), owner) = (node(), owner());
+    let notification = decide(&node, &publish, &owner).notification.unwrap();
+    let rendered = render(&notification, false, "pubsub.localhost", &Limits::default());
+    let mut buffer = String::with_capacity(4096);
+    Box::new(move || {
+        buffer.clear();
+        rendered.write_to(black_box(RECIPIENT), &mut buffer);
+        black_box(&buffer);
+    })
+}
+
+fn write_an_address() -> Hot {
+    let mut buffer = String::with_capacity(4096);
+    Box::new(move || {
+        buffer.clear();
+        write_address(black_box(RECIPIENT), &mut buffer);
+        black_box(&buffer);
+    })
+}
+
+type Hot = Box<dyn FnMut()>;
+type Make = fn() -> Hot;
+
+const HOT: [(&str, Make); 6] = [
+    ("parse a publish", parse_a_publish),
+    ("decide a publish", decide_a_publish),
+    ("encode a record", encode_a_record),
+    ("render a notification", render_a_notification),
+    ("splice a notification", splice_a_notification),
+    ("write an address", write_an_address),
+];
+
+/// What callgrind is told to count.
+#[inline(never)]
+fn counted(hot: &mut dyn FnMut()) {
+    for _ in 0..1000 {
+        hot();
+    }
+}
+
+fn main() {
+    let arguments: Vec<_> = std::env::args().collect();
+    if let Some(at) = arguments.iter().position(|argument| argument == "instructions") {
+        let (_, make) =
+            HOT.iter().find(|(name, _)| arguments.get(at + 1).is_some_and(|n| n == name)).unwrap();
+        let mut hot = make();
+        hot();
+        return counted(&mut hot);
+    }
+    let mut criterion = Criterion::default().configure_from_args();
+    for (name, make) in HOT {
+        let mut hot = make();
+        criterion.bench_function(name, |bencher| bencher.iter(&mut hot));
+    }
+    criterion.final_summary();
+}

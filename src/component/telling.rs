@@ -1,0 +1,177 @@
+//! From the outbox to a connection: one message for each recipient, or one for many by multicast (XEP-0033).
+
+use std::mem;
+
+use tracing::error;
+
+use crate::{
+    pubsub::written_len,
+    service::{Position, Telling},
+    wire::{
+        multicast::write_address,
+        notification::{Rendered, render},
+    },
+};
+
+use super::{
+    multicast::{Post, Way},
+    writer::{Sent, WRITE_BYTES, Writer},
+};
+
+/// The longest JID, three parts of 1 023 bytes (RFC 7622), as it is written: six bytes for one at the most.
+const MAX_JID_BYTES: usize = 6 * (3 * 1023 + 2);
+/// What a recipient's address has around it, and a stanza by multicast around its recipients.
+const ADDRESS_BYTES: usize = 64;
+/// Recipients who lost their subscription, and entries, that are passed over in one go.
+const MAX_PASSED_OVER: usize = 10_000;
+/// Notifications that a kill may repeat; past it, barriers have to return first.
+const MAX_REPEATABLE: u64 = 10_000;
+
+/// An entry of the outbox that is being sent.
+#[derive(Debug)]
+pub(super) struct Front {
+    number: u64,
+    rendered: Rendered,
+}
+
+/// What may be done in one go.
+struct Budget {
+    notifications: u64,
+    passed_over: usize,
+}
+
+/// The recipients of one stanza by multicast.
+#[derive(Default)]
+struct Group {
+    addresses: String,
+    len: usize,
+    last: String,
+}
+
+impl Writer {
+    /// Fills a buffer from the outbox; says how far everything is then sent.
+    pub(super) fn take_notifications(&mut self, way: &Way, buffer: &mut String) -> Sent {
+        let mut sent = self.sent;
+        let post = match way {
+            Way::Unknown => return sent,
+            Way::Direct => None,
+            Way::Through(post) => Some(post.as_ref()),
+        };
+        let repeatable = self.outbox.repeatable(sent.notifications);
+        let mut budget = Budget {
+            notifications: MAX_REPEATABLE.saturating_sub(repeatable),
+            passed_over: MAX_PASSED_OVER,
+        };
+        while let Some(telling) = self.outbox.get(sent.position.number)
+            && !self.is_ending()
+            && budget.passed_over > 0
+            && self.tell(&telling, post, buffer, &mut sent, &mut budget)
+        {}
+        sent
+    }
+
+    /// Appends an entry's messages; whether there was room for all of them.
+    fn tell(
+        &mut self,
+        telling: &Telling,
+        post: Option<&Post>,
+        buffer: &mut String,
+        sent: &mut Sent,
+        budget: &mut Budget,
+    ) -> bool {
+        let lost = self.outbox.lost(telling);
+        let mut front = self.front.take().filter(|front| front.number == telling.number);
+        let mut group = Group::default();
+        let mut is_too_large = false;
+        let mut is_done = true;
+        for recipient in telling.recipients.iter_from(sent.position.recipients) {
+            if buffer.len() + group.addresses.len() >= WRITE_BYTES
+                || budget.notifications == 0
+                || budget.passed_over == 0
+            {
+                is_done = false;
+                break;
+            }
+            sent.position.recipients += 1;
+            // A multicast service would take an event for something to be sent on, and refuse it.
+            if lost.has(recipient, telling.number)
+                || post.is_some_and(|post| recipient.domain().as_str() == post.jid)
+            {
+                budget.passed_over -= 1;
+                continue;
+            }
+            let front = front.get_or_insert_with(|| self.front_of(telling));
+            let bytes =
+                front.rendered.len() + post.map_or(0, |post| ADDRESS_BYTES + post.jid.len());
+            if bytes + MAX_JID_BYTES > self.max_stanza_bytes
+                && bytes + written_len(recipient.as_str()) > self.max_stanza_bytes
+            {
+                // The limits keep events below this; the server would end the stream at it, and again.
+                is_too_large = true;
+                continue;
+            }
+            match post {
+                None => front.rendered.write_to(recipient.as_str(), buffer),
+                Some(post) => {
+                    let next = ADDRESS_BYTES + written_len(recipient.as_str());
+                    if group.len == post.max_recipients
+                        || bytes + group.addresses.len() + next > self.max_stanza_bytes
+                    {
+                        self.write_group(&mut group, &front.rendered, post, buffer);
+                    }
+                    group.add(recipient.as_str());
+                }
+            }
+            sent.notifications += 1;
+            budget.notifications -= 1;
+        }
+        if let (Some(post), Some(front)) = (post, &front) {
+            self.write_group(&mut group, &front.rendered, post, buffer);
+        }
+        if is_too_large {
+            error!(node = %telling.notification.node, "an event is too large for some recipients");
+        }
+        if is_done {
+            sent.position = Position { number: sent.position.number + 1, recipients: 0 };
+            budget.passed_over = budget.passed_over.saturating_sub(1);
+        } else {
+            self.front = front;
+        }
+        is_done
+    }
+
+    fn front_of(&self, telling: &Telling) -> Front {
+        let is_late = telling.number < self.late_before;
+        let rendered = render(&telling.notification, is_late, &self.service, &self.limits);
+        Front { number: telling.number, rendered }
+    }
+
+    /// Appends one message for a group, and empties it. A single recipient needs no multicast, unless it may have
+    /// something for them that was sent before.
+    fn write_group(
+        &mut self,
+        group: &mut Group,
+        rendered: &Rendered,
+        post: &Post,
+        buffer: &mut String,
+    ) {
+        let Group { addresses, len, last } = mem::take(group);
+        match len {
+            0 => {}
+            1 if !self.may_be_in_multicast() => rendered.write_to(&last, buffer),
+            _ => {
+                rendered.write_by(&post.jid, &addresses, buffer);
+                self.multicast_until = self.last_barrier + 1;
+            }
+        }
+    }
+}
+
+impl Group {
+    fn add(&mut self, recipient: &str) {
+        write_address(recipient, &mut self.addresses);
+        self.len += 1;
+        self.last.clear();
+        self.last.push_str(recipient);
+    }
+}

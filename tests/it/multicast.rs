@@ -1,0 +1,304 @@
+//! Events by a multicast service of the server (XEP-0033): found, used within its limits, and left when it fails.
+
+use std::sync::Arc;
+
+use gjallar::store::MemoryStore;
+use minidom::Element;
+
+use crate::harness::{Component, SERVICE, event, is_barrier, shown};
+
+const OWNER: &str = "owner@localhost/desk";
+const POST: &str = "multicast.localhost";
+const ADDRESS: &str = "http://jabber.org/protocol/address";
+const INFO: &str = "http://jabber.org/protocol/disco#info";
+const ITEMS: &str = "http://jabber.org/protocol/disco#items";
+
+/// What a service says of its limits: ejabberd says nothing of its default.
+fn limit(number: &str) -> String {
+    format!(
+        "<x xmlns='jabber:x:data' type='result'><field var='FORM_TYPE' type='hidden'>\
+         <value>{ADDRESS}</value></field><field var='message'><value>{number}</value></field></x>"
+    )
+}
+
+async fn answer(component: &mut Component, asked: &Element, kind: &str, content: &str) {
+    let (to, id) = (asked.attr("to").unwrap(), asked.attr("id").unwrap());
+    let query = asked.children().next().unwrap().ns();
+    let content = format!("<query xmlns='{query}'>{content}</query>");
+    component
+        .send(&format!("<iq type='{kind}' from='{to}' to='{SERVICE}' id='{id}'>{content}</iq>"))
+        .await;
+}
+
+/// The next stanza, which asks somebody something.
+async fn question(component: &mut Component, to: &str, namespace: &str) -> Element {
+    component.link.leave_questions();
+    let asked = component.link.receive_any().await.unwrap();
+    assert_eq!(asked.attr("to"), Some(to), "{}", shown(&asked));
+    assert!(asked.has_child("query", namespace), "{}", shown(&asked));
+    asked
+}
+
+/// Plays a server that offers multicast as ejabberd does.
+async fn offer(component: &mut Component, limit: &str) {
+    let asked = question(component, "localhost", INFO).await;
+    answer(component, &asked, "result", "<feature var='jabber:iq:version'/>").await;
+    let asked = question(component, "localhost", ITEMS).await;
+    let items = ["chat.localhost", SERVICE, POST, "elsewhere.example", "evillocalhost"];
+    let items: String = items.iter().map(|jid| format!("<item jid='{jid}'/>")).collect();
+    answer(component, &asked, "result", &items).await;
+    let asked = question(component, "chat.localhost", INFO).await;
+    answer(component, &asked, "error", "").await;
+    let asked = question(component, POST, INFO).await;
+    answer(component, &asked, "result", &format!("<feature var='{ADDRESS}'/>{limit}")).await;
+}
+
+/// A component that was offered multicast, and a node with so many subscribers.
+async fn offered(limit: &str, subscribers: usize) -> Component {
+    let mut component = Component::start().await;
+    offer(&mut component, limit).await;
+    component.create(OWNER, "n", &[]).await;
+    component.subscribe_many(OWNER, "n", subscribers).await;
+    component
+}
+
+/// Whom a message is for: its recipients by multicast, or nobody but the one that it goes to.
+fn recipients(message: &Element) -> Option<Vec<String>> {
+    if message.attr("to") != Some(POST) {
+        assert!(!message.has_child("addresses", ADDRESS), "{}", shown(message));
+        return None;
+    }
+    let addresses = message.get_child("addresses", ADDRESS).unwrap();
+    let jid = |address: &Element| {
+        assert_eq!(address.attr("type"), Some("bcc"), "others learn of it: {}", shown(address));
+        address.attr("jid").unwrap().to_owned()
+    };
+    Some(addresses.children().map(jid).collect())
+}
+
+#[tokio::test]
+async fn many_are_told_by_one_stanza_within_the_limit_of_the_service() {
+    // What a service says, how many it then gets, and what 1 100 recipients are told with.
+    for (said, most, messages) in [
+        (String::new(), 20, 55),
+        (limit("300"), 300, 4),
+        (limit("infinite"), 500, 3),
+        (limit("many"), 20, 55),
+    ] {
+        let mut component = offered(&said, 1100).await;
+        component.publish(OWNER, "n", "i").await;
+        let mut told = Vec::new();
+        for message in component.messages().await {
+            assert_eq!(message.attr("from"), Some(SERVICE));
+            let recipients = recipients(&message).unwrap();
+            assert!(recipients.len() <= most, "{said}: {}", recipients.len());
+            told.push(recipients);
+        }
+        // What ends a write ends a stanza too.
+        assert!((messages..=messages + 1).contains(&told.len()), "{said}: {}", told.len());
+        let mut told = told.concat();
+        assert_eq!(told.len(), 1100);
+        told.sort_unstable();
+        told.dedup();
+        assert_eq!(told.len(), 1100);
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_takes_one_recipient_is_not_used() {
+    for said in ["0", "1"] {
+        let mut component = offered(&limit(said), 3).await;
+        component.publish(OWNER, "n", "i").await;
+        let messages = component.messages().await;
+        assert_eq!(messages.len(), 3);
+        assert!(messages.iter().all(|message| recipients(message).is_none()));
+    }
+}
+
+#[tokio::test]
+async fn a_service_may_be_named_and_the_servers_domain_may_be_one() {
+    for (named, asked_first) in [("post.example", "post.example"), ("auto", "localhost")] {
+        let store = Arc::new(MemoryStore::new());
+        let mut component =
+            Component::with(store, |config| config.link.multicast = named.into()).await;
+        let asked = question(&mut component, asked_first, INFO).await;
+        answer(&mut component, &asked, "result", &format!("<feature var='{ADDRESS}'/>")).await;
+        component.create(OWNER, "n", &[]).await;
+        component.subscribe_many(OWNER, "n", 2).await;
+        component.publish(OWNER, "n", "i").await;
+        assert_eq!(component.message().await.attr("to"), Some(asked_first));
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_told_before_it_is_known_or_five_seconds_have_passed() {
+    let mut component = Component::start().await;
+    question(&mut component, "localhost", INFO).await;
+    component.create(OWNER, "n", &[]).await;
+    component.subscribe_many(OWNER, "n", 2).await;
+    let begun = tokio::time::Instant::now();
+    component.publish(OWNER, "n", "i").await;
+    assert_eq!(recipients(&component.message().await), None);
+    assert!(begun.elapsed().as_secs() >= 4, "it did not wait for the server");
+}
+
+#[tokio::test]
+async fn one_recipient_goes_directly_unless_something_may_be_on_its_way_by_multicast() {
+    let mut component = offered("", 2).await;
+    component.create(OWNER, "one", &[]).await;
+    component.subscribe("a@localhost/r", "one").await;
+    component.link.hold_barriers();
+    component.publish(OWNER, "one", "1").await;
+    assert_eq!(recipients(&component.message().await), None);
+    component.publish(OWNER, "n", "2").await;
+    assert_eq!(recipients(&component.message().await).unwrap().len(), 2);
+    component.publish(OWNER, "one", "3").await;
+    assert_eq!(recipients(&component.message().await).unwrap(), ["a@localhost/r"]);
+    component.link.release_barriers().await;
+    component.messages().await;
+    component.publish(OWNER, "one", "4").await;
+    assert_eq!(recipients(&component.message().await), None);
+}
+
+/// The next barrier; events before it are passed over.
+async fn barrier(component: &mut Component) -> Element {
+    loop {
+        let stanza = component.link.receive_any().await.unwrap();
+        if is_barrier(&stanza) {
+            return stanza;
+        }
+        assert_eq!(stanza.name(), "message", "{}", shown(&stanza));
+    }
+}
+
+#[tokio::test]
+async fn what_the_service_has_not_been_seen_to_deal_with_is_told_again() {
+    let mut component = offered("", 2).await;
+    component.publish(OWNER, "n", "i").await;
+    let first = component.message().await;
+    let unanswered = barrier(&mut component).await;
+    assert_eq!(unanswered.attr("to"), Some(POST));
+    component.reconnected_by_force().await;
+    offer(&mut component, "").await;
+    let again = component.message().await;
+    assert_eq!(again.attr("id"), first.attr("id"));
+    assert_eq!(recipients(&again), recipients(&first));
+    assert!(again.has_child("delay", "urn:xmpp:delay"));
+    let answered = barrier(&mut component).await;
+    component.link.return_barrier(&answered, false).await;
+    // The answer to a later request shows that the barrier was read.
+    component.items(OWNER, "n").await;
+    component.reconnected_by_force().await;
+    offer(&mut component, "").await;
+    assert!(component.messages().await.is_empty());
+}
+
+#[tokio::test]
+async fn what_a_service_refuses_is_told_to_each_by_itself_once_it_has_nothing_left() {
+    let mut component = offered("", 3).await;
+    component.link.hold_barriers();
+    component.publish(OWNER, "n", "1").await;
+    let refused = component.message().await;
+    assert_eq!(recipients(&refused).unwrap().len(), 3);
+    component.publish(OWNER, "n", "2").await;
+    component.message().await;
+    let id = refused.attr("id").unwrap();
+    component
+        .send(&format!(
+            "<message type='error' from='{POST}' to='{SERVICE}' id='{id}'><error type='modify'>\
+             <not-acceptable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>"
+        ))
+        .await;
+    let asked = question(&mut component, POST, INFO).await;
+    // Barriers of before do not show any more that events came through.
+    component.link.release_barriers().await;
+    component.publish(OWNER, "n", "3").await;
+    answer(&mut component, &asked, "result", &format!("<feature var='{ADDRESS}'/>")).await;
+    let mut told = Vec::new();
+    for message in component.messages().await {
+        assert_eq!(recipients(&message), None);
+        let item = event(&message).children().next().unwrap().attr("id").unwrap().to_owned();
+        told.push((item, message.attr("to").unwrap().to_owned()));
+    }
+    let to_each = |id: &str| ["1", "2", "zz"].map(|to| (id.into(), format!("{to}@far.example")));
+    assert_eq!(told, ["1", "2", "3"].map(to_each).concat());
+}
+
+#[tokio::test]
+async fn nobody_hears_of_a_node_after_the_answer_that_shut_them_out() {
+    let mut component = offered("", 3).await;
+    component.subscribe("a@localhost/r", "n").await;
+    component.publish(OWNER, "n", "i").await;
+    assert_eq!(recipients(&component.message().await).unwrap().len(), 4);
+    let ask = |id: &str, kind: &str, content: &str| {
+        format!("<iq type='{kind}' id='{id}' from='a@localhost/r' to='{SERVICE}'>{content}</iq>")
+    };
+    let unsubscribe = "<pubsub xmlns='http://jabber.org/protocol/pubsub'>\
+                       <unsubscribe node='n' jid='a@localhost/r'/></pubsub>";
+    component.send(&ask("out", "set", unsubscribe)).await;
+    let barrier = component.link.receive_any().await.unwrap();
+    assert!(is_barrier(&barrier), "an answer that overtakes events: {}", shown(&barrier));
+    assert_eq!(barrier.attr("to"), Some(POST));
+    component.link.return_barrier(&barrier, false).await;
+    assert_eq!(component.answer().await.attr("id"), Some("out"));
+    // And nothing of that holds up an answer when nothing is on its way.
+    component.send(&ask("ping", "get", "<ping xmlns='urn:xmpp:ping'/>")).await;
+    assert_eq!(component.answer().await.attr("id"), Some("ping"));
+}
+
+#[tokio::test]
+async fn strangers_and_the_service_as_a_subscriber_change_nothing() {
+    let mut component = Component::start().await;
+    let asked = question(&mut component, "localhost", INFO).await;
+    let id = asked.attr("id").unwrap();
+    let feature = format!("<query xmlns='{INFO}'><feature var='{ADDRESS}'/></query>");
+    component
+        .send(&format!(
+            "<iq type='result' from='mallory@evil.example/x' to='{SERVICE}' id='{id}'>{feature}</iq>\
+             <iq type='get' from='mallory@evil.example/x' to='{SERVICE}' id='{id}'>\
+             <ping xmlns='urn:xmpp:ping'/></iq>"
+        ))
+        .await;
+    let pong = component.link.receive().await.unwrap();
+    assert_eq!((pong.attr("type"), pong.attr("id")), (Some("result"), Some(id)));
+    answer(&mut component, &asked, "error", "").await;
+    let asked = question(&mut component, "localhost", ITEMS).await;
+    answer(&mut component, &asked, "result", &format!("<item jid='{POST}'/>")).await;
+    let asked = question(&mut component, POST, INFO).await;
+    answer(&mut component, &asked, "result", &format!("<feature var='{ADDRESS}'/>")).await;
+
+    component.create(OWNER, "n", &[]).await;
+    component.subscribe_many(OWNER, "n", 2).await;
+    let entry = format!("<subscription jid='{POST}' subscription='subscribed'/>");
+    let content = format!("<subscriptions node='n'>{entry}</subscriptions>");
+    assert_eq!(component.owner(OWNER, "set", &content).await.attr("type"), Some("result"));
+    component.publish(OWNER, "n", "i").await;
+    assert_eq!(
+        recipients(&component.message().await).unwrap(),
+        ["1@far.example", "zz@far.example"]
+    );
+    // An error of another's is one of those that come back from recipients.
+    component
+        .send(&format!(
+            "<message type='error' from='1@far.example' to='{SERVICE}' id='x'><error type='cancel'/>\
+             </message>"
+        ))
+        .await;
+    component.publish(OWNER, "n", "j").await;
+    let messages = component.messages().await;
+    assert_eq!(messages.len(), 1);
+    assert!(recipients(&messages[0]).is_some());
+}
+
+#[tokio::test]
+async fn whom_to_reply_to_is_among_the_addresses() {
+    let mut component = offered("", 2).await;
+    component.configure(OWNER, "n", &[("itemreply", "publisher")]).await;
+    component.publish(OWNER, "n", "i").await;
+    let message = component.messages().await.pop().unwrap();
+    let addresses: Vec<_> =
+        message.children().filter(|child| child.is("addresses", ADDRESS)).collect();
+    let kinds: Vec<_> =
+        addresses[0].children().map(|address| address.attr("type").unwrap()).collect();
+    assert_eq!((addresses.len(), kinds), (1, vec!["bcc", "bcc", "replyto"]));
+}
