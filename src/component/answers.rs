@@ -92,10 +92,9 @@ impl Answers {
         }
     }
 
-    /// From now on no barrier counts, until others begin: what was sent by multicast may not have come through.
+    /// What was sent by multicast may not have come through. Its barriers do not count from now on.
     pub(super) fn multicast_failed(&self) {
         if let Some(question) = self.multicast.fail() {
-            self.begin_barriers(String::new());
             self.ask(&question);
         }
     }
