@@ -9,7 +9,7 @@
 //! Where notifications go by a multicast service, so do the barriers: it is a process of its own. An answer
 //! that shuts somebody out waits until it has nothing of theirs any more.
 
-use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+use std::{collections::VecDeque, io, mem, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
@@ -73,6 +73,8 @@ pub struct Writer {
     pub(super) front: Option<Front>,
     /// What is being written.
     current: Option<Chunk>,
+    /// The buffer of the last chunk.
+    spare: String,
 }
 
 /// How far notifications were sent, and how many they were since the process started.
@@ -133,6 +135,7 @@ impl Writer {
             ends_at: None,
             front: None,
             current: None,
+            spare: String::new(),
         }
     }
 
@@ -240,7 +243,7 @@ impl Writer {
         self.settle_barriers();
         if self.current.is_none() {
             self.settle_failures();
-            let mut buffer = String::new();
+            let mut buffer = mem::take(&mut self.spare);
             let (way, question) = self.answers.multicast.way();
             buffer.extend(question);
             let free_answers = self.free_answers(&way);
@@ -250,6 +253,7 @@ impl Writer {
             let barrier = self.barrier(&way, sent, &mut buffer);
             if buffer.is_empty() {
                 if sent == self.sent {
+                    self.spare = buffer;
                     return Ok(false);
                 }
                 // Many lost their subscriptions. Nothing is waited for, but others have their turn.
@@ -269,6 +273,8 @@ impl Writer {
         }
         if let Some(chunk) = self.current.take() {
             self.sent = chunk.sent;
+            self.spare = chunk.text;
+            self.spare.clear();
             if let Some(barrier) = chunk.barrier {
                 self.covered = barrier.covers;
                 self.barriers.push_back(barrier);

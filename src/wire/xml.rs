@@ -98,6 +98,11 @@ fn escape_text(text: &str, out: &mut String) {
 /// Appends a text; escapes what must be anywhere, and these bytes too.
 fn escape(text: &str, too: impl Fn(u8) -> bool, out: &mut String) {
     let is_escaped = |byte| matches!(byte, b'&' | b'<' | b'>' | b'\r') || too(byte);
+    // Looking at every byte is faster than stopping at the first, and most texts have none.
+    if !text.bytes().fold(false, |found, byte| found | is_escaped(byte)) {
+        out.push_str(text);
+        return;
+    }
     let mut rest = text;
     while let Some(at) = rest.bytes().position(is_escaped) {
         let (before, from) = rest.split_at(at);
