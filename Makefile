@@ -72,11 +72,13 @@ deny:
 	command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
 	cargo deny check
 
-# The same load against gjallar and what it is compared with, written into docs/BENCHMARKS.md; twenty minutes, or
-# BENCH=name for one of them.
+# The same load against gjallar and what it is compared with, written into docs/BENCHMARKS.md; half an hour, or
+# BENCH=name for one of them. `cargo bench` times the hot functions alone.
 BENCH =
-bench: setup
+bench:
+	@tests/e2e/setup.sh valgrind
 	.venv/bin/python -m pip install -q --disable-pip-version-check -r benches/requirements.txt
 	cd benches/load && cargo build -q $(CARGO_FLAGS) --release --target-dir target
 	cargo build -q $(CARGO_FLAGS) --release --bin gjallar
+	cargo bench -q $(CARGO_FLAGS) --no-run --bench hot
 	.venv/bin/python benches/run.py $(BENCH)

@@ -36,6 +36,12 @@ def note(name, title, rows):
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 
 
+def found(name):
+    """The rows of a bench as they were."""
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    return results.get(name, {}).get("rows", {})
+
+
 def circumstances():
     said = lambda *command: subprocess.run(command, capture_output=True, text=True).stdout.strip()
     processor = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import statistics
 import subprocess
@@ -233,6 +234,47 @@ class Benches:
         return rows
 
 
+    def peers(self):
+        """Acknowledged publishes a second (64 outstanding, one subscriber), subscriptions a second, and KiB for each"""
+        rows = {}
+        for system, (publishes, subscriptions) in {
+                "gjallar": (20_000, 100_000), "ejabberd": (2000, 20_000), "Prosody": (200, 1000)}.items():
+            print(f"  {system}", flush=True)
+            runs = [gjallar_alone(publishes, subscriptions) if system == "gjallar"
+                    else by_itself(BEHIND[system], publishes, subscriptions) for _ in range(self.runs)]
+            names = ("publishes/s", "subscriptions/s", "KiB for each")
+            rows[SYSTEMS[system] if system == "gjallar" else f"{system}'s own mod_pubsub"] = {
+                name: {"median": statistics.median(values), "runs": values}
+                for name, values in zip(names, map(list, zip(*runs)))}
+        return rows
+
+    def hot(self):
+        """Instructions of the hot functions, by callgrind"""
+        built = subprocess.run(
+            ["cargo", "bench", "-q", "--locked", "--no-run", "--bench", "hot", "--message-format=json"],
+            cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+        binary = next(message["executable"] for message in map(json.loads, built.splitlines())
+                      if message.get("target", {}).get("name") == "hot" and message.get("executable"))
+        rows = {name: instructions(binary, name) for name in HOT}
+        for name, before in report.found("hot").items():
+            if rows[name] > 1.03 * before["median"]:
+                raise SystemExit(f"{name}: {rows[name]:,.0f} instructions, and there were {before['median']:,.0f}; "
+                                 "take them out of benches/results.json if that has to be")
+        return {name: {"median": value, "runs": [value]} for name, value in rows.items()}
+
+
+HOT = ("parse a publish", "decide a publish", "encode a record", "render a notification",
+       "splice a notification", "write an address")
+
+
+def instructions(binary, name):
+    """How many instructions a function of benches/hot.rs takes."""
+    said = subprocess.run(
+        ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=hot::counted*",
+         binary, "instructions", name], stderr=subprocess.PIPE, text=True, check=True).stderr
+    return int(re.search(r"Collected : (\d+)", said).group(1)) / 1000
+
+
 SYSTEMS = {
     "least": "the least possible work", "typed": "typed tokio-xmpp component", "gjallar": "gjallar",
     "own": "the server's own mod_pubsub"}
@@ -293,6 +335,28 @@ def behind_a_server(kind, system):
                           "--outstanding", 4)
             driver.stdout.readline()
             return results(driver)[0]["per_second"]
+
+
+def by_itself(kind, publishes, subscriptions):
+    """What a server's own module does."""
+    with kind([]) as server:
+        address = f"127.0.0.1:{server.component_port}"
+
+        def run(*arguments):
+            driver = load("--server", address, "--service", OWN, *arguments)
+            driver.stdout.readline()
+            return results(driver)[0]["per_second"]
+        published = run("publish", "--publishes", publishes)
+        before = resident(server.process)
+        subscribed = run("subscribe", "--subscribers", subscriptions)
+        return published, subscribed, 1024 * (resident(server.process) - before) / subscriptions
+
+
+def gjallar_alone(publishes, subscriptions):
+    published = at_the_socket("gjallar", ["publish", "--publishes", publishes])[0][1]["per_second"]
+    _, before = at_the_socket("gjallar", ["subscribe", "--subscribers", 1])
+    lines, after = at_the_socket("gjallar", ["subscribe", "--subscribers", subscriptions])
+    return published, lines[1]["per_second"], 1024 * (after - before) / subscriptions
 
 
 def sync():

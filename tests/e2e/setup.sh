@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what the demo and the end-to-end tests need, if it is not there: Debian packages (with sudo when
-# not root), and Python packages into .venv inside the working tree.
+# not root), those that are named too, and Python packages into .venv inside the working tree.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -21,7 +21,7 @@ for tool in fmt clippy; do
 done
 
 missing=
-for package in gcc libc6-dev openssl python3 python3-venv prosody ejabberd; do
+for package in gcc libc6-dev openssl python3 python3-venv prosody ejabberd "$@"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' ||
         missing="$missing $package"
 done
