@@ -8,7 +8,10 @@ use std::{
 use minidom::Element;
 use tokio::sync::Notify;
 
-use crate::service::Outbox;
+use crate::{
+    service::Outbox,
+    wire::{ns, stanza::Header},
+};
 
 use super::{
     multicast::{Multicast, QUESTION},
@@ -40,6 +43,8 @@ struct Queue {
     /// How many answers there ever were before the first that is ready.
     taken: u64,
     bytes: usize,
+    /// Whether answers wait for a barrier.
+    is_held: bool,
 }
 
 impl Answers {
@@ -75,9 +80,14 @@ impl Answers {
     pub(super) fn take_notice(&self, service: &str, stanza: &Element) -> bool {
         let (Some(from), Some(id)) = (stanza.attr("from"), stanza.attr("id")) else { return false };
         match (stanza.name(), stanza.attr("type")) {
-            ("iq", _) if id.starts_with(BARRIER) => {
-                (from == service || self.multicast.goes_through(from)) && self.is_barrier(id)
+            ("iq", _) if id.starts_with(BARRIER) && self.multicast.goes_through(from) => {
+                if is_of_another(stanza) {
+                    self.multicast_failed();
+                    return true;
+                }
+                self.is_barrier(id)
             }
+            ("iq", _) if id.starts_with(BARRIER) => from == service && self.is_barrier(id),
             ("iq", Some("result" | "error")) if id.starts_with(QUESTION) => {
                 let questions = self.multicast.answered(from, stanza);
                 questions.iter().flatten().for_each(|question| self.ask(question));
@@ -89,6 +99,15 @@ impl Answers {
                 true
             }
             _ => false,
+        }
+    }
+
+    /// The same, of a stanza that is past a limit: what a service refuses comes back as a whole.
+    pub(super) fn take_notice_of(&self, header: &Header) {
+        let is_error = header.name == "message" && header.kind.as_deref() == Some("error");
+        if is_error && header.from.as_deref().is_some_and(|from| self.multicast.goes_through(from))
+        {
+            self.multicast_failed();
         }
     }
 
@@ -124,13 +143,27 @@ impl Answers {
 
     /// Waits until more answers may come.
     pub async fn room(&self) {
+        self.until(|queue| queue.bytes <= MAX_WAITING_BYTES).await;
+    }
+
+    /// Waits until more may be read: also while answers are held, for a barrier may come that lets them go.
+    pub(super) async fn may_read(&self) {
+        self.until(|queue| queue.bytes <= MAX_WAITING_BYTES || queue.is_held).await;
+    }
+
+    async fn until(&self, holds: impl Fn(&Queue) -> bool) {
         loop {
             let went = self.went.notified();
-            if self.queue().bytes <= MAX_WAITING_BYTES {
+            if holds(&self.queue()) {
                 return;
             }
             went.await;
         }
+    }
+
+    /// Whether so much waits that not even refusals can be taken any more.
+    pub(super) fn is_overfull(&self) -> bool {
+        self.queue().bytes > 2 * MAX_WAITING_BYTES
     }
 
     /// How many answers there ever were.
@@ -151,6 +184,7 @@ impl Answers {
             queue.bytes -= stanza.len();
             buffer.push_str(&stanza);
         }
+        queue.is_held = queue.taken >= up_to && !queue.ready.is_empty();
         drop(queue);
         self.went.notify_waiters();
     }
@@ -167,5 +201,40 @@ impl Answers {
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether an answer is not that of an entity which was there to give it: it dealt with a ping that it does not
+/// know, but nobody else answers so.
+fn is_of_another(answer: &Element) -> bool {
+    let error = answer.children().find(|child| child.name() == "error");
+    let is_its_own = |error: &Element| {
+        error.has_child("service-unavailable", ns::STANZAS)
+            || error.has_child("feature-not-implemented", ns::STANZAS)
+    };
+    answer.attr("type") == Some("error") && !error.is_some_and(is_its_own)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::{super::multicast::Offer, *};
+
+    #[test]
+    fn however_much_is_held_for_a_barrier_it_can_be_read() {
+        let multicast = Multicast::new(Offer::None, "s".into());
+        let answers = Answers::new(Arc::new(Outbox::new(1, 1)), multicast);
+        answers.send("x".repeat(MAX_WAITING_BYTES + 1));
+        assert!(answers.may_read().now_or_never().is_none());
+        let mut buffer = String::new();
+        answers.take_ready(0, &mut buffer);
+        assert!(answers.may_read().now_or_never().is_some());
+        assert!(answers.room().now_or_never().is_none(), "more would be answered");
+        answers.send("x".repeat(MAX_WAITING_BYTES));
+        assert!(answers.is_overfull());
+        answers.take_ready(2, &mut buffer);
+        answers.take_ready(2, &mut buffer);
+        assert!(answers.room().now_or_never().is_some() && !answers.is_overfull());
     }
 }

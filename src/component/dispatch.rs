@@ -134,6 +134,8 @@ impl Dispatch {
             let error = header.error(error);
             if error.len() > self.max_stanza_bytes {
                 debug!(bytes = error.len(), "a request whose very id is too long for an answer");
+            } else if self.answers.is_overfull() {
+                debug!("too many answers wait for one more");
             } else {
                 self.answers.send(error);
             }

@@ -1,15 +1,16 @@
 //! The way to many at once: a multicast service of the server's (XEP-0033), where it offers one.
 //!
 //! It is looked for on each connection (XEP-0033 §2), and nothing is told before it is known whether there is one:
-//! its answer also shows that nothing is left in it from before. It takes stanzas in their order, but beside those
-//! that go directly, so as long as it may have something, everything goes through it. When it refuses something, what
-//! was not confirmed is told again, directly.
+//! its answer also shows that nothing is left in it from before. Events for users of the server go through it. It
+//! takes stanzas in their order, but beside those that go directly, so what a recipient is told goes directly only
+//! when it has nothing left. When it refuses something, what was not confirmed is told again, directly.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use jid::Jid;
 use minidom::Element;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -22,8 +23,10 @@ use crate::wire::{
 
 /// What the id of a question begins with.
 pub(super) const QUESTION: &str = "multicast-";
-/// How long is waited for answers before everything goes directly, and when it is asked again.
+/// How long is waited for answers before everything goes directly; and where a service may have something left.
 const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE_WITH_A_SERVICE: Duration = Duration::from_secs(60);
+/// When it is asked again.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(600);
 /// The most services of the server that are asked.
 const MAX_SERVICES: usize = 50;
@@ -38,7 +41,12 @@ pub enum Offer {
     /// At the domain of a server, and at its services below that domain.
     Of(String),
     /// At this JID.
-    At(String),
+    At {
+        /// The service.
+        jid: String,
+        /// The domain of its server.
+        host: String,
+    },
 }
 
 /// Which way notifications go.
@@ -57,8 +65,35 @@ pub(super) enum Way {
 pub(super) struct Post {
     /// Its JID, a domain.
     pub jid: String,
+    /// The domain of its server.
+    host: String,
     /// The most recipients of one stanza.
     pub max_recipients: usize,
+}
+
+/// How an event gets to a recipient, where there is a multicast service. It is the same for each event, so that
+/// none overtakes another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Through the service.
+    Through,
+    /// Past it: it would ask the recipient's domain how to go on, and believe what a stranger says.
+    Past,
+    /// Not at all: the service itself would take an event for something to send on.
+    Not,
+}
+
+impl Post {
+    pub(super) fn reach(&self, recipient: &Jid) -> Reach {
+        let domain = recipient.domain().as_str();
+        if domain == self.jid && (domain != self.host || recipient.node().is_none()) {
+            Reach::Not
+        } else if domain == self.host || is_below(domain, &self.host) {
+            Reach::Through
+        } else {
+            Reach::Past
+        }
+    }
 }
 
 /// What is known of the server's multicast service.
@@ -77,6 +112,7 @@ struct State {
     /// Who has not answered, and what.
     asked: Vec<(String, About)>,
     asked_at: Instant,
+    patience: Duration,
     /// How often a service refused something. The next answer only shows that it has nothing left.
     failures: u64,
     is_failing: bool,
@@ -97,6 +133,7 @@ impl Multicast {
             connection: String::new(),
             asked: Vec::new(),
             asked_at: Instant::now(),
+            patience: PATIENCE,
             failures: 0,
             is_failing: false,
         };
@@ -107,7 +144,9 @@ impl Multicast {
     pub(super) fn begin(&self, connection: String) -> Option<String> {
         let mut state = self.state();
         state.connection = connection;
-        self.look(&mut state)
+        let question = self.look(&mut state)?;
+        state.wait();
+        Some(question)
     }
 
     /// Which way notifications go now, and what is to be asked.
@@ -115,7 +154,7 @@ impl Multicast {
         let mut state = self.state();
         let since = state.asked_at.elapsed();
         let question = match state.way {
-            Way::Unknown if since >= PATIENCE => {
+            Way::Unknown if since >= state.patience => {
                 state.way = Way::Direct;
                 None
             }
@@ -128,7 +167,7 @@ impl Multicast {
     /// Until when is waited for answers, if they are waited for.
     pub(super) fn waits_until(&self) -> Option<Instant> {
         let state = self.state();
-        matches!(state.way, Way::Unknown).then(|| state.asked_at + PATIENCE)
+        matches!(state.way, Way::Unknown).then(|| state.asked_at + state.patience)
     }
 
     /// Whether notifications go through the service of this JID.
@@ -149,8 +188,8 @@ impl Multicast {
         warn!(service = post.jid, "multicast failed; events go to each recipient by itself");
         state.failures += 1;
         state.is_failing = true;
-        begin_asking(&mut state);
-        Some(self.ask(&mut state, &post.jid, About::Info))
+        state.wait();
+        Some(self.begin_asking(&mut state, &post.jid))
     }
 
     /// Takes notice of an answer of somebody; nothing if it was not asked for. Returns what is to be asked then.
@@ -169,12 +208,10 @@ impl Multicast {
         match (about, &self.offer, taken) {
             (About::Info, ..) if state.is_failing => {}
             (About::Info, _, Some(taken)) => {
-                let post = Post { jid: from.to_owned(), max_recipients: taken.min(MAX_RECIPIENTS) };
-                info!(
-                    service = from,
-                    max_recipients = post.max_recipients,
-                    "events go by multicast"
-                );
+                let (Offer::Of(host) | Offer::At { host, .. }) = &self.offer else { return None };
+                let max_recipients = taken.min(MAX_RECIPIENTS);
+                info!(service = from, max_recipients, "events go by multicast");
+                let post = Post { jid: from.to_owned(), host: host.clone(), max_recipients };
                 state.asked.clear();
                 state.way = Way::Through(Arc::new(post));
             }
@@ -182,11 +219,8 @@ impl Multicast {
                 questions.push(self.ask(&mut state, from, About::Items));
             }
             (About::Items, Offer::Of(host), _) => {
-                let is_below = |jid: &&str| {
-                    jid.strip_suffix(host).is_some_and(|rest| rest.ends_with('.'))
-                        && *jid != self.service
-                };
-                let services = result.into_iter().flat_map(services).filter(is_below);
+                let theirs = |jid: &&str| is_below(jid, host) && *jid != self.service;
+                let services = result.into_iter().flat_map(services).filter(theirs);
                 for jid in services.take(MAX_SERVICES) {
                     questions.push(self.ask(&mut state, jid, About::Info));
                 }
@@ -201,10 +235,15 @@ impl Multicast {
     }
 
     fn look(&self, state: &mut State) -> Option<String> {
-        let (Offer::Of(first) | Offer::At(first)) = &self.offer else { return None };
+        let (Offer::Of(first) | Offer::At { jid: first, .. }) = &self.offer else { return None };
         state.is_failing = false;
-        begin_asking(state);
-        Some(self.ask(state, first, About::Info))
+        Some(self.begin_asking(state, first))
+    }
+
+    fn begin_asking(&self, state: &mut State, first: &str) -> String {
+        state.asked.clear();
+        state.asked_at = Instant::now();
+        self.ask(state, first, About::Info)
     }
 
     fn ask(&self, state: &mut State, jid: &str, about: About) -> String {
@@ -236,8 +275,18 @@ impl About {
     }
 }
 
-fn begin_asking(state: &mut State) {
-    state.way = Way::Unknown;
-    state.asked.clear();
-    state.asked_at = Instant::now();
+impl State {
+    /// From now on nothing is told before there is an answer.
+    fn wait(&mut self) {
+        match self.way {
+            Way::Through(_) => self.patience = PATIENCE_WITH_A_SERVICE,
+            Way::Direct => self.patience = PATIENCE,
+            Way::Unknown => {}
+        }
+        self.way = Way::Unknown;
+    }
+}
+
+fn is_below(domain: &str, host: &str) -> bool {
+    domain.strip_suffix(host).is_some_and(|rest| rest.ends_with('.'))
 }

@@ -267,7 +267,10 @@ async fn read_barriers(link: &Link, reader: &mut Reader, dispatch: &Dispatch, an
         let header = match reader.next().await {
             Ok(Received::Stanza(element)) if answers.take_notice(&link.jid, &element) => continue,
             Ok(Received::Stanza(element)) => Header::of(&element),
-            Ok(Received::Refused(header, _)) => header,
+            Ok(Received::Refused(header, _)) => {
+                answers.take_notice_of(&header);
+                header
+            }
             Ok(Received::Opened(_) | Received::Closed) | Err(_) => return,
         };
         dispatch.refuse(&header, &StanzaError::new("wait", "resource-constraint"));
@@ -285,7 +288,7 @@ async fn read(
 ) -> Ended {
     let mut asked = false;
     loop {
-        if timeout(link.ping_after + link.ping_deadline, answers.room()).await.is_err() {
+        if timeout(link.ping_after + link.ping_deadline, answers.may_read()).await.is_err() {
             return Ended::Silent;
         }
         let patience = if asked { link.ping_deadline } else { link.ping_after };
@@ -300,7 +303,7 @@ async fn read(
                 .attr("to", &link.jid)
                 .attr("id", "keep-alive")
                 .child(Tag::ns("ping", ns::PING));
-            answers.send(ping.to_string());
+            answers.ask(&ping.to_string());
             asked = true;
             continue;
         };
@@ -322,6 +325,7 @@ async fn read(
                 }
             }
             Ok(Received::Refused(header, reason)) => {
+                answers.take_notice_of(&header);
                 let from = header.from.as_deref().unwrap_or_default();
                 if let Err(passed) = meter.count(from, Instant::now()) {
                     refuse_too_many(dispatch, &header, passed);

@@ -14,7 +14,7 @@ use crate::{
 };
 
 use super::{
-    multicast::{Post, Way},
+    multicast::{Post, Reach, Way},
     writer::{Sent, WRITE_BYTES, Writer},
 };
 
@@ -93,10 +93,8 @@ impl Writer {
                 break;
             }
             sent.position.recipients += 1;
-            // A multicast service would take an event for something to be sent on, and refuse it.
-            if lost.has(recipient, telling.number)
-                || post.is_some_and(|post| recipient.domain().as_str() == post.jid)
-            {
+            let reach = post.map_or(Reach::Past, |post| post.reach(recipient));
+            if lost.has(recipient, telling.number) || reach == Reach::Not {
                 budget.passed_over -= 1;
                 continue;
             }
@@ -110,7 +108,7 @@ impl Writer {
                 is_too_large = true;
                 continue;
             }
-            match post {
+            match post.filter(|_| reach == Reach::Through) {
                 None => front.rendered.write_to(recipient.as_str(), buffer),
                 Some(post) => {
                     let next = ADDRESS_BYTES + written_len(recipient.as_str());

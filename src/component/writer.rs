@@ -33,7 +33,7 @@ use super::{
 /// Bytes that are written at once; between two writes answers are looked for.
 pub(super) const WRITE_BYTES: usize = 64 * 1024;
 /// A barrier follows so many notifications, and otherwise when the last one is so long ago.
-const BARRIER_EVERY: u64 = 500;
+const BARRIER_EVERY: u64 = 2000;
 const BARRIER_PAUSE: Duration = Duration::from_millis(20);
 /// How long a multicast service may owe the answer to one.
 const BARRIER_PATIENCE: Duration = Duration::from_secs(60);
@@ -216,6 +216,7 @@ impl Writer {
                 continue;
             }
             if self.confirmed == self.sent.position
+                && self.held_answers.is_none()
                 && (is_ending || self.outbox.get(self.confirmed.number).is_none())
             {
                 return Ok(());

@@ -237,12 +237,9 @@ impl Config {
         Ok(Actors { administrators, creators })
     }
 
-    /// The domain whose users the server has: the component's without its first label. None where no
-    /// dot would remain, for all of a top-level domain is too much; `localhost` is enough.
+    /// The domain whose users the server has.
     fn server_domain(&self) -> Result<Option<String>, ConfigError> {
-        let jid = self.component()?;
-        let parent = jid.domain().as_str().split_once('.').map(|(_, parent)| parent.to_owned());
-        Ok(parent.filter(|parent| parent.contains('.') || parent == "localhost"))
+        Ok(host_of(self.component()?.domain().as_str()))
     }
 
     /// Where the nodes are kept.
@@ -314,7 +311,9 @@ impl Config {
             "auto" => Ok(self.server_domain()?.map_or(Offer::None, Offer::Of)),
             jid => match Jid::new(jid) {
                 Ok(jid) if jid.node().is_none() && jid.resource().is_none() => {
-                    Ok(Offer::At(jid.to_string()))
+                    let jid = jid.to_string();
+                    let host = host_of(&jid).unwrap_or_else(|| jid.clone());
+                    Ok(Offer::At { jid, host })
                 }
                 _ => Err(wrong("link.multicast", format!("{jid:?} is not auto, off or a domain"))),
             },
@@ -337,4 +336,11 @@ impl Config {
 
 pub(super) fn wrong(key: &'static str, reason: impl Into<String>) -> ConfigError {
     ConfigError::Value { key, reason: reason.into() }
+}
+
+/// The domain of a service's server: the service's without its first label. None where no dot would remain, for
+/// all of a top-level domain is too much; `localhost` is enough.
+fn host_of(service: &str) -> Option<String> {
+    let (_, host) = service.split_once('.')?;
+    (host.contains('.') || host == "localhost").then(|| host.to_owned())
 }

@@ -58,8 +58,23 @@ async fn offered(limit: &str, subscribers: usize) -> Component {
     let mut component = Component::start().await;
     offer(&mut component, limit).await;
     component.create(OWNER, "n", &[]).await;
-    component.subscribe_many(OWNER, "n", subscribers).await;
+    enrol(&mut component, &names(subscribers)).await;
     component
+}
+
+/// So many users of the server.
+fn names(number: usize) -> Vec<String> {
+    (0..number).map(|name| format!("{name}@localhost")).collect()
+}
+
+/// Subscribes some to the node.
+async fn enrol(component: &mut Component, jids: &[String]) {
+    for jids in jids.chunks(1000) {
+        let entry = |jid| format!("<subscription jid='{jid}' subscription='subscribed'/>");
+        let entries: String = jids.iter().map(entry).collect();
+        let content = format!("<subscriptions node='n'>{entries}</subscriptions>");
+        assert_eq!(component.owner(OWNER, "set", &content).await.attr("type"), Some("result"));
+    }
 }
 
 /// Whom a message is for: its recipients by multicast, or nobody but the one that it goes to.
@@ -117,17 +132,53 @@ async fn a_service_that_takes_one_recipient_is_not_used() {
 
 #[tokio::test]
 async fn a_service_may_be_named_and_the_servers_domain_may_be_one() {
-    for (named, asked_first) in [("post.example", "post.example"), ("auto", "localhost")] {
+    for (named, jid, users) in [
+        ("post.near.example", "post.near.example", "near.example"),
+        ("post.example", "post.example", "sub.post.example"),
+        ("auto", "localhost", "localhost"),
+    ] {
         let store = Arc::new(MemoryStore::new());
         let mut component =
             Component::with(store, |config| config.link.multicast = named.into()).await;
-        let asked = question(&mut component, asked_first, INFO).await;
+        let asked = question(&mut component, jid, INFO).await;
         answer(&mut component, &asked, "result", &format!("<feature var='{ADDRESS}'/>")).await;
         component.create(OWNER, "n", &[]).await;
-        component.subscribe_many(OWNER, "n", 2).await;
+        enrol(&mut component, &["a", "b"].map(|name| format!("{name}@{users}"))).await;
+        enrol(&mut component, &[jid.to_owned()]).await;
         component.publish(OWNER, "n", "i").await;
-        assert_eq!(component.message().await.attr("to"), Some(asked_first));
+        let message = component.messages().await.pop().unwrap();
+        assert_eq!(message.attr("to"), Some(jid));
+        let addresses = message.get_child("addresses", ADDRESS).unwrap();
+        assert_eq!(addresses.children().count(), 2);
     }
+}
+
+#[tokio::test]
+async fn users_of_other_servers_are_told_past_the_service() {
+    let mut component = offered("", 2).await;
+    enrol(&mut component, &["x@far.example", "y@evillocalhost"].map(str::to_owned)).await;
+    enrol(&mut component, &["z@users.localhost".to_owned()]).await;
+    component.publish(OWNER, "n", "i").await;
+    let mut told: Vec<_> = component
+        .messages()
+        .await
+        .iter()
+        .flat_map(|message| {
+            recipients(message)
+                .unwrap_or_else(|| vec![format!("to {}", message.attr("to").unwrap())])
+        })
+        .collect();
+    told.sort();
+    assert_eq!(
+        told,
+        [
+            "0@localhost",
+            "1@localhost",
+            "to x@far.example",
+            "to y@evillocalhost",
+            "z@users.localhost"
+        ]
+    );
 }
 
 #[tokio::test]
@@ -135,7 +186,7 @@ async fn nothing_is_told_before_it_is_known_or_five_seconds_have_passed() {
     let mut component = Component::start().await;
     question(&mut component, "localhost", INFO).await;
     component.create(OWNER, "n", &[]).await;
-    component.subscribe_many(OWNER, "n", 2).await;
+    enrol(&mut component, &names(2)).await;
     let begun = tokio::time::Instant::now();
     component.publish(OWNER, "n", "i").await;
     assert_eq!(recipients(&component.message().await), None);
@@ -223,7 +274,7 @@ async fn what_a_service_refuses_is_told_to_each_by_itself_once_it_has_nothing_le
         let item = event(&message).children().next().unwrap().attr("id").unwrap().to_owned();
         told.push((item, message.attr("to").unwrap().to_owned()));
     }
-    let to_each = |id: &str| ["1", "2", "zz"].map(|to| (id.into(), format!("{to}@far.example")));
+    let to_each = |id: &str| ["0", "1", "2"].map(|to| (id.into(), format!("{to}@localhost")));
     assert_eq!(told, ["1", "2", "3"].map(to_each).concat());
 }
 
@@ -265,6 +316,49 @@ async fn nobody_hears_of_a_node_after_the_answer_that_shut_them_out() {
     while component.answer().await.attr("id") != Some("ping") {}
 }
 
+/// A component whose events by multicast are not confirmed, and the barrier that is.
+async fn unconfirmed(subscribers: usize) -> (Component, Element) {
+    let mut component = offered("", subscribers).await;
+    component.publish(OWNER, "n", "i").await;
+    assert_eq!(recipients(&component.message().await).unwrap().len(), subscribers);
+    let barrier = barrier(&mut component).await;
+    (component, barrier)
+}
+
+/// Everybody is told again, each by itself.
+async fn is_told_again(component: &mut Component) {
+    let asked = question(component, POST, INFO).await;
+    answer(component, &asked, "result", "").await;
+    let messages = component.messages().await;
+    assert_eq!(messages.len(), 2);
+    assert!(messages.iter().all(|message| recipients(message).is_none()));
+}
+
+#[tokio::test]
+async fn what_others_answer_in_the_name_of_the_service_confirms_nothing() {
+    let (mut component, barrier) = unconfirmed(2).await;
+    let id = barrier.attr("id").unwrap();
+    component
+        .send(&format!(
+            "<iq type='error' from='{POST}' to='{SERVICE}' id='{id}'><error type='cancel'>\
+             <remote-server-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>"
+        ))
+        .await;
+    is_told_again(&mut component).await;
+}
+
+#[tokio::test]
+async fn a_refusal_that_is_larger_than_a_stanza_is_noticed() {
+    let (mut component, _) = unconfirmed(2).await;
+    let much = "x".repeat(600_000);
+    component
+        .send(&format!(
+            "<message type='error' from='{POST}' to='{SERVICE}' id='1'>{much}</message>"
+        ))
+        .await;
+    is_told_again(&mut component).await;
+}
+
 #[tokio::test]
 async fn strangers_and_the_service_as_a_subscriber_change_nothing() {
     let mut component = Component::start().await;
@@ -287,19 +381,15 @@ async fn strangers_and_the_service_as_a_subscriber_change_nothing() {
     answer(&mut component, &asked, "result", &format!("<feature var='{ADDRESS}'/>")).await;
 
     component.create(OWNER, "n", &[]).await;
-    component.subscribe_many(OWNER, "n", 2).await;
-    let entry = format!("<subscription jid='{POST}' subscription='subscribed'/>");
-    let content = format!("<subscriptions node='n'>{entry}</subscriptions>");
-    assert_eq!(component.owner(OWNER, "set", &content).await.attr("type"), Some("result"));
+    enrol(&mut component, &names(2)).await;
+    // It would take an event for something to be sent on.
+    enrol(&mut component, &[POST.to_owned(), format!("u@{POST}")]).await;
     component.publish(OWNER, "n", "i").await;
-    assert_eq!(
-        recipients(&component.message().await).unwrap(),
-        ["1@far.example", "zz@far.example"]
-    );
+    assert_eq!(recipients(&component.message().await).unwrap(), ["0@localhost", "1@localhost"]);
     // An error of another's is one of those that come back from recipients.
     component
         .send(&format!(
-            "<message type='error' from='1@far.example' to='{SERVICE}' id='x'><error type='cancel'/>\
+            "<message type='error' from='1@localhost' to='{SERVICE}' id='x'><error type='cancel'/>\
              </message>"
         ))
         .await;

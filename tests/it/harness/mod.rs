@@ -128,7 +128,11 @@ impl Link {
         let (barrier_id, to) = (barrier.attr("id").unwrap(), barrier.attr("to").unwrap());
         let mut barrier = shown(barrier);
         if to != SERVICE {
-            barrier = format!("<iq type='error' from='{to}' to='{SERVICE}' id='{barrier_id}'/>");
+            let error = "<error type='cancel'>\
+                         <service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>";
+            barrier = format!(
+                "<iq type='error' from='{to}' to='{SERVICE}' id='{barrier_id}'>{error}</iq>"
+            );
         }
         if and_all_others {
             let (last, id) = (u64::MAX, barrier_id);
