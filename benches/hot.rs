@@ -96,7 +96,7 @@ fn node() -> (Node, Publish) {
         node.load_subscription(Jid::new(&format!("u{number}@localhost/r")).unwrap(), 0);
     }
     let item = NewItem { id: Some(ItemId::parse("4711").unwrap()), payload: Some(payload()) };
-    (node, Publish { node: id, items: vec![item] })
+    (node, Publish { node: id, items: vec![item], options: Vec::new() })
 }
 
 fn decide(

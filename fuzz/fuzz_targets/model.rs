@@ -259,7 +259,7 @@ async fn asked(service: &Service, who: &str, name: &str, what: &What) -> Result<
         What::Publish(id) => {
             let payload = Some(Payload::new("<x xmlns='urn:x'/>", "urn:x"));
             let items = vec![NewItem { id: Some(item(id)), payload }];
-            let request = Publish { node, items };
+            let request = Publish { node, items, options: Vec::new() };
             service.publish(&actor, &request, |answer| answer.map(|_| ())).await.await
         }
         What::Retract(id) => {

@@ -21,6 +21,11 @@ impl Actor {
     pub fn bare(&self) -> BareJid {
         self.jid.to_bare()
     }
+
+    /// Whether a node may be of its making.
+    pub(super) fn creates(&self) -> bool {
+        self.may_create || self.is_administrator
+    }
 }
 
 /// A point in time: milliseconds since 1970-01-01T00:00:00Z.

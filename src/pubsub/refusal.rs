@@ -94,6 +94,9 @@ pub enum Refusal {
         /// The limit in bytes.
         max: u32,
     },
+    /// A node that is not configured as a publisher wants it (§7.1.5).
+    #[error("the node is not configured so")]
+    PreconditionNotMet,
     /// The actor has as many subscriptions as the service takes of one (§6.1.3.9).
     #[error("the service takes no more subscriptions of one entity")]
     TooManyOwnSubscriptions,
@@ -137,7 +140,6 @@ pub enum Feature {
     Collections,
     GetPending,
     PersistentItems,
-    PublishOptions,
     RetrieveDefaultSub,
     SubscriptionOptions,
 }
@@ -150,7 +152,6 @@ impl Feature {
             Self::Collections => "collections",
             Self::GetPending => "get-pending",
             Self::PersistentItems => "persistent-items",
-            Self::PublishOptions => "publish-options",
             Self::RetrieveDefaultSub => "retrieve-default-sub",
             Self::SubscriptionOptions => "subscription-options",
         }

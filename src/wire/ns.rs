@@ -11,6 +11,7 @@ pub(crate) const HINTS: &str = "urn:xmpp:hints";
 pub(crate) const META_DATA: &str = "http://jabber.org/protocol/pubsub#meta-data";
 pub(crate) const NODE_CONFIG: &str = "http://jabber.org/protocol/pubsub#node_config";
 pub(crate) const PING: &str = "urn:xmpp:ping";
+pub(crate) const PUBLISH_OPTIONS: &str = "http://jabber.org/protocol/pubsub#publish-options";
 pub(crate) const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
 pub(crate) const PUBSUB_ERRORS: &str = "http://jabber.org/protocol/pubsub#errors";
 pub(crate) const PUBSUB_EVENT: &str = "http://jabber.org/protocol/pubsub#event";

@@ -34,6 +34,7 @@ pub fn stanza_error(refusal: &Refusal) -> StanzaError {
         Refusal::BatchTooBig { .. } | Refusal::PayloadTooBig { .. } => {
             error("modify", "not-acceptable").pubsub("payload-too-big")
         }
+        Refusal::PreconditionNotMet => error("cancel", "conflict").pubsub("precondition-not-met"),
         Refusal::TooManyOwnSubscriptions | Refusal::TooManySubscriptions => {
             error("wait", "policy-violation").pubsub("too-many-subscriptions")
         }

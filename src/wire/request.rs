@@ -104,7 +104,8 @@ pub fn parse(iq: &Element, pubsub: &Element, is_set: bool) -> Result<Request, Re
             Err(Refusal::Unsupported(Feature::SubscriptionOptions))
         }
         (false, "publish", Some("publish-options")) if is_set => {
-            Err(Refusal::Unsupported(Feature::PublishOptions))
+            publish(iq, pubsub, action, companion)
+                .map(|publish| Request::Action(Action::Publish(publish)))
         }
         (false, "collection", _) if is_set => Err(Refusal::Unsupported(Feature::Collections)),
         (false, "create", Some("configure")) if is_set => {
@@ -127,7 +128,7 @@ fn parse_action(
 ) -> Result<Action, Refusal> {
     Ok(match (is_owner, name) {
         (false, "create") => Action::Create(create(action, None)?),
-        (false, "publish") => Action::Publish(publish(iq, pubsub, action)?),
+        (false, "publish") => Action::Publish(publish(iq, pubsub, action, None)?),
         (false, "retract") => Action::Retract(retract(action)?),
         (false, "subscribe") => {
             Action::Subscribe(Subscribe { node: node(action)?, jid: jid(action)? })
@@ -210,7 +211,12 @@ fn create(create: &Element, configure: Option<&Element>) -> Result<Create, Refus
 
 /// SPEC: a payload without a language has that of the nearest element around it, but not that of the
 /// IQ: servers and clients put one on every stanza, which says nothing about payloads.
-fn publish(iq: &Element, pubsub: &Element, publish: &Element) -> Result<Publish, Refusal> {
+fn publish(
+    iq: &Element,
+    pubsub: &Element,
+    publish: &Element,
+    options: Option<&Element>,
+) -> Result<Publish, Refusal> {
     let mut prefixes = xml::Prefixes::new();
     [iq, pubsub, publish].into_iter().for_each(|outer| xml::declare(outer, &mut prefixes));
     let node = node(publish)?;
@@ -231,7 +237,11 @@ fn publish(iq: &Element, pubsub: &Element, publish: &Element) -> Result<Publish,
         Ok(NewItem { id, payload })
     };
     let items = children(publish, "item").map(new_item).collect::<Result<_, _>>()?;
-    Ok(Publish { node, items })
+    let options = match options {
+        Some(options) => node_config::preconditions(form(options)?)?,
+        None => Vec::new(),
+    };
+    Ok(Publish { node, items, options })
 }
 
 fn retract(retract: &Element) -> Result<Retract, Refusal> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use gjallar::store::{MemoryStore, SledStore, Store};
 
-use crate::harness::{Component, SERVICE, event, shown, stage::Stage};
+use crate::harness::{ADMIN, Component, SERVICE, event, form, shown, stage::Stage};
 
 const OWNER: &str = "owner@localhost/desk";
 
@@ -182,7 +182,7 @@ async fn after_the_answer_to_a_command_that_revokes_neither() {
                   </field></x>";
     stage(&mut component, &more, choice).await;
     publish_to_a_large_audience(&mut component).await;
-    let whitelist = crate::harness::form(&[("access_model", "whitelist")]);
+    let whitelist = form(&[("access_model", "whitelist")]);
     let done = stage(&mut component, &more, &whitelist).await;
     assert_eq!(done.children().next().unwrap().attr("status"), Some("completed"));
     component.take_messages();
@@ -266,6 +266,32 @@ async fn who_does_not_wait_for_answers_gets_the_same_as_who_does() {
         let mut heard = waited.iter();
         assert!(did_not.iter().all(|event| heard.any(|other| other == event)));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_first_publishers_make_one_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
+    let mut component = Component::with(store, |_| {}).await;
+    let options = form(&[("publish_model", "open")]).replace("node_config", "publish-options");
+    for publisher in 0..100 {
+        component
+            .send(&format!(
+                "<iq type='set' id='p' from='p{publisher}@localhost/x' to='{SERVICE}'><pubsub \
+                 xmlns='http://jabber.org/protocol/pubsub'><publish node='n'><item \
+                 id='{publisher}'><x xmlns='urn:x'/></item></publish><publish-options>{options}\
+                 </publish-options></pubsub></iq>"
+            ))
+            .await;
+    }
+    for _ in 0..100 {
+        let answer = component.answer().await;
+        assert_eq!(answer.attr("type"), Some("result"), "{}", shown(&answer));
+    }
+    assert_eq!(component.items(OWNER, "n").await.len(), 100);
+    let owners = component.owner(ADMIN, "get", "<affiliations node='n'/>").await;
+    let owners = owners.children().next().unwrap().children().next().unwrap();
+    assert_eq!(owners.children().count(), 1, "{}", shown(owners));
 }
 
 /// A request that its number chooses.

@@ -71,7 +71,8 @@ impl Process {
             let payload = Some(Payload::new("<x xmlns='urn:x'/>", "urn:x"));
             NewItem { id: Some(item(&i.to_string())), payload }
         };
-        let request = Publish { node: node(name), items: (0..MANY).map(new).collect() };
+        let request =
+            Publish { node: node(name), items: (0..MANY).map(new).collect(), options: Vec::new() };
         self.stage.service.publish(&actor(OWNER), &request, |answer| answer.unwrap()).await.await;
     }
 }

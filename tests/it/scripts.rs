@@ -35,6 +35,7 @@ scripts! {
     s6_2_unsubscribe "6.2-unsubscribe.scs"
     s6_5_retrieve "6.5-retrieve.scs"
     s7_1_publish "7.1-publish.scs"
+    s7_1_5_publish_options "7.1.5-publish-options.scs"
     s7_2_retract "7.2-retract.scs"
     s8_1_create "8.1-create.scs"
     s8_2_configure "8.2-configure.scs"

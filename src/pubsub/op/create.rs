@@ -46,23 +46,33 @@ pub fn create(
     request: &Create,
     cx: &Context<'_>,
 ) -> Result<Decision<Created>, Refusal> {
-    if !(cx.actor.may_create || cx.actor.is_administrator) {
+    if !cx.actor.creates() {
         return Err(Refusal::Forbidden);
     }
     if node.is_some() {
         return Err(Refusal::NodeExists);
     }
+    let (_, changes) = creation(name.clone(), &request.settings, cx)?;
+    Ok(Decision::quiet(Created { node: name }, changes))
+}
+
+/// A node of the actor's, of this name and with these settings, and the changes that make it.
+pub(super) fn creation(
+    name: NodeId,
+    settings: &[Setting],
+    cx: &Context<'_>,
+) -> Result<(Node, Changes), Refusal> {
     if cx.nodes >= cx.limits.max_nodes {
         return Err(Refusal::MaxNodesExceeded);
     }
     if cx.own_nodes >= cx.limits.max_nodes_per_owner && !cx.actor.is_administrator {
         return Err(Refusal::MaxNodesOfOwnerExceeded);
     }
-    let config = NodeConfig::initial(cx.limits).with(&request.settings, cx.limits)?;
+    let config = NodeConfig::initial(cx.limits).with(settings, cx.limits)?;
     let creator = cx.actor.bare();
     let epoch = Epoch(cx.fresh.number());
-    let mut changes =
-        Changes::creation(Node::bare(name.clone(), epoch, config, creator.clone(), cx.now));
+    let node = Node::bare(name, epoch, config, creator.clone(), cx.now);
+    let mut changes = Changes::creation(node.clone());
     changes.push(Change::Affiliated(creator, Affiliation::Owner));
-    Ok(Decision::quiet(Created { node: name }, changes))
+    Ok((node, changes))
 }

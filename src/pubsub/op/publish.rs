@@ -4,14 +4,21 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use crate::pubsub::{
     Change, Changes, Context, Decision, Event, EventItem, Item, ItemId, Node, NodeConfig, NodeId,
-    Notification, Payload, Refusal, access,
+    Notification, Payload, Refusal, Setting, access,
 };
 
-use super::existing;
+use super::create;
 
 /// What this use case stands for in service discovery.
-pub const FEATURES: &[&str] =
-    &["item-ids", "last-published", "multi-items", "persistent-items", "publish"];
+pub const FEATURES: &[&str] = &[
+    "auto-create",
+    "item-ids",
+    "last-published",
+    "multi-items",
+    "persistent-items",
+    "publish",
+    "publish-options",
+];
 
 /// Asks that items be published, all or none (§12.11).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +27,8 @@ pub struct Publish {
     pub node: NodeId,
     /// What; nothing for an event without an item (§4.3).
     pub items: Vec<NewItem>,
+    /// How the node has to be configured, and is if it has to be created (§7.1.5).
+    pub options: Vec<Setting>,
 }
 
 /// An item that is not yet there.
@@ -43,15 +52,41 @@ pub struct Published {
 /// Decides a publish request. An item with the name of one that is there replaces it and is the
 /// newest; the oldest past `max_items`, or past the service's limit of bytes, go without an event.
 ///
+/// A node that is not there is created by who may create nodes (§7.1.4), in the same step. SPEC: who may not learns
+/// that it is not there.
+///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], and those of §7.1.3.
+/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::PreconditionNotMet`], those of §7.1.3, and of a
+/// creation.
 pub fn publish(
     node: Option<&Node>,
     request: &Publish,
     cx: &Context<'_>,
 ) -> Result<Decision<Published>, Refusal> {
-    let node = existing(node)?;
+    let Some(node) = node else {
+        if !cx.actor.creates() {
+            return Err(Refusal::NodeNotFound);
+        }
+        let (node, changes) = create::creation(request.node.clone(), &request.options, cx)?;
+        return publish_at(&node, changes, request, cx);
+    };
     access::may_publish(node, cx.actor)?;
+    if !request.options.is_empty() {
+        let wanted = node.config.clone().with(&request.options, cx.limits);
+        if !wanted.is_ok_and(|wanted| wanted == node.config) {
+            return Err(Refusal::PreconditionNotMet);
+        }
+    }
+    publish_at(node, Changes::none(node), request, cx)
+}
+
+/// Publishes at a node that is there when these changes are made.
+fn publish_at(
+    node: &Node,
+    mut changes: Changes,
+    request: &Publish,
+    cx: &Context<'_>,
+) -> Result<Decision<Published>, Refusal> {
     let config = &node.config;
     check_number(request.items.len(), config, cx)?;
     let place = node.next_place();
@@ -78,7 +113,6 @@ pub fn publish(
         return Err(Refusal::BadRequest("two items of one name"));
     }
 
-    let mut changes = Changes::none(node);
     changes.advance_to(place);
     if config.persist_items {
         items.iter().for_each(|item| changes.push(Change::Published(Arc::clone(item))));

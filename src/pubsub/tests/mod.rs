@@ -83,7 +83,7 @@ fn item(id: &str) -> NewItem {
 }
 
 fn publication(items: Vec<NewItem>) -> Publish {
-    Publish { node: NodeId::parse("n").unwrap(), items }
+    Publish { node: NodeId::parse("n").unwrap(), items, options: Vec::new() }
 }
 
 fn changes_of<R>(decision: &Decision<R>) -> Vec<&Change> {

@@ -1,14 +1,15 @@
 //! Publishing: which items which node takes (§4.3, §7.1.3), and what becomes of them.
 
 use crate::pubsub::{
-    Audience, Change, Event, MaxItems, Payload, Refusal, Setting, Timestamp,
+    Actor, Affiliation, Audience, Change, Context, Event, MaxItems, Payload, Refusal, Setting,
+    Timestamp,
     op::{
         publish::{NewItem, publish},
         subscribe::{Subscribe, subscribe},
     },
 };
 
-use super::{by, changes_of, item, jid, node, publication, refuses};
+use super::{applied, bare, by, changes_of, item, jid, node, publication, refuses};
 
 #[test]
 fn the_four_kinds_of_node_take_what_they_should() {
@@ -104,4 +105,45 @@ fn an_event_is_not_larger_than_a_stanza_may_be() {
     let request = publication(items.collect());
     let decision = by("owner@x", |cx| publish(Some(&node), &request, cx));
     refuses(decision, &Refusal::BatchTooBig { max: 200_000 });
+}
+
+#[test]
+fn a_first_publisher_creates_the_node_as_it_wants_it() {
+    let mut request = publication(vec![item("1")]);
+    request.options = vec![Setting::MaxItems(MaxItems::Number(7))];
+    let decision = by("bot@x", |cx| publish(None, &request, cx)).unwrap();
+    let made = match changes_of(&decision).as_slice() {
+        [
+            Change::Created(made),
+            Change::Affiliated(owner, Affiliation::Owner),
+            Change::Published(_),
+            ..,
+        ] => {
+            assert_eq!(owner.as_str(), "bot@x");
+            made.clone()
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(made.config.max_items, MaxItems::Number(7));
+    let node = applied(&made, &decision.changes);
+    assert_eq!(node.affiliation_of(&bare("bot@x")), Affiliation::Owner);
+    assert_eq!(node.seq, 1);
+    // What it wants is so, and then it is not.
+    assert!(by("bot@x", |cx| publish(Some(&node), &request, cx)).is_ok());
+    request.options.push(Setting::PersistItems(false));
+    let decision = by("bot@x", |cx| publish(Some(&node), &request, cx));
+    refuses(decision, &Refusal::PreconditionNotMet);
+}
+
+#[test]
+fn who_may_not_create_nodes_publishes_at_those_that_are_there() {
+    let request = publication(vec![item("1")]);
+    let decision = by("bot@x", |cx| {
+        let actor = Actor { may_create: false, ..cx.actor.clone() };
+        publish(None, &request, &Context { actor: &actor, ..*cx })
+    });
+    refuses(decision, &Refusal::NodeNotFound);
+    let full =
+        by("bot@x", |cx| publish(None, &request, &Context { nodes: cx.limits.max_nodes, ..*cx }));
+    refuses(full, &Refusal::MaxNodesExceeded);
 }

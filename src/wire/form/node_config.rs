@@ -136,6 +136,18 @@ pub fn values(config: &NodeConfig) -> Vec<(String, String)> {
 /// [`Refusal::NotAcceptable`] for a field that is not known, or a value that it cannot have;
 /// [`Refusal::FormTooLarge`].
 pub fn submitted(form: &Element) -> Result<Vec<Setting>, Refusal> {
+    settings(form, ns::NODE_CONFIG)
+}
+
+/// The settings that a publisher wants a node to have (§7.1.5): fields of the same names in a form of another type.
+///
+/// # Errors
+/// As [`submitted`].
+pub fn preconditions(form: &Element) -> Result<Vec<Setting>, Refusal> {
+    settings(form, ns::PUBLISH_OPTIONS)
+}
+
+fn settings(form: &Element, type_of_form: &str) -> Result<Vec<Setting>, Refusal> {
     match form.attr("type") {
         Some("cancel") => return Ok(Vec::new()),
         Some("submit") => {}
@@ -145,7 +157,7 @@ pub fn submitted(form: &Element) -> Result<Vec<Setting>, Refusal> {
     for (var, values) in form::fields(form)? {
         match (var, values.as_slice()) {
             // COMPAT: slixmpp submits the form without its type.
-            ("FORM_TYPE", [form_type]) if form_type == ns::NODE_CONFIG => {}
+            ("FORM_TYPE", [form_type]) if form_type == type_of_form => {}
             ("FORM_TYPE", _) => return Err(bad("FORM_TYPE")),
             // A field without a value is one that the form does not set (XEP-0004 §3.3).
             (_, []) => {}

@@ -139,7 +139,7 @@ impl Stage {
     ) -> Settling<Result<Published, Error>> {
         let payload = Some(Payload::new(xml, "urn:x"));
         let items = vec![NewItem { id: Some(item(id)), payload }];
-        let request = Publish { node: node(name), items };
+        let request = Publish { node: node(name), items, options: Vec::new() };
         self.service.publish(&actor(by), &request, |answer| answer).await
     }
 
