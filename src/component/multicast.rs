@@ -26,8 +26,9 @@ pub(super) const QUESTION: &str = "multicast-";
 /// How long is waited for answers before everything goes directly; and where a service may have something left.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PATIENCE_WITH_A_SERVICE: Duration = Duration::from_secs(60);
-/// When it is asked again.
+/// When it is asked again; after each failure twice as late, up to some 21 hours.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(600);
+const MAX_DOUBLINGS: u64 = 7;
 /// The most services of the server that are asked.
 const MAX_SERVICES: usize = 50;
 /// Recipients of one stanza, if the service takes as many.
@@ -158,7 +159,11 @@ impl Multicast {
                 state.way = Way::Direct;
                 None
             }
-            Way::Direct if since >= ASKED_AGAIN_AFTER => self.look(&mut state),
+            Way::Direct
+                if since >= ASKED_AGAIN_AFTER * (1 << state.failures.min(MAX_DOUBLINGS)) =>
+            {
+                self.look(&mut state)
+            }
             _ => None,
         };
         (state.way.clone(), question)

@@ -14,8 +14,8 @@ use tracing::error;
 
 use crate::{
     pubsub::{
-        Actor, Audience, Changes, Context, Decision, Item, Node, NodeId, Notification, Recipients,
-        Refusal, SendLastPublishedItem, op::retrieve::Selection,
+        Actor, Audience, Change, Changes, Context, Decision, Item, Node, NodeId, Notification,
+        Recipients, Refusal, SendLastPublishedItem, op::retrieve::Selection,
     },
     store::{Commit, Committed, StoreError},
 };
@@ -158,10 +158,15 @@ impl Service {
         let (settle, settling) = Settling::begin(respond);
         match self.decided(actor, id, &need, rule).await {
             Ok(decided) => {
-                // Those may take several groups of commits, and what follows one must not be settled before it.
+                // Large ones may take several groups of commits, and what follows one must not be settled before it.
+                // How many nodes their creator has is counted when it is true.
                 let is_large = decided.changes.unsubscribed().nth(1).is_some();
+                let is_counted = decided
+                    .changes
+                    .iter()
+                    .any(|change| matches!(change, Change::Created(_) | Change::Deleted));
                 let turn = self.commit(id, decided, settle);
-                if is_large {
+                if is_large || is_counted {
                     turn.settled().await;
                 }
             }

@@ -294,6 +294,41 @@ async fn a_hundred_first_publishers_make_one_node() {
     assert_eq!(owners.children().count(), 1, "{}", shown(owners));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_wait_for_answers_gets_no_more_nodes() {
+    let folder = tempfile::tempdir().unwrap();
+    let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
+    let mut component = Component::with(store, |config| {
+        config.limits.max_nodes_per_owner = 3;
+    })
+    .await;
+    let ask = |id: &str, content: &str| {
+        format!("<iq type='set' id='{id}' from='{OWNER}' to='{SERVICE}'>{content}</iq>")
+    };
+    let publish = |node: usize| {
+        ask(
+            "publish",
+            &format!(
+                "<pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='{node}'><item>\
+                 <x xmlns='urn:x'/></item></publish></pubsub>"
+            ),
+        )
+    };
+    for node in 0..50 {
+        component.send(&publish(node)).await;
+    }
+    // Where one goes, another may come.
+    let delete =
+        "<pubsub xmlns='http://jabber.org/protocol/pubsub#owner'><delete node='0'/></pubsub>";
+    component.send(&ask("delete", delete)).await;
+    component.send(&publish(50)).await;
+    let mut granted = 0;
+    for _ in 0..52 {
+        granted += usize::from(component.answer().await.attr("type") == Some("result"));
+    }
+    assert_eq!(granted, 5);
+}
+
 /// A request that its number chooses.
 fn request_of(number: u32) -> (&'static str, String) {
     let chance = number.wrapping_mul(2_654_435_761) >> 8;

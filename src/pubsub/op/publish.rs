@@ -1,6 +1,6 @@
 //! Publishing items (§7.1).
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, slice, sync::Arc};
 
 use crate::pubsub::{
     Change, Changes, Context, Decision, Event, EventItem, Item, ItemId, Node, NodeConfig, NodeId,
@@ -71,11 +71,13 @@ pub fn publish(
         return publish_at(&node, changes, request, cx);
     };
     access::may_publish(node, cx.actor)?;
-    if !request.options.is_empty() {
-        let wanted = node.config.clone().with(&request.options, cx.limits);
-        if !wanted.is_ok_and(|wanted| wanted == node.config) {
-            return Err(Refusal::PreconditionNotMet);
-        }
+    // Each by itself: of two values for one field one is not met.
+    let is_met = |option: &Setting| {
+        let wanted = node.config.clone().with(slice::from_ref(option), cx.limits);
+        wanted.is_ok_and(|wanted| wanted == node.config)
+    };
+    if !request.options.iter().all(is_met) {
+        return Err(Refusal::PreconditionNotMet);
     }
     publish_at(node, Changes::none(node), request, cx)
 }

@@ -142,8 +142,15 @@ pub fn submitted(form: &Element) -> Result<Vec<Setting>, Refusal> {
 /// The settings that a publisher wants a node to have (§7.1.5): fields of the same names in a form of another type.
 ///
 /// # Errors
-/// As [`submitted`].
+/// As [`submitted`]; [`Refusal::NotAcceptable`] for a field without a value too, and [`Refusal::BadRequest`] for a
+/// form that is cancelled: what is published then depends on nothing.
 pub fn preconditions(form: &Element) -> Result<Vec<Setting>, Refusal> {
+    if form.attr("type") == Some("cancel") {
+        return Err(Refusal::BadRequest("the form is not submitted"));
+    }
+    if let Some((var, _)) = form::fields(form)?.into_iter().find(|(_, values)| values.is_empty()) {
+        return Err(bad(var));
+    }
     settings(form, ns::PUBLISH_OPTIONS)
 }
 
