@@ -72,7 +72,7 @@ deny:
 	command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
 	cargo deny check
 
-# The same load against gjallar and what it is compared with, written into docs/BENCHMARKS.md; half an hour, or
+# The same load against gjallar and what it is compared with, written into docs/BENCHMARKS.md; more than twenty minutes, or
 # BENCH=name for one of them. `cargo bench` times the hot functions alone.
 BENCH =
 bench:

@@ -18,7 +18,8 @@ use super::{
     writer::WRITE_BYTES,
 };
 
-/// Bytes of answers that may wait; while there are more, nothing is read and no answer is made.
+/// Bytes of answers that may wait; while there are more no answer is made, and nothing is read unless they wait for a
+/// barrier.
 const MAX_WAITING_BYTES: usize = 8 * 1024 * 1024;
 /// What a barrier's id begins with.
 pub(super) const BARRIER: &str = "barrier-";
@@ -204,8 +205,8 @@ impl Answers {
     }
 }
 
-/// Whether an answer is not that of an entity which was there to give it: it dealt with a ping that it does not
-/// know, but nobody else answers so.
+/// Whether the answer to a barrier is not its addressee's own. A service that does not know pings says so; the server
+/// says something else in the name of a service that is not there.
 fn is_of_another(answer: &Element) -> bool {
     let error = answer.children().find(|child| child.name() == "error");
     let is_its_own = |error: &Element| {

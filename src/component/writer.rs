@@ -149,20 +149,20 @@ impl Writer {
         self.settle_barriers();
         self.connection = format!("{connection:016x}");
         self.late_before = self.outbox.next();
-        self.begin_again(self.barrier_name());
+        self.begin_again();
         if let Some(question) = self.answers.multicast.begin(self.connection.clone()) {
             self.answers.ask(&question);
         }
     }
 
-    /// Sends what is not confirmed once more, with barriers of another name.
-    fn begin_again(&mut self, barriers: String) {
+    /// Sends what is not confirmed once more, with barriers of the name that is now theirs.
+    fn begin_again(&mut self) {
         self.barriers.clear();
         self.last_barrier = 0;
         self.returned_barrier = 0;
         self.multicast_until = 0;
         self.held_answers = self.held_answers.map(|(up_to, _)| (up_to, 0));
-        self.answers.begin_barriers(barriers);
+        self.answers.begin_barriers(self.barrier_name());
         self.outbox.forgotten(0, self.sent.notifications);
         self.sent.position = self.confirmed;
         self.covered = self.sent;
@@ -363,7 +363,7 @@ impl Writer {
         let failures = self.answers.multicast.failures();
         if failures != self.failures {
             self.failures = failures;
-            self.begin_again(self.barrier_name());
+            self.begin_again();
         }
     }
 }

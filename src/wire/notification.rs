@@ -31,7 +31,8 @@ impl Rendered {
     #[must_use]
     #[allow(clippy::len_without_is_empty)] // it never is
     pub fn len(&self) -> usize {
-        self.head.len() + ADDRESSES.0.len() + self.reply_to.len() + self.tail.len()
+        let addresses = ADDRESSES.0.len() + self.reply_to.len() + ADDRESSES.1.len();
+        self.head.len() + "'>".len() + addresses + self.tail.len()
     }
 
     /// Appends the message to one recipient.

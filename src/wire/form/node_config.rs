@@ -136,6 +136,9 @@ pub fn values(config: &NodeConfig) -> Vec<(String, String)> {
 /// [`Refusal::NotAcceptable`] for a field that is not known, or a value that it cannot have;
 /// [`Refusal::FormTooLarge`].
 pub fn submitted(form: &Element) -> Result<Vec<Setting>, Refusal> {
+    if form.attr("type") == Some("cancel") {
+        return Ok(Vec::new());
+    }
     settings(form, ns::NODE_CONFIG)
 }
 
@@ -143,22 +146,14 @@ pub fn submitted(form: &Element) -> Result<Vec<Setting>, Refusal> {
 ///
 /// # Errors
 /// As [`submitted`]; [`Refusal::NotAcceptable`] for a field without a value too, and [`Refusal::BadRequest`] for a
-/// form that is cancelled: what is published then depends on nothing.
+/// form that is cancelled.
 pub fn preconditions(form: &Element) -> Result<Vec<Setting>, Refusal> {
-    if form.attr("type") == Some("cancel") {
-        return Err(Refusal::BadRequest("the form is not submitted"));
-    }
-    if let Some((var, _)) = form::fields(form)?.into_iter().find(|(_, values)| values.is_empty()) {
-        return Err(bad(var));
-    }
     settings(form, ns::PUBLISH_OPTIONS)
 }
 
 fn settings(form: &Element, type_of_form: &str) -> Result<Vec<Setting>, Refusal> {
-    match form.attr("type") {
-        Some("cancel") => return Ok(Vec::new()),
-        Some("submit") => {}
-        _ => return Err(Refusal::BadRequest("the form is not submitted")),
+    if form.attr("type") != Some("submit") {
+        return Err(Refusal::BadRequest("the form is not submitted"));
     }
     let mut settings = Vec::new();
     for (var, values) in form::fields(form)? {
@@ -166,8 +161,10 @@ fn settings(form: &Element, type_of_form: &str) -> Result<Vec<Setting>, Refusal>
             // COMPAT: slixmpp submits the form without its type.
             ("FORM_TYPE", [form_type]) if form_type == type_of_form => {}
             ("FORM_TYPE", _) => return Err(bad("FORM_TYPE")),
-            // A field without a value is one that the form does not set (XEP-0004 §3.3).
-            (_, []) => {}
+            // A field without a value is one that the form does not set (XEP-0004 §3.3); as a precondition it says
+            // nothing that could hold.
+            (_, []) if type_of_form == ns::NODE_CONFIG => {}
+            (_, []) => return Err(bad(var)),
             (_, [value]) => settings.extend(setting(var, value)?),
             (_, _) => return Err(bad(var)),
         }
