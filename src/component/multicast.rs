@@ -25,7 +25,7 @@ use crate::wire::{
 pub(super) const QUESTION: &str = "multicast-";
 /// How long is waited for answers before everything goes directly; and where a service may have something left.
 const PATIENCE: Duration = Duration::from_secs(5);
-const PATIENCE_WITH_A_SERVICE: Duration = Duration::from_secs(60);
+const PATIENCE_WITH_A_SERVICE: Duration = Duration::from_secs(10);
 /// When it is asked again; after each failure twice as late, up to some 21 hours.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(600);
 const MAX_DOUBLINGS: u64 = 7;
