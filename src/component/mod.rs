@@ -1,16 +1,17 @@
 //! The XMPP side: one connection to a server, as an external component (XEP-0114).
 
 mod answers;
+mod builder;
 mod dial;
 mod dispatch;
 mod lane;
 mod login;
 mod multicast;
 mod rate;
-mod reserved;
 mod session;
 mod stream;
 mod telling;
+mod tokens;
 mod writer;
 
 pub use answers::Answers;

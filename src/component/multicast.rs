@@ -26,6 +26,11 @@ pub(super) const QUESTION: &str = "multicast-";
 /// How long is waited for answers before everything goes directly; and where a service may have something left.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PATIENCE_WITH_A_SERVICE: Duration = Duration::from_secs(10);
+/// When a question is repeated until then.
+///
+/// COMPAT: ejabberd 23.01 sends answers by whichever connection of a component it likes, and may know one
+/// that is broken.
+const REPEATED_AFTER: Duration = Duration::from_secs(1);
 /// When it is asked again; after each failure twice as late, up to some 21 hours.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(600);
 const MAX_DOUBLINGS: u64 = 7;
@@ -108,11 +113,13 @@ pub struct Multicast {
 #[derive(Debug)]
 struct State {
     way: Way,
-    /// What this connection's questions are told by.
+    /// What the answers to these questions are told by: the connection, and how often was asked anew.
     connection: String,
+    asking: u64,
     /// Who has not answered, and what.
     asked: Vec<(String, About)>,
     asked_at: Instant,
+    repeated_at: Instant,
     patience: Duration,
     /// How often a service refused something. The next answer only shows that it has nothing left.
     failures: u64,
@@ -132,8 +139,10 @@ impl Multicast {
         let state = State {
             way: Way::Direct,
             connection: String::new(),
+            asking: 0,
             asked: Vec::new(),
             asked_at: Instant::now(),
+            repeated_at: Instant::now(),
             patience: PATIENCE,
             failures: 0,
             is_failing: false,
@@ -159,6 +168,12 @@ impl Multicast {
                 state.way = Way::Direct;
                 None
             }
+            Way::Unknown if state.repeated_at.elapsed() >= REPEATED_AFTER => {
+                state.repeated_at = Instant::now();
+                let questions =
+                    state.asked.iter().map(|(jid, about)| self.question(&state, jid, *about));
+                Some(questions.collect())
+            }
             Way::Direct
                 if since >= ASKED_AGAIN_AFTER * (1 << state.failures.min(MAX_DOUBLINGS)) =>
             {
@@ -169,10 +184,11 @@ impl Multicast {
         (state.way.clone(), question)
     }
 
-    /// Until when is waited for answers, if they are waited for.
+    /// When to ask for the way again, if it is not known.
     pub(super) fn waits_until(&self) -> Option<Instant> {
         let state = self.state();
-        matches!(state.way, Way::Unknown).then(|| state.asked_at + state.patience)
+        let (end, repeated) = (state.asked_at + state.patience, state.repeated_at + REPEATED_AFTER);
+        matches!(state.way, Way::Unknown).then(|| end.min(repeated))
     }
 
     /// Whether notifications go through the service of this JID.
@@ -199,12 +215,9 @@ impl Multicast {
 
     /// Takes notice of an answer of somebody; nothing if it was not asked for. Returns what is to be asked then.
     pub(super) fn answered(&self, from: &str, stanza: &Element) -> Option<Vec<String>> {
-        let (connection, about) = stanza.attr("id")?.strip_prefix(QUESTION)?.split_once('-')?;
-        let is_asked = |(jid, what): &(String, About)| jid == from && what.name() == about;
+        let id = stanza.attr("id")?;
         let mut state = self.state();
-        if state.connection != connection {
-            return None;
-        }
+        let is_asked = |(jid, about): &(String, About)| jid == from && state.id(*about) == id;
         let place = state.asked.iter().position(is_asked)?;
         let (_, about) = state.asked.swap_remove(place);
         let result = stanza.children().next().filter(|_| stanza.attr("type") == Some("result"));
@@ -247,12 +260,18 @@ impl Multicast {
 
     fn begin_asking(&self, state: &mut State, first: &str) -> String {
         state.asked.clear();
+        state.asking += 1;
         state.asked_at = Instant::now();
+        state.repeated_at = state.asked_at;
         self.ask(state, first, About::Info)
     }
 
     fn ask(&self, state: &mut State, jid: &str, about: About) -> String {
         state.asked.push((jid.to_owned(), about));
+        self.question(state, jid, about)
+    }
+
+    fn question(&self, state: &State, jid: &str, about: About) -> String {
         let namespace = match about {
             About::Info => ns::DISCO_INFO,
             About::Items => ns::DISCO_ITEMS,
@@ -261,7 +280,7 @@ impl Multicast {
             .attr("type", "get")
             .attr("from", &self.service)
             .attr("to", jid)
-            .attr("id", &format!("{QUESTION}{}-{}", state.connection, about.name()))
+            .attr("id", &state.id(about))
             .child(Tag::ns("query", namespace))
             .to_string()
     }
@@ -281,6 +300,10 @@ impl About {
 }
 
 impl State {
+    fn id(&self, about: About) -> String {
+        format!("{QUESTION}{}-{}-{}", self.connection, self.asking, about.name())
+    }
+
     /// From now on nothing is told before there is an answer.
     fn wait(&mut self) {
         match self.way {

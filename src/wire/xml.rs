@@ -9,19 +9,27 @@ use minidom::{Element, Node};
 /// The namespace of the prefix `xml`.
 const XML: &str = "http://www.w3.org/XML/1998/namespace";
 
-/// An element in the making. Names and namespaces are ours; values and text may be anyone's.
+/// What most elements need, so that a string of them need not grow.
+const TAG_BYTES: usize = 256;
+
+/// An element in the making: first its attributes, then its content. Names and namespaces are ours;
+/// values and text may be anyone's.
 #[derive(Clone, Debug)]
 pub struct Tag {
     name: &'static str,
-    head: String,
-    content: String,
+    /// All of it but its end.
+    written: String,
+    has_content: bool,
 }
 
 impl Tag {
     /// An element in the namespace of its parent.
     #[must_use]
     pub fn new(name: &'static str) -> Self {
-        Self { name, head: format!("<{name}"), content: String::new() }
+        let mut written = String::with_capacity(TAG_BYTES);
+        written.push('<');
+        written.push_str(name);
+        Self { name, written, has_content: false }
     }
 
     /// An element in a namespace of its own.
@@ -33,11 +41,8 @@ impl Tag {
     /// With an attribute.
     #[must_use]
     pub fn attr(mut self, name: &str, value: &str) -> Self {
-        self.head.push(' ');
-        self.head.push_str(name);
-        self.head.push_str("='");
-        escape_attribute(value, &mut self.head);
-        self.head.push('\'');
+        debug_assert!(!self.has_content, "attributes come first");
+        write_attribute(name, value, &mut self.written);
         self
     }
 
@@ -53,8 +58,9 @@ impl Tag {
     /// With a child.
     #[must_use]
     pub fn child(mut self, child: impl fmt::Display) -> Self {
+        self.begin_content();
         // Writing to a string cannot fail.
-        let _ = write!(self.content, "{child}");
+        let _ = write!(self.written, "{child}");
         self
     }
 
@@ -67,21 +73,26 @@ impl Tag {
     /// With text.
     #[must_use]
     pub fn text(mut self, text: &str) -> Self {
-        escape_text(text, &mut self.content);
+        if !text.is_empty() {
+            self.begin_content();
+            escape_text(text, &mut self.written);
+        }
         self
+    }
+
+    fn begin_content(&mut self) {
+        if !self.has_content {
+            self.written.push('>');
+            self.has_content = true;
+        }
     }
 }
 
 impl fmt::Display for Tag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.head)?;
-        if self.content.is_empty() {
-            return f.write_str("/>");
-        }
-        for part in [">", &self.content, "</", self.name, ">"] {
-            f.write_str(part)?;
-        }
-        Ok(())
+        let end: &[&str] = if self.has_content { &["</", self.name, ">"] } else { &["/>"] };
+        f.write_str(&self.written)?;
+        end.iter().try_for_each(|part| f.write_str(part))
     }
 }
 

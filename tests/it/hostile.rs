@@ -330,6 +330,8 @@ async fn what_is_not_well_formed_costs_a_stream_error_and_a_reconnect() {
         "<iq a='1' a='2'/>",
         "<iq xmlns:p='urn:p' p:a='1' p:a='2'/>",
         "<p:iq/>",
+        "<iq xmlns='http://www.w3.org/2000/xmlns/'/>",
+        "<iq xmlns:p='http://www.w3.org/XML/1998/namespace'/>",
         "<iq>&#1;</iq>",
         "<iq>&unknown;</iq>",
         "<!DOCTYPE x>",

@@ -22,5 +22,6 @@ mod remains;
 mod scripts;
 mod store;
 mod storm;
+mod stream;
 mod tidy;
 mod tls;

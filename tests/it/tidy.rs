@@ -16,7 +16,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     (
         "component",
         &["component", "pubsub", "service", "wire", "command"],
-        &["rxml", "sha1", "tokio_rustls"],
+        &["memchr", "quick_xml", "rxml", "sha1", "tokio_rustls"],
     ),
     ("control", &["control", "service"], &["serde", "serde_json"]),
     (
@@ -37,6 +37,8 @@ const HEAVY: &[&str] = &[
     "serde_json",
     "xmpp_parsers",
     "chrono",
+    "memchr",
+    "quick_xml",
     "rxml",
     "sha1",
     "tokio_rustls",

@@ -375,7 +375,7 @@ pub fn is_barrier(stanza: &Element) -> bool {
 }
 
 /// Whether the component looks for a multicast service.
-fn is_question(stanza: &Element) -> bool {
+pub fn is_question(stanza: &Element) -> bool {
     stanza.name() == "iq" && stanza.attr("id").is_some_and(|id| id.starts_with("multicast-"))
 }
 

@@ -1,0 +1,248 @@
+//! Bytes to the tokens of XML: tags, and the text between them.
+//!
+//! quick-xml finds the ends of tags and their attributes; what it leaves to its users is checked here, so
+//! that whatever passes can be written again as XML. An XML declaration is passed over, and comments are;
+//! what else RFC 6120 §11 keeps out of streams is a fault.
+
+use std::{borrow::Cow, str};
+
+use memchr::{memchr, memmem, memrchr};
+use quick_xml::{
+    XmlVersion,
+    escape::unescape,
+    events::{BytesText, attributes::Attribute, attributes::Attributes},
+    parser::{ElementParser, Parser},
+};
+use rxml::strings::validate_cdata;
+
+use super::stream::StreamFault;
+
+/// The most bytes of one tag.
+const MAX_TOKEN_BYTES: usize = 4 * 1024 * 1024;
+/// Text that is longer comes in pieces.
+const MAX_TEXT_BYTES: usize = 64 * 1024;
+
+/// A piece of a document.
+pub(super) enum Token<'a> {
+    Start(StartTag<'a>),
+    /// With the name as it stands there.
+    End(&'a str),
+    /// As it is meant.
+    Text(Cow<'a, str>),
+    /// A comment, or the XML declaration.
+    Aside,
+}
+
+/// `<name attributes>` or `<name attributes/>`.
+pub(super) struct StartTag<'a> {
+    /// With its prefix.
+    pub(super) name: &'a str,
+    pub(super) attributes: Attributes<'a>,
+    pub(super) is_empty: bool,
+}
+
+/// What was read and not understood yet.
+#[derive(Default)]
+pub(super) struct Tokens {
+    buffer: Vec<u8>,
+    consumed: usize,
+    /// The token that has begun, and how many of its bytes do not hold its end.
+    begun: Option<Kind>,
+    scanned: usize,
+    /// Whether there was a token already.
+    is_under_way: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Tag(ElementParser),
+    Text,
+    Section(&'static Section),
+}
+
+/// What has a beginning and an end, and no markup between.
+struct Section {
+    opening: &'static [u8],
+    closing: &'static [u8],
+    content: Content,
+}
+
+#[derive(Clone, Copy)]
+enum Content {
+    Declaration,
+    Comment,
+    CharacterData,
+}
+
+const SECTIONS: &[Section] = &[
+    Section { opening: b"<?", closing: b"?>", content: Content::Declaration },
+    Section { opening: b"<!--", closing: b"-->", content: Content::Comment },
+    Section { opening: b"<![CDATA[", closing: b"]]>", content: Content::CharacterData },
+];
+
+impl Tokens {
+    /// Where to append what is read; without what was understood.
+    pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
+        self.buffer.drain(..self.consumed);
+        self.consumed = 0;
+        &mut self.buffer
+    }
+
+    /// The next token and how many bytes it had; nothing if its end was not read.
+    pub(super) fn next(&mut self) -> Result<Option<(Token<'_>, usize)>, StreamFault> {
+        let unread = self.buffer.get(self.consumed..).unwrap_or_default();
+        let Some(mut kind) = self.begun.map_or_else(|| begin(unread), |kind| Ok(Some(kind)))?
+        else {
+            return Ok(None);
+        };
+        let Some(length) = end(&mut kind, unread, self.scanned) else {
+            if unread.len() > MAX_TOKEN_BYTES {
+                return Err(fault("a tag or a reference of too many bytes"));
+            }
+            self.begun = Some(kind);
+            self.scanned = unread.len();
+            return Ok(None);
+        };
+        let is_first = !std::mem::replace(&mut self.is_under_way, true);
+        self.begun = None;
+        self.scanned = 0;
+        self.consumed += length;
+        let bytes = unread.get(..length).unwrap_or_default();
+        Ok(Some((token(kind, bytes, is_first)?, length)))
+    }
+}
+
+fn begin(unread: &[u8]) -> Result<Option<Kind>, StreamFault> {
+    if unread.first().is_none_or(|byte| *byte != b'<') {
+        return Ok((!unread.is_empty()).then_some(Kind::Text));
+    }
+    for section in SECTIONS {
+        if unread.starts_with(section.opening) {
+            return Ok(Some(Kind::Section(section)));
+        }
+        if section.opening.starts_with(unread) {
+            return Ok(None);
+        }
+    }
+    if unread.starts_with(b"<!") {
+        return Err(fault("a document type"));
+    }
+    Ok(Some(Kind::Tag(ElementParser::default())))
+}
+
+/// Where a token ends that is not known to end within its first bytes.
+fn end(kind: &mut Kind, unread: &[u8], scanned: usize) -> Option<usize> {
+    match kind {
+        Kind::Tag(parser) => {
+            let found = parser.feed(unread.get(scanned..)?)?;
+            Some(scanned + found + 1)
+        }
+        Kind::Text => match memchr(b'<', unread.get(scanned..)?) {
+            Some(found) => Some(scanned + found),
+            None if unread.len() > MAX_TEXT_BYTES => Some(piece(unread)).filter(|end| *end > 0),
+            None => None,
+        },
+        Kind::Section(section) => {
+            let overlap = section.closing.len() - 1;
+            let from = section.opening.len().max(scanned.saturating_sub(overlap));
+            let found = memmem::find(unread.get(from..)?, section.closing)?;
+            Some(from + found + section.closing.len())
+        }
+    }
+}
+
+/// How much of a text can be understood without what follows: a reference, a character, the end of a line
+/// or `]]>` may only have begun.
+fn piece(text: &[u8]) -> usize {
+    let is_whole = |at: &usize| text.get(*at..).is_some_and(|rest| memchr(b';', rest).is_some());
+    if let Some(reference) = memrchr(b'&', text).filter(|at| !is_whole(at)) {
+        return reference;
+    }
+    let open = text.iter().rev().take(2).take_while(|byte| matches!(byte, b'\r' | b']')).count();
+    let closed = text.get(..text.len() - open).unwrap_or_default();
+    let last = closed.iter().rposition(|byte| !(0x80..0xC0).contains(byte));
+    last.filter(|at| closed.get(*at).is_some_and(|byte| !byte.is_ascii())).unwrap_or(closed.len())
+}
+
+fn token(kind: Kind, bytes: &[u8], is_first: bool) -> Result<Token<'_>, StreamFault> {
+    let Ok(raw) = str::from_utf8(bytes) else { return Err(fault("no UTF-8")) };
+    match kind {
+        Kind::Tag(_) => Ok(tag(raw)),
+        Kind::Text => text(raw).map(Token::Text),
+        Kind::Section(section) => match section.content {
+            Content::Comment => Ok(Token::Aside),
+            Content::Declaration if is_first && raw.starts_with("<?xml ") => Ok(Token::Aside),
+            Content::Declaration => Err(fault("a processing instruction")),
+            Content::CharacterData => {
+                let content = raw.get(section.opening.len()..raw.len() - section.closing.len());
+                let content = BytesText::from_escaped(content.unwrap_or_default()).xml10_content();
+                checked(content).map(Token::Text)
+            }
+        },
+    }
+}
+
+fn tag(raw: &str) -> Token<'_> {
+    let content = raw.strip_prefix('<').and_then(|raw| raw.strip_suffix('>')).unwrap_or_default();
+    if let Some(name) = content.strip_prefix('/') {
+        return Token::End(name.trim_end_matches(is_space));
+    }
+    let (content, is_empty) = match content.strip_suffix('/') {
+        Some(content) => (content, true),
+        None => (content, false),
+    };
+    let end = content.find(is_space).unwrap_or(content.len());
+    let name = content.get(..end).unwrap_or_default();
+    Token::Start(StartTag { name, attributes: Attributes::new(content, end), is_empty })
+}
+
+fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\r' | '\n')
+}
+
+/// What a text means: its lines end in `\n`, and references are replaced.
+fn text(raw: &str) -> Result<Cow<'_, str>, StreamFault> {
+    if is_plain(raw, |byte| matches!(byte, b'\n' | b'\t'), b'>') {
+        return Ok(Cow::Borrowed(raw));
+    }
+    if memmem::find(raw.as_bytes(), b"]]>").is_some() {
+        return Err(fault("an end of character data without its beginning"));
+    }
+    let lines = BytesText::from_escaped(raw).xml10_content();
+    let meant = unescape(&lines).map_err(|error| fault(&error.to_string()))?;
+    checked(Cow::Owned(meant.into_owned()))
+}
+
+/// What the value of an attribute means: white space is spaces, and references are replaced.
+pub(super) fn value(attribute: Attribute<'_>) -> Result<Cow<'_, str>, StreamFault> {
+    if is_plain(&attribute.value, |_| false, b'<') {
+        return Ok(attribute.value);
+    }
+    if memchr(b'<', attribute.value.as_bytes()).is_some() {
+        return Err(fault("a `<` in an attribute"));
+    }
+    let meant = attribute.normalized_value(XmlVersion::Implicit1_0);
+    checked(meant.map_err(|error| fault(&error.to_string()))?)
+}
+
+/// Whether a text means itself: it has no references, no lines to end in another way, no characters that
+/// may not be (U+FFFE is written with 0xEF), and not this byte.
+fn is_plain(raw: &str, is_allowed: impl Fn(u8) -> bool, special: u8) -> bool {
+    // Looking at every byte is faster than stopping at the first.
+    !raw.bytes().fold(false, |found, byte| {
+        let is_control = byte < b' ' && !is_allowed(byte);
+        found | is_control | (byte == b'&') | (byte == 0xEF) | (byte == special)
+    })
+}
+
+/// A text in which no character is that XML does not have (XML 1.0 §2.2).
+fn checked(text: Cow<'_, str>) -> Result<Cow<'_, str>, StreamFault> {
+    match validate_cdata(&text) {
+        Ok(()) => Ok(text),
+        Err(error) => Err(fault(&error.to_string())),
+    }
+}
+
+pub(super) fn fault(reason: &str) -> StreamFault {
+    StreamFault::NotWellFormed(reason.into())
+}
