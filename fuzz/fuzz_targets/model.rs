@@ -14,7 +14,7 @@ use arbitrary::Arbitrary;
 use futures::executor::block_on;
 use gjallar::{
     pubsub::{
-        AccessModel, Actor, Affiliation, Event, Fresh, ItemId, Limits, MaxItems, NodeId, Payload,
+        AccessModel, Actor, Affiliation, Event, Fresh, ItemId, Limits, MaxItems, NodeId, Page, Payload,
         PublishModel, Setting, Timestamp,
         op::{
             affiliations::SetAffiliations,
@@ -24,7 +24,6 @@ use gjallar::{
             publish::{NewItem, Publish},
             purge::Purge,
             retract::Retract,
-            retrieve::Selection,
             subscribe::Subscribe,
             unsubscribe::Unsubscribe,
         },
@@ -301,8 +300,8 @@ async fn agree(store: &MemoryStore, name: &str, node: Option<&Node>) {
         let bare = Jid::new(who).expect("a JID").to_bare();
         assert_eq!(there.affiliation_of(&bare), node.affiliation(who), "{who}");
     }
-    let all = Selection::Recent(u32::MAX);
-    let items = store.items(&node_id(name), &all, usize::MAX).await.expect("a store in memory");
+    let all = store.page(&node_id(name), &Page::first(usize::MAX), usize::MAX).await;
+    let items = all.expect("a store in memory").map(|part| part.entries).unwrap_or_default();
     let items: Vec<_> = items.iter().map(|item| item.id.to_string()).collect();
     let expected: Vec<_> = node.items.iter().map(|(id, _)| id.to_string()).collect();
     assert_eq!(items, expected);

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, io::Write};
 use jid::Jid;
 
 use crate::{
-    pubsub::{Audience, Node, NodeConfig, Place, op::retrieve::Selection},
-    store::{Cursor, Damage, Owed, Store, StoreError},
+    pubsub::{Audience, Edge, Node, NodeConfig, Page, Part, Place},
+    store::{Damage, Owed, Store, StoreError},
     wire::request::affiliation_name,
 };
 
@@ -38,14 +38,14 @@ pub async fn export(store: &dyn Store, out: &mut impl Write) -> Result<Summary, 
             writer.deleted(debts)?;
         }
     }
-    let mut cursor = Cursor::default();
+    let mut unread = Page::first(PAGE);
     loop {
-        let page = store.nodes(cursor, PAGE).await?;
+        let page = store.nodes(&unread).await?;
         if let Some(Damage { record, .. }) = page.damaged.into_iter().next() {
             return Err(StoreError::Damaged(record).into());
         }
         let Some((last, _)) = page.found.last() else { break };
-        cursor = *last;
+        unread.edge = Edge::After(*last);
         for (_, summary) in page.found {
             if let Some(node) = store.node(&summary.node).await? {
                 let owed = owed.get(&node.epoch.0).map_or(&[][..], Vec::as_slice);
@@ -88,9 +88,10 @@ impl<W: Write> Writer<'_, W> {
         for (jid, since) in node.subscriptions() {
             self.subscription(jid, since, enrolled.contains(jid))?;
         }
-        let ids = store.item_ids(&node.id, usize::MAX).await?;
-        for page in ids.chunks(PAGE) {
-            let items = store.items(&node.id, &Selection::Ids(page.to_vec()), usize::MAX).await?;
+        let all = Page::first(usize::MAX);
+        let ids = store.page_of_ids(&node.id, &all, usize::MAX).await?.unwrap_or_else(Part::empty);
+        for page in ids.entries.chunks(PAGE) {
+            let items = store.items(&node.id, page, usize::MAX).await?;
             for item in &items {
                 self.summary.items += 1;
                 self.line(&Line::Item(ItemLine::of(item)))?;

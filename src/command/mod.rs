@@ -12,7 +12,7 @@ use xmpp_parsers::data_forms::{DataForm, DataFormType, Field, FieldType, Option_
 
 use crate::{
     pubsub::{
-        Actor, Affiliation, Feature, NodeId, Refusal,
+        Actor, Affiliation, Feature, NodeId, Page, Refusal,
         op::{affiliations::OwnAffiliations, configure::Configure, delete::Delete},
         written_len,
     },
@@ -207,8 +207,9 @@ impl Commands {
     /// The nodes that the actor may configure.
     async fn nodes(&self, actor: &Actor) -> Result<Vec<NodeId>, StanzaError> {
         if actor.is_administrator {
-            let nodes = self.service.nodes(actor).await.map_err(|error| self.error(&error))?;
-            return Ok(nodes.into_iter().map(|summary| summary.node).collect());
+            let nodes = self.service.nodes(actor, &Page::first(usize::MAX)).await;
+            let nodes = nodes.map_err(|error| self.error(&error))?;
+            return Ok(nodes.map(|summary| summary.node).entries);
         }
         let own = self.service.own_affiliations(actor, &OwnAffiliations { node: None }).await;
         let mut own = own.map_err(|error| self.error(&error))?;

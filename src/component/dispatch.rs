@@ -9,19 +9,19 @@ use tracing::{debug, trace};
 use crate::{
     command::{Commands, service_error},
     pubsub::{
-        Actor, NodeId, Refusal,
+        Actor,
         op::{affiliations::AffiliationsSet, subscriptions::SubscriptionsSet},
     },
     service::{Actors, Error, Outcome, Service, Settling},
     wire::{
-        disco, ns, reply,
+        ns, reply,
         request::{self, Action, Question, Request},
         stanza::{Header, StanzaError},
         xml::Tag,
     },
 };
 
-use super::answers::Answers;
+use super::{answers::Answers, showing};
 
 /// Answers stanzas.
 pub struct Dispatch {
@@ -145,7 +145,7 @@ impl Dispatch {
     async fn request(&self, header: &Header, actor: &Actor, child: &Element, is_set: bool) {
         let content = match (child.name(), child.ns().as_str(), is_set) {
             ("query", ns::DISCO_INFO, false) => self.info(actor, child.attr("node")).await,
-            ("query", ns::DISCO_ITEMS, false) => self.items(actor, child.attr("node")).await,
+            ("query", ns::DISCO_ITEMS, false) => self.items(actor, child).await,
             ("ping", ns::PING, false) => Ok(None),
             ("query", ns::VERSION, false) => Ok(Some(version())),
             ("command", ns::COMMANDS, true) => {
@@ -211,76 +211,20 @@ impl Dispatch {
     }
 
     async fn show(&self, header: &Header, actor: &Actor, question: Question) {
-        let service = &self.service;
-        let shown = match question {
-            Question::Affiliations(node) => {
-                let entries = service.affiliations(actor, &node).await;
-                entries.map(|entries| reply::affiliations(&node, &entries))
-            }
-            Question::Configuration(node) => {
-                let config = service.configuration(actor, &node).await;
-                config.map(|config| reply::configuration(&node, &config, service.limits()))
-            }
-            Question::Default => Ok(reply::default(service.limits())),
-            Question::OwnAffiliations(request) => {
-                let own = service.own_affiliations(actor, &request).await;
-                own.map(|own| reply::own_affiliations(&own))
-            }
-            Question::OwnSubscriptions(request) => {
-                let own = service.own_subscriptions(actor, &request).await;
-                own.map(|own| reply::own_subscriptions(&own))
-            }
-            Question::Retrieve(request) => {
-                let items = service.retrieve(actor, &request).await;
-                items.map(|items| reply::items(&request, &items))
-            }
-            Question::Subscriptions(node) => {
-                let subscribers = service.subscriptions(actor, &node).await;
-                subscribers.map(|jids| reply::subscriptions(&node, &jids))
-            }
-        };
-        match shown {
+        match showing::answer(&self.service, actor, question).await {
             Ok(shown) => self.send(header, header.result(Some(shown))),
             Err(error) => self.refuse(header, &self.error(&error)),
         }
     }
 
     async fn info(&self, actor: &Actor, node: Option<&str>) -> Content {
-        let name = match node {
-            None | Some("") => return Ok(Some(disco::service_info())),
-            Some(ns::COMMANDS) => return Ok(Some(disco::commands_info())),
-            Some(name) => name,
-        };
-        if let Some(command) = Commands::name(name) {
-            return Ok(Some(disco::command_info(name, command)));
-        }
-        let node = NodeId::parse(name).map_err(|refusal| self.error(&refusal.into()))?;
-        match self.service.meta_data(actor, &node).await {
-            Ok(data) => Ok(Some(disco::node_info(name, &data))),
-            Err(error) => Err(self.error(&error)),
-        }
+        let shown = showing::info(&self.service, actor, node).await;
+        shown.map(Some).map_err(|error| self.error(&error))
     }
 
-    async fn items(&self, actor: &Actor, node: Option<&str>) -> Content {
-        let name = match node {
-            None | Some("") => {
-                let nodes = self.service.nodes(actor).await.map_err(|error| self.error(&error))?;
-                return Ok(Some(disco::nodes(&self.jid, &nodes)));
-            }
-            Some(ns::COMMANDS) => {
-                return Ok(Some(disco::commands(&self.jid, Commands::all())));
-            }
-            Some(name) => name,
-        };
-        let node = NodeId::parse(name).map_err(|refusal| self.error(&refusal.into()))?;
-        match self.service.item_ids(actor, &node).await {
-            Ok(items) => Ok(Some(disco::node_items(&self.jid, name, &items))),
-            // A node that keeps no items has none to discover.
-            Err(Error::Refused(Refusal::Unsupported(_))) => {
-                Ok(Some(disco::node_items(&self.jid, name, &[])))
-            }
-            Err(error) => Err(self.error(&error)),
-        }
+    async fn items(&self, actor: &Actor, query: &Element) -> Content {
+        let shown = showing::items(&self.service, &self.jid, actor, query).await;
+        shown.map(Some).map_err(|error| self.error(&error))
     }
 
     /// Takes notice of a notification that came back.

@@ -9,6 +9,7 @@ mod login;
 mod multicast;
 mod rate;
 mod session;
+mod showing;
 mod stream;
 mod telling;
 mod tokens;

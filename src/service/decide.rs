@@ -14,8 +14,8 @@ use tracing::error;
 
 use crate::{
     pubsub::{
-        Actor, Audience, Change, Changes, Context, Decision, Item, Node, NodeId, Notification,
-        Recipients, Refusal, SendLastPublishedItem, op::retrieve::Selection,
+        Actor, Audience, Change, Changes, Context, Decision, Item, ItemId, Node, NodeId,
+        Notification, Recipients, Refusal, SendLastPublishedItem,
     },
     store::{Commit, Committed, StoreError},
 };
@@ -30,7 +30,7 @@ use super::{
 /// What a rule has to know from the store.
 pub(super) enum Need {
     Nothing,
-    Items(Selection),
+    Items(Vec<ItemId>),
     /// Of someone who wants one more.
     Subscriptions,
 }
@@ -116,15 +116,13 @@ impl Service {
     /// What a rule needs to know of a node that is there.
     async fn facts(&self, actor: &Actor, turn: &mut Turn, need: &Need) -> Result<Facts, Error> {
         let Some(node) = turn.node() else { return Ok(Facts::default()) };
-        let items = async |id: &NodeId, selection| {
-            let items = self.store.items(id, selection, usize::MAX).await;
-            items.map_err(|error| self.memory.failed_at(id, error))
-        };
         match need {
             Need::Nothing => Ok(Facts::default()),
-            Need::Items(selection) => {
+            Need::Items(ids) => {
                 turn.settled().await;
-                Ok(Facts { items: items(&node.id, selection).await?, ..Facts::default() })
+                let items = self.store.items(&node.id, ids, usize::MAX).await;
+                let items = items.map_err(|error| self.memory.failed_at(&node.id, error))?;
+                Ok(Facts { items, ..Facts::default() })
             }
             Need::Subscriptions => {
                 let max = self.limits.max_subscriptions_per_jid;

@@ -40,7 +40,6 @@ use crate::{
             publish::{self, Publish, Published},
             purge::{self, Purge},
             retract::{self, Retract},
-            retrieve::Selection,
             subscribe::{self, Subscribe, Subscribed},
             subscriptions::{self, SetSubscriptions, SubscriptionsSet},
             unsubscribe::{self, Unsubscribe},
@@ -295,7 +294,7 @@ impl Service {
         };
         // The rule refuses more names than a batch may have, without looking at them.
         let ids = request.items.iter().take(self.limits.max_batch).cloned().collect();
-        self.decide(actor, &request.node, Need::Items(Selection::Ids(ids)), rule, respond).await
+        self.decide(actor, &request.node, Need::Items(ids), rule, respond).await
     }
 
     /// Subscribes a JID (§6.1).

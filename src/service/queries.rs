@@ -6,7 +6,7 @@ use jid::{BareJid, Jid};
 
 use crate::{
     pubsub::{
-        Actor, Affiliation, Item, ItemId, NodeConfig, NodeId,
+        Actor, Affiliation, Edge, Item, ItemId, NodeConfig, NodeId, Page, Part, Refusal,
         op::{
             affiliations::{self, OwnAffiliations},
             configure,
@@ -14,7 +14,7 @@ use crate::{
             retrieve::{self, Retrieve, Selection},
             subscriptions::{self, OwnSubscriptions},
         },
-        written_len,
+        within, written_len,
     },
     store::Cursor,
 };
@@ -68,24 +68,34 @@ impl Service {
         Ok(discover::meta_data(turn.node(), &self.context(actor))?)
     }
 
-    /// Retrieves items, oldest first (§6.5): the newest that fit in one answer.
+    /// Retrieves items, oldest first (§6.5): of those that are asked for as many as fit in one answer.
     ///
     /// # Errors
-    /// As [`retrieve::retrieve`].
+    /// As [`retrieve::retrieve`]; [`Refusal::ItemNotFound`] if the edge of a page is not there.
     pub async fn retrieve(
         &self,
         actor: &Actor,
         request: &Retrieve,
-    ) -> Result<Vec<Arc<Item>>, Error> {
+    ) -> Result<Part<Arc<Item>>, Error> {
         let mut turn = self.settled_turn(&request.node).await?;
         retrieve::retrieve(turn.node(), request, &self.context(actor))?;
-        if request.selection == Selection::Recent(1) {
-            return Ok(self.last_item(&mut turn).await?.into_iter().collect());
-        }
-        let max_bytes = self.limits.max_reply_bytes;
-        let items = self.store.items(&request.node, &request.selection, max_bytes).await;
-        let items = items.map_err(|error| self.memory.failed_at(&request.node, error))?;
-        Ok(items.into_iter().map(Arc::new).collect())
+        let page = match &request.selection {
+            Selection::Recent(1) => {
+                let entries: Vec<_> = self.last_item(&mut turn).await?.into_iter().collect();
+                return Ok(Part { entries, index: None, total: None });
+            }
+            Selection::Ids(ids) => {
+                let items = self.store.items(&request.node, ids, self.limits.max_reply_bytes).await;
+                let items = items.map_err(|error| self.memory.failed_at(&request.node, error))?;
+                let entries = items.into_iter().map(Arc::new).collect();
+                return Ok(Part { entries, index: None, total: None });
+            }
+            Selection::Page(page) => page.clone(),
+            Selection::Recent(number) => Page::last(*number as usize),
+        };
+        let part = self.store.page(&request.node, &page, self.limits.max_reply_bytes).await;
+        let part = part.map_err(|error| self.memory.failed_at(&request.node, error))?;
+        Ok(part.ok_or(Refusal::ItemNotFound)?.map(Arc::new))
     }
 
     /// The newest item of a node of which all is settled.
@@ -95,9 +105,9 @@ impl Service {
             (Last::Item(item), _) => Some(item),
             (Last::Unread, Some(node)) => {
                 let id = node.id.clone();
-                let items = self.store.items(&id, &Selection::Recent(1), usize::MAX).await;
-                let items = items.map_err(|error| self.memory.failed_at(&id, error))?;
-                let last = items.into_iter().next_back().map(Arc::new);
+                let last = self.store.page(&id, &Page::last(1), usize::MAX).await;
+                let last = last.map_err(|error| self.memory.failed_at(&id, error))?;
+                let last = last.and_then(|mut part| part.entries.pop()).map(Arc::new);
                 turn.set_last(last.as_ref());
                 last
             }
@@ -105,47 +115,96 @@ impl Service {
         Ok(last)
     }
 
-    /// The names of a node's items, oldest first: the newest that fit in one answer (§5.5).
+    /// The names of a node's items, oldest first (§5.5): a page, as far as it fits in one answer.
     ///
     /// # Errors
-    /// As [`retrieve::retrieve`].
-    pub async fn item_ids(&self, actor: &Actor, id: &NodeId) -> Result<Vec<ItemId>, Error> {
+    /// As [`Service::retrieve`].
+    pub async fn item_ids(
+        &self,
+        actor: &Actor,
+        id: &NodeId,
+        page: &Page<ItemId>,
+    ) -> Result<Part<ItemId>, Error> {
         let turn = self.settled_turn(id).await?;
-        let request = Retrieve { node: id.clone(), selection: Selection::Recent(u32::MAX) };
+        let request = Retrieve { node: id.clone(), selection: Selection::Page(page.clone()) };
         retrieve::retrieve(turn.node(), &request, &self.context(actor))?;
-        let ids = self.store.item_ids(id, self.limits.max_reply_bytes).await;
-        ids.map_err(|error| self.memory.failed_at(id, error))
+        let ids = self.store.page_of_ids(id, page, self.limits.max_reply_bytes).await;
+        let ids = ids.map_err(|error| self.memory.failed_at(id, error))?;
+        Ok(ids.ok_or(Refusal::ItemNotFound)?)
     }
 
-    /// The nodes that an actor may see (§5.2), in the order of their creation, as many as fit in one
-    /// answer; none that are closed.
+    /// The nodes that an actor may see (§5.2), in the order of their creation: a page, as far as it fits in
+    /// one answer; none that are closed. How many there are is known if the page reaches from the beginning
+    /// to the end, or has no entries.
     ///
     /// # Errors
-    /// If the store fails.
-    pub async fn nodes(&self, actor: &Actor) -> Result<Vec<NodeSummary>, Error> {
+    /// [`Refusal::ItemNotFound`] if the edge of the page is not there; or the store fails.
+    pub async fn nodes(
+        &self,
+        actor: &Actor,
+        page: &Page<NodeId>,
+    ) -> Result<Part<NodeSummary>, Error> {
         let own = self.store.affiliations_of(&actor.bare()).await.map_err(Error::Failed)?;
         let own: HashMap<_, _> = self.memory.sound(own).into_iter().collect();
-        let (mut listed, mut bytes, mut cursor) = (Vec::new(), 0, Cursor::default());
-        loop {
-            let page = self.store.nodes(cursor, PAGE).await.map_err(Error::Failed)?;
-            let page = self.memory.sound(page);
-            let Some((last, _)) = page.last() else { return Ok(listed) };
-            cursor = *last;
-            for (_, summary) in page {
-                if self.memory.nodes.is_closed(&summary.node) {
+        let is_listed = |summary: &NodeSummary| {
+            let affiliation = own.get(&summary.node).copied().unwrap_or(Affiliation::None);
+            !self.memory.nodes.is_closed(&summary.node)
+                && discover::is_listed(summary, actor, affiliation)
+        };
+        let mut skipped = 0;
+        let edge = match &page.edge {
+            Edge::After(node) => Edge::After(self.cursor(node, is_listed).await?),
+            Edge::Before(node) => Edge::Before(self.cursor(node, is_listed).await?),
+            Edge::At(index) => {
+                skipped = *index;
+                Edge::At(0)
+            }
+            Edge::Last => Edge::Last,
+        };
+        let is_counted = matches!(edge, Edge::At(_));
+        let mut unread = Page { max: PAGE, edge };
+        let size =
+            |node: &NodeSummary| 100 + written_len(node.node.as_str()) + written_len(&node.title);
+        let mut fits = within(self.limits.max_reply_bytes, 0, size);
+        let (mut entries, mut passed, mut is_cut) = (Vec::new(), 0, false);
+        while !is_cut {
+            let found = self.store.nodes(&unread).await.map_err(Error::Failed)?;
+            let mut found = self.memory.sound(found);
+            if page.is_backward() {
+                found.reverse();
+            }
+            let Some((last, _)) = found.last() else { break };
+            unread.edge = if page.is_backward() { Edge::Before(*last) } else { Edge::After(*last) };
+            for (_, node) in found.into_iter().filter(|(_, node)| is_listed(node)) {
+                if passed < skipped || page.max == 0 {
+                    passed += 1;
                     continue;
                 }
-                let affiliation = own.get(&summary.node).copied().unwrap_or(Affiliation::None);
-                if !discover::is_listed(&summary, actor, affiliation) {
-                    continue;
+                is_cut = entries.len() >= page.max || !fits(&node);
+                if is_cut {
+                    break;
                 }
-                bytes += 100 + written_len(summary.node.as_str()) + written_len(&summary.title);
-                if bytes > self.limits.max_reply_bytes {
-                    return Ok(listed);
-                }
-                listed.push(summary);
+                entries.push(node);
             }
         }
+        if page.is_backward() {
+            entries.reverse();
+        }
+        let total = (is_counted && !is_cut).then_some(passed + entries.len());
+        let index = is_counted.then_some(passed);
+        Ok(Part { entries, index, total })
+    }
+
+    /// Where a node stands in the list of nodes, if it is one that may be seen.
+    async fn cursor(
+        &self,
+        node: &NodeId,
+        is_listed: impl Fn(&NodeSummary) -> bool,
+    ) -> Result<Cursor, Error> {
+        let found = self.store.summary(node).await;
+        let found = found.map_err(|error| self.memory.failed_at(node, error))?;
+        let found = found.filter(|(_, summary)| is_listed(summary));
+        Ok(found.ok_or(Refusal::ItemNotFound)?.0)
     }
 
     /// The actor's own affiliations (§5.7).

@@ -10,14 +10,11 @@ use async_trait::async_trait;
 use jid::{BareJid, Jid};
 
 use crate::pubsub::{
-    Affiliation, Change, Changes, Item, ItemId, Node, NodeId,
-    op::{discover::NodeSummary, retrieve::Selection},
+    Affiliation, Change, Changes, Item, ItemId, Node, NodeId, Page, Part,
+    op::discover::NodeSummary, within,
 };
 
-use super::{
-    Commit, Committed, Cursor, Found, Owed, Store, StoreError, Then, Told, ids_that_fit,
-    newest_that_fit,
-};
+use super::{Commit, Committed, Cursor, Found, Owed, Store, StoreError, Then, Told, size_of_id};
 
 /// A store in memory. Its commits are atomic, and durable until the process ends.
 #[derive(Debug, Default)]
@@ -140,18 +137,30 @@ impl Kept {
         evicted
     }
 
-    fn select(&self, selection: &Selection) -> Vec<Item> {
-        match selection {
-            Selection::Ids(ids) => {
-                let mut places: Vec<_> = ids.iter().filter_map(|id| self.places.get(id)).collect();
-                places.sort_unstable();
-                places.dedup();
-                places.iter().filter_map(|place| self.items.get(place).cloned()).collect()
-            }
-            Selection::Recent(n) => {
-                let skipped = self.items.len().saturating_sub(*n as usize);
-                self.items.values().skip(skipped).cloned().collect()
-            }
+    fn select(&self, ids: &[ItemId]) -> Vec<&Item> {
+        let mut places: Vec<_> = ids.iter().filter_map(|id| self.places.get(id)).collect();
+        places.sort_unstable();
+        places.dedup();
+        places.iter().filter_map(|place| self.items.get(place)).collect()
+    }
+
+    /// A page of the items, as far as what they weigh fits.
+    fn page(
+        &self,
+        page: &Page<ItemId>,
+        max_bytes: usize,
+        at_least: usize,
+        size: impl Fn(&Item) -> usize,
+    ) -> Option<Part<&Item>> {
+        let fits = within(max_bytes, at_least, |item: &&Item| size(item));
+        page.of(self.items.values().collect(), |item| item.id.clone(), fits)
+    }
+
+    fn summary(&self) -> NodeSummary {
+        NodeSummary {
+            node: self.node.id.clone(),
+            title: self.node.config.title.clone(),
+            access_model: self.node.config.access_model,
         }
     }
 }
@@ -188,37 +197,55 @@ impl Store for MemoryStore {
 
     async fn nodes(
         &self,
-        after: Cursor,
-        limit: usize,
+        page: &Page<Cursor>,
     ) -> Result<Found<Vec<(Cursor, NodeSummary)>>, StoreError> {
-        let summary = |(number, kept): (&u64, &Kept)| {
-            let summary = NodeSummary {
-                node: kept.node.id.clone(),
-                title: kept.node.config.title.clone(),
-                access_model: kept.node.config.access_model,
-            };
-            (Cursor(*number), summary)
-        };
-        let nodes: Vec<_> =
-            self.shelf().nodes.range(after.0 + 1..).take(limit).map(summary).collect();
-        Ok(nodes.into())
+        let shelf = self.shelf();
+        let nodes = shelf.nodes.iter().map(|(number, kept)| (Cursor(*number), kept)).collect();
+        let part = page.of(nodes, |(cursor, _)| *cursor, |_| true).unwrap_or_else(Part::empty);
+        Ok(part.map(|(cursor, kept)| (cursor, kept.summary())).entries.into())
+    }
+
+    async fn summary(&self, node: &NodeId) -> Result<Option<(Cursor, NodeSummary)>, StoreError> {
+        let shelf = self.shelf();
+        let number = shelf.numbers.get(node).copied().unwrap_or_default();
+        Ok(shelf.get(node).map(|kept| (Cursor(number), kept.summary())))
     }
 
     async fn items(
         &self,
         node: &NodeId,
-        selection: &Selection,
+        ids: &[ItemId],
         max_bytes: usize,
     ) -> Result<Vec<Item>, StoreError> {
         let shelf = self.shelf();
-        let selected = shelf.get(node).map(|kept| kept.select(selection)).unwrap_or_default();
-        Ok(newest_that_fit(selected, max_bytes))
+        let selected = shelf.get(node).map(|kept| kept.select(ids)).unwrap_or_default();
+        let fits = within(max_bytes, 1, |item: &&Item| item.size());
+        let part = Page::<()>::last(usize::MAX).of(selected, |_| (), fits);
+        Ok(part.unwrap_or_else(Part::empty).map(Item::clone).entries)
     }
 
-    async fn item_ids(&self, node: &NodeId, max_bytes: usize) -> Result<Vec<ItemId>, StoreError> {
+    async fn page(
+        &self,
+        node: &NodeId,
+        page: &Page<ItemId>,
+        max_bytes: usize,
+    ) -> Result<Option<Part<Item>>, StoreError> {
         let shelf = self.shelf();
-        let items = shelf.get(node).into_iter().flat_map(|kept| kept.items.values().rev());
-        ids_that_fit(items.map(|item| Ok(item.id.clone())), max_bytes)
+        let Some(kept) = shelf.get(node) else { return Ok(Some(Part::empty())) };
+        let part = kept.page(page, max_bytes, 1, Item::size);
+        Ok(part.map(|part| part.map(Item::clone)))
+    }
+
+    async fn page_of_ids(
+        &self,
+        node: &NodeId,
+        page: &Page<ItemId>,
+        max_bytes: usize,
+    ) -> Result<Option<Part<ItemId>>, StoreError> {
+        let shelf = self.shelf();
+        let Some(kept) = shelf.get(node) else { return Ok(Some(Part::empty())) };
+        let part = kept.page(page, max_bytes, 0, |item| size_of_id(&item.id));
+        Ok(part.map(|part| part.map(|item| item.id.clone())))
     }
 
     async fn affiliations_of(

@@ -25,9 +25,8 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::pubsub::{
-    Affiliation, Item, ItemId, Node, NodeId, Notification, Recipients,
-    op::{discover::NodeSummary, retrieve::Selection},
-    written_len,
+    Affiliation, Item, ItemId, Node, NodeId, Notification, Page, Part, Recipients,
+    op::discover::NodeSummary, written_len,
 };
 
 /// Where a service keeps its nodes.
@@ -85,15 +84,20 @@ pub trait Store: Send + Sync {
     /// If one of them cannot be read.
     async fn creators(&self) -> Result<HashMap<BareJid, u64>, StoreError>;
 
-    /// At most `limit` nodes after `after`, in the order of their creation.
+    /// A page of the nodes, in the order of their creation.
     ///
     /// # Errors
     /// If the store cannot be read.
     async fn nodes(
         &self,
-        after: Cursor,
-        limit: usize,
+        page: &Page<Cursor>,
     ) -> Result<Found<Vec<(Cursor, NodeSummary)>>, StoreError>;
+
+    /// A node as it stands in that list.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    async fn summary(&self, node: &NodeId) -> Result<Option<(Cursor, NodeSummary)>, StoreError>;
 
     /// Items of a node, oldest first, of which the newest that have together at most `max_bytes`
     /// ([`Item::size`]) are given, but at least one. An absent node has none.
@@ -103,16 +107,32 @@ pub trait Store: Send + Sync {
     async fn items(
         &self,
         node: &NodeId,
-        selection: &Selection,
+        ids: &[ItemId],
         max_bytes: usize,
     ) -> Result<Vec<Item>, StoreError>;
 
-    /// The names of a node's items, oldest first, of which the newest that take together at most
-    /// `max_bytes` in a list are given.
+    /// A page of all items of a node, oldest first: what has together at most `max_bytes`, but at least one;
+    /// nothing if its edge is not there. An absent node has none.
     ///
     /// # Errors
     /// If one of them cannot be read.
-    async fn item_ids(&self, node: &NodeId, max_bytes: usize) -> Result<Vec<ItemId>, StoreError>;
+    async fn page(
+        &self,
+        node: &NodeId,
+        page: &Page<ItemId>,
+        max_bytes: usize,
+    ) -> Result<Option<Part<Item>>, StoreError>;
+
+    /// The names of the items of a page: what takes together at most `max_bytes` in a list.
+    ///
+    /// # Errors
+    /// If one of them cannot be read.
+    async fn page_of_ids(
+        &self,
+        node: &NodeId,
+        page: &Page<ItemId>,
+        max_bytes: usize,
+    ) -> Result<Option<Part<ItemId>>, StoreError>;
 
     /// Where an entity is something, and what.
     ///
@@ -247,34 +267,7 @@ fn advice(found: u8) -> &'static str {
     }
 }
 
-/// The names, newest first, that fit into a list, turned oldest first.
-fn ids_that_fit(
-    newest_first: impl Iterator<Item = Result<ItemId, StoreError>>,
-    max_bytes: usize,
-) -> Result<Vec<ItemId>, StoreError> {
-    let (mut ids, mut bytes) = (Vec::new(), 0);
-    for id in newest_first {
-        let id = id?;
-        bytes += 100 + written_len(id.as_str());
-        if bytes > max_bytes {
-            break;
-        }
-        ids.push(id);
-    }
-    ids.reverse();
-    Ok(ids)
-}
-
-/// The newest items of a list in ascending order whose payloads fit, at least one.
-fn newest_that_fit(mut items: Vec<Item>, max_bytes: usize) -> Vec<Item> {
-    let mut total = 0;
-    let fitting = items
-        .iter()
-        .rev()
-        .take_while(|item| {
-            total += item.size();
-            total <= max_bytes
-        })
-        .count();
-    items.split_off(items.len() - fitting.max(1).min(items.len()))
+/// What an item's name takes in a list.
+fn size_of_id(id: &ItemId) -> usize {
+    100 + written_len(id.as_str())
 }

@@ -4,10 +4,10 @@ use jid::Jid;
 
 use crate::{
     pubsub::{
-        ItemId, feature,
+        ItemId, Part, feature,
         op::discover::{MetaData, NodeSummary},
     },
-    wire::{form::meta_data, ns, xml::Tag},
+    wire::{form::meta_data, ns, rsm, xml::Tag},
 };
 
 /// The service (§5.1). The features are those that are implemented.
@@ -58,26 +58,32 @@ pub fn command_info(node: &str, name: &str) -> Tag {
         .child(feature_tag(ns::DATA_FORMS))
 }
 
-/// The nodes of the service (§5.2).
+/// The nodes of the service (§5.2); with a note which part of them (XEP-0059) if that was asked, or not all
+/// are there.
 #[must_use]
-pub fn nodes(service: &Jid, nodes: &[NodeSummary]) -> Tag {
-    items(None).children(nodes.iter().map(|summary| {
+pub fn nodes(service: &Jid, part: &Part<NodeSummary>, is_paged: bool) -> Tag {
+    let set = is_noted(part, is_paged).then(|| rsm::set(part, |summary| summary.node.to_string()));
+    let nodes = part.entries.iter().map(|summary| {
         let title = Some(summary.title.as_str()).filter(|title| !title.is_empty());
         Tag::new("item")
             .attr("jid", service.as_str())
             .attr("node", summary.node.as_str())
             .attr_if("name", title)
-    }))
+    });
+    items(None).children(nodes).children(set)
 }
 
-/// The items of a node (§5.5).
+/// The items of a node (§5.5), with the same note.
 #[must_use]
-pub fn node_items(service: &Jid, node: &str, there: &[ItemId]) -> Tag {
-    items(Some(node)).children(
-        there
-            .iter()
-            .map(|item| Tag::new("item").attr("jid", service.as_str()).attr("name", item.as_str())),
-    )
+pub fn node_items(service: &Jid, node: &str, part: &Part<ItemId>, is_paged: bool) -> Tag {
+    let set = is_noted(part, is_paged).then(|| rsm::set(part, ToString::to_string));
+    let item =
+        |item: &ItemId| Tag::new("item").attr("jid", service.as_str()).attr("name", item.as_str());
+    items(Some(node)).children(part.entries.iter().map(item)).children(set)
+}
+
+fn is_noted<T>(part: &Part<T>, is_paged: bool) -> bool {
+    is_paged || !part.is_whole()
 }
 
 /// The commands of the service (XEP-0050 §3.2).

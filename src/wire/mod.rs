@@ -8,5 +8,6 @@ pub(crate) mod ns;
 pub mod refusal;
 pub mod reply;
 pub mod request;
+pub mod rsm;
 pub mod stanza;
 pub mod xml;

@@ -6,13 +6,18 @@ use jid::{BareJid, Jid};
 
 use crate::{
     pubsub::{
-        Affiliation, Item, Limits, NodeConfig, NodeId,
+        Affiliation, Item, Limits, NodeConfig, NodeId, Part,
         op::{
-            affiliations::AffiliationsSet, create::Created, publish::Published, retrieve::Retrieve,
-            subscribe::Subscribed, subscriptions::SubscriptionsSet, unsubscribe::Unsubscribe,
+            affiliations::AffiliationsSet,
+            create::Created,
+            publish::Published,
+            retrieve::{Retrieve, Selection},
+            subscribe::Subscribed,
+            subscriptions::SubscriptionsSet,
+            unsubscribe::Unsubscribe,
         },
     },
-    wire::{form::node_config, ns, request::affiliation_name, xml::Tag},
+    wire::{form::node_config, ns, request::affiliation_name, rsm, xml::Tag},
 };
 
 fn pubsub(content: Tag) -> Tag {
@@ -58,14 +63,21 @@ fn subscription(node: &NodeId, jid: &Jid, subscribed: bool) -> Tag {
 
 /// §6.5.2.
 #[must_use]
-pub fn items(request: &Retrieve, items: &[Arc<Item>]) -> Tag {
-    let rendered = items.iter().map(|item| {
+pub fn items(request: &Retrieve, part: &Part<Arc<Item>>) -> Tag {
+    let rendered = part.entries.iter().map(|item| {
         Tag::new("item")
             .attr("id", item.id.as_str())
             .attr("publisher", item.publisher.as_str())
             .children(item.payload.as_ref().map(|payload| payload.xml()))
     });
-    pubsub(Tag::new("items").attr("node", request.node.as_str()).children(rendered))
+    let is_noted = match request.selection {
+        Selection::Ids(_) => false,
+        Selection::Page(_) => true,
+        // That not all fit (§6.5.4).
+        Selection::Recent(number) => part.entries.len() < number as usize && !part.is_whole(),
+    };
+    let set = is_noted.then(|| rsm::set(part, |item| item.id.to_string()));
+    pubsub(Tag::new("items").attr("node", request.node.as_str()).children(rendered)).children(set)
 }
 
 /// §8.2.2.

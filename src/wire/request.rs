@@ -8,7 +8,7 @@ use minidom::Element;
 
 use crate::{
     pubsub::{
-        Affiliation, Feature, ItemId, NodeId, Payload, Refusal,
+        Affiliation, Feature, ItemId, NodeId, Page, Payload, Refusal,
         op::{
             affiliations::{OwnAffiliations, SetAffiliations},
             configure::Configure,
@@ -23,7 +23,7 @@ use crate::{
             unsubscribe::Unsubscribe,
         },
     },
-    wire::{form::node_config, ns, xml},
+    wire::{form::node_config, ns, rsm, xml},
 };
 
 /// The longest URI that a deletion may point to, in bytes.
@@ -67,20 +67,23 @@ pub enum Action {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
     /// Affiliations (§8.9.1).
-    Affiliations(NodeId),
+    Affiliations(NodeId, ListPage),
     /// The configuration (§8.2.1).
     Configuration(NodeId),
     /// The default configuration (§8.3).
     Default,
     /// Own affiliations (§5.7).
-    OwnAffiliations(OwnAffiliations),
+    OwnAffiliations(OwnAffiliations, ListPage),
     /// Own subscriptions (§5.6).
-    OwnSubscriptions(OwnSubscriptions),
+    OwnSubscriptions(OwnSubscriptions, ListPage),
     /// Items (§6.5).
     Retrieve(Retrieve),
     /// Subscriptions (§8.8.1).
-    Subscriptions(NodeId),
+    Subscriptions(NodeId, ListPage),
 }
+
+/// Which part of a list is asked for, if that is said (XEP-0059).
+pub type ListPage = Option<Page<String>>;
 
 /// Understands the `<pubsub/>` child of an IQ, given the IQ, for prefixes may be declared there, and
 /// whether its type is `set`.
@@ -115,7 +118,7 @@ pub fn parse(iq: &Element, pubsub: &Element, is_set: bool) -> Result<Request, Re
         (_, name, None) if is_set => {
             parse_action(is_owner, name, iq, pubsub, action).map(Request::Action)
         }
-        (_, name, None) => parse_question(is_owner, name, action).map(Request::Question),
+        (_, name, None) => parse_question(is_owner, name, pubsub, action).map(Request::Question),
     }
 }
 
@@ -148,23 +151,29 @@ fn parse_action(
     })
 }
 
-fn parse_question(is_owner: bool, name: &str, question: &Element) -> Result<Question, Refusal> {
+fn parse_question(
+    is_owner: bool,
+    name: &str,
+    pubsub: &Element,
+    question: &Element,
+) -> Result<Question, Refusal> {
+    let page = rsm::page(pubsub)?;
     Ok(match (is_owner, name) {
         (false, "affiliations") => {
-            Question::OwnAffiliations(OwnAffiliations { node: node_if_any(question)? })
+            Question::OwnAffiliations(OwnAffiliations { node: node_if_any(question)? }, page)
         }
         (false, "default") => return Err(Refusal::Unsupported(Feature::RetrieveDefaultSub)),
-        (false, "items") => Question::Retrieve(retrieve(question)?),
+        (false, "items") => Question::Retrieve(retrieve(question, page)?),
         (false, "subscriptions") => {
-            Question::OwnSubscriptions(OwnSubscriptions { node: node_if_any(question)? })
+            Question::OwnSubscriptions(OwnSubscriptions { node: node_if_any(question)? }, page)
         }
-        (true, "affiliations") => Question::Affiliations(node(question)?),
+        (true, "affiliations") => Question::Affiliations(node(question)?, page),
         (true, "configure") => Question::Configuration(node(question)?),
         (true, "default") => match question.attr("type") {
             None | Some("leaf") => Question::Default,
             Some(_) => return Err(Refusal::Unsupported(Feature::Collections)),
         },
-        (true, "subscriptions") => Question::Subscriptions(node(question)?),
+        (true, "subscriptions") => Question::Subscriptions(node(question)?, page),
         _ => return Err(Refusal::BadRequest("no such action for an IQ of this type")),
     })
 }
@@ -259,7 +268,8 @@ fn retract(retract: &Element) -> Result<Retract, Refusal> {
     Ok(Retract { node, items, notify })
 }
 
-fn retrieve(items: &Element) -> Result<Retrieve, Refusal> {
+/// SPEC: with both, a result set is within the newest items that `max_items` allows only as far as its size goes.
+fn retrieve(items: &Element, page: ListPage) -> Result<Retrieve, Refusal> {
     let node = node(items)?;
     // A name that no item can have is that of none (§6.5.9.12).
     let id = |item: &Element| match ItemId::parse(item.attr("id").unwrap_or_default()) {
@@ -268,12 +278,16 @@ fn retrieve(items: &Element) -> Result<Retrieve, Refusal> {
     };
     let by_name = children(items, "item").next().is_some();
     let ids = children(items, "item").filter_map(id).collect::<Result<Vec<_>, _>>()?;
-    let selection = match items.attr("max_items") {
+    let number = items.attr("max_items").map(str::parse::<u32>).transpose();
+    let number = number.map_err(|_| Refusal::BadRequest("max_items is not a number"))?;
+    let selection = match (page, number) {
         _ if by_name => Selection::Ids(ids),
-        None => Selection::Recent(u32::MAX),
-        Some(number) => Selection::Recent(
-            number.parse().map_err(|_| Refusal::BadRequest("max_items is not a number"))?,
-        ),
+        (None, number) => Selection::Recent(number.unwrap_or(u32::MAX)),
+        (Some(page), number) => {
+            let page = page.and_then(|id| ItemId::parse(&id).ok()).ok_or(Refusal::ItemNotFound)?;
+            let max = page.max.min(number.map_or(usize::MAX, |number| number as usize));
+            Selection::Page(Page { max, ..page })
+        }
     };
     Ok(Retrieve { node, selection })
 }

@@ -11,17 +11,16 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use gjallar::{
-    pubsub::{NodeId, op::retrieve::Selection},
-    store::{SledStore, Store},
-};
+use gjallar::{pubsub::NodeId, store::SledStore};
 use minidom::Element;
 use tokio::{
     net::TcpListener,
     time::{Duration, timeout},
 };
 
-use crate::harness::{EVENT, Link, dice::Dice, form, is_barrier, served::Served, shown};
+use crate::harness::{
+    EVENT, Link, dice::Dice, form, is_barrier, served::Served, shown, stage::all_items,
+};
 
 const NODES: usize = 3;
 const SUBSCRIBERS: usize = 4;
@@ -203,7 +202,7 @@ impl Checker {
         let store = SledStore::open(self.store.path()).unwrap();
         for node in 0..NODES {
             let id = NodeId::parse(&format!("n{node}")).unwrap();
-            let items = store.items(&id, &Selection::Recent(u32::MAX), usize::MAX).await.unwrap();
+            let items = all_items(&store, &id).await.unwrap();
             let there: BTreeSet<_> = items.iter().map(|item| item.id.to_string()).collect();
             let heard = &self.heard[&(reader.clone(), format!("n{node}"))];
             // No name is used twice, so what was retracted stays away.

@@ -15,7 +15,7 @@ use crate::harness::{
     error, event,
     preload::compile,
     served::Served,
-    stage::{Stage, node, raw},
+    stage::{Stage, all_items, node, raw},
 };
 
 const OWNER: &str = "owner@localhost/x";
@@ -286,9 +286,8 @@ async fn everything(files: &BTreeMap<PathBuf, Vec<u8>>) -> Result<Vec<String>, S
     let store = SledStore::open(folder.path()).map_err(|error| error.to_string())?;
     let mut all = Vec::new();
     for name in ["a", "b"] {
-        let selection = gjallar::pubsub::op::retrieve::Selection::Recent(u32::MAX);
         let node_there = store.node(&node(name)).await.map_err(|error| error.to_string())?;
-        let items = store.items(&node(name), &selection, usize::MAX).await;
+        let items = all_items(&store, &node(name)).await;
         all.push(format!("{node_there:?} {:?}", items.map_err(|error| error.to_string())?));
     }
     let debts = store.owed(None).await.map_err(|error| error.to_string())?;

@@ -19,6 +19,7 @@ mod owed;
 mod power;
 mod process;
 mod remains;
+mod rsm;
 mod scripts;
 mod store;
 mod storm;

@@ -13,12 +13,12 @@ use std::{
 };
 
 use gjallar::{
-    pubsub::{AccessModel, Event, Item, NodeId, Payload, op::retrieve::Selection},
+    pubsub::{AccessModel, Event, Item, NodeId, Payload},
     store::{SledStore, Store},
 };
 use tokio::net::TcpListener;
 
-use crate::harness::{Link, dice::Dice, preload::compile};
+use crate::harness::{Link, dice::Dice, preload::compile, stage::all_items};
 
 const NODES: usize = 20;
 /// What a device writes at once or not at all.
@@ -514,7 +514,7 @@ async fn stored(store: &SledStore, node: usize) -> Result<Option<State>, String>
     let Some(node) = store.node(&id).await.map_err(|error| error.to_string())? else {
         return Ok(None);
     };
-    let items = store.items(&id, &Selection::Recent(u32::MAX), usize::MAX).await;
+    let items = all_items(store, &id).await;
     let text = |item: &Item| text(item.payload.as_ref().unwrap());
     let items = items.map_err(|error| error.to_string())?;
     Ok(Some(State {

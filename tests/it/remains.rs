@@ -13,7 +13,6 @@ use gjallar::{
         AccessModel, Affiliation, Limits, MaxItems, Payload, Setting,
         op::{
             publish::{NewItem, Publish},
-            retrieve::Selection,
             subscriptions::{SetSubscriptions, Wanted},
         },
     },
@@ -135,14 +134,14 @@ async fn purged_items_are_nowhere_and_their_rows_go_by_and_by() {
     for process in [process, Process::start(killed).await] {
         let stage = &process.stage;
         // Who asks for the last of them while they go finds none.
-        let last = (MANY - 100..MANY).map(|number| item(&number.to_string())).collect();
-        let (asked, store) = (Selection::Ids(last), Arc::clone(&stage.store));
+        let last: Vec<_> = (MANY - 100..MANY).map(|number| item(&number.to_string())).collect();
+        let store = Arc::clone(&stage.store);
         let is_over = Arc::new(AtomicBool::new(false));
         let asking = tokio::spawn({
             let is_over = Arc::clone(&is_over);
             async move {
                 while !is_over.load(Ordering::Relaxed) {
-                    assert_eq!(store.items(&node("n"), &asked, usize::MAX).await.unwrap(), []);
+                    assert_eq!(store.items(&node("n"), &last, usize::MAX).await.unwrap(), []);
                 }
             }
         });

@@ -4,12 +4,12 @@ use std::{path::Path, sync::Arc};
 
 use gjallar::{
     pubsub::{
-        Affiliation, Limits, MaxItems, Refusal, Setting,
-        op::{affiliations::OwnAffiliations, retrieve::Selection, subscriptions::OwnSubscriptions},
+        Affiliation, Edge, Limits, MaxItems, Page, Part, Refusal, Setting,
+        op::{affiliations::OwnAffiliations, subscriptions::OwnSubscriptions},
         restore,
     },
     service::Error,
-    store::{Chain, Commit, Cursor, MemoryStore, SledStore, Store, StoreError},
+    store::{Chain, Commit, MemoryStore, SledStore, Store, StoreError},
 };
 
 use crate::harness::stage::{Stage, actor, item, jid, node, raw};
@@ -75,7 +75,8 @@ store_contract! {
     keeps_nodes_with_all_that_belongs_to_them
     keeps_the_newest_items_and_their_order
     an_item_of_the_same_name_replaces_and_is_the_newest
-    selects_items_by_name_and_by_number
+    selects_items_by_name
+    selects_items_by_page
     gives_the_newest_items_that_fit
     keeps_so_many_bytes
     counts_what_an_entity_has
@@ -156,22 +157,55 @@ async fn an_item_of_the_same_name_replaces_and_is_the_newest(kind: impl Kind) {
     assert_eq!(stage.ids("a").await, ["9"]);
 }
 
-async fn selects_items_by_name_and_by_number(kind: impl Kind) {
+async fn selects_items_by_name(kind: impl Kind) {
     let stage = Stage::new(kind.open()).await;
     stage.create(OWNER, "a").await.unwrap();
     for id in ["1", "2", "3"] {
         stage.publish(OWNER, "a", id).await.unwrap();
     }
-    let ids = async |selection| {
-        let items = stage.store.items(&node("a"), &selection, usize::MAX).await.unwrap();
-        items.iter().map(|item| item.id.to_string()).collect::<Vec<_>>()
+    let some = [item("3"), item("nothing"), item("1"), item("3")];
+    let items = stage.store.items(&node("a"), &some, usize::MAX).await.unwrap();
+    let names: Vec<_> = items.iter().map(|item| item.id.to_string()).collect();
+    assert_eq!(names, ["1", "3"]);
+    assert_eq!(stage.store.items(&node("b"), &some, usize::MAX).await.unwrap(), []);
+}
+
+async fn selects_items_by_page(kind: impl Kind) {
+    let stage = Stage::new(kind.open()).await;
+    stage.create(OWNER, "a").await.unwrap();
+    for id in ["0", "1", "2", "3", "4", "5"] {
+        stage.publish(OWNER, "a", id).await.unwrap();
+    }
+    stage.retract(OWNER, "a", "0").await.unwrap();
+    let page = async |max, edge| {
+        let (page, node) = (Page { max, edge }, node("a"));
+        let part = stage.store.page(&node, &page, usize::MAX).await.unwrap();
+        let ids = stage.store.page_of_ids(&node, &page, usize::MAX).await.unwrap();
+        assert_eq!(part.clone().map(|part| part.map(|item| item.id)), ids);
+        let part = part?;
+        assert_eq!(part.total, Some(5));
+        let names: Vec<_> = part.entries.iter().map(|item| item.id.to_string()).collect();
+        Some((part.index, names.concat()))
     };
-    assert_eq!(ids(Selection::Recent(2)).await, ["2", "3"]);
-    assert_eq!(ids(Selection::Recent(0)).await, [""; 0]);
-    let some = vec![item("3"), item("nothing"), item("1"), item("3")];
-    assert_eq!(ids(Selection::Ids(some)).await, ["1", "3"]);
-    let nowhere = stage.store.items(&node("b"), &Selection::Recent(1), usize::MAX).await;
-    assert_eq!(nowhere.unwrap(), []);
+    let found = |index, names: &str| Some((index, names.to_owned()));
+    assert_eq!(page(2, Edge::At(0)).await, found(Some(0), "12"));
+    assert_eq!(page(2, Edge::At(4)).await, found(Some(4), "5"));
+    assert_eq!(page(2, Edge::At(9)).await, found(Some(5), ""));
+    assert_eq!(page(2, Edge::Last).await, found(Some(3), "45"));
+    assert_eq!(page(0, Edge::At(0)).await, found(Some(0), ""));
+    let names = async |max, edge| page(max, edge).await.map(|(_, names)| names);
+    assert_eq!(names(2, Edge::After(item("2"))).await.unwrap(), "34");
+    assert_eq!(names(2, Edge::After(item("5"))).await.unwrap(), "");
+    assert_eq!(names(2, Edge::Before(item("4"))).await.unwrap(), "23");
+    assert_eq!(names(9, Edge::Before(item("4"))).await.unwrap(), "123");
+    assert_eq!(names(2, Edge::Before(item("1"))).await.unwrap(), "");
+    assert_eq!(names(2, Edge::After(item("0"))).await, None);
+    assert_eq!(names(2, Edge::Before(item("x"))).await, None);
+    stage.purge(OWNER, "a").await.unwrap();
+    let gone = Page { max: 2, edge: Edge::After(item("2")) };
+    assert_eq!(stage.store.page(&node("a"), &gone, usize::MAX).await.unwrap(), None);
+    let nowhere = stage.store.page(&node("b"), &Page::last(1), usize::MAX).await;
+    assert_eq!(nowhere.unwrap(), Some(Part::empty()));
 }
 
 async fn gives_the_newest_items_that_fit(kind: impl Kind) {
@@ -182,8 +216,13 @@ async fn gives_the_newest_items_that_fit(kind: impl Kind) {
     }
     let size = stage.items(OWNER, "a").await.unwrap()[0].size();
     let fitting = async |bytes| {
-        let all = Selection::Recent(u32::MAX);
-        stage.store.items(&node("a"), &all, bytes).await.unwrap().len()
+        let page = async |page| stage.store.page(&node("a"), &page, bytes).await.unwrap().unwrap();
+        let oldest = page(Page::first(9)).await.map(|item| item.id.to_string()).entries;
+        let newest = page(Page::last(9)).await.map(|item| item.id.to_string()).entries;
+        assert_eq!(oldest, ["1", "2", "3"][..oldest.len()]);
+        assert_eq!(newest, ["1", "2", "3"][3 - newest.len()..]);
+        assert_eq!(oldest.len(), newest.len());
+        newest.len()
     };
     assert_eq!(fitting(3 * size).await, 3);
     assert_eq!(fitting(3 * size - 1).await, 2);
@@ -316,15 +355,18 @@ async fn lists_nodes_in_pages(kind: impl Kind) {
     }
     stage.delete(OWNER, "a").await.unwrap();
     stage.create(OWNER, "a").await.unwrap();
-    let (mut names, mut cursor) = (Vec::new(), Cursor::default());
-    loop {
-        let page = stage.store.nodes(cursor, 2).await.unwrap().found;
-        assert!(page.len() <= 2);
-        let Some((last, _)) = page.last() else { break };
-        cursor = *last;
-        names.extend(page.into_iter().map(|(_, summary)| summary.node.to_string()));
-    }
-    assert_eq!(names, ["c", "b", "a"]);
+    let page = async |max, edge| {
+        let found = stage.store.nodes(&Page { max, edge }).await.unwrap().found;
+        found.into_iter().map(|(_, summary)| summary.node.to_string()).collect::<String>()
+    };
+    let (cursor, summary) = stage.store.summary(&node("b")).await.unwrap().unwrap();
+    assert_eq!(summary.node, node("b"));
+    assert_eq!(page(2, Edge::At(0)).await, "cb");
+    assert_eq!(page(2, Edge::At(1)).await, "ba");
+    assert_eq!(page(2, Edge::After(cursor)).await, "a");
+    assert_eq!(page(2, Edge::Before(cursor)).await, "c");
+    assert_eq!(page(2, Edge::Last).await, "ba");
+    assert_eq!(stage.store.summary(&node("x")).await.unwrap(), None);
 }
 
 async fn keeps_large_payloads(kind: impl Kind) {
@@ -499,8 +541,11 @@ async fn a_list_that_meets_a_damaged_record_closes_its_node_and_shows_the_others
         let stage = Stage::new(kind.open()).await;
         stage.create(OWNER, "b").await.unwrap();
         let owner = actor(OWNER);
-        let nodes = stage.service.nodes(&owner).await.unwrap();
-        assert_eq!(nodes.len(), if table == b"A" { 1 } else { 2 });
+        let nodes = async || {
+            let nodes = stage.service.nodes(&owner, &Page::first(usize::MAX)).await;
+            nodes.unwrap().entries.len()
+        };
+        assert_eq!(nodes().await, if table == b"A" { 1 } else { 2 });
         let everywhere = OwnAffiliations { node: None };
         let stands = stage.service.own_affiliations(&owner, &everywhere).await.unwrap();
         assert_eq!(stands.len(), if table == b"A" { 1 } else { 2 });
@@ -512,7 +557,7 @@ async fn a_list_that_meets_a_damaged_record_closes_its_node_and_shows_the_others
         let there = OwnSubscriptions { node: Some(node("a")) };
         let there = stage.service.own_subscriptions(&owner, &there).await;
         assert!(matches!(there, Err(Error::Closed)));
-        assert_eq!(stage.service.nodes(&owner).await.unwrap().len(), 1);
+        assert_eq!(nodes().await, 1);
         assert!(matches!(stage.items(OWNER, "a").await, Err(Error::Closed)));
         assert!(stage.service.stats().contains("gjallar_nodes_closed_total 1\n"));
         stage.publish(OWNER, "b", "1").await.unwrap();

@@ -1,11 +1,11 @@
 //! Retrieving items (§6.5).
 
-use crate::pubsub::{Context, Feature, ItemId, Node, NodeId, Refusal, access};
+use crate::pubsub::{Context, Feature, ItemId, Node, NodeId, Page, Refusal, access};
 
 use super::existing;
 
 /// What this use case stands for in service discovery.
-pub const FEATURES: &[&str] = &["retrieve-items"];
+pub const FEATURES: &[&str] = &["retrieve-items", "rsm"];
 
 /// Asks for items.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Retrieve {
 pub enum Selection {
     /// Those with these names; what is not there is left out (§6.5.9.12).
     Ids(Vec<ItemId>),
+    /// A part of all of them, oldest first (§6.5.4, XEP-0059).
+    Page(Page<ItemId>),
     /// The newest, at most this many, oldest of them first (§6.5.7).
     Recent(u32),
 }
@@ -38,6 +40,6 @@ pub fn retrieve(node: Option<&Node>, request: &Retrieve, cx: &Context<'_>) -> Re
     }
     match &request.selection {
         Selection::Ids(ids) if ids.len() > cx.limits.max_batch => Err(Refusal::MaxItemsExceeded),
-        Selection::Ids(_) | Selection::Recent(_) => Ok(()),
+        Selection::Ids(_) | Selection::Page(_) | Selection::Recent(_) => Ok(()),
     }
 }

@@ -6,7 +6,7 @@ use jid::{BareJid, Jid};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    pubsub::{Affiliation, NodeId, op::discover::NodeSummary},
+    pubsub::{Affiliation, Edge, NodeId, Page, op::discover::NodeSummary},
     store::{Cursor, Damage, Found, StoreError},
 };
 
@@ -38,28 +38,39 @@ impl View {
 
     pub(super) fn nodes(
         &self,
-        after: Cursor,
-        limit: usize,
+        page: &Page<Cursor>,
     ) -> Result<Found<Vec<(Cursor, NodeSummary)>>, StoreError> {
+        let (mut from, mut until) = (keys::node(1), b"o".to_vec());
+        let mut skipped = 0;
+        match page.edge {
+            Edge::After(Cursor(number)) => from = keys::node(number + 1),
+            Edge::At(index) => skipped = index,
+            Edge::Before(Cursor(number)) => until = keys::node(number),
+            Edge::Last => {}
+        }
+        let rows = self.tree.range(from..until);
+        let rows: Vec<_> = match page.is_backward() {
+            true => rows.rev().take(page.max).collect(),
+            false => rows.skip(skipped).take(page.max).collect(),
+        };
         let mut nodes = Found::<Vec<_>>::default();
-        for row in self.tree.range(keys::node(after.0 + 1)..b"o".to_vec()) {
-            if nodes.found.len() == limit {
-                break;
-            }
+        for row in rows {
             let (key, value) = row.map_err(|error| sled_failed(&error))?;
             let number = keys::number_at(&key, 1).ok_or_else(|| damaged(&key))?;
-            let node = || {
-                let node = record::decode::<NodeRecord>(&key, &value)?.to_node(&key)?;
-                let summary = NodeSummary {
-                    node: node.id,
-                    title: node.config.title,
-                    access_model: node.config.access_model,
-                };
-                Ok(Some((Cursor(number), summary)))
-            };
-            nodes.found.extend(self.sound(number, &mut nodes.damaged, node())?);
+            let node = summary(number, &key, &value).map(Some);
+            nodes.found.extend(self.sound(number, &mut nodes.damaged, node)?);
+        }
+        if page.is_backward() {
+            nodes.found.reverse();
         }
         Ok(nodes)
+    }
+
+    pub(super) fn summary(&self, id: &NodeId) -> Result<Option<(Cursor, NodeSummary)>, StoreError> {
+        let Some(number) = self.get::<Number>(&keys::name(id))? else { return Ok(None) };
+        let key = keys::node(number);
+        let row = self.tree.get(&key).map_err(|error| sled_failed(&error))?;
+        row.map(|value| summary(number, &key, &value)).transpose()
     }
 
     pub(super) fn affiliations_of(
@@ -182,4 +193,15 @@ impl View {
         }
         Err(damaged(row))
     }
+}
+
+/// A node of a list, from its row.
+fn summary(number: Number, key: &[u8], value: &[u8]) -> Result<(Cursor, NodeSummary), StoreError> {
+    let node = record::decode::<NodeRecord>(key, value)?.to_node(key)?;
+    let summary = NodeSummary {
+        node: node.id,
+        title: node.config.title,
+        access_model: node.config.access_model,
+    };
+    Ok((Cursor(number), summary))
 }

@@ -34,8 +34,7 @@ use jid::{BareJid, Jid};
 use tokio::sync::oneshot;
 
 use crate::pubsub::{
-    Affiliation, Item, ItemId, Node, NodeId,
-    op::{discover::NodeSummary, retrieve::Selection},
+    Affiliation, Edge, Item, ItemId, Node, NodeId, Page, Part, op::discover::NodeSummary,
 };
 
 use self::{
@@ -224,25 +223,47 @@ impl Store for SledStore {
 
     async fn nodes(
         &self,
-        after: Cursor,
-        limit: usize,
+        page: &Page<Cursor>,
     ) -> Result<Found<Vec<(Cursor, NodeSummary)>>, StoreError> {
-        self.read(move |view| view.nodes(after, limit)).await
+        let page = page.clone();
+        self.read(move |view| view.nodes(&page)).await
+    }
+
+    async fn summary(&self, node: &NodeId) -> Result<Option<(Cursor, NodeSummary)>, StoreError> {
+        let node = node.clone();
+        self.read_little(move |view| view.summary(&node)).await
     }
 
     async fn items(
         &self,
         node: &NodeId,
-        selection: &Selection,
+        ids: &[ItemId],
         max_bytes: usize,
     ) -> Result<Vec<Item>, StoreError> {
-        let (node, selection) = (node.clone(), selection.clone());
-        self.read_little(move |view| view.items(&node, &selection, max_bytes)).await
+        let (node, ids) = (node.clone(), ids.to_vec());
+        self.read_little(move |view| view.items(&node, &ids, max_bytes)).await
     }
 
-    async fn item_ids(&self, node: &NodeId, max_bytes: usize) -> Result<Vec<ItemId>, StoreError> {
-        let node = node.clone();
-        self.read(move |view| view.item_ids(&node, max_bytes)).await
+    async fn page(
+        &self,
+        node: &NodeId,
+        page: &Page<ItemId>,
+        max_bytes: usize,
+    ) -> Result<Option<Part<Item>>, StoreError> {
+        let (node, page) = (node.clone(), page.clone());
+        let is_far = matches!(page.edge, Edge::At(index) if index > 0);
+        let read = move |view: &View| view.page(&node, &page, max_bytes);
+        if is_far { self.read(read).await } else { self.read_little(read).await }
+    }
+
+    async fn page_of_ids(
+        &self,
+        node: &NodeId,
+        page: &Page<ItemId>,
+        max_bytes: usize,
+    ) -> Result<Option<Part<ItemId>>, StoreError> {
+        let (node, page) = (node.clone(), page.clone());
+        self.read(move |view| view.page_of_ids(&node, &page, max_bytes)).await
     }
 
     async fn affiliations_of(

@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use sled::Tree;
 
 use crate::{
-    pubsub::{Epoch, Item, ItemId, Node, NodeId, op::retrieve::Selection},
-    store::{StoreError, ids_that_fit},
+    pubsub::{Edge, Epoch, Item, ItemId, Node, NodeId, Page, Part, within},
+    store::{StoreError, size_of_id},
 };
 
 use super::{
@@ -240,72 +240,98 @@ impl View {
     pub(super) fn items(
         &self,
         id: &NodeId,
-        selection: &Selection,
+        ids: &[ItemId],
         max_bytes: usize,
     ) -> Result<Vec<Item>, StoreError> {
         let Some(number) = self.number(id)? else { return Ok(Vec::new()) };
         let epoch = self.record(number)?.1.to_node(&[])?.epoch;
-        let mut newest_first = Vec::new();
-        let mut total = 0;
-        for spot in self.spots(number, selection)? {
-            let item = self.item(number, epoch, spot?)?;
-            total += item.size();
-            if total > max_bytes && !newest_first.is_empty() {
-                break;
-            }
-            newest_first.push(item);
+        // Before the names: it goes with the last of those that are void.
+        let first = self.first_item(number)?;
+        let mut spots = Vec::new();
+        for id in ids {
+            spots.extend(self.get::<Spot>(&keys::item_name(number, id.as_str()))?);
         }
-        newest_first.reverse();
-        Ok(newest_first)
+        spots.retain(|spot| *spot >= first);
+        spots.sort_unstable();
+        spots.dedup();
+        let newest_first = spots.into_iter().rev().map(|spot| self.item(number, epoch, spot));
+        let mut items = while_they_fit(newest_first, within(max_bytes, 1, Item::size))?;
+        items.reverse();
+        Ok(items)
     }
 
-    pub(super) fn item_ids(
+    pub(super) fn page(
         &self,
         id: &NodeId,
+        page: &Page<ItemId>,
         max_bytes: usize,
-    ) -> Result<Vec<ItemId>, StoreError> {
-        let Some(number) = self.number(id)? else { return Ok(Vec::new()) };
-        let ids = self.item_rows(number)?.rev().map(|row| {
-            let (key, value) = row.map_err(|error| sled_failed(&error))?;
-            let record: ItemRecord = record::decode(&key, &value)?;
-            ItemId::parse(record.id()).map_err(|_| damaged(&key))
-        });
-        ids_that_fit(ids, max_bytes)
+    ) -> Result<Option<Part<Item>>, StoreError> {
+        let Some(number) = self.number(id)? else { return Ok(Some(Part::empty())) };
+        let epoch = self.record(number)?.1.to_node(&[])?.epoch;
+        let item = |key: &[u8], _: &[u8]| {
+            self.item(number, epoch, keys::spot(key).ok_or_else(|| damaged(key))?)
+        };
+        self.part(number, page, item, within(max_bytes, 1, Item::size))
     }
 
-    /// Where the selected items are, newest first.
-    fn spots(
+    pub(super) fn page_of_ids(
+        &self,
+        id: &NodeId,
+        page: &Page<ItemId>,
+        max_bytes: usize,
+    ) -> Result<Option<Part<ItemId>>, StoreError> {
+        let Some(number) = self.number(id)? else { return Ok(Some(Part::empty())) };
+        let id = |key: &[u8], value: &[u8]| {
+            let record: ItemRecord = record::decode(key, value)?;
+            ItemId::parse(record.id()).map_err(|_| damaged(key))
+        };
+        self.part(number, page, id, within(max_bytes, 0, size_of_id))
+    }
+
+    /// A page of a node's items, of which each is made from its row.
+    fn part<T>(
         &self,
         node: Number,
-        selection: &Selection,
-    ) -> Result<Box<dyn Iterator<Item = Result<Spot, StoreError>>>, StoreError> {
-        match selection {
-            Selection::Ids(ids) => {
-                // Before the names: it goes with the last of those that are void.
-                let first = self.first_item(node)?;
-                let mut spots = Vec::new();
-                for id in ids {
-                    spots.extend(self.get::<Spot>(&keys::item_name(node, id.as_str()))?);
+        page: &Page<ItemId>,
+        make: impl Fn(&[u8], &[u8]) -> Result<T, StoreError>,
+        fits: impl FnMut(&T) -> bool,
+    ) -> Result<Option<Part<T>>, StoreError> {
+        let counters = self.get::<Counters>(&keys::counters(node))?.unwrap_or_default();
+        let total = usize::try_from(counters.items).unwrap_or(usize::MAX);
+        let first = self.first_item(node)?;
+        let (mut from, mut until) = (keys::item(node, first), keys::of_node(b'i', node + 1));
+        let mut skipped = 0;
+        match &page.edge {
+            Edge::After(id) | Edge::Before(id) => {
+                let spot = self.get::<Spot>(&keys::item_name(node, id.as_str()))?;
+                let Some(spot) = spot.filter(|spot| *spot >= first) else { return Ok(None) };
+                match page.is_backward() {
+                    true => until = keys::item(node, spot),
+                    false => from = keys::item(node, keys::after(spot)),
                 }
-                spots.retain(|spot| *spot >= first);
-                spots.sort_unstable();
-                spots.dedup();
-                Ok(Box::new(spots.into_iter().rev().map(Ok)))
             }
-            Selection::Recent(n) => {
-                let rows = self.item_rows(node)?.keys().rev();
-                Ok(Box::new(rows.take(*n as usize).map(|row| {
-                    let key = row.map_err(|error| sled_failed(&error))?;
-                    keys::spot(&key).ok_or_else(|| damaged(&key))
-                })))
-            }
+            Edge::At(index) => skipped = *index,
+            Edge::Last => {}
         }
-    }
-
-    /// The rows of a node's items, oldest first.
-    pub(super) fn item_rows(&self, node: Number) -> Result<sled::Iter, StoreError> {
-        let first = keys::item(node, self.first_item(node)?);
-        Ok(self.tree.range(first..keys::of_node(b'i', node + 1)))
+        let made = |row: sled::Result<(sled::IVec, sled::IVec)>| {
+            let (key, value) = row.map_err(|error| sled_failed(&error))?;
+            make(&key, &value)
+        };
+        let rows = self.tree.range(from..until);
+        let mut entries = if page.is_backward() {
+            while_they_fit(rows.rev().take(page.max).map(made), fits)?
+        } else {
+            while_they_fit(rows.skip(skipped).take(page.max).map(made), fits)?
+        };
+        if page.is_backward() {
+            entries.reverse();
+        }
+        let index = match page.edge {
+            Edge::At(index) => Some(index.min(total)),
+            Edge::Last => total.checked_sub(entries.len()),
+            Edge::After(_) | Edge::Before(_) => None,
+        };
+        Ok(Some(Part { entries, index, total: Some(total) }))
     }
 
     pub(super) fn item(&self, node: Number, epoch: Epoch, spot: Spot) -> Result<Item, StoreError> {
@@ -329,4 +355,12 @@ impl View {
 
 pub(super) fn name(key: &[u8], record: &NodeRecord) -> Result<NodeId, StoreError> {
     NodeId::parse(record.name()).map_err(|_| damaged(key))
+}
+
+/// What comes until something does not fit.
+fn while_they_fit<T>(
+    found: impl Iterator<Item = Result<T, StoreError>>,
+    mut fits: impl FnMut(&T) -> bool,
+) -> Result<Vec<T>, StoreError> {
+    found.take_while(|entry| entry.as_ref().map_or(true, &mut fits)).collect()
 }

@@ -8,10 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use gjallar::{
-    pubsub::{
-        Affiliation, Item, ItemId, Node, NodeId,
-        op::{discover::NodeSummary, retrieve::Selection},
-    },
+    pubsub::{Affiliation, Item, ItemId, Node, NodeId, Page, Part, op::discover::NodeSummary},
     store::{Commit, Cursor, Found, MAX_UNDERWAY, Owed, Store, StoreError, Then, Told},
 };
 use jid::{BareJid, Jid};
@@ -91,23 +88,40 @@ impl Store for Faulty {
 
     async fn nodes(
         &self,
-        after: Cursor,
-        limit: usize,
+        page: &Page<Cursor>,
     ) -> Result<Found<Vec<(Cursor, NodeSummary)>>, StoreError> {
-        self.inner.nodes(after, limit).await
+        self.inner.nodes(page).await
+    }
+
+    async fn summary(&self, node: &NodeId) -> Result<Option<(Cursor, NodeSummary)>, StoreError> {
+        self.inner.summary(node).await
     }
 
     async fn items(
         &self,
         node: &NodeId,
-        selection: &Selection,
+        ids: &[ItemId],
         max_bytes: usize,
     ) -> Result<Vec<Item>, StoreError> {
-        self.inner.items(node, selection, max_bytes).await
+        self.inner.items(node, ids, max_bytes).await
     }
 
-    async fn item_ids(&self, node: &NodeId, max_bytes: usize) -> Result<Vec<ItemId>, StoreError> {
-        self.inner.item_ids(node, max_bytes).await
+    async fn page(
+        &self,
+        node: &NodeId,
+        page: &Page<ItemId>,
+        max_bytes: usize,
+    ) -> Result<Option<Part<Item>>, StoreError> {
+        self.inner.page(node, page, max_bytes).await
+    }
+
+    async fn page_of_ids(
+        &self,
+        node: &NodeId,
+        page: &Page<ItemId>,
+        max_bytes: usize,
+    ) -> Result<Option<Part<ItemId>>, StoreError> {
+        self.inner.page_of_ids(node, page, max_bytes).await
     }
 
     async fn affiliations_of(

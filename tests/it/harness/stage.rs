@@ -10,7 +10,8 @@ use std::{
 
 use gjallar::{
     pubsub::{
-        Actor, Affiliation, Fresh, Item, ItemId, Limits, NodeId, Payload, Setting, Timestamp,
+        Actor, Affiliation, Fresh, Item, ItemId, Limits, NodeId, Page, Part, Payload, Setting,
+        Timestamp,
         op::{
             affiliations::SetAffiliations,
             configure::Configure,
@@ -26,7 +27,7 @@ use gjallar::{
         },
     },
     service::{Error, Position, Service, Settling},
-    store::Store,
+    store::{Store, StoreError},
 };
 use jid::Jid;
 
@@ -193,7 +194,7 @@ impl Stage {
     pub async fn items(&self, by: &str, name: &str) -> Result<Vec<Item>, Error> {
         let request = Retrieve { node: node(name), selection: Selection::Recent(u32::MAX) };
         let items = self.service.retrieve(&actor(by), &request).await?;
-        Ok(items.into_iter().map(Arc::unwrap_or_clone).collect())
+        Ok(items.map(Arc::unwrap_or_clone).entries)
     }
 
     /// The names of all items of a node.
@@ -217,4 +218,10 @@ impl Stage {
         outbox.confirm(Position { number: next, recipients: 0 }, 0);
         told
     }
+}
+
+/// Everything that a node has in a store.
+pub async fn all_items(store: &dyn Store, id: &NodeId) -> Result<Vec<Item>, StoreError> {
+    let all = store.page(id, &Page::first(usize::MAX), usize::MAX).await?;
+    Ok(all.unwrap_or_else(Part::empty).entries)
 }

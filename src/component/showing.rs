@@ -1,0 +1,105 @@
+//! What is answered to those who ask and change nothing.
+
+use jid::{BareJid, Jid};
+use minidom::Element;
+
+use crate::{
+    command::Commands,
+    pubsub::{Actor, Affiliation, ItemId, NodeId, Page, Part, Refusal, op::retrieve::Retrieve},
+    service::{Error, Service},
+    wire::{disco, ns, reply, request::Question, rsm, xml::Tag},
+};
+
+/// Answers a question of XEP-0060.
+pub(super) async fn answer(
+    service: &Service,
+    actor: &Actor,
+    question: Question,
+) -> Result<Tag, Error> {
+    let max_bytes = service.limits().max_reply_bytes;
+    Ok(match question {
+        Question::Affiliations(node, page) => {
+            let entries = service.affiliations(actor, &node).await?;
+            let by = |(entity, _): &(BareJid, Affiliation)| entity.to_string();
+            let (entries, set) = rsm::part_of(entries, page.as_ref(), by, max_bytes)?;
+            reply::affiliations(&node, &entries).children(set)
+        }
+        Question::Configuration(node) => {
+            let config = service.configuration(actor, &node).await?;
+            reply::configuration(&node, &config, service.limits())
+        }
+        Question::Default => reply::default(service.limits()),
+        Question::OwnAffiliations(request, page) => {
+            let own = service.own_affiliations(actor, &request).await?;
+            let by = |(node, _): &(NodeId, Affiliation)| node.to_string();
+            let (own, set) = rsm::part_of(own, page.as_ref(), by, max_bytes)?;
+            reply::own_affiliations(&own).children(set)
+        }
+        Question::OwnSubscriptions(request, page) => {
+            let own = service.own_subscriptions(actor, &request).await?;
+            // No JID has a line break, so no two entries are told by the same.
+            let by = |(node, jid): &(NodeId, Jid)| format!("{jid}\n{node}");
+            let (own, set) = rsm::part_of(own, page.as_ref(), by, max_bytes)?;
+            reply::own_subscriptions(&own).children(set)
+        }
+        Question::Retrieve(request) => retrieve(service, actor, &request).await?,
+        Question::Subscriptions(node, page) => {
+            let jids = service.subscriptions(actor, &node).await?;
+            let (jids, set) = rsm::part_of(jids, page.as_ref(), Jid::to_string, max_bytes)?;
+            reply::subscriptions(&node, &jids).children(set)
+        }
+    })
+}
+
+async fn retrieve(service: &Service, actor: &Actor, request: &Retrieve) -> Result<Tag, Error> {
+    Ok(reply::items(request, &service.retrieve(actor, request).await?))
+}
+
+/// Says what the service, a node or a command is (XEP-0030 §3).
+pub(super) async fn info(
+    service: &Service,
+    actor: &Actor,
+    node: Option<&str>,
+) -> Result<Tag, Error> {
+    let name = match node {
+        None | Some("") => return Ok(disco::service_info()),
+        Some(ns::COMMANDS) => return Ok(disco::commands_info()),
+        Some(name) => name,
+    };
+    if let Some(command) = Commands::name(name) {
+        return Ok(disco::command_info(name, command));
+    }
+    let data = service.meta_data(actor, &NodeId::parse(name)?).await?;
+    Ok(disco::node_info(name, &data))
+}
+
+/// Says what is in the service, or in a node (XEP-0030 §4).
+pub(super) async fn items(
+    service: &Service,
+    jid: &Jid,
+    actor: &Actor,
+    query: &Element,
+) -> Result<Tag, Error> {
+    let page = rsm::page(query)?;
+    let is_paged = page.is_some();
+    let page = page.unwrap_or_else(|| Page::first(usize::MAX));
+    let name = match query.attr("node") {
+        None | Some("") => {
+            let page = page.and_then(|node| NodeId::parse(&node).ok());
+            let nodes = service.nodes(actor, &page.ok_or(Refusal::ItemNotFound)?).await?;
+            return Ok(disco::nodes(jid, &nodes, is_paged));
+        }
+        Some(ns::COMMANDS) => return Ok(disco::commands(jid, Commands::all())),
+        Some(name) => name,
+    };
+    let node = NodeId::parse(name)?;
+    let page = page.and_then(|id| ItemId::parse(&id).ok()).ok_or(Refusal::ItemNotFound)?;
+    // Without a page the newest are more useful than the oldest.
+    let page = if is_paged { page } else { Page::last(usize::MAX) };
+    let ids = match service.item_ids(actor, &node, &page).await {
+        // A node that keeps no items has none to discover.
+        Err(Error::Refused(Refusal::Unsupported(_))) => Part::empty(),
+        ids => ids?,
+    };
+    Ok(disco::node_items(jid, name, &ids, is_paged))
+}

@@ -1,0 +1,63 @@
+//! Parts of long lists (XEP-0059).
+
+use minidom::Element;
+
+use crate::{
+    pubsub::{Edge, Page, Part, Refusal, within, written_len},
+    wire::{ns, xml::Tag},
+};
+
+/// About what an entry of a list takes beside what it is told by.
+const ENTRY_BYTES: usize = 100;
+
+/// Which part of a list is asked for; nothing if that is not said.
+///
+/// # Errors
+/// [`Refusal::BadRequest`].
+pub fn page(parent: &Element) -> Result<Option<Page<String>>, Refusal> {
+    let Some(set) = parent.get_child("set", ns::RSM) else { return Ok(None) };
+    let text = |name| set.get_child(name, ns::RSM).map(Element::text);
+    let number = |name| {
+        let number = text(name).map(|text| text.trim().parse::<u32>()).transpose();
+        number.map_err(|_| Refusal::BadRequest("not a number in a result set"))
+    };
+    let max = number("max")?.map_or(usize::MAX, |max| max as usize);
+    let edge = match (text("after"), text("before"), number("index")?) {
+        (None, None, index) => Edge::At(index.unwrap_or_default() as usize),
+        (Some(entry), None, None) => Edge::After(entry),
+        (None, Some(entry), None) if entry.is_empty() => Edge::Last,
+        (None, Some(entry), None) => Edge::Before(entry),
+        _ => return Err(Refusal::BadRequest("a result set has one edge")),
+    };
+    Ok(Some(Page { max, edge }))
+}
+
+/// A page of a list, if one is asked for, and what says which it is.
+///
+/// # Errors
+/// [`Refusal::ItemNotFound`] if its edge is not there (XEP-0059 §2.2).
+pub fn part_of<T>(
+    list: Vec<T>,
+    page: Option<&Page<String>>,
+    told_by: impl Fn(&T) -> String,
+    max_bytes: usize,
+) -> Result<(Vec<T>, Option<Tag>), Refusal> {
+    let Some(page) = page else { return Ok((list, None)) };
+    let size = |entry: &T| ENTRY_BYTES + written_len(&told_by(entry));
+    let part = page.of(list, &told_by, within(max_bytes, 1, size)).ok_or(Refusal::ItemNotFound)?;
+    let set = set(&part, told_by);
+    Ok((part.entries, Some(set)))
+}
+
+/// Says which part of a list this is.
+#[must_use]
+pub fn set<T>(part: &Part<T>, told_by: impl Fn(&T) -> String) -> Tag {
+    let index = part.index.map(|index| index.to_string());
+    let first = part
+        .entries
+        .first()
+        .map(|entry| Tag::new("first").attr_if("index", index.as_deref()).text(&told_by(entry)));
+    let last = part.entries.last().map(|entry| Tag::new("last").text(&told_by(entry)));
+    let count = part.total.map(|total| Tag::new("count").text(&total.to_string()));
+    Tag::ns("set", ns::RSM).children(first).children(last).children(count)
+}
