@@ -57,12 +57,13 @@ pub struct Position {
 pub(super) struct Room {
     outbox: Arc<Outbox>,
     owner: BareJid,
-    load: Load,
+    bytes: usize,
+    recipients: Recipients,
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.outbox.queue().shares.remove(Some(&self.owner), self.load);
+        self.outbox.queue().release(Some(&self.owner), self.bytes, &self.recipients);
     }
 }
 
@@ -122,12 +123,13 @@ impl Outbox {
         recipients: &Recipients,
     ) -> Option<Room> {
         let mut queue = self.queue();
-        let load = queue.load(notification.size(), recipients);
-        if !queue.shares.has_room(owner, load) {
+        let bytes = notification.size();
+        if !queue.shares.has_room(owner, queue.load(bytes, recipients)) {
             return None;
         }
-        queue.shares.add(Some(owner), load);
-        Some(Room { outbox: Arc::clone(self), owner: owner.clone(), load })
+        queue.take(Some(owner), bytes, recipients);
+        let (owner, recipients) = (owner.clone(), recipients.clone());
+        Some(Room { outbox: Arc::clone(self), owner, bytes, recipients })
     }
 
     /// Tells what room was reserved for; the audience may be another since.
@@ -235,7 +237,7 @@ impl Outbox {
             && let Some(telling) = queue.waiting.pop_front()
         {
             queue.first += 1;
-            queue.release(&telling);
+            queue.forget(&telling);
             queue.told.debts.extend(telling.debt);
         }
         queue.told.partly = match (position.recipients.checked_sub(1), queue.waiting.front()) {
@@ -301,8 +303,8 @@ impl Queue {
         self.first + self.waiting.len() as u64
     }
 
-    /// What an entry adds: a part of an audience that another entry has counts once. It counts in full, for its
-    /// node may go before it.
+    /// What an entry, or room for one, adds: a part of an audience that another has counts once. It counts in
+    /// full, for its node may go before it.
     fn load(&self, bytes: usize, recipients: &Recipients) -> Load {
         let is_new = |(part, _): &(usize, usize)| !self.parts.contains_key(part);
         let audience = match self.audiences.contains_key(&recipients.id()) {
@@ -312,15 +314,28 @@ impl Queue {
         Load { entries: 1, bytes: bytes + audience }
     }
 
-    /// Gives back the room of an entry, and of its audience if no other has it.
-    fn release(&mut self, telling: &Telling) {
-        let mut load = Load { entries: 1, bytes: telling.bytes };
-        let audience = telling.recipients.id();
+    /// Takes that from an owner's share.
+    fn take(&mut self, owner: Option<&BareJid>, bytes: usize, recipients: &Recipients) {
+        let load = self.load(bytes, recipients);
+        self.shares.add(owner, load);
+        let entries = self.audiences.entry(recipients.id()).or_default();
+        *entries += 1;
+        if *entries == 1 {
+            for (part, _) in recipients.parts() {
+                *self.parts.entry(part).or_default() += 1;
+            }
+        }
+    }
+
+    /// Gives it back, with its audience if no other has that.
+    fn release(&mut self, owner: Option<&BareJid>, bytes: usize, recipients: &Recipients) {
+        let mut load = Load { entries: 1, bytes };
+        let audience = recipients.id();
         if let Some(shared) = self.audiences.get_mut(&audience) {
             *shared -= 1;
             if *shared == 0 {
                 self.audiences.remove(&audience);
-                for (part, len) in telling.recipients.parts() {
+                for (part, len) in recipients.parts() {
                     if let Some(lists) = self.parts.get_mut(&part) {
                         *lists -= 1;
                         if *lists == 0 {
@@ -331,7 +346,12 @@ impl Queue {
                 }
             }
         }
-        self.shares.remove(telling.owner.as_ref(), load);
+        self.shares.remove(owner, load);
+    }
+
+    /// An entry does not wait any more.
+    fn forget(&mut self, telling: &Telling) {
+        self.release(telling.owner.as_ref(), telling.bytes, &telling.recipients);
         let epoch = telling.notification.place.epoch;
         if let Some((entries, lost)) = self.nodes.get_mut(&epoch) {
             *entries -= 1;
@@ -351,16 +371,8 @@ impl Queue {
         owner: Option<BareJid>,
     ) {
         let bytes = notification.size();
-        let load = self.load(bytes, &recipients);
-        self.shares.add(owner.as_ref(), load);
+        self.take(owner.as_ref(), bytes, &recipients);
         self.nodes.entry(notification.place.epoch).or_default().0 += 1;
-        let entries = self.audiences.entry(recipients.id()).or_default();
-        *entries += 1;
-        if *entries == 1 {
-            for (part, _) in recipients.parts() {
-                *self.parts.entry(part).or_default() += 1;
-            }
-        }
         let number = self.next();
         let telling = Telling { notification, recipients, number, debt, bytes, owner };
         self.waiting.push_back(Arc::new(telling));

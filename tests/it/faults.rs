@@ -122,6 +122,29 @@ async fn a_full_outbox_refuses_before_anything_changes() {
     stage.publish(OWNER, "a", "1").await.unwrap();
 }
 
+/// Publishes that are under way at the same time have one audience, and it counts once.
+#[tokio::test]
+async fn a_large_audience_counts_once_however_many_publishes_are_under_way() {
+    // Two of the audience, of 100 bytes for each, do not fit into the half that one creator has.
+    let limits = Limits { max_backlog_bytes: 350_000, ..Limits::default() };
+    let gate = Arc::new(Semaphore::new(1));
+    let stage = Stage::limited(Faulty::gated(Arc::new(MemoryStore::new()), &gate), limits).await;
+    stage.create(OWNER, "a").await.unwrap();
+    for number in 0..1000 {
+        stage.subscribe(&format!("s{number}@localhost"), "a").await.unwrap();
+    }
+    let closed = gate.acquire().await.unwrap();
+    let mut publishing = Vec::new();
+    for number in 0..20 {
+        publishing.push(stage.begin_to_publish(OWNER, "a", &number.to_string()).await);
+    }
+    drop(closed);
+    for published in publishing {
+        published.await.unwrap();
+    }
+    assert_eq!(stage.told().len(), 20);
+}
+
 /// The first request shuts somebody out and fails, though it happened; the second changes nothing. What waited
 /// is not told to who was shut out.
 #[tokio::test]
