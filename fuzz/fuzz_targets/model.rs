@@ -241,7 +241,7 @@ async fn asked(service: &Service, who: &str, name: &str, what: &What) -> Result<
     let actor = Actor { jid: jid.clone(), is_administrator: false, may_create: true };
     let node = node_id(name);
     let configure = async |setting| {
-        let request = Configure { node: node.clone(), settings: vec![setting] };
+        let request = Configure { node: node.clone(), settings: vec![setting], seen: None };
         service.configure(&actor, &request, |answer| answer).await.await
     };
     let item = |id: &u8| ItemId::parse(&id.to_string()).expect("a name");

@@ -2,10 +2,12 @@
 
 use std::{collections::BTreeMap, io::Write};
 
-use jid::Jid;
+use jid::{BareJid, Jid};
 
 use crate::{
-    pubsub::{Audience, Edge, Node, NodeConfig, Page, Part, Place},
+    pubsub::{
+        Audience, Edge, Epoch, Limits, Node, NodeConfig, NodeId, Page, Part, Place, Timestamp,
+    },
     store::{Damage, Owed, Store, StoreError},
     wire::request::affiliation_name,
 };
@@ -15,6 +17,8 @@ use super::{
     line::{EventLine, ItemLine, Line, NodeLine},
 };
 
+/// Stands for the creator of a node that is gone.
+const NOBODY: &str = "nobody.invalid";
 /// Nodes, and items, that are read at once.
 const PAGE: usize = 100;
 
@@ -37,6 +41,9 @@ pub async fn export(store: &dyn Store, out: &mut impl Write) -> Result<Summary, 
         if now.is_none_or(|now| now.epoch.0 != *epoch) {
             writer.deleted(debts)?;
         }
+    }
+    for (node, uri) in store.redirects().await? {
+        writer.redirect(node, uri)?;
     }
     let mut unread = Page::first(PAGE);
     loop {
@@ -106,7 +113,7 @@ impl<W: Write> Writer<'_, W> {
         let mut recipients = owed.iter().flat_map(|debt| debt.recipients.iter());
         let Some(creator) = recipients.next().map(Jid::to_bare) else { return Ok(()) };
         let Place { epoch, seq } = last.notification.place;
-        let config = NodeConfig::initial(&crate::pubsub::Limits::default());
+        let config = NodeConfig::initial(&Limits::default());
         let mut node = Node::bare(
             first.notification.node.clone(),
             epoch,
@@ -131,6 +138,15 @@ impl<W: Write> Writer<'_, W> {
             self.subscription(jid, since, false)?;
         }
         self.events(owed)
+    }
+
+    /// A deleted node of which nothing is left but what took its place.
+    fn redirect(&mut self, node: NodeId, uri: String) -> Result<(), ArchiveError> {
+        let config = NodeConfig::initial(&Limits::default());
+        let nobody = BareJid::new(NOBODY).map_err(|_| StoreError::Failed(NOBODY.into()))?;
+        let node = Node::bare(node, Epoch(0), config, nobody, Timestamp(0));
+        let line = NodeLine { deleted: true, redirect: Some(uri), ..NodeLine::of(&node) };
+        self.line(&Line::Node(line))
     }
 
     fn subscription(&mut self, jid: &Jid, since: u64, enrolled: bool) -> Result<(), ArchiveError> {

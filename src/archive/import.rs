@@ -126,6 +126,7 @@ struct Filling<'a> {
     node: Node,
     seq: u64,
     is_deleted: bool,
+    redirect: Option<String>,
     affiliations: Vec<(BareJid, Affiliation)>,
     /// Who, whether an owner made it, and since when.
     subscriptions: Vec<(Jid, bool, u64)>,
@@ -142,6 +143,7 @@ impl<'a> Filling<'a> {
             store,
             seq: line.seq,
             is_deleted: line.deleted,
+            redirect: line.redirect.clone(),
             affiliations: Vec::new(),
             subscriptions: Vec::new(),
             items: Vec::new(),
@@ -207,8 +209,10 @@ impl<'a> Filling<'a> {
 
     async fn finish(mut self) -> Result<(), ArchiveError> {
         self.flush().await?;
-        let last =
-            if self.is_deleted { restore::deleted(self.seq) } else { restore::reached(self.seq) };
+        let last = match self.is_deleted {
+            true => restore::deleted(self.seq, self.redirect.take()),
+            false => restore::reached(self.seq),
+        };
         self.commit(last, None).await
     }
 

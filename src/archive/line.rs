@@ -55,6 +55,9 @@ pub(super) struct NodeLine {
     /// It is gone, and only what is owed of it is here.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) deleted: bool,
+    /// The URI of what took its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) redirect: Option<String>,
 }
 
 /// Fields of the form `pubsub#node_config`.
@@ -131,6 +134,7 @@ impl NodeLine {
             created: node.created.0,
             config: config_of(&node.config),
             deleted: false,
+            redirect: None,
         }
     }
 

@@ -18,7 +18,10 @@ use crate::{
     },
     service::{Error, Service},
     wire::{
-        form::{self, node_config},
+        form::{
+            self,
+            node_config::{self, Submitted},
+        },
         ns,
         refusal::stanza_error,
         stanza::StanzaError,
@@ -178,8 +181,9 @@ impl Commands {
         let form = form.ok_or_else(|| bad_payload("the form is missing"))?;
         match (command, &session.node) {
             (Command::ConfigureNode, Some(node)) => {
-                let settings = node_config::submitted(form).map_err(|r| self.error(&r.into()))?;
-                let request = Configure { node: node.clone(), settings };
+                let submitted = node_config::submitted(form).map_err(|r| self.error(&r.into()))?;
+                let Submitted { settings, seen } = submitted;
+                let request = Configure { node: node.clone(), settings, seen };
                 let done = self.service.configure(actor, &request, |answer| answer).await;
                 done.await.map_err(|error| self.error(&error))?;
                 Ok(done_with(command, id, "The node is configured."))
@@ -207,7 +211,7 @@ impl Commands {
     /// The nodes that the actor may configure.
     async fn nodes(&self, actor: &Actor) -> Result<Vec<NodeId>, StanzaError> {
         if actor.is_administrator {
-            let nodes = self.service.nodes(actor, &Page::first(usize::MAX)).await;
+            let nodes = self.service.nodes(actor, &Page::first(usize::MAX), None).await;
             let nodes = nodes.map_err(|error| self.error(&error))?;
             return Ok(nodes.map(|summary| summary.node).entries);
         }

@@ -86,7 +86,8 @@ pub(super) async fn items(
     let name = match query.attr("node") {
         None | Some("") => {
             let page = page.and_then(|node| NodeId::parse(&node).ok());
-            let nodes = service.nodes(actor, &page.ok_or(Refusal::ItemNotFound)?).await?;
+            let (page, filter) = (page.ok_or(Refusal::ItemNotFound)?, disco::filter(query)?);
+            let nodes = service.nodes(actor, &page, filter.as_ref()).await?;
             return Ok(disco::nodes(jid, &nodes, is_paged));
         }
         Some(ns::COMMANDS) => return Ok(disco::commands(jid, Commands::all())),

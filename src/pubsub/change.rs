@@ -14,7 +14,10 @@ pub enum Change {
     /// It behaves like this.
     Configured(Box<NodeConfig>),
     /// It is gone, with everything in it.
-    Deleted,
+    Deleted {
+        /// The URI of what took its place, for those who come later (§8.4.2).
+        redirect: Option<String>,
+    },
     /// An entity is this here; `None` forgets it.
     Affiliated(BareJid, Affiliation),
     /// A JID is subscribed, as it asked for.

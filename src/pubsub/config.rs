@@ -1,9 +1,13 @@
 //! How a node behaves (§16.4.4), and one setting of it.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use jid::Jid;
+
 use super::{Change, Limits, Refusal};
 
 /// Who may subscribe and retrieve items (§4.5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AccessModel {
     /// Anyone who is no outcast.
     Open,
@@ -12,7 +16,7 @@ pub enum AccessModel {
 }
 
 /// Who may publish (§16.4.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PublishModel {
     /// Anyone who is no outcast.
     Open,
@@ -23,7 +27,7 @@ pub enum PublishModel {
 }
 
 /// How many items a node keeps (§12.23).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MaxItems {
     /// As many as the service allows.
     Max,
@@ -43,7 +47,7 @@ impl MaxItems {
 }
 
 /// The type of the messages that carry events (§16.4.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NotificationType {
     /// Not kept for those who are offline.
     Headline,
@@ -52,7 +56,7 @@ pub enum NotificationType {
 }
 
 /// When a subscriber is sent the last item (§6.1.7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SendLastPublishedItem {
     /// Never.
     Never,
@@ -61,7 +65,7 @@ pub enum SendLastPublishedItem {
 }
 
 /// Whom a reader should answer (§12.17).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ItemReply {
     /// Nobody in particular.
     None,
@@ -72,11 +76,17 @@ pub enum ItemReply {
 }
 
 /// How a node behaves.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[allow(clippy::struct_excessive_bools)] // the form has these yes-or-no fields
 pub struct NodeConfig {
     /// Who may subscribe and retrieve.
     pub access_model: AccessModel,
+    /// Where a transformation of payloads to message bodies is (§12.8), for those who run it.
+    pub body_xslt: String,
+    /// Whom to contact with questions.
+    pub contact: Vec<Jid>,
+    /// Where a transformation of payloads to data forms is, for those who run it.
+    pub dataform_xslt: String,
     /// Whether events are sent at all.
     pub deliver_notifications: bool,
     /// Whether events carry the payloads.
@@ -85,6 +95,8 @@ pub struct NodeConfig {
     pub description: String,
     /// Whom readers should answer.
     pub itemreply: ItemReply,
+    /// The language of what is published, as a tag (RFC 5646); empty if that is not said.
+    pub language: String,
     /// How many items are kept.
     pub max_items: MaxItems,
     /// The largest payload, in bytes; never above the service's limit.
@@ -103,6 +115,8 @@ pub struct NodeConfig {
     pub publish_model: PublishModel,
     /// When the last item is sent.
     pub send_last_published_item: SendLastPublishedItem,
+    /// Whether anybody may subscribe who is not subscribed yet.
+    pub subscribe: bool,
     /// A name for people.
     pub title: String,
     /// The namespace of the payloads; empty for any.
@@ -115,10 +129,14 @@ impl NodeConfig {
     pub fn initial(limits: &Limits) -> Self {
         Self {
             access_model: AccessModel::Open,
+            body_xslt: String::new(),
+            contact: Vec::new(),
+            dataform_xslt: String::new(),
             deliver_notifications: true,
             deliver_payloads: true,
             description: String::new(),
             itemreply: ItemReply::None,
+            language: String::new(),
             max_items: MaxItems::Max,
             max_payload_size: limits.max_payload_bytes,
             notification_type: NotificationType::Headline,
@@ -128,9 +146,18 @@ impl NodeConfig {
             persist_items: true,
             publish_model: PublishModel::Publishers,
             send_last_published_item: SendLastPublishedItem::OnSub,
+            subscribe: true,
             title: String::new(),
             r#type: String::new(),
         }
+    }
+
+    /// The same for the same configuration; of two others hardly ever.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
     }
 
     /// What becomes of a node's items that are too many or too large together.
@@ -148,10 +175,14 @@ impl NodeConfig {
             setting.check(limits)?;
             match setting.clone() {
                 Setting::AccessModel(v) => self.access_model = v,
+                Setting::BodyXslt(v) => self.body_xslt = v,
+                Setting::Contact(v) => self.contact = v,
+                Setting::DataformXslt(v) => self.dataform_xslt = v,
                 Setting::DeliverNotifications(v) => self.deliver_notifications = v,
                 Setting::DeliverPayloads(v) => self.deliver_payloads = v,
                 Setting::Description(v) => self.description = v,
                 Setting::ItemReply(v) => self.itemreply = v,
+                Setting::Language(v) => self.language = v,
                 Setting::MaxItems(v) => self.max_items = v,
                 Setting::MaxPayloadSize(v) => self.max_payload_size = v,
                 Setting::NotificationType(v) => self.notification_type = v,
@@ -161,6 +192,7 @@ impl NodeConfig {
                 Setting::PersistItems(v) => self.persist_items = v,
                 Setting::PublishModel(v) => self.publish_model = v,
                 Setting::SendLastPublishedItem(v) => self.send_last_published_item = v,
+                Setting::Subscribe(v) => self.subscribe = v,
                 Setting::Title(v) => self.title = v,
                 Setting::Type(v) => self.r#type = v,
             }
@@ -175,10 +207,14 @@ impl NodeConfig {
 #[allow(missing_docs)]
 pub enum Setting {
     AccessModel(AccessModel),
+    BodyXslt(String),
+    Contact(Vec<Jid>),
+    DataformXslt(String),
     DeliverNotifications(bool),
     DeliverPayloads(bool),
     Description(String),
     ItemReply(ItemReply),
+    Language(String),
     MaxItems(MaxItems),
     MaxPayloadSize(u32),
     NotificationType(NotificationType),
@@ -188,6 +224,7 @@ pub enum Setting {
     PersistItems(bool),
     PublishModel(PublishModel),
     SendLastPublishedItem(SendLastPublishedItem),
+    Subscribe(bool),
     Title(String),
     Type(String),
 }
@@ -196,6 +233,12 @@ pub enum Setting {
 const MAX_TITLE_BYTES: usize = 200;
 /// The longest description, in bytes.
 const MAX_DESCRIPTION_BYTES: usize = 512;
+/// The longest tag of a language, in bytes.
+const MAX_LANGUAGE_BYTES: usize = 100;
+/// The longest address of a transformation, in bytes.
+const MAX_XSLT_BYTES: usize = 1024;
+/// The most contacts.
+const MAX_CONTACTS: usize = 10;
 /// The longest `pubsub#type`, in bytes.
 const MAX_TYPE_BYTES: usize = 200;
 
@@ -209,6 +252,10 @@ impl Setting {
             Self::Title(v) => at_most("pubsub#title", v.len(), MAX_TITLE_BYTES),
             Self::Description(v) => at_most("pubsub#description", v.len(), MAX_DESCRIPTION_BYTES),
             Self::Type(v) => at_most("pubsub#type", v.len(), MAX_TYPE_BYTES),
+            Self::Language(v) => at_most("pubsub#language", v.len(), MAX_LANGUAGE_BYTES),
+            Self::BodyXslt(v) => at_most("pubsub#body_xslt", v.len(), MAX_XSLT_BYTES),
+            Self::DataformXslt(v) => at_most("pubsub#dataform_xslt", v.len(), MAX_XSLT_BYTES),
+            Self::Contact(v) => at_most("pubsub#contact", v.len(), MAX_CONTACTS),
             Self::MaxPayloadSize(v) => {
                 at_most("pubsub#max_payload_size", *v as usize, limits.max_payload_bytes as usize)
             }
@@ -226,7 +273,8 @@ impl Setting {
             | Self::NotifyRetract(_)
             | Self::PersistItems(_)
             | Self::PublishModel(_)
-            | Self::SendLastPublishedItem(_) => Ok(()),
+            | Self::SendLastPublishedItem(_)
+            | Self::Subscribe(_) => Ok(()),
         }
     }
 }

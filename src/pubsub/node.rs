@@ -132,7 +132,7 @@ impl Node {
                 Change::Unsubscribed(jid) => {
                     self.subscribers.remove(jid);
                 }
-                Change::Deleted
+                Change::Deleted { .. }
                 | Change::Published(_)
                 | Change::Retracted(_)
                 | Change::Trimmed { .. }

@@ -25,6 +25,9 @@ pub enum Refusal {
         /// The limit in bytes.
         max: usize,
     },
+    /// A form that shows another configuration than the node has by now.
+    #[error("the configuration was changed meanwhile: ask for the form again")]
+    ChangedMeanwhile,
     /// Subscribing or retrieving where only listed entities may (§6.1.3.4, §6.5.9.8).
     #[error("only those on the node's list have access")]
     ClosedNode,
@@ -37,6 +40,12 @@ pub enum Refusal {
     /// The actor's standing does not allow it (fourteen clauses).
     #[error("not allowed for this entity")]
     Forbidden,
+    /// The node was deleted, and something took its place (§6.1.3.11, §8.4.2).
+    #[error("the node has moved")]
+    Gone {
+        /// Its URI.
+        uri: String,
+    },
     /// The name of a node or an item is too long.
     #[error("a name has at most {max} bytes")]
     IdTooLong {
@@ -141,6 +150,7 @@ pub enum Feature {
     GetPending,
     PersistentItems,
     RetrieveDefaultSub,
+    Subscribe,
     SubscriptionOptions,
 }
 
@@ -153,6 +163,7 @@ impl Feature {
             Self::GetPending => "get-pending",
             Self::PersistentItems => "persistent-items",
             Self::RetrieveDefaultSub => "retrieve-default-sub",
+            Self::Subscribe => "subscribe",
             Self::SubscriptionOptions => "subscription-options",
         }
     }

@@ -44,8 +44,8 @@ pub fn reached(seq: u64) -> Changes {
     Changes::at(seq, Vec::new())
 }
 
-/// The node is gone, with its newest event.
+/// The node is gone, with its newest event; perhaps something took its place.
 #[must_use]
-pub fn deleted(seq: u64) -> Changes {
-    Changes::at(seq, vec![Change::Deleted])
+pub fn deleted(seq: u64, redirect: Option<String>) -> Changes {
+    Changes::at(seq, vec![Change::Deleted { redirect }])
 }

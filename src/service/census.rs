@@ -38,7 +38,7 @@ impl Census {
         for change in changes.iter() {
             if let Change::Created(node) = change {
                 self.correct(None, Some(&node.creator));
-            } else if let Change::Deleted = change {
+            } else if let Change::Deleted { .. } = change {
                 self.correct(creator, None);
             }
         }

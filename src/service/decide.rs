@@ -103,6 +103,16 @@ impl Service {
         Ok(turn)
     }
 
+    /// What was found at a node; if it is not there, where its owner said that those who come later should turn to.
+    pub(super) async fn unless_moved<T>(&self, id: &NodeId, found: Outcome<T>) -> Outcome<T> {
+        let Err(Error::Refused(Refusal::NodeNotFound)) = found else { return found };
+        let redirect = self.store.redirect(id).await;
+        match redirect.map_err(|error| self.memory.failed_at(id, error))? {
+            Some(uri) => Err(Refusal::Gone { uri }.into()),
+            None => found,
+        }
+    }
+
     /// Waits for a node's turn, and until all is true that is known there.
     pub(super) async fn settled_turn(&self, id: &NodeId) -> Result<Turn, Error> {
         loop {
@@ -162,7 +172,7 @@ impl Service {
                 let is_counted = decided
                     .changes
                     .iter()
-                    .any(|change| matches!(change, Change::Created(_) | Change::Deleted));
+                    .any(|change| matches!(change, Change::Created(_) | Change::Deleted { .. }));
                 let turn = self.commit(id, decided, settle);
                 if is_large || is_counted {
                     turn.settled().await;
@@ -170,7 +180,7 @@ impl Service {
             }
             // In its turn too: what another one decides there comes after it.
             Err(Undecided { outcome, turn }) => {
-                settle(outcome);
+                settle(self.unless_moved(id, outcome).await);
                 drop(turn);
             }
         }

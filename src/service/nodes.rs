@@ -266,7 +266,7 @@ impl Known {
                     hot.recipients = None;
                 }
                 Change::Configured(_) | Change::Affiliated(..) | Change::Trimmed { .. } => {}
-                Change::Deleted => return Self::Absent,
+                Change::Deleted { .. } => return Self::Absent,
             }
         }
         hot.node.apply(changes);

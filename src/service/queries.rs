@@ -10,7 +10,7 @@ use crate::{
         op::{
             affiliations::{self, OwnAffiliations},
             configure,
-            discover::{self, MetaData, NodeSummary},
+            discover::{self, MetaData, NodeSummary, TypeFilter},
             retrieve::{self, Retrieve, Selection},
             subscriptions::{self, OwnSubscriptions},
         },
@@ -34,7 +34,8 @@ impl Service {
     /// As [`configure::configuration`].
     pub async fn configuration(&self, actor: &Actor, id: &NodeId) -> Result<NodeConfig, Error> {
         let turn = self.settled_turn(id).await?;
-        Ok(configure::configuration(turn.node(), &self.context(actor))?)
+        let found = configure::configuration(turn.node(), &self.context(actor));
+        self.unless_moved(id, found.map_err(Error::from)).await
     }
 
     /// Shows a node's affiliations (§8.9.1).
@@ -47,7 +48,8 @@ impl Service {
         id: &NodeId,
     ) -> Result<Vec<(BareJid, Affiliation)>, Error> {
         let turn = self.settled_turn(id).await?;
-        Ok(affiliations::affiliations(turn.node(), &self.context(actor))?)
+        let found = affiliations::affiliations(turn.node(), &self.context(actor));
+        self.unless_moved(id, found.map_err(Error::from)).await
     }
 
     /// Shows a node's subscriptions (§8.8.1).
@@ -56,7 +58,8 @@ impl Service {
     /// As [`subscriptions::subscriptions`].
     pub async fn subscriptions(&self, actor: &Actor, id: &NodeId) -> Result<Vec<Jid>, Error> {
         let turn = self.settled_turn(id).await?;
-        Ok(subscriptions::subscriptions(turn.node(), &self.context(actor))?)
+        let found = subscriptions::subscriptions(turn.node(), &self.context(actor));
+        self.unless_moved(id, found.map_err(Error::from)).await
     }
 
     /// Tells what a node is about (§5.3, §5.4).
@@ -65,7 +68,8 @@ impl Service {
     /// As [`discover::meta_data`].
     pub async fn meta_data(&self, actor: &Actor, id: &NodeId) -> Result<MetaData, Error> {
         let turn = self.settled_turn(id).await?;
-        Ok(discover::meta_data(turn.node(), &self.context(actor))?)
+        let found = discover::meta_data(turn.node(), &self.context(actor));
+        self.unless_moved(id, found.map_err(Error::from)).await
     }
 
     /// Retrieves items, oldest first (§6.5): of those that are asked for as many as fit in one answer.
@@ -78,7 +82,8 @@ impl Service {
         request: &Retrieve,
     ) -> Result<Part<Arc<Item>>, Error> {
         let mut turn = self.settled_turn(&request.node).await?;
-        retrieve::retrieve(turn.node(), request, &self.context(actor))?;
+        let allowed = retrieve::retrieve(turn.node(), request, &self.context(actor));
+        self.unless_moved(&request.node, allowed.map_err(Error::from)).await?;
         let page = match &request.selection {
             Selection::Recent(1) => {
                 let entries: Vec<_> = self.last_item(&mut turn).await?.into_iter().collect();
@@ -127,13 +132,14 @@ impl Service {
     ) -> Result<Part<ItemId>, Error> {
         let turn = self.settled_turn(id).await?;
         let request = Retrieve { node: id.clone(), selection: Selection::Page(page.clone()) };
-        retrieve::retrieve(turn.node(), &request, &self.context(actor))?;
+        let allowed = retrieve::retrieve(turn.node(), &request, &self.context(actor));
+        self.unless_moved(id, allowed.map_err(Error::from)).await?;
         let ids = self.store.page_of_ids(id, page, self.limits.max_reply_bytes).await;
         let ids = ids.map_err(|error| self.memory.failed_at(id, error))?;
         Ok(ids.ok_or(Refusal::ItemNotFound)?)
     }
 
-    /// The nodes that an actor may see (§5.2), in the order of their creation: a page, as far as it fits in
+    /// The nodes of some types that an actor may see (§5.2), in the order of their creation: a page, as far as it fits in
     /// one answer; none that are closed. How many there are is known if the page reaches from the beginning
     /// to the end, or has no entries.
     ///
@@ -143,13 +149,14 @@ impl Service {
         &self,
         actor: &Actor,
         page: &Page<NodeId>,
+        filter: Option<&TypeFilter>,
     ) -> Result<Part<NodeSummary>, Error> {
         let own = self.store.affiliations_of(&actor.bare()).await.map_err(Error::Failed)?;
         let own: HashMap<_, _> = self.memory.sound(own).into_iter().collect();
         let is_listed = |summary: &NodeSummary| {
             let affiliation = own.get(&summary.node).copied().unwrap_or(Affiliation::None);
             !self.memory.nodes.is_closed(&summary.node)
-                && discover::is_listed(summary, actor, affiliation)
+                && discover::is_listed(summary, actor, affiliation, filter)
         };
         let mut skipped = 0;
         let edge = match &page.edge {

@@ -37,7 +37,7 @@ impl Underway {
         for change in changes.iter() {
             match change {
                 Change::Created(node) => state.creator = Some(node.creator.clone()),
-                Change::Deleted => state.creator = None,
+                Change::Deleted { .. } => state.creator = None,
                 _ => {}
             }
         }

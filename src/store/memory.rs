@@ -14,7 +14,10 @@ use crate::pubsub::{
     op::discover::NodeSummary, within,
 };
 
-use super::{Commit, Committed, Cursor, Found, Owed, Store, StoreError, Then, Told, size_of_id};
+use super::{
+    Commit, Committed, Cursor, Found, MAX_REDIRECTS, Owed, Store, StoreError, Then, Told,
+    size_of_id,
+};
 
 /// A store in memory. Its commits are atomic, and durable until the process ends.
 #[derive(Debug, Default)]
@@ -25,6 +28,9 @@ struct Shelf {
     last_number: u64,
     numbers: HashMap<NodeId, u64>,
     nodes: BTreeMap<u64, Kept>,
+    /// What took the place of deleted nodes, with the number of the node, and the names by these.
+    redirects: HashMap<NodeId, (u64, String)>,
+    moved: BTreeMap<u64, NodeId>,
 }
 
 #[derive(Debug)]
@@ -59,6 +65,9 @@ impl Shelf {
             if let Change::Created(node) = change {
                 self.last_number += 1;
                 self.numbers.insert(id.clone(), self.last_number);
+                if let Some((number, _)) = self.redirects.remove(id) {
+                    self.moved.remove(&number);
+                }
                 self.nodes.insert(self.last_number, Kept::new(node));
             }
         }
@@ -68,9 +77,18 @@ impl Shelf {
             kept.node.apply(changes);
             evicted = changes.iter().map(|change| kept.change_items(change)).sum();
         }
-        if changes.iter().any(|change| matches!(change, Change::Deleted)) {
+        for change in changes.iter() {
+            let Change::Deleted { redirect } = change else { continue };
             self.nodes.remove(&number);
             self.numbers.remove(id);
+            let Some(uri) = redirect else { continue };
+            self.moved.insert(number, id.clone());
+            self.redirects.insert(id.clone(), (number, uri.clone()));
+            if self.moved.len() > MAX_REDIRECTS
+                && let Some((_, oldest)) = self.moved.pop_first()
+            {
+                self.redirects.remove(&oldest);
+            }
         }
         evicted
     }
@@ -106,7 +124,7 @@ impl Kept {
             }
             Change::Created(_)
             | Change::Configured(_)
-            | Change::Deleted
+            | Change::Deleted { .. }
             | Change::Affiliated(..) => {}
             Change::Enrolled(jid) => {
                 self.enrolled.insert(jid.clone());
@@ -161,6 +179,7 @@ impl Kept {
             node: self.node.id.clone(),
             title: self.node.config.title.clone(),
             access_model: self.node.config.access_model,
+            r#type: self.node.config.r#type.clone(),
         }
     }
 }
@@ -209,6 +228,16 @@ impl Store for MemoryStore {
         let shelf = self.shelf();
         let number = shelf.numbers.get(node).copied().unwrap_or_default();
         Ok(shelf.get(node).map(|kept| (Cursor(number), kept.summary())))
+    }
+
+    async fn redirect(&self, node: &NodeId) -> Result<Option<String>, StoreError> {
+        Ok(self.shelf().redirects.get(node).map(|(_, uri)| uri.clone()))
+    }
+
+    async fn redirects(&self) -> Result<Vec<(NodeId, String)>, StoreError> {
+        let shelf = self.shelf();
+        let redirects = shelf.redirects.iter();
+        Ok(redirects.map(|(node, (_, uri))| (node.clone(), uri.clone())).collect())
     }
 
     async fn items(

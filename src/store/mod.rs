@@ -29,6 +29,9 @@ use crate::pubsub::{
     op::discover::NodeSummary, written_len,
 };
 
+/// How many deleted nodes are remembered of which somebody said what took their place.
+pub const MAX_REDIRECTS: usize = 10_000;
+
 /// Where a service keeps its nodes.
 ///
 /// - [`commit`](Store::commit) is atomic: after an error, and after a crash at any moment, all its
@@ -98,6 +101,19 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// If it cannot be read.
     async fn summary(&self, node: &NodeId) -> Result<Option<(Cursor, NodeSummary)>, StoreError>;
+
+    /// Where those should turn to who ask for a node that was deleted, if that was said; not for more than the
+    /// newest [`MAX_REDIRECTS`].
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    async fn redirect(&self, node: &NodeId) -> Result<Option<String>, StoreError>;
+
+    /// All of these, by node.
+    ///
+    /// # Errors
+    /// If one of them cannot be read.
+    async fn redirects(&self) -> Result<Vec<(NodeId, String)>, StoreError>;
 
     /// Items of a node, oldest first, of which the newest that have together at most `max_bytes`
     /// ([`Item::size`]) are given, but at least one. An absent node has none.

@@ -1,13 +1,18 @@
 //! Service discovery (XEP-0030): what the service, a node or a command is, and what is in it.
 
 use jid::Jid;
+use minidom::Element;
 
 use crate::{
     pubsub::{
-        ItemId, Part, feature,
-        op::discover::{MetaData, NodeSummary},
+        ItemId, Part, Refusal, feature,
+        op::discover::{MetaData, NodeSummary, TypeFilter},
     },
-    wire::{form::meta_data, ns, rsm, xml::Tag},
+    wire::{
+        form::{self, meta_data},
+        ns, rsm,
+        xml::Tag,
+    },
 };
 
 /// The service (§5.1). The features are those that are implemented.
@@ -21,6 +26,7 @@ pub fn service_info() -> Tag {
         ns::DISCO_ITEMS,
         ns::PING,
         ns::PUBSUB,
+        ns::PUBSUB_FILTER,
         ns::STANZA_ID,
         ns::VERSION,
     ];
@@ -56,6 +62,31 @@ pub fn command_info(node: &str, name: &str) -> Tag {
         .child(identity("automation", "command-node", Some(name)))
         .child(feature_tag(ns::COMMANDS))
         .child(feature_tag(ns::DATA_FORMS))
+}
+
+/// Nodes of which types are asked for, if that is said (XEP-0462).
+///
+/// # Errors
+/// [`Refusal::BadRequest`], [`Refusal::FormTooLarge`].
+pub fn filter(query: &Element) -> Result<Option<TypeFilter>, Refusal> {
+    let Some(filter) = query.get_child("filter", ns::PUBSUB_FILTER) else { return Ok(None) };
+    let form = filter.get_child("x", ns::DATA_FORMS);
+    let form = form.ok_or(Refusal::BadRequest("a form is required"))?;
+    let (mut included, mut excluded) = (None, None);
+    for (var, values) in form::fields(form)? {
+        match (var, values.as_slice()) {
+            ("FORM_TYPE", [form_type]) if form_type == ns::PUBSUB_FILTER => {}
+            ("included-types", _) => included = Some(values),
+            ("excluded-types", _) => excluded = Some(values),
+            _ => return Err(Refusal::BadRequest("no such field of a filter")),
+        }
+    }
+    match (included, excluded) {
+        (Some(_), Some(_)) => Err(Refusal::BadRequest("types are included or excluded, not both")),
+        (Some(types), None) => Ok(Some(TypeFilter::Included(types))),
+        (None, Some(types)) => Ok(Some(TypeFilter::Excluded(types))),
+        (None, None) => Ok(None),
+    }
 }
 
 /// The nodes of the service (§5.2); with a note which part of them (XEP-0059) if that was asked, or not all

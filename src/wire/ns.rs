@@ -15,6 +15,7 @@ pub(crate) const PUBLISH_OPTIONS: &str = "http://jabber.org/protocol/pubsub#publ
 pub(crate) const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
 pub(crate) const PUBSUB_ERRORS: &str = "http://jabber.org/protocol/pubsub#errors";
 pub(crate) const PUBSUB_EVENT: &str = "http://jabber.org/protocol/pubsub#event";
+pub(crate) const PUBSUB_FILTER: &str = "urn:xmpp:pubsub-filter:0";
 pub(crate) const PUBSUB_OWNER: &str = "http://jabber.org/protocol/pubsub#owner";
 pub(crate) const RSM: &str = "http://jabber.org/protocol/rsm";
 pub(crate) const STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";

@@ -16,6 +16,10 @@ pub fn stanza_error(refusal: &Refusal) -> StanzaError {
         | Refusal::NotAcceptable(_) => error("modify", "not-acceptable"),
         Refusal::ClosedNode => error("cancel", "not-allowed").pubsub("closed-node"),
         Refusal::Forbidden => error("auth", "forbidden"),
+        // SPEC: of this type in §6.1.3.11; RFC 6120 has another.
+        Refusal::Gone { uri } => {
+            StanzaError { uri: Some(uri.as_str().into()), ..error("modify", "gone") }
+        }
         Refusal::InvalidJid => error("modify", "bad-request").pubsub("invalid-jid"),
         Refusal::InvalidPayload(_) => error("modify", "bad-request").pubsub("invalid-payload"),
         Refusal::ItemForbidden => error("modify", "bad-request").pubsub("item-forbidden"),
@@ -27,7 +31,7 @@ pub fn stanza_error(refusal: &Refusal) -> StanzaError {
         Refusal::MaxNodesExceeded | Refusal::MaxNodesOfOwnerExceeded => {
             error("cancel", "not-allowed").pubsub("max-nodes-exceeded")
         }
-        Refusal::NodeExists => error("cancel", "conflict"),
+        Refusal::ChangedMeanwhile | Refusal::NodeExists => error("cancel", "conflict"),
         Refusal::NodeIdRequired => error("modify", "bad-request").pubsub("nodeid-required"),
         Refusal::NotSubscribed => error("cancel", "unexpected-request").pubsub("not-subscribed"),
         Refusal::PayloadRequired => error("modify", "bad-request").pubsub("payload-required"),

@@ -23,7 +23,10 @@ use crate::{
             unsubscribe::Unsubscribe,
         },
     },
-    wire::{form::node_config, ns, rsm, xml},
+    wire::{
+        form::node_config::{self, Submitted},
+        ns, rsm, xml,
+    },
 };
 
 /// The longest URI that a deletion may point to, in bytes.
@@ -142,7 +145,8 @@ fn parse_action(
         (true, "affiliations") => Action::Affiliate(set_affiliations(action)?),
         (true, "configure") => {
             let node = node(action)?;
-            Action::Configure(Configure { node, settings: node_config::submitted(form(action)?)? })
+            let Submitted { settings, seen } = node_config::submitted(form(action)?)?;
+            Action::Configure(Configure { node, settings, seen })
         }
         (true, "delete") => Action::Delete(delete(action)?),
         (true, "purge") => Action::Purge(Purge { node: node(action)? }),
@@ -212,7 +216,7 @@ fn create(create: &Element, configure: Option<&Element>) -> Result<Create, Refus
         return Err(Refusal::BadRequest("the node is named in create, not in configure"));
     }
     let settings = match configure.and_then(|element| element.get_child("x", ns::DATA_FORMS)) {
-        Some(form) => node_config::submitted(form)?,
+        Some(form) => node_config::submitted(form)?.settings,
         None => Vec::new(),
     };
     Ok(Create { node: node_if_any(create)?, settings })

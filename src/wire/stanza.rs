@@ -83,6 +83,8 @@ pub struct StanzaError {
     pub condition: &'static str,
     /// The condition of another protocol, and its namespace.
     pub application: Option<(&'static str, &'static str)>,
+    /// The address that stands in the condition (RFC 6120 §8.3.3.5).
+    pub uri: Option<Box<str>>,
     /// The feature that an `unsupported` names.
     pub feature: Option<&'static str>,
     /// For people.
@@ -93,7 +95,7 @@ impl StanzaError {
     /// An error without more than its condition.
     #[must_use]
     pub const fn new(kind: &'static str, condition: &'static str) -> Self {
-        Self { kind, condition, application: None, feature: None, text: None }
+        Self { kind, condition, uri: None, application: None, feature: None, text: None }
     }
 
     /// With a condition of XEP-0060.
@@ -122,9 +124,11 @@ impl StanzaError {
             .application
             .map(|(name, namespace)| Tag::ns(name, namespace).attr_if("feature", self.feature));
         let text = self.text.as_deref().map(|text| Tag::ns("text", ns::STANZAS).text(text));
+        let condition = Tag::ns(self.condition, ns::STANZAS);
+        let condition = condition.text(self.uri.as_deref().unwrap_or_default());
         Tag::new("error")
             .attr("type", self.kind)
-            .child(Tag::ns(self.condition, ns::STANZAS))
+            .child(condition)
             .children(text)
             .children(application)
     }

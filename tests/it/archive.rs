@@ -133,11 +133,11 @@ async fn stores_of_every_version_are_opened_or_refused() {
         }
         folder
     };
-    for version in [1, 2, 3, 4] {
+    for version in [1, 2, 3, 4, 5] {
         let folder = copy(&format!("store-{version}"));
         let before = std::fs::read(folder.path().join("db")).unwrap();
         let refused = SledStore::open(folder.path()).unwrap_err().to_string();
-        let expected = format!("layout version {version}, this binary reads 5: ");
+        let expected = format!("layout version {version}, this binary reads 6: ");
         assert!(refused.contains(&expected), "{refused}");
         // A binary of version 1 could not export.
         let advice = if version == 1 { "begin a new one" } else { "export it" };
@@ -145,17 +145,24 @@ async fn stores_of_every_version_are_opened_or_refused() {
         assert_eq!(std::fs::read(folder.path().join("db")).unwrap(), before);
     }
 
-    let folder = copy("store-5");
-    let marker = "gjallar-store 6 0000000000000001 ready 00000000000000000001";
+    let folder = copy("store-6");
+    let marker = "gjallar-store 7 0000000000000001 ready 00000000000000000001";
     let sum = crc32c::crc32c(marker.as_bytes());
     std::fs::write(folder.path().join("gjallar.store"), format!("{marker} {sum:08x}\n")).unwrap();
     let refused = SledStore::open(folder.path()).unwrap_err().to_string();
-    assert!(refused.contains("layout version 6, this binary reads 5: "), "{refused}");
+    assert!(refused.contains("layout version 7, this binary reads 6: "), "{refused}");
 
-    let folder = copy("store-5");
+    let folder = copy("store-6");
     let store = open(folder.path());
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
-    let expected = std::fs::read_to_string(fixtures.join("store-5.ndjson")).unwrap();
+    let expected = std::fs::read_to_string(fixtures.join("store-6.ndjson")).unwrap();
+    assert_eq!(exported(&*store).await.0, expected);
+
+    // What a binary of layout version 5 exported can be imported.
+    let before = std::fs::read_to_string(fixtures.join("store-5.ndjson")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    import(&*store, &mut before.as_bytes()).await.unwrap();
     assert_eq!(exported(&*store).await.0, expected);
 }
 

@@ -1,13 +1,13 @@
 //! What happens when the store fails, or the stream breaks.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use gjallar::{
     pubsub::{AccessModel, Affiliation, Limits, Setting},
     service::Error,
     store::{MemoryStore, SledStore, Store},
 };
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::timeout};
 
 use crate::harness::{Component, error, faulty::Faulty, stage::Stage};
 
@@ -136,7 +136,10 @@ async fn a_large_audience_counts_once_however_many_publishes_are_under_way() {
     let closed = gate.acquire().await.unwrap();
     let mut publishing = Vec::new();
     for number in 0..20 {
-        publishing.push(stage.begin_to_publish(OWNER, "a", &number.to_string()).await);
+        let name = number.to_string();
+        let begun = stage.begin_to_publish(OWNER, "a", &name);
+        // Without room it would wait until those before it are settled.
+        publishing.push(timeout(Duration::from_secs(10), begun).await.expect("there is room"));
     }
     drop(closed);
     for published in publishing {

@@ -2,7 +2,7 @@
 
 use minidom::Element;
 
-use crate::harness::{Component, EVENT, PUBSUB, STREAM, error, event};
+use crate::harness::{Component, EVENT, PUBSUB, STREAM, error, event, form, shown};
 
 const OWNER: &str = "owner@localhost/desk";
 const READER: &str = "reader@localhost/phone";
@@ -45,6 +45,93 @@ async fn title_names_the_node() {
 async fn description_is_shown() {
     let mut component = with(&[("description", "D")]).await;
     assert_eq!(meta_data(&mut component, "pubsub#description").await, "D");
+}
+
+#[tokio::test]
+async fn language_and_contact_are_shown() {
+    let mut component = with(&[("language", "da")]).await;
+    assert_eq!(meta_data(&mut component, "pubsub#language").await, "da");
+    assert_eq!(meta_data(&mut component, "pubsub#contact").await, "");
+    let contacts = |values: &[&str]| {
+        let values: String = values.iter().map(|jid| format!("<value>{jid}</value>")).collect();
+        let field = format!("<field var='pubsub#contact'>{values}</field>");
+        format!(
+            "<configure node='{NODE}'>{}</configure>",
+            form(&[]).replace("</x>", &(field + "</x>"))
+        )
+    };
+    let two = contacts(&["bard@localhost", "hamlet@localhost"]);
+    assert!(is_granted(&component.owner(OWNER, "set", &two).await));
+    let shown = meta_data(&mut component, "pubsub#contact").await;
+    assert_eq!(shown, "bard@localhosthamlet@localhost");
+    // A form without the field leaves them, one with nothing in it does not.
+    component.configure(OWNER, NODE, &[("title", "T")]).await;
+    assert_eq!(meta_data(&mut component, "pubsub#contact").await, shown);
+    for bad in [contacts(&["@"]), contacts(&["a@b"; 11])] {
+        let refused = component.owner(OWNER, "set", &bad).await;
+        assert_eq!(error(&refused), "modify not-acceptable");
+        assert_eq!(meta_data(&mut component, "pubsub#contact").await, shown);
+    }
+    assert!(is_granted(&component.owner(OWNER, "set", &contacts(&[])).await));
+    assert_eq!(meta_data(&mut component, "pubsub#contact").await, "");
+}
+
+/// §6.1.3.10: who is subscribed stays, nobody else comes, not even by an owner.
+#[tokio::test]
+async fn subscribe_lets_others_come_or_not() {
+    let mut component = with(&[]).await;
+    component.configure(OWNER, NODE, &[("subscribe", "0")]).await;
+    let request = |jid: &str| format!("<subscribe node='{NODE}' jid='{jid}'/>");
+    let refused = component.pubsub(OWNER, "set", &request(OWNER)).await;
+    assert_eq!(error(&refused), "cancel feature-not-implemented unsupported subscribe");
+    assert!(is_granted(&component.pubsub(READER, "set", &request(READER)).await));
+    let entry = "<subscription jid='late@localhost' subscription='subscribed'/>";
+    let list = format!("<subscriptions node='{NODE}'>{entry}</subscriptions>");
+    assert_eq!(error(&component.owner(OWNER, "set", &list).await), "modify not-acceptable");
+    component.publish(OWNER, NODE, "1").await;
+    assert_eq!(component.messages().await.len(), 1);
+    component.configure(OWNER, NODE, &[("subscribe", "1")]).await;
+    assert!(is_granted(&component.pubsub(OWNER, "set", &request(OWNER)).await));
+}
+
+/// The service does not run them.
+#[tokio::test]
+async fn body_xslt_and_dataform_xslt_are_kept_for_others() {
+    let mut component = with(&[("body_xslt", "http://b"), ("dataform_xslt", "http://d")]).await;
+    let form = component.owner(OWNER, "get", &format!("<configure node='{NODE}'/>")).await;
+    let text = shown(&form);
+    assert!(text.contains("http://b") && text.contains("http://d"), "{text}");
+    component.publish(OWNER, NODE, "1").await;
+    assert!(!shown(&component.message().await).contains("<body"));
+}
+
+/// Two owners fill in the same form: the second to submit it is told, and changes nothing.
+#[tokio::test]
+async fn a_form_that_shows_another_configuration_is_a_conflict() {
+    let mut component = with(&[]).await;
+    let get = format!("<configure node='{NODE}'/>");
+    let form = component.owner(OWNER, "get", &get).await;
+    let form =
+        form.children().next().unwrap().children().next().unwrap().children().next().unwrap();
+    let is_revision = |field: &&Element| field.attr("var") == Some("x-gjallar#revision");
+    let revision = form.children().find(is_revision).unwrap();
+    assert_eq!(revision.attr("type"), Some("hidden"));
+    let revision: String = revision.children().map(Element::text).collect();
+    let submit = |title: &str, revision: &str| {
+        let form = crate::harness::form(&[("title", title)]);
+        let field =
+            format!("<field var='x-gjallar#revision'><value>{revision}</value></field></x>");
+        format!("<configure node='{NODE}'>{}</configure>", form.replace("</x>", &field))
+    };
+    assert!(is_granted(&component.owner(OWNER, "set", &submit("A", &revision)).await));
+    let refused = component.owner(OWNER, "set", &submit("B", &revision)).await;
+    assert_eq!(error(&refused), "cancel conflict");
+    assert_eq!(title_of(&mut component).await.as_deref(), Some("A"));
+    let refused = component.owner(OWNER, "set", &submit("B", "no number")).await;
+    assert_eq!(error(&refused), "modify not-acceptable");
+    // Who does not send it back overwrites what is there.
+    component.configure(OWNER, NODE, &[("title", "C")]).await;
+    assert_eq!(title_of(&mut component).await.as_deref(), Some("C"));
 }
 
 #[tokio::test]
@@ -268,14 +355,13 @@ async fn itemreply_says_whom_to_answer() {
 async fn what_clients_send_along_is_taken_if_it_holds_here_and_refused_if_not() {
     let mut component = with(&[
         ("node_type", "leaf"),
-        ("subscribe", "1"),
         ("tempsub", "0"),
         ("purge_offline", "false"),
         ("presence_based_delivery", "0"),
         ("notify_sub", "0"),
     ])
     .await;
-    for (field, value) in [("subscribe", "0"), ("tempsub", "1"), ("item_expire", "60")] {
+    for (field, value) in [("tempsub", "1"), ("item_expire", "60"), ("deliver", "1")] {
         let refused = component.configure(OWNER, NODE, &[(field, value)]).await;
         assert_eq!(error(&refused), "modify not-acceptable", "{field}");
         let text = refused.get_child("error", STREAM).unwrap();

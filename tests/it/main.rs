@@ -6,6 +6,7 @@ mod archive;
 mod backlog;
 mod crash;
 mod disk;
+mod errors;
 mod examples;
 mod faults;
 mod fields;

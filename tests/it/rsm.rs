@@ -8,6 +8,7 @@ const OWNER: &str = "owner@localhost/desk";
 const STRANGER: &str = "stranger@localhost/x";
 const RSM: &str = "http://jabber.org/protocol/rsm";
 const ITEMS: &str = "http://jabber.org/protocol/disco#items";
+const FILTER: &str = "urn:xmpp:pubsub-filter:0";
 
 /// A page of items.
 async fn items(component: &mut Component, set: &str) -> Element {
@@ -194,4 +195,49 @@ async fn subscriptions_and_affiliations() {
     let expected = [("m", "x"), ("m", "y"), ("n", "x"), ("n", "y")];
     let expected = expected.map(|(node, r)| (node.to_owned(), format!("a@localhost/{r}")));
     assert_eq!(found, expected);
+}
+
+/// XEP-0462: nodes of some types; pages and counts are of those.
+#[tokio::test]
+async fn nodes_of_some_types() {
+    let mut component = Component::start().await;
+    for (name, kind) in [("a", "urn:blog"), ("b", ""), ("c", "urn:blog"), ("d", "urn:notes")] {
+        component.create(OWNER, name, &[("type", kind)]).await;
+    }
+    let field = |var: &str, types: &[&str]| {
+        let values: String = types.iter().map(|kind| format!("<value>{kind}</value>")).collect();
+        format!("<field var='{var}' type='list-multi'>{values}</field>")
+    };
+    let filter = |fields: &str| {
+        format!(
+            "<filter xmlns='{FILTER}'><x xmlns='jabber:x:data' type='submit'>\
+             <field var='FORM_TYPE'><value>{FILTER}</value></field>{fields}</x></filter>"
+        )
+    };
+    for (fields, names, count) in [
+        (field("included-types", &["urn:blog"]), "a c", "2"),
+        (field("included-types", &["urn:notes", ""]), "b d", "2"),
+        (field("excluded-types", &["urn:blog"]), "b d", "2"),
+        (field("excluded-types", &[""]), "a c d", "3"),
+        (field("included-types", &[]), "", "0"),
+        (field("excluded-types", &[]), "a b c d", "4"),
+        (String::new(), "a b c d", "4"),
+    ] {
+        let query = format!("<query xmlns='{ITEMS}'>{}{}</query>", filter(&fields), asked(""));
+        let answer = component.ask(STRANGER, "get", &query).await;
+        let content = answer.children().next().unwrap();
+        let nodes = content.children().filter_map(|entry| entry.attr("node"));
+        assert_eq!(nodes.collect::<Vec<_>>().join(" "), names, "{fields}");
+        let set = content.get_child("set", RSM).unwrap();
+        assert_eq!(set.get_child("count", RSM).unwrap().text(), count, "{fields}");
+    }
+    let both = field("included-types", &["a"]) + &field("excluded-types", &["b"]);
+    let other = field("FORM_TYPE", &["urn:other"]);
+    for filter in [filter(&both), filter(&other), format!("<filter xmlns='{FILTER}'/>")] {
+        let query = format!("<query xmlns='{ITEMS}'>{filter}</query>");
+        let answer = component.ask(STRANGER, "get", &query).await;
+        assert_eq!(error(&answer), "modify bad-request", "{filter}");
+    }
+    let info = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
+    assert!(shown(&component.ask(STRANGER, "get", info).await).contains(FILTER));
 }

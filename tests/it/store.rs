@@ -77,6 +77,7 @@ store_contract! {
     an_item_of_the_same_name_replaces_and_is_the_newest
     selects_items_by_name
     selects_items_by_page
+    remembers_what_took_the_place_of_deleted_nodes
     gives_the_newest_items_that_fit
     keeps_so_many_bytes
     counts_what_an_entity_has
@@ -206,6 +207,38 @@ async fn selects_items_by_page(kind: impl Kind) {
     assert_eq!(stage.store.page(&node("a"), &gone, usize::MAX).await.unwrap(), None);
     let nowhere = stage.store.page(&node("b"), &Page::last(1), usize::MAX).await;
     assert_eq!(nowhere.unwrap(), Some(Part::empty()));
+}
+
+async fn remembers_what_took_the_place_of_deleted_nodes(kind: impl Kind) {
+    let stage = Stage::new(kind.open()).await;
+    let many = 10_000;
+    let names: Vec<_> = (0..=many).map(|number| format!("n{number}")).collect();
+    for names in names.chunks(64) {
+        let creating = names.iter().map(|name| stage.create(OWNER, name));
+        futures::future::join_all(creating).await.into_iter().for_each(|made| drop(made.unwrap()));
+        let leaving = names.iter().map(|name| stage.leave(OWNER, name, "xmpp:there"));
+        futures::future::join_all(leaving).await.into_iter().for_each(|left| left.unwrap());
+    }
+    // The oldest of too many is forgotten, and what is there again.
+    let redirect = async |name| stage.store.redirect(&node(name)).await.unwrap();
+    assert_eq!(stage.store.redirects().await.unwrap().len(), many);
+    assert_eq!(redirect("n0").await, None);
+    assert_eq!(redirect("n1").await.as_deref(), Some("xmpp:there"));
+    stage.create(OWNER, "n2").await.unwrap();
+    assert_eq!(redirect("n2").await, None);
+    stage.delete(OWNER, "n2").await.unwrap();
+    assert_eq!(redirect("n2").await, None);
+    stage.service.close().await;
+    drop(stage);
+    let Some(store) = kind.again() else { return };
+    assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
+    assert_eq!(store.redirect(&node("n3")).await.unwrap().as_deref(), Some("xmpp:there"));
+    let stage = Stage::new(store).await;
+    for name in ["x", "y"] {
+        stage.create(OWNER, name).await.unwrap();
+        stage.leave(OWNER, name, "xmpp:here").await.unwrap();
+    }
+    assert_eq!(stage.store.redirects().await.unwrap().len(), many);
 }
 
 async fn gives_the_newest_items_that_fit(kind: impl Kind) {
@@ -542,7 +575,7 @@ async fn a_list_that_meets_a_damaged_record_closes_its_node_and_shows_the_others
         stage.create(OWNER, "b").await.unwrap();
         let owner = actor(OWNER);
         let nodes = async || {
-            let nodes = stage.service.nodes(&owner, &Page::first(usize::MAX)).await;
+            let nodes = stage.service.nodes(&owner, &Page::first(usize::MAX), None).await;
             nodes.unwrap().entries.len()
         };
         assert_eq!(nodes().await, if table == b"A" { 1 } else { 2 });

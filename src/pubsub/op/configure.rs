@@ -17,6 +17,8 @@ pub struct Configure {
     pub node: NodeId,
     /// What changes; nothing if the form was cancelled (§8.2.4).
     pub settings: Vec<Setting>,
+    /// The configuration that whoever asks has seen ([`NodeConfig::revision`]), if that is said.
+    pub seen: Option<u64>,
 }
 
 /// Shows how a node behaves to those who may change it (§8.2.1).
@@ -34,7 +36,8 @@ pub fn configuration(node: Option<&Node>, cx: &Context<'_>) -> Result<NodeConfig
 /// Items past a lowered `max_items`, and all items once they are not to be kept, go without an event.
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::BadSetting`].
+/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::BadSetting`]; [`Refusal::ChangedMeanwhile`] if
+/// another configuration was seen.
 pub fn configure(
     node: Option<&Node>,
     request: &Configure,
@@ -42,6 +45,9 @@ pub fn configure(
 ) -> Result<Decision<()>, Refusal> {
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
+    if request.seen.is_some_and(|seen| seen != node.config.revision()) {
+        return Err(Refusal::ChangedMeanwhile);
+    }
     let config = node.config.clone().with(&request.settings, cx.limits)?;
     let mut changes = Changes::none(node);
     if config == node.config {

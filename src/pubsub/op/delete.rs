@@ -18,7 +18,8 @@ pub struct Delete {
     pub redirect: Option<String>,
 }
 
-/// Decides a delete request. The audience of the event are those who were subscribed.
+/// Decides a delete request. The audience of the event are those who were subscribed. Who comes later hears of the
+/// redirection too ([`Refusal::Gone`]).
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
@@ -32,7 +33,7 @@ pub fn delete(
     let place = node.next_place();
     let mut changes = Changes::none(node);
     changes.advance_to(place);
-    changes.push(Change::Deleted);
+    changes.push(Change::Deleted { redirect: request.redirect.clone() });
     let event = Event::Deleted { redirect: request.redirect.clone() };
     let notification = Notification::to_subscribers(node, &node.config, place, event, cx.now)
         .filter(|_| node.config.notify_delete);

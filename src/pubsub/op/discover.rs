@@ -11,6 +11,9 @@ use super::existing;
 /// What this use case stands for in service discovery.
 pub const FEATURES: &[&str] = &["meta-data"];
 
+/// How many owners and publishers a node shows. They may be thousands; §8.9.1 has them all.
+pub const MAX_SHOWN: usize = 100;
+
 /// What a node is about (§5.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetaData {
@@ -22,8 +25,10 @@ pub struct MetaData {
     pub created: Timestamp,
     /// How many subscriptions it has.
     pub subscribers: usize,
-    /// Its owners.
+    /// Its owners, at most [`MAX_SHOWN`].
     pub owners: Vec<BareJid>,
+    /// Those with the affiliation publisher, at most [`MAX_SHOWN`].
+    pub publishers: Vec<BareJid>,
 }
 
 /// A node in a list.
@@ -35,6 +40,27 @@ pub struct NodeSummary {
     pub title: String,
     /// Who has access.
     pub access_model: AccessModel,
+    /// The namespace of its payloads; may be empty.
+    pub r#type: String,
+}
+
+/// Nodes of which types a list has (XEP-0462).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TypeFilter {
+    /// These and no others; an empty one is that of nodes without a type.
+    Included(Vec<String>),
+    /// All but these.
+    Excluded(Vec<String>),
+}
+
+impl TypeFilter {
+    fn admits(&self, r#type: &str) -> bool {
+        let has = |types: &[String]| types.iter().any(|other| other == r#type);
+        match self {
+            Self::Included(types) => has(types),
+            Self::Excluded(types) => !has(types),
+        }
+    }
 }
 
 /// Tells what a node is about.
@@ -49,12 +75,25 @@ pub fn meta_data(node: Option<&Node>, cx: &Context<'_>) -> Result<MetaData, Refu
         creator: node.creator.clone(),
         created: node.created,
         subscribers: node.subscribers_len(),
-        owners: node.owners().cloned().collect(),
+        owners: affiliated(node, Affiliation::Owner),
+        publishers: affiliated(node, Affiliation::Publisher),
     })
+}
+
+fn affiliated(node: &Node, wanted: Affiliation) -> Vec<BareJid> {
+    let all = node.affiliations().filter(|(_, affiliation)| *affiliation == wanted);
+    all.take(MAX_SHOWN).map(|(entity, _)| entity.clone()).collect()
 }
 
 /// Whether a node stands in the list that an actor gets (§5.2).
 #[must_use]
-pub fn is_listed(summary: &NodeSummary, actor: &Actor, affiliation: Affiliation) -> bool {
-    actor.is_administrator || access::is_visible(summary.access_model, affiliation)
+pub fn is_listed(
+    summary: &NodeSummary,
+    actor: &Actor,
+    affiliation: Affiliation,
+    filter: Option<&TypeFilter>,
+) -> bool {
+    let is_visible =
+        actor.is_administrator || access::is_visible(summary.access_model, affiliation);
+    is_visible && filter.is_none_or(|filter| filter.admits(&summary.r#type))
 }

@@ -3,7 +3,7 @@
 use jid::Jid;
 
 use crate::pubsub::{
-    Change, Changes, Context, Decision, Item, Node, NodeId, Notification, Refusal,
+    Change, Changes, Context, Decision, Feature, Item, Node, NodeId, Notification, Refusal,
     SendLastPublishedItem, access,
 };
 
@@ -36,7 +36,8 @@ pub struct Subscribed {
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::InvalidJid`], [`Refusal::Forbidden`],
-/// [`Refusal::ClosedNode`], [`Refusal::TooManySubscriptions`], [`Refusal::TooManyOwnSubscriptions`].
+/// [`Refusal::ClosedNode`], [`Refusal::Unsupported`], [`Refusal::TooManySubscriptions`],
+/// [`Refusal::TooManyOwnSubscriptions`].
 pub fn subscribe(
     node: Option<&Node>,
     request: &Subscribe,
@@ -52,6 +53,9 @@ pub fn subscribe(
     let reply = Subscribed { node: node.id.clone(), jid: request.jid.clone() };
     if node.is_subscribed(&request.jid) {
         return Ok(Decision::quiet(reply, changes));
+    }
+    if !node.config.subscribe {
+        return Err(Refusal::Unsupported(Feature::Subscribe));
     }
     if node.subscribers_len() >= cx.limits.max_subscriptions {
         return Err(Refusal::TooManySubscriptions);

@@ -80,7 +80,8 @@ pub fn set_subscriptions(
     let mut room = cx.limits.max_subscriptions.saturating_sub(node.subscribers_len());
     for (jid, wanted) in &request.entries {
         let subscribed = node.is_subscribed(jid);
-        let admitted = access::admits(&node.config, node.affiliation_of(&jid.to_bare())).is_ok();
+        let admitted = node.config.subscribe
+            && access::admits(&node.config, node.affiliation_of(&jid.to_bare())).is_ok();
         match (wanted, subscribed) {
             (Wanted::None, true) => changes.push(Change::Unsubscribed(jid.clone())),
             (Wanted::Subscribed, true) | (Wanted::None, false) => {}

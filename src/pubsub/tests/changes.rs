@@ -68,7 +68,7 @@ fn a_whitelist_keeps_the_subscriptions_of_those_on_it() {
         .subscribed("owner@x")
         .0;
     let settings = vec![Setting::AccessModel(AccessModel::Whitelist)];
-    let request = Configure { node: node.id.clone(), settings };
+    let request = Configure { node: node.id.clone(), settings, seen: None };
     let decision = by("owner@x", |cx| configure(Some(&node), &request, cx)).unwrap();
     let after = applied(&node, &decision.changes);
     assert_eq!(after.subscribers().collect::<Vec<_>>(), [&jid("m@x/r"), &jid("owner@x")]);
@@ -78,7 +78,7 @@ fn a_whitelist_keeps_the_subscriptions_of_those_on_it() {
 fn a_configuration_that_is_the_same_changes_nothing() {
     let node = node().0;
     let settings = vec![Setting::PersistItems(true), Setting::Title(String::new())];
-    let request = Configure { node: node.id.clone(), settings };
+    let request = Configure { node: node.id.clone(), settings, seen: None };
     let decision = by("owner@x", |cx| configure(Some(&node), &request, cx)).unwrap();
     assert!(decision.changes.is_none(Some(&node)) && decision.notification.is_none());
 }
@@ -89,7 +89,7 @@ fn fewer_items_are_kept_from_the_moment_that_fewer_are_wanted() {
     for (setting, keep) in
         [(Setting::MaxItems(MaxItems::Number(3)), Some(3)), (Setting::PersistItems(false), Some(0))]
     {
-        let request = Configure { node: node.id.clone(), settings: vec![setting] };
+        let request = Configure { node: node.id.clone(), settings: vec![setting], seen: None };
         let decision = by("owner@x", |cx| configure(Some(&node), &request, cx)).unwrap();
         let trimmed = changes_of(&decision).into_iter().find_map(|change| match change {
             Change::Trimmed { keep, .. } => Some(*keep),

@@ -18,7 +18,7 @@ use super::{
 const MAX_PROBLEMS: usize = 100;
 
 /// The tables of which every row is accounted for by a node.
-const COUNTED: &[u8] = b"NASasixcq";
+const COUNTED: &[u8] = b"NASasixcqmM";
 
 struct Check<'a> {
     view: &'a View,
@@ -53,6 +53,10 @@ pub(super) fn check(view: &View) -> Result<Vec<String>, StoreError> {
             check.note(Err(damaged(&key)));
         }
     }
+    let redirects = view.redirects();
+    let moved = redirects.as_ref().map_or(0, Vec::len);
+    check.expected.extend([(b'm', moved), (b'M', moved)]);
+    check.note(redirects.map(|_| ()));
     // What belongs to no node is in none of the counts.
     for table in COUNTED {
         let (found, expected) = (view.scan(&[*table]).count(), check.expected.get(table).copied());

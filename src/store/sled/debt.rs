@@ -151,7 +151,8 @@ impl EventRecord {
         let item_id = |id: &str| ItemId::parse(id).map_err(|_| damaged(key));
         Ok(match self {
             Self::Configured(config) => {
-                Event::Configured(config.map(|config| Box::new(config.to_config())))
+                let config = config.map(|config| config.to_config(key)).transpose()?;
+                Event::Configured(config.map(Box::new))
             }
             Self::Deleted(redirect) => Event::Deleted { redirect },
             Self::Published(items) => {

@@ -31,7 +31,7 @@ pub(super) fn check(tree: &Tree) -> Result<(Total, Ledger), StoreError> {
             let (key, value) = row.map_err(|error| sled_failed(&error))?;
             sum = sum.wrapping_add(weight(&value));
             let number = || keys::number_at(&key, 1).ok_or_else(|| damaged(&key));
-            if b"nqdpu".contains(table) {
+            if b"nqdpum".contains(table) {
                 ledger.next_node = ledger.next_node.max(number()? + 1);
             }
             match table {
@@ -40,6 +40,7 @@ pub(super) fn check(tree: &Tree) -> Result<(Total, Ledger), StoreError> {
                 }
                 b'd' => dead.push(number()?),
                 b'u' => ledger.revoke(number()?),
+                b'm' => ledger.redirects += 1,
                 b'p' => ledger.begin_items(number()?, record::decode(&key, &value)?),
                 b'w' if *key == *keys::TOLD => {
                     let told: ToldRecord = record::decode(&key, &value)?;

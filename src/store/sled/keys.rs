@@ -10,6 +10,8 @@
 //! | `n` node | the node |
 //! | `q` node | position of its newest event, number and bytes of its items, a sum |
 //! | `d` node | the node is deleted; what is left of it goes when none of its events is owed any more |
+//! | `M` name | what took the place of a deleted node |
+//! | `m` node | the name of a deleted node of which that was said |
 //! | `u` node part | JIDs whose subscriptions are gone; their rows go before anyone asks for the node |
 //! | `p` node | the items before this position and index are gone; their rows go by and by |
 //! | `a` node entity | affiliation |
@@ -59,7 +61,7 @@ pub(super) const TOLD: &[u8] = b"w";
 /// The tables whose rows are part of their node's sum.
 pub(super) const TABLES_OF_A_NODE: &[u8] = b"asixc";
 /// The tables whose rows are part of the store's sum.
-pub(super) const INDEX_TABLES: &[u8] = b"NnqdpuASow";
+pub(super) const INDEX_TABLES: &[u8] = b"NnqdpuASowMm";
 
 /// The sum that a row is part of.
 pub(super) enum Group {
@@ -80,6 +82,16 @@ pub(super) fn group(key: &[u8]) -> Group {
 
 pub(super) fn name(node: &NodeId) -> Vec<u8> {
     key(b'N', &[&hash(node.as_str())])
+}
+
+/// What took the place of a deleted node.
+pub(super) fn redirect(node: &NodeId) -> Vec<u8> {
+    key(b'M', &[&hash(node.as_str())])
+}
+
+/// The name of a deleted node of which that was said.
+pub(super) fn moved(node: Number) -> Vec<u8> {
+    of_node(b'm', node)
 }
 
 /// Everything that a table has of a node; also the key itself where the table has one row a node.

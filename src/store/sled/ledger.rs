@@ -12,6 +12,8 @@ use super::{
 pub(super) struct Ledger {
     pub(super) next_node: Number,
     pub(super) next_debt: u64,
+    /// Deleted nodes of which it is known what took their place.
+    pub(super) redirects: usize,
     debts: BTreeMap<u64, Number>,
     owing: HashMap<Number, usize>,
     /// Debts that were made together, by the first of them.
@@ -73,6 +75,7 @@ impl Default for Ledger {
         Self {
             next_node: 1,
             next_debt: 1,
+            redirects: 0,
             debts: BTreeMap::new(),
             owing: HashMap::new(),
             groups: BTreeMap::new(),

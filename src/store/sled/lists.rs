@@ -13,7 +13,7 @@ use crate::{
 use super::{
     keys::{self, Number},
     reader::{View, name},
-    record::{self, NodeRecord, damaged},
+    record::{self, NodeRecord, RedirectRecord, damaged},
     sled_failed,
     subscriptions::{SubscriptionPlace, read_part},
     turn,
@@ -71,6 +71,21 @@ impl View {
         let key = keys::node(number);
         let row = self.tree.get(&key).map_err(|error| sled_failed(&error))?;
         row.map(|value| summary(number, &key, &value)).transpose()
+    }
+
+    pub(super) fn redirect(&self, id: &NodeId) -> Result<Option<String>, StoreError> {
+        Ok(self.get::<RedirectRecord>(&keys::redirect(id))?.map(|redirect| redirect.uri))
+    }
+
+    pub(super) fn redirects(&self) -> Result<Vec<(NodeId, String)>, StoreError> {
+        let redirect = |row: Result<(sled::IVec, sled::IVec), StoreError>| {
+            let (key, value) = row?;
+            let name = record::decode::<String>(&key, &value)?;
+            let id = NodeId::parse(&name).map_err(|_| damaged(&key))?;
+            let uri = self.redirect(&id)?.ok_or_else(|| damaged(&key))?;
+            Ok((id, uri))
+        };
+        self.scan(b"m").map(redirect).collect()
     }
 
     pub(super) fn affiliations_of(
@@ -202,6 +217,7 @@ fn summary(number: Number, key: &[u8], value: &[u8]) -> Result<(Cursor, NodeSumm
         node: node.id,
         title: node.config.title,
         access_model: node.config.access_model,
+        r#type: node.config.r#type,
     };
     Ok((Cursor(number), summary))
 }

@@ -234,6 +234,15 @@ impl Store for SledStore {
         self.read_little(move |view| view.summary(&node)).await
     }
 
+    async fn redirect(&self, node: &NodeId) -> Result<Option<String>, StoreError> {
+        let node = node.clone();
+        self.read_little(move |view| view.redirect(&node)).await
+    }
+
+    async fn redirects(&self) -> Result<Vec<(NodeId, String)>, StoreError> {
+        self.read(View::redirects).await
+    }
+
     async fn items(
         &self,
         node: &NodeId,

@@ -1,7 +1,7 @@
 //! What lies on disk: records of the store's own, each with a version byte and a checksum over its
 //! key and content. The domain types may change without touching them.
 
-use jid::BareJid;
+use jid::{BareJid, Jid};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 use super::keys::Spot;
 
 /// The version of the records' layout.
-pub(super) const VERSION: u8 = 5;
+pub(super) const VERSION: u8 = 6;
 
 /// Writes a record for its key: version, content, checksum.
 pub(super) fn encode<T: Serialize>(key: &[u8], record: &T) -> Result<Vec<u8>, StoreError> {
@@ -75,10 +75,14 @@ pub(super) struct NodeRecord {
 #[allow(clippy::struct_excessive_bools)]
 pub(super) struct ConfigRecord {
     access_model: AccessModelRecord,
+    body_xslt: String,
+    contact: Vec<String>,
+    dataform_xslt: String,
     deliver_notifications: bool,
     deliver_payloads: bool,
     description: String,
     itemreply: ItemReplyRecord,
+    language: String,
     /// `None` is `max`.
     max_items: Option<u32>,
     max_payload_size: u32,
@@ -89,6 +93,7 @@ pub(super) struct ConfigRecord {
     persist_items: bool,
     publish_model: PublishModelRecord,
     send_last_on_sub: bool,
+    subscribe: bool,
     title: String,
     r#type: String,
 }
@@ -111,6 +116,14 @@ enum PublishModelRecord {
     Open,
     Publishers,
     Subscribers,
+}
+
+/// What took the place of a deleted node.
+#[derive(Serialize, Deserialize)]
+pub(super) struct RedirectRecord {
+    /// The deleted node's number.
+    pub(super) number: u64,
+    pub(super) uri: String,
 }
 
 #[derive(Clone, Copy, Default, Serialize, Deserialize)]
@@ -208,7 +221,7 @@ impl NodeRecord {
         Ok(Node::bare(
             NodeId::parse(&self.name).map_err(|_| damaged(key))?,
             Epoch(self.epoch),
-            self.config.to_config(),
+            self.config.to_config(key)?,
             BareJid::new(&self.creator).map_err(|_| damaged(key))?,
             Timestamp(self.created),
         ))
@@ -222,6 +235,9 @@ impl ConfigRecord {
                 AccessModel::Open => AccessModelRecord::Open,
                 AccessModel::Whitelist => AccessModelRecord::Whitelist,
             },
+            body_xslt: config.body_xslt.clone(),
+            contact: config.contact.iter().map(|jid| jid.as_str().into()).collect(),
+            dataform_xslt: config.dataform_xslt.clone(),
             deliver_notifications: config.deliver_notifications,
             deliver_payloads: config.deliver_payloads,
             description: config.description.clone(),
@@ -230,6 +246,7 @@ impl ConfigRecord {
                 ItemReply::Owner => ItemReplyRecord::Owner,
                 ItemReply::Publisher => ItemReplyRecord::Publisher,
             },
+            language: config.language.clone(),
             max_items: match config.max_items {
                 MaxItems::Max => None,
                 MaxItems::Number(n) => Some(n),
@@ -246,17 +263,22 @@ impl ConfigRecord {
                 PublishModel::Subscribers => PublishModelRecord::Subscribers,
             },
             send_last_on_sub: config.send_last_published_item == SendLastPublishedItem::OnSub,
+            subscribe: config.subscribe,
             title: config.title.clone(),
             r#type: config.r#type.clone(),
         }
     }
 
-    pub(super) fn to_config(&self) -> NodeConfig {
-        NodeConfig {
+    pub(super) fn to_config(&self, key: &[u8]) -> Result<NodeConfig, StoreError> {
+        let jid = |jid: &String| Jid::new(jid).map_err(|_| damaged(key));
+        Ok(NodeConfig {
             access_model: match self.access_model {
                 AccessModelRecord::Open => AccessModel::Open,
                 AccessModelRecord::Whitelist => AccessModel::Whitelist,
             },
+            body_xslt: self.body_xslt.clone(),
+            contact: self.contact.iter().map(jid).collect::<Result<_, _>>()?,
+            dataform_xslt: self.dataform_xslt.clone(),
             deliver_notifications: self.deliver_notifications,
             deliver_payloads: self.deliver_payloads,
             description: self.description.clone(),
@@ -265,6 +287,7 @@ impl ConfigRecord {
                 ItemReplyRecord::Owner => ItemReply::Owner,
                 ItemReplyRecord::Publisher => ItemReply::Publisher,
             },
+            language: self.language.clone(),
             max_items: self.max_items.map_or(MaxItems::Max, MaxItems::Number),
             max_payload_size: self.max_payload_size,
             notification_type: if self.normal_messages {
@@ -286,9 +309,10 @@ impl ConfigRecord {
             } else {
                 SendLastPublishedItem::Never
             },
+            subscribe: self.subscribe,
             title: self.title.clone(),
             r#type: self.r#type.clone(),
-        }
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use jid::Jid;
 
 use crate::{
     pubsub::{Affiliation, Change, Changes, Item, NodeId, Notification},
-    store::{Committed, Debt, StoreError, Told},
+    store::{Committed, Debt, MAX_REDIRECTS, StoreError, Told},
 };
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
     ledger::{Ledger, Paid},
     record::{
         self, AffiliationName, AffiliationRecord, Content, Counters, ItemRecord, NodeRecord,
-        PayloadRecord, damaged,
+        PayloadRecord, RedirectRecord, damaged,
     },
     rows::{CHUNK_BYTES, Rows},
 };
@@ -58,13 +58,18 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         let mut evicted = 0;
         let mut number = self.rows.get::<Number>(&keys::name(id))?;
         let next = self.ledger.next_node;
+        let (mut redirect, mut new_redirects) = (None, 0);
         for change in changes.iter() {
             if let Change::Created(node) = change {
+                new_redirects -= self.forget_redirect(id)?;
                 self.rows.put(&keys::name(id), &next)?;
                 self.rows.put(&keys::node(next), &NodeRecord::of(node))?;
                 number = Some(next);
             }
             let number = number.ok_or_else(|| failed("a change at no node"))?;
+            if let Change::Deleted { redirect: Some(uri) } = change {
+                redirect = Some(uri);
+            }
             if loses_many && matches!(change, Change::Unsubscribed(_)) {
                 continue;
             }
@@ -91,12 +96,16 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         let mut counters = self.counters(number)?;
         counters.seq = changes.seq();
         self.rows.put(&keys::counters(number), &counters)?;
-        let is_deleted = changes.iter().any(|change| matches!(change, Change::Deleted));
+        let is_deleted = changes.iter().any(|change| matches!(change, Change::Deleted { .. }));
         if is_deleted {
             self.delete(id, number)?;
         }
+        if let Some(uri) = redirect {
+            new_redirects += self.redirect(id, number, uri)?;
+        }
 
         // Nothing fails from here on.
+        self.ledger.redirects = self.ledger.redirects.saturating_add_signed(new_redirects);
         if number == next {
             self.ledger.next_node += 1;
         }
@@ -147,7 +156,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
     fn change_one(&mut self, node: Number, change: &Change, seq: u64) -> Result<u64, StoreError> {
         match change {
             // The one is done before, the other after all others.
-            Change::Created(_) | Change::Deleted => {}
+            Change::Created(_) | Change::Deleted { .. } => {}
             Change::Configured(config) => {
                 let key = keys::node(node);
                 let mut record = self.rows.get::<NodeRecord>(&key)?.ok_or_else(|| damaged(&key))?;
@@ -287,6 +296,30 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         self.rows.remove(keys::name(id));
         self.rows.put(&keys::dead(node), &())?;
         self.begin_items(node, END, 0, 0)
+    }
+
+    /// Remembers what took a node's place, and forgets the oldest of too many; says how many more there are.
+    fn redirect(&mut self, id: &NodeId, number: Number, uri: &str) -> Result<isize, StoreError> {
+        self.rows.put(&keys::redirect(id), &RedirectRecord { number, uri: uri.to_owned() })?;
+        self.rows.put(&keys::moved(number), &id.as_str())?;
+        if self.ledger.redirects < MAX_REDIRECTS {
+            return Ok(1);
+        }
+        for key in self.rows.first(b"m", 1)? {
+            let name = self.rows.get::<String>(&key)?.ok_or_else(|| damaged(&key))?;
+            self.rows.remove(keys::redirect(&NodeId::parse(&name).map_err(|_| damaged(&key))?));
+            self.rows.remove(key);
+        }
+        Ok(0)
+    }
+
+    /// A node of this name is there again; says how many fewer there are.
+    fn forget_redirect(&mut self, id: &NodeId) -> Result<isize, StoreError> {
+        let key = keys::redirect(id);
+        let Some(redirect) = self.rows.get::<RedirectRecord>(&key)? else { return Ok(0) };
+        self.rows.remove(key);
+        self.rows.remove(keys::moved(redirect.number));
+        Ok(1)
     }
 
     pub(super) fn counters(&self, node: Number) -> Result<Counters, StoreError> {

@@ -66,6 +66,15 @@ pub fn field(var: &str, kind: FieldType, label: &str, value: &str) -> Field {
     field
 }
 
+/// A field with several JIDs.
+#[must_use]
+pub fn jids<J: ToString>(var: &str, label: &str, jids: &[J]) -> Field {
+    let mut field = Field::new(var, FieldType::JidMulti);
+    field.label = Some(label.to_owned());
+    field.values = jids.iter().map(ToString::to_string).collect();
+    field
+}
+
 /// A field with a choice among named values.
 #[must_use]
 pub fn choice(var: &str, label: &str, options: &[(&str, &str)], value: &str) -> Field {

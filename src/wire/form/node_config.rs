@@ -1,5 +1,6 @@
 //! The form `pubsub#node_config` (§16.4.4): every field of a node's configuration, both ways.
 
+use jid::Jid;
 use minidom::Element;
 use xmpp_parsers::data_forms::{DataForm, DataFormType, Field, FieldType};
 
@@ -26,7 +27,25 @@ pub fn result(config: &NodeConfig, limits: &Limits) -> Tag {
 /// The configuration as a data form of any type.
 #[must_use]
 pub fn data_form(kind: DataFormType, config: &NodeConfig, limits: &Limits) -> DataForm {
-    form::form_of_type(kind, ns::NODE_CONFIG, show(config, limits))
+    let mut fields = show(config, limits);
+    if kind == DataFormType::Form {
+        let revision = format!("{:016x}", config.revision());
+        fields.push(Field::new(REVISION, FieldType::Hidden).with_value(&revision));
+    }
+    form::form_of_type(kind, ns::NODE_CONFIG, fields)
+}
+
+/// Says which configuration a form shows, so that two who edit it do not overwrite each other's work. It comes
+/// back with the form (XEP-0004 §3.3, `hidden`).
+const REVISION: &str = "x-gjallar#revision";
+
+/// What a submitted form says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Submitted {
+    /// What changes.
+    pub settings: Vec<Setting>,
+    /// The configuration that the form showed, if it says so.
+    pub seen: Option<u64>,
 }
 
 const ACCESS_MODELS: &[(&str, &str)] = &[
@@ -60,6 +79,8 @@ fn show(config: &NodeConfig, limits: &Limits) -> Vec<Field> {
         text("pubsub#title", "A name for people", &config.title),
         text("pubsub#description", "What the node is about", &config.description),
         text("pubsub#type", "The namespace of the payloads, if only one is taken", &config.r#type),
+        text("pubsub#language", "The language of what is published", &config.language),
+        form::jids("pubsub#contact", "Whom to contact with questions", &config.contact),
         form::choice(
             "pubsub#access_model",
             "Who may subscribe and retrieve items",
@@ -72,6 +93,7 @@ fn show(config: &NodeConfig, limits: &Limits) -> Vec<Field> {
             PUBLISH_MODELS,
             publish_model(config.publish_model),
         ),
+        flag("pubsub#subscribe", "Whether anybody may subscribe", config.subscribe),
         flag("pubsub#persist_items", "Whether items are kept", config.persist_items),
         text("pubsub#max_items", "How many items are kept: a number or max", &max_items),
         text(
@@ -118,26 +140,36 @@ fn show(config: &NodeConfig, limits: &Limits) -> Vec<Field> {
             ITEM_REPLIES,
             item_reply(config.itemreply),
         ),
+        text(
+            "pubsub#body_xslt",
+            "Where a transformation of payloads to message bodies is; the service does not run it",
+            &config.body_xslt,
+        ),
+        text(
+            "pubsub#dataform_xslt",
+            "Where a transformation of payloads to data forms is; the service does not run it",
+            &config.dataform_xslt,
+        ),
     ]
 }
 
-/// Every field and its value, as text.
+/// Every field and its value, as text: of several values each in a line.
 #[must_use]
 pub fn values(config: &NodeConfig) -> Vec<(String, String)> {
     let unlimited = Limits { max_items: u32::MAX, ..Limits::default() };
     let fields = show(config, &unlimited).into_iter();
-    let value = |field: Field| Some((field.var?, field.values.into_iter().next()?));
+    let value = |field: Field| Some((field.var?, field.values.join("\n")));
     fields.filter_map(value).collect()
 }
 
-/// The settings in a submitted form; none if it was cancelled (§8.2.4).
+/// What a submitted form says; nothing if it was cancelled (§8.2.4).
 ///
 /// # Errors
 /// [`Refusal::NotAcceptable`] for a field that is not known, or a value that it cannot have;
 /// [`Refusal::FormTooLarge`].
-pub fn submitted(form: &Element) -> Result<Vec<Setting>, Refusal> {
+pub fn submitted(form: &Element) -> Result<Submitted, Refusal> {
     if form.attr("type") == Some("cancel") {
-        return Ok(Vec::new());
+        return Ok(Submitted::default());
     }
     settings(form, ns::NODE_CONFIG)
 }
@@ -148,14 +180,14 @@ pub fn submitted(form: &Element) -> Result<Vec<Setting>, Refusal> {
 /// As [`submitted`]; [`Refusal::NotAcceptable`] for a field without a value too, and [`Refusal::BadRequest`] for a
 /// form that is cancelled.
 pub fn preconditions(form: &Element) -> Result<Vec<Setting>, Refusal> {
-    settings(form, ns::PUBLISH_OPTIONS)
+    settings(form, ns::PUBLISH_OPTIONS).map(|submitted| submitted.settings)
 }
 
-fn settings(form: &Element, type_of_form: &str) -> Result<Vec<Setting>, Refusal> {
+fn settings(form: &Element, type_of_form: &str) -> Result<Submitted, Refusal> {
     if form.attr("type") != Some("submit") {
         return Err(Refusal::BadRequest("the form is not submitted"));
     }
-    let mut settings = Vec::new();
+    let mut submitted = Submitted::default();
     for (var, values) in form::fields(form)? {
         match (var, values.as_slice()) {
             // COMPAT: slixmpp submits the form without its type.
@@ -163,13 +195,20 @@ fn settings(form: &Element, type_of_form: &str) -> Result<Vec<Setting>, Refusal>
             ("FORM_TYPE", _) => return Err(bad("FORM_TYPE")),
             // A field without a value is one that the form does not set (XEP-0004 §3.3); as a precondition it says
             // nothing that could hold.
+            // But a list may be made empty.
+            ("pubsub#contact", values) => {
+                submitted.settings.extend(setting(var, &values.join("\n"))?)
+            }
             (_, []) if type_of_form == ns::NODE_CONFIG => {}
             (_, []) => return Err(bad(var)),
-            (_, [value]) => settings.extend(setting(var, value)?),
+            (REVISION, [value]) if type_of_form == ns::NODE_CONFIG => {
+                submitted.seen = Some(u64::from_str_radix(value, 16).map_err(|_| bad(var))?);
+            }
+            (_, [value]) => submitted.settings.extend(setting(var, value)?),
             (_, _) => return Err(bad(var)),
         }
     }
-    Ok(settings)
+    Ok(submitted)
 }
 
 fn bad(var: &str) -> Refusal {
@@ -177,7 +216,7 @@ fn bad(var: &str) -> Refusal {
     Refusal::NotAcceptable(format!("{var}: no such field, or not a value that it can have"))
 }
 
-/// One field; nothing if it says what always holds here.
+/// One field, of several values each in a line; nothing if it says what always holds here.
 ///
 /// # Errors
 /// [`Refusal::NotAcceptable`] if it is not known, or cannot have this value.
@@ -188,10 +227,16 @@ pub fn setting(var: &str, value: &str) -> Result<Option<Setting>, Refusal> {
         _ => Err(bad(var)),
     };
     let number = || value.parse::<u32>().map_err(|_| bad(var));
+    let jids = || value.lines().map(Jid::new).collect::<Result<_, _>>().map_err(|_| bad(var));
     Ok(Some(match var {
         "pubsub#title" => Setting::Title(value.to_owned()),
         "pubsub#description" => Setting::Description(value.to_owned()),
         "pubsub#type" => Setting::Type(value.to_owned()),
+        "pubsub#language" => Setting::Language(value.to_owned()),
+        "pubsub#contact" => Setting::Contact(jids()?),
+        "pubsub#body_xslt" => Setting::BodyXslt(value.to_owned()),
+        "pubsub#dataform_xslt" => Setting::DataformXslt(value.to_owned()),
+        "pubsub#subscribe" => Setting::Subscribe(flag()?),
         "pubsub#access_model" => Setting::AccessModel(match value {
             "open" => AccessModel::Open,
             "whitelist" => AccessModel::Whitelist,
@@ -240,7 +285,6 @@ pub fn setting(var: &str, value: &str) -> Result<Option<Setting>, Refusal> {
 fn holds_anyway(var: &str, value: &str) -> Result<(), Refusal> {
     match (var, value) {
         ("pubsub#node_type", "leaf")
-        | ("pubsub#subscribe", "1" | "true")
         | (
             "pubsub#notify_sub"
             | "pubsub#presence_based_delivery"

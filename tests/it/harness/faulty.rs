@@ -97,6 +97,14 @@ impl Store for Faulty {
         self.inner.summary(node).await
     }
 
+    async fn redirect(&self, node: &NodeId) -> Result<Option<String>, StoreError> {
+        self.inner.redirect(node).await
+    }
+
+    async fn redirects(&self) -> Result<Vec<(NodeId, String)>, StoreError> {
+        self.inner.redirects().await
+    }
+
     async fn items(
         &self,
         node: &NodeId,

@@ -103,7 +103,7 @@ impl Stage {
     }
 
     pub async fn configure(&self, by: &str, name: &str, setting: Setting) -> Result<(), Error> {
-        let request = Configure { node: node(name), settings: vec![setting] };
+        let request = Configure { node: node(name), settings: vec![setting], seen: None };
         self.service.configure(&actor(by), &request, |answer| answer).await.await
     }
 
@@ -152,6 +152,12 @@ impl Stage {
     pub async fn purge(&self, by: &str, name: &str) -> Result<(), Error> {
         let request = Purge { node: node(name) };
         self.service.purge(&actor(by), &request, |answer| answer).await.await
+    }
+
+    /// Deletes a node whose place something took.
+    pub async fn leave(&self, by: &str, name: &str, uri: &str) -> Result<(), Error> {
+        let request = Delete { node: node(name), redirect: Some(uri.into()) };
+        self.service.delete(&actor(by), &request, |answer| answer).await.await
     }
 
     pub async fn delete(&self, by: &str, name: &str) -> Result<(), Error> {

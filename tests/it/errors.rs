@@ -1,0 +1,258 @@
+//! The error cases of XEP-0060, a row for each, and what is no error though it looks like one.
+
+use crate::harness::{ADMIN, Component, OWNER as OWNED, PUBSUB, STREAM, error, form, shown};
+
+const OWNER: &str = "owner@localhost/desk";
+const READER: &str = "reader@localhost/phone";
+const STRANGER: &str = "stranger@far.example/x";
+const OUTCAST: &str = "outcast@localhost/x";
+const PUBLISH_ONLY: &str = "bot@localhost/x";
+
+/// Clause, who asks, `get` or `set`, the namespace, what is asked, and the error: its type, its condition,
+/// that of XEP-0060, and the feature that is not there. `result` if there is none.
+type Row = (&'static str, &'static str, &'static str, &'static str, String, &'static str);
+
+/// Nodes for every case: one of each access model, and some that take or give less than others.
+async fn stage() -> Component {
+    let mut component = Component::start().await;
+    for (node, fields) in [
+        ("open", &[][..]),
+        ("listed", &[("access_model", "whitelist")]),
+        ("closed", &[("subscribe", "0")]),
+        ("typed", &[("type", "urn:x"), ("max_payload_size", "100"), ("max_items", "2")]),
+        ("passing", &[("persist_items", "0")]),
+        ("bare", &[("persist_items", "0"), ("deliver_payloads", "0")]),
+        ("kept", &[("deliver_payloads", "0")]),
+    ] {
+        component.create(OWNER, node, fields).await;
+        let affiliations = "<affiliation jid='outcast@localhost' affiliation='outcast'/>\
+                            <affiliation jid='bot@localhost' affiliation='publish-only'/>";
+        let content = format!("<affiliations node='{node}'>{affiliations}</affiliations>");
+        let answer = component.owner(OWNER, "set", &content).await;
+        assert_eq!(answer.attr("type"), Some("result"));
+    }
+    component.create(OWNER, "old", &[]).await;
+    let moved = "<delete node='old'><redirect uri='xmpp:new.example?;node=new'/></delete>";
+    assert_eq!(component.owner(OWNER, "set", moved).await.attr("type"), Some("result"));
+    component.subscribe(READER, "open").await;
+    component.publish(OWNER, "open", "1").await;
+    component
+}
+
+fn item(content: &str) -> String {
+    format!("<item id='1'>{content}</item>")
+}
+
+fn options(form_type: &str, fields: &str) -> String {
+    format!(
+        "<publish-options><x xmlns='jabber:x:data' type='submit'>\
+         <field var='FORM_TYPE'><value>{form_type}</value></field>{fields}</x></publish-options>"
+    )
+}
+
+fn field(var: &str, value: &str) -> String {
+    format!("<field var='pubsub#{var}'><value>{value}</value></field>")
+}
+
+async fn check(rows: &[Row]) {
+    let mut component = stage().await;
+    let mut wrong = Vec::new();
+    for (clause, by, kind, ns, content, expected) in rows {
+        let content = format!("<pubsub xmlns='{ns}'>{content}</pubsub>");
+        let answer = component.ask(by, kind, &content).await;
+        let got = match answer.attr("type") {
+            Some("result") => "result".to_owned(),
+            _ => error(&answer),
+        };
+        if got != *expected {
+            wrong.push(format!("{clause}: {expected}, but not: {}", shown(&answer)));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+macro_rules! rows {
+    ($($clause:literal $by:ident $kind:ident $ns:ident $content:expr => $expected:literal;)*) => {
+        [$(($clause, $by, stringify!($kind), $ns, String::from($content), $expected)),*]
+    };
+}
+
+#[tokio::test]
+async fn entity() {
+    check(&rows! {
+        "5.6" STRANGER get PUBSUB "<subscriptions/>" => "result";
+        "5.6" STRANGER get PUBSUB "<subscriptions node='open'/>" => "result";
+        "5.7" STRANGER get PUBSUB "<affiliations/>" => "result";
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn subscriber() {
+    let subscribe = |node: &str, jid: &str| format!("<subscribe node='{node}' jid='{jid}'/>");
+    let unsubscribe = |node: &str, jid: &str| format!("<unsubscribe node='{node}' jid='{jid}'/>");
+    let items = |node: &str| format!("<items node='{node}'/>");
+    check(&rows! {
+        "6.1.3.1" STRANGER set PUBSUB subscribe("open", READER) => "modify bad-request invalid-jid";
+        "6.1.3.1" STRANGER set PUBSUB subscribe("open", "@") => "modify bad-request invalid-jid";
+        "6.1.3.4" STRANGER set PUBSUB subscribe("listed", STRANGER) => "cancel not-allowed closed-node";
+        "6.1.3.8" OUTCAST set PUBSUB subscribe("open", OUTCAST) => "auth forbidden";
+        "6.1.3.10" STRANGER set PUBSUB subscribe("closed", STRANGER)
+            => "cancel feature-not-implemented unsupported subscribe";
+        "6.1.3.11" STRANGER set PUBSUB subscribe("old", STRANGER) => "modify gone";
+        "6.1.3.11" STRANGER get PUBSUB items("old") => "modify gone";
+        "6.1.3.11" STRANGER set PUBSUB "<publish node='old'><item><x xmlns='urn:x'/></item></publish>"
+            => "modify gone";
+        "6.1.3.12" STRANGER set PUBSUB subscribe("none", STRANGER) => "cancel item-not-found";
+        "6.1.6" READER set PUBSUB subscribe("open", READER) => "result";
+        "6.2.3.2" STRANGER set PUBSUB unsubscribe("open", STRANGER)
+            => "cancel unexpected-request not-subscribed";
+        "6.2.3.3" STRANGER set PUBSUB unsubscribe("open", READER) => "auth forbidden";
+        "6.2.3.4" STRANGER set PUBSUB unsubscribe("none", STRANGER) => "cancel item-not-found";
+        "6.3.4.6" READER get PUBSUB format!("<options node='open' jid='{READER}'/>")
+            => "cancel feature-not-implemented unsupported subscription-options";
+        "6.4.3.2" READER get PUBSUB "<default node='open'/>"
+            => "cancel feature-not-implemented unsupported retrieve-default-sub";
+        "6.5.9.4" OWNER get PUBSUB items("passing")
+            => "cancel feature-not-implemented unsupported persistent-items";
+        "6.5.9.8" STRANGER get PUBSUB items("listed") => "cancel not-allowed closed-node";
+        "6.5.9.10" OUTCAST get PUBSUB items("open") => "auth forbidden";
+        "6.5.9.10" PUBLISH_ONLY get PUBSUB items("open") => "auth forbidden";
+        "6.5.9.11" STRANGER get PUBSUB items("none") => "cancel item-not-found";
+        "6.5.9.12" STRANGER get PUBSUB "<items node='open'><item id='none'/></items>" => "result";
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn publisher() {
+    let publish = |node: &str, items: &str| format!("<publish node='{node}'>{items}</publish>");
+    let with = |options: String| publish("open", &item("<x xmlns='urn:x'/>")) + &options;
+    let retract = |node: &str, items: &str| format!("<retract node='{node}'>{items}</retract>");
+    let of_options = "http://jabber.org/protocol/pubsub#publish-options";
+    let payload = "<x xmlns='urn:x'/>";
+    let large = format!("<x xmlns='urn:x'>{}</x>", "x".repeat(100));
+    check(&rows! {
+        "7.1.3.1" STRANGER set PUBSUB publish("open", &item(payload)) => "auth forbidden";
+        "7.1.3.1" OUTCAST set PUBSUB publish("open", &item(payload)) => "auth forbidden";
+        "7.1.3.3" STRANGER set PUBSUB publish("none", &item(payload)) => "cancel item-not-found";
+        "7.1.3.5" OWNER set PUBSUB publish("typed", &item(&large))
+            => "modify not-acceptable payload-too-big";
+        "7.1.3.6" OWNER set PUBSUB publish("typed", &item("<y xmlns='urn:y'/>"))
+            => "modify bad-request invalid-payload";
+        "7.1.3.6" OWNER set PUBSUB publish("open", &item("<x xmlns='urn:x'/><x xmlns='urn:x'/>"))
+            => "modify bad-request invalid-payload";
+        "7.1.3.7" OWNER set PUBSUB publish("open", "") => "modify bad-request item-required";
+        "7.1.3.7" OWNER set PUBSUB publish("passing", "") => "modify bad-request item-required";
+        "7.1.3.7" OWNER set PUBSUB publish("open", &item("")) => "modify bad-request payload-required";
+        "7.1.3.7" OWNER set PUBSUB publish("bare", &item(payload))
+            => "modify bad-request item-forbidden";
+        "7.1.3.7" OWNER set PUBSUB publish("kept", &item("")) => "result";
+        "7.1.5" OWNER set PUBSUB with(options(of_options, &field("max_items", "7")))
+            => "cancel conflict precondition-not-met";
+        "7.1.5" OWNER set PUBSUB with(options(of_options, &field("none", "7")))
+            => "modify not-acceptable";
+        "7.1.5" OWNER set PUBSUB with(options("urn:other", "")) => "modify not-acceptable";
+        "7.1.5" OWNER set PUBSUB with("<publish-options/>".into()) => "modify bad-request";
+        "7.2.3.1" STRANGER set PUBSUB retract("open", "<item id='1'/>") => "auth forbidden";
+        "7.2.3.2" OWNER set PUBSUB retract("open", "<item id='none'/>") => "cancel item-not-found";
+        "7.2.3.2" OWNER set PUBSUB retract("none", "<item id='1'/>") => "cancel item-not-found";
+        "7.2.3.3" OWNER set PUBSUB "<retract><item id='1'/></retract>"
+            => "modify bad-request nodeid-required";
+        "7.2.3.4" OWNER set PUBSUB retract("open", "") => "modify bad-request item-required";
+        "7.2.3.4" OWNER set PUBSUB retract("open", "<item/>") => "modify bad-request item-required";
+        "7.2.3.5" OWNER set PUBSUB retract("passing", "<item id='1'/>")
+            => "cancel feature-not-implemented unsupported persistent-items";
+        "12.11" OWNER set PUBSUB publish("typed", &item(payload).repeat(3))
+            => "cancel not-allowed max-items-exceeded";
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn owner_of_nodes() {
+    let create =
+        |node: &str, form: &str| format!("<create node='{node}'/><configure>{form}</configure>");
+    let configure = |node: &str, fields: &[(&str, &str)]| {
+        format!("<configure node='{node}'>{}</configure>", form(fields))
+    };
+    let cancel = "<x xmlns='jabber:x:data' type='cancel'/>";
+    check(&rows! {
+        "8.1.1" STRANGER set PUBSUB "<create node='new'/>" => "auth forbidden";
+        "8.1.1" OWNER set PUBSUB "<create node='open'/>" => "cancel conflict";
+        "8.1.2" OWNER set PUBSUB create("new", &form(&[("access_model", "none")]))
+            => "modify not-acceptable unsupported-access-model";
+        "8.1.3" OWNER set PUBSUB format!("<configure>{}</configure><create node='new'/>", form(&[]))
+            => "modify bad-request";
+        "8.1.3" OWNER set PUBSUB "<create node='new'/><configure node='new'/>" => "modify bad-request";
+        "8.1.3" OWNER set PUBSUB create("new", &form(&[("node_type", "collection")]))
+            => "cancel feature-not-implemented unsupported collections";
+        "8.2.3.2" STRANGER get OWNED "<configure node='open'/>" => "auth forbidden";
+        "8.2.3.2" STRANGER set OWNED configure("open", &[]) => "auth forbidden";
+        "8.2.3.3" OWNER get OWNED "<configure/>" => "modify bad-request nodeid-required";
+        "8.2.3.3" OWNER set OWNED configure("", &[]) => "modify bad-request nodeid-required";
+        "8.2.3.5" OWNER get OWNED "<configure node='none'/>" => "cancel item-not-found";
+        "8.2.3.5" OWNER set OWNED configure("none", &[]) => "cancel item-not-found";
+        "8.2.4" OWNER set OWNED format!("<configure node='open'>{cancel}</configure>") => "result";
+        "8.2.5.2" OWNER set OWNED configure("open", &[("max_items", "some")])
+            => "modify not-acceptable";
+        "8.2.5.2" OWNER set OWNED configure("open", &[("none", "1")]) => "modify not-acceptable";
+        "8.4.3.1" STRANGER set OWNED "<delete node='open'/>" => "auth forbidden";
+        "8.4.3.2" OWNER set OWNED "<delete node='none'/>" => "cancel item-not-found";
+        "8.4" OWNER set OWNED "<delete/>" => "modify bad-request nodeid-required";
+        "8.5.3.2" STRANGER set OWNED "<purge node='open'/>" => "auth forbidden";
+        "8.5.3.3" OWNER set OWNED "<purge node='passing'/>"
+            => "cancel feature-not-implemented unsupported persistent-items";
+        "8.4.2" OWNER get OWNED "<configure node='old'/>" => "modify gone";
+        "8.4.2" OWNER set OWNED "<purge node='old'/>" => "modify gone";
+        "8.5.3.4" OWNER set OWNED "<purge node='none'/>" => "cancel item-not-found";
+        "8.5" OWNER set OWNED "<purge/>" => "modify bad-request nodeid-required";
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn owner_of_lists() {
+    let subscriptions = |node: &str, entries: &str| {
+        format!("<subscriptions node='{node}'>{entries}</subscriptions>")
+    };
+    let affiliations =
+        |node: &str, entries: &str| format!("<affiliations node='{node}'>{entries}</affiliations>");
+    let subscribed = "<subscription jid='a@localhost' subscription='subscribed'/>";
+    let pending = "<subscription jid='a@localhost' subscription='pending'/>";
+    let member = "<affiliation jid='a@localhost' affiliation='member'/>";
+    let nobody = "<affiliation jid='owner@localhost' affiliation='none'/>";
+    check(&rows! {
+        "8.8.1.3.2" READER get OWNED subscriptions("open", "") => "auth forbidden";
+        "8.8.1.3.3" READER get OWNED subscriptions("none", "") => "cancel item-not-found";
+        "8.8.2.3.2" READER set OWNED subscriptions("open", subscribed) => "auth forbidden";
+        "8.8.2.3.3" READER set OWNED subscriptions("none", subscribed) => "cancel item-not-found";
+        "8.8.2.4" OWNER set OWNED subscriptions("open", pending) => "modify not-acceptable";
+        "8.8.2.4" OWNER set OWNED subscriptions("open", &subscribed.repeat(2)) => "modify bad-request";
+        "8.8" OWNER get OWNED "<subscriptions/>" => "modify bad-request nodeid-required";
+        "8.9.1.3.2" READER get OWNED affiliations("open", "") => "auth forbidden";
+        "8.9.1.3.3" READER get OWNED affiliations("none", "") => "cancel item-not-found";
+        "8.9.2.3.3" READER set OWNED affiliations("open", member) => "auth forbidden";
+        "8.9.2.3.4" READER set OWNED affiliations("none", member) => "cancel item-not-found";
+        "8.9.2.4" OWNER set OWNED affiliations("open", nobody) => "modify not-acceptable";
+        "8.9.2.4" OWNER set OWNED affiliations("open", &member.repeat(2)) => "modify bad-request";
+        "8.9" OWNER get OWNED "<affiliations/>" => "modify bad-request nodeid-required";
+        "12.13" ADMIN get OWNED affiliations("listed", "") => "result";
+    })
+    .await;
+}
+
+/// §6.1.3.11: where to go stands in the error, until a node of that name is there again.
+#[tokio::test]
+async fn a_node_that_moved_says_where_to() {
+    let mut component = stage().await;
+    let info = "<query xmlns='http://jabber.org/protocol/disco#info' node='old'/>";
+    let answer = component.ask(STRANGER, "get", info).await;
+    let gone = answer.get_child("error", STREAM).unwrap().children().next().unwrap();
+    assert_eq!((gone.name(), gone.text().as_str()), ("gone", "xmpp:new.example?;node=new"));
+    component.create(OWNER, "old", &[]).await;
+    assert_eq!(component.ask(STRANGER, "get", info).await.attr("type"), Some("result"));
+    let deleted = component.owner(OWNER, "set", "<delete node='old'/>").await;
+    assert_eq!(deleted.attr("type"), Some("result"));
+    assert_eq!(error(&component.ask(STRANGER, "get", info).await), "cancel item-not-found");
+}
