@@ -5,7 +5,10 @@ use std::{borrow::Cow, collections::BTreeMap};
 use minidom::Element;
 use rxml::{Namespace, NcName, NcNameStr};
 
-use crate::wire::{ns, stanza::Header};
+use crate::wire::{
+    ns::{self, XML, XMLNS},
+    stanza::Header,
+};
 
 use super::{
     stream::{Received, StanzaLimits, StreamFault},
@@ -18,9 +21,6 @@ const MAX_HEADER_VALUE_BYTES: usize = 65_536;
 const MAX_DECLARATIONS: usize = 256;
 /// The most bytes of the names of all open elements.
 const MAX_PATH_BYTES: usize = 4 * 1024 * 1024;
-
-const XML: &str = "http://www.w3.org/XML/1998/namespace";
-const XMLNS: &str = "http://www.w3.org/2000/xmlns/";
 
 /// Builds elements from tokens.
 pub(super) struct Builder {

@@ -167,7 +167,7 @@ fn piece(text: &[u8]) -> usize {
 fn token(kind: Kind, bytes: &[u8], is_first: bool) -> Result<Token<'_>, StreamFault> {
     let Ok(raw) = str::from_utf8(bytes) else { return Err(fault("no UTF-8")) };
     match kind {
-        Kind::Tag(_) => Ok(tag(raw)),
+        Kind::Tag(_) => tag(raw),
         Kind::Text => text(raw).map(Token::Text),
         Kind::Section(section) => match section.content {
             Content::Comment => Ok(Token::Aside),
@@ -182,18 +182,35 @@ fn token(kind: Kind, bytes: &[u8], is_first: bool) -> Result<Token<'_>, StreamFa
     }
 }
 
-fn tag(raw: &str) -> Token<'_> {
+fn tag(raw: &str) -> Result<Token<'_>, StreamFault> {
     let content = raw.strip_prefix('<').and_then(|raw| raw.strip_suffix('>')).unwrap_or_default();
     if let Some(name) = content.strip_prefix('/') {
-        return Token::End(name.trim_end_matches(is_space));
+        return Ok(Token::End(name.trim_end_matches(is_space)));
     }
     let (content, is_empty) = match content.strip_suffix('/') {
         Some(content) => (content, true),
         None => (content, false),
     };
+    if !has_spaces(content) {
+        return Err(fault("no space between attributes"));
+    }
     let end = content.find(is_space).unwrap_or(content.len());
     let name = content.get(..end).unwrap_or_default();
-    Token::Start(StartTag { name, attributes: Attributes::new(content, end), is_empty })
+    Ok(Token::Start(StartTag { name, attributes: Attributes::new(content, end), is_empty }))
+}
+
+/// Whether a space, or nothing, comes after each value in a tag.
+fn has_spaces(content: &str) -> bool {
+    let mut parts = content.split_inclusive(['\'', '"']);
+    let quote_of = |before: &str| before.chars().next_back().filter(|c| matches!(c, '\'' | '"'));
+    while let Some(quote) = parts.next().and_then(quote_of) {
+        // The value may have quotes of the other kind.
+        while parts.next().is_some_and(|value| !value.ends_with(quote)) {}
+        if !parts.clone().next().is_none_or(|after| after.starts_with(is_space)) {
+            return false;
+        }
+    }
+    true
 }
 
 fn is_space(c: char) -> bool {

@@ -104,7 +104,12 @@ impl Service {
     }
 
     /// What was found at a node; if it is not there, where its owner said that those who come later should turn to.
-    pub(super) async fn unless_moved<T>(&self, id: &NodeId, found: Outcome<T>) -> Outcome<T> {
+    pub(super) async fn unless_moved<T>(
+        &self,
+        id: &NodeId,
+        found: Result<T, impl Into<Error>>,
+    ) -> Outcome<T> {
+        let found = found.map_err(Into::into);
         let Err(Error::Refused(Refusal::NodeNotFound)) = found else { return found };
         let redirect = self.store.redirect(id).await;
         match redirect.map_err(|error| self.memory.failed_at(id, error))? {

@@ -35,7 +35,7 @@ impl Service {
     pub async fn configuration(&self, actor: &Actor, id: &NodeId) -> Result<NodeConfig, Error> {
         let turn = self.settled_turn(id).await?;
         let found = configure::configuration(turn.node(), &self.context(actor));
-        self.unless_moved(id, found.map_err(Error::from)).await
+        self.unless_moved(id, found).await
     }
 
     /// Shows a node's affiliations (§8.9.1).
@@ -49,7 +49,7 @@ impl Service {
     ) -> Result<Vec<(BareJid, Affiliation)>, Error> {
         let turn = self.settled_turn(id).await?;
         let found = affiliations::affiliations(turn.node(), &self.context(actor));
-        self.unless_moved(id, found.map_err(Error::from)).await
+        self.unless_moved(id, found).await
     }
 
     /// Shows a node's subscriptions (§8.8.1).
@@ -59,7 +59,7 @@ impl Service {
     pub async fn subscriptions(&self, actor: &Actor, id: &NodeId) -> Result<Vec<Jid>, Error> {
         let turn = self.settled_turn(id).await?;
         let found = subscriptions::subscriptions(turn.node(), &self.context(actor));
-        self.unless_moved(id, found.map_err(Error::from)).await
+        self.unless_moved(id, found).await
     }
 
     /// Tells what a node is about (§5.3, §5.4).
@@ -69,7 +69,7 @@ impl Service {
     pub async fn meta_data(&self, actor: &Actor, id: &NodeId) -> Result<MetaData, Error> {
         let turn = self.settled_turn(id).await?;
         let found = discover::meta_data(turn.node(), &self.context(actor));
-        self.unless_moved(id, found.map_err(Error::from)).await
+        self.unless_moved(id, found).await
     }
 
     /// Retrieves items, oldest first (§6.5): of those that are asked for as many as fit in one answer.
@@ -83,7 +83,7 @@ impl Service {
     ) -> Result<Part<Arc<Item>>, Error> {
         let mut turn = self.settled_turn(&request.node).await?;
         let allowed = retrieve::retrieve(turn.node(), request, &self.context(actor));
-        self.unless_moved(&request.node, allowed.map_err(Error::from)).await?;
+        self.unless_moved(&request.node, allowed).await?;
         let page = match &request.selection {
             Selection::Recent(1) => {
                 let entries: Vec<_> = self.last_item(&mut turn).await?.into_iter().collect();
@@ -133,15 +133,15 @@ impl Service {
         let turn = self.settled_turn(id).await?;
         let request = Retrieve { node: id.clone(), selection: Selection::Page(page.clone()) };
         let allowed = retrieve::retrieve(turn.node(), &request, &self.context(actor));
-        self.unless_moved(id, allowed.map_err(Error::from)).await?;
+        self.unless_moved(id, allowed).await?;
         let ids = self.store.page_of_ids(id, page, self.limits.max_reply_bytes).await;
         let ids = ids.map_err(|error| self.memory.failed_at(id, error))?;
         Ok(ids.ok_or(Refusal::ItemNotFound)?)
     }
 
-    /// The nodes of some types that an actor may see (§5.2), in the order of their creation: a page, as far as it fits in
-    /// one answer; none that are closed. How many there are is known if the page reaches from the beginning
-    /// to the end, or has no entries.
+    /// The nodes of some types that an actor may see (§5.2), in the order of their creation: a page, as far
+    /// as it fits in one answer; none that are closed. How many there are is known if it reaches from one end
+    /// of the list to the other, or asks for no entries.
     ///
     /// # Errors
     /// [`Refusal::ItemNotFound`] if the edge of the page is not there; or the store fails.
@@ -168,7 +168,7 @@ impl Service {
             }
             Edge::Last => Edge::Last,
         };
-        let is_counted = matches!(edge, Edge::At(_));
+        let begins_at_an_end = matches!(edge, Edge::At(_) | Edge::Last);
         let mut unread = Page { max: PAGE, edge };
         let size =
             |node: &NodeSummary| 100 + written_len(node.node.as_str()) + written_len(&node.title);
@@ -197,8 +197,12 @@ impl Service {
         if page.is_backward() {
             entries.reverse();
         }
-        let total = (is_counted && !is_cut).then_some(passed + entries.len());
-        let index = is_counted.then_some(passed);
+        let total = (begins_at_an_end && !is_cut).then_some(passed + entries.len());
+        let index = match page.edge {
+            Edge::At(_) => Some(passed),
+            Edge::Last => total.map(|total| total - entries.len()),
+            Edge::After(_) | Edge::Before(_) => None,
+        };
         Ok(Part { entries, index, total })
     }
 

@@ -219,9 +219,17 @@ impl Store for MemoryStore {
         page: &Page<Cursor>,
     ) -> Result<Found<Vec<(Cursor, NodeSummary)>>, StoreError> {
         let shelf = self.shelf();
-        let nodes = shelf.nodes.iter().map(|(number, kept)| (Cursor(*number), kept)).collect();
-        let part = page.of(nodes, |(cursor, _)| *cursor, |_| true).unwrap_or_else(Part::empty);
-        Ok(part.map(|(cursor, kept)| (cursor, kept.summary())).entries.into())
+        let (numbers, skipped) = page.numbers();
+        let summary = |(number, kept): (&u64, &Kept)| (Cursor(*number), kept.summary());
+        let nodes = shelf.nodes.range(numbers).map(summary);
+        let mut found: Vec<_> = match page.is_backward() {
+            true => nodes.rev().take(page.max).collect(),
+            false => nodes.skip(skipped).take(page.max).collect(),
+        };
+        if page.is_backward() {
+            found.reverse();
+        }
+        Ok(found.into())
     }
 
     async fn summary(&self, node: &NodeId) -> Result<Option<(Cursor, NodeSummary)>, StoreError> {
@@ -236,8 +244,9 @@ impl Store for MemoryStore {
 
     async fn redirects(&self) -> Result<Vec<(NodeId, String)>, StoreError> {
         let shelf = self.shelf();
-        let redirects = shelf.redirects.iter();
-        Ok(redirects.map(|(node, (_, uri))| (node.clone(), uri.clone())).collect())
+        let redirect =
+            |node: &NodeId| shelf.redirects.get(node).map(|(_, uri)| (node.clone(), uri.clone()));
+        Ok(shelf.moved.values().filter_map(redirect).collect())
     }
 
     async fn items(

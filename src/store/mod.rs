@@ -16,6 +16,7 @@ pub use sled::fuzzing;
 
 use std::{
     collections::{HashMap, HashSet},
+    ops::Range,
     path::Path,
 };
 
@@ -25,7 +26,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::pubsub::{
-    Affiliation, Item, ItemId, Node, NodeId, Notification, Page, Part, Recipients,
+    Affiliation, Edge, Item, ItemId, Node, NodeId, Notification, Page, Part, Recipients,
     op::discover::NodeSummary, written_len,
 };
 
@@ -109,7 +110,7 @@ pub trait Store: Send + Sync {
     /// If it cannot be read.
     async fn redirect(&self, node: &NodeId) -> Result<Option<String>, StoreError>;
 
-    /// All of these, by node.
+    /// All of these, in the order in which the nodes were created.
     ///
     /// # Errors
     /// If one of them cannot be read.
@@ -227,9 +228,21 @@ impl<T> From<T> for Found<T> {
     }
 }
 
-/// How far a list of nodes was read. The default is the beginning.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+/// Where a node stands in the list of nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor(u64);
+
+impl Page<Cursor> {
+    /// The numbers of the nodes of which it is a page, and how many of these are passed over.
+    fn numbers(&self) -> (Range<u64>, usize) {
+        match self.edge {
+            Edge::After(Cursor(number)) => (number + 1..u64::MAX, 0),
+            Edge::At(index) => (0..u64::MAX, index),
+            Edge::Before(Cursor(number)) => (0..number, 0),
+            Edge::Last => (0..u64::MAX, 0),
+        }
+    }
+}
 
 /// A notification that is owed, and to whom.
 #[derive(Clone, Debug)]

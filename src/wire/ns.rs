@@ -21,4 +21,6 @@ pub(crate) const RSM: &str = "http://jabber.org/protocol/rsm";
 pub(crate) const STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 pub(crate) const STANZA_ID: &str = "urn:xmpp:sid:0";
 pub(crate) const STREAMS: &str = "http://etherx.jabber.org/streams";
+pub(crate) const XML: &str = "http://www.w3.org/XML/1998/namespace";
+pub(crate) const XMLNS: &str = "http://www.w3.org/2000/xmlns/";
 pub(crate) const VERSION: &str = "jabber:iq:version";

@@ -272,7 +272,7 @@ fn retract(retract: &Element) -> Result<Retract, Refusal> {
     Ok(Retract { node, items, notify })
 }
 
-/// SPEC: with both, a result set is within the newest items that `max_items` allows only as far as its size goes.
+/// SPEC: with both, a page has no more items than `max_items`, wherever in the list it is.
 fn retrieve(items: &Element, page: ListPage) -> Result<Retrieve, Refusal> {
     let node = node(items)?;
     // A name that no item can have is that of none (§6.5.9.12).

@@ -6,8 +6,7 @@ use std::fmt::{self, Write};
 
 use minidom::{Element, Node};
 
-/// The namespace of the prefix `xml`.
-const XML: &str = "http://www.w3.org/XML/1998/namespace";
+use super::ns::XML;
 
 /// What most elements need, so that a string of them need not grow.
 const TAG_BYTES: usize = 256;

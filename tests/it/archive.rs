@@ -45,6 +45,11 @@ async fn fill(store: Arc<dyn Store>) -> Stage {
     stage.delete(OWNER, "gone").await.unwrap();
     stage.create(OWNER, "gone").await.unwrap();
     stage.publish(OWNER, "gone", "1").await.unwrap();
+    for (name, uri) in [("moved", "xmpp:a"), ("left", "xmpp:b")] {
+        stage.create(OWNER, name).await.unwrap();
+        stage.subscribe("r@x/1", name).await.unwrap();
+        stage.leave(OWNER, name, uri).await.unwrap();
+    }
     stage
 }
 
@@ -75,6 +80,9 @@ async fn a_store_goes_to_text_and_back() {
         assert!(there.is_some());
         assert_eq!(there, stage.store.node(&node(name)).await.unwrap());
     }
+    let moved = copy.redirects().await.unwrap();
+    assert_eq!(moved, stage.store.redirects().await.unwrap());
+    assert_eq!(moved.len(), 2);
     let mut expected = told(&*stage.store).await;
     let mut found = told(&*copy).await;
     // The order holds within a node; those of different nodes may change places.

@@ -130,6 +130,8 @@ async fn nodes_of_the_service() {
         ("<max>2</max><before>c</before>", ("a b", "- a b -"), ("a", "- a a -")),
         ("<max>2</max><index>2</index>", ("c d", "2 c d -"), ("d", "2 d d 3")),
         ("<max>0</max>", ("", "- - - 5"), ("", "- - - 3")),
+        ("<max>0</max><before/>", ("", "- - - 5"), ("", "- - - 3")),
+        ("<max>5</max><before/>", ("a b c d e", "0 a e 5"), ("a c d", "0 a d 3")),
         ("", ("a b c d e", "0 a e 5"), ("a c d", "0 a d 3")),
     ] {
         for (by, (names, said)) in [(OWNER, owner), (STRANGER, stranger)] {

@@ -33,6 +33,7 @@ const PIECES: &[&str] = &[
     "<a b=' x\t\r\ny\n '/>",
     "<a b='<'/>",
     "<a b='>'/>",
+    "<a b='1'c='2'/>",
     "<a b=c/>",
     "<a b/>",
     "<a xml:lang='de'/>",

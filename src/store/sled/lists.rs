@@ -6,7 +6,7 @@ use jid::{BareJid, Jid};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    pubsub::{Affiliation, Edge, NodeId, Page, op::discover::NodeSummary},
+    pubsub::{Affiliation, NodeId, Page, op::discover::NodeSummary},
     store::{Cursor, Damage, Found, StoreError},
 };
 
@@ -40,15 +40,8 @@ impl View {
         &self,
         page: &Page<Cursor>,
     ) -> Result<Found<Vec<(Cursor, NodeSummary)>>, StoreError> {
-        let (mut from, mut until) = (keys::node(1), b"o".to_vec());
-        let mut skipped = 0;
-        match page.edge {
-            Edge::After(Cursor(number)) => from = keys::node(number + 1),
-            Edge::At(index) => skipped = index,
-            Edge::Before(Cursor(number)) => until = keys::node(number),
-            Edge::Last => {}
-        }
-        let rows = self.tree.range(from..until);
+        let (numbers, skipped) = page.numbers();
+        let rows = self.tree.range(keys::node(numbers.start)..keys::node(numbers.end));
         let rows: Vec<_> = match page.is_backward() {
             true => rows.rev().take(page.max).collect(),
             false => rows.skip(skipped).take(page.max).collect(),
