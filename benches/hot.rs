@@ -144,14 +144,14 @@ fn encode_a_record() -> Hot {
 
 fn render_a_notification() -> Hot {
     let ((node, publish), owner) = (node(), owner());
-    let notification = decide(&node, &publish, &owner).notification.unwrap();
+    let notification = decide(&node, &publish, &owner).notifications.remove(0);
     let limits = Limits::default();
     Box::new(move || drop(black_box(render(&notification, false, "pubsub.localhost", &limits))))
 }
 
 fn splice_a_notification() -> Hot {
     let ((node, publish), owner) = (node(), owner());
-    let notification = decide(&node, &publish, &owner).notification.unwrap();
+    let notification = decide(&node, &publish, &owner).notifications.remove(0);
     let rendered = render(&notification, false, "pubsub.localhost", &Limits::default());
     let mut buffer = String::with_capacity(4096);
     Box::new(move || {

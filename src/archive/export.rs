@@ -95,6 +95,11 @@ impl<W: Write> Writer<'_, W> {
         for (jid, since) in node.subscriptions() {
             self.subscription(jid, since, enrolled.contains(jid))?;
         }
+        for jid in node.pending() {
+            self.summary.subscriptions += 1;
+            let (jid, since) = (jid.clone(), node.seq);
+            self.line(&Line::Subscription { jid, since, enrolled: false, pending: true })?;
+        }
         let all = Page::first(usize::MAX);
         let ids = store.page_of_ids(&node.id, &all, usize::MAX).await?.unwrap_or_else(Part::empty);
         for page in ids.entries.chunks(PAGE) {
@@ -129,6 +134,7 @@ impl<W: Write> Writer<'_, W> {
             let before = match debt.notification.audience {
                 Audience::Subscribers => debt.notification.place.seq.saturating_sub(1),
                 Audience::One(_) => debt.notification.place.seq,
+                Audience::Entities(_) => continue,
             };
             for jid in debt.recipients.iter() {
                 since.entry(jid).or_insert(before);
@@ -151,7 +157,7 @@ impl<W: Write> Writer<'_, W> {
 
     fn subscription(&mut self, jid: &Jid, since: u64, enrolled: bool) -> Result<(), ArchiveError> {
         self.summary.subscriptions += 1;
-        self.line(&Line::Subscription { jid: jid.clone(), since, enrolled })
+        self.line(&Line::Subscription { jid: jid.clone(), since, enrolled, pending: false })
     }
 
     fn events(&mut self, owed: &[Owed]) -> Result<(), ArchiveError> {

@@ -130,6 +130,7 @@ struct Filling<'a> {
     affiliations: Vec<(BareJid, Affiliation)>,
     /// Who, whether an owner made it, and since when.
     subscriptions: Vec<(Jid, bool, u64)>,
+    pending: Vec<Jid>,
     items: Vec<Item>,
 }
 
@@ -146,6 +147,7 @@ impl<'a> Filling<'a> {
             redirect: line.redirect.clone(),
             affiliations: Vec::new(),
             subscriptions: Vec::new(),
+            pending: Vec::new(),
             items: Vec::new(),
             node: node.clone(),
         };
@@ -159,7 +161,11 @@ impl<'a> Filling<'a> {
                 let named = affiliation_named(&affiliation).ok_or_else(|| affiliation.clone())?;
                 self.affiliations.push((jid, named));
             }
-            Line::Subscription { jid, since, enrolled } => {
+            Line::Subscription { jid, pending: true, .. } => {
+                summary.subscriptions += 1;
+                self.pending.push(jid);
+            }
+            Line::Subscription { jid, since, enrolled, pending: false } => {
                 summary.subscriptions += u64::from(!self.is_deleted);
                 self.subscriptions.push((jid, enrolled, since));
             }
@@ -199,6 +205,10 @@ impl<'a> Filling<'a> {
                 self.commit(restore::subscribed(jids, since), None).await?;
             }
         }
+        let pending = std::mem::take(&mut self.pending);
+        for batch in pending.chunks(BATCH) {
+            self.commit(restore::requested(batch.to_vec()), None).await?;
+        }
         self.items().await
     }
 
@@ -224,7 +234,7 @@ impl<'a> Filling<'a> {
         let commit = Commit {
             node: self.node.id.clone(),
             changes: Arc::new(changes),
-            notification: event.map(Arc::new),
+            notifications: event.map(Arc::new).into_iter().collect(),
             chain: Chain::default(),
         };
         self.store.commit_now(commit).await?;

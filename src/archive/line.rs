@@ -10,7 +10,10 @@ use crate::{
         Audience, Epoch, Event, EventItem, Item, ItemId, Limits, Node, NodeConfig, NodeId,
         Notification, NotificationType, Payload, Place, Timestamp,
     },
-    wire::form::node_config,
+    wire::{
+        form::node_config,
+        request::{affiliation_name, affiliation_named, state_name, state_named},
+    },
 };
 
 /// One line. Times are milliseconds since 1970.
@@ -34,6 +37,9 @@ pub(super) enum Line {
         /// An owner made it.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         enrolled: bool,
+        /// It waits for an owner.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        pending: bool,
     },
     Item(ItemLine),
     /// An event that is owed.
@@ -84,10 +90,16 @@ pub(super) struct ItemLine {
 pub(super) struct EventLine {
     pub(super) seq: u64,
     happened: u64,
+    /// Which it is of what is told besides an event.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    index: u16,
     event: EventForm,
-    /// The only recipient; without one, all who are entitled.
+    /// The only recipient, if it is subscribed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     to: Option<Jid>,
+    /// The recipients, subscribed or not. Without them and without the only one, all who are entitled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    entities: Option<Vec<Jid>>,
     normal: bool,
     reply_to: Vec<BareJid>,
     last_item: bool,
@@ -96,11 +108,25 @@ pub(super) struct EventLine {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum EventForm {
+    Affiliated(String),
     Configured(Option<Config>),
-    Deleted { redirect: Option<String> },
+    Deleted {
+        redirect: Option<String>,
+    },
     Published(Vec<EventItemForm>),
     Purged,
+    Requested(Jid),
     Retracted(Vec<String>),
+    Subscription {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        jid: Option<Jid>,
+        state: String,
+    },
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference
+fn is_zero(index: &u16) -> bool {
+    *index == 0
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -184,6 +210,9 @@ impl ItemLine {
 impl EventLine {
     pub(super) fn of(notification: &Notification) -> Self {
         let event = match &notification.event {
+            Event::Affiliated(affiliation) => {
+                EventForm::Affiliated(affiliation_name(*affiliation).to_owned())
+            }
             Event::Configured(config) => EventForm::Configured(config.as_deref().map(config_of)),
             Event::Deleted { redirect } => EventForm::Deleted { redirect: redirect.clone() },
             Event::Published(items) => {
@@ -195,18 +224,26 @@ impl EventLine {
                 EventForm::Published(items.iter().map(item).collect())
             }
             Event::Purged => EventForm::Purged,
+            Event::Requested(jid) => EventForm::Requested(jid.clone()),
+            Event::Subscription(jid, state) => {
+                EventForm::Subscription { jid: jid.clone(), state: state_name(*state).to_owned() }
+            }
             Event::Retracted(ids) => {
                 EventForm::Retracted(ids.iter().map(ToString::to_string).collect())
             }
         };
+        let (to, entities) = match &notification.audience {
+            Audience::Entities(entities) => (None, Some(entities.iter().cloned().collect())),
+            Audience::One(jid) => (Some(jid.clone()), None),
+            Audience::Subscribers => (None, None),
+        };
         Self {
             seq: notification.place.seq,
             happened: notification.happened.0,
+            index: notification.index,
             event,
-            to: match &notification.audience {
-                Audience::One(jid) => Some(jid.clone()),
-                Audience::Subscribers => None,
-            },
+            to,
+            entities,
             normal: notification.notification_type == NotificationType::Normal,
             reply_to: notification.reply_to.clone(),
             last_item: notification.is_last_item,
@@ -215,6 +252,7 @@ impl EventLine {
 
     pub(super) fn into_notification(self, node: &Node) -> Result<Notification, String> {
         let event = match self.event {
+            EventForm::Affiliated(name) => Event::Affiliated(affiliation_named(&name).ok_or(name)?),
             EventForm::Configured(config) => {
                 Event::Configured(config.as_ref().map(config_from).transpose()?.map(Box::new))
             }
@@ -230,6 +268,10 @@ impl EventLine {
                 Event::Published(items.into_iter().map(item).collect::<Result<_, String>>()?)
             }
             EventForm::Purged => Event::Purged,
+            EventForm::Requested(jid) => Event::Requested(jid),
+            EventForm::Subscription { jid, state } => {
+                Event::Subscription(jid, state_named(&state).ok_or(state)?)
+            }
             EventForm::Retracted(ids) => {
                 Event::Retracted(ids.iter().map(|id| item_id(id)).collect::<Result<_, _>>()?)
             }
@@ -237,8 +279,13 @@ impl EventLine {
         Ok(Notification {
             node: node.id.clone(),
             place: Place { epoch: node.epoch, seq: self.seq },
+            index: self.index,
             event,
-            audience: self.to.map_or(Audience::Subscribers, Audience::One),
+            audience: match (self.to, self.entities) {
+                (Some(jid), _) => Audience::One(jid),
+                (None, Some(entities)) => Audience::Entities(entities.into_iter().collect()),
+                (None, None) => Audience::Subscribers,
+            },
             notification_type: if self.normal {
                 NotificationType::Normal
             } else {

@@ -12,7 +12,7 @@ use xmpp_parsers::data_forms::{DataForm, DataFormType, Field, FieldType, Option_
 
 use crate::{
     pubsub::{
-        Actor, Affiliation, Feature, NodeId, Page, Refusal,
+        Actor, Affiliation, NodeId, Page, Refusal,
         op::{affiliations::OwnAffiliations, configure::Configure, delete::Delete},
         written_len,
     },
@@ -33,12 +33,6 @@ use self::sessions::{Session, Sessions};
 
 /// Nodes that a form offers for choice; others can be named all the same.
 const MAX_OFFERED: usize = 500;
-/// The field that names a node.
-const NODE: &str = "node";
-
-/// §8.7, for access models that need approval.
-const GET_PENDING: &str = "http://jabber.org/protocol/pubsub#get-pending";
-
 /// The commands of the service.
 pub struct Commands {
     service: Arc<Service>,
@@ -49,19 +43,36 @@ pub struct Commands {
 enum Command {
     ConfigureNode,
     DeleteNode,
+    /// §8.7.
+    GetPending,
     ListNodes,
 }
 
 impl Command {
-    const ALL: [Self; 3] = [Self::ListNodes, Self::ConfigureNode, Self::DeleteNode];
+    const ALL: [Self; 4] =
+        [Self::ListNodes, Self::ConfigureNode, Self::DeleteNode, Self::GetPending];
 
     /// The node of the command, and its name for people.
     fn names(self) -> (&'static str, &'static str) {
         match self {
             Self::ConfigureNode => ("urn:gjallar:command:configure-node", "Configure a node"),
             Self::DeleteNode => ("urn:gjallar:command:delete-node", "Delete a node"),
+            Self::GetPending => (ns::GET_PENDING, "Show requests for subscriptions"),
             Self::ListNodes => ("urn:gjallar:command:list-nodes", "List nodes"),
         }
+    }
+
+    /// The field that names a node.
+    fn node_field(self) -> &'static str {
+        match self {
+            Self::GetPending => "pubsub#node",
+            Self::ConfigureNode | Self::DeleteNode | Self::ListNodes => "node",
+        }
+    }
+
+    /// Whether it has a single form.
+    fn has_one_stage(self) -> bool {
+        matches!(self, Self::DeleteNode | Self::GetPending)
     }
 
     fn named(node: &str) -> Option<Self> {
@@ -94,9 +105,6 @@ impl Commands {
     /// Those of XEP-0050 §4.4, and those of the use case behind the command.
     pub async fn run(&self, actor: &Actor, request: &Element) -> Result<Tag, StanzaError> {
         let node = request.attr("node").unwrap_or_default();
-        if node == GET_PENDING {
-            return Err(stanza_error(&Refusal::Unsupported(Feature::GetPending)));
-        }
         let command =
             Command::named(node).ok_or_else(|| StanzaError::new("cancel", "item-not-found"))?;
         let bad = |condition| StanzaError::new("modify", "bad-request").command(condition);
@@ -113,7 +121,7 @@ impl Commands {
         let session = self.sessions.take(id, actor, command.names().0)?;
         match action {
             "cancel" => Ok(reply(command, id, "canceled")),
-            "next" if command == Command::DeleteNode || session.node.is_some() => {
+            "next" if command.has_one_stage() || session.node.is_some() => {
                 self.sessions.put(id, session);
                 Err(bad("bad-action"))
             }
@@ -157,16 +165,21 @@ impl Commands {
         if nodes.is_empty() {
             let refusal =
                 if actor.is_administrator { Refusal::NodeNotFound } else { Refusal::Forbidden };
-            return Err(stanza_error(&refusal));
+            return Err(of_command(command, stanza_error(&refusal)));
         }
-        let mut field = Field::new(NODE, FieldType::ListSingle);
+        let mut field = Field::new(command.node_field(), FieldType::ListSingle);
         field.label = Some("Node".into());
         field.required = true;
         let option = |node: &NodeId| Option_ { label: None, value: node.to_string() };
         field.options = nodes.iter().take(MAX_OFFERED).map(option).collect();
-        let form = untyped(DataFormType::Form, command, vec![field]);
+        let form = match command {
+            Command::GetPending => {
+                form::form_of_type(DataFormType::Form, ns::SUBSCRIBE_AUTHORIZATION, vec![field])
+            }
+            _ => untyped(DataFormType::Form, command, vec![field]),
+        };
         self.sessions.put(&id, Session::new(actor, command.names().0, None));
-        let action = if command == Command::DeleteNode { "complete" } else { "next" };
+        let action = if command.has_one_stage() { "complete" } else { "next" };
         Ok(stage(command, &id, action).child(form::render(&form)))
     }
 
@@ -189,7 +202,7 @@ impl Commands {
                 Ok(done_with(command, id, "The node is configured."))
             }
             (Command::ConfigureNode, None) => {
-                let node = chosen(form)?;
+                let node = chosen(command, form)?;
                 let config = self.service.configuration(actor, &node).await;
                 let config = config.map_err(|error| self.error(&error))?;
                 let mut form =
@@ -199,8 +212,14 @@ impl Commands {
                 self.sessions.put(id, next);
                 Ok(stage(command, id, "complete").child(form::render(&form)))
             }
+            (Command::GetPending, _) => {
+                let node = chosen(command, form)?;
+                let done = self.service.pending(actor, &node, |answer| answer).await;
+                done.await.map_err(|error| of_command(command, self.error(&error)))?;
+                Ok(done_with(command, id, "The requests are on their way."))
+            }
             (Command::DeleteNode | Command::ListNodes, _) => {
-                let request = Delete { node: chosen(form)?, redirect: None };
+                let request = Delete { node: chosen(command, form)?, redirect: None };
                 let done = self.service.delete(actor, &request, |answer| answer).await;
                 done.await.map_err(|error| self.error(&error))?;
                 Ok(done_with(command, id, "The node is deleted."))
@@ -250,10 +269,16 @@ pub fn service_error(service: &Service, error: &Error) -> StanzaError {
     }
 }
 
-fn chosen(form: &Element) -> Result<NodeId, StanzaError> {
+/// SPEC: of this type in §8.7.3.3, and of another everywhere else.
+fn of_command(command: Command, error: StanzaError) -> StanzaError {
+    let is_other = command == Command::GetPending && error.condition == "forbidden";
+    if is_other { StanzaError { kind: "cancel", ..error } } else { error }
+}
+
+fn chosen(command: Command, form: &Element) -> Result<NodeId, StanzaError> {
     let value = form::fields(form)
         .map_err(|refusal| stanza_error(&refusal))?
-        .find(|(var, _)| *var == NODE)
+        .find(|(var, _)| *var == command.node_field())
         .and_then(|(_, values)| values.into_iter().next());
     let name = value.ok_or_else(|| bad_payload("a node is required"))?;
     NodeId::parse(&name).map_err(|refusal| stanza_error(&refusal))

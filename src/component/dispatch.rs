@@ -14,6 +14,7 @@ use crate::{
     },
     service::{Actors, Error, Outcome, Service, Settling},
     wire::{
+        form::authorization,
         ns, reply,
         request::{self, Action, Question, Request},
         stanza::{Header, StanzaError},
@@ -61,12 +62,16 @@ impl Dispatch {
             && content.is_some_and(|content| matches!(content.name(), "publish" | "retract"))
     }
 
-    /// Deals with a stanza. A request is answered; everything else is not. Returns when what follows may be dealt
+    /// Deals with a stanza. A request is answered; of everything else only the answers of owners to requests for
+    /// subscriptions are read (§8.6). Returns when what follows may be dealt
     /// with, with what is still to be settled.
     pub async fn handle(self: &Arc<Self>, stanza: &Element) -> Option<Settling<()>> {
         let mut header = Header::of(stanza);
         header.to.get_or_insert_with(|| self.jid.to_string());
         trace!(stanza = header.name, kind = header.kind, "received");
+        if header.name == "message" {
+            return self.message(&header, stanza).await;
+        }
         if !header.is_request() {
             return None;
         }
@@ -92,6 +97,29 @@ impl Dispatch {
         }
         self.request(&header, &actor, child, is_set).await;
         None
+    }
+
+    /// An owner's answer to a request for a subscription; it is answered only if it cannot be taken.
+    async fn message(self: &Arc<Self>, header: &Header, stanza: &Element) -> Option<Settling<()>> {
+        let form =
+            authorization::find(stanza).filter(|_| header.kind.as_deref() != Some("error"))?;
+        let actor = self.actors.actor(&header.sender()?);
+        match authorization::answer(form) {
+            Ok(None) => None,
+            Ok(Some(request)) => {
+                let (dispatch, header) = (Arc::clone(self), header.clone());
+                let settle = move |outcome: Outcome<()>| {
+                    if let Err(error) = outcome {
+                        dispatch.reject(&header, &dispatch.error(&error));
+                    }
+                };
+                Some(self.service.authorize(&actor, &request, settle).await)
+            }
+            Err(refusal) => {
+                self.reject(header, &self.error(&refusal.into()));
+                None
+            }
+        }
     }
 
     /// Whether a request is of type `set`; nothing if it is not one that can be dealt with, and was refused.
@@ -131,14 +159,18 @@ impl Dispatch {
     /// Answers a request that could not be read, or not be taken, with an error.
     pub fn refuse(&self, header: &Header, error: &StanzaError) {
         if header.is_request() && header.from.is_some() {
-            let error = header.error(error);
-            if error.len() > self.max_stanza_bytes {
-                debug!(bytes = error.len(), "a request whose very id is too long for an answer");
-            } else if self.answers.is_overfull() {
-                debug!("too many answers wait for one more");
-            } else {
-                self.answers.send(error);
-            }
+            self.reject(header, error);
+        }
+    }
+
+    fn reject(&self, header: &Header, error: &StanzaError) {
+        let error = header.error(error);
+        if error.len() > self.max_stanza_bytes {
+            debug!(bytes = error.len(), "a request whose very id is too long for an answer");
+        } else if self.answers.is_overfull() {
+            debug!("too many answers wait for one more");
+        } else {
+            self.answers.send(error);
         }
     }
 

@@ -5,7 +5,10 @@ use minidom::Element;
 
 use crate::{
     command::Commands,
-    pubsub::{Actor, Affiliation, ItemId, NodeId, Page, Part, Refusal, op::retrieve::Retrieve},
+    pubsub::{
+        Actor, Affiliation, ItemId, NodeId, Page, Part, Refusal, Subscription,
+        op::retrieve::Retrieve,
+    },
     service::{Error, Service},
     wire::{disco, ns, reply, request::Question, rsm, xml::Tag},
 };
@@ -38,7 +41,7 @@ pub(super) async fn answer(
         Question::OwnSubscriptions(request, page) => {
             let own = service.own_subscriptions(actor, &request).await?;
             // No JID has a line break, so no two entries are told by the same.
-            let by = |(node, jid): &(NodeId, Jid)| format!("{jid}\n{node}");
+            let by = |(node, own): &(NodeId, Subscription)| format!("{}\n{node}", own.jid);
             let (own, set) = rsm::part_of(own, page.as_ref(), by, max_bytes)?;
             reply::own_subscriptions(&own).children(set)
         }

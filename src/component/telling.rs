@@ -101,8 +101,10 @@ impl Writer {
             let front = front.get_or_insert_with(|| self.front_of(telling));
             let bytes =
                 front.rendered.len() + post.map_or(0, |post| ADDRESS_BYTES + post.jid.len());
-            if bytes + MAX_JID_BYTES > self.max_stanza_bytes
-                && bytes + written_len(recipient.as_str()) > self.max_stanza_bytes
+            let is_personal = front.rendered.is_personal();
+            let times = 1 + usize::from(is_personal);
+            if bytes + times * MAX_JID_BYTES > self.max_stanza_bytes
+                && bytes + times * written_len(recipient.as_str()) > self.max_stanza_bytes
             {
                 // The limits keep events below this; the server would end the stream at it, and again.
                 is_too_large = true;
@@ -113,6 +115,7 @@ impl Writer {
                 Some(post) => {
                     let next = ADDRESS_BYTES + written_len(recipient.as_str());
                     if group.len == post.max_recipients
+                        || (is_personal && group.len == 1)
                         || bytes + group.addresses.len() + next > self.max_stanza_bytes
                     {
                         self.write_group(&mut group, &front.rendered, post, buffer);
@@ -158,7 +161,7 @@ impl Writer {
             0 => {}
             1 if !self.may_be_in_multicast() => rendered.write_to(&last, buffer),
             _ => {
-                rendered.write_by(&post.jid, &addresses, buffer);
+                rendered.write_by(&post.jid, &addresses, &last, buffer);
                 self.multicast_until = self.last_barrier + 1;
             }
         }

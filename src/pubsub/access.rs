@@ -4,6 +4,15 @@ use jid::BareJid;
 
 use super::{AccessModel, Actor, Affiliation, Item, Node, NodeConfig, PublishModel, Refusal};
 
+/// How a node takes somebody in who wants to subscribe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// At once.
+    Granted,
+    /// When an owner has approved it (§8.6).
+    OnApproval,
+}
+
 /// Whether the actor may see that the node is there, and what it is about (§5).
 ///
 /// SPEC: the XEP leaves this to the service. Who may neither retrieve nor publish sees nothing.
@@ -24,7 +33,7 @@ pub fn may_discover(node: &Node, actor: &Actor) -> Result<(), Refusal> {
 pub(super) fn is_visible(model: AccessModel, affiliation: Affiliation) -> bool {
     match (model, affiliation) {
         (_, Affiliation::Outcast) | (AccessModel::Whitelist, Affiliation::None) => false,
-        (AccessModel::Open | AccessModel::Whitelist, _) => true,
+        (AccessModel::Authorize | AccessModel::Open | AccessModel::Whitelist, _) => true,
     }
 }
 
@@ -32,29 +41,41 @@ pub(super) fn is_visible(model: AccessModel, affiliation: Affiliation) -> bool {
 ///
 /// # Errors
 /// [`Refusal::Forbidden`] for an outcast or publish-only entity, [`Refusal::ClosedNode`] off the list.
-pub fn may_subscribe(node: &Node, actor: &Actor) -> Result<(), Refusal> {
+pub fn may_subscribe(node: &Node, actor: &Actor) -> Result<Admission, Refusal> {
     if actor.is_administrator {
-        return Ok(());
+        return Ok(Admission::Granted);
     }
     admits(&node.config, node.affiliation_of(&actor.bare()))
 }
 
-/// Whether the actor may retrieve items: exactly if it may subscribe (§4.5, §6.5.9).
+/// Whether the actor may retrieve items: exactly if it may subscribe, or is, where that has to be approved (§4.5,
+/// §6.5.9).
 ///
 /// # Errors
-/// As [`may_subscribe`].
+/// As [`may_subscribe`]; [`Refusal::SubscriptionRequired`].
 pub fn may_retrieve(node: &Node, actor: &Actor) -> Result<(), Refusal> {
-    may_subscribe(node, actor)
+    match may_subscribe(node, actor)? {
+        Admission::Granted => Ok(()),
+        Admission::OnApproval if is_subscribed(node, &actor.bare()) => Ok(()),
+        Admission::OnApproval => Err(Refusal::SubscriptionRequired),
+    }
 }
 
-/// Whether a configuration lets an affiliation subscribe and receive.
-pub(super) fn admits(config: &NodeConfig, affiliation: Affiliation) -> Result<(), Refusal> {
+/// Whether a configuration lets an affiliation subscribe and receive. SPEC: those on the list need no approval
+/// (§6.1.4 leaves it to the service).
+pub(super) fn admits(config: &NodeConfig, affiliation: Affiliation) -> Result<Admission, Refusal> {
     match (affiliation, config.access_model) {
         (Affiliation::Outcast | Affiliation::PublishOnly, _) => Err(Refusal::Forbidden),
-        (_, AccessModel::Open) => Ok(()),
-        (_, AccessModel::Whitelist) if affiliation.is_listed() => Ok(()),
+        (_, AccessModel::Open) => Ok(Admission::Granted),
+        _ if affiliation.is_listed() => Ok(Admission::Granted),
+        (_, AccessModel::Authorize) => Ok(Admission::OnApproval),
         (_, AccessModel::Whitelist) => Err(Refusal::ClosedNode),
     }
+}
+
+/// Whether any JID of an entity is subscribed.
+fn is_subscribed(node: &Node, entity: &BareJid) -> bool {
+    node.subscriptions_of(entity).next().is_some()
 }
 
 /// Whether the actor may publish (§7.1.3.1).
@@ -70,7 +91,7 @@ pub fn may_publish(node: &Node, actor: &Actor) -> Result<(), Refusal> {
         Affiliation::Member | Affiliation::None => match node.config.publish_model {
             PublishModel::Open => true,
             PublishModel::Publishers => false,
-            PublishModel::Subscribers => node.subscriptions_of(&bare).next().is_some(),
+            PublishModel::Subscribers => is_subscribed(node, &bare),
         },
     };
     if allowed { Ok(()) } else { Err(Refusal::Forbidden) }

@@ -20,11 +20,13 @@ pub enum Change {
     },
     /// An entity is this here; `None` forgets it.
     Affiliated(BareJid, Affiliation),
+    /// A JID asks to be subscribed, and waits for an owner (§8.6).
+    Requested(Jid),
     /// A JID is subscribed, as it asked for.
     Subscribed(Jid),
     /// A JID is subscribed, as an owner of the node asked for.
     Enrolled(Jid),
-    /// A JID is not subscribed.
+    /// A JID is not subscribed, and does not ask for it.
     Unsubscribed(Jid),
     /// An item is there, as the newest; an item of the same name is not.
     Published(Arc<Item>),
@@ -100,6 +102,12 @@ impl Changes {
             _ => None,
         })
     }
+
+    /// Whether somebody is less here than before. That does not wait until there is room to tell of it.
+    #[must_use]
+    pub fn revoke(&self) -> bool {
+        self.iter().any(|change| matches!(change, Change::Unsubscribed(_) | Change::Affiliated(..)))
+    }
 }
 
 /// What a rule decided: the answer, what becomes true, and what is told.
@@ -110,13 +118,13 @@ pub struct Decision<R> {
     pub reply: R,
     /// What becomes true.
     pub changes: Changes,
-    /// What is told, and to whom.
-    pub notification: Option<Notification>,
+    /// What is told, and to whom, in this order.
+    pub notifications: Vec<Notification>,
 }
 
 impl<R> Decision<R> {
-    /// A decision without an event.
+    /// A decision that is not told.
     pub(super) fn quiet(reply: R, changes: Changes) -> Self {
-        Self { reply, changes, notification: None }
+        Self { reply, changes, notifications: Vec::new() }
     }
 }

@@ -9,6 +9,8 @@ use super::{Change, Limits, Refusal};
 /// Who may subscribe and retrieve items (§4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AccessModel {
+    /// Anyone whom an owner approves, and those on the list.
+    Authorize,
     /// Anyone who is no outcast.
     Open,
     /// Owners, publishers and members.
@@ -109,6 +111,8 @@ pub struct NodeConfig {
     pub notify_delete: bool,
     /// Whether retracted items and a purge are announced.
     pub notify_retract: bool,
+    /// Whether owners are told who is subscribed and who is not any more.
+    pub notify_sub: bool,
     /// Whether items are kept.
     pub persist_items: bool,
     /// Who may publish.
@@ -143,6 +147,7 @@ impl NodeConfig {
             notify_config: false,
             notify_delete: true,
             notify_retract: true,
+            notify_sub: false,
             persist_items: true,
             publish_model: PublishModel::Publishers,
             send_last_published_item: SendLastPublishedItem::OnSub,
@@ -189,6 +194,7 @@ impl NodeConfig {
                 Setting::NotifyConfig(v) => self.notify_config = v,
                 Setting::NotifyDelete(v) => self.notify_delete = v,
                 Setting::NotifyRetract(v) => self.notify_retract = v,
+                Setting::NotifySub(v) => self.notify_sub = v,
                 Setting::PersistItems(v) => self.persist_items = v,
                 Setting::PublishModel(v) => self.publish_model = v,
                 Setting::SendLastPublishedItem(v) => self.send_last_published_item = v,
@@ -221,6 +227,7 @@ pub enum Setting {
     NotifyConfig(bool),
     NotifyDelete(bool),
     NotifyRetract(bool),
+    NotifySub(bool),
     PersistItems(bool),
     PublishModel(PublishModel),
     SendLastPublishedItem(SendLastPublishedItem),
@@ -271,6 +278,7 @@ impl Setting {
             | Self::NotifyConfig(_)
             | Self::NotifyDelete(_)
             | Self::NotifyRetract(_)
+            | Self::NotifySub(_)
             | Self::PersistItems(_)
             | Self::PublishModel(_)
             | Self::SendLastPublishedItem(_)

@@ -3,12 +3,15 @@
 use jid::{BareJid, Jid};
 
 use super::{
-    Item, ItemId, ItemReply, Node, NodeConfig, NodeId, NotificationType, Payload, Place, Timestamp,
+    Affiliation, Item, ItemId, ItemReply, Node, NodeConfig, NodeId, NotificationType, Payload,
+    Place, Recipients, SubscriptionState, Timestamp,
 };
 
-/// A change at a node, as subscribers see it.
+/// A change at a node, as others see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// Whoever hears of it is this here now (§8.9.4).
+    Affiliated(Affiliation),
     /// The node behaves differently; with its new configuration if the node delivers payloads
     /// (§8.2.5.3).
     Configured(Option<Box<NodeConfig>>),
@@ -21,8 +24,12 @@ pub enum Event {
     Published(Vec<EventItem>),
     /// All items are gone (§8.5.2).
     Purged,
+    /// A JID asks to be subscribed (§8.6).
+    Requested(Jid),
     /// Items are gone (§7.2.2).
     Retracted(Vec<ItemId>),
+    /// The subscription of a JID, or of whoever hears of it, is in this state now (§12.14).
+    Subscription(Option<Jid>, SubscriptionState),
 }
 
 /// An item in an event.
@@ -39,7 +46,9 @@ pub struct EventItem {
 /// Who hears of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Audience {
-    /// One JID.
+    /// These, subscribed or not.
+    Entities(Recipients),
+    /// One JID, as long as it is subscribed.
     One(Jid),
     /// All who are subscribed after the change; for a deletion, all who were.
     Subscribers,
@@ -52,6 +61,8 @@ pub struct Notification {
     pub node: NodeId,
     /// Its place in the node's order.
     pub place: Place,
+    /// Which it is of what is told besides an event of this place; 0 is the event.
+    pub index: u16,
     /// What happened.
     pub event: Event,
     /// Who hears of it.
@@ -88,6 +99,28 @@ impl Notification {
         Some(notification)
     }
 
+    /// Tells some entities what concerns them, whatever the node delivers to subscribers.
+    pub(super) fn notice(
+        node: &Node,
+        place: Place,
+        index: u16,
+        event: Event,
+        audience: Audience,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            node: node.id.clone(),
+            place,
+            index,
+            event,
+            audience,
+            notification_type: NotificationType::Normal,
+            reply_to: Vec::new(),
+            happened: now,
+            is_last_item: false,
+        }
+    }
+
     /// About how many bytes it takes in memory.
     #[must_use]
     pub fn size(&self) -> usize {
@@ -95,7 +128,12 @@ impl Notification {
         match &self.event {
             Event::Published(items) => items.iter().map(|item| 1000 + payload(item)).sum(),
             Event::Retracted(ids) => 1000 * ids.len(),
-            Event::Configured(_) | Event::Deleted { .. } | Event::Purged => 1000,
+            Event::Affiliated(_)
+            | Event::Configured(_)
+            | Event::Deleted { .. }
+            | Event::Purged
+            | Event::Requested(_)
+            | Event::Subscription(..) => 1000,
         }
     }
 
@@ -110,6 +148,7 @@ impl Notification {
         config.deliver_notifications.then(|| Self {
             node: node.id.clone(),
             place,
+            index: 0,
             reply_to: reply_to(node, config.itemreply, &event),
             event,
             audience,

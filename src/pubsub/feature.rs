@@ -10,6 +10,7 @@ pub fn implemented() -> impl Iterator<Item = &'static str> {
     [
         ACCESS,
         op::affiliations::FEATURES,
+        op::authorize::FEATURES,
         op::configure::FEATURES,
         op::create::FEATURES,
         op::delete::FEATURES,

@@ -17,16 +17,20 @@ mod id;
 mod item;
 mod limits;
 mod node;
+mod notices;
 pub mod op;
 mod page;
 mod refusal;
 pub mod restore;
 mod subscribers;
+mod subscription;
 
 #[cfg(test)]
 mod tests;
 
-pub use access::{may_configure, may_discover, may_publish, may_retrieve, may_subscribe};
+pub use access::{
+    Admission, may_configure, may_discover, may_publish, may_retrieve, may_subscribe,
+};
 pub use actor::{Actor, Context, Fresh, Timestamp};
 pub use affiliation::Affiliation;
 pub use change::{Change, Changes, Decision};
@@ -42,3 +46,4 @@ pub use node::Node;
 pub use page::{Edge, Page, Part, within};
 pub use refusal::{Feature, Refusal};
 pub use subscribers::Recipients;
+pub use subscription::{Subscription, SubscriptionState};

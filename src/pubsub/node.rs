@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use jid::{BareJid, Jid};
 
 use super::{
-    Affiliation, Change, Changes, Epoch, NodeConfig, NodeId, Place, Recipients, Timestamp,
-    subscribers::Subscribers,
+    Affiliation, Change, Changes, Epoch, NodeConfig, NodeId, Place, Recipients, SubscriptionState,
+    Timestamp, subscribers::Subscribers,
 };
 
 /// A node as the rules see it.
@@ -28,6 +28,8 @@ pub struct Node {
     affiliations: BTreeMap<BareJid, Affiliation>,
     /// Each with the position of the node's newest event when it was made: it is entitled to later ones.
     subscribers: Subscribers,
+    /// Those who wait for an owner.
+    pending: Subscribers,
 }
 
 impl Node {
@@ -50,6 +52,7 @@ impl Node {
             created,
             affiliations: BTreeMap::new(),
             subscribers: Subscribers::default(),
+            pending: Subscribers::default(),
         }
     }
 
@@ -97,6 +100,34 @@ impl Node {
         self.subscribers.contains(jid)
     }
 
+    /// How exactly this JID is subscribed.
+    #[must_use]
+    pub fn state_of(&self, jid: &Jid) -> SubscriptionState {
+        if self.is_subscribed(jid) {
+            SubscriptionState::Subscribed
+        } else if self.pending.contains(jid) {
+            SubscriptionState::Pending
+        } else {
+            SubscriptionState::None
+        }
+    }
+
+    /// Those who wait for an owner to approve their subscription.
+    pub fn pending(&self) -> impl Iterator<Item = &Jid> {
+        self.pending.iter().map(|(jid, _)| jid)
+    }
+
+    /// How many they are.
+    #[must_use]
+    pub fn pending_len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Those of them that are an entity's.
+    pub fn pending_of<'a>(&'a self, entity: &'a BareJid) -> impl Iterator<Item = &'a Jid> {
+        self.pending.of(entity)
+    }
+
     /// The subscriptions of an entity: its bare JID, and its resources.
     pub fn subscriptions_of<'a>(&'a self, entity: &'a BareJid) -> impl Iterator<Item = &'a Jid> {
         self.subscribers.of(entity)
@@ -126,10 +157,13 @@ impl Node {
                 Change::Affiliated(entity, affiliation) => {
                     self.affiliations.insert(entity.clone(), *affiliation);
                 }
+                Change::Requested(jid) => self.load_pending(jid.clone()),
                 Change::Subscribed(jid) | Change::Enrolled(jid) => {
+                    self.pending.remove(jid);
                     self.subscribers.insert(jid.clone(), changes.seq());
                 }
                 Change::Unsubscribed(jid) => {
+                    self.pending.remove(jid);
                     self.subscribers.remove(jid);
                 }
                 Change::Deleted { .. }
@@ -150,5 +184,10 @@ impl Node {
     /// Adds a subscription while a store loads the node.
     pub fn load_subscription(&mut self, jid: Jid, since: u64) {
         self.subscribers.insert(jid, since);
+    }
+
+    /// Adds one that waits for an owner.
+    pub fn load_pending(&mut self, jid: Jid) {
+        self.pending.insert(jid, 0);
     }
 }

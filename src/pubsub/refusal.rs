@@ -103,9 +103,15 @@ pub enum Refusal {
         /// The limit in bytes.
         max: u32,
     },
+    /// Subscribing again while an owner has not approved it (§6.1.3.7).
+    #[error("the subscription waits for an owner of the node")]
+    PendingSubscription,
     /// A node that is not configured as a publisher wants it (§7.1.5).
     #[error("the node is not configured so")]
     PreconditionNotMet,
+    /// Retrieving without a subscription where that has to be approved (§6.5.9.3).
+    #[error("only subscribers have access")]
+    SubscriptionRequired,
     /// The actor has as many subscriptions as the service takes of one (§6.1.3.9).
     #[error("the service takes no more subscriptions of one entity")]
     TooManyOwnSubscriptions,
@@ -147,7 +153,6 @@ impl Refusal {
 #[allow(missing_docs)]
 pub enum Feature {
     Collections,
-    GetPending,
     PersistentItems,
     RetrieveDefaultSub,
     Subscribe,
@@ -160,7 +165,6 @@ impl Feature {
     pub fn name(self) -> &'static str {
         match self {
             Self::Collections => "collections",
-            Self::GetPending => "get-pending",
             Self::PersistentItems => "persistent-items",
             Self::RetrieveDefaultSub => "retrieve-default-sub",
             Self::Subscribe => "subscribe",

@@ -31,6 +31,12 @@ pub fn subscribed(jids: Vec<(Jid, bool)>, since: u64) -> Changes {
     Changes::at(since, jids.into_iter().map(change).collect())
 }
 
+/// JIDs wait for an owner.
+#[must_use]
+pub fn requested(jids: Vec<Jid>) -> Changes {
+    Changes::at(0, jids.into_iter().map(Change::Requested).collect())
+}
+
 /// Items are there.
 #[must_use]
 pub fn published(items: Vec<Item>) -> Changes {

@@ -126,6 +126,13 @@ impl PartialEq for Subscribers {
 impl Eq for Subscribers {}
 
 impl Recipients {
+    /// Some entities, each once, in the order of subscribers.
+    pub(super) fn sorted(mut jids: Vec<Jid>) -> Self {
+        jids.sort_unstable_by(order);
+        jids.dedup();
+        jids.into_iter().collect()
+    }
+
     /// Only one.
     #[must_use]
     pub fn one(jid: Jid) -> Self {
@@ -185,6 +192,14 @@ impl FromIterator<Jid> for Recipients {
         Self::of(vec![Arc::new(jids.into_iter().map(|jid| (jid, 0)).collect())])
     }
 }
+
+impl PartialEq for Recipients {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Recipients {}
 
 impl fmt::Debug for Recipients {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,6 +5,7 @@
 //! and told. If it fails, none that rests on it happens.
 
 use std::{
+    iter,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
@@ -31,7 +32,9 @@ use super::{
 pub(super) enum Need {
     Nothing,
     Items(Vec<ItemId>),
-    /// Of someone who wants one more.
+    /// The newest item, if new subscribers get it.
+    LastItem,
+    /// That, and how many subscriptions the actor has, who wants one more.
     Subscriptions,
 }
 
@@ -47,7 +50,7 @@ struct Decided<R> {
     turn: Turn,
     reply: R,
     changes: Arc<Changes>,
-    told: Option<Told>,
+    told: Vec<Told>,
     underway: OwnedSemaphorePermit,
 }
 
@@ -139,23 +142,29 @@ impl Service {
                 let items = items.map_err(|error| self.memory.failed_at(&node.id, error))?;
                 Ok(Facts { items, ..Facts::default() })
             }
+            Need::LastItem => {
+                Ok(Facts { items: self.item_for_new_subscribers(turn).await?, subscriptions: 0 })
+            }
             Need::Subscriptions => {
                 let max = self.limits.max_subscriptions_per_jid;
                 let own = self.store.count_subscriptions_of(&actor.bare(), max).await;
                 let subscriptions = self.memory.sound(own.map_err(Error::Failed)?);
-                let sends_last =
-                    node.config.send_last_published_item == SendLastPublishedItem::OnSub;
-                if !sends_last {
-                    return Ok(Facts { items: Vec::new(), subscriptions });
-                }
-                if matches!(turn.last(), Last::Unread) {
-                    turn.settled().await;
-                }
-                let last = self.last_item(turn).await?;
-                let last = last.iter().map(|item| (**item).clone()).collect();
-                Ok(Facts { items: last, subscriptions })
+                Ok(Facts { items: self.item_for_new_subscribers(turn).await?, subscriptions })
             }
         }
+    }
+
+    async fn item_for_new_subscribers(&self, turn: &mut Turn) -> Result<Vec<Item>, Error> {
+        let sends =
+            |node: &Node| node.config.send_last_published_item == SendLastPublishedItem::OnSub;
+        if !turn.node().is_some_and(sends) {
+            return Ok(Vec::new());
+        }
+        if matches!(turn.last(), Last::Unread) {
+            turn.settled().await;
+        }
+        let last = self.last_item(turn).await?;
+        Ok(last.iter().map(|item| (**item).clone()).collect())
     }
 
     /// The one path of change: the node's turn, facts, rule, room, and a place among the commits, at which this
@@ -215,14 +224,11 @@ impl Service {
                 }
                 _ => continue,
             };
-            let Decision { reply, changes, notification } = decision;
-            let told = match notification {
-                None => None,
-                Some(notification) => match self.room(&mut turn, notification) {
-                    Some(told) => told,
-                    None if turn.settled().await => return Err(Error::Busy.into()),
-                    None => continue,
-                },
+            let Decision { reply, changes, notifications } = decision;
+            let told = match self.rooms(&mut turn, notifications, changes.revoke()) {
+                Some(told) => told,
+                None if turn.settled().await => return Err(Error::Busy.into()),
+                None => continue,
             };
             // The semaphore is never closed.
             let Ok(underway) = Arc::clone(&self.underway).acquire_owned().await else {
@@ -232,11 +238,31 @@ impl Service {
         }
     }
 
-    /// Room for a notification, if there is any; what nobody is told of needs none: who has to go can be sent away
-    /// while others wait.
+    /// Room for what is told of a decision, if there is enough. Where somebody has to go that does not wait for it:
+    /// entities are not told then.
+    fn rooms(
+        &self,
+        turn: &mut Turn,
+        notifications: Vec<Notification>,
+        revokes: bool,
+    ) -> Option<Vec<Told>> {
+        let mut rooms = Vec::with_capacity(notifications.len());
+        for notification in notifications {
+            let may_be_left = revokes && matches!(notification.audience, Audience::Entities(_));
+            match self.room(turn, notification) {
+                Some(told) => rooms.extend(told),
+                None if may_be_left => {}
+                None => return None,
+            }
+        }
+        Some(rooms)
+    }
+
+    /// Room for a notification, if there is any; what nobody is told of needs none.
     #[allow(clippy::option_option)]
     fn room(&self, turn: &mut Turn, notification: Notification) -> Option<Option<Told>> {
         let recipients = match &notification.audience {
+            Audience::Entities(entities) => entities.clone(),
             Audience::One(jid) => Recipients::one(jid.clone()),
             // Those who were subscribed hear of a deletion; after it nobody is.
             Audience::Subscribers => turn.recipients(),
@@ -256,15 +282,16 @@ impl Service {
         let Decided { mut turn, reply, changes, mut told, underway: permit } = decided;
         let epoch = turn.node().map(|node| node.epoch);
         let chain = turn.advance(&changes);
-        if let Some(Told { notification, recipients, .. }) = &mut told
-            && let (Audience::Subscribers, true) = (&notification.audience, turn.node().is_some())
-        {
-            *recipients = turn.recipients();
+        let is_there = turn.node().is_some();
+        for Told { notification, recipients, .. } in &mut told {
+            if notification.audience == Audience::Subscribers && is_there {
+                *recipients = turn.recipients();
+            }
         }
         let commit = Commit {
             node: id.clone(),
             changes: Arc::clone(&changes),
-            notification: told.as_ref().map(|told| Arc::clone(&told.notification)),
+            notifications: told.iter().map(|told| Arc::clone(&told.notification)).collect(),
             chain,
         };
         let (memory, underway, id) = (Arc::clone(&self.memory), turn.underway(), id.clone());
@@ -281,10 +308,13 @@ impl Service {
             };
             match result {
                 Ok(committed) => {
-                    memory.became_true(&underway, &changes, epoch, committed);
+                    memory.became_true(&underway, &changes, epoch, &committed);
                     settle(Ok(reply));
-                    if let Some(Told { notification, recipients, room }) = told {
-                        memory.outbox.tell(room, notification, recipients, committed.debt);
+                    let debts = committed.debts.into_iter().map(Some).chain(iter::repeat(None));
+                    for (Told { notification, recipients, room }, debt) in
+                        told.into_iter().zip(debts)
+                    {
+                        memory.outbox.tell(room, notification, recipients, debt);
                     }
                 }
                 Err(error) => {

@@ -26,7 +26,7 @@ impl Memory {
         underway: &Underway,
         changes: &Changes,
         before: Option<Epoch>,
-        committed: Committed,
+        committed: &Committed,
     ) {
         self.metrics.evictions.inc_by(committed.evicted);
         self.census.count(underway.became_true(changes).as_ref(), changes);

@@ -31,9 +31,10 @@ use tracing::warn;
 
 use crate::{
     pubsub::{
-        Actor, Context, Fresh, Limits, Node, Refusal, Timestamp,
+        Actor, Context, Fresh, Limits, Node, NodeId, Refusal, Timestamp,
         op::{
             affiliations::{self, AffiliationsSet, SetAffiliations},
+            authorize::{self, Authorize},
             configure::{self, Configure},
             create::{self, Create, Created},
             delete::{self, Delete},
@@ -322,6 +323,30 @@ impl Service {
             unsubscribe::unsubscribe(node, request, cx)
         };
         self.decide(actor, &request.node, Need::Nothing, rule, respond).await
+    }
+
+    /// Approves a subscription, or refuses it (§8.6).
+    pub async fn authorize<A: Send + 'static>(
+        &self,
+        actor: &Actor,
+        request: &Authorize,
+        respond: impl FnOnce(Outcome<()>) -> A + Send + 'static,
+    ) -> Settling<A> {
+        let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
+            authorize::authorize(node, request, facts.items.last(), cx)
+        };
+        self.decide(actor, &request.node, Need::LastItem, rule, respond).await
+    }
+
+    /// Tells the actor of the subscriptions that wait at a node (§8.7).
+    pub async fn pending<A: Send + 'static>(
+        &self,
+        actor: &Actor,
+        node: &NodeId,
+        respond: impl FnOnce(Outcome<()>) -> A + Send + 'static,
+    ) -> Settling<A> {
+        let rule = |node: Option<&Node>, _: &Facts, cx: &Context<'_>| authorize::pending(node, cx);
+        self.decide(actor, node, Need::Nothing, rule, respond).await
     }
 
     /// Sets affiliations (§8.9.2).

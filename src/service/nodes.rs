@@ -265,7 +265,10 @@ impl Known {
                 Change::Subscribed(_) | Change::Enrolled(_) | Change::Unsubscribed(_) => {
                     hot.recipients = None;
                 }
-                Change::Configured(_) | Change::Affiliated(..) | Change::Trimmed { .. } => {}
+                Change::Configured(_)
+                | Change::Affiliated(..)
+                | Change::Requested(_)
+                | Change::Trimmed { .. } => {}
                 Change::Deleted { .. } => return Self::Absent,
             }
         }

@@ -14,7 +14,7 @@ use jid::{BareJid, Jid};
 use tokio::sync::Notify;
 
 use crate::{
-    pubsub::{Epoch, Node, Notification, Recipients},
+    pubsub::{Audience, Epoch, Node, Notification, Recipients},
     store::{Debt, Owed, Told},
 };
 
@@ -186,7 +186,8 @@ impl Outbox {
     pub(super) fn keep(&self, node: &Node) {
         let mut audiences = HashMap::new();
         for telling in &self.queue().waiting {
-            if telling.notification.place.epoch == node.epoch {
+            let Notification { place, audience, .. } = &*telling.notification;
+            if place.epoch == node.epoch && !matches!(audience, Audience::Entities(_)) {
                 audiences.insert(telling.recipients.id(), telling.recipients.clone());
             }
         }
@@ -198,6 +199,9 @@ impl Outbox {
     /// Those whom what waits at an entry's node must not be told to any more.
     #[must_use]
     pub fn lost(&self, telling: &Telling) -> Lost {
+        if let Audience::Entities(_) = telling.notification.audience {
+            return Lost::default();
+        }
         let queue = self.queue();
         let node = queue.nodes.get(&telling.notification.place.epoch);
         node.map(|(_, lost)| lost.clone()).unwrap_or_default()

@@ -7,6 +7,7 @@ use jid::{BareJid, Jid};
 use crate::{
     pubsub::{
         Actor, Affiliation, Edge, Item, ItemId, NodeConfig, NodeId, Page, Part, Refusal,
+        Subscription,
         op::{
             affiliations::{self, OwnAffiliations},
             configure,
@@ -232,7 +233,7 @@ impl Service {
         self.at(request.node.as_ref(), own)
     }
 
-    /// The actor's own subscriptions (§5.6): those of its bare JID and of all its resources.
+    /// The actor's own subscriptions (§5.6), and those that wait: of its bare JID and of all its resources.
     ///
     /// # Errors
     /// If the store fails.
@@ -240,7 +241,7 @@ impl Service {
         &self,
         actor: &Actor,
         request: &OwnSubscriptions,
-    ) -> Result<Vec<(NodeId, Jid)>, Error> {
+    ) -> Result<Vec<(NodeId, Subscription)>, Error> {
         let own = self.store.subscriptions_of(&actor.bare()).await.map_err(Error::Failed)?;
         let own = self.memory.sound(own);
         self.at(request.node.as_ref(), own)

@@ -19,8 +19,9 @@ pub struct Commit {
     pub node: NodeId,
     /// What.
     pub changes: Arc<Changes>,
-    /// What those are owed who are subscribed when it is true, or, of a deletion, were.
-    pub notification: Option<Arc<Notification>>,
+    /// What is owed then, in this order: to entities, or to those who are subscribed when it is true, or, of a
+    /// deletion, were.
+    pub notifications: Vec<Arc<Notification>>,
     /// What it rests on.
     pub chain: Chain,
 }
@@ -46,10 +47,10 @@ impl Chain {
 pub type Then = Box<dyn FnOnce(Result<Committed, StoreError>) + Send>;
 
 /// What a commit did besides what it was asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
-    /// What is owed since then.
-    pub debt: Option<Debt>,
+    /// What is owed since then, one for each notification; none if the store owes nothing.
+    pub debts: Vec<Debt>,
     /// How many items went because there were too many, or too many bytes of them.
     pub evicted: u64,
 }

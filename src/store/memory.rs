@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use jid::{BareJid, Jid};
 
 use crate::pubsub::{
-    Affiliation, Change, Changes, Item, ItemId, Node, NodeId, Page, Part,
+    Affiliation, Change, Changes, Item, ItemId, Node, NodeId, Page, Part, Subscription,
     op::discover::NodeSummary, within,
 };
 
@@ -129,7 +129,7 @@ impl Kept {
             Change::Enrolled(jid) => {
                 self.enrolled.insert(jid.clone());
             }
-            Change::Subscribed(jid) | Change::Unsubscribed(jid) => {
+            Change::Requested(jid) | Change::Subscribed(jid) | Change::Unsubscribed(jid) => {
                 self.enrolled.remove(jid);
             }
         }
@@ -191,7 +191,7 @@ impl Store for MemoryStore {
             return then(Err(StoreError::Failed("a commit before it failed".into())));
         }
         let evicted = self.shelf().commit(&commit.node, &commit.changes);
-        then(Ok(Committed { debt: None, evicted }));
+        then(Ok(Committed { debts: Vec::new(), evicted }));
     }
 
     async fn owed(&self, _: Option<&NodeId>) -> Result<Vec<Owed>, StoreError> {
@@ -302,12 +302,16 @@ impl Store for MemoryStore {
     async fn subscriptions_of(
         &self,
         entity: &BareJid,
-    ) -> Result<Found<Vec<(NodeId, Jid)>>, StoreError> {
+    ) -> Result<Found<Vec<(NodeId, Subscription)>>, StoreError> {
         let shelf = self.shelf();
         let nodes = shelf.nodes.values().map(|kept| &kept.node);
         Ok(nodes
             .flat_map(|node| {
-                node.subscriptions_of(entity).map(|jid| (node.id.clone(), jid.clone()))
+                let all = node.subscriptions_of(entity).chain(node.pending_of(entity));
+                all.map(|jid| {
+                    let state = node.state_of(jid);
+                    (node.id.clone(), Subscription { jid: jid.clone(), state })
+                })
             })
             .collect::<Vec<_>>()
             .into())
@@ -325,7 +329,8 @@ impl Store for MemoryStore {
         let shelf = self.shelf();
         let own = shelf.nodes.values().flat_map(|kept| {
             let own = |jid: &&Jid| !kept.enrolled.contains(*jid);
-            kept.node.subscriptions_of(entity).filter(own)
+            let all = kept.node.subscriptions_of(entity).chain(kept.node.pending_of(entity));
+            all.filter(own)
         });
         Ok(own.take(up_to).count().into())
     }

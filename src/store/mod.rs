@@ -27,7 +27,7 @@ use tokio::sync::oneshot;
 
 use crate::pubsub::{
     Affiliation, Edge, Item, ItemId, Node, NodeId, Notification, Page, Part, Recipients,
-    op::discover::NodeSummary, written_len,
+    Subscription, op::discover::NodeSummary, written_len,
 };
 
 /// How many deleted nodes are remembered of which somebody said what took their place.
@@ -160,14 +160,14 @@ pub trait Store: Send + Sync {
         entity: &BareJid,
     ) -> Result<Found<Vec<(NodeId, Affiliation)>>, StoreError>;
 
-    /// Where an entity is subscribed, and which of its JIDs.
+    /// Where an entity is subscribed or waits for that, and which of its JIDs.
     ///
     /// # Errors
     /// If the store cannot be read.
     async fn subscriptions_of(
         &self,
         entity: &BareJid,
-    ) -> Result<Found<Vec<(NodeId, Jid)>>, StoreError>;
+    ) -> Result<Found<Vec<(NodeId, Subscription)>>, StoreError>;
 
     /// Whom owners subscribed to a node.
     ///
@@ -175,7 +175,7 @@ pub trait Store: Send + Sync {
     /// If one of the subscriptions cannot be read.
     async fn enrolled(&self, node: &NodeId) -> Result<HashSet<Jid>, StoreError>;
 
-    /// How many subscriptions an entity made that are there, counted up to a number. One that cannot be
+    /// How many subscriptions an entity made that are there or wait, counted up to a number. One that cannot be
     /// read counts.
     ///
     /// # Errors

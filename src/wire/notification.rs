@@ -1,4 +1,4 @@
-//! How an event looks: one message, rendered once; only the recipient differs.
+//! How an event looks: one message, rendered once; only the recipient differs. Some name it in what they say, too.
 
 use std::sync::Arc;
 
@@ -7,8 +7,9 @@ use chrono::{DateTime, SecondsFormat};
 use crate::{
     pubsub::{Event, EventItem, ItemId, Limits, NodeId, Notification, NotificationType, Timestamp},
     wire::{
-        form::node_config,
+        form::{authorization, node_config},
         ns,
+        request::{affiliation_name, state_name},
         xml::{Tag, escape_attribute},
     },
 };
@@ -20,6 +21,8 @@ pub struct Rendered {
     /// To whom recipients may reply, as addresses (XEP-0033).
     reply_to: Arc<str>,
     tail: Arc<str>,
+    /// What follows after the recipient in the tail, if that names it.
+    rest: Option<Arc<str>>,
 }
 
 /// Begins and ends a message's addresses.
@@ -27,25 +30,33 @@ const ADDRESSES: (&str, &str) =
     ("<addresses xmlns='http://jabber.org/protocol/address'>", "</addresses>");
 
 impl Rendered {
-    /// How many bytes it has, without the recipient.
+    /// How many bytes it has, without the recipient, which a [personal](Self::is_personal) one names twice.
     #[must_use]
     #[allow(clippy::len_without_is_empty)] // it never is
     pub fn len(&self) -> usize {
         let addresses = ADDRESSES.0.len() + self.reply_to.len() + ADDRESSES.1.len();
-        self.head.len() + "'>".len() + addresses + self.tail.len()
+        let rest = self.rest.as_ref().map_or(0, |rest| rest.len());
+        self.head.len() + "'>".len() + addresses + self.tail.len() + rest
+    }
+
+    /// Whether it says something else to each recipient.
+    #[must_use]
+    pub fn is_personal(&self) -> bool {
+        self.rest.is_some()
     }
 
     /// Appends the message to one recipient.
     pub fn write_to(&self, recipient: &str, out: &mut String) {
-        self.write(recipient, "", out);
+        self.write(recipient, "", recipient, out);
     }
 
-    /// Appends the message to many by way of the multicast service of this JID; their addresses are written.
-    pub fn write_by(&self, multicast: &str, addresses: &str, out: &mut String) {
-        self.write(multicast, addresses, out);
+    /// Appends the message to many, of which this is the last, by way of the multicast service of this JID; their
+    /// addresses are written. A personal one goes to no more than one.
+    pub fn write_by(&self, multicast: &str, addresses: &str, last: &str, out: &mut String) {
+        self.write(multicast, addresses, last, out);
     }
 
-    fn write(&self, to: &str, addresses: &str, out: &mut String) {
+    fn write(&self, to: &str, addresses: &str, recipient: &str, out: &mut String) {
         out.push_str(&self.head);
         escape_attribute(to, out);
         out.push_str("'>");
@@ -55,6 +66,10 @@ impl Rendered {
             }
         }
         out.push_str(&self.tail);
+        if let Some(rest) = &self.rest {
+            escape_attribute(recipient, out);
+            out.push_str(rest);
+        }
     }
 }
 
@@ -69,7 +84,11 @@ pub fn render(
 ) -> Rendered {
     let Notification { node, place, event, .. } = notification;
     let place = place.to_string();
-    let id = if notification.is_last_item { format!("{place}-last") } else { place.clone() };
+    let id = match (notification.is_last_item, notification.index) {
+        (true, _) => format!("{place}-last"),
+        (false, 0) => place.clone(),
+        (false, index) => format!("{place}-{index}"),
+    };
     let delay =
         (is_late || notification.is_last_item).then(|| delay(notification.happened, service));
     let (kind, hint) = match notification.notification_type {
@@ -83,36 +102,65 @@ pub fn render(
             Tag::new("address").attr("type", "replyto").attr("jid", jid.as_str()).to_string()
         })
         .collect();
-    let stanza_id = Tag::ns("stanza-id", ns::STANZA_ID).attr("by", service).attr("id", &place);
+    // Others are no items or changes of the node that somebody could ask for again.
+    let stanza_id = (notification.index == 0)
+        .then(|| Tag::ns("stanza-id", ns::STANZA_ID).attr("by", service).attr("id", &place));
     let message = Tag::new("message")
         .attr("from", service)
         .attr("type", kind)
         .attr("id", &id)
         .attr("to", "")
-        .child(Tag::ns("event", ns::PUBSUB_EVENT).child(content(node, event, limits)))
+        .child(content(node, event, limits))
         .children(delay)
-        .child(stanza_id)
+        .children(stanza_id)
         .children(hint)
         .to_string();
     // `to` is the last attribute, so the first empty value ends where the recipient belongs.
     let (head, tail) = message.split_once(" to=''>").unwrap_or((&message, ""));
-    Rendered { head: format!("{head} to='").into(), reply_to: reply_to.into(), tail: tail.into() }
+    let (tail, rest) = match tail.split_once(" jid=''") {
+        Some((tail, rest)) if names_recipient(event) => {
+            (format!("{tail} jid='"), Some(format!("'{rest}")))
+        }
+        _ => (tail.to_owned(), None),
+    };
+    Rendered {
+        head: format!("{head} to='").into(),
+        reply_to: reply_to.into(),
+        tail: tail.into(),
+        rest: rest.map(Into::into),
+    }
+}
+
+/// Whether an event says who hears of it.
+fn names_recipient(event: &Event) -> bool {
+    matches!(event, Event::Affiliated(_) | Event::Subscription(None, _))
 }
 
 fn content(node: &NodeId, event: &Event, limits: &Limits) -> Tag {
-    let items = || Tag::new("items").attr("node", node.as_str());
-    match event {
-        Event::Configured(config) => Tag::new("configuration")
-            .attr("node", node.as_str())
+    let named = |name| Tag::new(name).attr("node", node.as_str());
+    let content = match event {
+        Event::Affiliated(affiliation) => {
+            let affiliation = Tag::new("affiliation")
+                .attr("jid", "")
+                .attr("affiliation", affiliation_name(*affiliation));
+            let affiliations = named("affiliations").child(affiliation);
+            return Tag::ns("pubsub", ns::PUBSUB).child(affiliations);
+        }
+        Event::Configured(config) => named("configuration")
             .children(config.as_deref().map(|config| node_config::result(config, limits))),
         Event::Deleted { redirect } => {
             let redirect = redirect.as_deref().map(|uri| Tag::new("redirect").attr("uri", uri));
-            Tag::new("delete").attr("node", node.as_str()).children(redirect)
+            named("delete").children(redirect)
         }
-        Event::Published(published) => items().children(published.iter().map(item)),
-        Event::Purged => Tag::new("purge").attr("node", node.as_str()),
-        Event::Retracted(ids) => items().children(ids.iter().map(retract)),
-    }
+        Event::Published(published) => named("items").children(published.iter().map(item)),
+        Event::Purged => named("purge"),
+        Event::Requested(jid) => return authorization::request(node, jid),
+        Event::Retracted(ids) => named("items").children(ids.iter().map(retract)),
+        Event::Subscription(jid, state) => named("subscription")
+            .attr("jid", jid.as_ref().map_or("", |jid| jid.as_str()))
+            .attr("subscription", state_name(*state)),
+    };
+    Tag::ns("event", ns::PUBSUB_EVENT).child(content)
 }
 
 fn item(item: &EventItem) -> Tag {
@@ -162,6 +210,7 @@ mod tests {
             notification_type: NotificationType::Headline,
             reply_to: Vec::new(),
             happened: Timestamp(0),
+            index: 0,
             is_last_item: true,
         };
         let mut message = String::new();

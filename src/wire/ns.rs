@@ -7,6 +7,7 @@ pub(crate) const DATA_FORMS: &str = "jabber:x:data";
 pub(crate) const DELAY: &str = "urn:xmpp:delay";
 pub(crate) const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 pub(crate) const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
+pub(crate) const GET_PENDING: &str = "http://jabber.org/protocol/pubsub#get-pending";
 pub(crate) const HINTS: &str = "urn:xmpp:hints";
 pub(crate) const META_DATA: &str = "http://jabber.org/protocol/pubsub#meta-data";
 pub(crate) const NODE_CONFIG: &str = "http://jabber.org/protocol/pubsub#node_config";
@@ -23,4 +24,6 @@ pub(crate) const STANZA_ID: &str = "urn:xmpp:sid:0";
 pub(crate) const STREAMS: &str = "http://etherx.jabber.org/streams";
 pub(crate) const XML: &str = "http://www.w3.org/XML/1998/namespace";
 pub(crate) const XMLNS: &str = "http://www.w3.org/2000/xmlns/";
+pub(crate) const SUBSCRIBE_AUTHORIZATION: &str =
+    "http://jabber.org/protocol/pubsub#subscribe_authorization";
 pub(crate) const VERSION: &str = "jabber:iq:version";

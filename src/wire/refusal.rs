@@ -38,7 +38,11 @@ pub fn stanza_error(refusal: &Refusal) -> StanzaError {
         Refusal::BatchTooBig { .. } | Refusal::PayloadTooBig { .. } => {
             error("modify", "not-acceptable").pubsub("payload-too-big")
         }
+        Refusal::PendingSubscription => {
+            error("auth", "not-authorized").pubsub("pending-subscription")
+        }
         Refusal::PreconditionNotMet => error("cancel", "conflict").pubsub("precondition-not-met"),
+        Refusal::SubscriptionRequired => error("auth", "not-authorized").pubsub("not-subscribed"),
         Refusal::TooManyOwnSubscriptions | Refusal::TooManySubscriptions => {
             error("wait", "policy-violation").pubsub("too-many-subscriptions")
         }

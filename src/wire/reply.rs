@@ -6,7 +6,7 @@ use jid::{BareJid, Jid};
 
 use crate::{
     pubsub::{
-        Affiliation, Item, Limits, NodeConfig, NodeId, Part,
+        Affiliation, Item, Limits, NodeConfig, NodeId, Part, Subscription, SubscriptionState,
         op::{
             affiliations::AffiliationsSet,
             create::Created,
@@ -17,7 +17,13 @@ use crate::{
             unsubscribe::Unsubscribe,
         },
     },
-    wire::{form::node_config, ns, request::affiliation_name, rsm, xml::Tag},
+    wire::{
+        form::node_config,
+        ns,
+        request::{affiliation_name, state_name},
+        rsm,
+        xml::Tag,
+    },
 };
 
 fn pubsub(content: Tag) -> Tag {
@@ -44,21 +50,20 @@ pub fn published(published: &Published) -> Tag {
 /// §6.1.2.
 #[must_use]
 pub fn subscribed(subscribed: &Subscribed) -> Tag {
-    pubsub(subscription(&subscribed.node, &subscribed.jid, true))
+    pubsub(subscription(&subscribed.node, &subscribed.jid, subscribed.state))
 }
 
 /// §6.2.2.
 #[must_use]
 pub fn unsubscribed(unsubscribed: &Unsubscribe) -> Tag {
-    pubsub(subscription(&unsubscribed.node, &unsubscribed.jid, false))
+    pubsub(subscription(&unsubscribed.node, &unsubscribed.jid, SubscriptionState::None))
 }
 
-fn subscription(node: &NodeId, jid: &Jid, subscribed: bool) -> Tag {
-    let state = if subscribed { "subscribed" } else { "none" };
+fn subscription(node: &NodeId, jid: &Jid, state: SubscriptionState) -> Tag {
     Tag::new("subscription")
         .attr("node", node.as_str())
         .attr("jid", jid.as_str())
-        .attr("subscription", state)
+        .attr("subscription", state_name(state))
 }
 
 /// §6.5.2.
@@ -113,8 +118,9 @@ pub fn affiliations_failed(set: &AffiliationsSet) -> Tag {
 /// §8.8.1.
 #[must_use]
 pub fn subscriptions(node: &NodeId, subscribers: &[Jid]) -> Tag {
-    let entries: Vec<_> = subscribers.iter().map(|jid| (jid.clone(), true)).collect();
-    owner_subscriptions(node, &entries)
+    let state = SubscriptionState::Subscribed;
+    let entries = subscribers.iter().map(|jid| Subscription { jid: jid.clone(), state });
+    owner_subscriptions(node, &entries.collect::<Vec<_>>())
 }
 
 /// The entries that could not be set (§8.8.2.4).
@@ -123,10 +129,9 @@ pub fn subscriptions_failed(set: &SubscriptionsSet) -> Tag {
     owner_subscriptions(&set.node, &set.failed)
 }
 
-fn owner_subscriptions(node: &NodeId, entries: &[(Jid, bool)]) -> Tag {
-    let entries = entries.iter().map(|(jid, subscribed)| {
-        let state = if *subscribed { "subscribed" } else { "none" };
-        Tag::new("subscription").attr("jid", jid.as_str()).attr("subscription", state)
+fn owner_subscriptions(node: &NodeId, entries: &[Subscription]) -> Tag {
+    let entries = entries.iter().map(|Subscription { jid, state }| {
+        Tag::new("subscription").attr("jid", jid.as_str()).attr("subscription", state_name(*state))
     });
     owner(Tag::new("subscriptions").attr("node", node.as_str()).children(entries))
 }
@@ -144,7 +149,7 @@ pub fn own_affiliations(entries: &[(NodeId, Affiliation)]) -> Tag {
 
 /// §5.6.2.
 #[must_use]
-pub fn own_subscriptions(entries: &[(NodeId, Jid)]) -> Tag {
-    let entries = entries.iter().map(|(node, jid)| subscription(node, jid, true));
+pub fn own_subscriptions(entries: &[(NodeId, Subscription)]) -> Tag {
+    let entries = entries.iter().map(|(node, own)| subscription(node, &own.jid, own.state));
     pubsub(Tag::new("subscriptions").children(entries))
 }

@@ -8,7 +8,7 @@ use minidom::Element;
 
 use crate::{
     pubsub::{
-        Affiliation, Feature, ItemId, NodeId, Page, Payload, Refusal,
+        Affiliation, Feature, ItemId, NodeId, Page, Payload, Refusal, SubscriptionState,
         op::{
             affiliations::{OwnAffiliations, SetAffiliations},
             configure::Configure,
@@ -19,7 +19,7 @@ use crate::{
             retract::Retract,
             retrieve::{Retrieve, Selection},
             subscribe::Subscribe,
-            subscriptions::{OwnSubscriptions, SetSubscriptions, Wanted},
+            subscriptions::{OwnSubscriptions, SetSubscriptions},
             unsubscribe::Unsubscribe,
         },
     },
@@ -323,10 +323,11 @@ fn set_subscriptions(subscriptions: &Element) -> Result<SetSubscriptions, Refusa
     let node = node(subscriptions)?;
     let entry = |element: &Element| {
         let wanted = match element.attr("subscription") {
-            Some("none") => Wanted::None,
-            Some("subscribed") => Wanted::Subscribed,
-            Some("pending" | "unconfigured") => Wanted::Other,
-            _ => return Err(Refusal::BadRequest("no such subscription state")),
+            Some("unconfigured") => None,
+            name => {
+                let state = name.and_then(state_named);
+                Some(state.ok_or(Refusal::BadRequest("no such subscription state"))?)
+            }
         };
         Ok((jid(element)?, wanted))
     };
@@ -345,6 +346,23 @@ pub fn affiliation_name(affiliation: Affiliation) -> &'static str {
         Affiliation::None => "none",
         Affiliation::Outcast => "outcast",
     }
+}
+
+/// The name of a state on the wire (§4.2).
+#[must_use]
+pub fn state_name(state: SubscriptionState) -> &'static str {
+    match state {
+        SubscriptionState::None => "none",
+        SubscriptionState::Pending => "pending",
+        SubscriptionState::Subscribed => "subscribed",
+    }
+}
+
+/// The state of this name.
+#[must_use]
+pub fn state_named(name: &str) -> Option<SubscriptionState> {
+    let all = [SubscriptionState::None, SubscriptionState::Pending, SubscriptionState::Subscribed];
+    all.into_iter().find(|state| state_name(*state) == name)
 }
 
 /// The affiliation of this name.

@@ -66,7 +66,8 @@ impl Header {
     }
 
     fn answer(&self, kind: &str) -> Tag {
-        Tag::new("iq")
+        let name = if self.name == "message" { "message" } else { "iq" };
+        Tag::new(name)
             .attr("type", kind)
             .attr_if("from", self.to.as_deref())
             .attr_if("to", self.from.as_deref())

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use gjallar::{
     archive::{ArchiveError, Summary, export, import},
-    pubsub::{Affiliation, MaxItems, Setting},
+    pubsub::{AccessModel, Affiliation, MaxItems, Setting},
     store::{MemoryStore, SledStore, Store},
 };
 
@@ -50,6 +50,11 @@ async fn fill(store: Arc<dyn Store>) -> Stage {
         stage.subscribe("r@x/1", name).await.unwrap();
         stage.leave(OWNER, name, uri).await.unwrap();
     }
+    let approved = vec![Setting::AccessModel(AccessModel::Authorize), Setting::NotifySub(true)];
+    stage.create_with(OWNER, "approved", approved).await.unwrap();
+    stage.affiliate(OWNER, "approved", "other@x", Affiliation::Owner).await.unwrap();
+    stage.subscribe("r@x/1", "approved").await.unwrap();
+    stage.enrol(OWNER, "approved", "e@x").await.unwrap();
     stage
 }
 
@@ -69,13 +74,13 @@ async fn a_store_goes_to_text_and_back() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let stage = fill(open(from.path())).await;
     let (text, summary) = exported(&*stage.store).await;
-    assert_eq!((summary.nodes, summary.items), (2, 3));
+    assert_eq!((summary.nodes, summary.items), (3, 3));
     assert!(summary.events > 10);
 
     let copy = open(to.path());
     let read = import(&*copy, &mut text.as_bytes()).await.unwrap();
-    assert_eq!((read.nodes, read.items, read.events), (2, 3, summary.events));
-    for name in ["a", "gone"] {
+    assert_eq!((read.nodes, read.items, read.events), (3, 3, summary.events));
+    for name in ["a", "approved", "gone"] {
         let there = copy.node(&node(name)).await.unwrap();
         assert!(there.is_some());
         assert_eq!(there, stage.store.node(&node(name)).await.unwrap());
@@ -141,11 +146,11 @@ async fn stores_of_every_version_are_opened_or_refused() {
         }
         folder
     };
-    for version in [1, 2, 3, 4, 5] {
+    for version in [1, 2, 3, 4, 5, 6] {
         let folder = copy(&format!("store-{version}"));
         let before = std::fs::read(folder.path().join("db")).unwrap();
         let refused = SledStore::open(folder.path()).unwrap_err().to_string();
-        let expected = format!("layout version {version}, this binary reads 6: ");
+        let expected = format!("layout version {version}, this binary reads 7: ");
         assert!(refused.contains(&expected), "{refused}");
         // A binary of version 1 could not export.
         let advice = if version == 1 { "begin a new one" } else { "export it" };
@@ -153,21 +158,21 @@ async fn stores_of_every_version_are_opened_or_refused() {
         assert_eq!(std::fs::read(folder.path().join("db")).unwrap(), before);
     }
 
-    let folder = copy("store-6");
-    let marker = "gjallar-store 7 0000000000000001 ready 00000000000000000001";
+    let folder = copy("store-7");
+    let marker = "gjallar-store 8 0000000000000001 ready 00000000000000000001";
     let sum = crc32c::crc32c(marker.as_bytes());
     std::fs::write(folder.path().join("gjallar.store"), format!("{marker} {sum:08x}\n")).unwrap();
     let refused = SledStore::open(folder.path()).unwrap_err().to_string();
-    assert!(refused.contains("layout version 7, this binary reads 6: "), "{refused}");
+    assert!(refused.contains("layout version 8, this binary reads 7: "), "{refused}");
 
-    let folder = copy("store-6");
+    let folder = copy("store-7");
     let store = open(folder.path());
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
-    let expected = std::fs::read_to_string(fixtures.join("store-6.ndjson")).unwrap();
+    let expected = std::fs::read_to_string(fixtures.join("store-7.ndjson")).unwrap();
     assert_eq!(exported(&*store).await.0, expected);
 
-    // What a binary of layout version 5 exported can be imported.
-    let before = std::fs::read_to_string(fixtures.join("store-5.ndjson")).unwrap();
+    // What a binary of layout version 6 exported can be imported.
+    let before = std::fs::read_to_string(fixtures.join("store-6.ndjson")).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     import(&*store, &mut before.as_bytes()).await.unwrap();

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use gjallar::store::MemoryStore;
 use minidom::Element;
 
-use crate::harness::{Component, SERVICE, event, is_barrier, is_question, shown};
+use crate::harness::{
+    Component, SERVICE, event, is_about_a_subscription, is_barrier, is_question, shown,
+};
 
 const OWNER: &str = "owner@localhost/desk";
 const POST: &str = "multicast.localhost";
@@ -77,6 +79,10 @@ async fn enrol(component: &mut Component, jids: &[String]) {
         let entries: String = jids.iter().map(entry).collect();
         let content = format!("<subscriptions node='n'>{entries}</subscriptions>");
         assert_eq!(component.owner(OWNER, "set", &content).await.attr("type"), Some("result"));
+        for _ in jids {
+            assert!(is_about_a_subscription(&component.message().await));
+        }
+        component.link.next_barrier().await;
     }
 }
 
@@ -147,7 +153,7 @@ async fn a_service_may_be_named_and_the_servers_domain_may_be_one() {
         answer(&mut component, &asked, "result", &format!("<feature var='{ADDRESS}'/>")).await;
         component.create(OWNER, "n", &[]).await;
         enrol(&mut component, &["a", "b"].map(|name| format!("{name}@{users}"))).await;
-        enrol(&mut component, &[jid.to_owned()]).await;
+        component.subscribe(jid, "n").await;
         component.publish(OWNER, "n", "i").await;
         let message = component.messages().await.pop().unwrap();
         assert_eq!(message.attr("to"), Some(jid));
@@ -189,7 +195,7 @@ async fn nothing_is_told_before_it_is_known_or_five_seconds_have_passed() {
     let mut component = Component::start().await;
     question(&mut component, "localhost", INFO).await;
     component.create(OWNER, "n", &[]).await;
-    enrol(&mut component, &names(2)).await;
+    component.subscribe("0@localhost", "n").await;
     let begun = tokio::time::Instant::now();
     component.publish(OWNER, "n", "i").await;
     let told = loop {
@@ -407,7 +413,8 @@ async fn strangers_and_the_service_as_a_subscriber_change_nothing() {
     component.create(OWNER, "n", &[]).await;
     enrol(&mut component, &names(2)).await;
     // It would take an event for something to be sent on.
-    enrol(&mut component, &[POST.to_owned(), format!("u@{POST}")]).await;
+    component.subscribe(POST, "n").await;
+    component.subscribe(&format!("u@{POST}"), "n").await;
     component.publish(OWNER, "n", "i").await;
     assert_eq!(recipients(&component.message().await).unwrap(), ["0@localhost", "1@localhost"]);
     // An error of another's is one of those that come back from recipients.

@@ -51,6 +51,9 @@ impl Process {
                 Event::Purged => "purge".into(),
                 Event::Deleted { .. } => "delete".into(),
                 Event::Configured(_) => "configuration".into(),
+                Event::Affiliated(_) => "affiliation".into(),
+                Event::Requested(jid) => format!("request of {jid}"),
+                Event::Subscription(..) => "subscription".into(),
             };
             let to: Vec<_> =
                 owed.recipients.iter().map(|jid| jid.node().unwrap().as_str()).collect();
@@ -96,7 +99,14 @@ async fn who_was_subscribed_at_the_event_and_still_is_hears_of_it() {
     // Who comes back does not hear of what was before.
     stage.subscribe("a@x", "n").await.unwrap();
     // The newcomers were sent the last item, and it is owed to them alone.
-    let expected = ["item 1 to c", "item 1 to late", "item 2 to c late", "item 2 to a"];
+    let expected = [
+        "item 1 to c",
+        "item 1 to late",
+        "affiliation to b",
+        "subscription to b",
+        "item 2 to c late",
+        "item 2 to a",
+    ];
     assert_eq!(process.told_after_restart().await, expected);
     assert_eq!(process.told_after_restart().await, expected);
 }

@@ -239,7 +239,7 @@ async fn what_was_acknowledged_is_there_after_kill_9() {
 
 #[test]
 fn a_stopped_store_is_checked_exported_and_imported() {
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store-6.ndjson");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store-7.ndjson");
     let folder = tempfile::tempdir().unwrap();
     let store = format!("sled:{}", folder.path().join("store").display());
     let with_store = |command: &str| run(&[command, "--store", &store], &[]);
@@ -312,7 +312,7 @@ async fn limits_that_were_reached_are_counted() {
              <pubsub xmlns='{PUBSUB}#owner'>{content}</pubsub></iq>"
         ))
         .await;
-        link.receive().await.unwrap();
+        while link.receive().await.unwrap().name() != "iq" {}
     }
     for from in ["other@localhost", "third@localhost"] {
         link.send(&format!(
@@ -320,7 +320,7 @@ async fn limits_that_were_reached_are_counted() {
              <pubsub xmlns='{PUBSUB}'><create node='{from}'/></pubsub></iq>"
         ))
         .await;
-        link.receive().await.unwrap();
+        while link.receive().await.unwrap().name() != "iq" {}
     }
     let store = format!("sled:{}", folder.path().display());
     let stats = tokio::task::spawn_blocking(move || run(&["stats", "--store", &store], &[]));

@@ -10,10 +10,10 @@ use std::{
 
 use gjallar::{
     pubsub::{
-        AccessModel, Affiliation, Limits, MaxItems, Payload, Setting,
+        AccessModel, Affiliation, Limits, MaxItems, Payload, Setting, SubscriptionState,
         op::{
             publish::{NewItem, Publish},
-            subscriptions::{SetSubscriptions, Wanted},
+            subscriptions::SetSubscriptions,
         },
     },
     service::Error,
@@ -59,7 +59,9 @@ impl Process {
     }
 
     async fn enrol_many(&self, name: &str) {
-        let entries = (0..MANY).map(|i| (jid(&format!("r{i}@x")), Wanted::Subscribed)).collect();
+        let entries = (0..MANY)
+            .map(|i| (jid(&format!("r{i}@x")), Some(SubscriptionState::Subscribed)))
+            .collect();
         let request = SetSubscriptions { node: node(name), entries };
         let service = &self.stage.service;
         service.set_subscriptions(&actor(OWNER), &request, |answer| answer.unwrap()).await.await;

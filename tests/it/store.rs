@@ -4,7 +4,8 @@ use std::{path::Path, sync::Arc};
 
 use gjallar::{
     pubsub::{
-        Affiliation, Edge, Limits, MaxItems, Page, Part, Refusal, Setting,
+        Affiliation, Edge, Limits, MaxItems, Page, Part, Refusal, Setting, Subscription,
+        SubscriptionState,
         op::{affiliations::OwnAffiliations, subscriptions::OwnSubscriptions},
         restore,
     },
@@ -108,7 +109,7 @@ async fn keeps_nodes_with_all_that_belongs_to_them(kind: impl Kind) {
     assert_eq!(kept.config.title, "a title");
     assert_eq!(kept.config.max_items, MaxItems::Number(3));
     assert!(kept.config.notify_config);
-    assert_eq!(kept.seq, 1);
+    assert_eq!(kept.seq, 2);
     assert_eq!(kept.creator.as_str(), OWNER);
     assert_eq!(kept.subscribers().collect::<Vec<_>>(), [&jid("x@localhost/r")]);
     let affiliation = |who: &str| kept.affiliation_of(&jid(who).to_bare());
@@ -376,8 +377,11 @@ async fn knows_where_an_entity_stands_and_is_subscribed(kind: impl Kind) {
     let mut subscribed = stage.store.subscriptions_of(&x).await.unwrap().found;
     subscribed.sort();
     let (bare, one, two) = (jid("x@localhost"), jid("x@localhost/1"), jid("x@localhost/2"));
-    let at_a = [(node("a"), bare.clone()), (node("a"), two.clone())];
-    let at_b = [(node("b"), bare), (node("b"), one), (node("b"), two)];
+    let state = SubscriptionState::Subscribed;
+    let subscription =
+        |at: &str, jid: &jid::Jid| (node(at), Subscription { jid: jid.clone(), state });
+    let at_a = [&bare, &two].map(|jid| subscription("a", jid));
+    let at_b = [&bare, &one, &two].map(|jid| subscription("b", jid));
     assert_eq!(subscribed, [at_a.as_slice(), at_b.as_slice()].concat());
 }
 
@@ -604,7 +608,7 @@ async fn carries_out_nothing_that_rests_on_a_failure(kind: impl Kind) {
     let commit = |chain: &Chain| Commit {
         node: node("a"),
         changes: Arc::new(restore::affiliated(vec![(x.clone(), Affiliation::Member)])),
-        notification: None,
+        notifications: Vec::new(),
         chain: chain.clone(),
     };
     let (broken, whole) = (Chain::default(), Chain::default());

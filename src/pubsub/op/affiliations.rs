@@ -6,9 +6,10 @@ use jid::BareJid;
 
 use crate::pubsub::{
     Affiliation, Change, Changes, Context, Decision, Node, NodeId, Refusal, access,
+    notices::notices,
 };
 
-use super::{existing, revoke_if_shut_out};
+use super::{existing, settle_subscriptions};
 
 /// What this use case stands for in service discovery.
 pub const FEATURES: &[&str] = &["modify-affiliations", "retrieve-affiliations"];
@@ -54,7 +55,7 @@ pub fn affiliations(
 }
 
 /// Decides a request to set affiliations (§8.9.2). The last owner stays; who is shut out loses its
-/// subscriptions.
+/// subscriptions. Those concerned are told (§8.9.4).
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`]; [`Refusal::BadRequest`] if an entity stands
@@ -96,9 +97,11 @@ pub fn set_affiliations(
             continue;
         }
         changes.push(Change::Affiliated(entity.clone(), *affiliation));
-        revoke_if_shut_out(node, &node.config, entity, *affiliation, &mut changes);
+        settle_subscriptions(node, &node.config, entity, *affiliation, &mut changes);
     }
     let failed = failing.iter().map(|(entity, _)| (entity.clone(), node.affiliation_of(entity)));
     let failed = failed.collect();
-    Ok(Decision::quiet(AffiliationsSet { node: node.id.clone(), failed, is_full }, changes))
+    let reply = AffiliationsSet { node: node.id.clone(), failed, is_full };
+    let notifications = notices(node, &node.config, &mut changes, cx);
+    Ok(Decision { reply, changes, notifications })
 }

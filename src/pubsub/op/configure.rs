@@ -2,10 +2,10 @@
 
 use crate::pubsub::{
     Change, Changes, Context, Decision, Event, Node, NodeConfig, NodeId, Notification, Refusal,
-    Setting, access,
+    Setting, access, notices::notices,
 };
 
-use super::{existing, revoke_if_shut_out};
+use super::{existing, settle_subscriptions};
 
 /// What this use case stands for in service discovery.
 pub const FEATURES: &[&str] = &["config-node", "config-node-max", "retrieve-default"];
@@ -58,19 +58,23 @@ pub fn configure(
         changes.push(retention);
     }
     if config.access_model != node.config.access_model {
-        let mut entities: Vec<_> = node.subscribers().map(jid::Jid::to_bare).collect();
+        let concerned = node.subscribers().chain(node.pending());
+        let mut entities: Vec<_> = concerned.map(jid::Jid::to_bare).collect();
+        entities.sort_unstable();
         entities.dedup();
         for entity in &entities {
             let affiliation = node.affiliation_of(entity);
-            revoke_if_shut_out(node, &config, entity, affiliation, &mut changes);
+            settle_subscriptions(node, &config, entity, affiliation, &mut changes);
         }
     }
+    let mut notifications = notices(node, &config, &mut changes, cx);
     let place = node.next_place();
     changes.advance_to(place);
     changes.push(Change::Configured(Box::new(config.clone())));
     let shown = config.deliver_payloads.then(|| Box::new(config.clone()));
-    let notification =
-        Notification::to_subscribers(node, &config, place, Event::Configured(shown), cx.now)
-            .filter(|_| config.notify_config);
-    Ok(Decision { reply: (), changes, notification })
+    let event = Event::Configured(shown);
+    if config.notify_config {
+        notifications.extend(Notification::to_subscribers(node, &config, place, event, cx.now));
+    }
+    Ok(Decision { reply: (), changes, notifications })
 }

@@ -1,7 +1,8 @@
 //! Deleting a node (§8.4).
 
 use crate::pubsub::{
-    Change, Changes, Context, Decision, Event, Node, NodeId, Notification, Refusal, access,
+    Audience, Change, Changes, Context, Decision, Event, Node, NodeId, Notification, Recipients,
+    Refusal, access,
 };
 
 use super::existing;
@@ -18,7 +19,7 @@ pub struct Delete {
     pub redirect: Option<String>,
 }
 
-/// Decides a delete request. The audience of the event are those who were subscribed. Who comes later hears of the
+/// Decides a delete request. The audience of the event are those who were subscribed, or waited for that. Who comes later hears of the
 /// redirection too ([`Refusal::Gone`]).
 ///
 /// # Errors
@@ -35,7 +36,18 @@ pub fn delete(
     changes.advance_to(place);
     changes.push(Change::Deleted { redirect: request.redirect.clone() });
     let event = Event::Deleted { redirect: request.redirect.clone() };
-    let notification = Notification::to_subscribers(node, &node.config, place, event, cx.now)
-        .filter(|_| node.config.notify_delete);
-    Ok(Decision { reply: (), changes, notification })
+    let mut notifications = Vec::new();
+    if node.config.notify_delete {
+        let pending = Recipients::sorted(node.pending().cloned().collect());
+        let to_pending = Audience::Entities(pending);
+        notifications.push(Notification::notice(node, place, 1, event.clone(), to_pending, cx.now));
+        notifications.extend(Notification::to_subscribers(
+            node,
+            &node.config,
+            place,
+            event,
+            cx.now,
+        ));
+    }
+    Ok(Decision { reply: (), changes, notifications })
 }

@@ -4,6 +4,7 @@
 //! So refusals are consistent, and nobody learns more by asking wrongly.
 
 pub mod affiliations;
+pub mod authorize;
 pub mod configure;
 pub mod create;
 pub mod delete;
@@ -18,27 +19,36 @@ pub mod unsubscribe;
 
 use jid::BareJid;
 
-use super::{Affiliation, Change, Changes, Node, NodeConfig, Refusal, access};
+use super::{Admission, Affiliation, Change, Changes, Node, NodeConfig, Refusal, access};
 
 /// The node, or the refusal that most clauses begin with.
 fn existing(node: Option<&Node>) -> Result<&Node, Refusal> {
     node.ok_or(Refusal::NodeNotFound)
 }
 
-/// Ends the subscriptions of an entity if the node does not admit it any more.
+/// Ends the subscriptions of an entity if the node does not admit it any more, and begins those that
+/// wait if nobody has to approve them any more (§8.7.4).
 ///
 /// SPEC: the XEP does not say what becomes of a subscriber who loses access. Here nobody stays
 /// subscribed who could not subscribe, so events need no second check.
-fn revoke_if_shut_out(
+fn settle_subscriptions(
     node: &Node,
     config: &NodeConfig,
     entity: &BareJid,
     affiliation: Affiliation,
     changes: &mut Changes,
 ) {
-    if access::admits(config, affiliation).is_err() {
-        for jid in node.subscriptions_of(entity) {
-            changes.push(Change::Unsubscribed(jid.clone()));
+    match access::admits(config, affiliation) {
+        Ok(Admission::Granted) => {
+            for jid in node.pending_of(entity) {
+                changes.push(Change::Subscribed(jid.clone()));
+            }
+        }
+        Ok(Admission::OnApproval) => {}
+        Err(_) => {
+            for jid in node.subscriptions_of(entity).chain(node.pending_of(entity)) {
+                changes.push(Change::Unsubscribed(jid.clone()));
+            }
         }
     }
 }

@@ -124,7 +124,8 @@ fn publish_at(
     let notification =
         Notification::to_subscribers(node, config, place, Event::Published(shown), cx.now);
     let items = items.iter().map(|item| item.id.clone()).collect();
-    Ok(Decision { reply: Published { node: node.id.clone(), items }, changes, notification })
+    let reply = Published { node: node.id.clone(), items };
+    Ok(Decision { reply, changes, notifications: notification.into_iter().collect() })
 }
 
 /// How many items the node takes at once (§7.1.3.7, §12.11).

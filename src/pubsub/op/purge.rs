@@ -34,5 +34,5 @@ pub fn purge(node: Option<&Node>, cx: &Context<'_>) -> Result<Decision<()>, Refu
     let notification =
         Notification::to_subscribers(node, &node.config, place, Event::Purged, cx.now)
             .filter(|_| node.config.notify_retract);
-    Ok(Decision { reply: (), changes, notification })
+    Ok(Decision { reply: (), changes, notifications: notification.into_iter().collect() })
 }

@@ -70,5 +70,5 @@ pub fn retract(
     let event = Event::Retracted(request.items.clone());
     let notification = Notification::to_subscribers(node, &node.config, place, event, cx.now)
         .filter(|_| node.config.notify_retract || request.notify);
-    Ok(Decision { reply: (), changes, notification })
+    Ok(Decision { reply: (), changes, notifications: notification.into_iter().collect() })
 }

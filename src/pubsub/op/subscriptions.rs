@@ -4,12 +4,16 @@ use std::collections::BTreeSet;
 
 use jid::Jid;
 
-use crate::pubsub::{Change, Changes, Context, Decision, Node, NodeId, Refusal, access};
+use crate::pubsub::{
+    Change, Changes, Context, Decision, Node, NodeId, Refusal, Subscription, SubscriptionState,
+    access, notices::notices,
+};
 
 use super::existing;
 
 /// What this use case stands for in service discovery.
-pub const FEATURES: &[&str] = &["manage-subscriptions", "retrieve-subscriptions"];
+pub const FEATURES: &[&str] =
+    &["manage-subscriptions", "retrieve-subscriptions", "subscription-notifications"];
 
 /// Asks for one's own subscriptions, at one node or at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,30 +31,21 @@ pub struct SetSubscriptions {
     pub entries: Vec<(Jid, Wanted)>,
 }
 
-/// What an owner wants a subscription to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// Not there.
-    None,
-    /// There.
-    Subscribed,
-    /// In a state that this service does not have.
-    Other,
-}
+/// What an owner wants a subscription to be; nothing if it is a state that this service does not have.
+pub type Wanted = Option<SubscriptionState>;
 
 /// What became of the entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscriptionsSet {
     /// At which node.
     pub node: NodeId,
-    /// Those that could not be set, and whether they are subscribed all the same. The others hold
-    /// (§8.8.2.4).
-    pub failed: Vec<(Jid, bool)>,
+    /// Those that could not be set, and how they are all the same. The others hold (§8.8.2.4).
+    pub failed: Vec<Subscription>,
     /// Whether some failed because the node has as many subscriptions as it takes.
     pub is_full: bool,
 }
 
-/// Shows who is subscribed to those who may manage it (§8.8.1).
+/// Shows who is subscribed to those who may manage it (§8.8.1); not who waits for that.
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
@@ -60,7 +55,8 @@ pub fn subscriptions(node: Option<&Node>, cx: &Context<'_>) -> Result<Vec<Jid>, 
     Ok(node.subscribers().cloned().collect())
 }
 
-/// Decides a request to set subscriptions (§8.8.2).
+/// Decides a request to set subscriptions (§8.8.2): one that waits is approved, or refused, so too. Those
+/// concerned are told (§8.8.4).
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`]; [`Refusal::BadRequest`] if a JID stands twice.
@@ -77,23 +73,31 @@ pub fn set_subscriptions(
     }
     let mut changes = Changes::none(node);
     let (mut failed, mut is_full) = (Vec::new(), false);
-    let mut room = cx.limits.max_subscriptions.saturating_sub(node.subscribers_len());
+    let there = node.subscribers_len() + node.pending_len();
+    let mut room = cx.limits.max_subscriptions.saturating_sub(there);
     for (jid, wanted) in &request.entries {
-        let subscribed = node.is_subscribed(jid);
+        let state = node.state_of(jid);
         let admitted = node.config.subscribe
             && access::admits(&node.config, node.affiliation_of(&jid.to_bare())).is_ok();
-        match (wanted, subscribed) {
-            (Wanted::None, true) => changes.push(Change::Unsubscribed(jid.clone())),
-            (Wanted::Subscribed, true) | (Wanted::None, false) => {}
-            (Wanted::Subscribed, false) if admitted && room > 0 => {
+        match (wanted, state) {
+            (Some(wanted), state) if *wanted == state => {}
+            (Some(SubscriptionState::None), _) => {
+                changes.push(Change::Unsubscribed(jid.clone()));
+            }
+            (Some(SubscriptionState::Subscribed), SubscriptionState::Pending) => {
+                changes.push(Change::Subscribed(jid.clone()));
+            }
+            (Some(SubscriptionState::Subscribed), _) if admitted && room > 0 => {
                 room -= 1;
                 changes.push(Change::Enrolled(jid.clone()));
             }
-            (Wanted::Subscribed | Wanted::Other, _) => {
-                is_full |= *wanted == Wanted::Subscribed && admitted;
-                failed.push((jid.clone(), subscribed));
+            (wanted, _) => {
+                is_full |= *wanted == Some(SubscriptionState::Subscribed) && admitted;
+                failed.push(Subscription { jid: jid.clone(), state });
             }
         }
     }
-    Ok(Decision::quiet(SubscriptionsSet { node: node.id.clone(), failed, is_full }, changes))
+    let reply = SubscriptionsSet { node: node.id.clone(), failed, is_full };
+    let notifications = notices(node, &node.config, &mut changes, cx);
+    Ok(Decision { reply, changes, notifications })
 }

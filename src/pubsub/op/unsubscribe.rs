@@ -2,7 +2,10 @@
 
 use jid::Jid;
 
-use crate::pubsub::{Change, Changes, Context, Decision, Node, NodeId, Refusal, access};
+use crate::pubsub::{
+    Change, Changes, Context, Decision, Node, NodeId, Refusal, SubscriptionState, access,
+    notices::notices,
+};
 
 use super::existing;
 
@@ -17,7 +20,7 @@ pub struct Unsubscribe {
     pub jid: Jid,
 }
 
-/// Decides an unsubscribe request.
+/// Decides an unsubscribe request. Who waits for a subscription withdraws that so (§8.6).
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::NotSubscribed`].
@@ -30,10 +33,11 @@ pub fn unsubscribe(
     if !access::is_self(cx.actor, &request.jid.to_bare()) {
         return Err(Refusal::Forbidden);
     }
-    if !node.is_subscribed(&request.jid) {
+    if node.state_of(&request.jid) == SubscriptionState::None {
         return Err(Refusal::NotSubscribed);
     }
     let mut changes = Changes::none(node);
     changes.push(Change::Unsubscribed(request.jid.clone()));
-    Ok(Decision::quiet(request.clone(), changes))
+    let notifications = notices(node, &node.config, &mut changes, cx);
+    Ok(Decision { reply: request.clone(), changes, notifications })
 }

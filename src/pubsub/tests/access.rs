@@ -1,7 +1,7 @@
 //! The table of privileges (§4.1), transcribed, and who else may do what.
 
 use crate::pubsub::{
-    AccessModel, Affiliation, PublishModel, Refusal, Setting, access,
+    AccessModel, Admission, Affiliation, PublishModel, Refusal, Setting, access,
     op::{create, subscribe},
 };
 
@@ -48,7 +48,9 @@ fn a_whitelist_admits_owners_publishers_and_members() {
         let node =
             node().set(Setting::AccessModel(AccessModel::Whitelist)).with("a@x", affiliation).0;
         let expected = match affiliation {
-            Affiliation::Owner | Affiliation::Publisher | Affiliation::Member => Ok(()),
+            Affiliation::Owner | Affiliation::Publisher | Affiliation::Member => {
+                Ok(Admission::Granted)
+            }
             Affiliation::None => Err(Refusal::ClosedNode),
             Affiliation::PublishOnly | Affiliation::Outcast => Err(Refusal::Forbidden),
         };

@@ -1,12 +1,12 @@
 //! Affiliations, subscriptions and configurations: what changes, and who loses what.
 
 use crate::pubsub::{
-    AccessModel, Affiliation, Change, MaxItems, Setting,
+    AccessModel, Affiliation, Change, MaxItems, Setting, Subscription, SubscriptionState,
     op::{
         affiliations::{SetAffiliations, set_affiliations},
         configure::{Configure, configure},
         delete::{Delete, delete},
-        subscriptions::{SetSubscriptions, Wanted, set_subscriptions},
+        subscriptions::{SetSubscriptions, set_subscriptions},
     },
 };
 
@@ -80,7 +80,7 @@ fn a_configuration_that_is_the_same_changes_nothing() {
     let settings = vec![Setting::PersistItems(true), Setting::Title(String::new())];
     let request = Configure { node: node.id.clone(), settings, seen: None };
     let decision = by("owner@x", |cx| configure(Some(&node), &request, cx)).unwrap();
-    assert!(decision.changes.is_none(Some(&node)) && decision.notification.is_none());
+    assert!(decision.changes.is_none(Some(&node)) && decision.notifications.is_empty());
 }
 
 #[test]
@@ -103,13 +103,19 @@ fn fewer_items_are_kept_from_the_moment_that_fewer_are_wanted() {
 fn an_owner_cannot_subscribe_who_is_not_admitted() {
     let node = node().with("o@x", Affiliation::Outcast).subscribed("s@x").0;
     let entries = vec![
-        (jid("o@x"), Wanted::Subscribed),
-        (jid("s@x"), Wanted::Other),
-        (jid("a@x"), Wanted::Subscribed),
+        (jid("o@x"), Some(SubscriptionState::Subscribed)),
+        (jid("s@x"), Some(SubscriptionState::Pending)),
+        (jid("a@x"), Some(SubscriptionState::Subscribed)),
     ];
     let request = SetSubscriptions { node: node.id.clone(), entries };
     let decision = by("owner@x", |cx| set_subscriptions(Some(&node), &request, cx)).unwrap();
-    assert_eq!(decision.reply.failed, [(jid("o@x"), false), (jid("s@x"), true)]);
+    assert_eq!(
+        decision.reply.failed,
+        [
+            Subscription { jid: jid("o@x"), state: SubscriptionState::None },
+            Subscription { jid: jid("s@x"), state: SubscriptionState::Subscribed },
+        ]
+    );
     let after = applied(&node, &decision.changes);
     assert_eq!(after.subscribers().collect::<Vec<_>>(), [&jid("a@x"), &jid("s@x")]);
 }
@@ -119,5 +125,5 @@ fn a_deletion_takes_a_place_too() {
     let node = node().0;
     let request = Delete { node: node.id.clone(), redirect: None };
     let decision = by("owner@x", |cx| delete(Some(&node), &request, cx)).unwrap();
-    assert_eq!(decision.notification.unwrap().place.seq, 1);
+    assert_eq!(decision.notifications[0].place.seq, 1);
 }

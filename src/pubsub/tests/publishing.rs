@@ -40,7 +40,7 @@ fn what_a_node_does_not_keep_leaves_only_its_place() {
     assert!(changes_of(&decision).is_empty());
     assert_eq!(decision.changes.seq(), 1);
     assert!(!decision.changes.is_none(Some(&node)));
-    assert!(matches!(decision.notification.unwrap().event, Event::Published(_)));
+    assert!(matches!(decision.notifications[0].event, Event::Published(_)));
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn items_of_one_request_share_their_place_and_keep_their_order() {
         })
         .collect();
     assert_eq!(published, [("a".to_owned(), 1, 0), ("b".to_owned(), 1, 1)]);
-    assert_eq!(decision.notification.unwrap().place.seq, 1);
+    assert_eq!(decision.notifications[0].place.seq, 1);
 }
 
 /// §6.1.7: with the place that it had, and the time when it came.
@@ -71,9 +71,9 @@ fn a_new_subscriber_gets_the_last_item_as_it_was_told() {
     });
     let request = Subscribe { node: node.id.clone(), jid: jid("a@x/r") };
     let decision = by("a@x/r", |cx| subscribe(Some(&node), &request, last.as_deref(), cx));
-    let told = decision.unwrap().notification.unwrap();
+    let told = decision.unwrap().notifications.remove(0);
     assert_eq!((told.is_last_item, told.happened), (true, Timestamp(1)));
-    assert_eq!(told.place, published.notification.unwrap().place);
+    assert_eq!(told.place, published.notifications[0].place);
     assert_eq!(told.audience, Audience::One(jid("a@x/r")));
 }
 
@@ -92,7 +92,7 @@ fn a_node_that_keeps_no_item_still_announces_each() {
     let decision = by("owner@x", |cx| publish(Some(&node), &request, cx)).unwrap();
     let is_emptied = |change: &&Change| matches!(change, Change::Trimmed { keep: 0, .. });
     assert!(changes_of(&decision).iter().any(is_emptied));
-    assert!(decision.notification.is_some());
+    assert!(!decision.notifications.is_empty());
 }
 
 #[test]

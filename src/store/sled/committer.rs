@@ -259,8 +259,8 @@ fn commit(
                     Err(failed("a commit before it failed")),
                     Waiting::Commit(Committed::default(), pending),
                 ),
-                Write::Commit(Commit { node, changes, notification, .. }, pending) => {
-                    let changed = turn.change(&node, &changes, notification.as_deref());
+                Write::Commit(Commit { node, changes, notifications, .. }, pending) => {
+                    let changed = turn.change(&node, &changes, &notifications);
                     let result = changed.as_ref().map(|(_, at)| *at).map_err(Clone::clone);
                     (result, Waiting::Commit(changed.unwrap_or_default().0, pending))
                 }

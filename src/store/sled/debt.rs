@@ -5,15 +5,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     pubsub::{
-        Audience, Epoch, Event, EventItem, ItemId, NodeId, Notification, NotificationType, Place,
-        Timestamp,
+        Affiliation, Audience, Epoch, Event, EventItem, ItemId, NodeId, Notification,
+        NotificationType, Place, SubscriptionState, Timestamp,
     },
     store::{Debt, StoreError},
 };
 
 use super::{
+    config::ConfigRecord,
     keys::Number,
-    record::{ConfigRecord, PayloadRecord, damaged},
+    record::{AffiliationName, PayloadRecord, damaged},
 };
 
 /// The length of a part of what is owed.
@@ -27,9 +28,9 @@ pub(super) struct DebtRecord {
     node: String,
     epoch: u64,
     seq: u64,
+    index: u16,
     event: EventRecord,
-    /// The only recipient; without one, all who were subscribed.
-    one: Option<String>,
+    audience: AudienceRecord,
     normal_messages: bool,
     reply_to: Vec<String>,
     happened: u64,
@@ -37,12 +38,29 @@ pub(super) struct DebtRecord {
 }
 
 #[derive(Serialize, Deserialize)]
+enum AudienceRecord {
+    Entities(Vec<String>),
+    One(String),
+    Subscribers,
+}
+
+#[derive(Serialize, Deserialize)]
 enum EventRecord {
+    Affiliated(Option<AffiliationName>),
     Configured(Option<Box<ConfigRecord>>),
     Deleted(Option<String>),
     Published(Vec<EventItemRecord>),
     Purged,
+    Requested(String),
     Retracted(Vec<String>),
+    Subscription(Option<String>, StateRecord),
+}
+
+#[derive(Serialize, Deserialize)]
+enum StateRecord {
+    None,
+    Pending,
+    Subscribed,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -81,10 +99,14 @@ impl DebtRecord {
             node: notification.node.as_str().into(),
             epoch: notification.place.epoch.0,
             seq: notification.place.seq,
+            index: notification.index,
             event: EventRecord::of(&notification.event),
-            one: match &notification.audience {
-                Audience::One(jid) => Some(jid.as_str().into()),
-                Audience::Subscribers => None,
+            audience: match &notification.audience {
+                Audience::Entities(jids) => {
+                    AudienceRecord::Entities(jids.iter().map(Jid::to_string).collect())
+                }
+                Audience::One(jid) => AudienceRecord::One(jid.as_str().into()),
+                Audience::Subscribers => AudienceRecord::Subscribers,
             },
             normal_messages: match notification.notification_type {
                 NotificationType::Headline => false,
@@ -101,15 +123,19 @@ impl DebtRecord {
     }
 
     pub(super) fn into_notification(self, key: &[u8]) -> Result<Notification, StoreError> {
-        let jid = |jid: &str| Jid::new(jid).map_err(|_| damaged(key));
         let reply_to = self.reply_to.iter().map(|jid| bare(key, jid)).collect::<Result<_, _>>()?;
         Ok(Notification {
             node: NodeId::parse(&self.node).map_err(|_| damaged(key))?,
             place: Place { epoch: Epoch(self.epoch), seq: self.seq },
+            index: self.index,
             event: self.event.into_event(key)?,
-            audience: match &self.one {
-                Some(one) => Audience::One(jid(one)?),
-                None => Audience::Subscribers,
+            audience: match &self.audience {
+                AudienceRecord::Entities(jids) => {
+                    let jids = jids.iter().map(|jid| full(key, jid));
+                    Audience::Entities(jids.collect::<Result<_, _>>()?)
+                }
+                AudienceRecord::One(one) => Audience::One(full(key, one)?),
+                AudienceRecord::Subscribers => Audience::Subscribers,
             },
             notification_type: if self.normal_messages {
                 NotificationType::Normal
@@ -126,6 +152,7 @@ impl DebtRecord {
 impl EventRecord {
     fn of(event: &Event) -> Self {
         match event {
+            Event::Affiliated(affiliation) => Self::Affiliated(AffiliationName::of(*affiliation)),
             Event::Configured(config) => {
                 Self::Configured(config.as_deref().map(|config| Box::new(ConfigRecord::of(config))))
             }
@@ -141,8 +168,13 @@ impl EventRecord {
                     .collect(),
             ),
             Event::Purged => Self::Purged,
+            Event::Requested(jid) => Self::Requested(jid.as_str().into()),
             Event::Retracted(ids) => {
                 Self::Retracted(ids.iter().map(|id| id.as_str().into()).collect())
+            }
+            Event::Subscription(jid, state) => {
+                let jid = jid.as_ref().map(Jid::to_string);
+                Self::Subscription(jid, StateRecord::of(*state))
             }
         }
     }
@@ -150,6 +182,9 @@ impl EventRecord {
     fn into_event(self, key: &[u8]) -> Result<Event, StoreError> {
         let item_id = |id: &str| ItemId::parse(id).map_err(|_| damaged(key));
         Ok(match self {
+            Self::Affiliated(name) => {
+                Event::Affiliated(name.map_or(Affiliation::None, AffiliationName::to_affiliation))
+            }
             Self::Configured(config) => {
                 let config = config.map(|config| config.to_config(key)).transpose()?;
                 Event::Configured(config.map(Box::new))
@@ -166,11 +201,38 @@ impl EventRecord {
                 Event::Published(items.into_iter().map(item).collect::<Result<_, StoreError>>()?)
             }
             Self::Purged => Event::Purged,
+            Self::Requested(jid) => Event::Requested(full(key, &jid)?),
             Self::Retracted(ids) => {
                 Event::Retracted(ids.iter().map(|id| item_id(id)).collect::<Result<_, _>>()?)
             }
+            Self::Subscription(jid, state) => {
+                let jid = jid.map(|jid| full(key, &jid)).transpose()?;
+                Event::Subscription(jid, state.to_state())
+            }
         })
     }
+}
+
+impl StateRecord {
+    fn of(state: SubscriptionState) -> Self {
+        match state {
+            SubscriptionState::None => Self::None,
+            SubscriptionState::Pending => Self::Pending,
+            SubscriptionState::Subscribed => Self::Subscribed,
+        }
+    }
+
+    fn to_state(&self) -> SubscriptionState {
+        match self {
+            Self::None => SubscriptionState::None,
+            Self::Pending => SubscriptionState::Pending,
+            Self::Subscribed => SubscriptionState::Subscribed,
+        }
+    }
+}
+
+fn full(key: &[u8], jid: &str) -> Result<Jid, StoreError> {
+    Jid::new(jid).map_err(|_| damaged(key))
 }
 
 fn bare(key: &[u8], jid: &str) -> Result<BareJid, StoreError> {

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{
-    committer::MAX_GROUP,
     debt::DebtRecord,
     index::Group,
     keys::{Number, Spot},
@@ -50,9 +49,12 @@ pub(super) enum Paid {
     Some { first: u64, paid: u64 },
 }
 
-/// The bit of a debt in its group, which has no more debts than a group of commits.
+/// The most debts that stand in the same rows.
+pub(super) const MAX_DEBTS: usize = 64;
+
+/// The bit of a debt in its group.
 pub(super) fn bit(first: u64, debt: u64) -> u64 {
-    const { assert!(MAX_GROUP <= 64) };
+    const { assert!(MAX_DEBTS <= 64) };
     1_u64.checked_shl(u32::try_from(debt - first).unwrap_or(u32::MAX)).unwrap_or_default()
 }
 

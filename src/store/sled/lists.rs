@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use jid::{BareJid, Jid};
+use jid::BareJid;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    pubsub::{Affiliation, NodeId, Page, op::discover::NodeSummary},
+    pubsub::{Affiliation, NodeId, Page, Subscription, op::discover::NodeSummary},
     store::{Cursor, Damage, Found, StoreError},
 };
 
@@ -103,7 +103,7 @@ impl View {
     pub(super) fn subscriptions_of(
         &self,
         entity: &BareJid,
-    ) -> Result<Found<Vec<(NodeId, Jid)>>, StoreError> {
+    ) -> Result<Found<Vec<(NodeId, Subscription)>>, StoreError> {
         let mut subscriptions = Found::<Vec<_>>::default();
         for row in self.scan(&keys::subscriptions_of(entity.as_str())) {
             let (key, value) = row?;
@@ -113,7 +113,7 @@ impl View {
                 record::decode::<SubscriptionPlace>(&key, &value)?;
                 let node = self.pointed_to::<NodeRecord>(&key, number, &keys::node(number))?;
                 let both = node.zip(self.subscription_at(&key, number, hash)?);
-                both.map(|(node, jid)| Ok((name(&key, &node)?, jid))).transpose()
+                both.map(|(node, there)| Ok((name(&key, &node)?, there))).transpose()
             };
             let subscription = self.sound(number, &mut subscriptions.damaged, subscription())?;
             subscriptions.found.extend(subscription);
@@ -164,7 +164,7 @@ impl View {
         pointer: &[u8],
         node: Number,
         hash: &[u8],
-    ) -> Result<Option<Jid>, StoreError> {
+    ) -> Result<Option<Subscription>, StoreError> {
         let is_there = |key: &[u8]| self.tree.contains_key(key).map_err(|e| sled_failed(&e));
         // It may go and come again, elsewhere, between two looks.
         for _ in 0..LOOKS {
@@ -173,7 +173,8 @@ impl View {
             let part = self.get::<Vec<u8>>(&key)?.unwrap_or_default();
             let found = read_part(&key, &part)?.into_iter().find(|record| record.has_hash(hash));
             if let Some(record) = found {
-                return record.jid(&key).map(Some);
+                let jid = record.jid(&key)?;
+                return Ok(Some(Subscription { jid, state: record.state() }));
             }
             if is_there(&keys::dead(node))? {
                 return Ok(None);

@@ -3,6 +3,7 @@
 
 mod check;
 mod committer;
+mod config;
 mod debt;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -34,7 +35,8 @@ use jid::{BareJid, Jid};
 use tokio::sync::oneshot;
 
 use crate::pubsub::{
-    Affiliation, Edge, Item, ItemId, Node, NodeId, Page, Part, op::discover::NodeSummary,
+    Affiliation, Edge, Item, ItemId, Node, NodeId, Page, Part, Subscription,
+    op::discover::NodeSummary,
 };
 
 use self::{
@@ -286,7 +288,7 @@ impl Store for SledStore {
     async fn subscriptions_of(
         &self,
         entity: &BareJid,
-    ) -> Result<Found<Vec<(NodeId, Jid)>>, StoreError> {
+    ) -> Result<Found<Vec<(NodeId, Subscription)>>, StoreError> {
         let entity = entity.clone();
         self.read(move |view| view.subscriptions_of(&entity)).await
     }

@@ -6,7 +6,7 @@ use jid::{BareJid, Jid};
 use tracing::error;
 
 use crate::{
-    pubsub::{Audience, NodeId, Place, Recipients},
+    pubsub::{Audience, NodeId, Place, Recipients, SubscriptionState},
     store::{Debt, Owed, StoreError},
 };
 
@@ -38,6 +38,7 @@ pub(super) fn owed(view: &View, node: Option<&NodeId>) -> Result<Vec<Owed>, Stor
         let (key, number) = (keys::debt(debt), record.number);
         let notification = record.into_notification(&key)?;
         let recipients = match &notification.audience {
+            Audience::Entities(entities) => Ok(entities.clone()),
             Audience::One(jid) => audiences.one(number, jid),
             Audience::Subscribers => audiences.at(number, notification.place),
         };
@@ -96,8 +97,10 @@ impl Audiences<'_> {
         self.view.check_revoked(node)?;
         let mut subscribers = Vec::new();
         for subscription in self.view.subscriptions(node) {
-            let (_, jid, since) = subscription?;
-            subscribers.push((jid.to_bare(), jid, since));
+            let (_, jid, record) = subscription?;
+            if record.state() == SubscriptionState::Subscribed {
+                subscribers.push((jid.to_bare(), jid, record.since));
+            }
         }
         subscribers.sort_unstable();
         Ok(subscribers)

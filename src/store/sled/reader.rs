@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use sled::Tree;
 
 use crate::{
-    pubsub::{Edge, Epoch, Item, ItemId, Node, NodeId, Page, Part, within},
+    pubsub::{Edge, Epoch, Item, ItemId, Node, NodeId, Page, Part, SubscriptionState, within},
     store::{StoreError, size_of_id},
 };
 
@@ -137,8 +137,11 @@ impl View {
             node.load_affiliation(record.entity(&key)?, record.affiliation());
         }
         for subscription in self.subscriptions(number) {
-            let (_, jid, since) = subscription?;
-            node.load_subscription(jid, since);
+            let (_, jid, record) = subscription?;
+            match record.state() {
+                SubscriptionState::Pending => node.load_pending(jid),
+                _ => node.load_subscription(jid, record.since),
+            }
         }
         Ok(Some(node))
     }
@@ -165,18 +168,17 @@ impl View {
         Ok(enrolled)
     }
 
-    /// A node's subscriptions: the part, who, and since when.
+    /// A node's subscriptions: the part, who, and how.
     pub(super) fn subscriptions(
         &self,
         number: Number,
-    ) -> impl Iterator<Item = Result<(u32, Jid, u64), StoreError>> + use<> {
+    ) -> impl Iterator<Item = Result<(u32, Jid, SubscriptionRecord), StoreError>> + use<> {
         self.scan(&keys::of_node(b's', number)).flat_map(|row| {
             let part = row.and_then(|(key, value)| {
                 let part = keys::part(&key).ok_or_else(|| damaged(&key))?;
                 let records = read_part(&key, &record::decode::<Vec<u8>>(&key, &value)?)?;
-                let subscription = |record: SubscriptionRecord| {
-                    record.jid(&key).map(|jid| (part, jid, record.since))
-                };
+                let subscription =
+                    |record: SubscriptionRecord| record.jid(&key).map(|jid| (part, jid, record));
                 Ok(records.into_iter().map(subscription).collect())
             });
             part.unwrap_or_else(|error| vec![Err(error)])

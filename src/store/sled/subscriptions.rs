@@ -4,7 +4,7 @@
 use jid::Jid;
 use serde::{Deserialize, Serialize};
 
-use crate::store::StoreError;
+use crate::{pubsub::SubscriptionState, store::StoreError};
 
 use super::{
     keys::{self, Number},
@@ -29,6 +29,8 @@ pub(super) struct SubscriptionRecord {
     jid: String,
     /// The position of the node's newest event when the subscription was made: it hears of later ones.
     pub(super) since: u64,
+    /// Whether an owner has to approve it first.
+    pub(super) is_pending: bool,
 }
 
 impl Turn<'_, '_> {
@@ -36,13 +38,13 @@ impl Turn<'_, '_> {
     pub(super) fn subscribe(
         &mut self,
         node: Number,
+        record: SubscriptionRecord,
         jid: &Jid,
         is_own: bool,
-        since: u64,
     ) -> Result<(), StoreError> {
         self.unsubscribe(node, jid)?;
         let mut counters = self.counters(node)?;
-        let record = write_part(&[SubscriptionRecord::of(jid, since)])?;
+        let record = write_part(&[record])?;
         let there = self.rows.get::<Vec<u8>>(&keys::subscriptions(node, counters.part))?;
         let mut part = there.unwrap_or_default();
         if !part.is_empty() && part.len() + record.len() > MAX_PART_BYTES {
@@ -116,7 +118,19 @@ impl SubscriptionRecord {
     }
 
     pub(super) fn of(jid: &Jid, since: u64) -> Self {
-        Self { jid: jid.as_str().into(), since }
+        Self { jid: jid.as_str().into(), since, is_pending: false }
+    }
+
+    /// One that waits for an owner.
+    pub(super) fn requested(jid: &Jid, since: u64) -> Self {
+        Self { is_pending: true, ..Self::of(jid, since) }
+    }
+
+    pub(super) fn state(&self) -> SubscriptionState {
+        match self.is_pending {
+            true => SubscriptionState::Pending,
+            false => SubscriptionState::Subscribed,
+        }
     }
 
     pub(super) fn jid(&self, key: &[u8]) -> Result<Jid, StoreError> {

@@ -1,5 +1,7 @@
 //! One commit: changes, and what is told, to rows.
 
+use std::sync::Arc;
+
 use jid::Jid;
 
 use crate::{
@@ -11,12 +13,13 @@ use super::{
     debt::{DEBT_CHUNK_BYTES, DebtRecord, ToldRecord},
     failed,
     keys::{self, Number, Spot},
-    ledger::{Ledger, Paid},
+    ledger::{Ledger, MAX_DEBTS, Paid},
     record::{
         self, AffiliationName, AffiliationRecord, Content, Counters, ItemRecord, NodeRecord,
         PayloadRecord, RedirectRecord, damaged,
     },
     rows::{CHUNK_BYTES, Rows},
+    subscriptions::SubscriptionRecord,
 };
 
 /// So many items are removed when they have to go; the rows of more are removed later.
@@ -46,13 +49,13 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         Self { rows, ledger, first_item: None, oldest_item: None }
     }
 
-    /// Carries out the changes of one node, and owes a notification of them. Says at which node
+    /// Carries out the changes of one node, and owes what is told of them. Says at which node
     /// subscriptions are still to be removed before that is done.
     pub(super) fn change(
         &mut self,
         id: &NodeId,
         changes: &Changes,
-        notification: Option<&Notification>,
+        notifications: &[Arc<Notification>],
     ) -> Result<(Committed, Option<Number>), StoreError> {
         let loses_many = changes.unsubscribed().count() > FEW_SUBSCRIPTIONS;
         let mut evicted = 0;
@@ -109,8 +112,8 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         if number == next {
             self.ledger.next_node += 1;
         }
-        let debt = notification.map(|notification| DebtRecord::of(number, notification));
-        let debt = debt.map(|record| Debt(self.ledger.owe(record)));
+        let records = notifications.iter().map(|owed| DebtRecord::of(number, owed));
+        let debts = records.map(|record| Debt(self.ledger.owe(record))).collect();
         if let Some(oldest) = self.oldest_item {
             self.ledger.note_oldest_item(number, oldest);
         }
@@ -123,13 +126,13 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         if let Some(first) = self.first_item {
             self.ledger.begin_items(number, first);
         }
-        Ok((Committed { debt, evicted }, loses_many.then_some(number)))
+        Ok((Committed { debts, evicted }, loses_many.then_some(number)))
     }
 
     /// Writes the debts that the commits of this group made.
     pub(super) fn write_debts(&mut self) -> Result<(), StoreError> {
-        let debts = self.ledger.take_new_debts();
-        if let Some((first, _)) = debts.first() {
+        for debts in self.ledger.take_new_debts().chunks(MAX_DEBTS) {
+            let Some((first, _)) = debts.first() else { break };
             let key = |chunk| keys::debt_chunk(*first, chunk);
             let rows = self.rows.put_in_chunks(&debts, DEBT_CHUNK_BYTES, key)?;
             self.ledger.wrote(*first, debts.len(), rows);
@@ -179,8 +182,15 @@ impl<'a, 'tree> Turn<'a, 'tree> {
                     }
                 }
             }
-            Change::Subscribed(jid) => self.subscribe(node, jid, true, seq)?,
-            Change::Enrolled(jid) => self.subscribe(node, jid, false, seq)?,
+            Change::Requested(jid) => {
+                self.subscribe(node, SubscriptionRecord::requested(jid, seq), jid, true)?;
+            }
+            Change::Subscribed(jid) => {
+                self.subscribe(node, SubscriptionRecord::of(jid, seq), jid, true)?;
+            }
+            Change::Enrolled(jid) => {
+                self.subscribe(node, SubscriptionRecord::of(jid, seq), jid, false)?;
+            }
             Change::Unsubscribed(jid) => self.unsubscribe(node, jid)?,
             Change::Published(item) => self.publish(node, item)?,
             Change::Retracted(item) => {

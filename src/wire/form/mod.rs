@@ -3,6 +3,7 @@
 //! Forms are built with `xmpp_parsers` and written by [`render`]. Submitted ones are read from the
 //! tree, so that a field that the library does not expect is no failure.
 
+pub mod authorization;
 pub mod meta_data;
 pub mod node_config;
 

@@ -49,6 +49,7 @@ pub struct Submitted {
 }
 
 const ACCESS_MODELS: &[(&str, &str)] = &[
+    ("authorize", "Those whom an owner approves may subscribe and retrieve items"),
     ("open", "Anyone may subscribe and retrieve items"),
     ("whitelist", "Only those on a list may subscribe and retrieve items"),
 ];
@@ -121,6 +122,11 @@ fn show(config: &NodeConfig, limits: &Limits) -> Vec<Field> {
             "pubsub#notify_retract",
             "Whether the end of items is announced",
             config.notify_retract,
+        ),
+        flag(
+            "pubsub#notify_sub",
+            "Whether owners are told of new and ended subscriptions",
+            config.notify_sub,
         ),
         form::choice(
             "pubsub#notification_type",
@@ -238,6 +244,7 @@ pub fn setting(var: &str, value: &str) -> Result<Option<Setting>, Refusal> {
         "pubsub#dataform_xslt" => Setting::DataformXslt(value.to_owned()),
         "pubsub#subscribe" => Setting::Subscribe(flag()?),
         "pubsub#access_model" => Setting::AccessModel(match value {
+            "authorize" => AccessModel::Authorize,
             "open" => AccessModel::Open,
             "whitelist" => AccessModel::Whitelist,
             _ => return Err(Refusal::UnsupportedAccessModel),
@@ -259,6 +266,7 @@ pub fn setting(var: &str, value: &str) -> Result<Option<Setting>, Refusal> {
         "pubsub#notify_config" => Setting::NotifyConfig(flag()?),
         "pubsub#notify_delete" => Setting::NotifyDelete(flag()?),
         "pubsub#notify_retract" => Setting::NotifyRetract(flag()?),
+        "pubsub#notify_sub" => Setting::NotifySub(flag()?),
         "pubsub#notification_type" => Setting::NotificationType(match value {
             "headline" => NotificationType::Headline,
             "normal" => NotificationType::Normal,
@@ -286,10 +294,7 @@ fn holds_anyway(var: &str, value: &str) -> Result<(), Refusal> {
     match (var, value) {
         ("pubsub#node_type", "leaf")
         | (
-            "pubsub#notify_sub"
-            | "pubsub#presence_based_delivery"
-            | "pubsub#purge_offline"
-            | "pubsub#tempsub",
+            "pubsub#presence_based_delivery" | "pubsub#purge_offline" | "pubsub#tempsub",
             "0" | "false",
         ) => Ok(()),
         ("pubsub#node_type", "collection") => Err(Refusal::Unsupported(Feature::Collections)),
@@ -301,6 +306,7 @@ fn holds_anyway(var: &str, value: &str) -> Result<(), Refusal> {
 #[must_use]
 pub fn access_model(model: AccessModel) -> &'static str {
     match model {
+        AccessModel::Authorize => "authorize",
         AccessModel::Open => "open",
         AccessModel::Whitelist => "whitelist",
     }

@@ -8,7 +8,10 @@ use std::{
 
 use async_trait::async_trait;
 use gjallar::{
-    pubsub::{Affiliation, Item, ItemId, Node, NodeId, Page, Part, op::discover::NodeSummary},
+    pubsub::{
+        Affiliation, Item, ItemId, Node, NodeId, Page, Part, Subscription,
+        op::discover::NodeSummary,
+    },
     store::{Commit, Cursor, Found, MAX_UNDERWAY, Owed, Store, StoreError, Then, Told},
 };
 use jid::{BareJid, Jid};
@@ -142,7 +145,7 @@ impl Store for Faulty {
     async fn subscriptions_of(
         &self,
         entity: &BareJid,
-    ) -> Result<Found<Vec<(NodeId, Jid)>>, StoreError> {
+    ) -> Result<Found<Vec<(NodeId, Subscription)>>, StoreError> {
         self.inner.subscriptions_of(entity).await
     }
 

@@ -105,6 +105,13 @@ impl Link {
         }
     }
 
+    /// Routes the next barrier back, which has to come: what was told before it is confirmed then.
+    pub async fn next_barrier(&mut self) {
+        let barrier = self.receive_any().await.unwrap();
+        assert!(is_barrier(&barrier), "{}", shown(&barrier));
+        self.return_barrier(&barrier, false).await;
+    }
+
     /// From now on no barrier returns.
     pub fn hold_barriers(&mut self) {
         self.held = Some(Vec::new());
@@ -293,7 +300,7 @@ impl Component {
         items.children().map(|item| item.attr("id").unwrap().to_owned()).collect()
     }
 
-    /// Subscribes so many to a node, of whom `zz` is served last.
+    /// Subscribes so many to a node, of whom `zz` is served last, and waits until each was told so.
     pub async fn subscribe_many(&mut self, owner: &str, node: &str, number: usize) {
         let names: Vec<_> =
             (1..number).map(|n| n.to_string()).chain(std::iter::once("zz".into())).collect();
@@ -305,6 +312,10 @@ impl Component {
             let content = format!("<subscriptions node='{node}'>{entries}</subscriptions>");
             let set = self.owner(owner, "set", &content).await;
             assert_eq!(set.attr("type"), Some("result"));
+            for _ in names {
+                assert!(is_about_a_subscription(&self.message().await));
+            }
+            self.link.next_barrier().await;
         }
     }
 
@@ -323,7 +334,12 @@ impl Component {
         let node = made.attr("node").unwrap().to_owned();
         self.subscribe(probe, &node).await;
         self.publish(ADMIN, &node, "probe").await;
-        let is_probe = |message: &Element| message.attr("to") == Some(probe);
+        // By multicast, if there may be something on its way there.
+        let is_probe = |message: &Element| {
+            let addresses = message.children().filter(|child| child.name() == "addresses");
+            let mut others = addresses.flat_map(Element::children).map(|other| other.attr("jid"));
+            message.attr("to") == Some(probe) || others.any(|jid| jid == Some(probe))
+        };
         while !self.inbox.iter().any(is_probe) {
             let message = self.link.receive().await.expect("the stream ended");
             assert_eq!(message.name(), "message");
@@ -367,6 +383,12 @@ impl Component {
         timeout(PATIENCE, self.task).await.expect("it does not stop").unwrap();
         rest
     }
+}
+
+/// Whether a message says how a subscription is now.
+pub fn is_about_a_subscription(message: &Element) -> bool {
+    let event = message.get_child("event", EVENT);
+    event.is_some_and(|event| event.has_child("subscription", EVENT))
 }
 
 /// Whether a stanza is a barrier of the component.

@@ -176,7 +176,7 @@ impl Served {
         assert_eq!(answer.attr("type"), Some("result"), "{content}: {}", super::shown(&answer));
     }
 
-    /// Subscribes `0@far.example`, `1@far.example` and so on.
+    /// Subscribes `0@far.example`, `1@far.example` and so on, and waits until each was told so.
     pub async fn subscribe_many(&mut self, owner: &str, node: &str, number: usize) {
         for first in (0..number).step_by(4000) {
             let entry = |name: usize| {
@@ -186,6 +186,13 @@ impl Served {
             let content = format!("<subscriptions node='{node}'>{entries}</subscriptions>");
             self.granted(owner, &content).await;
         }
+        let is_news = super::is_about_a_subscription;
+        let mut told = self.messages.extract_if(.., |message| is_news(message)).count();
+        while told < number {
+            let stanza = self.link.receive().await.expect("the stream ended");
+            told += usize::from(is_news(&stanza));
+        }
+        self.link.next_barrier().await;
     }
 
     pub async fn publish(&mut self, from: &str, node: &str, id: &str) {

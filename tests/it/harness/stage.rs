@@ -11,7 +11,7 @@ use std::{
 use gjallar::{
     pubsub::{
         Actor, Affiliation, Fresh, Item, ItemId, Limits, NodeId, Page, Part, Payload, Setting,
-        Timestamp,
+        SubscriptionState, Timestamp,
         op::{
             affiliations::SetAffiliations,
             configure::Configure,
@@ -22,7 +22,7 @@ use gjallar::{
             retract::Retract,
             retrieve::{Retrieve, Selection},
             subscribe::Subscribe,
-            subscriptions::{SetSubscriptions, Wanted},
+            subscriptions::SetSubscriptions,
             unsubscribe::Unsubscribe,
         },
     },
@@ -171,7 +171,7 @@ impl Stage {
     }
 
     pub async fn enrol(&self, by: &str, name: &str, whom: &str) -> Result<(), Error> {
-        let entries = vec![(jid(whom), Wanted::Subscribed)];
+        let entries = vec![(jid(whom), Some(SubscriptionState::Subscribed))];
         let request = SetSubscriptions { node: node(name), entries };
         self.service
             .set_subscriptions(&actor(by), &request, |answer| answer.map(|_| ()))

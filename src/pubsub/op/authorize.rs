@@ -1,0 +1,71 @@
+//! Approving subscriptions (§8.6, §8.7).
+
+use jid::Jid;
+
+use crate::pubsub::{
+    Change, Changes, Context, Decision, Event, Item, Node, NodeId, Recipients, Refusal,
+    SubscriptionState, access,
+    notices::{notices, tell},
+};
+
+use super::{existing, subscribe};
+
+/// What this use case stands for in service discovery.
+pub const FEATURES: &[&str] = &["get-pending"];
+
+/// Requests that are told to an owner at once; who answers these may ask for more.
+pub const MAX_TOLD: usize = 100;
+
+/// An owner's answer to a request for a subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authorize {
+    /// At which node.
+    pub node: NodeId,
+    /// Whose request.
+    pub jid: Jid,
+    /// Whether it is approved.
+    pub allow: bool,
+}
+
+/// Decides what an owner's answer does, given the newest item. Another owner may have been faster; then nothing
+/// changes.
+///
+/// # Errors
+/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
+pub fn authorize(
+    node: Option<&Node>,
+    request: &Authorize,
+    last: Option<&Item>,
+    cx: &Context<'_>,
+) -> Result<Decision<()>, Refusal> {
+    let node = existing(node)?;
+    access::may_configure(node, cx.actor)?;
+    let mut changes = Changes::none(node);
+    if node.state_of(&request.jid) != SubscriptionState::Pending {
+        return Ok(Decision::quiet((), changes));
+    }
+    changes.push(match request.allow {
+        true => Change::Subscribed(request.jid.clone()),
+        false => Change::Unsubscribed(request.jid.clone()),
+    });
+    let mut notifications = notices(node, &node.config, &mut changes, cx);
+    if request.allow {
+        notifications.extend(subscribe::last_item(node, last, &request.jid));
+    }
+    Ok(Decision { reply: (), changes, notifications })
+}
+
+/// Tells an owner of the requests that wait at a node (§8.7.4), of more than [`MAX_TOLD`] the first.
+///
+/// # Errors
+/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
+pub fn pending(node: Option<&Node>, cx: &Context<'_>) -> Result<Decision<()>, Refusal> {
+    let node = existing(node)?;
+    access::may_configure(node, cx.actor)?;
+    let asker = Recipients::one(cx.actor.jid.clone());
+    let requests = node.pending().take(MAX_TOLD);
+    let told = requests.map(|jid| (Event::Requested(jid.clone()), asker.clone())).collect();
+    let mut changes = Changes::none(node);
+    let notifications = tell(node, told, &mut changes, cx);
+    Ok(Decision { reply: (), changes, notifications })
+}

@@ -1,0 +1,25 @@
+//! How a JID is subscribed to a node (§4.2).
+
+use jid::Jid;
+
+/// A subscription at some node.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Subscription {
+    /// Whose.
+    pub jid: Jid,
+    /// How it is.
+    pub state: SubscriptionState,
+}
+
+/// The state of a subscription.
+///
+/// SPEC: none is ever `unconfigured`: every option has a value from the beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SubscriptionState {
+    /// There is no subscription.
+    None,
+    /// An owner has to approve it (§8.6).
+    Pending,
+    /// The JID hears of events.
+    Subscribed,
+}

@@ -1,0 +1,155 @@
+//! A node's configuration, as it lies on disk.
+
+use jid::Jid;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    pubsub::{
+        AccessModel, ItemReply, MaxItems, NodeConfig, NotificationType, PublishModel,
+        SendLastPublishedItem,
+    },
+    store::StoreError,
+};
+
+use super::record::damaged;
+
+#[derive(Serialize, Deserialize)]
+#[allow(clippy::struct_excessive_bools)]
+pub(super) struct ConfigRecord {
+    access_model: AccessModelRecord,
+    body_xslt: String,
+    contact: Vec<String>,
+    dataform_xslt: String,
+    deliver_notifications: bool,
+    deliver_payloads: bool,
+    description: String,
+    itemreply: ItemReplyRecord,
+    language: String,
+    /// `None` is `max`.
+    max_items: Option<u32>,
+    max_payload_size: u32,
+    normal_messages: bool,
+    notify_config: bool,
+    notify_delete: bool,
+    notify_retract: bool,
+    notify_sub: bool,
+    persist_items: bool,
+    publish_model: PublishModelRecord,
+    send_last_on_sub: bool,
+    subscribe: bool,
+    title: String,
+    r#type: String,
+}
+
+#[derive(Serialize, Deserialize)]
+enum AccessModelRecord {
+    Authorize,
+    Open,
+    Whitelist,
+}
+
+#[derive(Serialize, Deserialize)]
+enum ItemReplyRecord {
+    None,
+    Owner,
+    Publisher,
+}
+
+#[derive(Serialize, Deserialize)]
+enum PublishModelRecord {
+    Open,
+    Publishers,
+    Subscribers,
+}
+
+impl ConfigRecord {
+    pub(super) fn of(config: &NodeConfig) -> Self {
+        Self {
+            access_model: match config.access_model {
+                AccessModel::Authorize => AccessModelRecord::Authorize,
+                AccessModel::Open => AccessModelRecord::Open,
+                AccessModel::Whitelist => AccessModelRecord::Whitelist,
+            },
+            body_xslt: config.body_xslt.clone(),
+            contact: config.contact.iter().map(|jid| jid.as_str().into()).collect(),
+            dataform_xslt: config.dataform_xslt.clone(),
+            deliver_notifications: config.deliver_notifications,
+            deliver_payloads: config.deliver_payloads,
+            description: config.description.clone(),
+            itemreply: match config.itemreply {
+                ItemReply::None => ItemReplyRecord::None,
+                ItemReply::Owner => ItemReplyRecord::Owner,
+                ItemReply::Publisher => ItemReplyRecord::Publisher,
+            },
+            language: config.language.clone(),
+            max_items: match config.max_items {
+                MaxItems::Max => None,
+                MaxItems::Number(n) => Some(n),
+            },
+            max_payload_size: config.max_payload_size,
+            normal_messages: config.notification_type == NotificationType::Normal,
+            notify_config: config.notify_config,
+            notify_delete: config.notify_delete,
+            notify_retract: config.notify_retract,
+            notify_sub: config.notify_sub,
+            persist_items: config.persist_items,
+            publish_model: match config.publish_model {
+                PublishModel::Open => PublishModelRecord::Open,
+                PublishModel::Publishers => PublishModelRecord::Publishers,
+                PublishModel::Subscribers => PublishModelRecord::Subscribers,
+            },
+            send_last_on_sub: config.send_last_published_item == SendLastPublishedItem::OnSub,
+            subscribe: config.subscribe,
+            title: config.title.clone(),
+            r#type: config.r#type.clone(),
+        }
+    }
+
+    pub(super) fn to_config(&self, key: &[u8]) -> Result<NodeConfig, StoreError> {
+        let jid = |jid: &String| Jid::new(jid).map_err(|_| damaged(key));
+        Ok(NodeConfig {
+            access_model: match self.access_model {
+                AccessModelRecord::Authorize => AccessModel::Authorize,
+                AccessModelRecord::Open => AccessModel::Open,
+                AccessModelRecord::Whitelist => AccessModel::Whitelist,
+            },
+            body_xslt: self.body_xslt.clone(),
+            contact: self.contact.iter().map(jid).collect::<Result<_, _>>()?,
+            dataform_xslt: self.dataform_xslt.clone(),
+            deliver_notifications: self.deliver_notifications,
+            deliver_payloads: self.deliver_payloads,
+            description: self.description.clone(),
+            itemreply: match self.itemreply {
+                ItemReplyRecord::None => ItemReply::None,
+                ItemReplyRecord::Owner => ItemReply::Owner,
+                ItemReplyRecord::Publisher => ItemReply::Publisher,
+            },
+            language: self.language.clone(),
+            max_items: self.max_items.map_or(MaxItems::Max, MaxItems::Number),
+            max_payload_size: self.max_payload_size,
+            notification_type: if self.normal_messages {
+                NotificationType::Normal
+            } else {
+                NotificationType::Headline
+            },
+            notify_config: self.notify_config,
+            notify_delete: self.notify_delete,
+            notify_retract: self.notify_retract,
+            notify_sub: self.notify_sub,
+            persist_items: self.persist_items,
+            publish_model: match self.publish_model {
+                PublishModelRecord::Open => PublishModel::Open,
+                PublishModelRecord::Publishers => PublishModel::Publishers,
+                PublishModelRecord::Subscribers => PublishModel::Subscribers,
+            },
+            send_last_published_item: if self.send_last_on_sub {
+                SendLastPublishedItem::OnSub
+            } else {
+                SendLastPublishedItem::Never
+            },
+            subscribe: self.subscribe,
+            title: self.title.clone(),
+            r#type: self.r#type.clone(),
+        })
+    }
+}

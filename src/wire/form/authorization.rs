@@ -1,0 +1,67 @@
+//! The form `pubsub#subscribe_authorization` (§8.6): owners are asked, and answer.
+
+use jid::Jid;
+use minidom::Element;
+use xmpp_parsers::data_forms::{DataFormType, FieldType};
+
+use crate::{
+    pubsub::{NodeId, Refusal, op::authorize::Authorize},
+    wire::{form, ns, xml::Tag},
+};
+
+const NODE: &str = "pubsub#node";
+const SUBSCRIBER: &str = "pubsub#subscriber_jid";
+const ALLOW: &str = "pubsub#allow";
+
+/// Asks an owner of a node whether a JID may subscribe.
+#[must_use]
+pub fn request(node: &NodeId, jid: &Jid) -> Tag {
+    let fields = vec![
+        form::field(NODE, FieldType::TextSingle, "Node", node.as_str()),
+        form::field(SUBSCRIBER, FieldType::JidSingle, "Who wants to subscribe", jid.as_str()),
+        form::field(ALLOW, FieldType::Boolean, "Whether that is allowed", "false"),
+    ];
+    let mut asked = form::form_of_type(DataFormType::Form, ns::SUBSCRIBE_AUTHORIZATION, fields);
+    asked.title = Some("A request for a subscription".to_owned());
+    form::render(&asked)
+}
+
+/// The form in a message, if it is of this type.
+#[must_use]
+pub fn find(message: &Element) -> Option<&Element> {
+    let form = message.get_child("x", ns::DATA_FORMS)?;
+    let is_form_type = |field: &&Element| field.attr("var") == Some("FORM_TYPE");
+    let form_type = form.children().find(is_form_type)?.get_child("value", ns::DATA_FORMS)?;
+    (form_type.text() == ns::SUBSCRIBE_AUTHORIZATION).then_some(form)
+}
+
+/// What an owner answered; nothing if it was cancelled.
+///
+/// # Errors
+/// [`Refusal::NotAcceptable`] for a form without one of the three fields, [`Refusal::BadRequest`] for one that is not
+/// submitted; [`Refusal::FormTooLarge`].
+pub fn answer(form: &Element) -> Result<Option<Authorize>, Refusal> {
+    let fields: Vec<_> = form::fields(form)?.collect();
+    let value = |var: &str| {
+        let values = fields.iter().find(|(other, _)| *other == var).map(|(_, values)| values);
+        let value = values.and_then(|values| values.first()).map(String::as_str);
+        value.ok_or_else(|| bad(var))
+    };
+    match form.attr("type") {
+        Some("cancel") => return Ok(None),
+        Some("submit") => {}
+        _ => return Err(Refusal::BadRequest("the form is not submitted")),
+    }
+    let allow = match value(ALLOW)? {
+        "1" | "true" => true,
+        "0" | "false" => false,
+        _ => return Err(bad(ALLOW)),
+    };
+    let node = NodeId::parse(value(NODE)?)?;
+    let jid = Jid::new(value(SUBSCRIBER)?).map_err(|_| bad(SUBSCRIBER))?;
+    Ok(Some(Authorize { node, jid, allow }))
+}
+
+fn bad(var: &str) -> Refusal {
+    Refusal::NotAcceptable(format!("{var}: missing, or not a value that it can have"))
+}
