@@ -69,6 +69,16 @@ impl Tag {
         children.into_iter().fold(self, Self::child)
     }
 
+    /// With a child that is written where it stands, which spares a string.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, fill: impl FnOnce(Self) -> Self) -> Self {
+        self.begin_content();
+        self.written.push('<');
+        self.written.push_str(name);
+        let child = fill(Self { name, written: self.written, has_content: false });
+        Self { name: self.name, written: child.finish(), has_content: true }
+    }
+
     /// With text.
     #[must_use]
     pub fn text(mut self, text: &str) -> Self {
@@ -77,6 +87,17 @@ impl Tag {
             escape_text(text, &mut self.written);
         }
         self
+    }
+
+    fn finish(mut self) -> String {
+        for part in self.end() {
+            self.written.push_str(part);
+        }
+        self.written
+    }
+
+    fn end(&self) -> [&'static str; 3] {
+        if self.has_content { ["</", self.name, ">"] } else { ["/>", "", ""] }
     }
 
     fn begin_content(&mut self) {
@@ -89,9 +110,8 @@ impl Tag {
 
 impl fmt::Display for Tag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let end: &[&str] = if self.has_content { &["</", self.name, ">"] } else { &["/>"] };
         f.write_str(&self.written)?;
-        end.iter().try_for_each(|part| f.write_str(part))
+        self.end().iter().try_for_each(|part| f.write_str(part))
     }
 }
 

@@ -25,14 +25,14 @@ pub fn render(form: &DataForm) -> Tag {
         DataFormType::Result_ => "result",
         DataFormType::Submit => "submit",
     };
-    Tag::ns("x", ns::DATA_FORMS)
+    let head = Tag::ns("x", ns::DATA_FORMS)
         .attr("type", kind)
         .children(text("title", &form.title))
-        .children(text("instructions", &form.instructions))
-        .children(form.fields.iter().map(render_field))
+        .children(text("instructions", &form.instructions));
+    form.fields.iter().fold(head, |form, field| form.with("field", |tag| fill(tag, field)))
 }
 
-fn render_field(field: &Field) -> Tag {
+fn fill(tag: Tag, field: &Field) -> Tag {
     let kind = match field.type_ {
         FieldType::Boolean => "boolean",
         FieldType::Fixed => "fixed",
@@ -45,18 +45,44 @@ fn render_field(field: &Field) -> Tag {
         FieldType::TextPrivate => "text-private",
         FieldType::TextSingle => "text-single",
     };
-    let value = |value: &String| Tag::new("value").text(value);
-    let option = |option: &Option_| {
-        Tag::new("option").attr_if("label", option.label.as_deref()).child(value(&option.value))
+    let option = |tag: Tag, option: &Option_| {
+        let tag = tag.attr_if("label", option.label.as_deref());
+        tag.with("value", |value| value.text(&option.value))
     };
-    Tag::new("field")
+    let head = tag
         .attr_if("var", field.var.as_deref())
         .attr("type", kind)
         .attr_if("label", field.label.as_deref())
         .children(field.desc.as_deref().map(|desc| Tag::new("desc").text(desc)))
-        .children(field.required.then(|| Tag::new("required")))
-        .children(field.options.iter().map(option))
-        .children(field.values.iter().map(value))
+        .children(field.required.then(|| Tag::new("required")));
+    let chosen = field.options.iter();
+    let tag = chosen.fold(head, |tag, choice| tag.with("option", |tag| option(tag, choice)));
+    field.values.iter().fold(tag, |tag, value| tag.with("value", |tag| tag.text(value)))
+}
+
+/// A form that only shows (XEP-0004 §3.1, `result`), and has no fields yet.
+#[must_use]
+pub fn result(form_type: &str) -> Tag {
+    let form = Tag::ns("x", ns::DATA_FORMS).attr("type", "result");
+    form.with("field", |field| {
+        let field = field.attr("var", "FORM_TYPE").attr("type", "hidden");
+        field.with("value", |value| value.text(form_type))
+    })
+}
+
+/// A form that only shows, with one more field.
+#[must_use]
+pub fn shown<'a>(
+    form: Tag,
+    var: &str,
+    kind: &str,
+    label: &str,
+    values: impl IntoIterator<Item = &'a str>,
+) -> Tag {
+    form.with("field", |field| {
+        let head = field.attr("var", var).attr("type", kind).attr("label", label);
+        values.into_iter().fold(head, |field, value| field.with("value", |tag| tag.text(value)))
+    })
 }
 
 /// A field with its label and value.
