@@ -103,31 +103,28 @@ pub fn render(
         })
         .collect();
     // Others are no items or changes of the node that somebody could ask for again.
-    let stanza_id = (notification.index == 0)
-        .then(|| Tag::ns("stanza-id", ns::STANZA_ID).attr("by", service).attr("id", &place));
+    let stanza_id = |message: Tag| match notification.index {
+        0 => message.with("stanza-id", |tag| {
+            tag.attr("xmlns", ns::STANZA_ID).attr("by", service).attr("id", &place)
+        }),
+        _ => message,
+    };
     let message = Tag::new("message")
         .attr("from", service)
         .attr("type", kind)
         .attr("id", &id)
         .attr("to", "")
         .child(content(node, event, limits))
-        .children(delay)
-        .children(stanza_id)
-        .children(hint)
-        .to_string();
+        .children(delay);
+    let message = stanza_id(message).children(hint).to_string();
     // `to` is the last attribute, so the first empty value ends where the recipient belongs.
     let (head, tail) = message.split_once(" to=''>").unwrap_or((&message, ""));
-    let (tail, rest) = match tail.split_once(" jid=''") {
-        Some((tail, rest)) if names_recipient(event) => {
-            (format!("{tail} jid='"), Some(format!("'{rest}")))
-        }
-        _ => (tail.to_owned(), None),
-    };
+    let personal = if names_recipient(event) { tail.split_once(" jid=''") } else { None };
     Rendered {
         head: format!("{head} to='").into(),
         reply_to: reply_to.into(),
-        tail: tail.into(),
-        rest: rest.map(Into::into),
+        tail: personal.map_or_else(|| tail.into(), |(tail, _)| format!("{tail} jid='").into()),
+        rest: personal.map(|(_, rest)| format!("'{rest}").into()),
     }
 }
 
@@ -152,7 +149,9 @@ fn content(node: &NodeId, event: &Event, limits: &Limits) -> Tag {
             let redirect = redirect.as_deref().map(|uri| Tag::new("redirect").attr("uri", uri));
             named("delete").children(redirect)
         }
-        Event::Published(published) => named("items").children(published.iter().map(item)),
+        Event::Published(published) => published
+            .iter()
+            .fold(named("items"), |items, one| items.with("item", |tag| item(tag, one))),
         Event::Purged => named("purge"),
         Event::Requested(jid) => return authorization::request(node, jid),
         Event::Retracted(ids) => named("items").children(ids.iter().map(retract)),
@@ -163,9 +162,8 @@ fn content(node: &NodeId, event: &Event, limits: &Limits) -> Tag {
     Tag::ns("event", ns::PUBSUB_EVENT).child(content)
 }
 
-fn item(item: &EventItem) -> Tag {
-    Tag::new("item")
-        .attr("id", item.id.as_str())
+fn item(tag: Tag, item: &EventItem) -> Tag {
+    tag.attr("id", item.id.as_str())
         .attr("publisher", item.publisher.as_str())
         .children(item.payload.as_ref().map(|payload| payload.xml()))
 }
