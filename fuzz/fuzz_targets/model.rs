@@ -266,11 +266,11 @@ async fn asked(service: &Service, who: &str, name: &str, what: &What) -> Result<
             service.retract(&actor, &request, |answer| answer).await.await
         }
         What::Subscribe => {
-            let request = Subscribe { node, jid };
+            let request = Subscribe { node, jid, settings: None };
             service.subscribe(&actor, &request, |answer| answer.map(|_| ())).await.await
         }
         What::Unsubscribe => {
-            let request = Unsubscribe { node, jid };
+            let request = Unsubscribe { node, jid, subid: None };
             service.unsubscribe(&actor, &request, |answer| answer.map(|_| ())).await.await
         }
         What::Affiliate(whom, number) => {
@@ -334,7 +334,7 @@ fuzz_target!(|steps: Vec<Step>| {
                     Event::Published(_) => "items",
                     Event::Purged => "purge",
                     Event::Retracted(_) => "retract",
-                    Event::Affiliated(_) | Event::Requested(_) | Event::Subscription(..) => "notice",
+                    Event::Affiliated(_) | Event::Requested(_) | Event::Subscription { .. } => "notice",
                 };
                 (what, telling.recipients.iter().map(ToString::to_string).collect())
             });

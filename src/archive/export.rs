@@ -9,12 +9,12 @@ use crate::{
         Audience, Edge, Epoch, Limits, Node, NodeConfig, NodeId, Page, Part, Place, Timestamp,
     },
     store::{Damage, Owed, Store, StoreError},
-    wire::request::affiliation_name,
+    wire::name::affiliation_name,
 };
 
 use super::{
     ArchiveError, FORMAT, Summary,
-    line::{EventLine, ItemLine, Line, NodeLine},
+    line::{EventLine, ItemLine, Line, NodeLine, SpecialLine},
 };
 
 /// Stands for the creator of a node that is gone.
@@ -93,12 +93,15 @@ impl<W: Write> Writer<'_, W> {
         }
         let enrolled = store.enrolled(&node.id).await?;
         for (jid, since) in node.subscriptions() {
-            self.subscription(jid, since, enrolled.contains(jid))?;
+            let special = node.special(jid).map(SpecialLine::of);
+            self.subscription(jid, since, enrolled.contains(jid), special)?;
         }
         for jid in node.pending() {
             self.summary.subscriptions += 1;
+            let special = node.special(jid).map(SpecialLine::of);
             let (jid, since) = (jid.clone(), node.seq);
-            self.line(&Line::Subscription { jid, since, enrolled: false, pending: true })?;
+            let (enrolled, pending) = (false, true);
+            self.line(&Line::Subscription { jid, since, enrolled, pending, special })?;
         }
         let all = Page::first(usize::MAX);
         let ids = store.page_of_ids(&node.id, &all, usize::MAX).await?.unwrap_or_else(Part::empty);
@@ -133,7 +136,7 @@ impl<W: Write> Writer<'_, W> {
         for debt in owed {
             let before = match debt.notification.audience {
                 Audience::Subscribers => debt.notification.place.seq.saturating_sub(1),
-                Audience::One(_) => debt.notification.place.seq,
+                Audience::Listed(_) => debt.notification.place.seq,
                 Audience::Entities(_) => continue,
             };
             for jid in debt.recipients.iter() {
@@ -141,7 +144,7 @@ impl<W: Write> Writer<'_, W> {
             }
         }
         for (jid, since) in since {
-            self.subscription(jid, since, false)?;
+            self.subscription(jid, since, false, None)?;
         }
         self.events(owed)
     }
@@ -155,9 +158,16 @@ impl<W: Write> Writer<'_, W> {
         self.line(&Line::Node(line))
     }
 
-    fn subscription(&mut self, jid: &Jid, since: u64, enrolled: bool) -> Result<(), ArchiveError> {
+    fn subscription(
+        &mut self,
+        jid: &Jid,
+        since: u64,
+        enrolled: bool,
+        special: Option<SpecialLine>,
+    ) -> Result<(), ArchiveError> {
         self.summary.subscriptions += 1;
-        self.line(&Line::Subscription { jid: jid.clone(), since, enrolled, pending: false })
+        let jid = jid.clone();
+        self.line(&Line::Subscription { jid, since, enrolled, pending: false, special })
     }
 
     fn events(&mut self, owed: &[Owed]) -> Result<(), ArchiveError> {

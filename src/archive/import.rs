@@ -5,9 +5,9 @@ use std::{io::BufRead, sync::Arc};
 use jid::{BareJid, Jid};
 
 use crate::{
-    pubsub::{Affiliation, Changes, Item, Node, Notification, restore},
+    pubsub::{Affiliation, Changes, Item, Node, Notification, Terms, restore},
     store::{Chain, Commit, Store},
-    wire::request::affiliation_named,
+    wire::name::affiliation_named,
 };
 
 use super::{
@@ -131,6 +131,8 @@ struct Filling<'a> {
     /// Who, whether an owner made it, and since when.
     subscriptions: Vec<(Jid, bool, u64)>,
     pending: Vec<Jid>,
+    /// Who has options or SubIDs, and after which position.
+    specials: Vec<(Jid, Vec<Terms>, u64)>,
     items: Vec<Item>,
 }
 
@@ -148,6 +150,7 @@ impl<'a> Filling<'a> {
             affiliations: Vec::new(),
             subscriptions: Vec::new(),
             pending: Vec::new(),
+            specials: Vec::new(),
             items: Vec::new(),
             node: node.clone(),
         };
@@ -161,13 +164,15 @@ impl<'a> Filling<'a> {
                 let named = affiliation_named(&affiliation).ok_or_else(|| affiliation.clone())?;
                 self.affiliations.push((jid, named));
             }
-            Line::Subscription { jid, pending: true, .. } => {
-                summary.subscriptions += 1;
-                self.pending.push(jid);
-            }
-            Line::Subscription { jid, since, enrolled, pending: false } => {
+            Line::Subscription { jid, since, enrolled, pending, special } => {
                 summary.subscriptions += u64::from(!self.is_deleted);
-                self.subscriptions.push((jid, enrolled, since));
+                if let Some(special) = special {
+                    self.specials.push((jid.clone(), special.to_terms()?, special.since));
+                }
+                match pending {
+                    true => self.pending.push(jid),
+                    false => self.subscriptions.push((jid, enrolled, since)),
+                }
             }
             Line::Item(item) => {
                 summary.items += 1;
@@ -208,6 +213,9 @@ impl<'a> Filling<'a> {
         let pending = std::mem::take(&mut self.pending);
         for batch in pending.chunks(BATCH) {
             self.commit(restore::requested(batch.to_vec()), None).await?;
+        }
+        for (jid, terms, since) in std::mem::take(&mut self.specials) {
+            self.commit(restore::agreed(jid, terms, since), None).await?;
         }
         self.items().await
     }

@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 use crate::{
     pubsub::{
         Audience, Epoch, Event, EventItem, Item, ItemId, Limits, Node, NodeConfig, NodeId,
-        Notification, NotificationType, Payload, Place, Timestamp,
+        Notification, NotificationType, OptionSetting, Options, Payload, Place, Special, SubId,
+        Terms, Timestamp, View,
     },
     wire::{
-        form::node_config,
-        request::{affiliation_name, affiliation_named, state_name, state_named},
+        form::{node_config, subscribe_options},
+        name::{affiliation_name, affiliation_named, state_name, state_named},
     },
 };
 
@@ -40,6 +41,9 @@ pub(super) enum Line {
         /// It waits for an owner.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         pending: bool,
+        /// Its options and SubIDs, and the position after which it has them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        special: Option<SpecialLine>,
     },
     Item(ItemLine),
     /// An event that is owed.
@@ -48,6 +52,61 @@ pub(super) enum Line {
     End {
         lines: u64,
     },
+}
+
+/// What tells a subscription from a plain one.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct SpecialLine {
+    pub(super) since: u64,
+    terms: Vec<TermsLine>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct TermsLine {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    subid: Option<String>,
+    /// Fields of the form `pubsub#subscribe_options`.
+    options: BTreeMap<String, String>,
+    since: u64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    warned: bool,
+    digested: u64,
+    digested_at: u64,
+}
+
+impl SpecialLine {
+    pub(super) fn of(special: &Special) -> Self {
+        let terms = special.terms.iter().map(|terms| TermsLine {
+            subid: terms.subid.as_ref().map(SubId::to_string),
+            options: subscribe_options::values(&terms.options).into_iter().collect(),
+            since: terms.since.0,
+            warned: terms.is_warned,
+            digested: terms.digested,
+            digested_at: terms.digested_at.0,
+        });
+        Self { since: special.special_since, terms: terms.collect() }
+    }
+
+    pub(super) fn to_terms(&self) -> Result<Vec<Terms>, String> {
+        self.terms.iter().map(TermsLine::to_terms).collect()
+    }
+}
+
+impl TermsLine {
+    fn to_terms(&self) -> Result<Terms, String> {
+        let settings =
+            self.options.iter().map(|(var, value)| subscribe_options::setting(var, value));
+        let settings: Result<Vec<OptionSetting>, _> = settings.collect();
+        let settings = settings.map_err(|refusal| refusal.to_string())?;
+        Ok(Terms {
+            subid: self.subid.as_deref().map(SubId::new),
+            options: Options::restored(settings),
+            since: Timestamp(self.since),
+            is_warned: self.warned,
+            digested: self.digested,
+            digested_at: Timestamp(self.digested_at),
+        })
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -94,12 +153,21 @@ pub(super) struct EventLine {
     #[serde(default, skip_serializing_if = "is_zero")]
     index: u16,
     event: EventForm,
-    /// The only recipient, if it is subscribed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The only recipient, if it is subscribed; so it was written before there could be some.
+    #[serde(default, skip_serializing)]
     to: Option<Jid>,
-    /// The recipients, subscribed or not. Without them and without the only one, all who are entitled.
+    /// The recipients, as far as they are subscribed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    listed: Option<Vec<Jid>>,
+    /// The recipients, subscribed or not. Without these and the others, all who are entitled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     entities: Option<Vec<Jid>>,
+    /// Whether it has a body.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    body: bool,
+    /// For which subscriptions of the recipient it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    subids: Vec<String>,
     normal: bool,
     reply_to: Vec<BareJid>,
     last_item: bool,
@@ -120,7 +188,11 @@ enum EventForm {
     Subscription {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         jid: Option<Jid>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        subid: Option<String>,
         state: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expiry: Option<u64>,
     },
 }
 
@@ -225,16 +297,19 @@ impl EventLine {
             }
             Event::Purged => EventForm::Purged,
             Event::Requested(jid) => EventForm::Requested(jid.clone()),
-            Event::Subscription(jid, state) => {
-                EventForm::Subscription { jid: jid.clone(), state: state_name(*state).to_owned() }
-            }
+            Event::Subscription { jid, subid, state, expiry } => EventForm::Subscription {
+                jid: jid.clone(),
+                subid: subid.as_ref().map(SubId::to_string),
+                state: state_name(*state).to_owned(),
+                expiry: expiry.map(|expiry| expiry.0),
+            },
             Event::Retracted(ids) => {
                 EventForm::Retracted(ids.iter().map(ToString::to_string).collect())
             }
         };
-        let (to, entities) = match &notification.audience {
+        let (listed, entities) = match &notification.audience {
             Audience::Entities(entities) => (None, Some(entities.iter().cloned().collect())),
-            Audience::One(jid) => (Some(jid.clone()), None),
+            Audience::Listed(listed) => (Some(listed.iter().cloned().collect()), None),
             Audience::Subscribers => (None, None),
         };
         Self {
@@ -242,8 +317,11 @@ impl EventLine {
             happened: notification.happened.0,
             index: notification.index,
             event,
-            to,
+            to: None,
+            listed,
             entities,
+            body: notification.view.has_body,
+            subids: notification.view.subids.iter().map(SubId::to_string).collect(),
             normal: notification.notification_type == NotificationType::Normal,
             reply_to: notification.reply_to.clone(),
             last_item: notification.is_last_item,
@@ -269,9 +347,12 @@ impl EventLine {
             }
             EventForm::Purged => Event::Purged,
             EventForm::Requested(jid) => Event::Requested(jid),
-            EventForm::Subscription { jid, state } => {
-                Event::Subscription(jid, state_named(&state).ok_or(state)?)
-            }
+            EventForm::Subscription { jid, subid, state, expiry } => Event::Subscription {
+                jid,
+                subid: subid.as_deref().map(SubId::new),
+                state: state_named(&state).ok_or(state)?,
+                expiry: expiry.map(Timestamp),
+            },
             EventForm::Retracted(ids) => {
                 Event::Retracted(ids.iter().map(|id| item_id(id)).collect::<Result<_, _>>()?)
             }
@@ -281,10 +362,14 @@ impl EventLine {
             place: Place { epoch: node.epoch, seq: self.seq },
             index: self.index,
             event,
-            audience: match (self.to, self.entities) {
-                (Some(jid), _) => Audience::One(jid),
+            audience: match (self.listed.or_else(|| self.to.map(|jid| vec![jid])), self.entities) {
+                (Some(listed), _) => Audience::Listed(listed.into_iter().collect()),
                 (None, Some(entities)) => Audience::Entities(entities.into_iter().collect()),
                 (None, None) => Audience::Subscribers,
+            },
+            view: View {
+                has_body: self.body,
+                subids: self.subids.iter().map(|subid| SubId::new(subid)).collect(),
             },
             notification_type: if self.normal {
                 NotificationType::Normal

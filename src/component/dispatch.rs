@@ -231,6 +231,9 @@ impl Dispatch {
                 let settle = move |outcome| dispatch.enrolled(&header, outcome);
                 service.set_subscriptions(actor, &request, settle).await
             }
+            Action::SetOptions(request) => {
+                service.set_options(actor, &request, self.settle(header, done)).await
+            }
             Action::Subscribe(request) => {
                 let render = |subscribed| Some(reply::subscribed(&subscribed));
                 service.subscribe(actor, &request, self.settle(header, render)).await

@@ -6,8 +6,8 @@ use minidom::Element;
 use crate::{
     command::Commands,
     pubsub::{
-        Actor, Affiliation, ItemId, NodeId, Page, Part, Refusal, Subscription,
-        op::retrieve::Retrieve,
+        Actor, Affiliation, ItemId, NodeId, Options, Page, Part, Refusal, SubId, Subscription,
+        op::{options::Offered, retrieve::Retrieve},
     },
     service::{Error, Service},
     wire::{disco, ns, reply, request::Question, rsm, xml::Tag},
@@ -32,6 +32,15 @@ pub(super) async fn answer(
             reply::configuration(&node, &config, service.limits())
         }
         Question::Default => reply::default(service.limits()),
+        Question::DefaultOptions(Some(node)) => {
+            let offered = service.default_options(actor, &node).await?;
+            reply::default_options(Some(&node), &offered)
+        }
+        Question::DefaultOptions(None) => {
+            let offered = Offered { options: Options::default(), offers_body: true };
+            reply::default_options(None, &offered)
+        }
+        Question::Options(of) => reply::options(&of, &service.options(actor, &of).await?),
         Question::OwnAffiliations(request, page) => {
             let own = service.own_affiliations(actor, &request).await?;
             let by = |(node, _): &(NodeId, Affiliation)| node.to_string();
@@ -41,15 +50,22 @@ pub(super) async fn answer(
         Question::OwnSubscriptions(request, page) => {
             let own = service.own_subscriptions(actor, &request).await?;
             // No JID has a line break, so no two entries are told by the same.
-            let by = |(node, own): &(NodeId, Subscription)| format!("{}\n{node}", own.jid);
+            let by = |(node, own): &(NodeId, Subscription)| {
+                let subid = own.subid.as_ref().map_or("", SubId::as_str);
+                format!("{}\n{subid}\n{node}", own.jid)
+            };
             let (own, set) = rsm::part_of(own, page.as_ref(), by, max_bytes)?;
             reply::own_subscriptions(&own).children(set)
         }
         Question::Retrieve(request) => retrieve(service, actor, &request).await?,
         Question::Subscriptions(node, page) => {
-            let jids = service.subscriptions(actor, &node).await?;
-            let (jids, set) = rsm::part_of(jids, page.as_ref(), Jid::to_string, max_bytes)?;
-            reply::subscriptions(&node, &jids).children(set)
+            let all = service.subscriptions(actor, &node).await?;
+            let by = |own: &Subscription| match &own.subid {
+                Some(subid) => format!("{}\n{subid}", own.jid),
+                None => own.jid.to_string(),
+            };
+            let (part, set) = rsm::part_of(all, page.as_ref(), by, max_bytes)?;
+            reply::subscriptions(&node, &part).children(set)
         }
     })
 }
@@ -65,7 +81,7 @@ pub(super) async fn info(
     node: Option<&str>,
 ) -> Result<Tag, Error> {
     let name = match node {
-        None | Some("") => return Ok(disco::service_info()),
+        None | Some("") => return Ok(disco::service_info(service.limits())),
         Some(ns::COMMANDS) => return Ok(disco::commands_info()),
         Some(name) => name,
     };

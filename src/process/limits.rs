@@ -6,6 +6,9 @@ use crate::{component::Rates, pubsub};
 
 use super::{ConfigError, config::wrong};
 
+/// What a JID can have at a node has to fit into a row.
+const MAX_SUBIDS: usize = 8;
+
 /// How much of each thing is taken; see [`pubsub::Limits`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -21,6 +24,8 @@ pub struct Limits {
     pub max_payload_bytes: u32,
     pub max_subscriptions: usize,
     pub max_subscriptions_per_jid: usize,
+    pub max_subids: usize,
+    pub max_lease_seconds: u64,
     pub max_affiliations: usize,
     pub max_reply_bytes: usize,
     pub max_backlog_events: usize,
@@ -41,6 +46,8 @@ impl Default for Limits {
             max_payload_bytes: limits.max_payload_bytes,
             max_subscriptions: limits.max_subscriptions,
             max_subscriptions_per_jid: limits.max_subscriptions_per_jid,
+            max_subids: limits.max_subids,
+            max_lease_seconds: limits.max_lease_seconds,
             max_affiliations: limits.max_affiliations,
             max_reply_bytes: limits.max_reply_bytes,
             max_backlog_events: limits.max_backlog_events,
@@ -62,6 +69,9 @@ impl Limits {
         if self.max_node_bytes < self.max_reply_bytes as u64 {
             return Err(wrong("limits.max_node_bytes", "not below limits.max_reply_bytes"));
         }
+        if !(1..=MAX_SUBIDS).contains(&self.max_subids) {
+            return Err(wrong("limits.max_subids", "from 1 to 8"));
+        }
         Ok(())
     }
 
@@ -79,6 +89,8 @@ impl Limits {
             max_payload_bytes,
             max_subscriptions,
             max_subscriptions_per_jid,
+            max_subids,
+            max_lease_seconds,
             max_affiliations,
             max_reply_bytes,
             max_backlog_events,
@@ -93,6 +105,8 @@ impl Limits {
             max_payload_bytes,
             max_subscriptions,
             max_subscriptions_per_jid,
+            max_subids,
+            max_lease_seconds,
             max_affiliations,
             max_reply_bytes,
             max_backlog_events,

@@ -118,6 +118,7 @@ pub async fn serve(
         () = Session::new(link, dispatch, answers, writer, fresh).run(stop) => {}
         () = service.forget_told() => {}
         () = service.settle_doubts() => {}
+        () = service.pass_time() => {}
     }
     service.close().await;
     info!("stopped");

@@ -32,6 +32,14 @@ impl Actor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(pub u64);
 
+impl Timestamp {
+    /// So many milliseconds later.
+    #[must_use]
+    pub fn later_by(self, millis: u64) -> Self {
+        Self(self.0.saturating_add(millis))
+    }
+}
+
 /// Where names come from that nobody had before.
 pub trait Fresh: Send + Sync {
     /// A number that no other call returned, here or elsewhere.

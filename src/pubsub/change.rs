@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jid::{BareJid, Jid};
 
-use super::{Affiliation, Item, ItemId, Node, NodeConfig, Notification, Place};
+use super::{Affiliation, Item, ItemId, Node, NodeConfig, Notification, Place, Terms};
 
 /// One thing that becomes true at a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub enum Change {
     Subscribed(Jid),
     /// A JID is subscribed, as an owner of the node asked for.
     Enrolled(Jid),
+    /// A JID that is subscribed, or waits for that, has these subscriptions from now on; at least one.
+    Agreed(Jid, Arc<[Terms]>),
     /// A JID is not subscribed, and does not ask for it.
     Unsubscribed(Jid),
     /// An item is there, as the newest; an item of the same name is not.

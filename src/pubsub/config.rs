@@ -48,6 +48,26 @@ impl MaxItems {
     }
 }
 
+/// How long a node keeps an item (§16.4.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ItemExpire {
+    /// Until something else removes it.
+    Max,
+    /// So many seconds.
+    Seconds(u32),
+}
+
+impl ItemExpire {
+    /// The milliseconds after which an item goes, if it does by itself.
+    #[must_use]
+    pub fn millis(self) -> Option<u64> {
+        match self {
+            Self::Max => None,
+            Self::Seconds(seconds) => Some(1000 * u64::from(seconds)),
+        }
+    }
+}
+
 /// The type of the messages that carry events (§16.4.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NotificationType {
@@ -95,6 +115,8 @@ pub struct NodeConfig {
     pub deliver_payloads: bool,
     /// What the node is about, for people.
     pub description: String,
+    /// How long items are kept.
+    pub item_expire: ItemExpire,
     /// Whom readers should answer.
     pub itemreply: ItemReply,
     /// The language of what is published, as a tag (RFC 5646); empty if that is not said.
@@ -139,6 +161,7 @@ impl NodeConfig {
             deliver_notifications: true,
             deliver_payloads: true,
             description: String::new(),
+            item_expire: ItemExpire::Max,
             itemreply: ItemReply::None,
             language: String::new(),
             max_items: MaxItems::Max,
@@ -186,6 +209,7 @@ impl NodeConfig {
                 Setting::DeliverNotifications(v) => self.deliver_notifications = v,
                 Setting::DeliverPayloads(v) => self.deliver_payloads = v,
                 Setting::Description(v) => self.description = v,
+                Setting::ItemExpire(v) => self.item_expire = v,
                 Setting::ItemReply(v) => self.itemreply = v,
                 Setting::Language(v) => self.language = v,
                 Setting::MaxItems(v) => self.max_items = v,
@@ -219,6 +243,7 @@ pub enum Setting {
     DeliverNotifications(bool),
     DeliverPayloads(bool),
     Description(String),
+    ItemExpire(ItemExpire),
     ItemReply(ItemReply),
     Language(String),
     MaxItems(MaxItems),
@@ -272,6 +297,7 @@ impl Setting {
             Self::AccessModel(_)
             | Self::DeliverNotifications(_)
             | Self::DeliverPayloads(_)
+            | Self::ItemExpire(_)
             | Self::ItemReply(_)
             | Self::MaxItems(MaxItems::Max)
             | Self::NotificationType(_)

@@ -1,10 +1,12 @@
 //! What subscribers hear of.
 
+use std::collections::BTreeMap;
+
 use jid::{BareJid, Jid};
 
 use super::{
     Affiliation, Item, ItemId, ItemReply, Node, NodeConfig, NodeId, NotificationType, Payload,
-    Place, Recipients, SubscriptionState, Timestamp,
+    Place, Recipients, SubId, SubscriptionState, Terms, Timestamp,
 };
 
 /// A change at a node, as others see it.
@@ -28,8 +30,17 @@ pub enum Event {
     Requested(Jid),
     /// Items are gone (§7.2.2).
     Retracted(Vec<ItemId>),
-    /// The subscription of a JID, or of whoever hears of it, is in this state now (§12.14).
-    Subscription(Option<Jid>, SubscriptionState),
+    /// A subscription is in this state now (§12.14).
+    Subscription {
+        /// Whose; if it is not said, that of whoever hears of it.
+        jid: Option<Jid>,
+        /// Which of that JID's.
+        subid: Option<SubId>,
+        /// How it is.
+        state: SubscriptionState,
+        /// When it ends, if that is soon (§12.19).
+        expiry: Option<Timestamp>,
+    },
 }
 
 /// An item in an event.
@@ -48,10 +59,19 @@ pub struct EventItem {
 pub enum Audience {
     /// These, subscribed or not.
     Entities(Recipients),
-    /// One JID, as long as it is subscribed.
-    One(Jid),
-    /// All who are subscribed after the change; for a deletion, all who were.
+    /// These, as long as they are subscribed.
+    Listed(Recipients),
+    /// All who are subscribed after the change, but for those with options or SubIDs; for a deletion, all who were.
     Subscribers,
+}
+
+/// How an event looks to some of its recipients.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct View {
+    /// Whether its items are told in the body too (§12.8).
+    pub has_body: bool,
+    /// For which subscriptions of the recipient it is (§12.16).
+    pub subids: Vec<SubId>,
 }
 
 /// An event on its way.
@@ -67,6 +87,8 @@ pub struct Notification {
     pub event: Event,
     /// Who hears of it.
     pub audience: Audience,
+    /// How it looks to them.
+    pub view: View,
     /// The type of message that carries it.
     pub notification_type: NotificationType,
     /// Whom readers should answer (§12.17).
@@ -78,25 +100,44 @@ pub struct Notification {
 }
 
 impl Notification {
-    /// Tells the subscribers of a node, unless it delivers no notifications.
+    /// Tells the subscribers of a node, unless it delivers no notifications: those with options or SubIDs what they
+    /// want, and how they want it.
     pub(super) fn to_subscribers(
         node: &Node,
         config: &NodeConfig,
         place: Place,
         event: Event,
         now: Timestamp,
-    ) -> Option<Self> {
-        Self::new(node, config, place, event, Audience::Subscribers, now)
+    ) -> Vec<Self> {
+        let mut views = BTreeMap::<_, Vec<Jid>>::new();
+        for (jid, special) in node.specials().filter(|(_, special)| !special.is_pending) {
+            if let Some(view) = View::of(&event, config, &special.terms) {
+                views.entry(view).or_default().push(jid.clone());
+            }
+        }
+        let told = Self::new(node, config, place, event, Audience::Subscribers, now);
+        let special: Vec<_> = views
+            .into_iter()
+            .filter_map(|(view, jids)| {
+                let audience = Audience::Listed(Recipients::sorted(jids));
+                Some(Self { audience, view, ..told.clone()? })
+            })
+            .collect();
+        told.into_iter().chain(special).collect()
     }
 
-    /// Sends one subscriber the last item that there was before it came (§6.1.7).
-    pub(super) fn of_last_item(node: &Node, last: &Item, subscriber: Jid) -> Option<Self> {
+    /// Sends one subscriber the last item that there was before it came (§6.1.7), if these terms let it come.
+    pub(super) fn of_last_item(
+        node: &Node,
+        last: &Item,
+        subscriber: Jid,
+        terms: &Terms,
+    ) -> Option<Self> {
         let event = Event::Published(vec![EventItem::of(last, &node.config)]);
-        let audience = Audience::One(subscriber);
-        let mut notification =
-            Self::new(node, &node.config, last.place, event, audience, last.published)?;
-        notification.is_last_item = true;
-        Some(notification)
+        let view = View::of(&event, &node.config, std::slice::from_ref(terms))?;
+        let audience = Audience::Listed(Recipients::one(subscriber));
+        let told = Self::new(node, &node.config, last.place, event, audience, last.published)?;
+        Some(Self { view, is_last_item: true, ..told })
     }
 
     /// Tells some entities what concerns them, whatever the node delivers to subscribers.
@@ -114,6 +155,7 @@ impl Notification {
             index,
             event,
             audience,
+            view: View::default(),
             notification_type: NotificationType::Normal,
             reply_to: Vec::new(),
             happened: now,
@@ -133,7 +175,7 @@ impl Notification {
             | Event::Deleted { .. }
             | Event::Purged
             | Event::Requested(_)
-            | Event::Subscription(..) => 1000,
+            | Event::Subscription { .. } => 1000,
         }
     }
 
@@ -152,10 +194,42 @@ impl Notification {
             reply_to: reply_to(node, config.itemreply, &event),
             event,
             audience,
+            view: View::default(),
             notification_type: config.notification_type,
             happened,
             is_last_item: false,
         })
+    }
+}
+
+impl View {
+    /// How an event looks to a JID with these subscriptions; nothing if none of them wants it now.
+    fn of(event: &Event, config: &NodeConfig, terms: &[Terms]) -> Option<Self> {
+        let mut subids = Vec::new();
+        let mut is_wanted = false;
+        for terms in terms.iter().filter(|terms| terms.want(event, config)) {
+            is_wanted = true;
+            subids.extend(terms.subid.clone());
+        }
+        // §12.8: with a body for all of them, if one wants it.
+        let has_body = matches!(event, Event::Published(_))
+            && terms.iter().any(|terms| terms.options.include_body);
+        is_wanted.then_some(Self { has_body, subids })
+    }
+}
+
+impl Terms {
+    /// Whether an event is sent to this subscription when it happens. SPEC: what a digest cannot have later is not
+    /// kept for one: items of a node that keeps none, and other events than items.
+    fn want(&self, event: &Event, config: &NodeConfig) -> bool {
+        match event {
+            _ if !self.options.deliver => false,
+            Event::Published(_) if self.is_digested(config.persist_items) => false,
+            Event::Published(items) if !items.is_empty() => {
+                items.iter().any(|item| self.options.wants(item.payload.as_ref()))
+            }
+            _ => true,
+        }
     }
 }
 

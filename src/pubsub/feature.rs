@@ -3,11 +3,13 @@
 //! Every use case names its features beside its rule; this is their sum, so nothing can be announced
 //! that has no code. The order does not matter: service discovery sorts.
 
-use super::op;
+use super::{Limits, op};
 
-/// The names of the implemented features, without the namespace and `#`.
-pub fn implemented() -> impl Iterator<Item = &'static str> {
+/// The names of the implemented features, without the namespace and `#`, as far as these limits let them be.
+pub fn implemented(limits: &Limits) -> impl Iterator<Item = &'static str> {
+    let many = if limits.max_subids > 1 { op::subscribe::FEATURES_OF_MANY } else { &[] };
     [
+        many,
         ACCESS,
         op::affiliations::FEATURES,
         op::authorize::FEATURES,
@@ -15,6 +17,7 @@ pub fn implemented() -> impl Iterator<Item = &'static str> {
         op::create::FEATURES,
         op::delete::FEATURES,
         op::discover::FEATURES,
+        op::options::FEATURES,
         op::publish::FEATURES,
         op::purge::FEATURES,
         op::retract::FEATURES,

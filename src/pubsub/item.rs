@@ -27,6 +27,19 @@ impl Payload {
         &self.xml
     }
 
+    /// The text in it, without its markup.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // `>` is always escaped in values and text.
+        for piece in self.xml.split('<') {
+            text.push_str(piece.split_once('>').map_or("", |(_, text)| text));
+        }
+        [("&lt;", "<"), ("&gt;", ">"), ("&#13;", "\r"), ("&amp;", "&")]
+            .iter()
+            .fold(text, |text, (escaped, char)| text.replace(escaped, char))
+    }
+
     /// The namespace of the root element, which `pubsub#type` is compared with (§7.1.3.6).
     #[must_use]
     pub fn namespace(&self) -> &str {

@@ -19,6 +19,10 @@ pub struct Limits {
     /// Subscriptions that one entity made, with all its resources, in the service (§6.1.3.9).
     /// Administrators are not held to it, and whom an owner subscribes is not counted.
     pub max_subscriptions_per_jid: usize,
+    /// Subscriptions of one JID at one node; with more than one, each has a SubID (§6.1.6).
+    pub max_subids: usize,
+    /// The longest lease of a subscription, in seconds (§12.19).
+    pub max_lease_seconds: u64,
     /// Bytes of items ([`Item::size`](super::Item::size)) that a node keeps; the oldest go.
     pub max_node_bytes: u64,
     /// Entities with an affiliation at one node.
@@ -42,6 +46,8 @@ impl Default for Limits {
             max_payload_bytes: 65_536,
             max_subscriptions: 1_000_000,
             max_subscriptions_per_jid: 10_000,
+            max_subids: 1,
+            max_lease_seconds: 31_536_000,
             max_node_bytes: 268_435_456,
             max_affiliations: 10_000,
             max_reply_bytes: 200_000,

@@ -19,9 +19,11 @@ mod limits;
 mod node;
 mod notices;
 pub mod op;
+mod options;
 mod page;
 mod refusal;
 pub mod restore;
+mod special;
 mod subscribers;
 mod subscription;
 
@@ -35,15 +37,17 @@ pub use actor::{Actor, Context, Fresh, Timestamp};
 pub use affiliation::Affiliation;
 pub use change::{Change, Changes, Decision};
 pub use config::{
-    AccessModel, ItemReply, MaxItems, NodeConfig, NotificationType, PublishModel,
+    AccessModel, ItemExpire, ItemReply, MaxItems, NodeConfig, NotificationType, PublishModel,
     SendLastPublishedItem, Setting,
 };
-pub use event::{Audience, Event, EventItem, Notification};
+pub use event::{Audience, Event, EventItem, Notification, View};
 pub use id::{Epoch, ItemId, NodeId, Place};
 pub use item::{Item, Payload, written_len};
 pub use limits::Limits;
 pub use node::Node;
+pub use options::{OptionSetting, Options, SubId, Terms};
 pub use page::{Edge, Page, Part, within};
 pub use refusal::{Feature, Refusal};
+pub use special::Special;
 pub use subscribers::Recipients;
 pub use subscription::{Subscription, SubscriptionState};

@@ -1,13 +1,13 @@
 //! A node: its configuration, who stands how to it, who is subscribed, and where its order is at.
 //! Items are not part of it: there may be many, and few rules look at them.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use jid::{BareJid, Jid};
 
 use super::{
-    Affiliation, Change, Changes, Epoch, NodeConfig, NodeId, Place, Recipients, SubscriptionState,
-    Timestamp, subscribers::Subscribers,
+    Affiliation, Change, Changes, Epoch, NodeConfig, NodeId, Options, Place, Recipients, Special,
+    SubscriptionState, Terms, Timestamp, special::Specials, subscribers::Subscribers,
 };
 
 /// A node as the rules see it.
@@ -30,6 +30,8 @@ pub struct Node {
     subscribers: Subscribers,
     /// Those who wait for an owner.
     pending: Subscribers,
+    /// Those of both who have options or SubIDs, and stand only here.
+    specials: Specials,
 }
 
 impl Node {
@@ -53,6 +55,7 @@ impl Node {
             affiliations: BTreeMap::new(),
             subscribers: Subscribers::default(),
             pending: Subscribers::default(),
+            specials: Specials::default(),
         }
     }
 
@@ -78,26 +81,28 @@ impl Node {
         self.affiliations().filter(|(_, a)| *a == Affiliation::Owner).map(|(entity, _)| entity)
     }
 
-    /// Every subscriber, by JID.
+    /// Every subscriber.
     pub fn subscribers(&self) -> impl Iterator<Item = &Jid> {
         self.subscriptions().map(|(jid, _)| jid)
     }
 
     /// Every subscriber, and the position of the node's newest event when it subscribed.
     pub fn subscriptions(&self) -> impl Iterator<Item = (&Jid, u64)> {
-        self.subscribers.iter()
+        let special = self.specials.iter().filter(|(_, special)| !special.is_pending);
+        self.subscribers.iter().chain(special.map(|(jid, special)| (jid, special.since)))
     }
 
     /// How many subscriptions there are.
     #[must_use]
     pub fn subscribers_len(&self) -> usize {
-        self.subscribers.len()
+        self.subscribers.len() + self.specials.len() - self.specials.pending_len()
     }
 
     /// Whether exactly this JID is subscribed.
     #[must_use]
     pub fn is_subscribed(&self, jid: &Jid) -> bool {
         self.subscribers.contains(jid)
+            || self.specials.get(jid).is_some_and(|special| !special.is_pending)
     }
 
     /// How exactly this JID is subscribed.
@@ -105,7 +110,7 @@ impl Node {
     pub fn state_of(&self, jid: &Jid) -> SubscriptionState {
         if self.is_subscribed(jid) {
             SubscriptionState::Subscribed
-        } else if self.pending.contains(jid) {
+        } else if self.pending.contains(jid) || self.specials.get(jid).is_some() {
             SubscriptionState::Pending
         } else {
             SubscriptionState::None
@@ -114,26 +119,55 @@ impl Node {
 
     /// Those who wait for an owner to approve their subscription.
     pub fn pending(&self) -> impl Iterator<Item = &Jid> {
-        self.pending.iter().map(|(jid, _)| jid)
+        let special = self.specials.iter().filter(|(_, special)| special.is_pending);
+        self.pending.iter().map(|(jid, _)| jid).chain(special.map(|(jid, _)| jid))
     }
 
     /// How many they are.
     #[must_use]
     pub fn pending_len(&self) -> usize {
-        self.pending.len()
+        self.pending.len() + self.specials.pending_len()
     }
 
     /// Those of them that are an entity's.
     pub fn pending_of<'a>(&'a self, entity: &'a BareJid) -> impl Iterator<Item = &'a Jid> {
-        self.pending.of(entity)
+        let special = self.specials.of(entity).filter(|(_, special)| special.is_pending);
+        self.pending.of(entity).chain(special.map(|(jid, _)| jid))
     }
 
     /// The subscriptions of an entity: its bare JID, and its resources.
     pub fn subscriptions_of<'a>(&'a self, entity: &'a BareJid) -> impl Iterator<Item = &'a Jid> {
-        self.subscribers.of(entity)
+        let special = self.specials.of(entity).filter(|(_, special)| !special.is_pending);
+        self.subscribers.of(entity).chain(special.map(|(jid, _)| jid))
     }
 
-    /// Everyone who is subscribed now.
+    /// What is kept of a JID with options or SubIDs.
+    #[must_use]
+    pub fn special(&self, jid: &Jid) -> Option<&Special> {
+        self.specials.get(jid)
+    }
+
+    /// The JIDs that have options or SubIDs.
+    pub fn specials(&self) -> impl Iterator<Item = (&Jid, &Special)> {
+        self.specials.iter()
+    }
+
+    /// How many they are.
+    #[must_use]
+    pub fn specials_len(&self) -> usize {
+        self.specials.len()
+    }
+
+    /// What was agreed with a JID that is subscribed, or waits for that; one of the default terms if nothing was.
+    #[must_use]
+    pub fn terms_of(&self, jid: &Jid) -> Cow<'_, [Terms]> {
+        match self.specials.get(jid) {
+            Some(special) => Cow::Borrowed(&*special.terms),
+            None => Cow::Owned(vec![Terms::new(None, Options::default(), self.seq, Timestamp(0))]),
+        }
+    }
+
+    /// Everyone who is subscribed now, but for those with options or SubIDs.
     #[must_use]
     pub fn recipients(&self) -> Recipients {
         self.subscribers.recipients()
@@ -160,11 +194,21 @@ impl Node {
                 Change::Requested(jid) => self.load_pending(jid.clone()),
                 Change::Subscribed(jid) | Change::Enrolled(jid) => {
                     self.pending.remove(jid);
-                    self.subscribers.insert(jid.clone(), changes.seq());
+                    match self.specials.remove(jid) {
+                        Some(Special { terms, .. }) => {
+                            let (since, special_since) = (changes.seq(), changes.seq());
+                            let is_pending = false;
+                            let special = Special { since, special_since, is_pending, terms };
+                            self.specials.insert(jid.clone(), special);
+                        }
+                        None => self.subscribers.insert(jid.clone(), changes.seq()),
+                    }
                 }
+                Change::Agreed(jid, terms) => self.agree(jid, terms.clone(), changes.seq()),
                 Change::Unsubscribed(jid) => {
                     self.pending.remove(jid);
                     self.subscribers.remove(jid);
+                    self.specials.remove(jid);
                 }
                 Change::Deleted { .. }
                 | Change::Published(_)
@@ -174,6 +218,18 @@ impl Node {
             }
         }
         self.seq = changes.seq();
+    }
+
+    fn agree(&mut self, jid: &Jid, terms: Arc<[Terms]>, seq: u64) {
+        let special = match self.specials.remove(jid) {
+            Some(special) => Special { terms, ..special },
+            None => {
+                let is_pending = self.pending.remove(jid).is_some();
+                let since = self.subscribers.remove(jid).unwrap_or_default();
+                Special { since, special_since: seq, is_pending, terms }
+            }
+        };
+        self.specials.insert(jid.clone(), special);
     }
 
     /// Adds an affiliation while a store loads the node.
@@ -189,5 +245,10 @@ impl Node {
     /// Adds one that waits for an owner.
     pub fn load_pending(&mut self, jid: Jid) {
         self.pending.insert(jid, 0);
+    }
+
+    /// Adds subscriptions with options or SubIDs.
+    pub fn load_special(&mut self, jid: Jid, special: Special) {
+        self.specials.insert(jid, special);
     }
 }

@@ -58,17 +58,19 @@ pub(super) fn notices(
         told.push((Event::Affiliated(affiliation), Recipients::sorted(entities)));
     }
     for (state, jids) in subscriptions {
-        told.push((Event::Subscription(None, state), Recipients::sorted(jids)));
+        told.push((subscription(None, state), Recipients::sorted(jids)));
     }
     if !news.is_empty() || !requests.is_empty() {
         let owners = owners_but(node, &actor, changes);
-        told.extend(
-            news.into_iter().map(|(j, s)| (Event::Subscription(Some(j), s), owners.clone())),
-        );
+        told.extend(news.into_iter().map(|(j, s)| (subscription(Some(j), s), owners.clone())));
         told.extend(requests.into_iter().map(|jid| (Event::Requested(jid), owners.clone())));
     }
     told.retain(|(_, recipients)| !recipients.is_empty());
     tell(node, told, changes, cx)
+}
+
+fn subscription(jid: Option<Jid>, state: SubscriptionState) -> Event {
+    Event::Subscription { jid, subid: None, state, expiry: None }
 }
 
 /// Tells things, each to some entities.

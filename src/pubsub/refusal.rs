@@ -52,6 +52,15 @@ pub enum Refusal {
         /// The limit in bytes.
         max: usize,
     },
+    /// A subscription option past its limit, or that no subscription here can have (§6.3.6.2).
+    #[error("{0}: not an option, or not a value that it can have")]
+    InvalidOptions(String),
+    /// A SubID that no subscription of the JID has (§6.2.3.5, §6.3.4.5, §6.5.9.2).
+    #[error("no subscription has this SubID")]
+    InvalidSubId,
+    /// Subscription options of a JID that is not subscribed (§6.3.4.2).
+    #[error("not subscribed, so there are no options")]
+    NoOptions,
     /// The JID to subscribe is not the actor's (§6.1.3.1), or a string that should be a JID is none.
     #[error("not a JID, or not that of the sender")]
     InvalidJid,
@@ -112,6 +121,12 @@ pub enum Refusal {
     /// Retrieving without a subscription where that has to be approved (§6.5.9.3).
     #[error("only subscribers have access")]
     SubscriptionRequired,
+    /// A JID with several subscriptions, and it is not said which of them is meant (§6.2.3.1, §6.3.4.4, §6.5.9.1).
+    #[error("a SubID is required: there are several subscriptions")]
+    SubIdRequired,
+    /// More subscriptions with options or SubIDs than the node takes, or more of one JID.
+    #[error("the node takes no more subscriptions with options or SubIDs")]
+    TooManySpecial,
     /// The actor has as many subscriptions as the service takes of one (§6.1.3.9).
     #[error("the service takes no more subscriptions of one entity")]
     TooManyOwnSubscriptions,
@@ -140,6 +155,7 @@ impl Refusal {
             Self::MaxNodesExceeded => Some("max_nodes"),
             Self::MaxNodesOfOwnerExceeded => Some("max_nodes_per_owner"),
             Self::PayloadTooBig { .. } => Some("max_payload_bytes"),
+            Self::TooManySpecial => Some("special_subscriptions"),
             Self::TooManyOwnSubscriptions => Some("max_subscriptions_per_jid"),
             Self::TooManySubscriptions => Some("max_subscriptions"),
             _ => None,
@@ -154,9 +170,7 @@ impl Refusal {
 pub enum Feature {
     Collections,
     PersistentItems,
-    RetrieveDefaultSub,
     Subscribe,
-    SubscriptionOptions,
 }
 
 impl Feature {
@@ -166,9 +180,7 @@ impl Feature {
         match self {
             Self::Collections => "collections",
             Self::PersistentItems => "persistent-items",
-            Self::RetrieveDefaultSub => "retrieve-default-sub",
             Self::Subscribe => "subscribe",
-            Self::SubscriptionOptions => "subscription-options",
         }
     }
 }

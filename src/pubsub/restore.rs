@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jid::{BareJid, Jid};
 
-use super::{Affiliation, Change, Changes, Item, Node};
+use super::{Affiliation, Change, Changes, Item, Node, Terms};
 
 /// A node comes into being, as [`Node::bare`] gives it.
 #[must_use]
@@ -35,6 +35,12 @@ pub fn subscribed(jids: Vec<(Jid, bool)>, since: u64) -> Changes {
 #[must_use]
 pub fn requested(jids: Vec<Jid>) -> Changes {
     Changes::at(0, jids.into_iter().map(Change::Requested).collect())
+}
+
+/// A JID that is subscribed, or waits for that, has options or SubIDs since the event of this position.
+#[must_use]
+pub fn agreed(jid: Jid, terms: Vec<Terms>, since: u64) -> Changes {
+    Changes::at(since, vec![Change::Agreed(jid, terms.into())])
 }
 
 /// Items are there.

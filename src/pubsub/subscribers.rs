@@ -31,7 +31,7 @@ struct Listed {
 }
 
 /// The bare JID of a JID as text, and its resource.
-fn parts_of(jid: &Jid) -> (&str, &str) {
+pub(super) fn parts_of(jid: &Jid) -> (&str, &str) {
     jid.as_str().split_once('/').unwrap_or((jid.as_str(), ""))
 }
 
@@ -89,17 +89,18 @@ impl Subscribers {
         }
     }
 
-    pub(super) fn remove(&mut self, jid: &Jid) {
+    /// Removes a subscription; says when it was made.
+    pub(super) fn remove(&mut self, jid: &Jid) -> Option<u64> {
         let index = self.part_of(jid);
-        let Some(part) = self.parts.get_mut(index) else { return };
-        if let Ok(at) = part.binary_search_by(|(other, _)| order(other, jid)) {
-            let part = Arc::make_mut(part);
-            part.remove(at);
-            self.len -= 1;
-            if part.is_empty() {
-                self.parts.remove(index);
-            }
+        let part = self.parts.get_mut(index)?;
+        let at = part.binary_search_by(|(other, _)| order(other, jid)).ok()?;
+        let part = Arc::make_mut(part);
+        let (_, since) = part.remove(at);
+        self.len -= 1;
+        if part.is_empty() {
+            self.parts.remove(index);
         }
+        Some(since)
     }
 
     /// Everyone who is subscribed now.

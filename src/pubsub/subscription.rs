@@ -2,11 +2,15 @@
 
 use jid::Jid;
 
+use super::SubId;
+
 /// A subscription at some node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Subscription {
     /// Whose.
     pub jid: Jid,
+    /// Which of those that the JID has there, where these can be several.
+    pub subid: Option<SubId>,
     /// How it is.
     pub state: SubscriptionState,
 }

@@ -16,7 +16,7 @@ use tracing::error;
 use crate::{
     pubsub::{
         Actor, Audience, Change, Changes, Context, Decision, Item, ItemId, Node, NodeId,
-        Notification, Recipients, Refusal, SendLastPublishedItem,
+        Notification, Page, Recipients, Refusal, SendLastPublishedItem, op::expire,
     },
     store::{Commit, Committed, StoreError},
 };
@@ -34,7 +34,9 @@ pub(super) enum Need {
     Items(Vec<ItemId>),
     /// The newest item, if new subscribers get it.
     LastItem,
-    /// That, and how many subscriptions the actor has, who wants one more.
+    /// Its oldest items, and its newest, as far as time has to do with them.
+    Time,
+    /// The newest item, and how many subscriptions the actor has, who wants one more.
     Subscriptions,
 }
 
@@ -42,6 +44,7 @@ pub(super) enum Need {
 #[derive(Default)]
 pub(super) struct Facts {
     pub(super) items: Vec<Item>,
+    pub(super) newest: Vec<Item>,
     pub(super) subscriptions: usize,
 }
 
@@ -143,13 +146,30 @@ impl Service {
                 Ok(Facts { items, ..Facts::default() })
             }
             Need::LastItem => {
-                Ok(Facts { items: self.item_for_new_subscribers(turn).await?, subscriptions: 0 })
+                let items = self.item_for_new_subscribers(turn).await?;
+                Ok(Facts { items, ..Facts::default() })
+            }
+            Need::Time => {
+                let expires = node.config.item_expire.millis().is_some();
+                let (expires, digests) = (expires, expire::makes_digests(node));
+                let id = node.id.clone();
+                turn.settled().await;
+                let page = async |page: Page<ItemId>, is_needed: bool| {
+                    let page = Page { max: if is_needed { page.max } else { 0 }, ..page };
+                    let part = self.store.page(&id, &page, self.limits.max_reply_bytes).await;
+                    let part = part.map_err(|error| self.memory.failed_at(&id, error))?;
+                    Ok::<_, Error>(part.map(|part| part.entries).unwrap_or_default())
+                };
+                let items = page(Page::first(expire::MAX_EXPIRED + 1), expires).await?;
+                let newest = page(Page::last(expire::MAX_DIGESTED), digests).await?;
+                Ok(Facts { items, newest, subscriptions: 0 })
             }
             Need::Subscriptions => {
                 let max = self.limits.max_subscriptions_per_jid;
                 let own = self.store.count_subscriptions_of(&actor.bare(), max).await;
                 let subscriptions = self.memory.sound(own.map_err(Error::Failed)?);
-                Ok(Facts { items: self.item_for_new_subscribers(turn).await?, subscriptions })
+                let items = self.item_for_new_subscribers(turn).await?;
+                Ok(Facts { items, subscriptions, ..Facts::default() })
             }
         }
     }
@@ -262,8 +282,7 @@ impl Service {
     #[allow(clippy::option_option)]
     fn room(&self, turn: &mut Turn, notification: Notification) -> Option<Option<Told>> {
         let recipients = match &notification.audience {
-            Audience::Entities(entities) => entities.clone(),
-            Audience::One(jid) => Recipients::one(jid.clone()),
+            Audience::Entities(some) | Audience::Listed(some) => some.clone(),
             // Those who were subscribed hear of a deletion; after it nobody is.
             Audience::Subscribers => turn.recipients(),
         };
@@ -283,6 +302,7 @@ impl Service {
         let epoch = turn.node().map(|node| node.epoch);
         let chain = turn.advance(&changes);
         let is_there = turn.node().is_some();
+        let due = turn.node().and_then(|node| expire::due(node, &changes));
         for Told { notification, recipients, .. } in &mut told {
             if notification.audience == Audience::Subscribers && is_there {
                 *recipients = turn.recipients();
@@ -309,6 +329,9 @@ impl Service {
             match result {
                 Ok(committed) => {
                     memory.became_true(&underway, &changes, epoch, &committed);
+                    if let Some(due) = due {
+                        memory.deadlines.add(&id, due);
+                    }
                     settle(Ok(reply));
                     let debts = committed.debts.into_iter().map(Some).chain(iter::repeat(None));
                     for (Told { notification, recipients, room }, debt) in

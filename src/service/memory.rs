@@ -9,13 +9,16 @@ use crate::{
     store::{Committed, Damage, Found, StoreError},
 };
 
-use super::{Error, Metrics, Outbox, census::Census, nodes::Nodes, underway::Underway};
+use super::{
+    Error, Metrics, Outbox, census::Census, deadlines::Deadlines, nodes::Nodes, underway::Underway,
+};
 
 /// Nodes, what has to be told, and what is counted.
 pub(super) struct Memory {
     pub(super) nodes: Nodes,
     pub(super) outbox: Arc<Outbox>,
     pub(super) census: Census,
+    pub(super) deadlines: Deadlines,
     pub(super) metrics: Metrics,
 }
 

@@ -5,7 +5,9 @@
 //! told. So answers and notifications leave in commit order, whatever transport asked.
 
 mod actors;
+mod background;
 mod census;
+mod deadlines;
 mod decide;
 mod lost;
 mod memory;
@@ -23,10 +25,11 @@ pub use metrics::Metrics;
 pub use outbox::{Outbox, Position, Telling};
 pub use settling::Settling;
 
-use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
+use std::{collections::HashSet, path::Path, sync::Arc};
 
+use jid::Jid;
 use thiserror::Error;
-use tokio::{sync::Semaphore, time::sleep};
+use tokio::sync::Semaphore;
 use tracing::warn;
 
 use crate::{
@@ -38,6 +41,7 @@ use crate::{
             configure::{self, Configure},
             create::{self, Create, Created},
             delete::{self, Delete},
+            options::{self, SetOptions},
             publish::{self, Publish, Published},
             purge::{self, Purge},
             retract::{self, Retract},
@@ -51,6 +55,7 @@ use crate::{
 
 use self::{
     census::Census,
+    deadlines::Deadlines,
     decide::{Facts, Need},
     memory::Memory,
     metrics::Measured,
@@ -60,8 +65,8 @@ use self::{
 /// Nodes that stay in memory while nobody works at them.
 const MAX_HOT_NODES: usize = 100_000;
 
-/// The pause between attempts to have the store forget what was told.
-const PAUSE: Duration = Duration::from_millis(500);
+/// For whom time acts.
+const NOBODY: &str = "nobody.invalid";
 
 /// Why a request was not granted.
 #[derive(Debug, Error)]
@@ -95,6 +100,7 @@ pub struct Service {
     limits: Limits,
     fresh: Arc<dyn Fresh>,
     clock: Arc<Clock>,
+    nobody: Actor,
 }
 
 impl Service {
@@ -112,9 +118,15 @@ impl Service {
         let nodes = Nodes::new(MAX_HOT_NODES);
         let outbox = Arc::new(Outbox::new(limits.max_backlog_events, limits.max_backlog_bytes));
         outbox.restore(store.owed(None).await?, &HashSet::new());
-        let memory = Memory { nodes, outbox, census, metrics: Metrics::default() };
+        let deadlines = Deadlines::default();
+        for node in store.timed().await? {
+            deadlines.add(&node, Timestamp(0));
+        }
+        let memory = Memory { nodes, outbox, census, deadlines, metrics: Metrics::default() };
+        let nobody = Jid::new(NOBODY).map_err(|_| StoreError::Failed(NOBODY.into()))?;
+        let nobody = Actor { jid: nobody, is_administrator: true, may_create: false };
         let underway = Arc::new(Semaphore::new(MAX_UNDERWAY));
-        Ok(Self { store, memory: Arc::new(memory), underway, limits, fresh, clock })
+        Ok(Self { store, memory: Arc::new(memory), underway, limits, fresh, clock, nobody })
     }
 
     /// What has to be told.
@@ -156,47 +168,6 @@ impl Service {
     #[must_use]
     pub fn fresh_number(&self) -> u64 {
         self.fresh.number()
-    }
-
-    /// Forgets what was told, as long as it is awaited.
-    pub async fn forget_told(&self) {
-        let mut failures = 0;
-        loop {
-            self.memory.outbox.confirmed().await;
-            match self.forget().await {
-                Ok(()) => failures = 0,
-                Err(error) => {
-                    if failures == 0 {
-                        warn!(%error, "what was told cannot be forgotten; trying again");
-                    }
-                    failures += 1;
-                    sleep(PAUSE).await;
-                }
-            }
-        }
-    }
-
-    /// Looks at nodes whose last commit failed, as long as it is awaited: what happened there all the same is
-    /// told.
-    pub async fn settle_doubts(&self) {
-        loop {
-            let id = self.memory.nodes.in_doubt().await;
-            if let Err(Error::Failed(_)) = self.turn(&id).await {
-                self.memory.nodes.doubt(&id);
-            }
-            // To see what is owed at one, all that is owed is read.
-            sleep(PAUSE).await;
-        }
-    }
-
-    async fn forget(&self) -> Result<(), StoreError> {
-        if let Some((told, stanzas)) = self.memory.outbox.told() {
-            let debts = told.debts.len();
-            self.store.forget(told).await?;
-            let news = self.memory.outbox.forgotten(debts, stanzas);
-            self.memory.metrics.notifications.inc_by(news);
-        }
-        Ok(())
     }
 
     /// Ends the store's work. Requests after it fail.
@@ -310,6 +281,19 @@ impl Service {
             subscribe::subscribe(node, request, facts.items.last(), &cx)
         };
         self.decide(actor, &request.node, Need::Subscriptions, rule, respond).await
+    }
+
+    /// Sets the options of a subscription (§6.3.5).
+    pub async fn set_options<A: Send + 'static>(
+        &self,
+        actor: &Actor,
+        request: &SetOptions,
+        respond: impl FnOnce(Outcome<()>) -> A + Send + 'static,
+    ) -> Settling<A> {
+        let rule = |node: Option<&Node>, _: &Facts, cx: &Context<'_>| {
+            options::set_options(node, request, cx)
+        };
+        self.decide(actor, &request.of.node, Need::Nothing, rule, respond).await
     }
 
     /// Ends a subscription (§6.2).

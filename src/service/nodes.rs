@@ -262,7 +262,10 @@ impl Known {
                 Change::Published(item) => hot.last = Last::of(item),
                 Change::Trimmed { keep: 0, .. } => hot.last = Last::None,
                 Change::Retracted(_) => hot.last = Last::Unread,
-                Change::Subscribed(_) | Change::Enrolled(_) | Change::Unsubscribed(_) => {
+                Change::Agreed(..)
+                | Change::Subscribed(_)
+                | Change::Enrolled(_)
+                | Change::Unsubscribed(_) => {
                     hot.recipients = None;
                 }
                 Change::Configured(_)

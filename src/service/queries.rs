@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use jid::{BareJid, Jid};
+use jid::BareJid;
 
 use crate::{
     pubsub::{
@@ -12,6 +12,7 @@ use crate::{
             affiliations::{self, OwnAffiliations},
             configure,
             discover::{self, MetaData, NodeSummary, TypeFilter},
+            options::{self, Offered, OptionsOf},
             retrieve::{self, Retrieve, Selection},
             subscriptions::{self, OwnSubscriptions},
         },
@@ -57,9 +58,33 @@ impl Service {
     ///
     /// # Errors
     /// As [`subscriptions::subscriptions`].
-    pub async fn subscriptions(&self, actor: &Actor, id: &NodeId) -> Result<Vec<Jid>, Error> {
+    pub async fn subscriptions(
+        &self,
+        actor: &Actor,
+        id: &NodeId,
+    ) -> Result<Vec<Subscription>, Error> {
         let turn = self.settled_turn(id).await?;
         let found = subscriptions::subscriptions(turn.node(), &self.context(actor));
+        self.unless_moved(id, found).await
+    }
+
+    /// Shows the options of a subscription (§6.3.2).
+    ///
+    /// # Errors
+    /// As [`options::options`].
+    pub async fn options(&self, actor: &Actor, request: &OptionsOf) -> Result<Offered, Error> {
+        let turn = self.settled_turn(&request.node).await?;
+        let found = options::options(turn.node(), request, &self.context(actor));
+        self.unless_moved(&request.node, found).await
+    }
+
+    /// Shows the options that a subscription at a node has if nothing else is said (§6.4).
+    ///
+    /// # Errors
+    /// As [`options::default`].
+    pub async fn default_options(&self, actor: &Actor, id: &NodeId) -> Result<Offered, Error> {
+        let turn = self.settled_turn(id).await?;
+        let found = options::default(turn.node(), &self.context(actor));
         self.unless_moved(id, found).await
     }
 
@@ -132,8 +157,7 @@ impl Service {
         page: &Page<ItemId>,
     ) -> Result<Part<ItemId>, Error> {
         let turn = self.settled_turn(id).await?;
-        let request = Retrieve { node: id.clone(), selection: Selection::Page(page.clone()) };
-        let allowed = retrieve::retrieve(turn.node(), &request, &self.context(actor));
+        let allowed = retrieve::list(turn.node(), &self.context(actor));
         self.unless_moved(id, allowed).await?;
         let ids = self.store.page_of_ids(id, page, self.limits.max_reply_bytes).await;
         let ids = ids.map_err(|error| self.memory.failed_at(id, error))?;

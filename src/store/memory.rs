@@ -11,7 +11,8 @@ use jid::{BareJid, Jid};
 
 use crate::pubsub::{
     Affiliation, Change, Changes, Item, ItemId, Node, NodeId, Page, Part, Subscription,
-    op::discover::NodeSummary, within,
+    op::{discover::NodeSummary, subscriptions},
+    within,
 };
 
 use super::{
@@ -125,6 +126,7 @@ impl Kept {
             Change::Created(_)
             | Change::Configured(_)
             | Change::Deleted { .. }
+            | Change::Agreed(..)
             | Change::Affiliated(..) => {}
             Change::Enrolled(jid) => {
                 self.enrolled.insert(jid.clone());
@@ -212,6 +214,14 @@ impl Store for MemoryStore {
             *creators.entry(kept.node.creator.clone()).or_default() += 1;
         }
         Ok(creators)
+    }
+
+    async fn timed(&self) -> Result<Vec<NodeId>, StoreError> {
+        let shelf = self.shelf();
+        let is_timed =
+            |node: &&Node| node.config.item_expire.millis().is_some() || node.specials_len() > 0;
+        let nodes = shelf.nodes.values().map(|kept| &kept.node);
+        Ok(nodes.filter(is_timed).map(|node| node.id.clone()).collect())
     }
 
     async fn nodes(
@@ -308,10 +318,8 @@ impl Store for MemoryStore {
         Ok(nodes
             .flat_map(|node| {
                 let all = node.subscriptions_of(entity).chain(node.pending_of(entity));
-                all.map(|jid| {
-                    let state = node.state_of(jid);
-                    (node.id.clone(), Subscription { jid: jid.clone(), state })
-                })
+                let all = all.flat_map(|jid| subscriptions::of_jid(node, jid));
+                all.map(|subscription| (node.id.clone(), subscription))
             })
             .collect::<Vec<_>>()
             .into())

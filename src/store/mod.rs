@@ -88,6 +88,12 @@ pub trait Store: Send + Sync {
     /// If one of them cannot be read.
     async fn creators(&self) -> Result<HashMap<BareJid, u64>, StoreError>;
 
+    /// The nodes at which time has something to do: items expire, or leases end, or digests are made.
+    ///
+    /// # Errors
+    /// If one of them cannot be read.
+    async fn timed(&self) -> Result<Vec<NodeId>, StoreError>;
+
     /// A page of the nodes, in the order of their creation.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use minidom::Element;
 
 use crate::{
     pubsub::{
-        ItemId, Part, Refusal, feature,
+        ItemId, Limits, Part, Refusal, feature,
         op::discover::{MetaData, NodeSummary, TypeFilter},
     },
     wire::{
@@ -17,9 +17,9 @@ use crate::{
 
 /// The service (§5.1). The features are those that are implemented.
 #[must_use]
-pub fn service_info() -> Tag {
+pub fn service_info(limits: &Limits) -> Tag {
     let mut features: Vec<String> =
-        feature::implemented().map(|name| format!("{}#{name}", ns::PUBSUB)).collect();
+        feature::implemented(limits).map(|name| format!("{}#{name}", ns::PUBSUB)).collect();
     let others = [
         ns::COMMANDS,
         ns::DISCO_INFO,

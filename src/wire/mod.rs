@@ -1,8 +1,10 @@
 //! Stanzas to values and back. Pure: nothing here knows a socket, a store or a clock.
 
+pub mod body;
 pub mod disco;
 pub mod form;
 pub mod multicast;
+pub mod name;
 pub mod notification;
 pub(crate) mod ns;
 pub mod refusal;

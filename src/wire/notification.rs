@@ -5,11 +5,14 @@ use std::sync::Arc;
 use chrono::{DateTime, SecondsFormat};
 
 use crate::{
-    pubsub::{Event, EventItem, ItemId, Limits, NodeId, Notification, NotificationType, Timestamp},
+    pubsub::{
+        Event, EventItem, ItemId, Limits, NodeId, Notification, NotificationType, SubId, Timestamp,
+    },
     wire::{
+        body,
         form::{authorization, node_config},
+        name::{affiliation_name, state_name},
         ns,
-        request::{affiliation_name, state_name},
         xml::{Tag, escape_attribute},
     },
 };
@@ -82,7 +85,7 @@ pub fn render(
     service: &str,
     limits: &Limits,
 ) -> Rendered {
-    let Notification { node, place, event, .. } = notification;
+    let Notification { node, place, event, view, .. } = notification;
     let place = place.to_string();
     let id = match (notification.is_last_item, notification.index) {
         (true, _) => format!("{place}-last"),
@@ -109,14 +112,19 @@ pub fn render(
         }),
         _ => message,
     };
+    let body = match event {
+        Event::Published(items) if view.has_body => body::body(items),
+        _ => None,
+    };
     let message = Tag::new("message")
         .attr("from", service)
         .attr("type", kind)
         .attr("id", &id)
         .attr("to", "")
+        .children(body.map(|body| Tag::new("body").text(&body)))
         .child(content(node, event, limits))
         .children(delay);
-    let message = stanza_id(message).children(hint).to_string();
+    let message = shim(stanza_id(message), &view.subids).children(hint).to_string();
     // `to` is the last attribute, so the first empty value ends where the recipient belongs.
     let (head, tail) = message.split_once(" to=''>").unwrap_or((&message, ""));
     let personal = if names_recipient(event) { tail.split_once(" jid=''") } else { None };
@@ -128,9 +136,18 @@ pub fn render(
     }
 }
 
+/// For which subscriptions of its recipient a message is (§12.16, XEP-0131).
+fn shim(message: Tag, subids: &[SubId]) -> Tag {
+    if subids.is_empty() {
+        return message;
+    }
+    let header = |subid: &SubId| Tag::new("header").attr("name", "SubID").text(subid.as_str());
+    message.child(Tag::ns("headers", ns::SHIM).children(subids.iter().map(header)))
+}
+
 /// Whether an event says who hears of it.
 fn names_recipient(event: &Event) -> bool {
-    matches!(event, Event::Affiliated(_) | Event::Subscription(None, _))
+    matches!(event, Event::Affiliated(_) | Event::Subscription { jid: None, .. })
 }
 
 fn content(node: &NodeId, event: &Event, limits: &Limits) -> Tag {
@@ -155,9 +172,11 @@ fn content(node: &NodeId, event: &Event, limits: &Limits) -> Tag {
         Event::Purged => named("purge"),
         Event::Requested(jid) => return authorization::request(node, jid),
         Event::Retracted(ids) => named("items").children(ids.iter().map(retract)),
-        Event::Subscription(jid, state) => named("subscription")
+        Event::Subscription { jid, subid, state, expiry } => named("subscription")
             .attr("jid", jid.as_ref().map_or("", |jid| jid.as_str()))
-            .attr("subscription", state_name(*state)),
+            .attr_if("subid", subid.as_ref().map(SubId::as_str))
+            .attr("subscription", state_name(*state))
+            .attr_if("expiry", expiry.map(date_time).as_deref()),
     };
     Tag::ns("event", ns::PUBSUB_EVENT).child(content)
 }
@@ -188,7 +207,7 @@ pub fn date_time(timestamp: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pubsub::{Audience, Epoch, Place};
+    use crate::pubsub::{Audience, Epoch, Place, Recipients, View};
 
     #[test]
     fn times_are_written_as_xep_0082_says() {
@@ -204,7 +223,8 @@ mod tests {
             node: NodeId::parse("to=''").unwrap(),
             place: Place { epoch: Epoch(10), seq: 3 },
             event: Event::Purged,
-            audience: Audience::One(jid),
+            audience: Audience::Listed(Recipients::one(jid)),
+            view: View::default(),
             notification_type: NotificationType::Headline,
             reply_to: Vec::new(),
             happened: Timestamp(0),

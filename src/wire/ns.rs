@@ -24,6 +24,8 @@ pub(crate) const STANZA_ID: &str = "urn:xmpp:sid:0";
 pub(crate) const STREAMS: &str = "http://etherx.jabber.org/streams";
 pub(crate) const XML: &str = "http://www.w3.org/XML/1998/namespace";
 pub(crate) const XMLNS: &str = "http://www.w3.org/2000/xmlns/";
+pub(crate) const SHIM: &str = "http://jabber.org/protocol/shim";
+pub(crate) const SUBSCRIBE_OPTIONS: &str = "http://jabber.org/protocol/pubsub#subscribe_options";
 pub(crate) const SUBSCRIBE_AUTHORIZATION: &str =
     "http://jabber.org/protocol/pubsub#subscribe_authorization";
 pub(crate) const VERSION: &str = "jabber:iq:version";

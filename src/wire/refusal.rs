@@ -21,6 +21,8 @@ pub fn stanza_error(refusal: &Refusal) -> StanzaError {
             StanzaError { uri: Some(uri.as_str().into()), ..error("modify", "gone") }
         }
         Refusal::InvalidJid => error("modify", "bad-request").pubsub("invalid-jid"),
+        Refusal::InvalidOptions(_) => error("modify", "bad-request").pubsub("invalid-options"),
+        Refusal::InvalidSubId => error("modify", "not-acceptable").pubsub("invalid-subid"),
         Refusal::InvalidPayload(_) => error("modify", "bad-request").pubsub("invalid-payload"),
         Refusal::ItemForbidden => error("modify", "bad-request").pubsub("item-forbidden"),
         Refusal::ItemNotFound | Refusal::NodeNotFound => error("cancel", "item-not-found"),
@@ -33,6 +35,8 @@ pub fn stanza_error(refusal: &Refusal) -> StanzaError {
         }
         Refusal::ChangedMeanwhile | Refusal::NodeExists => error("cancel", "conflict"),
         Refusal::NodeIdRequired => error("modify", "bad-request").pubsub("nodeid-required"),
+        // Of another type than where somebody unsubscribes (§6.2.3.2), or retrieves items.
+        Refusal::NoOptions => error("modify", "unexpected-request").pubsub("not-subscribed"),
         Refusal::NotSubscribed => error("cancel", "unexpected-request").pubsub("not-subscribed"),
         Refusal::PayloadRequired => error("modify", "bad-request").pubsub("payload-required"),
         Refusal::BatchTooBig { .. } | Refusal::PayloadTooBig { .. } => {
@@ -42,8 +46,11 @@ pub fn stanza_error(refusal: &Refusal) -> StanzaError {
             error("auth", "not-authorized").pubsub("pending-subscription")
         }
         Refusal::PreconditionNotMet => error("cancel", "conflict").pubsub("precondition-not-met"),
+        Refusal::SubIdRequired => error("modify", "bad-request").pubsub("subid-required"),
         Refusal::SubscriptionRequired => error("auth", "not-authorized").pubsub("not-subscribed"),
-        Refusal::TooManyOwnSubscriptions | Refusal::TooManySubscriptions => {
+        Refusal::TooManyOwnSubscriptions
+        | Refusal::TooManySpecial
+        | Refusal::TooManySubscriptions => {
             error("wait", "policy-violation").pubsub("too-many-subscriptions")
         }
         Refusal::Unsupported(feature) => StanzaError {

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use jid::{BareJid, Jid};
+use xmpp_parsers::data_forms::DataFormType;
 
 use crate::{
     pubsub::{
-        Affiliation, Item, Limits, NodeConfig, NodeId, Part, Subscription, SubscriptionState,
+        Affiliation, Item, Limits, NodeConfig, NodeId, Part, SubId, Subscription,
+        SubscriptionState,
         op::{
             affiliations::AffiliationsSet,
             create::Created,
+            options::{Offered, OptionsOf},
             publish::Published,
             retrieve::{Retrieve, Selection},
             subscribe::Subscribed,
@@ -18,10 +21,9 @@ use crate::{
         },
     },
     wire::{
-        form::node_config,
-        ns,
-        request::{affiliation_name, state_name},
-        rsm,
+        form::{node_config, subscribe_options},
+        name::{affiliation_name, state_name},
+        ns, rsm,
         xml::Tag,
     },
 };
@@ -50,19 +52,43 @@ pub fn published(published: &Published) -> Tag {
 /// §6.1.2.
 #[must_use]
 pub fn subscribed(subscribed: &Subscribed) -> Tag {
-    pubsub(subscription(&subscribed.node, &subscribed.jid, subscribed.state))
+    let Subscribed { node, jid, subid, state, options } = subscribed;
+    let options = options.as_ref().map(|options| {
+        let offered = Offered { options: options.clone(), offers_body: true };
+        Tag::new("options").child(subscribe_options::form(DataFormType::Result_, &offered))
+    });
+    pubsub(subscription(node, jid, subid.as_ref(), *state)).children(options)
+}
+
+/// §6.3.2.
+#[must_use]
+pub fn options(of: &OptionsOf, offered: &Offered) -> Tag {
+    let options = Tag::new("options")
+        .attr("node", of.node.as_str())
+        .attr("jid", of.jid.as_str())
+        .attr_if("subid", of.subid.as_ref().map(SubId::as_str));
+    pubsub(options.child(subscribe_options::form(DataFormType::Form, offered)))
+}
+
+/// §6.4.2.
+#[must_use]
+pub fn default_options(node: Option<&NodeId>, offered: &Offered) -> Tag {
+    let default = Tag::new("default").attr_if("node", node.map(NodeId::as_str));
+    pubsub(default.child(subscribe_options::form(DataFormType::Form, offered)))
 }
 
 /// §6.2.2.
 #[must_use]
 pub fn unsubscribed(unsubscribed: &Unsubscribe) -> Tag {
-    pubsub(subscription(&unsubscribed.node, &unsubscribed.jid, SubscriptionState::None))
+    let Unsubscribe { node, jid, subid } = unsubscribed;
+    pubsub(subscription(node, jid, subid.as_ref(), SubscriptionState::None))
 }
 
-fn subscription(node: &NodeId, jid: &Jid, state: SubscriptionState) -> Tag {
+fn subscription(node: &NodeId, jid: &Jid, subid: Option<&SubId>, state: SubscriptionState) -> Tag {
     Tag::new("subscription")
         .attr("node", node.as_str())
         .attr("jid", jid.as_str())
+        .attr_if("subid", subid.map(SubId::as_str))
         .attr("subscription", state_name(state))
 }
 
@@ -117,23 +143,20 @@ pub fn affiliations_failed(set: &AffiliationsSet) -> Tag {
 
 /// §8.8.1.
 #[must_use]
-pub fn subscriptions(node: &NodeId, subscribers: &[Jid]) -> Tag {
-    let state = SubscriptionState::Subscribed;
-    let entries = subscribers.iter().map(|jid| Subscription { jid: jid.clone(), state });
-    owner_subscriptions(node, &entries.collect::<Vec<_>>())
+pub fn subscriptions(node: &NodeId, entries: &[Subscription]) -> Tag {
+    let entries = entries.iter().map(|Subscription { jid, subid, state }| {
+        Tag::new("subscription")
+            .attr("jid", jid.as_str())
+            .attr_if("subid", subid.as_ref().map(SubId::as_str))
+            .attr("subscription", state_name(*state))
+    });
+    owner(Tag::new("subscriptions").attr("node", node.as_str()).children(entries))
 }
 
 /// The entries that could not be set (§8.8.2.4).
 #[must_use]
 pub fn subscriptions_failed(set: &SubscriptionsSet) -> Tag {
-    owner_subscriptions(&set.node, &set.failed)
-}
-
-fn owner_subscriptions(node: &NodeId, entries: &[Subscription]) -> Tag {
-    let entries = entries.iter().map(|Subscription { jid, state }| {
-        Tag::new("subscription").attr("jid", jid.as_str()).attr("subscription", state_name(*state))
-    });
-    owner(Tag::new("subscriptions").attr("node", node.as_str()).children(entries))
+    subscriptions(&set.node, &set.failed)
 }
 
 /// §5.7.2.
@@ -150,6 +173,9 @@ pub fn own_affiliations(entries: &[(NodeId, Affiliation)]) -> Tag {
 /// §5.6.2.
 #[must_use]
 pub fn own_subscriptions(entries: &[(NodeId, Subscription)]) -> Tag {
-    let entries = entries.iter().map(|(node, own)| subscription(node, &own.jid, own.state));
+    let entry = |(node, own): &(NodeId, Subscription)| {
+        subscription(node, &own.jid, own.subid.as_ref(), own.state)
+    };
+    let entries = entries.iter().map(entry);
     pubsub(Tag::new("subscriptions").children(entries))
 }

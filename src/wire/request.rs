@@ -8,12 +8,13 @@ use minidom::Element;
 
 use crate::{
     pubsub::{
-        Affiliation, Feature, ItemId, NodeId, Page, Payload, Refusal, SubscriptionState,
+        Feature, ItemId, NodeId, Page, Payload, Refusal, SubId,
         op::{
             affiliations::{OwnAffiliations, SetAffiliations},
             configure::Configure,
             create::Create,
             delete::Delete,
+            options::{OptionsOf, SetOptions},
             publish::{NewItem, Publish},
             purge::Purge,
             retract::Retract,
@@ -24,7 +25,11 @@ use crate::{
         },
     },
     wire::{
-        form::node_config::{self, Submitted},
+        form::{
+            node_config::{self, Submitted},
+            subscribe_options,
+        },
+        name::{affiliation_named, state_named},
         ns, rsm, xml,
     },
 };
@@ -60,6 +65,8 @@ pub enum Action {
     Purge(Purge),
     /// Retract items (§7.2).
     Retract(Retract),
+    /// Set the options of a subscription (§6.3.5).
+    SetOptions(SetOptions),
     /// Subscribe (§6.1).
     Subscribe(Subscribe),
     /// Unsubscribe (§6.2).
@@ -75,6 +82,10 @@ pub enum Question {
     Configuration(NodeId),
     /// The default configuration (§8.3).
     Default,
+    /// The default options of subscriptions, at a node or at any (§6.4).
+    DefaultOptions(Option<NodeId>),
+    /// The options of a subscription (§6.3.2).
+    Options(OptionsOf),
     /// Own affiliations (§5.7).
     OwnAffiliations(OwnAffiliations, ListPage),
     /// Own subscriptions (§5.6).
@@ -106,8 +117,8 @@ pub fn parse(iq: &Element, pubsub: &Element, is_set: bool) -> Result<Request, Re
     let is_owner = namespace == ns::PUBSUB_OWNER;
     let kind = (is_owner, action.name(), companion.map(Element::name));
     match kind {
-        (false, "options", None) | (false, "subscribe", Some("options")) => {
-            Err(Refusal::Unsupported(Feature::SubscriptionOptions))
+        (false, "subscribe", Some("options")) if is_set => {
+            subscribe(action, companion).map(|request| Request::Action(Action::Subscribe(request)))
         }
         (false, "publish", Some("publish-options")) if is_set => {
             publish(iq, pubsub, action, companion)
@@ -136,12 +147,16 @@ fn parse_action(
         (false, "create") => Action::Create(create(action, None)?),
         (false, "publish") => Action::Publish(publish(iq, pubsub, action, None)?),
         (false, "retract") => Action::Retract(retract(action)?),
-        (false, "subscribe") => {
-            Action::Subscribe(Subscribe { node: node(action)?, jid: jid(action)? })
+        (false, "options") => {
+            let settings = subscribe_options::submitted(form(action)?)?;
+            Action::SetOptions(SetOptions { of: options_of(action)?, settings })
         }
-        (false, "unsubscribe") => {
-            Action::Unsubscribe(Unsubscribe { node: node(action)?, jid: jid(action)? })
-        }
+        (false, "subscribe") => Action::Subscribe(subscribe(action, None)?),
+        (false, "unsubscribe") => Action::Unsubscribe(Unsubscribe {
+            node: node(action)?,
+            jid: jid(action)?,
+            subid: subid(action),
+        }),
         (true, "affiliations") => Action::Affiliate(set_affiliations(action)?),
         (true, "configure") => {
             let node = node(action)?;
@@ -166,7 +181,8 @@ fn parse_question(
         (false, "affiliations") => {
             Question::OwnAffiliations(OwnAffiliations { node: node_if_any(question)? }, page)
         }
-        (false, "default") => return Err(Refusal::Unsupported(Feature::RetrieveDefaultSub)),
+        (false, "default") => Question::DefaultOptions(node_if_any(question)?),
+        (false, "options") => Question::Options(options_of(question)?),
         (false, "items") => Question::Retrieve(retrieve(question, page)?),
         (false, "subscriptions") => {
             Question::OwnSubscriptions(OwnSubscriptions { node: node_if_any(question)? }, page)
@@ -196,6 +212,29 @@ fn node_if_any(element: &Element) -> Result<Option<NodeId>, Refusal> {
 fn jid(element: &Element) -> Result<Jid, Refusal> {
     let jid = element.attr("jid").ok_or(Refusal::JidRequired)?;
     Jid::new(jid).map_err(|_| Refusal::InvalidJid)
+}
+
+/// Clients are not to make them up, so one that is too long is none that is known.
+fn subid(element: &Element) -> Option<SubId> {
+    element.attr("subid").filter(|subid| !subid.is_empty()).map(SubId::new)
+}
+
+fn options_of(options: &Element) -> Result<OptionsOf, Refusal> {
+    Ok(OptionsOf { node: node(options)?, jid: jid(options)?, subid: subid(options) })
+}
+
+/// The options follow, and name no node and no JID (§6.3.7).
+fn subscribe(subscribe: &Element, options: Option<&Element>) -> Result<Subscribe, Refusal> {
+    let names =
+        |options: &Element| ["node", "jid"].iter().any(|name| options.attr(*name).is_some());
+    if options.is_some_and(names) {
+        return Err(Refusal::BadRequest("options that come with a subscription name nothing"));
+    }
+    let settings = match options {
+        Some(options) => Some(subscribe_options::submitted(form(options)?)?),
+        None => None,
+    };
+    Ok(Subscribe { node: node(subscribe)?, jid: jid(subscribe)?, settings })
 }
 
 fn form(element: &Element) -> Result<&Element, Refusal> {
@@ -293,7 +332,7 @@ fn retrieve(items: &Element, page: ListPage) -> Result<Retrieve, Refusal> {
             Selection::Page(Page { max, ..page })
         }
     };
-    Ok(Retrieve { node, selection })
+    Ok(Retrieve { node, selection, subid: subid(items) })
 }
 
 fn delete(delete: &Element) -> Result<Delete, Refusal> {
@@ -329,44 +368,8 @@ fn set_subscriptions(subscriptions: &Element) -> Result<SetSubscriptions, Refusa
                 Some(state.ok_or(Refusal::BadRequest("no such subscription state"))?)
             }
         };
-        Ok((jid(element)?, wanted))
+        Ok((jid(element)?, subid(element), wanted))
     };
     let entries = children(subscriptions, "subscription").map(entry).collect::<Result<_, _>>()?;
     Ok(SetSubscriptions { node, entries })
-}
-
-/// The name of an affiliation on the wire (§4.1).
-#[must_use]
-pub fn affiliation_name(affiliation: Affiliation) -> &'static str {
-    match affiliation {
-        Affiliation::Owner => "owner",
-        Affiliation::Publisher => "publisher",
-        Affiliation::PublishOnly => "publish-only",
-        Affiliation::Member => "member",
-        Affiliation::None => "none",
-        Affiliation::Outcast => "outcast",
-    }
-}
-
-/// The name of a state on the wire (§4.2).
-#[must_use]
-pub fn state_name(state: SubscriptionState) -> &'static str {
-    match state {
-        SubscriptionState::None => "none",
-        SubscriptionState::Pending => "pending",
-        SubscriptionState::Subscribed => "subscribed",
-    }
-}
-
-/// The state of this name.
-#[must_use]
-pub fn state_named(name: &str) -> Option<SubscriptionState> {
-    let all = [SubscriptionState::None, SubscriptionState::Pending, SubscriptionState::Subscribed];
-    all.into_iter().find(|state| state_name(*state) == name)
-}
-
-/// The affiliation of this name.
-#[must_use]
-pub fn affiliation_named(name: &str) -> Option<Affiliation> {
-    Affiliation::ALL.into_iter().find(|affiliation| affiliation_name(*affiliation) == name)
 }

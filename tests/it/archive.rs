@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use gjallar::{
     archive::{ArchiveError, Summary, export, import},
-    pubsub::{AccessModel, Affiliation, MaxItems, Setting},
+    pubsub::{AccessModel, Affiliation, MaxItems, OptionSetting, Setting, Timestamp},
     store::{MemoryStore, SledStore, Store},
 };
 
@@ -18,6 +18,9 @@ fn open(folder: &Path) -> Arc<dyn Store> {
 
 /// Something of everything: configuration, affiliations, subscriptions of different times, items with long
 /// payloads, evicted and retracted ones, and events that are owed, also of a deleted node.
+/// The year 2096.
+const FAR: Timestamp = Timestamp(4_000_000_000_000);
+
 async fn fill(store: Arc<dyn Store>) -> Stage {
     let stage = Stage::new(store).await;
     let settings = vec![
@@ -35,6 +38,10 @@ async fn fill(store: Arc<dyn Store>) -> Stage {
         stage.publish_xml(OWNER, "a", id, &xml).await.unwrap();
         stage.subscribe(&format!("later{id}@x"), "a").await.unwrap();
     }
+    // Plain first, so that what is owed already goes to it as to all.
+    stage.agree("later5@x", "a", OptionSetting::Keyword("long".into())).await.unwrap();
+    stage.agree("r@x/1", "a", OptionSetting::Expire(Some(FAR))).await.unwrap();
+    stage.publish_xml(OWNER, "a", "6", "<x xmlns='urn:x'>long</x>").await.unwrap();
     stage.retract(OWNER, "a", "4").await.unwrap();
     stage.configure(OWNER, "a", Setting::Title("new".into())).await.unwrap();
     stage.create(OWNER, "gone").await.unwrap();
@@ -55,6 +62,7 @@ async fn fill(store: Arc<dyn Store>) -> Stage {
     stage.affiliate(OWNER, "approved", "other@x", Affiliation::Owner).await.unwrap();
     stage.subscribe("r@x/1", "approved").await.unwrap();
     stage.enrol(OWNER, "approved", "e@x").await.unwrap();
+    stage.agree("r@x/1", "approved", OptionSetting::Deliver(false)).await.unwrap();
     stage
 }
 
@@ -146,11 +154,11 @@ async fn stores_of_every_version_are_opened_or_refused() {
         }
         folder
     };
-    for version in [1, 2, 3, 4, 5, 6] {
+    for version in [1, 2, 3, 4, 5, 6, 7] {
         let folder = copy(&format!("store-{version}"));
         let before = std::fs::read(folder.path().join("db")).unwrap();
         let refused = SledStore::open(folder.path()).unwrap_err().to_string();
-        let expected = format!("layout version {version}, this binary reads 7: ");
+        let expected = format!("layout version {version}, this binary reads 8: ");
         assert!(refused.contains(&expected), "{refused}");
         // A binary of version 1 could not export.
         let advice = if version == 1 { "begin a new one" } else { "export it" };
@@ -158,21 +166,21 @@ async fn stores_of_every_version_are_opened_or_refused() {
         assert_eq!(std::fs::read(folder.path().join("db")).unwrap(), before);
     }
 
-    let folder = copy("store-7");
-    let marker = "gjallar-store 8 0000000000000001 ready 00000000000000000001";
+    let folder = copy("store-8");
+    let marker = "gjallar-store 9 0000000000000001 ready 00000000000000000001";
     let sum = crc32c::crc32c(marker.as_bytes());
     std::fs::write(folder.path().join("gjallar.store"), format!("{marker} {sum:08x}\n")).unwrap();
     let refused = SledStore::open(folder.path()).unwrap_err().to_string();
-    assert!(refused.contains("layout version 8, this binary reads 7: "), "{refused}");
+    assert!(refused.contains("layout version 9, this binary reads 8: "), "{refused}");
 
-    let folder = copy("store-7");
+    let folder = copy("store-8");
     let store = open(folder.path());
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
-    let expected = std::fs::read_to_string(fixtures.join("store-7.ndjson")).unwrap();
+    let expected = std::fs::read_to_string(fixtures.join("store-8.ndjson")).unwrap();
     assert_eq!(exported(&*store).await.0, expected);
 
-    // What a binary of layout version 6 exported can be imported.
-    let before = std::fs::read_to_string(fixtures.join("store-6.ndjson")).unwrap();
+    // What a binary of layout version 7 exported can be imported.
+    let before = std::fs::read_to_string(fixtures.join("store-7.ndjson")).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     import(&*store, &mut before.as_bytes()).await.unwrap();

@@ -91,6 +91,7 @@ async fn entity() {
 async fn subscriber() {
     let subscribe = |node: &str, jid: &str| format!("<subscribe node='{node}' jid='{jid}'/>");
     let unsubscribe = |node: &str, jid: &str| format!("<unsubscribe node='{node}' jid='{jid}'/>");
+    let options = |node: &str, jid: &str| format!("<options node='{node}' jid='{jid}'/>");
     let items = |node: &str| format!("<items node='{node}'/>");
     check(&rows! {
         "6.1.3.1" STRANGER set PUBSUB subscribe("open", READER) => "modify bad-request invalid-jid";
@@ -109,10 +110,11 @@ async fn subscriber() {
             => "cancel unexpected-request not-subscribed";
         "6.2.3.3" STRANGER set PUBSUB unsubscribe("open", READER) => "auth forbidden";
         "6.2.3.4" STRANGER set PUBSUB unsubscribe("none", STRANGER) => "cancel item-not-found";
-        "6.3.4.6" READER get PUBSUB format!("<options node='open' jid='{READER}'/>")
-            => "cancel feature-not-implemented unsupported subscription-options";
-        "6.4.3.2" READER get PUBSUB "<default node='open'/>"
-            => "cancel feature-not-implemented unsupported retrieve-default-sub";
+        "6.3.4.1" STRANGER get PUBSUB options("open", READER) => "auth forbidden";
+        "6.3.4.2" STRANGER get PUBSUB options("open", STRANGER) => "modify unexpected-request not-subscribed";
+        "6.3.4.3" STRANGER get PUBSUB "<options node='open'/>" => "modify bad-request jid-required";
+        "6.3.4.7" STRANGER get PUBSUB options("none", STRANGER) => "cancel item-not-found";
+        "6.4" STRANGER get PUBSUB "<default/>" => "result";
         "6.5.9.4" OWNER get PUBSUB items("passing")
             => "cancel feature-not-implemented unsupported persistent-items";
         "6.5.9.8" STRANGER get PUBSUB items("listed") => "cancel not-allowed closed-node";

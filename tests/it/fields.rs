@@ -363,7 +363,7 @@ async fn what_clients_send_along_is_taken_if_it_holds_here_and_refused_if_not() 
         ("notify_sub", "0"),
     ])
     .await;
-    for (field, value) in [("tempsub", "1"), ("item_expire", "60"), ("deliver", "1")] {
+    for (field, value) in [("tempsub", "1"), ("item_expire", "0"), ("deliver", "1")] {
         let refused = component.configure(OWNER, NODE, &[(field, value)]).await;
         assert_eq!(error(&refused), "modify not-acceptable", "{field}");
         let text = refused.get_child("error", STREAM).unwrap();

@@ -16,6 +16,7 @@ mod hostile;
 mod limits;
 mod model;
 mod multicast;
+mod options;
 mod order;
 mod owed;
 mod power;

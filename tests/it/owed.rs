@@ -53,7 +53,7 @@ impl Process {
                 Event::Configured(_) => "configuration".into(),
                 Event::Affiliated(_) => "affiliation".into(),
                 Event::Requested(jid) => format!("request of {jid}"),
-                Event::Subscription(..) => "subscription".into(),
+                Event::Subscription { .. } => "subscription".into(),
             };
             let to: Vec<_> =
                 owed.recipients.iter().map(|jid| jid.node().unwrap().as_str()).collect();

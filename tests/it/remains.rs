@@ -60,7 +60,7 @@ impl Process {
 
     async fn enrol_many(&self, name: &str) {
         let entries = (0..MANY)
-            .map(|i| (jid(&format!("r{i}@x")), Some(SubscriptionState::Subscribed)))
+            .map(|i| (jid(&format!("r{i}@x")), None, Some(SubscriptionState::Subscribed)))
             .collect();
         let request = SetSubscriptions { node: node(name), entries };
         let service = &self.stage.service;

@@ -33,6 +33,7 @@ scripts! {
     s5_entity "5.6-entity.scs"
     s6_1_subscribe "6.1-subscribe.scs"
     s6_2_unsubscribe "6.2-unsubscribe.scs"
+    s6_3_options "6.3-options.scs"
     s6_5_retrieve "6.5-retrieve.scs"
     s7_1_publish "7.1-publish.scs"
     s7_1_5_publish_options "7.1.5-publish-options.scs"
@@ -43,7 +44,6 @@ scripts! {
     s8_5_purge "8.5-purge.scs"
     s8_8_subscriptions "8.8-subscriptions.scs"
     s8_9_affiliations "8.9-affiliations.scs"
-    later "later.scs"
     commands "xep-0050-commands.scs"
 }
 

@@ -378,8 +378,9 @@ async fn knows_where_an_entity_stands_and_is_subscribed(kind: impl Kind) {
     subscribed.sort();
     let (bare, one, two) = (jid("x@localhost"), jid("x@localhost/1"), jid("x@localhost/2"));
     let state = SubscriptionState::Subscribed;
-    let subscription =
-        |at: &str, jid: &jid::Jid| (node(at), Subscription { jid: jid.clone(), state });
+    let subscription = |at: &str, jid: &jid::Jid| {
+        (node(at), Subscription { jid: jid.clone(), subid: None, state })
+    };
     let at_a = [&bare, &two].map(|jid| subscription("a", jid));
     let at_b = [&bare, &one, &two].map(|jid| subscription("b", jid));
     assert_eq!(subscribed, [at_a.as_slice(), at_b.as_slice()].concat());

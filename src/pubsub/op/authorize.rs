@@ -50,7 +50,9 @@ pub fn authorize(
     });
     let mut notifications = notices(node, &node.config, &mut changes, cx);
     if request.allow {
-        notifications.extend(subscribe::last_item(node, last, &request.jid));
+        for terms in node.terms_of(&request.jid).iter() {
+            notifications.extend(subscribe::last_item(node, last, &request.jid, terms));
+        }
     }
     Ok(Decision { reply: (), changes, notifications })
 }

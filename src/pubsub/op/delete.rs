@@ -41,13 +41,8 @@ pub fn delete(
         let pending = Recipients::sorted(node.pending().cloned().collect());
         let to_pending = Audience::Entities(pending);
         notifications.push(Notification::notice(node, place, 1, event.clone(), to_pending, cx.now));
-        notifications.extend(Notification::to_subscribers(
-            node,
-            &node.config,
-            place,
-            event,
-            cx.now,
-        ));
+        let told = Notification::to_subscribers(node, &node.config, place, event, cx.now);
+        notifications.extend(told);
     }
     Ok(Decision { reply: (), changes, notifications })
 }

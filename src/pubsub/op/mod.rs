@@ -9,6 +9,8 @@ pub mod configure;
 pub mod create;
 pub mod delete;
 pub mod discover;
+pub mod expire;
+pub mod options;
 pub mod publish;
 pub mod purge;
 pub mod retract;

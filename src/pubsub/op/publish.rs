@@ -121,11 +121,11 @@ fn publish_at(
         changes.push(config.retention(cx.limits));
     }
     let shown = items.iter().map(|item| EventItem::of(item, config)).collect();
-    let notification =
-        Notification::to_subscribers(node, config, place, Event::Published(shown), cx.now);
+    let event = Event::Published(shown);
+    let notifications = Notification::to_subscribers(node, config, place, event, cx.now);
     let items = items.iter().map(|item| item.id.clone()).collect();
     let reply = Published { node: node.id.clone(), items };
-    Ok(Decision { reply, changes, notifications: notification.into_iter().collect() })
+    Ok(Decision { reply, changes, notifications })
 }
 
 /// How many items the node takes at once (§7.1.3.7, §12.11).

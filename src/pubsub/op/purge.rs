@@ -31,8 +31,9 @@ pub fn purge(node: Option<&Node>, cx: &Context<'_>) -> Result<Decision<()>, Refu
     let mut changes = Changes::none(node);
     changes.advance_to(place);
     changes.push(Change::Purged);
-    let notification =
-        Notification::to_subscribers(node, &node.config, place, Event::Purged, cx.now)
-            .filter(|_| node.config.notify_retract);
-    Ok(Decision { reply: (), changes, notifications: notification.into_iter().collect() })
+    let notifications = match node.config.notify_retract {
+        true => Notification::to_subscribers(node, &node.config, place, Event::Purged, cx.now),
+        false => Vec::new(),
+    };
+    Ok(Decision { reply: (), changes, notifications })
 }

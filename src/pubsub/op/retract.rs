@@ -68,7 +68,9 @@ pub fn retract(
     let place = node.next_place();
     changes.advance_to(place);
     let event = Event::Retracted(request.items.clone());
-    let notification = Notification::to_subscribers(node, &node.config, place, event, cx.now)
-        .filter(|_| node.config.notify_retract || request.notify);
-    Ok(Decision { reply: (), changes, notifications: notification.into_iter().collect() })
+    let notifications = match node.config.notify_retract || request.notify {
+        true => Notification::to_subscribers(node, &node.config, place, event, cx.now),
+        false => Vec::new(),
+    };
+    Ok(Decision { reply: (), changes, notifications })
 }

@@ -1,6 +1,6 @@
 //! Retrieving items (§6.5).
 
-use crate::pubsub::{Context, Feature, ItemId, Node, NodeId, Page, Refusal, access};
+use crate::pubsub::{Context, Feature, ItemId, Node, NodeId, Page, Refusal, SubId, Terms, access};
 
 use super::existing;
 
@@ -14,6 +14,8 @@ pub struct Retrieve {
     pub node: NodeId,
     /// Which.
     pub selection: Selection,
+    /// Which of the asker's subscriptions it has in mind (§6.5.9.1).
+    pub subid: Option<SubId>,
 }
 
 /// Which items of a node.
@@ -30,16 +32,43 @@ pub enum Selection {
 /// Decides whether the items are shown.
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::ClosedNode`];
-/// [`Refusal::Unsupported`] at a node that keeps no items (§6.5.9.4).
+/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::ClosedNode`], [`Refusal::SubIdRequired`],
+/// [`Refusal::InvalidSubId`]; [`Refusal::Unsupported`] at a node that keeps no items (§6.5.9.4).
 pub fn retrieve(node: Option<&Node>, request: &Retrieve, cx: &Context<'_>) -> Result<(), Refusal> {
     let node = existing(node)?;
     access::may_retrieve(node, cx.actor)?;
-    if !node.config.persist_items {
-        return Err(Refusal::Unsupported(Feature::PersistentItems));
+    if node.specials_len() > 0 {
+        check_subid(node, request, cx)?;
     }
+    list(Some(node), cx)?;
     match &request.selection {
         Selection::Ids(ids) if ids.len() > cx.limits.max_batch => Err(Refusal::MaxItemsExceeded),
         Selection::Ids(_) | Selection::Page(_) | Selection::Recent(_) => Ok(()),
+    }
+}
+
+/// Decides whether the names of the items are shown (§5.5).
+///
+/// # Errors
+/// As [`retrieve`], but for what it says of SubIDs.
+pub fn list(node: Option<&Node>, cx: &Context<'_>) -> Result<(), Refusal> {
+    let node = existing(node)?;
+    access::may_retrieve(node, cx.actor)?;
+    match node.config.persist_items {
+        true => Ok(()),
+        false => Err(Refusal::Unsupported(Feature::PersistentItems)),
+    }
+}
+
+/// Who has several subscriptions says which it has in mind, and who says one has that one (§6.5.9.1, §6.5.9.2).
+fn check_subid(node: &Node, request: &Retrieve, cx: &Context<'_>) -> Result<(), Refusal> {
+    let bare = cx.actor.bare();
+    let own = node.subscriptions_of(&bare).filter_map(|jid| node.special(jid));
+    let own: Vec<&Terms> = own.flat_map(|special| special.terms.iter()).collect();
+    let subids: Vec<_> = own.iter().filter_map(|terms| terms.subid.as_ref()).collect();
+    match &request.subid {
+        None if subids.len() > 1 => Err(Refusal::SubIdRequired),
+        Some(subid) if !subids.is_empty() && !subids.contains(&subid) => Err(Refusal::InvalidSubId),
+        _ => Ok(()),
     }
 }

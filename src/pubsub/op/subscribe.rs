@@ -4,13 +4,20 @@ use jid::Jid;
 
 use crate::pubsub::{
     Admission, Change, Changes, Context, Decision, Feature, Item, Node, NodeId, Notification,
-    Refusal, SendLastPublishedItem, SubscriptionState, access, notices::notices,
+    OptionSetting, Options, Refusal, SendLastPublishedItem, SubId, SubscriptionState, Terms,
+    access, notices::notices,
 };
 
-use super::existing;
+use super::{
+    existing,
+    options::{agreed, check_offered},
+};
 
 /// What this use case stands for in service discovery.
 pub const FEATURES: &[&str] = &["subscribe"];
+
+/// What it stands for where a JID can have several subscriptions at a node.
+pub const FEATURES_OF_MANY: &[&str] = &["multi-subscribe"];
 
 /// Asks for the events of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +26,8 @@ pub struct Subscribe {
     pub node: NodeId,
     /// Where the events go: the actor's bare JID or one of its full JIDs.
     pub jid: Jid,
+    /// Which options the subscription shall have, if that is said (§6.3.7).
+    pub settings: Option<Vec<OptionSetting>>,
 }
 
 /// The JID is subscribed, or waits for an owner.
@@ -28,19 +37,23 @@ pub struct Subscribed {
     pub node: NodeId,
     /// Who.
     pub jid: Jid,
+    /// Which of its subscriptions, where it can have several.
+    pub subid: Option<SubId>,
     /// How.
     pub state: SubscriptionState,
+    /// With which options, if some were asked for.
+    pub options: Option<Options>,
 }
 
 /// Decides a subscribe request, given the newest item.
 ///
-/// Who is subscribed already is told so again (§6.1.2), without the last item. Where an owner has to approve it, the
-/// owners are asked (§8.6).
+/// Who is subscribed already is told so again (§6.1.2), without the last item, or gets one more subscription where it
+/// can have several (§6.1.6). Where an owner has to approve it, the owners are asked (§8.6).
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::InvalidJid`], [`Refusal::Forbidden`],
 /// [`Refusal::ClosedNode`], [`Refusal::PendingSubscription`], [`Refusal::Unsupported`], [`Refusal::TooManySubscriptions`],
-/// [`Refusal::TooManyOwnSubscriptions`].
+/// [`Refusal::TooManyOwnSubscriptions`], [`Refusal::TooManySpecial`], [`Refusal::InvalidOptions`].
 pub fn subscribe(
     node: Option<&Node>,
     request: &Subscribe,
@@ -48,21 +61,13 @@ pub fn subscribe(
     cx: &Context<'_>,
 ) -> Result<Decision<Subscribed>, Refusal> {
     let node = existing(node)?;
-    if !access::is_self(cx.actor, &request.jid.to_bare()) {
+    let jid = &request.jid;
+    if !access::is_self(cx.actor, &jid.to_bare()) {
         return Err(Refusal::InvalidJid);
     }
     let admission = access::may_subscribe(node, cx.actor)?;
-    let mut changes = Changes::none(node);
-    let state = match admission {
-        Admission::Granted => SubscriptionState::Subscribed,
-        Admission::OnApproval => SubscriptionState::Pending,
-    };
-    let mut reply = Subscribed { node: node.id.clone(), jid: request.jid.clone(), state };
-    match node.state_of(&request.jid) {
-        SubscriptionState::Subscribed => {
-            reply.state = SubscriptionState::Subscribed;
-            return Ok(Decision::quiet(reply, changes));
-        }
+    match node.state_of(jid) {
+        SubscriptionState::Subscribed => return again(node, request, last, cx),
         SubscriptionState::Pending => return Err(Refusal::PendingSubscription),
         SubscriptionState::None => {}
     }
@@ -76,20 +81,86 @@ pub fn subscribe(
     if has_enough && !cx.actor.is_administrator {
         return Err(Refusal::TooManyOwnSubscriptions);
     }
-    changes.push(match admission {
-        Admission::Granted => Change::Subscribed(request.jid.clone()),
-        Admission::OnApproval => Change::Requested(request.jid.clone()),
-    });
+    let terms = new_terms(node, request, cx)?;
+    let mut changes = Changes::none(node);
+    let state = match admission {
+        Admission::Granted => {
+            changes.push(Change::Subscribed(jid.clone()));
+            SubscriptionState::Subscribed
+        }
+        Admission::OnApproval => {
+            changes.push(Change::Requested(jid.clone()));
+            SubscriptionState::Pending
+        }
+    };
+    let is_plain = terms.subid.is_none() && terms.options == Options::default();
+    if !is_plain {
+        changes.push(agreed(node, jid.clone(), vec![terms.clone()])?);
+    }
     let mut notifications = notices(node, &node.config, &mut changes, cx);
     if admission == Admission::Granted {
-        notifications.extend(last_item(node, last, &request.jid));
+        notifications.extend(last_item(node, last, jid, &terms));
     }
+    Ok(Decision { reply: reply(node, request, &terms, state), changes, notifications })
+}
+
+/// One more subscription of a JID, where it can have several; else its options are set, if it says some.
+fn again(
+    node: &Node,
+    request: &Subscribe,
+    last: Option<&Item>,
+    cx: &Context<'_>,
+) -> Result<Decision<Subscribed>, Refusal> {
+    let mut all = node.terms_of(&request.jid).into_owned();
+    let mut changes = Changes::none(node);
+    let mut notifications = Vec::new();
+    let is_one_more = cx.limits.max_subids > 1;
+    if is_one_more && all.len() >= cx.limits.max_subids {
+        return Err(Refusal::TooManySpecial);
+    }
+    let mut terms = new_terms(node, request, cx)?;
+    if is_one_more {
+        notifications.extend(last_item(node, last, &request.jid, &terms));
+        all.push(terms.clone());
+    } else if let Some(first) = all.first_mut() {
+        terms.subid.clone_from(&first.subid);
+        if request.settings.is_none() || terms.options == first.options {
+            let reply = reply(node, request, first, SubscriptionState::Subscribed);
+            return Ok(Decision::quiet(reply, changes));
+        }
+        *first = terms.clone();
+    }
+    changes.push(agreed(node, request.jid.clone(), all)?);
+    let reply = reply(node, request, &terms, SubscriptionState::Subscribed);
     Ok(Decision { reply, changes, notifications })
 }
 
-/// The last item for a JID that is subscribed now (§6.1.7).
-pub(super) fn last_item(node: &Node, last: Option<&Item>, jid: &Jid) -> Option<Notification> {
+fn new_terms(node: &Node, request: &Subscribe, cx: &Context<'_>) -> Result<Terms, Refusal> {
+    let settings = request.settings.as_deref().unwrap_or_default();
+    check_offered(node, settings)?;
+    let options = Options::default().with(settings, cx.limits, cx.now)?;
+    let subid = (cx.limits.max_subids > 1).then(|| SubId::new(&cx.fresh_name()));
+    Ok(Terms::new(subid, options, node.seq, cx.now))
+}
+
+fn reply(node: &Node, request: &Subscribe, terms: &Terms, state: SubscriptionState) -> Subscribed {
+    Subscribed {
+        node: node.id.clone(),
+        jid: request.jid.clone(),
+        subid: terms.subid.clone(),
+        state,
+        options: request.settings.as_ref().map(|_| terms.options.clone()),
+    }
+}
+
+/// The last item for a JID that is subscribed on these terms now (§6.1.7).
+pub(super) fn last_item(
+    node: &Node,
+    last: Option<&Item>,
+    jid: &Jid,
+    terms: &Terms,
+) -> Option<Notification> {
     let last =
         last.filter(|_| node.config.send_last_published_item == SendLastPublishedItem::OnSub)?;
-    Notification::of_last_item(node, last, jid.clone())
+    Notification::of_last_item(node, last, jid.clone(), terms)
 }

@@ -1,15 +1,18 @@
 //! Subscriptions as the owner manages them (§8.8), and as an entity sees its own (§5.6).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jid::Jid;
 
 use crate::pubsub::{
-    Change, Changes, Context, Decision, Node, NodeId, Refusal, Subscription, SubscriptionState,
-    access, notices::notices,
+    Change, Changes, Context, Decision, Node, NodeId, Options, Refusal, SubId, Subscription,
+    SubscriptionState, Terms, access, notices::notices,
 };
 
-use super::existing;
+use super::{
+    existing,
+    options::{agreed, find},
+};
 
 /// What this use case stands for in service discovery.
 pub const FEATURES: &[&str] =
@@ -27,8 +30,8 @@ pub struct OwnSubscriptions {
 pub struct SetSubscriptions {
     /// At which node.
     pub node: NodeId,
-    /// Who, and what they shall be; each JID once.
-    pub entries: Vec<(Jid, Wanted)>,
+    /// Who, which of its subscriptions if that is said, and what they shall be; each once.
+    pub entries: Vec<(Jid, Option<SubId>, Wanted)>,
 }
 
 /// What an owner wants a subscription to be; nothing if it is a state that this service does not have.
@@ -49,10 +52,23 @@ pub struct SubscriptionsSet {
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
-pub fn subscriptions(node: Option<&Node>, cx: &Context<'_>) -> Result<Vec<Jid>, Refusal> {
+pub fn subscriptions(node: Option<&Node>, cx: &Context<'_>) -> Result<Vec<Subscription>, Refusal> {
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
-    Ok(node.subscribers().cloned().collect())
+    Ok(node.subscribers().flat_map(|jid| of_jid(node, jid)).collect())
+}
+
+/// The subscriptions of a JID at a node.
+pub fn of_jid(node: &Node, jid: &Jid) -> Vec<Subscription> {
+    let state = node.state_of(jid);
+    let plain = || Subscription { jid: jid.clone(), subid: None, state };
+    match node.special(jid) {
+        None => vec![plain()],
+        Some(special) => {
+            let subids = special.terms.iter().map(|terms| terms.subid.clone());
+            subids.map(|subid| Subscription { subid, ..plain() }).collect()
+        }
+    }
 }
 
 /// Decides a request to set subscriptions (§8.8.2): one that waits is approved, or refused, so too. Those
@@ -67,20 +83,37 @@ pub fn set_subscriptions(
 ) -> Result<Decision<SubscriptionsSet>, Refusal> {
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
-    let distinct: BTreeSet<_> = request.entries.iter().map(|(jid, _)| jid).collect();
-    if distinct.len() < request.entries.len() {
-        return Err(Refusal::BadRequest("two entries for one JID"));
+    let distinct: BTreeSet<_> =
+        request.entries.iter().map(|(jid, subid, _)| (jid, subid)).collect();
+    let of_some = request.entries.iter().filter(|(_, subid, _)| subid.is_some());
+    let is_of_all_too = |jid: &Jid| distinct.contains(&(jid, &None));
+    if distinct.len() < request.entries.len()
+        || of_some.into_iter().any(|(jid, ..)| is_of_all_too(jid))
+    {
+        return Err(Refusal::BadRequest("two entries for one subscription"));
     }
     let mut changes = Changes::none(node);
     let (mut failed, mut is_full) = (Vec::new(), false);
     let there = node.subscribers_len() + node.pending_len();
     let mut room = cx.limits.max_subscriptions.saturating_sub(there);
-    for (jid, wanted) in &request.entries {
+    let mut agreements = BTreeMap::new();
+    for (jid, subid, wanted) in &request.entries {
         let state = node.state_of(jid);
         let admitted = node.config.subscribe
             && access::admits(&node.config, node.affiliation_of(&jid.to_bare())).is_ok();
         match (wanted, state) {
             (Some(wanted), state) if *wanted == state => {}
+            // One of several.
+            (Some(SubscriptionState::None), _) if subid.is_some() => {
+                let all = || node.terms_of(jid).into_owned();
+                let left: &mut Vec<_> = agreements.entry(jid).or_insert_with(all);
+                match find(left, subid.as_ref()) {
+                    Ok(at) => drop(left.remove(at)),
+                    Err(_) => {
+                        failed.push(Subscription { jid: jid.clone(), subid: subid.clone(), state })
+                    }
+                }
+            }
             (Some(SubscriptionState::None), _) => {
                 changes.push(Change::Unsubscribed(jid.clone()));
             }
@@ -90,12 +123,23 @@ pub fn set_subscriptions(
             (Some(SubscriptionState::Subscribed), _) if admitted && room > 0 => {
                 room -= 1;
                 changes.push(Change::Enrolled(jid.clone()));
+                if cx.limits.max_subids > 1 {
+                    let subid = SubId::new(&cx.fresh_name());
+                    let terms = Terms::new(Some(subid), Options::default(), node.seq, cx.now);
+                    changes.push(agreed(node, jid.clone(), vec![terms])?);
+                }
             }
             (wanted, _) => {
                 is_full |= *wanted == Some(SubscriptionState::Subscribed) && admitted;
-                failed.push(Subscription { jid: jid.clone(), state });
+                failed.push(Subscription { jid: jid.clone(), subid: subid.clone(), state });
             }
         }
+    }
+    for (jid, left) in agreements {
+        changes.push(match left.is_empty() {
+            true => Change::Unsubscribed(jid.clone()),
+            false => agreed(node, jid.clone(), left)?,
+        });
     }
     let reply = SubscriptionsSet { node: node.id.clone(), failed, is_full };
     let notifications = notices(node, &node.config, &mut changes, cx);

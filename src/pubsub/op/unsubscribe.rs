@@ -3,27 +3,31 @@
 use jid::Jid;
 
 use crate::pubsub::{
-    Change, Changes, Context, Decision, Node, NodeId, Refusal, SubscriptionState, access,
+    Change, Changes, Context, Decision, Node, NodeId, Refusal, SubId, SubscriptionState, access,
     notices::notices,
 };
 
-use super::existing;
+use super::{
+    existing,
+    options::{agreed, find},
+};
 
 /// Asks for no more events.
-///
-/// A JID has at most one subscription at a node, so a SubID is not needed and ignored (§6.2.3.5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unsubscribe {
     /// From which node.
     pub node: NodeId,
     /// Which JID.
     pub jid: Jid,
+    /// Which of its subscriptions.
+    pub subid: Option<SubId>,
 }
 
 /// Decides an unsubscribe request. Who waits for a subscription withdraws that so (§8.6).
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::NotSubscribed`].
+/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::NotSubscribed`], [`Refusal::SubIdRequired`],
+/// [`Refusal::InvalidSubId`].
 pub fn unsubscribe(
     node: Option<&Node>,
     request: &Unsubscribe,
@@ -36,8 +40,14 @@ pub fn unsubscribe(
     if node.state_of(&request.jid) == SubscriptionState::None {
         return Err(Refusal::NotSubscribed);
     }
+    let mut terms = node.terms_of(&request.jid).into_owned();
+    let ended = terms.remove(find(&terms, request.subid.as_ref())?);
     let mut changes = Changes::none(node);
-    changes.push(Change::Unsubscribed(request.jid.clone()));
+    changes.push(match terms.is_empty() {
+        true => Change::Unsubscribed(request.jid.clone()),
+        false => agreed(node, request.jid.clone(), terms)?,
+    });
     let notifications = notices(node, &node.config, &mut changes, cx);
-    Ok(Decision { reply: request.clone(), changes, notifications })
+    let reply = Unsubscribe { subid: ended.subid, ..request.clone() };
+    Ok(Decision { reply, changes, notifications })
 }

@@ -90,7 +90,7 @@ fn administrators_are_owners_everywhere() {
 #[test]
 fn refusals_are_asked_in_one_order() {
     // No node, before no right.
-    let request = subscribe::Subscribe { node: node().0.id, jid: jid("b@x") };
+    let request = subscribe::Subscribe { node: node().0.id, jid: jid("b@x"), settings: None };
     let nowhere = by("a@x", |cx| subscribe::subscribe(None, &request, None, cx));
     refuses(nowhere, &Refusal::NodeNotFound);
     // Whose JID it is, before whether the node is open.

@@ -103,17 +103,17 @@ fn fewer_items_are_kept_from_the_moment_that_fewer_are_wanted() {
 fn an_owner_cannot_subscribe_who_is_not_admitted() {
     let node = node().with("o@x", Affiliation::Outcast).subscribed("s@x").0;
     let entries = vec![
-        (jid("o@x"), Some(SubscriptionState::Subscribed)),
-        (jid("s@x"), Some(SubscriptionState::Pending)),
-        (jid("a@x"), Some(SubscriptionState::Subscribed)),
+        (jid("o@x"), None, Some(SubscriptionState::Subscribed)),
+        (jid("s@x"), None, Some(SubscriptionState::Pending)),
+        (jid("a@x"), None, Some(SubscriptionState::Subscribed)),
     ];
     let request = SetSubscriptions { node: node.id.clone(), entries };
     let decision = by("owner@x", |cx| set_subscriptions(Some(&node), &request, cx)).unwrap();
     assert_eq!(
         decision.reply.failed,
         [
-            Subscription { jid: jid("o@x"), state: SubscriptionState::None },
-            Subscription { jid: jid("s@x"), state: SubscriptionState::Subscribed },
+            Subscription { jid: jid("o@x"), subid: None, state: SubscriptionState::None },
+            Subscription { jid: jid("s@x"), subid: None, state: SubscriptionState::Subscribed },
         ]
     );
     let after = applied(&node, &decision.changes);

@@ -1,8 +1,8 @@
 //! Publishing: which items which node takes (§4.3, §7.1.3), and what becomes of them.
 
 use crate::pubsub::{
-    Actor, Affiliation, Audience, Change, Context, Event, MaxItems, Payload, Refusal, Setting,
-    Timestamp,
+    Actor, Affiliation, Audience, Change, Context, Event, MaxItems, Payload, Recipients, Refusal,
+    Setting, Timestamp,
     op::{
         publish::{NewItem, publish},
         subscribe::{Subscribe, subscribe},
@@ -69,12 +69,12 @@ fn a_new_subscriber_gets_the_last_item_as_it_was_told() {
         Change::Published(item) => Some(item.clone()),
         _ => None,
     });
-    let request = Subscribe { node: node.id.clone(), jid: jid("a@x/r") };
+    let request = Subscribe { node: node.id.clone(), jid: jid("a@x/r"), settings: None };
     let decision = by("a@x/r", |cx| subscribe(Some(&node), &request, last.as_deref(), cx));
     let told = decision.unwrap().notifications.remove(0);
     assert_eq!((told.is_last_item, told.happened), (true, Timestamp(1)));
     assert_eq!(told.place, published.notifications[0].place);
-    assert_eq!(told.audience, Audience::One(jid("a@x/r")));
+    assert_eq!(told.audience, Audience::Listed(Recipients::one(jid("a@x/r"))));
 }
 
 #[test]

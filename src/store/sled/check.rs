@@ -18,7 +18,7 @@ use super::{
 const MAX_PROBLEMS: usize = 100;
 
 /// The tables of which every row is accounted for by a node.
-const COUNTED: &[u8] = b"NASasixcqmM";
+const COUNTED: &[u8] = b"NASlasixcqmM";
 
 struct Check<'a> {
     view: &'a View,
@@ -115,12 +115,15 @@ impl Check<'_> {
             }
         }
         for subscription in self.view.subscriptions(number) {
-            let (part, jid, _) = subscription?;
+            let (part, jid, record) = subscription?;
             let back = keys::subscription_of(&jid, number);
             self.expect(b'S');
             let place: Option<SubscriptionPlace> = self.view.get(&back)?;
             if place.is_none_or(|place| place.part != part) {
                 return Err(damaged(&back));
+            }
+            if record.is_timed() {
+                self.expect(b'l');
             }
         }
         Ok(())

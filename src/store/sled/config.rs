@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     pubsub::{
-        AccessModel, ItemReply, MaxItems, NodeConfig, NotificationType, PublishModel,
+        AccessModel, ItemExpire, ItemReply, MaxItems, NodeConfig, NotificationType, PublishModel,
         SendLastPublishedItem,
     },
     store::StoreError,
@@ -23,6 +23,8 @@ pub(super) struct ConfigRecord {
     deliver_notifications: bool,
     deliver_payloads: bool,
     description: String,
+    /// Seconds; `None` is `max`.
+    item_expire: Option<u32>,
     itemreply: ItemReplyRecord,
     language: String,
     /// `None` is `max`.
@@ -76,6 +78,10 @@ impl ConfigRecord {
             deliver_notifications: config.deliver_notifications,
             deliver_payloads: config.deliver_payloads,
             description: config.description.clone(),
+            item_expire: match config.item_expire {
+                ItemExpire::Max => None,
+                ItemExpire::Seconds(seconds) => Some(seconds),
+            },
             itemreply: match config.itemreply {
                 ItemReply::None => ItemReplyRecord::None,
                 ItemReply::Owner => ItemReplyRecord::Owner,
@@ -105,6 +111,10 @@ impl ConfigRecord {
         }
     }
 
+    pub(super) fn expires_items(&self) -> bool {
+        self.item_expire.is_some()
+    }
+
     pub(super) fn to_config(&self, key: &[u8]) -> Result<NodeConfig, StoreError> {
         let jid = |jid: &String| Jid::new(jid).map_err(|_| damaged(key));
         Ok(NodeConfig {
@@ -119,6 +129,7 @@ impl ConfigRecord {
             deliver_notifications: self.deliver_notifications,
             deliver_payloads: self.deliver_payloads,
             description: self.description.clone(),
+            item_expire: self.item_expire.map_or(ItemExpire::Max, ItemExpire::Seconds),
             itemreply: match self.itemreply {
                 ItemReplyRecord::None => ItemReply::None,
                 ItemReplyRecord::Owner => ItemReply::Owner,

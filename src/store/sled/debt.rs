@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     pubsub::{
         Affiliation, Audience, Epoch, Event, EventItem, ItemId, NodeId, Notification,
-        NotificationType, Place, SubscriptionState, Timestamp,
+        NotificationType, Place, Recipients, SubId, SubscriptionState, Timestamp, View,
     },
     store::{Debt, StoreError},
 };
@@ -31,6 +31,8 @@ pub(super) struct DebtRecord {
     index: u16,
     event: EventRecord,
     audience: AudienceRecord,
+    has_body: bool,
+    subids: Vec<String>,
     normal_messages: bool,
     reply_to: Vec<String>,
     happened: u64,
@@ -40,7 +42,7 @@ pub(super) struct DebtRecord {
 #[derive(Serialize, Deserialize)]
 enum AudienceRecord {
     Entities(Vec<String>),
-    One(String),
+    Listed(Vec<String>),
     Subscribers,
 }
 
@@ -53,7 +55,12 @@ enum EventRecord {
     Purged,
     Requested(String),
     Retracted(Vec<String>),
-    Subscription(Option<String>, StateRecord),
+    Subscription {
+        jid: Option<String>,
+        subid: Option<String>,
+        state: StateRecord,
+        expiry: Option<u64>,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -105,9 +112,13 @@ impl DebtRecord {
                 Audience::Entities(jids) => {
                     AudienceRecord::Entities(jids.iter().map(Jid::to_string).collect())
                 }
-                Audience::One(jid) => AudienceRecord::One(jid.as_str().into()),
+                Audience::Listed(jids) => {
+                    AudienceRecord::Listed(jids.iter().map(Jid::to_string).collect())
+                }
                 Audience::Subscribers => AudienceRecord::Subscribers,
             },
+            has_body: notification.view.has_body,
+            subids: notification.view.subids.iter().map(SubId::to_string).collect(),
             normal_messages: match notification.notification_type {
                 NotificationType::Headline => false,
                 NotificationType::Normal => true,
@@ -130,12 +141,13 @@ impl DebtRecord {
             index: self.index,
             event: self.event.into_event(key)?,
             audience: match &self.audience {
-                AudienceRecord::Entities(jids) => {
-                    let jids = jids.iter().map(|jid| full(key, jid));
-                    Audience::Entities(jids.collect::<Result<_, _>>()?)
-                }
-                AudienceRecord::One(one) => Audience::One(full(key, one)?),
+                AudienceRecord::Entities(jids) => Audience::Entities(all(key, jids)?),
+                AudienceRecord::Listed(jids) => Audience::Listed(all(key, jids)?),
                 AudienceRecord::Subscribers => Audience::Subscribers,
+            },
+            view: View {
+                has_body: self.has_body,
+                subids: self.subids.iter().map(|subid| SubId::new(subid)).collect(),
             },
             notification_type: if self.normal_messages {
                 NotificationType::Normal
@@ -172,10 +184,12 @@ impl EventRecord {
             Event::Retracted(ids) => {
                 Self::Retracted(ids.iter().map(|id| id.as_str().into()).collect())
             }
-            Event::Subscription(jid, state) => {
-                let jid = jid.as_ref().map(Jid::to_string);
-                Self::Subscription(jid, StateRecord::of(*state))
-            }
+            Event::Subscription { jid, subid, state, expiry } => Self::Subscription {
+                jid: jid.as_ref().map(Jid::to_string),
+                subid: subid.as_ref().map(SubId::to_string),
+                state: StateRecord::of(*state),
+                expiry: expiry.map(|expiry| expiry.0),
+            },
         }
     }
 
@@ -205,10 +219,12 @@ impl EventRecord {
             Self::Retracted(ids) => {
                 Event::Retracted(ids.iter().map(|id| item_id(id)).collect::<Result<_, _>>()?)
             }
-            Self::Subscription(jid, state) => {
-                let jid = jid.map(|jid| full(key, &jid)).transpose()?;
-                Event::Subscription(jid, state.to_state())
-            }
+            Self::Subscription { jid, subid, state, expiry } => Event::Subscription {
+                jid: jid.map(|jid| full(key, &jid)).transpose()?,
+                subid: subid.as_deref().map(SubId::new),
+                state: state.to_state(),
+                expiry: expiry.map(Timestamp),
+            },
         })
     }
 }
@@ -229,6 +245,10 @@ impl StateRecord {
             Self::Subscribed => SubscriptionState::Subscribed,
         }
     }
+}
+
+fn all(key: &[u8], jids: &[String]) -> Result<Recipients, StoreError> {
+    jids.iter().map(|jid| full(key, jid)).collect()
 }
 
 fn full(key: &[u8], jid: &str) -> Result<Jid, StoreError> {

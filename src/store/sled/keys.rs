@@ -18,6 +18,7 @@
 //! | `A` entity node | affiliation |
 //! | `s` node part | subscriptions |
 //! | `S` entity node JID | whether it subscribed itself, and in which part that stands |
+//! | `l` node JID | time has something to do with the subscriptions of this JID |
 //! | `i` node position index | item |
 //! | `x` node item's name | position and index |
 //! | `c` node position index chunk | a part of a long payload |
@@ -61,7 +62,7 @@ pub(super) const TOLD: &[u8] = b"w";
 /// The tables whose rows are part of their node's sum.
 pub(super) const TABLES_OF_A_NODE: &[u8] = b"asixc";
 /// The tables whose rows are part of the store's sum.
-pub(super) const INDEX_TABLES: &[u8] = b"NnqdpuASowMm";
+pub(super) const INDEX_TABLES: &[u8] = b"NnqdpuASlowMm";
 
 /// The sum that a row is part of.
 pub(super) enum Group {
@@ -137,6 +138,11 @@ pub(super) fn subscription_of(jid: &Jid, node: Number) -> Vec<u8> {
     let entity = hash(jid.as_str().split_once('/').map_or(jid.as_str(), |(bare, _)| bare));
     let jid = if jid.is_bare() { entity } else { hash(jid.as_str()) };
     key(b'S', &[&entity, &node.to_be_bytes(), &jid])
+}
+
+/// Whether time has something to do with a JID's subscriptions at a node.
+pub(super) fn timed(node: Number, jid: &Jid) -> Vec<u8> {
+    key(b'l', &[&node.to_be_bytes(), &hash(jid.as_str())])
 }
 
 /// The node and the hash of the JID in a key of the table `S`.

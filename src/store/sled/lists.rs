@@ -1,6 +1,6 @@
 //! Reads that go over many nodes. What is damaged of one does not hide the others.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use jid::BareJid;
 use serde::de::DeserializeOwned;
@@ -34,6 +34,25 @@ impl View {
             Ok((BareJid::new(&creator).map_err(|_| damaged(&key))?, nodes))
         };
         creators.into_iter().map(of_entity).collect()
+    }
+
+    /// The nodes at which time has something to do.
+    pub(super) fn timed(&self) -> Result<Vec<NodeId>, StoreError> {
+        let mut numbers = BTreeSet::new();
+        for row in self.scan(b"l") {
+            let (key, _) = row?;
+            numbers.insert(keys::number_at(&key, 1).ok_or_else(|| damaged(&key))?);
+        }
+        let mut timed = Vec::new();
+        for row in self.scan(b"n") {
+            let (key, value) = row?;
+            let record = record::decode::<NodeRecord>(&key, &value)?;
+            let number = keys::number_at(&key, 1).ok_or_else(|| damaged(&key))?;
+            if record.expires_items() || numbers.contains(&number) {
+                timed.push(name(&key, &record)?);
+            }
+        }
+        Ok(timed)
     }
 
     pub(super) fn nodes(
@@ -112,11 +131,13 @@ impl View {
             let subscription = || {
                 record::decode::<SubscriptionPlace>(&key, &value)?;
                 let node = self.pointed_to::<NodeRecord>(&key, number, &keys::node(number))?;
-                let both = node.zip(self.subscription_at(&key, number, hash)?);
+                let both = node.zip(self.subscriptions_at(&key, number, hash)?);
                 both.map(|(node, there)| Ok((name(&key, &node)?, there))).transpose()
             };
-            let subscription = self.sound(number, &mut subscriptions.damaged, subscription())?;
-            subscriptions.found.extend(subscription);
+            let found = self.sound(number, &mut subscriptions.damaged, subscription())?;
+            if let Some((node, all)) = found {
+                subscriptions.found.extend(all.into_iter().map(|one| (node.clone(), one)));
+            }
         }
         Ok(subscriptions)
     }
@@ -157,14 +178,14 @@ impl View {
         Ok(None)
     }
 
-    /// The subscription that a row of the index leads to; nothing if the node is deleted, or both went since
+    /// The subscriptions that a row of the index leads to; nothing if the node is deleted, or both went since
     /// that was read.
-    fn subscription_at(
+    fn subscriptions_at(
         &self,
         pointer: &[u8],
         node: Number,
         hash: &[u8],
-    ) -> Result<Option<Subscription>, StoreError> {
+    ) -> Result<Option<Vec<Subscription>>, StoreError> {
         let is_there = |key: &[u8]| self.tree.contains_key(key).map_err(|e| sled_failed(&e));
         // It may go and come again, elsewhere, between two looks.
         for _ in 0..LOOKS {
@@ -173,8 +194,7 @@ impl View {
             let part = self.get::<Vec<u8>>(&key)?.unwrap_or_default();
             let found = read_part(&key, &part)?.into_iter().find(|record| record.has_hash(hash));
             if let Some(record) = found {
-                let jid = record.jid(&key)?;
-                return Ok(Some(Subscription { jid, state: record.state() }));
+                return record.subscriptions(&key).map(Some);
             }
             if is_there(&keys::dead(node))? {
                 return Ok(None);

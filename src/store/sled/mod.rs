@@ -223,6 +223,10 @@ impl Store for SledStore {
         self.read(View::creators).await
     }
 
+    async fn timed(&self) -> Result<Vec<NodeId>, StoreError> {
+        self.read(View::timed).await
+    }
+
     async fn nodes(
         &self,
         page: &Page<Cursor>,

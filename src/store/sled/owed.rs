@@ -18,8 +18,9 @@ use super::{
     subscriptions::SubscriptionPlace,
 };
 
-/// A node's subscribers in the order in which they are told, and since when each is.
-type Subscribers = Vec<(BareJid, Jid, u64)>;
+/// A node's subscribers in the order in which they are told, since when each is, and until when it hears of events
+/// as all do.
+type Subscribers = Vec<(BareJid, Jid, u64, u64)>;
 
 /// The first so many of them.
 type Lists = HashMap<usize, Recipients>;
@@ -39,7 +40,7 @@ pub(super) fn owed(view: &View, node: Option<&NodeId>) -> Result<Vec<Owed>, Stor
         let notification = record.into_notification(&key)?;
         let recipients = match &notification.audience {
             Audience::Entities(entities) => Ok(entities.clone()),
-            Audience::One(jid) => audiences.one(number, jid),
+            Audience::Listed(listed) => audiences.listed(number, listed),
             Audience::Subscribers => audiences.at(number, notification.place),
         };
         let mut recipients = match (recipients, node) {
@@ -68,11 +69,13 @@ struct Audiences<'a> {
 }
 
 impl Audiences<'_> {
-    /// One recipient, who may have lost its subscription.
-    fn one(&self, node: Number, jid: &Jid) -> Result<Recipients, StoreError> {
-        let key = keys::subscription_of(jid, node);
-        let is_there = self.view.get::<SubscriptionPlace>(&key)?.is_some();
-        Ok(is_there.then(|| jid.clone()).into_iter().collect())
+    /// Some recipients, of whom each may have lost its subscription.
+    fn listed(&self, node: Number, listed: &Recipients) -> Result<Recipients, StoreError> {
+        let left = listed.iter().filter_map(|jid| {
+            let there = self.view.get::<SubscriptionPlace>(&keys::subscription_of(jid, node));
+            there.map(|place| place.map(|_| jid.clone())).transpose()
+        });
+        left.collect()
     }
 
     /// Everyone who was subscribed when an event took its place, and is still.
@@ -84,11 +87,17 @@ impl Audiences<'_> {
         let Some((subscribers, lists)) = self.of.get_mut(&node) else {
             return Ok(Recipients::default());
         };
-        let entitled = || subscribers.iter().filter(|(_, _, since)| *since < place.seq);
+        let entitled = || {
+            let is_entitled = |since: u64, until: u64| (since + 1..=until).contains(&place.seq);
+            subscribers.iter().filter(move |(_, _, since, until)| is_entitled(*since, *until))
+        };
+        if subscribers.iter().any(|(.., until)| *until != u64::MAX) {
+            return Ok(entitled().map(|(_, jid, ..)| jid.clone()).collect());
+        }
         // Later events have all recipients of earlier ones, so equal numbers mean equal lists.
         let list = lists
             .entry(entitled().count())
-            .or_insert_with(|| entitled().map(|(_, jid, _)| jid.clone()).collect());
+            .or_insert_with(|| entitled().map(|(_, jid, ..)| jid.clone()).collect());
         Ok(list.clone())
     }
 
@@ -99,7 +108,7 @@ impl Audiences<'_> {
         for subscription in self.view.subscriptions(node) {
             let (_, jid, record) = subscription?;
             if record.state() == SubscriptionState::Subscribed {
-                subscribers.push((jid.to_bare(), jid, record.since));
+                subscribers.push((jid.to_bare(), jid, record.since, record.plain_until()));
             }
         }
         subscribers.sort_unstable();

@@ -138,9 +138,10 @@ impl View {
         }
         for subscription in self.subscriptions(number) {
             let (_, jid, record) = subscription?;
-            match record.state() {
-                SubscriptionState::Pending => node.load_pending(jid),
-                _ => node.load_subscription(jid, record.since),
+            match (record.special(), record.state()) {
+                (Some(special), _) => node.load_special(jid, special),
+                (None, SubscriptionState::Pending) => node.load_pending(jid),
+                (None, _) => node.load_subscription(jid, record.since),
             }
         }
         Ok(Some(node))

@@ -14,7 +14,7 @@ use crate::{
 use super::{config::ConfigRecord, keys::Spot};
 
 /// The version of the records' layout.
-pub(super) const VERSION: u8 = 7;
+pub(super) const VERSION: u8 = 8;
 
 /// Writes a record for its key: version, content, checksum.
 pub(super) fn encode<T: Serialize>(key: &[u8], record: &T) -> Result<Vec<u8>, StoreError> {
@@ -162,6 +162,10 @@ impl NodeRecord {
 
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(super) fn expires_items(&self) -> bool {
+        self.config.expires_items()
     }
 
     pub(super) fn into_creator(self) -> String {

@@ -1,10 +1,15 @@
 //! Subscriptions on disk. Those of a node stand in parts, in the order in which they came, for a row costs more
 //! than what is in it; each has a row in the index, which says in which part.
 
+use std::slice;
+
 use jid::Jid;
 use serde::{Deserialize, Serialize};
 
-use crate::{pubsub::SubscriptionState, store::StoreError};
+use crate::{
+    pubsub::{Options, Special, SubId, Subscription, SubscriptionState, Terms, Timestamp},
+    store::StoreError,
+};
 
 use super::{
     keys::{self, Number},
@@ -31,20 +36,76 @@ pub(super) struct SubscriptionRecord {
     pub(super) since: u64,
     /// Whether an owner has to approve it first.
     pub(super) is_pending: bool,
+    /// Options and SubIDs, if there are any.
+    special: Option<Box<SpecialRecord>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SpecialRecord {
+    /// The position of the node's newest event when it got these.
+    since: u64,
+    terms: Vec<TermsRecord>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TermsRecord {
+    subid: Option<String>,
+    deliver: bool,
+    digest: bool,
+    digest_frequency: u32,
+    expire: Option<u64>,
+    include_body: bool,
+    keyword: String,
+    since: u64,
+    is_warned: bool,
+    digested: u64,
+    digested_at: u64,
 }
 
 impl Turn<'_, '_> {
-    /// Subscribes a JID, or makes its subscription anew.
+    /// Subscribes a JID, or makes its subscription anew; it keeps its options.
     pub(super) fn subscribe(
         &mut self,
         node: Number,
-        record: SubscriptionRecord,
+        mut record: SubscriptionRecord,
         jid: &Jid,
         is_own: bool,
     ) -> Result<(), StoreError> {
-        self.unsubscribe(node, jid)?;
+        let before = self.take(node, jid)?;
+        if let Some(special) = before.and_then(|(_, before)| before.special) {
+            record.special = Some(Box::new(SpecialRecord { since: record.since, ..*special }));
+        }
+        self.add(node, &record, jid, is_own)
+    }
+
+    /// Gives a JID that is subscribed, or waits for that, options or SubIDs.
+    pub(super) fn agree(
+        &mut self,
+        node: Number,
+        jid: &Jid,
+        terms: &[Terms],
+        seq: u64,
+    ) -> Result<(), StoreError> {
+        let (is_own, mut record) =
+            self.take(node, jid)?.ok_or_else(|| damaged(&keys::subscription_of(jid, node)))?;
+        let since = record.special.as_ref().map_or(seq, |special| special.since);
+        let terms: Vec<_> = terms.iter().map(TermsRecord::of).collect();
+        record.special = Some(Box::new(SpecialRecord { since, terms }));
+        self.add(node, &record, jid, is_own)
+    }
+
+    fn add(
+        &mut self,
+        node: Number,
+        record: &SubscriptionRecord,
+        jid: &Jid,
+        is_own: bool,
+    ) -> Result<(), StoreError> {
+        if record.is_timed() {
+            self.rows.put(&keys::timed(node, jid), &())?;
+        }
         let mut counters = self.counters(node)?;
-        let record = write_part(&[record])?;
+        let record = write_part(slice::from_ref(record))?;
         let there = self.rows.get::<Vec<u8>>(&keys::subscriptions(node, counters.part))?;
         let mut part = there.unwrap_or_default();
         if !part.is_empty() && part.len() + record.len() > MAX_PART_BYTES {
@@ -60,22 +121,31 @@ impl Turn<'_, '_> {
 
     /// Removes a subscription, if it is there.
     pub(super) fn unsubscribe(&mut self, node: Number, jid: &Jid) -> Result<(), StoreError> {
+        self.take(node, jid).map(drop)
+    }
+
+    /// Removes a subscription, and gives it, and whether it was asked for by the subscriber.
+    fn take(
+        &mut self,
+        node: Number,
+        jid: &Jid,
+    ) -> Result<Option<(bool, SubscriptionRecord)>, StoreError> {
         let pointer = keys::subscription_of(jid, node);
-        let Some(place) = self.rows.get::<SubscriptionPlace>(&pointer)? else { return Ok(()) };
+        let Some(place) = self.rows.get::<SubscriptionPlace>(&pointer)? else { return Ok(None) };
         let key = keys::subscriptions(node, place.part);
         let mut part = self.part(&key)?;
-        let before = part.len();
-        part.retain(|record| !record.is_of(jid));
-        if part.len() == before {
-            return Err(damaged(&key));
+        let at = part.iter().position(|record| record.is_of(jid)).ok_or_else(|| damaged(&key))?;
+        let record = part.remove(at);
+        if record.is_timed() {
+            self.rows.remove(keys::timed(node, jid));
         }
         self.rows.remove(pointer);
         if part.is_empty() {
             self.rows.remove(key);
-            Ok(())
         } else {
-            self.rows.put(&key, &write_part(&part)?)
+            self.rows.put(&key, &write_part(&part)?)?;
         }
+        Ok(Some((place.is_own, record)))
     }
 
     /// The subscriptions in a part.
@@ -118,12 +188,45 @@ impl SubscriptionRecord {
     }
 
     pub(super) fn of(jid: &Jid, since: u64) -> Self {
-        Self { jid: jid.as_str().into(), since, is_pending: false }
+        Self { jid: jid.as_str().into(), since, is_pending: false, special: None }
     }
 
     /// One that waits for an owner.
     pub(super) fn requested(jid: &Jid, since: u64) -> Self {
         Self { is_pending: true, ..Self::of(jid, since) }
+    }
+
+    /// Whether time has something to do with it.
+    pub(super) fn is_timed(&self) -> bool {
+        let special = self.special.iter();
+        special
+            .flat_map(|special| &special.terms)
+            .any(|terms| terms.digest || terms.expire.is_some())
+    }
+
+    /// What of it is shown: one for each SubID, if there are any.
+    pub(super) fn subscriptions(&self, key: &[u8]) -> Result<Vec<Subscription>, StoreError> {
+        let jid = self.jid(key)?;
+        let of = |subid| Subscription { jid: jid.clone(), subid, state: self.state() };
+        Ok(match self.special() {
+            Some(special) => special.terms.iter().map(|terms| of(terms.subid.clone())).collect(),
+            None => vec![of(None)],
+        })
+    }
+
+    /// What tells it from a plain one.
+    pub(super) fn special(&self) -> Option<Special> {
+        self.special.as_ref().map(|special| Special {
+            since: if self.is_pending { 0 } else { self.since },
+            special_since: special.since,
+            is_pending: self.is_pending,
+            terms: special.terms.iter().map(TermsRecord::to_terms).collect(),
+        })
+    }
+
+    /// The position of the last event of which it hears as all others do.
+    pub(super) fn plain_until(&self) -> u64 {
+        self.special.as_ref().map_or(u64::MAX, |special| special.since)
     }
 
     pub(super) fn state(&self) -> SubscriptionState {
@@ -135,5 +238,42 @@ impl SubscriptionRecord {
 
     pub(super) fn jid(&self, key: &[u8]) -> Result<Jid, StoreError> {
         Jid::new(&self.jid).map_err(|_| damaged(key))
+    }
+}
+
+impl TermsRecord {
+    fn of(terms: &Terms) -> Self {
+        let options = &terms.options;
+        Self {
+            subid: terms.subid.as_ref().map(ToString::to_string),
+            deliver: options.deliver,
+            digest: options.digest,
+            digest_frequency: options.digest_frequency,
+            expire: options.expire.map(|end| end.0),
+            include_body: options.include_body,
+            keyword: options.keyword.clone(),
+            since: terms.since.0,
+            is_warned: terms.is_warned,
+            digested: terms.digested,
+            digested_at: terms.digested_at.0,
+        }
+    }
+
+    fn to_terms(&self) -> Terms {
+        Terms {
+            subid: self.subid.as_deref().map(SubId::new),
+            options: Options {
+                deliver: self.deliver,
+                digest: self.digest,
+                digest_frequency: self.digest_frequency,
+                expire: self.expire.map(Timestamp),
+                include_body: self.include_body,
+                keyword: self.keyword.clone(),
+            },
+            since: Timestamp(self.since),
+            is_warned: self.is_warned,
+            digested: self.digested,
+            digested_at: Timestamp(self.digested_at),
+        }
     }
 }

@@ -155,7 +155,11 @@ impl Turn<'_, '_> {
                 break;
             }
             for record in self.part(&key)? {
-                self.rows.remove(keys::subscription_of(&record.jid(&key)?, node));
+                let jid = record.jid(&key)?;
+                if record.is_timed() {
+                    self.rows.remove(keys::timed(node, &jid));
+                }
+                self.rows.remove(keys::subscription_of(&jid, node));
                 rows += 1;
             }
             self.rows.remove(key);

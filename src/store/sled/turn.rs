@@ -191,6 +191,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
             Change::Enrolled(jid) => {
                 self.subscribe(node, SubscriptionRecord::of(jid, seq), jid, false)?;
             }
+            Change::Agreed(jid, terms) => self.agree(node, jid, terms, seq)?,
             Change::Unsubscribed(jid) => self.unsubscribe(node, jid)?,
             Change::Published(item) => self.publish(node, item)?,
             Change::Retracted(item) => {

@@ -6,6 +6,7 @@
 pub mod authorization;
 pub mod meta_data;
 pub mod node_config;
+pub mod subscribe_options;
 
 use minidom::Element;
 use xmpp_parsers::data_forms::{DataForm, DataFormType, Field, FieldType, Option_};
@@ -118,6 +119,11 @@ pub fn choice(var: &str, label: &str, options: &[(&str, &str)], value: &str) -> 
 #[must_use]
 pub fn form_of_type(kind: DataFormType, form_type: &str, fields: Vec<Field>) -> DataForm {
     DataForm::new(kind, form_type, fields)
+}
+
+/// The name of a field as an error repeats it.
+pub(super) fn shortened(var: &str) -> String {
+    var.chars().take(100).collect()
 }
 
 /// Fields and values of a submitted form together; our forms have far fewer.

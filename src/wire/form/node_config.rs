@@ -6,8 +6,8 @@ use xmpp_parsers::data_forms::{DataForm, DataFormType, Field, FieldType};
 
 use crate::{
     pubsub::{
-        AccessModel, Feature, ItemReply, Limits, MaxItems, NodeConfig, NotificationType,
-        PublishModel, Refusal, SendLastPublishedItem, Setting,
+        AccessModel, Feature, ItemExpire, ItemReply, Limits, MaxItems, NodeConfig,
+        NotificationType, PublishModel, Refusal, SendLastPublishedItem, Setting,
     },
     wire::{form, ns, xml::Tag},
 };
@@ -76,6 +76,10 @@ fn show(config: &NodeConfig, limits: &Limits) -> Vec<Field> {
         MaxItems::Max => "max".to_owned(),
         MaxItems::Number(_) => config.max_items.within(limits).to_string(),
     };
+    let item_expire = match config.item_expire {
+        ItemExpire::Max => "max".to_owned(),
+        ItemExpire::Seconds(seconds) => seconds.to_string(),
+    };
     vec![
         text("pubsub#title", "A name for people", &config.title),
         text("pubsub#description", "What the node is about", &config.description),
@@ -96,6 +100,7 @@ fn show(config: &NodeConfig, limits: &Limits) -> Vec<Field> {
         ),
         flag("pubsub#subscribe", "Whether anybody may subscribe", config.subscribe),
         flag("pubsub#persist_items", "Whether items are kept", config.persist_items),
+        text("pubsub#item_expire", "How many seconds items are kept, or max", &item_expire),
         text("pubsub#max_items", "How many items are kept: a number or max", &max_items),
         text(
             "pubsub#max_payload_size",
@@ -218,7 +223,7 @@ fn settings(form: &Element, type_of_form: &str) -> Result<Submitted, Refusal> {
 }
 
 fn bad(var: &str) -> Refusal {
-    let var: String = var.chars().take(100).collect();
+    let var = form::shortened(var);
     Refusal::NotAcceptable(format!("{var}: no such field, or not a value that it can have"))
 }
 
@@ -259,6 +264,13 @@ pub fn setting(var: &str, value: &str) -> Result<Option<Setting>, Refusal> {
         "pubsub#max_items" => Setting::MaxItems(match value {
             "max" => MaxItems::Max,
             _ => MaxItems::Number(number()?),
+        }),
+        "pubsub#item_expire" => Setting::ItemExpire(match value {
+            "max" => ItemExpire::Max,
+            _ => match number()? {
+                0 => return Err(bad(var)),
+                seconds => ItemExpire::Seconds(seconds),
+            },
         }),
         "pubsub#max_payload_size" => Setting::MaxPayloadSize(number()?),
         "pubsub#deliver_notifications" => Setting::DeliverNotifications(flag()?),

@@ -89,6 +89,10 @@ impl Store for Faulty {
         self.inner.creators().await
     }
 
+    async fn timed(&self) -> Result<Vec<NodeId>, StoreError> {
+        self.inner.timed().await
+    }
+
     async fn nodes(
         &self,
         page: &Page<Cursor>,

@@ -10,13 +10,14 @@ use std::{
 
 use gjallar::{
     pubsub::{
-        Actor, Affiliation, Fresh, Item, ItemId, Limits, NodeId, Page, Part, Payload, Setting,
-        SubscriptionState, Timestamp,
+        Actor, Affiliation, Fresh, Item, ItemId, Limits, NodeId, OptionSetting, Page, Part,
+        Payload, Setting, SubscriptionState, Timestamp,
         op::{
             affiliations::SetAffiliations,
             configure::Configure,
             create::{Create, Created},
             delete::Delete,
+            options::{OptionsOf, SetOptions},
             publish::{NewItem, Publish, Published},
             purge::Purge,
             retract::Retract,
@@ -166,12 +167,18 @@ impl Stage {
     }
 
     pub async fn subscribe(&self, by: &str, name: &str) -> Result<(), Error> {
-        let request = Subscribe { node: node(name), jid: jid(by) };
+        let request = Subscribe { node: node(name), jid: jid(by), settings: None };
         self.service.subscribe(&actor(by), &request, |answer| answer.map(|_| ())).await.await
     }
 
+    pub async fn agree(&self, by: &str, name: &str, setting: OptionSetting) -> Result<(), Error> {
+        let of = OptionsOf { node: node(name), jid: jid(by), subid: None };
+        let request = SetOptions { of, settings: vec![setting] };
+        self.service.set_options(&actor(by), &request, |answer| answer).await.await
+    }
+
     pub async fn enrol(&self, by: &str, name: &str, whom: &str) -> Result<(), Error> {
-        let entries = vec![(jid(whom), Some(SubscriptionState::Subscribed))];
+        let entries = vec![(jid(whom), None, Some(SubscriptionState::Subscribed))];
         let request = SetSubscriptions { node: node(name), entries };
         self.service
             .set_subscriptions(&actor(by), &request, |answer| answer.map(|_| ()))
@@ -180,7 +187,7 @@ impl Stage {
     }
 
     pub async fn unsubscribe(&self, by: &str, name: &str) -> Result<(), Error> {
-        let request = Unsubscribe { node: node(name), jid: jid(by) };
+        let request = Unsubscribe { node: node(name), jid: jid(by), subid: None };
         self.service.unsubscribe(&actor(by), &request, |answer| answer.map(|_| ())).await.await
     }
 
@@ -198,7 +205,8 @@ impl Stage {
 
     /// All items of a node.
     pub async fn items(&self, by: &str, name: &str) -> Result<Vec<Item>, Error> {
-        let request = Retrieve { node: node(name), selection: Selection::Recent(u32::MAX) };
+        let request =
+            Retrieve { node: node(name), selection: Selection::Recent(u32::MAX), subid: None };
         let items = self.service.retrieve(&actor(by), &request).await?;
         Ok(items.map(Arc::unwrap_or_clone).entries)
     }

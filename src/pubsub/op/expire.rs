@@ -1,0 +1,175 @@
+//! What time does at a node: leases end (§12.19), digests are made, items expire (§16.4.4, `pubsub#item_expire`).
+
+use std::iter;
+
+use jid::Jid;
+
+use crate::pubsub::{
+    Audience, Change, Changes, Context, Decision, Event, EventItem, Item, ItemId, Node,
+    Notification, Recipients, Refusal, Special, SubscriptionState, Terms, Timestamp, View,
+    notices::notices,
+};
+
+use super::existing;
+
+/// Items that go at once; the next ones go right after them.
+pub const MAX_EXPIRED: usize = 100;
+/// Items of a digest. Of more the newest come.
+pub const MAX_DIGESTED: usize = 100;
+
+/// When time has something to do at a node after these changes, if it has not already.
+#[must_use]
+pub fn due(node: &Node, changes: &Changes) -> Option<Timestamp> {
+    let by_change = changes.iter().filter_map(|change| match change {
+        Change::Agreed(_, terms) => terms.iter().filter_map(Terms::due).min(),
+        Change::Configured(config) => config.item_expire.millis().map(|_| Timestamp(0)),
+        Change::Published(item) => {
+            node.config.item_expire.millis().map(|age| item.published.later_by(age))
+        }
+        _ => None,
+    });
+    let digests = node.specials().flat_map(|(_, special)| special.terms.iter());
+    let digests = digests.filter(|terms| awaits_digest(node, terms)).map(Terms::digest_due);
+    by_change.chain(digests).min()
+}
+
+/// Whether something happened since the last digest.
+fn awaits_digest(node: &Node, terms: &Terms) -> bool {
+    terms.is_digested(node.config.persist_items) && node.seq > terms.digested
+}
+
+/// Whether a node has to be read for digests.
+#[must_use]
+pub fn makes_digests(node: &Node) -> bool {
+    node.specials().any(|(_, special)| special.terms.iter().any(|terms| awaits_digest(node, terms)))
+}
+
+/// Decides what time does, given the oldest items, at most one more than [`MAX_EXPIRED`], and the newest; says when
+/// it does more.
+///
+/// # Errors
+/// [`Refusal::NodeNotFound`].
+pub fn expire(
+    node: Option<&Node>,
+    oldest: &[Item],
+    newest: &[Item],
+    cx: &Context<'_>,
+) -> Result<Decision<Option<Timestamp>>, Refusal> {
+    let node = existing(node)?;
+    let mut passing = Passing { node, cx, told: Vec::new(), next: Vec::new() };
+    let mut changes = Changes::none(node);
+    let expired = passing.expired(oldest);
+    for id in &expired {
+        changes.push(Change::Retracted(id.clone()));
+    }
+    for (jid, special) in node.specials() {
+        let terms = passing.terms(jid, special, newest);
+        if terms.is_empty() {
+            changes.push(Change::Unsubscribed(jid.clone()));
+        } else if *terms != *special.terms {
+            changes.push(Change::Agreed(jid.clone(), terms.into()));
+        }
+    }
+    let mut notifications = notices(node, &node.config, &mut changes, cx);
+    notifications.append(&mut passing.told);
+    for (index, notice) in (1..).zip(&mut notifications) {
+        notice.index = index;
+    }
+    let place = node.next_place();
+    if !expired.is_empty() || !notifications.is_empty() {
+        changes.advance_to(place);
+    }
+    if !expired.is_empty() && node.config.notify_retract {
+        let event = Event::Retracted(expired);
+        notifications.extend(Notification::to_subscribers(
+            node,
+            &node.config,
+            place,
+            event,
+            cx.now,
+        ));
+    }
+    Ok(Decision { reply: passing.next.into_iter().min(), changes, notifications })
+}
+
+/// Time passes at a node.
+struct Passing<'a> {
+    node: &'a Node,
+    cx: &'a Context<'a>,
+    /// What is told besides what all notices say.
+    told: Vec<Notification>,
+    /// When more is to be done.
+    next: Vec<Timestamp>,
+}
+
+impl Passing<'_> {
+    /// The items that go.
+    fn expired(&mut self, oldest: &[Item]) -> Vec<ItemId> {
+        let Some(age) = self.node.config.item_expire.millis() else { return Vec::new() };
+        let end = |item: &Item| item.published.later_by(age);
+        let expired = oldest.iter().take(MAX_EXPIRED).take_while(|item| end(item) <= self.cx.now);
+        let expired: Vec<_> = expired.map(|item| item.id.clone()).collect();
+        self.next.extend(oldest.get(expired.len()).map(end));
+        expired
+    }
+
+    /// What is left of a JID's subscriptions.
+    fn terms(&mut self, jid: &Jid, special: &Special, newest: &[Item]) -> Vec<Terms> {
+        let is_over = |terms: &Terms| terms.options.expire.is_some_and(|end| end <= self.cx.now);
+        let (over, mut left): (Vec<_>, Vec<_>) = special.terms.iter().cloned().partition(is_over);
+        // Whoever loses the last one is told as all are who lose theirs.
+        for terms in over.iter().filter(|_| !left.is_empty()) {
+            self.tell_of(jid, terms, SubscriptionState::None, None);
+        }
+        for terms in &mut left {
+            if terms.warned_at().is_some_and(|at| at <= self.cx.now) && !terms.is_warned {
+                terms.is_warned = true;
+                let state = self.node.state_of(jid);
+                self.tell_of(jid, terms, state, terms.options.expire);
+            }
+            self.next.extend(terms.due());
+            if awaits_digest(self.node, terms) && !special.is_pending {
+                self.digest(jid, terms, newest);
+            }
+        }
+        left
+    }
+
+    fn tell_of(
+        &mut self,
+        jid: &Jid,
+        terms: &Terms,
+        state: SubscriptionState,
+        expiry: Option<Timestamp>,
+    ) {
+        let subid = terms.subid.clone();
+        let event = Event::Subscription { jid: None, subid, state, expiry };
+        self.tell(event, Audience::Entities(Recipients::one(jid.clone())), View::default());
+    }
+
+    /// Makes a digest of what was published since the last one, if that is due.
+    fn digest(&mut self, jid: &Jid, terms: &mut Terms, newest: &[Item]) {
+        if terms.digest_due() > self.cx.now {
+            self.next.push(terms.digest_due());
+            return;
+        }
+        let is_new = |item: &&Item| item.place.seq > terms.digested;
+        let items = newest.iter().filter(is_new);
+        let items = items.filter(|item| terms.options.wants(item.payload.as_ref()));
+        let items: Vec<_> = items.map(|item| EventItem::of(item, &self.node.config)).collect();
+        terms.digested = self.node.seq;
+        if !items.is_empty() {
+            terms.digested_at = self.cx.now;
+            let subids = terms.subid.iter().cloned().collect();
+            let view = View { has_body: terms.options.include_body, subids };
+            let audience = Audience::Listed(Recipients::one(jid.clone()));
+            self.tell(Event::Published(items), audience, view);
+        }
+    }
+
+    fn tell(&mut self, event: Event, audience: Audience, view: View) {
+        let (node, place) = (self.node, self.node.next_place());
+        let notice = Notification::notice(node, place, 1, event, audience, self.cx.now);
+        self.told.extend(iter::once(Notification { view, ..notice }));
+    }
+}

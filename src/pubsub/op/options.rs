@@ -1,0 +1,151 @@
+//! Subscription options (§6.3), and their defaults (§6.4).
+
+use jid::Jid;
+
+use crate::pubsub::{
+    Actor, Change, Changes, Context, Decision, Node, NodeConfig, NodeId, OptionSetting, Options,
+    Refusal, SubId, SubscriptionState, Terms, access,
+};
+
+use super::existing;
+
+/// What this use case stands for in service discovery.
+pub const FEATURES: &[&str] =
+    &["leased-subscription", "retrieve-default-sub", "subscription-options"];
+
+/// Which subscription is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OptionsOf {
+    /// At which node.
+    pub node: NodeId,
+    /// Whose.
+    pub jid: Jid,
+    /// Which of the JID's.
+    pub subid: Option<SubId>,
+}
+
+/// Asks that a subscription have other options.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetOptions {
+    /// Which subscription.
+    pub of: OptionsOf,
+    /// What changes; nothing if the form was cancelled.
+    pub settings: Vec<OptionSetting>,
+}
+
+/// Options, and whether items can be told in a body where they hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offered {
+    /// What holds.
+    pub options: Options,
+    /// Whether [`Options::include_body`] is offered.
+    pub offers_body: bool,
+}
+
+/// Shows the options of a subscription (§6.3.2).
+///
+/// # Errors
+/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::NoOptions`], [`Refusal::SubIdRequired`],
+/// [`Refusal::InvalidSubId`].
+pub fn options(
+    node: Option<&Node>,
+    request: &OptionsOf,
+    cx: &Context<'_>,
+) -> Result<Offered, Refusal> {
+    let node = existing(node)?;
+    let terms = configurable(node, request, cx.actor)?;
+    let at = find(&terms, request.subid.as_ref())?;
+    let terms = terms.get(at).ok_or(Refusal::InvalidSubId)?;
+    Ok(Offered { options: terms.options.clone(), offers_body: offers_body(&node.config) })
+}
+
+/// Shows the options that a subscription at a node has if nothing else is said (§6.4).
+///
+/// # Errors
+/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
+pub fn default(node: Option<&Node>, cx: &Context<'_>) -> Result<Offered, Refusal> {
+    let node = existing(node)?;
+    access::may_discover(node, cx.actor)?;
+    Ok(Offered { options: Options::default(), offers_body: offers_body(&node.config) })
+}
+
+/// Decides a request to set the options of a subscription (§6.3.5). A lease is renewed so (§12.19).
+///
+/// # Errors
+/// As [`options`]; [`Refusal::InvalidOptions`], [`Refusal::TooManySpecial`].
+pub fn set_options(
+    node: Option<&Node>,
+    request: &SetOptions,
+    cx: &Context<'_>,
+) -> Result<Decision<()>, Refusal> {
+    let node = existing(node)?;
+    let mut terms = configurable(node, &request.of, cx.actor)?;
+    let at = find(&terms, request.of.subid.as_ref())?;
+    let mut changes = Changes::none(node);
+    if let Some(terms) = terms.get_mut(at) {
+        check_offered(node, &request.settings)?;
+        let options = terms.options.clone().with(&request.settings, cx.limits, cx.now)?;
+        if options == terms.options {
+            return Ok(Decision::quiet((), changes));
+        }
+        *terms = Terms::new(terms.subid.clone(), options, node.seq, cx.now);
+    }
+    changes.push(agreed(node, request.of.jid.clone(), terms)?);
+    Ok(Decision::quiet((), changes))
+}
+
+/// The subscriptions of a JID, if it has some and the actor may configure them.
+fn configurable(node: &Node, of: &OptionsOf, actor: &Actor) -> Result<Vec<Terms>, Refusal> {
+    if !access::is_self(actor, &of.jid.to_bare()) && !actor.is_administrator {
+        return Err(Refusal::Forbidden);
+    }
+    if node.state_of(&of.jid) == SubscriptionState::None {
+        return Err(Refusal::NoOptions);
+    }
+    Ok(node.terms_of(&of.jid).into_owned())
+}
+
+/// Which of several subscriptions is meant. SPEC: a SubID is ignored where there is none (§6.2.3.5).
+pub(super) fn find(terms: &[Terms], subid: Option<&SubId>) -> Result<usize, Refusal> {
+    match (terms, subid) {
+        ([_], None) => Ok(0),
+        ([only], Some(_)) if only.subid.is_none() => Ok(0),
+        (_, None) => Err(Refusal::SubIdRequired),
+        (all, Some(subid)) => {
+            let found = all.iter().position(|terms| terms.subid.as_ref() == Some(subid));
+            found.ok_or(Refusal::InvalidSubId)
+        }
+    }
+}
+
+/// The namespace of payloads that can be told in a message's body.
+pub const ATOM: &str = "http://www.w3.org/2005/Atom";
+
+/// Whether a node can have items that can be told in a message's body (§12.8). SPEC: an option that is not offered
+/// for some types of payloads is offered where there may be any.
+#[must_use]
+pub fn offers_body(config: &NodeConfig) -> bool {
+    config.r#type.is_empty() || config.r#type == ATOM
+}
+
+/// Refuses options that are not offered at a node.
+pub(super) fn check_offered(node: &Node, settings: &[OptionSetting]) -> Result<(), Refusal> {
+    let is_offered = |setting: &OptionSetting| {
+        *setting != OptionSetting::IncludeBody(true) || offers_body(&node.config)
+    };
+    match settings.iter().all(is_offered) {
+        true => Ok(()),
+        false => Err(Refusal::InvalidOptions("pubsub#include_body".into())),
+    }
+}
+
+/// Subscriptions with options or SubIDs at one node. Each event looks at all of them.
+const MAX_SPECIAL: usize = 10_000;
+
+/// A JID has these subscriptions from now on.
+pub(super) fn agreed(node: &Node, jid: Jid, terms: Vec<Terms>) -> Result<Change, Refusal> {
+    if node.special(&jid).is_none() && node.specials_len() >= MAX_SPECIAL {
+        return Err(Refusal::TooManySpecial);
+    }
+    Ok(Change::Agreed(jid, terms.into()))
+}

@@ -1,0 +1,187 @@
+//! What a subscriber wants of its subscription (§6.3, §16.4.2), and which of several subscriptions it is (§6.1.6).
+
+use std::{fmt, sync::Arc};
+
+use super::{Limits, Payload, Refusal, Timestamp};
+
+/// The longest keyword, in bytes.
+const MAX_KEYWORD_BYTES: usize = 64;
+/// The shortest time between two digests, in milliseconds.
+const MIN_DIGEST_MILLIS: u32 = 1000;
+/// The longest: a week.
+const MAX_DIGEST_MILLIS: u32 = 604_800_000;
+/// How long before a lease ends its subscriber is told so: a day, or a tenth of it if that is less (§12.19).
+const MAX_NOTICE_MILLIS: u64 = 86_400_000;
+
+/// The options of a subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Whether events are sent at all.
+    pub deliver: bool,
+    /// Whether items come together, some time after they were published.
+    pub digest: bool,
+    /// The milliseconds between two such digests.
+    pub digest_frequency: u32,
+    /// When the subscription ends.
+    pub expire: Option<Timestamp>,
+    /// Whether an event says in its body what its items say, for clients that do not know these (§12.8).
+    pub include_body: bool,
+    /// Only items come whose text has this in it, in any case; all if it is empty (§12.20).
+    pub keyword: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            deliver: true,
+            digest: false,
+            digest_frequency: 86_400_000,
+            expire: None,
+            include_body: false,
+            keyword: String::new(),
+        }
+    }
+}
+
+/// One field of the form of options, understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum OptionSetting {
+    Deliver(bool),
+    Digest(bool),
+    DigestFrequency(u32),
+    Expire(Option<Timestamp>),
+    IncludeBody(bool),
+    Keyword(String),
+}
+
+impl Options {
+    /// These options with some of them changed. A lease longer than the service grants is cut (§12.19).
+    ///
+    /// # Errors
+    /// [`Refusal::InvalidOptions`] for a value past a limit, and for a lease that is over.
+    pub(super) fn with(
+        mut self,
+        settings: &[OptionSetting],
+        limits: &Limits,
+        now: Timestamp,
+    ) -> Result<Self, Refusal> {
+        let last = now.later_by(limits.max_lease_seconds.saturating_mul(1000));
+        for setting in settings {
+            match setting {
+                OptionSetting::DigestFrequency(millis)
+                    if !(MIN_DIGEST_MILLIS..=MAX_DIGEST_MILLIS).contains(millis) =>
+                {
+                    return Err(Refusal::InvalidOptions("pubsub#digest_frequency".into()));
+                }
+                OptionSetting::Expire(Some(end)) if *end <= now => {
+                    return Err(Refusal::InvalidOptions("pubsub#expire".into()));
+                }
+                OptionSetting::Expire(Some(end)) => self.expire = Some(*end.min(&last)),
+                OptionSetting::Keyword(keyword) if keyword.len() > MAX_KEYWORD_BYTES => {
+                    return Err(Refusal::InvalidOptions("the keyword".into()));
+                }
+                setting => self.set(setting.clone()),
+            }
+        }
+        Ok(self)
+    }
+
+    /// Options that were in force, from an archive.
+    #[must_use]
+    pub fn restored(settings: Vec<OptionSetting>) -> Self {
+        let mut options = Self::default();
+        settings.into_iter().for_each(|setting| options.set(setting));
+        options
+    }
+
+    fn set(&mut self, setting: OptionSetting) {
+        match setting {
+            OptionSetting::Deliver(deliver) => self.deliver = deliver,
+            OptionSetting::Digest(digest) => self.digest = digest,
+            OptionSetting::DigestFrequency(millis) => self.digest_frequency = millis,
+            OptionSetting::Expire(end) => self.expire = end,
+            OptionSetting::IncludeBody(include_body) => self.include_body = include_body,
+            OptionSetting::Keyword(keyword) => self.keyword = keyword,
+        }
+    }
+
+    /// Whether an item is one of those that are wanted.
+    pub(super) fn wants(&self, payload: Option<&Payload>) -> bool {
+        self.keyword.is_empty()
+            || payload.is_some_and(|payload| {
+                payload.text().to_lowercase().contains(&self.keyword.to_lowercase())
+            })
+    }
+}
+
+/// What tells the subscriptions of one JID at a node from each other (§6.1.6).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubId(Arc<str>);
+
+impl SubId {
+    /// Takes an identifier.
+    #[must_use]
+    pub fn new(subid: &str) -> Self {
+        Self(subid.into())
+    }
+
+    /// The identifier as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SubId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One subscription of a JID: which it is, what it wants, and how far that went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Which of the JID's, where it can have several.
+    pub subid: Option<SubId>,
+    /// What it wants.
+    pub options: Options,
+    /// When that was said last: a lease begins then.
+    pub since: Timestamp,
+    /// Whether it was told that its lease ends soon.
+    pub is_warned: bool,
+    /// The position of the newest event that a digest had.
+    pub digested: u64,
+    /// When the last digest was made.
+    pub digested_at: Timestamp,
+}
+
+impl Terms {
+    /// A subscription that is made now, at a node whose newest event has this position.
+    pub(super) fn new(subid: Option<SubId>, options: Options, seq: u64, now: Timestamp) -> Self {
+        Self { subid, options, since: now, is_warned: false, digested: seq, digested_at: now }
+    }
+
+    /// When its subscriber is told that the lease ends.
+    pub(super) fn warned_at(&self) -> Option<Timestamp> {
+        let end = self.options.expire?;
+        let length = end.0.saturating_sub(self.since.0);
+        Some(Timestamp(end.0 - (length / 10).min(MAX_NOTICE_MILLIS)))
+    }
+
+    /// When time does something to it next, if nothing else happens.
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        let warned_at = self.warned_at().filter(|_| !self.is_warned);
+        warned_at.into_iter().chain(self.options.expire).min()
+    }
+
+    /// Whether its items come in digests, from a node that keeps them or not.
+    pub(super) fn is_digested(&self, keeps_items: bool) -> bool {
+        self.options.deliver && self.options.digest && keeps_items
+    }
+
+    /// When the next digest may be made.
+    pub(super) fn digest_due(&self) -> Timestamp {
+        self.digested_at.later_by(u64::from(self.options.digest_frequency))
+    }
+}

@@ -1,0 +1,98 @@
+//! What goes on as long as it is awaited, whether somebody asks for something or not.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::warn;
+
+use crate::{
+    pubsub::{Context, Node, NodeId, op::expire},
+    store::StoreError,
+};
+
+use super::{
+    Error, Service,
+    decide::{Facts, Need},
+};
+
+/// The longest time for which nobody looks at the clock.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// The pause between attempts to do what failed.
+const PAUSE: Duration = Duration::from_millis(500);
+
+impl Service {
+    /// Forgets what was told, as long as it is awaited.
+    pub async fn forget_told(&self) {
+        let mut failures = 0;
+        loop {
+            self.memory.outbox.confirmed().await;
+            match self.forget().await {
+                Ok(()) => failures = 0,
+                Err(error) => {
+                    if failures == 0 {
+                        warn!(%error, "what was told cannot be forgotten; trying again");
+                    }
+                    failures += 1;
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Looks at nodes whose last commit failed, as long as it is awaited: what happened there all the same is
+    /// told.
+    pub async fn settle_doubts(&self) {
+        loop {
+            let id = self.memory.nodes.in_doubt().await;
+            if let Err(Error::Failed(_)) = self.turn(&id).await {
+                self.memory.nodes.doubt(&id);
+            }
+            // To see what is owed at one, all that is owed is read.
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Has time do what it does at nodes, as long as it is awaited: leases end, digests are made, items expire.
+    pub async fn pass_time(&self) {
+        let deadlines = &self.memory.deadlines;
+        loop {
+            let now = (self.clock)();
+            if let Some(node) = deadlines.take(now) {
+                self.expire(&node).await;
+                continue;
+            }
+            let left =
+                deadlines.first().map(|at| Duration::from_millis(at.0.saturating_sub(now.0)));
+            tokio::select! {
+                () = sleep(left.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)) => {}
+                () = deadlines.changed() => {}
+            }
+        }
+    }
+
+    async fn expire(&self, node: &NodeId) {
+        let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
+            expire::expire(node, &facts.items, &facts.newest, cx)
+        };
+        let outcome = self.decide(&self.nobody, node, Need::Time, rule, |outcome| outcome).await;
+        match outcome.await {
+            Ok(next) => next.iter().for_each(|next| self.memory.deadlines.add(node, *next)),
+            Err(Error::Refused(_) | Error::Closed) => {}
+            Err(Error::Busy | Error::Failed(_)) => {
+                let later = (self.clock)().later_by(PAUSE.as_millis() as u64);
+                self.memory.deadlines.add(node, later);
+            }
+        }
+    }
+
+    pub(super) async fn forget(&self) -> Result<(), StoreError> {
+        if let Some((told, stanzas)) = self.memory.outbox.told() {
+            let debts = told.debts.len();
+            self.store.forget(told).await?;
+            let news = self.memory.outbox.forgotten(debts, stanzas);
+            self.memory.metrics.notifications.inc_by(news);
+        }
+        Ok(())
+    }
+}

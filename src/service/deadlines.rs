@@ -1,0 +1,64 @@
+//! At which nodes time has something to do, and when.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::Notify;
+
+use crate::pubsub::{NodeId, Timestamp};
+
+/// One deadline for each node: the first.
+#[derive(Debug, Default)]
+pub(super) struct Deadlines {
+    known: Mutex<Known>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    in_order: BTreeSet<(Timestamp, NodeId)>,
+    of_nodes: HashMap<NodeId, Timestamp>,
+}
+
+impl Deadlines {
+    /// Time has something to do at a node then.
+    pub(super) fn add(&self, node: &NodeId, at: Timestamp) {
+        let mut known = self.known();
+        let Known { in_order, of_nodes } = &mut *known;
+        let before = of_nodes.entry(node.clone()).or_insert(Timestamp(u64::MAX));
+        if at < *before {
+            in_order.remove(&(*before, node.clone()));
+            *before = at;
+            in_order.insert((at, node.clone()));
+            drop(known);
+            self.changed.notify_one();
+        }
+    }
+
+    /// The first deadline, if there is one.
+    pub(super) fn first(&self) -> Option<Timestamp> {
+        self.known().in_order.first().map(|(at, _)| *at)
+    }
+
+    /// Takes the first node whose deadline is over.
+    pub(super) fn take(&self, now: Timestamp) -> Option<NodeId> {
+        let mut known = self.known();
+        if known.in_order.first()?.0 > now {
+            return None;
+        }
+        let (_, node) = known.in_order.pop_first()?;
+        known.of_nodes.remove(&node);
+        Some(node)
+    }
+
+    /// Waits until there may be an earlier first deadline.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,109 @@
+//! The form `pubsub#subscribe_options` (§6.3, §16.4.2): the options of a subscription, both ways.
+
+use chrono::DateTime;
+use minidom::Element;
+use xmpp_parsers::data_forms::{DataFormType, Field, FieldType};
+
+use crate::{
+    pubsub::{OptionSetting, Options, Refusal, Timestamp, op::options::Offered},
+    wire::{form, notification::date_time, ns, xml::Tag},
+};
+
+/// A field that is the service's own (§12.20).
+const KEYWORD: &str = "x-gjallar#keyword";
+
+/// Options as a form to fill in (§6.3.2), or as a result (§6.3.7).
+#[must_use]
+pub fn form(kind: DataFormType, offered: &Offered) -> Tag {
+    let mut fields = show(&offered.options);
+    fields.retain(|field| field.var.as_deref() != Some(INCLUDE_BODY) || offered.offers_body);
+    form::render(&form::form_of_type(kind, ns::SUBSCRIBE_OPTIONS, fields))
+}
+
+const INCLUDE_BODY: &str = "pubsub#include_body";
+
+fn show(options: &Options) -> Vec<Field> {
+    let text = |var, label, value: &str| form::field(var, FieldType::TextSingle, label, value);
+    let flag = |var, label, value| {
+        form::field(var, FieldType::Boolean, label, if value { "true" } else { "false" })
+    };
+    let frequency = options.digest_frequency.to_string();
+    let expire = options.expire.map(date_time).unwrap_or_default();
+    vec![
+        flag("pubsub#deliver", "Whether events are sent", options.deliver),
+        flag("pubsub#digest", "Whether items come together, in digests", options.digest),
+        text("pubsub#digest_frequency", "The milliseconds between two digests", &frequency),
+        text("pubsub#expire", "When the subscription ends; it does not if this is empty", &expire),
+        flag(INCLUDE_BODY, "Whether events have their items in the body too", options.include_body),
+        text(
+            KEYWORD,
+            "What the text of an item must have in it; anything if empty",
+            &options.keyword,
+        ),
+    ]
+}
+
+/// Every option and its value, as text.
+#[must_use]
+pub fn values(options: &Options) -> Vec<(String, String)> {
+    let value = |field: Field| Some((field.var?, field.values.concat()));
+    show(options).into_iter().filter_map(value).collect()
+}
+
+/// What a submitted form says; nothing if it was cancelled.
+///
+/// # Errors
+/// [`Refusal::InvalidOptions`] for a field that is not known, or a value that it cannot have;
+/// [`Refusal::BadRequest`] for a form that is not submitted; [`Refusal::FormTooLarge`].
+pub fn submitted(form: &Element) -> Result<Vec<OptionSetting>, Refusal> {
+    match form.attr("type") {
+        Some("cancel") => return Ok(Vec::new()),
+        Some("submit") => {}
+        _ => return Err(Refusal::BadRequest("the form is not submitted")),
+    }
+    let mut settings = Vec::new();
+    for (var, values) in form::fields(form)? {
+        match (var, values.as_slice()) {
+            ("FORM_TYPE", [form_type]) if form_type == ns::SUBSCRIBE_OPTIONS => {}
+            ("FORM_TYPE", _) => return Err(bad("FORM_TYPE")),
+            (_, []) => {}
+            (_, [value]) => settings.push(setting(var, value)?),
+            (_, _) => return Err(bad(var)),
+        }
+    }
+    Ok(settings)
+}
+
+/// One field.
+///
+/// # Errors
+/// [`Refusal::InvalidOptions`] if it is not known, or cannot have this value.
+pub fn setting(var: &str, value: &str) -> Result<OptionSetting, Refusal> {
+    let flag = || match value {
+        "1" | "true" => Ok(true),
+        "0" | "false" => Ok(false),
+        _ => Err(bad(var)),
+    };
+    Ok(match var {
+        "pubsub#deliver" => OptionSetting::Deliver(flag()?),
+        "pubsub#digest" => OptionSetting::Digest(flag()?),
+        "pubsub#digest_frequency" => {
+            OptionSetting::DigestFrequency(value.parse().map_err(|_| bad(var))?)
+        }
+        "pubsub#expire" if value.is_empty() => OptionSetting::Expire(None),
+        "pubsub#expire" => OptionSetting::Expire(Some(timestamp(value).ok_or_else(|| bad(var))?)),
+        INCLUDE_BODY => OptionSetting::IncludeBody(flag()?),
+        KEYWORD => OptionSetting::Keyword(value.to_owned()),
+        _ => return Err(bad(var)),
+    })
+}
+
+/// XEP-0082.
+fn timestamp(text: &str) -> Option<Timestamp> {
+    let time = DateTime::parse_from_rfc3339(text).ok()?;
+    u64::try_from(time.timestamp_millis()).ok().map(Timestamp)
+}
+
+fn bad(var: &str) -> Refusal {
+    Refusal::InvalidOptions(form::shortened(var))
+}
