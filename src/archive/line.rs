@@ -168,6 +168,9 @@ pub(super) struct EventLine {
     /// For which subscriptions of the recipient it is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     subids: Vec<String>,
+    /// In which states of availability it comes, as in the form of options.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shows: Option<String>,
     normal: bool,
     reply_to: Vec<BareJid>,
     last_item: bool,
@@ -322,6 +325,7 @@ impl EventLine {
             entities,
             body: notification.view.has_body,
             subids: notification.view.subids.iter().map(SubId::to_string).collect(),
+            shows: notification.view.shows.map(subscribe_options::show_names),
             normal: notification.notification_type == NotificationType::Normal,
             reply_to: notification.reply_to.clone(),
             last_item: notification.is_last_item,
@@ -370,6 +374,10 @@ impl EventLine {
             view: View {
                 has_body: self.body,
                 subids: self.subids.iter().map(|subid| SubId::new(subid)).collect(),
+                shows: match self.shows {
+                    Some(names) => Some(subscribe_options::shows(&names).ok_or(names)?),
+                    None => None,
+                },
             },
             notification_type: if self.normal {
                 NotificationType::Normal

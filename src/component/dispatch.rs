@@ -69,8 +69,13 @@ impl Dispatch {
         let mut header = Header::of(stanza);
         header.to.get_or_insert_with(|| self.jid.to_string());
         trace!(stanza = header.name, kind = header.kind, "received");
-        if header.name == "message" {
-            return self.message(&header, stanza).await;
+        match header.name.as_str() {
+            "message" => return self.message(&header, stanza).await,
+            "presence" => {
+                self.presence(&header, stanza).await;
+                return None;
+            }
+            _ => {}
         }
         if !header.is_request() {
             return None;
@@ -272,8 +277,24 @@ impl Dispatch {
         self.answers.room().await;
     }
 
-    /// Whether there is a connection to the server.
+    pub(super) fn service(&self) -> &Service {
+        &self.service
+    }
+
+    pub(super) fn jid(&self) -> &Jid {
+        &self.jid
+    }
+
+    /// Sends what nobody asked for.
+    pub(super) fn send_own(&self, stanza: String) {
+        self.answers.send(stanza);
+    }
+
+    /// Whether there is a connection to the server. On a new one it is not known who is available.
     pub fn note_connected(&self, is_connected: bool) {
+        if is_connected {
+            self.service.presences().forget();
+        }
         self.service.metrics().connected.set(i64::from(is_connected));
     }
 

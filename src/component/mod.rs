@@ -7,6 +7,7 @@ mod dispatch;
 mod lane;
 mod login;
 mod multicast;
+mod presence;
 mod rate;
 mod session;
 mod showing;

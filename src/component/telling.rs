@@ -80,6 +80,7 @@ impl Writer {
         budget: &mut Budget,
     ) -> bool {
         let lost = self.outbox.lost(telling);
+        let shows = telling.notification.view.shows;
         let mut front = self.front.take().filter(|front| front.number == telling.number);
         let mut group = Group::default();
         let mut is_too_large = false;
@@ -94,7 +95,8 @@ impl Writer {
             }
             sent.position.recipients += 1;
             let reach = post.map_or(Reach::Past, |post| post.reach(recipient));
-            if lost.has(recipient, telling.number) || reach == Reach::Not {
+            let is_there = shows.is_none_or(|shows| self.presences.admit(recipient, shows));
+            if lost.has(recipient, telling.number) || reach == Reach::Not || !is_there {
                 budget.passed_over -= 1;
                 continue;
             }

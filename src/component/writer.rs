@@ -20,7 +20,7 @@ use tracing::warn;
 
 use crate::{
     pubsub::Limits,
-    service::{Outbox, Position},
+    service::{Outbox, Position, Presences},
     wire::{ns, xml::Tag},
 };
 
@@ -43,6 +43,7 @@ const BARRIER_PATIENCE: Duration = Duration::from_secs(60);
 pub struct Writer {
     pub(super) answers: Arc<Answers>,
     pub(super) outbox: Arc<Outbox>,
+    pub(super) presences: Arc<Presences>,
     pub(super) service: String,
     pub(super) limits: Limits,
     pub(super) max_stanza_bytes: usize,
@@ -107,6 +108,7 @@ impl Writer {
     #[must_use]
     pub fn new(
         answers: Arc<Answers>,
+        presences: Arc<Presences>,
         service: String,
         limits: Limits,
         max_stanza_bytes: usize,
@@ -115,6 +117,7 @@ impl Writer {
         Self {
             answers,
             outbox,
+            presences,
             service,
             limits,
             max_stanza_bytes,

@@ -87,7 +87,13 @@ pub async fn serve(
     let multicast = Multicast::new(config.multicast()?, jid.to_string());
     let answers = Arc::new(Answers::new(Arc::clone(service.outbox()), multicast));
     let max_stanza_bytes = config.link.max_stanza_bytes;
-    let writer = Writer::new(Arc::clone(&answers), jid.to_string(), limits, max_stanza_bytes);
+    let writer = Writer::new(
+        Arc::clone(&answers),
+        Arc::clone(service.presences()),
+        jid.to_string(),
+        limits,
+        max_stanza_bytes,
+    );
     let dispatch = Arc::new(Dispatch::new(
         Arc::clone(&service),
         actors,
@@ -95,6 +101,7 @@ pub async fn serve(
         jid.clone(),
         max_stanza_bytes,
     ));
+    let presence = Arc::clone(&dispatch);
     let (ping_after, ping_deadline) = config.patience();
     let link = component::Link {
         jid: jid.to_string(),
@@ -119,6 +126,7 @@ pub async fn serve(
         () = service.forget_told() => {}
         () = service.settle_doubts() => {}
         () = service.pass_time() => {}
+        () = presence.ask_for_presence() => {}
     }
     service.close().await;
     info!("stopped");

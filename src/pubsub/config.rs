@@ -84,6 +84,16 @@ pub enum SendLastPublishedItem {
     Never,
     /// When it subscribes.
     OnSub,
+    /// Then, and whenever it becomes available.
+    OnSubAndPresence,
+}
+
+impl SendLastPublishedItem {
+    /// Whether it is sent to whoever subscribes.
+    #[must_use]
+    pub fn is_on_sub(self) -> bool {
+        self != Self::Never
+    }
 }
 
 /// Whom a reader should answer (§12.17).
@@ -137,12 +147,18 @@ pub struct NodeConfig {
     pub notify_sub: bool,
     /// Whether items are kept.
     pub persist_items: bool,
+    /// Whether events come only to those who are available (§12.3).
+    pub presence_based_delivery: bool,
     /// Who may publish.
     pub publish_model: PublishModel,
+    /// Whether all items go when the publisher of the newest is not available any more.
+    pub purge_offline: bool,
     /// When the last item is sent.
     pub send_last_published_item: SendLastPublishedItem,
     /// Whether anybody may subscribe who is not subscribed yet.
     pub subscribe: bool,
+    /// Whether subscriptions end when their subscriber is not available any more (§12.5).
+    pub tempsub: bool,
     /// A name for people.
     pub title: String,
     /// The namespace of the payloads; empty for any.
@@ -172,9 +188,12 @@ impl NodeConfig {
             notify_retract: true,
             notify_sub: false,
             persist_items: true,
+            presence_based_delivery: false,
             publish_model: PublishModel::Publishers,
+            purge_offline: false,
             send_last_published_item: SendLastPublishedItem::OnSub,
             subscribe: true,
+            tempsub: false,
             title: String::new(),
             r#type: String::new(),
         }
@@ -186,6 +205,14 @@ impl NodeConfig {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
         hasher.finish()
+    }
+
+    /// Whether a node depends on the presence of its subscribers, or of its publishers.
+    pub(super) fn looks_at_presence(&self) -> bool {
+        self.presence_based_delivery
+            || self.purge_offline
+            || self.tempsub
+            || self.send_last_published_item == SendLastPublishedItem::OnSubAndPresence
     }
 
     /// What becomes of a node's items that are too many or too large together.
@@ -220,6 +247,9 @@ impl NodeConfig {
                 Setting::NotifyRetract(v) => self.notify_retract = v,
                 Setting::NotifySub(v) => self.notify_sub = v,
                 Setting::PersistItems(v) => self.persist_items = v,
+                Setting::PresenceBasedDelivery(v) => self.presence_based_delivery = v,
+                Setting::PurgeOffline(v) => self.purge_offline = v,
+                Setting::Tempsub(v) => self.tempsub = v,
                 Setting::PublishModel(v) => self.publish_model = v,
                 Setting::SendLastPublishedItem(v) => self.send_last_published_item = v,
                 Setting::Subscribe(v) => self.subscribe = v,
@@ -254,9 +284,12 @@ pub enum Setting {
     NotifyRetract(bool),
     NotifySub(bool),
     PersistItems(bool),
+    PresenceBasedDelivery(bool),
     PublishModel(PublishModel),
+    PurgeOffline(bool),
     SendLastPublishedItem(SendLastPublishedItem),
     Subscribe(bool),
+    Tempsub(bool),
     Title(String),
     Type(String),
 }
@@ -306,7 +339,10 @@ impl Setting {
             | Self::NotifyRetract(_)
             | Self::NotifySub(_)
             | Self::PersistItems(_)
+            | Self::PresenceBasedDelivery(_)
             | Self::PublishModel(_)
+            | Self::PurgeOffline(_)
+            | Self::Tempsub(_)
             | Self::SendLastPublishedItem(_)
             | Self::Subscribe(_) => Ok(()),
         }

@@ -6,7 +6,7 @@ use jid::{BareJid, Jid};
 
 use super::{
     Affiliation, Item, ItemId, ItemReply, Node, NodeConfig, NodeId, NotificationType, Payload,
-    Place, Recipients, SubId, SubscriptionState, Terms, Timestamp,
+    Place, Recipients, Shows, SubId, SubscriptionState, Terms, Timestamp,
 };
 
 /// A change at a node, as others see it.
@@ -72,6 +72,8 @@ pub struct View {
     pub has_body: bool,
     /// For which subscriptions of the recipient it is (§12.16).
     pub subids: Vec<SubId>,
+    /// In which states of availability it comes to a recipient; nothing if that is not looked at (§12.3).
+    pub shows: Option<Shows>,
 }
 
 /// An event on its way.
@@ -129,15 +131,17 @@ impl Notification {
     /// Sends one subscriber the last item that there was before it came (§6.1.7), if these terms let it come.
     pub(super) fn of_last_item(
         node: &Node,
+        config: &NodeConfig,
         last: &Item,
         subscriber: Jid,
         terms: &Terms,
     ) -> Option<Self> {
-        let event = Event::Published(vec![EventItem::of(last, &node.config)]);
-        let view = View::of(&event, &node.config, std::slice::from_ref(terms))?;
+        let event = Event::Published(vec![EventItem::of(last, config)]);
+        let view = View::of(&event, config, std::slice::from_ref(terms))?;
         let audience = Audience::Listed(Recipients::one(subscriber));
-        let told = Self::new(node, &node.config, last.place, event, audience, last.published)?;
-        Some(Self { view, is_last_item: true, ..told })
+        let told = Self::new(node, config, last.place, event, audience, last.published)?;
+        // Whoever subscribes, or comes, is there.
+        Some(Self { view: View { shows: None, ..view }, is_last_item: true, ..told })
     }
 
     /// Tells some entities what concerns them, whatever the node delivers to subscribers.
@@ -194,7 +198,10 @@ impl Notification {
             reply_to: reply_to(node, config.itemreply, &event),
             event,
             audience,
-            view: View::default(),
+            view: View {
+                shows: config.presence_based_delivery.then_some(Shows::ALL),
+                ..View::default()
+            },
             notification_type: config.notification_type,
             happened,
             is_last_item: false,
@@ -205,16 +212,15 @@ impl Notification {
 impl View {
     /// How an event looks to a JID with these subscriptions; nothing if none of them wants it now.
     fn of(event: &Event, config: &NodeConfig, terms: &[Terms]) -> Option<Self> {
-        let mut subids = Vec::new();
-        let mut is_wanted = false;
-        for terms in terms.iter().filter(|terms| terms.want(event, config)) {
-            is_wanted = true;
-            subids.extend(terms.subid.clone());
-        }
+        let wanted: Vec<_> = terms.iter().filter(|terms| terms.want(event, config)).collect();
+        let subids = wanted.iter().filter_map(|terms| terms.subid.clone()).collect();
+        // SPEC: of several subscriptions one message comes, and it comes if one of them lets it.
+        let shows = wanted.iter().map(|terms| terms.options.show_values).reduce(Shows::or)?;
+        let is_looked_at = config.presence_based_delivery || shows != Shows::ALL;
         // §12.8: with a body for all of them, if one wants it.
         let has_body = matches!(event, Event::Published(_))
             && terms.iter().any(|terms| terms.options.include_body);
-        is_wanted.then_some(Self { has_body, subids })
+        Some(Self { has_body, subids, shows: is_looked_at.then_some(shows) })
     }
 }
 

@@ -18,6 +18,7 @@ pub fn implemented(limits: &Limits) -> impl Iterator<Item = &'static str> {
         op::delete::FEATURES,
         op::discover::FEATURES,
         op::options::FEATURES,
+        op::presence::FEATURES,
         op::publish::FEATURES,
         op::purge::FEATURES,
         op::retract::FEATURES,

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Limits, Payload, Refusal, Timestamp};
+use super::{Limits, Payload, Refusal, Shows, Timestamp};
 
 /// The longest keyword, in bytes.
 const MAX_KEYWORD_BYTES: usize = 64;
@@ -23,11 +23,24 @@ pub struct Options {
     /// The milliseconds between two such digests.
     pub digest_frequency: u32,
     /// When the subscription ends.
-    pub expire: Option<Timestamp>,
+    pub expire: Expire,
     /// Whether an event says in its body what its items say, for clients that do not know these (§12.8).
     pub include_body: bool,
     /// Only items come whose text has this in it, in any case; all if it is empty (§12.20).
     pub keyword: String,
+    /// In which states of availability events come; with all of them, it is not looked at (§12.3).
+    pub show_values: Shows,
+}
+
+/// When a subscription ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expire {
+    /// It does not.
+    Never,
+    /// Then (§12.19).
+    At(Timestamp),
+    /// When its subscriber is not available any more (§12.5).
+    Presence,
 }
 
 impl Default for Options {
@@ -36,9 +49,10 @@ impl Default for Options {
             deliver: true,
             digest: false,
             digest_frequency: 86_400_000,
-            expire: None,
+            expire: Expire::Never,
             include_body: false,
             keyword: String::new(),
+            show_values: Shows::ALL,
         }
     }
 }
@@ -50,9 +64,10 @@ pub enum OptionSetting {
     Deliver(bool),
     Digest(bool),
     DigestFrequency(u32),
-    Expire(Option<Timestamp>),
+    Expire(Expire),
     IncludeBody(bool),
     Keyword(String),
+    ShowValues(Shows),
 }
 
 impl Options {
@@ -74,10 +89,10 @@ impl Options {
                 {
                     return Err(Refusal::InvalidOptions("pubsub#digest_frequency".into()));
                 }
-                OptionSetting::Expire(Some(end)) if *end <= now => {
+                OptionSetting::Expire(Expire::At(end)) if *end <= now => {
                     return Err(Refusal::InvalidOptions("pubsub#expire".into()));
                 }
-                OptionSetting::Expire(Some(end)) => self.expire = Some(*end.min(&last)),
+                OptionSetting::Expire(Expire::At(end)) => self.expire = Expire::At(*end.min(&last)),
                 OptionSetting::Keyword(keyword) if keyword.len() > MAX_KEYWORD_BYTES => {
                     return Err(Refusal::InvalidOptions("the keyword".into()));
                 }
@@ -103,6 +118,7 @@ impl Options {
             OptionSetting::Expire(end) => self.expire = end,
             OptionSetting::IncludeBody(include_body) => self.include_body = include_body,
             OptionSetting::Keyword(keyword) => self.keyword = keyword,
+            OptionSetting::ShowValues(shows) => self.show_values = shows,
         }
     }
 
@@ -162,9 +178,22 @@ impl Terms {
         Self { subid, options, since: now, is_warned: false, digested: seq, digested_at: now }
     }
 
+    /// When its lease ends.
+    pub(super) fn end(&self) -> Option<Timestamp> {
+        match self.options.expire {
+            Expire::At(end) => Some(end),
+            Expire::Never | Expire::Presence => None,
+        }
+    }
+
+    /// Whether it depends on the presence of its subscriber.
+    pub(super) fn looks_at_presence(&self) -> bool {
+        self.options.expire == Expire::Presence || self.options.show_values != Shows::ALL
+    }
+
     /// When its subscriber is told that the lease ends.
     pub(super) fn warned_at(&self) -> Option<Timestamp> {
-        let end = self.options.expire?;
+        let end = self.end()?;
         let length = end.0.saturating_sub(self.since.0);
         Some(Timestamp(end.0 - (length / 10).min(MAX_NOTICE_MILLIS)))
     }
@@ -172,7 +201,7 @@ impl Terms {
     /// When time does something to it next, if nothing else happens.
     pub(super) fn due(&self) -> Option<Timestamp> {
         let warned_at = self.warned_at().filter(|_| !self.is_warned);
-        warned_at.into_iter().chain(self.options.expire).min()
+        warned_at.into_iter().chain(self.end()).min()
     }
 
     /// Whether its items come in digests, from a node that keeps them or not.

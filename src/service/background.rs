@@ -6,7 +6,10 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use crate::{
-    pubsub::{Context, Node, NodeId, op::expire},
+    pubsub::{
+        Context, Node, NodeId,
+        op::expire::{self, Passed},
+    },
     store::StoreError,
 };
 
@@ -77,7 +80,12 @@ impl Service {
         };
         let outcome = self.decide(&self.nobody, node, Need::Time, rule, |outcome| outcome).await;
         match outcome.await {
-            Ok(next) => next.iter().for_each(|next| self.memory.deadlines.add(node, *next)),
+            Ok(Passed { next, watched }) => {
+                next.iter().for_each(|next| self.memory.deadlines.add(node, *next));
+                if !watched.is_empty() {
+                    self.memory.presences.matter(node, watched.into_iter());
+                }
+            }
             Err(Error::Refused(_) | Error::Closed) => {}
             Err(Error::Busy | Error::Failed(_)) => {
                 let later = (self.clock)().later_by(PAUSE.as_millis() as u64);

@@ -16,7 +16,8 @@ use tracing::error;
 use crate::{
     pubsub::{
         Actor, Audience, Change, Changes, Context, Decision, Item, ItemId, Node, NodeId,
-        Notification, Page, Recipients, Refusal, SendLastPublishedItem, op::expire,
+        Notification, Page, Recipients, Refusal,
+        op::{expire, presence},
     },
     store::{Commit, Committed, StoreError},
 };
@@ -151,7 +152,7 @@ impl Service {
             }
             Need::Time => {
                 let expires = node.config.item_expire.millis().is_some();
-                let (expires, digests) = (expires, expire::makes_digests(node));
+                let needs_newest = expire::makes_digests(node) || node.config.purge_offline;
                 let id = node.id.clone();
                 turn.settled().await;
                 let page = async |page: Page<ItemId>, is_needed: bool| {
@@ -161,7 +162,7 @@ impl Service {
                     Ok::<_, Error>(part.map(|part| part.entries).unwrap_or_default())
                 };
                 let items = page(Page::first(expire::MAX_EXPIRED + 1), expires).await?;
-                let newest = page(Page::last(expire::MAX_DIGESTED), digests).await?;
+                let newest = page(Page::last(expire::MAX_DIGESTED), needs_newest).await?;
                 Ok(Facts { items, newest, subscriptions: 0 })
             }
             Need::Subscriptions => {
@@ -175,8 +176,7 @@ impl Service {
     }
 
     async fn item_for_new_subscribers(&self, turn: &mut Turn) -> Result<Vec<Item>, Error> {
-        let sends =
-            |node: &Node| node.config.send_last_published_item == SendLastPublishedItem::OnSub;
+        let sends = |node: &Node| node.config.send_last_published_item.is_on_sub();
         if !turn.node().is_some_and(sends) {
             return Ok(Vec::new());
         }
@@ -258,6 +258,16 @@ impl Service {
         }
     }
 
+    /// Tells what nothing changes for, and what is not owed after a restart; as far as there is room.
+    pub(super) fn tell_at_once(&self, turn: &mut Turn, notifications: Vec<Notification>) {
+        for notification in notifications {
+            if let Some(Some(told)) = self.room(turn, notification) {
+                let Told { notification, recipients, room } = told;
+                self.memory.outbox.tell(room, notification, recipients, None);
+            }
+        }
+    }
+
     /// Room for what is told of a decision, if there is enough. Where somebody has to go that does not wait for it:
     /// entities are not told then.
     fn rooms(
@@ -303,6 +313,9 @@ impl Service {
         let chain = turn.advance(&changes);
         let is_there = turn.node().is_some();
         let due = turn.node().and_then(|node| expire::due(node, &changes));
+        if let Some(node) = turn.node().filter(|node| presence::matters(node, &changes)) {
+            self.memory.presences.matter(id, presence::concerned(node, &changes));
+        }
         for Told { notification, recipients, .. } in &mut told {
             if notification.audience == Audience::Subscribers && is_there {
                 *recipients = turn.recipients();

@@ -10,7 +10,8 @@ use crate::{
 };
 
 use super::{
-    Error, Metrics, Outbox, census::Census, deadlines::Deadlines, nodes::Nodes, underway::Underway,
+    Error, Metrics, Outbox, census::Census, deadlines::Deadlines, nodes::Nodes,
+    presences::Presences, underway::Underway,
 };
 
 /// Nodes, what has to be told, and what is counted.
@@ -19,6 +20,7 @@ pub(super) struct Memory {
     pub(super) outbox: Arc<Outbox>,
     pub(super) census: Census,
     pub(super) deadlines: Deadlines,
+    pub(super) presences: Arc<Presences>,
     pub(super) metrics: Metrics,
 }
 

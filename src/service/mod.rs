@@ -14,6 +14,8 @@ mod memory;
 mod metrics;
 mod nodes;
 mod outbox;
+mod presence;
+mod presences;
 mod queries;
 mod settling;
 mod shares;
@@ -23,9 +25,10 @@ pub use actors::{Actors, Creators};
 pub use lost::Lost;
 pub use metrics::Metrics;
 pub use outbox::{Outbox, Position, Telling};
+pub use presences::Presences;
 pub use settling::Settling;
 
-use std::{collections::HashSet, path::Path, sync::Arc};
+use std::{collections::HashSet, iter, path::Path, sync::Arc};
 
 use jid::Jid;
 use thiserror::Error;
@@ -119,10 +122,13 @@ impl Service {
         let outbox = Arc::new(Outbox::new(limits.max_backlog_events, limits.max_backlog_bytes));
         outbox.restore(store.owed(None).await?, &HashSet::new());
         let deadlines = Deadlines::default();
-        for node in store.timed().await? {
+        let presences = Arc::new(Presences::default());
+        for node in store.watchful().await? {
             deadlines.add(&node, Timestamp(0));
+            presences.matter(&node, iter::empty());
         }
-        let memory = Memory { nodes, outbox, census, deadlines, metrics: Metrics::default() };
+        let metrics = Metrics::default();
+        let memory = Memory { nodes, outbox, census, deadlines, presences, metrics };
         let nobody = Jid::new(NOBODY).map_err(|_| StoreError::Failed(NOBODY.into()))?;
         let nobody = Actor { jid: nobody, is_administrator: true, may_create: false };
         let underway = Arc::new(Semaphore::new(MAX_UNDERWAY));
@@ -133,6 +139,12 @@ impl Service {
     #[must_use]
     pub fn outbox(&self) -> &Arc<Outbox> {
         &self.memory.outbox
+    }
+
+    /// Who is available.
+    #[must_use]
+    pub fn presences(&self) -> &Arc<Presences> {
+        &self.memory.presences
     }
 
     /// The limits that requests are held to.
@@ -236,10 +248,10 @@ impl Service {
         request: &Configure,
         respond: impl FnOnce(Outcome<()>) -> A + Send + 'static,
     ) -> Settling<A> {
-        let rule = |node: Option<&Node>, _: &Facts, cx: &Context<'_>| {
-            configure::configure(node, request, cx)
+        let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
+            configure::configure(node, request, facts.items.last(), cx)
         };
-        self.decide(actor, &request.node, Need::Nothing, rule, respond).await
+        self.decide(actor, &request.node, Need::LastItem, rule, respond).await
     }
 
     /// Publishes items (§7.1).
@@ -340,10 +352,10 @@ impl Service {
         request: &SetAffiliations,
         respond: impl FnOnce(Outcome<AffiliationsSet>) -> A + Send + 'static,
     ) -> Settling<A> {
-        let rule = |node: Option<&Node>, _: &Facts, cx: &Context<'_>| {
-            affiliations::set_affiliations(node, request, cx)
+        let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
+            affiliations::set_affiliations(node, request, facts.items.last(), cx)
         };
-        self.decide(actor, &request.node, Need::Nothing, rule, respond).await
+        self.decide(actor, &request.node, Need::LastItem, rule, respond).await
     }
 
     /// Sets subscriptions (§8.8.2).
@@ -353,9 +365,9 @@ impl Service {
         request: &SetSubscriptions,
         respond: impl FnOnce(Outcome<SubscriptionsSet>) -> A + Send + 'static,
     ) -> Settling<A> {
-        let rule = |node: Option<&Node>, _: &Facts, cx: &Context<'_>| {
-            subscriptions::set_subscriptions(node, request, cx)
+        let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
+            subscriptions::set_subscriptions(node, request, facts.items.last(), cx)
         };
-        self.decide(actor, &request.node, Need::Nothing, rule, respond).await
+        self.decide(actor, &request.node, Need::LastItem, rule, respond).await
     }
 }

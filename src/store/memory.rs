@@ -216,12 +216,9 @@ impl Store for MemoryStore {
         Ok(creators)
     }
 
-    async fn timed(&self) -> Result<Vec<NodeId>, StoreError> {
-        let shelf = self.shelf();
-        let is_timed =
-            |node: &&Node| node.config.item_expire.millis().is_some() || node.specials_len() > 0;
-        let nodes = shelf.nodes.values().map(|kept| &kept.node);
-        Ok(nodes.filter(is_timed).map(|node| node.id.clone()).collect())
+    async fn watchful(&self) -> Result<Vec<NodeId>, StoreError> {
+        // More than these may be named; where nothing is to be done nothing is.
+        Ok(self.shelf().nodes.values().map(|kept| kept.node.id.clone()).collect())
     }
 
     async fn nodes(

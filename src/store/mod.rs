@@ -88,11 +88,11 @@ pub trait Store: Send + Sync {
     /// If one of them cannot be read.
     async fn creators(&self) -> Result<HashMap<BareJid, u64>, StoreError>;
 
-    /// The nodes at which time has something to do: items expire, or leases end, or digests are made.
+    /// The nodes at which time, or somebody's presence, has something to do.
     ///
     /// # Errors
     /// If one of them cannot be read.
-    async fn timed(&self) -> Result<Vec<NodeId>, StoreError>;
+    async fn watchful(&self) -> Result<Vec<NodeId>, StoreError>;
 
     /// A page of the nodes, in the order of their creation.
     ///

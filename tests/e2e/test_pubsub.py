@@ -86,7 +86,8 @@ async def test_discovery(server, gjallar):
         features = info["features"]
         assert "http://jabber.org/protocol/pubsub#publish" in features
         assert "http://jabber.org/protocol/pubsub#publish-options" in features
-        assert "http://jabber.org/protocol/pubsub#subscription-options" not in features
+        assert "http://jabber.org/protocol/pubsub#subscription-options" in features
+            assert "http://jabber.org/protocol/pubsub#multi-subscribe" not in features
         await owner.pubsub.create_node(SERVICE, NODE, config=form(owner, title="Musings"))
         await owner.pubsub.publish(SERVICE, NODE, id="one", payload=entry("x"))
         nodes = (await alice.pubsub.get_nodes(SERVICE))["disco_items"]["items"]

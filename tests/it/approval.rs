@@ -201,7 +201,10 @@ async fn affiliations_decide_without_an_owner() {
         component.messages().await;
         let bare = jid.split('/').next().unwrap();
         affiliate(&mut component, bare, affiliation).await;
-        let mut expected = [format!("{bare}: {affiliation}"), format!("{jid}: n {jid} {becomes}")];
+        let mut expected =
+            vec![format!("{bare}: {affiliation}"), format!("{jid}: n {jid} {becomes}")];
+        // Who is let in is sent the last item (§12.2).
+        expected.extend((becomes == "subscribed").then(|| format!("{jid}: items")));
         expected.sort_unstable();
         assert_eq!(told(&mut component).await, expected);
     }
@@ -217,7 +220,8 @@ async fn another_access_model_settles_what_waits() {
     request(&mut component, READER).await;
     component.messages().await;
     component.configure(OWNER, "n", &[("access_model", "open")]).await;
-    assert_eq!(told(&mut component).await, [format!("{READER}: n {READER} subscribed")]);
+    let let_in = [format!("{READER}: items"), format!("{READER}: n {READER} subscribed")];
+    assert_eq!(told(&mut component).await, let_in);
     // Who is subscribed was not shut out, and stays.
     component.configure(OWNER, "n", &[("access_model", "authorize")]).await;
     request(&mut component, STRANGER).await;
@@ -248,6 +252,7 @@ async fn owners_manage_what_waits() {
     assert_eq!(
         told(&mut component).await,
         [
+            "a@localhost: items",
             "a@localhost: items",
             "a@localhost: n a@localhost subscribed",
             "b@localhost: n b@localhost none"

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use gjallar::{
     archive::{ArchiveError, Summary, export, import},
-    pubsub::{AccessModel, Affiliation, MaxItems, OptionSetting, Setting, Timestamp},
+    pubsub::{AccessModel, Affiliation, Expire, MaxItems, OptionSetting, Setting, Timestamp},
     store::{MemoryStore, SledStore, Store},
 };
 
@@ -40,7 +40,7 @@ async fn fill(store: Arc<dyn Store>) -> Stage {
     }
     // Plain first, so that what is owed already goes to it as to all.
     stage.agree("later5@x", "a", OptionSetting::Keyword("long".into())).await.unwrap();
-    stage.agree("r@x/1", "a", OptionSetting::Expire(Some(FAR))).await.unwrap();
+    stage.agree("r@x/1", "a", OptionSetting::Expire(Expire::At(FAR))).await.unwrap();
     stage.publish_xml(OWNER, "a", "6", "<x xmlns='urn:x'>long</x>").await.unwrap();
     stage.retract(OWNER, "a", "4").await.unwrap();
     stage.configure(OWNER, "a", Setting::Title("new".into())).await.unwrap();

@@ -20,6 +20,7 @@ mod options;
 mod order;
 mod owed;
 mod power;
+mod presence;
 mod process;
 mod remains;
 mod rsm;

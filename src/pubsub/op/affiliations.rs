@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use jid::BareJid;
 
 use crate::pubsub::{
-    Affiliation, Change, Changes, Context, Decision, Node, NodeId, Refusal, access,
+    Affiliation, Change, Changes, Context, Decision, Item, Node, NodeId, Refusal, access,
     notices::notices,
 };
 
-use super::{existing, settle_subscriptions};
+use super::{existing, settle_subscriptions, subscribe};
 
 /// What this use case stands for in service discovery.
 pub const FEATURES: &[&str] = &["modify-affiliations", "retrieve-affiliations"];
@@ -54,7 +54,7 @@ pub fn affiliations(
     Ok(node.affiliations().map(|(entity, affiliation)| (entity.clone(), affiliation)).collect())
 }
 
-/// Decides a request to set affiliations (§8.9.2). The last owner stays; who is shut out loses its
+/// Decides a request to set affiliations (§8.9.2), given the newest item. The last owner stays; who is shut out loses its
 /// subscriptions. Those concerned are told (§8.9.4).
 ///
 /// # Errors
@@ -63,6 +63,7 @@ pub fn affiliations(
 pub fn set_affiliations(
     node: Option<&Node>,
     request: &SetAffiliations,
+    last: Option<&Item>,
     cx: &Context<'_>,
 ) -> Result<Decision<AffiliationsSet>, Refusal> {
     let node = existing(node)?;
@@ -102,6 +103,7 @@ pub fn set_affiliations(
     let failed = failing.iter().map(|(entity, _)| (entity.clone(), node.affiliation_of(entity)));
     let failed = failed.collect();
     let reply = AffiliationsSet { node: node.id.clone(), failed, is_full };
-    let notifications = notices(node, &node.config, &mut changes, cx);
+    let mut notifications = notices(node, &node.config, &mut changes, cx);
+    notifications.extend(subscribe::last_items(node, &node.config, last, &changes));
     Ok(Decision { reply, changes, notifications })
 }

@@ -49,11 +49,7 @@ pub fn authorize(
         false => Change::Unsubscribed(request.jid.clone()),
     });
     let mut notifications = notices(node, &node.config, &mut changes, cx);
-    if request.allow {
-        for terms in node.terms_of(&request.jid).iter() {
-            notifications.extend(subscribe::last_item(node, last, &request.jid, terms));
-        }
-    }
+    notifications.extend(subscribe::last_items(node, &node.config, last, &changes));
     Ok(Decision { reply: (), changes, notifications })
 }
 

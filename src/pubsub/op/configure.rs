@@ -1,11 +1,11 @@
 //! Configuring a node (§8.2), and the default configuration (§8.3).
 
 use crate::pubsub::{
-    Change, Changes, Context, Decision, Event, Node, NodeConfig, NodeId, Notification, Refusal,
-    Setting, access, notices::notices,
+    Change, Changes, Context, Decision, Event, Item, Node, NodeConfig, NodeId, Notification,
+    Refusal, Setting, access, notices::notices,
 };
 
-use super::{existing, settle_subscriptions};
+use super::{existing, settle_subscriptions, subscribe};
 
 /// What this use case stands for in service discovery.
 pub const FEATURES: &[&str] = &["config-node", "config-node-max", "retrieve-default"];
@@ -31,7 +31,7 @@ pub fn configuration(node: Option<&Node>, cx: &Context<'_>) -> Result<NodeConfig
     Ok(node.config.clone())
 }
 
-/// Decides a configure request.
+/// Decides a configure request, given the newest item, which goes to those who are admitted now and waited for that.
 ///
 /// Items past a lowered `max_items`, and all items once they are not to be kept, go without an event.
 ///
@@ -41,6 +41,7 @@ pub fn configuration(node: Option<&Node>, cx: &Context<'_>) -> Result<NodeConfig
 pub fn configure(
     node: Option<&Node>,
     request: &Configure,
+    last: Option<&Item>,
     cx: &Context<'_>,
 ) -> Result<Decision<()>, Refusal> {
     let node = existing(node)?;
@@ -68,6 +69,7 @@ pub fn configure(
         }
     }
     let mut notifications = notices(node, &config, &mut changes, cx);
+    notifications.extend(subscribe::last_items(node, &config, last, &changes));
     let place = node.next_place();
     changes.advance_to(place);
     changes.push(Change::Configured(Box::new(config.clone())));

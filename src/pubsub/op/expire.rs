@@ -2,7 +2,7 @@
 
 use std::iter;
 
-use jid::Jid;
+use jid::{BareJid, Jid};
 
 use crate::pubsub::{
     Audience, Change, Changes, Context, Decision, Event, EventItem, Item, ItemId, Node,
@@ -44,8 +44,17 @@ pub fn makes_digests(node: &Node) -> bool {
     node.specials().any(|(_, special)| special.terms.iter().any(|terms| awaits_digest(node, terms)))
 }
 
+/// What time did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// When it does more.
+    pub next: Option<Timestamp>,
+    /// Whose presence has to do with the node.
+    pub watched: Vec<BareJid>,
+}
+
 /// Decides what time does, given the oldest items, at most one more than [`MAX_EXPIRED`], and the newest; says when
-/// it does more.
+/// it does more, and whom to watch.
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`].
@@ -54,7 +63,7 @@ pub fn expire(
     oldest: &[Item],
     newest: &[Item],
     cx: &Context<'_>,
-) -> Result<Decision<Option<Timestamp>>, Refusal> {
+) -> Result<Decision<Passed>, Refusal> {
     let node = existing(node)?;
     let mut passing = Passing { node, cx, told: Vec::new(), next: Vec::new() };
     let mut changes = Changes::none(node);
@@ -89,7 +98,18 @@ pub fn expire(
             cx.now,
         ));
     }
-    Ok(Decision { reply: passing.next.into_iter().min(), changes, notifications })
+    let reply = Passed { next: passing.next.into_iter().min(), watched: watched(node, newest) };
+    Ok(Decision { reply, changes, notifications })
+}
+
+/// Those whose presence has to do with a node, given its newest items.
+fn watched(node: &Node, newest: &[Item]) -> Vec<BareJid> {
+    let is_watched = |special: &Special| special.terms.iter().any(Terms::looks_at_presence);
+    let special = node.specials().filter(|(_, special)| is_watched(special));
+    let special = special.map(|(jid, _)| jid.to_bare());
+    let all = node.subscribers().filter(|_| node.config.looks_at_presence()).map(Jid::to_bare);
+    let publisher = newest.last().filter(|_| node.config.purge_offline);
+    special.chain(all).chain(publisher.map(|item| item.publisher.clone())).collect()
 }
 
 /// Time passes at a node.
@@ -115,7 +135,7 @@ impl Passing<'_> {
 
     /// What is left of a JID's subscriptions.
     fn terms(&mut self, jid: &Jid, special: &Special, newest: &[Item]) -> Vec<Terms> {
-        let is_over = |terms: &Terms| terms.options.expire.is_some_and(|end| end <= self.cx.now);
+        let is_over = |terms: &Terms| terms.end().is_some_and(|end| end <= self.cx.now);
         let (over, mut left): (Vec<_>, Vec<_>) = special.terms.iter().cloned().partition(is_over);
         // Whoever loses the last one is told as all are who lose theirs.
         for terms in over.iter().filter(|_| !left.is_empty()) {
@@ -125,7 +145,7 @@ impl Passing<'_> {
             if terms.warned_at().is_some_and(|at| at <= self.cx.now) && !terms.is_warned {
                 terms.is_warned = true;
                 let state = self.node.state_of(jid);
-                self.tell_of(jid, terms, state, terms.options.expire);
+                self.tell_of(jid, terms, state, terms.end());
             }
             self.next.extend(terms.due());
             if awaits_digest(self.node, terms) && !special.is_pending {
@@ -161,7 +181,7 @@ impl Passing<'_> {
         if !items.is_empty() {
             terms.digested_at = self.cx.now;
             let subids = terms.subid.iter().cloned().collect();
-            let view = View { has_body: terms.options.include_body, subids };
+            let view = View { has_body: terms.options.include_body, subids, shows: None };
             let audience = Audience::Listed(Recipients::one(jid.clone()));
             self.tell(Event::Published(items), audience, view);
         }

@@ -11,6 +11,7 @@ pub mod delete;
 pub mod discover;
 pub mod expire;
 pub mod options;
+pub mod presence;
 pub mod publish;
 pub mod purge;
 pub mod retract;

@@ -3,9 +3,9 @@
 use jid::Jid;
 
 use crate::pubsub::{
-    Admission, Change, Changes, Context, Decision, Feature, Item, Node, NodeId, Notification,
-    OptionSetting, Options, Refusal, SendLastPublishedItem, SubId, SubscriptionState, Terms,
-    access, notices::notices,
+    Admission, Change, Changes, Context, Decision, Feature, Item, Node, NodeConfig, NodeId,
+    Notification, OptionSetting, Options, Refusal, SubId, SubscriptionState, Terms, access,
+    notices::notices,
 };
 
 use super::{
@@ -99,7 +99,7 @@ pub fn subscribe(
     }
     let mut notifications = notices(node, &node.config, &mut changes, cx);
     if admission == Admission::Granted {
-        notifications.extend(last_item(node, last, jid, &terms));
+        notifications.extend(last_item(node, &node.config, last, jid, &terms));
     }
     Ok(Decision { reply: reply(node, request, &terms, state), changes, notifications })
 }
@@ -120,7 +120,7 @@ fn again(
     }
     let mut terms = new_terms(node, request, cx)?;
     if is_one_more {
-        notifications.extend(last_item(node, last, &request.jid, &terms));
+        notifications.extend(last_item(node, &node.config, last, &request.jid, &terms));
         all.push(terms.clone());
     } else if let Some(first) = all.first_mut() {
         terms.subid.clone_from(&first.subid);
@@ -153,14 +153,32 @@ fn reply(node: &Node, request: &Subscribe, terms: &Terms, state: SubscriptionSta
     }
 }
 
+/// The last item for those whose subscription has begun with these changes, at a node that is then configured so: an
+/// owner has approved it, or nobody has to any more (§12.2). SPEC: whom an owner subscribes did not ask for it.
+pub(super) fn last_items(
+    node: &Node,
+    config: &NodeConfig,
+    last: Option<&Item>,
+    changes: &Changes,
+) -> Vec<Notification> {
+    let sent = changes.iter().flat_map(|change| match change {
+        Change::Subscribed(jid) => {
+            let terms = node.terms_of(jid);
+            terms.iter().filter_map(|terms| last_item(node, config, last, jid, terms)).collect()
+        }
+        _ => Vec::new(),
+    });
+    sent.collect()
+}
+
 /// The last item for a JID that is subscribed on these terms now (§6.1.7).
 pub(super) fn last_item(
     node: &Node,
+    config: &NodeConfig,
     last: Option<&Item>,
     jid: &Jid,
     terms: &Terms,
 ) -> Option<Notification> {
-    let last =
-        last.filter(|_| node.config.send_last_published_item == SendLastPublishedItem::OnSub)?;
-    Notification::of_last_item(node, last, jid.clone(), terms)
+    let last = last.filter(|_| config.send_last_published_item.is_on_sub())?;
+    Notification::of_last_item(node, config, last, jid.clone(), terms)
 }

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use jid::Jid;
 
 use crate::pubsub::{
-    Change, Changes, Context, Decision, Node, NodeId, Options, Refusal, SubId, Subscription,
+    Change, Changes, Context, Decision, Item, Node, NodeId, Options, Refusal, SubId, Subscription,
     SubscriptionState, Terms, access, notices::notices,
 };
 
 use super::{
     existing,
     options::{agreed, find},
+    subscribe,
 };
 
 /// What this use case stands for in service discovery.
@@ -71,7 +72,7 @@ pub fn of_jid(node: &Node, jid: &Jid) -> Vec<Subscription> {
     }
 }
 
-/// Decides a request to set subscriptions (§8.8.2): one that waits is approved, or refused, so too. Those
+/// Decides a request to set subscriptions (§8.8.2), given the newest item: one that waits is approved, or refused, so too. Those
 /// concerned are told (§8.8.4).
 ///
 /// # Errors
@@ -79,6 +80,7 @@ pub fn of_jid(node: &Node, jid: &Jid) -> Vec<Subscription> {
 pub fn set_subscriptions(
     node: Option<&Node>,
     request: &SetSubscriptions,
+    last: Option<&Item>,
     cx: &Context<'_>,
 ) -> Result<Decision<SubscriptionsSet>, Refusal> {
     let node = existing(node)?;
@@ -142,6 +144,7 @@ pub fn set_subscriptions(
         });
     }
     let reply = SubscriptionsSet { node: node.id.clone(), failed, is_full };
-    let notifications = notices(node, &node.config, &mut changes, cx);
+    let mut notifications = notices(node, &node.config, &mut changes, cx);
+    notifications.extend(subscribe::last_items(node, &node.config, last, &changes));
     Ok(Decision { reply, changes, notifications })
 }

@@ -21,7 +21,7 @@ fn set(entries: &[(&str, Affiliation)]) -> SetAffiliations {
 fn an_outcast_loses_every_subscription() {
     let node = node().subscribed("a@x").subscribed("a@x/r").subscribed("ab@x").0;
     let request = set(&[("a@x", Affiliation::Outcast)]);
-    let decision = by("owner@x", |cx| set_affiliations(Some(&node), &request, cx)).unwrap();
+    let decision = by("owner@x", |cx| set_affiliations(Some(&node), &request, None, cx)).unwrap();
     assert_eq!(decision.changes.unsubscribed().count(), 2);
     let after = applied(&node, &decision.changes);
     assert_eq!(after.subscribers().collect::<Vec<_>>(), [&jid("ab@x")]);
@@ -33,12 +33,13 @@ fn the_last_owner_stays_whatever_the_order_of_entries() {
     let none = Affiliation::None;
     for entries in [[("owner@x", none), ("b@x", none)], [("b@x", none), ("owner@x", none)]] {
         let request = set(&entries);
-        let decision = by("owner@x", |cx| set_affiliations(Some(&node), &request, cx)).unwrap();
+        let decision =
+            by("owner@x", |cx| set_affiliations(Some(&node), &request, None, cx)).unwrap();
         assert_eq!(decision.reply.failed.len(), 2);
         assert!(decision.changes.is_none(Some(&node)));
     }
     let request = set(&[("owner@x", none), ("b@x", none), ("c@x", Affiliation::Owner)]);
-    let decision = by("owner@x", |cx| set_affiliations(Some(&node), &request, cx)).unwrap();
+    let decision = by("owner@x", |cx| set_affiliations(Some(&node), &request, None, cx)).unwrap();
     assert!(decision.reply.failed.is_empty());
     let after = applied(&node, &decision.changes);
     assert_eq!(after.owners().collect::<Vec<_>>(), [&bare("c@x")]);
@@ -52,7 +53,7 @@ fn an_owner_who_does_not_fit_is_no_owner() {
     let decision = by("owner@x", |cx| {
         let limits = crate::pubsub::Limits { max_affiliations: 1, ..cx.limits.clone() };
         let cx = crate::pubsub::Context { limits: &limits, ..*cx };
-        set_affiliations(Some(&node), &request, &cx)
+        set_affiliations(Some(&node), &request, None, &cx)
     });
     let decision = decision.unwrap();
     assert_eq!(decision.reply.failed.len(), 2);
@@ -69,7 +70,7 @@ fn a_whitelist_keeps_the_subscriptions_of_those_on_it() {
         .0;
     let settings = vec![Setting::AccessModel(AccessModel::Whitelist)];
     let request = Configure { node: node.id.clone(), settings, seen: None };
-    let decision = by("owner@x", |cx| configure(Some(&node), &request, cx)).unwrap();
+    let decision = by("owner@x", |cx| configure(Some(&node), &request, None, cx)).unwrap();
     let after = applied(&node, &decision.changes);
     assert_eq!(after.subscribers().collect::<Vec<_>>(), [&jid("m@x/r"), &jid("owner@x")]);
 }
@@ -79,7 +80,7 @@ fn a_configuration_that_is_the_same_changes_nothing() {
     let node = node().0;
     let settings = vec![Setting::PersistItems(true), Setting::Title(String::new())];
     let request = Configure { node: node.id.clone(), settings, seen: None };
-    let decision = by("owner@x", |cx| configure(Some(&node), &request, cx)).unwrap();
+    let decision = by("owner@x", |cx| configure(Some(&node), &request, None, cx)).unwrap();
     assert!(decision.changes.is_none(Some(&node)) && decision.notifications.is_empty());
 }
 
@@ -90,7 +91,7 @@ fn fewer_items_are_kept_from_the_moment_that_fewer_are_wanted() {
         [(Setting::MaxItems(MaxItems::Number(3)), Some(3)), (Setting::PersistItems(false), Some(0))]
     {
         let request = Configure { node: node.id.clone(), settings: vec![setting], seen: None };
-        let decision = by("owner@x", |cx| configure(Some(&node), &request, cx)).unwrap();
+        let decision = by("owner@x", |cx| configure(Some(&node), &request, None, cx)).unwrap();
         let trimmed = changes_of(&decision).into_iter().find_map(|change| match change {
             Change::Trimmed { keep, .. } => Some(*keep),
             _ => None,
@@ -108,7 +109,7 @@ fn an_owner_cannot_subscribe_who_is_not_admitted() {
         (jid("a@x"), None, Some(SubscriptionState::Subscribed)),
     ];
     let request = SetSubscriptions { node: node.id.clone(), entries };
-    let decision = by("owner@x", |cx| set_subscriptions(Some(&node), &request, cx)).unwrap();
+    let decision = by("owner@x", |cx| set_subscriptions(Some(&node), &request, None, cx)).unwrap();
     assert_eq!(
         decision.reply.failed,
         [

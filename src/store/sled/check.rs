@@ -122,7 +122,7 @@ impl Check<'_> {
             if place.is_none_or(|place| place.part != part) {
                 return Err(damaged(&back));
             }
-            if record.is_timed() {
+            if record.is_watched() {
                 self.expect(b'l');
             }
         }

@@ -36,9 +36,12 @@ pub(super) struct ConfigRecord {
     notify_retract: bool,
     notify_sub: bool,
     persist_items: bool,
+    presence_based_delivery: bool,
     publish_model: PublishModelRecord,
-    send_last_on_sub: bool,
+    purge_offline: bool,
+    send_last: SendLastRecord,
     subscribe: bool,
+    tempsub: bool,
     title: String,
     r#type: String,
 }
@@ -62,6 +65,13 @@ enum PublishModelRecord {
     Open,
     Publishers,
     Subscribers,
+}
+
+#[derive(Serialize, Deserialize)]
+enum SendLastRecord {
+    Never,
+    OnSub,
+    OnSubAndPresence,
 }
 
 impl ConfigRecord {
@@ -99,20 +109,32 @@ impl ConfigRecord {
             notify_retract: config.notify_retract,
             notify_sub: config.notify_sub,
             persist_items: config.persist_items,
+            presence_based_delivery: config.presence_based_delivery,
+            purge_offline: config.purge_offline,
             publish_model: match config.publish_model {
                 PublishModel::Open => PublishModelRecord::Open,
                 PublishModel::Publishers => PublishModelRecord::Publishers,
                 PublishModel::Subscribers => PublishModelRecord::Subscribers,
             },
-            send_last_on_sub: config.send_last_published_item == SendLastPublishedItem::OnSub,
+            send_last: match config.send_last_published_item {
+                SendLastPublishedItem::Never => SendLastRecord::Never,
+                SendLastPublishedItem::OnSub => SendLastRecord::OnSub,
+                SendLastPublishedItem::OnSubAndPresence => SendLastRecord::OnSubAndPresence,
+            },
             subscribe: config.subscribe,
+            tempsub: config.tempsub,
             title: config.title.clone(),
             r#type: config.r#type.clone(),
         }
     }
 
-    pub(super) fn expires_items(&self) -> bool {
+    /// Whether time, or somebody's presence, has something to do with the node.
+    pub(super) fn is_watchful(&self) -> bool {
         self.item_expire.is_some()
+            || self.presence_based_delivery
+            || self.purge_offline
+            || self.tempsub
+            || matches!(self.send_last, SendLastRecord::OnSubAndPresence)
     }
 
     pub(super) fn to_config(&self, key: &[u8]) -> Result<NodeConfig, StoreError> {
@@ -148,17 +170,20 @@ impl ConfigRecord {
             notify_retract: self.notify_retract,
             notify_sub: self.notify_sub,
             persist_items: self.persist_items,
+            presence_based_delivery: self.presence_based_delivery,
+            purge_offline: self.purge_offline,
             publish_model: match self.publish_model {
                 PublishModelRecord::Open => PublishModel::Open,
                 PublishModelRecord::Publishers => PublishModel::Publishers,
                 PublishModelRecord::Subscribers => PublishModel::Subscribers,
             },
-            send_last_published_item: if self.send_last_on_sub {
-                SendLastPublishedItem::OnSub
-            } else {
-                SendLastPublishedItem::Never
+            send_last_published_item: match self.send_last {
+                SendLastRecord::Never => SendLastPublishedItem::Never,
+                SendLastRecord::OnSub => SendLastPublishedItem::OnSub,
+                SendLastRecord::OnSubAndPresence => SendLastPublishedItem::OnSubAndPresence,
             },
             subscribe: self.subscribe,
+            tempsub: self.tempsub,
             title: self.title.clone(),
             r#type: self.r#type.clone(),
         })

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     pubsub::{
         Affiliation, Audience, Epoch, Event, EventItem, ItemId, NodeId, Notification,
-        NotificationType, Place, Recipients, SubId, SubscriptionState, Timestamp, View,
+        NotificationType, Place, Recipients, Shows, SubId, SubscriptionState, Timestamp, View,
     },
     store::{Debt, StoreError},
 };
@@ -33,6 +33,7 @@ pub(super) struct DebtRecord {
     audience: AudienceRecord,
     has_body: bool,
     subids: Vec<String>,
+    shows: Option<u8>,
     normal_messages: bool,
     reply_to: Vec<String>,
     happened: u64,
@@ -119,6 +120,7 @@ impl DebtRecord {
             },
             has_body: notification.view.has_body,
             subids: notification.view.subids.iter().map(SubId::to_string).collect(),
+            shows: notification.view.shows.map(Shows::bits),
             normal_messages: match notification.notification_type {
                 NotificationType::Headline => false,
                 NotificationType::Normal => true,
@@ -148,6 +150,7 @@ impl DebtRecord {
             view: View {
                 has_body: self.has_body,
                 subids: self.subids.iter().map(|subid| SubId::new(subid)).collect(),
+                shows: self.shows.map(Shows::from_bits),
             },
             notification_type: if self.normal_messages {
                 NotificationType::Normal

@@ -18,7 +18,7 @@
 //! | `A` entity node | affiliation |
 //! | `s` node part | subscriptions |
 //! | `S` entity node JID | whether it subscribed itself, and in which part that stands |
-//! | `l` node JID | time has something to do with the subscriptions of this JID |
+//! | `l` node JID | time, or presence, has something to do with the subscriptions of this JID |
 //! | `i` node position index | item |
 //! | `x` node item's name | position and index |
 //! | `c` node position index chunk | a part of a long payload |
@@ -140,8 +140,8 @@ pub(super) fn subscription_of(jid: &Jid, node: Number) -> Vec<u8> {
     key(b'S', &[&entity, &node.to_be_bytes(), &jid])
 }
 
-/// Whether time has something to do with a JID's subscriptions at a node.
-pub(super) fn timed(node: Number, jid: &Jid) -> Vec<u8> {
+/// Whether time, or presence, has something to do with a JID's subscriptions at a node.
+pub(super) fn watched(node: Number, jid: &Jid) -> Vec<u8> {
     key(b'l', &[&node.to_be_bytes(), &hash(jid.as_str())])
 }
 

@@ -36,23 +36,23 @@ impl View {
         creators.into_iter().map(of_entity).collect()
     }
 
-    /// The nodes at which time has something to do.
-    pub(super) fn timed(&self) -> Result<Vec<NodeId>, StoreError> {
+    /// The nodes at which time, or somebody's presence, has something to do.
+    pub(super) fn watchful(&self) -> Result<Vec<NodeId>, StoreError> {
         let mut numbers = BTreeSet::new();
         for row in self.scan(b"l") {
             let (key, _) = row?;
             numbers.insert(keys::number_at(&key, 1).ok_or_else(|| damaged(&key))?);
         }
-        let mut timed = Vec::new();
+        let mut watchful = Vec::new();
         for row in self.scan(b"n") {
             let (key, value) = row?;
             let record = record::decode::<NodeRecord>(&key, &value)?;
             let number = keys::number_at(&key, 1).ok_or_else(|| damaged(&key))?;
-            if record.expires_items() || numbers.contains(&number) {
-                timed.push(name(&key, &record)?);
+            if record.is_watchful() || numbers.contains(&number) {
+                watchful.push(name(&key, &record)?);
             }
         }
-        Ok(timed)
+        Ok(watchful)
     }
 
     pub(super) fn nodes(

@@ -223,8 +223,8 @@ impl Store for SledStore {
         self.read(View::creators).await
     }
 
-    async fn timed(&self) -> Result<Vec<NodeId>, StoreError> {
-        self.read(View::timed).await
+    async fn watchful(&self) -> Result<Vec<NodeId>, StoreError> {
+        self.read(View::watchful).await
     }
 
     async fn nodes(

@@ -164,8 +164,8 @@ impl NodeRecord {
         &self.name
     }
 
-    pub(super) fn expires_items(&self) -> bool {
-        self.config.expires_items()
+    pub(super) fn is_watchful(&self) -> bool {
+        self.config.is_watchful()
     }
 
     pub(super) fn into_creator(self) -> String {

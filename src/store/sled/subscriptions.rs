@@ -7,7 +7,9 @@ use jid::Jid;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    pubsub::{Options, Special, SubId, Subscription, SubscriptionState, Terms, Timestamp},
+    pubsub::{
+        Expire, Options, Shows, Special, SubId, Subscription, SubscriptionState, Terms, Timestamp,
+    },
     store::StoreError,
 };
 
@@ -53,13 +55,21 @@ struct TermsRecord {
     deliver: bool,
     digest: bool,
     digest_frequency: u32,
-    expire: Option<u64>,
+    expire: ExpireRecord,
     include_body: bool,
     keyword: String,
+    show_values: u8,
     since: u64,
     is_warned: bool,
     digested: u64,
     digested_at: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+enum ExpireRecord {
+    Never,
+    At(u64),
+    Presence,
 }
 
 impl Turn<'_, '_> {
@@ -101,8 +111,8 @@ impl Turn<'_, '_> {
         jid: &Jid,
         is_own: bool,
     ) -> Result<(), StoreError> {
-        if record.is_timed() {
-            self.rows.put(&keys::timed(node, jid), &())?;
+        if record.is_watched() {
+            self.rows.put(&keys::watched(node, jid), &())?;
         }
         let mut counters = self.counters(node)?;
         let record = write_part(slice::from_ref(record))?;
@@ -136,8 +146,8 @@ impl Turn<'_, '_> {
         let mut part = self.part(&key)?;
         let at = part.iter().position(|record| record.is_of(jid)).ok_or_else(|| damaged(&key))?;
         let record = part.remove(at);
-        if record.is_timed() {
-            self.rows.remove(keys::timed(node, jid));
+        if record.is_watched() {
+            self.rows.remove(keys::watched(node, jid));
         }
         self.rows.remove(pointer);
         if part.is_empty() {
@@ -196,12 +206,10 @@ impl SubscriptionRecord {
         Self { is_pending: true, ..Self::of(jid, since) }
     }
 
-    /// Whether time has something to do with it.
-    pub(super) fn is_timed(&self) -> bool {
+    /// Whether time, or presence, has something to do with it.
+    pub(super) fn is_watched(&self) -> bool {
         let special = self.special.iter();
-        special
-            .flat_map(|special| &special.terms)
-            .any(|terms| terms.digest || terms.expire.is_some())
+        special.flat_map(|special| &special.terms).any(TermsRecord::is_watched)
     }
 
     /// What of it is shown: one for each SubID, if there are any.
@@ -249,14 +257,25 @@ impl TermsRecord {
             deliver: options.deliver,
             digest: options.digest,
             digest_frequency: options.digest_frequency,
-            expire: options.expire.map(|end| end.0),
+            expire: match options.expire {
+                Expire::Never => ExpireRecord::Never,
+                Expire::At(end) => ExpireRecord::At(end.0),
+                Expire::Presence => ExpireRecord::Presence,
+            },
             include_body: options.include_body,
             keyword: options.keyword.clone(),
+            show_values: options.show_values.bits(),
             since: terms.since.0,
             is_warned: terms.is_warned,
             digested: terms.digested,
             digested_at: terms.digested_at.0,
         }
+    }
+
+    fn is_watched(&self) -> bool {
+        self.digest
+            || !matches!(self.expire, ExpireRecord::Never)
+            || self.show_values != Shows::ALL.bits()
     }
 
     fn to_terms(&self) -> Terms {
@@ -266,9 +285,14 @@ impl TermsRecord {
                 deliver: self.deliver,
                 digest: self.digest,
                 digest_frequency: self.digest_frequency,
-                expire: self.expire.map(Timestamp),
+                expire: match self.expire {
+                    ExpireRecord::Never => Expire::Never,
+                    ExpireRecord::At(end) => Expire::At(Timestamp(end)),
+                    ExpireRecord::Presence => Expire::Presence,
+                },
                 include_body: self.include_body,
                 keyword: self.keyword.clone(),
+                show_values: Shows::from_bits(self.show_values),
             },
             since: Timestamp(self.since),
             is_warned: self.is_warned,

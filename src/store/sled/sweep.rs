@@ -156,8 +156,8 @@ impl Turn<'_, '_> {
             }
             for record in self.part(&key)? {
                 let jid = record.jid(&key)?;
-                if record.is_timed() {
-                    self.rows.remove(keys::timed(node, &jid));
+                if record.is_watched() {
+                    self.rows.remove(keys::watched(node, &jid));
                 }
                 self.rows.remove(keys::subscription_of(&jid, node));
                 rows += 1;

@@ -65,7 +65,11 @@ const PUBLISH_MODELS: &[(&str, &str)] = &[
     ("publishers", "Only publishers may publish"),
     ("subscribers", "Publishers and subscribers may publish"),
 ];
-const SEND_LAST: &[(&str, &str)] = &[("never", "Never"), ("on_sub", "When a subscription is made")];
+const SEND_LAST: &[(&str, &str)] = &[
+    ("never", "Never"),
+    ("on_sub", "When a subscription is made"),
+    ("on_sub_and_presence", "Then, and when a subscriber becomes available"),
+];
 
 fn show(config: &NodeConfig, limits: &Limits) -> Vec<Field> {
     let text = |var, label, value: &str| form::field(var, FieldType::TextSingle, label, value);
@@ -132,6 +136,21 @@ fn show(config: &NodeConfig, limits: &Limits) -> Vec<Field> {
             "pubsub#notify_sub",
             "Whether owners are told of new and ended subscriptions",
             config.notify_sub,
+        ),
+        flag(
+            "pubsub#presence_based_delivery",
+            "Whether events come only to those who are available",
+            config.presence_based_delivery,
+        ),
+        flag(
+            "pubsub#tempsub",
+            "Whether subscriptions end when their subscriber is not available any more",
+            config.tempsub,
+        ),
+        flag(
+            "pubsub#purge_offline",
+            "Whether all items go when the publisher of the newest is not available any more",
+            config.purge_offline,
         ),
         form::choice(
             "pubsub#notification_type",
@@ -279,6 +298,9 @@ pub fn setting(var: &str, value: &str) -> Result<Option<Setting>, Refusal> {
         "pubsub#notify_delete" => Setting::NotifyDelete(flag()?),
         "pubsub#notify_retract" => Setting::NotifyRetract(flag()?),
         "pubsub#notify_sub" => Setting::NotifySub(flag()?),
+        "pubsub#presence_based_delivery" => Setting::PresenceBasedDelivery(flag()?),
+        "pubsub#purge_offline" => Setting::PurgeOffline(flag()?),
+        "pubsub#tempsub" => Setting::Tempsub(flag()?),
         "pubsub#notification_type" => Setting::NotificationType(match value {
             "headline" => NotificationType::Headline,
             "normal" => NotificationType::Normal,
@@ -287,6 +309,7 @@ pub fn setting(var: &str, value: &str) -> Result<Option<Setting>, Refusal> {
         "pubsub#send_last_published_item" => Setting::SendLastPublishedItem(match value {
             "never" => SendLastPublishedItem::Never,
             "on_sub" => SendLastPublishedItem::OnSub,
+            "on_sub_and_presence" => SendLastPublishedItem::OnSubAndPresence,
             _ => return Err(bad(var)),
         }),
         "pubsub#itemreply" => Setting::ItemReply(match value {
@@ -304,11 +327,7 @@ pub fn setting(var: &str, value: &str) -> Result<Option<Setting>, Refusal> {
 /// COMPAT: clients that fill in a form of their own set fields to what is the default anywhere.
 fn holds_anyway(var: &str, value: &str) -> Result<(), Refusal> {
     match (var, value) {
-        ("pubsub#node_type", "leaf")
-        | (
-            "pubsub#presence_based_delivery" | "pubsub#purge_offline" | "pubsub#tempsub",
-            "0" | "false",
-        ) => Ok(()),
+        ("pubsub#node_type", "leaf") => Ok(()),
         ("pubsub#node_type", "collection") => Err(Refusal::Unsupported(Feature::Collections)),
         _ => Err(bad(var)),
     }
@@ -345,6 +364,7 @@ fn send_last(when: SendLastPublishedItem) -> &'static str {
     match when {
         SendLastPublishedItem::Never => "never",
         SendLastPublishedItem::OnSub => "on_sub",
+        SendLastPublishedItem::OnSubAndPresence => "on_sub_and_presence",
     }
 }
 

@@ -2,10 +2,12 @@
 
 use chrono::DateTime;
 use minidom::Element;
-use xmpp_parsers::data_forms::{DataFormType, Field, FieldType};
+use xmpp_parsers::data_forms::{DataFormType, Field, FieldType, Option_};
 
 use crate::{
-    pubsub::{OptionSetting, Options, Refusal, Timestamp, op::options::Offered},
+    pubsub::{
+        Expire, OptionSetting, Options, Refusal, Show, Shows, Timestamp, op::options::Offered,
+    },
     wire::{form, notification::date_time, ns, xml::Tag},
 };
 
@@ -21,6 +23,45 @@ pub fn form(kind: DataFormType, offered: &Offered) -> Tag {
 }
 
 const INCLUDE_BODY: &str = "pubsub#include_body";
+const SHOW_VALUES: &str = "pubsub#show-values";
+
+/// The values of that field, and what they mean.
+const SHOWS: [(&str, &str, Show); 5] = [
+    ("away", "Away", Show::Away),
+    ("chat", "Wants to chat", Show::Chat),
+    ("dnd", "Does not want to be disturbed", Show::Dnd),
+    ("online", "Available", Show::Online),
+    ("xa", "Away for long", Show::Xa),
+];
+
+fn show_values(shows: Shows) -> Field {
+    let mut field = Field::new(SHOW_VALUES, FieldType::ListMulti);
+    field.label = Some("In which states of availability events come; with all, in any".to_owned());
+    let option = |(value, label, _): (&str, &str, Show)| Option_ {
+        label: Some(label.to_owned()),
+        value: value.to_owned(),
+    };
+    field.options = SHOWS.into_iter().map(option).collect();
+    field.values = show_names(shows).lines().map(str::to_owned).collect();
+    field
+}
+
+/// The values for these states, each in a line.
+#[must_use]
+pub fn show_names(shows: Shows) -> String {
+    let names = SHOWS.into_iter().filter(|(.., show)| shows.has(*show)).map(|(name, ..)| name);
+    names.collect::<Vec<_>>().join("\n")
+}
+
+/// The states of these values, each in a line.
+#[must_use]
+pub fn shows(names: &str) -> Option<Shows> {
+    let show = |name: &str| {
+        let found = SHOWS.into_iter().find(|(other, ..)| *other == name);
+        found.map(|(.., show)| show)
+    };
+    names.lines().map(show).collect()
+}
 
 fn show(options: &Options) -> Vec<Field> {
     let text = |var, label, value: &str| form::field(var, FieldType::TextSingle, label, value);
@@ -28,13 +69,18 @@ fn show(options: &Options) -> Vec<Field> {
         form::field(var, FieldType::Boolean, label, if value { "true" } else { "false" })
     };
     let frequency = options.digest_frequency.to_string();
-    let expire = options.expire.map(date_time).unwrap_or_default();
+    let expire = match options.expire {
+        Expire::Never => String::new(),
+        Expire::At(end) => date_time(end),
+        Expire::Presence => "presence".to_owned(),
+    };
     vec![
         flag("pubsub#deliver", "Whether events are sent", options.deliver),
         flag("pubsub#digest", "Whether items come together, in digests", options.digest),
         text("pubsub#digest_frequency", "The milliseconds between two digests", &frequency),
-        text("pubsub#expire", "When the subscription ends; it does not if this is empty", &expire),
+        text("pubsub#expire", "When the subscription ends: a time, presence, or never", &expire),
         flag(INCLUDE_BODY, "Whether events have their items in the body too", options.include_body),
+        show_values(options.show_values),
         text(
             KEYWORD,
             "What the text of an item must have in it; anything if empty",
@@ -46,7 +92,7 @@ fn show(options: &Options) -> Vec<Field> {
 /// Every option and its value, as text.
 #[must_use]
 pub fn values(options: &Options) -> Vec<(String, String)> {
-    let value = |field: Field| Some((field.var?, field.values.concat()));
+    let value = |field: Field| Some((field.var?, field.values.join("\n")));
     show(options).into_iter().filter_map(value).collect()
 }
 
@@ -64,6 +110,7 @@ pub fn submitted(form: &Element) -> Result<Vec<OptionSetting>, Refusal> {
     let mut settings = Vec::new();
     for (var, values) in form::fields(form)? {
         match (var, values.as_slice()) {
+            (SHOW_VALUES, values) => settings.push(setting(var, &values.join("\n"))?),
             ("FORM_TYPE", [form_type]) if form_type == ns::SUBSCRIBE_OPTIONS => {}
             ("FORM_TYPE", _) => return Err(bad("FORM_TYPE")),
             (_, []) => {}
@@ -90,10 +137,14 @@ pub fn setting(var: &str, value: &str) -> Result<OptionSetting, Refusal> {
         "pubsub#digest_frequency" => {
             OptionSetting::DigestFrequency(value.parse().map_err(|_| bad(var))?)
         }
-        "pubsub#expire" if value.is_empty() => OptionSetting::Expire(None),
-        "pubsub#expire" => OptionSetting::Expire(Some(timestamp(value).ok_or_else(|| bad(var))?)),
+        "pubsub#expire" => OptionSetting::Expire(match value {
+            "" => Expire::Never,
+            "presence" => Expire::Presence,
+            _ => Expire::At(timestamp(value).ok_or_else(|| bad(var))?),
+        }),
         INCLUDE_BODY => OptionSetting::IncludeBody(flag()?),
         KEYWORD => OptionSetting::Keyword(value.to_owned()),
+        SHOW_VALUES => OptionSetting::ShowValues(shows(value).ok_or_else(|| bad(var))?),
         _ => return Err(bad(var)),
     })
 }

@@ -89,8 +89,8 @@ impl Store for Faulty {
         self.inner.creators().await
     }
 
-    async fn timed(&self) -> Result<Vec<NodeId>, StoreError> {
-        self.inner.timed().await
+    async fn watchful(&self) -> Result<Vec<NodeId>, StoreError> {
+        self.inner.watchful().await
     }
 
     async fn nodes(

@@ -54,6 +54,8 @@ pub struct Link {
     held: Option<Vec<Element>>,
     /// Whether the test itself answers who looks for a multicast service.
     leaves_questions: bool,
+    /// The presence that came: its type, and to whom it goes.
+    presence: Vec<(String, String)>,
 }
 
 impl Link {
@@ -79,7 +81,7 @@ impl Link {
         // The SHA-1 of "abcsecret" (XEP-0114 §3).
         assert_eq!(handshake.text(), "de0a408ef519cd62e7379039634152874895c50c");
         writer.write_all(b"<handshake/>").await.unwrap();
-        Self { reader, writer, held: None, leaves_questions: false }
+        Self { reader, writer, held: None, leaves_questions: false, presence: Vec::new() }
     }
 
     pub async fn send(&mut self, xml: &str) {
@@ -95,6 +97,11 @@ impl Link {
     pub async fn receive(&mut self) -> Option<Element> {
         loop {
             let stanza = self.receive_any().await?;
+            if stanza.name() == "presence" {
+                let attr = |name| stanza.attr(name).unwrap_or("available").to_owned();
+                self.presence.push((attr("type"), attr("to")));
+                continue;
+            }
             if !is_barrier(&stanza) {
                 return Some(stanza);
             }
@@ -103,6 +110,11 @@ impl Link {
                 None => self.return_barrier(&stanza, false).await,
             }
         }
+    }
+
+    /// The presence that came by now, and since this was asked last.
+    pub fn take_presence(&mut self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.presence)
     }
 
     /// Routes the next barrier back, which has to come: what was told before it is confirmed then.

@@ -1,0 +1,65 @@
+//! Presence: of those whom the service watches, and its own (XEP-0060 §12.3; RFC 6121 §3, §4).
+
+use minidom::Element;
+
+use crate::{
+    pubsub::Show,
+    wire::{stanza::Header, xml::Tag},
+};
+
+use super::dispatch::Dispatch;
+
+impl Dispatch {
+    /// Deals with presence. Anyone may have that of the service, which is always there.
+    pub(super) async fn presence(&self, header: &Header, stanza: &Element) {
+        let Some(sender) = header.sender() else { return };
+        if header.to.as_deref() != Some(self.jid().as_str()) {
+            return;
+        }
+        let answer = |kind| self.send_presence(kind, header.from.as_deref().unwrap_or_default());
+        match header.kind.as_deref() {
+            None => {
+                if let Some(show) = show(stanza) {
+                    self.service().available(&sender, show).await;
+                }
+            }
+            Some("unavailable" | "error") => self.service().unavailable(&sender).await,
+            Some("subscribe") => {
+                answer(Some("subscribed"));
+                answer(None);
+            }
+            Some("probe") => answer(None),
+            Some("unsubscribe") => answer(Some("unsubscribed")),
+            Some(_) => {}
+        }
+    }
+
+    /// Asks for the presence of those for whom it matters, as long as it is awaited.
+    pub async fn ask_for_presence(&self) {
+        loop {
+            let entity = self.service().presences().wanted().await;
+            self.room().await;
+            // The one if it is not subscribed to, the other if it is.
+            self.send_presence(Some("subscribe"), entity.as_str());
+            self.send_presence(Some("probe"), entity.as_str());
+        }
+    }
+
+    fn send_presence(&self, kind: Option<&str>, to: &str) {
+        let presence = Tag::new("presence").attr_if("type", kind);
+        self.send_own(presence.attr("from", self.jid().as_str()).attr("to", to).to_string());
+    }
+}
+
+/// How a resource shows itself; nothing if that is no value of RFC 6121 §4.7.2.1.
+fn show(presence: &Element) -> Option<Show> {
+    let show = presence.children().find(|child| child.name() == "show");
+    Some(match show.map(Element::text).as_deref() {
+        None => Show::Online,
+        Some("away") => Show::Away,
+        Some("chat") => Show::Chat,
+        Some("dnd") => Show::Dnd,
+        Some("xa") => Show::Xa,
+        Some(_) => return None,
+    })
+}

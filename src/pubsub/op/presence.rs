@@ -1,0 +1,108 @@
+//! What the presence of an entity does at a node: temporary subscriptions end (§12.5), items go
+//! (`pubsub#purge_offline`), the last one is sent (`pubsub#send_last_published_item`).
+
+use jid::{BareJid, Jid};
+
+use crate::pubsub::{
+    Change, Changes, Context, Decision, Event, Expire, Item, Node, Notification, Refusal,
+    SendLastPublishedItem, Terms, notices::notices,
+};
+
+use super::{existing, options::agreed, subscribe};
+
+/// What this use case stands for in service discovery.
+pub const FEATURES: &[&str] = &["presence-notifications", "presence-subscribe"];
+
+/// Whether the presence of anybody has to do with a node after these changes.
+#[must_use]
+pub fn matters(node: &Node, changes: &Changes) -> bool {
+    let is_agreed = |change: &Change| match change {
+        Change::Agreed(_, terms) => terms.iter().any(Terms::looks_at_presence),
+        _ => false,
+    };
+    node.config.looks_at_presence() || changes.iter().any(is_agreed)
+}
+
+/// Those whose presence has to do with these changes at such a node.
+pub fn concerned<'a>(node: &'a Node, changes: &'a Changes) -> impl Iterator<Item = BareJid> + 'a {
+    let of_all = changes.iter().any(|change| matches!(change, Change::Configured(_)));
+    let all = node.subscribers().take(if of_all { usize::MAX } else { 0 });
+    let some = changes.iter().filter_map(|change| match change {
+        Change::Agreed(jid, _) | Change::Subscribed(jid) | Change::Enrolled(jid) => {
+            Some(jid.to_bare())
+        }
+        Change::Published(item) if node.config.purge_offline => Some(item.publisher.clone()),
+        _ => None,
+    });
+    all.map(Jid::to_bare).chain(some)
+}
+
+/// The JIDs at a node to which the last item goes because a resource has come, with it.
+#[must_use]
+pub fn came(node: &Node, jid: &Jid, last: Option<&Item>) -> Vec<Notification> {
+    if node.config.send_last_published_item != SendLastPublishedItem::OnSubAndPresence {
+        return Vec::new();
+    }
+    let bare = jid.to_bare();
+    let subscribed = node.subscriptions_of(&bare).filter(|other| other.is_bare() || *other == jid);
+    let sent = subscribed.flat_map(|other| {
+        let terms = node.terms_of(other);
+        let sent =
+            terms.iter().map(|terms| subscribe::last_item(node, &node.config, last, other, terms));
+        sent.collect::<Vec<_>>()
+    });
+    sent.flatten().collect()
+}
+
+/// An entity of which a resource is not available any more, or none is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Went {
+    /// The resource; a bare JID if that is not said.
+    pub jid: Jid,
+    /// Whether it was the last one.
+    pub is_last: bool,
+}
+
+/// Decides what it does that an entity has gone, given the newest item.
+///
+/// # Errors
+/// [`Refusal::NodeNotFound`].
+pub fn went(
+    node: Option<&Node>,
+    went: &Went,
+    newest: Option<&Item>,
+    cx: &Context<'_>,
+) -> Result<Decision<()>, Refusal> {
+    let node = existing(node)?;
+    let bare = went.jid.to_bare();
+    let mut changes = Changes::none(node);
+    let has_gone = |jid: &&Jid| match jid.is_bare() {
+        true => went.is_last,
+        false => went.jid.is_bare() || **jid == went.jid,
+    };
+    let own = node.subscriptions_of(&bare).chain(node.pending_of(&bare));
+    for jid in own.filter(has_gone) {
+        let mut terms = node.terms_of(jid).into_owned();
+        let before = terms.len();
+        terms.retain(|terms| !node.config.tempsub && terms.options.expire != Expire::Presence);
+        if terms.is_empty() {
+            changes.push(Change::Unsubscribed(jid.clone()));
+        } else if terms.len() < before {
+            changes.push(agreed(node, jid.clone(), terms)?);
+        }
+    }
+    let mut notifications = notices(node, &node.config, &mut changes, cx);
+    let is_purged = node.config.purge_offline
+        && went.is_last
+        && newest.is_some_and(|item| item.publisher == bare);
+    if is_purged {
+        let place = node.next_place();
+        changes.advance_to(place);
+        changes.push(Change::Purged);
+        if node.config.notify_retract {
+            let (config, event) = (&node.config, Event::Purged);
+            notifications.extend(Notification::to_subscribers(node, config, place, event, cx.now));
+        }
+    }
+    Ok(Decision { reply: (), changes, notifications })
+}

@@ -1,0 +1,133 @@
+//! Who is available, as far as it is known on this connection, and of whom it should be.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use jid::{BareJid, Jid};
+use tokio::sync::Notify;
+
+use crate::pubsub::{NodeId, Show, Shows, op::presence::Went};
+
+/// Entities whose presence is known, or asked for. That of more is not looked at.
+const MAX_ENTITIES: usize = 100_000;
+/// Resources of one entity.
+const MAX_RESOURCES: usize = 32;
+
+/// The presence of entities, and at which nodes it matters.
+#[derive(Debug, Default)]
+pub struct Presences {
+    known: Mutex<Known>,
+    asked: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// The nodes at which somebody's presence matters, or did.
+    nodes: HashSet<NodeId>,
+    there: HashMap<BareJid, BTreeMap<String, Show>>,
+    /// Those who have to be asked, and those who were or will be.
+    unasked: VecDeque<BareJid>,
+    wanted: HashSet<BareJid>,
+}
+
+impl Presences {
+    /// The presence of these entities matters at a node.
+    pub(super) fn matter(&self, node: &NodeId, entities: impl Iterator<Item = BareJid>) {
+        self.known().nodes.insert(node.clone());
+        entities.for_each(|entity| self.want(entity));
+    }
+
+    /// Whether somebody's presence matters at a node.
+    pub(super) fn matters(&self, node: &NodeId) -> bool {
+        self.known().nodes.contains(node)
+    }
+
+    /// A resource is there, and shows itself so. Whether it has just come.
+    pub(super) fn note(&self, jid: &Jid, show: Show) -> bool {
+        let mut known = self.known();
+        let is_full = known.there.len() >= MAX_ENTITIES;
+        let (entity, resource) = parts(jid);
+        if is_full && !known.there.contains_key(&entity) {
+            return false;
+        }
+        let resources = known.there.entry(entity).or_default();
+        if resources.len() >= MAX_RESOURCES && !resources.contains_key(&resource) {
+            return false;
+        }
+        resources.insert(resource, show).is_none()
+    }
+
+    /// A resource is not there any more; with a bare JID none is.
+    pub(super) fn remove(&self, jid: &Jid) -> Went {
+        let mut known = self.known();
+        let (entity, resource) = parts(jid);
+        let mut is_last = true;
+        if !jid.is_bare()
+            && let Some(resources) = known.there.get_mut(&entity)
+        {
+            resources.remove(&resource);
+            is_last = resources.is_empty();
+        }
+        if is_last {
+            known.there.remove(&entity);
+        }
+        Went { jid: jid.clone(), is_last }
+    }
+
+    /// Whether an event comes to a JID that is told it only in these states: one of its resources has to be in one.
+    /// Who is not known is asked, and there next time.
+    #[must_use]
+    pub fn admit(&self, jid: &Jid, shows: Shows) -> bool {
+        let (entity, resource) = parts(jid);
+        let known = self.known();
+        let Some(resources) = known.there.get(&entity) else {
+            drop(known);
+            self.want(entity);
+            return false;
+        };
+        match jid.is_bare() {
+            true => resources.values().any(|show| shows.has(*show)),
+            false => resources.get(&resource).is_some_and(|show| shows.has(*show)),
+        }
+    }
+
+    /// On a new connection nothing is known, and everybody is asked again.
+    pub fn forget(&self) {
+        let mut known = self.known();
+        let Known { there, unasked, wanted, .. } = &mut *known;
+        there.clear();
+        unasked.clear();
+        unasked.extend(wanted.iter().cloned());
+        drop(known);
+        self.asked.notify_one();
+    }
+
+    /// Waits for somebody whose presence is wanted.
+    pub async fn wanted(&self) -> BareJid {
+        loop {
+            if let Some(entity) = self.known().unasked.pop_front() {
+                return entity;
+            }
+            self.asked.notified().await;
+        }
+    }
+
+    fn want(&self, entity: BareJid) {
+        let mut known = self.known();
+        if known.wanted.len() < MAX_ENTITIES && known.wanted.insert(entity.clone()) {
+            known.unasked.push_back(entity);
+            drop(known);
+            self.asked.notify_one();
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn parts(jid: &Jid) -> (BareJid, String) {
+    (jid.to_bare(), jid.resource().map(|resource| resource.as_str().to_owned()).unwrap_or_default())
+}

@@ -1,0 +1,243 @@
+//! Presence: who is watched, who hears of what in which state, and what ends with it (§12.3, §12.5).
+
+use std::sync::Arc;
+
+use gjallar::store::{SledStore, Store};
+use minidom::Element;
+
+use crate::harness::{Component, EVENT, SERVICE, error, event, shown};
+
+const OWNER: &str = "owner@localhost/desk";
+const OTHER: &str = "other@localhost/desk";
+const READER: &str = "reader@localhost";
+const PHONE: &str = "reader@localhost/phone";
+const LAPTOP: &str = "reader@localhost/laptop";
+const OPTIONS: &str = "http://jabber.org/protocol/pubsub#subscribe_options";
+
+async fn with(fields: &[(&str, &str)]) -> Component {
+    let mut component = Component::start().await;
+    component.create(OWNER, "n", fields).await;
+    component
+}
+
+/// Sends presence, and waits until it was dealt with: what one sender sends is dealt with in order.
+async fn presence(component: &mut Component, from: &str, kind: &str, show: &str) {
+    let kind = if kind.is_empty() { String::new() } else { format!("type='{kind}'") };
+    let show = if show.is_empty() { String::new() } else { format!("<show>{show}</show>") };
+    component
+        .send(&format!("<presence {kind} from='{from}' to='{SERVICE}'>{show}</presence>"))
+        .await;
+    component.ask(from, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+}
+
+async fn subscribe(component: &mut Component, jid: &str, options: &[(&str, &[&str])]) {
+    let field = |(var, values): &(&str, &[&str])| {
+        let values: String = values.iter().map(|value| format!("<value>{value}</value>")).collect();
+        format!("<field var='pubsub#{var}'>{values}</field>")
+    };
+    let fields: String = options.iter().map(field).collect();
+    let form_type = format!("<field var='FORM_TYPE'><value>{OPTIONS}</value></field>");
+    let form = format!("<x xmlns='jabber:x:data' type='submit'>{form_type}{fields}</x>");
+    let options =
+        if options.is_empty() { String::new() } else { format!("<options>{form}</options>") };
+    component.granted(jid, &format!("<subscribe node='n' jid='{jid}'/>{options}")).await;
+}
+
+/// To whom an item goes now.
+async fn reaches(component: &mut Component, id: &str) -> Vec<String> {
+    component.publish(OWNER, "n", id).await;
+    let messages = component.messages().await;
+    messages.iter().map(|message| message.attr("to").unwrap().to_owned()).collect()
+}
+
+async fn is_subscribed(component: &mut Component, jid: &str) -> bool {
+    let own = component.pubsub(jid, "get", "<subscriptions node='n'/>").await;
+    shown(&own).contains(&format!("jid='{jid}'"))
+}
+
+/// RFC 6121 §3.1.3, §4.3.2.
+#[tokio::test]
+async fn anyone_may_have_the_presence_of_the_service() {
+    let mut component = Component::start().await;
+    for (kind, expected) in [
+        ("subscribe", vec!["subscribed", "available"]),
+        ("probe", vec!["available"]),
+        ("unsubscribe", vec!["unsubscribed"]),
+        ("subscribed", vec![]),
+        ("bogus", vec![]),
+    ] {
+        presence(&mut component, PHONE, kind, "").await;
+        let told = component.link.take_presence();
+        let expected: Vec<_> =
+            expected.into_iter().map(|kind| (kind.to_owned(), PHONE.to_owned())).collect();
+        assert_eq!(told, expected, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn those_are_watched_whose_presence_matters() {
+    let mut component = with(&[]).await;
+    component.subscribe(OTHER, "n").await;
+    component.messages().await;
+    assert_eq!(component.link.take_presence(), []);
+    let asked = |jid: &str| ["subscribe", "probe"].map(|kind| (kind.to_owned(), jid.to_owned()));
+    subscribe(&mut component, PHONE, &[("show-values", &["chat"])]).await;
+    component.messages().await;
+    assert_eq!(component.link.take_presence(), asked(READER));
+    // Once on each connection.
+    subscribe(&mut component, LAPTOP, &[("expire", &["presence"])]).await;
+    component.configure(OWNER, "n", &[("presence_based_delivery", "1")]).await;
+    component.messages().await;
+    assert_eq!(component.link.take_presence(), asked("other@localhost"));
+    component.reconnected_by_force().await;
+    component.messages().await;
+    let mut again = component.link.take_presence();
+    again.sort();
+    let mut expected = [asked(READER), asked("other@localhost")].concat();
+    expected.sort();
+    assert_eq!(again, expected);
+}
+
+#[tokio::test]
+async fn events_come_in_the_states_that_a_subscriber_wants() {
+    let mut component = with(&[]).await;
+    subscribe(&mut component, READER, &[("show-values", &["chat", "online"])]).await;
+    assert_eq!(reaches(&mut component, "unknown").await, [""; 0]);
+    for (from, kind, show, is_told) in [
+        (PHONE, "", "", true),
+        (PHONE, "", "away", false),
+        (LAPTOP, "", "chat", true),
+        (LAPTOP, "", "dnd", false),
+        (LAPTOP, "", "nonsense", false),
+        (PHONE, "", "chat", true),
+        (PHONE, "unavailable", "", false),
+        (LAPTOP, "", "", true),
+        (READER, "unavailable", "", false),
+    ] {
+        presence(&mut component, from, kind, show).await;
+        let told = reaches(&mut component, &format!("{from}{kind}{show}")).await;
+        assert_eq!(!told.is_empty(), is_told, "{from} {kind} {show}");
+    }
+    // With all of them it is not looked at.
+    let all = ["away", "chat", "dnd", "online", "xa"];
+    component.granted(READER, &format!("<unsubscribe node='n' jid='{READER}'/>")).await;
+    subscribe(&mut component, READER, &[("show-values", &all)]).await;
+    component.messages().await;
+    assert_eq!(reaches(&mut component, "any").await, [READER]);
+    let wrong = "<field var='pubsub#show-values'><value>busy</value></field>";
+    let form_type = format!("<field var='FORM_TYPE'><value>{OPTIONS}</value></field>");
+    let form = format!("<x xmlns='jabber:x:data' type='submit'>{form_type}{wrong}</x>");
+    let content = format!("<options node='n' jid='{READER}'>{form}</options>");
+    let refused = component.pubsub(READER, "set", &content).await;
+    assert_eq!(error(&refused), "modify bad-request invalid-options");
+}
+
+#[tokio::test]
+async fn presence_based_delivery_reaches_those_who_are_available() {
+    let mut component = with(&[("presence_based_delivery", "1")]).await;
+    for jid in [READER, PHONE, OTHER] {
+        component.subscribe(jid, "n").await;
+    }
+    assert_eq!(reaches(&mut component, "1").await, [""; 0]);
+    presence(&mut component, LAPTOP, "", "xa").await;
+    assert_eq!(reaches(&mut component, "2").await, [READER]);
+    presence(&mut component, PHONE, "", "").await;
+    assert_eq!(reaches(&mut component, "3").await, [READER, PHONE]);
+    component.configure(OWNER, "n", &[("presence_based_delivery", "0")]).await;
+    assert_eq!(reaches(&mut component, "4").await, [OTHER, READER, PHONE]);
+}
+
+#[tokio::test]
+async fn temporary_subscriptions_end_with_the_presence_of_their_subscriber() {
+    let mut component = with(&[("tempsub", "1"), ("notify_sub", "1")]).await;
+    component.subscribe(READER, "n").await;
+    component.subscribe(PHONE, "n").await;
+    component.messages().await;
+    presence(&mut component, PHONE, "", "").await;
+    presence(&mut component, LAPTOP, "", "").await;
+    presence(&mut component, PHONE, "unavailable", "").await;
+    assert!(!is_subscribed(&mut component, PHONE).await);
+    assert!(is_subscribed(&mut component, READER).await);
+    // The owner is told; whoever has gone is not.
+    let told = component.messages().await;
+    let told: Vec<_> =
+        told.iter().map(|message| (message.attr("to").unwrap(), event(message))).collect();
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].0, "owner@localhost");
+    assert_eq!(told[0].1.attr("subscription"), Some("none"));
+    presence(&mut component, LAPTOP, "unavailable", "").await;
+    assert!(!is_subscribed(&mut component, READER).await);
+}
+
+#[tokio::test]
+async fn a_subscription_that_wants_it_ends_with_presence() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Arc::new(SledStore::open(folder.path()).unwrap());
+    let mut component = Component::with(open(), |_| {}).await;
+    component.create(OWNER, "n", &[]).await;
+    component.subscribe(PHONE, "n").await;
+    subscribe(&mut component, READER, &[("expire", &["presence"])]).await;
+    component.messages().await;
+    component.finish().await;
+    let mut component = Component::with(open(), |_| {}).await;
+    // Its server says so when it is asked, if it was never there since.
+    component.messages().await;
+    let asked = component.link.take_presence();
+    assert!(asked.contains(&("probe".to_owned(), READER.to_owned())), "{asked:?}");
+    assert!(is_subscribed(&mut component, READER).await);
+    presence(&mut component, READER, "unavailable", "").await;
+    assert!(!is_subscribed(&mut component, READER).await);
+    assert!(is_subscribed(&mut component, PHONE).await);
+    component.finish().await;
+    assert_eq!(open().check().await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn purge_offline_removes_what_somebody_published_who_has_gone() {
+    let mut component = with(&[("purge_offline", "1"), ("publish_model", "open")]).await;
+    component.subscribe(READER, "n").await;
+    component.publish(OTHER, "n", "1").await;
+    component.messages().await;
+    let asked = component.link.take_presence();
+    assert!(asked.contains(&("probe".to_owned(), "other@localhost".to_owned())), "{asked:?}");
+    // Somebody else, who published before.
+    component.publish(OWNER, "n", "2").await;
+    presence(&mut component, OTHER, "unavailable", "").await;
+    assert_eq!(component.items(READER, "n").await, ["1", "2"]);
+    presence(&mut component, OWNER, "", "").await;
+    presence(&mut component, "owner@localhost/phone", "", "").await;
+    presence(&mut component, OWNER, "unavailable", "").await;
+    assert_eq!(component.items(READER, "n").await, ["1", "2"]);
+    component.messages().await;
+    presence(&mut component, "owner@localhost/phone", "unavailable", "").await;
+    assert_eq!(component.items(READER, "n").await, [""; 0]);
+    let told = component.messages().await;
+    assert_eq!(
+        told.iter().map(|message| event(message).name().to_owned()).collect::<Vec<_>>(),
+        ["purge"]
+    );
+}
+
+#[tokio::test]
+async fn the_last_item_is_sent_to_who_becomes_available() {
+    let mut component = with(&[("send_last_published_item", "on_sub_and_presence")]).await;
+    component.publish(OWNER, "n", "1").await;
+    component.subscribe(READER, "n").await;
+    let is_delayed = |message: &Element| message.children().any(|child| child.name() == "delay");
+    let told = component.messages().await;
+    assert!(told.len() == 1 && is_delayed(&told[0]));
+    for (from, kind, times) in
+        [(PHONE, "", 1), (PHONE, "", 0), (LAPTOP, "", 1), (PHONE, "unavailable", 0), (PHONE, "", 1)]
+    {
+        presence(&mut component, from, kind, "").await;
+        let told = component.messages().await;
+        assert_eq!(told.len(), times, "{from} {kind}");
+        for message in &told {
+            assert!(is_delayed(message) && event(message).is("items", EVENT));
+            assert_eq!(message.attr("to"), Some(READER));
+        }
+    }
+    component.configure(OWNER, "n", &[("send_last_published_item", "on_sub")]).await;
+    presence(&mut component, "reader@localhost/third", "", "").await;
+    assert_eq!(component.messages().await.len(), 0);
+}
