@@ -23,7 +23,14 @@ impl Dispatch {
                     self.service().available(&sender, show).await;
                 }
             }
+            // COMPAT: Prosody says that somebody is not available when it takes a request for its presence.
+            Some("unavailable")
+                if sender.is_bare() && !self.service().presences().is_given(&sender) => {}
             Some("unavailable" | "error") => self.service().unavailable(&sender).await,
+            Some("subscribed") => {
+                self.service().presences().give(&sender);
+                answer(Some("probe"));
+            }
             Some("subscribe") => {
                 answer(Some("subscribed"));
                 answer(None);
@@ -39,9 +46,9 @@ impl Dispatch {
         loop {
             let entity = self.service().presences().wanted().await;
             self.room().await;
-            // The one if it is not subscribed to, the other if it is.
+            // A probe has to wait for the answer: Prosody takes it for a reason to cancel the request. Who has
+            // given its presence before is answered for by its server.
             self.send_presence(Some("subscribe"), entity.as_str());
-            self.send_presence(Some("probe"), entity.as_str());
         }
     }
 

@@ -30,6 +30,8 @@ struct Known {
     /// Those who have to be asked, and those who were or will be.
     unasked: VecDeque<BareJid>,
     wanted: HashSet<BareJid>,
+    /// Those of them who let the service have it.
+    given: HashSet<BareJid>,
 }
 
 impl Presences {
@@ -96,12 +98,27 @@ impl Presences {
     /// On a new connection nothing is known, and everybody is asked again.
     pub fn forget(&self) {
         let mut known = self.known();
-        let Known { there, unasked, wanted, .. } = &mut *known;
+        let Known { there, unasked, wanted, given, .. } = &mut *known;
         there.clear();
+        given.clear();
         unasked.clear();
         unasked.extend(wanted.iter().cloned());
         drop(known);
         self.asked.notify_one();
+    }
+
+    /// An entity lets the service have its presence.
+    pub fn give(&self, jid: &Jid) {
+        let (mut known, entity) = (self.known(), jid.to_bare());
+        if known.wanted.contains(&entity) {
+            known.given.insert(entity);
+        }
+    }
+
+    /// Whether it does; so what it sends with its bare JID is about all of its resources.
+    #[must_use]
+    pub fn is_given(&self, jid: &Jid) -> bool {
+        self.known().given.contains(&jid.to_bare())
     }
 
     /// Waits for somebody whose presence is wanted.

@@ -87,7 +87,7 @@ async def test_discovery(server, gjallar):
         assert "http://jabber.org/protocol/pubsub#publish" in features
         assert "http://jabber.org/protocol/pubsub#publish-options" in features
         assert "http://jabber.org/protocol/pubsub#subscription-options" in features
-            assert "http://jabber.org/protocol/pubsub#multi-subscribe" not in features
+        assert "http://jabber.org/protocol/pubsub#multi-subscribe" not in features
         await owner.pubsub.create_node(SERVICE, NODE, config=form(owner, title="Musings"))
         await owner.pubsub.publish(SERVICE, NODE, id="one", payload=entry("x"))
         nodes = (await alice.pubsub.get_nodes(SERVICE))["disco_items"]["items"]
@@ -245,6 +245,41 @@ async def test_subscribers_miss_nothing_across_kills(server, gjallar):
             assert set(acknowledged) <= names
             print(f"{kills} kills: {known} events, {repeats} repeats")
             assert repeats <= 10_000 * kills
+
+
+@with_loop
+async def test_options_and_presence(server, gjallar):
+    async with clients(server.client_port, "owner", "alice") as (owner, alice):
+        await owner.pubsub.create_node(SERVICE, NODE)
+        defaults = await alice.pubsub.get_subscription_options(SERVICE, NODE)
+        assert defaults["pubsub"]["default"].xml.find(".//{jabber:x:data}x") is not None
+        options = alice.xmpp.plugin["xep_0004"].make_form(ftype="submit")
+        options.add_field(var="FORM_TYPE", ftype="hidden",
+                          value="http://jabber.org/protocol/pubsub#subscribe_options")
+        options.add_field(var="pubsub#show-values", ftype="list-multi", value=["chat", "online"])
+        options.add_field(var="pubsub#include_body", value="1")
+        await alice.pubsub.subscribe(SERVICE, NODE, options=options)
+        shown = await alice.pubsub.get_subscription_options(SERVICE, NODE, user_jid=alice.jid)
+        values = [value.text for value in shown.xml.iter("{jabber:x:data}value")]
+        assert "chat" in values and "dnd" in [
+            option.find("{jabber:x:data}value").text for option in shown.xml.iter("{jabber:x:data}option")]
+        # Events begin when the service has her presence, which she lets it have.
+        async with asyncio.timeout(60):
+            while not alice.events:
+                await owner.pubsub.publish(SERVICE, NODE, id="early", payload=entry("Early"))
+                await alice.settled()
+        assert alice.events[0].findtext("{jabber:client}body") == "Early"
+
+        async def hears(id):
+            before = len(alice.events)
+            await owner.pubsub.publish(SERVICE, NODE, id=id, payload=entry(id))
+            await alice.settled()
+            return [item_ids(event) for event in alice.events[before:]] == [[id]]
+
+        for show, is_told in [("dnd", False), ("chat", True), ("xa", False), (None, True)]:
+            alice.xmpp.send_presence(pshow=show)
+            await alice.xmpp.plugin["xep_0199"].send_ping(SERVICE, timeout=30)
+            assert await hears(f"while {show}") == is_told, show
 
 
 @with_loop

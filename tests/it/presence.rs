@@ -63,7 +63,6 @@ async fn anyone_may_have_the_presence_of_the_service() {
         ("subscribe", vec!["subscribed", "available"]),
         ("probe", vec!["available"]),
         ("unsubscribe", vec!["unsubscribed"]),
-        ("subscribed", vec![]),
         ("bogus", vec![]),
     ] {
         presence(&mut component, PHONE, kind, "").await;
@@ -80,10 +79,13 @@ async fn those_are_watched_whose_presence_matters() {
     component.subscribe(OTHER, "n").await;
     component.messages().await;
     assert_eq!(component.link.take_presence(), []);
-    let asked = |jid: &str| ["subscribe", "probe"].map(|kind| (kind.to_owned(), jid.to_owned()));
+    let asked = |jid: &str| [("subscribe".to_owned(), jid.to_owned())];
     subscribe(&mut component, PHONE, &[("show-values", &["chat"])]).await;
     component.messages().await;
     assert_eq!(component.link.take_presence(), asked(READER));
+    // Who lets it have its presence is asked for it: it may be there already.
+    presence(&mut component, READER, "subscribed", "").await;
+    assert_eq!(component.link.take_presence(), [("probe".to_owned(), READER.to_owned())]);
     // Once on each connection.
     subscribe(&mut component, LAPTOP, &[("expire", &["presence"])]).await;
     component.configure(OWNER, "n", &[("presence_based_delivery", "1")]).await;
@@ -102,6 +104,7 @@ async fn those_are_watched_whose_presence_matters() {
 async fn events_come_in_the_states_that_a_subscriber_wants() {
     let mut component = with(&[]).await;
     subscribe(&mut component, READER, &[("show-values", &["chat", "online"])]).await;
+    presence(&mut component, READER, "subscribed", "").await;
     assert_eq!(reaches(&mut component, "unknown").await, [""; 0]);
     for (from, kind, show, is_told) in [
         (PHONE, "", "", true),
@@ -183,8 +186,12 @@ async fn a_subscription_that_wants_it_ends_with_presence() {
     // Its server says so when it is asked, if it was never there since.
     component.messages().await;
     let asked = component.link.take_presence();
-    assert!(asked.contains(&("probe".to_owned(), READER.to_owned())), "{asked:?}");
+    assert!(asked.contains(&("subscribe".to_owned(), READER.to_owned())), "{asked:?}");
     assert!(is_subscribed(&mut component, READER).await);
+    // Prosody says this when it takes the request, whether somebody is there or not.
+    presence(&mut component, READER, "unavailable", "").await;
+    assert!(is_subscribed(&mut component, READER).await);
+    presence(&mut component, READER, "subscribed", "").await;
     presence(&mut component, READER, "unavailable", "").await;
     assert!(!is_subscribed(&mut component, READER).await);
     assert!(is_subscribed(&mut component, PHONE).await);
@@ -199,7 +206,7 @@ async fn purge_offline_removes_what_somebody_published_who_has_gone() {
     component.publish(OTHER, "n", "1").await;
     component.messages().await;
     let asked = component.link.take_presence();
-    assert!(asked.contains(&("probe".to_owned(), "other@localhost".to_owned())), "{asked:?}");
+    assert!(asked.contains(&("subscribe".to_owned(), "other@localhost".to_owned())), "{asked:?}");
     // Somebody else, who published before.
     component.publish(OWNER, "n", "2").await;
     presence(&mut component, OTHER, "unavailable", "").await;
