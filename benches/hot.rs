@@ -114,7 +114,7 @@ fn decide(
         own_nodes: 1,
         own_subscriptions: 0,
     };
-    op::publish::publish(Some(node), publish, &cx).unwrap()
+    op::publish::publish(Some(node), publish, &op::publish::Full::default(), &cx).unwrap()
 }
 
 fn owner() -> Actor {

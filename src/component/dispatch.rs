@@ -12,10 +12,10 @@ use crate::{
         Actor,
         op::{affiliations::AffiliationsSet, subscriptions::SubscriptionsSet},
     },
-    service::{Actors, Error, Outcome, Service, Settling},
+    service::{Actors, Bounce, Error, Outcome, Service, Settling},
     wire::{
         form::authorization,
-        ns, reply,
+        notification, ns, reply,
         request::{self, Action, Question, Request},
         stanza::{Header, StanzaError},
         xml::Tag,
@@ -268,8 +268,15 @@ impl Dispatch {
     }
 
     /// Takes notice of a notification that came back.
-    pub fn count_bounce(&self) {
+    pub fn bounced(&self, stanza: &Element) {
         self.service.metrics().bounces.inc();
+        let header = Header::of(stanza);
+        let id = header.id.as_deref().unwrap_or_default();
+        if let (Some(jid), Some(node)) = (header.sender(), notification::node_of(id)) {
+            let is_gone = notification::is_gone(stanza);
+            let how = if is_gone { Bounce::Gone } else { Bounce::Undelivered };
+            self.service.bounced(&jid, node, how);
+        }
     }
 
     /// Waits until more answers may come.

@@ -126,6 +126,7 @@ pub async fn serve(
         () = service.forget_told() => {}
         () = service.settle_doubts() => {}
         () = service.pass_time() => {}
+        () = service.end_bounced() => {}
         () = presence.ask_for_presence() => {}
     }
     service.close().await;

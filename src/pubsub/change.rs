@@ -75,6 +75,11 @@ impl Changes {
         self.list.push(change);
     }
 
+    /// Items are not there, before anything else changes: they make room.
+    pub(super) fn retract_first(&mut self, items: &[ItemId]) {
+        self.list.splice(0..0, items.iter().cloned().map(Change::Retracted));
+    }
+
     /// An event takes its place in the order.
     pub(super) fn advance_to(&mut self, place: Place) {
         self.seq = place.seq;

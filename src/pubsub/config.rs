@@ -77,6 +77,17 @@ pub enum NotificationType {
     Normal,
 }
 
+/// What becomes of an item that is one too many (§7.1.2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PublishNodeFull {
+    /// The oldest goes, and nobody is told.
+    DiscardOldest,
+    /// It is refused.
+    Reject,
+    /// The oldest is retracted, and subscribers are told as of any retraction.
+    RetractOldest,
+}
+
 /// When a subscriber is sent the last item (§6.1.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SendLastPublishedItem {
@@ -151,6 +162,8 @@ pub struct NodeConfig {
     pub presence_based_delivery: bool,
     /// Who may publish.
     pub publish_model: PublishModel,
+    /// What becomes of an item that is one too many.
+    pub publish_node_full: PublishNodeFull,
     /// Whether all items go when the publisher of the newest is not available any more.
     pub purge_offline: bool,
     /// When the last item is sent.
@@ -190,6 +203,9 @@ impl NodeConfig {
             persist_items: true,
             presence_based_delivery: false,
             publish_model: PublishModel::Publishers,
+            // SPEC: the XEP's default is to retract. What makes room for itself is then told twice, and clients
+            // that keep what they have seen lose it; so that has to be asked for.
+            publish_node_full: PublishNodeFull::DiscardOldest,
             purge_offline: false,
             send_last_published_item: SendLastPublishedItem::OnSub,
             subscribe: true,
@@ -248,6 +264,7 @@ impl NodeConfig {
                 Setting::NotifySub(v) => self.notify_sub = v,
                 Setting::PersistItems(v) => self.persist_items = v,
                 Setting::PresenceBasedDelivery(v) => self.presence_based_delivery = v,
+                Setting::PublishNodeFull(v) => self.publish_node_full = v,
                 Setting::PurgeOffline(v) => self.purge_offline = v,
                 Setting::Tempsub(v) => self.tempsub = v,
                 Setting::PublishModel(v) => self.publish_model = v,
@@ -286,6 +303,7 @@ pub enum Setting {
     PersistItems(bool),
     PresenceBasedDelivery(bool),
     PublishModel(PublishModel),
+    PublishNodeFull(PublishNodeFull),
     PurgeOffline(bool),
     SendLastPublishedItem(SendLastPublishedItem),
     Subscribe(bool),
@@ -341,6 +359,7 @@ impl Setting {
             | Self::PersistItems(_)
             | Self::PresenceBasedDelivery(_)
             | Self::PublishModel(_)
+            | Self::PublishNodeFull(_)
             | Self::PurgeOffline(_)
             | Self::Tempsub(_)
             | Self::SendLastPublishedItem(_)

@@ -23,6 +23,10 @@ pub struct Limits {
     pub max_subids: usize,
     /// The longest lease of a subscription, in seconds (§12.19).
     pub max_lease_seconds: u64,
+    /// Bounces after which a subscription ends (§12.4); for ever if it is 0.
+    pub max_bounces: u32,
+    /// Bounces within so many seconds count as one.
+    pub bounce_interval_seconds: u64,
     /// Bytes of items ([`Item::size`](super::Item::size)) that a node keeps; the oldest go.
     pub max_node_bytes: u64,
     /// Entities with an affiliation at one node.
@@ -48,6 +52,8 @@ impl Default for Limits {
             max_subscriptions_per_jid: 10_000,
             max_subids: 1,
             max_lease_seconds: 31_536_000,
+            max_bounces: 20,
+            bounce_interval_seconds: 3600,
             max_node_bytes: 268_435_456,
             max_affiliations: 10_000,
             max_reply_bytes: 200_000,

@@ -39,7 +39,7 @@ pub use affiliation::Affiliation;
 pub use change::{Change, Changes, Decision};
 pub use config::{
     AccessModel, ItemExpire, ItemReply, MaxItems, NodeConfig, NotificationType, PublishModel,
-    SendLastPublishedItem, Setting,
+    PublishNodeFull, SendLastPublishedItem, Setting,
 };
 pub use event::{Audience, Event, EventItem, Notification, View};
 pub use id::{Epoch, ItemId, NodeId, Place};

@@ -88,6 +88,9 @@ pub enum Refusal {
     /// The service has as many nodes as it takes.
     #[error("the service takes no more nodes")]
     MaxNodesExceeded,
+    /// A node that keeps no more items, and shall not drop one (§7.1.3.4).
+    #[error("the node is full")]
+    NodeFull,
     /// Creating a node that is there (§8.1.1).
     #[error("the node exists")]
     NodeExists,

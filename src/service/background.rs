@@ -1,20 +1,24 @@
 //! What goes on as long as it is awaited, whether somebody asks for something or not.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
+use jid::Jid;
 use tokio::time::sleep;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::{
     pubsub::{
-        Context, Node, NodeId,
-        op::expire::{self, Passed},
+        Actor, Context, Epoch, Node, NodeId,
+        op::{
+            bounce,
+            expire::{self, Passed},
+        },
     },
     store::StoreError,
 };
 
 use super::{
-    Error, Service,
+    Bounce, Error, Service,
     decide::{Facts, Need},
 };
 
@@ -70,6 +74,35 @@ impl Service {
             tokio::select! {
                 () = sleep(left.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)) => {}
                 () = deadlines.changed() => {}
+            }
+        }
+    }
+
+    /// A notification of this life of a node came back from a JID. If that happened too often its subscription there
+    /// ends (§12.4).
+    pub fn bounced(&self, jid: &Jid, node: Epoch, how: Bounce) {
+        self.memory.bounces.note(jid, node, how, (self.clock)(), &self.limits);
+    }
+
+    /// Ends the subscriptions of those who cannot be reached, as long as it is awaited.
+    pub async fn end_bounced(&self) {
+        loop {
+            let (jid, epoch) = self.memory.bounces.ending().await;
+            let Ok(own) = self.store.subscriptions_of(&jid.to_bare()).await else { continue };
+            let own = self.memory.sound(own).into_iter();
+            let nodes: BTreeSet<_> =
+                own.filter(|(_, own)| own.jid == jid).map(|(node, _)| node).collect();
+            // It is not told: it would come back too.
+            let actor = Actor { jid: jid.clone(), ..self.nobody.clone() };
+            for node in &nodes {
+                let rule = |node: Option<&Node>, _: &Facts, cx: &Context<'_>| {
+                    bounce::bounce(node, epoch, &jid, cx)
+                };
+                let outcome = self.decide(&actor, node, Need::Nothing, rule, |outcome| outcome);
+                if outcome.await.await.is_ok() {
+                    info!(%node, %jid, "notifications came back too often: not subscribed any more");
+                    break;
+                }
             }
         }
     }

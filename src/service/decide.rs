@@ -16,8 +16,11 @@ use tracing::error;
 use crate::{
     pubsub::{
         Actor, Audience, Change, Changes, Context, Decision, Item, ItemId, Node, NodeId,
-        Notification, Page, Recipients, Refusal,
-        op::{expire, presence},
+        Notification, Page, Part, Recipients, Refusal,
+        op::{
+            expire, presence,
+            publish::{self, Full, NewItem},
+        },
     },
     store::{Commit, Committed, StoreError},
 };
@@ -30,9 +33,11 @@ use super::{
 };
 
 /// What a rule has to know from the store.
-pub(super) enum Need {
+pub(super) enum Need<'a> {
     Nothing,
     Items(Vec<ItemId>),
+    /// What is there, if the node may be full, for these items to come.
+    Room(&'a [NewItem]),
     /// The newest item, if new subscribers get it.
     LastItem,
     /// Its oldest items, and its newest, as far as time has to do with them.
@@ -46,6 +51,7 @@ pub(super) enum Need {
 pub(super) struct Facts {
     pub(super) items: Vec<Item>,
     pub(super) newest: Vec<Item>,
+    pub(super) full: Full,
     pub(super) subscriptions: usize,
 }
 
@@ -136,10 +142,15 @@ impl Service {
     }
 
     /// What a rule needs to know of a node that is there.
-    async fn facts(&self, actor: &Actor, turn: &mut Turn, need: &Need) -> Result<Facts, Error> {
+    async fn facts(&self, actor: &Actor, turn: &mut Turn, need: &Need<'_>) -> Result<Facts, Error> {
         let Some(node) = turn.node() else { return Ok(Facts::default()) };
         match need {
             Need::Nothing => Ok(Facts::default()),
+            Need::Room(_) if !publish::looks_at_items(&node.config) => Ok(Facts::default()),
+            Need::Room(items) => {
+                turn.settled().await;
+                Ok(Facts { full: self.full(&node.id, items).await?, ..Facts::default() })
+            }
             Need::Items(ids) => {
                 turn.settled().await;
                 let items = self.store.items(&node.id, ids, usize::MAX).await;
@@ -163,7 +174,7 @@ impl Service {
                 };
                 let items = page(Page::first(expire::MAX_EXPIRED + 1), expires).await?;
                 let newest = page(Page::last(expire::MAX_DIGESTED), needs_newest).await?;
-                Ok(Facts { items, newest, subscriptions: 0 })
+                Ok(Facts { items, newest, ..Facts::default() })
             }
             Need::Subscriptions => {
                 let max = self.limits.max_subscriptions_per_jid;
@@ -173,6 +184,22 @@ impl Service {
                 Ok(Facts { items, subscriptions, ..Facts::default() })
             }
         }
+    }
+
+    /// What a node has that may be full.
+    async fn full(&self, id: &NodeId, new: &[NewItem]) -> Result<Full, Error> {
+        let failed = |error| self.memory.failed_at(id, error);
+        let new = new.get(..self.limits.max_batch).unwrap_or(new);
+        let named: Vec<_> = new.iter().filter_map(|item| item.id.clone()).collect();
+        let there = self.store.items(id, &named, usize::MAX).await.map_err(failed)?;
+        let page = Page::first(2 * new.len());
+        let oldest = self.store.page_of_ids(id, &page, usize::MAX).await.map_err(failed)?;
+        let oldest = oldest.unwrap_or_else(Part::empty);
+        Ok(Full {
+            replaced: there.into_iter().map(|item| item.id).collect(),
+            total: oldest.total.unwrap_or_default(),
+            oldest: oldest.entries,
+        })
     }
 
     async fn item_for_new_subscribers(&self, turn: &mut Turn) -> Result<Vec<Item>, Error> {
@@ -193,7 +220,7 @@ impl Service {
         &self,
         actor: &Actor,
         id: &NodeId,
-        need: Need,
+        need: Need<'_>,
         rule: impl Fn(Option<&Node>, &Facts, &Context<'_>) -> Result<Decision<R>, Refusal>,
         respond: impl FnOnce(Outcome<R>) -> A + Send + 'static,
     ) -> Settling<A> {
@@ -226,7 +253,7 @@ impl Service {
         &self,
         actor: &Actor,
         id: &NodeId,
-        need: &Need,
+        need: &Need<'_>,
         rule: impl Fn(Option<&Node>, &Facts, &Context<'_>) -> Result<Decision<R>, Refusal>,
     ) -> Result<Decided<R>, Undecided<R>> {
         loop {

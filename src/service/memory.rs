@@ -10,7 +10,7 @@ use crate::{
 };
 
 use super::{
-    Error, Metrics, Outbox, census::Census, deadlines::Deadlines, nodes::Nodes,
+    Error, Metrics, Outbox, bounces::Bounces, census::Census, deadlines::Deadlines, nodes::Nodes,
     presences::Presences, underway::Underway,
 };
 
@@ -18,6 +18,7 @@ use super::{
 pub(super) struct Memory {
     pub(super) nodes: Nodes,
     pub(super) outbox: Arc<Outbox>,
+    pub(super) bounces: Bounces,
     pub(super) census: Census,
     pub(super) deadlines: Deadlines,
     pub(super) presences: Arc<Presences>,

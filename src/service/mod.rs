@@ -6,6 +6,7 @@
 
 mod actors;
 mod background;
+mod bounces;
 mod census;
 mod deadlines;
 mod decide;
@@ -22,6 +23,7 @@ mod shares;
 mod underway;
 
 pub use actors::{Actors, Creators};
+pub use bounces::Bounce;
 pub use lost::Lost;
 pub use metrics::Metrics;
 pub use outbox::{Outbox, Position, Telling};
@@ -57,6 +59,7 @@ use crate::{
 };
 
 use self::{
+    bounces::Bounces,
     census::Census,
     deadlines::Deadlines,
     decide::{Facts, Need},
@@ -128,7 +131,8 @@ impl Service {
             presences.matter(&node, iter::empty());
         }
         let metrics = Metrics::default();
-        let memory = Memory { nodes, outbox, census, deadlines, presences, metrics };
+        let bounces = Bounces::default();
+        let memory = Memory { nodes, outbox, bounces, census, deadlines, presences, metrics };
         let nobody = Jid::new(NOBODY).map_err(|_| StoreError::Failed(NOBODY.into()))?;
         let nobody = Actor { jid: nobody, is_administrator: true, may_create: false };
         let underway = Arc::new(Semaphore::new(MAX_UNDERWAY));
@@ -261,9 +265,10 @@ impl Service {
         request: &Publish,
         respond: impl FnOnce(Outcome<Published>) -> A + Send + 'static,
     ) -> Settling<A> {
-        let rule =
-            |node: Option<&Node>, _: &Facts, cx: &Context<'_>| publish::publish(node, request, cx);
-        self.decide(actor, &request.node, Need::Nothing, rule, respond).await
+        let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
+            publish::publish(node, request, &facts.full, cx)
+        };
+        self.decide(actor, &request.node, Need::Room(&request.items), rule, respond).await
     }
 
     /// Retracts items (§7.2).

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat};
+use minidom::Element;
 
 use crate::{
     pubsub::{
-        Event, EventItem, ItemId, Limits, NodeId, Notification, NotificationType, SubId, Timestamp,
+        Epoch, Event, EventItem, ItemId, Limits, NodeId, Notification, NotificationType, SubId,
+        Timestamp,
     },
     wire::{
         body,
@@ -134,6 +136,28 @@ pub fn render(
         tail: personal.map_or_else(|| tail.into(), |(tail, _)| format!("{tail} jid='").into()),
         rest: personal.map(|(_, rest)| format!("'{rest}").into()),
     }
+}
+
+/// The life of the node that a notification of this id was of.
+#[must_use]
+pub fn node_of(id: &str) -> Option<Epoch> {
+    let (epoch, place) = id.split_once('-')?;
+    let is_place = place.starts_with(|first: char| first.is_ascii_digit());
+    if epoch.len() != 16 || !is_place {
+        return None;
+    }
+    u64::from_str_radix(epoch, 16).ok().map(Epoch)
+}
+
+/// Whether a message that came back says that its recipient does not exist, or not any more (§12.4). SPEC: not any
+/// error of type `cancel`: servers say `service-unavailable` of who is only away.
+#[must_use]
+pub fn is_gone(bounce: &Element) -> bool {
+    let error = bounce.children().find(|child| child.name() == "error");
+    error.is_some_and(|error| {
+        let conditions = ["gone", "item-not-found"];
+        conditions.iter().any(|condition| error.get_child(condition, ns::STANZAS).is_some())
+    })
 }
 
 /// For which subscriptions of its recipient a message is (§12.16, XEP-0131).

@@ -34,6 +34,7 @@ pub fn stanza_error(refusal: &Refusal) -> StanzaError {
             error("cancel", "not-allowed").pubsub("max-nodes-exceeded")
         }
         Refusal::ChangedMeanwhile | Refusal::NodeExists => error("cancel", "conflict"),
+        Refusal::NodeFull => error("cancel", "conflict").pubsub("node-full"),
         Refusal::NodeIdRequired => error("modify", "bad-request").pubsub("nodeid-required"),
         // Of another type than where somebody unsubscribes (§6.2.3.2), or retrieves items.
         Refusal::NoOptions => error("modify", "unexpected-request").pubsub("not-subscribed"),

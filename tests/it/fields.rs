@@ -364,3 +364,42 @@ async fn what_clients_send_along_is_taken_if_it_holds_here_and_refused_if_not() 
         assert!(text.contains(field), "{text}");
     }
 }
+
+/// §7.1.2.1, §7.1.3.4.
+#[tokio::test]
+async fn publish_node_full_makes_room_or_does_not() {
+    let told = |messages: &[Element]| {
+        let one = |message: &Element| {
+            let event = event(message);
+            let ids = event
+                .children()
+                .map(|item| format!("{} {}", item.name(), item.attr("id").unwrap()));
+            ids.collect::<Vec<_>>().join(", ")
+        };
+        messages.iter().map(one).collect::<Vec<_>>()
+    };
+    for (value, expected, kept) in [
+        ("discard-oldest", vec!["item 3"], ["2", "3"]),
+        ("retract-oldest", vec!["item 3", "retract 1"], ["2", "3"]),
+        ("reject", vec![], ["1", "2"]),
+    ] {
+        let mut component = with(&[("publish_node_full", value), ("max_items", "2")]).await;
+        for id in ["1", "2"] {
+            component.publish(OWNER, NODE, id).await;
+        }
+        component.messages().await;
+        let item = |id: &str| {
+            format!("<publish node='{NODE}'><item id='{id}'><x xmlns='urn:x'/></item></publish>")
+        };
+        let answer = component.pubsub(OWNER, "set", &item("3")).await;
+        match value {
+            "reject" => assert_eq!(error(&answer), "cancel conflict node-full"),
+            _ => assert!(is_granted(&answer)),
+        }
+        assert_eq!(told(&component.messages().await), expected, "{value}");
+        assert_eq!(component.items(READER, NODE).await, kept, "{value}");
+        // What replaces an item needs no room.
+        assert!(is_granted(&component.pubsub(OWNER, "set", &item("2")).await));
+        assert_eq!(told(&component.messages().await), ["item 2"], "{value}");
+    }
+}

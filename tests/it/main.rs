@@ -5,6 +5,7 @@
 mod approval;
 mod archive;
 mod backlog;
+mod bounces;
 mod crash;
 mod disk;
 mod errors;
@@ -20,6 +21,7 @@ mod options;
 mod order;
 mod owed;
 mod power;
+
 mod presence;
 mod process;
 mod remains;

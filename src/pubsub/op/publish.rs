@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, slice, sync::Arc};
 
 use crate::pubsub::{
     Change, Changes, Context, Decision, Event, EventItem, Item, ItemId, Node, NodeConfig, NodeId,
-    Notification, Payload, Refusal, Setting, access,
+    Notification, Payload, Place, PublishNodeFull, Refusal, Setting, access,
 };
 
 use super::create;
@@ -17,6 +17,7 @@ pub const FEATURES: &[&str] = &[
     "multi-items",
     "persistent-items",
     "publish",
+    "publish-node-full",
     "publish-options",
 ];
 
@@ -61,6 +62,7 @@ pub struct Published {
 pub fn publish(
     node: Option<&Node>,
     request: &Publish,
+    full: &Full,
     cx: &Context<'_>,
 ) -> Result<Decision<Published>, Refusal> {
     let Some(node) = node else {
@@ -68,7 +70,7 @@ pub fn publish(
             return Err(Refusal::NodeNotFound);
         }
         let (node, changes) = create::creation(request.node.clone(), &request.options, cx)?;
-        return publish_at(&node, changes, request, cx);
+        return publish_at(&node, changes, request, &Full::default(), cx);
     };
     access::may_publish(node, cx.actor)?;
     // Each by itself: of two values for one field one is not met.
@@ -79,7 +81,24 @@ pub fn publish(
     if !request.options.iter().all(is_met) {
         return Err(Refusal::PreconditionNotMet);
     }
-    publish_at(node, Changes::none(node), request, cx)
+    publish_at(node, Changes::none(node), request, full, cx)
+}
+
+/// What of a full node's items a publish request has to do with.
+#[derive(Clone, Debug, Default)]
+pub struct Full {
+    /// Those that have the names of new ones, and go anyway.
+    pub replaced: Vec<ItemId>,
+    /// How many there are.
+    pub total: usize,
+    /// The oldest: twice as many as the request has.
+    pub oldest: Vec<ItemId>,
+}
+
+/// Whether a request has to do with what is there, because the node may be full and does not just drop the oldest.
+#[must_use]
+pub fn looks_at_items(config: &NodeConfig) -> bool {
+    config.persist_items && config.publish_node_full != PublishNodeFull::DiscardOldest
 }
 
 /// Publishes at a node that is there when these changes are made.
@@ -87,6 +106,7 @@ fn publish_at(
     node: &Node,
     mut changes: Changes,
     request: &Publish,
+    full: &Full,
     cx: &Context<'_>,
 ) -> Result<Decision<Published>, Refusal> {
     let config = &node.config;
@@ -116,16 +136,48 @@ fn publish_at(
     }
 
     changes.advance_to(place);
+    let evicted =
+        if looks_at_items(config) { evicted(&items, full, config, cx)? } else { Vec::new() };
     if config.persist_items {
         items.iter().for_each(|item| changes.push(Change::Published(Arc::clone(item))));
         changes.push(config.retention(cx.limits));
     }
     let shown = items.iter().map(|item| EventItem::of(item, config)).collect();
     let event = Event::Published(shown);
-    let notifications = Notification::to_subscribers(node, config, place, event, cx.now);
+    let mut notifications = Notification::to_subscribers(node, config, place, event, cx.now);
+    if !evicted.is_empty() {
+        let place = Place { seq: place.seq + 1, ..place };
+        changes.advance_to(place);
+        changes.retract_first(&evicted);
+        if config.notify_retract {
+            let event = Event::Retracted(evicted);
+            let told = Notification::to_subscribers(node, config, place, event, cx.now);
+            notifications.extend(told);
+        }
+    }
     let items = items.iter().map(|item| item.id.clone()).collect();
     let reply = Published { node: node.id.clone(), items };
     Ok(Decision { reply, changes, notifications })
+}
+
+/// Those that make room for new items at a node that retracts them, or refuses what is too much.
+fn evicted(
+    new: &[Arc<Item>],
+    full: &Full,
+    config: &NodeConfig,
+    cx: &Context<'_>,
+) -> Result<Vec<ItemId>, Refusal> {
+    let keep = config.max_items.within(cx.limits) as usize;
+    let number = (full.total + new.len() - full.replaced.len()).saturating_sub(keep);
+    match config.publish_node_full {
+        _ if number == 0 || keep == 0 => Ok(Vec::new()),
+        PublishNodeFull::DiscardOldest => Ok(Vec::new()),
+        PublishNodeFull::Reject => Err(Refusal::NodeFull),
+        PublishNodeFull::RetractOldest => {
+            let stays = |id: &&ItemId| !full.replaced.contains(id);
+            Ok(full.oldest.iter().filter(stays).take(number).cloned().collect())
+        }
+    }
 }
 
 /// How many items the node takes at once (§7.1.3.7, §12.11).

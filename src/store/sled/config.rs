@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     pubsub::{
         AccessModel, ItemExpire, ItemReply, MaxItems, NodeConfig, NotificationType, PublishModel,
-        SendLastPublishedItem,
+        PublishNodeFull, SendLastPublishedItem,
     },
     store::StoreError,
 };
@@ -38,6 +38,7 @@ pub(super) struct ConfigRecord {
     persist_items: bool,
     presence_based_delivery: bool,
     publish_model: PublishModelRecord,
+    publish_node_full: NodeFullRecord,
     purge_offline: bool,
     send_last: SendLastRecord,
     subscribe: bool,
@@ -65,6 +66,13 @@ enum PublishModelRecord {
     Open,
     Publishers,
     Subscribers,
+}
+
+#[derive(Serialize, Deserialize)]
+enum NodeFullRecord {
+    DiscardOldest,
+    Reject,
+    RetractOldest,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -110,6 +118,11 @@ impl ConfigRecord {
             notify_sub: config.notify_sub,
             persist_items: config.persist_items,
             presence_based_delivery: config.presence_based_delivery,
+            publish_node_full: match config.publish_node_full {
+                PublishNodeFull::DiscardOldest => NodeFullRecord::DiscardOldest,
+                PublishNodeFull::Reject => NodeFullRecord::Reject,
+                PublishNodeFull::RetractOldest => NodeFullRecord::RetractOldest,
+            },
             purge_offline: config.purge_offline,
             publish_model: match config.publish_model {
                 PublishModel::Open => PublishModelRecord::Open,
@@ -171,6 +184,11 @@ impl ConfigRecord {
             notify_sub: self.notify_sub,
             persist_items: self.persist_items,
             presence_based_delivery: self.presence_based_delivery,
+            publish_node_full: match self.publish_node_full {
+                NodeFullRecord::DiscardOldest => PublishNodeFull::DiscardOldest,
+                NodeFullRecord::Reject => PublishNodeFull::Reject,
+                NodeFullRecord::RetractOldest => PublishNodeFull::RetractOldest,
+            },
             purge_offline: self.purge_offline,
             publish_model: match self.publish_model {
                 PublishModelRecord::Open => PublishModel::Open,

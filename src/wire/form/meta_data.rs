@@ -4,7 +4,12 @@ use jid::{BareJid, Jid};
 
 use crate::{
     pubsub::{MaxItems, op::discover::MetaData},
-    wire::{form, form::node_config, notification::date_time, ns, xml::Tag},
+    wire::{
+        form::{self, choice},
+        notification::date_time,
+        ns,
+        xml::Tag,
+    },
 };
 
 const JIDS: &str = "jid-multi";
@@ -17,8 +22,8 @@ pub fn form(data: &MetaData) -> Tag {
         MaxItems::Max => "max".to_owned(),
         MaxItems::Number(number) => number.to_string(),
     };
-    let access = node_config::access_model(config.access_model);
-    let publish = node_config::publish_model(config.publish_model);
+    let access = choice::access_model(config.access_model);
+    let publish = choice::publish_model(config.publish_model);
     let subscribers = data.subscribers.to_string();
     let mut form = form::result(ns::META_DATA);
     for (var, kind, label, value) in [

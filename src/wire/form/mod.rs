@@ -4,6 +4,7 @@
 //! tree, so that a field that the library does not expect is no failure.
 
 pub mod authorization;
+pub mod choice;
 pub mod meta_data;
 pub mod node_config;
 pub mod subscribe_options;

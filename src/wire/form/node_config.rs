@@ -7,9 +7,20 @@ use xmpp_parsers::data_forms::{DataForm, DataFormType, Field, FieldType};
 use crate::{
     pubsub::{
         AccessModel, Feature, ItemExpire, ItemReply, Limits, MaxItems, NodeConfig,
-        NotificationType, PublishModel, Refusal, SendLastPublishedItem, Setting,
+        NotificationType, PublishModel, PublishNodeFull, Refusal, SendLastPublishedItem, Setting,
     },
-    wire::{form, ns, xml::Tag},
+    wire::{
+        form::{
+            self,
+            choice::{
+                ACCESS_MODELS, ITEM_REPLIES, NODE_FULL, NOTIFICATION_TYPES, PUBLISH_MODELS,
+                SEND_LAST, access_model, item_reply, node_full, notification_type, publish_model,
+                send_last,
+            },
+        },
+        ns,
+        xml::Tag,
+    },
 };
 
 /// The configuration as a form to fill in (§8.2.2).
@@ -48,29 +59,6 @@ pub struct Submitted {
     pub seen: Option<u64>,
 }
 
-const ACCESS_MODELS: &[(&str, &str)] = &[
-    ("authorize", "Those whom an owner approves may subscribe and retrieve items"),
-    ("open", "Anyone may subscribe and retrieve items"),
-    ("whitelist", "Only those on a list may subscribe and retrieve items"),
-];
-const ITEM_REPLIES: &[(&str, &str)] = &[
-    ("none", "Nobody in particular"),
-    ("owner", "The owners of the node"),
-    ("publisher", "The publisher of the item"),
-];
-const NOTIFICATION_TYPES: &[(&str, &str)] =
-    &[("headline", "Not kept for those who are offline"), ("normal", "Perhaps kept")];
-const PUBLISH_MODELS: &[(&str, &str)] = &[
-    ("open", "Anyone may publish"),
-    ("publishers", "Only publishers may publish"),
-    ("subscribers", "Publishers and subscribers may publish"),
-];
-const SEND_LAST: &[(&str, &str)] = &[
-    ("never", "Never"),
-    ("on_sub", "When a subscription is made"),
-    ("on_sub_and_presence", "Then, and when a subscriber becomes available"),
-];
-
 fn show(config: &NodeConfig, limits: &Limits) -> Vec<Field> {
     let text = |var, label, value: &str| form::field(var, FieldType::TextSingle, label, value);
     let flag = |var, label, value| {
@@ -106,6 +94,12 @@ fn show(config: &NodeConfig, limits: &Limits) -> Vec<Field> {
         flag("pubsub#persist_items", "Whether items are kept", config.persist_items),
         text("pubsub#item_expire", "How many seconds items are kept, or max", &item_expire),
         text("pubsub#max_items", "How many items are kept: a number or max", &max_items),
+        form::choice(
+            "pubsub#publish_node_full",
+            "What becomes of an item that is one too many",
+            NODE_FULL,
+            node_full(config.publish_node_full),
+        ),
         text(
             "pubsub#max_payload_size",
             "The largest payload in bytes",
@@ -284,6 +278,12 @@ pub fn setting(var: &str, value: &str) -> Result<Option<Setting>, Refusal> {
             "max" => MaxItems::Max,
             _ => MaxItems::Number(number()?),
         }),
+        "pubsub#publish_node_full" => Setting::PublishNodeFull(match value {
+            "discard-oldest" => PublishNodeFull::DiscardOldest,
+            "reject" => PublishNodeFull::Reject,
+            "retract-oldest" => PublishNodeFull::RetractOldest,
+            _ => return Err(bad(var)),
+        }),
         "pubsub#item_expire" => Setting::ItemExpire(match value {
             "max" => ItemExpire::Max,
             _ => match number()? {
@@ -330,48 +330,5 @@ fn holds_anyway(var: &str, value: &str) -> Result<(), Refusal> {
         ("pubsub#node_type", "leaf") => Ok(()),
         ("pubsub#node_type", "collection") => Err(Refusal::Unsupported(Feature::Collections)),
         _ => Err(bad(var)),
-    }
-}
-
-/// The name of an access model on the wire.
-#[must_use]
-pub fn access_model(model: AccessModel) -> &'static str {
-    match model {
-        AccessModel::Authorize => "authorize",
-        AccessModel::Open => "open",
-        AccessModel::Whitelist => "whitelist",
-    }
-}
-
-/// The name of a publish model on the wire.
-#[must_use]
-pub fn publish_model(model: PublishModel) -> &'static str {
-    match model {
-        PublishModel::Open => "open",
-        PublishModel::Publishers => "publishers",
-        PublishModel::Subscribers => "subscribers",
-    }
-}
-
-fn notification_type(kind: NotificationType) -> &'static str {
-    match kind {
-        NotificationType::Headline => "headline",
-        NotificationType::Normal => "normal",
-    }
-}
-
-fn send_last(when: SendLastPublishedItem) -> &'static str {
-    match when {
-        SendLastPublishedItem::Never => "never",
-        SendLastPublishedItem::OnSub => "on_sub",
-        SendLastPublishedItem::OnSubAndPresence => "on_sub_and_presence",
-    }
-}
-
-fn item_reply(to: ItemReply) -> &'static str {
-    match to {
-        ItemReply::None => "none",
-        ItemReply::Owner => "owner",
-        ItemReply::Publisher => "publisher",
     }
 }

@@ -1,0 +1,29 @@
+//! Ending a subscription whose notifications come back (§12.4).
+
+use jid::Jid;
+
+use crate::pubsub::{
+    Change, Changes, Context, Decision, Epoch, Node, Refusal, SubscriptionState, notices::notices,
+};
+
+use super::existing;
+
+/// Decides that a JID that cannot be reached is not subscribed any more, in this life of the node.
+///
+/// # Errors
+/// [`Refusal::NodeNotFound`], [`Refusal::NotSubscribed`].
+pub fn bounce(
+    node: Option<&Node>,
+    epoch: Epoch,
+    jid: &Jid,
+    cx: &Context<'_>,
+) -> Result<Decision<()>, Refusal> {
+    let node = existing(node)?;
+    if node.epoch != epoch || node.state_of(jid) != SubscriptionState::Subscribed {
+        return Err(Refusal::NotSubscribed);
+    }
+    let mut changes = Changes::none(node);
+    changes.push(Change::Unsubscribed(jid.clone()));
+    let notifications = notices(node, &node.config, &mut changes, cx);
+    Ok(Decision { reply: (), changes, notifications })
+}
