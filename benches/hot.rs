@@ -113,6 +113,8 @@ fn decide(
         nodes: 1,
         own_nodes: 1,
         own_subscriptions: 0,
+        reads_rosters: false,
+        contacts: None,
     };
     op::publish::publish(Some(node), publish, &op::publish::Full::default(), &cx).unwrap()
 }

@@ -205,8 +205,12 @@ impl Commands {
                 let node = chosen(command, form)?;
                 let config = self.service.configuration(actor, &node).await;
                 let config = config.map_err(|error| self.error(&error))?;
-                let mut form =
-                    node_config::data_form(DataFormType::Form, &config, self.service.limits());
+                let mut form = node_config::data_form(
+                    DataFormType::Form,
+                    &config,
+                    self.service.limits(),
+                    self.service.reads_rosters(),
+                );
                 form.title = Some(format!("Configuration of {node}"));
                 let next = Session::new(actor, command.names().0, Some(node));
                 self.sessions.put(id, next);

@@ -31,6 +31,8 @@ pub struct Dispatch {
     commands: Commands,
     answers: Arc<Answers>,
     jid: Jid,
+    /// The domain whose users the server has.
+    server: Option<String>,
     max_stanza_bytes: usize,
 }
 
@@ -40,17 +42,19 @@ const MAX_ID_BYTES: usize = 1024;
 type Content = Result<Option<Tag>, StanzaError>;
 
 impl Dispatch {
-    /// Answers in the name of a service, whose JID this is, with stanzas of at most so many bytes.
+    /// Answers in the name of a service, whose JID this is, at the server of a domain, with stanzas of at most so
+    /// many bytes.
     #[must_use]
     pub fn new(
         service: Arc<Service>,
         actors: Actors,
         answers: Arc<Answers>,
         jid: Jid,
+        server: Option<String>,
         max_stanza_bytes: usize,
     ) -> Self {
         let commands = Commands::new(Arc::clone(&service));
-        Self { service, actors, commands, answers, jid, max_stanza_bytes }
+        Self { service, actors, commands, answers, jid, server, max_stanza_bytes }
     }
 
     /// Whether a stanza asks for something that looks at one node and at nothing else of its sender, so that it may
@@ -70,6 +74,7 @@ impl Dispatch {
         header.to.get_or_insert_with(|| self.jid.to_string());
         trace!(stanza = header.name, kind = header.kind, "received");
         match header.name.as_str() {
+            "message" if self.take_privileges(header.from.as_deref(), stanza) => return None,
             "message" => return self.message(&header, stanza).await,
             "presence" => {
                 self.presence(&header, stanza).await;
@@ -292,6 +297,10 @@ impl Dispatch {
         &self.jid
     }
 
+    pub(super) fn server(&self) -> Option<&str> {
+        self.server.as_deref()
+    }
+
     /// Sends what nobody asked for.
     pub(super) fn send_own(&self, stanza: String) {
         self.answers.send(stanza);
@@ -301,6 +310,7 @@ impl Dispatch {
     pub fn note_connected(&self, is_connected: bool) {
         if is_connected {
             self.service.presences().forget();
+            self.service.rosters().grant(None);
         }
         self.service.metrics().connected.set(i64::from(is_connected));
     }

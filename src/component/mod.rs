@@ -8,6 +8,7 @@ mod lane;
 mod login;
 mod multicast;
 mod presence;
+mod privilege;
 mod rate;
 mod session;
 mod showing;

@@ -314,6 +314,7 @@ async fn read(
             }
             Ok(Received::Stanza(element)) if answers.take_notice(&link.jid, &element) => {}
             // Those of a dead domain may be as many as its notifications, and ask for nothing.
+            Ok(Received::Stanza(element)) if dispatch.take_roster(&element) => {}
             Ok(Received::Stanza(element)) if is_bounce(&element) => dispatch.bounced(&element),
             Ok(Received::Stanza(element)) => {
                 let from = element.attr("from").unwrap_or_default();

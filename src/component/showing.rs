@@ -29,9 +29,9 @@ pub(super) async fn answer(
         }
         Question::Configuration(node) => {
             let config = service.configuration(actor, &node).await?;
-            reply::configuration(&node, &config, service.limits())
+            reply::configuration(&node, &config, service.limits(), service.reads_rosters())
         }
-        Question::Default => reply::default(service.limits()),
+        Question::Default => reply::default(service.limits(), service.reads_rosters()),
         Question::DefaultOptions(Some(node)) => {
             let offered = service.default_options(actor, &node).await?;
             reply::default_options(Some(&node), &offered)

@@ -238,7 +238,7 @@ impl Config {
     }
 
     /// The domain whose users the server has.
-    fn server_domain(&self) -> Result<Option<String>, ConfigError> {
+    pub(super) fn server_domain(&self) -> Result<Option<String>, ConfigError> {
         Ok(host_of(self.component()?.domain().as_str()))
     }
 

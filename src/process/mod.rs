@@ -99,9 +99,10 @@ pub async fn serve(
         actors,
         Arc::clone(&answers),
         jid.clone(),
+        config.server_domain()?,
         max_stanza_bytes,
     ));
-    let presence = Arc::clone(&dispatch);
+    let (presence, rosters) = (Arc::clone(&dispatch), Arc::clone(&dispatch));
     let (ping_after, ping_deadline) = config.patience();
     let link = component::Link {
         jid: jid.to_string(),
@@ -128,6 +129,7 @@ pub async fn serve(
         () = service.pass_time() => {}
         () = service.end_bounced() => {}
         () = presence.ask_for_presence() => {}
+        () = rosters.ask_for_rosters() => {}
     }
     service.close().await;
     info!("stopped");

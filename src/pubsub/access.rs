@@ -2,7 +2,10 @@
 
 use jid::BareJid;
 
-use super::{AccessModel, Actor, Affiliation, Item, Node, NodeConfig, PublishModel, Refusal};
+use super::{
+    AccessModel, Actor, Affiliation, Contact, Context, Item, Node, NodeConfig, PublishModel,
+    Refusal,
+};
 
 /// How a node takes somebody in who wants to subscribe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,33 +22,45 @@ pub enum Admission {
 ///
 /// # Errors
 /// [`Refusal::Forbidden`].
-pub fn may_discover(node: &Node, actor: &Actor) -> Result<(), Refusal> {
-    let affiliation = node.affiliation_of(&actor.bare());
-    if actor.is_administrator || is_visible(node.config.access_model, affiliation) {
-        Ok(())
-    } else {
-        Err(Refusal::Forbidden)
-    }
+pub fn may_discover(node: &Node, cx: &Context<'_>) -> Result<(), Refusal> {
+    let affiliation = node.affiliation_of(&cx.actor.bare());
+    let is_visible = cx.actor.is_administrator
+        || is_visible(node.config.access_model, affiliation)
+        || (affiliation != Affiliation::Outcast
+            && node.config.access_model.reads_rosters()
+            && may_subscribe(node, cx).is_ok());
+    if is_visible { Ok(()) } else { Err(Refusal::Forbidden) }
 }
 
-/// Whether a node shows itself to entities of an affiliation.
+/// Whether a node shows itself to entities of an affiliation. SPEC: in lists one that looks at rosters is shown to
+/// those who are something there; the rosters of all owners would have to be read for the others.
 #[must_use]
 pub(super) fn is_visible(model: AccessModel, affiliation: Affiliation) -> bool {
     match (model, affiliation) {
-        (_, Affiliation::Outcast) | (AccessModel::Whitelist, Affiliation::None) => false,
-        (AccessModel::Authorize | AccessModel::Open | AccessModel::Whitelist, _) => true,
+        (_, Affiliation::Outcast) => false,
+        (AccessModel::Authorize | AccessModel::Open, _) => true,
+        (AccessModel::Presence | AccessModel::Roster | AccessModel::Whitelist, affiliation) => {
+            affiliation != Affiliation::None
+        }
     }
 }
 
 /// Whether the actor may subscribe (§6.1.3).
 ///
 /// # Errors
-/// [`Refusal::Forbidden`] for an outcast or publish-only entity, [`Refusal::ClosedNode`] off the list.
-pub fn may_subscribe(node: &Node, actor: &Actor) -> Result<Admission, Refusal> {
-    if actor.is_administrator {
+/// [`Refusal::Forbidden`] for an outcast or publish-only entity, [`Refusal::ClosedNode`] off the list,
+/// [`Refusal::PresenceRequired`], [`Refusal::NotInRosterGroup`].
+pub fn may_subscribe(node: &Node, cx: &Context<'_>) -> Result<Admission, Refusal> {
+    if cx.actor.is_administrator {
         return Ok(Admission::Granted);
     }
-    admits(&node.config, node.affiliation_of(&actor.bare()))
+    let bare = cx.actor.bare();
+    admits(&node.config, node.affiliation_of(&bare), contact(cx, &bare))
+}
+
+/// The entry of an entity in the rosters of a node's owners.
+pub(super) fn contact<'a>(cx: &Context<'a>, entity: &BareJid) -> Option<&'a Contact> {
+    cx.contacts.and_then(|contacts| contacts.get(entity))
 }
 
 /// Whether the actor may retrieve items: exactly if it may subscribe, or is, where that has to be approved (§4.5,
@@ -53,22 +68,37 @@ pub fn may_subscribe(node: &Node, actor: &Actor) -> Result<Admission, Refusal> {
 ///
 /// # Errors
 /// As [`may_subscribe`]; [`Refusal::SubscriptionRequired`].
-pub fn may_retrieve(node: &Node, actor: &Actor) -> Result<(), Refusal> {
-    match may_subscribe(node, actor)? {
+pub fn may_retrieve(node: &Node, cx: &Context<'_>) -> Result<(), Refusal> {
+    match may_subscribe(node, cx)? {
         Admission::Granted => Ok(()),
-        Admission::OnApproval if is_subscribed(node, &actor.bare()) => Ok(()),
+        Admission::OnApproval if is_subscribed(node, &cx.actor.bare()) => Ok(()),
         Admission::OnApproval => Err(Refusal::SubscriptionRequired),
     }
 }
 
 /// Whether a configuration lets an affiliation subscribe and receive. SPEC: those on the list need no approval
 /// (§6.1.4 leaves it to the service).
-pub(super) fn admits(config: &NodeConfig, affiliation: Affiliation) -> Result<Admission, Refusal> {
+pub(super) fn admits(
+    config: &NodeConfig,
+    affiliation: Affiliation,
+    contact: Option<&Contact>,
+) -> Result<Admission, Refusal> {
+    let is_in_group = |contact: &Contact| {
+        contact.groups.iter().any(|group| config.roster_groups_allowed.contains(group))
+    };
     match (affiliation, config.access_model) {
         (Affiliation::Outcast | Affiliation::PublishOnly, _) => Err(Refusal::Forbidden),
         (_, AccessModel::Open) => Ok(Admission::Granted),
         _ if affiliation.is_listed() => Ok(Admission::Granted),
         (_, AccessModel::Authorize) => Ok(Admission::OnApproval),
+        (_, AccessModel::Presence) => match contact.is_some_and(|contact| contact.has_presence) {
+            true => Ok(Admission::Granted),
+            false => Err(Refusal::PresenceRequired),
+        },
+        (_, AccessModel::Roster) => match contact.is_some_and(is_in_group) {
+            true => Ok(Admission::Granted),
+            false => Err(Refusal::NotInRosterGroup),
+        },
         (_, AccessModel::Whitelist) => Err(Refusal::ClosedNode),
     }
 }

@@ -2,7 +2,7 @@
 
 use jid::{BareJid, Jid};
 
-use super::Limits;
+use super::{Contacts, Limits};
 
 /// The entity that makes a request, with what the service's configuration says of it.
 #[derive(Clone, Debug)]
@@ -63,6 +63,10 @@ pub struct Context<'a> {
     pub own_nodes: u64,
     /// How many subscriptions it has, where it asks for one more.
     pub own_subscriptions: usize,
+    /// Whether the service may read rosters (XEP-0356).
+    pub reads_rosters: bool,
+    /// Those of the owners of the node, if that is so and they matter there.
+    pub contacts: Option<&'a Contacts>,
 }
 
 impl Context<'_> {

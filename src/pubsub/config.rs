@@ -1,10 +1,10 @@
-//! How a node behaves (§16.4.4), and one setting of it.
+//! How a node behaves (§16.4.4).
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use jid::Jid;
 
-use super::{Change, Limits, Refusal};
+use super::{Change, Context, Limits, Refusal, Setting};
 
 /// Who may subscribe and retrieve items (§4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -13,8 +13,20 @@ pub enum AccessModel {
     Authorize,
     /// Anyone who is no outcast.
     Open,
+    /// Those who have the presence of an owner, and those on the list.
+    Presence,
+    /// Those who are in some groups of an owner's roster, and those on the list.
+    Roster,
     /// Owners, publishers and members.
     Whitelist,
+}
+
+impl AccessModel {
+    /// Whether it looks at rosters.
+    #[must_use]
+    pub fn reads_rosters(self) -> bool {
+        matches!(self, Self::Presence | Self::Roster)
+    }
 }
 
 /// Who may publish (§16.4.4).
@@ -166,6 +178,8 @@ pub struct NodeConfig {
     pub publish_node_full: PublishNodeFull,
     /// Whether all items go when the publisher of the newest is not available any more.
     pub purge_offline: bool,
+    /// The groups that the access model [`Roster`](AccessModel::Roster) admits.
+    pub roster_groups_allowed: Vec<String>,
     /// When the last item is sent.
     pub send_last_published_item: SendLastPublishedItem,
     /// Whether anybody may subscribe who is not subscribed yet.
@@ -207,6 +221,7 @@ impl NodeConfig {
             // that keep what they have seen lose it; so that has to be asked for.
             publish_node_full: PublishNodeFull::DiscardOldest,
             purge_offline: false,
+            roster_groups_allowed: Vec::new(),
             send_last_published_item: SendLastPublishedItem::OnSub,
             subscribe: true,
             tempsub: false,
@@ -229,6 +244,22 @@ impl NodeConfig {
             || self.purge_offline
             || self.tempsub
             || self.send_last_published_item == SendLastPublishedItem::OnSubAndPresence
+    }
+
+    /// Whether the service can have a node so whose access model was this before.
+    ///
+    /// # Errors
+    /// [`Refusal::UnsupportedAccessModel`] where rosters would have to be read, and cannot be.
+    pub(super) fn check_model(
+        &self,
+        before: Option<AccessModel>,
+        cx: &Context<'_>,
+    ) -> Result<(), Refusal> {
+        let is_new = before != Some(self.access_model);
+        match is_new && self.access_model.reads_rosters() && !cx.reads_rosters {
+            true => Err(Refusal::UnsupportedAccessModel),
+            false => Ok(()),
+        }
     }
 
     /// What becomes of a node's items that are too many or too large together.
@@ -265,6 +296,7 @@ impl NodeConfig {
                 Setting::PersistItems(v) => self.persist_items = v,
                 Setting::PresenceBasedDelivery(v) => self.presence_based_delivery = v,
                 Setting::PublishNodeFull(v) => self.publish_node_full = v,
+                Setting::RosterGroupsAllowed(v) => self.roster_groups_allowed = v,
                 Setting::PurgeOffline(v) => self.purge_offline = v,
                 Setting::Tempsub(v) => self.tempsub = v,
                 Setting::PublishModel(v) => self.publish_model = v,
@@ -275,95 +307,5 @@ impl NodeConfig {
             }
         }
         Ok(self)
-    }
-}
-
-/// One field of a configuration form, understood. Each stands for the field of [`NodeConfig`] of the
-/// same name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Setting {
-    AccessModel(AccessModel),
-    BodyXslt(String),
-    Contact(Vec<Jid>),
-    DataformXslt(String),
-    DeliverNotifications(bool),
-    DeliverPayloads(bool),
-    Description(String),
-    ItemExpire(ItemExpire),
-    ItemReply(ItemReply),
-    Language(String),
-    MaxItems(MaxItems),
-    MaxPayloadSize(u32),
-    NotificationType(NotificationType),
-    NotifyConfig(bool),
-    NotifyDelete(bool),
-    NotifyRetract(bool),
-    NotifySub(bool),
-    PersistItems(bool),
-    PresenceBasedDelivery(bool),
-    PublishModel(PublishModel),
-    PublishNodeFull(PublishNodeFull),
-    PurgeOffline(bool),
-    SendLastPublishedItem(SendLastPublishedItem),
-    Subscribe(bool),
-    Tempsub(bool),
-    Title(String),
-    Type(String),
-}
-
-/// The longest title, in bytes.
-const MAX_TITLE_BYTES: usize = 200;
-/// The longest description, in bytes.
-const MAX_DESCRIPTION_BYTES: usize = 512;
-/// The longest tag of a language, in bytes.
-const MAX_LANGUAGE_BYTES: usize = 100;
-/// The longest address of a transformation, in bytes.
-const MAX_XSLT_BYTES: usize = 1024;
-/// The most contacts.
-const MAX_CONTACTS: usize = 10;
-/// The longest `pubsub#type`, in bytes.
-const MAX_TYPE_BYTES: usize = 200;
-
-impl Setting {
-    /// Whether the value is within its limits.
-    fn check(&self, limits: &Limits) -> Result<(), Refusal> {
-        let at_most = |field: &'static str, value: usize, max: usize| {
-            if value > max { Err(Refusal::BadSetting { field, max }) } else { Ok(()) }
-        };
-        match self {
-            Self::Title(v) => at_most("pubsub#title", v.len(), MAX_TITLE_BYTES),
-            Self::Description(v) => at_most("pubsub#description", v.len(), MAX_DESCRIPTION_BYTES),
-            Self::Type(v) => at_most("pubsub#type", v.len(), MAX_TYPE_BYTES),
-            Self::Language(v) => at_most("pubsub#language", v.len(), MAX_LANGUAGE_BYTES),
-            Self::BodyXslt(v) => at_most("pubsub#body_xslt", v.len(), MAX_XSLT_BYTES),
-            Self::DataformXslt(v) => at_most("pubsub#dataform_xslt", v.len(), MAX_XSLT_BYTES),
-            Self::Contact(v) => at_most("pubsub#contact", v.len(), MAX_CONTACTS),
-            Self::MaxPayloadSize(v) => {
-                at_most("pubsub#max_payload_size", *v as usize, limits.max_payload_bytes as usize)
-            }
-            Self::MaxItems(MaxItems::Number(v)) => {
-                at_most("pubsub#max_items", *v as usize, limits.max_items as usize)
-            }
-            Self::AccessModel(_)
-            | Self::DeliverNotifications(_)
-            | Self::DeliverPayloads(_)
-            | Self::ItemExpire(_)
-            | Self::ItemReply(_)
-            | Self::MaxItems(MaxItems::Max)
-            | Self::NotificationType(_)
-            | Self::NotifyConfig(_)
-            | Self::NotifyDelete(_)
-            | Self::NotifyRetract(_)
-            | Self::NotifySub(_)
-            | Self::PersistItems(_)
-            | Self::PresenceBasedDelivery(_)
-            | Self::PublishModel(_)
-            | Self::PublishNodeFull(_)
-            | Self::PurgeOffline(_)
-            | Self::Tempsub(_)
-            | Self::SendLastPublishedItem(_)
-            | Self::Subscribe(_) => Ok(()),
-        }
     }
 }

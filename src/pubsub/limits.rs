@@ -23,6 +23,8 @@ pub struct Limits {
     pub max_subids: usize,
     /// The longest lease of a subscription, in seconds (§12.19).
     pub max_lease_seconds: u64,
+    /// How long what a roster says holds, in seconds; then it is read again.
+    pub roster_seconds: u64,
     /// Bounces after which a subscription ends (§12.4); for ever if it is 0.
     pub max_bounces: u32,
     /// Bounces within so many seconds count as one.
@@ -52,6 +54,7 @@ impl Default for Limits {
             max_subscriptions_per_jid: 10_000,
             max_subids: 1,
             max_lease_seconds: 31_536_000,
+            roster_seconds: 60,
             max_bounces: 20,
             bounce_interval_seconds: 3600,
             max_node_bytes: 268_435_456,

@@ -11,6 +11,7 @@ mod actor;
 mod affiliation;
 mod change;
 mod config;
+mod contacts;
 mod event;
 pub mod feature;
 mod id;
@@ -24,6 +25,7 @@ mod page;
 mod presence;
 mod refusal;
 pub mod restore;
+mod setting;
 mod special;
 mod subscribers;
 mod subscription;
@@ -39,8 +41,9 @@ pub use affiliation::Affiliation;
 pub use change::{Change, Changes, Decision};
 pub use config::{
     AccessModel, ItemExpire, ItemReply, MaxItems, NodeConfig, NotificationType, PublishModel,
-    PublishNodeFull, SendLastPublishedItem, Setting,
+    PublishNodeFull, SendLastPublishedItem,
 };
+pub use contacts::{Contact, Contacts};
 pub use event::{Audience, Event, EventItem, Notification, View};
 pub use id::{Epoch, ItemId, NodeId, Place};
 pub use item::{Item, Payload, written_len};
@@ -50,6 +53,7 @@ pub use options::{Expire, OptionSetting, Options, SubId, Terms};
 pub use page::{Edge, Page, Part, within};
 pub use presence::{Show, Shows};
 pub use refusal::{Feature, Refusal};
+pub use setting::Setting;
 pub use special::Special;
 pub use subscribers::Recipients;
 pub use subscription::{Subscription, SubscriptionState};

@@ -103,6 +103,9 @@ pub enum Refusal {
     /// A request that cannot be carried out as it is (§8.2.5.2, §8.8.2, §8.9.2).
     #[error("{0}")]
     NotAcceptable(String),
+    /// Subscribing or retrieving without being in the right group of an owner's roster (§6.1.3.3, §6.5.9.7).
+    #[error("only those in some groups of an owner's roster have access")]
+    NotInRosterGroup,
     /// Unsubscribing who is not subscribed (§6.2.3.2).
     #[error("not subscribed")]
     NotSubscribed,
@@ -118,6 +121,9 @@ pub enum Refusal {
     /// Subscribing again while an owner has not approved it (§6.1.3.7).
     #[error("the subscription waits for an owner of the node")]
     PendingSubscription,
+    /// Subscribing or retrieving without a subscription to the presence of an owner (§6.1.3.2, §6.5.9.6).
+    #[error("only those with a subscription to the presence of an owner have access")]
+    PresenceRequired,
     /// A node that is not configured as a publisher wants it (§7.1.5).
     #[error("the node is not configured so")]
     PreconditionNotMet,

@@ -40,6 +40,8 @@ pub(super) enum Need<'a> {
     Room(&'a [NewItem]),
     /// The newest item, if new subscribers get it.
     LastItem,
+    /// That, and rosters, for the access model may become one that looks at them.
+    Configuration,
     /// Its oldest items, and its newest, as far as time has to do with them.
     Time,
     /// The newest item, and how many subscriptions the actor has, who wants one more.
@@ -93,6 +95,8 @@ impl Service {
             nodes: self.memory.census.total(),
             own_nodes: self.memory.census.of(&actor.bare()),
             own_subscriptions: 0,
+            reads_rosters: self.reads_rosters(),
+            contacts: None,
         }
     }
 
@@ -157,7 +161,7 @@ impl Service {
                 let items = items.map_err(|error| self.memory.failed_at(&node.id, error))?;
                 Ok(Facts { items, ..Facts::default() })
             }
-            Need::LastItem => {
+            Need::LastItem | Need::Configuration => {
                 let items = self.item_for_new_subscribers(turn).await?;
                 Ok(Facts { items, ..Facts::default() })
             }
@@ -259,10 +263,13 @@ impl Service {
         loop {
             let mut turn = self.turn(id).await?;
             let facts = self.facts(actor, &mut turn, need).await?;
+            let may_change = matches!(need, Need::Configuration);
+            let contacts = self.contacts(turn.node(), may_change).await;
+            let context = self.context_with(actor, contacts.as_deref());
             if self.memory.nodes.is_closed(id) {
                 return Err(Error::Closed.into());
             }
-            let decision = match rule(turn.node(), &facts, &self.context(actor)) {
+            let decision = match rule(turn.node(), &facts, &context) {
                 Ok(decision) if !decision.changes.is_none(turn.node()) => decision,
                 // It is not shown before what it rests on is true.
                 unchanged if turn.settled().await => {

@@ -8,6 +8,7 @@ mod actors;
 mod background;
 mod bounces;
 mod census;
+mod contacts;
 mod deadlines;
 mod decide;
 mod lost;
@@ -18,6 +19,7 @@ mod outbox;
 mod presence;
 mod presences;
 mod queries;
+mod rosters;
 mod settling;
 mod shares;
 mod underway;
@@ -28,6 +30,7 @@ pub use lost::Lost;
 pub use metrics::Metrics;
 pub use outbox::{Outbox, Position, Telling};
 pub use presences::Presences;
+pub use rosters::Rosters;
 pub use settling::Settling;
 
 use std::{collections::HashSet, iter, path::Path, sync::Arc};
@@ -131,8 +134,9 @@ impl Service {
             presences.matter(&node, iter::empty());
         }
         let metrics = Metrics::default();
-        let bounces = Bounces::default();
-        let memory = Memory { nodes, outbox, bounces, census, deadlines, presences, metrics };
+        let (bounces, rosters) = (Bounces::default(), Rosters::default());
+        let memory =
+            Memory { nodes, outbox, bounces, census, deadlines, presences, rosters, metrics };
         let nobody = Jid::new(NOBODY).map_err(|_| StoreError::Failed(NOBODY.into()))?;
         let nobody = Actor { jid: nobody, is_administrator: true, may_create: false };
         let underway = Arc::new(Semaphore::new(MAX_UNDERWAY));
@@ -255,7 +259,7 @@ impl Service {
         let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
             configure::configure(node, request, facts.items.last(), cx)
         };
-        self.decide(actor, &request.node, Need::LastItem, rule, respond).await
+        self.decide(actor, &request.node, Need::Configuration, rule, respond).await
     }
 
     /// Publishes items (§7.1).

@@ -84,7 +84,8 @@ impl Service {
     /// As [`options::default`].
     pub async fn default_options(&self, actor: &Actor, id: &NodeId) -> Result<Offered, Error> {
         let turn = self.settled_turn(id).await?;
-        let found = options::default(turn.node(), &self.context(actor));
+        let contacts = self.contacts(turn.node(), false).await;
+        let found = options::default(turn.node(), &self.context_with(actor, contacts.as_deref()));
         self.unless_moved(id, found).await
     }
 
@@ -94,7 +95,9 @@ impl Service {
     /// As [`discover::meta_data`].
     pub async fn meta_data(&self, actor: &Actor, id: &NodeId) -> Result<MetaData, Error> {
         let turn = self.settled_turn(id).await?;
-        let found = discover::meta_data(turn.node(), &self.context(actor));
+        let contacts = self.contacts(turn.node(), false).await;
+        let found =
+            discover::meta_data(turn.node(), &self.context_with(actor, contacts.as_deref()));
         self.unless_moved(id, found).await
     }
 
@@ -108,7 +111,12 @@ impl Service {
         request: &Retrieve,
     ) -> Result<Part<Arc<Item>>, Error> {
         let mut turn = self.settled_turn(&request.node).await?;
-        let allowed = retrieve::retrieve(turn.node(), request, &self.context(actor));
+        let contacts = self.contacts(turn.node(), false).await;
+        let allowed = retrieve::retrieve(
+            turn.node(),
+            request,
+            &self.context_with(actor, contacts.as_deref()),
+        );
         self.unless_moved(&request.node, allowed).await?;
         let page = match &request.selection {
             Selection::Recent(1) => {
@@ -157,7 +165,8 @@ impl Service {
         page: &Page<ItemId>,
     ) -> Result<Part<ItemId>, Error> {
         let turn = self.settled_turn(id).await?;
-        let allowed = retrieve::list(turn.node(), &self.context(actor));
+        let contacts = self.contacts(turn.node(), false).await;
+        let allowed = retrieve::list(turn.node(), &self.context_with(actor, contacts.as_deref()));
         self.unless_moved(id, allowed).await?;
         let ids = self.store.page_of_ids(id, page, self.limits.max_reply_bytes).await;
         let ids = ids.map_err(|error| self.memory.failed_at(id, error))?;

@@ -36,6 +36,7 @@ pub fn stanza_error(refusal: &Refusal) -> StanzaError {
         Refusal::ChangedMeanwhile | Refusal::NodeExists => error("cancel", "conflict"),
         Refusal::NodeFull => error("cancel", "conflict").pubsub("node-full"),
         Refusal::NodeIdRequired => error("modify", "bad-request").pubsub("nodeid-required"),
+        Refusal::NotInRosterGroup => error("auth", "not-authorized").pubsub("not-in-roster-group"),
         // Of another type than where somebody unsubscribes (§6.2.3.2), or retrieves items.
         Refusal::NoOptions => error("modify", "unexpected-request").pubsub("not-subscribed"),
         Refusal::NotSubscribed => error("cancel", "unexpected-request").pubsub("not-subscribed"),
@@ -45,6 +46,9 @@ pub fn stanza_error(refusal: &Refusal) -> StanzaError {
         }
         Refusal::PendingSubscription => {
             error("auth", "not-authorized").pubsub("pending-subscription")
+        }
+        Refusal::PresenceRequired => {
+            error("auth", "not-authorized").pubsub("presence-subscription-required")
         }
         Refusal::PreconditionNotMet => error("cancel", "conflict").pubsub("precondition-not-met"),
         Refusal::SubIdRequired => error("modify", "bad-request").pubsub("subid-required"),

@@ -113,15 +113,21 @@ pub fn items(request: &Retrieve, part: &Part<Arc<Item>>) -> Tag {
 
 /// §8.2.2.
 #[must_use]
-pub fn configuration(node: &NodeId, config: &NodeConfig, limits: &Limits) -> Tag {
-    let form = node_config::form(config, limits);
+pub fn configuration(
+    node: &NodeId,
+    config: &NodeConfig,
+    limits: &Limits,
+    reads_rosters: bool,
+) -> Tag {
+    let form = node_config::form(config, limits, reads_rosters);
     owner(Tag::new("configure").attr("node", node.as_str()).child(form))
 }
 
 /// §8.3.2.
 #[must_use]
-pub fn default(limits: &Limits) -> Tag {
-    owner(Tag::new("default").child(node_config::form(&NodeConfig::initial(limits), limits)))
+pub fn default(limits: &Limits, reads_rosters: bool) -> Tag {
+    let form = node_config::form(&NodeConfig::initial(limits), limits, reads_rosters);
+    owner(Tag::new("default").child(form))
 }
 
 /// §8.9.1.

@@ -25,6 +25,7 @@ mod power;
 mod presence;
 mod process;
 mod remains;
+mod rosters;
 mod rsm;
 mod scripts;
 mod store;

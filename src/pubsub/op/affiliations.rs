@@ -98,7 +98,7 @@ pub fn set_affiliations(
             continue;
         }
         changes.push(Change::Affiliated(entity.clone(), *affiliation));
-        settle_subscriptions(node, &node.config, entity, *affiliation, &mut changes);
+        settle_subscriptions(node, &node.config, entity, *affiliation, &mut changes, cx);
     }
     let failed = failing.iter().map(|(entity, _)| (entity.clone(), node.affiliation_of(entity)));
     let failed = failed.collect();

@@ -5,7 +5,7 @@ use crate::pubsub::{
     Refusal, Setting, access, notices::notices,
 };
 
-use super::{existing, settle_subscriptions, subscribe};
+use super::{existing, settle_all, subscribe};
 
 /// What this use case stands for in service discovery.
 pub const FEATURES: &[&str] = &["config-node", "config-node-max", "retrieve-default"];
@@ -36,7 +36,7 @@ pub fn configuration(node: Option<&Node>, cx: &Context<'_>) -> Result<NodeConfig
 /// Items past a lowered `max_items`, and all items once they are not to be kept, go without an event.
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::BadSetting`]; [`Refusal::ChangedMeanwhile`] if
+/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::BadSetting`], [`Refusal::UnsupportedAccessModel`]; [`Refusal::ChangedMeanwhile`] if
 /// another configuration was seen.
 pub fn configure(
     node: Option<&Node>,
@@ -50,6 +50,7 @@ pub fn configure(
         return Err(Refusal::ChangedMeanwhile);
     }
     let config = node.config.clone().with(&request.settings, cx.limits)?;
+    config.check_model(Some(node.config.access_model), cx)?;
     let mut changes = Changes::none(node);
     if config == node.config {
         return Ok(Decision::quiet((), changes));
@@ -58,15 +59,10 @@ pub fn configure(
     if retention != node.config.retention(cx.limits) {
         changes.push(retention);
     }
-    if config.access_model != node.config.access_model {
-        let concerned = node.subscribers().chain(node.pending());
-        let mut entities: Vec<_> = concerned.map(jid::Jid::to_bare).collect();
-        entities.sort_unstable();
-        entities.dedup();
-        for entity in &entities {
-            let affiliation = node.affiliation_of(entity);
-            settle_subscriptions(node, &config, entity, affiliation, &mut changes);
-        }
+    if config.access_model != node.config.access_model
+        || config.roster_groups_allowed != node.config.roster_groups_allowed
+    {
+        settle_all(node, &config, &mut changes, cx);
     }
     let mut notifications = notices(node, &config, &mut changes, cx);
     notifications.extend(subscribe::last_items(node, &config, last, &changes));

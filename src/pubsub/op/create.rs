@@ -69,6 +69,7 @@ pub(super) fn creation(
         return Err(Refusal::MaxNodesOfOwnerExceeded);
     }
     let config = NodeConfig::initial(cx.limits).with(settings, cx.limits)?;
+    config.check_model(None, cx)?;
     let creator = cx.actor.bare();
     let epoch = Epoch(cx.fresh.number());
     let node = Node::bare(name, epoch, config, creator.clone(), cx.now);

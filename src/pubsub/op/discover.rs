@@ -69,7 +69,7 @@ impl TypeFilter {
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
 pub fn meta_data(node: Option<&Node>, cx: &Context<'_>) -> Result<MetaData, Refusal> {
     let node = existing(node)?;
-    access::may_discover(node, cx.actor)?;
+    access::may_discover(node, cx)?;
     Ok(MetaData {
         config: node.config.clone(),
         creator: node.creator.clone(),

@@ -1,4 +1,5 @@
-//! What time does at a node: leases end (§12.19), digests are made, items expire (§16.4.4, `pubsub#item_expire`).
+//! What time does at a node: leases end (§12.19), digests are made, items expire (§16.4.4, `pubsub#item_expire`), and
+//! who is not in a roster any more loses its subscription (§4.5).
 
 use std::iter;
 
@@ -10,7 +11,7 @@ use crate::pubsub::{
     notices::notices,
 };
 
-use super::existing;
+use super::{existing, settle_all};
 
 /// Items that go at once; the next ones go right after them.
 pub const MAX_EXPIRED: usize = 100;
@@ -22,7 +23,14 @@ pub const MAX_DIGESTED: usize = 100;
 pub fn due(node: &Node, changes: &Changes) -> Option<Timestamp> {
     let by_change = changes.iter().filter_map(|change| match change {
         Change::Agreed(_, terms) => terms.iter().filter_map(Terms::due).min(),
-        Change::Configured(config) => config.item_expire.millis().map(|_| Timestamp(0)),
+        Change::Configured(config) => {
+            let is_timed =
+                config.item_expire.millis().is_some() || config.access_model.reads_rosters();
+            is_timed.then_some(Timestamp(0))
+        }
+        Change::Subscribed(_) | Change::Enrolled(_) => {
+            node.config.access_model.reads_rosters().then_some(Timestamp(0))
+        }
         Change::Published(item) => {
             node.config.item_expire.millis().map(|age| item.published.later_by(age))
         }
@@ -78,6 +86,12 @@ pub fn expire(
         } else if *terms != *special.terms {
             changes.push(Change::Agreed(jid.clone(), terms.into()));
         }
+    }
+    if node.config.access_model.reads_rosters() && node.subscribers_len() > 0 {
+        if cx.contacts.is_some() {
+            settle_all(node, &node.config, &mut changes, cx);
+        }
+        passing.next.push(cx.now.later_by(1000 * cx.limits.roster_seconds));
     }
     let mut notifications = notices(node, &node.config, &mut changes, cx);
     notifications.append(&mut passing.told);

@@ -21,9 +21,9 @@ pub mod subscribe;
 pub mod subscriptions;
 pub mod unsubscribe;
 
-use jid::BareJid;
+use jid::{BareJid, Jid};
 
-use super::{Admission, Affiliation, Change, Changes, Node, NodeConfig, Refusal, access};
+use super::{Admission, Affiliation, Change, Changes, Context, Node, NodeConfig, Refusal, access};
 
 /// The node, or the refusal that most clauses begin with.
 fn existing(node: Option<&Node>) -> Result<&Node, Refusal> {
@@ -41,8 +41,9 @@ fn settle_subscriptions(
     entity: &BareJid,
     affiliation: Affiliation,
     changes: &mut Changes,
+    cx: &Context<'_>,
 ) {
-    match access::admits(config, affiliation) {
+    match access::admits(config, affiliation, access::contact(cx, entity)) {
         Ok(Admission::Granted) => {
             for jid in node.pending_of(entity) {
                 changes.push(Change::Subscribed(jid.clone()));
@@ -54,5 +55,17 @@ fn settle_subscriptions(
                 changes.push(Change::Unsubscribed(jid.clone()));
             }
         }
+    }
+}
+
+/// The same for all who are subscribed or wait for that.
+fn settle_all(node: &Node, config: &NodeConfig, changes: &mut Changes, cx: &Context<'_>) {
+    let concerned = node.subscribers().chain(node.pending());
+    let mut entities: Vec<_> = concerned.map(Jid::to_bare).collect();
+    entities.sort_unstable();
+    entities.dedup();
+    for entity in &entities {
+        let affiliation = node.affiliation_of(entity);
+        settle_subscriptions(node, config, entity, affiliation, changes, cx);
     }
 }

@@ -65,7 +65,7 @@ pub fn options(
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
 pub fn default(node: Option<&Node>, cx: &Context<'_>) -> Result<Offered, Refusal> {
     let node = existing(node)?;
-    access::may_discover(node, cx.actor)?;
+    access::may_discover(node, cx)?;
     Ok(Offered { options: Options::default(), offers_body: offers_body(&node.config) })
 }
 

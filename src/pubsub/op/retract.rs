@@ -38,8 +38,7 @@ pub fn retract(
     cx: &Context<'_>,
 ) -> Result<Decision<()>, Refusal> {
     let node = existing(node)?;
-    if access::may_publish(node, cx.actor).is_err() && access::may_retrieve(node, cx.actor).is_err()
-    {
+    if access::may_publish(node, cx.actor).is_err() && access::may_retrieve(node, cx).is_err() {
         return Err(Refusal::Forbidden);
     }
     if !node.config.persist_items {

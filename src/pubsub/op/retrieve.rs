@@ -36,7 +36,7 @@ pub enum Selection {
 /// [`Refusal::InvalidSubId`]; [`Refusal::Unsupported`] at a node that keeps no items (§6.5.9.4).
 pub fn retrieve(node: Option<&Node>, request: &Retrieve, cx: &Context<'_>) -> Result<(), Refusal> {
     let node = existing(node)?;
-    access::may_retrieve(node, cx.actor)?;
+    access::may_retrieve(node, cx)?;
     if node.specials_len() > 0 {
         check_subid(node, request, cx)?;
     }
@@ -53,7 +53,7 @@ pub fn retrieve(node: Option<&Node>, request: &Retrieve, cx: &Context<'_>) -> Re
 /// As [`retrieve`], but for what it says of SubIDs.
 pub fn list(node: Option<&Node>, cx: &Context<'_>) -> Result<(), Refusal> {
     let node = existing(node)?;
-    access::may_retrieve(node, cx.actor)?;
+    access::may_retrieve(node, cx)?;
     match node.config.persist_items {
         true => Ok(()),
         false => Err(Refusal::Unsupported(Feature::PersistentItems)),

@@ -65,7 +65,7 @@ pub fn subscribe(
     if !access::is_self(cx.actor, &jid.to_bare()) {
         return Err(Refusal::InvalidJid);
     }
-    let admission = access::may_subscribe(node, cx.actor)?;
+    let admission = access::may_subscribe(node, cx)?;
     match node.state_of(jid) {
         SubscriptionState::Subscribed => return again(node, request, last, cx),
         SubscriptionState::Pending => return Err(Refusal::PendingSubscription),

@@ -101,8 +101,11 @@ pub fn set_subscriptions(
     let mut agreements = BTreeMap::new();
     for (jid, subid, wanted) in &request.entries {
         let state = node.state_of(jid);
-        let admitted = node.config.subscribe
-            && access::admits(&node.config, node.affiliation_of(&jid.to_bare())).is_ok();
+        let admitted = node.config.subscribe && {
+            let entity = jid.to_bare();
+            let contact = access::contact(cx, &entity);
+            access::admits(&node.config, node.affiliation_of(&entity), contact).is_ok()
+        };
         match (wanted, state) {
             (Some(wanted), state) if *wanted == state => {}
             // One of several.

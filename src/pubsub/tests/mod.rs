@@ -74,6 +74,8 @@ fn by<R>(who: &str, rule: impl FnOnce(&Context<'_>) -> R) -> R {
         nodes: 0,
         own_nodes: 0,
         own_subscriptions: 0,
+        reads_rosters: false,
+        contacts: None,
     })
 }
 

@@ -40,6 +40,7 @@ pub(super) struct ConfigRecord {
     publish_model: PublishModelRecord,
     publish_node_full: NodeFullRecord,
     purge_offline: bool,
+    roster_groups_allowed: Vec<String>,
     send_last: SendLastRecord,
     subscribe: bool,
     tempsub: bool,
@@ -51,6 +52,8 @@ pub(super) struct ConfigRecord {
 enum AccessModelRecord {
     Authorize,
     Open,
+    Presence,
+    Roster,
     Whitelist,
 }
 
@@ -88,6 +91,8 @@ impl ConfigRecord {
             access_model: match config.access_model {
                 AccessModel::Authorize => AccessModelRecord::Authorize,
                 AccessModel::Open => AccessModelRecord::Open,
+                AccessModel::Presence => AccessModelRecord::Presence,
+                AccessModel::Roster => AccessModelRecord::Roster,
                 AccessModel::Whitelist => AccessModelRecord::Whitelist,
             },
             body_xslt: config.body_xslt.clone(),
@@ -124,6 +129,7 @@ impl ConfigRecord {
                 PublishNodeFull::RetractOldest => NodeFullRecord::RetractOldest,
             },
             purge_offline: config.purge_offline,
+            roster_groups_allowed: config.roster_groups_allowed.clone(),
             publish_model: match config.publish_model {
                 PublishModel::Open => PublishModelRecord::Open,
                 PublishModel::Publishers => PublishModelRecord::Publishers,
@@ -147,6 +153,7 @@ impl ConfigRecord {
             || self.presence_based_delivery
             || self.purge_offline
             || self.tempsub
+            || matches!(self.access_model, AccessModelRecord::Presence | AccessModelRecord::Roster)
             || matches!(self.send_last, SendLastRecord::OnSubAndPresence)
     }
 
@@ -156,6 +163,8 @@ impl ConfigRecord {
             access_model: match self.access_model {
                 AccessModelRecord::Authorize => AccessModel::Authorize,
                 AccessModelRecord::Open => AccessModel::Open,
+                AccessModelRecord::Presence => AccessModel::Presence,
+                AccessModelRecord::Roster => AccessModel::Roster,
                 AccessModelRecord::Whitelist => AccessModel::Whitelist,
             },
             body_xslt: self.body_xslt.clone(),
@@ -190,6 +199,7 @@ impl ConfigRecord {
                 NodeFullRecord::RetractOldest => PublishNodeFull::RetractOldest,
             },
             purge_offline: self.purge_offline,
+            roster_groups_allowed: self.roster_groups_allowed.clone(),
             publish_model: match self.publish_model {
                 PublishModelRecord::Open => PublishModel::Open,
                 PublishModelRecord::Publishers => PublishModel::Publishers,

@@ -7,6 +7,8 @@ use crate::pubsub::{
 pub(super) const ACCESS_MODELS: &[(&str, &str)] = &[
     ("authorize", "Those whom an owner approves may subscribe and retrieve items"),
     ("open", "Anyone may subscribe and retrieve items"),
+    ("presence", "Those who have the presence of an owner may subscribe and retrieve items"),
+    ("roster", "Those in some groups of an owner's roster may subscribe and retrieve items"),
     ("whitelist", "Only those on a list may subscribe and retrieve items"),
 ];
 pub(super) const ITEM_REPLIES: &[(&str, &str)] = &[
@@ -38,6 +40,8 @@ pub fn access_model(model: AccessModel) -> &'static str {
     match model {
         AccessModel::Authorize => "authorize",
         AccessModel::Open => "open",
+        AccessModel::Presence => "presence",
+        AccessModel::Roster => "roster",
         AccessModel::Whitelist => "whitelist",
     }
 }

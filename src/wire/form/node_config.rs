@@ -23,22 +23,34 @@ use crate::{
     },
 };
 
-/// The configuration as a form to fill in (§8.2.2).
+/// The configuration as a form to fill in (§8.2.2). Access models that look at rosters are offered where these can be
+/// read.
 #[must_use]
-pub fn form(config: &NodeConfig, limits: &Limits) -> Tag {
-    form::render(&data_form(DataFormType::Form, config, limits))
+pub fn form(config: &NodeConfig, limits: &Limits, reads_rosters: bool) -> Tag {
+    form::render(&data_form(DataFormType::Form, config, limits, reads_rosters))
 }
 
 /// The configuration as a result, as events show it (§8.2.5.3).
 #[must_use]
 pub fn result(config: &NodeConfig, limits: &Limits) -> Tag {
-    form::render(&data_form(DataFormType::Result_, config, limits))
+    form::render(&data_form(DataFormType::Result_, config, limits, false))
 }
 
 /// The configuration as a data form of any type.
 #[must_use]
-pub fn data_form(kind: DataFormType, config: &NodeConfig, limits: &Limits) -> DataForm {
+pub fn data_form(
+    kind: DataFormType,
+    config: &NodeConfig,
+    limits: &Limits,
+    reads_rosters: bool,
+) -> DataForm {
     let mut fields = show(config, limits);
+    if !reads_rosters && !config.access_model.reads_rosters() {
+        fields.retain(|field| field.var.as_deref() != Some("pubsub#roster_groups_allowed"));
+        for field in &mut fields {
+            field.options.retain(|option| !matches!(option.value.as_str(), "presence" | "roster"));
+        }
+    }
     if kind == DataFormType::Form {
         let revision = format!("{:016x}", config.revision());
         fields.push(Field::new(REVISION, FieldType::Hidden).with_value(&revision));
@@ -84,6 +96,7 @@ fn show(config: &NodeConfig, limits: &Limits) -> Vec<Field> {
             ACCESS_MODELS,
             access_model(config.access_model),
         ),
+        groups("pubsub#roster_groups_allowed", &config.roster_groups_allowed),
         form::choice(
             "pubsub#publish_model",
             "Who may publish",
@@ -177,6 +190,13 @@ fn show(config: &NodeConfig, limits: &Limits) -> Vec<Field> {
     ]
 }
 
+fn groups(var: &str, groups: &[String]) -> Field {
+    let mut field = Field::new(var, FieldType::ListMulti);
+    field.label = Some("The groups of an owner's roster that have access".to_owned());
+    field.values = groups.to_vec();
+    field
+}
+
 /// Every field and its value, as text: of several values each in a line.
 #[must_use]
 pub fn values(config: &NodeConfig) -> Vec<(String, String)> {
@@ -220,7 +240,7 @@ fn settings(form: &Element, type_of_form: &str) -> Result<Submitted, Refusal> {
             // A field without a value is one that the form does not set (XEP-0004 §3.3); as a precondition it says
             // nothing that could hold.
             // But a list may be made empty.
-            ("pubsub#contact", values) => {
+            ("pubsub#contact" | "pubsub#roster_groups_allowed", values) => {
                 submitted.settings.extend(setting(var, &values.join("\n"))?)
             }
             (_, []) if type_of_form == ns::NODE_CONFIG => {}
@@ -258,12 +278,17 @@ pub fn setting(var: &str, value: &str) -> Result<Option<Setting>, Refusal> {
         "pubsub#type" => Setting::Type(value.to_owned()),
         "pubsub#language" => Setting::Language(value.to_owned()),
         "pubsub#contact" => Setting::Contact(jids()?),
+        "pubsub#roster_groups_allowed" => {
+            Setting::RosterGroupsAllowed(value.lines().map(str::to_owned).collect())
+        }
         "pubsub#body_xslt" => Setting::BodyXslt(value.to_owned()),
         "pubsub#dataform_xslt" => Setting::DataformXslt(value.to_owned()),
         "pubsub#subscribe" => Setting::Subscribe(flag()?),
         "pubsub#access_model" => Setting::AccessModel(match value {
             "authorize" => AccessModel::Authorize,
             "open" => AccessModel::Open,
+            "presence" => AccessModel::Presence,
+            "roster" => AccessModel::Roster,
             "whitelist" => AccessModel::Whitelist,
             _ => return Err(Refusal::UnsupportedAccessModel),
         }),

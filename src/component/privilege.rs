@@ -1,0 +1,77 @@
+//! What the server lets the service do (XEP-0356): reading rosters.
+
+use jid::BareJid;
+use minidom::Element;
+
+use crate::{
+    pubsub::{Contact, Contacts},
+    wire::{ns, xml::Tag},
+};
+
+use super::dispatch::Dispatch;
+
+/// Begins the id of a request for a roster.
+const ROSTER: &str = "roster-";
+/// The most entries of a roster that are looked at.
+const MAX_CONTACTS: usize = 10_000;
+
+impl Dispatch {
+    /// Takes notice of what the server grants, in either version of the protocol; whether a message says that.
+    pub(super) fn take_privileges(&self, from: Option<&str>, message: &Element) -> bool {
+        let versions = [ns::PRIVILEGE_1, ns::PRIVILEGE_2];
+        let privilege =
+            versions.iter().find_map(|version| message.get_child("privilege", *version));
+        let Some(privilege) = privilege else { return false };
+        // Anyone could say so.
+        if let Some(server) = self.server().filter(|server| from == Some(server)) {
+            let is_roster = |perm: &&Element| {
+                perm.attr("access") == Some("roster")
+                    && matches!(perm.attr("type"), Some("get" | "both"))
+            };
+            let is_granted = privilege.children().any(|perm| is_roster(&perm));
+            self.service().rosters().grant(is_granted.then(|| server.to_owned()));
+        }
+        true
+    }
+
+    /// Asks for the rosters that have to be read, as long as it is awaited.
+    pub async fn ask_for_rosters(&self) {
+        loop {
+            let owner = self.service().rosters().wanted().await;
+            self.room().await;
+            let id = format!("{ROSTER}{:016x}", self.service().fresh_number());
+            let request = Tag::new("iq")
+                .attr("type", "get")
+                .attr("id", &id)
+                .attr("from", self.jid().as_str())
+                .attr("to", owner.as_str())
+                .child(Tag::ns("query", ns::ROSTER));
+            self.send_own(request.to_string());
+        }
+    }
+
+    /// Takes notice of a roster that was asked for; whether a stanza is one.
+    pub(super) fn take_roster(&self, stanza: &Element) -> bool {
+        let is_answer = stanza.name() == "iq"
+            && matches!(stanza.attr("type"), Some("result" | "error"))
+            && stanza.attr("id").is_some_and(|id| id.starts_with(ROSTER));
+        let owner = stanza.attr("from").filter(|_| is_answer);
+        let Some(owner) = owner.and_then(|owner| BareJid::new(owner).ok()) else { return false };
+        if !self.service().rosters().awaits(&owner) {
+            return false;
+        }
+        self.service().roster_came(&owner, stanza.get_child("query", ns::ROSTER).map(contacts));
+        true
+    }
+}
+
+fn contacts(query: &Element) -> Contacts {
+    let entry = |item: &Element| {
+        let entity = BareJid::new(item.attr("jid")?).ok()?;
+        let groups = item.children().filter(|child| child.is("group", ns::ROSTER));
+        let groups = groups.map(Element::text).collect();
+        let has_presence = matches!(item.attr("subscription"), Some("from" | "both"));
+        Some((entity, Contact { has_presence, groups }))
+    };
+    query.children().take(MAX_CONTACTS).filter_map(entry).collect()
+}

@@ -1,0 +1,42 @@
+//! Whom the owners of a node have in their rosters (§4.5), as far as the access models `presence` and `roster` look at
+//! them.
+
+use std::collections::HashMap;
+
+use jid::BareJid;
+
+/// An entry of a roster (RFC 6121 §2).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contact {
+    /// Whether it has the presence of the owner: its subscription is `from` or `both`.
+    pub has_presence: bool,
+    /// The groups that it is in.
+    pub groups: Vec<String>,
+}
+
+/// The entries of one roster, or of several together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contacts(HashMap<BareJid, Contact>);
+
+impl Contacts {
+    /// The entry of an entity.
+    #[must_use]
+    pub fn get(&self, entity: &BareJid) -> Option<&Contact> {
+        self.0.get(entity)
+    }
+
+    /// Adds the entries of another roster.
+    pub fn extend(&mut self, other: &Self) {
+        for (entity, contact) in &other.0 {
+            let both = self.0.entry(entity.clone()).or_default();
+            both.has_presence |= contact.has_presence;
+            both.groups.extend(contact.groups.iter().cloned());
+        }
+    }
+}
+
+impl FromIterator<(BareJid, Contact)> for Contacts {
+    fn from_iter<I: IntoIterator<Item = (BareJid, Contact)>>(entries: I) -> Self {
+        Self(entries.into_iter().collect())
+    }
+}

@@ -1,0 +1,228 @@
+//! The access models `presence` and `roster` (§4.5), and the rosters that the server lets the service read (XEP-0356).
+
+use std::sync::Arc;
+
+use gjallar::{process::Config, store::MemoryStore};
+use minidom::Element;
+
+use crate::harness::{Component, SERVICE, error, event, shown};
+
+const OWNER: &str = "owner@localhost/desk";
+const FRIEND: &str = "friend@localhost/phone";
+const FOLLOWER: &str = "follower@localhost/phone";
+const STRANGER: &str = "stranger@far.example/x";
+
+/// A server that lets the service read rosters, which say the same at every time until they are changed.
+struct Server {
+    component: Component,
+    roster: String,
+    read: usize,
+}
+
+fn entry(jid: &str, subscription: &str, group: &str) -> String {
+    format!("<item jid='{jid}' subscription='{subscription}'><group>{group}</group></item>")
+}
+
+async fn start(roster_seconds: u64) -> Server {
+    let configure = |config: &mut Config| config.limits.roster_seconds = roster_seconds;
+    let component = Component::with(Arc::new(MemoryStore::new()), configure).await;
+    let roster =
+        entry("friend@localhost", "both", "Friends") + &entry("follower@localhost", "to", "Family");
+    Server { component, roster, read: 0 }
+}
+
+impl Server {
+    async fn grant(&mut self, from: &str, version: u8, perm: &str) {
+        let privilege =
+            format!("<privilege xmlns='urn:xmpp:privilege:{version}'>{perm}</privilege>");
+        self.component
+            .send(&format!("<message from='{from}' to='{SERVICE}' id='p'>{privilege}</message>"))
+            .await;
+        // What one sender sends is dealt with in order.
+        self.component.ask(from, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    }
+
+    /// Sends a request; answers those for rosters until its own answer comes.
+    async fn ask(&mut self, from: &str, kind: &str, content: &str) -> Element {
+        let iq = format!("<iq type='{kind}' id='q' from='{from}' to='{SERVICE}'>{content}</iq>");
+        self.component.send(&iq).await;
+        loop {
+            let stanza = self.component.answer().await;
+            if stanza.attr("id") == Some("q") {
+                return stanza;
+            }
+            assert!(shown(&stanza).contains("jabber:iq:roster"), "{}", shown(&stanza));
+            self.read += 1;
+            let (to, id) = (stanza.attr("to").unwrap(), stanza.attr("id").unwrap());
+            let items = if to == "owner@localhost" { self.roster.as_str() } else { "" };
+            let query = format!("<query xmlns='jabber:iq:roster'>{items}</query>");
+            self.component
+                .send(&format!(
+                    "<iq type='result' from='{to}' to='{SERVICE}' id='{id}'>{query}</iq>"
+                ))
+                .await;
+        }
+    }
+
+    async fn pubsub(&mut self, from: &str, kind: &str, content: &str) -> Element {
+        let content =
+            format!("<pubsub xmlns='http://jabber.org/protocol/pubsub'>{content}</pubsub>");
+        self.ask(from, kind, &content).await
+    }
+
+    async fn create(&mut self, node: &str, fields: &str) -> Element {
+        let form_type = "<field var='FORM_TYPE'><value>http://jabber.org/protocol/pubsub#node_config</value></field>";
+        let form = format!("<x xmlns='jabber:x:data' type='submit'>{form_type}{fields}</x>");
+        self.pubsub(OWNER, "set", &format!("<create node='{node}'/><configure>{form}</configure>"))
+            .await
+    }
+
+    async fn subscribe(&mut self, jid: &str, node: &str) -> String {
+        let answer =
+            self.pubsub(jid, "set", &format!("<subscribe node='{node}' jid='{jid}'/>")).await;
+        let is_granted = answer.attr("type") == Some("result");
+        if is_granted { "subscribed".to_owned() } else { error(&answer) }
+    }
+}
+
+fn field(name: &str, values: &[&str]) -> String {
+    let values: String = values.iter().map(|value| format!("<value>{value}</value>")).collect();
+    format!("<field var='pubsub#{name}'>{values}</field>")
+}
+
+const ROSTER: &str = "<perm access='roster' type='both'/>";
+
+#[tokio::test]
+async fn rosters_decide_who_has_access() {
+    for version in [1, 2] {
+        let mut server = start(60).await;
+        server.grant("localhost", version, ROSTER).await;
+        server.create("presence", &field("access_model", &["presence"])).await;
+        let groups = field("roster_groups_allowed", &["Family", "Colleagues"]);
+        server.create("roster", &(field("access_model", &["roster"]) + &groups)).await;
+        let (no_presence, no_group) = (
+            "auth not-authorized presence-subscription-required",
+            "auth not-authorized not-in-roster-group",
+        );
+        for (jid, presence, roster) in [
+            (FRIEND, "subscribed", no_group),
+            (FOLLOWER, no_presence, "subscribed"),
+            (STRANGER, no_presence, no_group),
+            (OWNER, "subscribed", "subscribed"),
+        ] {
+            assert_eq!(server.subscribe(jid, "presence").await, presence, "{jid}");
+            assert_eq!(server.subscribe(jid, "roster").await, roster, "{jid}");
+            for (node, expected) in [("presence", presence), ("roster", roster)] {
+                let items = server.pubsub(jid, "get", &format!("<items node='{node}'/>")).await;
+                let got = match items.attr("type") {
+                    Some("result") => "subscribed".to_owned(),
+                    _ => error(&items),
+                };
+                assert_eq!(got, expected, "{jid} {node}");
+                let query =
+                    format!("<query xmlns='http://jabber.org/protocol/disco#info' node='{node}'/>");
+                let info = server.ask(jid, "get", &query).await;
+                assert_eq!(
+                    info.attr("type") == Some("result"),
+                    expected == "subscribed",
+                    "{jid} {node}"
+                );
+            }
+        }
+        // Once for all of that.
+        assert_eq!(server.read, 1);
+    }
+}
+
+#[tokio::test]
+async fn without_the_servers_leave_these_models_are_refused() {
+    let mut server = start(60).await;
+    let refused = "modify not-acceptable unsupported-access-model";
+    let is_refused =
+        |answer: &Element| answer.attr("type") == Some("error") && error(answer) == refused;
+    for (from, perm) in [
+        ("localhost", "<perm access='message' type='outgoing'/>"),
+        ("localhost", "<perm access='roster' type='none'/>"),
+        ("localhost", "<perm access='roster' type='set'/>"),
+        // Whoever else says so.
+        ("far.example", ROSTER),
+        ("user@localhost", ROSTER),
+        ("other.localhost", ROSTER),
+    ] {
+        server.grant(from, 2, perm).await;
+        for model in ["presence", "roster"] {
+            let answer = server.create("n", &field("access_model", &[model])).await;
+            assert!(is_refused(&answer), "{}", shown(&answer));
+        }
+        let default = "<pubsub xmlns='http://jabber.org/protocol/pubsub#owner'><default/></pubsub>";
+        let default = shown(&server.ask(OWNER, "get", default).await);
+        assert!(
+            !default.contains("<value>presence</value>") && !default.contains("roster_groups"),
+            "{default}"
+        );
+    }
+    server.grant("localhost", 2, ROSTER).await;
+    let default = "<pubsub xmlns='http://jabber.org/protocol/pubsub#owner'><default/></pubsub>";
+    let default = shown(&server.ask(OWNER, "get", default).await);
+    assert!(
+        default.contains("<value>presence</value>") && default.contains("roster_groups"),
+        "{default}"
+    );
+    assert_eq!(
+        server.create("n", &field("access_model", &["roster"])).await.attr("type"),
+        Some("result")
+    );
+    // The node stays; a new connection begins without leave.
+    server.component.reconnected_by_force().await;
+    let answer = server.create("m", &field("access_model", &["presence"])).await;
+    assert!(is_refused(&answer), "{}", shown(&answer));
+}
+
+#[tokio::test]
+async fn who_is_no_contact_any_more_loses_its_subscription() {
+    let mut server = start(1).await;
+    server.grant("localhost", 2, ROSTER).await;
+    server.create("n", &field("access_model", &["presence"])).await;
+    assert_eq!(server.subscribe(FRIEND, "n").await, "subscribed");
+    server.roster = entry("friend@localhost", "none", "Friends");
+    // The roster is read again by itself.
+    let ended = loop {
+        let stanza = server.component.link.receive().await.unwrap();
+        if stanza.name() == "message" {
+            break stanza;
+        }
+        let (to, id) = (stanza.attr("to").unwrap(), stanza.attr("id").unwrap());
+        let query = format!("<query xmlns='jabber:iq:roster'>{}</query>", server.roster);
+        let answer = format!("<iq type='result' from='{to}' to='{SERVICE}' id='{id}'>{query}</iq>");
+        server.component.send(&answer).await;
+    };
+    assert_eq!(ended.attr("to"), Some(FRIEND));
+    assert_eq!(event(&ended).attr("subscription"), Some("none"));
+    let answer = server.subscribe(FRIEND, "n").await;
+    assert_eq!(answer, "auth not-authorized presence-subscription-required");
+}
+
+#[tokio::test]
+async fn a_model_that_begins_to_look_at_rosters_shuts_out_who_is_in_none() {
+    let mut server = start(60).await;
+    server.grant("localhost", 1, "<perm access='roster' type='get'/>").await;
+    server.create("n", "").await;
+    for jid in [FRIEND, STRANGER] {
+        assert_eq!(server.subscribe(jid, "n").await, "subscribed");
+    }
+    let form_type = "<field var='FORM_TYPE'><value>http://jabber.org/protocol/pubsub#node_config</value></field>";
+    let form = format!(
+        "<x xmlns='jabber:x:data' type='submit'>{form_type}{}</x>",
+        field("access_model", &["presence"])
+    );
+    let configure = format!(
+        "<pubsub xmlns='http://jabber.org/protocol/pubsub#owner'><configure node='n'>{form}</configure></pubsub>"
+    );
+    assert_eq!(server.ask(OWNER, "set", &configure).await.attr("type"), Some("result"));
+    let publish = "<publish node='n'><item id='1'><x xmlns='urn:x'/></item></publish>";
+    assert_eq!(server.pubsub(OWNER, "set", publish).await.attr("type"), Some("result"));
+    let told = [server.component.message().await, server.component.message().await];
+    assert_eq!(told[0].attr("to"), Some(STRANGER));
+    assert_eq!(event(&told[0]).attr("subscription"), Some("none"));
+    assert_eq!((told[1].attr("to"), event(&told[1]).name()), (Some(FRIEND), "items"));
+}
