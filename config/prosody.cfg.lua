@@ -9,3 +9,10 @@ network_settings = { nagle = false }
 
 Component "pubsub.example.org"
   component_secret = "change me"
+
+-- Optional, with the package prosody-modules: the access models presence and roster, which look at the rosters of a
+-- node's owners. Here, below the secret:
+--   modules_enabled = { "privilege" }
+-- and below the line VirtualHost "example.org":
+--   modules_enabled = { "privilege" }
+--   privileged_entities = { ["pubsub.example.org"] = { roster = "get" } }

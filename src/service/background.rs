@@ -100,7 +100,7 @@ impl Service {
                 };
                 let outcome = self.decide(&actor, node, Need::Nothing, rule, |outcome| outcome);
                 if outcome.await.await.is_ok() {
-                    info!(%node, %jid, "notifications came back too often: not subscribed any more");
+                    info!(%node, "notifications came back too often: somebody is not subscribed any more");
                     break;
                 }
             }

@@ -143,6 +143,8 @@ authentication = "internal_plain"
 c2s_stanza_size_limit = 4194304
 component_stanza_size_limit = 4194304
 VirtualHost "{domain}"
+modules_enabled = {{ "privilege" }}
+privileged_entities = {{ ["{component}"] = {{ roster = "get" }} }}
 """
 
     def prepare(self):
@@ -156,8 +158,9 @@ VirtualHost "{domain}"
         options, component = self.shipped("prosody.cfg.lua").split("Component ")
         (self.folder / "prosody.cfg.lua").write_text(
             options + self.CONFIG.format(
-                folder=self.folder, client_port=self.client_port, domain=DOMAIN)
-            + "Component " + component)
+                folder=self.folder, client_port=self.client_port, domain=DOMAIN,
+                component=self.component)
+            + "Component " + component + '  modules_enabled = { "privilege" }\n')
 
     def command(self):
         return ["/usr/bin/prosody", "-F", "--config", str(self.folder / "prosody.cfg.lua")]
@@ -192,6 +195,9 @@ modules:
   mod_disco: {{}}
   mod_roster: {{}}
   mod_ping: {{}}
+  mod_privilege:
+    roster:
+      get: all
 """
 
     federation = "s2s_access: none"

@@ -21,7 +21,7 @@ for tool in fmt clippy; do
 done
 
 missing=
-for package in gcc libc6-dev openssl python3 python3-venv prosody ejabberd "$@"; do
+for package in gcc libc6-dev openssl python3 python3-venv prosody prosody-modules ejabberd "$@"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' ||
         missing="$missing $package"
 done

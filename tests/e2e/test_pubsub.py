@@ -283,6 +283,29 @@ async def test_options_and_presence(server, gjallar):
 
 
 @with_loop
+async def test_access_by_roster(server, gjallar):
+    """XEP-0356 in the version of each server: urn:xmpp:privilege:1 in ejabberd, :2 in Prosody."""
+    async with clients(server.client_port, "owner", "alice", "bot") as (owner, alice, bot):
+        await owner.xmpp.update_roster(alice.jid, groups=["Friends"])
+        alice.xmpp.send_presence_subscription(owner.jid)
+        # She gets what she asks for when the owner's client has let her.
+        async with asyncio.timeout(30):
+            while alice.xmpp.client_roster[owner.jid]["subscription"] not in ("to", "both"):
+                await alice.xmpp.get_roster()
+        for node, fields, refusal in [
+                ("near", {"access_model": "presence"}, "presence-subscription-required"),
+                ("among-friends", {"access_model": "roster", "roster_groups_allowed": "Friends"},
+                 "not-in-roster-group")]:
+            await owner.pubsub.create_node(SERVICE, node, config=form(owner, **fields))
+            await owner.pubsub.publish(SERVICE, node, id="one", payload=entry("one"))
+            await alice.pubsub.subscribe(SERVICE, node)
+            assert await refused(bot.pubsub.subscribe(SERVICE, node)) == ("not-authorized", refusal)
+            assert await refused(bot.pubsub.get_items(SERVICE, node)) == ("not-authorized", refusal)
+            items = (await alice.pubsub.get_items(SERVICE, node))["pubsub"]["items"]
+            assert [item["id"] for item in items] == ["one"]
+
+
+@with_loop
 async def test_ad_hoc_commands(server, gjallar):
     async with clients(server.client_port, "owner", "admin", "alice") as (owner, admin, alice):
         await owner.pubsub.create_node(SERVICE, NODE)

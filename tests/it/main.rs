@@ -6,6 +6,7 @@ mod approval;
 mod archive;
 mod backlog;
 mod bounces;
+mod conformance;
 mod crash;
 mod disk;
 mod errors;

@@ -1,0 +1,129 @@
+//! What is offered, against the registrar's lists (§16); and docs/CONFORMANCE.md, against the code and the tests.
+
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
+
+use gjallar::{
+    pubsub::{Limits, NodeConfig, Options},
+    store::MemoryStore,
+    wire::form::{node_config, subscribe_options},
+};
+use minidom::Element;
+
+use crate::harness::Component;
+
+const READER: &str = "reader@localhost/phone";
+
+/// §16.4.4 of XEP-0060 1.30.0, but for what is of collections (XEP-0248).
+const NODE_CONFIG: &str = "access_model body_xslt contact dataform_xslt deliver_notifications deliver_payloads \
+    description item_expire itemreply language max_items max_payload_size notification_type notify_config \
+    notify_delete notify_retract notify_sub persist_items presence_based_delivery publish_model publish_node_full \
+    purge_offline roster_groups_allowed send_last_published_item subscribe tempsub title type";
+/// §16.4.2, with the same exception.
+const SUBSCRIBE_OPTIONS: &str = "deliver digest digest_frequency expire include_body show-values";
+/// §16.4.3.
+const META_DATA: &str = "access_model contact creation_date creator description language max_items \
+    num_subscribers owner publish_model publisher title type";
+/// §16.3, but for collections, and for what profiles for accounts have. Of the five `access-…` that of the default
+/// model is announced (§10).
+const FEATURES: &str = "access-open auto-create config-node config-node-max create-and-configure create-nodes \
+    delete-items delete-nodes get-pending instant-nodes item-ids last-published leased-subscription \
+    manage-subscriptions member-affiliation meta-data modify-affiliations multi-items multi-subscribe \
+    outcast-affiliation persistent-items presence-notifications presence-subscribe publish publish-node-full \
+    publish-only-affiliation publish-options publisher-affiliation purge-nodes retract-items retrieve-affiliations \
+    retrieve-default retrieve-default-sub retrieve-items retrieve-subscriptions rsm subscribe \
+    subscription-notifications subscription-options";
+
+fn listed(list: &str) -> BTreeSet<String> {
+    list.split_whitespace().map(str::to_owned).collect()
+}
+
+fn fields(values: Vec<(String, String)>) -> BTreeSet<String> {
+    let names =
+        values.into_iter().filter_map(|(var, _)| var.strip_prefix("pubsub#").map(str::to_owned));
+    names.collect()
+}
+
+#[test]
+fn the_registered_fields_are_there_and_no_others() {
+    let config = NodeConfig::initial(&Limits::default());
+    assert_eq!(fields(node_config::values(&config)), listed(NODE_CONFIG));
+    assert_eq!(fields(subscribe_options::values(&Options::default())), listed(SUBSCRIBE_OPTIONS));
+}
+
+#[tokio::test]
+async fn the_registered_features_and_meta_data_are_announced() {
+    let configure = |config: &mut gjallar::process::Config| config.limits.max_subids = 2;
+    let mut component = Component::with(Arc::new(MemoryStore::new()), configure).await;
+    let query = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
+    let info = component.ask(READER, "get", query).await;
+    let query = info.children().next().unwrap();
+    let features = query.children().filter_map(|child| child.attr("var"));
+    let features =
+        features.filter_map(|var| var.strip_prefix("http://jabber.org/protocol/pubsub#"));
+    assert_eq!(features.map(str::to_owned).collect::<BTreeSet<_>>(), listed(FEATURES));
+
+    component.create("owner@localhost/desk", "n", &[]).await;
+    let query = "<query xmlns='http://jabber.org/protocol/disco#info' node='n'/>";
+    let info = component.ask(READER, "get", query).await;
+    let form = info.children().next().unwrap().get_child("x", "jabber:x:data").unwrap();
+    let vars = form.children().filter_map(|field: &Element| field.attr("var"));
+    let vars = vars.filter_map(|var| var.strip_prefix("pubsub#"));
+    assert_eq!(vars.map(str::to_owned).collect::<BTreeSet<_>>(), listed(META_DATA));
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every choice that the code marks, as a line of the document.
+fn choices() -> String {
+    let mut paths: Vec<_> = walk(&root().join("src"));
+    paths.sort();
+    let mut lines = String::new();
+    for path in paths {
+        let text = fs::read_to_string(&path).unwrap();
+        let name = path.strip_prefix(root()).unwrap().display().to_string();
+        let mut comments = text.lines().map(|line| line.trim_start().strip_prefix("//"));
+        while let Some(comment) = comments.next() {
+            let Some((_, first)) = comment.and_then(|comment| comment.split_once("SPEC: ")) else {
+                continue;
+            };
+            let more = comments.by_ref().map_while(|comment| {
+                let comment = comment?.trim_start_matches(['/', '!']).trim();
+                (!comment.is_empty()).then_some(comment)
+            });
+            let choice = std::iter::once(first).chain(more).collect::<Vec<_>>().join(" ");
+            lines += &format!("- {choice} (`{name}`)\n");
+        }
+    }
+    lines
+}
+
+fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+/// `GJALLAR_BLESS=1 cargo test conformance` writes the choices into the document.
+#[test]
+fn the_document_has_every_choice_and_every_error_case() {
+    let path = root().join("docs/CONFORMANCE.md");
+    let document = fs::read_to_string(&path).unwrap();
+    let (begin, end) = ("<!-- choices -->\n\n", "\n<!-- end choices -->");
+    let (before, rest) = document.split_once(begin).unwrap();
+    let (there, after) = rest.split_once(end).unwrap();
+    let choices = choices();
+    #[allow(clippy::disallowed_methods)]
+    if std::env::var_os("GJALLAR_BLESS").is_some() {
+        fs::write(&path, [before, begin, &choices, end, after].concat()).unwrap();
+        return;
+    }
+    assert_eq!(there, choices);
+    let errors = include_str!("errors.rs");
+    let clauses =
+        errors.lines().filter_map(|line| line.trim_start().strip_prefix('"')?.split('"').next());
+    for clause in clauses.filter(|clause| clause.starts_with(|first: char| first.is_ascii_digit()))
+    {
+        assert!(document.contains(&format!("{clause} ")), "§{clause} is not in the document");
+    }
+}
