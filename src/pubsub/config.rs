@@ -2,9 +2,9 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use jid::Jid;
+use jid::{BareJid, Jid};
 
-use super::{Change, Context, Limits, Refusal, Setting};
+use super::{Change, Context, Limits, NodeId, Refusal, Setting};
 
 /// Who may subscribe and retrieve items (§4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -129,6 +129,9 @@ pub enum ItemReply {
     /// The publisher of the item.
     Publisher,
 }
+
+/// What a node has in texts, with its name and its creator, in bytes.
+const MAX_BYTES: usize = 3800;
 
 /// How a node behaves.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -258,6 +261,23 @@ impl NodeConfig {
         let is_new = before != Some(self.access_model);
         match is_new && self.access_model.reads_rosters() && !cx.reads_rosters {
             true => Err(Refusal::UnsupportedAccessModel),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether a node's name, its creator and all texts of its configuration fit into a row together.
+    ///
+    /// # Errors
+    /// [`Refusal::BadSetting`].
+    pub(super) fn check_size(&self, node: &NodeId, creator: &BareJid) -> Result<(), Refusal> {
+        let jids = self.contact.iter().map(|jid| jid.as_str().len());
+        let groups = self.roster_groups_allowed.iter().map(String::len);
+        let texts = [&self.title, &self.description, &self.r#type, &self.language];
+        let texts = texts.into_iter().chain([&self.body_xslt, &self.dataform_xslt]);
+        let all = texts.map(String::len).chain(jids).chain(groups).map(|len| len + 2);
+        let names = node.as_str().len() + creator.as_str().len();
+        match all.sum::<usize>() + names > MAX_BYTES {
+            true => Err(Refusal::BadSetting { field: "pubsub#node_config", max: MAX_BYTES }),
             false => Ok(()),
         }
     }

@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use gjallar::{pubsub::Limits, service::Error, store::MemoryStore};
+use gjallar::{
+    pubsub::Limits,
+    service::Error,
+    store::{MemoryStore, SledStore},
+};
 use tokio::sync::Semaphore;
 
 use crate::harness::{
-    Component, OWNER as OWNER_NS, PUBSUB, error, faulty::Faulty, served::Served, stage::Stage,
+    Component, OWNER as OWNER_NS, PUBSUB, error, faulty::Faulty, served::Served, shown,
+    stage::Stage,
 };
 
 const OWNER: &str = "owner@localhost/desk";
@@ -524,4 +529,25 @@ async fn texts_of_a_configuration() {
         let refused = component.configure(OWNER, "n", &[(field, &"x".repeat(max + 1))]).await;
         assert_eq!(error(&refused), "modify not-acceptable");
     }
+}
+
+/// A node has to fit into a row of the store, whatever each of its texts may have.
+#[tokio::test]
+async fn texts_of_a_node_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(SledStore::open(folder.path()).unwrap());
+    let mut component = Component::with(store, |_| {}).await;
+    let name = "n".repeat(1023);
+    component.create(OWNER, &name, &[]).await;
+    let xslt = "x".repeat(1024);
+    for (field, value) in [("body_xslt", xslt.as_str()), ("dataform_xslt", &xslt), ("title", "t")] {
+        let set = component.configure(OWNER, &name, &[(field, value)]).await;
+        assert_eq!(set.attr("type"), Some("result"), "{field}");
+    }
+    let refused = component.configure(OWNER, &name, &[("description", &"d".repeat(512))]).await;
+    assert_eq!(refused.attr("type"), Some("result"));
+    let refused = component.configure(OWNER, &name, &[("type", &"t".repeat(200))]).await;
+    assert_eq!(error(&refused), "modify not-acceptable");
+    let longer = component.configure(OWNER, &name, &[("type", &"t".repeat(150))]).await;
+    assert_eq!(longer.attr("type"), Some("result"), "{}", shown(&longer));
 }

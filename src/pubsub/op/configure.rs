@@ -51,6 +51,7 @@ pub fn configure(
     }
     let config = node.config.clone().with(&request.settings, cx.limits)?;
     config.check_model(Some(node.config.access_model), cx)?;
+    config.check_size(&node.id, &node.creator)?;
     let mut changes = Changes::none(node);
     if config == node.config {
         return Ok(Decision::quiet((), changes));

@@ -71,6 +71,7 @@ pub(super) fn creation(
     let config = NodeConfig::initial(cx.limits).with(settings, cx.limits)?;
     config.check_model(None, cx)?;
     let creator = cx.actor.bare();
+    config.check_size(&name, &creator)?;
     let epoch = Epoch(cx.fresh.number());
     let node = Node::bare(name, epoch, config, creator.clone(), cx.now);
     let mut changes = Changes::creation(node.clone());
