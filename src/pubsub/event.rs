@@ -111,21 +111,21 @@ impl Notification {
         event: Event,
         now: Timestamp,
     ) -> Vec<Self> {
+        let told = Self::new(node, config, place, event, Audience::Subscribers, now);
+        let Some(told) = told else { return Vec::new() };
         let mut views = BTreeMap::<_, Vec<Jid>>::new();
         for (jid, special) in node.specials().filter(|(_, special)| !special.is_pending) {
-            if let Some(view) = View::of(&event, config, &special.terms) {
+            if let Some(view) = View::of(&told.event, config, &special.terms) {
                 views.entry(view).or_default().push(jid.clone());
             }
         }
-        let told = Self::new(node, config, place, event, Audience::Subscribers, now);
-        let special: Vec<_> = views
-            .into_iter()
-            .filter_map(|(view, jids)| {
-                let audience = Audience::Listed(Recipients::sorted(jids));
-                Some(Self { audience, view, ..told.clone()? })
-            })
-            .collect();
-        told.into_iter().chain(special).collect()
+        let mut all = Vec::with_capacity(1 + views.len());
+        for (view, jids) in views {
+            let audience = Audience::Listed(Recipients::sorted(jids));
+            all.push(Self { audience, view, ..told.clone() });
+        }
+        all.insert(0, told);
+        all
     }
 
     /// Sends one subscriber the last item that there was before it came (§6.1.7), if these terms let it come.
