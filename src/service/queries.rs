@@ -96,8 +96,11 @@ impl Service {
     pub async fn meta_data(&self, actor: &Actor, id: &NodeId) -> Result<MetaData, Error> {
         let turn = self.settled_turn(id).await?;
         let contacts = self.contacts(turn.node(), false).await;
-        let found =
-            discover::meta_data(turn.node(), &self.context_with(actor, contacts.as_deref()));
+        let found = discover::meta_data(
+            turn.node(),
+            self.store.is_durable(),
+            &self.context_with(actor, contacts.as_deref()),
+        );
         self.unless_moved(id, found).await
     }
 

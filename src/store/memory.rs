@@ -188,6 +188,10 @@ impl Kept {
 
 #[async_trait]
 impl Store for MemoryStore {
+    fn is_durable(&self) -> bool {
+        false
+    }
+
     fn commit(&self, commit: Commit, then: Then) {
         if commit.chain.is_broken() {
             return then(Err(StoreError::Failed("a commit before it failed".into())));

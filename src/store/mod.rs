@@ -44,6 +44,9 @@ pub const MAX_REDIRECTS: usize = 10_000;
 /// A caller does not wait for one commit before it asks for the next, but has at most [`MAX_UNDERWAY`] under way.
 #[async_trait]
 pub trait Store: Send + Sync {
+    /// Whether what it has outlives the process.
+    fn is_durable(&self) -> bool;
+
     /// Makes changes true, and owes what is to be told of them. A store that does not outlive the process owes
     /// nothing.
     ///

@@ -26,6 +26,7 @@ pub fn service_info(limits: &Limits) -> Tag {
         ns::DISCO_ITEMS,
         ns::PING,
         ns::PUBSUB,
+        ns::PUBSUB_CACHING,
         ns::PUBSUB_FILTER,
         ns::STANZA_ID,
         ns::VERSION,

@@ -16,6 +16,7 @@ pub(crate) const PRIVILEGE_1: &str = "urn:xmpp:privilege:1";
 pub(crate) const PRIVILEGE_2: &str = "urn:xmpp:privilege:2";
 pub(crate) const PUBLISH_OPTIONS: &str = "http://jabber.org/protocol/pubsub#publish-options";
 pub(crate) const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
+pub(crate) const PUBSUB_CACHING: &str = "urn:xmpp:pubsub-caching:0";
 pub(crate) const PUBSUB_ERRORS: &str = "http://jabber.org/protocol/pubsub#errors";
 pub(crate) const PUBSUB_EVENT: &str = "http://jabber.org/protocol/pubsub#event";
 pub(crate) const PUBSUB_FILTER: &str = "urn:xmpp:pubsub-filter:0";

@@ -20,8 +20,8 @@ const NODE_CONFIG: &str = "access_model body_xslt contact dataform_xslt deliver_
     purge_offline roster_groups_allowed send_last_published_item subscribe tempsub title type";
 /// §16.4.2, with the same exception.
 const SUBSCRIBE_OPTIONS: &str = "deliver digest digest_frequency expire include_body show-values";
-/// §16.4.3.
-const META_DATA: &str = "access_model contact creation_date creator description language max_items \
+/// §16.4.3, and `item_expire` of XEP-0460.
+const META_DATA: &str = "access_model contact creation_date creator description item_expire language max_items \
     num_subscribers owner publish_model publisher title type";
 /// §16.3, but for collections, and for what profiles for accounts have. Of the five `access-…` that of the default
 /// model is announced (§10).

@@ -403,3 +403,25 @@ async fn publish_node_full_makes_room_or_does_not() {
         assert_eq!(told(&component.messages().await), ["item 2"], "{value}");
     }
 }
+
+/// XEP-0460.
+#[tokio::test]
+async fn meta_data_say_how_items_may_be_kept_by_others() {
+    let caching = |name: &str| format!("{{urn:xmpp:pubsub-caching:0}}{name}");
+    let mut component = with(&[("item_expire", "60")]).await;
+    for (name, expected) in [
+        ("persistence", "semi-persistent"),
+        ("consistent-items", "true"),
+        ("consistent-set", "true"),
+        ("stable-items", "true"),
+        ("always-notify", "true"),
+        ("allowed-for-suggestions", "false"),
+        ("purge-keep-last-item", "false"),
+    ] {
+        assert_eq!(meta_data(&mut component, &caching(name)).await, expected, "{name}");
+    }
+    assert_eq!(meta_data(&mut component, "pubsub#item_expire").await, "60");
+    component.configure(OWNER, NODE, &[("persist_items", "0"), ("notify_retract", "0")]).await;
+    assert_eq!(meta_data(&mut component, &caching("persistence")).await, "transient");
+    assert_eq!(meta_data(&mut component, &caching("always-notify")).await, "false");
+}

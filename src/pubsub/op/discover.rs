@@ -25,6 +25,8 @@ pub struct MetaData {
     pub created: Timestamp,
     /// How many subscriptions it has.
     pub subscribers: usize,
+    /// Whether what it keeps outlives the process.
+    pub is_durable: bool,
     /// Its owners, at most [`MAX_SHOWN`].
     pub owners: Vec<BareJid>,
     /// Those with the affiliation publisher, at most [`MAX_SHOWN`].
@@ -67,7 +69,11 @@ impl TypeFilter {
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
-pub fn meta_data(node: Option<&Node>, cx: &Context<'_>) -> Result<MetaData, Refusal> {
+pub fn meta_data(
+    node: Option<&Node>,
+    is_durable: bool,
+    cx: &Context<'_>,
+) -> Result<MetaData, Refusal> {
     let node = existing(node)?;
     access::may_discover(node, cx)?;
     Ok(MetaData {
@@ -75,6 +81,7 @@ pub fn meta_data(node: Option<&Node>, cx: &Context<'_>) -> Result<MetaData, Refu
         creator: node.creator.clone(),
         created: node.created,
         subscribers: node.subscribers_len(),
+        is_durable,
         owners: affiliated(node, Affiliation::Owner),
         publishers: affiliated(node, Affiliation::Publisher),
     })

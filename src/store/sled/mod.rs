@@ -196,6 +196,10 @@ fn sled_failed(error: &sled::Error) -> StoreError {
 
 #[async_trait]
 impl Store for SledStore {
+    fn is_durable(&self) -> bool {
+        true
+    }
+
     fn commit(&self, commit: Commit, then: Then) {
         let pending = Pending::new(&commit, then);
         self.ask(Work::Write(Write::Commit(commit, pending)));

@@ -1,7 +1,8 @@
 //! The values of the fields of a node's configuration that are choices: their names, and what they mean.
 
 use crate::pubsub::{
-    AccessModel, ItemReply, NotificationType, PublishModel, PublishNodeFull, SendLastPublishedItem,
+    AccessModel, ItemExpire, ItemReply, NotificationType, PublishModel, PublishNodeFull,
+    SendLastPublishedItem,
 };
 
 pub(super) const ACCESS_MODELS: &[(&str, &str)] = &[
@@ -33,6 +34,14 @@ pub(super) const SEND_LAST: &[(&str, &str)] = &[
     ("on_sub", "When a subscription is made"),
     ("on_sub_and_presence", "Then, and when a subscriber becomes available"),
 ];
+
+/// How long items are kept, as a number or `max`.
+pub(super) fn item_expire(expire: ItemExpire) -> String {
+    match expire {
+        ItemExpire::Max => "max".to_owned(),
+        ItemExpire::Seconds(seconds) => seconds.to_string(),
+    }
+}
 
 /// The name of an access model on the wire.
 #[must_use]

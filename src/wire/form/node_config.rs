@@ -14,8 +14,8 @@ use crate::{
             self,
             choice::{
                 ACCESS_MODELS, ITEM_REPLIES, NODE_FULL, NOTIFICATION_TYPES, PUBLISH_MODELS,
-                SEND_LAST, access_model, item_reply, node_full, notification_type, publish_model,
-                send_last,
+                SEND_LAST, access_model, item_expire, item_reply, node_full, notification_type,
+                publish_model, send_last,
             },
         },
         ns,
@@ -80,10 +80,7 @@ fn show(config: &NodeConfig, limits: &Limits) -> Vec<Field> {
         MaxItems::Max => "max".to_owned(),
         MaxItems::Number(_) => config.max_items.within(limits).to_string(),
     };
-    let item_expire = match config.item_expire {
-        ItemExpire::Max => "max".to_owned(),
-        ItemExpire::Seconds(seconds) => seconds.to_string(),
-    };
+    let item_expire = item_expire(config.item_expire);
     vec![
         text("pubsub#title", "A name for people", &config.title),
         text("pubsub#description", "What the node is about", &config.description),

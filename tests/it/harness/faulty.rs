@@ -69,6 +69,10 @@ impl Faulty {
 
 #[async_trait]
 impl Store for Faulty {
+    fn is_durable(&self) -> bool {
+        self.inner.is_durable()
+    }
+
     fn commit(&self, commit: Commit, then: Then) {
         self.commits.try_send((commit, then)).ok().unwrap();
     }
