@@ -29,7 +29,7 @@ impl Service {
         self.rosters().answer(owner, contacts, (self.clock)());
     }
 
-    /// Those of a node's owners together, if its access model looks at them, or may be about to.
+    /// Those of a node's owners together, if they can be read and its access model looks at them, or may be about to.
     pub(super) async fn contacts(
         &self,
         node: Option<&Node>,
@@ -41,18 +41,16 @@ impl Service {
         if !is_needed {
             return None;
         }
-        let age = 1000 * self.limits.roster_seconds;
-        let oldest = Timestamp((self.clock)().0.saturating_sub(age));
-        let mut all: Option<Arc<Contacts>> = None;
+        let now = (self.clock)();
+        let oldest =
+            Timestamp(now.0.saturating_sub(self.limits.roster_seconds.saturating_mul(1000)));
         let owners: Vec<_> = node.owners().take(MAX_OWNERS).cloned().collect();
-        for owner in &owners {
-            let Some(contacts) = self.rosters().of(owner, oldest).await else { continue };
-            match &mut all {
-                None => all = Some(contacts),
-                Some(all) => Arc::make_mut(all).extend(&contacts),
-            }
-        }
-        all
+        let mut all = self.rosters().of(&owners, oldest, now).await?.into_iter();
+        let first = all.next()?;
+        Some(all.fold(first, |mut together, contacts| {
+            Arc::make_mut(&mut together).extend(&contacts);
+            together
+        }))
     }
 
     /// What a rule that changes nothing has to know.

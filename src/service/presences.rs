@@ -46,12 +46,11 @@ impl Presences {
         self.known().nodes.contains(node)
     }
 
-    /// A resource is there, and shows itself so. Whether it has just come.
+    /// A resource is there, and shows itself so. Whether it has just come, and it matters.
     pub(super) fn note(&self, jid: &Jid, show: Show) -> bool {
         let mut known = self.known();
-        let is_full = known.there.len() >= MAX_ENTITIES;
         let (entity, resource) = parts(jid);
-        if is_full && !known.there.contains_key(&entity) {
+        if !known.wanted.contains(&entity) {
             return false;
         }
         let resources = known.there.entry(entity).or_default();

@@ -7,7 +7,10 @@ use std::{
 };
 
 use jid::BareJid;
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 
 use crate::pubsub::{Contacts, Timestamp};
 
@@ -26,8 +29,9 @@ pub struct Rosters {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// The domain whose users' rosters may be read.
+    /// The domain whose users' rosters may be read, and since when that is so.
     domain: Option<String>,
+    since: Option<Instant>,
     /// Each with when it was read; nothing where it could not be.
     rosters: HashMap<BareJid, (Timestamp, Option<Arc<Contacts>>)>,
     unasked: VecDeque<BareJid>,
@@ -39,7 +43,7 @@ impl Rosters {
     /// From now on the rosters of the users of this domain may be read, or none.
     pub fn grant(&self, domain: Option<String>) {
         let mut known = self.known();
-        *known = Known { domain, ..Known::default() };
+        *known = Known { domain, since: Some(Instant::now()), ..Known::default() };
         drop(known);
         self.answered.notify_waiters();
     }
@@ -50,27 +54,41 @@ impl Rosters {
         self.known().domain.is_some()
     }
 
-    /// A user's roster, not older than that; nothing if it cannot be read.
-    pub(super) async fn of(&self, owner: &BareJid, oldest: Timestamp) -> Option<Arc<Contacts>> {
+    /// The rosters of some owners, none older than that; nothing if one cannot be read.
+    pub(super) async fn of(
+        &self,
+        owners: &[BareJid],
+        oldest: Timestamp,
+        now: Timestamp,
+    ) -> Option<Vec<Arc<Contacts>>> {
         let found = async {
             loop {
                 let answered = self.answered.notified();
-                if let Some(found) = self.look(owner, oldest) {
-                    return found;
+                let all: Vec<_> = owners.iter().map(|owner| self.look(owner, oldest)).collect();
+                if let Some(all) = all.into_iter().collect::<Option<Option<_>>>() {
+                    return all;
                 }
                 answered.await;
             }
         };
-        timeout(PATIENCE, found).await.unwrap_or_default()
+        let found = timeout(PATIENCE, found).await;
+        if found.is_err() {
+            // Nobody waits for them again before they are due again.
+            owners.iter().for_each(|owner| self.answer(owner, None, now));
+        }
+        found.unwrap_or_default()
     }
 
-    /// What is known; nothing if that has to be waited for.
+    /// What is known of a roster, which may be that it cannot be read; nothing if that has to be waited for.
     #[allow(clippy::option_option)]
     fn look(&self, owner: &BareJid, oldest: Timestamp) -> Option<Option<Arc<Contacts>>> {
         let mut known = self.known();
-        let domain = known.domain.as_deref()?;
+        let Some(domain) = known.domain.as_deref() else {
+            let is_early = known.since.is_some_and(|since| since.elapsed() < PATIENCE);
+            return if is_early { None } else { Some(None) };
+        };
         if owner.domain().as_str() != domain || owner.node().is_none() {
-            return Some(None);
+            return Some(Some(Arc::default()));
         }
         if let Some((at, contacts)) = known.rosters.get(owner)
             && *at >= oldest

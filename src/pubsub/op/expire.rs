@@ -91,7 +91,7 @@ pub fn expire(
         if cx.contacts.is_some() {
             settle_all(node, &node.config, &mut changes, cx);
         }
-        passing.next.push(cx.now.later_by(1000 * cx.limits.roster_seconds));
+        passing.next.push(cx.now.later_by(cx.limits.roster_seconds.max(1).saturating_mul(1000)));
     }
     let mut notifications = notices(node, &node.config, &mut changes, cx);
     notifications.append(&mut passing.told);

@@ -115,6 +115,9 @@ fn again(
     let mut changes = Changes::none(node);
     let mut notifications = Vec::new();
     let is_one_more = cx.limits.max_subids > 1;
+    if is_one_more && !node.config.subscribe {
+        return Err(Refusal::Unsupported(Feature::Subscribe));
+    }
     if is_one_more && all.len() >= cx.limits.max_subids {
         return Err(Refusal::TooManySpecial);
     }
