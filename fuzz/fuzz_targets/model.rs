@@ -147,6 +147,10 @@ fn expected(
         nodes.entry(name).or_insert_with(|| Node::of(who));
         return (is_new, None);
     }
+    if let What::Publish(_) = what {
+        // A first publisher creates the node.
+        nodes.entry(name).or_insert_with(|| Node::of(who));
+    }
     let Some(node) = nodes.get_mut(name) else { return (false, None) };
     let is_owner = node.affiliation(who) == Affiliation::Owner;
     let everyone = node.everyone();
