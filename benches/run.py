@@ -191,16 +191,21 @@ class Benches:
 
     def full(self):
         """100 000 nodes with 1 000 000 items: publishes a second as they come, the start, and the memory"""
-        with tempfile.TemporaryDirectory(prefix="gjallar-bench-") as store:
-            lines, memory = at_the_socket("gjallar", ["fill"], store=store)
-            rows = {f"publishes/s up to {int(line['what']):,} items": line["per_second"]
-                    for line in lines if line["what"].isdigit()}
-            rows["MiB after that"] = memory
-            starts = [at_the_socket("gjallar", ["once"], store=store) for _ in range(self.runs)]
-            rows["s from the start of the process to the first answer"] = statistics.median(
-                lines[0]["seconds"] for lines, _ in starts)
-            rows["MiB after the start"] = statistics.median(memory for _, memory in starts)
-        return {name: {"median": value, "runs": [value]} for name, value in rows.items()}
+        rows = {}
+        for run in range(self.runs):
+            print(f"  run {run + 1}", flush=True)
+            with tempfile.TemporaryDirectory(prefix="gjallar-bench-") as store:
+                lines, memory = at_the_socket("gjallar", ["fill"], store=store)
+                measured = {f"publishes/s up to {int(line['what']):,} items": line["per_second"]
+                            for line in lines if line["what"].isdigit()}
+                measured["MiB after that"] = memory
+                lines, memory = at_the_socket("gjallar", ["once"], store=store)
+                measured["s from the start of the process to the first answer"] = lines[0]["seconds"]
+                measured["MiB after the start"] = memory
+            for name, value in measured.items():
+                rows.setdefault(name, []).append(value)
+        return {name: {"median": statistics.median(values), "runs": values}
+                for name, values in rows.items()}
 
     def read(self):
         """Reads a second: parsed, authorised, answered"""

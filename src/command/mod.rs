@@ -273,7 +273,7 @@ pub fn service_error(service: &Service, error: &Error) -> StanzaError {
     }
 }
 
-/// SPEC: of this type in §8.7.3.3, and of another everywhere else.
+/// SPEC: `forbidden` is of type `cancel` in §8.7.3.3, and of type `auth` everywhere else.
 fn of_command(command: Command, error: StanzaError) -> StanzaError {
     let is_other = command == Command::GetPending && error.condition == "forbidden";
     if is_other { StanzaError { kind: "cancel", ..error } } else { error }

@@ -18,7 +18,7 @@ pub enum Admission {
 
 /// Whether the actor may see that the node is there, and what it is about (§5).
 ///
-/// SPEC: the XEP leaves this to the service. Who may neither retrieve nor publish sees nothing.
+/// SPEC: who may see a node is left to the service. Who may neither retrieve nor publish sees nothing.
 ///
 /// # Errors
 /// [`Refusal::Forbidden`].
@@ -32,8 +32,8 @@ pub fn may_discover(node: &Node, cx: &Context<'_>) -> Result<(), Refusal> {
     if is_visible { Ok(()) } else { Err(Refusal::Forbidden) }
 }
 
-/// Whether a node shows itself to entities of an affiliation. SPEC: in lists one that looks at rosters is shown to
-/// those who are something there; the rosters of all owners would have to be read for the others.
+/// Whether a node shows itself to entities of an affiliation. SPEC: in lists a node that looks at rosters is
+/// shown to those with an affiliation; the rosters of all owners would have to be read for the others.
 #[must_use]
 pub(super) fn is_visible(model: AccessModel, affiliation: Affiliation) -> bool {
     match (model, affiliation) {
@@ -76,8 +76,8 @@ pub fn may_retrieve(node: &Node, cx: &Context<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// Whether a configuration lets an affiliation subscribe and receive. SPEC: those on the list need no approval
-/// (§6.1.4 leaves it to the service).
+/// Whether a configuration lets an affiliation subscribe and receive. SPEC: owners, publishers and members need no
+/// approval (§6.1.4 leaves it to the service).
 pub(super) fn admits(
     config: &NodeConfig,
     affiliation: Affiliation,
@@ -129,7 +129,7 @@ pub fn may_publish(node: &Node, actor: &Actor) -> Result<(), Refusal> {
 
 /// Whether the actor may retract an item (§4.1, §7.2).
 ///
-/// SPEC: a publisher may retract any item, as §4.1 allows; everyone but an outcast its own.
+/// SPEC: an entity with the affiliation publisher may retract any item, as §4.1 allows; everyone but an outcast its own.
 pub(super) fn may_retract(node: &Node, actor: &Actor, item: &Item) -> Result<(), Refusal> {
     let bare = actor.bare();
     let allowed = match node.affiliation_of(&bare) {
@@ -146,7 +146,7 @@ pub(super) fn may_retract(node: &Node, actor: &Actor, item: &Item) -> Result<(),
 /// Whether the actor may do what only owners may: configure, purge, delete, and manage affiliations
 /// and subscriptions (§8).
 ///
-/// SPEC: §4.1 lets a service allow publishers to purge; §8.5.1 speaks of owners. Owners it is.
+/// SPEC: §4.1 lets a service allow publishers to purge, and §8.5.1 speaks of owners. Only owners may here.
 ///
 /// # Errors
 /// [`Refusal::Forbidden`].

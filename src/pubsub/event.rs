@@ -214,7 +214,7 @@ impl View {
     fn of(event: &Event, config: &NodeConfig, terms: &[Terms]) -> Option<Self> {
         let wanted: Vec<_> = terms.iter().filter(|terms| terms.want(event, config)).collect();
         let subids = wanted.iter().filter_map(|terms| terms.subid.clone()).collect();
-        // SPEC: of several subscriptions one message comes, and it comes if one of them lets it.
+        // SPEC: of several subscriptions of a JID with different `show-values` one message comes, in all states of these.
         let shows = wanted.iter().map(|terms| terms.options.show_values).reduce(Shows::or)?;
         let is_looked_at = config.presence_based_delivery || shows != Shows::ALL;
         // §12.8: with a body for all of them, if one wants it.
@@ -225,8 +225,8 @@ impl View {
 }
 
 impl Terms {
-    /// Whether an event is sent to this subscription when it happens. SPEC: what a digest cannot have later is not
-    /// kept for one: items of a node that keeps none, and other events than items.
+    /// Whether an event is sent to this subscription when it happens. SPEC: what a digest cannot have later is sent
+    /// at once: items of a node that keeps none, and other events than items.
     fn want(&self, event: &Event, config: &NodeConfig) -> bool {
         match event {
             _ if !self.options.deliver => false,

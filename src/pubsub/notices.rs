@@ -17,7 +17,7 @@ const MAX_TOLD_TO_OWNERS: usize = 100;
 
 /// Tells what changes at a node that is then configured so.
 ///
-/// SPEC: §12.14 speaks of every change. Who made it knows it by the answer, and gets no message.
+/// SPEC: §12.14 speaks of every change of a subscription. Who made it knows it by the answer, and gets no message.
 pub(super) fn notices(
     node: &Node,
     config: &NodeConfig,

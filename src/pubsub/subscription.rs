@@ -17,7 +17,7 @@ pub struct Subscription {
 
 /// The state of a subscription.
 ///
-/// SPEC: none is ever `unconfigured`: every option has a value from the beginning.
+/// SPEC: no subscription is ever `unconfigured`: every option has a value from the beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SubscriptionState {
     /// There is no subscription.

@@ -149,8 +149,8 @@ pub fn node_of(id: &str) -> Option<Epoch> {
     u64::from_str_radix(epoch, 16).ok().map(Epoch)
 }
 
-/// Whether a message that came back says that its recipient does not exist, or not any more (§12.4). SPEC: not any
-/// error of type `cancel`: servers say `service-unavailable` of who is only away.
+/// Whether a message that came back says that its recipient does not exist, or not any more (§12.4). SPEC: §12.4
+/// says so of any error of type `cancel`; but servers say `service-unavailable` of who is only away.
 #[must_use]
 pub fn is_gone(bounce: &Element) -> bool {
     let error = bounce.children().find(|child| child.name() == "error");

@@ -16,7 +16,7 @@ pub fn stanza_error(refusal: &Refusal) -> StanzaError {
         | Refusal::NotAcceptable(_) => error("modify", "not-acceptable"),
         Refusal::ClosedNode => error("cancel", "not-allowed").pubsub("closed-node"),
         Refusal::Forbidden => error("auth", "forbidden"),
-        // SPEC: of this type in §6.1.3.11; RFC 6120 has another.
+        // SPEC: `gone` is of type `modify` in §6.1.3.11, and of type `cancel` in RFC 6120.
         Refusal::Gone { uri } => {
             StanzaError { uri: Some(uri.as_str().into()), ..error("modify", "gone") }
         }
@@ -29,7 +29,7 @@ pub fn stanza_error(refusal: &Refusal) -> StanzaError {
         Refusal::ItemRequired => error("modify", "bad-request").pubsub("item-required"),
         Refusal::JidRequired => error("modify", "bad-request").pubsub("jid-required"),
         Refusal::MaxItemsExceeded => error("cancel", "not-allowed").pubsub("max-items-exceeded"),
-        // SPEC: the condition is in the schema only; its type and defined condition are our choice.
+        // SPEC: `max-nodes-exceeded` is in the schema only; that it goes with `not-allowed` of type `cancel` is our choice.
         Refusal::MaxNodesExceeded | Refusal::MaxNodesOfOwnerExceeded => {
             error("cancel", "not-allowed").pubsub("max-nodes-exceeded")
         }

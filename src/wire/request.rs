@@ -311,7 +311,7 @@ fn retract(retract: &Element) -> Result<Retract, Refusal> {
     Ok(Retract { node, items, notify })
 }
 
-/// SPEC: with both, a page has no more items than `max_items`, wherever in the list it is.
+/// SPEC: with `max_items` and XEP-0059 in one request a page has no more items than `max_items`, wherever it is.
 fn retrieve(items: &Element, page: ListPage) -> Result<Retrieve, Refusal> {
     let node = node(items)?;
     // A name that no item can have is that of none (§6.5.9.12).

@@ -121,8 +121,8 @@ pub(super) fn find(terms: &[Terms], subid: Option<&SubId>) -> Result<usize, Refu
 /// The namespace of payloads that can be told in a message's body.
 pub const ATOM: &str = "http://www.w3.org/2005/Atom";
 
-/// Whether a node can have items that can be told in a message's body (§12.8). SPEC: an option that is not offered
-/// for some types of payloads is offered where there may be any.
+/// Whether a node can have items that can be told in a message's body (§12.8). SPEC: `include_body`, which is to be
+/// offered only where the service knows the payloads, is offered where any may come, and for Atom.
 #[must_use]
 pub fn offers_body(config: &NodeConfig) -> bool {
     config.r#type.is_empty() || config.r#type == ATOM

@@ -53,8 +53,8 @@ pub struct Published {
 /// Decides a publish request. An item with the name of one that is there replaces it and is the
 /// newest; the oldest past `max_items`, or past the service's limit of bytes, go without an event.
 ///
-/// A node that is not there is created by who may create nodes (§7.1.4), in the same step. SPEC: who may not learns
-/// that it is not there.
+/// A node that is not there is created by who may create nodes (§7.1.4), in the same step. SPEC: whoever may not
+/// create it is told `item-not-found`.
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::PreconditionNotMet`], those of §7.1.3, and of a

@@ -157,7 +157,7 @@ fn reply(node: &Node, request: &Subscribe, terms: &Terms, state: SubscriptionSta
 }
 
 /// The last item for those whose subscription has begun with these changes, at a node that is then configured so: an
-/// owner has approved it, or nobody has to any more (§12.2). SPEC: whom an owner subscribes did not ask for it.
+/// owner has approved it, or nobody has to any more (§12.2). SPEC: whom an owner subscribes gets no last item.
 pub(super) fn last_items(
     node: &Node,
     config: &NodeConfig,
