@@ -137,7 +137,10 @@ impl Peer {
             });
             while sent < due && sent < state.answered + outstanding {
                 write(sent, &mut text);
-                state.sent_at.push(Instant::now());
+                // At a rate it counts from when it was due, also if the load was late.
+                state.sent_at.push(rate.map_or_else(Instant::now, |rate| {
+                    begun + Duration::from_micros(sent * 1_000_000 / rate)
+                }));
                 state.unheard.push(audience);
                 sent += 1;
             }
