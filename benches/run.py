@@ -162,8 +162,7 @@ class Benches:
         arguments = ["fanout", "--subscribers", 100, "--publishes", 10_000, "--rate", 1000,
                      "--outstanding", 1000]
         runs = [at_the_socket("gjallar", arguments)[0][1]["events"] for _ in self.rounds()]
-        return {name: {"median": statistics.median(run[name] / 1000 for run in runs),
-                       "runs": [run[name] / 1000 for run in runs]}
+        return {name: middle([run[name] / 1000 for run in runs])
                 for name in ("p50", "p90", "p99", "p999", "max")}
 
     def subscriptions(self):
@@ -177,20 +176,19 @@ class Benches:
                   "MiB": [at_end for _, (at_end, _) in runs],
                   "MiB at the most": [at_most for _, (_, at_most) in runs],
                   "told to all in s": [lines[2]["seconds"] for lines, _ in runs]}
-            rows[number] = {name: {"median": statistics.median(values), "runs": values}
+            rows[number] = {name: middle(values)
                             for name, values in of.items()}
         return rows
 
     def aside(self):
         """Milliseconds of a publish elsewhere while a million are told, three times in three seconds"""
         runs = [at_the_socket("gjallar", ["aside"])[0][1]["answers"] for _ in self.rounds()]
-        return {name: {"median": statistics.median(run[name] / 1000 for run in runs),
-                       "runs": [run[name] / 1000 for run in runs]} for name in ("p50", "p99", "max")}
+        return {name: middle([run[name] / 1000 for run in runs]) for name in ("p50", "p99", "max")}
 
     def history(self):
         """Publishes a second against the items that a node has"""
         runs = [at_the_socket("gjallar", ["history"])[0][1:] for _ in self.rounds()]
-        return {int(lines[0]["what"]): {"median": statistics.median(values), "runs": values}
+        return {int(lines[0]["what"]): middle(values)
                 for lines in zip(*runs) for values in [[line["per_second"] for line in lines]]}
 
     def full(self):
@@ -207,14 +205,14 @@ class Benches:
                 measured["MiB after the start"] = memory
             for name, value in measured.items():
                 rows.setdefault(name, []).append(value)
-        return {name: {"median": statistics.median(values), "runs": values}
+        return {name: middle(values)
                 for name, values in rows.items()}
 
     def read(self):
         """Reads a second: parsed, authorised, answered"""
         runs = [at_the_socket("gjallar", ["read"])[0][1:] for _ in self.rounds()]
         rows = {lines[0]["what"]: [line["per_second"] for line in lines] for lines in zip(*runs)}
-        return {name: {"median": statistics.median(values), "runs": values}
+        return {name: middle(values)
                 for name, values in rows.items()}
 
     def behind(self):
@@ -242,7 +240,7 @@ class Benches:
                     else by_itself(BEHIND[system], publishes, subscriptions) for _ in self.rounds()]
             names = ("publishes/s", "subscriptions/s", "KiB for each")
             rows[SYSTEMS[system] if system == "gjallar" else f"{system}'s own mod_pubsub"] = {
-                name: {"median": statistics.median(values), "runs": values}
+                name: middle(values)
                 for name, values in zip(names, map(list, zip(*runs)))}
         return rows
 
