@@ -4,7 +4,7 @@ use minidom::Element;
 
 use crate::{
     pubsub::Show,
-    wire::{stanza::Header, xml::Tag},
+    wire::{notification, stanza::Header, xml::Tag},
 };
 
 use super::dispatch::Dispatch;
@@ -26,7 +26,11 @@ impl Dispatch {
             // COMPAT: Prosody says that somebody is not available when it takes a request for its presence.
             Some("unavailable")
                 if sender.is_bare() && !self.service().presences().is_given(&sender) => {}
-            Some("unavailable" | "error") => self.service().unavailable(&sender).await,
+            Some("unavailable") => self.service().unavailable(&sender).await,
+            // Other errors say that it is not known.
+            Some("error") if notification::is_gone(stanza) => {
+                self.service().unavailable(&sender).await;
+            }
             Some("subscribed") => {
                 self.service().presences().give(&sender);
                 answer(Some("probe"));

@@ -5,7 +5,7 @@ use minidom::Element;
 
 use crate::{
     pubsub::{Contact, Contacts},
-    wire::{ns, xml::Tag},
+    wire::{notification, ns, xml::Tag},
 };
 
 use super::dispatch::Dispatch;
@@ -60,7 +60,10 @@ impl Dispatch {
         if !self.service().rosters().awaits(&owner) {
             return false;
         }
-        self.service().roster_came(&owner, stanza.get_child("query", ns::ROSTER).map(contacts));
+        // An owner who does not exist any more has no contacts.
+        let none = notification::is_gone(stanza).then(Contacts::default);
+        let roster = stanza.get_child("query", ns::ROSTER).map(contacts).or(none);
+        self.service().roster_came(&owner, roster);
         true
     }
 }

@@ -6,7 +6,7 @@ use jid::BareJid;
 
 use crate::pubsub::{Actor, Contacts, Context, Node, Timestamp};
 
-use super::{Rosters, Service};
+use super::{Rosters, Service, decide::Need};
 
 /// Owners of a node whose rosters are read.
 const MAX_OWNERS: usize = 10;
@@ -27,6 +27,18 @@ impl Service {
     /// A roster that was asked for has come; nothing if it cannot be read.
     pub fn roster_came(&self, owner: &BareJid, contacts: Option<Contacts>) {
         self.rosters().answer(owner, contacts, (self.clock)());
+    }
+
+    /// What a decision has to know of them. Publishing has nothing to do with them, and does not wait for them.
+    pub(super) async fn contacts_for(
+        &self,
+        node: Option<&Node>,
+        need: &Need<'_>,
+    ) -> Option<Arc<Contacts>> {
+        match need {
+            Need::Room(_) => None,
+            need => self.contacts(node, matches!(need, Need::Configuration)).await,
+        }
     }
 
     /// Those of a node's owners together, if they can be read and its access model looks at them, or may be about to.

@@ -37,6 +37,14 @@ impl Deadlines {
         }
     }
 
+    /// A node is not there any more.
+    pub(super) fn remove(&self, node: &NodeId) {
+        let mut known = self.known();
+        if let Some(at) = known.of_nodes.remove(node) {
+            known.in_order.remove(&(at, node.clone()));
+        }
+    }
+
     /// The first deadline, if there is one.
     pub(super) fn first(&self) -> Option<Timestamp> {
         self.known().in_order.first().map(|(at, _)| *at)
@@ -60,5 +68,23 @@ impl Deadlines {
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_is_deleted_has_no_deadline() {
+        let (deadlines, now) = (Deadlines::default(), Timestamp(1));
+        let [here, gone] = ["here", "gone"].map(|name| NodeId::parse(name).unwrap());
+        deadlines.add(&gone, now);
+        deadlines.add(&here, now.later_by(1));
+        deadlines.remove(&gone);
+        assert_eq!(deadlines.first(), Some(now.later_by(1)));
+        assert_eq!(deadlines.take(now.later_by(1)), Some(here));
+        assert_eq!(deadlines.take(now.later_by(1)), None);
+        assert!(deadlines.known().of_nodes.is_empty());
     }
 }

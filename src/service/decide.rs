@@ -263,8 +263,7 @@ impl Service {
         loop {
             let mut turn = self.turn(id).await?;
             let facts = self.facts(actor, &mut turn, need).await?;
-            let may_change = matches!(need, Need::Configuration);
-            let contacts = self.contacts(turn.node(), may_change).await;
+            let contacts = self.contacts_for(turn.node(), need).await;
             let context = self.context_with(actor, contacts.as_deref());
             if self.memory.nodes.is_closed(id) {
                 return Err(Error::Closed.into());
@@ -375,7 +374,7 @@ impl Service {
             };
             match result {
                 Ok(committed) => {
-                    memory.became_true(&underway, &changes, epoch, &committed);
+                    memory.became_true(&id, &underway, &changes, epoch, &committed);
                     if let Some(due) = due {
                         memory.deadlines.add(&id, due);
                     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tracing::error;
 
 use crate::{
-    pubsub::{Changes, Epoch, NodeId},
+    pubsub::{Change, Changes, Epoch, NodeId},
     store::{Committed, Damage, Found, StoreError},
 };
 
@@ -30,6 +30,7 @@ impl Memory {
     /// Follows changes that are true, at a node of which this life of its name was there before.
     pub(super) fn became_true(
         &self,
+        id: &NodeId,
         underway: &Underway,
         changes: &Changes,
         before: Option<Epoch>,
@@ -37,6 +38,10 @@ impl Memory {
     ) {
         self.metrics.evictions.inc_by(committed.evicted);
         self.census.count(underway.became_true(changes).as_ref(), changes);
+        if changes.iter().any(|change| matches!(change, Change::Deleted { .. })) {
+            self.deadlines.remove(id);
+            self.presences.ignore(id);
+        }
         if let Some(epoch) = before {
             self.outbox.leave_out(epoch, changes.unsubscribed());
         }

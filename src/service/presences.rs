@@ -41,6 +41,11 @@ impl Presences {
         entities.for_each(|entity| self.want(entity));
     }
 
+    /// A node is not there any more.
+    pub(super) fn ignore(&self, node: &NodeId) {
+        self.known().nodes.remove(node);
+    }
+
     /// Whether somebody's presence matters at a node.
     pub(super) fn matters(&self, node: &NodeId) -> bool {
         self.known().nodes.contains(node)
@@ -64,7 +69,8 @@ impl Presences {
     pub(super) fn remove(&self, jid: &Jid) -> Went {
         let mut known = self.known();
         let (entity, resource) = parts(jid);
-        let mut is_last = true;
+        // Of who is not known some may be there.
+        let mut is_last = jid.is_bare();
         if !jid.is_bare()
             && let Some(resources) = known.there.get_mut(&entity)
         {

@@ -149,7 +149,7 @@ pub fn node_of(id: &str) -> Option<Epoch> {
     u64::from_str_radix(epoch, 16).ok().map(Epoch)
 }
 
-/// Whether a message that came back says that its recipient does not exist, or not any more (§12.4). SPEC: §12.4
+/// Whether an error says that who was addressed does not exist, or not any more (§12.4). SPEC: §12.4
 /// says so of any error of type `cancel`; but servers say `service-unavailable` of who is only away.
 #[must_use]
 pub fn is_gone(bounce: &Element) -> bool {

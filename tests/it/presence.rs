@@ -200,6 +200,27 @@ async fn a_subscription_that_wants_it_ends_with_presence() {
 }
 
 #[tokio::test]
+async fn nobody_has_gone_who_may_still_be_there() {
+    let mut component = with(&[("tempsub", "1")]).await;
+    component.subscribe(READER, "n").await;
+    presence(&mut component, PHONE, "", "").await;
+    presence(&mut component, LAPTOP, "", "").await;
+    // After this it is not known who is there until they say so again.
+    component.reconnected_by_force().await;
+    presence(&mut component, PHONE, "unavailable", "").await;
+    assert!(is_subscribed(&mut component, READER).await);
+    let error = |condition: &str| {
+        let condition = format!("<{condition} xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>");
+        let error = format!("<error type='cancel'>{condition}</error>");
+        format!("<presence type='error' from='{READER}' to='{SERVICE}'>{error}</presence>")
+    };
+    component.send(&error("remote-server-not-found")).await;
+    assert!(is_subscribed(&mut component, READER).await);
+    component.send(&error("item-not-found")).await;
+    assert!(!is_subscribed(&mut component, READER).await);
+}
+
+#[tokio::test]
 async fn purge_offline_removes_what_somebody_published_who_has_gone() {
     let mut component = with(&[("purge_offline", "1"), ("publish_model", "open")]).await;
     component.subscribe(READER, "n").await;

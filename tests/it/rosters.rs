@@ -16,6 +16,7 @@ const STRANGER: &str = "stranger@far.example/x";
 struct Server {
     component: Component,
     roster: String,
+    is_readable: bool,
     read: usize,
 }
 
@@ -28,7 +29,7 @@ async fn start(roster_seconds: u64) -> Server {
     let component = Component::with(Arc::new(MemoryStore::new()), configure).await;
     let roster =
         entry("friend@localhost", "both", "Friends") + &entry("follower@localhost", "to", "Family");
-    Server { component, roster, read: 0 }
+    Server { component, roster, is_readable: true, read: 0 }
 }
 
 impl Server {
@@ -55,12 +56,14 @@ impl Server {
             self.read += 1;
             let (to, id) = (stanza.attr("to").unwrap(), stanza.attr("id").unwrap());
             let items = if to == "owner@localhost" { self.roster.as_str() } else { "" };
-            let query = format!("<query xmlns='jabber:iq:roster'>{items}</query>");
-            self.component
-                .send(&format!(
-                    "<iq type='result' from='{to}' to='{SERVICE}' id='{id}'>{query}</iq>"
-                ))
-                .await;
+            let (kind, content) = match to {
+                "gone@localhost" => ("error", refused("item-not-found")),
+                _ if !self.is_readable => ("error", refused("resource-constraint")),
+                _ => ("result", format!("<query xmlns='jabber:iq:roster'>{items}</query>")),
+            };
+            let answer =
+                format!("<iq type='{kind}' from='{to}' to='{SERVICE}' id='{id}'>{content}</iq>");
+            self.component.send(&answer).await;
         }
     }
 
@@ -83,6 +86,11 @@ impl Server {
         let is_granted = answer.attr("type") == Some("result");
         if is_granted { "subscribed".to_owned() } else { error(&answer) }
     }
+}
+
+fn refused(condition: &str) -> String {
+    let condition = format!("<{condition} xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>");
+    format!("<error type='wait'>{condition}</error>")
 }
 
 fn field(name: &str, values: &[&str]) -> String {
@@ -225,4 +233,63 @@ async fn a_model_that_begins_to_look_at_rosters_shuts_out_who_is_in_none() {
     assert_eq!(told[0].attr("to"), Some(STRANGER));
     assert_eq!(event(&told[0]).attr("subscription"), Some("none"));
     assert_eq!((told[1].attr("to"), event(&told[1]).name()), (Some(FRIEND), "items"));
+}
+
+const OWNERS: &str = "http://jabber.org/protocol/pubsub#owner";
+
+#[tokio::test]
+async fn nobody_loses_a_subscription_while_rosters_cannot_be_read() {
+    let mut server = start(0).await;
+    server.grant("localhost", 2, ROSTER).await;
+    let groups = field("roster_groups_allowed", &["Family"]);
+    server.create("n", &(field("access_model", &["roster"]) + &groups)).await;
+    assert_eq!(server.subscribe(FOLLOWER, "n").await, "subscribed");
+    server.is_readable = false;
+    let form_type = "<field var='FORM_TYPE'><value>http://jabber.org/protocol/pubsub#node_config</value></field>";
+    let form = format!(
+        "<x xmlns='jabber:x:data' type='submit'>{form_type}{}</x>",
+        field("roster_groups_allowed", &["Family", "Friends"])
+    );
+    let configure = format!("<configure node='n'>{form}</configure>");
+    let affiliate = |affiliation: &str| {
+        let follower =
+            format!("<affiliation jid='follower@localhost' affiliation='{affiliation}'/>");
+        format!("<affiliations node='n'>{follower}</affiliations>")
+    };
+    for (content, is_left) in [
+        (configure, true),
+        (affiliate("member"), true),
+        (affiliate("none"), true),
+        (affiliate("outcast"), false),
+    ] {
+        let content = format!("<pubsub xmlns='{OWNERS}'>{content}</pubsub>");
+        assert_eq!(server.ask(OWNER, "set", &content).await.attr("type"), Some("result"));
+        let own = server.pubsub(FOLLOWER, "get", "<subscriptions node='n'/>").await;
+        assert_eq!(shown(&own).contains("subscribed"), is_left, "{content}");
+    }
+}
+
+#[tokio::test]
+async fn an_owner_who_does_not_exist_any_more_has_no_contacts() {
+    let mut server = start(60).await;
+    server.grant("localhost", 2, ROSTER).await;
+    server.create("n", &field("access_model", &["presence"])).await;
+    let gone = "<affiliation jid='gone@localhost' affiliation='owner'/>";
+    let content =
+        format!("<pubsub xmlns='{OWNERS}'><affiliations node='n'>{gone}</affiliations></pubsub>");
+    assert_eq!(server.ask(OWNER, "set", &content).await.attr("type"), Some("result"));
+    assert_eq!(server.subscribe(FRIEND, "n").await, "subscribed");
+}
+
+#[tokio::test]
+async fn publishing_does_not_wait_for_rosters() {
+    let mut server = start(0).await;
+    server.grant("localhost", 2, ROSTER).await;
+    server.create("n", &field("access_model", &["presence"])).await;
+    let read = server.read;
+    let publish = "<publish node='n'><item id='1'><x xmlns='urn:x'/></item></publish>";
+    assert_eq!(server.pubsub(OWNER, "set", publish).await.attr("type"), Some("result"));
+    assert_eq!(server.read, read);
+    assert_eq!(server.subscribe(FRIEND, "n").await, "subscribed");
+    assert!(server.read > read);
 }

@@ -34,7 +34,8 @@ fn existing(node: Option<&Node>) -> Result<&Node, Refusal> {
 /// wait if nobody has to approve them any more (§8.7.4).
 ///
 /// SPEC: the XEP does not say what becomes of a subscriber who loses access. Here nobody stays
-/// subscribed who could not subscribe, so events need no second check.
+/// subscribed who could not subscribe, so events need no second check. Whom only a roster can admit keeps what it has
+/// until the rosters can be read.
 fn settle_subscriptions(
     node: &Node,
     config: &NodeConfig,
@@ -43,6 +44,10 @@ fn settle_subscriptions(
     changes: &mut Changes,
     cx: &Context<'_>,
 ) {
+    let is_up_to_rosters = affiliation == Affiliation::None && config.access_model.reads_rosters();
+    if is_up_to_rosters && cx.contacts.is_none() {
+        return;
+    }
     match access::admits(config, affiliation, access::contact(cx, entity)) {
         Ok(Admission::Granted) => {
             for jid in node.pending_of(entity) {
