@@ -152,6 +152,11 @@ impl Node {
         self.specials.iter()
     }
 
+    /// Those of an entity among them.
+    pub fn specials_of(&self, entity: &BareJid) -> impl Iterator<Item = (&Jid, &Special)> {
+        self.specials.of(entity)
+    }
+
     /// How many they are.
     #[must_use]
     pub fn specials_len(&self) -> usize {

@@ -7,13 +7,15 @@ use jid::{BareJid, Jid};
 
 use super::{
     Affiliation, Audience, Change, Changes, Context, Event, Node, NodeConfig, Notification,
-    Recipients, SubscriptionState,
+    Recipients, SubId, SubscriptionState, Terms,
 };
 
 /// Owners that are told of a subscription; all of them could be thousands.
 const MAX_OWNERS: usize = 100;
 /// Subscriptions that owners are told of after one request.
 const MAX_TOLD_TO_OWNERS: usize = 100;
+/// Subscriptions with a SubID of which their subscribers are told after one request, each in a message.
+const MAX_TOLD_OF_SUBIDS: usize = 10_000;
 
 /// Tells what changes at a node that is then configured so.
 ///
@@ -27,7 +29,12 @@ pub(super) fn notices(
     let actor = cx.actor.bare();
     let mut affiliated = BTreeMap::<_, Vec<Jid>>::new();
     let mut subscriptions = BTreeMap::<_, Vec<Jid>>::new();
-    let (mut news, mut requests) = (Vec::new(), Vec::new());
+    let (mut news, mut requests, mut of_subids) = (Vec::new(), Vec::new(), Vec::new());
+    let agreed = changes.iter().filter_map(|change| match change {
+        Change::Agreed(jid, terms) => Some((jid, &**terms)),
+        _ => None,
+    });
+    let agreed: BTreeMap<&Jid, &[Terms]> = agreed.collect();
     for change in changes.iter() {
         let (jid, state) = match change {
             Change::Affiliated(entity, affiliation) => {
@@ -42,10 +49,21 @@ pub(super) fn notices(
                 continue;
             }
             Change::Unsubscribed(jid) => (jid, SubscriptionState::None),
+            Change::Agreed(jid, left) if jid.to_bare() != actor => {
+                let ended = subids(terms_before(node, jid))
+                    .filter(|ended| left.iter().all(|terms| terms.subid.as_ref() != Some(*ended)));
+                of_subids.extend(ended.map(|ended| (jid, ended.clone(), SubscriptionState::None)));
+                continue;
+            }
             _ => continue,
         };
         if jid.to_bare() != actor {
-            subscriptions.entry(state).or_default().push(jid.clone());
+            let terms = agreed.get(jid).copied().unwrap_or_else(|| terms_before(node, jid));
+            let before = of_subids.len();
+            of_subids.extend(subids(terms).map(|subid| (jid, subid.clone(), state)));
+            if of_subids.len() == before {
+                subscriptions.entry(state).or_default().push(jid.clone());
+            }
         }
         let was_pending = node.state_of(jid) == SubscriptionState::Pending;
         if config.notify_sub && !(was_pending && state == SubscriptionState::None) {
@@ -60,6 +78,11 @@ pub(super) fn notices(
     for (state, jids) in subscriptions {
         told.push((subscription(None, state), Recipients::sorted(jids)));
     }
+    // §6.1.6: wherever a subscriber is told of one of its subscriptions.
+    for (jid, subid, state) in of_subids.into_iter().take(MAX_TOLD_OF_SUBIDS) {
+        let event = Event::Subscription { jid: None, subid: Some(subid), state, expiry: None };
+        told.push((event, Recipients::one(jid.clone())));
+    }
     if !news.is_empty() || !requests.is_empty() {
         let owners = owners_but(node, &actor, changes);
         told.extend(news.into_iter().map(|(j, s)| (subscription(Some(j), s), owners.clone())));
@@ -71,6 +94,14 @@ pub(super) fn notices(
 
 fn subscription(jid: Option<Jid>, state: SubscriptionState) -> Event {
     Event::Subscription { jid, subid: None, state, expiry: None }
+}
+
+fn terms_before<'a>(node: &'a Node, jid: &Jid) -> &'a [Terms] {
+    node.special(jid).map_or(&[], |special| &special.terms)
+}
+
+fn subids(terms: &[Terms]) -> impl Iterator<Item = &SubId> {
+    terms.iter().filter_map(|terms| terms.subid.as_ref())
 }
 
 /// Tells things, each to some entities.

@@ -178,6 +178,16 @@ impl Terms {
         Self { subid, options, since: now, is_warned: false, digested: seq, digested_at: now }
     }
 
+    /// The same subscription with these options: so a lease is renewed. What waits for a digest goes on waiting.
+    pub(super) fn renewed(&self, options: Options, seq: u64, now: Timestamp) -> Self {
+        let renewed = Self::new(self.subid.clone(), options, seq, now);
+        if self.is_digested(true) && renewed.is_digested(true) {
+            let Self { digested, digested_at, .. } = *self;
+            return Self { digested, digested_at, ..renewed };
+        }
+        renewed
+    }
+
     /// When its lease ends.
     pub(super) fn end(&self) -> Option<Timestamp> {
         match self.options.expire {

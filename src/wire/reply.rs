@@ -53,9 +53,8 @@ pub fn published(published: &Published) -> Tag {
 #[must_use]
 pub fn subscribed(subscribed: &Subscribed) -> Tag {
     let Subscribed { node, jid, subid, state, options } = subscribed;
-    let options = options.as_ref().map(|options| {
-        let offered = Offered { options: options.clone(), offers_body: true };
-        Tag::new("options").child(subscribe_options::form(DataFormType::Result_, &offered))
+    let options = options.as_ref().map(|offered| {
+        Tag::new("options").child(subscribe_options::form(DataFormType::Result_, offered))
     });
     pubsub(subscription(node, jid, subid.as_ref(), *state)).children(options)
 }

@@ -222,6 +222,11 @@ async fn default_options_are_shown() {
     let typed = component.pubsub(READER, "get", "<default node='n'/>").await;
     assert_eq!(value(&typed, "pubsub#deliver").as_deref(), Some("true"));
     assert_eq!(value(&typed, "pubsub#include_body"), None);
+    let options = form(&[("deliver", "1")]);
+    let content = format!("<subscribe node='n' jid='{OWNER}'/><options>{options}</options>");
+    let subscribed = component.pubsub(OWNER, "set", &content).await;
+    assert_eq!(value(&subscribed, "pubsub#deliver").as_deref(), Some("true"));
+    assert_eq!(value(&subscribed, "pubsub#include_body"), None);
     let none = component.pubsub(READER, "get", "<default node='none'/>").await;
     assert_eq!(error(&none), "cancel item-not-found");
     let listed = component.pubsub(READER, "get", "<default node='listed'/>").await;
@@ -375,6 +380,81 @@ async fn items_expire_and_subscribers_are_told() {
     component.finish().await;
 }
 
+#[tokio::test]
+async fn what_waits_for_a_digest_goes_on_waiting_when_options_are_set() {
+    let mut component = stage(|_| {}, &[]).await;
+    granted(&mut component, &[("digest", "1"), ("digest_frequency", "2000")]).await;
+    publish(&mut component, "1", "<x xmlns='urn:x'/>").await;
+    granted(&mut component, &[("expire", &from_now(600_000))]).await;
+    publish(&mut component, "2", "<x xmlns='urn:x'/>").await;
+    let digest = loop {
+        let message = component.message().await;
+        if message.attr("to") == Some(READER) {
+            break message;
+        }
+    };
+    assert_eq!(ids(&digest), ["1", "2"]);
+}
+
+#[tokio::test]
+async fn one_entity_does_not_take_all_the_places_for_options() {
+    let mut component = stage(|_| {}, &[]).await;
+    let options = form(&[("deliver", "0")]);
+    let content =
+        |jid: &str| format!("<subscribe node='n' jid='{jid}'/><options>{options}</options>");
+    for number in 0..100 {
+        let jid = format!("taker@localhost/{number}");
+        component.granted(&jid, &content(&jid)).await;
+    }
+    let refused = component.pubsub("taker@localhost/x", "set", &content("taker@localhost/x")).await;
+    assert_eq!(error(&refused), "wait policy-violation too-many-subscriptions");
+    component.granted(READER, &content(READER)).await;
+}
+
+/// Together they are more than a creator may have waiting.
+#[tokio::test]
+async fn many_digests_that_are_due_at_once_all_come() {
+    let small = |config: &mut Config| config.limits.max_backlog_bytes = 4 * 1024 * 1024;
+    let mut component = Component::with(Arc::new(MemoryStore::new()), small).await;
+    component.create(OWNER, "n", &[]).await;
+    let readers: Vec<_> = (0..20).map(|number| format!("{READER}/{number:02}")).collect();
+    let options = form(&[("digest", "1"), ("digest_frequency", "1000")]);
+    for reader in &readers {
+        let content = format!("<subscribe node='n' jid='{reader}'/><options>{options}</options>");
+        component.granted(reader, &content).await;
+    }
+    let payload = format!("<x xmlns='urn:x'>{}</x>", "x".repeat(60_000));
+    let publish = |id| format!("<item id='{id}'>{payload}</item>");
+    let items: String = (0..3).map(publish).collect();
+    component.granted(OWNER, &format!("<publish node='n'>{items}</publish>")).await;
+    let mut told = Vec::new();
+    while told.len() < readers.len() {
+        let message = component.message().await;
+        assert_eq!(ids(&message), ["0", "1", "2"]);
+        told.push(message.attr("to").unwrap().to_owned());
+    }
+    told.sort();
+    assert_eq!(told, readers);
+}
+
+#[tokio::test]
+async fn items_expire_that_are_not_read_at_once() {
+    let few = |config: &mut Config| config.limits.max_reply_bytes = 2000;
+    let mut component = Component::with(Arc::new(MemoryStore::new()), few).await;
+    component.create(OWNER, "n", &[("item_expire", "1")]).await;
+    component.subscribe(READER, "n").await;
+    let payload = format!("<x xmlns='urn:x'>{}</x>", "x".repeat(1500));
+    let mut gone = Vec::new();
+    for id in ["1", "2", "3"] {
+        publish(&mut component, id, &payload).await;
+    }
+    while gone.len() < 3 {
+        let message = component.message().await;
+        gone.extend(ids(&message).into_iter().filter(|_| shown(&message).contains("<retract")));
+    }
+    assert_eq!(gone, ["1", "2", "3"]);
+}
+
 fn many(config: &mut Config) {
     config.limits.max_subids = 3;
 }
@@ -455,6 +535,33 @@ async fn a_jid_with_several_subscriptions_is_told_once_for_which_it_is() {
     assert!(shown(&gone).contains(&format!("subid='{b}' subscription='none'")), "{}", shown(&gone));
     publish(&mut component, "5", "<x xmlns='urn:x'>two</x>").await;
     assert!(heard(&mut component, READER).await.is_empty());
+}
+
+/// §6.1.6, §8.8.4.
+#[tokio::test]
+async fn who_has_several_subscriptions_is_told_which_one_an_owner_begins_or_ends() {
+    let mut component = Component::with(Arc::new(MemoryStore::new()), many).await;
+    component.create(OWNER, "n", &[]).await;
+    let mut set = async |state: &str, subid: &str| {
+        let subid = if subid.is_empty() { String::new() } else { format!("subid='{subid}'") };
+        let entry = format!("<subscription jid='{READER}' subscription='{state}' {subid}/>");
+        let content = format!("<subscriptions node='n'>{entry}</subscriptions>");
+        let answer = component.owner(OWNER, "set", &content).await;
+        assert_eq!(answer.attr("type"), Some("result"), "{}", shown(&answer));
+        let told = component.messages().await;
+        assert_eq!(told.len(), 1);
+        let told = event(&told[0]).clone();
+        assert_eq!((told.attr("jid"), told.attr("subscription")), (Some(READER), Some(state)));
+        let subid = told.attr("subid").map(str::to_owned).unwrap();
+        let another = match state {
+            "none" => String::new(),
+            _ => subscribe_again(&mut component, "").await,
+        };
+        (subid, another)
+    };
+    let (first, second) = set("subscribed", "").await;
+    assert_eq!(set("none", &first).await.0, first);
+    assert_eq!(set("none", "").await.0, second);
 }
 
 #[tokio::test]

@@ -1,14 +1,11 @@
 //! What time does at a node: leases end (§12.19), digests are made, items expire (§16.4.4, `pubsub#item_expire`), and
 //! who is not in a roster any more loses its subscription (§4.5).
 
-use std::iter;
-
 use jid::{BareJid, Jid};
 
 use crate::pubsub::{
     Audience, Change, Changes, Context, Decision, Event, EventItem, Item, ItemId, Node,
-    Notification, Recipients, Refusal, Special, SubscriptionState, Terms, Timestamp, View,
-    notices::notices,
+    Notification, Recipients, Refusal, Shows, Special, Terms, Timestamp, View, notices::notices,
 };
 
 use super::{existing, settle_all};
@@ -17,6 +14,8 @@ use super::{existing, settle_all};
 pub const MAX_EXPIRED: usize = 100;
 /// Items of a digest. Of more the newest come.
 pub const MAX_DIGESTED: usize = 100;
+/// One decision makes no more digests once they have together so many bytes ([`Notification::size`]).
+const MAX_DIGESTS_BYTES: usize = 1024 * 1024;
 
 /// When time has something to do at a node after these changes, if it has not already.
 #[must_use]
@@ -73,14 +72,14 @@ pub fn expire(
     cx: &Context<'_>,
 ) -> Result<Decision<Passed>, Refusal> {
     let node = existing(node)?;
-    let mut passing = Passing { node, cx, told: Vec::new(), next: Vec::new() };
+    let mut passing = Passing { node, cx, told: Vec::new(), told_bytes: 0, next: Vec::new() };
     let mut changes = Changes::none(node);
     let expired = passing.expired(oldest);
     for id in &expired {
         changes.push(Change::Retracted(id.clone()));
     }
     for (jid, special) in node.specials() {
-        let terms = passing.terms(jid, special, newest);
+        let terms = passing.terms(jid, special);
         if terms.is_empty() {
             changes.push(Change::Unsubscribed(jid.clone()));
         } else if *terms != *special.terms {
@@ -88,11 +87,12 @@ pub fn expire(
         }
     }
     if node.config.access_model.reads_rosters() && node.subscribers_len() > 0 {
-        if cx.contacts.is_some() {
-            settle_all(node, &node.config, &mut changes, cx);
-        }
+        settle_all(node, &node.config, &mut changes, cx);
         passing.next.push(cx.now.later_by(cx.limits.roster_seconds.max(1).saturating_mul(1000)));
     }
+    // What has to end does not wait for room for digests.
+    let has_more = changes.iter().next().is_some() || !passing.told.is_empty();
+    passing.digests(newest, has_more, &mut changes);
     let mut notifications = notices(node, &node.config, &mut changes, cx);
     notifications.append(&mut passing.told);
     for (index, notice) in (1..).zip(&mut notifications) {
@@ -132,6 +132,8 @@ struct Passing<'a> {
     cx: &'a Context<'a>,
     /// What is told besides what all notices say.
     told: Vec<Notification>,
+    /// How much that is ([`Notification::size`]).
+    told_bytes: usize,
     /// When more is to be done.
     next: Vec<Timestamp>,
 }
@@ -143,42 +145,50 @@ impl Passing<'_> {
         let end = |item: &Item| item.published.later_by(age);
         let expired = oldest.iter().take(MAX_EXPIRED).take_while(|item| end(item) <= self.cx.now);
         let expired: Vec<_> = expired.map(|item| item.id.clone()).collect();
-        self.next.extend(oldest.get(expired.len()).map(end));
+        // Those that were looked at may not be all that have to go.
+        let next = oldest.get(expired.len()).or_else(|| oldest.last()).map(end);
+        self.next.extend(next);
         expired
     }
 
     /// What is left of a JID's subscriptions.
-    fn terms(&mut self, jid: &Jid, special: &Special, newest: &[Item]) -> Vec<Terms> {
+    fn terms(&mut self, jid: &Jid, special: &Special) -> Vec<Terms> {
         let is_over = |terms: &Terms| terms.end().is_some_and(|end| end <= self.cx.now);
-        let (over, mut left): (Vec<_>, Vec<_>) = special.terms.iter().cloned().partition(is_over);
-        // Whoever loses the last one is told as all are who lose theirs.
-        for terms in over.iter().filter(|_| !left.is_empty()) {
-            self.tell_of(jid, terms, SubscriptionState::None, None);
-        }
+        let mut left: Vec<_> =
+            special.terms.iter().filter(|terms| !is_over(terms)).cloned().collect();
         for terms in &mut left {
             if terms.warned_at().is_some_and(|at| at <= self.cx.now) && !terms.is_warned {
                 terms.is_warned = true;
-                let state = self.node.state_of(jid);
-                self.tell_of(jid, terms, state, terms.end());
+                let event = Event::Subscription {
+                    jid: None,
+                    subid: terms.subid.clone(),
+                    state: self.node.state_of(jid),
+                    expiry: terms.end(),
+                };
+                let audience = Audience::Entities(Recipients::one(jid.clone()));
+                self.tell(event, audience, View::default());
             }
             self.next.extend(terms.due());
-            if awaits_digest(self.node, terms) && !special.is_pending {
-                self.digest(jid, terms, newest);
-            }
         }
         left
     }
 
-    fn tell_of(
-        &mut self,
-        jid: &Jid,
-        terms: &Terms,
-        state: SubscriptionState,
-        expiry: Option<Timestamp>,
-    ) {
-        let subid = terms.subid.clone();
-        let event = Event::Subscription { jid: None, subid, state, expiry };
-        self.tell(event, Audience::Entities(Recipients::one(jid.clone())), View::default());
+    /// Makes the digests that are due, as far as they are small together, unless they have to wait.
+    fn digests(&mut self, newest: &[Item], have_to_wait: bool, changes: &mut Changes) {
+        let node = self.node;
+        for (jid, special) in node.specials().filter(|(_, special)| !special.is_pending) {
+            let awaited = special.terms.iter().filter(|terms| awaits_digest(node, terms));
+            let Some(due) = awaited.map(Terms::digest_due).min() else { continue };
+            if have_to_wait || self.told_bytes >= MAX_DIGESTS_BYTES || due > self.cx.now {
+                self.next.push(due);
+                continue;
+            }
+            let mut all = special.terms.to_vec();
+            for terms in all.iter_mut().filter(|terms| awaits_digest(node, terms)) {
+                self.digest(jid, terms, newest);
+            }
+            changes.push(Change::Agreed(jid.clone(), all.into()));
+        }
     }
 
     /// Makes a digest of what was published since the last one, if that is due.
@@ -188,14 +198,18 @@ impl Passing<'_> {
             return;
         }
         let is_new = |item: &&Item| item.place.seq > terms.digested;
-        let items = newest.iter().filter(is_new);
+        let is_told = self.node.config.deliver_notifications;
+        let items = newest.iter().filter(is_new).filter(|_| is_told);
         let items = items.filter(|item| terms.options.wants(item.payload.as_ref()));
         let items: Vec<_> = items.map(|item| EventItem::of(item, &self.node.config)).collect();
         terms.digested = self.node.seq;
         if !items.is_empty() {
             terms.digested_at = self.cx.now;
             let subids = terms.subid.iter().cloned().collect();
-            let view = View { has_body: terms.options.include_body, subids, shows: None };
+            let shows = terms.options.show_values;
+            let is_looked_at = self.node.config.presence_based_delivery || shows != Shows::ALL;
+            let shows = is_looked_at.then_some(shows);
+            let view = View { has_body: terms.options.include_body, subids, shows };
             let audience = Audience::Listed(Recipients::one(jid.clone()));
             self.tell(Event::Published(items), audience, view);
         }
@@ -204,6 +218,7 @@ impl Passing<'_> {
     fn tell(&mut self, event: Event, audience: Audience, view: View) {
         let (node, place) = (self.node, self.node.next_place());
         let notice = Notification::notice(node, place, 1, event, audience, self.cx.now);
-        self.told.extend(iter::once(Notification { view, ..notice }));
+        self.told_bytes += notice.size();
+        self.told.push(Notification { view, ..notice });
     }
 }

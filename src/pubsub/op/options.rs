@@ -88,7 +88,7 @@ pub fn set_options(
         if options == terms.options {
             return Ok(Decision::quiet((), changes));
         }
-        *terms = Terms::new(terms.subid.clone(), options, node.seq, cx.now);
+        *terms = terms.renewed(options, node.seq, cx.now);
     }
     changes.push(agreed(node, request.of.jid.clone(), terms)?);
     Ok(Decision::quiet((), changes))
@@ -141,11 +141,16 @@ pub(super) fn check_offered(node: &Node, settings: &[OptionSetting]) -> Result<(
 
 /// Subscriptions with options or SubIDs at one node. Each event looks at all of them.
 const MAX_SPECIAL: usize = 10_000;
+/// Those of one entity among them.
+const MAX_OWN_SPECIAL: usize = 100;
 
 /// A JID has these subscriptions from now on.
 pub(super) fn agreed(node: &Node, jid: Jid, terms: Vec<Terms>) -> Result<Change, Refusal> {
-    if node.special(&jid).is_none() && node.specials_len() >= MAX_SPECIAL {
-        return Err(Refusal::TooManySpecial);
+    if node.special(&jid).is_none() {
+        let own = node.specials_of(&jid.to_bare()).take(MAX_OWN_SPECIAL).count();
+        if node.specials_len() >= MAX_SPECIAL || own >= MAX_OWN_SPECIAL {
+            return Err(Refusal::TooManySpecial);
+        }
     }
     Ok(Change::Agreed(jid, terms.into()))
 }

@@ -10,7 +10,7 @@ use crate::pubsub::{
 
 use super::{
     existing,
-    options::{agreed, check_offered},
+    options::{Offered, agreed, check_offered, offers_body},
 };
 
 /// What this use case stands for in service discovery.
@@ -42,7 +42,7 @@ pub struct Subscribed {
     /// How.
     pub state: SubscriptionState,
     /// With which options, if some were asked for.
-    pub options: Option<Options>,
+    pub options: Option<Offered>,
 }
 
 /// Decides a subscribe request, given the newest item.
@@ -126,7 +126,7 @@ fn again(
         notifications.extend(last_item(node, &node.config, last, &request.jid, &terms));
         all.push(terms.clone());
     } else if let Some(first) = all.first_mut() {
-        terms.subid.clone_from(&first.subid);
+        terms = first.renewed(terms.options, node.seq, cx.now);
         if request.settings.is_none() || terms.options == first.options {
             let reply = reply(node, request, first, SubscriptionState::Subscribed);
             return Ok(Decision::quiet(reply, changes));
@@ -152,7 +152,10 @@ fn reply(node: &Node, request: &Subscribe, terms: &Terms, state: SubscriptionSta
         jid: request.jid.clone(),
         subid: terms.subid.clone(),
         state,
-        options: request.settings.as_ref().map(|_| terms.options.clone()),
+        options: request.settings.as_ref().map(|_| Offered {
+            options: terms.options.clone(),
+            offers_body: offers_body(&node.config),
+        }),
     }
 }
 
