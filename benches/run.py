@@ -25,6 +25,7 @@ sys.path[:0] = [str(ROOT / "benches"), str(ROOT / "tests/e2e")]
 
 import report  # noqa: E402
 import servers  # noqa: E402
+from behind import BEHIND, OWN, USERS, Ejabberd, Multicast, RaisedMulticast  # noqa: E402
 
 # Above what the benches ask for.
 LIMITS = {
@@ -34,10 +35,10 @@ LIMITS = {
 }
 
 
-def gjallar(server, store, secret="secret"):
+def gjallar(server, store, secret="secret", **more):
     options = {
         "JID": "pubsub.localhost", "SECRET": secret, "SERVER": server, "STORE": f"sled:{store}",
-        "LOG": "error", "CREATORS": "anyone", **{f"LIMITS_{name}": value for name, value in LIMITS.items()}}
+        "LOG": "error", "CREATORS": "anyone", **{f"LIMITS_{name}": value for name, value in LIMITS.items()}, **more}
     return subprocess.Popen(
         [GJALLAR, "serve"], env={f"GJALLAR_{name}": str(value) for name, value in options.items()})
 
@@ -75,14 +76,15 @@ def results(process):
     return lines
 
 
-def at_the_socket(system, arguments, subscribers=1000, store=None):
+def at_the_socket(system, arguments, subscribers=1000, store=None, **options):
     """What the load said, and the memory of the system: at the end, and at the most."""
     folder = store or tempfile.mkdtemp(prefix="gjallar-bench-")
     try:
         driver = load(*arguments)
         server = f"127.0.0.1:{driver.stdout.readline().strip()}"
         begun = time.monotonic()
-        started = gjallar(server, folder) if system == "gjallar" else peer(system, server, subscribers)
+        started = (gjallar(server, folder, **options) if system == "gjallar"
+                   else peer(system, server, subscribers))
         with running(started) as process:
             lines = results(driver)
             lines[0:0] = [{"what": "all", "seconds": time.monotonic() - begun}]
@@ -193,14 +195,21 @@ class Benches:
 
     def full(self):
         """100 000 nodes with 1 000 000 items: publishes a second as they come, the start, and the memory"""
+        return self.filled()
+
+    def cached(self):
+        """The same with store_cache_mib = 512, which has all of it"""
+        return self.filled(STORE_CACHE_MIB=512)
+
+    def filled(self, **options):
         rows = {}
         for _ in self.rounds():
             with tempfile.TemporaryDirectory(prefix="gjallar-bench-") as store:
-                lines, (memory, _) = at_the_socket("gjallar", ["fill"], store=store)
+                lines, (memory, _) = at_the_socket("gjallar", ["fill"], store=store, **options)
                 measured = {f"publishes/s up to {int(line['what']):,} items": line["per_second"]
                             for line in lines if line["what"].isdigit()}
                 measured["MiB after that"] = memory
-                lines, (memory, _) = at_the_socket("gjallar", ["once"], store=store)
+                lines, (memory, _) = at_the_socket("gjallar", ["once"], store=store, **options)
                 measured["s from the start of the process to the first answer"] = lines[0]["seconds"]
                 measured["MiB after the start"] = memory
             for name, value in measured.items():
@@ -280,46 +289,6 @@ def instructions(binary, name):
 SYSTEMS = {
     "least": "the least possible work", "typed": "typed tokio-xmpp component", "gjallar": "gjallar",
     "own": "the server's own mod_pubsub"}
-USERS, OWN = "users.localhost", "own.localhost"
-
-
-class Prosody(servers.Prosody):
-    def prepare(self):
-        super().prepare()
-        config = self.folder / "prosody.cfg.lua"
-        config.write_text(config.read_text() + f"""
-Component "{USERS}"
-  component_secret = "{servers.SECRET}"
-Component "{OWN}" "pubsub"
-  admins = {{ "owner@{USERS}" }}
-""")
-
-
-class Ejabberd(servers.Ejabberd):
-    def prepare(self):
-        super().prepare()
-        config = self.folder / "ejabberd.yml"
-        text = config.read_text()
-        users = f'\n      "{USERS}":\n        password: "{servers.SECRET}"'
-        # Else every connection gets the stanzas of all hosts.
-        text = text.replace("\n    hosts:\n", "\n    global_routes: false\n    hosts:" + users + "\n", 1)
-        own = f"\nmodules:\n  mod_pubsub:\n    host: {OWN}\n    access_createnode: all\n    plugins: [flat]"
-        config.write_text(text.replace("\nmodules:", own, 1))
-
-
-class Multicast(Ejabberd):
-    """With mod_multicast as it is by default: 20 recipients a stanza."""
-
-    CONFIG = Ejabberd.CONFIG + "  mod_multicast: {{}}\n"
-
-
-class RaisedMulticast(Ejabberd):
-    CONFIG = Ejabberd.CONFIG + "  mod_multicast:\n    limits:\n      remote:\n        message: 500\n"
-
-
-BEHIND = {"Prosody": Prosody, "ejabberd": Ejabberd}
-
-
 def behind_a_server(kind, system):
     """Notifications a second that a component of a server gets from another one, or from the server itself."""
     with kind([]) as server, tempfile.TemporaryDirectory(prefix="gjallar-bench-") as store:

@@ -10,6 +10,7 @@ use thiserror::Error;
 use crate::{
     component::{Offer, StanzaLimits, Transport},
     service::{Actors, Creators},
+    store::CACHE_MIB,
 };
 
 use super::{limits::Limits, source};
@@ -28,6 +29,8 @@ pub struct Config {
     pub secret_file: String,
     /// `sled:PATH` or `memory:`; empty for sled in the state directory.
     pub store: String,
+    /// MiB of memory for what the store reads and writes often.
+    pub store_cache_mib: u16,
     /// The unix socket of the command line; empty for `control` in the store's folder.
     pub control: String,
     /// The JIDs of the service's administrators.
@@ -97,6 +100,7 @@ impl Default for Config {
             secret: Secret::default(),
             secret_file: String::new(),
             store: String::new(),
+            store_cache_mib: CACHE_MIB,
             control: String::new(),
             admins: Vec::new(),
             creators: vec!["server".into()],
@@ -175,6 +179,9 @@ impl Config {
             return Err(wrong("server", format!("{:?} is not host:port", self.server)));
         }
         super::telemetry::filter(&self.log)?;
+        if self.store_cache_mib == 0 {
+            return Err(wrong("store_cache_mib", "at least 1"));
+        }
         // RFC 6120 §13.12 sets the least; more than the most would not fit into a lane.
         if !(10_000..=4_000_000).contains(&self.link.max_stanza_bytes) {
             return Err(wrong("link.max_stanza_bytes", "from 10000 to 4000000"));

@@ -58,7 +58,7 @@ pub enum RunError {
 /// it is tried again.
 pub async fn run(config: &Config, stop: watch::Receiver<bool>) -> Result<(), RunError> {
     config.check()?;
-    let store = open(&config.store_path()?)?;
+    let store = open(&config.store_path()?, config.store_cache_mib)?;
     serve(config, store, stop).await
 }
 
@@ -150,13 +150,13 @@ fn control(config: &Config, store: &StorePath) -> Result<Option<Control>, Config
     }
 }
 
-fn open(path: &StorePath) -> Result<Arc<dyn Store>, RunError> {
+fn open(path: &StorePath, cache_mib: u16) -> Result<Arc<dyn Store>, RunError> {
     match path {
         StorePath::Memory => {
             warn!("nodes and items are kept in memory and go with the process");
             Ok(Arc::new(MemoryStore::new()))
         }
-        StorePath::Sled(directory) => match SledStore::open(directory) {
+        StorePath::Sled(directory) => match SledStore::open_with_cache(directory, cache_mib) {
             Ok(store) => Ok(Arc::new(store)),
             Err(error) => Err(RunError::Store { path: shown(path), error }),
         },

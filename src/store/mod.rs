@@ -10,9 +10,9 @@ mod sled;
 
 pub use commit::{Chain, Commit, Committed, Debt, MAX_UNDERWAY, Then};
 pub use memory::MemoryStore;
-pub use sled::SledStore;
 #[cfg(fuzzing)]
 pub use sled::fuzzing;
+pub use sled::{CACHE_MIB, SledStore};
 
 use std::{
     collections::{HashMap, HashSet},

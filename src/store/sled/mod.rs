@@ -54,6 +54,9 @@ pub struct SledStore {
     writer: Mutex<Option<Writer>>,
 }
 
+/// Memory for what is read and written often, in MiB, if nothing else is said.
+pub const CACHE_MIB: u16 = 24;
+
 type Writer = (mpsc::SyncSender<Work>, JoinHandle<()>);
 
 impl SledStore {
@@ -63,10 +66,19 @@ impl SledStore {
     /// [`StoreError::Locked`] if another process has it, [`StoreError::Version`] if another version
     /// wrote it, [`StoreError::Damaged`] if it is not what was written.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        let opened = Opened::open(directory)?;
+        Self::open_with_cache(directory, CACHE_MIB)
+    }
+
+    /// The same, with memory of so many MiB for what is read and written often.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with_cache(directory: &Path, cache_mib: u16) -> Result<Self, StoreError> {
+        let cache_bytes = u64::from(cache_mib) << 20;
+        let opened = Opened::open(directory, cache_bytes)?;
         let reader = Reader::new(&opened.tree);
         let directory = directory.to_owned();
-        let open = Box::new(move || Opened::open(&directory));
+        let open = Box::new(move || Opened::open(&directory, cache_bytes));
         let writer = Committer::start(opened, reader.clone(), open)?;
         Ok(Self { reader, writer: Mutex::new(Some(writer)) })
     }

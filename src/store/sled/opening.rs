@@ -17,8 +17,6 @@ use super::{
     sweep,
 };
 
-/// Memory for pages that sled keeps at hand, in bytes.
-const CACHE_BYTES: u64 = 24 * 1024 * 1024;
 /// How often sled's own lock is tried once the marker is ours: its threads may hold the file a moment longer
 /// than the store that was closed.
 const ATTEMPTS: u32 = 2_500;
@@ -35,18 +33,19 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Opens the store in a folder, which is created if it is not there, and checks its index.
-    pub(super) fn open(directory: &Path) -> Result<Self, StoreError> {
-        let open = AssertUnwindSafe(|| Self::open_files(directory));
+    /// Opens the store in a folder, which is created if it is not there, and checks its index. sled keeps pages of
+    /// so many bytes at hand.
+    pub(super) fn open(directory: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+        let open = AssertUnwindSafe(|| Self::open_files(directory, cache_bytes));
         let panicked = |_| StoreError::Damaged("the files cannot be opened".into());
         std::panic::catch_unwind(open).map_err(panicked)?
     }
 
-    fn open_files(directory: &Path) -> Result<Self, StoreError> {
+    fn open_files(directory: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         let marker = Marker::open(directory)?;
         // sled's own thread would sync too, and swallow an error that the system reports once.
         let config =
-            sled::Config::new().path(directory).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+            sled::Config::new().path(directory).cache_capacity(cache_bytes).flush_every_ms(None);
         let tree: Tree = (*open_sled(&config)?).clone();
         let (total, ledger) = match marker.commit {
             0 if tree.is_empty() => (Total::default(), Ledger::default()),
