@@ -96,7 +96,7 @@ fn node() -> (Node, Publish) {
         node.load_subscription(Jid::new(&format!("u{number}@localhost/r")).unwrap(), 0);
     }
     let item = NewItem { id: Some(ItemId::parse("4711").unwrap()), payload: Some(payload()) };
-    (node, Publish { node: id, items: vec![item], options: Vec::new() })
+    (node, Publish { node: id, items: vec![item], options: Vec::new(), compared: None })
 }
 
 fn decide(
@@ -116,7 +116,7 @@ fn decide(
         reads_rosters: false,
         contacts: None,
     };
-    op::publish::publish(Some(node), publish, &op::publish::Full::default(), &cx).unwrap()
+    op::publish::publish(Some(node), publish, &op::publish::There::default(), &cx).unwrap()
 }
 
 fn owner() -> Actor {
@@ -137,6 +137,7 @@ fn encode_a_record() -> Hot {
         id: ItemId::parse("4711").unwrap(),
         place: Place { epoch: Epoch(1), seq: 4711 },
         index: 0,
+        created: (4711, 0),
         publisher: BareJid::new("owner@localhost").unwrap(),
         published: Timestamp(1_700_000_000_000),
         payload: Some(payload()),

@@ -22,7 +22,7 @@ for number, example in enumerate(examples):
     write("stream", f"example-{number:03}", bytes([number % 128]) + stanza)
     for form in re.findall(rb"<x xmlns='jabber:x:data'.*?</x>", stanza, re.S):
         write("form", f"example-{number:03}", form)
-archive = (tests / "fixtures" / "store-8.ndjson").read_bytes()
+archive = (tests / "fixtures" / "store-9.ndjson").read_bytes()
 write("archive", "store", archive)
 lines = archive.splitlines(keepends=True)
 for number in range(len(lines)):

@@ -41,7 +41,7 @@
 //! let payload = Payload::new("<title xmlns='http://www.w3.org/2005/Atom'>Soliloquy</title>",
 //!     "http://www.w3.org/2005/Atom");
 //! let items = vec![NewItem { id: None, payload: Some(payload) }];
-//! let publish = Publish { node, items, options: Vec::new() };
+//! let publish = Publish { node, items, options: Vec::new(), compared: None };
 //! let published = service.publish(&hamlet, &publish, |outcome| outcome).await.await?;
 //! assert_eq!(published.items.len(), 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -262,7 +262,7 @@ async fn asked(service: &Service, who: &str, name: &str, what: &What) -> Result<
         What::Publish(id) => {
             let payload = Some(Payload::new("<x xmlns='urn:x'/>", "urn:x"));
             let items = vec![NewItem { id: Some(item(id)), payload }];
-            let request = Publish { node, items, options: Vec::new() };
+            let request = Publish { node, items, options: Vec::new(), compared: None };
             service.publish(&actor, &request, |answer| answer.map(|_| ())).await.await
         }
         What::Retract(id) => {
@@ -270,7 +270,7 @@ async fn asked(service: &Service, who: &str, name: &str, what: &What) -> Result<
             service.retract(&actor, &request, |answer| answer).await.await
         }
         What::Subscribe => {
-            let request = Subscribe { node, jid, settings: None };
+            let request = Subscribe { node, jid, settings: None, is_public: false };
             service.subscribe(&actor, &request, |answer| answer.map(|_| ())).await.await
         }
         What::Unsubscribe => {

@@ -14,7 +14,8 @@ use crate::{
 
 use super::{
     ArchiveError, FORMAT, Summary,
-    line::{EventLine, ItemLine, Line, NodeLine, SpecialLine},
+    line::{EventLine, ItemLine, Line, NodeLine},
+    special::SpecialLine,
 };
 
 /// Stands for the creator of a node that is gone.

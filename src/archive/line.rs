@@ -8,14 +8,15 @@ use serde::{Deserialize, Serialize};
 use crate::{
     pubsub::{
         Audience, Epoch, Event, EventItem, Item, ItemId, Limits, Node, NodeConfig, NodeId,
-        Notification, NotificationType, OptionSetting, Options, Payload, Place, Special, SubId,
-        Terms, Timestamp, View,
+        Notification, NotificationType, Payload, Place, Spot, SubId, Timestamp, View,
     },
     wire::{
         form::{node_config, subscribe_options},
         name::{affiliation_name, affiliation_named, state_name, state_named},
     },
 };
+
+use super::special::SpecialLine;
 
 /// One line. Times are milliseconds since 1970.
 #[derive(Debug, Serialize, Deserialize)]
@@ -54,61 +55,6 @@ pub(super) enum Line {
     },
 }
 
-/// What tells a subscription from a plain one.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct SpecialLine {
-    pub(super) since: u64,
-    terms: Vec<TermsLine>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct TermsLine {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    subid: Option<String>,
-    /// Fields of the form `pubsub#subscribe_options`.
-    options: BTreeMap<String, String>,
-    since: u64,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    warned: bool,
-    digested: u64,
-    digested_at: u64,
-}
-
-impl SpecialLine {
-    pub(super) fn of(special: &Special) -> Self {
-        let terms = special.terms.iter().map(|terms| TermsLine {
-            subid: terms.subid.as_ref().map(SubId::to_string),
-            options: subscribe_options::values(&terms.options).into_iter().collect(),
-            since: terms.since.0,
-            warned: terms.is_warned,
-            digested: terms.digested,
-            digested_at: terms.digested_at.0,
-        });
-        Self { since: special.special_since, terms: terms.collect() }
-    }
-
-    pub(super) fn to_terms(&self) -> Result<Vec<Terms>, String> {
-        self.terms.iter().map(TermsLine::to_terms).collect()
-    }
-}
-
-impl TermsLine {
-    fn to_terms(&self) -> Result<Terms, String> {
-        let settings =
-            self.options.iter().map(|(var, value)| subscribe_options::setting(var, value));
-        let settings: Result<Vec<OptionSetting>, _> = settings.collect();
-        let settings = settings.map_err(|refusal| refusal.to_string())?;
-        Ok(Terms {
-            subid: self.subid.as_deref().map(SubId::new),
-            options: Options::restored(settings),
-            since: Timestamp(self.since),
-            is_warned: self.warned,
-            digested: self.digested,
-            digested_at: Timestamp(self.digested_at),
-        })
-    }
-}
-
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct NodeLine {
     pub(super) node: String,
@@ -139,6 +85,9 @@ pub(super) struct ItemLine {
     id: String,
     seq: u64,
     index: u16,
+    /// The position and index at which it was published first, if it was published again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    created: Option<Spot>,
     publisher: BareJid,
     published: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -264,6 +213,7 @@ impl ItemLine {
             id: item.id.to_string(),
             seq: item.place.seq,
             index: item.index,
+            created: Some(item.created).filter(|created| *created != item.spot()),
             publisher: item.publisher.clone(),
             published: item.published.0,
             payload: item.payload.as_ref().map(PayloadLine::of),
@@ -275,6 +225,7 @@ impl ItemLine {
             id: item_id(&self.id)?,
             place: Place { epoch, seq: self.seq },
             index: self.index,
+            created: self.created.unwrap_or((self.seq, self.index)),
             publisher: self.publisher,
             published: Timestamp(self.published),
             payload: self.payload.map(PayloadLine::into_payload),

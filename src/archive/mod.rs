@@ -7,6 +7,7 @@
 mod export;
 mod import;
 mod line;
+mod special;
 
 pub use export::export;
 pub use import::{import, is_empty};

@@ -195,7 +195,7 @@ impl Commands {
         match (command, &session.node) {
             (Command::ConfigureNode, Some(node)) => {
                 let submitted = node_config::submitted(form).map_err(|r| self.error(&r.into()))?;
-                let Submitted { settings, seen } = submitted;
+                let Submitted { settings, seen, .. } = submitted;
                 let request = Configure { node: node.clone(), settings, seen };
                 let done = self.service.configure(actor, &request, |answer| answer).await;
                 done.await.map_err(|error| self.error(&error))?;

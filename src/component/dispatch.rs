@@ -39,8 +39,6 @@ pub struct Dispatch {
 /// The longest id of a request. Each answer repeats it.
 const MAX_ID_BYTES: usize = 1024;
 
-type Content = Result<Option<Tag>, StanzaError>;
-
 impl Dispatch {
     /// Answers in the name of a service, whose JID this is, at the server of a domain, with stanzas of at most so
     /// many bytes.
@@ -184,29 +182,6 @@ impl Dispatch {
         }
     }
 
-    async fn request(&self, header: &Header, actor: &Actor, child: &Element, is_set: bool) {
-        let content = match (child.name(), child.ns().as_str(), is_set) {
-            ("query", ns::DISCO_INFO, false) => self.info(actor, child.attr("node")).await,
-            ("query", ns::DISCO_ITEMS, false) => self.items(actor, child).await,
-            ("ping", ns::PING, false) => Ok(None),
-            ("query", ns::VERSION, false) => Ok(Some(version())),
-            ("command", ns::COMMANDS, true) => {
-                return match self.commands.run(actor, child).await {
-                    Ok(stage) => self.send(header, header.result(Some(stage))),
-                    Err(error) => self.refuse(header, &error),
-                };
-            }
-            ("query", ns::DISCO_INFO | ns::DISCO_ITEMS | ns::VERSION, true)
-            | ("ping", ns::PING, true)
-            | ("command", ns::COMMANDS, false) => Err(StanzaError::new("modify", "bad-request")),
-            _ => Err(StanzaError::new("cancel", "service-unavailable")),
-        };
-        match content {
-            Ok(content) => self.send(header, header.result(content)),
-            Err(error) => self.refuse(header, &error),
-        }
-    }
-
     async fn act(self: &Arc<Self>, header: &Header, actor: &Actor, action: Action) -> Settling<()> {
         let service = &self.service;
         let done = |()| None;
@@ -262,16 +237,6 @@ impl Dispatch {
         }
     }
 
-    async fn info(&self, actor: &Actor, node: Option<&str>) -> Content {
-        let shown = showing::info(&self.service, actor, node).await;
-        shown.map(Some).map_err(|error| self.error(&error))
-    }
-
-    async fn items(&self, actor: &Actor, query: &Element) -> Content {
-        let shown = showing::items(&self.service, &self.jid, actor, query).await;
-        shown.map(Some).map_err(|error| self.error(&error))
-    }
-
     /// Takes notice of a notification that came back.
     pub fn bounced(&self, stanza: &Element) {
         self.service.metrics().bounces.inc();
@@ -291,6 +256,14 @@ impl Dispatch {
 
     pub(super) fn service(&self) -> &Service {
         &self.service
+    }
+
+    pub(super) fn commands(&self) -> &Commands {
+        &self.commands
+    }
+
+    pub(super) fn max_stanza_bytes(&self) -> usize {
+        self.max_stanza_bytes
     }
 
     pub(super) fn jid(&self) -> &Jid {
@@ -369,12 +342,12 @@ impl Dispatch {
         }
     }
 
-    fn error(&self, error: &Error) -> StanzaError {
+    pub(super) fn error(&self, error: &Error) -> StanzaError {
         service_error(&self.service, error)
     }
 
     /// Sends an answer, or says that it is larger than a stanza may be.
-    fn send(&self, header: &Header, stanza: String) {
+    pub(super) fn send(&self, header: &Header, stanza: String) {
         if stanza.len() > self.max_stanza_bytes {
             let error = StanzaError::new("modify", "policy-violation")
                 .text("the answer is larger than a stanza may be");
@@ -388,11 +361,4 @@ impl Dispatch {
 /// Some entries of a list could not be set; the others are (§8.8.2.4, §8.9.2.4).
 fn some_failed() -> StanzaError {
     StanzaError::new("modify", "not-acceptable")
-}
-
-/// XEP-0092.
-fn version() -> Tag {
-    Tag::ns("query", ns::VERSION)
-        .child(Tag::new("name").text(env!("CARGO_PKG_NAME")))
-        .child(Tag::new("version").text(env!("CARGO_PKG_VERSION")))
 }

@@ -7,6 +7,7 @@ mod dispatch;
 mod lane;
 mod login;
 mod multicast;
+mod others;
 mod presence;
 mod privilege;
 mod rate;

@@ -4,7 +4,7 @@ use minidom::Element;
 
 use crate::{
     pubsub::Show,
-    wire::{notification, stanza::Header, xml::Tag},
+    wire::{notification, ns, stanza::Header, xml::Tag},
 };
 
 use super::dispatch::Dispatch;
@@ -20,7 +20,7 @@ impl Dispatch {
         match header.kind.as_deref() {
             None => {
                 if let Some(show) = show(stanza) {
-                    self.service().available(&sender, show).await;
+                    self.service().available(&sender, show, away(stanza)).await;
                 }
             }
             // COMPAT: Prosody says that somebody is not available when it takes a request for its presence.
@@ -60,6 +60,11 @@ impl Dispatch {
         let presence = Tag::new("presence").attr_if("type", kind);
         self.send_own(presence.attr("from", self.jid().as_str()).attr("to", to).to_string());
     }
+}
+
+/// For how many seconds a resource was away, if it says so (XEP-0312).
+fn away(presence: &Element) -> Option<u64> {
+    presence.get_child("ago", ns::AGO)?.attr("secs")?.parse().ok()
 }
 
 /// How a resource shows itself; nothing if that is no value of RFC 6121 §4.7.2.1.

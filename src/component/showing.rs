@@ -7,7 +7,11 @@ use crate::{
     command::Commands,
     pubsub::{
         Actor, Affiliation, ItemId, NodeId, Options, Page, Part, Refusal, SubId, Subscription,
-        op::{options::Offered, retrieve::Retrieve},
+        op::{
+            options::Offered,
+            public,
+            retrieve::{Retrieve, Selection},
+        },
     },
     service::{Error, Service},
     wire::{disco, ns, reply, request::Question, rsm, xml::Tag},
@@ -71,7 +75,24 @@ pub(super) async fn answer(
 }
 
 async fn retrieve(service: &Service, actor: &Actor, request: &Retrieve) -> Result<Tag, Error> {
-    Ok(reply::items(request, &service.retrieve(actor, request).await?))
+    if let Some(node) = public::of_which(&request.node) {
+        let mut public = service.public_subscribers(actor, &node).await?;
+        let page = match &request.selection {
+            Selection::Page(page) => page.clone(),
+            Selection::Recent(number) => Page::last(*number as usize),
+            Selection::Ids(ids) => {
+                public.retain(|jid| ids.iter().any(|id| id.as_str() == jid.as_str()));
+                Page::last(usize::MAX)
+            }
+        };
+        let page = page.map(|id| id.to_string());
+        let max_bytes = service.limits().max_reply_bytes;
+        let (part, set) = rsm::part_of(public, Some(&page), ToString::to_string, max_bytes)?;
+        let set = set.filter(|_| !matches!(request.selection, Selection::Ids(_)));
+        return Ok(reply::public_subscribers(&request.node, &part).children(set));
+    }
+    let items = service.retrieve(actor, request).await?;
+    Ok(reply::items(request, &items, service.limits()))
 }
 
 /// Says what the service, a node or a command is (XEP-0030 §3).

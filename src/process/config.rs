@@ -37,6 +37,8 @@ pub struct Config {
     pub admins: Vec<String>,
     /// Who may create nodes: `server`, `anyone`, `admins`, or domains.
     pub creators: Vec<String>,
+    /// Whether answers say what tells the content of items (XEP-0395).
+    pub compare_and_publish: bool,
     /// What is logged: a level, or directives of tracing's `EnvFilter`.
     pub log: String,
     /// `human` or `json`.
@@ -104,6 +106,7 @@ impl Default for Config {
             control: String::new(),
             admins: Vec::new(),
             creators: vec!["server".into()],
+            compare_and_publish: false,
             log: "info".into(),
             log_format: LogFormat::Human,
             link: Link::default(),

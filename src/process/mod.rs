@@ -24,7 +24,7 @@ use crate::{
     archive::ArchiveError,
     component::{self, Answers, Dispatch, Multicast, Session, Writer},
     control::{Control, ControlError},
-    pubsub::Fresh,
+    pubsub::{Fresh, Limits as Rules},
     service::{Creators, Service},
     store::{MemoryStore, SledStore, Store, StoreError},
 };
@@ -78,7 +78,7 @@ pub async fn serve(
         warn!(creators = ?config.creators, "only administrators may create nodes");
     }
     let fresh: Arc<dyn Fresh> = Arc::new(Random::default());
-    let limits = config.limits.of_rules();
+    let limits = Rules { tells_content: config.compare_and_publish, ..config.limits.of_rules() };
     let service = Service::open(store, limits.clone(), Arc::clone(&fresh), Arc::new(now)).await;
     let service = service.map_err(|error| RunError::Store { path: shown(&path), error })?;
     let service = Arc::new(service);

@@ -128,15 +128,16 @@ impl Notification {
         all
     }
 
-    /// Sends one subscriber the last item that there was before it came (§6.1.7), if these terms let it come.
-    pub(super) fn of_last_item(
+    /// Sends one subscriber items of one event that there were before it came (§6.1.7), if these terms let them come.
+    pub(super) fn of_items(
         node: &Node,
         config: &NodeConfig,
-        last: &Item,
+        items: &[Item],
         subscriber: Jid,
         terms: &Terms,
     ) -> Option<Self> {
-        let event = Event::Published(vec![EventItem::of(last, config)]);
+        let last = items.last()?;
+        let event = Event::Published(items.iter().map(|i| EventItem::of(i, config)).collect());
         let view = View::of(&event, config, std::slice::from_ref(terms))?;
         let audience = Audience::Listed(Recipients::one(subscriber));
         let told = Self::new(node, config, last.place, event, audience, last.published)?;
@@ -241,7 +242,8 @@ impl Terms {
 
 impl EventItem {
     /// An item as the node shows it in an event.
-    pub(super) fn of(item: &Item, config: &NodeConfig) -> Self {
+    #[must_use]
+    pub fn of(item: &Item, config: &NodeConfig) -> Self {
         Self {
             id: item.id.clone(),
             publisher: item.publisher.clone(),

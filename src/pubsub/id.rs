@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::Refusal;
+use super::{Refusal, Spot};
 
 /// The longest name of a node or an item, in bytes of UTF-8. XEP-0060 sets no limit; this one is that
 /// of a JID part (RFC 7622 §3.1), so that a node can also be addressed as a resource (§4.6.1).
@@ -68,5 +68,63 @@ pub struct Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}-{}", self.epoch.0, self.seq)
+    }
+}
+
+/// What an item is called in the archive of its node (XEP-0313 §3.4): as the event that brought it, and, if others came
+/// before it in that event, which item of it. Unique, and never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArchiveId {
+    /// The life of the node that the item belongs to.
+    pub epoch: Epoch,
+    /// Where the item stands.
+    pub spot: Spot,
+}
+
+impl ArchiveId {
+    /// Parses what [`fmt::Display`] writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (epoch, spot) = text.split_once('-')?;
+        let (seq, index) = spot.split_once('-').unwrap_or((spot, "0"));
+        let epoch = Epoch(u64::from_str_radix(epoch, 16).ok()?);
+        let id = Self { epoch, spot: (seq.parse().ok()?, index.parse().ok()?) };
+        (id.to_string() == text).then_some(id)
+    }
+}
+
+impl fmt::Display for ArchiveId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seq, index) = self.spot;
+        Place { epoch: self.epoch, seq }.fmt(f)?;
+        if index > 0 { write!(f, "-{index}") } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_an_item_in_the_archive_has_one_form() {
+        let id = |spot| ArchiveId { epoch: Epoch(10), spot };
+        for (spot, text) in
+            [((3, 0), "000000000000000a-3"), ((3, 65535), "000000000000000a-3-65535")]
+        {
+            assert_eq!(id(spot).to_string(), text);
+            assert_eq!(ArchiveId::parse(text), Some(id(spot)));
+        }
+        for text in [
+            "",
+            "a-3",
+            "000000000000000A-3",
+            "000000000000000a-03",
+            "000000000000000a-3-0",
+            "000000000000000a-3-65536",
+            "000000000000000a-3-1-1",
+            "000000000000000a",
+        ] {
+            assert_eq!(ArchiveId::parse(text), None, "{text}");
+        }
     }
 }

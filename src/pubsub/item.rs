@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jid::BareJid;
 
-use super::{ItemId, Place, Timestamp};
+use super::{ArchiveId, ItemId, Place, Timestamp};
 
 /// The published XML element, as text that stands alone: every prefix that it uses, or that its text
 /// may use, is declared in it. Opaque to the rules, cheap to clone.
@@ -47,6 +47,9 @@ impl Payload {
     }
 }
 
+/// Where something stands in the order of a node's items: at which position, and as which item of it.
+pub type Spot = (u64, u16);
+
 /// An item as a node keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
@@ -56,6 +59,9 @@ pub struct Item {
     pub place: Place,
     /// Its position among the items of that request, from 0.
     pub index: u16,
+    /// Where it was published first, and not removed since (XEP-0413 §3). A rule that publishes says here; the store
+    /// knows better if there is an item of this name.
+    pub created: Spot,
     /// Who published it.
     pub publisher: BareJid,
     /// When.
@@ -65,6 +71,18 @@ pub struct Item {
 }
 
 impl Item {
+    /// What it is called in the archive of its node.
+    #[must_use]
+    pub fn archive_id(&self) -> ArchiveId {
+        ArchiveId { epoch: self.place.epoch, spot: self.spot() }
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn spot(&self) -> Spot {
+        (self.place.seq, self.index)
+    }
+
     /// About how many bytes it takes in an answer or an event.
     #[must_use]
     pub fn size(&self) -> usize {

@@ -23,6 +23,10 @@ pub struct Limits {
     pub max_subids: usize,
     /// The longest lease of a subscription, in seconds (§12.19).
     pub max_lease_seconds: u64,
+    /// Whether answers say what tells the content of items (XEP-0395 §3.1), in about two thirds of their bytes.
+    pub tells_content: bool,
+    /// Whether every subscription that somebody makes needs a lease.
+    pub require_lease: bool,
     /// How long what a roster says holds, in seconds; then it is read again.
     pub roster_seconds: u64,
     /// Bounces after which a subscription ends (§12.4); for ever if it is 0.
@@ -54,6 +58,8 @@ impl Default for Limits {
             max_subscriptions_per_jid: 10_000,
             max_subids: 1,
             max_lease_seconds: 31_536_000,
+            tells_content: false,
+            require_lease: false,
             roster_seconds: 60,
             max_bounces: 20,
             bounce_interval_seconds: 3600,
@@ -63,5 +69,13 @@ impl Default for Limits {
             max_backlog_events: 100_000,
             max_backlog_bytes: 268_435_456,
         }
+    }
+}
+
+impl Limits {
+    /// Bytes of items in one answer.
+    #[must_use]
+    pub fn bytes_of_items(&self) -> usize {
+        if self.tells_content { self.max_reply_bytes / 3 } else { self.max_reply_bytes }
     }
 }

@@ -45,7 +45,8 @@ pub(super) fn notices(
             }
             Change::Subscribed(jid) | Change::Enrolled(jid) => (jid, SubscriptionState::Subscribed),
             Change::Requested(jid) => {
-                requests.push(jid.clone());
+                let terms = agreed.get(jid).copied().unwrap_or_default();
+                requests.push((jid.clone(), subids(terms).cloned().collect::<Vec<_>>()));
                 continue;
             }
             Change::Unsubscribed(jid) => (jid, SubscriptionState::None),
@@ -86,10 +87,18 @@ pub(super) fn notices(
     if !news.is_empty() || !requests.is_empty() {
         let owners = owners_but(node, &actor, changes);
         told.extend(news.into_iter().map(|(j, s)| (subscription(Some(j), s), owners.clone())));
-        told.extend(requests.into_iter().map(|jid| (Event::Requested(jid), owners.clone())));
+        let asked = requests.iter().map(|(jid, _)| (Event::Requested(jid.clone()), owners.clone()));
+        told.extend(asked);
     }
     told.retain(|(_, recipients)| !recipients.is_empty());
-    tell(node, told, changes, cx)
+    let mut told = tell(node, told, changes, cx);
+    for notification in &mut told {
+        if let Event::Requested(jid) = &notification.event {
+            let of_this = requests.iter().find(|(other, _)| other == jid);
+            notification.view.subids = of_this.map_or_else(Vec::new, |(_, subids)| subids.clone());
+        }
+    }
+    told
 }
 
 fn subscription(jid: Option<Jid>, state: SubscriptionState) -> Event {

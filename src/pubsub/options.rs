@@ -30,6 +30,8 @@ pub struct Options {
     pub keyword: String,
     /// In which states of availability events come; with all of them, it is not looked at (§12.3).
     pub show_values: Shows,
+    /// Whether anyone who sees the node may know of it (XEP-0465). No field of the form.
+    pub is_public: bool,
 }
 
 /// When a subscription ends by itself.
@@ -53,6 +55,7 @@ impl Default for Options {
             include_body: false,
             keyword: String::new(),
             show_values: Shows::ALL,
+            is_public: false,
         }
     }
 }

@@ -52,7 +52,19 @@ impl<T> Page<T> {
         matches!(self.edge, Edge::Before(_) | Edge::Last)
     }
 
-    /// The same page of a list whose entries are told by something else; nothing if its edge is not there.
+    /// The same page of a list whose entries are told by something else.
+    #[must_use]
+    pub fn map<U>(self, edge: impl FnOnce(T) -> U) -> Page<U> {
+        let edge = match self.edge {
+            Edge::After(entry) => Edge::After(edge(entry)),
+            Edge::At(index) => Edge::At(index),
+            Edge::Before(entry) => Edge::Before(edge(entry)),
+            Edge::Last => Edge::Last,
+        };
+        Page { max: self.max, edge }
+    }
+
+    /// The same, if something else tells its edge; nothing if that is not there.
     pub fn and_then<U>(self, edge: impl FnOnce(T) -> Option<U>) -> Option<Page<U>> {
         let edge = match self.edge {
             Edge::After(entry) => Edge::After(edge(entry)?),

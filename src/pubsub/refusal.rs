@@ -31,6 +31,9 @@ pub enum Refusal {
     /// Subscribing or retrieving where only listed entities may (§6.1.3.4, §6.5.9.8).
     #[error("only those on the node's list have access")]
     ClosedNode,
+    /// A subscription without a lease where each needs one (§6.1.5).
+    #[error("a subscription needs a lease here: say when it ends, by pubsub#expire")]
+    ConfigurationRequired,
     /// A submitted form with more fields and values than the service reads.
     #[error("a form has at most {max} fields and values")]
     FormTooLarge {
@@ -103,12 +106,21 @@ pub enum Refusal {
     /// A request that cannot be carried out as it is (§8.2.5.2, §8.8.2, §8.9.2).
     #[error("{0}")]
     NotAcceptable(String),
+    /// A part of another protocol that the service does not have (XEP-0059 §2.6, XEP-0313 §4.1.5, XEP-0413).
+    #[error("not implemented: {0}")]
+    NotImplemented(String),
     /// Subscribing or retrieving without being in the right group of an owner's roster (§6.1.3.3, §6.5.9.7).
     #[error("only those in some groups of an owner's roster have access")]
     NotInRosterGroup,
     /// Unsubscribing who is not subscribed (§6.2.3.2).
     #[error("not subscribed")]
     NotSubscribed,
+    /// The newest item is not the one that the publisher knows (XEP-0395 §3.3).
+    #[error("another item was published meanwhile")]
+    Outdated {
+        /// What the newest is called in the archive, if there is any.
+        newest: Option<String>,
+    },
     /// An item without payload at a node that needs one (§7.1.3.7).
     #[error("a payload is required")]
     PayloadRequired,

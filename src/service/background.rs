@@ -19,7 +19,7 @@ use crate::{
 
 use super::{
     Bounce, Error, Service,
-    decide::{Facts, Need},
+    facts::{Facts, Need},
 };
 
 /// The longest time for which nobody looks at the clock.

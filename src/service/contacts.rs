@@ -6,7 +6,7 @@ use jid::BareJid;
 
 use crate::pubsub::{Actor, Contacts, Context, Node, Timestamp};
 
-use super::{Rosters, Service, decide::Need};
+use super::{Rosters, Service, facts::Need};
 
 /// Owners of a node whose rosters are read.
 const MAX_OWNERS: usize = 10;

@@ -15,47 +15,20 @@ use tracing::error;
 
 use crate::{
     pubsub::{
-        Actor, Audience, Change, Changes, Context, Decision, Item, ItemId, Node, NodeId,
-        Notification, Page, Part, Recipients, Refusal,
-        op::{
-            expire, presence,
-            publish::{self, Full, NewItem},
-        },
+        Actor, Audience, Change, Changes, Context, Decision, Node, NodeId, Notification,
+        Recipients, Refusal,
+        op::{expire, presence, public},
     },
     store::{Commit, Committed, StoreError},
 };
 
 use super::{
     Error, Outcome, Service, Settling,
+    facts::{Facts, Need},
     memory::Memory,
-    nodes::{Last, Turn},
+    nodes::Turn,
     outbox::Room,
 };
-
-/// What a rule has to know from the store.
-pub(super) enum Need<'a> {
-    Nothing,
-    Items(Vec<ItemId>),
-    /// What is there, if the node may be full, for these items to come.
-    Room(&'a [NewItem]),
-    /// The newest item, if new subscribers get it.
-    LastItem,
-    /// That, and rosters, for the access model may become one that looks at them.
-    Configuration,
-    /// Its oldest items, and its newest, as far as time has to do with them.
-    Time,
-    /// The newest item, and how many subscriptions the actor has, who wants one more.
-    Subscriptions,
-}
-
-/// What it is told.
-#[derive(Default)]
-pub(super) struct Facts {
-    pub(super) items: Vec<Item>,
-    pub(super) newest: Vec<Item>,
-    pub(super) full: Full,
-    pub(super) subscriptions: usize,
-}
 
 /// A decision that changes something, with the turn in which it was made.
 struct Decided<R> {
@@ -145,79 +118,6 @@ impl Service {
         }
     }
 
-    /// What a rule needs to know of a node that is there.
-    async fn facts(&self, actor: &Actor, turn: &mut Turn, need: &Need<'_>) -> Result<Facts, Error> {
-        let Some(node) = turn.node() else { return Ok(Facts::default()) };
-        match need {
-            Need::Nothing => Ok(Facts::default()),
-            Need::Room(_) if !publish::looks_at_items(&node.config) => Ok(Facts::default()),
-            Need::Room(items) => {
-                turn.settled().await;
-                Ok(Facts { full: self.full(&node.id, items).await?, ..Facts::default() })
-            }
-            Need::Items(ids) => {
-                turn.settled().await;
-                let items = self.store.items(&node.id, ids, usize::MAX).await;
-                let items = items.map_err(|error| self.memory.failed_at(&node.id, error))?;
-                Ok(Facts { items, ..Facts::default() })
-            }
-            Need::LastItem | Need::Configuration => {
-                let items = self.item_for_new_subscribers(turn).await?;
-                Ok(Facts { items, ..Facts::default() })
-            }
-            Need::Time => {
-                let expires = node.config.item_expire.millis().is_some();
-                let needs_newest = expire::makes_digests(node) || node.config.purge_offline;
-                let id = node.id.clone();
-                turn.settled().await;
-                let page = async |page: Page<ItemId>, is_needed: bool| {
-                    let page = Page { max: if is_needed { page.max } else { 0 }, ..page };
-                    let part = self.store.page(&id, &page, self.limits.max_reply_bytes).await;
-                    let part = part.map_err(|error| self.memory.failed_at(&id, error))?;
-                    Ok::<_, Error>(part.map(|part| part.entries).unwrap_or_default())
-                };
-                let items = page(Page::first(expire::MAX_EXPIRED + 1), expires).await?;
-                let newest = page(Page::last(expire::MAX_DIGESTED), needs_newest).await?;
-                Ok(Facts { items, newest, ..Facts::default() })
-            }
-            Need::Subscriptions => {
-                let max = self.limits.max_subscriptions_per_jid;
-                let own = self.store.count_subscriptions_of(&actor.bare(), max).await;
-                let subscriptions = self.memory.sound(own.map_err(Error::Failed)?);
-                let items = self.item_for_new_subscribers(turn).await?;
-                Ok(Facts { items, subscriptions, ..Facts::default() })
-            }
-        }
-    }
-
-    /// What a node has that may be full.
-    async fn full(&self, id: &NodeId, new: &[NewItem]) -> Result<Full, Error> {
-        let failed = |error| self.memory.failed_at(id, error);
-        let new = new.get(..self.limits.max_batch).unwrap_or(new);
-        let named: Vec<_> = new.iter().filter_map(|item| item.id.clone()).collect();
-        let there = self.store.items(id, &named, usize::MAX).await.map_err(failed)?;
-        let page = Page::first(2 * new.len());
-        let oldest = self.store.page_of_ids(id, &page, usize::MAX).await.map_err(failed)?;
-        let oldest = oldest.unwrap_or_else(Part::empty);
-        Ok(Full {
-            replaced: there.into_iter().map(|item| item.id).collect(),
-            total: oldest.total.unwrap_or_default(),
-            oldest: oldest.entries,
-        })
-    }
-
-    async fn item_for_new_subscribers(&self, turn: &mut Turn) -> Result<Vec<Item>, Error> {
-        let sends = |node: &Node| node.config.send_last_published_item.is_on_sub();
-        if !turn.node().is_some_and(sends) {
-            return Ok(Vec::new());
-        }
-        if matches!(turn.last(), Last::Unread) {
-            turn.settled().await;
-        }
-        let last = self.last_item(turn).await?;
-        Ok(last.iter().map(|item| (**item).clone()).collect())
-    }
-
     /// The one path of change: the node's turn, facts, rule, room, and a place among the commits, at which this
     /// returns. Then the answer and the notification follow, when it is true.
     pub(super) async fn decide<R: Send + 'static, A: Send + 'static>(
@@ -260,6 +160,9 @@ impl Service {
         need: &Need<'_>,
         rule: impl Fn(Option<&Node>, &Facts, &Context<'_>) -> Result<Decision<R>, Refusal>,
     ) -> Result<Decided<R>, Undecided<R>> {
+        if public::is_managed(id) {
+            return Err(Error::from(Refusal::Forbidden).into());
+        }
         loop {
             let mut turn = self.turn(id).await?;
             let facts = self.facts(actor, &mut turn, need).await?;

@@ -11,7 +11,9 @@ mod census;
 mod contacts;
 mod deadlines;
 mod decide;
+mod facts;
 mod lost;
+mod mam;
 mod memory;
 mod metrics;
 mod nodes;
@@ -27,6 +29,7 @@ mod underway;
 pub use actors::{Actors, Creators};
 pub use bounces::Bounce;
 pub use lost::Lost;
+pub use mam::Archived;
 pub use metrics::Metrics;
 pub use outbox::{Outbox, Position, Telling};
 pub use presences::Presences;
@@ -65,7 +68,7 @@ use self::{
     bounces::Bounces,
     census::Census,
     deadlines::Deadlines,
-    decide::{Facts, Need},
+    facts::{Facts, Need},
     memory::Memory,
     metrics::Measured,
     nodes::Nodes,
@@ -270,9 +273,9 @@ impl Service {
         respond: impl FnOnce(Outcome<Published>) -> A + Send + 'static,
     ) -> Settling<A> {
         let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
-            publish::publish(node, request, &facts.full, cx)
+            publish::publish(node, request, &facts.there, cx)
         };
-        self.decide(actor, &request.node, Need::Room(&request.items), rule, respond).await
+        self.decide(actor, &request.node, Need::Room(request), rule, respond).await
     }
 
     /// Retracts items (§7.2).

@@ -5,22 +5,26 @@ use std::collections::BTreeSet;
 use jid::Jid;
 
 use crate::pubsub::{
-    Actor, Context, Node, NodeId, Show, SubscriptionState,
+    Actor, Context, Listing, Node, NodeId, Order, Page, Show, SubscriptionState, Timestamp,
     op::presence::{self, Went},
 };
 
 use super::{
     Error, Service,
-    decide::{Facts, Need},
+    facts::{Facts, Need},
 };
 
 impl Service {
-    /// A resource is available, and shows itself so. If it has just come it is sent the last items of nodes that say so.
-    pub async fn available(&self, jid: &Jid, show: Show) {
+    /// A resource is available, and shows itself so. If it has just come it is sent the last items of nodes that say so,
+    /// or what it missed, if it says how many seconds it was away.
+    pub async fn available(&self, jid: &Jid, show: Show, away: Option<u64>) {
         if !self.memory.presences.note(jid, show) {
             return;
         }
         let Ok(own) = self.store.subscriptions_of(&jid.to_bare()).await else { return };
+        let now = (self.clock)();
+        let gone_since =
+            away.map(|away| Timestamp(now.0.saturating_sub(away.saturating_mul(1000))));
         let mut nodes = BTreeSet::new();
         for (node, own) in self.memory.sound(own) {
             let is_told = own.jid.is_bare() || own.jid == *jid;
@@ -30,14 +34,27 @@ impl Service {
         }
         for node in nodes.iter().filter(|node| self.memory.presences.matters(node)) {
             // What cannot be read now is not sent.
-            let _ = self.send_last(node, jid).await;
+            let _ = self.came(node, jid, gone_since).await;
         }
     }
 
-    async fn send_last(&self, id: &NodeId, jid: &Jid) -> Result<(), Error> {
+    async fn came(
+        &self,
+        id: &NodeId,
+        jid: &Jid,
+        gone_since: Option<Timestamp>,
+    ) -> Result<(), Error> {
         let mut turn = self.settled_turn(id).await?;
-        let last = self.last_item(&mut turn).await?;
-        let sent = turn.node().map(|node| presence::came(node, jid, last.as_deref()));
+        let newest = match gone_since {
+            None => {
+                self.last_item(&mut turn).await?.map(|item| (*item).clone()).into_iter().collect()
+            }
+            Some(_) => {
+                let listing = Listing::of(Page::last(presence::MAX_MISSED), Order::default());
+                self.listed(id, &listing).await?.part.entries
+            }
+        };
+        let sent = turn.node().map(|node| presence::came(node, jid, gone_since, &newest));
         self.tell_at_once(&mut turn, sent.unwrap_or_default());
         Ok(())
     }

@@ -6,13 +6,14 @@ use jid::BareJid;
 
 use crate::{
     pubsub::{
-        Actor, Affiliation, Edge, Item, ItemId, NodeConfig, NodeId, Page, Part, Refusal,
-        Subscription,
+        Actor, Affiliation, Edge, Item, ItemId, Listing, NodeConfig, NodeId, Order, Page, Part,
+        Refusal, Subscription,
         op::{
             affiliations::{self, OwnAffiliations},
             configure,
             discover::{self, MetaData, NodeSummary, TypeFilter},
             options::{self, Offered, OptionsOf},
+            public,
             retrieve::{self, Retrieve, Selection},
             subscriptions::{self, OwnSubscriptions},
         },
@@ -89,6 +90,22 @@ impl Service {
         self.unless_moved(id, found).await
     }
 
+    /// Tells who subscribes to a node in public (XEP-0465).
+    ///
+    /// # Errors
+    /// As [`public::subscribers`].
+    pub async fn public_subscribers(
+        &self,
+        actor: &Actor,
+        id: &NodeId,
+    ) -> Result<Vec<BareJid>, Error> {
+        let turn = self.settled_turn(id).await?;
+        let contacts = self.contacts(turn.node(), false).await;
+        let found =
+            public::subscribers(turn.node(), &self.context_with(actor, contacts.as_deref()));
+        self.unless_moved(id, found).await
+    }
+
     /// Tells what a node is about (§5.3, §5.4).
     ///
     /// # Errors
@@ -104,10 +121,12 @@ impl Service {
         self.unless_moved(id, found).await
     }
 
-    /// Retrieves items, oldest first (§6.5): of those that are asked for as many as fit in one answer.
+    /// Retrieves items, in the order that is asked for (§6.5): of those that are asked for as many as fit in one
+    /// answer.
     ///
     /// # Errors
-    /// As [`retrieve::retrieve`]; [`Refusal::ItemNotFound`] if the edge of a page is not there.
+    /// As [`retrieve::retrieve`]; [`Refusal::ItemNotFound`] if the edge of a page is not there;
+    /// [`Refusal::NotImplemented`] if the node has more items than can be sorted.
     pub async fn retrieve(
         &self,
         actor: &Actor,
@@ -122,22 +141,25 @@ impl Service {
         );
         self.unless_moved(&request.node, allowed).await?;
         let page = match &request.selection {
-            Selection::Recent(1) => {
+            Selection::Recent(1) if request.order == Order::default() => {
                 let entries: Vec<_> = self.last_item(&mut turn).await?.into_iter().collect();
                 return Ok(Part { entries, index: None, total: None });
             }
             Selection::Ids(ids) => {
-                let items = self.store.items(&request.node, ids, self.limits.max_reply_bytes).await;
+                let items =
+                    self.store.items(&request.node, ids, self.limits.bytes_of_items()).await;
                 let items = items.map_err(|error| self.memory.failed_at(&request.node, error))?;
                 let entries = items.into_iter().map(Arc::new).collect();
                 return Ok(Part { entries, index: None, total: None });
             }
             Selection::Page(page) => page.clone(),
+            Selection::Recent(number) if request.order.is_descending => {
+                Page::first(*number as usize)
+            }
             Selection::Recent(number) => Page::last(*number as usize),
         };
-        let part = self.store.page(&request.node, &page, self.limits.max_reply_bytes).await;
-        let part = part.map_err(|error| self.memory.failed_at(&request.node, error))?;
-        Ok(part.ok_or(Refusal::ItemNotFound)?.map(Arc::new))
+        let listing = Listing::of(page, request.order);
+        Ok(self.listed(&request.node, &listing).await?.part.map(Arc::new))
     }
 
     /// The newest item of a node of which all is settled.

@@ -10,14 +10,15 @@ use async_trait::async_trait;
 use jid::{BareJid, Jid};
 
 use crate::pubsub::{
-    Affiliation, Change, Changes, Item, ItemId, Node, NodeId, Page, Part, Subscription,
+    Affiliation, Change, Changes, Edge, Item, ItemId, Listed, Listing, Mark, Node, NodeId, Page,
+    Part, Subscription,
     op::{discover::NodeSummary, subscriptions},
     within,
 };
 
 use super::{
     Commit, Committed, Cursor, Found, MAX_REDIRECTS, Owed, Store, StoreError, Then, Told,
-    size_of_id,
+    size_of_id, walk::walk,
 };
 
 /// A store in memory. Its commits are atomic, and durable until the process ends.
@@ -110,13 +111,15 @@ impl Kept {
     fn change_items(&mut self, change: &Change) -> u64 {
         match change {
             Change::Published(item) => {
-                self.retract(&item.id);
-                let place = (item.place.seq, item.index);
-                self.places.insert(item.id.clone(), place);
+                let before = self.retract(&item.id);
+                self.places.insert(item.id.clone(), item.spot());
                 self.bytes += item.size() as u64;
-                self.items.insert(place, (**item).clone());
+                let created = before.map_or(item.created, |before| before.created);
+                self.items.insert(item.spot(), Item { created, ..(**item).clone() });
             }
-            Change::Retracted(id) => self.retract(id),
+            Change::Retracted(id) => {
+                self.retract(id);
+            }
             Change::Trimmed { keep, max_bytes } => return self.trim(*keep as usize, *max_bytes),
             Change::Purged => {
                 self.items.clear();
@@ -138,11 +141,10 @@ impl Kept {
         0
     }
 
-    fn retract(&mut self, id: &ItemId) {
-        let place = self.places.remove(id);
-        if let Some(item) = place.and_then(|place| self.items.remove(&place)) {
-            self.bytes -= item.size() as u64;
-        }
+    fn retract(&mut self, id: &ItemId) -> Option<Item> {
+        let item = self.items.remove(&self.places.remove(id)?)?;
+        self.bytes -= item.size() as u64;
+        Some(item)
     }
 
     fn trim(&mut self, keep: usize, max_bytes: u64) -> u64 {
@@ -164,16 +166,30 @@ impl Kept {
         places.iter().filter_map(|place| self.items.get(place)).collect()
     }
 
-    /// A page of the items, as far as what they weigh fits.
-    fn page(
-        &self,
-        page: &Page<ItemId>,
-        max_bytes: usize,
-        at_least: usize,
-        size: impl Fn(&Item) -> usize,
-    ) -> Option<Part<&Item>> {
-        let fits = within(max_bytes, at_least, |item: &&Item| size(item));
-        page.of(self.items.values().collect(), |item| item.id.clone(), fits)
+    fn list(&self, listing: &Listing, max_bytes: usize) -> Option<Result<Listed, StoreError>> {
+        let marked = |mark: &Mark| match mark {
+            Mark::Name(id) => self.items.get(self.places.get(id)?),
+            Mark::Spot(spot) => self.items.get(spot),
+        };
+        let by = listing.order.by;
+        let edge = match &listing.page.edge {
+            Edge::After(mark) | Edge::Before(mark) => Some(by.of(marked(mark)?)),
+            Edge::At(_) | Edge::Last => None,
+        };
+        if listing.filter.named().any(|spot| !self.items.contains_key(&spot)) {
+            return None;
+        }
+        let (after, before) = listing.between(edge);
+        let mut spots: Vec<_> =
+            self.items.values().map(|item| (by.of(item), item.spot())).collect();
+        spots.retain(|(by, _)| {
+            after.is_none_or(|after| *by > after) && before.is_none_or(|before| *by < before)
+        });
+        spots.sort_unstable();
+        let spots = spots.into_iter().map(|(_, spot)| Ok(spot));
+        let gone = || StoreError::Failed("an item is gone".into());
+        let read = |spot| self.items.get(&spot).cloned().ok_or_else(gone);
+        Some(walk(listing, self.items.len(), spots, read, max_bytes))
     }
 
     fn summary(&self) -> NodeSummary {
@@ -273,16 +289,15 @@ impl Store for MemoryStore {
         Ok(part.unwrap_or_else(Part::empty).map(Item::clone).entries)
     }
 
-    async fn page(
+    async fn list(
         &self,
         node: &NodeId,
-        page: &Page<ItemId>,
+        listing: &Listing,
         max_bytes: usize,
-    ) -> Result<Option<Part<Item>>, StoreError> {
+    ) -> Result<Option<Listed>, StoreError> {
         let shelf = self.shelf();
-        let Some(kept) = shelf.get(node) else { return Ok(Some(Part::empty())) };
-        let part = kept.page(page, max_bytes, 1, Item::size);
-        Ok(part.map(|part| part.map(Item::clone)))
+        let Some(kept) = shelf.get(node) else { return Ok(Some(Listed::empty())) };
+        kept.list(listing, max_bytes).transpose()
     }
 
     async fn page_of_ids(
@@ -293,8 +308,11 @@ impl Store for MemoryStore {
     ) -> Result<Option<Part<ItemId>>, StoreError> {
         let shelf = self.shelf();
         let Some(kept) = shelf.get(node) else { return Ok(Some(Part::empty())) };
-        let part = kept.page(page, max_bytes, 0, |item| size_of_id(&item.id));
-        Ok(part.map(|part| part.map(|item| item.id.clone())))
+        let ids = kept.items.values().map(|item| item.id.clone()).collect();
+        let part = page.of(ids, ItemId::clone, within(max_bytes, 0, size_of_id));
+        // As in other stores, which would have to count.
+        let is_counted = matches!(page.edge, Edge::At(_) | Edge::Last);
+        Ok(part.map(|part| Part { index: part.index.filter(|_| is_counted), ..part }))
     }
 
     async fn affiliations_of(

@@ -7,6 +7,7 @@
 mod commit;
 mod memory;
 mod sled;
+mod walk;
 
 pub use commit::{Chain, Commit, Committed, Debt, MAX_UNDERWAY, Then};
 pub use memory::MemoryStore;
@@ -26,8 +27,8 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::pubsub::{
-    Affiliation, Edge, Item, ItemId, Node, NodeId, Notification, Page, Part, Recipients,
-    Subscription, op::discover::NodeSummary, written_len,
+    Affiliation, Edge, Item, ItemId, Listed, Listing, Node, NodeId, Notification, Order, Page,
+    Part, Recipients, Subscription, op::discover::NodeSummary, written_len,
 };
 
 /// How many deleted nodes are remembered of which somebody said what took their place.
@@ -137,17 +138,32 @@ pub trait Store: Send + Sync {
         max_bytes: usize,
     ) -> Result<Vec<Item>, StoreError>;
 
-    /// A page of all items of a node, oldest first: what has together at most `max_bytes`, but at least one;
-    /// nothing if its edge is not there. An absent node has none.
+    /// A part of a list of items of a node: what has together at most `max_bytes`, but at least one; nothing if an
+    /// item that is named is not there. An absent node has none. If a filter lets little through, the part may have
+    /// nothing though the list goes on.
     ///
     /// # Errors
     /// If one of them cannot be read.
+    async fn list(
+        &self,
+        node: &NodeId,
+        listing: &Listing,
+        max_bytes: usize,
+    ) -> Result<Option<Listed>, StoreError>;
+
+    /// A page of all items of a node, oldest first.
+    ///
+    /// # Errors
+    /// As [`list`](Self::list).
     async fn page(
         &self,
         node: &NodeId,
         page: &Page<ItemId>,
         max_bytes: usize,
-    ) -> Result<Option<Part<Item>>, StoreError>;
+    ) -> Result<Option<Part<Item>>, StoreError> {
+        let listing = Listing::of(page.clone(), Order::default());
+        Ok(self.list(node, &listing, max_bytes).await?.map(|listed| listed.part))
+    }
 
     /// The names of the items of a page: what takes together at most `max_bytes` in a list.
     ///

@@ -24,7 +24,11 @@ pub fn service_info(limits: &Limits) -> Tag {
         ns::COMMANDS,
         ns::DISCO_INFO,
         ns::DISCO_ITEMS,
+        ns::MAM,
+        ns::MAM_EXTENDED,
+        ns::ORDER_BY,
         ns::PING,
+        ns::PPS,
         ns::PUBSUB,
         ns::PUBSUB_CACHING,
         ns::PUBSUB_FILTER,
@@ -32,6 +36,8 @@ pub fn service_info(limits: &Limits) -> Tag {
         ns::VERSION,
     ];
     features.extend(others.map(str::to_owned));
+    features.extend([ns::MAM, ns::PUBSUB].map(|ordered| format!("{}@{ordered}", ns::ORDER_BY)));
+    features.extend(limits.tells_content.then(|| ns::CAP.to_owned()));
     features.sort_unstable();
     info(None)
         .child(identity("pubsub", "service", Some("gjallar")))
@@ -42,9 +48,12 @@ pub fn service_info(limits: &Limits) -> Tag {
 #[must_use]
 pub fn node_info(node: &str, data: &MetaData) -> Tag {
     let title = Some(data.config.title.as_str()).filter(|title| !title.is_empty());
+    let archive: &[&str] =
+        if data.config.persist_items { &[ns::MAM, ns::MAM_EXTENDED] } else { &[] };
     info(Some(node))
         .child(identity("pubsub", "leaf", title))
         .child(feature_tag(ns::PUBSUB))
+        .children(archive.iter().map(|name| feature_tag(name)))
         .child(meta_data::form(data))
 }
 

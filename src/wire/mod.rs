@@ -3,10 +3,12 @@
 pub mod body;
 pub mod disco;
 pub mod form;
+pub mod mam;
 pub mod multicast;
 pub mod name;
 pub mod notification;
 pub(crate) mod ns;
+pub mod order;
 pub mod refusal;
 pub mod reply;
 pub mod request;

@@ -96,9 +96,9 @@ pub fn render(
     };
     let delay =
         (is_late || notification.is_last_item).then(|| delay(notification.happened, service));
-    let (kind, hint) = match notification.notification_type {
-        NotificationType::Headline => ("headline", Some(Tag::ns("no-store", ns::HINTS))),
-        NotificationType::Normal => ("normal", None),
+    let hint = match notification.notification_type {
+        NotificationType::Headline => Some(Tag::ns("no-store", ns::HINTS)),
+        NotificationType::Normal => None,
     };
     let reply_to: String = notification
         .reply_to
@@ -120,13 +120,17 @@ pub fn render(
     };
     let message = Tag::new("message")
         .attr("from", service)
-        .attr("type", kind)
+        .attr("type", kind(notification.notification_type))
         .attr("id", &id)
         .attr("to", "")
         .children(body.map(|body| Tag::new("body").text(&body)))
-        .child(content(node, event, limits))
+        .child(content(node, event, &view.subids, limits))
         .children(delay);
-    let message = shim(stanza_id(message), &view.subids).children(hint).to_string();
+    let message = match event {
+        Event::Requested(_) => message,
+        _ => shim(stanza_id(message), &view.subids),
+    };
+    let message = message.children(hint).to_string();
     // `to` is the last attribute, so the first empty value ends where the recipient belongs.
     let (head, tail) = message.split_once(" to=''>").unwrap_or((&message, ""));
     let personal = if names_recipient(event) { tail.split_once(" jid=''") } else { None };
@@ -135,6 +139,14 @@ pub fn render(
         reply_to: reply_to.into(),
         tail: personal.map_or_else(|| tail.into(), |(tail, _)| format!("{tail} jid='").into()),
         rest: personal.map(|(_, rest)| format!("'{rest}").into()),
+    }
+}
+
+/// The type of the messages.
+pub(super) fn kind(notification_type: NotificationType) -> &'static str {
+    match notification_type {
+        NotificationType::Headline => "headline",
+        NotificationType::Normal => "normal",
     }
 }
 
@@ -174,7 +186,8 @@ fn names_recipient(event: &Event) -> bool {
     matches!(event, Event::Affiliated(_) | Event::Subscription { jid: None, .. })
 }
 
-fn content(node: &NodeId, event: &Event, limits: &Limits) -> Tag {
+/// What a notification says of an event.
+pub(super) fn content(node: &NodeId, event: &Event, subids: &[SubId], limits: &Limits) -> Tag {
     let named = |name| Tag::new(name).attr("node", node.as_str());
     let content = match event {
         Event::Affiliated(affiliation) => {
@@ -194,7 +207,7 @@ fn content(node: &NodeId, event: &Event, limits: &Limits) -> Tag {
             .iter()
             .fold(named("items"), |items, one| items.with("item", |tag| item(tag, one))),
         Event::Purged => named("purge"),
-        Event::Requested(jid) => return authorization::request(node, jid),
+        Event::Requested(jid) => return authorization::request(node, jid, subids.first()),
         Event::Retracted(ids) => named("items").children(ids.iter().map(retract)),
         Event::Subscription { jid, subid, state, expiry } => named("subscription")
             .attr("jid", jid.as_ref().map_or("", |jid| jid.as_str()))

@@ -1,5 +1,8 @@
 //! The namespaces that are spoken.
 
+pub(crate) const AGO: &str = "urn:xmpp:ago:0";
+pub(crate) const CAP: &str = "urn:xmpp:pubsub:cap:0";
+pub(crate) const CLIENT: &str = "jabber:client";
 pub(crate) const COMMANDS: &str = "http://jabber.org/protocol/commands";
 pub(crate) const COMPONENT: &str = "jabber:component:accept";
 pub(crate) const ADDRESS: &str = "http://jabber.org/protocol/address";
@@ -7,11 +10,16 @@ pub(crate) const DATA_FORMS: &str = "jabber:x:data";
 pub(crate) const DELAY: &str = "urn:xmpp:delay";
 pub(crate) const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 pub(crate) const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
+pub(crate) const FORWARD: &str = "urn:xmpp:forward:0";
 pub(crate) const GET_PENDING: &str = "http://jabber.org/protocol/pubsub#get-pending";
 pub(crate) const HINTS: &str = "urn:xmpp:hints";
+pub(crate) const MAM: &str = "urn:xmpp:mam:2";
+pub(crate) const MAM_EXTENDED: &str = "urn:xmpp:mam:2#extended";
 pub(crate) const META_DATA: &str = "http://jabber.org/protocol/pubsub#meta-data";
 pub(crate) const NODE_CONFIG: &str = "http://jabber.org/protocol/pubsub#node_config";
+pub(crate) const ORDER_BY: &str = "urn:xmpp:order-by:1";
 pub(crate) const PING: &str = "urn:xmpp:ping";
+pub(crate) const PPS: &str = "urn:xmpp:pps:0";
 pub(crate) const PRIVILEGE_1: &str = "urn:xmpp:privilege:1";
 pub(crate) const PRIVILEGE_2: &str = "urn:xmpp:privilege:2";
 pub(crate) const PUBLISH_OPTIONS: &str = "http://jabber.org/protocol/pubsub#publish-options";
@@ -32,4 +40,5 @@ pub(crate) const SHIM: &str = "http://jabber.org/protocol/shim";
 pub(crate) const SUBSCRIBE_OPTIONS: &str = "http://jabber.org/protocol/pubsub#subscribe_options";
 pub(crate) const SUBSCRIBE_AUTHORIZATION: &str =
     "http://jabber.org/protocol/pubsub#subscribe_authorization";
+pub(crate) const VALIDATE: &str = "http://jabber.org/protocol/xdata-validate";
 pub(crate) const VERSION: &str = "jabber:iq:version";

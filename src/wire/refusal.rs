@@ -2,7 +2,10 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use crate::{pubsub::Refusal, wire::stanza::StanzaError};
+use crate::{
+    pubsub::Refusal,
+    wire::stanza::{Detail, StanzaError},
+};
 
 /// The stanza error for a refusal.
 #[must_use]
@@ -15,10 +18,13 @@ pub fn stanza_error(refusal: &Refusal) -> StanzaError {
         | Refusal::IdTooLong { .. }
         | Refusal::NotAcceptable(_) => error("modify", "not-acceptable"),
         Refusal::ClosedNode => error("cancel", "not-allowed").pubsub("closed-node"),
+        Refusal::ConfigurationRequired => {
+            error("modify", "not-acceptable").pubsub("configuration-required")
+        }
         Refusal::Forbidden => error("auth", "forbidden"),
         // SPEC: `gone` is of type `modify` in §6.1.3.11, and of type `cancel` in RFC 6120.
         Refusal::Gone { uri } => {
-            StanzaError { uri: Some(uri.as_str().into()), ..error("modify", "gone") }
+            StanzaError { detail: Detail::Uri(uri.as_str().into()), ..error("modify", "gone") }
         }
         Refusal::InvalidJid => error("modify", "bad-request").pubsub("invalid-jid"),
         Refusal::InvalidOptions(_) => error("modify", "bad-request").pubsub("invalid-options"),
@@ -36,10 +42,15 @@ pub fn stanza_error(refusal: &Refusal) -> StanzaError {
         Refusal::ChangedMeanwhile | Refusal::NodeExists => error("cancel", "conflict"),
         Refusal::NodeFull => error("cancel", "conflict").pubsub("node-full"),
         Refusal::NodeIdRequired => error("modify", "bad-request").pubsub("nodeid-required"),
+        Refusal::NotImplemented(_) => error("cancel", "feature-not-implemented"),
         Refusal::NotInRosterGroup => error("auth", "not-authorized").pubsub("not-in-roster-group"),
         // Of another type than where somebody unsubscribes (§6.2.3.2), or retrieves items.
         Refusal::NoOptions => error("modify", "unexpected-request").pubsub("not-subscribed"),
         Refusal::NotSubscribed => error("cancel", "unexpected-request").pubsub("not-subscribed"),
+        Refusal::Outdated { newest } => StanzaError {
+            detail: Detail::Compared(newest.as_deref().map(Into::into)),
+            ..error("modify", "conflict").pubsub("precondition-not-met")
+        },
         Refusal::PayloadRequired => error("modify", "bad-request").pubsub("payload-required"),
         Refusal::BatchTooBig { .. } | Refusal::PayloadTooBig { .. } => {
             error("modify", "not-acceptable").pubsub("payload-too-big")
@@ -59,7 +70,7 @@ pub fn stanza_error(refusal: &Refusal) -> StanzaError {
             error("wait", "policy-violation").pubsub("too-many-subscriptions")
         }
         Refusal::Unsupported(feature) => StanzaError {
-            feature: Some(feature.name()),
+            detail: Detail::Feature(feature.name()),
             ..error("cancel", "feature-not-implemented").pubsub("unsupported")
         },
         Refusal::UnsupportedAccessModel => {

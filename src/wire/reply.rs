@@ -91,9 +91,22 @@ fn subscription(node: &NodeId, jid: &Jid, subid: Option<&SubId>, state: Subscrip
         .attr("subscription", state_name(state))
 }
 
+/// What tells the content of items (XEP-0395 §3.1). SPEC: its text names the entries otherwise than its example; they
+/// are named as in the text.
+fn told_by(items: &[Arc<Item>]) -> Option<Tag> {
+    let map = Tag::ns("cap-v-map", ns::CAP);
+    let entry = |map: Tag, item: &Arc<Item>| {
+        map.with("cap-v-map-entry", |entry| {
+            let value = item.archive_id().to_string();
+            entry.attr("item-id", item.id.as_str()).attr("cap-value", &value)
+        })
+    };
+    (!items.is_empty()).then(|| items.iter().fold(map, entry))
+}
+
 /// §6.5.2.
 #[must_use]
-pub fn items(request: &Retrieve, part: &Part<Arc<Item>>) -> Tag {
+pub fn items(request: &Retrieve, part: &Part<Arc<Item>>, limits: &Limits) -> Tag {
     let rendered = part.entries.iter().map(|item| {
         Tag::new("item")
             .attr("id", item.id.as_str())
@@ -107,7 +120,9 @@ pub fn items(request: &Retrieve, part: &Part<Arc<Item>>) -> Tag {
         Selection::Recent(number) => part.entries.len() < number as usize && !part.is_whole(),
     };
     let set = is_noted.then(|| rsm::set(part, |item| item.id.to_string()));
-    pubsub(Tag::new("items").attr("node", request.node.as_str()).children(rendered)).children(set)
+    let items = Tag::new("items").attr("node", request.node.as_str()).children(rendered);
+    let content = if limits.tells_content { told_by(&part.entries) } else { None };
+    pubsub(items.children(content)).children(set)
 }
 
 /// §8.2.2.
@@ -183,4 +198,14 @@ pub fn own_subscriptions(entries: &[(NodeId, Subscription)]) -> Tag {
     };
     let entries = entries.iter().map(entry);
     pubsub(Tag::new("subscriptions").children(entries))
+}
+
+/// Who subscribes to a node in public, as items (XEP-0465 §4.4).
+#[must_use]
+pub fn public_subscribers(node: &NodeId, subscribers: &[BareJid]) -> Tag {
+    let items = subscribers.iter().map(|jid| {
+        let subscriber = Tag::ns("subscriber", ns::PPS).attr("jid", jid.as_str());
+        Tag::new("item").attr("id", jid.as_str()).child(subscriber)
+    });
+    pubsub(Tag::new("items").attr("node", node.as_str()).children(items))
 }

@@ -8,7 +8,7 @@ use minidom::Element;
 
 use crate::{
     pubsub::{
-        Feature, ItemId, NodeId, Page, Payload, Refusal, SubId,
+        Feature, ItemId, NodeId, Order, Page, Payload, Refusal, SubId,
         op::{
             affiliations::{OwnAffiliations, SetAffiliations},
             configure::Configure,
@@ -30,7 +30,7 @@ use crate::{
             subscribe_options,
         },
         name::{affiliation_named, state_named},
-        ns, rsm, xml,
+        ns, order, rsm, xml,
     },
 };
 
@@ -128,6 +128,10 @@ pub fn parse(iq: &Element, pubsub: &Element, is_set: bool) -> Result<Request, Re
         (false, "create", Some("configure")) if is_set => {
             create(action, companion).map(|create| Request::Action(Action::Create(create)))
         }
+        // COMPAT: slixmpp sets options by an IQ of type `get` with a submitted form.
+        (false, "options", None) if !is_set && action.has_child("x", ns::DATA_FORMS) => {
+            parse_action(false, "options", iq, pubsub, action).map(Request::Action)
+        }
         (_, _, Some(_)) => Err(Refusal::BadRequest("two actions")),
         (_, name, None) if is_set => {
             parse_action(is_owner, name, iq, pubsub, action).map(Request::Action)
@@ -160,7 +164,7 @@ fn parse_action(
         (true, "affiliations") => Action::Affiliate(set_affiliations(action)?),
         (true, "configure") => {
             let node = node(action)?;
-            let Submitted { settings, seen } = node_config::submitted(form(action)?)?;
+            let Submitted { settings, seen, .. } = node_config::submitted(form(action)?)?;
             Action::Configure(Configure { node, settings, seen })
         }
         (true, "delete") => Action::Delete(delete(action)?),
@@ -183,7 +187,7 @@ fn parse_question(
         }
         (false, "default") => Question::DefaultOptions(node_if_any(question)?),
         (false, "options") => Question::Options(options_of(question)?),
-        (false, "items") => Question::Retrieve(retrieve(question, page)?),
+        (false, "items") => Question::Retrieve(retrieve(question, order::order(pubsub)?, page)?),
         (false, "subscriptions") => {
             Question::OwnSubscriptions(OwnSubscriptions { node: node_if_any(question)? }, page)
         }
@@ -198,7 +202,11 @@ fn parse_question(
     })
 }
 
-fn node(element: &Element) -> Result<NodeId, Refusal> {
+/// The node that an element names.
+///
+/// # Errors
+/// [`Refusal::NodeIdRequired`]; [`Refusal::NodeNotFound`] for a name that no node can have.
+pub fn node(element: &Element) -> Result<NodeId, Refusal> {
     NodeId::parse(element.attr("node").unwrap_or_default()).map_err(|refusal| match refusal {
         Refusal::IdTooLong { .. } => Refusal::NodeNotFound,
         other => other,
@@ -234,7 +242,8 @@ fn subscribe(subscribe: &Element, options: Option<&Element>) -> Result<Subscribe
         Some(options) => Some(subscribe_options::submitted(form(options)?)?),
         None => None,
     };
-    Ok(Subscribe { node: node(subscribe)?, jid: jid(subscribe)?, settings })
+    let is_public = subscribe.has_child("public", ns::PPS);
+    Ok(Subscribe { node: node(subscribe)?, jid: jid(subscribe)?, settings, is_public })
 }
 
 fn form(element: &Element) -> Result<&Element, Refusal> {
@@ -289,11 +298,12 @@ fn publish(
         Ok(NewItem { id, payload })
     };
     let items = children(publish, "item").map(new_item).collect::<Result<_, _>>()?;
-    let options = match options {
+    let preconditions = match options {
         Some(options) => node_config::preconditions(form(options)?)?,
-        None => Vec::new(),
+        None => Submitted::default(),
     };
-    Ok(Publish { node, items, options })
+    let Submitted { settings: options, compared, .. } = preconditions;
+    Ok(Publish { node, items, options, compared })
 }
 
 fn retract(retract: &Element) -> Result<Retract, Refusal> {
@@ -312,7 +322,7 @@ fn retract(retract: &Element) -> Result<Retract, Refusal> {
 }
 
 /// SPEC: with `max_items` and XEP-0059 in one request a page has no more items than `max_items`, wherever it is.
-fn retrieve(items: &Element, page: ListPage) -> Result<Retrieve, Refusal> {
+fn retrieve(items: &Element, order: Order, page: ListPage) -> Result<Retrieve, Refusal> {
     let node = node(items)?;
     // A name that no item can have is that of none (§6.5.9.12).
     let id = |item: &Element| match ItemId::parse(item.attr("id").unwrap_or_default()) {
@@ -332,7 +342,7 @@ fn retrieve(items: &Element, page: ListPage) -> Result<Retrieve, Refusal> {
             Selection::Page(Page { max, ..page })
         }
     };
-    Ok(Retrieve { node, selection, subid: subid(items) })
+    Ok(Retrieve { node, selection, order, subid: subid(items) })
 }
 
 fn delete(delete: &Element) -> Result<Delete, Refusal> {

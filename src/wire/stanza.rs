@@ -75,6 +75,19 @@ impl Header {
     }
 }
 
+/// What an error says of one thing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Nothing.
+    None,
+    /// What the newest item is told by, where another one was expected, if there is any (XEP-0395 §3.3).
+    Compared(Option<Box<str>>),
+    /// The feature that an `unsupported` names.
+    Feature(&'static str),
+    /// The address that stands in the condition (RFC 6120 §8.3.3.5).
+    Uri(Box<str>),
+}
+
 /// A stanza error (RFC 6120 §8.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StanzaError {
@@ -84,19 +97,17 @@ pub struct StanzaError {
     pub condition: &'static str,
     /// The condition of another protocol, and its namespace.
     pub application: Option<(&'static str, &'static str)>,
-    /// The address that stands in the condition (RFC 6120 §8.3.3.5).
-    pub uri: Option<Box<str>>,
-    /// The feature that an `unsupported` names.
-    pub feature: Option<&'static str>,
+    /// What else there is to say.
+    pub detail: Detail,
     /// For people.
-    pub text: Option<String>,
+    pub text: Option<Box<str>>,
 }
 
 impl StanzaError {
     /// An error without more than its condition.
     #[must_use]
     pub const fn new(kind: &'static str, condition: &'static str) -> Self {
-        Self { kind, condition, uri: None, application: None, feature: None, text: None }
+        Self { kind, condition, application: None, detail: Detail::None, text: None }
     }
 
     /// With a condition of XEP-0060.
@@ -115,22 +126,31 @@ impl StanzaError {
 
     /// With a text for people.
     #[must_use]
-    pub fn text(mut self, text: impl Into<String>) -> Self {
+    pub fn text(mut self, text: impl Into<Box<str>>) -> Self {
         self.text = Some(text.into());
         self
     }
 
     fn tag(&self) -> Tag {
+        let (mut uri, mut feature, mut compared) = ("", None, None);
+        match &self.detail {
+            Detail::None => {}
+            Detail::Compared(newest) => {
+                let failed = Tag::ns("compare-and-publish-failed", ns::CAP);
+                compared = Some(failed.attr_if("cap-id", newest.as_deref()));
+            }
+            Detail::Feature(name) => feature = Some(*name),
+            Detail::Uri(address) => uri = address,
+        }
         let application = self
             .application
-            .map(|(name, namespace)| Tag::ns(name, namespace).attr_if("feature", self.feature));
+            .map(|(name, namespace)| Tag::ns(name, namespace).attr_if("feature", feature));
         let text = self.text.as_deref().map(|text| Tag::ns("text", ns::STANZAS).text(text));
-        let condition = Tag::ns(self.condition, ns::STANZAS);
-        let condition = condition.text(self.uri.as_deref().unwrap_or_default());
         Tag::new("error")
             .attr("type", self.kind)
-            .child(condition)
+            .child(Tag::ns(self.condition, ns::STANZAS).text(uri))
             .children(text)
             .children(application)
+            .children(compared)
     }
 }

@@ -34,7 +34,7 @@ class Client:
         self.xmpp.enable_plaintext = True
         self.xmpp.enable_starttls = self.xmpp.enable_direct_tls = self.xmpp.use_ipv6 = False
         self.xmpp.plugin["feature_mechanisms"].unencrypted_plain = True
-        for plugin in ("xep_0004", "xep_0030", "xep_0050", "xep_0060", "xep_0092", "xep_0199"):
+        for plugin in ("xep_0004", "xep_0030", "xep_0050", "xep_0059", "xep_0060", "xep_0092", "xep_0199"):
             self.xmpp.register_plugin(plugin)
         self.xmpp.register_handler(
             Callback("events", StanzaPath("message/pubsub_event"), self.on_event))

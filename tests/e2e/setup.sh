@@ -21,7 +21,9 @@ for tool in fmt clippy; do
 done
 
 missing=
-for package in gcc libc6-dev openssl python3 python3-venv prosody prosody-modules ejabberd "$@"; do
+# Of Node.js any will do, be it Debian's or not.
+command -v npm >/dev/null || set -- "$@" nodejs npm
+for package in gcc libc6-dev libstrophe-dev openssl python3 python3-venv prosody prosody-modules ejabberd "$@"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' ||
         missing="$missing $package"
 done
@@ -51,4 +53,10 @@ if ! cmp -s tests/e2e/requirements.txt .venv/requirements.txt; then
     python3 -m venv .venv
     .venv/bin/python -m pip install -q --disable-pip-version-check -r tests/e2e/requirements.txt
     cp tests/e2e/requirements.txt .venv/requirements.txt
+fi
+
+if ! cmp -s tests/e2e/xmppjs/package-lock.json tests/e2e/xmppjs/node_modules/.installed; then
+    echo "installing @xmpp/client into tests/e2e/xmppjs"
+    npm ci --prefix tests/e2e/xmppjs --ignore-scripts --no-audit --no-fund --loglevel=error
+    cp tests/e2e/xmppjs/package-lock.json tests/e2e/xmppjs/node_modules/.installed
 fi

@@ -372,3 +372,35 @@ async fn notify_sub_tells_owners() {
     component.subscribe(READER, "n").await;
     assert_eq!(told(&mut component).await, Vec::<String>::new());
 }
+
+/// §8.6: which of a JID's subscriptions it is stands in the form, and the form comes back with it.
+#[tokio::test]
+async fn owners_are_asked_about_a_subscription_with_its_subid() {
+    let configure = |config: &mut gjallar::process::Config| config.limits.max_subids = 2;
+    let store = Arc::new(gjallar::store::MemoryStore::new());
+    let mut component = Component::with(store, configure).await;
+    set_up(&mut component, &[]).await;
+    let pending = request(&mut component, READER).await;
+    let pending = pending.get_child("pubsub", PUBSUB).unwrap().children().next().unwrap();
+    let subid = pending.attr("subid").unwrap().to_owned();
+    let asked = component.messages().await;
+    assert_eq!(asked.len(), 2);
+    for message in &asked {
+        let asked = message.get_child("x", "jabber:x:data").unwrap();
+        assert_eq!(field(asked, "pubsub#subid"), subid);
+        assert!(!message.children().any(|child| child.name() == "headers"));
+    }
+    let answer = form(
+        "submit",
+        &[
+            ("pubsub#subid", &subid),
+            ("pubsub#node", "n"),
+            ("pubsub#subscriber_jid", READER),
+            ("pubsub#allow", "true"),
+        ],
+    );
+    component.send(&format!("<message from='{OWNER}' to='{SERVICE}'>{answer}</message>")).await;
+    let told = component.messages().await;
+    let told = told.iter().find(|message| message.attr("to") == Some(READER)).unwrap();
+    assert_eq!(state(told), format!("n {READER} subscribed"));
+}

@@ -51,7 +51,10 @@ async fn fill(store: Arc<dyn Store>) -> Stage {
     stage.publish(OWNER, "gone", "2").await.unwrap();
     stage.delete(OWNER, "gone").await.unwrap();
     stage.create(OWNER, "gone").await.unwrap();
-    stage.publish(OWNER, "gone", "1").await.unwrap();
+    for id in ["1", "2", "1"] {
+        stage.publish(OWNER, "gone", id).await.unwrap();
+    }
+    stage.subscribe_in_public("public@x", "gone").await.unwrap();
     for (name, uri) in [("moved", "xmpp:a"), ("left", "xmpp:b")] {
         stage.create(OWNER, name).await.unwrap();
         stage.subscribe("r@x/1", name).await.unwrap();
@@ -82,12 +85,12 @@ async fn a_store_goes_to_text_and_back() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let stage = fill(open(from.path())).await;
     let (text, summary) = exported(&*stage.store).await;
-    assert_eq!((summary.nodes, summary.items), (3, 3));
+    assert_eq!((summary.nodes, summary.items), (3, 4));
     assert!(summary.events > 10);
 
     let copy = open(to.path());
     let read = import(&*copy, &mut text.as_bytes()).await.unwrap();
-    assert_eq!((read.nodes, read.items, read.events), (3, 3, summary.events));
+    assert_eq!((read.nodes, read.items, read.events), (3, 4, summary.events));
     for name in ["a", "approved", "gone"] {
         let there = copy.node(&node(name)).await.unwrap();
         assert!(there.is_some());
@@ -154,11 +157,11 @@ async fn stores_of_every_version_are_opened_or_refused() {
         }
         folder
     };
-    for version in [1, 2, 3, 4, 5, 6, 7] {
+    for version in [1, 2, 3, 4, 5, 6, 7, 8] {
         let folder = copy(&format!("store-{version}"));
         let before = std::fs::read(folder.path().join("db")).unwrap();
         let refused = SledStore::open(folder.path()).unwrap_err().to_string();
-        let expected = format!("layout version {version}, this binary reads 8: ");
+        let expected = format!("layout version {version}, this binary reads 9: ");
         assert!(refused.contains(&expected), "{refused}");
         // A binary of version 1 could not export.
         let advice = if version == 1 { "begin a new one" } else { "export it" };
@@ -166,21 +169,21 @@ async fn stores_of_every_version_are_opened_or_refused() {
         assert_eq!(std::fs::read(folder.path().join("db")).unwrap(), before);
     }
 
-    let folder = copy("store-8");
-    let marker = "gjallar-store 9 0000000000000001 ready 00000000000000000001";
+    let folder = copy("store-9");
+    let marker = "gjallar-store 10 0000000000000001 ready 00000000000000000001";
     let sum = crc32c::crc32c(marker.as_bytes());
     std::fs::write(folder.path().join("gjallar.store"), format!("{marker} {sum:08x}\n")).unwrap();
     let refused = SledStore::open(folder.path()).unwrap_err().to_string();
-    assert!(refused.contains("layout version 9, this binary reads 8: "), "{refused}");
+    assert!(refused.contains("layout version 10, this binary reads 9: "), "{refused}");
 
-    let folder = copy("store-8");
+    let folder = copy("store-9");
     let store = open(folder.path());
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
-    let expected = std::fs::read_to_string(fixtures.join("store-8.ndjson")).unwrap();
+    let expected = std::fs::read_to_string(fixtures.join("store-9.ndjson")).unwrap();
     assert_eq!(exported(&*store).await.0, expected);
 
-    // What a binary of layout version 7 exported can be imported.
-    let before = std::fs::read_to_string(fixtures.join("store-7.ndjson")).unwrap();
+    // What a binary of layout version 8 exported can be imported.
+    let before = std::fs::read_to_string(fixtures.join("store-8.ndjson")).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     import(&*store, &mut before.as_bytes()).await.unwrap();

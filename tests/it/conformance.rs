@@ -24,13 +24,13 @@ const SUBSCRIBE_OPTIONS: &str = "deliver digest digest_frequency expire include_
 const META_DATA: &str = "access_model contact creation_date creator description item_expire language max_items \
     num_subscribers owner publish_model publisher title type";
 /// §16.3, but for collections, and for what profiles for accounts have. Of the five `access-…` that of the default
-/// model is announced (§10).
+/// model is announced (§10). And `since` of XEP-0312.
 const FEATURES: &str = "access-open auto-create config-node config-node-max create-and-configure create-nodes \
     delete-items delete-nodes get-pending instant-nodes item-ids last-published leased-subscription \
     manage-subscriptions member-affiliation meta-data modify-affiliations multi-items multi-subscribe \
     outcast-affiliation persistent-items presence-notifications presence-subscribe publish publish-node-full \
     publish-only-affiliation publish-options publisher-affiliation purge-nodes retract-items retrieve-affiliations \
-    retrieve-default retrieve-default-sub retrieve-items retrieve-subscriptions rsm subscribe \
+    retrieve-default retrieve-default-sub retrieve-items retrieve-subscriptions rsm since subscribe \
     subscription-notifications subscription-options";
 
 fn listed(list: &str) -> BTreeSet<String> {

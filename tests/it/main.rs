@@ -16,6 +16,7 @@ mod fields;
 mod harness;
 mod hostile;
 mod limits;
+mod mam;
 mod model;
 mod multicast;
 mod options;

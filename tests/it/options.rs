@@ -601,3 +601,104 @@ async fn what_is_owed_to_those_with_options_outlives_a_broken_stream() {
     assert!(told.iter().any(|(to, subids)| *to == READER && *subids == [a.clone()]), "{told:?}");
     assert!(told.iter().all(|(to, subids)| *to != PLAIN || subids.is_empty() || subids.len() == 1));
 }
+
+/// XEP-0465 §4.1 to §5.
+#[tokio::test]
+async fn public_subscriptions_are_known_to_who_sees_the_node() {
+    const PUBLIC: &str = "<public xmlns='urn:xmpp:pps:0'/>";
+    const AT: &str = "urn:xmpp:pps:subscribers:0/n";
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Arc::new(SledStore::open(folder.path()).unwrap());
+    let mut component = Component::with(open(), |_| {}).await;
+    component.create(OWNER, "n", &[("access_model", "open")]).await;
+    let subscribe = async |component: &mut Component, jid: &str, public: &str| {
+        let content = format!("<subscribe node='n' jid='{jid}'>{public}</subscribe>");
+        shown(&component.granted(jid, &content).await)
+    };
+    let read = async |component: &mut Component, items: &str| {
+        let answer = component.pubsub(OWNER, "get", &format!("<items node='{AT}'{items}")).await;
+        assert_eq!(answer.attr("type"), Some("result"), "{}", shown(&answer));
+        let items = answer.get_child("pubsub", PUBSUB).unwrap().get_child("items", PUBSUB).unwrap();
+        assert_eq!(items.attr("node"), Some(AT));
+        let jid = |item: &Element| {
+            let jid = item.get_child("subscriber", "urn:xmpp:pps:0").unwrap().attr("jid").unwrap();
+            assert_eq!(item.attr("id"), Some(jid));
+            jid.to_owned()
+        };
+        items.children().map(jid).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(read(&mut component, "/>").await, "");
+    for (jid, public) in
+        [("b@x/r", PUBLIC), ("a@x", PUBLIC), ("b@x", PUBLIC), ("c@x", ""), ("d@x", PUBLIC)]
+    {
+        let answer = subscribe(&mut component, jid, public).await;
+        assert!(!answer.contains("jabber:x:data"), "{answer}");
+    }
+    assert_eq!(read(&mut component, "/>").await, "a@x b@x d@x");
+    assert_eq!(read(&mut component, " max_items='2'/>").await, "b@x d@x");
+    assert_eq!(read(&mut component, "><item id='c@x'/><item id='d@x'/></items>").await, "d@x");
+    let page = "/><set xmlns='http://jabber.org/protocol/rsm'><max>1</max><after>a@x</after></set>";
+    assert_eq!(read(&mut component, page).await, "b@x");
+    // Options leave it as it is; subscribing again without it ends it, and so does unsubscribing.
+    let body = "<field var='pubsub#include_body'><value>1</value></field>";
+    let form_type = format!("<field var='FORM_TYPE'><value>{OPTIONS}</value></field>");
+    let form = format!("<x xmlns='jabber:x:data' type='submit'>{form_type}{body}</x>");
+    component.granted("a@x", &format!("<options node='n' jid='a@x'>{form}</options>")).await;
+    subscribe(&mut component, "d@x", "").await;
+    component.granted("b@x", "<unsubscribe node='n' jid='b@x'/>").await;
+    assert_eq!(read(&mut component, "/>").await, "a@x b@x");
+    component.granted("b@x/r", "<unsubscribe node='n' jid='b@x/r'/>").await;
+    subscribe(&mut component, "c@x", PUBLIC).await;
+    component.finish().await;
+    let mut component = Component::with(open(), |_| {}).await;
+    assert_eq!(read(&mut component, "/>").await, "a@x c@x");
+    // Nobody else may do anything there, or learn who subscribes to what it does not see.
+    for content in [
+        format!("<create node='{AT}'/>"),
+        "<create node='urn:xmpp:pps:subscriptions:0'/>".to_owned(),
+        format!("<publish node='{AT}'><item/></publish>"),
+        format!("<retract node='{AT}'><item id='a@x'/></retract>"),
+        format!("<subscribe node='{AT}' jid='owner@localhost'/>"),
+    ] {
+        let refused = component.pubsub(OWNER, "set", &content).await;
+        assert_eq!(error(&refused), "auth forbidden", "{content}");
+    }
+    for content in [format!("<purge node='{AT}'/>"), format!("<delete node='{AT}'/>")] {
+        let refused = component.owner(OWNER, "set", &content).await;
+        assert_eq!(error(&refused), "auth forbidden", "{content}");
+    }
+    component.configure(OWNER, "n", &[("access_model", "whitelist")]).await;
+    for (node, refused) in [("n", "auth forbidden"), ("x", "cancel item-not-found")] {
+        let content = format!("<items node='urn:xmpp:pps:subscribers:0/{node}'/>");
+        let answer = component.pubsub("stranger@localhost", "get", &content).await;
+        assert_eq!(error(&answer), refused);
+    }
+}
+
+/// §6.1.5: where every subscription needs a lease, one without is not made, and none is set free of it.
+#[tokio::test]
+async fn a_subscription_may_have_to_be_configured() {
+    let configure = |config: &mut Config| config.limits.require_lease = true;
+    let mut component = Component::with(Arc::new(MemoryStore::new()), configure).await;
+    component.create(OWNER, "n", &[]).await;
+    let subscribe = format!("<subscribe node='n' jid='{READER}'/>");
+    let required = "modify not-acceptable configuration-required";
+    let answer = component.pubsub(READER, "set", &subscribe).await;
+    assert_eq!(error(&answer), required);
+    let without = format!("{subscribe}<options>{}</options>", form(&[("deliver", "1")]));
+    assert_eq!(error(&component.pubsub(READER, "set", &without).await), required);
+    let lease = [("expire", from_now(86_400_000))];
+    let lease = lease.iter().map(|(var, value)| (*var, value.as_str())).collect::<Vec<_>>();
+    let with = format!("{subscribe}<options>{}</options>", form(&lease));
+    component.granted(READER, &with).await;
+    // Who has one is told so again; the lease stays.
+    component.granted(READER, &subscribe).await;
+    let free = form(&[("expire", "")]);
+    let free = format!("<options node='n' jid='{READER}'>{free}</options>");
+    let answer = component.pubsub(READER, "set", &free).await;
+    assert_eq!(error(&answer), "modify bad-request invalid-options");
+    // An owner knows what it does.
+    let enrolled = format!("<subscription jid='{PLAIN}' subscription='subscribed'/>");
+    let content = format!("<subscriptions node='n'>{enrolled}</subscriptions>");
+    assert_eq!(component.owner(OWNER, "set", &content).await.attr("type"), Some("result"));
+}

@@ -72,8 +72,12 @@ impl Process {
             let payload = Some(Payload::new("<x xmlns='urn:x'/>", "urn:x"));
             NewItem { id: Some(item(&i.to_string())), payload }
         };
-        let request =
-            Publish { node: node(name), items: (0..MANY).map(new).collect(), options: Vec::new() };
+        let request = Publish {
+            node: node(name),
+            items: (0..MANY).map(new).collect(),
+            options: Vec::new(),
+            compared: None,
+        };
         self.stage.service.publish(&actor(OWNER), &request, |answer| answer.unwrap()).await.await;
     }
 }

@@ -4,8 +4,8 @@ use std::{path::Path, sync::Arc};
 
 use gjallar::{
     pubsub::{
-        Affiliation, Edge, Limits, MaxItems, Page, Part, Refusal, Setting, Subscription,
-        SubscriptionState,
+        Affiliation, Edge, Filter, Limits, Listing, Mark, MaxItems, Order, OrderField, Page, Part,
+        PublishModel, Refusal, Setting, Subscription, SubscriptionState, Timestamp,
         op::{affiliations::OwnAffiliations, subscriptions::OwnSubscriptions},
         restore,
     },
@@ -78,6 +78,7 @@ store_contract! {
     an_item_of_the_same_name_replaces_and_is_the_newest
     selects_items_by_name
     selects_items_by_page
+    lists_items_in_an_order_and_by_a_filter
     remembers_what_took_the_place_of_deleted_nodes
     gives_the_newest_items_that_fit
     keeps_so_many_bytes
@@ -208,6 +209,98 @@ async fn selects_items_by_page(kind: impl Kind) {
     assert_eq!(stage.store.page(&node("a"), &gone, usize::MAX).await.unwrap(), None);
     let nowhere = stage.store.page(&node("b"), &Page::last(1), usize::MAX).await;
     assert_eq!(nowhere.unwrap(), Some(Part::empty()));
+}
+
+/// XEP-0413's example: A, B, C and D come, then C again, then A again.
+async fn lists_items_in_an_order_and_by_a_filter(kind: impl Kind) {
+    let stage = Stage::new(kind.open()).await;
+    stage.create_with(OWNER, "n", vec![Setting::PublishModel(PublishModel::Open)]).await.unwrap();
+    for (who, id) in [(0, "A"), (1, "B"), (0, "C"), (1, "D"), (0, "C"), (0, "A")] {
+        stage.publish([OWNER, "x@localhost"][who], "n", id).await.unwrap();
+    }
+    let (creation, modification) = (OrderField::Creation, OrderField::Modification);
+    let name = |id: &str| Mark::Name(item(id));
+    let store = Arc::clone(&stage.store);
+    let list = async |page: Page<Mark>, by, is_descending, filter: Filter| {
+        let listing = Listing { page, order: Order { by, is_descending }, filter };
+        let listed = store.list(&node("n"), &listing, usize::MAX).await.unwrap()?;
+        let ids: String = listed.part.entries.iter().map(|item| item.id.as_str()).collect();
+        let index = listed.part.index.map_or_else(|| "-".to_owned(), |index| index.to_string());
+        let more = if listed.is_complete { "" } else { " …" };
+        Some(format!("{index} {ids}{more}"))
+    };
+    let at = |max, edge| Page { max, edge };
+    for (page, by, is_descending, expected) in [
+        (Page::first(9), modification, false, "0 BDCA"),
+        (Page::first(9), creation, false, "0 ABCD"),
+        (Page::first(9), modification, true, "0 ACDB"),
+        (Page::first(9), creation, true, "0 DCBA"),
+        (Page::first(2), creation, false, "0 AB …"),
+        (at(2, Edge::After(name("D"))), modification, false, "- CA"),
+        (at(2, Edge::After(name("C"))), creation, true, "- BA"),
+        (at(1, Edge::After(name("C"))), creation, true, "- B …"),
+        (at(2, Edge::Before(name("B"))), creation, true, "- DC"),
+        (at(1, Edge::Before(name("B"))), creation, true, "- C …"),
+        (at(1, Edge::At(1)), creation, true, "1 C …"),
+        (at(9, Edge::At(7)), creation, true, "4 "),
+        (Page::last(3), creation, true, "1 CBA …"),
+        (Page::last(3), creation, false, "1 BCD …"),
+    ] {
+        let found = list(page.clone(), by, is_descending, Filter::default()).await;
+        assert_eq!(found.as_deref(), Some(expected), "{page:?} {by:?} {is_descending}");
+    }
+    assert_eq!(list(at(1, Edge::After(name("x"))), creation, true, Filter::default()).await, None);
+
+    let all = store.page(&node("n"), &Page::first(9), usize::MAX).await.unwrap().unwrap().entries;
+    let [b, d, c, a] = all.as_slice() else { panic!("{all:?}") };
+    assert_eq!((a.created, c.created), ((1, 0), (3, 0)));
+    assert_eq!((b.created, d.created), (b.spot(), d.spot()));
+    let none = Filter::default;
+    let filters = [
+        (Filter { after: Some(b.spot()), ..none() }, "DCA"),
+        (Filter { before: Some(c.spot()), ..none() }, "BD"),
+        (Filter { after: Some(b.spot()), before: Some(a.spot()), ..none() }, "DC"),
+        (Filter { only: Some(vec![a.spot(), b.spot(), a.spot()]), ..none() }, "BA"),
+        (Filter { only: Some(Vec::new()), ..none() }, ""),
+        (Filter { since: Some(c.published), ..none() }, "BDCA"),
+        (Filter { since: Some(Timestamp(c.published.0 + 1)), ..none() }, ""),
+        (Filter { until: Some(d.published), ..none() }, "BDCA"),
+        (Filter { until: Some(Timestamp(d.published.0 - 1)), ..none() }, ""),
+        (Filter { publisher: Some(jid("x@localhost").to_bare()), ..none() }, "BD"),
+        (Filter { publisher: Some(jid("y@localhost").to_bare()), ..none() }, ""),
+    ];
+    for (filter, expected) in filters {
+        let found = list(Page::first(9), modification, false, filter.clone()).await.unwrap();
+        assert_eq!(found, format!("- {expected}"), "{filter:?}");
+        let mut sorted: Vec<char> = expected.chars().collect();
+        sorted.sort_unstable();
+        let sorted: String = sorted.into_iter().collect();
+        let found = list(Page::first(9), creation, false, filter).await.unwrap();
+        assert_eq!(found, format!("- {sorted}"));
+    }
+    // Even what nobody could match is no list if something that is named is not there.
+    for gone in [(4, 0), (3, 0), (99, 0), (4, 1)] {
+        for filter in [
+            Filter { after: Some(gone), ..none() },
+            Filter { before: Some(gone), ..none() },
+            Filter { only: Some(vec![a.spot(), gone]), ..none() },
+        ] {
+            let found = list(Page::first(9), modification, false, filter.clone()).await;
+            assert_eq!(found.is_none(), gone != (4, 0), "{filter:?}");
+        }
+        let edge = Edge::After(Mark::Spot(gone));
+        assert_eq!(list(at(9, edge), creation, false, none()).await.is_none(), gone != (4, 0));
+    }
+    // Gone and come again is new; after a purge nothing of before is there.
+    stage.retract(OWNER, "n", "A").await.unwrap();
+    stage.publish(OWNER, "n", "A").await.unwrap();
+    assert_eq!(list(Page::first(9), creation, false, none()).await.unwrap(), "0 BCDA");
+    stage.purge(OWNER, "n").await.unwrap();
+    stage.publish(OWNER, "n", "B").await.unwrap();
+    assert_eq!(list(Page::first(9), creation, false, none()).await.unwrap(), "0 B");
+    let filter = Filter { after: Some(b.spot()), ..none() };
+    assert_eq!(list(Page::first(9), creation, false, filter).await, None);
+    assert_eq!(stage.store.check().await.unwrap(), Vec::<String>::new());
 }
 
 async fn remembers_what_took_the_place_of_deleted_nodes(kind: impl Kind) {

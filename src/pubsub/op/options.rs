@@ -3,8 +3,8 @@
 use jid::Jid;
 
 use crate::pubsub::{
-    Actor, Change, Changes, Context, Decision, Node, NodeConfig, NodeId, OptionSetting, Options,
-    Refusal, SubId, SubscriptionState, Terms, access,
+    Actor, Change, Changes, Context, Decision, Expire, Node, NodeConfig, NodeId, OptionSetting,
+    Options, Refusal, SubId, SubscriptionState, Terms, access,
 };
 
 use super::existing;
@@ -85,6 +85,9 @@ pub fn set_options(
     if let Some(terms) = terms.get_mut(at) {
         check_offered(node, &request.settings)?;
         let options = terms.options.clone().with(&request.settings, cx.limits, cx.now)?;
+        if !has_lease(&options, cx) {
+            return Err(Refusal::InvalidOptions("pubsub#expire".into()));
+        }
         if options == terms.options {
             return Ok(Decision::quiet((), changes));
         }
@@ -116,6 +119,11 @@ pub(super) fn find(terms: &[Terms], subid: Option<&SubId>) -> Result<usize, Refu
             found.ok_or(Refusal::InvalidSubId)
         }
     }
+}
+
+/// SPEC: the one thing that a subscription may have to be configured with is its lease, where the service wants one.
+pub(super) fn has_lease(options: &Options, cx: &Context<'_>) -> bool {
+    !cx.limits.require_lease || options.expire != Expire::Never
 }
 
 /// The namespace of payloads that can be told in a message's body.

@@ -5,13 +5,13 @@ use jid::{BareJid, Jid};
 
 use crate::pubsub::{
     Change, Changes, Context, Decision, Event, Expire, Item, Node, Notification, Refusal,
-    SendLastPublishedItem, Terms, notices::notices,
+    SendLastPublishedItem, Shows, Terms, Timestamp, notices::notices,
 };
 
 use super::{existing, options::agreed, subscribe};
 
 /// What this use case stands for in service discovery.
-pub const FEATURES: &[&str] = &["presence-notifications", "presence-subscribe"];
+pub const FEATURES: &[&str] = &["presence-notifications", "presence-subscribe", "since"];
 
 /// Whether the presence of anybody has to do with a node after these changes.
 #[must_use]
@@ -37,18 +37,61 @@ pub fn concerned<'a>(node: &'a Node, changes: &'a Changes) -> impl Iterator<Item
     all.map(Jid::to_bare).chain(some)
 }
 
-/// The JIDs at a node to which the last item goes because a resource has come, with it.
+/// The most items that somebody is sent of a node who has been away.
+pub const MAX_MISSED: usize = 100;
+
+/// What a resource is sent that has come: what it missed, if it says how long it was away, and else the last item.
 #[must_use]
-pub fn came(node: &Node, jid: &Jid, last: Option<&Item>) -> Vec<Notification> {
+pub fn came(
+    node: &Node,
+    jid: &Jid,
+    gone_since: Option<Timestamp>,
+    newest: &[Item],
+) -> Vec<Notification> {
+    let mut sent = gone_since.map_or_else(Vec::new, |since| missed(node, jid, since, newest));
+    if sent.is_empty() {
+        sent = last(node, jid, newest.last());
+    }
+    sent
+}
+
+/// What was published while a resource was away (XEP-0312). SPEC: that is sent where presence decides what is sent:
+/// at nodes with `presence_based_delivery`, or that send their last item on presence, and to those with `show-values`.
+fn missed(node: &Node, jid: &Jid, since: Timestamp, newest: &[Item]) -> Vec<Notification> {
+    let config = &node.config;
+    let looks_at_presence = config.presence_based_delivery
+        || config.send_last_published_item == SendLastPublishedItem::OnSubAndPresence;
+    let missed: Vec<Item> = newest.iter().filter(|i| i.published >= since).cloned().collect();
+    let mut sent = Vec::new();
+    for own in own_subscriptions(node, jid) {
+        for terms in node.terms_of(&own).iter() {
+            if looks_at_presence || terms.options.show_values != Shows::ALL {
+                let events = missed.chunk_by(|a, b| a.place == b.place);
+                sent.extend(events.filter_map(|items| {
+                    Notification::of_items(node, config, items, jid.clone(), terms)
+                }));
+            }
+        }
+    }
+    sent
+}
+
+/// The subscriptions of which a resource is told.
+fn own_subscriptions(node: &Node, jid: &Jid) -> Vec<Jid> {
+    let bare = jid.to_bare();
+    let all = node.subscriptions_of(&bare);
+    all.filter(|other| other.is_bare() || *other == jid).cloned().collect()
+}
+
+/// The JIDs at a node to which the last item goes because a resource has come, with it.
+fn last(node: &Node, jid: &Jid, last: Option<&Item>) -> Vec<Notification> {
     if node.config.send_last_published_item != SendLastPublishedItem::OnSubAndPresence {
         return Vec::new();
     }
-    let bare = jid.to_bare();
-    let subscribed = node.subscriptions_of(&bare).filter(|other| other.is_bare() || *other == jid);
-    let sent = subscribed.flat_map(|other| {
-        let terms = node.terms_of(other);
+    let sent = own_subscriptions(node, jid).into_iter().flat_map(|other| {
+        let terms = node.terms_of(&other);
         let sent =
-            terms.iter().map(|terms| subscribe::last_item(node, &node.config, last, other, terms));
+            terms.iter().map(|terms| subscribe::last_item(node, &node.config, last, &other, terms));
         sent.collect::<Vec<_>>()
     });
     sent.flatten().collect()

@@ -30,6 +30,8 @@ pub struct Publish {
     pub items: Vec<NewItem>,
     /// How the node has to be configured, and is if it has to be created (§7.1.5).
     pub options: Vec<Setting>,
+    /// What the newest item is called in the archive, or nothing is published (XEP-0395 §3.2).
+    pub compared: Option<String>,
 }
 
 /// An item that is not yet there.
@@ -57,20 +59,21 @@ pub struct Published {
 /// create it is told `item-not-found`.
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::PreconditionNotMet`], those of §7.1.3, and of a
-/// creation.
+/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::PreconditionNotMet`], [`Refusal::Outdated`], those of
+/// §7.1.3, and of a creation.
 pub fn publish(
     node: Option<&Node>,
     request: &Publish,
-    full: &Full,
+    there: &There,
     cx: &Context<'_>,
 ) -> Result<Decision<Published>, Refusal> {
     let Some(node) = node else {
         if !cx.actor.creates() {
             return Err(Refusal::NodeNotFound);
         }
+        check_compared(request, None)?;
         let (node, changes) = create::creation(request.node.clone(), &request.options, cx)?;
-        return publish_at(&node, changes, request, &Full::default(), cx);
+        return publish_at(&node, changes, request, &There::default(), cx);
     };
     access::may_publish(node, cx.actor)?;
     // Each by itself: of two values for one field one is not met.
@@ -81,13 +84,26 @@ pub fn publish(
     if !request.options.iter().all(is_met) {
         return Err(Refusal::PreconditionNotMet);
     }
-    publish_at(node, Changes::none(node), request, full, cx)
+    check_compared(request, there.newest.as_ref())?;
+    publish_at(node, Changes::none(node), request, there, cx)
 }
 
-/// What of a full node's items a publish request has to do with.
+/// SPEC: XEP-0395 leaves it to the service what tells the content of an item. Here it is what the item is called in the
+/// archive, so it changes too when the same content is published again.
+fn check_compared(request: &Publish, newest: Option<&Item>) -> Result<(), Refusal> {
+    let newest = newest.map(|item| item.archive_id().to_string());
+    match &request.compared {
+        Some(compared) if newest.as_ref() != Some(compared) => Err(Refusal::Outdated { newest }),
+        _ => Ok(()),
+    }
+}
+
+/// What of a node's items a publish request has to do with.
 #[derive(Clone, Debug, Default)]
-pub struct Full {
-    /// Those that have the names of new ones, and go anyway.
+pub struct There {
+    /// The newest, if it is compared.
+    pub newest: Option<Item>,
+    /// If the node may be full: those that have the names of new ones, and go anyway.
     pub replaced: Vec<ItemId>,
     /// How many there are.
     pub total: usize,
@@ -106,7 +122,7 @@ fn publish_at(
     node: &Node,
     mut changes: Changes,
     request: &Publish,
-    full: &Full,
+    there: &There,
     cx: &Context<'_>,
 ) -> Result<Decision<Published>, Refusal> {
     let config = &node.config;
@@ -123,6 +139,7 @@ fn publish_at(
             id,
             place,
             index,
+            created: (place.seq, index),
             publisher: cx.actor.bare(),
             published: cx.now,
             payload: new.payload.clone(),
@@ -137,7 +154,7 @@ fn publish_at(
 
     changes.advance_to(place);
     let evicted =
-        if looks_at_items(config) { evicted(&items, full, config, cx)? } else { Vec::new() };
+        if looks_at_items(config) { evicted(&items, there, config, cx)? } else { Vec::new() };
     if config.persist_items {
         items.iter().for_each(|item| changes.push(Change::Published(Arc::clone(item))));
         changes.push(config.retention(cx.limits));
@@ -163,19 +180,19 @@ fn publish_at(
 /// Those that make room for new items at a node that retracts them, or refuses what is too much.
 fn evicted(
     new: &[Arc<Item>],
-    full: &Full,
+    there: &There,
     config: &NodeConfig,
     cx: &Context<'_>,
 ) -> Result<Vec<ItemId>, Refusal> {
     let keep = config.max_items.within(cx.limits) as usize;
-    let number = (full.total + new.len() - full.replaced.len()).saturating_sub(keep);
+    let number = (there.total + new.len() - there.replaced.len()).saturating_sub(keep);
     match config.publish_node_full {
         _ if number == 0 || keep == 0 => Ok(Vec::new()),
         PublishNodeFull::DiscardOldest => Ok(Vec::new()),
         PublishNodeFull::Reject => Err(Refusal::NodeFull),
         PublishNodeFull::RetractOldest => {
-            let stays = |id: &&ItemId| !full.replaced.contains(id);
-            Ok(full.oldest.iter().filter(stays).take(number).cloned().collect())
+            let stays = |id: &&ItemId| !there.replaced.contains(id);
+            Ok(there.oldest.iter().filter(stays).take(number).cloned().collect())
         }
     }
 }

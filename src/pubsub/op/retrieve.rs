@@ -1,6 +1,8 @@
 //! Retrieving items (§6.5).
 
-use crate::pubsub::{Context, Feature, ItemId, Node, NodeId, Page, Refusal, SubId, Terms, access};
+use crate::pubsub::{
+    Context, Feature, ItemId, Node, NodeId, Order, Page, Refusal, SubId, Terms, access,
+};
 
 use super::existing;
 
@@ -14,6 +16,8 @@ pub struct Retrieve {
     pub node: NodeId,
     /// Which.
     pub selection: Selection,
+    /// In which order (XEP-0413); a list of names has none.
+    pub order: Order,
     /// Which of the asker's subscriptions it has in mind (§6.5.9.1).
     pub subid: Option<SubId>,
 }
@@ -23,9 +27,9 @@ pub struct Retrieve {
 pub enum Selection {
     /// Those with these names; what is not there is left out (§6.5.9.12).
     Ids(Vec<ItemId>),
-    /// A part of all of them, oldest first (§6.5.4, XEP-0059).
+    /// A part of all of them (§6.5.4, XEP-0059).
     Page(Page<ItemId>),
-    /// The newest, at most this many, oldest of them first (§6.5.7).
+    /// The newest, at most this many (§6.5.7).
     Recent(u32),
 }
 

@@ -1,5 +1,7 @@
 //! Subscribing (§6.1).
 
+use std::slice;
+
 use jid::Jid;
 
 use crate::pubsub::{
@@ -10,7 +12,7 @@ use crate::pubsub::{
 
 use super::{
     existing,
-    options::{Offered, agreed, check_offered, offers_body},
+    options::{Offered, agreed, check_offered, has_lease, offers_body},
 };
 
 /// What this use case stands for in service discovery.
@@ -28,6 +30,8 @@ pub struct Subscribe {
     pub jid: Jid,
     /// Which options the subscription shall have, if that is said (§6.3.7).
     pub settings: Option<Vec<OptionSetting>>,
+    /// Whether it is a public one (XEP-0465).
+    pub is_public: bool,
 }
 
 /// The JID is subscribed, or waits for an owner.
@@ -53,7 +57,8 @@ pub struct Subscribed {
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::InvalidJid`], [`Refusal::Forbidden`],
 /// [`Refusal::ClosedNode`], [`Refusal::PendingSubscription`], [`Refusal::Unsupported`], [`Refusal::TooManySubscriptions`],
-/// [`Refusal::TooManyOwnSubscriptions`], [`Refusal::TooManySpecial`], [`Refusal::InvalidOptions`].
+/// [`Refusal::TooManyOwnSubscriptions`], [`Refusal::TooManySpecial`], [`Refusal::InvalidOptions`],
+/// [`Refusal::ConfigurationRequired`].
 pub fn subscribe(
     node: Option<&Node>,
     request: &Subscribe,
@@ -82,6 +87,9 @@ pub fn subscribe(
         return Err(Refusal::TooManyOwnSubscriptions);
     }
     let terms = new_terms(node, request, cx)?;
+    if !has_lease(&terms.options, cx) {
+        return Err(Refusal::ConfigurationRequired);
+    }
     let mut changes = Changes::none(node);
     let state = match admission {
         Admission::Granted => {
@@ -122,12 +130,19 @@ fn again(
         return Err(Refusal::TooManySpecial);
     }
     let mut terms = new_terms(node, request, cx)?;
+    if (is_one_more || request.settings.is_some()) && !has_lease(&terms.options, cx) {
+        return Err(Refusal::ConfigurationRequired);
+    }
     if is_one_more {
         notifications.extend(last_item(node, &node.config, last, &request.jid, &terms));
         all.push(terms.clone());
     } else if let Some(first) = all.first_mut() {
-        terms = first.renewed(terms.options, node.seq, cx.now);
-        if request.settings.is_none() || terms.options == first.options {
+        let options = match request.settings {
+            Some(_) => terms.options,
+            None => Options { is_public: request.is_public, ..first.options.clone() },
+        };
+        terms = first.renewed(options, node.seq, cx.now);
+        if terms.options == first.options {
             let reply = reply(node, request, first, SubscriptionState::Subscribed);
             return Ok(Decision::quiet(reply, changes));
         }
@@ -141,7 +156,8 @@ fn again(
 fn new_terms(node: &Node, request: &Subscribe, cx: &Context<'_>) -> Result<Terms, Refusal> {
     let settings = request.settings.as_deref().unwrap_or_default();
     check_offered(node, settings)?;
-    let options = Options::default().with(settings, cx.limits, cx.now)?;
+    let options = Options { is_public: request.is_public, ..Options::default() };
+    let options = options.with(settings, cx.limits, cx.now)?;
     let subid = (cx.limits.max_subids > 1).then(|| SubId::new(&cx.fresh_name()));
     Ok(Terms::new(subid, options, node.seq, cx.now))
 }
@@ -186,5 +202,5 @@ pub(super) fn last_item(
     terms: &Terms,
 ) -> Option<Notification> {
     let last = last.filter(|_| config.send_last_published_item.is_on_sub())?;
-    Notification::of_last_item(node, config, last, jid.clone(), terms)
+    Notification::of_items(node, config, slice::from_ref(last), jid.clone(), terms)
 }

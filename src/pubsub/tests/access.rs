@@ -24,6 +24,7 @@ fn the_table_of_privileges_holds() {
         id: crate::pubsub::ItemId::parse("1").unwrap(),
         place: crate::pubsub::Place { epoch: crate::pubsub::Epoch(1), seq: 1 },
         index: 0,
+        created: (1, 0),
         publisher: super::bare("somebody@x"),
         published: crate::pubsub::Timestamp(0),
         payload: None,
@@ -90,7 +91,12 @@ fn administrators_are_owners_everywhere() {
 #[test]
 fn refusals_are_asked_in_one_order() {
     // No node, before no right.
-    let request = subscribe::Subscribe { node: node().0.id, jid: jid("b@x"), settings: None };
+    let request = subscribe::Subscribe {
+        node: node().0.id,
+        jid: jid("b@x"),
+        settings: None,
+        is_public: false,
+    };
     let nowhere = by("a@x", |cx| subscribe::subscribe(None, &request, None, cx));
     refuses(nowhere, &Refusal::NodeNotFound);
     // Whose JID it is, before whether the node is open.

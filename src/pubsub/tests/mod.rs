@@ -85,7 +85,7 @@ fn item(id: &str) -> NewItem {
 }
 
 fn publication(items: Vec<NewItem>) -> Publish {
-    Publish { node: NodeId::parse("n").unwrap(), items, options: Vec::new() }
+    Publish { node: NodeId::parse("n").unwrap(), items, options: Vec::new(), compared: None }
 }
 
 fn changes_of<R>(decision: &Decision<R>) -> Vec<&Change> {

@@ -4,7 +4,7 @@ use crate::pubsub::{
     Actor, Affiliation, Audience, Change, Context, Event, MaxItems, Payload, Recipients, Refusal,
     Setting, Timestamp,
     op::{
-        publish::{Full, NewItem, publish},
+        publish::{NewItem, There, publish},
         subscribe::{Subscribe, subscribe},
     },
 };
@@ -26,7 +26,8 @@ fn the_four_kinds_of_node_take_what_they_should() {
         let requests = [vec![], vec![empty()], vec![item("1")]];
         for (items, expected) in requests.into_iter().zip(expected) {
             let request = publication(items);
-            let decision = by("owner@x", |cx| publish(Some(&node), &request, &Full::default(), cx));
+            let decision =
+                by("owner@x", |cx| publish(Some(&node), &request, &There::default(), cx));
             assert_eq!(decision.err(), expected, "{persist} {payloads} {request:?}");
         }
     }
@@ -37,7 +38,7 @@ fn what_a_node_does_not_keep_leaves_only_its_place() {
     let node = node().set(Setting::PersistItems(false)).0;
     let request = publication(vec![item("1")]);
     let decision =
-        by("owner@x", |cx| publish(Some(&node), &request, &Full::default(), cx)).unwrap();
+        by("owner@x", |cx| publish(Some(&node), &request, &There::default(), cx)).unwrap();
     assert!(changes_of(&decision).is_empty());
     assert_eq!(decision.changes.seq(), 1);
     assert!(!decision.changes.is_none(Some(&node)));
@@ -49,7 +50,7 @@ fn items_of_one_request_share_their_place_and_keep_their_order() {
     let node = node().0;
     let request = publication(vec![item("a"), item("b")]);
     let decision =
-        by("owner@x", |cx| publish(Some(&node), &request, &Full::default(), cx)).unwrap();
+        by("owner@x", |cx| publish(Some(&node), &request, &There::default(), cx)).unwrap();
     let published: Vec<_> = changes_of(&decision)
         .into_iter()
         .filter_map(|change| match change {
@@ -67,12 +68,13 @@ fn a_new_subscriber_gets_the_last_item_as_it_was_told() {
     let node = node().0;
     let request = publication(vec![item("a")]);
     let published =
-        by("owner@x", |cx| publish(Some(&node), &request, &Full::default(), cx)).unwrap();
+        by("owner@x", |cx| publish(Some(&node), &request, &There::default(), cx)).unwrap();
     let last = changes_of(&published).into_iter().find_map(|change| match change {
         Change::Published(item) => Some(item.clone()),
         _ => None,
     });
-    let request = Subscribe { node: node.id.clone(), jid: jid("a@x/r"), settings: None };
+    let request =
+        Subscribe { node: node.id.clone(), jid: jid("a@x/r"), settings: None, is_public: false };
     let decision = by("a@x/r", |cx| subscribe(Some(&node), &request, last.as_deref(), cx));
     let told = decision.unwrap().notifications.remove(0);
     assert_eq!((told.is_last_item, told.happened), (true, Timestamp(1)));
@@ -84,7 +86,7 @@ fn a_new_subscriber_gets_the_last_item_as_it_was_told() {
 fn two_items_of_one_name_are_no_batch() {
     let node = node().0;
     let request = publication(vec![item("a"), item("a")]);
-    let decision = by("owner@x", |cx| publish(Some(&node), &request, &Full::default(), cx));
+    let decision = by("owner@x", |cx| publish(Some(&node), &request, &There::default(), cx));
     refuses(decision, &Refusal::BadRequest("two items of one name"));
 }
 
@@ -93,7 +95,7 @@ fn a_node_that_keeps_no_item_still_announces_each() {
     let node = node().set(Setting::MaxItems(MaxItems::Number(0))).0;
     let request = publication(vec![item("a"), item("b")]);
     let decision =
-        by("owner@x", |cx| publish(Some(&node), &request, &Full::default(), cx)).unwrap();
+        by("owner@x", |cx| publish(Some(&node), &request, &There::default(), cx)).unwrap();
     let is_emptied = |change: &&Change| matches!(change, Change::Trimmed { keep: 0, .. });
     assert!(changes_of(&decision).iter().any(is_emptied));
     assert!(!decision.notifications.is_empty());
@@ -107,7 +109,7 @@ fn an_event_is_not_larger_than_a_stanza_may_be() {
         NewItem { id: item(&n.to_string()).id, payload: Some(Payload::new(xml, "urn:x")) }
     });
     let request = publication(items.collect());
-    let decision = by("owner@x", |cx| publish(Some(&node), &request, &Full::default(), cx));
+    let decision = by("owner@x", |cx| publish(Some(&node), &request, &There::default(), cx));
     refuses(decision, &Refusal::BatchTooBig { max: 200_000 });
 }
 
@@ -115,7 +117,7 @@ fn an_event_is_not_larger_than_a_stanza_may_be() {
 fn a_first_publisher_creates_the_node_as_it_wants_it() {
     let mut request = publication(vec![item("1")]);
     request.options = vec![Setting::MaxItems(MaxItems::Number(7))];
-    let decision = by("bot@x", |cx| publish(None, &request, &Full::default(), cx)).unwrap();
+    let decision = by("bot@x", |cx| publish(None, &request, &There::default(), cx)).unwrap();
     let made = match changes_of(&decision).as_slice() {
         [
             Change::Created(made),
@@ -133,9 +135,9 @@ fn a_first_publisher_creates_the_node_as_it_wants_it() {
     assert_eq!(node.affiliation_of(&bare("bot@x")), Affiliation::Owner);
     assert_eq!(node.seq, 1);
     // What it wants is so, and then it is not.
-    assert!(by("bot@x", |cx| publish(Some(&node), &request, &Full::default(), cx)).is_ok());
+    assert!(by("bot@x", |cx| publish(Some(&node), &request, &There::default(), cx)).is_ok());
     request.options.push(Setting::PersistItems(false));
-    let decision = by("bot@x", |cx| publish(Some(&node), &request, &Full::default(), cx));
+    let decision = by("bot@x", |cx| publish(Some(&node), &request, &There::default(), cx));
     refuses(decision, &Refusal::PreconditionNotMet);
 }
 
@@ -144,11 +146,11 @@ fn who_may_not_create_nodes_publishes_at_those_that_are_there() {
     let request = publication(vec![item("1")]);
     let decision = by("bot@x", |cx| {
         let actor = Actor { may_create: false, ..cx.actor.clone() };
-        publish(None, &request, &Full::default(), &Context { actor: &actor, ..*cx })
+        publish(None, &request, &There::default(), &Context { actor: &actor, ..*cx })
     });
     refuses(decision, &Refusal::NodeNotFound);
     let full = by("bot@x", |cx| {
-        publish(None, &request, &Full::default(), &Context { nodes: cx.limits.max_nodes, ..*cx })
+        publish(None, &request, &There::default(), &Context { nodes: cx.limits.max_nodes, ..*cx })
     });
     refuses(full, &Refusal::MaxNodesExceeded);
 }

@@ -141,7 +141,8 @@ impl Check<'_> {
                 chunks += usize::from(number);
             }
             let name = keys::item_name(number, record.id());
-            let is_named = self.view.get::<Spot>(&name)? == Some(spot);
+            let named = self.view.get::<(Spot, Spot)>(&name)?.filter(|(named, _)| *named == spot);
+            let is_named = named.is_some();
             names += usize::from(is_named);
             if spot < first {
                 continue;
@@ -150,7 +151,7 @@ impl Check<'_> {
                 return Err(damaged(&name));
             }
             let item = self.view.item(number, epoch, spot)?;
-            if item.size() as u64 != record.bytes {
+            if item.size() as u64 != record.bytes || named != Some((spot, item.created)) {
                 return Err(damaged(&key));
             }
             bytes += record.bytes;

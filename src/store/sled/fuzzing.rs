@@ -53,7 +53,7 @@ fn item(key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
         Content::None | Content::Chunks(_) => None,
     };
     let item = record.to_item(key, crate::pubsub::Epoch(1), (2, 3), payload)?;
-    let again = encode(key, &ItemRecord::of(&item, Content::None))?;
+    let again = encode(key, &ItemRecord::of(&item, item.created, Content::None))?;
     let again = decode::<ItemRecord>(key, &again)?;
     assert_eq!(again.bytes, item.size() as u64);
     assert_eq!(again.id(), item.id.as_str());

@@ -20,7 +20,7 @@
 //! | `S` entity node JID | whether it subscribed itself, and in which part that stands |
 //! | `l` node JID | time, or presence, has something to do with the subscriptions of this JID |
 //! | `i` node position index | item |
-//! | `x` node item's name | position and index |
+//! | `x` node item's name | position and index, and those at which an item of this name was published first |
 //! | `c` node position index chunk | a part of a long payload |
 //! | `o` debt chunk | a part of the events that are owed since one group of commits, the first of which this is |
 //! | `w` | what was told in part; the number of the next debt |
@@ -33,12 +33,10 @@ use jid::Jid;
 use sha2::{Digest, Sha256};
 
 use crate::pubsub::NodeId;
+pub(super) use crate::pubsub::Spot;
 
 /// A node's number in this store; never zero.
 pub(super) type Number = u64;
-
-/// An item's position and index.
-pub(super) type Spot = (u64, u16);
 
 /// The first 20 bytes of a SHA-256: strangers cannot make two names meet.
 pub(super) type Hash = [u8; 20];

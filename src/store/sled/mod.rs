@@ -10,6 +10,7 @@ pub mod fuzzing;
 mod index;
 mod keys;
 mod ledger;
+mod listing;
 mod lists;
 mod marker;
 mod opening;
@@ -35,8 +36,8 @@ use jid::{BareJid, Jid};
 use tokio::sync::oneshot;
 
 use crate::pubsub::{
-    Affiliation, Edge, Item, ItemId, Node, NodeId, Page, Part, Subscription,
-    op::discover::NodeSummary,
+    Affiliation, Edge, Item, ItemId, Listed, Listing, Node, NodeId, OrderField, Page, Part,
+    Subscription, op::discover::NodeSummary,
 };
 
 use self::{
@@ -110,7 +111,10 @@ impl SledStore {
     pub fn item_record(item: &Item) -> Result<Vec<u8>, StoreError> {
         let content =
             item.payload.as_ref().map_or(Content::None, |p| Content::Here(PayloadRecord::of(p)));
-        record::encode(&keys::item(0, (item.place.seq, item.index)), &ItemRecord::of(item, content))
+        record::encode(
+            &keys::item(0, (item.place.seq, item.index)),
+            &ItemRecord::of(item, item.created, content),
+        )
     }
 
     /// Puts a store that is nowhere open in the place of another one, if that has still this state.
@@ -275,16 +279,18 @@ impl Store for SledStore {
         self.read_little(move |view| view.items(&node, &ids, max_bytes)).await
     }
 
-    async fn page(
+    async fn list(
         &self,
         node: &NodeId,
-        page: &Page<ItemId>,
+        listing: &Listing,
         max_bytes: usize,
-    ) -> Result<Option<Part<Item>>, StoreError> {
-        let (node, page) = (node.clone(), page.clone());
-        let is_far = matches!(page.edge, Edge::At(index) if index > 0);
-        let read = move |view: &View| view.page(&node, &page, max_bytes);
-        if is_far { self.read(read).await } else { self.read_little(read).await }
+    ) -> Result<Option<Listed>, StoreError> {
+        let (node, listing) = (node.clone(), listing.clone());
+        let is_little = listing.filter.is_none()
+            && listing.order.by == OrderField::Modification
+            && !matches!(listing.page.edge, Edge::At(index) if index > 0);
+        let read = move |view: &View| view.list(&node, &listing, max_bytes);
+        if is_little { self.read_little(read).await } else { self.read(read).await }
     }
 
     async fn page_of_ids(

@@ -111,7 +111,7 @@ impl View {
         self.tree.scan_prefix(prefix).map(|row| row.map_err(|error| sled_failed(&error)))
     }
 
-    fn number(&self, id: &NodeId) -> Result<Option<Number>, StoreError> {
+    pub(super) fn number(&self, id: &NodeId) -> Result<Option<Number>, StoreError> {
         self.get(&keys::name(id))
     }
 
@@ -252,7 +252,8 @@ impl View {
         let first = self.first_item(number)?;
         let mut spots = Vec::new();
         for id in ids {
-            spots.extend(self.get::<Spot>(&keys::item_name(number, id.as_str()))?);
+            let found = self.get::<(Spot, Spot)>(&keys::item_name(number, id.as_str()))?;
+            spots.extend(found.map(|(spot, _)| spot));
         }
         spots.retain(|spot| *spot >= first);
         spots.sort_unstable();
@@ -263,20 +264,6 @@ impl View {
         Ok(items)
     }
 
-    pub(super) fn page(
-        &self,
-        id: &NodeId,
-        page: &Page<ItemId>,
-        max_bytes: usize,
-    ) -> Result<Option<Part<Item>>, StoreError> {
-        let Some(number) = self.number(id)? else { return Ok(Some(Part::empty())) };
-        let epoch = self.record(number)?.1.to_node(&[])?.epoch;
-        let item = |key: &[u8], _: &[u8]| {
-            self.item(number, epoch, keys::spot(key).ok_or_else(|| damaged(key))?)
-        };
-        self.part(number, page, item, within(max_bytes, 1, Item::size))
-    }
-
     pub(super) fn page_of_ids(
         &self,
         id: &NodeId,
@@ -284,47 +271,36 @@ impl View {
         max_bytes: usize,
     ) -> Result<Option<Part<ItemId>>, StoreError> {
         let Some(number) = self.number(id)? else { return Ok(Some(Part::empty())) };
-        let id = |key: &[u8], value: &[u8]| {
-            let record: ItemRecord = record::decode(key, value)?;
-            ItemId::parse(record.id()).map_err(|_| damaged(key))
-        };
-        self.part(number, page, id, within(max_bytes, 0, size_of_id))
-    }
-
-    /// A page of a node's items, of which each is made from its row.
-    fn part<T>(
-        &self,
-        node: Number,
-        page: &Page<ItemId>,
-        make: impl Fn(&[u8], &[u8]) -> Result<T, StoreError>,
-        fits: impl FnMut(&T) -> bool,
-    ) -> Result<Option<Part<T>>, StoreError> {
-        let counters = self.get::<Counters>(&keys::counters(node))?.unwrap_or_default();
+        let fits = within(max_bytes, 0, size_of_id);
+        let counters = self.get::<Counters>(&keys::counters(number))?.unwrap_or_default();
         let total = usize::try_from(counters.items).unwrap_or(usize::MAX);
-        let first = self.first_item(node)?;
-        let (mut from, mut until) = (keys::item(node, first), keys::of_node(b'i', node + 1));
+        let first = self.first_item(number)?;
+        let (mut from, mut until) = (keys::item(number, first), keys::of_node(b'i', number + 1));
         let mut skipped = 0;
         match &page.edge {
             Edge::After(id) | Edge::Before(id) => {
-                let spot = self.get::<Spot>(&keys::item_name(node, id.as_str()))?;
-                let Some(spot) = spot.filter(|spot| *spot >= first) else { return Ok(None) };
+                let found = self.get::<(Spot, Spot)>(&keys::item_name(number, id.as_str()))?;
+                let Some((spot, _)) = found.filter(|(spot, _)| *spot >= first) else {
+                    return Ok(None);
+                };
                 match page.is_backward() {
-                    true => until = keys::item(node, spot),
-                    false => from = keys::item(node, keys::after(spot)),
+                    true => until = keys::item(number, spot),
+                    false => from = keys::item(number, keys::after(spot)),
                 }
             }
             Edge::At(index) => skipped = *index,
             Edge::Last => {}
         }
-        let made = |row: sled::Result<(sled::IVec, sled::IVec)>| {
+        let name = |row: sled::Result<(sled::IVec, sled::IVec)>| {
             let (key, value) = row.map_err(|error| sled_failed(&error))?;
-            make(&key, &value)
+            let record: ItemRecord = record::decode(&key, &value)?;
+            ItemId::parse(record.id()).map_err(|_| damaged(&key))
         };
         let rows = self.tree.range(from..until);
         let mut entries = if page.is_backward() {
-            while_they_fit(rows.rev().take(page.max).map(made), fits)?
+            while_they_fit(rows.rev().take(page.max).map(name), fits)?
         } else {
-            while_they_fit(rows.skip(skipped).take(page.max).map(made), fits)?
+            while_they_fit(rows.skip(skipped).take(page.max).map(name), fits)?
         };
         if page.is_backward() {
             entries.reverse();

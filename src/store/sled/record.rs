@@ -14,7 +14,7 @@ use crate::{
 use super::{config::ConfigRecord, keys::Spot};
 
 /// The version of the records' layout.
-pub(super) const VERSION: u8 = 8;
+pub(super) const VERSION: u8 = 9;
 
 /// Writes a record for its key: version, content, checksum.
 pub(super) fn encode<T: Serialize>(key: &[u8], record: &T) -> Result<Vec<u8>, StoreError> {
@@ -123,6 +123,8 @@ pub(super) struct ItemRecord {
     id: String,
     publisher: String,
     published: u64,
+    /// Where it was published first, if it was published again.
+    created: Option<Spot>,
     /// What it adds to the node's bytes.
     pub(super) bytes: u64,
     pub(super) content: Content,
@@ -223,11 +225,12 @@ impl AffiliationRecord {
 }
 
 impl ItemRecord {
-    pub(super) fn of(item: &Item, content: Content) -> Self {
+    pub(super) fn of(item: &Item, created: Spot, content: Content) -> Self {
         Self {
             id: item.id.as_str().into(),
             publisher: item.publisher.as_str().into(),
             published: item.published.0,
+            created: Some(created).filter(|created| *created != item.spot()),
             bytes: item.size() as u64,
             content,
         }
@@ -235,6 +238,11 @@ impl ItemRecord {
 
     pub(super) fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Where the item that stands here was published first.
+    pub(super) fn created_at(&self, spot: Spot) -> Spot {
+        self.created.unwrap_or(spot)
     }
 
     pub(super) fn to_item(
@@ -248,6 +256,7 @@ impl ItemRecord {
             id: ItemId::parse(&self.id).map_err(|_| damaged(key))?,
             place: Place { epoch, seq },
             index,
+            created: self.created_at((seq, index)),
             publisher: BareJid::new(&self.publisher).map_err(|_| damaged(key))?,
             published: Timestamp(self.published),
             payload: payload.map(PayloadRecord::into_payload),

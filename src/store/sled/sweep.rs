@@ -128,7 +128,7 @@ impl Turn<'_, '_> {
             self.rows.remove(keys::chunk(node, spot, chunk));
         }
         let name = keys::item_name(node, record.id());
-        if self.rows.get::<Spot>(&name)? == Some(spot) {
+        if self.rows.get::<(Spot, Spot)>(&name)?.is_some_and(|(named, _)| named == spot) {
             self.rows.remove(name);
         }
         self.rows.remove(key);

@@ -207,8 +207,8 @@ impl<'a, 'tree> Turn<'a, 'tree> {
     }
 
     fn publish(&mut self, node: Number, item: &Item) -> Result<(), StoreError> {
-        self.remove_item_of_name(node, item.id.as_str())?;
-        let spot = (item.place.seq, item.index);
+        let before = self.remove_item_of_name(node, item.id.as_str())?;
+        let (spot, created) = (item.spot(), before.unwrap_or(item.created));
         let content = match &item.payload {
             None => Content::None,
             Some(payload)
@@ -222,19 +222,27 @@ impl<'a, 'tree> Turn<'a, 'tree> {
                 Content::Chunks(self.rows.put_in_chunks(&record, CHUNK_BYTES, key)?)
             }
         };
-        let record = ItemRecord::of(item, content);
+        let record = ItemRecord::of(item, created, content);
         self.rows.put(&keys::item(node, spot), &record)?;
-        self.rows.put(&keys::item_name(node, item.id.as_str()), &spot)?;
+        self.rows.put(&keys::item_name(node, item.id.as_str()), &(spot, created))?;
         let mut counters = self.counters(node)?;
         counters.items += 1;
         counters.bytes += record.bytes;
         self.rows.put(&keys::counters(node), &counters)
     }
 
-    fn remove_item_of_name(&mut self, node: Number, item: &str) -> Result<(), StoreError> {
-        match self.rows.get::<Spot>(&keys::item_name(node, item))? {
-            Some(spot) if spot >= self.first_item(node)? => self.remove_item(node, spot),
-            _ => Ok(()),
+    /// Says where the item was published first, if it was there.
+    fn remove_item_of_name(
+        &mut self,
+        node: Number,
+        item: &str,
+    ) -> Result<Option<Spot>, StoreError> {
+        match self.rows.get::<(Spot, Spot)>(&keys::item_name(node, item))? {
+            Some((spot, created)) if spot >= self.first_item(node)? => {
+                self.remove_item(node, spot)?;
+                Ok(Some(created))
+            }
+            _ => Ok(None),
         }
     }
 

@@ -2,25 +2,28 @@
 
 use jid::Jid;
 use minidom::Element;
-use xmpp_parsers::data_forms::{DataFormType, FieldType};
+use xmpp_parsers::data_forms::{DataFormType, Field, FieldType};
 
 use crate::{
-    pubsub::{NodeId, Refusal, op::authorize::Authorize},
+    pubsub::{NodeId, Refusal, SubId, op::authorize::Authorize},
     wire::{form, ns, xml::Tag},
 };
 
 const NODE: &str = "pubsub#node";
 const SUBSCRIBER: &str = "pubsub#subscriber_jid";
+const SUBID: &str = "pubsub#subid";
 const ALLOW: &str = "pubsub#allow";
 
 /// Asks an owner of a node whether a JID may subscribe.
 #[must_use]
-pub fn request(node: &NodeId, jid: &Jid) -> Tag {
-    let fields = vec![
+pub fn request(node: &NodeId, jid: &Jid, subid: Option<&SubId>) -> Tag {
+    let mut fields = vec![
         form::field(NODE, FieldType::TextSingle, "Node", node.as_str()),
         form::field(SUBSCRIBER, FieldType::JidSingle, "Who wants to subscribe", jid.as_str()),
         form::field(ALLOW, FieldType::Boolean, "Whether that is allowed", "false"),
     ];
+    fields
+        .extend(subid.map(|subid| Field::new(SUBID, FieldType::Hidden).with_value(subid.as_str())));
     let mut asked = form::form_of_type(DataFormType::Form, ns::SUBSCRIBE_AUTHORIZATION, fields);
     asked.title = Some("A request for a subscription".to_owned());
     form::render(&asked)

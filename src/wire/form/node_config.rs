@@ -62,6 +62,9 @@ pub fn data_form(
 /// back with the form (XEP-0004 §3.3, `hidden`).
 const REVISION: &str = "x-gjallar#revision";
 
+/// What the newest item has to be, where items are published (XEP-0395 §3.2).
+const COMPARED: &str = "pubsub#prev_item_cap_value";
+
 /// What a submitted form says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Submitted {
@@ -69,6 +72,8 @@ pub struct Submitted {
     pub settings: Vec<Setting>,
     /// The configuration that the form showed, if it says so.
     pub seen: Option<u64>,
+    /// What a publisher says of the newest item (XEP-0395 §3.2).
+    pub compared: Option<String>,
 }
 
 fn show(config: &NodeConfig, limits: &Limits) -> Vec<Field> {
@@ -220,8 +225,8 @@ pub fn submitted(form: &Element) -> Result<Submitted, Refusal> {
 /// # Errors
 /// As [`submitted`]; [`Refusal::NotAcceptable`] for a field without a value too, and [`Refusal::BadRequest`] for a
 /// form that is cancelled.
-pub fn preconditions(form: &Element) -> Result<Vec<Setting>, Refusal> {
-    settings(form, ns::PUBLISH_OPTIONS).map(|submitted| submitted.settings)
+pub fn preconditions(form: &Element) -> Result<Submitted, Refusal> {
+    settings(form, ns::PUBLISH_OPTIONS)
 }
 
 fn settings(form: &Element, type_of_form: &str) -> Result<Submitted, Refusal> {
@@ -244,6 +249,9 @@ fn settings(form: &Element, type_of_form: &str) -> Result<Submitted, Refusal> {
             (_, []) => return Err(bad(var)),
             (REVISION, [value]) if type_of_form == ns::NODE_CONFIG => {
                 submitted.seen = Some(u64::from_str_radix(value, 16).map_err(|_| bad(var))?);
+            }
+            (COMPARED, [value]) if type_of_form == ns::PUBLISH_OPTIONS => {
+                submitted.compared = Some(value.clone());
             }
             (_, [value]) => submitted.settings.extend(setting(var, value)?),
             (_, _) => return Err(bad(var)),

@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use gjallar::{
     pubsub::{
-        Affiliation, Item, ItemId, Node, NodeId, Page, Part, Subscription,
+        Affiliation, Item, ItemId, Listed, Listing, Node, NodeId, Page, Part, Subscription,
         op::discover::NodeSummary,
     },
     store::{Commit, Cursor, Found, MAX_UNDERWAY, Owed, Store, StoreError, Then, Told},
@@ -125,13 +125,13 @@ impl Store for Faulty {
         self.inner.items(node, ids, max_bytes).await
     }
 
-    async fn page(
+    async fn list(
         &self,
         node: &NodeId,
-        page: &Page<ItemId>,
+        listing: &Listing,
         max_bytes: usize,
-    ) -> Result<Option<Part<Item>>, StoreError> {
-        self.inner.page(node, page, max_bytes).await
+    ) -> Result<Option<Listed>, StoreError> {
+        self.inner.list(node, listing, max_bytes).await
     }
 
     async fn page_of_ids(

@@ -10,7 +10,7 @@ use std::{
 
 use gjallar::{
     pubsub::{
-        Actor, Affiliation, Fresh, Item, ItemId, Limits, NodeId, OptionSetting, Page, Part,
+        Actor, Affiliation, Fresh, Item, ItemId, Limits, NodeId, OptionSetting, Order, Page, Part,
         Payload, Setting, SubscriptionState, Timestamp,
         op::{
             affiliations::SetAffiliations,
@@ -141,7 +141,7 @@ impl Stage {
     ) -> Settling<Result<Published, Error>> {
         let payload = Some(Payload::new(xml, "urn:x"));
         let items = vec![NewItem { id: Some(item(id)), payload }];
-        let request = Publish { node: node(name), items, options: Vec::new() };
+        let request = Publish { node: node(name), items, options: Vec::new(), compared: None };
         self.service.publish(&actor(by), &request, |answer| answer).await
     }
 
@@ -167,7 +167,15 @@ impl Stage {
     }
 
     pub async fn subscribe(&self, by: &str, name: &str) -> Result<(), Error> {
-        let request = Subscribe { node: node(name), jid: jid(by), settings: None };
+        self.subscribe_as(by, name, false).await
+    }
+
+    pub async fn subscribe_in_public(&self, by: &str, name: &str) -> Result<(), Error> {
+        self.subscribe_as(by, name, true).await
+    }
+
+    async fn subscribe_as(&self, by: &str, name: &str, is_public: bool) -> Result<(), Error> {
+        let request = Subscribe { node: node(name), jid: jid(by), settings: None, is_public };
         self.service.subscribe(&actor(by), &request, |answer| answer.map(|_| ())).await.await
     }
 
@@ -205,8 +213,12 @@ impl Stage {
 
     /// All items of a node.
     pub async fn items(&self, by: &str, name: &str) -> Result<Vec<Item>, Error> {
-        let request =
-            Retrieve { node: node(name), selection: Selection::Recent(u32::MAX), subid: None };
+        let request = Retrieve {
+            node: node(name),
+            selection: Selection::Recent(u32::MAX),
+            order: Order::default(),
+            subid: None,
+        };
         let items = self.service.retrieve(&actor(by), &request).await?;
         Ok(items.map(Arc::unwrap_or_clone).entries)
     }

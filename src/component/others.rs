@@ -1,0 +1,102 @@
+//! Requests of other protocols than XEP-0060.
+
+use minidom::Element;
+
+use crate::{
+    pubsub::Actor,
+    service::Error,
+    wire::{
+        mam::{self, Source, Submitted},
+        ns, request,
+        stanza::{Header, StanzaError},
+        xml::Tag,
+    },
+};
+
+use super::{Dispatch, showing};
+
+type Content = Result<Option<Tag>, StanzaError>;
+
+impl Dispatch {
+    pub(super) async fn request(
+        &self,
+        header: &Header,
+        actor: &Actor,
+        child: &Element,
+        is_set: bool,
+    ) {
+        let content = match (child.name(), child.ns().as_str(), is_set) {
+            ("query", ns::DISCO_INFO, false) => self.info(actor, child.attr("node")).await,
+            ("query", ns::DISCO_ITEMS, false) => self.items(actor, child).await,
+            ("query", ns::MAM, false) => Ok(Some(mam::form())),
+            ("query", ns::MAM, true) => self.shown(self.archive(header, actor, child).await),
+            ("metadata", ns::MAM, false) => self.shown(self.archive_ends(actor, child).await),
+            ("ping", ns::PING, false) => Ok(None),
+            ("query", ns::VERSION, false) => Ok(Some(version())),
+            ("command", ns::COMMANDS, true) => {
+                return match self.commands().run(actor, child).await {
+                    Ok(stage) => self.send(header, header.result(Some(stage))),
+                    Err(error) => self.refuse(header, &error),
+                };
+            }
+            ("query", ns::DISCO_INFO | ns::DISCO_ITEMS | ns::VERSION, true)
+            | ("ping", ns::PING, true)
+            | ("metadata", ns::MAM, true)
+            | ("command", ns::COMMANDS, false) => Err(StanzaError::new("modify", "bad-request")),
+            _ => Err(StanzaError::new("cancel", "service-unavailable")),
+        };
+        match content {
+            Ok(content) => self.send(header, header.result(content)),
+            Err(error) => self.refuse(header, &error),
+        }
+    }
+
+    fn shown(&self, shown: Result<Tag, Error>) -> Content {
+        shown.map(Some).map_err(|error| self.error(&error))
+    }
+
+    async fn info(&self, actor: &Actor, node: Option<&str>) -> Content {
+        self.shown(showing::info(self.service(), actor, node).await)
+    }
+
+    async fn items(&self, actor: &Actor, query: &Element) -> Content {
+        self.shown(showing::items(self.service(), self.jid(), actor, query).await)
+    }
+
+    /// Sends what an archive has, and says what ends the answer (XEP-0313 §4).
+    async fn archive(&self, header: &Header, actor: &Actor, query: &Element) -> Result<Tag, Error> {
+        let Submitted { query, queryid, is_flipped } = mam::submitted(query)?;
+        let archived = self.service().query_archive(actor, &query).await?;
+        let source = Source {
+            service: self.jid().as_str(),
+            to: header.from.as_deref().unwrap_or_default(),
+            queryid: queryid.as_deref(),
+            node: &query.node,
+            config: &archived.config,
+        };
+        let mut items: Vec<_> = archived.items.iter().collect();
+        if is_flipped {
+            items.reverse();
+        }
+        for item in items {
+            let whole = mam::result(&source, item, self.service().limits()).to_string();
+            self.send_own(match whole.len() > self.max_stanza_bytes() {
+                true => mam::placeholder(&source, item).to_string(),
+                false => whole,
+            });
+        }
+        Ok(mam::fin(&archived.ids, archived.is_complete))
+    }
+
+    async fn archive_ends(&self, actor: &Actor, metadata: &Element) -> Result<Tag, Error> {
+        let ends = self.service().archive_ends(actor, &request::node(metadata)?).await?;
+        Ok(mam::metadata(ends.as_ref()))
+    }
+}
+
+/// XEP-0092.
+fn version() -> Tag {
+    Tag::ns("query", ns::VERSION)
+        .child(Tag::new("name").text(env!("CARGO_PKG_NAME")))
+        .child(Tag::new("version").text(env!("CARGO_PKG_VERSION")))
+}

@@ -1,0 +1,145 @@
+//! Which items of a node are listed, and in which order (§6.5, XEP-0313 §4, XEP-0413).
+
+use jid::BareJid;
+
+use super::{Edge, Item, ItemId, Page, Part, Spot, Timestamp};
+
+/// A list of items: a page of those that a filter admits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// Which part of the list.
+    pub page: Page<Mark>,
+    /// How the list is ordered.
+    pub order: Order,
+    /// What is in the list.
+    pub filter: Filter,
+}
+
+/// What an item of a list is told by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// Its name.
+    Name(ItemId),
+    /// Where it stands.
+    Spot(Spot),
+}
+
+/// An order of items (XEP-0413).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Order {
+    /// What it goes by.
+    pub by: OrderField,
+    /// Whether the newest is the first.
+    pub is_descending: bool,
+}
+
+/// What an order goes by. No two items are equal in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OrderField {
+    /// When an item of this name was published first.
+    Creation,
+    /// When it was published, be it again.
+    #[default]
+    Modification,
+}
+
+/// What of a node's items is in a list (XEP-0313 §4.1); all of it if nothing is said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// What stands after this item, which must be there.
+    pub after: Option<Spot>,
+    /// What stands before this item, which must be there.
+    pub before: Option<Spot>,
+    /// These, all of which must be there.
+    pub only: Option<Vec<Spot>>,
+    /// What was published then or later.
+    pub since: Option<Timestamp>,
+    /// What was published then or earlier.
+    pub until: Option<Timestamp>,
+    /// What this entity published.
+    pub publisher: Option<BareJid>,
+}
+
+/// A part of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// What is in it. How many are in the list is known where nothing is filtered.
+    pub part: Part<Item>,
+    /// Whether the list has no more in the direction of the page.
+    pub is_complete: bool,
+    /// How far was looked, if that ended it: a page that begins there goes on.
+    pub looked_up_to: Option<Spot>,
+}
+
+impl Listing {
+    /// A page of all items, oldest first.
+    #[must_use]
+    pub fn of(page: Page<ItemId>, order: Order) -> Self {
+        Self { page: page.map(Mark::Name), order, filter: Filter::default() }
+    }
+
+    /// Whether the first that is taken is the newest.
+    #[must_use]
+    pub fn is_from_newest(&self) -> bool {
+        self.page.is_backward() != self.order.is_descending
+    }
+
+    /// After which item and before which, by what the order goes by, those stand that the page may have, given what
+    /// its edge is there.
+    #[must_use]
+    pub fn between(&self, edge: Option<Spot>) -> (Option<Spot>, Option<Spot>) {
+        let begins = matches!(self.page.edge, Edge::After(_)) != self.order.is_descending;
+        let (after, before) = if begins { (edge, None) } else { (None, edge) };
+        match self.order.by {
+            OrderField::Creation => (after, before),
+            OrderField::Modification => {
+                let before = before.into_iter().chain(self.filter.before).min();
+                (after.max(self.filter.after), before)
+            }
+        }
+    }
+}
+
+impl OrderField {
+    /// What of an item it goes by.
+    #[must_use]
+    pub fn of(self, item: &Item) -> Spot {
+        match self {
+            Self::Creation => item.created,
+            Self::Modification => item.spot(),
+        }
+    }
+}
+
+impl Filter {
+    /// Whether everything is in the list.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether an item is in the list.
+    #[must_use]
+    pub fn admits(&self, item: &Item) -> bool {
+        self.after.is_none_or(|spot| item.spot() > spot)
+            && self.before.is_none_or(|spot| item.spot() < spot)
+            && self.only.as_ref().is_none_or(|only| only.contains(&item.spot()))
+            && self.since.is_none_or(|since| item.published >= since)
+            && self.until.is_none_or(|until| item.published <= until)
+            && self.publisher.as_ref().is_none_or(|publisher| item.publisher == *publisher)
+    }
+
+    /// The items that must be there.
+    pub fn named(&self) -> impl Iterator<Item = Spot> + '_ {
+        let only = self.only.iter().flatten();
+        self.after.iter().chain(&self.before).chain(only).copied()
+    }
+}
+
+impl Listed {
+    /// Nothing of a list that has nothing.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { part: Part::empty(), is_complete: true, looked_up_to: None }
+    }
+}

@@ -1,0 +1,100 @@
+//! Querying the archive of a node (XEP-0313, XEP-0442).
+//!
+//! SPEC: the archive of a node is what the node keeps. XEP-0313 §3.2 would have an item that was retracted, evicted or
+//! replaced leave its place; here it leaves nothing, as for who retrieves items.
+
+use jid::Jid;
+
+use crate::pubsub::{
+    ArchiveId, Context, Edge, Feature, Filter, Listing, Mark, Node, NodeId, Order, Page, Refusal,
+    Spot, Timestamp, access,
+};
+
+use super::existing;
+
+/// The most items in one answer: each is a message of its own.
+pub const MAX_RESULTS: usize = 250;
+
+/// Asks for a part of an archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// Of which node.
+    pub node: NodeId,
+    /// Which part of what matches.
+    pub page: Page<ArchiveId>,
+    /// In which order.
+    pub order: Order,
+    /// What stands after this.
+    pub after: Option<ArchiveId>,
+    /// What stands before this.
+    pub before: Option<ArchiveId>,
+    /// These.
+    pub only: Option<Vec<ArchiveId>>,
+    /// What was published then or later.
+    pub since: Option<Timestamp>,
+    /// What was published then or earlier.
+    pub until: Option<Timestamp>,
+    /// What this JID published.
+    pub with: Option<Jid>,
+}
+
+impl Query {
+    /// All of the archive of a node, as far as a page reaches.
+    #[must_use]
+    pub fn all(node: NodeId, page: Page<ArchiveId>) -> Self {
+        Self {
+            node,
+            page,
+            order: Order::default(),
+            after: None,
+            before: None,
+            only: None,
+            since: None,
+            until: None,
+            with: None,
+        }
+    }
+}
+
+/// Decides whether the archive is shown, and which items these are; nothing if none can match.
+///
+/// SPEC: publishers are known by their bare JIDs, so no item matches a full one.
+///
+/// # Errors
+/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`]; [`Refusal::Unsupported`] at a node that keeps no items;
+/// [`Refusal::ItemNotFound`] if an item is named that is of no such node; [`Refusal::NotImplemented`] for a page by
+/// its index.
+pub fn query(
+    node: Option<&Node>,
+    request: &Query,
+    cx: &Context<'_>,
+) -> Result<Option<Listing>, Refusal> {
+    let node = existing(node)?;
+    // XEP-0313 §8.1.
+    access::may_retrieve(node, cx).map_err(|_| Refusal::Forbidden)?;
+    if !node.config.persist_items {
+        return Err(Refusal::Unsupported(Feature::PersistentItems));
+    }
+    if matches!(request.page.edge, Edge::At(index) if index > 0) {
+        return Err(Refusal::NotImplemented("a page of an archive by its index".into()));
+    }
+    let spot = |id: ArchiveId| match id.epoch == node.epoch {
+        true => Ok(id.spot),
+        false => Err(Refusal::ItemNotFound),
+    };
+    let named = |id: Option<ArchiveId>| id.map(spot).transpose();
+    let all = |ids: &[ArchiveId]| ids.iter().copied().map(spot).collect::<Result<Vec<Spot>, _>>();
+    let filter = Filter {
+        after: named(request.after)?,
+        before: named(request.before)?,
+        only: request.only.as_deref().map(all).transpose()?,
+        since: request.since,
+        until: request.until,
+        publisher: request.with.as_ref().map(Jid::to_bare),
+    };
+    let max = request.page.max.min(MAX_RESULTS);
+    let page = Page { max, ..request.page.clone() }.and_then(|id| spot(id).ok().map(Mark::Spot));
+    let page = page.ok_or(Refusal::ItemNotFound)?;
+    let may_match = request.with.as_ref().is_none_or(Jid::is_bare);
+    Ok(may_match.then_some(Listing { page, order: request.order, filter }))
+}

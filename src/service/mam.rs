@@ -1,0 +1,81 @@
+//! Showing archives (XEP-0313), and lists of items in an order (XEP-0413).
+
+use crate::pubsub::{
+    Actor, ArchiveId, Item, Listed, Listing, NodeConfig, NodeId, OrderField, Page, Part, Refusal,
+    op::mam::{self, Query},
+};
+
+use super::{Error, Service};
+
+/// The most items of a node that are listed in the order of their creation: all have to be sorted.
+const MAX_SORTED: usize = 10_000;
+
+/// A part of an archive.
+#[derive(Clone, Debug)]
+pub struct Archived {
+    /// How the node behaves.
+    pub config: NodeConfig,
+    /// What is in the part.
+    pub items: Vec<Item>,
+    /// What these are called; and, if that ended the part, how far was looked.
+    pub ids: Part<ArchiveId>,
+    /// Whether the archive has no more in the direction of the page.
+    pub is_complete: bool,
+}
+
+impl Service {
+    /// Shows a part of the archive of a node.
+    ///
+    /// # Errors
+    /// As [`mam::query`]; [`Refusal::ItemNotFound`] if an item that is named is not there;
+    /// [`Refusal::NotImplemented`] if the node has more items than can be sorted.
+    pub async fn query_archive(&self, actor: &Actor, request: &Query) -> Result<Archived, Error> {
+        let turn = self.settled_turn(&request.node).await?;
+        let contacts = self.contacts(turn.node(), false).await;
+        let context = self.context_with(actor, contacts.as_deref());
+        let listing = self.unless_moved(&request.node, mam::query(turn.node(), request, &context));
+        let listing = listing.await?;
+        let node = turn.node().ok_or(Refusal::NodeNotFound)?;
+        let listed = match &listing {
+            Some(listing) => self.listed(&request.node, listing).await?,
+            None => Listed::empty(),
+        };
+        let Listed { part: Part { entries: items, index, total }, is_complete, looked_up_to } =
+            listed;
+        let mut ids: Vec<ArchiveId> = items.iter().map(Item::archive_id).collect();
+        if let Some(spot) = looked_up_to {
+            let at = if request.page.is_backward() { 0 } else { ids.len() };
+            ids.insert(at, ArchiveId { epoch: node.epoch, spot });
+        }
+        let ids = Part { entries: ids, index, total };
+        Ok(Archived { config: node.config.clone(), items, ids, is_complete })
+    }
+
+    /// The first and the last item of the archive of a node, if it has any.
+    ///
+    /// # Errors
+    /// As [`mam::query`].
+    pub async fn archive_ends(
+        &self,
+        actor: &Actor,
+        node: &NodeId,
+    ) -> Result<Option<(Item, Item)>, Error> {
+        let first = self.query_archive(actor, &Query::all(node.clone(), Page::first(1))).await?;
+        let last = self.query_archive(actor, &Query::all(node.clone(), Page::last(1))).await?;
+        Ok(first.items.into_iter().next().zip(last.items.into_iter().next()))
+    }
+
+    /// A part of a list of items of a node in whose turn this is.
+    pub(super) async fn listed(&self, id: &NodeId, listing: &Listing) -> Result<Listed, Error> {
+        let failed = |error| self.memory.failed_at(id, error);
+        if listing.order.by == OrderField::Creation {
+            let none = self.store.page_of_ids(id, &Page::first(0), 0).await.map_err(failed)?;
+            if none.and_then(|none| none.total).is_some_and(|total| total > MAX_SORTED) {
+                let what = format!("the order of creation of more than {MAX_SORTED} items");
+                return Err(Refusal::NotImplemented(what).into());
+            }
+        }
+        let listed = self.store.list(id, listing, self.limits.bytes_of_items()).await;
+        Ok(listed.map_err(failed)?.ok_or(Refusal::ItemNotFound)?)
+    }
+}

@@ -1,0 +1,196 @@
+//! Archives (XEP-0313, XEP-0442): queries, and what is answered.
+
+use chrono::{DateTime, FixedOffset};
+use jid::Jid;
+use minidom::Element;
+
+use crate::{
+    pubsub::{
+        ArchiveId, Event, EventItem, Item, Limits, NodeConfig, NodeId, Page, Part, Refusal,
+        Timestamp, op::mam::Query,
+    },
+    wire::{
+        form,
+        notification::{self, date_time},
+        ns, order, request, rsm,
+        xml::Tag,
+    },
+};
+
+/// The longest `queryid`. Each result repeats it.
+const MAX_QUERYID_BYTES: usize = 1024;
+
+/// A query, and how its answer shall look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submitted {
+    /// What is asked.
+    pub query: Query,
+    /// What each result repeats (XEP-0313 §4.2).
+    pub queryid: Option<String>,
+    /// Whether the page is sent from its end (XEP-0313 §4.3.4).
+    pub is_flipped: bool,
+}
+
+/// Understands a query.
+///
+/// # Errors
+/// [`Refusal::NodeIdRequired`], [`Refusal::BadRequest`], [`Refusal::FormTooLarge`], [`Refusal::IdTooLong`];
+/// [`Refusal::ItemNotFound`] if an item is named that no archive can have; [`Refusal::NotImplemented`] for a field that is not known (XEP-0313 §4.1.5).
+pub fn submitted(query: &Element) -> Result<Submitted, Refusal> {
+    let page = rsm::page(query)?.unwrap_or_else(|| Page::first(usize::MAX));
+    let page = page.and_then(|id| ArchiveId::parse(&id)).ok_or(Refusal::ItemNotFound)?;
+    let mut asked = Query::all(request::node(query)?, page);
+    asked.order = order::order(query)?;
+    if let Some(form) = query.get_child("x", ns::DATA_FORMS) {
+        filter(form, &mut asked)?;
+    }
+    let queryid = query.attr("queryid").map(str::to_owned);
+    if queryid.as_ref().is_some_and(|id| id.len() > MAX_QUERYID_BYTES) {
+        return Err(Refusal::IdTooLong { max: MAX_QUERYID_BYTES });
+    }
+    Ok(Submitted { query: asked, queryid, is_flipped: query.has_child("flip-page", ns::MAM) })
+}
+
+fn filter(form: &Element, query: &mut Query) -> Result<(), Refusal> {
+    if form.attr("type") != Some("submit") {
+        return Err(Refusal::BadRequest("the form is not submitted"));
+    }
+    let id = |text: &str| ArchiveId::parse(text).ok_or(Refusal::ItemNotFound);
+    for (var, values) in form::fields(form)? {
+        match (var, values.as_slice()) {
+            ("FORM_TYPE", [form_type]) if form_type == ns::MAM => {}
+            ("FORM_TYPE", _) => return Err(Refusal::BadRequest("another type of form")),
+            ("after-id" | "before-id" | "end" | "ids" | "start" | "with", []) => {}
+            ("ids", ids) => {
+                query.only = Some(ids.iter().map(|text| id(text)).collect::<Result<_, _>>()?);
+            }
+            ("after-id", [text]) => query.after = Some(id(text)?),
+            ("before-id", [text]) => query.before = Some(id(text)?),
+            ("start", [time]) => query.since = Some(since(time)?),
+            ("end", [time]) => query.until = Some(until(time)?),
+            ("with", [jid]) => query.with = Some(Jid::new(jid).map_err(|_| Refusal::InvalidJid)?),
+            ("after-id" | "before-id" | "end" | "start" | "with", _) => {
+                return Err(Refusal::BadRequest("a field of a query has one value"));
+            }
+            _ => {
+                let name = form::shortened(var);
+                return Err(Refusal::NotImplemented(format!("the field {name}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is published within a millisecond counts as of its beginning, so a time within one begins the next.
+fn since(text: &str) -> Result<Timestamp, Refusal> {
+    let time = time(text)?;
+    let is_within = time.timestamp_subsec_nanos() % 1_000_000 > 0;
+    Ok(Timestamp(millis(&time) + u64::from(is_within)))
+}
+
+fn until(text: &str) -> Result<Timestamp, Refusal> {
+    time(text).map(|time| Timestamp(millis(&time)))
+}
+
+fn millis(time: &DateTime<FixedOffset>) -> u64 {
+    time.timestamp_millis().try_into().unwrap_or_default()
+}
+
+/// XEP-0082.
+fn time(text: &str) -> Result<DateTime<FixedOffset>, Refusal> {
+    DateTime::parse_from_rfc3339(text).map_err(|_| Refusal::BadRequest("not a time of XEP-0082"))
+}
+
+/// Where the items of an answer come from, and who asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// The service.
+    pub service: &'a str,
+    /// Who asked.
+    pub to: &'a str,
+    /// What each result repeats.
+    pub queryid: Option<&'a str>,
+    /// The node.
+    pub node: &'a NodeId,
+    /// How it behaves.
+    pub config: &'a NodeConfig,
+}
+
+/// An item, as the notification that told of it (XEP-0442 §3).
+#[must_use]
+pub fn result(source: &Source<'_>, item: &Item, limits: &Limits) -> Tag {
+    let event = Event::Published(vec![EventItem::of(item, source.config)]);
+    let message = Tag::ns("message", ns::CLIENT)
+        .attr("from", source.service)
+        .attr("type", notification::kind(source.config.notification_type))
+        .child(notification::content(source.node, &event, &[], limits));
+    forwarded(source, item, Some(message))
+}
+
+/// The same, without its content, which is larger than a stanza may be (XEP-0313 §3.2).
+#[must_use]
+pub fn placeholder(source: &Source<'_>, item: &Item) -> Tag {
+    forwarded(source, item, None)
+}
+
+fn forwarded(source: &Source<'_>, item: &Item, message: Option<Tag>) -> Tag {
+    let delay = Tag::ns("delay", ns::DELAY).attr("stamp", &date_time(item.published));
+    let forwarded = Tag::ns("forwarded", ns::FORWARD).child(delay).children(message);
+    let result = Tag::ns("result", ns::MAM)
+        .attr_if("queryid", source.queryid)
+        .attr("id", &item.archive_id().to_string())
+        .child(forwarded);
+    Tag::new("message").attr("from", source.service).attr("to", source.to).child(result)
+}
+
+/// The end of an answer (XEP-0313 §4).
+#[must_use]
+pub fn fin(ids: &Part<ArchiveId>, is_complete: bool) -> Tag {
+    Tag::ns("fin", ns::MAM)
+        .attr_if("complete", is_complete.then_some("true"))
+        .child(rsm::set(ids, ToString::to_string))
+}
+
+/// The first and the last item of an archive, if there is any (XEP-0313 §5).
+#[must_use]
+pub fn metadata(ends: Option<&(Item, Item)>) -> Tag {
+    let end = |name, item: &Item| {
+        Tag::new(name)
+            .attr("id", &item.archive_id().to_string())
+            .attr("timestamp", &date_time(item.published))
+    };
+    let ends = ends.map(|(first, last)| [end("start", first), end("end", last)]);
+    Tag::ns("metadata", ns::MAM).children(ends.into_iter().flatten())
+}
+
+/// The form with which an archive can be queried (XEP-0313 §4.1.5).
+#[must_use]
+pub fn form() -> Tag {
+    let form = Tag::ns("x", ns::DATA_FORMS).attr("type", "form").with("field", |field| {
+        let field = field.attr("var", "FORM_TYPE").attr("type", "hidden");
+        field.with("value", |value| value.text(ns::MAM))
+    });
+    let fields = [
+        ("with", "jid-single", "Who published it"),
+        ("start", "text-single", "Published at this time or later"),
+        ("end", "text-single", "Published at this time or earlier"),
+        ("after-id", "text-single", "After this item"),
+        ("before-id", "text-single", "Before this item"),
+        ("ids", "list-multi", "These items"),
+    ];
+    let form = fields.into_iter().fold(form, |form, (var, kind, label)| {
+        form.with("field", |field| {
+            let field = field.attr("var", var).attr("type", kind).attr("label", label);
+            // That any may be chosen (XEP-0122).
+            match kind {
+                "list-multi" => field.child(
+                    Tag::ns("validate", ns::VALIDATE)
+                        .attr("datatype", "xs:string")
+                        .child(Tag::new("open")),
+                ),
+                _ => field,
+            }
+        })
+    });
+    Tag::ns("query", ns::MAM).child(form)
+}
