@@ -81,6 +81,9 @@ impl Dispatch {
             _ => {}
         }
         if !header.is_request() {
+            if let Some((jid, nodes)) = self.take_capabilities(stanza) {
+                self.service.interested(&jid, nodes).await;
+            }
             return None;
         }
         let Some(sender) = header.sender() else {
@@ -283,6 +286,7 @@ impl Dispatch {
     pub fn note_connected(&self, is_connected: bool) {
         if is_connected {
             self.service.presences().forget();
+            self.service.interests().forget();
             self.service.rosters().grant(None);
         }
         self.service.metrics().connected.set(i64::from(is_connected));

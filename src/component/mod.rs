@@ -2,6 +2,7 @@
 
 mod answers;
 mod builder;
+mod capabilities;
 mod dial;
 mod dispatch;
 mod lane;

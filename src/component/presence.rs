@@ -21,14 +21,19 @@ impl Dispatch {
             None => {
                 if let Some(show) = show(stanza) {
                     self.service().available(&sender, show, away(stanza)).await;
+                    self.ask_for_capabilities(&sender, stanza).await;
                 }
             }
             // COMPAT: Prosody says that somebody is not available when it takes a request for its presence.
             Some("unavailable")
                 if sender.is_bare() && !self.service().presences().is_given(&sender) => {}
-            Some("unavailable") => self.service().unavailable(&sender).await,
+            Some("unavailable") => {
+                self.service().interests().remove(&sender);
+                self.service().unavailable(&sender).await;
+            }
             // Other errors say that it is not known.
             Some("error") if notification::is_gone(stanza) => {
+                self.service().interests().remove(&sender);
                 self.service().unavailable(&sender).await;
             }
             Some("subscribed") => {

@@ -65,6 +65,15 @@ impl Changes {
         Self { seq: node.seq, list: vec![Change::Created(Box::new(node))] }
     }
 
+    /// The node that comes into being.
+    #[must_use]
+    pub fn created(&self) -> Option<&Node> {
+        self.list.iter().find_map(|change| match change {
+            Change::Created(node) => Some(&**node),
+            _ => None,
+        })
+    }
+
     /// Something changes at a node whose newest event has this position.
     pub(super) fn at(seq: u64, list: Vec<Change>) -> Self {
         Self { list, seq }

@@ -13,6 +13,7 @@ pub fn implemented(limits: &Limits) -> impl Iterator<Item = &'static str> {
         ACCESS,
         op::affiliations::FEATURES,
         op::authorize::FEATURES,
+        op::auto_subscribe::FEATURES,
         op::configure::FEATURES,
         op::create::FEATURES,
         op::delete::FEATURES,

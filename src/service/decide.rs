@@ -17,7 +17,7 @@ use crate::{
     pubsub::{
         Actor, Audience, Change, Changes, Context, Decision, Node, NodeId, Notification,
         Recipients, Refusal,
-        op::{expire, presence, public},
+        op::{auto_subscribe, expire, presence, public},
     },
     store::{Commit, Committed, StoreError},
 };
@@ -180,8 +180,13 @@ impl Service {
                 }
                 _ => continue,
             };
-            let Decision { reply, changes, notifications } = decision;
-            let told = match self.rooms(&mut turn, notifications, changes.revoke()) {
+            let Decision { reply, changes, mut notifications } = decision;
+            let interested = self.memory.interests.at(id);
+            if !interested.is_empty() {
+                let told = auto_subscribe::told(turn.node(), &changes, &interested, &notifications);
+                notifications.extend(told);
+            }
+            let told = match self.rooms(&mut turn, notifications, &changes) {
                 Some(told) => told,
                 None if turn.settled().await => return Err(Error::Busy.into()),
                 None => continue,
@@ -197,7 +202,7 @@ impl Service {
     /// Tells what nothing changes for, and what is not owed after a restart; as far as there is room.
     pub(super) fn tell_at_once(&self, turn: &mut Turn, notifications: Vec<Notification>) {
         for notification in notifications {
-            if let Some(Some(told)) = self.room(turn, notification) {
+            if let Some(Some(told)) = self.room(turn, None, notification) {
                 let Told { notification, recipients, room } = told;
                 self.memory.outbox.tell(room, notification, recipients, None);
             }
@@ -210,12 +215,13 @@ impl Service {
         &self,
         turn: &mut Turn,
         notifications: Vec<Notification>,
-        revokes: bool,
+        changes: &Changes,
     ) -> Option<Vec<Told>> {
         let mut rooms = Vec::with_capacity(notifications.len());
         for notification in notifications {
-            let may_be_left = revokes && matches!(notification.audience, Audience::Entities(_));
-            match self.room(turn, notification) {
+            let may_be_left =
+                changes.revoke() && matches!(notification.audience, Audience::Entities(_));
+            match self.room(turn, changes.created(), notification) {
                 Some(told) => rooms.extend(told),
                 None if may_be_left => {}
                 None => return None,
@@ -226,13 +232,19 @@ impl Service {
 
     /// Room for a notification, if there is any; what nobody is told of needs none.
     #[allow(clippy::option_option)]
-    fn room(&self, turn: &mut Turn, notification: Notification) -> Option<Option<Told>> {
+    fn room(
+        &self,
+        turn: &mut Turn,
+        created: Option<&Node>,
+        notification: Notification,
+    ) -> Option<Option<Told>> {
         let recipients = match &notification.audience {
             Audience::Entities(some) | Audience::Listed(some) => some.clone(),
             // Those who were subscribed hear of a deletion; after it nobody is.
             Audience::Subscribers => turn.recipients(),
         };
-        let Some(node) = turn.node().filter(|_| !recipients.is_empty()) else { return Some(None) };
+        let node = turn.node().or(created).filter(|_| !recipients.is_empty());
+        let Some(node) = node else { return Some(None) };
         let room = self.memory.outbox.reserve(&node.creator, &notification, &recipients)?;
         Some(Some(Told { notification: Arc::new(notification), recipients, room }))
     }

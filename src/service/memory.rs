@@ -10,8 +10,8 @@ use crate::{
 };
 
 use super::{
-    Error, Metrics, Outbox, Rosters, bounces::Bounces, census::Census, deadlines::Deadlines,
-    nodes::Nodes, presences::Presences, underway::Underway,
+    Error, Interests, Metrics, Outbox, Rosters, bounces::Bounces, census::Census,
+    deadlines::Deadlines, nodes::Nodes, presences::Presences, underway::Underway,
 };
 
 /// Nodes, what has to be told, and what is counted.
@@ -23,6 +23,7 @@ pub(super) struct Memory {
     pub(super) deadlines: Deadlines,
     pub(super) presences: Arc<Presences>,
     pub(super) rosters: Rosters,
+    pub(super) interests: Interests,
     pub(super) metrics: Metrics,
 }
 

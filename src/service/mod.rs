@@ -12,6 +12,7 @@ mod contacts;
 mod deadlines;
 mod decide;
 mod facts;
+mod interests;
 mod lost;
 mod mam;
 mod memory;
@@ -28,6 +29,7 @@ mod underway;
 
 pub use actors::{Actors, Creators};
 pub use bounces::Bounce;
+pub use interests::{Interests, MAX_INTERESTS};
 pub use lost::Lost;
 pub use mam::Archived;
 pub use metrics::Metrics;
@@ -138,8 +140,18 @@ impl Service {
         }
         let metrics = Metrics::default();
         let (bounces, rosters) = (Bounces::default(), Rosters::default());
-        let memory =
-            Memory { nodes, outbox, bounces, census, deadlines, presences, rosters, metrics };
+        let interests = Interests::default();
+        let memory = Memory {
+            nodes,
+            outbox,
+            bounces,
+            census,
+            deadlines,
+            presences,
+            rosters,
+            interests,
+            metrics,
+        };
         let nobody = Jid::new(NOBODY).map_err(|_| StoreError::Failed(NOBODY.into()))?;
         let nobody = Actor { jid: nobody, is_administrator: true, may_create: false };
         let underway = Arc::new(Semaphore::new(MAX_UNDERWAY));

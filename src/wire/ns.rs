@@ -2,6 +2,7 @@
 
 pub(crate) const AGO: &str = "urn:xmpp:ago:0";
 pub(crate) const CAP: &str = "urn:xmpp:pubsub:cap:0";
+pub(crate) const CAPS: &str = "http://jabber.org/protocol/caps";
 pub(crate) const CLIENT: &str = "jabber:client";
 pub(crate) const COMMANDS: &str = "http://jabber.org/protocol/commands";
 pub(crate) const COMPONENT: &str = "jabber:component:accept";

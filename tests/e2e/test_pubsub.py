@@ -283,6 +283,29 @@ async def test_options_and_presence(server, gjallar):
 
 
 @with_loop
+async def test_interests_by_capabilities(server, gjallar):
+    """§9.1.3, §9.2: alice has not subscribed; her client says +notify, and sends the service its presence."""
+    async with clients(server.client_port, "owner", "alice") as (owner, alice):
+        for node in (NODE, "other"):
+            await owner.pubsub.create_node(SERVICE, node)
+            await owner.pubsub.publish(SERVICE, node, id="before", payload=entry("Before"))
+        for plugin in ("xep_0115", "xep_0163"):
+            alice.xmpp.register_plugin(plugin)
+        alice.xmpp.plugin["xep_0163"].add_interest(NODE)
+        await alice.xmpp.plugin["xep_0115"].update_caps(broadcast=False)
+        alice.xmpp.send_presence(pto=SERVICE)
+        await alice.until(1)
+        for node in ("other", NODE):
+            await owner.pubsub.publish(SERVICE, node, id="one", payload=entry("One"))
+        await alice.until(2)
+        alice.xmpp.send_presence(pto=SERVICE, ptype="unavailable")
+        await alice.xmpp.plugin["xep_0199"].send_ping(SERVICE, timeout=30)
+        await owner.pubsub.publish(SERVICE, NODE, id="two", payload=entry("Two"))
+        await alice.settled()
+        assert [item_ids(event) for event in alice.events] == [["before"], ["one"]]
+
+
+@with_loop
 async def test_access_by_roster(server, gjallar):
     """XEP-0356 in the version of each server: urn:xmpp:privilege:1 in ejabberd, :2 in Prosody."""
     async with clients(server.client_port, "owner", "alice", "bot") as (owner, alice, bot):

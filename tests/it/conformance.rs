@@ -25,8 +25,8 @@ const META_DATA: &str = "access_model contact creation_date creator description 
     num_subscribers owner publish_model publisher title type";
 /// §16.3, but for collections, and for what profiles for accounts have. Of the five `access-…` that of the default
 /// model is announced (§10). And `since` of XEP-0312.
-const FEATURES: &str = "access-open auto-create config-node config-node-max create-and-configure create-nodes \
-    delete-items delete-nodes get-pending instant-nodes item-ids last-published leased-subscription \
+const FEATURES: &str = "access-open auto-create auto-subscribe config-node config-node-max create-and-configure create-nodes \
+    delete-items delete-nodes filtered-notifications get-pending instant-nodes item-ids last-published leased-subscription \
     manage-subscriptions member-affiliation meta-data modify-affiliations multi-items multi-subscribe \
     outcast-affiliation persistent-items presence-notifications presence-subscribe publish publish-node-full \
     publish-only-affiliation publish-options publisher-affiliation purge-nodes retract-items retrieve-affiliations \

@@ -314,3 +314,98 @@ async fn who_says_how_long_it_was_away_is_sent_what_it_missed() {
     let missed = come(&mut component, PHONE, "18446744073709551615").await;
     assert!(missed.starts_with("x1+x2+") && missed.ends_with("x99 last"), "{missed}");
 }
+
+/// §9.1.3, §9.2: presence with capabilities makes a resource hear of the open nodes that they name with `+notify`.
+#[tokio::test]
+async fn who_sends_presence_hears_of_what_its_capabilities_name() {
+    const INFO: &str = "http://jabber.org/protocol/disco#info";
+    let mut component = Component::start().await;
+    for (node, model) in [("n", "open"), ("m", "open"), ("closed", "whitelist")] {
+        component.create(OWNER, node, &[("access_model", model), ("notify_delete", "1")]).await;
+        component.publish(OWNER, node, "before").await;
+    }
+    let come = async |component: &mut Component, from: &str, ver: &str| {
+        let caps = format!(
+            "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='urn:client' ver='{ver}'/>"
+        );
+        component.send(&format!("<presence from='{from}' to='{SERVICE}'>{caps}</presence>")).await;
+    };
+    let can = |question: &Element, nodes: &[&str]| {
+        let (id, to) = (question.attr("id").unwrap(), question.attr("to").unwrap());
+        let feature = |node: &&str| format!("<feature var='{node}'/>");
+        let features: String = nodes.iter().map(feature).collect();
+        format!(
+            "<iq type='result' from='{to}' to='{SERVICE}' id='{id}'><query xmlns='{INFO}'>\
+             {features}</query></iq>"
+        )
+    };
+    let told = async |component: &mut Component| {
+        let told = component.messages().await.into_iter().filter_map(|message| {
+            let to = message.attr("to").unwrap().rsplit('/').next().unwrap();
+            let items = message.get_child("event", EVENT)?.get_child("items", EVENT)?;
+            let item = items.children().next()?.attr("id")?;
+            Some(format!("{to} {} {item}", items.attr("node")?))
+        });
+        let mut told: Vec<_> = told.collect();
+        told.sort_unstable();
+        told
+    };
+    come(&mut component, PHONE, "1").await;
+    let question = component.answer().await;
+    assert_eq!(question.attr("to"), Some(PHONE));
+    assert_eq!(question.get_child("query", INFO).unwrap().attr("node"), Some("urn:client#1"));
+    // Nobody else answers, and no other question.
+    let names = ["n+notify", "closed+notify", "later+notify", "m", "+notify"];
+    let forged = can(&question, &names).replace(PHONE, LAPTOP);
+    component.send(&forged).await;
+    component.send(&can(&question, &names).replace("capabilities-", "capabilities-0")).await;
+    assert_eq!(told(&mut component).await, [""; 0]);
+    component.send(&can(&question, &names)).await;
+    component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    assert_eq!(told(&mut component).await, ["phone n before"]);
+    component.publish(OWNER, "n", "1").await;
+    component.publish(OWNER, "m", "1").await;
+    component.publish(OWNER, "closed", "1").await;
+    // Also of a node that was not there.
+    component.publish(OWNER, "later", "first").await;
+    assert_eq!(told(&mut component).await, ["phone later first", "phone n 1"]);
+    // The same capabilities are not asked for again; who subscribes is not told twice.
+    come(&mut component, PHONE, "1").await;
+    subscribe(&mut component, READER, &[]).await;
+    told(&mut component).await;
+    component.publish(OWNER, "n", "2").await;
+    assert_eq!(told(&mut component).await, [format!("{READER} n 2")]);
+    component.granted(READER, &format!("<unsubscribe node='n' jid='{READER}'/>")).await;
+    // Others name other nodes.
+    come(&mut component, PHONE, "2").await;
+    let question = component.answer().await;
+    component.send(&can(&question, &["m+notify"])).await;
+    component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    assert_eq!(told(&mut component).await, ["phone m 1"]);
+    component.publish(OWNER, "n", "3").await;
+    component.publish(OWNER, "m", "3").await;
+    assert_eq!(told(&mut component).await, ["phone m 3"]);
+    // Outcasts hear nothing, and who has gone hears nothing.
+    let outcast = |affiliation: &str| {
+        let entry = format!("<affiliation jid='{READER}' affiliation='{affiliation}'/>");
+        format!("<affiliations node='m'>{entry}</affiliations>")
+    };
+    component.owner(OWNER, "set", &outcast("outcast")).await;
+    told(&mut component).await;
+    component.publish(OWNER, "m", "4").await;
+    assert_eq!(told(&mut component).await, [""; 0]);
+    component.owner(OWNER, "set", &outcast("none")).await;
+    told(&mut component).await;
+    presence(&mut component, PHONE, "unavailable", "").await;
+    component.publish(OWNER, "m", "5").await;
+    assert_eq!(told(&mut component).await, [""; 0]);
+    // On a new connection nobody knows who is there.
+    come(&mut component, PHONE, "2").await;
+    let question = component.answer().await;
+    component.send(&can(&question, &["m+notify"])).await;
+    component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    assert_eq!(told(&mut component).await, ["phone m 5"]);
+    component.reconnected_by_force().await;
+    component.publish(OWNER, "m", "6").await;
+    assert_eq!(told(&mut component).await, [""; 0]);
+}

@@ -5,6 +5,7 @@
 
 pub mod affiliations;
 pub mod authorize;
+pub mod auto_subscribe;
 pub mod bounce;
 pub mod configure;
 pub mod create;

@@ -1,0 +1,65 @@
+//! Capabilities (XEP-0115): what resources that send presence are interested in (XEP-0060 §9.2).
+
+use jid::Jid;
+use minidom::Element;
+
+use crate::{
+    pubsub::NodeId,
+    service::MAX_INTERESTS,
+    wire::{ns, xml::Tag},
+};
+
+use super::dispatch::Dispatch;
+
+/// Begins the id of a question about capabilities.
+const CAPABILITIES: &str = "capabilities-";
+/// What the names of nodes end with in capabilities.
+const NOTIFY: &str = "+notify";
+/// The longest name that capabilities may have, in bytes.
+const MAX_NAME_BYTES: usize = 1024;
+
+impl Dispatch {
+    /// Asks a resource what it can, if its presence says that this is not known. SPEC: each is asked, for what another
+    /// one says of the same name would have to be believed, or to be hashed.
+    pub(super) async fn ask_for_capabilities(&self, jid: &Jid, presence: &Element) {
+        let Some(caps) = presence.get_child("c", ns::CAPS).filter(|_| !jid.is_bare()) else {
+            return;
+        };
+        let attr = |name| caps.attr(name).unwrap_or_default();
+        let name = format!("{}#{}", attr("node"), attr("ver"));
+        let question = format!("{CAPABILITIES}{:016x}", self.service().fresh_number());
+        if name.len() > MAX_NAME_BYTES || !self.service().interests().note(jid, &name, &question) {
+            return;
+        }
+        self.room().await;
+        let request = Tag::new("iq")
+            .attr("type", "get")
+            .attr("id", &question)
+            .attr("from", self.jid().as_str())
+            .attr("to", jid.as_str())
+            .child(Tag::ns("query", ns::DISCO_INFO).attr("node", &name));
+        self.send_own(request.to_string());
+    }
+
+    /// Takes notice of capabilities that were asked for; says whose they are, and the nodes that they name.
+    pub(super) fn take_capabilities(&self, stanza: &Element) -> Option<(Jid, Vec<NodeId>)> {
+        let is_answer =
+            stanza.name() == "iq" && matches!(stanza.attr("type"), Some("result" | "error"));
+        let question = stanza.attr("id").filter(|id| is_answer && id.starts_with(CAPABILITIES))?;
+        let jid = Jid::new(stanza.attr("from")?).ok()?;
+        if !self.service().interests().awaits(&jid, question) {
+            return None;
+        }
+        let features = stanza.get_child("query", ns::DISCO_INFO).into_iter().flat_map(|query| {
+            let features = query.children().filter(|child| child.is("feature", ns::DISCO_INFO));
+            features.filter_map(|feature| feature.attr("var"))
+        });
+        let mut nodes: Vec<_> = features
+            .filter_map(|name| NodeId::parse(name.strip_suffix(NOTIFY)?).ok())
+            .take(MAX_INTERESTS)
+            .collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        Some((jid, nodes))
+    }
+}
