@@ -1,6 +1,6 @@
 # Each command does all the set-up on a Debian machine with cargo; tests/e2e/setup.sh says what that is.
 
-.PHONY: demo test setup check unit doc e2e crash power hostile fuzz soak deny bench
+.PHONY: demo test setup check unit doc e2e crash power hostile compare fuzz soak deny bench
 
 CARGO_FLAGS = --locked
 
@@ -46,6 +46,10 @@ power: setup
 # A corpus of what strangers send, and 200 000 requests that chance makes of it.
 hostile: setup
 	HOSTILE_REQUESTS=200000 cargo test $(CARGO_FLAGS) --test it storm -- --nocapture
+
+# Where Prosody's and ejabberd's own modules answer otherwise, into docs/CONFORMANCE.md.
+compare: setup
+	.venv/bin/python tests/e2e/compare.py
 
 # Ten million executions of each fuzz target, or TARGET=one, with RUNS=number. No sanitizer: the crate has no
 # unsafe code, and so a stable toolchain does.

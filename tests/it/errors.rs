@@ -19,6 +19,7 @@ async fn stage() -> Component {
         ("open", &[][..]),
         ("listed", &[("access_model", "whitelist")]),
         ("closed", &[("subscribe", "0")]),
+        ("asked", &[("access_model", "authorize")]),
         ("typed", &[("type", "urn:x"), ("max_payload_size", "100"), ("max_items", "2")]),
         ("passing", &[("persist_items", "0")]),
         ("bare", &[("persist_items", "0"), ("deliver_payloads", "0")]),
@@ -97,6 +98,9 @@ async fn subscriber() {
         "6.1.3.1" STRANGER set PUBSUB subscribe("open", READER) => "modify bad-request invalid-jid";
         "6.1.3.1" STRANGER set PUBSUB subscribe("open", "@") => "modify bad-request invalid-jid";
         "6.1.3.4" STRANGER set PUBSUB subscribe("listed", STRANGER) => "cancel not-allowed closed-node";
+        "6.1.3.7" STRANGER set PUBSUB subscribe("asked", STRANGER) => "result";
+        "6.1.3.7" STRANGER set PUBSUB subscribe("asked", STRANGER)
+            => "auth not-authorized pending-subscription";
         "6.1.3.8" OUTCAST set PUBSUB subscribe("open", OUTCAST) => "auth forbidden";
         "6.1.3.10" STRANGER set PUBSUB subscribe("closed", STRANGER)
             => "cancel feature-not-implemented unsupported subscribe";
@@ -115,6 +119,8 @@ async fn subscriber() {
         "6.3.4.3" STRANGER get PUBSUB "<options node='open'/>" => "modify bad-request jid-required";
         "6.3.4.7" STRANGER get PUBSUB options("none", STRANGER) => "cancel item-not-found";
         "6.4" STRANGER get PUBSUB "<default/>" => "result";
+        "6.5.9.3" READER get PUBSUB items("asked") => "auth not-authorized not-subscribed";
+        "6.5.9.3" STRANGER get PUBSUB items("asked") => "auth not-authorized not-subscribed";
         "6.5.9.4" OWNER get PUBSUB items("passing")
             => "cancel feature-not-implemented unsupported persistent-items";
         "6.5.9.8" STRANGER get PUBSUB items("listed") => "cancel not-allowed closed-node";
