@@ -1,11 +1,11 @@
 //! What the server lets the service do (XEP-0356): reading rosters.
 
-use jid::BareJid;
+use jid::{BareJid, Jid};
 use minidom::Element;
 
 use crate::{
     pubsub::{Contact, Contacts},
-    wire::{notification, ns, xml::Tag},
+    wire::{notification, ns, stanza::Header, xml::Tag},
 };
 
 use super::dispatch::Dispatch;
@@ -48,6 +48,19 @@ impl Dispatch {
                 .child(Tag::ns("query", ns::ROSTER));
             self.send_own(request.to_string());
         }
+    }
+
+    /// Takes notice of a roster that is larger than a stanza may be, of which nothing else is known; whether a stanza
+    /// is one.
+    pub(super) fn take_refused_roster(&self, header: &Header) -> bool {
+        let is_answer = header.name == "iq" && header.kind.as_deref() == Some("result");
+        let is_roster = header.id.as_ref().is_some_and(|id| id.starts_with(ROSTER));
+        let owner = header.sender().filter(|_| is_answer && is_roster).map(Jid::into_bare);
+        let Some(owner) = owner.filter(|owner| self.service().rosters().awaits(owner)) else {
+            return false;
+        };
+        self.service().roster_came(&owner, None);
+        true
     }
 
     /// Takes notice of a roster that was asked for; whether a stanza is one.

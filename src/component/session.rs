@@ -325,6 +325,7 @@ async fn read(
                     dispatch.refuse_at_limit(&Header::of(&element), "waiting_stanzas", &error);
                 }
             }
+            Ok(Received::Refused(header, _)) if dispatch.take_refused_roster(&header) => {}
             Ok(Received::Refused(header, reason)) => {
                 answers.take_notice_of(&header);
                 let from = header.from.as_deref().unwrap_or_default();

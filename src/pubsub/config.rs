@@ -225,6 +225,7 @@ impl NodeConfig {
             publish_node_full: PublishNodeFull::DiscardOldest,
             purge_offline: false,
             roster_groups_allowed: Vec::new(),
+            // SPEC: by default §12.1 would have the last item sent upon presence too. Then every subscriber would be asked for its presence.
             send_last_published_item: SendLastPublishedItem::OnSub,
             subscribe: true,
             tempsub: false,

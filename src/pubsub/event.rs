@@ -83,7 +83,8 @@ pub struct Notification {
     pub node: NodeId,
     /// Its place in the node's order.
     pub place: Place,
-    /// Which it is of what is told besides an event of this place; 0 is the event.
+    /// Which it is of what is told besides an event of this place; 0 is the event. Of last items, the index of the first
+    /// one ([`Item::index`]).
     pub index: u16,
     /// What happened.
     pub event: Event,
@@ -141,8 +142,9 @@ impl Notification {
         let view = View::of(&event, config, std::slice::from_ref(terms))?;
         let audience = Audience::Listed(Recipients::one(subscriber));
         let told = Self::new(node, config, last.place, event, audience, last.published)?;
+        let index = items.first()?.index;
         // Whoever subscribes, or comes, is there.
-        Some(Self { view: View { shows: None, ..view }, is_last_item: true, ..told })
+        Some(Self { view: View { shows: None, ..view }, index, is_last_item: true, ..told })
     }
 
     /// Tells some entities what concerns them, whatever the node delivers to subscribers.
@@ -253,7 +255,7 @@ impl EventItem {
 }
 
 /// Owners that an event names; all of them could make it larger than a stanza may be.
-const MAX_REPLY_TO: usize = 10;
+pub const MAX_REPLY_TO: usize = 10;
 
 /// §12.17; items of one event have one publisher, for one request published them.
 fn reply_to(node: &Node, itemreply: ItemReply, event: &Event) -> Vec<BareJid> {

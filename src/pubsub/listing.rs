@@ -1,6 +1,6 @@
 //! Which items of a node are listed, and in which order (§6.5, XEP-0313 §4, XEP-0413).
 
-use jid::BareJid;
+use jid::Jid;
 
 use super::{Edge, Item, ItemId, Page, Part, Spot, Timestamp};
 
@@ -20,7 +20,7 @@ pub struct Listing {
 pub enum Mark {
     /// Its name.
     Name(ItemId),
-    /// Where it stands.
+    /// Where it stands, or stood; in the order of creation it has to be there.
     Spot(Spot),
 }
 
@@ -46,9 +46,9 @@ pub enum OrderField {
 /// What of a node's items is in a list (XEP-0313 §4.1); all of it if nothing is said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// What stands after this item, which must be there.
+    /// What stands after this.
     pub after: Option<Spot>,
-    /// What stands before this item, which must be there.
+    /// What stands before this.
     pub before: Option<Spot>,
     /// These, all of which must be there.
     pub only: Option<Vec<Spot>>,
@@ -56,8 +56,8 @@ pub struct Filter {
     pub since: Option<Timestamp>,
     /// What was published then or earlier.
     pub until: Option<Timestamp>,
-    /// What this entity published.
-    pub publisher: Option<BareJid>,
+    /// What this JID published.
+    pub publisher: Option<Jid>,
 }
 
 /// A part of a list.
@@ -123,16 +123,16 @@ impl Filter {
     pub fn admits(&self, item: &Item) -> bool {
         self.after.is_none_or(|spot| item.spot() > spot)
             && self.before.is_none_or(|spot| item.spot() < spot)
-            && self.only.as_ref().is_none_or(|only| only.contains(&item.spot()))
+            && self.names(item.spot())
             && self.since.is_none_or(|since| item.published >= since)
             && self.until.is_none_or(|until| item.published <= until)
-            && self.publisher.as_ref().is_none_or(|publisher| item.publisher == *publisher)
+            && self.publisher.as_ref().is_none_or(|jid| item.publisher.as_str() == jid.as_str())
     }
 
-    /// The items that must be there.
-    pub fn named(&self) -> impl Iterator<Item = Spot> + '_ {
-        let only = self.only.iter().flatten();
-        self.after.iter().chain(&self.before).chain(only).copied()
+    /// Whether an item that stands here may be in the list: if some are named it is one of them.
+    #[must_use]
+    pub fn names(&self, spot: Spot) -> bool {
+        self.only.as_ref().is_none_or(|only| only.contains(&spot))
     }
 }
 

@@ -45,7 +45,7 @@ pub use config::{
     PublishNodeFull, SendLastPublishedItem,
 };
 pub use contacts::{Contact, Contacts};
-pub use event::{Audience, Event, EventItem, Notification, View};
+pub use event::{Audience, Event, EventItem, MAX_REPLY_TO, Notification, View};
 pub use id::{ArchiveId, Epoch, ItemId, NodeId, Place};
 pub use item::{Item, Payload, Spot, written_len};
 pub use limits::Limits;

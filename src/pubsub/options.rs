@@ -181,7 +181,8 @@ impl Terms {
         Self { subid, options, since: now, is_warned: false, digested: seq, digested_at: now }
     }
 
-    /// The same subscription with these options: so a lease is renewed. What waits for a digest goes on waiting.
+    /// The same subscription with these options: so a lease is renewed. What waits for a digest goes on waiting. SPEC: who
+    /// turns digests off gets no last one; what waited can be retrieved.
     pub(super) fn renewed(&self, options: Options, seq: u64, now: Timestamp) -> Self {
         let renewed = Self::new(self.subid.clone(), options, seq, now);
         if self.is_digested(true) && renewed.is_digested(true) {

@@ -1,7 +1,10 @@
 //! Showing archives (XEP-0313), and lists of items in an order (XEP-0413).
 
+use jid::BareJid;
+
 use crate::pubsub::{
-    Actor, ArchiveId, Item, Listed, Listing, NodeConfig, NodeId, OrderField, Page, Part, Refusal,
+    Actor, ArchiveId, Item, Listed, Listing, MAX_REPLY_TO, NodeConfig, NodeId, OrderField, Page,
+    Part, Refusal,
     op::mam::{self, Query},
 };
 
@@ -15,6 +18,8 @@ const MAX_SORTED: usize = 10_000;
 pub struct Archived {
     /// How the node behaves.
     pub config: NodeConfig,
+    /// Some of its owners.
+    pub owners: Vec<BareJid>,
     /// What is in the part.
     pub items: Vec<Item>,
     /// What these are called; and, if that ended the part, how far was looked.
@@ -36,10 +41,7 @@ impl Service {
         let listing = self.unless_moved(&request.node, mam::query(turn.node(), request, &context));
         let listing = listing.await?;
         let node = turn.node().ok_or(Refusal::NodeNotFound)?;
-        let listed = match &listing {
-            Some(listing) => self.listed(&request.node, listing).await?,
-            None => Listed::empty(),
-        };
+        let listed = self.listed(&request.node, &listing).await?;
         let Listed { part: Part { entries: items, index, total }, is_complete, looked_up_to } =
             listed;
         let mut ids: Vec<ArchiveId> = items.iter().map(Item::archive_id).collect();
@@ -48,7 +50,8 @@ impl Service {
             ids.insert(at, ArchiveId { epoch: node.epoch, spot });
         }
         let ids = Part { entries: ids, index, total };
-        Ok(Archived { config: node.config.clone(), items, ids, is_complete })
+        let owners = node.owners().take(MAX_REPLY_TO).cloned().collect();
+        Ok(Archived { config: node.config.clone(), owners, items, ids, is_complete })
     }
 
     /// The first and the last item of the archive of a node, if it has any.

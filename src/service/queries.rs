@@ -148,7 +148,12 @@ impl Service {
             Selection::Ids(ids) => {
                 let items =
                     self.store.items(&request.node, ids, self.limits.bytes_of_items()).await;
-                let items = items.map_err(|error| self.memory.failed_at(&request.node, error))?;
+                let mut items =
+                    items.map_err(|error| self.memory.failed_at(&request.node, error))?;
+                items.sort_by_key(|item| request.order.by.of(item));
+                if request.order.is_descending {
+                    items.reverse();
+                }
                 let entries = items.into_iter().map(Arc::new).collect();
                 return Ok(Part { entries, index: None, total: None });
             }

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use jid::{BareJid, Jid};
 
 use crate::pubsub::{
-    Affiliation, Change, Changes, Edge, Item, ItemId, Listed, Listing, Mark, Node, NodeId, Page,
-    Part, Subscription,
+    Affiliation, Change, Changes, Edge, Item, ItemId, Listed, Listing, Mark, Node, NodeId,
+    OrderField, Page, Part, Subscription,
     op::{discover::NodeSummary, subscriptions},
     within,
 };
@@ -173,23 +173,31 @@ impl Kept {
         };
         let by = listing.order.by;
         let edge = match &listing.page.edge {
+            Edge::After(Mark::Spot(spot)) | Edge::Before(Mark::Spot(spot))
+                if by == OrderField::Modification =>
+            {
+                Some(*spot)
+            }
             Edge::After(mark) | Edge::Before(mark) => Some(by.of(marked(mark)?)),
             Edge::At(_) | Edge::Last => None,
         };
-        if listing.filter.named().any(|spot| !self.items.contains_key(&spot)) {
+        let mut named = listing.filter.only.iter().flatten();
+        if named.any(|spot| !self.items.contains_key(spot)) {
             return None;
         }
         let (after, before) = listing.between(edge);
         let mut spots: Vec<_> =
             self.items.values().map(|item| (by.of(item), item.spot())).collect();
-        spots.retain(|(by, _)| {
-            after.is_none_or(|after| *by > after) && before.is_none_or(|before| *by < before)
+        spots.retain(|(by, spot)| {
+            after.is_none_or(|after| *by > after)
+                && before.is_none_or(|before| *by < before)
+                && listing.filter.names(*spot)
         });
         spots.sort_unstable();
         let spots = spots.into_iter().map(|(_, spot)| Ok(spot));
         let gone = || StoreError::Failed("an item is gone".into());
         let read = |spot| self.items.get(&spot).cloned().ok_or_else(gone);
-        Some(walk(listing, self.items.len(), spots, read, max_bytes))
+        Some(walk(listing, self.items.len(), spots, read, read, max_bytes))
     }
 
     fn summary(&self) -> NodeSummary {

@@ -5,14 +5,15 @@ use crate::pubsub::{Edge, Item, Listed, Listing, Part, Spot, within};
 use super::StoreError;
 
 /// So many items are looked at for one page that a filter makes.
-const MAX_LOOKED_AT: usize = 2000;
+pub(super) const MAX_LOOKED_AT: usize = 2000;
 
 /// Takes a page from these items, in ascending order, which a node with `total` items has at the right side of the
-/// page's edge.
+/// page's edge. What is looked at need not have its payload.
 pub(super) fn walk(
     listing: &Listing,
     total: usize,
     spots: impl DoubleEndedIterator<Item = Result<Spot, StoreError>>,
+    look: impl Fn(Spot) -> Result<Item, StoreError>,
     read: impl Fn(Spot) -> Result<Item, StoreError>,
     max_bytes: usize,
 ) -> Result<Listed, StoreError> {
@@ -41,11 +42,11 @@ pub(super) fn walk(
             is_complete = false;
             break;
         }
-        let item = read(spot)?;
         last = Some(spot);
-        if !filter.admits(&item) {
+        if is_filtered && !filter.admits(&look(spot)?) {
             continue;
         }
+        let item = read(spot)?;
         if is_full || !fits(&item) {
             is_complete = false;
             break;

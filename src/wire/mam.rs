@@ -1,13 +1,13 @@
 //! Archives (XEP-0313, XEP-0442): queries, and what is answered.
 
 use chrono::{DateTime, FixedOffset};
-use jid::Jid;
+use jid::{BareJid, Jid};
 use minidom::Element;
 
 use crate::{
     pubsub::{
-        ArchiveId, Event, EventItem, Item, Limits, NodeConfig, NodeId, Page, Part, Refusal,
-        Timestamp, op::mam::Query,
+        ArchiveId, Event, EventItem, Item, ItemReply, Limits, NodeConfig, NodeId, Page, Part,
+        Refusal, Timestamp, op::mam::Query,
     },
     wire::{
         form,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The longest `queryid`. Each result repeats it.
-const MAX_QUERYID_BYTES: usize = 1024;
+const MAX_QUERYID_BYTES: usize = 256;
 
 /// A query, and how its answer shall look.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,15 +114,26 @@ pub struct Source<'a> {
     pub node: &'a NodeId,
     /// How it behaves.
     pub config: &'a NodeConfig,
+    /// Its owners.
+    pub owners: &'a [BareJid],
 }
 
 /// An item, as the notification that told of it (XEP-0442 §3).
 #[must_use]
 pub fn result(source: &Source<'_>, item: &Item, limits: &Limits) -> Tag {
     let event = Event::Published(vec![EventItem::of(item, source.config)]);
+    let publisher = [item.publisher.clone()];
+    let to_answer = match source.config.itemreply {
+        ItemReply::None => &[],
+        ItemReply::Owner => source.owners,
+        ItemReply::Publisher => &publisher[..],
+    };
+    let addresses = (!to_answer.is_empty())
+        .then(|| Tag::ns("addresses", ns::ADDRESS).children(notification::reply_to(to_answer)));
     let message = Tag::ns("message", ns::CLIENT)
         .attr("from", source.service)
         .attr("type", notification::kind(source.config.notification_type))
+        .children(addresses)
         .child(notification::content(source.node, &event, &[], limits));
     forwarded(source, item, Some(message))
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat};
+use jid::BareJid;
 use minidom::Element;
 
 use crate::{
     pubsub::{
-        Epoch, Event, EventItem, ItemId, Limits, NodeId, Notification, NotificationType, SubId,
-        Timestamp,
+        ArchiveId, Epoch, Event, EventItem, ItemId, Limits, NodeId, Notification, NotificationType,
+        SubId, Timestamp,
     },
     wire::{
         body,
@@ -88,31 +89,23 @@ pub fn render(
     limits: &Limits,
 ) -> Rendered {
     let Notification { node, place, event, view, .. } = notification;
-    let place = place.to_string();
-    let id = match (notification.is_last_item, notification.index) {
-        (true, _) => format!("{place}-last"),
-        (false, 0) => place.clone(),
-        (false, index) => format!("{place}-{index}"),
-    };
+    let (epoch, spot) = (place.epoch, (place.seq, notification.index));
+    let name = ArchiveId { epoch, spot }.to_string();
+    let id = if notification.is_last_item { format!("{name}-last") } else { name.clone() };
     let delay =
         (is_late || notification.is_last_item).then(|| delay(notification.happened, service));
     let hint = match notification.notification_type {
         NotificationType::Headline => Some(Tag::ns("no-store", ns::HINTS)),
         NotificationType::Normal => None,
     };
-    let reply_to: String = notification
-        .reply_to
-        .iter()
-        .map(|jid| {
-            Tag::new("address").attr("type", "replyto").attr("jid", jid.as_str()).to_string()
-        })
-        .collect();
+    let reply_to: String = reply_to(&notification.reply_to).map(|tag| tag.to_string()).collect();
     // Others are no items or changes of the node that somebody could ask for again.
-    let stanza_id = |message: Tag| match notification.index {
-        0 => message.with("stanza-id", |tag| {
-            tag.attr("xmlns", ns::STANZA_ID).attr("by", service).attr("id", &place)
+    let is_event = notification.index == 0 || notification.is_last_item;
+    let stanza_id = |message: Tag| match is_event {
+        true => message.with("stanza-id", |tag| {
+            tag.attr("xmlns", ns::STANZA_ID).attr("by", service).attr("id", &name)
         }),
-        _ => message,
+        false => message,
     };
     let body = match event {
         Event::Published(items) if view.has_body => body::body(items),
@@ -140,6 +133,11 @@ pub fn render(
         tail: personal.map_or_else(|| tail.into(), |(tail, _)| format!("{tail} jid='").into()),
         rest: personal.map(|(_, rest)| format!("'{rest}").into()),
     }
+}
+
+/// Whom to answer (XEP-0033).
+pub(super) fn reply_to(jids: &[BareJid]) -> impl Iterator<Item = Tag> + '_ {
+    jids.iter().map(|jid| Tag::new("address").attr("type", "replyto").attr("jid", jid.as_str()))
 }
 
 /// The type of the messages.

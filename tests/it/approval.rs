@@ -404,3 +404,36 @@ async fn owners_are_asked_about_a_subscription_with_its_subid() {
     let told = told.iter().find(|message| message.attr("to") == Some(READER)).unwrap();
     assert_eq!(state(told), format!("n {READER} subscribed"));
 }
+
+/// A digest begins with the subscription, not with the request for it.
+#[tokio::test]
+async fn what_was_published_before_the_approval_is_in_no_digest() {
+    let mut component = stage(&[("send_last_published_item", "never")]).await;
+    let options = "http://jabber.org/protocol/pubsub#subscribe_options";
+    let field =
+        |var: &str, value: &str| format!("<field var='{var}'><value>{value}</value></field>");
+    let fields = field("FORM_TYPE", options)
+        + &field("pubsub#digest", "1")
+        + &field("pubsub#digest_frequency", "1000");
+    let form_of_options = format!("<x xmlns='jabber:x:data' type='submit'>{fields}</x>");
+    component
+        .granted(
+            READER,
+            &format!("<subscribe node='n' jid='{READER}'/><options>{form_of_options}</options>"),
+        )
+        .await;
+    component.publish(OWNER, "n", "before").await;
+    component.messages().await;
+    let allow = [("pubsub#node", "n"), ("pubsub#subscriber_jid", READER), ("pubsub#allow", "1")];
+    let answer = form("submit", &allow);
+    component.send(&format!("<message from='{OWNER}' to='{SERVICE}'>{answer}</message>")).await;
+    component.messages().await;
+    component.publish(OWNER, "n", "after").await;
+    let digest = loop {
+        let message = component.message().await;
+        if message.attr("to") == Some(READER) {
+            break shown(&message);
+        }
+    };
+    assert!(digest.contains("id='after'") && !digest.contains("id='before'"), "{digest}");
+}

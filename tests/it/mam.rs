@@ -100,7 +100,7 @@ async fn the_archive_of_a_node_is_queried() {
         (set("<max>0</max>"), "", "- 5"),
         (one("with", "owner@localhost"), "b d", "true -"),
         (one("with", "owner@localhost") + &set("<max>1</max>"), "b", "- -"),
-        (one("with", OWNER), "", "true 0"),
+        (one("with", OWNER), "", "true -"),
         (one("with", "nobody@localhost"), "", "true -"),
         (one("after-id", b), "c d e", "true -"),
         (one("before-id", b), "a", "true -"),
@@ -115,13 +115,14 @@ async fn the_archive_of_a_node_is_queried() {
     ] {
         assert_eq!(found(&mut component, &content).await, both(names, said), "{content}");
     }
-    let long = "x".repeat(1025);
+    let long = "x".repeat(257);
     for (content, refused) in [
         (set("<after>x</after>"), "cancel item-not-found"),
         (set("<after>0000000000000001-1</after>"), "cancel item-not-found"),
         (set("<index>2</index>"), "cancel feature-not-implemented"),
         (one("after-id", &format!("{a}00")), "cancel item-not-found"),
         (one("before-id", "x"), "cancel item-not-found"),
+        (form(&[("ids", &[a]), ("with", &[OWNER]), ("after-id", &["x"])]), "cancel item-not-found"),
         (form(&[("ids", &[a, "x"])]), "cancel item-not-found"),
         (one("start", "yesterday"), "modify bad-request"),
         (
@@ -255,10 +256,48 @@ async fn results_look_as_the_notifications_did() {
     assert_eq!(found(&mut component, &page).await, both("2", "true 2"));
 }
 
+/// An id that was told can be gone on from, whatever became of its item; and the last item has its own.
+#[tokio::test]
+async fn what_was_told_is_a_place_to_go_on_from() {
+    let mut component = Component::start().await;
+    component.create(OWNER, "n", &[("itemreply", "publisher")]).await;
+    let batch = "<publish node='n'><item id='1'><x xmlns='urn:x'/></item>\
+                 <item id='2'><x xmlns='urn:x'/></item></publish>";
+    component.granted(OWNER, batch).await;
+    component.subscribe(READER, "n").await;
+    let stanza_id = |message: &Element| {
+        message.get_child("stanza-id", STANZA_ID).unwrap().attr("id").unwrap().to_owned()
+    };
+    let last = component.messages().await.remove(0);
+    let ids = form(&[("ids", &[&stanza_id(&last)])]);
+    assert_eq!(found(&mut component, &ids).await.0, "2");
+    component.publish(OWNER, "n", "3").await;
+    let third = stanza_id(&component.messages().await[0]);
+    component.granted(OWNER, "<retract node='n' notify='1'><item id='1'/></retract>").await;
+    let retracted = stanza_id(&component.messages().await[0]);
+    for id in ["3", "4"] {
+        component.publish(OWNER, "n", id).await;
+    }
+    component.messages().await;
+    for known in [&third, &retracted] {
+        let page = format!("<set xmlns='{RSM}'><after>{known}</after></set>");
+        assert_eq!(found(&mut component, &page).await.0, "3 4");
+        assert_eq!(found(&mut component, &form(&[("after-id", &[known])])).await.0, "3 4");
+        let ids = form(&[("ids", &[known])]);
+        assert_eq!(error(&query(&mut component, READER, &ids).await), "cancel item-not-found");
+    }
+    query(&mut component, READER, "<set xmlns='http://jabber.org/protocol/rsm'><max>1</max></set>")
+        .await;
+    let result = shown(&component.take_messages()[0]);
+    assert!(result.contains("type='replyto'"), "{result}");
+}
+
 /// What a filter lets through may stand far apart: a page ends where enough was looked at, and says so.
 #[tokio::test]
 async fn a_filter_that_lets_little_through_is_gone_through_in_pages() {
-    let mut component = Component::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
+    let mut component = Component::with(store, |_| {}).await;
     component.create(OWNER, "n", &[("publish_model", "open"), ("max_items", "max")]).await;
     component.publish(READER, "n", "first").await;
     for batch in 0..21 {
@@ -293,6 +332,11 @@ async fn a_filter_that_lets_little_through_is_gone_through_in_pages() {
             edge = fin.get_child("set", RSM).unwrap().get_child(end, RSM).unwrap().text();
         }
         assert_eq!((names, pages), (vec![backward, !backward], 2));
+    }
+    // Times are found without going through all.
+    for (field, time) in [("end", "2001-01-01T00:00:00Z"), ("start", "2999-01-01T00:00:00Z")] {
+        let answer = query(&mut component, READER, &form(&[(field, &[time])])).await;
+        assert_eq!(answer.get_child("fin", MAM).unwrap().attr("complete"), Some("true"), "{field}");
     }
     // All have to be sorted for the order of creation.
     let fields = [("access_model", "open")];
@@ -335,6 +379,11 @@ async fn items_are_retrieved_in_an_order() {
     let both = format!("<items node='n'/>{ORDER} by='creation'/>{ORDER} by='modification'/>");
     let answer = component.pubsub(READER, "get", &both).await;
     assert!(shown(&answer).find("id='A'") < shown(&answer).find("id='D'"));
+    let named = format!(
+        "<items node='n'><item id='A'/><item id='D'/></items>{ORDER} by='modification' desc='1'/>"
+    );
+    let answer = component.pubsub(READER, "get", &named).await;
+    assert!(shown(&answer).find("id='A'") < shown(&answer).find("id='D'"));
     for order in ["by='creation'/><order xmlns='urn:xmpp:order-by:1' by='size'", "by='size'"] {
         let content = format!("<items node='n'/>{ORDER} {order}/>");
         let refused = component.pubsub(READER, "get", &content).await;
@@ -358,7 +407,11 @@ async fn items_are_compared_and_published() {
     let store = Arc::new(gjallar::store::MemoryStore::new());
     let mut component = Component::with(store, configure).await;
     component.create(OWNER, "n", &[("publish_model", "open")]).await;
-    let publish = async |component: &mut Component, node: &str, id: &str, compared: &str| {
+    let publish = async |component: &mut Component,
+                         by: &str,
+                         node: &str,
+                         id: &str,
+                         compared: &str| {
         let form = "http://jabber.org/protocol/pubsub#publish-options";
         let field =
             |var: &str, value: &str| format!("<field var='{var}'><value>{value}</value></field>");
@@ -368,7 +421,7 @@ async fn items_are_compared_and_published() {
         let content = format!(
             "<publish node='{node}'>{item}</publish><publish-options>{options}</publish-options>"
         );
-        component.pubsub(OWNER, "set", &content).await
+        component.pubsub(by, "set", &content).await
     };
     let newest = |answer: &Element| {
         let error = answer.get_child("error", crate::harness::STREAM).unwrap();
@@ -376,9 +429,14 @@ async fn items_are_compared_and_published() {
         failed.attr("cap-id").map(str::to_owned)
     };
     let refused = "modify conflict precondition-not-met compare-and-publish-failed";
+    let affiliation = "<affiliation jid='blind@localhost' affiliation='publish-only'/>";
+    let content = format!("<affiliations node='n'>{affiliation}</affiliations>");
+    component.owner(OWNER, "set", &content).await;
+    let blind = publish(&mut component, "blind@localhost", "n", "1", "x").await;
+    assert_eq!(error(&blind), "auth forbidden");
     // Nothing is there yet: at a node without items, and at one that would be made.
     for node in ["n", "new"] {
-        let answer = publish(&mut component, node, "1", "x").await;
+        let answer = publish(&mut component, OWNER, node, "1", "x").await;
         assert_eq!((error(&answer).as_str(), newest(&answer)), (refused, None));
     }
     for id in ["1", "2"] {
@@ -398,18 +456,24 @@ async fn items_are_compared_and_published() {
     let before = map(&mut component).await;
     assert_eq!(before.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["1", "2"]);
     assert_ne!(before[0].1, before[1].1);
-    let answer = publish(&mut component, "n", "3", &before[0].1).await;
+    let answer = publish(&mut component, OWNER, "n", "3", &before[0].1).await;
     assert_eq!((error(&answer).as_str(), newest(&answer)), (refused, Some(before[1].1.clone())));
-    assert_eq!(publish(&mut component, "n", "2", &before[1].1).await.attr("type"), Some("result"));
+    assert_eq!(
+        publish(&mut component, OWNER, "n", "2", &before[1].1).await.attr("type"),
+        Some("result")
+    );
     // Of two that know the same, one comes too late; the other content of an item is another value.
-    let answer = publish(&mut component, "n", "3", &before[1].1).await;
+    let answer = publish(&mut component, OWNER, "n", "3", &before[1].1).await;
     let after = map(&mut component).await;
     assert_eq!(newest(&answer), Some(after[1].1.clone()));
     assert_ne!(after[1].1, before[1].1);
     assert_eq!(after[0], before[0]);
     // What was the newest before counts if the newest is gone.
     component.granted(OWNER, "<retract node='n'><item id='2'/></retract>").await;
-    assert_eq!(publish(&mut component, "n", "4", &after[0].1).await.attr("type"), Some("result"));
+    assert_eq!(
+        publish(&mut component, OWNER, "n", "4", &after[0].1).await.attr("type"),
+        Some("result")
+    );
     let left = map(&mut component).await;
     assert_eq!(left.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["1", "4"]);
 }

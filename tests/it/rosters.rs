@@ -293,3 +293,18 @@ async fn publishing_does_not_wait_for_rosters() {
     assert_eq!(server.subscribe(FRIEND, "n").await, "subscribed");
     assert!(server.read > read);
 }
+
+/// A roster that the server sends in a stanza larger than one may be is one that cannot be read: nobody waits for it.
+#[tokio::test]
+async fn a_roster_that_is_too_large_is_not_waited_for() {
+    let mut server = start(60).await;
+    server.grant("localhost", 2, ROSTER).await;
+    server.create("n", &field("access_model", &["presence"])).await;
+    let friend = |n| entry(&format!("friend{n}@localhost"), "both", "Friends");
+    server.roster.extend((0..8000).map(friend));
+    let refused = tokio::time::timeout(std::time::Duration::from_secs(4), async {
+        server.pubsub(FRIEND, "set", &format!("<subscribe node='n' jid='{FRIEND}'/>")).await
+    });
+    let refused = refused.await.expect("it waits until the roster does not come");
+    assert_eq!(error(&refused), "auth not-authorized presence-subscription-required");
+}

@@ -27,8 +27,10 @@ pub fn due(node: &Node, changes: &Changes) -> Option<Timestamp> {
                 config.item_expire.millis().is_some() || config.access_model.reads_rosters();
             is_timed.then_some(Timestamp(0))
         }
+        // Where somebody was before, rosters are looked at anyway.
         Change::Subscribed(_) | Change::Enrolled(_) => {
-            node.config.access_model.reads_rosters().then_some(Timestamp(0))
+            let is_first = node.subscribers_len() <= changes.iter().count();
+            (is_first && node.config.access_model.reads_rosters()).then_some(Timestamp(0))
         }
         Change::Published(item) => {
             node.config.item_expire.millis().map(|age| item.published.later_by(age))
@@ -185,19 +187,19 @@ impl Passing<'_> {
             }
             let mut all = special.terms.to_vec();
             for terms in all.iter_mut().filter(|terms| awaits_digest(node, terms)) {
-                self.digest(jid, terms, newest);
+                self.digest(jid, special.since, terms, newest);
             }
             changes.push(Change::Agreed(jid.clone(), all.into()));
         }
     }
 
-    /// Makes a digest of what was published since the last one, if that is due.
-    fn digest(&mut self, jid: &Jid, terms: &mut Terms, newest: &[Item]) {
+    /// Makes a digest of what was published since the last one, and since the subscription began, if that is due.
+    fn digest(&mut self, jid: &Jid, since: u64, terms: &mut Terms, newest: &[Item]) {
         if terms.digest_due() > self.cx.now {
             self.next.push(terms.digest_due());
             return;
         }
-        let is_new = |item: &&Item| item.place.seq > terms.digested;
+        let is_new = |item: &&Item| item.place.seq > terms.digested.max(since);
         let is_told = self.node.config.deliver_notifications;
         let items = newest.iter().filter(is_new).filter(|_| is_told);
         let items = items.filter(|item| terms.options.wants(item.payload.as_ref()));

@@ -84,6 +84,10 @@ pub fn publish(
     if !request.options.iter().all(is_met) {
         return Err(Refusal::PreconditionNotMet);
     }
+    if request.compared.is_some() {
+        // Who may not read does not learn what is there.
+        access::may_retrieve(node, cx).map_err(|_| Refusal::Forbidden)?;
+    }
     check_compared(request, there.newest.as_ref())?;
     publish_at(node, Changes::none(node), request, there, cx)
 }

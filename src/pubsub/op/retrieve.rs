@@ -16,7 +16,7 @@ pub struct Retrieve {
     pub node: NodeId,
     /// Which.
     pub selection: Selection,
-    /// In which order (XEP-0413); a list of names has none.
+    /// In which order (XEP-0413).
     pub order: Order,
     /// Which of the asker's subscriptions it has in mind (§6.5.9.1).
     pub subid: Option<SubId>,

@@ -1,8 +1,11 @@
 //! Lists of a node's items.
 
 use crate::{
-    pubsub::{Edge, Listed, Listing, Mark, NodeId, OrderField},
-    store::{StoreError, walk::walk},
+    pubsub::{Edge, Listed, Listing, Mark, NodeId, OrderField, Timestamp},
+    store::{
+        StoreError,
+        walk::{MAX_LOOKED_AT, walk},
+    },
 };
 
 use super::{
@@ -11,6 +14,9 @@ use super::{
     record::{self, Counters, damaged},
     sled_failed,
 };
+
+/// No item stands here or later.
+const END: Spot = (u64::MAX, 0);
 
 /// Spots in ascending order.
 type Spots = Box<dyn DoubleEndedIterator<Item = Result<Spot, StoreError>>>;
@@ -27,12 +33,17 @@ impl View {
         let counters = self.get::<Counters>(&keys::counters(number))?.unwrap_or_default();
         let total = usize::try_from(counters.items).unwrap_or(usize::MAX);
         let first = self.first_item(number)?;
-        for spot in listing.filter.named() {
-            if self.created(number, first, spot)?.is_none() {
+        for spot in listing.filter.only.iter().flatten() {
+            if self.created(number, first, *spot)?.is_none() {
                 return Ok(None);
             }
         }
         let edge = match &listing.page.edge {
+            Edge::After(Mark::Spot(spot)) | Edge::Before(Mark::Spot(spot))
+                if listing.order.by == OrderField::Modification =>
+            {
+                Some(*spot)
+            }
             Edge::After(mark) | Edge::Before(mark) => {
                 let found = self.find(number, first, mark)?;
                 let Some((spot, created)) = found else { return Ok(None) };
@@ -43,9 +54,11 @@ impl View {
             }
             Edge::At(_) | Edge::Last => None,
         };
-        let spots = self.spots(number, first, listing, edge)?;
+        let is_long = total > MAX_LOOKED_AT;
+        let spots = self.spots(number, first, listing, edge, is_long)?;
+        let look = |spot| self.item_without_payload(number, epoch, spot);
         let read = |spot| self.item(number, epoch, spot);
-        walk(listing, total, spots, read, max_bytes).map(Some)
+        walk(listing, total, spots, look, read, max_bytes).map(Some)
     }
 
     /// Where an item stands, and where it was published first, if it is there.
@@ -82,6 +95,7 @@ impl View {
         first: Spot,
         listing: &Listing,
         edge: Option<Spot>,
+        is_long: bool,
     ) -> Result<Spots, StoreError> {
         let (after, before) = listing.between(edge);
         let is_between = |spot: &Spot| {
@@ -95,7 +109,8 @@ impl View {
                     let (spot, created) = record::decode::<(Spot, Spot)>(&key, &value)?;
                     spots.push((created, spot));
                 }
-                spots.retain(|(created, spot)| *spot >= first && is_between(created));
+                let is_named = |spot: &Spot| *spot >= first && listing.filter.names(*spot);
+                spots.retain(|(created, spot)| is_named(spot) && is_between(created));
                 spots.sort_unstable();
                 Ok(Box::new(spots.into_iter().map(|(_, spot)| Ok(spot))))
             }
@@ -106,10 +121,15 @@ impl View {
                 Ok(Box::new(spots.into_iter().map(Ok)))
             }
             (OrderField::Modification, None) => {
-                let from = keys::item(node, after.map_or(first, keys::after).max(first));
-                let until = before.map(|before| keys::item(node, before));
-                let until =
-                    until.unwrap_or_else(|| keys::of_node(b'i', node + 1)).max(from.clone());
+                let mut from = after.map_or(first, keys::after).max(first);
+                let mut until = before.unwrap_or(END);
+                if let Some(since) = listing.filter.since.filter(|_| is_long) {
+                    from = from.max(self.first_of(node, first, |at| at >= since)?);
+                }
+                if let Some(last) = listing.filter.until.filter(|_| is_long) {
+                    until = until.min(self.first_of(node, first, |at| at > last)?);
+                }
+                let (from, until) = (keys::item(node, from), keys::item(node, until.max(from)));
                 let spot = |row: sled::Result<(sled::IVec, sled::IVec)>| {
                     let (key, _) = row.map_err(|error| sled_failed(&error))?;
                     keys::spot(&key).ok_or_else(|| damaged(&key))
@@ -117,5 +137,35 @@ impl View {
                 Ok(Box::new(self.tree.range(from..until).map(spot)))
             }
         }
+    }
+
+    /// Where the first item stands whose time is late enough, if times go up with places: a clock that was set back may
+    /// hide items of long nodes.
+    fn first_of(
+        &self,
+        node: Number,
+        first: Spot,
+        is_late: impl Fn(Timestamp) -> bool,
+    ) -> Result<Spot, StoreError> {
+        let end = keys::of_node(b'i', node + 1);
+        let next = |spot: Spot| match self.tree.range(keys::item(node, spot)..end.clone()).next() {
+            None => Ok(None),
+            Some(row) => {
+                let (key, value) = row.map_err(|error| sled_failed(&error))?;
+                let spot = keys::spot(&key).ok_or_else(|| damaged(&key))?;
+                let record: record::ItemRecord = record::decode(&key, &value)?;
+                Ok::<_, StoreError>(Some((spot, record.published())))
+            }
+        };
+        let newest = self.get::<Counters>(&keys::counters(node))?.unwrap_or_default().seq;
+        let (mut low, mut high) = (first.0, newest.saturating_add(1));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match next((middle, 0))? {
+                Some((spot, at)) if !is_late(at) => low = spot.0.saturating_add(1),
+                _ => high = middle,
+            }
+        }
+        Ok((low, 0))
     }
 }

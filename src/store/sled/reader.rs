@@ -313,6 +313,17 @@ impl View {
         Ok(Some(Part { entries, index, total: Some(total) }))
     }
 
+    pub(super) fn item_without_payload(
+        &self,
+        node: Number,
+        epoch: Epoch,
+        spot: Spot,
+    ) -> Result<Item, StoreError> {
+        let key = keys::item(node, spot);
+        let record = self.get::<ItemRecord>(&key)?.ok_or_else(|| damaged(&key))?;
+        record.to_item(&key, epoch, spot, None)
+    }
+
     pub(super) fn item(&self, node: Number, epoch: Epoch, spot: Spot) -> Result<Item, StoreError> {
         let key = keys::item(node, spot);
         let mut record = self.get::<ItemRecord>(&key)?.ok_or_else(|| damaged(&key))?;

@@ -240,6 +240,10 @@ impl ItemRecord {
         &self.id
     }
 
+    pub(super) fn published(&self) -> Timestamp {
+        Timestamp(self.published)
+    }
+
     /// Where the item that stands here was published first.
     pub(super) fn created_at(&self, spot: Spot) -> Spot {
         self.created.unwrap_or(spot)
