@@ -225,8 +225,8 @@ impl NodeConfig {
             publish_node_full: PublishNodeFull::DiscardOldest,
             purge_offline: false,
             roster_groups_allowed: Vec::new(),
-            // SPEC: by default §12.1 would have the last item sent upon presence too. Then every subscriber would be asked for its presence.
-            send_last_published_item: SendLastPublishedItem::OnSub,
+            // §4.3. SPEC: nobody is asked for presence because of it; it is sent to those who send theirs.
+            send_last_published_item: SendLastPublishedItem::OnSubAndPresence,
             subscribe: true,
             tempsub: false,
             title: String::new(),
@@ -242,12 +242,9 @@ impl NodeConfig {
         hasher.finish()
     }
 
-    /// Whether a node depends on the presence of its subscribers, or of its publishers.
+    /// Whether a node depends on the presence of its subscribers, or of its publishers, so that it has to be known.
     pub(super) fn looks_at_presence(&self) -> bool {
-        self.presence_based_delivery
-            || self.purge_offline
-            || self.tempsub
-            || self.send_last_published_item == SendLastPublishedItem::OnSubAndPresence
+        self.presence_based_delivery || self.purge_offline || self.tempsub
     }
 
     /// Whether the service can have a node so whose access model was this before.

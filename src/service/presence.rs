@@ -14,6 +14,9 @@ use super::{
     facts::{Facts, Need},
 };
 
+/// The most nodes of which a resource that has come is sent something.
+const MAX_NODES: usize = 1000;
+
 impl Service {
     /// A resource is available, and shows itself so. If it has just come it is sent the last items of nodes that say so,
     /// or what it missed, if it says how many seconds it was away.
@@ -32,7 +35,7 @@ impl Service {
                 nodes.insert(node);
             }
         }
-        for node in nodes.iter().filter(|node| self.memory.presences.matters(node)) {
+        for node in nodes.iter().take(MAX_NODES) {
             // What cannot be read now is not sent.
             let _ = self.came(node, jid, gone_since).await;
         }

@@ -14,6 +14,8 @@ use crate::pubsub::{NodeId, Show, Shows, op::presence::Went};
 const MAX_ENTITIES: usize = 100_000;
 /// Resources of one entity.
 const MAX_RESOURCES: usize = 32;
+/// Those of an entity whose presence nobody asked for.
+const MAX_UNWANTED: usize = 8;
 
 /// The presence of entities, and at which nodes it matters.
 #[derive(Debug, Default)]
@@ -51,15 +53,18 @@ impl Presences {
         self.known().nodes.contains(node)
     }
 
-    /// A resource is there, and shows itself so. Whether it has just come, and it matters.
+    /// A resource is there, and shows itself so. Whether it has just come.
     pub(super) fn note(&self, jid: &Jid, show: Show) -> bool {
         let mut known = self.known();
         let (entity, resource) = parts(jid);
-        if !known.wanted.contains(&entity) {
+        let is_wanted = known.wanted.contains(&entity);
+        let is_one_more = !known.there.contains_key(&entity);
+        if is_one_more && !is_wanted && known.there.len() >= MAX_ENTITIES {
             return false;
         }
+        let max = if is_wanted { MAX_RESOURCES } else { MAX_UNWANTED };
         let resources = known.there.entry(entity).or_default();
-        if resources.len() >= MAX_RESOURCES && !resources.contains_key(&resource) {
+        if resources.len() >= max && !resources.contains_key(&resource) {
             return false;
         }
         resources.insert(resource, show).is_none()

@@ -137,7 +137,8 @@ async fn events_come_in_the_states_that_a_subscriber_wants() {
 
 #[tokio::test]
 async fn presence_based_delivery_reaches_those_who_are_available() {
-    let mut component = with(&[("presence_based_delivery", "1")]).await;
+    let never = ("send_last_published_item", "never");
+    let mut component = with(&[("presence_based_delivery", "1"), never]).await;
     for jid in [READER, PHONE, OTHER] {
         component.subscribe(jid, "n").await;
     }
@@ -286,7 +287,8 @@ async fn who_says_how_long_it_was_away_is_sent_what_it_missed() {
         });
         told.collect::<Vec<_>>().join(" ")
     };
-    let mut component = with(&[("presence_based_delivery", "1")]).await;
+    let never = ("send_last_published_item", "never");
+    let mut component = with(&[("presence_based_delivery", "1"), never]).await;
     component.subscribe(READER, "n").await;
     for id in ["1", "2", "1"] {
         component.publish(OWNER, "n", id).await;

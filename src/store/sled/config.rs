@@ -154,7 +154,6 @@ impl ConfigRecord {
             || self.purge_offline
             || self.tempsub
             || matches!(self.access_model, AccessModelRecord::Presence | AccessModelRecord::Roster)
-            || matches!(self.send_last, SendLastRecord::OnSubAndPresence)
     }
 
     pub(super) fn to_config(&self, key: &[u8]) -> Result<NodeConfig, StoreError> {
