@@ -107,6 +107,7 @@ fn decide(
     let limits = Limits::default();
     let cx = Context {
         actor,
+        administrators: &[],
         limits: &limits,
         now: Timestamp(1_700_000_000_000),
         fresh: &Number,

@@ -81,7 +81,7 @@ pub async fn serve(
     let limits = Rules { tells_content: config.compare_and_publish, ..config.limits.of_rules() };
     let service = Service::open(store, limits.clone(), Arc::clone(&fresh), Arc::new(now)).await;
     let service = service.map_err(|error| RunError::Store { path: shown(&path), error })?;
-    let service = Arc::new(service);
+    let service = Arc::new(service.administered_by(config.actors()?.administrators));
     info!(version = env!("CARGO_PKG_VERSION"), jid = %jid, store = shown(&path), "serving");
 
     let multicast = Multicast::new(config.multicast()?, jid.to_string());

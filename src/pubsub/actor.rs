@@ -51,6 +51,8 @@ pub trait Fresh: Send + Sync {
 pub struct Context<'a> {
     /// Who asks.
     pub actor: &'a Actor,
+    /// The administrators of the service.
+    pub administrators: &'a [BareJid],
     /// The service's limits.
     pub limits: &'a Limits,
     /// When the request is decided.

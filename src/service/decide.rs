@@ -62,6 +62,7 @@ impl Service {
     pub(super) fn context<'a>(&'a self, actor: &'a Actor) -> Context<'a> {
         Context {
             actor,
+            administrators: &self.administrators,
             limits: &self.limits,
             now: (self.clock)(),
             fresh: &*self.fresh,

@@ -8,6 +8,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::Service;
+
 /// The counters and gauges of one service. `docs/OPERATING.md` explains each.
 pub struct Metrics {
     registry: Registry,
@@ -98,5 +100,22 @@ impl Metrics {
 impl Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Service {
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.memory.metrics
+    }
+
+    /// What is counted, as OpenMetrics text.
+    #[must_use]
+    pub fn stats(&self) -> String {
+        let (backlog_events, backlog_bytes) = self.memory.outbox.size();
+        let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        let nodes = self.memory.census.total();
+        self.memory.metrics.text(Measured { nodes, backlog_events, backlog_bytes, tasks })
     }
 }

@@ -40,7 +40,7 @@ pub use settling::Settling;
 
 use std::{collections::HashSet, iter, path::Path, sync::Arc};
 
-use jid::Jid;
+use jid::{BareJid, Jid};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tracing::warn;
@@ -72,7 +72,6 @@ use self::{
     deadlines::Deadlines,
     facts::{Facts, Need},
     memory::Memory,
-    metrics::Measured,
     nodes::Nodes,
 };
 
@@ -111,6 +110,7 @@ pub struct Service {
     memory: Arc<Memory>,
     /// Commits that may still begin; who decides more waits.
     underway: Arc<Semaphore>,
+    administrators: Vec<BareJid>,
     limits: Limits,
     fresh: Arc<dyn Fresh>,
     clock: Arc<Clock>,
@@ -155,7 +155,14 @@ impl Service {
         let nobody = Jid::new(NOBODY).map_err(|_| StoreError::Failed(NOBODY.into()))?;
         let nobody = Actor { jid: nobody, is_administrator: true, may_create: false };
         let underway = Arc::new(Semaphore::new(MAX_UNDERWAY));
-        Ok(Self { store, memory: Arc::new(memory), underway, limits, fresh, clock, nobody })
+        let (memory, administrators) = (Arc::new(memory), Vec::new());
+        Ok(Self { store, memory, underway, administrators, limits, fresh, clock, nobody })
+    }
+
+    /// The same with these administrators: they keep their subscriptions whatever becomes of a node.
+    #[must_use]
+    pub fn administered_by(self, administrators: Vec<BareJid>) -> Self {
+        Self { administrators, ..self }
     }
 
     /// What has to be told.
@@ -174,21 +181,6 @@ impl Service {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
-    }
-
-    /// What is counted.
-    #[must_use]
-    pub fn metrics(&self) -> &Metrics {
-        &self.memory.metrics
-    }
-
-    /// What is counted, as OpenMetrics text.
-    #[must_use]
-    pub fn stats(&self) -> String {
-        let (backlog_events, backlog_bytes) = self.memory.outbox.size();
-        let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-        let nodes = self.memory.census.total();
-        self.memory.metrics.text(Measured { nodes, backlog_events, backlog_bytes, tasks })
     }
 
     /// Copies the store as it is between two commits into a folder, which must be there.

@@ -308,3 +308,19 @@ async fn a_roster_that_is_too_large_is_not_waited_for() {
     let refused = refused.await.expect("it waits until the roster does not come");
     assert_eq!(error(&refused), "auth not-authorized presence-subscription-required");
 }
+
+/// §12.13: administrators may subscribe anywhere, and stay subscribed wherever others are shut out.
+#[tokio::test]
+async fn administrators_stay_where_others_are_shut_out() {
+    let mut component = Component::start().await;
+    component.create(OWNER, "n", &[]).await;
+    for jid in [crate::harness::ADMIN, FOLLOWER] {
+        component.subscribe(jid, "n").await;
+    }
+    component.configure(OWNER, "n", &[("access_model", "whitelist")]).await;
+    component.messages().await;
+    component.publish(OWNER, "n", "1").await;
+    let told = component.messages().await;
+    let told: Vec<_> = told.iter().map(|message| message.attr("to").unwrap()).collect();
+    assert_eq!(told, [crate::harness::ADMIN]);
+}

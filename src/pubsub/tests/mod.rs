@@ -68,6 +68,7 @@ fn by<R>(who: &str, rule: impl FnOnce(&Context<'_>) -> R) -> R {
     let now = Timestamp(1);
     rule(&Context {
         actor: &actor,
+        administrators: &[],
         limits: &limits,
         now,
         fresh: &FRESH,
