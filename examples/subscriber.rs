@@ -24,7 +24,9 @@ use xmpp_parsers::{
     pubsub::{NodeName, PubSub, event, pubsub::Subscribe},
 };
 
-#[tokio::main]
+// One thread: in tokio-xmpp 6.0.0 what is received while another thread sends may wait for ever, for
+// `StanzaReceiver::poll_next` finds its lock taken then, and is not woken.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [jid, password, service, node, number, server] = arguments.as_slice() else {
