@@ -338,7 +338,7 @@ fuzz_target!(|steps: Vec<Step>| {
                     Event::Published(_) => "items",
                     Event::Purged => "purge",
                     Event::Retracted(_) => "retract",
-                    Event::Affiliated(_) | Event::Requested(_) | Event::Subscription { .. } => "notice",
+                    Event::Affiliated(_) | Event::Announced(_) | Event::Requested(_) | Event::Subscription { .. } => "notice",
                 };
                 (what, telling.recipients.iter().map(ToString::to_string).collect())
             });

@@ -129,6 +129,7 @@ pub(super) struct EventLine {
 #[serde(rename_all = "lowercase")]
 enum EventForm {
     Affiliated(String),
+    Announced(String),
     Configured(Option<Config>),
     Deleted {
         redirect: Option<String>,
@@ -239,6 +240,7 @@ impl EventLine {
             Event::Affiliated(affiliation) => {
                 EventForm::Affiliated(affiliation_name(*affiliation).to_owned())
             }
+            Event::Announced(text) => EventForm::Announced(text.clone()),
             Event::Configured(config) => EventForm::Configured(config.as_deref().map(config_of)),
             Event::Deleted { redirect } => EventForm::Deleted { redirect: redirect.clone() },
             Event::Published(items) => {
@@ -286,6 +288,7 @@ impl EventLine {
     pub(super) fn into_notification(self, node: &Node) -> Result<Notification, String> {
         let event = match self.event {
             EventForm::Affiliated(name) => Event::Affiliated(affiliation_named(&name).ok_or(name)?),
+            EventForm::Announced(text) => Event::Announced(text),
             EventForm::Configured(config) => {
                 Event::Configured(config.as_ref().map(config_from).transpose()?.map(Box::new))
             }

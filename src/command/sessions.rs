@@ -1,4 +1,4 @@
-//! Commands that wait for their next stage: bounded, and forgotten after a while.
+//! Commands that wait for their next form: bounded, and forgotten after a while.
 
 use std::{
     collections::HashMap,
@@ -8,52 +8,75 @@ use std::{
 
 use jid::Jid;
 use tokio::time::Instant;
+use xmpp_parsers::data_forms::DataForm;
 
-use crate::{
-    pubsub::{Actor, NodeId},
-    wire::stanza::StanzaError,
-};
+use crate::{pubsub::Actor, wire::stanza::StanzaError};
+
+use super::stage::{Answers, More};
 
 /// Sessions at the same time, and those of one asker; a further one ends the oldest.
 const MAX_SESSIONS: usize = 1000;
 const MAX_SESSIONS_OF_ONE: usize = 10;
-/// How long a session waits for its next stage.
+/// About how many bytes they take; with more the oldest end.
+const MAX_BYTES: usize = 16 * 1024 * 1024;
+/// How long a session waits for its next form.
 const LIFETIME: Duration = Duration::from_secs(600);
 
-/// A command between two stages.
+/// A command between two forms.
 #[derive(Debug)]
 pub(super) struct Session {
     asker: Jid,
     command: &'static str,
-    /// The node that was chosen in the stage before.
-    pub(super) node: Option<NodeId>,
     began: Instant,
+    /// What its forms were answered.
+    pub(super) answers: Vec<Answers>,
+    /// The form that waits for an answer.
+    pub(super) shown: DataForm,
+    /// What may come after it.
+    pub(super) more: More,
 }
 
 impl Session {
-    pub(super) fn new(actor: &Actor, command: &'static str, node: Option<NodeId>) -> Self {
-        Self { asker: actor.jid.clone(), command, node, began: Instant::now() }
+    pub(super) fn new(actor: &Actor, command: &'static str, shown: DataForm, more: More) -> Self {
+        let asker = actor.jid.clone();
+        Self { asker, command, began: Instant::now(), answers: Vec::new(), shown, more }
+    }
+
+    fn bytes(&self) -> usize {
+        let field = |field: &xmpp_parsers::data_forms::Field| {
+            200 + field.values.iter().map(|value| 30 + value.len()).sum::<usize>()
+                + field.options.iter().map(|option| 50 + option.value.len()).sum::<usize>()
+        };
+        let shown: usize = self.shown.fields.iter().map(field).sum();
+        500 + shown + self.answers.iter().map(Answers::bytes).sum::<usize>()
     }
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Sessions(Mutex<HashMap<String, Session>>);
+pub(super) struct Sessions(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    sessions: HashMap<String, Session>,
+    bytes: usize,
+}
 
 impl Sessions {
     pub(super) fn put(&self, id: &str, session: Session) {
-        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.retain(|_, session| session.began.elapsed() < LIFETIME);
-        let own = sessions.values().filter(|other| other.asker == session.asker).count();
-        if own >= MAX_SESSIONS_OF_ONE || sessions.len() >= MAX_SESSIONS {
-            let oldest = sessions
-                .iter()
-                .filter(|(_, other)| own < MAX_SESSIONS_OF_ONE || other.asker == session.asker)
-                .min_by_key(|(_, session)| session.began);
-            if let Some(oldest) = oldest.map(|(id, _)| id.clone()) {
-                sessions.remove(&oldest);
-            }
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.end(|_, other| other.began.elapsed() >= LIFETIME);
+        let own = |other: &Session| other.asker == session.asker;
+        while waiting.sessions.values().filter(|other| own(other)).count() >= MAX_SESSIONS_OF_ONE {
+            waiting.end_oldest(own);
         }
-        sessions.insert(id.to_owned(), session);
+        let bytes = session.bytes();
+        while waiting.sessions.len() >= MAX_SESSIONS
+            || waiting.bytes + bytes > MAX_BYTES && !waiting.sessions.is_empty()
+        {
+            waiting.end_oldest(|_| true);
+        }
+        waiting.bytes += bytes;
+        waiting.sessions.insert(id.to_owned(), session);
     }
 
     /// Takes the session of an asker; nobody else can.
@@ -63,35 +86,60 @@ impl Sessions {
         actor: &Actor,
         command: &str,
     ) -> Result<Session, StanzaError> {
-        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_theirs =
             |session: &&Session| session.asker == actor.jid && session.command == command;
-        if sessions.get(id).filter(is_theirs).is_none() {
+        if waiting.sessions.get(id).filter(is_theirs).is_none() {
             return Err(StanzaError::new("modify", "bad-request").command("bad-sessionid"));
         }
-        sessions
+        waiting
             .remove(id)
             .filter(|session| session.began.elapsed() < LIFETIME)
             .ok_or_else(|| StanzaError::new("cancel", "not-allowed").command("session-expired"))
     }
 }
 
+impl Waiting {
+    fn remove(&mut self, id: &str) -> Option<Session> {
+        let session = self.sessions.remove(id)?;
+        self.bytes = self.bytes.saturating_sub(session.bytes());
+        Some(session)
+    }
+
+    fn end(&mut self, ends: impl Fn(&str, &Session) -> bool) {
+        let ending = self.sessions.iter().filter(|(id, session)| ends(id, session));
+        let ending: Vec<_> = ending.map(|(id, _)| id.clone()).collect();
+        ending.iter().for_each(|id| drop(self.remove(id)));
+    }
+
+    fn end_oldest(&mut self, among: impl Fn(&Session) -> bool) {
+        let among = self.sessions.iter().filter(|(_, session)| among(session));
+        let oldest = among.min_by_key(|(_, session)| session.began).map(|(id, _)| id.clone());
+        oldest.iter().for_each(|id| drop(self.remove(id)));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::stage::{asking, lines};
 
     fn actor(name: &str) -> Actor {
         let jid = Jid::new(name).unwrap();
         Actor { jid, is_administrator: false, may_create: false }
     }
 
+    fn session(of: &Actor) -> Session {
+        Session::new(of, "x", asking("", Vec::new()), More::Last)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_session_is_forgotten_after_a_while() {
         let (sessions, asker) = (Sessions::default(), actor("a@b/c"));
-        sessions.put("1", Session::new(&asker, "x", None));
+        sessions.put("1", session(&asker));
         tokio::time::advance(LIFETIME - Duration::from_secs(1)).await;
-        let session = sessions.take("1", &asker, "x").unwrap();
-        sessions.put("1", session);
+        let taken = sessions.take("1", &asker, "x").unwrap();
+        sessions.put("1", taken);
         tokio::time::advance(Duration::from_secs(1)).await;
         let expired = sessions.take("1", &asker, "x").unwrap_err();
         assert_eq!(expired.application.unwrap().0, "session-expired");
@@ -101,15 +149,22 @@ mod tests {
     async fn sessions_are_bounded_and_ones_own() {
         let (sessions, asker) = (Sessions::default(), actor("a@b/c"));
         for number in 0..=MAX_SESSIONS_OF_ONE {
-            sessions.put(&number.to_string(), Session::new(&asker, "x", None));
+            sessions.put(&number.to_string(), session(&asker));
         }
         assert!(sessions.take("0", &asker, "x").is_err());
         assert!(sessions.take("1", &actor("a@b/other"), "x").is_err());
         assert!(sessions.take("1", &asker, "y").is_err());
         for number in 0..2 * MAX_SESSIONS {
-            let other = actor(&format!("{number}@b/c"));
-            sessions.put(&format!("o{number}"), Session::new(&other, "x", None));
+            sessions.put(&format!("o{number}"), session(&actor(&format!("{number}@b/c"))));
         }
-        assert_eq!(sessions.0.lock().unwrap().len(), MAX_SESSIONS);
+        assert_eq!(sessions.0.lock().unwrap().sessions.len(), MAX_SESSIONS);
+        let large = || asking("", vec![lines("", "", ["x".repeat(MAX_BYTES / 3)])]);
+        for number in 0..10 {
+            let of = actor(&format!("large{number}@b/c"));
+            sessions.put(&format!("l{number}"), Session::new(&of, "x", large(), More::Last));
+        }
+        let waiting = sessions.0.lock().unwrap();
+        assert_eq!(waiting.sessions.len(), 2);
+        assert!(waiting.bytes <= MAX_BYTES);
     }
 }

@@ -56,11 +56,11 @@ impl Dispatch {
     }
 
     async fn info(&self, actor: &Actor, node: Option<&str>) -> Content {
-        self.shown(showing::info(self.service(), actor, node).await)
+        self.shown(showing::info(self.service(), self.commands(), actor, node).await)
     }
 
     async fn items(&self, actor: &Actor, query: &Element) -> Content {
-        self.shown(showing::items(self.service(), self.jid(), actor, query).await)
+        self.shown(showing::items(self.service(), self.commands(), self.jid(), actor, query).await)
     }
 
     /// Sends what an archive has, and says what ends the answer (XEP-0313 §4).

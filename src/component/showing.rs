@@ -98,6 +98,7 @@ async fn retrieve(service: &Service, actor: &Actor, request: &Retrieve) -> Resul
 /// Says what the service, a node or a command is (XEP-0030 §3).
 pub(super) async fn info(
     service: &Service,
+    commands: &Commands,
     actor: &Actor,
     node: Option<&str>,
 ) -> Result<Tag, Error> {
@@ -106,7 +107,7 @@ pub(super) async fn info(
         Some(ns::COMMANDS) => return Ok(disco::commands_info()),
         Some(name) => name,
     };
-    if let Some(command) = Commands::name(name) {
+    if let Some(command) = commands.name(actor, name).await? {
         return Ok(disco::command_info(name, command));
     }
     let data = service.meta_data(actor, &NodeId::parse(name)?).await?;
@@ -116,6 +117,7 @@ pub(super) async fn info(
 /// Says what is in the service, or in a node (XEP-0030 §4).
 pub(super) async fn items(
     service: &Service,
+    commands: &Commands,
     jid: &Jid,
     actor: &Actor,
     query: &Element,
@@ -130,7 +132,7 @@ pub(super) async fn items(
             let nodes = service.nodes(actor, &page, filter.as_ref()).await?;
             return Ok(disco::nodes(jid, &nodes, is_paged));
         }
-        Some(ns::COMMANDS) => return Ok(disco::commands(jid, Commands::all())),
+        Some(ns::COMMANDS) => return Ok(disco::commands(jid, commands.of(actor).await?)),
         Some(name) => name,
     };
     let node = NodeId::parse(name)?;

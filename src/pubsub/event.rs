@@ -14,6 +14,8 @@ use super::{
 pub enum Event {
     /// Whoever hears of it is this here now (§8.9.4).
     Affiliated(Affiliation),
+    /// An owner says something.
+    Announced(String),
     /// The node behaves differently; with its new configuration if the node delivers payloads
     /// (§8.2.5.3).
     Configured(Option<Box<NodeConfig>>),
@@ -177,6 +179,7 @@ impl Notification {
         match &self.event {
             Event::Published(items) => items.iter().map(|item| 1000 + payload(item)).sum(),
             Event::Retracted(ids) => 1000 * ids.len(),
+            Event::Announced(text) => 1000 + text.len(),
             Event::Affiliated(_)
             | Event::Configured(_)
             | Event::Deleted { .. }

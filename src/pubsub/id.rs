@@ -20,10 +20,14 @@ macro_rules! id {
             /// Parses a name.
             ///
             /// # Errors
-            /// The refusal for an absent name if it is empty, [`Refusal::IdTooLong`] past the limit.
+            /// The refusal for an absent name if it is empty, [`Refusal::IdTooLong`] past the limit,
+            /// [`Refusal::BadRequest`] if it cannot stand in XML.
             pub fn parse(name: &str) -> Result<Self, Refusal> {
                 match name.len() {
                     0 => Err($absent),
+                    1..=MAX_ID_BYTES if !is_xml(name) => {
+                        Err(Refusal::BadRequest("a name that cannot stand in XML"))
+                    }
                     1..=MAX_ID_BYTES => Ok(Self(name.into())),
                     _ => Err(Refusal::IdTooLong { max: MAX_ID_BYTES }),
                 }
@@ -46,6 +50,13 @@ macro_rules! id {
 
 id!(NodeId, "The name of a node, unique in the service (§4.6).", Refusal::NodeIdRequired);
 id!(ItemId, "The name of an item, unique in its node (§12.6).", Refusal::ItemRequired);
+
+/// Whether a text can stand in XML 1.0, which has no control characters but tabs and ends of lines (§2.2 there).
+#[must_use]
+pub fn is_xml(text: &str) -> bool {
+    let is_char = |c| !matches!(c, '\0'..='\x08' | '\x0b' | '\x0c' | '\x0e'..='\x1f' | '\u{fffe}' | '\u{ffff}');
+    text.chars().all(is_char)
+}
 
 /// One life of a node: deleting a node and creating it again under the same name makes a new one.
 ///

@@ -73,6 +73,31 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Each limit and its name in the configuration. What is on or off is 1 or 0.
+    #[must_use]
+    pub fn named(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("max_nodes", self.max_nodes),
+            ("max_nodes_per_owner", self.max_nodes_per_owner),
+            ("max_items", self.max_items.into()),
+            ("max_node_bytes", self.max_node_bytes),
+            ("max_batch", self.max_batch as u64),
+            ("max_payload_bytes", self.max_payload_bytes.into()),
+            ("max_subscriptions", self.max_subscriptions as u64),
+            ("max_subscriptions_per_jid", self.max_subscriptions_per_jid as u64),
+            ("max_subids", self.max_subids as u64),
+            ("max_lease_seconds", self.max_lease_seconds),
+            ("require_lease", self.require_lease.into()),
+            ("roster_seconds", self.roster_seconds),
+            ("max_bounces", self.max_bounces.into()),
+            ("bounce_interval_seconds", self.bounce_interval_seconds),
+            ("max_affiliations", self.max_affiliations as u64),
+            ("max_reply_bytes", self.max_reply_bytes as u64),
+            ("max_backlog_events", self.max_backlog_events as u64),
+            ("max_backlog_bytes", self.max_backlog_bytes as u64),
+        ]
+    }
+
     /// Bytes of items in one answer.
     #[must_use]
     pub fn bytes_of_items(&self) -> usize {

@@ -46,7 +46,7 @@ pub use config::{
 };
 pub use contacts::{Contact, Contacts};
 pub use event::{Audience, Event, EventItem, MAX_REPLY_TO, Notification, View};
-pub use id::{ArchiveId, Epoch, ItemId, NodeId, Place};
+pub use id::{ArchiveId, Epoch, ItemId, NodeId, Place, is_xml};
 pub use item::{Item, Payload, Spot, written_len};
 pub use limits::Limits;
 pub use listing::{Filter, Listed, Listing, Mark, Order, OrderField};

@@ -54,42 +54,53 @@ impl Default for Metrics {
             backlog_bytes: Gauge::default(),
             tasks: Gauge::default(),
         };
-        let registry = &mut metrics.registry;
-        registry.register("limit_reached", "Requests past a limit", metrics.limits.clone());
-        for (name, help, counter) in [
-            ("notifications", "Notifications that the server has", &metrics.notifications),
-            ("bounces", "Notifications that came back as errors", &metrics.bounces),
-            ("items_evicted", "Items past a node's limits", &metrics.evictions),
-            ("nodes_closed", "Nodes closed for a damaged record", &metrics.closed_nodes),
-        ] {
-            registry.register(name, help, counter.clone());
+        metrics.registry.register("limit_reached", "Requests past a limit", metrics.limits.clone());
+        for (name, help, counter) in metrics.counters() {
+            metrics.registry.register(name, help, counter);
         }
-        for (name, help, gauge) in [
-            ("connected", "Whether there is a connection to the server", &metrics.connected),
-            ("nodes", "Nodes in the service", &metrics.nodes),
-            ("backlog_events", "Events that the server does not have yet", &metrics.backlog_events),
-            ("backlog_bytes", "About how many bytes they take", &metrics.backlog_bytes),
-            ("tasks", "Tasks of the runtime", &metrics.tasks),
-        ] {
-            registry.register(name, help, gauge.clone());
+        for (name, help, gauge) in metrics.gauges() {
+            metrics.registry.register(name, help, gauge);
         }
         metrics
     }
 }
 
 impl Metrics {
+    fn counters(&self) -> [(&'static str, &'static str, Counter); 4] {
+        [
+            ("notifications", "Notifications that the server has", self.notifications.clone()),
+            ("bounces", "Notifications that came back as errors", self.bounces.clone()),
+            ("items_evicted", "Items past a node's limits", self.evictions.clone()),
+            ("nodes_closed", "Nodes closed for a damaged record", self.closed_nodes.clone()),
+        ]
+    }
+
+    fn gauges(&self) -> [(&'static str, &'static str, Gauge); 5] {
+        let backlog = "Events that the server does not have yet";
+        [
+            ("connected", "Whether there is a connection to the server", self.connected.clone()),
+            ("nodes", "Nodes in the service", self.nodes.clone()),
+            ("backlog_events", backlog, self.backlog_events.clone()),
+            ("backlog_bytes", "About how many bytes they take", self.backlog_bytes.clone()),
+            ("tasks", "Tasks of the runtime", self.tasks.clone()),
+        ]
+    }
+
     /// A request was refused at a limit of this name.
     pub fn limit_reached(&self, limit: &'static str) {
         self.limits.get_or_create(&[("limit", limit)]).inc();
     }
 
-    /// Everything, as OpenMetrics text.
-    pub(super) fn text(&self, measured: Measured) -> String {
+    fn measure(&self, measured: Measured) {
         let number = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         self.nodes.set(i64::try_from(measured.nodes).unwrap_or(i64::MAX));
         self.backlog_events.set(number(measured.backlog_events));
         self.backlog_bytes.set(number(measured.backlog_bytes));
         self.tasks.set(number(measured.tasks));
+    }
+
+    /// Everything, as OpenMetrics text.
+    fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = encode(&mut text, &self.registry);
@@ -113,9 +124,25 @@ impl Service {
     /// What is counted, as OpenMetrics text.
     #[must_use]
     pub fn stats(&self) -> String {
+        self.measured().text()
+    }
+
+    /// What is counted: names, what they mean, and numbers.
+    #[must_use]
+    pub fn figures(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let metrics = self.measured();
+        let gauges = metrics.gauges().into_iter();
+        let gauges = gauges.map(|(name, help, gauge)| (name, help, gauge.get().unsigned_abs()));
+        let counters = metrics.counters().into_iter();
+        gauges.chain(counters.map(|(name, help, counter)| (name, help, counter.get()))).collect()
+    }
+
+    fn measured(&self) -> &Metrics {
         let (backlog_events, backlog_bytes) = self.memory.outbox.size();
         let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
         let nodes = self.memory.census.total();
-        self.memory.metrics.text(Measured { nodes, backlog_events, backlog_bytes, tasks })
+        let metrics = &self.memory.metrics;
+        metrics.measure(Measured { nodes, backlog_events, backlog_bytes, tasks });
+        metrics
     }
 }

@@ -11,10 +11,13 @@ mod census;
 mod contacts;
 mod deadlines;
 mod decide;
+mod erasure;
+mod error;
 mod facts;
 mod interests;
 mod lost;
 mod mam;
+mod managed;
 mod memory;
 mod metrics;
 mod nodes;
@@ -29,9 +32,12 @@ mod underway;
 
 pub use actors::{Actors, Creators};
 pub use bounces::Bounce;
+pub use erasure::Erased;
+pub use error::{Error, Outcome};
 pub use interests::{Interests, MAX_INTERESTS};
 pub use lost::Lost;
 pub use mam::Archived;
+pub use managed::{ManagedNodes, Memberships};
 pub use metrics::Metrics;
 pub use outbox::{Outbox, Position, Telling};
 pub use presences::Presences;
@@ -41,15 +47,15 @@ pub use settling::Settling;
 use std::{collections::HashSet, iter, path::Path, sync::Arc};
 
 use jid::{BareJid, Jid};
-use thiserror::Error;
 use tokio::sync::Semaphore;
 use tracing::warn;
 
 use crate::{
     pubsub::{
-        Actor, Context, Fresh, Limits, Node, NodeId, Refusal, Timestamp,
+        Actor, Context, Fresh, Limits, Node, NodeId, Timestamp,
         op::{
             affiliations::{self, AffiliationsSet, SetAffiliations},
+            announce::{self, Announce},
             authorize::{self, Authorize},
             configure::{self, Configure},
             create::{self, Create, Created},
@@ -80,26 +86,6 @@ const MAX_HOT_NODES: usize = 100_000;
 
 /// For whom time acts.
 const NOBODY: &str = "nobody.invalid";
-
-/// Why a request was not granted.
-#[derive(Debug, Error)]
-pub enum Error {
-    /// The rules say no; nothing has changed.
-    #[error("{0}")]
-    Refused(#[from] Refusal),
-    /// What is stored of the node is damaged; nothing has changed.
-    #[error("the node is closed")]
-    Closed,
-    /// Too much is waiting; nothing has changed, and later it may be granted.
-    #[error("too much is waiting")]
-    Busy,
-    /// The store failed: what became of the request is unknown.
-    #[error("{0}")]
-    Failed(StoreError),
-}
-
-/// What became of a request.
-pub type Outcome<R> = Result<R, Error>;
 
 /// The time, as the service sees it.
 pub type Clock = dyn Fn() -> Timestamp + Send + Sync;
@@ -359,6 +345,19 @@ impl Service {
     ) -> Settling<A> {
         let rule = |node: Option<&Node>, _: &Facts, cx: &Context<'_>| authorize::pending(node, cx);
         self.decide(actor, node, Need::Nothing, rule, respond).await
+    }
+
+    /// Says something to all subscribers of a node; answers how many they are.
+    pub async fn announce<A: Send + 'static>(
+        &self,
+        actor: &Actor,
+        request: &Announce,
+        respond: impl FnOnce(Outcome<usize>) -> A + Send + 'static,
+    ) -> Settling<A> {
+        let rule = |node: Option<&Node>, _: &Facts, cx: &Context<'_>| {
+            announce::announce(node, request, cx)
+        };
+        self.decide(actor, &request.node, Need::Nothing, rule, respond).await
     }
 
     /// Sets affiliations (§8.9.2).

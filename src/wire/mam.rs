@@ -134,7 +134,7 @@ pub fn result(source: &Source<'_>, item: &Item, limits: &Limits) -> Tag {
         .attr("from", source.service)
         .attr("type", notification::kind(source.config.notification_type))
         .children(addresses)
-        .child(notification::content(source.node, &event, &[], limits));
+        .children(notification::content(source.node, &event, &[], limits));
     forwarded(source, item, Some(message))
 }
 

@@ -9,6 +9,7 @@ pub mod name;
 pub mod notification;
 pub(crate) mod ns;
 pub mod order;
+pub mod payload;
 pub mod refusal;
 pub mod reply;
 pub mod request;

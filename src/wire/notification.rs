@@ -108,6 +108,7 @@ pub fn render(
         false => message,
     };
     let body = match event {
+        Event::Announced(text) => Some(text.clone()),
         Event::Published(items) if view.has_body => body::body(items),
         _ => None,
     };
@@ -116,11 +117,12 @@ pub fn render(
         .attr("type", kind(notification.notification_type))
         .attr("id", &id)
         .attr("to", "")
+        .children(subject(node, event))
         .children(body.map(|body| Tag::new("body").text(&body)))
-        .child(content(node, event, &view.subids, limits))
+        .children(content(node, event, &view.subids, limits))
         .children(delay);
     let message = match event {
-        Event::Requested(_) => message,
+        Event::Announced(_) | Event::Requested(_) => message,
         _ => shim(stanza_id(message), &view.subids),
     };
     let message = message.children(hint).to_string();
@@ -185,7 +187,12 @@ fn names_recipient(event: &Event) -> bool {
 }
 
 /// What a notification says of an event.
-pub(super) fn content(node: &NodeId, event: &Event, subids: &[SubId], limits: &Limits) -> Tag {
+pub(super) fn content(
+    node: &NodeId,
+    event: &Event,
+    subids: &[SubId],
+    limits: &Limits,
+) -> Option<Tag> {
     let named = |name| Tag::new(name).attr("node", node.as_str());
     let content = match event {
         Event::Affiliated(affiliation) => {
@@ -193,8 +200,9 @@ pub(super) fn content(node: &NodeId, event: &Event, subids: &[SubId], limits: &L
                 .attr("jid", "")
                 .attr("affiliation", affiliation_name(*affiliation));
             let affiliations = named("affiliations").child(affiliation);
-            return Tag::ns("pubsub", ns::PUBSUB).child(affiliations);
+            return Some(Tag::ns("pubsub", ns::PUBSUB).child(affiliations));
         }
+        Event::Announced(_) => return None,
         Event::Configured(config) => named("configuration")
             .children(config.as_deref().map(|config| node_config::result(config, limits))),
         Event::Deleted { redirect } => {
@@ -205,7 +213,9 @@ pub(super) fn content(node: &NodeId, event: &Event, subids: &[SubId], limits: &L
             .iter()
             .fold(named("items"), |items, one| items.with("item", |tag| item(tag, one))),
         Event::Purged => named("purge"),
-        Event::Requested(jid) => return authorization::request(node, jid, subids.first()),
+        Event::Requested(jid) => {
+            return Some(authorization::request(node, jid, subids.first()));
+        }
         Event::Retracted(ids) => named("items").children(ids.iter().map(retract)),
         Event::Subscription { jid, subid, state, expiry } => named("subscription")
             .attr("jid", jid.as_ref().map_or("", |jid| jid.as_str()))
@@ -213,7 +223,12 @@ pub(super) fn content(node: &NodeId, event: &Event, subids: &[SubId], limits: &L
             .attr("subscription", state_name(*state))
             .attr_if("expiry", expiry.map(date_time).as_deref()),
     };
-    Tag::ns("event", ns::PUBSUB_EVENT).child(content)
+    Some(Tag::ns("event", ns::PUBSUB_EVENT).child(content))
+}
+
+/// What people are told of besides a body.
+fn subject(node: &NodeId, event: &Event) -> Option<Tag> {
+    matches!(event, Event::Announced(_)).then(|| Tag::new("subject").text(node.as_str()))
 }
 
 fn item(tag: Tag, item: &EventItem) -> Tag {

@@ -69,13 +69,15 @@ async def by_command(owner):
         node = f"urn:gjallar:command:{name}"
         return (await commands.send_command(SERVICE, node, **options))["command"]
 
-    def choice(node):
+    def choice(node, var="node"):
         made = owner.xmpp.plugin["xep_0004"].make_form(ftype="submit")
-        made.add_field(var="node", value=node)
+        made.add_field(var=var, value=node)
         return made
 
     async def listed():
-        return ", ".join((await send("list-nodes"))["form"].get_values()["nodes"])
+        stage = await send("list-nodes")
+        stage = await send("list-nodes", sessionid=stage["sessionid"], payload=choice("*", "pattern"))
+        return ", ".join(stage["form"].get_values()["nodes"])
 
     found = await commands.get_commands(SERVICE)
     say("   commands: " + ", ".join(sorted(name for _, _, name in found["disco_items"]["items"])))
@@ -88,8 +90,10 @@ async def by_command(owner):
         payload=form(owner, title="Princely Musings", max_items="100"))
     say(f"   configure {NODE}: {done['notes'][0][1]}")
     stage = await send("delete-node")
+    stage = await send("delete-node", sessionid=stage["sessionid"], payload=choice("scratch"))
     done = await send(
-        "delete-node", action="complete", sessionid=stage["sessionid"], payload=choice("scratch"))
+        "delete-node", action="complete", sessionid=stage["sessionid"],
+        payload=choice("scratch", "name"))
     say(f"   delete scratch: {done['notes'][0][1]}")
     say(f"   list nodes: {await listed()}")
 

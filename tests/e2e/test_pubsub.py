@@ -333,9 +333,11 @@ async def test_ad_hoc_commands(server, gjallar):
     async with clients(server.client_port, "owner", "admin", "alice") as (owner, admin, alice):
         await owner.pubsub.create_node(SERVICE, NODE)
         commands = await owner.xmpp.plugin["xep_0050"].get_commands(SERVICE)
-        assert {node for _, node, _ in commands["disco_items"]["items"]} == {
-            "urn:gjallar:command:list-nodes", "urn:gjallar:command:configure-node", "urn:gjallar:command:delete-node",
-            "http://jabber.org/protocol/pubsub#get-pending"}
+        seen = {node for _, node, _ in commands["disco_items"]["items"]}
+        assert seen >= {"urn:gjallar:command:list-nodes", "http://jabber.org/protocol/pubsub#get-pending"}
+        assert "urn:gjallar:command:erase" not in seen
+        commands = await admin.xmpp.plugin["xep_0050"].get_commands(SERVICE)
+        assert "urn:gjallar:command:erase" in {node for _, node, _ in commands["disco_items"]["items"]}
 
         async def send(client, node, **options):
             answer = await client.xmpp.plugin["xep_0050"].send_command(SERVICE, node, **options)
@@ -348,10 +350,13 @@ async def test_ad_hoc_commands(server, gjallar):
             return made
 
         for client in (owner, admin):
-            listed = await send(client, "urn:gjallar:command:list-nodes")
+            stage = await send(client, "urn:gjallar:command:list-nodes")
+            listed = await send(client, "urn:gjallar:command:list-nodes", sessionid=stage["sessionid"],
+                                payload=filled(client, pattern="*"))
             assert listed["status"] == "completed"
             assert listed["form"].get_values()["nodes"] == [NODE]
-        assert (await send(alice, "urn:gjallar:command:list-nodes"))["form"].get_values()["nodes"] in ("", None, [])
+        with pytest.raises(IqError):
+            await send(alice, "urn:gjallar:command:list-nodes")
 
         stage = await send(owner, "urn:gjallar:command:configure-node")
         assert stage["status"] == "executing" and "next" in stage["actions"]
@@ -371,8 +376,10 @@ async def test_ad_hoc_commands(server, gjallar):
             await send(admin, "urn:gjallar:command:delete-node", action="complete", sessionid=stage["sessionid"],
                        payload=filled(admin, node=NODE))
         stage = await send(admin, "urn:gjallar:command:delete-node")
+        stage = await send(admin, "urn:gjallar:command:delete-node", action="next", sessionid=stage["sessionid"],
+                           payload=filled(admin, node=NODE))
         done = await send(admin, "urn:gjallar:command:delete-node", action="complete", sessionid=stage["sessionid"],
-                          payload=filled(admin, node=NODE))
+                          payload=filled(admin, name=NODE))
         assert done["status"] == "completed"
         with pytest.raises(IqError):
             await send(owner, "urn:gjallar:command:configure-node")

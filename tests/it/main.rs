@@ -6,6 +6,7 @@ mod approval;
 mod archive;
 mod backlog;
 mod bounces;
+mod commands;
 mod conformance;
 mod crash;
 mod disk;

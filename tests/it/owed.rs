@@ -48,6 +48,7 @@ impl Process {
             let what = match &owed.notification.event {
                 Event::Published(items) => format!("item {}", items[0].id),
                 Event::Retracted(ids) => format!("retract {}", ids[0]),
+                Event::Announced(_) => "announcement".into(),
                 Event::Purged => "purge".into(),
                 Event::Deleted { .. } => "delete".into(),
                 Event::Configured(_) => "configuration".into(),

@@ -9,8 +9,8 @@ use std::{
 const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("pubsub", &["pubsub"], &["thiserror"]),
     ("store", &["store", "pubsub"], &["sled", "postcard", "crc32c", "sha2", "serde"]),
-    ("service", &["service", "pubsub", "store"], &["prometheus_client"]),
-    ("wire", &["wire", "pubsub"], &["xmpp_parsers", "chrono"]),
+    ("service", &["service", "pubsub", "store"], &["prometheus_client", "wildmatch"]),
+    ("wire", &["wire", "pubsub"], &["xmpp_parsers", "chrono", "quick_xml"]),
     ("archive", &["archive", "pubsub", "store", "wire"], &["serde", "serde_json"]),
     ("command", &["command", "pubsub", "service", "wire"], &["xmpp_parsers"]),
     (
@@ -44,6 +44,7 @@ const HEAVY: &[&str] = &[
     "tokio_rustls",
     "toml",
     "tracing_subscriber",
+    "wildmatch",
     "clap",
     "tokio_xmpp",
 ];

@@ -53,6 +53,16 @@ pub fn authorize(
     Ok(Decision { reply: (), changes, notifications })
 }
 
+/// Shows who waits to those who may approve it.
+///
+/// # Errors
+/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
+pub fn requests(node: Option<&Node>, cx: &Context<'_>) -> Result<Vec<Jid>, Refusal> {
+    let node = existing(node)?;
+    access::may_configure(node, cx.actor)?;
+    Ok(node.pending().cloned().collect())
+}
+
 /// Tells an owner of the requests that wait at a node (§8.7.4), of more than [`MAX_TOLD`] the first.
 ///
 /// # Errors

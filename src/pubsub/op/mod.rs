@@ -4,6 +4,7 @@
 //! So refusals are consistent, and nobody learns more by asking wrongly.
 
 pub mod affiliations;
+pub mod announce;
 pub mod authorize;
 pub mod auto_subscribe;
 pub mod bounce;

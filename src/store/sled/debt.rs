@@ -62,6 +62,7 @@ enum EventRecord {
         state: StateRecord,
         expiry: Option<u64>,
     },
+    Announced(String),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -168,6 +169,7 @@ impl EventRecord {
     fn of(event: &Event) -> Self {
         match event {
             Event::Affiliated(affiliation) => Self::Affiliated(AffiliationName::of(*affiliation)),
+            Event::Announced(text) => Self::Announced(text.clone()),
             Event::Configured(config) => {
                 Self::Configured(config.as_deref().map(|config| Box::new(ConfigRecord::of(config))))
             }
@@ -202,6 +204,7 @@ impl EventRecord {
             Self::Affiliated(name) => {
                 Event::Affiliated(name.map_or(Affiliation::None, AffiliationName::to_affiliation))
             }
+            Self::Announced(text) => Event::Announced(text),
             Self::Configured(config) => {
                 let config = config.map(|config| config.to_config(key)).transpose()?;
                 Event::Configured(config.map(Box::new))

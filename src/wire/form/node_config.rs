@@ -233,8 +233,25 @@ fn settings(form: &Element, type_of_form: &str) -> Result<Submitted, Refusal> {
     if form.attr("type") != Some("submit") {
         return Err(Refusal::BadRequest("the form is not submitted"));
     }
+    settings_of(form::fields(form)?, type_of_form)
+}
+
+/// What the fields of a submitted form say.
+///
+/// # Errors
+/// As [`submitted`].
+pub fn answered<'a>(
+    fields: impl Iterator<Item = (&'a str, Vec<String>)>,
+) -> Result<Submitted, Refusal> {
+    settings_of(fields, ns::NODE_CONFIG)
+}
+
+fn settings_of<'a>(
+    fields: impl Iterator<Item = (&'a str, Vec<String>)>,
+    type_of_form: &str,
+) -> Result<Submitted, Refusal> {
     let mut submitted = Submitted::default();
-    for (var, values) in form::fields(form)? {
+    for (var, values) in fields {
         match (var, values.as_slice()) {
             // COMPAT: slixmpp submits the form without its type.
             ("FORM_TYPE", [form_type]) if form_type == type_of_form => {}

@@ -1,0 +1,75 @@
+//! Affiliations at a node, shown and set (§8.9).
+
+use async_trait::async_trait;
+use xmpp_parsers::data_forms::{Field, FieldType};
+
+use crate::{
+    pubsub::{Affiliation, op::affiliations::SetAffiliations},
+    wire::{
+        form,
+        name::{affiliation_name, affiliation_named},
+    },
+};
+
+use super::stage::{
+    About, Answers, Asker, Audience, Command, MAX_SHOWN, Step, Trouble, jids_field, shown_list,
+};
+
+pub(super) struct Affiliations;
+
+#[async_trait]
+impl Command for Affiliations {
+    fn about(&self) -> About {
+        let (node, name) = ("urn:gjallar:command:affiliations", "Show and set affiliations");
+        About { node, name, audience: Audience::Owners }
+    }
+
+    async fn step(&self, asker: &Asker<'_>, answers: &[Answers]) -> Result<Step, Trouble> {
+        let [chosen, rest @ ..] = answers else {
+            let node = asker.node_field("node").await?;
+            return Ok(Step::next("Show and set affiliations", vec![node]));
+        };
+        let node = chosen.node("node")?;
+        let [wanted] = rest else {
+            let there = asker.service.affiliations(asker.actor, &node).await?;
+            let number = there.len();
+            let line = |(jid, affiliation)| format!("{jid}: {}", affiliation_name(affiliation));
+            let there = there.into_iter().take(MAX_SHOWN).map(line).collect();
+            let title = format!("Affiliations at {node}");
+            let fields = vec![
+                shown_list(there, number),
+                jids_field("jids", "Whose affiliation to set"),
+                choice(),
+            ];
+            return Ok(Step::last(&title, fields));
+        };
+        let affiliation = affiliation_named(wanted.needed("affiliation")?)
+            .ok_or_else(|| Trouble::Payload("no such affiliation".into()))?;
+        let entries: Vec<_> =
+            wanted.jids("jids")?.iter().map(|jid| (jid.to_bare(), affiliation)).collect();
+        let number = entries.len();
+        let request = SetAffiliations { node, entries };
+        let set = asker.service.set_affiliations(asker.actor, &request, |outcome| outcome);
+        let failed = set.await.await?.failed;
+        if failed.is_empty() {
+            return Ok(Step::done(format!("Set: {number}.")));
+        }
+        let line = |(jid, affiliation)| format!("{jid} is still {}", affiliation_name(affiliation));
+        let failed: Vec<_> = failed.into_iter().map(line).collect();
+        Ok(Step::partly(format!("Not set: {}.", failed.join(", "))))
+    }
+}
+
+fn choice() -> Field {
+    let label = |affiliation| match affiliation {
+        Affiliation::Owner => "May do everything",
+        Affiliation::Publisher => "May publish and retrieve",
+        Affiliation::PublishOnly => "May publish only",
+        Affiliation::Member => "May subscribe and retrieve",
+        Affiliation::None => "As anyone",
+        Affiliation::Outcast => "Shut out",
+    };
+    let options = Affiliation::ALL.map(|one| (affiliation_name(one), label(one)));
+    let field = form::choice("affiliation", "Affiliation", &options, "member");
+    Field { type_: FieldType::ListSingle, ..field }
+}

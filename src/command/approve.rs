@@ -1,0 +1,51 @@
+//! Approving subscriptions that wait, or refusing them (§8.6).
+
+use async_trait::async_trait;
+use xmpp_parsers::data_forms::{Field, FieldType, Option_};
+
+use crate::{pubsub::op::authorize::Authorize, wire::form};
+
+use super::stage::{About, Answers, Asker, Audience, Command, MAX_SHOWN, Step, Trouble};
+
+pub(super) struct Approve;
+
+#[async_trait]
+impl Command for Approve {
+    fn about(&self) -> About {
+        let (node, name) = ("urn:gjallar:command:approve", "Approve or refuse subscriptions");
+        About { node, name, audience: Audience::Owners }
+    }
+
+    async fn step(&self, asker: &Asker<'_>, answers: &[Answers]) -> Result<Step, Trouble> {
+        let [chosen, rest @ ..] = answers else {
+            let node = asker.node_field("node").await?;
+            return Ok(Step::next("Approve or refuse subscriptions", vec![node]));
+        };
+        let node = chosen.node("node")?;
+        let [decided] = rest else {
+            let waiting = asker.service.requests(asker.actor, &node).await?;
+            if waiting.is_empty() {
+                return Ok(Step::done("Nobody waits."));
+            }
+            let mut jids = Field::new("jids", FieldType::ListMulti);
+            jids.label = Some("Who waits".into());
+            let option = |jid: &jid::Jid| Option_ { label: None, value: jid.to_string() };
+            jids.options = waiting.iter().take(MAX_SHOWN).map(option).collect();
+            let options = [("approve", "Approve"), ("refuse", "Refuse")];
+            let decision = form::choice("decision", "Decision", &options, "approve");
+            return Ok(Step::last(&format!("Requests at {node}"), vec![jids, decision]));
+        };
+        let allow = match decided.needed("decision")? {
+            "approve" => true,
+            "refuse" => false,
+            _ => return Err(Trouble::Payload("no such decision".into())),
+        };
+        let jids = decided.jids("jids")?;
+        let number = jids.len();
+        for jid in jids {
+            let request = Authorize { node: node.clone(), jid, allow };
+            asker.service.authorize(asker.actor, &request, |outcome| outcome).await.await?;
+        }
+        Ok(Step::done(format!("{}: {number}.", if allow { "Approved" } else { "Refused" })))
+    }
+}

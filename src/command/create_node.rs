@@ -1,0 +1,47 @@
+//! Creating a node with its configuration (§8.1.3).
+
+use async_trait::async_trait;
+use xmpp_parsers::data_forms::{DataFormType, FieldType};
+
+use crate::{
+    pubsub::{NodeConfig, NodeId, op::create::Create},
+    wire::form::{field, node_config},
+};
+
+use super::stage::{About, Answers, Asker, Audience, Command, More, Step, Trouble};
+
+pub(super) struct CreateNode;
+
+#[async_trait]
+impl Command for CreateNode {
+    fn about(&self) -> About {
+        let (node, name) = ("urn:gjallar:command:create-node", "Create a node");
+        About { node, name, audience: Audience::Creators }
+    }
+
+    async fn step(&self, asker: &Asker<'_>, answers: &[Answers]) -> Result<Step, Trouble> {
+        let [name, rest @ ..] = answers else {
+            let label = "Name; without one the service chooses it";
+            return Ok(Step::next(
+                "Create a node",
+                vec![field("node", FieldType::TextSingle, label, "")],
+            ));
+        };
+        let node = name.one("node").map(NodeId::parse).transpose()?;
+        let [config] = rest else {
+            let limits = asker.service.limits();
+            let mut form = node_config::data_form(
+                DataFormType::Form,
+                &NodeConfig::initial(limits),
+                limits,
+                asker.service.reads_rosters(),
+            );
+            form.title = Some("Configuration of the new node".into());
+            return Ok(Step::Ask(form, More::Last));
+        };
+        let settings = node_config::answered(config.fields())?.settings;
+        let request = Create { node, settings };
+        let created = asker.service.create(asker.actor, &request, |outcome| outcome).await.await?;
+        Ok(Step::done(format!("The node {} is created.", created.node)))
+    }
+}

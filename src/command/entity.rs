@@ -1,0 +1,52 @@
+//! What an entity is in the service: its affiliations and subscriptions.
+
+use async_trait::async_trait;
+use jid::BareJid;
+use xmpp_parsers::data_forms::Field;
+
+use crate::{
+    pubsub::{Affiliation, NodeId, Subscription},
+    service::Memberships,
+    wire::name::{affiliation_name, state_name},
+};
+
+use super::stage::{About, Answers, Asker, Audience, Command, Step, Trouble, jid_field, lines};
+
+pub(super) struct Entity;
+
+#[async_trait]
+impl Command for Entity {
+    fn about(&self) -> About {
+        let node = "urn:gjallar:command:entity";
+        let name = "Show subscriptions and affiliations of a JID";
+        About { node, name, audience: Audience::Administrators }
+    }
+
+    async fn step(&self, asker: &Asker<'_>, answers: &[Answers]) -> Result<Step, Trouble> {
+        let [wanted, ..] = answers else {
+            return Ok(Step::last(self.about().name, vec![jid_field("jid")]));
+        };
+        let entity = wanted.entity("jid")?;
+        let fields = memberships(asker, &entity).await?;
+        Ok(Step::shown(&format!("{entity} in the service"), fields))
+    }
+}
+
+/// The affiliations and subscriptions of an entity, as fields.
+pub(super) async fn memberships(
+    asker: &Asker<'_>,
+    entity: &BareJid,
+) -> Result<Vec<Field>, Trouble> {
+    let Memberships { affiliations, subscriptions } =
+        asker.service.memberships(asker.actor, entity).await?;
+    let affiliation = |(node, affiliation): (NodeId, Affiliation)| {
+        format!("{node}: {}", affiliation_name(affiliation))
+    };
+    let subscription = |(node, own): (NodeId, Subscription)| {
+        format!("{node}: {} {}", own.jid, state_name(own.state))
+    };
+    Ok(vec![
+        lines("affiliations", "Affiliations", affiliations.into_iter().map(affiliation)),
+        lines("subscriptions", "Subscriptions", subscriptions.into_iter().map(subscription)),
+    ])
+}

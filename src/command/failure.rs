@@ -1,0 +1,50 @@
+//! How it is answered that something was not done.
+
+use tracing::{debug, error};
+
+use crate::{
+    service::{Error, Service},
+    wire::{ns, refusal::stanza_error, stanza::StanzaError},
+};
+
+use super::stage::{About, Trouble};
+
+/// How an error of the service is answered. A failure is logged here, under an incident number that
+/// the asker is given too.
+#[must_use]
+pub fn service_error(service: &Service, error: &Error) -> StanzaError {
+    match error {
+        Error::Refused(refusal) => {
+            debug!(%refusal, "refused");
+            refusal.limit().into_iter().for_each(|limit| service.metrics().limit_reached(limit));
+            stanza_error(refusal)
+        }
+        Error::Busy => {
+            service.metrics().limit_reached("max_backlog");
+            StanzaError::new("wait", "resource-constraint")
+        }
+        Error::Closed => StanzaError::new("wait", "internal-server-error")
+            .text("the node is closed, for what is stored of it is damaged"),
+        Error::Failed(reason) => {
+            let incident = format!("{:08x}", service.fresh_number() >> 32);
+            error!(%reason, incident, "a request failed: what became of it is unknown");
+            StanzaError::new("wait", "internal-server-error").text(format!("incident {incident}"))
+        }
+    }
+}
+
+/// How it is answered that a command does not go on.
+///
+/// SPEC: `forbidden` is of type `cancel` in §8.7.3.3, and of type `auth` everywhere else.
+pub(super) fn failure(service: &Service, about: About, trouble: Trouble) -> StanzaError {
+    match trouble {
+        Trouble::Payload(text) => {
+            StanzaError::new("modify", "bad-request").command("bad-payload").text(text)
+        }
+        Trouble::Service(error) => {
+            let error = service_error(service, &error);
+            let is_other = about.node == ns::GET_PENDING && error.condition == "forbidden";
+            if is_other { StanzaError { kind: "cancel", ..error } } else { error }
+        }
+    }
+}

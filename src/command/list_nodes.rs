@@ -1,0 +1,55 @@
+//! Listing nodes: those of a name, page by page.
+
+use async_trait::async_trait;
+use xmpp_parsers::data_forms::{Field, FieldType};
+
+use crate::{pubsub::NodeId, service::ManagedNodes, wire::form::field};
+
+use super::stage::{About, Answers, Asker, Audience, Command, More, Step, Trouble, asking, lines};
+
+/// The nodes on a page if nothing is said, and at the most.
+const PAGE: u64 = 100;
+const MAX_PAGE: u64 = 1000;
+
+/// The name of the last node of the page before.
+const AFTER: &str = "after";
+
+pub(super) struct ListNodes;
+
+#[async_trait]
+impl Command for ListNodes {
+    fn about(&self) -> About {
+        let (node, name) = ("urn:gjallar:command:list-nodes", "List nodes");
+        About { node, name, audience: Audience::Owners }
+    }
+
+    async fn step(&self, asker: &Asker<'_>, answers: &[Answers]) -> Result<Step, Trouble> {
+        let Some(first) = answers.first() else {
+            let fields = vec![
+                field(
+                    "pattern",
+                    FieldType::TextSingle,
+                    "Part of the name, or a pattern with * and ?",
+                    "",
+                ),
+                field("max", FieldType::TextSingle, "Nodes on a page", &PAGE.to_string()),
+            ];
+            return Ok(Step::next("List nodes", fields));
+        };
+        let max = first.number("max")?.unwrap_or(PAGE).clamp(1, MAX_PAGE) as usize;
+        let after = answers.last().and_then(|answer| answer.one(AFTER)).map(NodeId::parse);
+        let pattern = first.one("pattern").unwrap_or_default().to_owned();
+        let request = ManagedNodes { pattern, after: after.transpose()?, max };
+        let (nodes, has_more) = asker.service.managed_nodes(asker.actor, &request).await?;
+        let last = nodes.last().map(|last| last.node.to_string());
+        let names =
+            lines("nodes", "Nodes", nodes.into_iter().map(|summary| summary.node.to_string()));
+        Ok(match last.filter(|_| has_more) {
+            None => Step::shown("Nodes", vec![names]),
+            Some(last) => {
+                let after = Field::new(AFTER, FieldType::Hidden).with_value(&last);
+                Step::Ask(asking("Nodes", vec![names, after]), More::Page)
+            }
+        })
+    }
+}

@@ -1,0 +1,48 @@
+//! Publishing an item by hand (§7.1).
+
+use async_trait::async_trait;
+use xmpp_parsers::data_forms::FieldType;
+
+use crate::{
+    pubsub::{
+        ItemId,
+        op::publish::{NewItem, Publish},
+    },
+    wire::{form::field, payload},
+};
+
+use super::stage::{About, Answers, Asker, Audience, Command, Step, Trouble, lines};
+
+pub(super) struct PublishItem;
+
+#[async_trait]
+impl Command for PublishItem {
+    fn about(&self) -> About {
+        let (node, name) = ("urn:gjallar:command:publish-item", "Publish an item");
+        About { node, name, audience: Audience::Owners }
+    }
+
+    async fn step(&self, asker: &Asker<'_>, answers: &[Answers]) -> Result<Step, Trouble> {
+        let [written, ..] = answers else {
+            let id = "Name of the item; without one the service chooses it";
+            let fields = vec![
+                asker.node_field("node").await?,
+                field("id", FieldType::TextSingle, id, ""),
+                lines("payload", "Payload: an XML element with a namespace", []),
+            ];
+            return Ok(Step::last("Publish an item", fields));
+        };
+        let text = written.text("payload");
+        let payload = match text.trim() {
+            "" => None,
+            text => Some(payload::parse(text)?),
+        };
+        let id = written.one("id").map(ItemId::parse).transpose()?;
+        let items = vec![NewItem { id, payload }];
+        let node = written.node("node")?;
+        let request = Publish { node, items, options: Vec::new(), compared: None };
+        let published = asker.service.publish(asker.actor, &request, |outcome| outcome);
+        let ids: Vec<_> = published.await.await?.items.iter().map(ToString::to_string).collect();
+        Ok(Step::done(format!("Published: {}.", ids.join(", "))))
+    }
+}

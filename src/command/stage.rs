@@ -1,0 +1,333 @@
+//! What a command is: forms, one after the other, and what is done with what they say.
+
+use async_trait::async_trait;
+use jid::{BareJid, Jid};
+use minidom::Element;
+use xmpp_parsers::data_forms::{DataForm, DataFormType, Field, FieldType, Option_};
+
+use crate::{
+    pubsub::{Actor, NodeId, Refusal, op::discover::NodeSummary},
+    service::{Error, ManagedNodes, Service},
+    wire::form,
+};
+
+/// Nodes that a form offers for choice; where there are more, the name is typed.
+const MAX_OFFERED: usize = 500;
+/// Entries of a longer list that a form shows.
+pub(super) const MAX_SHOWN: usize = 200;
+
+/// A command. What it does depends on what its forms were answered, and on nothing that it keeps.
+#[async_trait]
+pub(super) trait Command: Send + Sync {
+    /// What it is called, and who has it.
+    fn about(&self) -> About;
+
+    /// What comes after these answers, of which there is one for each form that was shown.
+    async fn step(&self, asker: &Asker<'_>, answers: &[Answers]) -> Result<Step, Trouble>;
+}
+
+/// What a command is called, and who has it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct About {
+    /// The node that names it.
+    pub(super) node: &'static str,
+    /// Its name for people.
+    pub(super) name: &'static str,
+    pub(super) audience: Audience,
+}
+
+/// Who has a command; nobody else sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Audience {
+    /// Administrators of the service.
+    Administrators,
+    /// They, and whoever may create nodes.
+    Creators,
+    /// Administrators, and whoever owns a node.
+    Owners,
+}
+
+/// What a command does next.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// It asks.
+    Ask(DataForm, More),
+    /// It has done its work.
+    Done(Done),
+}
+
+/// What may come after a form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum More {
+    /// The work.
+    Last,
+    /// A further form.
+    Next,
+    /// A further part of what is shown; or the end, for there is nothing to do.
+    Page,
+}
+
+/// What came of a command.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    pub(super) note: Option<Note>,
+    pub(super) form: Option<DataForm>,
+}
+
+/// What is said to people (XEP-0050 §4.3).
+#[derive(Debug)]
+pub(super) struct Note {
+    /// Whether not all was done that was asked for.
+    pub(super) is_warning: bool,
+    pub(super) text: String,
+}
+
+/// Why a command does not go on. The asker may send a better form.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The form does not say what is needed.
+    Payload(String),
+    /// The service does not do it.
+    Service(Error),
+}
+
+impl<E: Into<Error>> From<E> for Trouble {
+    fn from(error: E) -> Self {
+        Self::Service(error.into())
+    }
+}
+
+impl Step {
+    /// It is done, and this is said.
+    pub(super) fn done(text: impl Into<String>) -> Self {
+        let note = Note { is_warning: false, text: text.into() };
+        Self::Done(Done { note: Some(note), form: None })
+    }
+
+    /// Not all of it is done.
+    pub(super) fn partly(text: impl Into<String>) -> Self {
+        let note = Note { is_warning: true, text: text.into() };
+        Self::Done(Done { note: Some(note), form: None })
+    }
+
+    /// It is done, and this is shown.
+    pub(super) fn shown(title: &str, fields: Vec<Field>) -> Self {
+        Self::Done(Done { note: None, form: Some(result(title, fields)) })
+    }
+
+    /// The last form before the work.
+    pub(super) fn last(title: &str, fields: Vec<Field>) -> Self {
+        Self::Ask(asking(title, fields), More::Last)
+    }
+
+    /// A form before another one.
+    pub(super) fn next(title: &str, fields: Vec<Field>) -> Self {
+        Self::Ask(asking(title, fields), More::Next)
+    }
+}
+
+/// A form to fill in.
+pub(super) fn asking(title: &str, fields: Vec<Field>) -> DataForm {
+    untyped(DataFormType::Form, title, fields)
+}
+
+pub(super) fn result(title: &str, fields: Vec<Field>) -> DataForm {
+    untyped(DataFormType::Result_, title, fields)
+}
+
+fn untyped(type_: DataFormType, title: &str, fields: Vec<Field>) -> DataForm {
+    DataForm { type_, title: Some(title.to_owned()), instructions: None, fields }
+}
+
+/// A field of lines.
+pub(super) fn lines(var: &str, label: &str, lines: impl IntoIterator<Item = String>) -> Field {
+    let mut field = Field::new(var, FieldType::TextMulti);
+    field.label = Some(label.to_owned());
+    field.values = lines.into_iter().collect();
+    field
+}
+
+/// Lines to read.
+pub(super) fn fixed(lines: &[String]) -> Field {
+    let field = Field::new("", FieldType::Fixed).with_value(&lines.join("\n"));
+    Field { var: None, ..field }
+}
+
+/// What there is at a node, as lines to read; of more than are shown, how many there are.
+pub(super) fn shown_list(mut shown: Vec<String>, number: usize) -> Field {
+    if number > shown.len() {
+        shown.push(format!("… and {} more", number - shown.len()));
+    }
+    if shown.is_empty() {
+        shown.push("(none)".into());
+    }
+    fixed(&shown)
+}
+
+/// A field for JIDs.
+pub(super) fn jids_field(var: &str, label: &str) -> Field {
+    let mut field = Field::new(var, FieldType::JidMulti);
+    field.label = Some(label.to_owned());
+    required(field)
+}
+
+/// A field for the JID of an entity.
+pub(super) fn jid_field(var: &str) -> Field {
+    required(form::field(var, FieldType::JidSingle, "JID", ""))
+}
+
+/// A field that must have a value.
+pub(super) fn required(field: Field) -> Field {
+    Field { required: true, ..field }
+}
+
+/// Who asks, and of what.
+pub(super) struct Asker<'a> {
+    pub(super) service: &'a Service,
+    pub(super) actor: &'a Actor,
+}
+
+impl Asker<'_> {
+    /// Whether the asker has the commands of an audience.
+    pub(super) async fn is_among(&self, audience: Audience) -> Result<bool, Error> {
+        Ok(self.actor.is_administrator
+            || match audience {
+                Audience::Administrators => false,
+                Audience::Creators => self.actor.may_create,
+                Audience::Owners => self.service.owns_a_node(self.actor).await?,
+            })
+    }
+
+    /// A field with a choice among the nodes that the asker manages.
+    pub(super) async fn node_field(&self, var: &str) -> Result<Field, Error> {
+        let all = ManagedNodes { pattern: String::new(), after: None, max: MAX_OFFERED };
+        let (nodes, has_more) = self.service.managed_nodes(self.actor, &all).await?;
+        let is_list = !has_more && !nodes.is_empty();
+        let kind = if is_list { FieldType::ListSingle } else { FieldType::TextSingle };
+        let mut field = Field::new(var, kind);
+        field.label = Some("Node".into());
+        if is_list {
+            field.options = nodes.into_iter().map(option).collect();
+        }
+        Ok(required(field))
+    }
+}
+
+fn option(node: NodeSummary) -> Option_ {
+    let label = Some(node.title).filter(|title| !title.is_empty());
+    Option_ {
+        label: label.map(|title| format!("{} ({title})", node.node)),
+        value: node.node.to_string(),
+    }
+}
+
+/// What a form was answered. A field that the answer leaves out has the value that was shown.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Answers(Vec<(String, Vec<String>)>);
+
+impl Answers {
+    /// What a form says that was shown so.
+    pub(super) fn of(shown: &DataForm, submitted: Option<&Element>) -> Result<Self, Refusal> {
+        let mut answers = Vec::new();
+        for (var, values) in submitted.map(form::fields).transpose()?.into_iter().flatten() {
+            answers.push((var.to_owned(), values));
+        }
+        for field in &shown.fields {
+            if let Some(var) = &field.var
+                && answers.iter().all(|(answered, _)| answered != var)
+            {
+                answers.push((var.clone(), field.values.clone()));
+            }
+        }
+        Ok(Self(answers))
+    }
+
+    /// The same form with these values in it.
+    pub(super) fn refill(&self, mut form: DataForm) -> DataForm {
+        for field in &mut form.fields {
+            let answer = self.0.iter().find(|(var, _)| Some(var) == field.var.as_ref());
+            if let Some((_, values)) = answer.filter(|_| field.type_ != FieldType::Hidden) {
+                field.values.clone_from(values);
+            }
+        }
+        form
+    }
+
+    /// About how many bytes it takes.
+    pub(super) fn bytes(&self) -> usize {
+        let value = |value: &String| 30 + value.len();
+        let field = |(var, values): &(String, Vec<String>)| {
+            60 + var.len() + values.iter().map(value).sum::<usize>()
+        };
+        self.0.iter().map(field).sum()
+    }
+
+    /// Every field and its values.
+    pub(super) fn fields(&self) -> impl Iterator<Item = (&str, Vec<String>)> {
+        self.0.iter().map(|(var, values)| (var.as_str(), values.clone()))
+    }
+
+    /// The values of a field but for empty ones.
+    pub(super) fn all(&self, var: &str) -> impl Iterator<Item = &str> {
+        let found = self.0.iter().filter(move |(answered, _)| answered == var);
+        let values = found.flat_map(|(_, values)| values).flat_map(|value| value.lines());
+        values.map(str::trim).filter(|value| !value.is_empty())
+    }
+
+    /// The first of them.
+    pub(super) fn one(&self, var: &str) -> Option<&str> {
+        self.all(var).next()
+    }
+
+    /// The values of a field of lines as one text.
+    pub(super) fn text(&self, var: &str) -> String {
+        let found = self.0.iter().find(|(answered, _)| answered == var);
+        found.map(|(_, values)| values.join("\n")).unwrap_or_default()
+    }
+
+    pub(super) fn is_set(&self, var: &str) -> bool {
+        matches!(self.one(var), Some("1" | "true"))
+    }
+
+    /// The value of a field that must have one.
+    pub(super) fn needed(&self, var: &str) -> Result<&str, Trouble> {
+        self.one(var).ok_or_else(|| Trouble::Payload(format!("{var} is required")))
+    }
+
+    /// A number; nothing if the field is empty.
+    pub(super) fn number(&self, var: &str) -> Result<Option<u64>, Trouble> {
+        let bad = |_| Trouble::Payload(format!("{var} is not a number"));
+        self.one(var).map(str::parse).transpose().map_err(bad)
+    }
+
+    pub(super) fn node(&self, var: &str) -> Result<NodeId, Trouble> {
+        // Names may begin or end with spaces, and a form is to give them back as they are.
+        let whole = self.0.iter().find(|(answered, _)| answered == var);
+        let name = whole.and_then(|(_, values)| values.first()).map(String::as_str);
+        match name.filter(|name| !name.is_empty()) {
+            Some(name) => Ok(NodeId::parse(name)?),
+            None => Err(Trouble::Payload("a node is required".into())),
+        }
+    }
+
+    /// The JIDs in a field; at least one.
+    pub(super) fn jids(&self, var: &str) -> Result<Vec<Jid>, Trouble> {
+        let jid = |text: &str| {
+            Jid::new(text).map_err(|_| Trouble::Payload(format!("{text:?} is not a JID")))
+        };
+        let jids = self.all(var).map(jid).collect::<Result<Vec<_>, _>>()?;
+        if jids.is_empty() {
+            return Err(Trouble::Payload(format!("{var} is required")));
+        }
+        Ok(jids)
+    }
+
+    /// An entity.
+    pub(super) fn entity(&self, var: &str) -> Result<BareJid, Trouble> {
+        let jids = self.jids(var)?;
+        match jids.as_slice() {
+            [jid] => Ok(jid.to_bare()),
+            _ => Err(Trouble::Payload(format!("{var} is one JID"))),
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Subscriptions at a node, shown and set (§8.8).
+
+use async_trait::async_trait;
+
+use crate::{
+    pubsub::{SubscriptionState, op::subscriptions::SetSubscriptions},
+    wire::{
+        form,
+        name::{state_name, state_named},
+    },
+};
+
+use super::stage::{
+    About, Answers, Asker, Audience, Command, MAX_SHOWN, Step, Trouble, jids_field, shown_list,
+};
+
+pub(super) struct Subscriptions;
+
+#[async_trait]
+impl Command for Subscriptions {
+    fn about(&self) -> About {
+        let (node, name) = ("urn:gjallar:command:subscriptions", "Show and set subscriptions");
+        About { node, name, audience: Audience::Owners }
+    }
+
+    async fn step(&self, asker: &Asker<'_>, answers: &[Answers]) -> Result<Step, Trouble> {
+        let [chosen, rest @ ..] = answers else {
+            let node = asker.node_field("node").await?;
+            return Ok(Step::next("Show and set subscriptions", vec![node]));
+        };
+        let node = chosen.node("node")?;
+        let [wanted] = rest else {
+            let there = asker.service.subscriptions(asker.actor, &node).await?;
+            let number = there.len();
+            let there = there.iter().take(MAX_SHOWN).map(|own| own.jid.to_string()).collect();
+            let states = [SubscriptionState::Subscribed, SubscriptionState::None].map(state_name);
+            let options = [(states[0], "Subscribed"), (states[1], "Not subscribed")];
+            let fields = vec![
+                shown_list(there, number),
+                jids_field("jids", "Whose subscription to set"),
+                form::choice("subscription", "Subscription", &options, states[0]),
+            ];
+            return Ok(Step::last(&format!("Subscriptions at {node}"), fields));
+        };
+        let state = state_named(wanted.needed("subscription")?);
+        let entries: Vec<_> =
+            wanted.jids("jids")?.into_iter().map(|jid| (jid, None, state)).collect();
+        let number = entries.len();
+        let request = SetSubscriptions { node, entries };
+        let set = asker.service.set_subscriptions(asker.actor, &request, |outcome| outcome);
+        let failed = set.await.await?.failed;
+        if failed.is_empty() {
+            return Ok(Step::done(format!("Set: {number}.")));
+        }
+        let failed: Vec<_> = failed.iter().map(|own| own.jid.to_string()).collect();
+        Ok(Step::partly(format!("Not set: {}.", failed.join(", "))))
+    }
+}

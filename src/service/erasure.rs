@@ -1,0 +1,221 @@
+//! All that the service has of an entity, shown and erased; and items that are older than somebody wants them.
+
+use std::{ops::ControlFlow, time::Duration};
+
+use jid::{BareJid, Jid};
+
+use crate::pubsub::{
+    Actor, Affiliation, Edge, Filter, Item, Listed, Listing, Mark, NodeId, Order, Page, Refusal,
+    SubscriptionState, Timestamp,
+    op::{
+        affiliations::SetAffiliations, delete::Delete, retract::Retract,
+        subscriptions::SetSubscriptions,
+    },
+};
+
+use super::{Error, Memberships, Service, managed::ManagedNodes};
+
+/// Nodes that are looked through at once.
+const PAGE: usize = 256;
+
+/// What was erased.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Erased {
+    /// Nodes that had no other owner.
+    pub nodes: usize,
+    /// Affiliations at other nodes.
+    pub affiliations: usize,
+    /// Subscriptions there, or requests for them.
+    pub subscriptions: usize,
+    /// Items that it had published there.
+    pub items: usize,
+}
+
+impl Service {
+    /// Shows administrators every item that an entity published and that is there, one after the other, until they
+    /// have enough.
+    ///
+    /// # Errors
+    /// [`Refusal::Forbidden`]; or the store fails.
+    pub async fn items_of(
+        &self,
+        actor: &Actor,
+        entity: &BareJid,
+        mut show: impl FnMut(&NodeId, Item) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        if !actor.is_administrator {
+            return Err(Refusal::Forbidden.into());
+        }
+        let mut nodes = ManagedNodes { pattern: String::new(), after: None, max: PAGE };
+        loop {
+            let (found, has_more) = self.managed_nodes(actor, &nodes).await?;
+            for node in &found {
+                if self.each_item(&node.node, &by(entity), &mut show).await?.is_break() {
+                    return Ok(());
+                }
+            }
+            nodes.after = found.into_iter().next_back().map(|last| last.node);
+            if !has_more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Every item of a node that a filter admits, oldest first.
+    async fn each_item(
+        &self,
+        node: &NodeId,
+        filter: &Filter,
+        show: &mut impl FnMut(&NodeId, Item) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Error> {
+        let mut listing = self.listing_of(filter);
+        loop {
+            let listed = self.list(node, &listing).await?;
+            let last = listed.part.entries.last().map(Item::spot);
+            for item in listed.part.entries {
+                if show(node, item).is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            match listed.looked_up_to.or(last) {
+                Some(spot) if !listed.is_complete => {
+                    listing.page.edge = Edge::After(Mark::Spot(spot))
+                }
+                _ => return Ok(ControlFlow::Continue(())),
+            }
+        }
+    }
+
+    /// Retracts the items of a node that are older than this; subscribers are told as the node is configured. Says
+    /// how many there were.
+    ///
+    /// # Errors
+    /// As [`Service::retract`].
+    pub async fn retract_older(
+        &self,
+        actor: &Actor,
+        node: &NodeId,
+        age: Duration,
+    ) -> Result<usize, Error> {
+        // Who may not is told so, even if there is nothing to retract.
+        self.configuration(actor, node).await?;
+        let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        let until = Timestamp((self.clock)().0.saturating_sub(age).saturating_sub(1));
+        let filter = Filter { until: Some(until), ..Filter::default() };
+        self.retract_all(actor, node, &filter).await
+    }
+
+    /// Retracts all items that a filter admits, in batches.
+    async fn retract_all(
+        &self,
+        actor: &Actor,
+        node: &NodeId,
+        filter: &Filter,
+    ) -> Result<usize, Error> {
+        let mut listing = self.listing_of(filter);
+        let mut retracted = 0;
+        loop {
+            let listed = self.list(node, &listing).await?;
+            let items: Vec<_> = listed.part.entries.into_iter().map(|item| item.id).collect();
+            let number = items.len();
+            if number > 0 {
+                let request = Retract { node: node.clone(), items, notify: false };
+                match self.retract(actor, &request, |outcome| outcome).await.await {
+                    Ok(()) => retracted += number,
+                    // Somebody else retracted one meanwhile.
+                    Err(Error::Refused(Refusal::ItemNotFound)) => {}
+                    Err(error) => return Err(error),
+                }
+            } else if let Some(spot) = listed.looked_up_to {
+                listing.page.edge = Edge::After(Mark::Spot(spot));
+            } else {
+                return Ok(retracted);
+            }
+        }
+    }
+
+    fn listing_of(&self, filter: &Filter) -> Listing {
+        let page = Page::first(self.limits.max_batch);
+        Listing { page, order: Order::default(), filter: filter.clone() }
+    }
+
+    /// A part of a list whose edge is a place, which need not be there.
+    async fn list(&self, node: &NodeId, listing: &Listing) -> Result<Listed, Error> {
+        let listed = self.store.list(node, listing, self.limits.max_reply_bytes).await;
+        let listed = listed.map_err(|error| self.memory.failed_at(node, error))?;
+        Ok(listed.unwrap_or_else(Listed::empty))
+    }
+
+    /// Erases what the service has of an entity: nodes of which it is the only owner, its affiliations and
+    /// subscriptions at all others, and what it published there. Who was told of it keeps what it was told, and a node that others
+    /// own too goes on naming it as its creator.
+    ///
+    /// # Errors
+    /// [`Refusal::Forbidden`]; or the store fails, and some of it is erased. What is left is erased by the
+    /// next call.
+    pub async fn erase(&self, actor: &Actor, entity: &BareJid) -> Result<Erased, Error> {
+        let Memberships { affiliations, subscriptions } = self.memberships(actor, entity).await?;
+        let mut erased = Erased::default();
+        let mut gone = Vec::new();
+        for (node, affiliation) in affiliations {
+            if affiliation == Affiliation::Owner && self.is_last_owner(actor, &node, entity).await?
+            {
+                let request = Delete { node: node.clone(), redirect: None };
+                unless_gone(self.delete(actor, &request, |outcome| outcome).await.await)?;
+                erased.nodes += 1;
+                gone.push(node);
+            } else {
+                let entries = vec![(entity.clone(), Affiliation::None)];
+                let request = SetAffiliations { node, entries };
+                let set = self.set_affiliations(actor, &request, |outcome| outcome).await.await;
+                unless_gone(set.map(drop))?;
+                erased.affiliations += 1;
+            }
+        }
+        for (node, own) in subscriptions.into_iter().filter(|(node, _)| !gone.contains(node)) {
+            let entries = vec![(own.jid, own.subid, Some(SubscriptionState::None))];
+            let request = SetSubscriptions { node, entries };
+            let set = self.set_subscriptions(actor, &request, |outcome| outcome).await.await;
+            unless_gone(set.map(drop))?;
+            erased.subscriptions += 1;
+        }
+        let mut nodes = Vec::new();
+        let collect = |node: &NodeId, _: Item| {
+            if nodes.last() != Some(node) {
+                nodes.push(node.clone());
+            }
+            ControlFlow::Continue(())
+        };
+        self.items_of(actor, entity, collect).await?;
+        for node in nodes {
+            erased.items += self.retract_all(actor, &node, &by(entity)).await?;
+        }
+        Ok(erased)
+    }
+
+    async fn is_last_owner(
+        &self,
+        actor: &Actor,
+        node: &NodeId,
+        entity: &BareJid,
+    ) -> Result<bool, Error> {
+        match self.affiliations(actor, node).await {
+            Ok(all) => Ok(!all.iter().any(|(e, a)| *a == Affiliation::Owner && e != entity)),
+            Err(Error::Refused(Refusal::NodeNotFound | Refusal::Gone { .. })) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What an entity published.
+fn by(entity: &BareJid) -> Filter {
+    Filter { publisher: Some(Jid::from(entity.clone())), ..Filter::default() }
+}
+
+/// What is gone meanwhile is erased.
+fn unless_gone(outcome: Result<(), Error>) -> Result<(), Error> {
+    match outcome {
+        Err(Error::Refused(Refusal::NodeNotFound | Refusal::Gone { .. })) => Ok(()),
+        outcome => outcome,
+    }
+}

@@ -1,0 +1,25 @@
+//! Why a request was not granted.
+
+use thiserror::Error;
+
+use crate::{pubsub::Refusal, store::StoreError};
+
+/// Why a request was not granted.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The rules say no; nothing has changed.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// What is stored of the node is damaged; nothing has changed.
+    #[error("the node is closed")]
+    Closed,
+    /// Too much is waiting; nothing has changed, and later it may be granted.
+    #[error("too much is waiting")]
+    Busy,
+    /// The store failed: what became of the request is unknown.
+    #[error("{0}")]
+    Failed(StoreError),
+}
+
+/// What became of a request.
+pub type Outcome<R> = Result<R, Error>;

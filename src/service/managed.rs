@@ -1,0 +1,154 @@
+//! What is shown to those who manage nodes: administrators all of them, owners theirs.
+
+use jid::{BareJid, Jid};
+use wildmatch::WildMatch;
+
+use crate::{
+    pubsub::{
+        Actor, Affiliation, Edge, NodeId, Page, Refusal, Subscription,
+        op::{affiliations::OwnAffiliations, authorize, discover::NodeSummary},
+    },
+    store::Cursor,
+};
+
+use super::{Error, Service};
+
+/// Nodes that are read at once for a list.
+const PAGE: usize = 256;
+
+/// Asks for nodes that somebody manages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManagedNodes {
+    /// What their names look like: `*` stands for anything, `?` for one character. Without them it is a part of the
+    /// name; case does not matter.
+    pub pattern: String,
+    /// The node after which the list begins; it has to be there.
+    pub after: Option<NodeId>,
+    /// How many at the most.
+    pub max: usize,
+}
+
+/// What an entity is at nodes, and where it is subscribed or waits for that.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memberships {
+    /// Its affiliations.
+    pub affiliations: Vec<(NodeId, Affiliation)>,
+    /// The subscriptions of all its JIDs.
+    pub subscriptions: Vec<(NodeId, Subscription)>,
+}
+
+impl Service {
+    /// Lists nodes that an actor manages, in the order of their creation or, for an owner, of its affiliations; and
+    /// says whether there are more.
+    ///
+    /// # Errors
+    /// [`Refusal::ItemNotFound`] if the node is not there after which the list begins; or the store fails.
+    pub async fn managed_nodes(
+        &self,
+        actor: &Actor,
+        request: &ManagedNodes,
+    ) -> Result<(Vec<NodeSummary>, bool), Error> {
+        let pattern = match request.pattern.contains(['*', '?']) {
+            true => WildMatch::new_case_insensitive(&request.pattern),
+            false => WildMatch::new_case_insensitive(&format!("*{}*", request.pattern)),
+        };
+        let mut nodes = match actor.is_administrator {
+            true => self.all_nodes(&pattern, request).await?,
+            false => self.owned_nodes(actor, &pattern, request).await?,
+        };
+        let has_more = nodes.len() > request.max;
+        nodes.truncate(request.max);
+        Ok((nodes, has_more))
+    }
+
+    /// One more than asked for, if there are so many.
+    async fn all_nodes(
+        &self,
+        pattern: &WildMatch,
+        request: &ManagedNodes,
+    ) -> Result<Vec<NodeSummary>, Error> {
+        let mut unread: Page<Cursor> = Page::first(PAGE);
+        if let Some(after) = &request.after {
+            let found = self.store.summary(after).await;
+            let found = found.map_err(|error| self.memory.failed_at(after, error))?;
+            unread.edge = Edge::After(found.ok_or(Refusal::ItemNotFound)?.0);
+        }
+        let mut nodes = Vec::new();
+        loop {
+            let found = self.store.nodes(&unread).await.map_err(Error::Failed)?;
+            let found = self.memory.sound(found);
+            let Some((last, _)) = found.last() else { return Ok(nodes) };
+            unread.edge = Edge::After(*last);
+            for (_, node) in found {
+                if pattern.matches(node.node.as_str()) {
+                    nodes.push(node);
+                }
+                if nodes.len() > request.max {
+                    return Ok(nodes);
+                }
+            }
+        }
+    }
+
+    async fn owned_nodes(
+        &self,
+        actor: &Actor,
+        pattern: &WildMatch,
+        request: &ManagedNodes,
+    ) -> Result<Vec<NodeSummary>, Error> {
+        let own = self.own_affiliations(actor, &OwnAffiliations { node: None }).await?;
+        let mut own: Vec<_> = own
+            .into_iter()
+            .filter(|(_, affiliation)| *affiliation == Affiliation::Owner)
+            .map(|(node, _)| node)
+            .collect();
+        if let Some(after) = &request.after {
+            let at = own.iter().position(|node| node == after).ok_or(Refusal::ItemNotFound)?;
+            own.drain(..=at);
+        }
+        let mut nodes = Vec::new();
+        for node in own.iter().filter(|node| pattern.matches(node.as_str())) {
+            let found = self.store.summary(node).await;
+            let found = found.map_err(|error| self.memory.failed_at(node, error))?;
+            nodes.extend(found.map(|(_, summary)| summary));
+            if nodes.len() > request.max {
+                break;
+            }
+        }
+        Ok(nodes)
+    }
+
+    /// Whether an actor is an owner of a node.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn owns_a_node(&self, actor: &Actor) -> Result<bool, Error> {
+        let own = self.own_affiliations(actor, &OwnAffiliations { node: None }).await?;
+        Ok(own.iter().any(|(_, affiliation)| *affiliation == Affiliation::Owner))
+    }
+
+    /// Who waits to be subscribed to a node (§8.7).
+    ///
+    /// # Errors
+    /// As [`authorize::requests`].
+    pub async fn requests(&self, actor: &Actor, id: &NodeId) -> Result<Vec<Jid>, Error> {
+        let turn = self.settled_turn(id).await?;
+        let found = authorize::requests(turn.node(), &self.context(actor));
+        self.unless_moved(id, found).await
+    }
+
+    /// Shows administrators what an entity is in the service.
+    ///
+    /// # Errors
+    /// [`Refusal::Forbidden`]; or the store fails.
+    pub async fn memberships(&self, actor: &Actor, entity: &BareJid) -> Result<Memberships, Error> {
+        if !actor.is_administrator {
+            return Err(Refusal::Forbidden.into());
+        }
+        let affiliations = self.store.affiliations_of(entity).await.map_err(Error::Failed)?;
+        let subscriptions = self.store.subscriptions_of(entity).await.map_err(Error::Failed)?;
+        let (affiliations, subscriptions) =
+            (self.memory.sound(affiliations), self.memory.sound(subscriptions));
+        Ok(Memberships { affiliations, subscriptions })
+    }
+}

@@ -1,0 +1,467 @@
+//! Ad-hoc commands (XEP-0050): what administrators and owners do with forms, and what others see of it: nothing.
+
+use gjallar::store::MemoryStore;
+use minidom::Element;
+
+use crate::harness::{Component, SERVICE, error, shown};
+
+const ADMIN: &str = "admin@localhost/desk";
+const OWNER: &str = "owner@localhost/desk";
+const READER: &str = "reader@localhost/phone";
+const COMMANDS: &str = "http://jabber.org/protocol/commands";
+const FORMS: &str = "jabber:x:data";
+
+/// A command of somebody's, between two forms.
+struct Session<'a> {
+    component: &'a mut Component,
+    who: &'a str,
+    command: &'a str,
+    id: Option<String>,
+    /// What came last.
+    answer: Element,
+}
+
+impl<'a> Session<'a> {
+    async fn begin(component: &'a mut Component, who: &'a str, command: &'a str) -> Self {
+        let answer = component.ask(who, "set", &request(command, None, "", "")).await;
+        let id = stage(&answer).and_then(|stage| stage.attr("sessionid")).map(str::to_owned);
+        Self { component, who, command, id, answer }
+    }
+
+    /// An action, and a form with these fields if there are any.
+    async fn act(&mut self, action: &str, fields: &[(&str, &str)]) -> &mut Self {
+        let action = format!(" action='{action}'");
+        let form = if fields.is_empty() { String::new() } else { form(fields) };
+        let content = request(self.command, self.id.as_deref(), &action, &form);
+        self.answer = self.component.ask(self.who, "set", &content).await;
+        self
+    }
+
+    /// Fills in the form, and does what is offered first.
+    async fn fill(&mut self, fields: &[(&str, &str)]) -> &mut Self {
+        let content = request(self.command, self.id.as_deref(), "", &form(fields));
+        self.answer = self.component.ask(self.who, "set", &content).await;
+        self
+    }
+
+    fn status(&self) -> &str {
+        let stage = stage(&self.answer).unwrap_or_else(|| panic!("{}", shown(&self.answer)));
+        stage.attr("status").unwrap()
+    }
+
+    /// The actions that are offered, the first one first.
+    fn offered(&self) -> Vec<&str> {
+        let actions = stage(&self.answer).unwrap().get_child("actions", COMMANDS).unwrap();
+        let first = actions.attr("execute").unwrap();
+        let names = actions.children().map(Element::name).filter(|name| *name != first);
+        [first].into_iter().chain(names).collect()
+    }
+
+    fn note(&self) -> String {
+        assert_eq!(self.status(), "completed");
+        stage(&self.answer).unwrap().get_child("note", COMMANDS).unwrap().text()
+    }
+
+    fn field(&self, var: &str) -> Element {
+        let form = stage(&self.answer).unwrap().get_child("x", FORMS).unwrap();
+        let mut fields = form.children().filter(|field| field.attr("var") == Some(var));
+        fields.next().unwrap_or_else(|| panic!("{}", shown(&self.answer))).clone()
+    }
+
+    fn values(&self, var: &str) -> Vec<String> {
+        let field = self.field(var);
+        field.children().filter(|child| child.name() == "value").map(Element::text).collect()
+    }
+
+    /// What is shown to be read.
+    fn fixed(&self) -> String {
+        let form = stage(&self.answer).unwrap().get_child("x", FORMS).unwrap();
+        let fixed = form.children().find(|field| field.attr("type") == Some("fixed")).unwrap();
+        fixed.children().next().unwrap().text()
+    }
+}
+
+fn stage(answer: &Element) -> Option<&Element> {
+    answer.get_child("command", COMMANDS)
+}
+
+fn request(command: &str, id: Option<&str>, action: &str, form: &str) -> String {
+    let node = if command.contains(':') {
+        command.to_owned()
+    } else {
+        format!("urn:gjallar:command:{command}")
+    };
+    let id = id.map(|id| format!(" sessionid='{id}'")).unwrap_or_default();
+    format!("<command xmlns='{COMMANDS}' node='{node}'{id}{action}>{form}</command>")
+}
+
+/// A submitted form; of several values each is a line.
+fn form(fields: &[(&str, &str)]) -> String {
+    let value = |value: &str| format!("<value>{value}</value>");
+    let field = |(var, values): &(&str, &str)| {
+        format!("<field var='{var}'>{}</field>", values.split('\n').map(value).collect::<String>())
+    };
+    let fields: String = fields.iter().map(field).collect();
+    format!("<x xmlns='{FORMS}' type='submit'>{fields}</x>")
+}
+
+/// A node of the owner's, with an item and a subscriber.
+async fn component() -> Component {
+    let mut component = Component::start().await;
+    component.create(OWNER, "n", &[]).await;
+    component.subscribe(READER, "n").await;
+    component.publish(OWNER, "n", "1").await;
+    component.messages().await;
+    component
+}
+
+/// The commands that somebody sees, and the name of each.
+async fn listed(component: &mut Component, who: &str) -> Vec<(String, String)> {
+    let query =
+        format!("<query xmlns='http://jabber.org/protocol/disco#items' node='{COMMANDS}'/>");
+    let answer = component.ask(who, "get", &query).await;
+    let items = answer.children().next().unwrap().children();
+    let attr = |item: &Element, name| item.attr(name).unwrap().to_owned();
+    items.map(|item| (attr(item, "node"), attr(item, "name"))).collect()
+}
+
+#[tokio::test]
+async fn who_may_not_use_a_command_does_not_see_it() {
+    let no_creators =
+        |config: &mut gjallar::process::Config| config.creators = vec!["admins".into()];
+    let mut component = Component::with(std::sync::Arc::new(MemoryStore::new()), no_creators).await;
+    component.create(ADMIN, "n", &[]).await;
+    let entry = "<affiliation jid='owner@localhost' affiliation='owner'/>";
+    let owner = format!("<affiliations node='n'>{entry}</affiliations>");
+    component.owner(ADMIN, "set", &owner).await;
+    let all = listed(&mut component, ADMIN).await;
+    assert_eq!(all.len(), 18);
+    let own = listed(&mut component, OWNER).await;
+    assert_eq!(own.len(), 13);
+    assert!(own.iter().all(|command| all.contains(command)));
+    assert_eq!(listed(&mut component, READER).await, []);
+    for (command, name) in all {
+        let info =
+            format!("<query xmlns='http://jabber.org/protocol/disco#info' node='{command}'/>");
+        let may = own.iter().any(|(own, _)| *own == command);
+        for (who, may) in [(ADMIN, true), (OWNER, may), (READER, false)] {
+            let answer = component.ask(who, "get", &info).await;
+            let begun = Session::begin(&mut component, who, &command).await.answer;
+            if may {
+                assert!(shown(&answer).contains(&format!("name='{name}'")), "{}", shown(&answer));
+                assert!(stage(&begun).is_some(), "{}", shown(&begun));
+            } else {
+                assert_eq!(error(&answer), "cancel item-not-found");
+                assert!(error(&begun).contains("forbidden"), "{}", shown(&begun));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn nodes_are_listed_page_by_page() {
+    let mut component = Component::start().await;
+    for node in ["news/a", "news/b", "weather", "News/c", "x"] {
+        component.create(OWNER, node, &[]).await;
+    }
+    component.create(READER, "news/not-the-owners", &[]).await;
+    let mut list = Session::begin(&mut component, ADMIN, "list-nodes").await;
+    assert_eq!(list.offered(), ["next"]);
+    list.fill(&[("pattern", "news/"), ("max", "2")]).await;
+    assert_eq!(list.offered(), ["next", "prev", "complete"]);
+    assert_eq!(list.values("nodes"), ["news/a", "news/b"]);
+    // The hidden field need not come back.
+    list.act("next", &[]).await;
+    assert_eq!(list.status(), "completed");
+    assert_eq!(list.values("nodes"), ["News/c", "news/not-the-owners"]);
+
+    let mut list = Session::begin(&mut component, OWNER, "list-nodes").await;
+    list.fill(&[("max", "2")]).await;
+    let first = list.values("nodes");
+    list.act("next", &[]).await;
+    let second = list.values("nodes");
+    list.act("prev", &[]).await;
+    assert_eq!(list.values("nodes"), first);
+    list.act("next", &[]).await;
+    assert_eq!(list.values("nodes"), second);
+    list.act("next", &[]).await;
+    let mut all = [first, second, list.values("nodes")].concat();
+    all.sort();
+    assert_eq!(all, ["News/c", "news/a", "news/b", "weather", "x"]);
+    for (pattern, found) in [("*a", "news/a"), ("?", "x"), ("WEATHER", "weather"), ("none", "")] {
+        let mut list = Session::begin(&mut component, OWNER, "list-nodes").await;
+        assert_eq!(list.fill(&[("pattern", pattern)]).await.values("nodes").concat(), found);
+    }
+    let mut list = Session::begin(&mut component, OWNER, "list-nodes").await;
+    list.fill(&[("max", "1")]).await;
+    list.act("complete", &[]).await;
+    assert_eq!(list.status(), "completed");
+}
+
+#[tokio::test]
+async fn a_node_is_created_configured_purged_and_deleted() {
+    let mut component = Component::start().await;
+    let mut create = Session::begin(&mut component, OWNER, "create-node").await;
+    create.fill(&[("node", "n")]).await;
+    assert_eq!(create.offered(), ["complete", "prev"]);
+    assert_eq!(create.values("pubsub#access_model"), ["open"]);
+    create.fill(&[("pubsub#title", "T"), ("pubsub#max_items", "7")]).await;
+    assert_eq!(create.note(), "The node n is created.");
+
+    let mut configure = Session::begin(&mut component, OWNER, "configure-node").await;
+    assert!(shown(&configure.field("node")).contains("<option label='n (T)'><value>n</value>"));
+    configure.fill(&[("node", "n")]).await;
+    assert_eq!(configure.values("pubsub#max_items"), ["7"]);
+    configure.fill(&[("pubsub#max_items", "none")]).await;
+    assert!(error(&configure.answer).contains("not-acceptable"));
+    // It may be tried again.
+    configure.act("complete", &[("pubsub#max_items", "8")]).await;
+    assert_eq!(configure.note(), "The node is configured.");
+
+    component.publish(OWNER, "n", "1").await;
+    let mut purge = Session::begin(&mut component, OWNER, "purge-node").await;
+    assert_eq!(purge.fill(&[("node", "n")]).await.note(), "The items are removed.");
+    assert_eq!(component.items(OWNER, "n").await, Vec::<String>::new());
+
+    let mut delete = Session::begin(&mut component, OWNER, "delete-node").await;
+    delete.fill(&[("node", "n")]).await;
+    assert_eq!(delete.fixed(), "n goes with all its items and 0 subscriptions.");
+    delete.fill(&[("name", "m")]).await;
+    assert_eq!(error(&delete.answer), "modify bad-request bad-payload");
+    delete.fill(&[("name", "n"), ("redirect", "xmpp:other?;node=o")]).await;
+    assert_eq!(delete.note(), "The node is deleted.");
+    let gone = component.pubsub(READER, "get", "<items node='n'/>").await;
+    assert!(shown(&gone).contains("xmpp:other?;node=o"), "{}", shown(&gone));
+}
+
+/// Two who edit one form do not overwrite each other's work.
+#[tokio::test]
+async fn a_change_made_meanwhile_is_a_conflict() {
+    let mut component = component().await;
+    let mut configure = Session::begin(&mut component, OWNER, "configure-node").await;
+    configure.fill(&[("node", "n")]).await;
+    let (id, seen) = (configure.id.clone(), configure.values("x-gjallar#revision"));
+    assert_eq!(seen.len(), 1);
+    component.configure(OWNER, "n", &[("title", "Meanwhile")]).await;
+    // Clients that leave out the hidden field are held to it all the same.
+    let content = request("configure-node", id.as_deref(), "", &form(&[("pubsub#title", "Mine")]));
+    let late = component.ask(OWNER, "set", &content).await;
+    assert_eq!(error(&late), "cancel conflict");
+    // Going back and choosing again shows what is there now.
+    let back = request("configure-node", id.as_deref(), " action='prev'", "");
+    let back = component.ask(OWNER, "set", &back).await;
+    assert_eq!(stage(&back).unwrap().attr("status"), Some("executing"));
+    let again = request("configure-node", id.as_deref(), "", &form(&[("node", "n")]));
+    let again = component.ask(OWNER, "set", &again).await;
+    assert!(shown(&again).contains("<value>Meanwhile</value>"), "{}", shown(&again));
+    let done = component.ask(OWNER, "set", &content).await;
+    assert_eq!(stage(&done).unwrap().attr("status"), Some("completed"));
+}
+
+#[tokio::test]
+async fn affiliations_and_subscriptions_are_shown_and_set() {
+    let mut component = component().await;
+    let mut affiliations = Session::begin(&mut component, OWNER, "affiliations").await;
+    affiliations.fill(&[("node", "n")]).await;
+    assert_eq!(affiliations.fixed(), "owner@localhost: owner");
+    affiliations.fill(&[("jids", "not a jid@"), ("affiliation", "member")]).await;
+    assert_eq!(error(&affiliations.answer), "modify bad-request bad-payload");
+    affiliations
+        .fill(&[("jids", "bot@localhost\nb@localhost"), ("affiliation", "publisher")])
+        .await;
+    assert_eq!(affiliations.note(), "Set: 2.");
+    let mut affiliations = Session::begin(&mut component, OWNER, "affiliations").await;
+    affiliations.fill(&[("node", "n")]).await;
+    assert!(affiliations.fixed().contains("bot@localhost: publisher"));
+    affiliations.fill(&[("jids", "owner@localhost"), ("affiliation", "none")]).await;
+    assert_eq!(affiliations.note(), "Not set: owner@localhost is still owner.");
+    assert!(shown(&affiliations.answer).contains("<note type='warn'>"));
+
+    let mut subscriptions = Session::begin(&mut component, OWNER, "subscriptions").await;
+    subscriptions.fill(&[("node", "n")]).await;
+    assert_eq!(subscriptions.fixed(), READER);
+    subscriptions.fill(&[("jids", READER), ("subscription", "none")]).await;
+    assert_eq!(subscriptions.note(), "Set: 1.");
+    let mut subscriptions = Session::begin(&mut component, OWNER, "subscriptions").await;
+    subscriptions.fill(&[("node", "n")]).await;
+    assert_eq!(subscriptions.fixed(), "(none)");
+}
+
+#[tokio::test]
+async fn requests_are_approved_and_refused() {
+    let mut component = Component::start().await;
+    component.create(OWNER, "n", &[("access_model", "authorize")]).await;
+    for jid in ["a@localhost", "b@localhost", "c@localhost"] {
+        component.pubsub(jid, "set", &format!("<subscribe node='n' jid='{jid}'/>")).await;
+    }
+    let mut approve = Session::begin(&mut component, OWNER, "approve").await;
+    approve.fill(&[("node", "n")]).await;
+    let offered = shown(&approve.field("jids"));
+    assert_eq!(offered.matches("<option>").count(), 3, "{offered}");
+    approve.fill(&[("jids", "a@localhost\nb@localhost"), ("decision", "approve")]).await;
+    assert_eq!(approve.note(), "Approved: 2.");
+    let mut refuse = Session::begin(&mut component, OWNER, "approve").await;
+    refuse.fill(&[("node", "n")]).await;
+    refuse.fill(&[("jids", "c@localhost"), ("decision", "refuse")]).await;
+    assert_eq!(refuse.note(), "Refused: 1.");
+    let mut nobody = Session::begin(&mut component, OWNER, "approve").await;
+    assert_eq!(nobody.fill(&[("node", "n")]).await.note(), "Nobody waits.");
+    let mut there = Session::begin(&mut component, OWNER, "subscriptions").await;
+    there.fill(&[("node", "n")]).await;
+    assert_eq!(there.fixed(), "a@localhost\nb@localhost");
+}
+
+#[tokio::test]
+async fn items_are_published_and_retracted_by_hand() {
+    let mut component = component().await;
+    let mut publish = Session::begin(&mut component, OWNER, "publish-item").await;
+    publish.fill(&[("node", "n"), ("id", "2"), ("payload", "&lt;x&gt;")]).await;
+    assert_eq!(error(&publish.answer), "modify bad-request invalid-payload");
+    let payload = "&lt;x xmlns='urn:x'&gt;\n&lt;y/&gt;&lt;/x&gt;";
+    publish.fill(&[("node", "n"), ("id", "2"), ("payload", payload)]).await;
+    assert_eq!(publish.note(), "Published: 2.");
+    let told = shown(&component.message().await);
+    assert!(
+        told.contains("<x xmlns=\"urn:x\">\n<y/></x>")
+            || told.contains("<x xmlns='urn:x'>\n<y/></x>"),
+        "{told}"
+    );
+
+    let mut retract = Session::begin(&mut component, OWNER, "retract-items").await;
+    retract.fill(&[("node", "n")]).await;
+    let newest = shown(&retract.field("items"));
+    assert!(newest.find("<value>2</value>") < newest.find("<value>1</value>"), "{newest}");
+    retract.fill(&[("items", "1"), ("others", "2"), ("notify", "1")]).await;
+    assert_eq!(retract.note(), "Retracted: 2.");
+    assert_eq!(component.items(OWNER, "n").await, Vec::<String>::new());
+
+    for id in ["3", "4"] {
+        component.publish(OWNER, "n", id).await;
+    }
+    let mut old = Session::begin(&mut component, OWNER, "retract-old-items").await;
+    old.fill(&[("node", "n"), ("days", "soon")]).await;
+    assert_eq!(error(&old.answer), "modify bad-request bad-payload");
+    old.fill(&[("node", "n"), ("days", "1")]).await;
+    assert_eq!(old.note(), "Retracted: 0.");
+    assert_eq!(component.items(OWNER, "n").await, ["3", "4"]);
+}
+
+#[tokio::test]
+async fn an_announcement_reaches_every_subscriber() {
+    let mut component = component().await;
+    component.configure(OWNER, "n", &[("deliver_notifications", "0")]).await;
+    let quiet = "quiet@localhost";
+    let options = format!(
+        "<subscribe node='n' jid='{quiet}'/><options><x xmlns='{FORMS}' type='submit'><field \
+         var='FORM_TYPE'><value>http://jabber.org/protocol/pubsub#subscribe_options</value></field>\
+         <field var='pubsub#deliver'><value>0</value></field></x></options>"
+    );
+    component.granted(quiet, &options).await;
+    component.messages().await;
+    let mut announce = Session::begin(&mut component, OWNER, "announce").await;
+    announce.fill(&[("node", "n"), ("text", "")]).await;
+    assert!(error(&announce.answer).contains("bad-request"));
+    announce.fill(&[("node", "n"), ("text", "It ends\non Friday.")]).await;
+    assert_eq!(announce.note(), "Subscribers who are told: 2.");
+    let mut messages = component.messages().await;
+    messages.sort_by_key(|message| message.attr("to").map(str::to_owned));
+    let to: Vec<_> = messages.iter().map(|message| message.attr("to").unwrap()).collect();
+    assert_eq!(to, [quiet, READER]);
+    for message in messages {
+        assert_eq!(message.attr("from"), Some(SERVICE));
+        let children: Vec<_> = message.children().map(|c| (c.name(), c.text())).collect();
+        let text = "It ends\non Friday.".to_owned();
+        assert_eq!(children, [("subject", "n".to_owned()), ("body", text)]);
+    }
+}
+
+#[tokio::test]
+async fn what_there_is_of_an_entity_is_shown_and_erased() {
+    let mut component = component().await;
+    let bot = "<affiliation jid='bot@localhost' affiliation='publisher'/>";
+    component.owner(OWNER, "set", &format!("<affiliations node='n'>{bot}</affiliations>")).await;
+    component.publish("bot@localhost", "n", "of the bot").await;
+    component.subscribe("bot@localhost", "n").await;
+    component.create("bot@localhost", "own", &[]).await;
+    component.publish("bot@localhost", "own", "mine").await;
+    let mut entity = Session::begin(&mut component, ADMIN, "entity").await;
+    entity.fill(&[("jid", "bot@localhost/any")]).await;
+    assert_eq!(entity.values("affiliations"), ["n: publisher", "own: owner"]);
+    assert_eq!(entity.values("subscriptions"), ["n: bot@localhost subscribed"]);
+    let mut export = Session::begin(&mut component, ADMIN, "export").await;
+    export.fill(&[("jid", "bot@localhost")]).await;
+    let items = export.values("items");
+    assert!(items[0].starts_with("n: of the bot 2"), "{items:?}");
+    assert!(items[1].starts_with("own: mine 2"), "{items:?}");
+    assert_eq!(items.len(), 2);
+
+    let mut erase = Session::begin(&mut component, ADMIN, "erase").await;
+    erase.fill(&[("jid", "bot@localhost")]).await;
+    erase.fill(&[("again", "owner@localhost")]).await;
+    assert_eq!(error(&erase.answer), "modify bad-request bad-payload");
+    erase.fill(&[("again", "bot@localhost")]).await;
+    assert_eq!(erase.note(), "Erased: 1 nodes, 1 affiliations, 1 subscriptions, 1 items.");
+    assert_eq!(component.items(OWNER, "n").await, ["1"]);
+    let gone = component.pubsub(OWNER, "get", "<items node='own'/>").await;
+    assert_eq!(error(&gone), "cancel item-not-found");
+    let mut entity = Session::begin(&mut component, ADMIN, "entity").await;
+    entity.fill(&[("jid", "bot@localhost")]).await;
+    assert_eq!(entity.values("affiliations").len() + entity.values("subscriptions").len(), 0);
+    // A node with another owner stays.
+    let mut erase = Session::begin(&mut component, ADMIN, "erase").await;
+    erase.fill(&[("jid", "owner@localhost")]).await;
+    erase.fill(&[("again", "owner@localhost")]).await;
+    assert_eq!(erase.note(), "Erased: 1 nodes, 0 affiliations, 0 subscriptions, 0 items.");
+}
+
+#[tokio::test]
+async fn statistics_and_limits_are_shown() {
+    let mut component = component().await;
+    let statistics = Session::begin(&mut component, ADMIN, "statistics").await;
+    assert_eq!(statistics.status(), "completed");
+    assert_eq!(statistics.values("nodes"), ["1"]);
+    assert_eq!(statistics.values("connected"), ["1"]);
+    let limits = Session::begin(&mut component, OWNER, "limits").await;
+    assert_eq!(limits.values("max_items"), ["10000"]);
+}
+
+/// A form may come with the first request; `prev` shows what was answered before.
+#[tokio::test]
+async fn forms_go_forth_and_back() {
+    let mut component = component().await;
+    let at_once = request("configure-node", None, "", &form(&[("node", "n")]));
+    let answer = component.ask(OWNER, "set", &at_once).await;
+    let first = stage(&answer).unwrap();
+    assert_eq!(first.attr("status"), Some("executing"));
+    let id = first.attr("sessionid").unwrap().to_owned();
+    let mut go = Session {
+        component: &mut component,
+        who: OWNER,
+        command: "configure-node",
+        id: Some(id),
+        answer,
+    };
+    assert_eq!(go.offered(), ["complete", "prev"]);
+    go.act("next", &[("pubsub#title", "T")]).await;
+    assert_eq!(error(&go.answer), "modify bad-request bad-action");
+    go.act("complete", &[]).await;
+    assert_eq!(error(&go.answer), "modify bad-request bad-payload");
+    go.act("prev", &[]).await;
+    assert_eq!(go.values("node"), ["n"]);
+    assert_eq!(go.offered(), ["next"]);
+    go.act("prev", &[]).await;
+    assert_eq!(error(&go.answer), "modify bad-request bad-action");
+    go.act("complete", &[("node", "n")]).await;
+    assert_eq!(error(&go.answer), "modify bad-request bad-action");
+    go.act("cancel", &[]).await;
+    assert_eq!(go.status(), "canceled");
+    go.act("next", &[("node", "n")]).await;
+    assert_eq!(error(&go.answer), "modify bad-request bad-sessionid");
+    // What is answered late meets what is there now.
+    let mut delete = Session::begin(&mut component, OWNER, "delete-node").await;
+    delete.fill(&[("node", "n")]).await;
+    let id = delete.id.clone();
+    component.owner(OWNER, "set", "<delete node='n'/>").await;
+    let late = request("delete-node", id.as_deref(), "", &form(&[("name", "n")]));
+    assert_eq!(error(&component.ask(OWNER, "set", &late).await), "cancel item-not-found");
+}
