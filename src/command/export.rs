@@ -1,11 +1,9 @@
 //! Everything that the service has of an entity, as far as an answer holds it.
 
-use std::ops::ControlFlow;
-
 use async_trait::async_trait;
 
 use crate::{
-    pubsub::{Item, NodeId, written_len},
+    pubsub::{Item, NodeId},
     wire::notification::date_time,
 };
 
@@ -32,24 +30,16 @@ impl Command for Export {
         };
         let entity = wanted.entity("jid")?;
         let mut fields = entity::memberships(asker, &entity).await?;
-        let mut bytes = 0;
-        let (mut items, mut is_cut) = (Vec::new(), false);
-        let show = |node: &NodeId, item: Item| {
+        let (items, more) = asker.service.items_of(asker.actor, &entity, None).await?;
+        let line = |(node, item): (NodeId, Item)| {
             let xml = item.payload.as_ref().map_or("", |payload| payload.xml());
-            let line = format!("{node}: {} {} {xml}", item.id, date_time(item.published));
-            bytes += written_len(&line);
-            is_cut = bytes > asker.service.limits().max_reply_bytes;
-            if is_cut {
-                return ControlFlow::Break(());
-            }
-            items.push(line);
-            ControlFlow::Continue(())
+            format!("{node}: {} {} {xml}", item.id, date_time(item.published))
         };
-        asker.service.items_of(asker.actor, &entity, show).await?;
+        let items = items.into_iter().map(line);
         fields.push(lines("items", "Items", items));
         let form = Some(result(&format!("Everything of {entity}"), fields));
         let text = "There is more than an answer holds. The command line shows all of it.";
-        let note = is_cut.then(|| Note { is_warning: true, text: text.to_owned() });
+        let note = more.map(|_| Note { is_warning: true, text: text.to_owned() });
         Ok(Step::Done(Done { note, form }))
     }
 }

@@ -2,13 +2,16 @@
 
 use std::{
     io::{self, BufRead, BufReader, Write},
+    ops::ControlFlow,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
 };
 
+use jid::Jid;
+use serde_json::Value;
 use thiserror::Error;
 
-use super::{Answer, Request};
+use super::message::{Answer, Call, Request};
 
 /// A connection to a running service.
 #[derive(Debug)]
@@ -50,44 +53,43 @@ impl Client {
         }
     }
 
-    /// What the service counts, as OpenMetrics text.
-    ///
-    /// # Errors
-    /// If it does not answer.
-    pub fn stats(mut self) -> Result<String, ControlError> {
-        match self.ask(Request::Stats)? {
-            Answer::Stats(text) => Ok(text),
-            other => Err(unexpected(other)),
-        }
-    }
-
     /// A copy of its store.
     ///
     /// # Errors
     /// If there is none to be had.
     pub fn snapshot(mut self) -> Result<Snapshot, ControlError> {
-        match self.ask(Request::Snapshot)? {
-            Answer::Snapshot(folder) => Ok(Snapshot { folder, _connection: self }),
-            other => Err(unexpected(other)),
+        let folder = self.ask(None, Request::Snapshot, |_| ControlFlow::Continue(()))?;
+        let folder = folder.as_str().unwrap_or_default().into();
+        Ok(Snapshot { folder, _connection: self })
+    }
+
+    /// Asks for something in the name of a JID, or of the service; shows each line of the answer, if it has lines, as
+    /// long as more are wanted, and returns what it ends with.
+    ///
+    /// # Errors
+    /// If the service does not do it.
+    pub fn ask(
+        &mut self,
+        jid: Option<Jid>,
+        ask: Request,
+        mut show: impl FnMut(Value) -> ControlFlow<()>,
+    ) -> Result<Value, ControlError> {
+        let broken = |error: io::Error| ControlError::Refused(error.to_string());
+        let mut line = serde_json::to_string(&Call { jid, ask }).map_err(|e| broken(e.into()))?;
+        line.push('\n');
+        self.0.get_mut().write_all(line.as_bytes()).map_err(broken)?;
+        loop {
+            line.clear();
+            self.0.read_line(&mut line).map_err(broken)?;
+            match serde_json::from_str(&line).map_err(|error| broken(error.into()))? {
+                Answer::Line(value) => {
+                    if show(value).is_break() {
+                        return Ok(Value::Null);
+                    }
+                }
+                Answer::Done(value) => return Ok(value),
+                Answer::Error(reason) => return Err(ControlError::Refused(reason)),
+            }
         }
     }
-
-    fn ask(&mut self, request: Request) -> Result<Answer, ControlError> {
-        let mut ask = || -> io::Result<Answer> {
-            let mut line = serde_json::to_string(&request)?;
-            line.push('\n');
-            self.0.get_mut().write_all(line.as_bytes())?;
-            line.clear();
-            self.0.read_line(&mut line)?;
-            Ok(serde_json::from_str(&line)?)
-        };
-        ask().map_err(|error| ControlError::Refused(error.to_string()))
-    }
-}
-
-fn unexpected(answer: Answer) -> ControlError {
-    ControlError::Refused(match answer {
-        Answer::Error(reason) => reason,
-        other => format!("{other:?}"),
-    })
 }

@@ -2,8 +2,12 @@
 //! socket, its owner only, may ask for anything.
 
 mod client;
+mod message;
+mod requests;
+mod top;
 
 pub use client::{Client, ControlError, Snapshot};
+pub use message::{Fields, Request};
 
 use std::{
     fs::{DirBuilder, Permissions},
@@ -14,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
+use jid::Jid;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
@@ -23,33 +27,17 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use crate::service::Service;
+use crate::{pubsub::Actor, service::Service};
+
+use self::message::{Answer, Call};
 
 /// Connections at the same time; further ones wait.
 const MAX_CONNECTIONS: usize = 8;
 /// The longest request, in bytes, and how long it may take to come.
-const MAX_REQUEST_BYTES: u64 = 4096;
+const MAX_REQUEST_BYTES: u64 = 8 * 1024 * 1024;
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 /// What the folders of snapshots begin with.
 const SNAPSHOT: &str = "snapshot-";
-
-/// What can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Request {
-    /// A copy of the store as it is between two commits. It is there until the connection ends.
-    Snapshot,
-    /// What is counted, as OpenMetrics text.
-    Stats,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Answer {
-    Error(String),
-    Snapshot(PathBuf),
-    Stats(String),
-}
 
 /// The listening end.
 #[derive(Debug)]
@@ -57,15 +45,18 @@ pub struct Control {
     listener: UnixListener,
     path: PathBuf,
     folder: PathBuf,
+    /// In whose name is done what is asked in nobody's.
+    jid: Jid,
 }
 
 impl Control {
     /// Listens at a path, in the place of a socket that an ended process left. Snapshots are made in a
-    /// folder, and those that are left there are removed.
+    /// folder, and those that are left there are removed. Who asks acts as an administrator, in the name of this JID if
+    /// no other is named.
     ///
     /// # Errors
     /// If the socket cannot be made; its path may have some 100 bytes.
-    pub fn listen(path: &Path, folder: &Path) -> io::Result<Self> {
+    pub fn listen(path: &Path, folder: &Path, jid: Jid) -> io::Result<Self> {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -78,7 +69,7 @@ impl Control {
         }
         let listener = UnixListener::bind(path)?;
         std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
-        Ok(Self { listener, path: path.to_owned(), folder: folder.to_owned() })
+        Ok(Self { listener, path: path.to_owned(), folder: folder.to_owned(), jid })
     }
 
     /// Answers for a service, as long as it is awaited.
@@ -93,9 +84,9 @@ impl Control {
                 return;
             };
             let folder = self.folder.join(format!("{SNAPSHOT}{number}"));
-            let service = Arc::clone(service);
+            let (service, jid) = (Arc::clone(service), self.jid.clone());
             connections.spawn(async move {
-                if let Err(error) = answer(stream, &service, folder).await {
+                if let Err(error) = answer(stream, &service, folder, jid).await {
                     debug!(%error, "a control connection broke");
                 }
             });
@@ -110,28 +101,50 @@ impl Drop for Control {
     }
 }
 
-async fn answer(stream: UnixStream, service: &Service, folder: PathBuf) -> io::Result<()> {
+async fn answer(
+    stream: UnixStream,
+    service: &Service,
+    folder: PathBuf,
+    jid: Jid,
+) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
     let mut limited = (&mut stream).take(MAX_REQUEST_BYTES);
     timeout(REQUEST_DEADLINE, limited.read_line(&mut line)).await??;
-    let mut copy = None;
-    let answer = match serde_json::from_str(&line) {
-        Ok(Request::Stats) => Answer::Stats(service.stats()),
-        Ok(Request::Snapshot) => match Copy::make(service, folder).await {
-            Ok(made) => Answer::Snapshot(copy.insert(made).0.clone()),
-            Err(error) => Answer::Error(error),
-        },
-        Err(error) => Answer::Error(error.to_string()),
+    let mut out = Lines(stream);
+    let Call { jid: other, ask } = match serde_json::from_str(&line) {
+        Ok(call) => call,
+        Err(error) => return out.say(&Answer::Error(error.to_string())).await,
     };
-    let mut text = serde_json::to_string(&answer)?;
-    text.push('\n');
-    stream.write_all(text.as_bytes()).await?;
-    if copy.is_some() {
-        // Until the other end has gone.
-        let _ = stream.read_u8().await;
+    let jid = other.unwrap_or(jid);
+    let actor = Actor { jid, is_administrator: true, may_create: true };
+    match ask {
+        Request::Snapshot => match Copy::make(service, folder).await {
+            Ok(copy) => {
+                out.say(&Answer::Done(copy.0.to_string_lossy().into())).await?;
+                // Until the other end has gone.
+                let _ = out.0.read_u8().await;
+                Ok(())
+            }
+            Err(error) => out.say(&Answer::Error(error)).await,
+        },
+        Request::Top => top::show(service, &mut out).await,
+        request => match requests::answer(service, &actor, request, &mut out).await {
+            Ok(value) => out.say(&Answer::Done(value)).await,
+            Err(error) => out.say(&Answer::Error(error.to_string())).await,
+        },
     }
-    Ok(())
+}
+
+/// What is answered, line by line.
+struct Lines(BufReader<UnixStream>);
+
+impl Lines {
+    async fn say(&mut self, answer: &Answer) -> io::Result<()> {
+        let mut text = serde_json::to_string(answer)?;
+        text.push('\n');
+        self.0.write_all(text.as_bytes()).await
+    }
 }
 
 /// The folder of a snapshot, which goes with this.

@@ -16,6 +16,7 @@ pub use telemetry::start as start_telemetry;
 
 use std::sync::Arc;
 
+use jid::Jid;
 use thiserror::Error;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -114,7 +115,7 @@ pub async fn serve(
         ping_after,
         ping_deadline,
     };
-    let control = control(config, &path)?;
+    let control = control(config, &path, &jid)?;
     let control = async {
         if let Some(control) = &control {
             control.serve(&service).await;
@@ -137,11 +138,11 @@ pub async fn serve(
 }
 
 /// The socket of the command line. A service without it serves all the same.
-fn control(config: &Config, store: &StorePath) -> Result<Option<Control>, ConfigError> {
+fn control(config: &Config, store: &StorePath, jid: &Jid) -> Result<Option<Control>, ConfigError> {
     let (Some(path), StorePath::Sled(folder)) = (config.control_path()?, store) else {
         return Ok(None);
     };
-    match Control::listen(&path, folder) {
+    match Control::listen(&path, folder, jid.clone()) {
         Ok(control) => Ok(Some(control)),
         Err(error) => {
             warn!(%error, path = %path.display(), "there is no control socket");

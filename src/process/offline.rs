@@ -68,14 +68,6 @@ fn remove(folder: &Path) -> Result<(), ArchiveError> {
     }
 }
 
-/// What the running service counts, as OpenMetrics text.
-///
-/// # Errors
-/// If none runs at the store of the configuration.
-pub fn stats(config: &Config) -> Result<String, RunError> {
-    Ok(client(config)?.stats()?)
-}
-
 /// The store of a configuration. If a service has it, the snapshot that is opened instead comes with it.
 fn existing(config: &Config) -> Result<(SledStore, Option<Snapshot>), RunError> {
     let StorePath::Sled(directory) = config.store_path()? else { return Err(keeps_nothing()) };
@@ -90,7 +82,11 @@ fn existing(config: &Config) -> Result<(SledStore, Option<Snapshot>), RunError> 
     }
 }
 
-fn client(config: &Config) -> Result<Client, RunError> {
+/// A connection to the service that runs at the store of a configuration.
+///
+/// # Errors
+/// If none does.
+pub fn client(config: &Config) -> Result<Client, RunError> {
     let path = config.control_path()?.ok_or_else(keeps_nothing)?;
     Ok(Client::connect(&path)?)
 }

@@ -1,19 +1,22 @@
 //! All that the service has of an entity, shown and erased; and items that are older than somebody wants them.
 
-use std::{ops::ControlFlow, time::Duration};
+use std::time::Duration;
 
 use jid::{BareJid, Jid};
 
-use crate::pubsub::{
-    Actor, Affiliation, Edge, Filter, Item, Listed, Listing, Mark, NodeId, Order, Page, Refusal,
-    SubscriptionState, Timestamp,
-    op::{
-        affiliations::SetAffiliations, delete::Delete, retract::Retract,
-        subscriptions::SetSubscriptions,
+use crate::{
+    pubsub::{
+        Actor, Affiliation, Edge, Filter, Item, Listed, Listing, Mark, NodeId, Order, Page,
+        Refusal, Spot, SubscriptionState, Timestamp,
+        op::{
+            affiliations::SetAffiliations, delete::Delete, retract::Retract,
+            subscriptions::SetSubscriptions,
+        },
     },
+    store::Cursor,
 };
 
-use super::{Error, Memberships, Service, managed::ManagedNodes};
+use super::{Error, Memberships, Service};
 
 /// Nodes that are looked through at once.
 const PAGE: usize = 256;
@@ -31,9 +34,17 @@ pub struct Erased {
     pub items: usize,
 }
 
+/// How far the items of an entity were looked through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reached {
+    node: Cursor,
+    /// Up to which of its items, if it may have more.
+    spot: Option<Spot>,
+}
+
 impl Service {
-    /// Shows administrators every item that an entity published and that is there, one after the other, until they
-    /// have enough.
+    /// Shows administrators items that an entity published and that are there: as many as fit in one answer, from where
+    /// was reached; and where one may go on if there may be more.
     ///
     /// # Errors
     /// [`Refusal::Forbidden`]; or the store fails.
@@ -41,49 +52,55 @@ impl Service {
         &self,
         actor: &Actor,
         entity: &BareJid,
-        mut show: impl FnMut(&NodeId, Item) -> ControlFlow<()>,
-    ) -> Result<(), Error> {
+        reached: Option<Reached>,
+    ) -> Result<(Vec<(NodeId, Item)>, Option<Reached>), Error> {
         if !actor.is_administrator {
             return Err(Refusal::Forbidden.into());
         }
-        let mut nodes = ManagedNodes { pattern: String::new(), after: None, max: PAGE };
-        loop {
-            let (found, has_more) = self.managed_nodes(actor, &nodes).await?;
-            for node in &found {
-                if self.each_item(&node.node, &by(entity), &mut show).await?.is_break() {
-                    return Ok(());
-                }
+        let mut items = Vec::new();
+        let mut bytes = 0;
+        let mut nodes = Page::first(PAGE);
+        if let Some(Reached { node, spot: Some(spot) }) = reached
+            && let Some(name) = self.node_at(node).await?
+        {
+            let mut listing = self.listing_of(&by(entity));
+            listing.page.edge = Edge::After(Mark::Spot(spot));
+            let listed = self.list(&name, &listing).await?;
+            let spot = goes_on(&listed);
+            items.extend(listed.part.entries.into_iter().map(|item| (name.clone(), item)));
+            if spot.is_some() {
+                return Ok((items, Some(Reached { node, spot })));
             }
-            nodes.after = found.into_iter().next_back().map(|last| last.node);
-            if !has_more {
-                return Ok(());
+        }
+        if let Some(Reached { node, .. }) = reached {
+            nodes.edge = Edge::After(node);
+        }
+        loop {
+            let found = self.store.nodes(&nodes).await.map_err(Error::Failed)?;
+            let found = self.memory.sound(found);
+            let Some((last, _)) = found.last() else { return Ok((items, None)) };
+            nodes.edge = Edge::After(*last);
+            for (node, summary) in found {
+                let listed = self.list(&summary.node, &self.listing_of(&by(entity))).await?;
+                let spot = goes_on(&listed);
+                bytes += listed.part.entries.iter().map(Item::size).sum::<usize>();
+                let name = summary.node;
+                items.extend(listed.part.entries.into_iter().map(|item| (name.clone(), item)));
+                if spot.is_some() || bytes >= self.limits.max_reply_bytes {
+                    return Ok((items, Some(Reached { node, spot })));
+                }
             }
         }
     }
 
-    /// Every item of a node that a filter admits, oldest first.
-    async fn each_item(
-        &self,
-        node: &NodeId,
-        filter: &Filter,
-        show: &mut impl FnMut(&NodeId, Item) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>, Error> {
-        let mut listing = self.listing_of(filter);
-        loop {
-            let listed = self.list(node, &listing).await?;
-            let last = listed.part.entries.last().map(Item::spot);
-            for item in listed.part.entries {
-                if show(node, item).is_break() {
-                    return Ok(ControlFlow::Break(()));
-                }
-            }
-            match listed.looked_up_to.or(last) {
-                Some(spot) if !listed.is_complete => {
-                    listing.page.edge = Edge::After(Mark::Spot(spot))
-                }
-                _ => return Ok(ControlFlow::Continue(())),
-            }
-        }
+    /// The node that stands here in the list of nodes, if it is there.
+    async fn node_at(&self, cursor: Cursor) -> Result<Option<NodeId>, Error> {
+        let before = self.store.nodes(&Page { max: 1, edge: Edge::Before(cursor) }).await;
+        let before = self.memory.sound(before.map_err(Error::Failed)?);
+        let edge = before.last().map_or(Edge::At(0), |(before, _)| Edge::After(*before));
+        let there = self.store.nodes(&Page { max: 1, edge }).await.map_err(Error::Failed)?;
+        let there = self.memory.sound(there).into_iter().find(|(there, _)| *there == cursor);
+        Ok(there.map(|(_, summary)| summary.node))
     }
 
     /// Retracts the items of a node that are older than this; subscribers are told as the node is configured. Says
@@ -179,16 +196,18 @@ impl Service {
             unless_gone(set.map(drop))?;
             erased.subscriptions += 1;
         }
-        let mut nodes = Vec::new();
-        let collect = |node: &NodeId, _: Item| {
-            if nodes.last() != Some(node) {
-                nodes.push(node.clone());
+        let mut reached = None;
+        loop {
+            let (items, further) = self.items_of(actor, entity, reached).await?;
+            let mut nodes: Vec<_> = items.into_iter().map(|(node, _)| node).collect();
+            nodes.dedup();
+            for node in nodes {
+                erased.items += self.retract_all(actor, &node, &by(entity)).await?;
             }
-            ControlFlow::Continue(())
-        };
-        self.items_of(actor, entity, collect).await?;
-        for node in nodes {
-            erased.items += self.retract_all(actor, &node, &by(entity)).await?;
+            reached = further;
+            if reached.is_none() {
+                break;
+            }
         }
         Ok(erased)
     }
@@ -210,6 +229,12 @@ impl Service {
 /// What an entity published.
 fn by(entity: &BareJid) -> Filter {
     Filter { publisher: Some(Jid::from(entity.clone())), ..Filter::default() }
+}
+
+/// Where a list goes on.
+fn goes_on(listed: &Listed) -> Option<Spot> {
+    let last = listed.part.entries.last().map(Item::spot);
+    listed.looked_up_to.or(last).filter(|_| !listed.is_complete)
 }
 
 /// What is gone meanwhile is erased.

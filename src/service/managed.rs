@@ -5,7 +5,7 @@ use wildmatch::WildMatch;
 
 use crate::{
     pubsub::{
-        Actor, Affiliation, Edge, NodeId, Page, Refusal, Subscription,
+        Actor, Affiliation, Edge, Epoch, NodeId, Page, Refusal, Subscription,
         op::{affiliations::OwnAffiliations, authorize, discover::NodeSummary},
     },
     store::Cursor,
@@ -116,6 +116,11 @@ impl Service {
             }
         }
         Ok(nodes)
+    }
+
+    /// The nodes that were worked at lately, each with the position of its newest event.
+    pub async fn positions(&self) -> Vec<(NodeId, Epoch, u64)> {
+        self.memory.nodes.positions().await
     }
 
     /// Whether an actor is an owner of a node.

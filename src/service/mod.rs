@@ -32,7 +32,7 @@ mod underway;
 
 pub use actors::{Actors, Creators};
 pub use bounces::Bounce;
-pub use erasure::Erased;
+pub use erasure::{Erased, Reached};
 pub use error::{Error, Outcome};
 pub use interests::{Interests, MAX_INTERESTS};
 pub use lost::Lost;

@@ -13,7 +13,7 @@ use jid::BareJid;
 use tokio::sync::{Mutex as TurnMutex, Notify, OwnedMutexGuard};
 
 use crate::{
-    pubsub::{Change, Changes, Item, Node, NodeId, Recipients},
+    pubsub::{Change, Changes, Epoch, Item, Node, NodeId, Recipients},
     store::{Chain, Store, StoreError},
 };
 
@@ -128,6 +128,21 @@ impl Nodes {
 
     pub(super) fn is_closed(&self, id: &NodeId) -> bool {
         self.closed.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
+    }
+
+    /// The nodes in memory, each with the position of its newest event.
+    pub(super) async fn positions(&self) -> Vec<(NodeId, Epoch, u64)> {
+        let cells: Vec<_> = {
+            let cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
+            cells.values().cloned().collect()
+        };
+        let mut positions = Vec::with_capacity(cells.len());
+        for cell in cells {
+            if let Known::There(hot) = &cell.lock().await.known {
+                positions.push((hot.node.id.clone(), hot.node.epoch, hot.node.seq));
+            }
+        }
+        positions
     }
 
     /// Waits for a node's turn, and reads the node if it is not in memory. If that was because a commit

@@ -18,7 +18,8 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
         &["component", "pubsub", "service", "wire", "command"],
         &["memchr", "quick_xml", "rxml", "sha1", "tokio_rustls"],
     ),
-    ("control", &["control", "service"], &["serde", "serde_json"]),
+    ("cli", &[], &["clap", "serde_json"]),
+    ("control", &["control", "pubsub", "service", "wire"], &["serde", "serde_json"]),
     (
         "process",
         &["process", "archive", "component", "control", "pubsub", "service", "store"],

@@ -1,0 +1,204 @@
+//! The command line: arguments to work, and its end to an exit code.
+
+mod affiliation;
+mod ask;
+mod entity;
+mod item;
+mod node;
+mod serve;
+mod shell;
+mod store;
+mod subscription;
+mod top;
+
+use std::{
+    fmt::Display,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+use gjallar::{
+    archive::ArchiveError,
+    process::{Config, ConfigError, RunError},
+};
+
+use self::ask::AtService;
+
+/// A standalone publish-subscribe service (XEP-0060) for any XMPP server.
+#[derive(Debug, Parser)]
+#[command(name = "gjallar", version, about, after_help = AFTER_HELP, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Connect to the server and serve until SIGTERM or SIGINT
+    Serve(Source),
+    /// Say whether the configuration is in order, without starting anything
+    CheckConfig(Source),
+    /// Compare everything in a store: checksums, indexes, counts
+    ///
+    /// If a service runs at the store, a copy is compared that it makes between two commits.
+    Check(AtStore),
+    /// Write everything in a store to standard output, as text
+    ///
+    /// If a service runs at the store, a copy is written that it makes between two commits.
+    Export(AtStore),
+    /// Fill an empty store with what was exported, from standard input
+    Import(AtStore),
+    /// Nodes of the running service
+    #[command(subcommand)]
+    Node(node::Node),
+    /// Items of a node
+    #[command(subcommand)]
+    Item(item::Item),
+    /// Affiliations at a node
+    #[command(subcommand)]
+    Affiliation(affiliation::Affiliation),
+    /// Subscriptions at a node, and requests for them
+    #[command(subcommand)]
+    Subscription(subscription::Subscription),
+    /// Everything of a JID
+    #[command(subcommand)]
+    Entity(entity::Entity),
+    /// Say something to all subscribers of a node
+    Announce(node::Announce),
+    /// Show what the running service counts
+    Stats(AtService),
+    /// Watch the running service: link, backlog, and the busiest nodes
+    Top(top::Top),
+    /// Print completions for a shell
+    Completions(shell::Completions),
+    /// Write man pages into a folder
+    Man(shell::Man),
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct AtStore {
+    #[command(flatten)]
+    source: Source,
+    /// The store, such as sled:PATH; without it, the configured one
+    #[arg(long, value_name = "STORE")]
+    store: Option<String>,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Source {
+    /// The configuration file; without it, only the environment counts
+    #[arg(long, short, value_name = "FILE", env = "GJALLAR_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+impl AtStore {
+    fn config(&self) -> Result<Config, ConfigError> {
+        let config = Config::load(self.source.config.as_deref())?;
+        Ok(match &self.store {
+            Some(store) => Config { store: store.clone(), ..config },
+            None => config,
+        })
+    }
+}
+
+const AFTER_HELP: &str = "\
+The shortest start needs no file:
+
+  GJALLAR_JID=pubsub.example.org     the component's JID, as the server knows it
+  GJALLAR_SERVER=localhost:5347      the server's component port
+  GJALLAR_SECRET=...                 what the server expects (or GJALLAR_SECRET_FILE)
+  GJALLAR_STORE=sled:PATH            where nodes are kept; by default in the state
+                                     directory; memory: keeps nothing
+  GJALLAR_ADMINS=a@example.org,...   who administers the service
+  gjallar serve
+
+Every key of the configuration file has such a variable: GJALLAR_LIMITS_MAX_ITEMS is
+max_items in [limits]. A variable outweighs the file. config/gjallar.toml and
+docs/CONFIGURATION.md explain every key.
+
+Exit codes: 0 done, or stopped in order; 2 wrong arguments or configuration; 3 the
+store cannot be opened or is damaged; 1 anything else, such as what the running
+service refuses.";
+
+/// Does what the arguments say.
+pub(crate) fn run() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Serve(source) => return serve::serve(&source),
+        Command::CheckConfig(source) => serve::check(&source),
+        Command::Check(at) => store::check(&at),
+        Command::Export(at) => store::export(&at),
+        Command::Import(at) => store::import(&at),
+        Command::Node(node) => node.run(),
+        Command::Item(item) => item.run(),
+        Command::Affiliation(affiliation) => affiliation.run(),
+        Command::Subscription(subscription) => subscription.run(),
+        Command::Entity(entity) => entity.run(),
+        Command::Announce(announce) => announce.run(),
+        Command::Stats(at) => ask::stats(&at),
+        Command::Top(top) => top.run(),
+        Command::Completions(completions) => completions.run(),
+        Command::Man(man) => man.run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // Who reads has enough.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(failure) => complain(failure.code(), &failure),
+    }
+}
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Run(#[from] RunError),
+    #[error("{0}")]
+    Argument(String),
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+    #[error("{0}")]
+    Output(#[from] io::Error),
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Run(error.into())
+    }
+}
+
+impl Failure {
+    fn code(&self) -> u8 {
+        match self {
+            Self::Argument(_) | Self::Run(RunError::Config(_)) => 2,
+            Self::Damaged(_)
+            | Self::Run(RunError::Store { .. } | RunError::Archive(ArchiveError::Store(_))) => 3,
+            Self::Run(RunError::Archive(_) | RunError::Control(_)) | Self::Output(_) => 1,
+        }
+    }
+}
+
+fn complain(code: u8, error: &dyn Display) -> ExitCode {
+    eprintln!("gjallar: {error}");
+    ExitCode::from(code)
+}
+
+/// Prints a text.
+fn print(text: &str) -> Result<(), Failure> {
+    Ok(io::stdout().lock().write_all(text.as_bytes())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_of_every_command_are_in_order() {
+        Arguments::command().debug_assert();
+    }
+}

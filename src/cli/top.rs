@@ -1,0 +1,79 @@
+//! `top`: what the running service does, second by second.
+
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal, Write},
+    ops::ControlFlow,
+};
+
+use gjallar::control::Request;
+use serde_json::Value;
+
+use super::{
+    Failure,
+    ask::{AtService, shown, table, text, value},
+};
+
+/// Clears a terminal.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Top {
+    #[command(flatten)]
+    at: AtService,
+    /// End after so many seconds
+    #[arg(long, short = 'n', value_name = "SECONDS")]
+    seconds: Option<u64>,
+}
+
+impl Top {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let (mut times, mut before) = (0, None);
+        let mut broken = None;
+        let mut show = |now: Value| {
+            let text = match self.at.json {
+                true => format!("{now}\n"),
+                false => page(&now, before.as_ref()),
+            };
+            before = Some(now);
+            let mut out = io::stdout().lock();
+            broken = out.write_all(text.as_bytes()).and_then(|()| out.flush()).err();
+            times += 1;
+            // The first one has no rates.
+            match broken.is_some() || self.seconds.is_some_and(|seconds| times > seconds) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        };
+        self.at.watch(Request::Top, &mut show)?;
+        broken.map_or(Ok(()), |error| Err(error.into()))
+    }
+}
+
+fn page(now: &Value, before: Option<&Value>) -> String {
+    let number =
+        |of: &Value, name: &str| value(value(of, "figures"), name).as_u64().unwrap_or_default();
+    let figure = |name| number(now, name);
+    let rate = |name| before.map_or(0, |before| figure(name).saturating_sub(number(before, name)));
+    let mut page = String::new();
+    if io::stdout().is_terminal() {
+        page.push_str(CLEAR);
+    }
+    let link = if figure("connected") == 1 { "connected" } else { "NOT CONNECTED" };
+    // Writing to a string does not fail.
+    let _ = writeln!(
+        page,
+        "link {link} · nodes {} · backlog {} events, {} bytes · notifications {}/s · bounces {}/s",
+        figure("nodes"),
+        figure("backlog_events"),
+        figure("backlog_bytes"),
+        rate("notifications"),
+        rate("bounces"),
+    );
+    let mut table = table(&["events/s", "node"]);
+    for node in value(now, "busiest").as_array().into_iter().flatten() {
+        table.add_row([text(value(node, "events")), text(value(node, "node"))]);
+    }
+    let _ = writeln!(page, "{}", shown(table));
+    page
+}

@@ -1,0 +1,241 @@
+//! The command line at a running service: the real binary, its socket, and what the server gets of it.
+
+use std::{
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+
+use crate::harness::{served::Served, shown};
+
+const READER: &str = "reader@localhost/phone";
+
+/// What a command ended with, printed and complained of.
+struct Done {
+    code: i32,
+    out: String,
+    error: String,
+}
+
+async fn run(served: &Served, arguments: &[&str]) -> Done {
+    run_with(served, arguments, "").await
+}
+
+async fn run_with(served: &Served, arguments: &[&str], input: &str) -> Done {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_gjallar"));
+    command.args(arguments).env_clear();
+    command.env("GJALLAR_STORE", format!("sled:{}", served.store().display()));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
+    let Output { status, stdout, stderr } = child.wait_with_output().await.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Done { code: status.code().unwrap(), out: text(stdout), error: text(stderr) }
+}
+
+/// What a command prints that has to do what it is asked.
+async fn said(served: &Served, arguments: &[&str]) -> String {
+    let Done { code, out, error } = run(served, arguments).await;
+    assert_eq!((code, error.as_str()), (0, ""), "{arguments:?}");
+    out
+}
+
+/// The same as JSON, an object in each line.
+async fn listed(served: &Served, arguments: &[&str]) -> Vec<Value> {
+    let out = said(served, &[arguments, &["--json"]].concat()).await;
+    out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// What a command complains of that is not done.
+async fn refused(served: &Served, arguments: &[&str], code: i32) -> String {
+    let done = run(served, arguments).await;
+    assert_eq!((done.code, done.out.as_str()), (code, ""), "{arguments:?}: {}", done.error);
+    done.error
+}
+
+#[tokio::test]
+async fn nodes_are_administered_from_the_command_line() {
+    let served = Served::start(&[], &[]).await;
+    let created = ["node", "create", "news/a", "--set", "title=All the news", "-s", "max_items=7"];
+    assert_eq!(said(&served, &created).await, "news/a\n");
+    assert_eq!(said(&served, &["node", "create", "b", "--as", "bot@localhost"]).await, "b\n");
+    let exists = refused(&served, &["node", "create", "b"], 1).await;
+    assert_eq!(exists, "gjallar: the running service says: the node exists\n");
+    assert_eq!(
+        said(&served, &["node", "list"]).await,
+        "NODE    TITLE         ACCESS_MODEL  TYPE\n\
+         news/a  All the news  open\n\
+         b                     open\n"
+    );
+    let found = json!({ "node": "b", "title": "", "access_model": "open", "type": "" });
+    assert_eq!(listed(&served, &["node", "list", "?"]).await, [found]);
+    let configured = ["node", "configure", "b", "title=B", "pubsub#access_model=whitelist"];
+    assert_eq!(said(&served, &configured).await, "configured\n");
+    let unknown = refused(&served, &["node", "configure", "b", "nonsense=1"], 1).await;
+    assert!(unknown.contains("pubsub#nonsense: no such field"), "{unknown}");
+    assert!(
+        refused(&served, &["node", "configure", "b", "title"], 2).await.contains("FIELD=VALUE")
+    );
+    let node = &listed(&served, &["node", "show", "b"]).await[0];
+    assert_eq!(node["owners"], json!(["bot@localhost"]));
+    assert_eq!(node["configuration"]["pubsub#title"], "B");
+    assert_eq!(node["items"], 0);
+    let table = said(&served, &["node", "show", "b"]).await;
+    assert!(table.starts_with("created"), "{table}");
+    assert!(table.contains("configuration access_model") && table.contains("whitelist"), "{table}");
+
+    said(&served, &["item", "publish", "b", "--payload", "<x xmlns='urn:x'/>"]).await;
+    let unasked = refused(&served, &["node", "purge", "b"], 2).await;
+    assert!(unasked.contains("--yes"), "{unasked}");
+    assert_eq!(said(&served, &["node", "purge", "b", "--yes"]).await, "purged\n");
+    assert_eq!(listed(&served, &["item", "list", "b"]).await, Vec::<Value>::new());
+    let moved = ["node", "delete", "b", "--yes", "--redirect", "xmpp:x?;node=y"];
+    assert_eq!(said(&served, &moved).await, "deleted\n");
+    let gone = refused(&served, &["node", "show", "b"], 1).await;
+    assert_eq!(gone, "gjallar: the running service says: the node has moved\n");
+}
+
+/// What is published here reaches subscribers as anything else does.
+#[tokio::test]
+async fn items_and_announcements_reach_subscribers() {
+    let mut served = Served::start(&[], &[]).await;
+    said(&served, &["node", "create", "n", "--as", "owner@localhost"]).await;
+    said(&served, &["subscription", "set", "n", "subscribed", READER]).await;
+    let published = ["item", "publish", "n", "--id", "1", "--as", "bot@localhost"];
+    let published = run_with(&served, &published, "<x xmlns='urn:x'>one</x>\n").await;
+    assert_eq!((published.code, published.out.as_str()), (0, "1\n"));
+    let no_xml = refused(&served, &["item", "publish", "n", "--payload", "text"], 1).await;
+    assert!(no_xml.contains("one element with a namespace"), "{no_xml}");
+    said(&served, &["announce", "n", "It ends on Friday."]).await;
+    said(&served, &["item", "retract", "n", "1", "--notify"]).await;
+    let mut told = String::new();
+    while !told.contains("<retract") {
+        told.push_str(&shown(&served.link.receive().await.unwrap()));
+    }
+    for part in ["<body>It ends on Friday.</body>", "publisher='bot@localhost'", ">one</x>"] {
+        assert!(told.contains(part), "{told}");
+    }
+    for id in ["2", "3", "4"] {
+        said(&served, &["item", "publish", "n", "--id", id, "--payload", "<x xmlns='urn:x'/>"])
+            .await;
+    }
+    let newest = listed(&served, &["item", "list", "n", "-n", "2"]).await;
+    let ids: Vec<_> = newest.iter().map(|item| item["item"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["4", "3"]);
+    assert_eq!(newest[0]["publisher"], "pubsub.localhost");
+    assert_eq!(
+        said(&served, &["item", "retract", "n", "--older-than-days", "0"]).await,
+        "retracted: 3\n"
+    );
+    assert!(refused(&served, &["item", "retract", "n", "2"], 1).await.contains("no such item"));
+    assert!(refused(&served, &["item", "retract", "n"], 2).await.contains("<ITEM>"));
+}
+
+#[tokio::test]
+async fn affiliations_and_subscriptions_are_administered_from_the_command_line() {
+    let mut served = Served::start(&[], &[]).await;
+    let create = ["node", "create", "n", "--as", "owner@localhost", "-s", "access_model=authorize"];
+    said(&served, &create).await;
+    said(&served, &["affiliation", "set", "n", "publisher", "a@localhost", "b@localhost"]).await;
+    assert_eq!(
+        said(&served, &["affiliation", "list", "n"]).await,
+        "JID              AFFILIATION\n\
+         a@localhost      publisher\n\
+         b@localhost      publisher\n\
+         owner@localhost  owner\n"
+    );
+    let last = refused(&served, &["affiliation", "set", "n", "none", "owner@localhost"], 1).await;
+    assert_eq!(last, "gjallar: the running service says: not set: owner@localhost\n");
+    assert!(
+        refused(&served, &["affiliation", "set", "n", "king", "a@b"], 2).await.contains("king")
+    );
+    for jid in ["c@localhost", "d@localhost"] {
+        served.granted(jid, &format!("<subscribe node='n' jid='{jid}'/>")).await;
+    }
+    assert_eq!(listed(&served, &["subscription", "pending", "n"]).await.len(), 2);
+    assert_eq!(
+        said(&served, &["subscription", "approve", "n", "c@localhost"]).await,
+        "approved: 1\n"
+    );
+    assert_eq!(
+        said(&served, &["subscription", "refuse", "n", "d@localhost"]).await,
+        "refused: 1\n"
+    );
+    let there = json!({ "jid": "c@localhost", "subid": null, "subscription": "subscribed" });
+    assert_eq!(listed(&served, &["subscription", "list", "n"]).await, [there]);
+    assert_eq!(listed(&served, &["subscription", "pending", "n"]).await, Vec::<Value>::new());
+
+    said(
+        &served,
+        &[
+            "item",
+            "publish",
+            "n",
+            "--as",
+            "a@localhost",
+            "--id",
+            "1",
+            "--payload",
+            "<x xmlns='urn:x'/>",
+        ],
+    )
+    .await;
+    let entity = &listed(&served, &["entity", "show", "a@localhost"]).await[0];
+    assert_eq!(entity["affiliations"], json!([{ "node": "n", "affiliation": "publisher" }]));
+    let export = said(&served, &["entity", "export", "a@localhost"]).await;
+    let lines: Vec<Value> =
+        export.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["entity"]["jid"], "a@localhost");
+    assert_eq!((&lines[1]["node"], &lines[1]["item"]), (&json!("n"), &json!("1")));
+    let erased = said(&served, &["entity", "erase", "a@localhost", "--yes"]).await;
+    assert_eq!(erased, "erased: 0 nodes, 1 affiliations, 0 subscriptions, 1 items\n");
+    assert!(!said(&served, &["affiliation", "list", "n"]).await.contains("a@localhost"));
+}
+
+#[tokio::test]
+async fn the_service_is_watched() {
+    let served = Served::start(&[], &[]).await;
+    said(&served, &["node", "create", "n"]).await;
+    let statistics = listed(&served, &["stats"]).await;
+    assert!(statistics.contains(&json!({
+        "name": "nodes", "value": 1, "meaning": "Nodes in the service",
+    })));
+    let text = said(&served, &["stats"]).await;
+    assert!(text.contains("# EOF"), "{text}");
+    let watch = async { said(&served, &["top", "-n", "2", "--json"]).await };
+    let publish = async {
+        for _ in 0..20 {
+            said(&served, &["item", "publish", "n", "--payload", "<x xmlns='urn:x'/>"]).await;
+        }
+    };
+    let (watched, ()) = tokio::join!(watch, publish);
+    let watched: Vec<Value> =
+        watched.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(watched.len(), 3);
+    assert_eq!(watched[0]["figures"]["connected"], 1);
+    let busy = watched.iter().flat_map(|second| second["busiest"].as_array().unwrap());
+    assert!(busy.into_iter().any(|node| node["node"] == "n"), "{watched:?}");
+    let page = said(&served, &["top", "-n", "1"]).await;
+    assert!(page.contains("link connected · nodes 1 · backlog"), "{page}");
+}
+
+#[test]
+fn shells_and_readers_know_the_commands() {
+    let gjallar = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_gjallar")).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for (shell, begins) in
+        [("bash", "_gjallar()"), ("zsh", "#compdef gjallar"), ("fish", "# Print")]
+    {
+        assert!(gjallar(&["completions", shell]).starts_with(begins), "{shell}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    gjallar(&["man", folder.path().to_str().unwrap()]);
+    let page = |name: &str| std::fs::read_to_string(Path::join(folder.path(), name)).unwrap();
+    assert!(page("gjallar.1").contains("gjallar\\-node"));
+    assert!(page("gjallar-node-create.1").contains("FIELD=VALUE"));
+}
