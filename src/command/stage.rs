@@ -208,17 +208,21 @@ impl Asker<'_> {
         field.label = Some("Node".into());
         if is_list {
             field.options = nodes.into_iter().map(option).collect();
+            if let [only] = field.options.as_slice() {
+                field.values = vec![only.value.clone()];
+            }
         }
         Ok(required(field))
     }
 }
 
 fn option(node: NodeSummary) -> Option_ {
-    let label = Some(node.title).filter(|title| !title.is_empty());
-    Option_ {
-        label: label.map(|title| format!("{} ({title})", node.node)),
-        value: node.node.to_string(),
-    }
+    // Some clients show no option that has no label.
+    let label = match node.title.as_str() {
+        "" => node.node.to_string(),
+        title => format!("{} ({title})", node.node),
+    };
+    Option_ { label: Some(label), value: node.node.to_string() }
 }
 
 /// What a form was answered. A field that the answer leaves out has the value that was shown.

@@ -325,11 +325,15 @@ class Gjallar:
                 [str(self.binary), "serve"], env=dict(clean, **variables),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
+    def run(self, *arguments):
+        """What the command line prints that asks this service."""
+        return subprocess.run(
+            [str(self.binary), *arguments, "--store", self.options["STORE"]], env={},
+            capture_output=True, text=True, check=True).stdout
+
     def stat(self, name):
         """A number that `gjallar stats` shows."""
-        text = subprocess.run(
-            [str(self.binary), "stats", "--store", self.options["STORE"]], env={},
-            capture_output=True, text=True, check=True).stdout
+        text = self.run("stats")
         values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
         return int(values[f"gjallar_{name}"])
 

@@ -23,7 +23,7 @@ done
 missing=
 # Of Node.js any will do, be it Debian's or not.
 command -v npm >/dev/null || set -- "$@" nodejs npm
-for package in gcc libc6-dev libstrophe-dev openssl python3 python3-venv prosody prosody-modules ejabberd "$@"; do
+for package in gcc libc6-dev libstrophe-dev openssl python3 python3-venv profanity-light prosody prosody-modules ejabberd "$@"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' ||
         missing="$missing $package"
 done

@@ -294,7 +294,7 @@ async fn an_owner_asks_for_what_waits() {
         assert_eq!(stage.attr("status"), Some("executing"));
         let offered = stage.get_child("x", "jabber:x:data").unwrap();
         assert_eq!(field(offered, "FORM_TYPE"), AUTHORIZATION);
-        assert!(shown(offered).contains("<option><value>n</value></option>"));
+        assert!(shown(offered).contains("<option label='n'><value>n</value></option>"));
         let session = format!(" sessionid='{}'", stage.attr("sessionid").unwrap());
         let done = form("submit", &[("pubsub#node", node)]);
         let done = component.ask(OWNER, "set", &command(&session, &done)).await;
