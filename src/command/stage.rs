@@ -207,7 +207,7 @@ impl Asker<'_> {
         let mut field = Field::new(var, kind);
         field.label = Some("Node".into());
         if is_list {
-            field.options = nodes.into_iter().map(option).collect();
+            field.options = nodes.iter().map(option).collect();
             if let [only] = field.options.as_slice() {
                 field.values = vec![only.value.clone()];
             }
@@ -216,7 +216,7 @@ impl Asker<'_> {
     }
 }
 
-fn option(node: NodeSummary) -> Option_ {
+fn option(node: &NodeSummary) -> Option_ {
     // Some clients show no option that has no label.
     let label = match node.title.as_str() {
         "" => node.node.to_string(),
