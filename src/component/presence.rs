@@ -46,6 +46,7 @@ impl Dispatch {
             }
             Some("probe") => answer(None),
             Some("unsubscribe") => answer(Some("unsubscribed")),
+            Some("unsubscribed") => self.service().presences().take_back(&sender),
             Some(_) => {}
         }
     }

@@ -9,10 +9,10 @@ use jid::Jid;
 
 use crate::pubsub::{NodeId, op::auto_subscribe};
 
-use super::{Error, Service};
+use super::{Error, Service, domains::Domains};
 
 /// Resources whose interests are known. Those of more are not looked at.
-const MAX_RESOURCES: usize = 100_000;
+const MAX_RESOURCES: usize = 200_000;
 /// Nodes in which one resource can be interested.
 pub const MAX_INTERESTS: usize = 32;
 
@@ -20,11 +20,20 @@ pub const MAX_INTERESTS: usize = 32;
 #[derive(Debug, Default)]
 pub struct Interests(Mutex<Known>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Known {
     /// Each with what tells its capabilities, the question that is not answered yet, and its nodes.
     resources: BTreeMap<String, Resource>,
     nodes: HashMap<NodeId, HashSet<Jid>>,
+    /// The places of resources.
+    domains: Domains,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        let (resources, nodes) = (BTreeMap::new(), HashMap::new());
+        Self { resources, nodes, domains: Domains::new(MAX_RESOURCES) }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -40,7 +49,7 @@ impl Interests {
     pub fn note(&self, jid: &Jid, capabilities: &str, question: &str) -> bool {
         let mut known = self.known();
         let is_one_more = !known.resources.contains_key(jid.as_str());
-        if is_one_more && known.resources.len() >= MAX_RESOURCES {
+        if is_one_more && !known.domains.take(jid.domain().as_str()) {
             return false;
         }
         let resource = known.resources.entry(jid.to_string()).or_default();
@@ -66,9 +75,9 @@ impl Interests {
             // Those of all its resources; `0` follows `/`.
             let all = format!("{jid}/")..format!("{jid}0");
             let resources: Vec<_> = known.resources.range(all).map(|(of, _)| of.clone()).collect();
-            resources.iter().for_each(|resource| drop(known.remove(resource)));
+            resources.iter().for_each(|resource| known.forget(resource, jid));
         } else {
-            known.remove(jid.as_str());
+            known.forget(jid.as_str(), jid);
         }
     }
 
@@ -103,6 +112,12 @@ impl Interests {
 }
 
 impl Known {
+    fn forget(&mut self, resource: &str, jid: &Jid) {
+        if self.remove(resource).is_some() {
+            self.domains.give_back(jid.domain().as_str());
+        }
+    }
+
     fn remove(&mut self, jid: &str) -> Option<Resource> {
         let resource = self.resources.remove(jid)?;
         for node in &resource.nodes {

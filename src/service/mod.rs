@@ -11,6 +11,7 @@ mod census;
 mod contacts;
 mod deadlines;
 mod decide;
+mod domains;
 mod erasure;
 mod error;
 mod facts;

@@ -14,8 +14,9 @@ use super::{
     facts::{Facts, Need},
 };
 
-/// The most nodes of which a resource that has come is sent something.
+/// The most nodes of which a resource that has come is sent something, and about how many events it is sent.
 const MAX_NODES: usize = 1000;
+const MAX_SENT: usize = 1000;
 
 impl Service {
     /// A resource is available, and shows itself so. If it has just come it is sent the last items of nodes that say so,
@@ -35,18 +36,23 @@ impl Service {
                 nodes.insert(node);
             }
         }
+        let mut sent = 0;
         for node in nodes.iter().take(MAX_NODES) {
             // What cannot be read now is not sent.
-            let _ = self.came(node, jid, gone_since).await;
+            sent += self.came(node, jid, gone_since).await.unwrap_or_default();
+            if sent >= MAX_SENT {
+                break;
+            }
         }
     }
 
+    /// Says how many events the resource is sent.
     async fn came(
         &self,
         id: &NodeId,
         jid: &Jid,
         gone_since: Option<Timestamp>,
-    ) -> Result<(), Error> {
+    ) -> Result<usize, Error> {
         let mut turn = self.settled_turn(id).await?;
         let newest = match gone_since {
             None => {
@@ -58,8 +64,10 @@ impl Service {
             }
         };
         let sent = turn.node().map(|node| presence::came(node, jid, gone_since, &newest));
-        self.tell_at_once(&mut turn, sent.unwrap_or_default());
-        Ok(())
+        let sent = sent.unwrap_or_default();
+        let number = sent.len();
+        self.tell_at_once(&mut turn, sent);
+        Ok(number)
     }
 
     /// A resource is not available any more; with a bare JID none is. Temporary subscriptions end, and items go.

@@ -10,8 +10,10 @@ use tokio::sync::Notify;
 
 use crate::pubsub::{NodeId, Show, Shows, op::presence::Went};
 
+use super::domains::Domains;
+
 /// Entities whose presence is known, or asked for. That of more is not looked at.
-const MAX_ENTITIES: usize = 100_000;
+const MAX_ENTITIES: usize = 200_000;
 /// Resources of one entity.
 const MAX_RESOURCES: usize = 32;
 /// Those of an entity whose presence nobody asked for.
@@ -24,7 +26,7 @@ pub struct Presences {
     asked: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Known {
     /// The nodes at which somebody's presence matters, or did.
     nodes: HashSet<NodeId>,
@@ -34,6 +36,23 @@ struct Known {
     wanted: HashSet<BareJid>,
     /// Those of them who let the service have it.
     given: HashSet<BareJid>,
+    /// The places of those who are there, and of those who are wanted.
+    places: Domains,
+    wanted_places: Domains,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self {
+            nodes: HashSet::new(),
+            there: HashMap::new(),
+            unasked: VecDeque::new(),
+            wanted: HashSet::new(),
+            given: HashSet::new(),
+            places: Domains::new(MAX_ENTITIES),
+            wanted_places: Domains::new(MAX_ENTITIES),
+        }
+    }
 }
 
 impl Presences {
@@ -59,7 +78,10 @@ impl Presences {
         let (entity, resource) = parts(jid);
         let is_wanted = known.wanted.contains(&entity);
         let is_one_more = !known.there.contains_key(&entity);
-        if is_one_more && !is_wanted && known.there.len() >= MAX_ENTITIES {
+        let domain = entity.domain().as_str();
+        if is_one_more && is_wanted {
+            known.places.take_anyway(domain);
+        } else if is_one_more && !known.places.take(domain) {
             return false;
         }
         let max = if is_wanted { MAX_RESOURCES } else { MAX_UNWANTED };
@@ -82,8 +104,8 @@ impl Presences {
             resources.remove(&resource);
             is_last = resources.is_empty();
         }
-        if is_last {
-            known.there.remove(&entity);
+        if is_last && known.there.remove(&entity).is_some() {
+            known.places.give_back(entity.domain().as_str());
         }
         Went { jid: jid.clone(), is_last }
     }
@@ -108,8 +130,9 @@ impl Presences {
     /// On a new connection nothing is known, and everybody is asked again.
     pub fn forget(&self) {
         let mut known = self.known();
-        let Known { there, unasked, wanted, given, .. } = &mut *known;
+        let Known { there, unasked, wanted, given, places, .. } = &mut *known;
         there.clear();
+        places.clear();
         given.clear();
         unasked.clear();
         unasked.extend(wanted.iter().cloned());
@@ -123,6 +146,11 @@ impl Presences {
         if known.wanted.contains(&entity) {
             known.given.insert(entity);
         }
+    }
+
+    /// It does not let the service have it any more.
+    pub fn take_back(&self, jid: &Jid) {
+        self.known().given.remove(&jid.to_bare());
     }
 
     /// Whether it does; so what it sends with its bare JID is about all of its resources.
@@ -143,7 +171,9 @@ impl Presences {
 
     fn want(&self, entity: BareJid) {
         let mut known = self.known();
-        if known.wanted.len() < MAX_ENTITIES && known.wanted.insert(entity.clone()) {
+        let is_new = !known.wanted.contains(&entity);
+        if is_new && known.wanted_places.take(entity.domain().as_str()) {
+            known.wanted.insert(entity.clone());
             known.unasked.push_back(entity);
             drop(known);
             self.asked.notify_one();

@@ -387,6 +387,13 @@ async fn who_sends_presence_hears_of_what_its_capabilities_name() {
     component.publish(OWNER, "n", "3").await;
     component.publish(OWNER, "m", "3").await;
     assert_eq!(told(&mut component).await, ["phone m 3"]);
+    // Who has no access after a change does not hear of it.
+    component.configure(OWNER, "m", &[("notify_config", "1")]).await;
+    assert_eq!(component.messages().await.len(), 1);
+    component.configure(OWNER, "m", &[("access_model", "whitelist")]).await;
+    assert_eq!(component.messages().await.len(), 0);
+    component.configure(OWNER, "m", &[("access_model", "open"), ("notify_config", "0")]).await;
+    component.messages().await;
     // Outcasts hear nothing, and who has gone hears nothing.
     let outcast = |affiliation: &str| {
         let entry = format!("<affiliation jid='{READER}' affiliation='{affiliation}'/>");
@@ -410,4 +417,22 @@ async fn who_sends_presence_hears_of_what_its_capabilities_name() {
     component.reconnected_by_force().await;
     component.publish(OWNER, "m", "6").await;
     assert_eq!(told(&mut component).await, [""; 0]);
+}
+
+/// Who comes and goes is not sent everything again each time.
+#[tokio::test]
+async fn what_somebody_missed_is_bounded() {
+    let mut component = Component::start().await;
+    for node in (0..11).map(|number| format!("n{number}")) {
+        component.create(OWNER, &node, &[]).await;
+        component.subscribe(READER, &node).await;
+        for id in 0..100 {
+            component.publish(OWNER, &node, &id.to_string()).await;
+        }
+    }
+    component.messages().await;
+    let ago = "<ago xmlns='urn:xmpp:ago:0' secs='3600'/>";
+    component.send(&format!("<presence from='{PHONE}' to='{SERVICE}'>{ago}</presence>")).await;
+    component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    assert_eq!(component.messages().await.len(), 1000);
 }

@@ -7,8 +7,8 @@
 use jid::Jid;
 
 use crate::pubsub::{
-    AccessModel, Admission, Audience, Changes, Item, Node, Notification, Options, Recipients,
-    Terms, Timestamp, access,
+    AccessModel, Admission, Audience, Change, Changes, Item, Node, NodeConfig, Notification,
+    Options, Recipients, Terms, Timestamp, access,
 };
 
 use super::subscribe;
@@ -25,7 +25,13 @@ pub fn told(
     notifications: &[Notification],
 ) -> Vec<Notification> {
     let Some(node) = node.or_else(|| changes.created()) else { return Vec::new() };
-    let hears = interested.iter().filter(|jid| is_implicit(node, jid)).cloned();
+    // Who has no access after them is not told of them.
+    let config = changes.iter().find_map(|change| match change {
+        Change::Configured(config) => Some(&**config),
+        _ => None,
+    });
+    let config = config.unwrap_or(&node.config);
+    let hears = interested.iter().filter(|jid| is_implicit(node, config, jid)).cloned();
     let recipients = Recipients::sorted(hears.collect());
     if recipients.is_empty() {
         return Vec::new();
@@ -40,18 +46,18 @@ pub fn told(
 pub fn last(node: &Node, jid: &Jid, last: Option<&Item>) -> Option<Notification> {
     let terms = Terms::new(None, Options::default(), node.seq, Timestamp(0));
     let told = subscribe::last_item(node, &node.config, last, jid, &terms)?;
-    is_implicit(node, jid).then(|| Notification {
+    is_implicit(node, &node.config, jid).then(|| Notification {
         audience: Audience::Entities(Recipients::one(jid.clone())),
         ..told
     })
 }
 
 /// Whether a resource hears of a node because of its presence: at an open one, unless it hears of it anyway.
-fn is_implicit(node: &Node, jid: &Jid) -> bool {
+fn is_implicit(node: &Node, config: &NodeConfig, jid: &Jid) -> bool {
     let bare = jid.to_bare();
-    let admitted = access::admits(&node.config, node.affiliation_of(&bare), None);
+    let admitted = access::admits(config, node.affiliation_of(&bare), None);
     let mut own = node.subscriptions_of(&bare);
-    node.config.access_model == AccessModel::Open
+    config.access_model == AccessModel::Open
         && admitted == Ok(Admission::Granted)
         && !own.any(|other| other.is_bare() || *other == *jid)
 }

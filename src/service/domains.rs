@@ -1,0 +1,69 @@
+//! How much of a bounded memory the JIDs of each domain take.
+
+use std::collections::HashMap;
+
+/// Places, and how many of them each domain has.
+///
+/// A domain gets no more than are free then. So one can take half of all, a second one half of the rest, and so on; and
+/// no stranger's domain keeps all others out.
+#[derive(Debug)]
+pub(super) struct Domains {
+    max: usize,
+    taken: usize,
+    of: HashMap<String, usize>,
+}
+
+impl Domains {
+    pub(super) fn new(max: usize) -> Self {
+        Self { max, taken: 0, of: HashMap::new() }
+    }
+
+    /// Takes a place for a JID of a domain, if it may have one more.
+    pub(super) fn take(&mut self, domain: &str) -> bool {
+        let own = self.of.get(domain).copied().unwrap_or_default();
+        let may = own < self.max.saturating_sub(self.taken);
+        if may {
+            self.take_anyway(domain);
+        }
+        may
+    }
+
+    pub(super) fn take_anyway(&mut self, domain: &str) {
+        self.taken += 1;
+        *self.of.entry(domain.to_owned()).or_default() += 1;
+    }
+
+    /// Gives a place back.
+    pub(super) fn give_back(&mut self, domain: &str) {
+        self.taken = self.taken.saturating_sub(1);
+        if let Some(own) = self.of.get_mut(domain) {
+            *own -= 1;
+            if *own == 0 {
+                self.of.remove(domain);
+            }
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(self.max);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_domain_takes_it_all() {
+        let mut domains = Domains::new(100);
+        let take =
+            |domains: &mut Domains, domain| (0..100).filter(|_| domains.take(domain)).count();
+        assert_eq!(take(&mut domains, "a"), 50);
+        assert_eq!(take(&mut domains, "b"), 25);
+        assert_eq!(take(&mut domains, "a"), 0);
+        (0..50).for_each(|_| domains.give_back("a"));
+        assert_eq!(take(&mut domains, "c"), 38);
+        domains.clear();
+        assert_eq!(take(&mut domains, "b"), 50);
+    }
+}
