@@ -11,7 +11,7 @@
 //! | render | [`wire`] | yes | how does the answer look? |
 //!
 //! [`component`] is the XMPP side, [`command`] the ad-hoc commands, [`control`] the socket of the command
-//! line, [`process`] puts it together.
+//! line, [`process`] puts it together. [`client`] is the other side: bots and subscribers.
 //! `docs/ARCHITECTURE.md` walks through a publish.
 //!
 //! ```
@@ -49,6 +49,7 @@
 //! ```
 
 pub mod archive;
+pub mod client;
 pub mod command;
 pub mod component;
 pub mod control;

@@ -166,13 +166,18 @@ fn is_nested(of: &Value) -> bool {
     }
 }
 
-/// A value as people read it. What could steer a terminal is not printed.
+/// A value as people read it.
 pub(super) fn text(value: &Value) -> String {
-    let text = match value {
+    match value {
         Value::Null => String::new(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => readable(text),
         Value::Array(entries) => entries.iter().map(text).collect::<Vec<_>>().join(", "),
-        other => other.to_string(),
-    };
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+        other => readable(&other.to_string()),
+    }
+}
+
+/// A text without what could steer a terminal.
+pub(super) fn readable(text: &str) -> String {
+    let is_steering = |c: char| c.is_control() && c != '\n';
+    text.chars().map(|c| if is_steering(c) { '\u{fffd}' } else { c }).collect()
 }

@@ -2,6 +2,7 @@
 
 mod affiliation;
 mod ask;
+mod client;
 mod entity;
 mod item;
 mod node;
@@ -21,6 +22,7 @@ use std::{
 use clap::{Parser, Subcommand};
 use gjallar::{
     archive::ArchiveError,
+    client::ClientError,
     process::{Config, ConfigError, RunError},
 };
 
@@ -67,6 +69,9 @@ enum Command {
     Entity(entity::Entity),
     /// Say something to all subscribers of a node
     Announce(node::Announce),
+    /// Publish and subscribe with an account, at a service of any kind
+    #[command(subcommand)]
+    Client(client::Client),
     /// Show what the running service counts
     Stats(AtService),
     /// Watch the running service: link, backlog, and the busiest nodes
@@ -119,8 +124,8 @@ max_items in [limits]. A variable outweighs the file. config/gjallar.toml and
 docs/CONFIGURATION.md explain every key.
 
 Exit codes: 0 done, or stopped in order; 2 wrong arguments or configuration; 3 the
-store cannot be opened or is damaged; 1 anything else, such as what the running
-service refuses.";
+store cannot be opened or is damaged; 1 anything else, such as what a service
+refuses.";
 
 /// Does what the arguments say.
 pub(crate) fn run() -> ExitCode {
@@ -136,6 +141,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Subscription(subscription) => subscription.run(),
         Command::Entity(entity) => entity.run(),
         Command::Announce(announce) => announce.run(),
+        Command::Client(client) => client.run(),
         Command::Stats(at) => ask::stats(&at),
         Command::Top(top) => top.run(),
         Command::Completions(completions) => completions.run(),
@@ -157,6 +163,8 @@ enum Failure {
     #[error("{0}")]
     Run(#[from] RunError),
     #[error("{0}")]
+    Client(#[from] ClientError),
+    #[error("{0}")]
     Argument(String),
     #[error("the store is damaged: {0}")]
     Damaged(String),
@@ -176,7 +184,9 @@ impl Failure {
             Self::Argument(_) | Self::Run(RunError::Config(_)) => 2,
             Self::Damaged(_)
             | Self::Run(RunError::Store { .. } | RunError::Archive(ArchiveError::Store(_))) => 3,
-            Self::Run(RunError::Archive(_) | RunError::Control(_)) | Self::Output(_) => 1,
+            Self::Run(RunError::Archive(_) | RunError::Control(_))
+            | Self::Client(_)
+            | Self::Output(_) => 1,
         }
     }
 }

@@ -1,8 +1,11 @@
-"""Ad-hoc commands in a client that people use: profanity, in a terminal."""
+"""Clients that people use: profanity, in a terminal, with ad-hoc commands; and `gjallar client`."""
+
+import json
+import subprocess
 
 from clients import clients
 from conftest import with_loop
-from servers import DOMAIN, SERVICE
+from servers import DOMAIN, PASSWORD, SERVICE
 from terminal import NODE, Terminal, configure
 
 
@@ -17,3 +20,44 @@ async def test_profanity_configures_a_node(server, gjallar, tmp_path):
         values = config["pubsub_owner"]["configure"]["form"].get_values()
         assert values["pubsub#title"] == "Princely Musings"
         assert values["pubsub#access_model"] == "open"
+
+
+def test_the_client_half(server, gjallar, tmp_path):
+    """`gjallar client` with two accounts: everything that it offers, and events as they come."""
+    password = tmp_path / "password"
+    password.write_text(f"{PASSWORD}\n")
+
+    def client(user, *arguments):
+        return [
+            str(gjallar.binary), "client", *arguments, "--jid", f"{user}@{DOMAIN}", "--service", SERVICE,
+            "--server", f"127.0.0.1:{server.client_port}", "--password-file", str(password)]
+
+    def run(user, *arguments, code=0, **more):
+        done = subprocess.run(client(user, *arguments), capture_output=True, text=True, timeout=60, check=False, **more)
+        assert done.returncode == code, done.stderr
+        return done.stderr if code else done.stdout
+
+    assert run("owner", "create", NODE) == f"{NODE}\n"
+    assert run("owner", "create", NODE, code=1) == "gjallar: refused: conflict, the node exists\n"
+    gjallar.run("affiliation", "set", NODE, "publisher", f"bot@{DOMAIN}")
+    assert run("owner", "publish", NODE, "--id", "0", input="<x xmlns='urn:x'>zero</x>\n") == "0\n"
+    listening = subprocess.Popen(
+        client("alice", "subscribe", NODE, "--json", "-n", "4"), stdout=subprocess.PIPE, text=True)
+    # The last item comes with the subscription.
+    events = [json.loads(listening.stdout.readline())]
+    assert run("bot", "publish", NODE, "--id", "1", "--payload", "<x xmlns='urn:x'/>") == "1\n"
+    assert run("bot", "publish", NODE, "--payload", "text", code=1).startswith("gjallar: the payload")
+    assert run("bot", "retract", NODE, "1") == "1\n"
+    listed = [json.loads(line) for line in run("alice", "items", NODE, "--json").splitlines()]
+    assert [(item["item"], item["publisher"]) for item in listed] == [("0", f"owner@{DOMAIN}")]
+    assert run("owner", "delete", NODE) == f"{NODE}\n"
+    events += [json.loads(line) for line in listening.stdout]
+    assert listening.wait() == 0
+    assert [event["event"] for event in events] == ["published", "published", "retracted", "deleted"]
+    assert [event["content"] and event["content"].get("item") for event in events] == ["0", "1", "1", None]
+    assert events[0]["content"]["payload"] == "<x xmlns='urn:x'>zero</x>" and events[0]["since"]
+    assert all(event["node"] == NODE for event in events)
+    assert run("alice", "unsubscribe", NODE, code=1).startswith("gjallar: refused: item-not-found")
+    created = run("owner", "create").strip()
+    table = run("owner", "items", created)
+    assert table.split() == ["ITEM", "PUBLISHER", "PAYLOAD"]

@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
         &["memchr", "quick_xml", "rxml", "sha1", "tokio_rustls"],
     ),
     ("cli", &[], &["clap", "serde_json"]),
+    ("client", &["client", "pubsub", "wire"], &["tokio_xmpp", "xmpp_parsers"]),
     ("control", &["control", "pubsub", "service", "wire"], &["serde", "serde_json"]),
     (
         "process",

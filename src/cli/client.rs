@@ -1,0 +1,228 @@
+//! `client …`: a bot or a subscriber with an account, at a service of any kind.
+
+use std::{
+    fs,
+    io::{self, Read},
+    path::PathBuf,
+};
+
+use clap::Subcommand;
+use gjallar::client::{self, Account, ClientError, Event, Item, What};
+use jid::Jid;
+use serde_json::{Value, json};
+
+use super::{
+    Failure,
+    ask::{readable, shown, table},
+    print,
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Client {
+    /// Subscribe to nodes, and print their events as they come
+    Subscribe {
+        #[command(flatten)]
+        login: Login,
+        #[arg(value_name = "NODE", required = true)]
+        nodes: Vec<String>,
+        /// End after so many events
+        #[arg(long, short = 'n', value_name = "EVENTS")]
+        number: Option<usize>,
+    },
+    /// End the subscription to a node
+    Unsubscribe {
+        #[command(flatten)]
+        login: Login,
+        node: String,
+    },
+    /// Publish an item, whose payload is read from standard input
+    Publish {
+        #[command(flatten)]
+        login: Login,
+        node: String,
+        /// Its name; without one the service chooses it
+        #[arg(long)]
+        id: Option<String>,
+        /// The payload, instead of standard input: an XML element with a namespace
+        #[arg(long, value_name = "XML")]
+        payload: Option<String>,
+    },
+    /// Retract an item
+    Retract {
+        #[command(flatten)]
+        login: Login,
+        node: String,
+        item: String,
+    },
+    /// List the newest items of a node
+    Items {
+        #[command(flatten)]
+        login: Login,
+        node: String,
+        /// How many at the most
+        #[arg(long, short = 'n', default_value_t = 20)]
+        max: u32,
+    },
+    /// Create a node; without a name the service chooses it
+    Create {
+        #[command(flatten)]
+        login: Login,
+        node: Option<String>,
+    },
+    /// Delete a node
+    Delete {
+        #[command(flatten)]
+        login: Login,
+        node: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Login {
+    /// The account
+    #[arg(long, env = "GJALLAR_CLIENT_JID")]
+    jid: Jid,
+    /// The service
+    #[arg(long, env = "GJALLAR_CLIENT_SERVICE")]
+    service: Jid,
+    /// The password; rather give it by the environment or a file
+    #[arg(long, env = "GJALLAR_CLIENT_PASSWORD", hide_env_values = true)]
+    password: Option<String>,
+    /// A file with the password in its first line
+    #[arg(long, value_name = "FILE", conflicts_with = "password")]
+    password_file: Option<PathBuf>,
+    /// Host and port of the server, if its domain does not tell; on this machine without TLS
+    #[arg(long, value_name = "HOST:PORT", env = "GJALLAR_CLIENT_SERVER")]
+    server: Option<String>,
+    /// Print JSON: of a list an object in each line
+    #[arg(long)]
+    json: bool,
+}
+
+impl Client {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(self.work())
+    }
+
+    async fn work(self) -> Result<(), Failure> {
+        match self {
+            Self::Subscribe { login, nodes, number } => {
+                let mut client = login.connect().await?;
+                for node in &nodes {
+                    client.subscribe(node).await?;
+                }
+                for _ in 0..number.unwrap_or(usize::MAX) {
+                    let event = client.event().await.ok_or(ClientError::Lost)?;
+                    login.show(&event)?;
+                }
+                Ok(())
+            }
+            Self::Unsubscribe { login, node } => {
+                login.connect().await?.unsubscribe(&node).await?;
+                login.say("node", &node)
+            }
+            Self::Publish { login, node, id, payload } => {
+                let payload = match payload {
+                    Some(payload) => payload,
+                    None => {
+                        let mut text = String::new();
+                        io::stdin().read_to_string(&mut text)?;
+                        text
+                    }
+                };
+                let id = login.connect().await?.publish(&node, id.as_deref(), &payload).await?;
+                login.say("item", &id)
+            }
+            Self::Retract { login, node, item } => {
+                login.connect().await?.retract(&node, &item).await?;
+                login.say("item", &item)
+            }
+            Self::Items { login, node, max } => {
+                let items = login.connect().await?.items(&node, max).await?;
+                login.list(&items)
+            }
+            Self::Create { login, node } => {
+                let node = login.connect().await?.create(node.as_deref()).await?;
+                login.say("node", &node)
+            }
+            Self::Delete { login, node } => {
+                login.connect().await?.delete(&node).await?;
+                login.say("node", &node)
+            }
+        }
+    }
+}
+
+impl Login {
+    async fn connect(&self) -> Result<client::Client, Failure> {
+        let password = match (&self.password, &self.password_file) {
+            (Some(password), _) => password.clone(),
+            (None, Some(file)) => {
+                fs::read_to_string(file)?.lines().next().unwrap_or_default().to_owned()
+            }
+            (None, None) => {
+                let missing = "a password is required: GJALLAR_CLIENT_PASSWORD or --password-file";
+                return Err(Failure::Argument(missing.into()));
+            }
+        };
+        let account = Account::new(self.jid.clone(), &password);
+        let account = match &self.server {
+            Some(server) => account.at(server),
+            None => account,
+        };
+        Ok(client::Client::connect(account, self.service.clone()).await?)
+    }
+
+    /// What was done, by its name.
+    fn say(&self, what: &str, name: &str) -> Result<(), Failure> {
+        match self.json {
+            true => print(&format!("{}\n", json!({ what: name }))),
+            false => print(&format!("{}\n", readable(name))),
+        }
+    }
+
+    fn list(&self, items: &[Item]) -> Result<(), Failure> {
+        if self.json {
+            return items.iter().try_for_each(|item| print(&format!("{}\n", object(item))));
+        }
+        let mut table = table(&["item", "publisher", "payload"]);
+        for Item { id, publisher, payload } in items {
+            let optional = |text: &Option<String>| readable(text.as_deref().unwrap_or_default());
+            table.add_row([readable(id), optional(publisher), optional(payload)]);
+        }
+        print(&shown(table))
+    }
+
+    fn show(&self, event: &Event) -> Result<(), Failure> {
+        let Event { node, what, since, place } = event;
+        let (name, item) = match what {
+            What::Configured => ("configured", Value::Null),
+            What::Deleted(redirect) => ("deleted", json!({ "redirect": redirect })),
+            What::Published(item) => ("published", item.as_ref().map_or(Value::Null, object)),
+            What::Purged => ("purged", Value::Null),
+            What::Retracted(id) => ("retracted", json!({ "item": id })),
+            What::Subscription(state) => ("subscription", json!({ "subscription": state })),
+        };
+        if self.json {
+            let event = json!({
+                "node": node, "event": name, "content": item, "since": since, "place": place,
+            });
+            return print(&format!("{event}\n"));
+        }
+        let details = match what {
+            What::Published(Some(item)) => {
+                format!(" {} {}", item.id, item.payload.as_deref().unwrap_or_default())
+            }
+            What::Retracted(text) | What::Subscription(text) => format!(" {text}"),
+            What::Deleted(Some(uri)) => format!(" {uri}"),
+            _ => String::new(),
+        };
+        print(&format!("{}\n", readable(&format!("{node}: {name}{details}"))))
+    }
+}
+
+fn object(item: &Item) -> Value {
+    let Item { id, publisher, payload } = item;
+    json!({ "item": id, "publisher": publisher, "payload": payload })
+}

@@ -1,0 +1,141 @@
+//! What a service tells.
+
+use minidom::Element;
+
+use crate::wire::{ns, xml};
+
+/// Something that happened at a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Which node.
+    pub node: String,
+    /// What.
+    pub what: What,
+    /// When, if the service says that it was some time ago (XEP-0203).
+    pub since: Option<String>,
+    /// Its place in the node's order, if the service gives it one (XEP-0359).
+    pub place: Option<String>,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// It is configured otherwise.
+    Configured,
+    /// It is gone; perhaps another one took its place, of this URI.
+    Deleted(Option<String>),
+    /// An item came; without one something happened that has none.
+    Published(Option<Item>),
+    /// All items are gone.
+    Purged,
+    /// An item of this name is gone.
+    Retracted(String),
+    /// A subscription is in this state now.
+    Subscription(String),
+}
+
+/// An item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Its name.
+    pub id: String,
+    /// Who published it, if the service says so.
+    pub publisher: Option<String>,
+    /// Its payload as XML, if it has one.
+    pub payload: Option<String>,
+}
+
+impl Item {
+    pub(super) fn of(item: &Element) -> Option<Self> {
+        Some(Self {
+            id: item.attr("id")?.to_owned(),
+            publisher: item.attr("publisher").map(str::to_owned),
+            payload: item.children().next().map(xml::stand_alone),
+        })
+    }
+}
+
+/// The events in the payload of a message, and in what stands beside it.
+pub(super) fn events(payloads: &[Element]) -> Vec<Event> {
+    let find = |name, namespace| payloads.iter().find(|payload| payload.is(name, namespace));
+    let since = find("delay", ns::DELAY).and_then(|delay| delay.attr("stamp"));
+    let place = find("stanza-id", ns::STANZA_ID).and_then(|id| id.attr("id"));
+    let Some(content) = find("event", ns::PUBSUB_EVENT).and_then(|event| event.children().next())
+    else {
+        return Vec::new();
+    };
+    let attr = |name: &str| content.attr(name).unwrap_or_default().to_owned();
+    let what = match content.name() {
+        "configuration" => vec![What::Configured],
+        "delete" => {
+            let redirect = content.get_child("redirect", ns::PUBSUB_EVENT);
+            vec![What::Deleted(redirect.and_then(|to| to.attr("uri")).map(str::to_owned))]
+        }
+        "items" if content.children().next().is_none() => vec![What::Published(None)],
+        "items" => content.children().filter_map(item).collect(),
+        "purge" => vec![What::Purged],
+        "subscription" => vec![What::Subscription(attr("subscription"))],
+        _ => Vec::new(),
+    };
+    let event = |what| Event {
+        node: attr("node"),
+        what,
+        since: since.map(str::to_owned),
+        place: place.map(str::to_owned),
+    };
+    what.into_iter().map(event).collect()
+}
+
+fn item(item: &Element) -> Option<What> {
+    match item.name() {
+        "item" => Item::of(item).map(|item| What::Published(Some(item))),
+        "retract" => Some(What::Retracted(item.attr("id")?.to_owned())),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(event: &str) -> Vec<What> {
+        let event = format!("<event xmlns='{}'>{event}</event>", ns::PUBSUB_EVENT);
+        let delay = format!("<delay xmlns='{}' stamp='2026-01-01T00:00:00Z'/>", ns::DELAY);
+        let payloads = [event.parse().unwrap(), delay.parse().unwrap()];
+        let events = events(&payloads);
+        assert!(events.iter().all(|event| event.node == "n" && event.since.is_some()));
+        events.into_iter().map(|event| event.what).collect()
+    }
+
+    #[test]
+    fn every_kind_of_event_is_understood() {
+        let item = |id: &str, payload: Option<&str>| Item {
+            id: id.into(),
+            publisher: None,
+            payload: payload.map(str::to_owned),
+        };
+        assert_eq!(
+            told("<items node='n'><item id='1'/><item id='2'><x xmlns='urn:x'/></item></items>"),
+            [
+                What::Published(Some(item("1", None))),
+                What::Published(Some(item("2", Some("<x xmlns='urn:x'/>")))),
+            ]
+        );
+        assert_eq!(told("<items node='n'/>"), [What::Published(None)]);
+        assert_eq!(
+            told("<items node='n'><retract id='1'/></items>"),
+            [What::Retracted("1".into())]
+        );
+        assert_eq!(told("<purge node='n'/>"), [What::Purged]);
+        assert_eq!(told("<configuration node='n'/>"), [What::Configured]);
+        assert_eq!(
+            told("<delete node='n'><redirect uri='xmpp:x'/></delete>"),
+            [What::Deleted(Some("xmpp:x".into()))]
+        );
+        assert_eq!(
+            told("<subscription node='n' jid='a@b' subscription='none'/>"),
+            [What::Subscription("none".into())]
+        );
+        assert_eq!(told("<unknown node='n'/>"), []);
+    }
+}

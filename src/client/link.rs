@@ -1,0 +1,160 @@
+//! A thread with a connection: what is asked goes to it, and what is told comes from it.
+//!
+//! tokio-xmpp 6.0.0 loses a wakeup where one thread sends while another one receives
+//! (`StanzaReceiver::poll_next`), so its tasks have one thread to themselves.
+
+use std::{net::SocketAddr, thread};
+
+use futures::StreamExt;
+use jid::Jid;
+use minidom::Element;
+use tokio::{
+    runtime,
+    sync::{mpsc, watch},
+};
+use tokio_xmpp::{
+    Event as Incoming, IqRequest, IqResponse, Stanza, connect::DnsConfig, xmlstream::Timeouts,
+};
+use xmpp_parsers::{
+    message::{Message, MessageType},
+    presence::Presence,
+    stanza_error::StanzaError,
+};
+
+use super::{
+    Account, ClientError,
+    event::{Event, events},
+};
+
+/// Events, and requests, that wait.
+const MAX_EVENTS: usize = 10_000;
+const MAX_ASKED: usize = 100;
+
+type Answer = Result<Option<Element>, ClientError>;
+
+/// A request, and where its answer goes.
+pub(super) struct Ask {
+    pub(super) to: Jid,
+    pub(super) kind: &'static str,
+    pub(super) content: Element,
+    pub(super) answer: mpsc::Sender<Answer>,
+}
+
+#[derive(Debug)]
+pub(super) struct Link {
+    asked: mpsc::Sender<Ask>,
+    events: mpsc::Receiver<Event>,
+    online: watch::Receiver<bool>,
+}
+
+impl Link {
+    /// Begins to connect. Events of this service are kept.
+    pub(super) fn open(account: Account, service: Jid) -> Result<Self, ClientError> {
+        let (asked, asks) = mpsc::channel(MAX_ASKED);
+        let (tell, events) = mpsc::channel(MAX_EVENTS);
+        let (say, online) = watch::channel(false);
+        let failed = |error: std::io::Error| ClientError::Login(error.to_string());
+        let runtime =
+            runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let drive = move || runtime.block_on(drive(account, &service, asks, &tell, &say));
+        thread::Builder::new().name("client".into()).spawn(drive).map_err(failed)?;
+        Ok(Self { asked, events, online })
+    }
+
+    /// Waits until it is logged in; whether it ever will be.
+    pub(super) async fn online(&mut self) -> bool {
+        self.online.wait_for(|is_online| *is_online).await.is_ok()
+    }
+
+    pub(super) async fn ask(&self, ask: Ask) -> Result<(), ClientError> {
+        self.asked.send(ask).await.map_err(|_| ClientError::Lost)
+    }
+
+    pub(super) async fn event(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+}
+
+/// Until nobody asks any more, or the connection has ended for good.
+async fn drive(
+    account: Account,
+    service: &Jid,
+    mut asks: mpsc::Receiver<Ask>,
+    tell: &mpsc::Sender<Event>,
+    say: &watch::Sender<bool>,
+) {
+    let mut client = connected(account);
+    loop {
+        tokio::select! {
+            incoming = client.next() => match incoming {
+                Some(Incoming::Online { .. }) => {
+                    // Events go to the bare JID, so the server has to know that somebody is there.
+                    if client.send_stanza(Presence::available().into()).await.is_ok() {
+                        say.send_replace(true);
+                    }
+                }
+                Some(Incoming::Stanza(Stanza::Message(message))) if is_of(&message, service) => {
+                    for event in events(&message.payloads) {
+                        if tell.send(event).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+                Some(Incoming::Stanza(_)) => {}
+                Some(Incoming::Disconnected(_)) | None => return,
+            },
+            ask = asks.recv() => {
+                let Some(Ask { to, kind, content, answer }) = ask else {
+                    // If it cannot be closed in order it is closed all the same.
+                    let _ = client.send_end().await;
+                    return;
+                };
+                let request = match kind {
+                    "get" => IqRequest::Get(content),
+                    _ => IqRequest::Set(content),
+                };
+                let token = client.send_iq(Some(to), request).await;
+                tokio::spawn(async move {
+                    let answered = match token.await {
+                        Ok(IqResponse::Result(content)) => Ok(content),
+                        Ok(IqResponse::Error(error)) => Err(refused(&error)),
+                        Err(_) => Err(ClientError::Lost),
+                    };
+                    // Who asked may not wait any more.
+                    let _ = answer.send(answered).await;
+                });
+            }
+        }
+    }
+}
+
+/// Without TLS to this machine only.
+fn connected(Account { jid, password, server }: Account) -> tokio_xmpp::Client {
+    let is_here = |server: &str| {
+        let address = server.parse::<SocketAddr>().ok();
+        address.is_some_and(|address| address.ip().is_loopback())
+            || server.starts_with("localhost:")
+    };
+    match server {
+        None => tokio_xmpp::Client::new(jid, password),
+        Some(server) if is_here(&server) => {
+            let server = DnsConfig::addr(&server);
+            tokio_xmpp::Client::new_plaintext(jid, password, server, Timeouts::tight())
+        }
+        Some(server) => {
+            let server = DnsConfig::addr(&server);
+            tokio_xmpp::Client::new_starttls(jid, password, server, Timeouts::default())
+        }
+    }
+}
+
+fn is_of(message: &Message, service: &Jid) -> bool {
+    message.from.as_ref() == Some(service) && message.type_ != MessageType::Error
+}
+
+fn refused(error: &StanzaError) -> ClientError {
+    let condition = Element::from(error.defined_condition.clone()).name().to_owned();
+    let application = error.other.as_ref().map(|other| other.name().to_owned());
+    let text = error.texts.values().next().cloned();
+    ClientError::Refused { condition, application, text }
+}
