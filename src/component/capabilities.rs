@@ -31,13 +31,27 @@ impl Dispatch {
         if name.len() > MAX_NAME_BYTES || !self.service().interests().note(jid, &name, &question) {
             return;
         }
+        self.ask(jid, &name, &question).await;
+    }
+
+    /// Asks those again whose capabilities were known before the connection broke, as long as it is awaited.
+    pub async fn ask_for_capabilities_again(&self) {
+        loop {
+            let (jid, name) = self.service().interests().doubted().await;
+            let question = format!("{CAPABILITIES}{:016x}", self.service().fresh_number());
+            self.service().interests().ask(&jid, &question);
+            self.ask(&jid, &name, &question).await;
+        }
+    }
+
+    async fn ask(&self, jid: &Jid, name: &str, question: &str) {
         self.room().await;
         let request = Tag::new("iq")
             .attr("type", "get")
-            .attr("id", &question)
+            .attr("id", question)
             .attr("from", self.jid().as_str())
             .attr("to", jid.as_str())
-            .child(Tag::ns("query", ns::DISCO_INFO).attr("node", &name));
+            .child(Tag::ns("query", ns::DISCO_INFO).attr("node", name));
         self.send_own(request.to_string());
     }
 
@@ -47,7 +61,16 @@ impl Dispatch {
             stanza.name() == "iq" && matches!(stanza.attr("type"), Some("result" | "error"));
         let question = stanza.attr("id").filter(|id| is_answer && id.starts_with(CAPABILITIES))?;
         let jid = Jid::new(stanza.attr("from")?).ok()?;
-        if !self.service().interests().awaits(&jid, question) {
+        let interests = self.service().interests();
+        if !interests.awaits(&jid, question) {
+            return None;
+        }
+        if stanza.attr("type") == Some("error") {
+            let error = stanza.children().find(|child| child.name() == "error");
+            match error.and_then(|error| error.attr("type")) {
+                Some("wait") => interests.failed(&jid),
+                _ => interests.remove(&jid),
+            }
             return None;
         }
         let features = stanza.get_child("query", ns::DISCO_INFO).into_iter().flat_map(|query| {

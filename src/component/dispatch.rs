@@ -246,6 +246,10 @@ impl Dispatch {
         let header = Header::of(stanza);
         let id = header.id.as_deref().unwrap_or_default();
         if let (Some(jid), Some(node)) = (header.sender(), notification::node_of(id)) {
+            // A resource that is not there is not interested.
+            if !jid.is_bare() {
+                self.service.interests().remove(&jid);
+            }
             let is_gone = notification::is_gone(stanza);
             let how = if is_gone { Bounce::Gone } else { Bounce::Undelivered };
             self.service.bounced(&jid, node, how);
@@ -286,7 +290,7 @@ impl Dispatch {
     pub fn note_connected(&self, is_connected: bool) {
         if is_connected {
             self.service.presences().forget();
-            self.service.interests().forget();
+            self.service.interests().doubt();
             self.service.rosters().grant(None);
         }
         self.service.metrics().connected.set(i64::from(is_connected));

@@ -103,7 +103,8 @@ pub async fn serve(
         config.server_domain()?,
         max_stanza_bytes,
     ));
-    let (presence, rosters) = (Arc::clone(&dispatch), Arc::clone(&dispatch));
+    let (presence, capabilities) = (Arc::clone(&dispatch), Arc::clone(&dispatch));
+    let rosters = Arc::clone(&dispatch);
     let (ping_after, ping_deadline) = config.patience();
     let link = component::Link {
         jid: jid.to_string(),
@@ -130,6 +131,7 @@ pub async fn serve(
         () = service.pass_time() => {}
         () = service.end_bounced() => {}
         () = presence.ask_for_presence() => {}
+        () = capabilities.ask_for_capabilities_again() => {}
         () = rosters.ask_for_rosters() => {}
     }
     service.close().await;

@@ -113,11 +113,12 @@ impl Service {
         };
         let outcome = self.decide(&self.nobody, node, Need::Time, rule, |outcome| outcome).await;
         match outcome.await {
-            Ok(Passed { next, watched }) => {
+            Ok(Passed { next, watched, publisher }) => {
                 next.iter().for_each(|next| self.memory.deadlines.add(node, *next));
                 if !watched.is_empty() {
                     self.memory.presences.matter(node, watched.into_iter());
                 }
+                publisher.into_iter().for_each(|who| self.memory.presences.publishes(node, who));
             }
             Err(Error::Refused(_) | Error::Closed) => {}
             Err(Error::Busy | Error::Failed(_)) => {

@@ -263,7 +263,14 @@ impl Service {
         let is_there = turn.node().is_some();
         let due = turn.node().and_then(|node| expire::due(node, &changes));
         if let Some(node) = turn.node().filter(|node| presence::matters(node, &changes)) {
-            self.memory.presences.matter(id, presence::concerned(node, &changes));
+            let presences = &self.memory.presences;
+            presences.matter(id, presence::concerned(node, &changes));
+            for publisher in presence::publishers(node, &changes) {
+                presences.publishes(id, publisher);
+            }
+            if presence::looks_at_newest(node, &changes) {
+                self.memory.deadlines.add(id, (self.clock)());
+            }
         }
         for Told { notification, recipients, .. } in &mut told {
             if notification.audience == Audience::Subscribers && is_there {

@@ -1,46 +1,61 @@
 //! Which resources are interested in which nodes (§9.2), as long as they are there.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    ops::Range,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use jid::Jid;
+use tokio::sync::Notify;
 
 use crate::pubsub::{NodeId, op::auto_subscribe};
 
 use super::{Error, Service, domains::Domains};
 
-/// Resources whose interests are known. Those of more are not looked at.
-const MAX_RESOURCES: usize = 200_000;
-/// Nodes in which one resource can be interested.
+/// Resources whose interests are known, and those of one entity. Those of more are not looked at.
+const MAX_RESOURCES: usize = 100_000;
+const MAX_OF_ONE: usize = 8;
+/// Nodes in which one resource can be interested, and the bytes of their names.
 pub const MAX_INTERESTS: usize = 32;
+const MAX_NAMES_BYTES: usize = 2048;
 
 /// The interests of resources.
 #[derive(Debug, Default)]
-pub struct Interests(Mutex<Known>);
+pub struct Interests {
+    known: Mutex<Known>,
+    again: Notify,
+}
 
 #[derive(Debug)]
 struct Known {
-    /// Each with what tells its capabilities, the question that is not answered yet, and its nodes.
     resources: BTreeMap<String, Resource>,
     nodes: HashMap<NodeId, HashSet<Jid>>,
+    /// Who is asked again after a connection broke.
+    unasked: VecDeque<Jid>,
     /// The places of resources.
     domains: Domains,
 }
 
-impl Default for Known {
-    fn default() -> Self {
-        let (resources, nodes) = (BTreeMap::new(), HashMap::new());
-        Self { resources, nodes, domains: Domains::new(MAX_RESOURCES) }
-    }
-}
-
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Resource {
+    jid: Jid,
+    /// What tells its capabilities.
     capabilities: String,
+    /// The question that is not answered yet.
     asked: Option<String>,
     nodes: Vec<NodeId>,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self {
+            resources: BTreeMap::new(),
+            nodes: HashMap::new(),
+            unasked: VecDeque::new(),
+            domains: Domains::new(MAX_RESOURCES),
+        }
+    }
 }
 
 impl Interests {
@@ -48,16 +63,26 @@ impl Interests {
     #[must_use]
     pub fn note(&self, jid: &Jid, capabilities: &str, question: &str) -> bool {
         let mut known = self.known();
-        let is_one_more = !known.resources.contains_key(jid.as_str());
-        if is_one_more && !known.domains.take(jid.domain().as_str()) {
+        if let Some(resource) = known.resources.get_mut(jid.as_str()) {
+            let is_news = resource.capabilities != capabilities;
+            if is_news {
+                capabilities.clone_into(&mut resource.capabilities);
+                resource.asked = Some(question.to_owned());
+            }
+            return is_news;
+        }
+        if known.resources.range(of_entity(jid)).count() >= MAX_OF_ONE
+            || !known.domains.take(jid.domain().as_str())
+        {
             return false;
         }
-        let resource = known.resources.entry(jid.to_string()).or_default();
-        if !is_one_more && resource.capabilities == capabilities {
-            return false;
-        }
-        capabilities.clone_into(&mut resource.capabilities);
-        resource.asked = Some(question.to_owned());
+        let resource = Resource {
+            jid: jid.clone(),
+            capabilities: capabilities.to_owned(),
+            asked: Some(question.to_owned()),
+            nodes: Vec::new(),
+        };
+        known.resources.insert(jid.to_string(), resource);
         true
     }
 
@@ -68,36 +93,68 @@ impl Interests {
         known.resources.get(jid.as_str()).is_some_and(|of| of.asked.as_deref() == Some(question))
     }
 
+    /// A question was not answered, for now: it is asked again when the resource sends presence again.
+    pub fn failed(&self, jid: &Jid) {
+        if let Some(resource) = self.known().resources.get_mut(jid.as_str()) {
+            resource.asked = None;
+            resource.capabilities.clear();
+        }
+    }
+
     /// A resource has gone; with a bare JID all of that entity have.
     pub fn remove(&self, jid: &Jid) {
         let mut known = self.known();
         if jid.is_bare() {
-            // Those of all its resources; `0` follows `/`.
-            let all = format!("{jid}/")..format!("{jid}0");
-            let resources: Vec<_> = known.resources.range(all).map(|(of, _)| of.clone()).collect();
-            resources.iter().for_each(|resource| known.forget(resource, jid));
+            let own = known.resources.range(of_entity(jid)).map(|(name, _)| name.clone());
+            own.collect::<Vec<_>>().iter().for_each(|name| known.remove(name));
         } else {
-            known.forget(jid.as_str(), jid);
+            known.remove(jid.as_str());
         }
     }
 
-    /// On a new connection nothing is known.
-    pub fn forget(&self) {
-        *self.known() = Known::default();
+    /// On a new connection everybody is asked again: who was there may have gone.
+    pub fn doubt(&self) {
+        let mut known = self.known();
+        let Known { resources, unasked, .. } = &mut *known;
+        *unasked = resources.values().map(|resource| resource.jid.clone()).collect();
+        drop(known);
+        self.again.notify_one();
+    }
+
+    /// Waits for a resource that has to be asked again, and says what tells its capabilities.
+    pub async fn doubted(&self) -> (Jid, String) {
+        loop {
+            {
+                let mut known = self.known();
+                while let Some(jid) = known.unasked.pop_front() {
+                    if let Some(resource) = known.resources.get(jid.as_str()) {
+                        return (jid, resource.capabilities.clone());
+                    }
+                }
+            }
+            self.again.notified().await;
+        }
+    }
+
+    /// A resource is asked this.
+    pub fn ask(&self, jid: &Jid, question: &str) {
+        if let Some(resource) = self.known().resources.get_mut(jid.as_str()) {
+            resource.asked = Some(question.to_owned());
+        }
     }
 
     /// A resource is interested in these nodes, and no others. Says which of them are new.
     fn set(&self, jid: &Jid, nodes: Vec<NodeId>) -> Vec<NodeId> {
         let mut known = self.known();
-        let Some(mut resource) = known.remove(jid.as_str()) else { return Vec::new() };
+        let Known { resources, nodes: all, .. } = &mut *known;
+        let Some(resource) = resources.get_mut(jid.as_str()) else { return Vec::new() };
         let before = std::mem::replace(&mut resource.nodes, nodes);
         resource.asked = None;
+        withdraw(all, jid, &before);
         for node in &resource.nodes {
-            known.nodes.entry(node.clone()).or_default().insert(jid.clone());
+            all.entry(node.clone()).or_default().insert(jid.clone());
         }
-        let new = resource.nodes.iter().filter(|node| !before.contains(node)).cloned().collect();
-        known.resources.insert(jid.to_string(), resource);
-        new
+        resource.nodes.iter().filter(|node| !before.contains(node)).cloned().collect()
     }
 
     /// Who is interested in a node.
@@ -107,29 +164,34 @@ impl Interests {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Known {
-    fn forget(&mut self, resource: &str, jid: &Jid) {
-        if self.remove(resource).is_some() {
+    fn remove(&mut self, name: &str) {
+        if let Some(Resource { jid, nodes, .. }) = self.resources.remove(name) {
             self.domains.give_back(jid.domain().as_str());
+            withdraw(&mut self.nodes, &jid, &nodes);
         }
     }
+}
 
-    fn remove(&mut self, jid: &str) -> Option<Resource> {
-        let resource = self.resources.remove(jid)?;
-        for node in &resource.nodes {
-            if let Some(jids) = self.nodes.get_mut(node) {
-                jids.retain(|other| other.as_str() != jid);
-                if jids.is_empty() {
-                    self.nodes.remove(node);
-                }
+fn withdraw(all: &mut HashMap<NodeId, HashSet<Jid>>, jid: &Jid, nodes: &[NodeId]) {
+    for node in nodes {
+        if let Some(jids) = all.get_mut(node) {
+            jids.remove(jid);
+            if jids.is_empty() {
+                all.remove(node);
             }
         }
-        Some(resource)
     }
+}
+
+/// The names of all resources of an entity; `0` follows `/`.
+fn of_entity(jid: &Jid) -> Range<String> {
+    let bare = jid.to_bare();
+    format!("{bare}/")..format!("{bare}0")
 }
 
 impl Service {
@@ -139,10 +201,15 @@ impl Service {
         &self.memory.interests
     }
 
-    /// A resource is interested in these nodes, of which at most [`MAX_INTERESTS`] count. It is sent the last items
+    /// A resource is interested in these nodes, of which at most [`MAX_INTERESTS`] count, and 2 KiB of names. It is sent the last items
     /// of new ones.
     pub async fn interested(&self, jid: &Jid, mut nodes: Vec<NodeId>) {
         nodes.truncate(MAX_INTERESTS);
+        let mut bytes = 0;
+        nodes.retain(|node| {
+            bytes += node.as_str().len();
+            bytes <= MAX_NAMES_BYTES
+        });
         for node in self.memory.interests.set(jid, nodes) {
             // What cannot be read now is not sent.
             let _ = self.send_last_to(&node, jid).await;

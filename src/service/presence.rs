@@ -81,7 +81,10 @@ impl Service {
         };
         let subscribed = self.memory.sound(subscriptions).into_iter().map(|(node, _)| node);
         let affiliated = self.memory.sound(affiliations).into_iter().map(|(node, _)| node);
-        let nodes: BTreeSet<_> = subscribed.chain(affiliated).collect();
+        let mut nodes: BTreeSet<_> = subscribed.chain(affiliated).collect();
+        if went.is_last {
+            nodes.extend(self.memory.presences.published_at(&bare));
+        }
         for node in nodes.iter().filter(|node| self.memory.presences.matters(node)) {
             self.went(node, &went).await;
         }

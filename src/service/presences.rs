@@ -1,8 +1,9 @@
 //! Who is available, as far as it is known on this connection, and of whom it should be.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use jid::{BareJid, Jid};
@@ -14,6 +15,10 @@ use super::domains::Domains;
 
 /// Entities whose presence is known, or asked for. That of more is not looked at.
 const MAX_ENTITIES: usize = 200_000;
+/// The time between two attempts to make room.
+const PAUSE: Duration = Duration::from_secs(60);
+/// Nodes of one entity at which something goes when it goes.
+const MAX_PUBLISHED_AT: usize = 1000;
 /// Resources of one entity.
 const MAX_RESOURCES: usize = 32;
 /// Those of an entity whose presence nobody asked for.
@@ -36,6 +41,10 @@ struct Known {
     wanted: HashSet<BareJid>,
     /// Those of them who let the service have it.
     given: HashSet<BareJid>,
+    /// Where some of them published what goes when they go.
+    publishers: HashMap<BareJid, BTreeSet<NodeId>>,
+    /// When room was made.
+    dropped: Option<Instant>,
     /// The places of those who are there, and of those who are wanted.
     places: Domains,
     wanted_places: Domains,
@@ -49,6 +58,8 @@ impl Default for Known {
             unasked: VecDeque::new(),
             wanted: HashSet::new(),
             given: HashSet::new(),
+            publishers: HashMap::new(),
+            dropped: None,
             places: Domains::new(MAX_ENTITIES),
             wanted_places: Domains::new(MAX_ENTITIES),
         }
@@ -60,6 +71,22 @@ impl Presences {
     pub(super) fn matter(&self, node: &NodeId, entities: impl Iterator<Item = BareJid>) {
         self.known().nodes.insert(node.clone());
         entities.for_each(|entity| self.want(entity));
+    }
+
+    /// What an entity published at a node goes when it goes.
+    pub(super) fn publishes(&self, node: &NodeId, entity: BareJid) {
+        let mut known = self.known();
+        if known.wanted.contains(&entity) {
+            let nodes = known.publishers.entry(entity).or_default();
+            if nodes.len() < MAX_PUBLISHED_AT {
+                nodes.insert(node.clone());
+            }
+        }
+    }
+
+    /// The nodes at which it did.
+    pub(super) fn published_at(&self, entity: &BareJid) -> BTreeSet<NodeId> {
+        self.known().publishers.remove(entity).unwrap_or_default()
     }
 
     /// A node is not there any more.
@@ -171,17 +198,43 @@ impl Presences {
 
     fn want(&self, entity: BareJid) {
         let mut known = self.known();
-        let is_new = !known.wanted.contains(&entity);
-        if is_new && known.wanted_places.take(entity.domain().as_str()) {
-            known.wanted.insert(entity.clone());
-            known.unasked.push_back(entity);
-            drop(known);
-            self.asked.notify_one();
+        if known.wanted.contains(&entity) {
+            return;
         }
+        let domain = entity.domain().as_str();
+        if !known.wanted_places.take(domain) {
+            known.drop_unanswered();
+            if !known.wanted_places.take(domain) {
+                return;
+            }
+        }
+        known.wanted.insert(entity.clone());
+        known.unasked.push_back(entity);
+        drop(known);
+        self.asked.notify_one();
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// Makes room, now and then: who was asked for presence and did not give it may be asked again when it matters.
+    fn drop_unanswered(&mut self) {
+        if self.dropped.is_some_and(|before| before.elapsed() < PAUSE) {
+            return;
+        }
+        self.dropped = Some(Instant::now());
+        let Self { wanted, given, there, wanted_places, publishers, .. } = self;
+        wanted.retain(|entity| {
+            let stays = given.contains(entity) || there.contains_key(entity);
+            if !stays {
+                wanted_places.give_back(entity.domain().as_str());
+                publishers.remove(entity);
+            }
+            stays
+        });
     }
 }
 

@@ -414,8 +414,26 @@ async fn who_sends_presence_hears_of_what_its_capabilities_name() {
     component.send(&can(&question, &["m+notify"])).await;
     component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
     assert_eq!(told(&mut component).await, ["phone m 5"]);
+    // So everybody is asked again; what could not be answered then stays as it was.
     component.reconnected_by_force().await;
+    let question = component.answer().await;
+    assert_eq!(question.attr("to"), Some(PHONE));
+    let error = |question: &Element, kind: &str| {
+        let (id, to) = (question.attr("id").unwrap(), question.attr("to").unwrap());
+        format!("<iq type='error' from='{to}' to='{SERVICE}' id='{id}'><error type='{kind}'/></iq>")
+    };
+    component.send(&error(&question, "wait")).await;
     component.publish(OWNER, "m", "6").await;
+    assert_eq!(told(&mut component).await, ["phone m 6"]);
+    come(&mut component, PHONE, "2").await;
+    let question = component.answer().await;
+    component.send(&can(&question, &["m+notify"])).await;
+    component.publish(OWNER, "m", "7").await;
+    assert_eq!(told(&mut component).await, ["phone m 7"]);
+    component.reconnected_by_force().await;
+    let question = component.answer().await;
+    component.send(&error(&question, "cancel")).await;
+    component.publish(OWNER, "m", "8").await;
     assert_eq!(told(&mut component).await, [""; 0]);
 }
 
@@ -435,4 +453,23 @@ async fn what_somebody_missed_is_bounded() {
     component.send(&format!("<presence from='{PHONE}' to='{SERVICE}'>{ago}</presence>")).await;
     component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
     assert_eq!(component.messages().await.len(), 1000);
+}
+
+/// `purge_offline` holds for publishers who are neither subscribed nor affiliated, too.
+#[tokio::test]
+async fn what_a_stranger_published_goes_when_it_goes() {
+    let mut component = Component::start().await;
+    component.create(OWNER, "n", &[("publish_model", "open"), ("purge_offline", "1")]).await;
+    component.create(OWNER, "m", &[("publish_model", "open")]).await;
+    component.publish(PHONE, "n", "1").await;
+    component.publish(PHONE, "m", "1").await;
+    component.configure(OWNER, "m", &[("purge_offline", "1")]).await;
+    presence(&mut component, PHONE, "", "").await;
+    presence(&mut component, PHONE, "unavailable", "").await;
+    assert_eq!(component.items(OWNER, "n").await, Vec::<String>::new());
+    // Who published the newest item of the other one is looked for after the answer.
+    while !component.items(OWNER, "m").await.is_empty() {
+        presence(&mut component, PHONE, "", "").await;
+        presence(&mut component, PHONE, "unavailable", "").await;
+    }
 }

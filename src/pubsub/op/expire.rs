@@ -60,6 +60,8 @@ pub struct Passed {
     pub next: Option<Timestamp>,
     /// Whose presence has to do with the node.
     pub watched: Vec<BareJid>,
+    /// Whose items go from it when it goes.
+    pub publisher: Option<BareJid>,
 }
 
 /// Decides what time does, given the oldest items, at most one more than [`MAX_EXPIRED`], and the newest; says when
@@ -114,7 +116,12 @@ pub fn expire(
             cx.now,
         ));
     }
-    let reply = Passed { next: passing.next.into_iter().min(), watched: watched(node, newest) };
+    let publisher = newest.last().filter(|_| node.config.purge_offline);
+    let reply = Passed {
+        next: passing.next.into_iter().min(),
+        watched: watched(node, newest),
+        publisher: publisher.map(|item| item.publisher.clone()),
+    };
     Ok(Decision { reply, changes, notifications })
 }
 

@@ -37,6 +37,22 @@ pub fn concerned<'a>(node: &'a Node, changes: &'a Changes) -> impl Iterator<Item
     all.map(Jid::to_bare).chain(some)
 }
 
+/// Those whose items go from a node when they go.
+pub fn publishers<'a>(node: &'a Node, changes: &'a Changes) -> impl Iterator<Item = BareJid> + 'a {
+    let published = changes.iter().filter_map(|change| match change {
+        Change::Published(item) => Some(item.publisher.clone()),
+        _ => None,
+    });
+    published.filter(|_| node.config.purge_offline)
+}
+
+/// Whether the publisher of the newest item has to be looked for, because these changes make its presence matter.
+#[must_use]
+pub fn looks_at_newest(node: &Node, changes: &Changes) -> bool {
+    let is_configured = changes.iter().any(|change| matches!(change, Change::Configured(_)));
+    node.config.purge_offline && is_configured
+}
+
 /// The most items that somebody is sent of a node who has been away.
 pub const MAX_MISSED: usize = 100;
 
