@@ -3,11 +3,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use jid::{BareJid, Jid};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::pubsub::{NodeId, Show, Shows, op::presence::Went};
 
