@@ -36,6 +36,8 @@ pub struct Dispatch {
     max_stanza_bytes: usize,
 }
 
+/// The outcome of a request that is granted.
+const GRANTED: &str = "granted";
 /// The longest id of a request. Each answer repeats it.
 const MAX_ID_BYTES: usize = 1024;
 
@@ -101,7 +103,9 @@ impl Dispatch {
                     None
                 }
                 Err(refusal) => {
-                    self.refuse(&header, &self.error(&refusal.into()));
+                    let error = self.error(&refusal.into());
+                    self.service.metrics().answered("malformed", error.condition);
+                    self.refuse(&header, &error);
                     None
                 }
             };
@@ -186,57 +190,61 @@ impl Dispatch {
     }
 
     async fn act(self: &Arc<Self>, header: &Header, actor: &Actor, action: Action) -> Settling<()> {
-        let service = &self.service;
+        let (service, kind) = (&self.service, action.kind());
         let done = |()| None;
         match action {
             Action::Configure(request) => {
-                service.configure(actor, &request, self.settle(header, done)).await
+                service.configure(actor, &request, self.settle(header, kind, done)).await
             }
             Action::Create(request) => {
                 let render = |created| Some(reply::created(&created));
-                service.create(actor, &request, self.settle(header, render)).await
+                service.create(actor, &request, self.settle(header, kind, render)).await
             }
             Action::Delete(request) => {
-                service.delete(actor, &request, self.settle(header, done)).await
+                service.delete(actor, &request, self.settle(header, kind, done)).await
             }
             Action::Publish(request) => {
                 let render = |published| Some(reply::published(&published));
-                service.publish(actor, &request, self.settle(header, render)).await
+                service.publish(actor, &request, self.settle(header, kind, render)).await
             }
             Action::Purge(request) => {
-                service.purge(actor, &request, self.settle(header, done)).await
+                service.purge(actor, &request, self.settle(header, kind, done)).await
             }
             Action::Retract(request) => {
-                service.retract(actor, &request, self.settle(header, done)).await
+                service.retract(actor, &request, self.settle(header, kind, done)).await
             }
             Action::Affiliate(request) => {
                 let (dispatch, header) = (Arc::clone(self), header.clone());
-                let settle = move |outcome| dispatch.affiliated(&header, outcome);
+                let settle = move |outcome| dispatch.affiliated(&header, kind, outcome);
                 service.set_affiliations(actor, &request, settle).await
             }
             Action::Enrol(request) => {
                 let (dispatch, header) = (Arc::clone(self), header.clone());
-                let settle = move |outcome| dispatch.enrolled(&header, outcome);
+                let settle = move |outcome| dispatch.enrolled(&header, kind, outcome);
                 service.set_subscriptions(actor, &request, settle).await
             }
             Action::SetOptions(request) => {
-                service.set_options(actor, &request, self.settle(header, done)).await
+                service.set_options(actor, &request, self.settle(header, kind, done)).await
             }
             Action::Subscribe(request) => {
                 let render = |subscribed| Some(reply::subscribed(&subscribed));
-                service.subscribe(actor, &request, self.settle(header, render)).await
+                service.subscribe(actor, &request, self.settle(header, kind, render)).await
             }
             Action::Unsubscribe(request) => {
                 let render = |unsubscribed| Some(reply::unsubscribed(&unsubscribed));
-                service.unsubscribe(actor, &request, self.settle(header, render)).await
+                service.unsubscribe(actor, &request, self.settle(header, kind, render)).await
             }
         }
     }
 
     async fn show(&self, header: &Header, actor: &Actor, question: Question) {
+        let kind = question.kind();
         match showing::answer(&self.service, actor, question).await {
-            Ok(shown) => self.send(header, header.result(Some(shown))),
-            Err(error) => self.refuse(header, &self.error(&error)),
+            Ok(shown) => {
+                self.service.metrics().answered(kind, GRANTED);
+                self.send(header, header.result(Some(shown)));
+            }
+            Err(error) => self.refuse_counted(header, kind, &error),
         }
     }
 
@@ -300,22 +308,33 @@ impl Dispatch {
     fn settle<R>(
         self: &Arc<Self>,
         header: &Header,
+        kind: &'static str,
         render: impl FnOnce(R) -> Option<Tag> + Send + 'static,
     ) -> impl FnOnce(Outcome<R>) + Send + 'static {
         let (dispatch, header) = (Arc::clone(self), header.clone());
-        move |outcome| dispatch.answer(&header, outcome, render)
+        move |outcome| dispatch.answer(&header, kind, outcome, render)
     }
 
     fn answer<R>(
         &self,
         header: &Header,
+        kind: &'static str,
         outcome: Outcome<R>,
         render: impl FnOnce(R) -> Option<Tag>,
     ) {
         match outcome {
-            Ok(reply) => self.say(header.result(render(reply)), || header.result(None)),
-            Err(error) => self.refuse(header, &self.error(&error)),
+            Ok(reply) => {
+                self.service.metrics().answered(kind, GRANTED);
+                self.say(header.result(render(reply)), || header.result(None));
+            }
+            Err(error) => self.refuse_counted(header, kind, &error),
         }
+    }
+
+    fn refuse_counted(&self, header: &Header, kind: &'static str, error: &Error) {
+        let error = self.error(error);
+        self.service.metrics().answered(kind, error.condition);
+        self.refuse(header, &error);
     }
 
     /// Says what was done: with less of it, if all would be larger than a stanza may be.
@@ -324,29 +343,31 @@ impl Dispatch {
         self.answers.send(answer);
     }
 
-    fn affiliated(&self, header: &Header, outcome: Outcome<AffiliationsSet>) {
+    fn affiliated(&self, header: &Header, kind: &'static str, outcome: Outcome<AffiliationsSet>) {
         match outcome {
             Ok(set) if !set.failed.is_empty() => {
                 if set.is_full {
                     self.service.metrics().limit_reached("max_affiliations");
                 }
+                self.service.metrics().answered(kind, some_failed().condition);
                 let all = header.error_with(reply::affiliations_failed(&set), &some_failed());
                 self.say(all, || header.error(&some_failed()));
             }
-            _ => self.answer(header, outcome, |_| None),
+            _ => self.answer(header, kind, outcome, |_| None),
         }
     }
 
-    fn enrolled(&self, header: &Header, outcome: Outcome<SubscriptionsSet>) {
+    fn enrolled(&self, header: &Header, kind: &'static str, outcome: Outcome<SubscriptionsSet>) {
         match outcome {
             Ok(set) if !set.failed.is_empty() => {
                 if set.is_full {
                     self.service.metrics().limit_reached("max_subscriptions");
                 }
+                self.service.metrics().answered(kind, some_failed().condition);
                 let all = header.error_with(reply::subscriptions_failed(&set), &some_failed());
                 self.say(all, || header.error(&some_failed()));
             }
-            _ => self.answer(header, outcome, |_| None),
+            _ => self.answer(header, kind, outcome, |_| None),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The configuration: every key, its default, and what it must be. `docs/CONFIGURATION.md` explains
 //! them; `source.rs` reads them.
 
-use std::{fmt, fs, path::PathBuf, time::Duration};
+use std::{fmt, fs, net::SocketAddr, path::PathBuf, time::Duration};
 
 use jid::{BareJid, Jid};
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,8 @@ pub struct Config {
     pub log: String,
     /// `human` or `json`.
     pub log_format: LogFormat,
+    /// What watches the service.
+    pub monitoring: Monitoring,
     /// The connection to the server.
     pub link: Link,
     /// How much of each thing is taken.
@@ -109,10 +111,19 @@ impl Default for Config {
             compare_and_publish: false,
             log: "info".into(),
             log_format: LogFormat::Human,
+            monitoring: Monitoring::default(),
             link: Link::default(),
             limits: Limits::default(),
         }
     }
+}
+
+/// What watches the service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Monitoring {
+    /// Address and port at which metrics and health are shown by HTTP; empty for nowhere.
+    pub listen: String,
 }
 
 impl Default for Link {
@@ -182,6 +193,7 @@ impl Config {
             return Err(wrong("server", format!("{:?} is not host:port", self.server)));
         }
         super::telemetry::filter(&self.log)?;
+        self.monitoring()?;
         if self.store_cache_mib == 0 {
             return Err(wrong("store_cache_mib", "at least 1"));
         }
@@ -278,6 +290,22 @@ impl Config {
             ("", StorePath::Sled(directory)) => Some(directory.join("control")),
             (path, _) => Some(path.into()),
         })
+    }
+
+    /// Where metrics and health are shown.
+    ///
+    /// # Errors
+    /// If that is no address and port of this machine alone.
+    pub fn monitoring(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        let listen = self.monitoring.listen.as_str();
+        match listen.parse::<SocketAddr>() {
+            _ if listen.is_empty() => Ok(None),
+            Ok(address) if address.ip().is_loopback() => Ok(Some(address)),
+            _ => Err(wrong(
+                "monitoring.listen",
+                format!("{listen:?} is no loopback address with a port"),
+            )),
+        }
     }
 
     /// The secret, from its file if one is named.

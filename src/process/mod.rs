@@ -3,13 +3,14 @@
 mod config;
 mod fresh;
 mod limits;
+mod monitoring;
 pub mod offline;
 mod source;
 mod telemetry;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Config, ConfigError, Link, LogFormat, Secret, StorePath};
+pub use config::{Config, ConfigError, Link, LogFormat, Monitoring, Secret, StorePath};
 pub use fresh::{Random, now};
 pub use limits::Limits;
 pub use telemetry::start as start_telemetry;
@@ -123,8 +124,22 @@ pub async fn serve(
         }
         std::future::pending::<()>().await;
     };
+    let monitoring =
+        match config.monitoring()? {
+            Some(address) => Some(monitoring::listen(address).await.map_err(|error| {
+                config::wrong("monitoring.listen", format!("{address}: {error}"))
+            })?),
+            None => None,
+        };
+    let monitoring = async {
+        if let Some(listener) = monitoring {
+            monitoring::serve(listener, Arc::clone(&service)).await;
+        }
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
         () = control => {}
+        () = monitoring => {}
         () = Session::new(link, dispatch, answers, writer, fresh).run(stop) => {}
         () = service.forget_told() => {}
         () = service.settle_doubts() => {}

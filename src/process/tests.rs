@@ -72,7 +72,7 @@ fn every_key_can_be_set_by_its_variable() {
     }
     let mut seen = 0;
     walk(&toml::Table::try_from(Config::default()).unwrap(), &[], &mut seen);
-    assert_eq!(seen, 38);
+    assert_eq!(seen, 39);
 }
 
 #[test]

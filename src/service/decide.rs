@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tracing::error;
 
 use crate::{
@@ -284,6 +284,7 @@ impl Service {
             chain,
         };
         let (memory, underway, id) = (Arc::clone(&self.memory), turn.underway(), id.clone());
+        let began = Instant::now();
         let then = move |result: Result<Committed, StoreError>| {
             let _permit = permit;
             if let (Err(StoreError::Damaged(_)), Some(epoch)) = (&result, epoch) {
@@ -297,6 +298,7 @@ impl Service {
             };
             match result {
                 Ok(committed) => {
+                    memory.metrics.committed(began.elapsed(), committed.sync);
                     memory.became_true(&id, &underway, &changes, epoch, &committed);
                     if let Some(due) = due {
                         memory.deadlines.add(&id, due);

@@ -1,11 +1,19 @@
 //! What is counted for operators, shown by `gjallar stats` as OpenMetrics text.
 
-use std::fmt::{self, Debug};
+use std::{
+    fmt::{self, Debug},
+    time::Duration,
+};
 
 use prometheus_client::{
     encoding::text::encode,
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::Registry,
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
 };
 
 use super::Service;
@@ -14,6 +22,9 @@ use super::Service;
 pub struct Metrics {
     registry: Registry,
     limits: Family<[(&'static str, &'static str); 1], Counter>,
+    requests: Family<[(&'static str, &'static str); 2], Counter>,
+    commits: Histogram,
+    syncs: Histogram,
     /// Notifications that the server has, as its barriers say.
     pub notifications: Counter,
     /// Notifications that came back as errors.
@@ -27,6 +38,9 @@ pub struct Metrics {
     nodes: Gauge,
     backlog_events: Gauge,
     backlog_bytes: Gauge,
+    backlog_seconds: Gauge,
+    hot_nodes: Gauge,
+    memory: Gauge,
     tasks: Gauge,
 }
 
@@ -36,6 +50,9 @@ pub(super) struct Measured {
     pub(super) nodes: u64,
     pub(super) backlog_events: usize,
     pub(super) backlog_bytes: usize,
+    pub(super) backlog_seconds: u64,
+    pub(super) hot_nodes: usize,
+    pub(super) memory: u64,
     pub(super) tasks: usize,
 }
 
@@ -44,6 +61,9 @@ impl Default for Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("gjallar"),
             limits: Family::default(),
+            requests: Family::default(),
+            commits: latencies(),
+            syncs: latencies(),
             notifications: Counter::default(),
             bounces: Counter::default(),
             evictions: Counter::default(),
@@ -52,9 +72,20 @@ impl Default for Metrics {
             nodes: Gauge::default(),
             backlog_events: Gauge::default(),
             backlog_bytes: Gauge::default(),
+            backlog_seconds: Gauge::default(),
+            hot_nodes: Gauge::default(),
+            memory: Gauge::default(),
             tasks: Gauge::default(),
         };
         metrics.registry.register("limit_reached", "Requests past a limit", metrics.limits.clone());
+        let registry = &mut metrics.registry;
+        registry.register("requests", "Requests by kind and outcome", metrics.requests.clone());
+        for (name, help, histogram) in [
+            ("commit", "From a decision until it is on disk", &metrics.commits),
+            ("sync", "A sync of the store", &metrics.syncs),
+        ] {
+            registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
+        }
         for (name, help, counter) in metrics.counters() {
             metrics.registry.register(name, help, counter);
         }
@@ -75,13 +106,16 @@ impl Metrics {
         ]
     }
 
-    fn gauges(&self) -> [(&'static str, &'static str, Gauge); 5] {
+    fn gauges(&self) -> [(&'static str, &'static str, Gauge); 8] {
         let backlog = "Events that the server does not have yet";
         [
             ("connected", "Whether there is a connection to the server", self.connected.clone()),
             ("nodes", "Nodes in the service", self.nodes.clone()),
             ("backlog_events", backlog, self.backlog_events.clone()),
             ("backlog_bytes", "About how many bytes they take", self.backlog_bytes.clone()),
+            ("backlog_seconds", "How long the oldest of them waits", self.backlog_seconds.clone()),
+            ("hot_nodes", "Nodes in memory", self.hot_nodes.clone()),
+            ("resident_bytes", "Memory of the process", self.memory.clone()),
             ("tasks", "Tasks of the runtime", self.tasks.clone()),
         ]
     }
@@ -91,9 +125,24 @@ impl Metrics {
         self.limits.get_or_create(&[("limit", limit)]).inc();
     }
 
+    /// A request of a kind was answered: granted, or with the condition of an error.
+    pub fn answered(&self, kind: &'static str, outcome: &'static str) {
+        self.requests.get_or_create(&[("kind", kind), ("outcome", outcome)]).inc();
+    }
+
+    /// A commit took so long, and so long the sync that it shared, if it is the one that tells of that.
+    pub(super) fn committed(&self, took: Duration, sync: Option<Duration>) {
+        self.commits.observe(took.as_secs_f64());
+        sync.into_iter().for_each(|sync| self.syncs.observe(sync.as_secs_f64()));
+    }
+
     fn measure(&self, measured: Measured) {
+        let long = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         let number = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
-        self.nodes.set(i64::try_from(measured.nodes).unwrap_or(i64::MAX));
+        self.nodes.set(long(measured.nodes));
+        self.backlog_seconds.set(long(measured.backlog_seconds));
+        self.hot_nodes.set(number(measured.hot_nodes));
+        self.memory.set(long(measured.memory));
         self.backlog_events.set(number(measured.backlog_events));
         self.backlog_bytes.set(number(measured.backlog_bytes));
         self.tasks.set(number(measured.tasks));
@@ -139,10 +188,32 @@ impl Service {
 
     fn measured(&self) -> &Metrics {
         let (backlog_events, backlog_bytes) = self.memory.outbox.size();
+        let (oldest, now) = (self.memory.outbox.oldest(), (self.clock)().0);
         let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
         let nodes = self.memory.census.total();
         let metrics = &self.memory.metrics;
-        metrics.measure(Measured { nodes, backlog_events, backlog_bytes, tasks });
+        metrics.measure(Measured {
+            nodes,
+            backlog_events,
+            backlog_bytes,
+            backlog_seconds: oldest.map_or(0, |at| now.saturating_sub(at) / 1000),
+            hot_nodes: self.memory.nodes.len(),
+            memory: resident_bytes(),
+            tasks,
+        });
         metrics
     }
+}
+
+/// From a tenth of a millisecond to some six seconds.
+fn latencies() -> Histogram {
+    Histogram::new(exponential_buckets(0.0001, 2.0, 16))
+}
+
+/// The memory of the process, as the system has it; 0 where it does not say.
+fn resident_bytes() -> u64 {
+    const PAGE_BYTES: u64 = 4096;
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or_default() * PAGE_BYTES
 }

@@ -130,6 +130,11 @@ impl Nodes {
         self.closed.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
     }
 
+    /// How many are in memory.
+    pub(super) fn len(&self) -> usize {
+        self.cells.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// The nodes in memory, each with the position of its newest event.
     pub(super) async fn positions(&self) -> Vec<(NodeId, Epoch, u64)> {
         let cells: Vec<_> = {

@@ -228,6 +228,12 @@ impl Outbox {
         (queue.waiting.len(), queue.shares.all().bytes)
     }
 
+    /// When the oldest that waits happened, in milliseconds since 1970.
+    #[must_use]
+    pub fn oldest(&self) -> Option<u64> {
+        self.queue().waiting.front().map(|telling| telling.notification.happened.0)
+    }
+
     /// The number that the next entry gets.
     #[must_use]
     pub fn next(&self) -> u64 {

@@ -1,8 +1,11 @@
 //! What a store is asked to make true, and what comes of it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use crate::pubsub::{Changes, NodeId, Notification};
@@ -53,6 +56,8 @@ pub struct Committed {
     pub debts: Vec<Debt>,
     /// How many items went because there were too many, or too many bytes of them.
     pub evicted: u64,
+    /// How long the sync took that it shared with others; one of these tells it.
+    pub sync: Option<Duration>,
 }
 
 /// A notification that is owed, as the store knows it.

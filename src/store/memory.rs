@@ -221,7 +221,7 @@ impl Store for MemoryStore {
             return then(Err(StoreError::Failed("a commit before it failed".into())));
         }
         let evicted = self.shelf().commit(&commit.node, &commit.changes);
-        then(Ok(Committed { debts: Vec::new(), evicted }));
+        then(Ok(Committed { debts: Vec::new(), evicted, sync: None }));
     }
 
     async fn owed(&self, _: Option<&NodeId>) -> Result<Vec<Owed>, StoreError> {

@@ -3,6 +3,7 @@
 pub mod body;
 pub mod disco;
 pub mod form;
+mod kind;
 pub mod mam;
 pub mod multicast;
 pub mod name;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::{served::Served, shown};
 
@@ -219,6 +219,79 @@ async fn the_service_is_watched() {
     assert!(busy.into_iter().any(|node| node["node"] == "n"), "{watched:?}");
     let page = said(&served, &["top", "-n", "1"]).await;
     assert!(page.contains("link connected · nodes 1 · backlog"), "{page}");
+}
+
+/// What a web server on this machine answers: status and body.
+async fn get(port: u16, path: &str) -> (u16, String) {
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+}
+
+#[tokio::test]
+async fn metrics_and_health_are_shown_by_http() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let listen = format!("127.0.0.1:{free}");
+    let mut served = Served::start(&[("MONITORING_LISTEN", &listen)], &[]).await;
+    assert_eq!(get(free, "/healthz").await, (200, "alive\n".to_owned()));
+    assert_eq!(get(free, "/readyz").await, (200, "ready\n".to_owned()));
+    assert_eq!(get(free, "/").await.0, 404);
+    served.granted("owner@localhost", "<create node='n'/>").await;
+    served
+        .ask(
+            "owner@localhost",
+            "set",
+            "<pubsub xmlns='http://jabber.org/protocol/pubsub'><create node='n'/></pubsub>",
+        )
+        .await;
+    let (status, text) = get(free, "/metrics").await;
+    assert_eq!(status, 200);
+    for line in [
+        "gjallar_requests_total{kind=\"create\",outcome=\"granted\"} 1",
+        "gjallar_requests_total{kind=\"create\",outcome=\"conflict\"} 1",
+        "gjallar_commit_seconds_count 1",
+        "gjallar_sync_seconds_count 1",
+        "gjallar_connected 1",
+        "gjallar_hot_nodes 1",
+        "gjallar_backlog_seconds 0",
+        "# EOF",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let memory = text.lines().find_map(|line| line.strip_prefix("gjallar_resident_bytes "));
+    assert!(memory.unwrap().parse::<u64>().unwrap() > 1_000_000);
+    // Without a server it lives, and does not serve.
+    served.link.shut().await;
+    while get(free, "/readyz").await.0 == 200 {}
+    assert_eq!(get(free, "/healthz").await.0, 200);
+}
+
+/// The dashboard names metrics that there are.
+#[tokio::test]
+async fn the_dashboard_shows_what_is_counted() {
+    // What has no value yet is not shown.
+    let mut served = Served::start(&[("LIMITS_MAX_NODES", "0")], &[]).await;
+    let create = "<pubsub xmlns='http://jabber.org/protocol/pubsub'><create node='n'/></pubsub>";
+    assert_eq!(served.ask("owner@localhost", "set", create).await.attr("type"), Some("error"));
+    let text = said(&served, &["stats"]).await;
+    let dashboard = include_str!("../../config/grafana.json");
+    let dashboard: Value = serde_json::from_str(dashboard).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    assert_eq!(panels.len(), 10);
+    for panel in panels {
+        for target in panel["targets"].as_array().unwrap() {
+            let expression = target["expr"].as_str().unwrap();
+            let at = expression.find("gjallar_").unwrap();
+            let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+            let name: String = expression[at..].chars().take_while(|c| is_name(*c)).collect();
+            let name = name.trim_end_matches("_total").trim_end_matches("_bucket");
+            assert!(text.contains(&format!("# TYPE {name} ")), "{name}: {text}");
+        }
+    }
 }
 
 #[test]

@@ -24,12 +24,13 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     (
         "process",
         &["process", "archive", "component", "control", "pubsub", "service", "store"],
-        &["toml", "serde", "tracing_subscriber"],
+        &["axum", "toml", "serde", "tracing_subscriber"],
     ),
 ];
 
 /// Crates that only some modules may name.
 const HEAVY: &[&str] = &[
+    "axum",
     "sled",
     "postcard",
     "prometheus_client",

@@ -280,10 +280,15 @@ fn commit(
         rows.end_commit(true);
         not_revoked = sweep::sweep(&mut rows, &mut opened.ledger).map_err(unreadable)?;
         let (batch, total) = rows.finish(&opened.total).map_err(unreadable)?;
+        let began = Instant::now();
         opened.tree.apply_batch(batch).map_err(|error| Fault::of(&error))?;
         opened.tree.flush().map_err(|error| Fault::of(&error))?;
         opened.total = total;
-        opened.marker.committed(total.commit).map_err(|error| Fault::of_io(&error))
+        opened.marker.committed(total.commit).map_err(|error| Fault::of_io(&error))?;
+        if let Some(Waiting::Commit(committed, _)) = waiting.first_mut() {
+            committed.sync = Some(began.elapsed());
+        }
+        Ok(())
     }));
     let written =
         written.unwrap_or_else(|_| Err(Fault::Unknown("the store's software panicked".into())));

@@ -126,7 +126,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         if let Some(first) = self.first_item {
             self.ledger.begin_items(number, first);
         }
-        Ok((Committed { debts, evicted }, loses_many.then_some(number)))
+        Ok((Committed { debts, evicted, sync: None }, loses_many.then_some(number)))
     }
 
     /// Writes the debts that the commits of this group made.

@@ -88,6 +88,11 @@ impl Link {
         self.writer.write_all(xml.as_bytes()).await.unwrap();
     }
 
+    /// Ends the connection.
+    pub async fn shut(&mut self) {
+        self.writer.shutdown().await.unwrap();
+    }
+
     /// Sends what the component may not live to read.
     pub async fn send_if_it_lives(&mut self, xml: &str) {
         let _ = self.writer.write_all(xml.as_bytes()).await;
@@ -231,7 +236,7 @@ impl Component {
 
     /// Breaks the connection, and waits until the component has connected again.
     pub async fn reconnected_by_force(&mut self) {
-        self.link.writer.shutdown().await.unwrap();
+        self.link.shut().await;
         self.reconnected().await;
     }
 

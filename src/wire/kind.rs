@@ -1,0 +1,39 @@
+//! What requests are called where they are counted.
+
+use super::request::{Action, Question};
+
+impl Action {
+    /// The name of its element.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Affiliate(_) => "set-affiliations",
+            Self::Configure(_) => "configure",
+            Self::Create(_) => "create",
+            Self::Delete(_) => "delete",
+            Self::Enrol(_) => "set-subscriptions",
+            Self::Publish(_) => "publish",
+            Self::Purge(_) => "purge",
+            Self::Retract(_) => "retract",
+            Self::SetOptions(_) => "set-options",
+            Self::Subscribe(_) => "subscribe",
+            Self::Unsubscribe(_) => "unsubscribe",
+        }
+    }
+}
+
+impl Question {
+    /// The name of what it asks for.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Affiliations(..) | Self::OwnAffiliations(..) => "affiliations",
+            Self::Configuration(_) => "configuration",
+            Self::Default => "default",
+            Self::DefaultOptions(_) => "default-options",
+            Self::Options(_) => "options",
+            Self::OwnSubscriptions(..) | Self::Subscriptions(..) => "subscriptions",
+            Self::Retrieve(_) => "items",
+        }
+    }
+}
