@@ -1,5 +1,6 @@
 //! Putting it together: from a configuration to a running service, and in order to its end.
 
+mod audit;
 mod config;
 mod fresh;
 mod limits;
@@ -83,7 +84,8 @@ pub async fn serve(
     let limits = Rules { tells_content: config.compare_and_publish, ..config.limits.of_rules() };
     let service = Service::open(store, limits.clone(), Arc::clone(&fresh), Arc::new(now)).await;
     let service = service.map_err(|error| RunError::Store { path: shown(&path), error })?;
-    let service = Arc::new(service.administered_by(config.actors()?.administrators));
+    let service = service.administered_by(config.actors()?.administrators);
+    let service = Arc::new(service.audited_by(Arc::new(audit::log)));
     info!(version = env!("CARGO_PKG_VERSION"), jid = %jid, store = shown(&path), "serving");
 
     let multicast = Multicast::new(config.multicast()?, jid.to_string());

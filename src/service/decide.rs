@@ -23,7 +23,7 @@ use crate::{
 };
 
 use super::{
-    Error, Outcome, Service, Settling,
+    Audited, Error, Outcome, Service, Settling, audit,
     facts::{Facts, Need},
     memory::Memory,
     nodes::Turn,
@@ -36,6 +36,7 @@ struct Decided<R> {
     reply: R,
     changes: Arc<Changes>,
     told: Vec<Told>,
+    audited: Option<Audited>,
     underway: OwnedSemaphorePermit,
 }
 
@@ -196,7 +197,12 @@ impl Service {
             let Ok(underway) = Arc::clone(&self.underway).acquire_owned().await else {
                 return Err(Error::Busy.into());
             };
-            return Ok(Decided { turn, reply, changes: Arc::new(changes), told, underway });
+            let audited = match actor.jid == self.nobody.jid {
+                true => None,
+                false => audit::audited(actor, turn.node(), &changes, id),
+            };
+            let changes = Arc::new(changes);
+            return Ok(Decided { turn, reply, changes, told, audited, underway });
         }
     }
 
@@ -257,7 +263,7 @@ impl Service {
         decided: Decided<R>,
         settle: impl FnOnce(Outcome<R>) + Send + 'static,
     ) -> Turn {
-        let Decided { mut turn, reply, changes, mut told, underway: permit } = decided;
+        let Decided { mut turn, reply, changes, mut told, audited, underway: permit } = decided;
         let epoch = turn.node().map(|node| node.epoch);
         let chain = turn.advance(&changes);
         let is_there = turn.node().is_some();
@@ -284,7 +290,7 @@ impl Service {
             chain,
         };
         let (memory, underway, id) = (Arc::clone(&self.memory), turn.underway(), id.clone());
-        let began = Instant::now();
+        let (began, auditor) = (Instant::now(), Arc::clone(&self.auditor));
         let then = move |result: Result<Committed, StoreError>| {
             let _permit = permit;
             if let (Err(StoreError::Damaged(_)), Some(epoch)) = (&result, epoch) {
@@ -303,6 +309,7 @@ impl Service {
                     if let Some(due) = due {
                         memory.deadlines.add(&id, due);
                     }
+                    audited.iter().for_each(|audited| auditor(audited));
                     settle(Ok(reply));
                     let debts = committed.debts.into_iter().map(Some).chain(iter::repeat(None));
                     for (Told { notification, recipients, room }, debt) in

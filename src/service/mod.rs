@@ -5,6 +5,7 @@
 //! told. So answers and notifications leave in commit order, whatever transport asked.
 
 mod actors;
+mod audit;
 mod background;
 mod bounces;
 mod census;
@@ -32,6 +33,7 @@ mod shares;
 mod underway;
 
 pub use actors::{Actors, Creators};
+pub use audit::{Audited, Auditor, Entry};
 pub use bounces::Bounce;
 pub use erasure::{Erased, Reached};
 pub use error::{Error, Outcome};
@@ -98,6 +100,7 @@ pub struct Service {
     /// Commits that may still begin; who decides more waits.
     underway: Arc<Semaphore>,
     administrators: Vec<BareJid>,
+    auditor: Arc<Auditor>,
     limits: Limits,
     fresh: Arc<dyn Fresh>,
     clock: Arc<Clock>,
@@ -143,13 +146,20 @@ impl Service {
         let nobody = Actor { jid: nobody, is_administrator: true, may_create: false };
         let underway = Arc::new(Semaphore::new(MAX_UNDERWAY));
         let (memory, administrators) = (Arc::new(memory), Vec::new());
-        Ok(Self { store, memory, underway, administrators, limits, fresh, clock, nobody })
+        let auditor: Arc<Auditor> = Arc::new(|_: &Audited| ());
+        Ok(Self { store, memory, underway, administrators, auditor, limits, fresh, clock, nobody })
     }
 
     /// The same with these administrators: they keep their subscriptions whatever becomes of a node.
     #[must_use]
     pub fn administered_by(self, administrators: Vec<BareJid>) -> Self {
         Self { administrators, ..self }
+    }
+
+    /// The same, and what owners and administrators change is noted so.
+    #[must_use]
+    pub fn audited_by(self, auditor: Arc<Auditor>) -> Self {
+        Self { auditor, ..self }
     }
 
     /// What has to be told.

@@ -221,6 +221,46 @@ async fn the_service_is_watched() {
     assert!(page.contains("link connected · nodes 1 · backlog"), "{page}");
 }
 
+/// Who changed what, before and after, is in the log, from whatever side it came.
+#[tokio::test]
+async fn what_owners_and_administrators_change_is_logged() {
+    let mut served =
+        Served::start(&[("LOG_FORMAT", "json"), ("ADMINS", "admin@localhost")], &[]).await;
+    let owner = "owner@localhost/desk";
+    served.granted(owner, "<create node='n'/>").await;
+    said(&served, &["node", "configure", "n", "title=T", "--as", "admin@localhost"]).await;
+    said(&served, &["affiliation", "set", "n", "publisher", "bot@localhost"]).await;
+    served.granted(READER, &format!("<subscribe node='n' jid='{READER}'/>")).await;
+    served.publish("bot@localhost", "n", "1").await;
+    said(&served, &["subscription", "set", "n", "none", READER]).await;
+    said(&served, &["item", "retract", "n", "1"]).await;
+    said(&served, &["node", "purge", "n", "--yes"]).await;
+    said(&served, &["node", "delete", "n", "--yes"]).await;
+    let log = served.log();
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let audited: Vec<_> = lines
+        .filter(|line| line["target"] == "gjallar::audit")
+        .map(|line| {
+            assert_eq!(line["node"], "n");
+            let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+            [text("who"), text("what"), text("whom"), text("before"), text("after")]
+        })
+        .collect();
+    let service = "pubsub.localhost";
+    assert!(audited[0][4].contains("access_model=\"open\""), "{audited:?}");
+    let expected = [
+        [owner, "created", "", "", &audited[0][4].clone()],
+        [owner, "affiliation", "owner@localhost", "none", "owner"],
+        ["admin@localhost", "configuration", "", "", "title=\"T\""],
+        [service, "affiliation", "bot@localhost", "none", "publisher"],
+        [service, "subscription", READER, "subscribed", "none"],
+        [service, "retracted", "1", "", ""],
+        [service, "purged", "", "", ""],
+        [service, "deleted", "", "", ""],
+    ];
+    assert_eq!(audited, expected.map(|line| line.map(str::to_owned)));
+}
+
 /// What a web server on this machine answers: status and body.
 async fn get(port: u16, path: &str) -> (u16, String) {
     let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();

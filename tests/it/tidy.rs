@@ -23,7 +23,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("control", &["control", "pubsub", "service", "wire"], &["serde", "serde_json"]),
     (
         "process",
-        &["process", "archive", "component", "control", "pubsub", "service", "store"],
+        &["process", "archive", "component", "control", "pubsub", "service", "store", "wire"],
         &["axum", "toml", "serde", "tracing_subscriber"],
     ),
 ];

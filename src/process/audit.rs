@@ -1,0 +1,64 @@
+//! The audit log: what owners and administrators changed, in lines of the log with the target `gjallar::audit`.
+
+use tracing::info;
+
+use crate::{
+    pubsub::NodeConfig,
+    service::{Audited, Entry},
+    wire::{
+        form::node_config,
+        name::{affiliation_name, state_name},
+    },
+};
+
+/// Logs what was changed, each thing in a line.
+pub(super) fn log(Audited { who, node, entries }: &Audited) {
+    for entry in entries {
+        let (what, whom, before, after) = shown(entry);
+        info!(target: "gjallar::audit", %who, %node, what, whom, before, after);
+    }
+}
+
+/// What, of whom or which, and how it was and is.
+fn shown(entry: &Entry) -> (&'static str, String, String, String) {
+    let none = String::new;
+    match entry {
+        Entry::Affiliated { entity, before, after } => (
+            "affiliation",
+            entity.to_string(),
+            affiliation_name(*before).into(),
+            affiliation_name(*after).into(),
+        ),
+        Entry::Configured { before, after } => {
+            let (before, after) = differences(before, after);
+            ("configuration", none(), before, after)
+        }
+        Entry::Created(config) => ("created", none(), none(), fields(&node_config::values(config))),
+        Entry::Deleted => ("deleted", none(), none(), none()),
+        Entry::Purged => ("purged", none(), none(), none()),
+        Entry::Retracted(items) => {
+            let items: Vec<_> = items.iter().map(ToString::to_string).collect();
+            ("retracted", items.join(" "), none(), none())
+        }
+        Entry::Subscribed { jid, before, after } => {
+            ("subscription", jid.to_string(), state_name(*before).into(), state_name(*after).into())
+        }
+    }
+}
+
+/// The fields that are not the same.
+fn differences(before: &NodeConfig, after: &NodeConfig) -> (String, String) {
+    let (mut before, mut after) = (node_config::values(before), node_config::values(after));
+    let same: Vec<_> = before.iter().filter(|field| after.contains(field)).cloned().collect();
+    before.retain(|field| !same.contains(field));
+    after.retain(|field| !same.contains(field));
+    (fields(&before), fields(&after))
+}
+
+fn fields(fields: &[(String, String)]) -> String {
+    let shown = fields
+        .iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| format!("{}={value:?}", name.strip_prefix("pubsub#").unwrap_or(name)));
+    shown.collect::<Vec<_>>().join(" ")
+}

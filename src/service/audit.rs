@@ -1,0 +1,111 @@
+//! What owners and administrators change, for those who want to know later who it was.
+
+use jid::Jid;
+
+use crate::pubsub::{
+    Actor, Affiliation, Change, Changes, ItemId, Node, NodeConfig, NodeId, SubscriptionState,
+};
+
+/// Takes notice of changes that are on disk. It must not wait for anything.
+pub type Auditor = dyn Fn(&Audited) + Send + Sync;
+
+/// What an owner or an administrator changed at a node with one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audited {
+    /// Who.
+    pub who: Jid,
+    /// Where.
+    pub node: NodeId,
+    /// What; at least one thing.
+    pub entries: Vec<Entry>,
+}
+
+/// One thing that was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// The affiliation of an entity.
+    Affiliated {
+        /// Whose.
+        entity: Jid,
+        /// What it was.
+        before: Affiliation,
+        /// What it is.
+        after: Affiliation,
+    },
+    /// The configuration.
+    Configured {
+        /// What it was.
+        before: Box<NodeConfig>,
+        /// What it is.
+        after: Box<NodeConfig>,
+    },
+    /// The node is there, configured so.
+    Created(Box<NodeConfig>),
+    /// The node is gone.
+    Deleted,
+    /// All items are gone.
+    Purged,
+    /// Items are gone.
+    Retracted(Vec<ItemId>),
+    /// Somebody else's subscription.
+    Subscribed {
+        /// Whose.
+        jid: Jid,
+        /// What it was.
+        before: SubscriptionState,
+        /// What it is.
+        after: SubscriptionState,
+    },
+}
+
+/// What is noted of changes, given the node before them; nothing if an owner or administrator changes nothing that others
+/// have, or nobody does.
+pub(super) fn audited(
+    actor: &Actor,
+    node: Option<&Node>,
+    changes: &Changes,
+    id: &NodeId,
+) -> Option<Audited> {
+    let created = changes.created();
+    let bare = actor.bare();
+    let is_owner = node
+        .or(created)
+        .is_some_and(|node| created.is_some() || node.affiliation_of(&bare) == Affiliation::Owner);
+    if !is_owner && !actor.is_administrator {
+        return None;
+    }
+    let publishes = changes.iter().any(|change| matches!(change, Change::Published(_)));
+    let (mut entries, mut retracted) = (Vec::new(), Vec::new());
+    for change in changes.iter() {
+        match change {
+            Change::Created(node) => entries.push(Entry::Created(Box::new(node.config.clone()))),
+            Change::Configured(after) => entries.extend(node.map(|node| Entry::Configured {
+                before: Box::new(node.config.clone()),
+                after: after.clone(),
+            })),
+            Change::Deleted { .. } => entries.push(Entry::Deleted),
+            Change::Affiliated(entity, after) => entries.push(Entry::Affiliated {
+                before: node.map_or(Affiliation::None, |node| node.affiliation_of(entity)),
+                entity: entity.clone().into(),
+                after: *after,
+            }),
+            Change::Subscribed(jid) | Change::Enrolled(jid) | Change::Unsubscribed(jid)
+                if jid.to_bare() != bare =>
+            {
+                let after = match change {
+                    Change::Unsubscribed(_) => SubscriptionState::None,
+                    _ => SubscriptionState::Subscribed,
+                };
+                let before = node.map_or(SubscriptionState::None, |node| node.state_of(jid));
+                entries.push(Entry::Subscribed { jid: jid.clone(), before, after });
+            }
+            Change::Retracted(item) if !publishes => retracted.push(item.clone()),
+            Change::Purged => entries.push(Entry::Purged),
+            _ => {}
+        }
+    }
+    if !retracted.is_empty() {
+        entries.push(Entry::Retracted(retracted));
+    }
+    (!entries.is_empty()).then(|| Audited { who: actor.jid.clone(), node: id.clone(), entries })
+}
