@@ -15,7 +15,7 @@ use crate::{
 pub(super) fn log(Audited { who, node, entries }: &Audited) {
     for entry in entries {
         let (what, whom, before, after) = shown(entry);
-        info!(target: "gjallar::audit", %who, %node, what, whom, before, after);
+        info!(target: "gjallar::audit", %who, %node, what, whom, before, after, "changed");
     }
 }
 

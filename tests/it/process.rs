@@ -571,12 +571,12 @@ async fn no_log_at_info_shows_payloads_or_who_asks() {
     running.terminate();
     drop(link);
     let (_, log) = running.ended();
-    let audit = log.lines().filter(|line| line.contains("gjallar::audit"));
+    let audit = log.lines().filter(|line| line.contains(" changed who="));
     assert_eq!(audit.count(), 2, "{log}");
     for line in log.lines() {
         assert!(!line.contains("private") && !line.contains("secret"), "{log}");
         // What owners change is on record.
-        assert!(line.contains("gjallar::audit") || !line.contains("owner@localhost"), "{log}");
+        assert!(line.contains(" changed who=") || !line.contains("owner@localhost"), "{log}");
     }
 }
 
