@@ -15,7 +15,7 @@ use gjallar::{
     component::{Received, StanzaLimits, StreamReader},
     pubsub::{
         Actor, Affiliation, Context, Epoch, Fresh, Item, ItemId, Limits, Node, NodeConfig, NodeId,
-        Payload, Place, Timestamp, op,
+        Payload, Place, Policy, Timestamp, op,
         op::publish::{NewItem, Publish},
     },
     store::SledStore,
@@ -104,11 +104,11 @@ fn decide(
     publish: &Publish,
     actor: &Actor,
 ) -> gjallar::pubsub::Decision<op::publish::Published> {
-    let limits = Limits::default();
+    let policy = Policy::default();
     let cx = Context {
         actor,
         administrators: &[],
-        limits: &limits,
+        policy: &policy,
         now: Timestamp(1_700_000_000_000),
         fresh: &Number,
         nodes: 1,
@@ -121,11 +121,7 @@ fn decide(
 }
 
 fn owner() -> Actor {
-    Actor {
-        jid: Jid::new("owner@localhost/desk").unwrap(),
-        is_administrator: false,
-        may_create: true,
-    }
+    Actor { jid: Jid::new("owner@localhost/desk").unwrap(), is_administrator: false }
 }
 
 fn decide_a_publish() -> Hot {
@@ -149,14 +145,13 @@ fn encode_a_record() -> Hot {
 fn render_a_notification() -> Hot {
     let ((node, publish), owner) = (node(), owner());
     let notification = decide(&node, &publish, &owner).notifications.remove(0);
-    let limits = Limits::default();
-    Box::new(move || drop(black_box(render(&notification, false, "pubsub.localhost", &limits))))
+    Box::new(move || drop(black_box(render(&notification, false, "pubsub.localhost"))))
 }
 
 fn splice_a_notification() -> Hot {
     let ((node, publish), owner) = (node(), owner());
     let notification = decide(&node, &publish, &owner).notifications.remove(0);
-    let rendered = render(&notification, false, "pubsub.localhost", &Limits::default());
+    let rendered = render(&notification, false, "pubsub.localhost");
     let mut buffer = String::with_capacity(4096);
     Box::new(move || {
         buffer.clear();

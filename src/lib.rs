@@ -31,7 +31,6 @@
 //! let hamlet = Actor {
 //!     jid: jid::Jid::new("hamlet@denmark.lit/elsinore")?,
 //!     is_administrator: false,
-//!     may_create: true,
 //! };
 //!
 //! let node = NodeId::parse("princely_musings")?;

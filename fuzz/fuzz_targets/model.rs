@@ -242,7 +242,7 @@ fn node_id(name: &str) -> NodeId {
 
 async fn asked(service: &Service, who: &str, name: &str, what: &What) -> Result<(), Error> {
     let jid = Jid::new(who).expect("a JID");
-    let actor = Actor { jid: jid.clone(), is_administrator: false, may_create: true };
+    let actor = Actor { jid: jid.clone(), is_administrator: false };
     let node = node_id(name);
     let configure = async |setting| {
         let request = Configure { node: node.clone(), settings: vec![setting], seen: None };

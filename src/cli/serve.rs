@@ -7,6 +7,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
+use tracing::error;
 
 use super::{Failure, Source, complain};
 
@@ -30,16 +31,25 @@ pub(super) fn serve(source: &Source) -> ExitCode {
     };
     let served = runtime.block_on(async {
         let (tell, stop) = watch::channel(false);
-        let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-        let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+        let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+        let [Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)] = signals.map(signal) else {
             return complain(1, &"signals cannot be handled");
         };
-        let serving = run(&config, stop);
+        let (tell_config, configs) = watch::channel(config);
+        let serving = run(configs, stop);
         tokio::pin!(serving);
-        let ended = tokio::select! {
-            ended = &mut serving => ended,
-            _ = terminate.recv() => { tell.send_replace(true); serving.await }
-            _ = interrupt.recv() => { tell.send_replace(true); serving.await }
+        let ended = loop {
+            tokio::select! {
+                ended = &mut serving => break ended,
+                _ = terminate.recv() => { tell.send_replace(true); break serving.await }
+                _ = interrupt.recv() => { tell.send_replace(true); break serving.await }
+                _ = hangup.recv() => match Config::load(source.config.as_deref()) {
+                    Ok(config) => drop(tell_config.send_replace(config)),
+                    Err(error) => {
+                        error!(%error, "the configuration is not taken up, and nothing has changed");
+                    }
+                },
+            }
         };
         match ended.map_err(Failure::from) {
             Ok(()) => ExitCode::SUCCESS,

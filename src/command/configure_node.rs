@@ -26,10 +26,11 @@ impl Command for ConfigureNode {
         let node = chosen.node("node")?;
         let [config] = rest else {
             let config = asker.service.configuration(asker.actor, &node).await?;
+            let policies = asker.service.policies();
             let mut form = node_config::data_form(
                 DataFormType::Form,
                 &config,
-                asker.service.limits(),
+                &policies.of(&node).limits,
                 asker.service.reads_rosters(),
             );
             form.title = Some(format!("Configuration of {node}"));

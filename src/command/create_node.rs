@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use xmpp_parsers::data_forms::{DataFormType, FieldType};
 
 use crate::{
-    pubsub::{NodeConfig, NodeId, op::create::Create},
+    pubsub::{NodeId, op::create::Create},
     wire::form::{field, node_config},
 };
 
@@ -29,11 +29,12 @@ impl Command for CreateNode {
         };
         let node = name.one("node").map(NodeId::parse).transpose()?;
         let [config] = rest else {
-            let limits = asker.service.limits();
+            let policies = asker.service.policies();
+            let policy = node.as_ref().map_or_else(|| policies.common(), |node| policies.of(node));
             let mut form = node_config::data_form(
                 DataFormType::Form,
-                &NodeConfig::initial(limits),
-                limits,
+                &policy.initial(),
+                &policy.limits,
                 asker.service.reads_rosters(),
             );
             form.title = Some("Configuration of the new node".into());

@@ -20,7 +20,7 @@ impl Command for Limits {
         let shown = |(name, value): (&str, u64)| {
             field(name, FieldType::TextSingle, name, &value.to_string())
         };
-        let fields = asker.service.limits().named().into_iter().map(shown).collect();
+        let fields = asker.service.policies().limits().named().into_iter().map(shown).collect();
         Ok(Step::shown("Limits", fields))
     }
 }

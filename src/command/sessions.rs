@@ -126,7 +126,7 @@ mod tests {
 
     fn actor(name: &str) -> Actor {
         let jid = Jid::new(name).unwrap();
-        Actor { jid, is_administrator: false, may_create: false }
+        Actor { jid, is_administrator: false }
     }
 
     fn session(of: &Actor) -> Session {

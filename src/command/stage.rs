@@ -193,7 +193,7 @@ impl Asker<'_> {
         Ok(self.actor.is_administrator
             || match audience {
                 Audience::Administrators => false,
-                Audience::Creators => self.actor.may_create,
+                Audience::Creators => self.service.policies().may_create(self.actor),
                 Audience::Owners => self.service.owns_a_node(self.actor).await?,
             })
     }

@@ -12,7 +12,7 @@ use crate::{
         Actor,
         op::{affiliations::AffiliationsSet, subscriptions::SubscriptionsSet},
     },
-    service::{Actors, Bounce, Error, Outcome, Service, Settling},
+    service::{Bounce, Error, Outcome, Service, Settling},
     wire::{
         form::authorization,
         notification, ns, reply,
@@ -27,7 +27,6 @@ use super::{answers::Answers, showing};
 /// Answers stanzas.
 pub struct Dispatch {
     service: Arc<Service>,
-    actors: Actors,
     commands: Commands,
     answers: Arc<Answers>,
     jid: Jid,
@@ -47,14 +46,13 @@ impl Dispatch {
     #[must_use]
     pub fn new(
         service: Arc<Service>,
-        actors: Actors,
         answers: Arc<Answers>,
         jid: Jid,
         server: Option<String>,
         max_stanza_bytes: usize,
     ) -> Self {
         let commands = Commands::new(Arc::clone(&service));
-        Self { service, actors, commands, answers, jid, server, max_stanza_bytes }
+        Self { service, commands, answers, jid, server, max_stanza_bytes }
     }
 
     /// Whether a stanza asks for something that looks at one node and at nothing else of its sender, so that it may
@@ -92,7 +90,7 @@ impl Dispatch {
             debug!("a request without a sender is not answered");
             return None;
         };
-        let actor = self.actors.actor(&sender);
+        let actor = self.service.policies().actor(&sender);
         let is_set = self.acceptable(&header, stanza)?;
         let child = stanza.children().next()?;
         if let ("pubsub", ns::PUBSUB | ns::PUBSUB_OWNER) = (child.name(), child.ns().as_str()) {
@@ -118,7 +116,7 @@ impl Dispatch {
     async fn message(self: &Arc<Self>, header: &Header, stanza: &Element) -> Option<Settling<()>> {
         let form =
             authorization::find(stanza).filter(|_| header.kind.as_deref() != Some("error"))?;
-        let actor = self.actors.actor(&header.sender()?);
+        let actor = self.service.policies().actor(&header.sender()?);
         match authorization::answer(form) {
             Ok(None) => None,
             Ok(Some(request)) => {

@@ -80,7 +80,7 @@ impl Dispatch {
             items.reverse();
         }
         for item in items {
-            let whole = mam::result(&source, item, self.service().limits()).to_string();
+            let whole = mam::result(&source, item).to_string();
             self.send_own(match whole.len() > self.max_stanza_bytes() {
                 true => mam::placeholder(&source, item).to_string(),
                 false => whole,

@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use tokio::time::{Duration, Instant};
+use tokio::{
+    sync::watch,
+    time::{Duration, Instant},
+};
 
 /// Seconds' worth of requests that may come at once.
 const BURST_SECONDS: u32 = 10;
@@ -30,15 +33,22 @@ pub(super) enum Passed {
 pub(super) struct Meter {
     jids: Gauge,
     domains: Gauge,
+    rates: watch::Receiver<Rates>,
 }
 
 impl Meter {
-    pub(super) fn new(rates: Rates) -> Self {
-        Self { jids: Gauge::new(rates.per_jid), domains: Gauge::new(rates.per_domain) }
+    pub(super) fn new(mut rates: watch::Receiver<Rates>) -> Self {
+        let Rates { per_jid, per_domain } = *rates.borrow_and_update();
+        Self { jids: Gauge::new(per_jid), domains: Gauge::new(per_domain), rates }
     }
 
     /// Counts a request that came from a JID.
     pub(super) fn count(&mut self, from: &str, now: Instant) -> Result<(), Passed> {
+        if self.rates.has_changed().unwrap_or(false) {
+            let Rates { per_jid, per_domain } = *self.rates.borrow_and_update();
+            self.jids.interval = interval(per_jid);
+            self.domains.interval = interval(per_domain);
+        }
         let bare = from.split_once('/').map_or(from, |(bare, _)| bare);
         let domain = bare.rsplit_once('@').map_or(bare, |(_, domain)| domain);
         if !self.jids.count(bare, now) {
@@ -57,10 +67,13 @@ struct Gauge {
     most: usize,
 }
 
+fn interval(per_second: u32) -> Duration {
+    Duration::from_secs(1).checked_div(per_second).unwrap_or_default()
+}
+
 impl Gauge {
     fn new(per_second: u32) -> Self {
-        let interval = Duration::from_secs(1).checked_div(per_second).unwrap_or_default();
-        Self { interval, until: HashMap::new(), most: MAX_REMEMBERED }
+        Self { interval: interval(per_second), until: HashMap::new(), most: MAX_REMEMBERED }
     }
 
     fn count(&mut self, name: &str, now: Instant) -> bool {
@@ -90,7 +103,7 @@ mod tests {
     use super::*;
 
     fn meter(per_jid: u32, per_domain: u32) -> Meter {
-        Meter::new(Rates { per_jid, per_domain })
+        Meter::new(watch::channel(Rates { per_jid, per_domain }).1)
     }
 
     #[test]

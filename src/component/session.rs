@@ -45,7 +45,7 @@ pub struct Link {
     /// How large stanzas may be.
     pub limits: StanzaLimits,
     /// How many requests are taken.
-    pub rates: Rates,
+    pub rates: watch::Receiver<Rates>,
     /// How long the server may be silent before it is asked whether it is there.
     pub ping_after: Duration,
     /// How long it may be silent after that.
@@ -120,7 +120,7 @@ impl Session {
         fresh: Arc<dyn Fresh>,
     ) -> Self {
         let lanes = Lanes::new(&dispatch);
-        let meter = Meter::new(link.rates);
+        let meter = Meter::new(link.rates.clone());
         Self { link, dispatch, lanes, meter, answers, writer, fresh }
     }
 

@@ -23,7 +23,7 @@ pub(super) async fn answer(
     actor: &Actor,
     question: Question,
 ) -> Result<Tag, Error> {
-    let max_bytes = service.limits().max_reply_bytes;
+    let max_bytes = service.policies().limits().max_reply_bytes;
     Ok(match question {
         Question::Affiliations(node, page) => {
             let entries = service.affiliations(actor, &node).await?;
@@ -33,9 +33,15 @@ pub(super) async fn answer(
         }
         Question::Configuration(node) => {
             let config = service.configuration(actor, &node).await?;
-            reply::configuration(&node, &config, service.limits(), service.reads_rosters())
+            let policies = service.policies();
+            let limits = &policies.of(&node).limits;
+            reply::configuration(&node, &config, limits, service.reads_rosters())
         }
-        Question::Default => reply::default(service.limits(), service.reads_rosters()),
+        Question::Default => {
+            let policies = service.policies();
+            let common = policies.common();
+            reply::default(&common.initial(), &common.limits, service.reads_rosters())
+        }
         Question::DefaultOptions(Some(node)) => {
             let offered = service.default_options(actor, &node).await?;
             reply::default_options(Some(&node), &offered)
@@ -86,13 +92,13 @@ async fn retrieve(service: &Service, actor: &Actor, request: &Retrieve) -> Resul
             }
         };
         let page = page.map(|id| id.to_string());
-        let max_bytes = service.limits().max_reply_bytes;
+        let max_bytes = service.policies().limits().max_reply_bytes;
         let (part, set) = rsm::part_of(public, Some(&page), ToString::to_string, max_bytes)?;
         let set = set.filter(|_| !matches!(request.selection, Selection::Ids(_)));
         return Ok(reply::public_subscribers(&request.node, &part).children(set));
     }
     let items = service.retrieve(actor, request).await?;
-    Ok(reply::items(request, &items, service.limits()))
+    Ok(reply::items(request, &items, service.policies().limits()))
 }
 
 /// Says what the service, a node or a command is (XEP-0030 §3).
@@ -103,7 +109,7 @@ pub(super) async fn info(
     node: Option<&str>,
 ) -> Result<Tag, Error> {
     let name = match node {
-        None | Some("") => return Ok(disco::service_info(service.limits())),
+        None | Some("") => return Ok(disco::service_info(service.policies().common())),
         Some(ns::COMMANDS) => return Ok(disco::commands_info()),
         Some(name) => name,
     };

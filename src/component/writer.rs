@@ -19,7 +19,6 @@ use tokio::{
 use tracing::warn;
 
 use crate::{
-    pubsub::Limits,
     service::{Outbox, Position, Presences},
     wire::{ns, xml::Tag},
 };
@@ -45,7 +44,6 @@ pub struct Writer {
     pub(super) outbox: Arc<Outbox>,
     pub(super) presences: Arc<Presences>,
     pub(super) service: String,
-    pub(super) limits: Limits,
     pub(super) max_stanza_bytes: usize,
     /// What went into this connection, and what the server confirmed.
     pub(super) sent: Sent,
@@ -110,7 +108,6 @@ impl Writer {
         answers: Arc<Answers>,
         presences: Arc<Presences>,
         service: String,
-        limits: Limits,
         max_stanza_bytes: usize,
     ) -> Self {
         let outbox = Arc::clone(&answers.outbox);
@@ -119,7 +116,6 @@ impl Writer {
             outbox,
             presences,
             service,
-            limits,
             max_stanza_bytes,
             sent: Sent::default(),
             confirmed: Position::default(),

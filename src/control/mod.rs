@@ -117,7 +117,7 @@ async fn answer(
         Err(error) => return out.say(&Answer::Error(error.to_string())).await,
     };
     let jid = other.unwrap_or(jid);
-    let actor = Actor { jid, is_administrator: true, may_create: true };
+    let actor = Actor { jid, is_administrator: true };
     match ask {
         Request::Snapshot => match Copy::make(service, folder).await {
             Ok(copy) => {

@@ -3,17 +3,16 @@
 
 use std::{fmt, fs, net::SocketAddr, path::PathBuf, time::Duration};
 
-use jid::{BareJid, Jid};
+use jid::Jid;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
     component::{Offer, StanzaLimits, Transport},
-    service::{Actors, Creators},
     store::CACHE_MIB,
 };
 
-use super::{limits::Limits, source};
+use super::{limits::Limits, policies::PolicyConfig, source};
 
 /// Everything that can be configured. The default is `config/gjallar.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +48,9 @@ pub struct Config {
     pub link: Link,
     /// How much of each thing is taken.
     pub limits: Limits,
+    /// What holds at nodes with some names. No variable can set it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<PolicyConfig>,
 }
 
 /// A text that no log and no debug output shows.
@@ -114,6 +116,7 @@ impl Default for Config {
             monitoring: Monitoring::default(),
             link: Link::default(),
             limits: Limits::default(),
+            policies: Vec::new(),
         }
     }
 }
@@ -180,7 +183,7 @@ impl Config {
     /// The first thing that is wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.component()?;
-        self.actors()?;
+        self.policies()?;
         self.store_path()?;
         self.secret()?;
         self.transport()?;
@@ -225,38 +228,6 @@ impl Config {
             Ok(_) => Err(wrong("jid", format!("{:?} is not a domain", self.jid))),
             Err(error) => Err(wrong("jid", format!("{:?}: {error}", self.jid))),
         }
-    }
-
-    /// Administrators and creators.
-    ///
-    /// # Errors
-    /// If one of them is no JID or domain.
-    pub fn actors(&self) -> Result<Actors, ConfigError> {
-        let administrators = self.admins.iter().map(|admin| {
-            BareJid::new(admin).map_err(|error| wrong("admins", format!("{admin:?}: {error}")))
-        });
-        let administrators = administrators.collect::<Result<_, _>>()?;
-        let is = |word: &str| self.creators.iter().any(|creator| creator == word);
-        let domains =
-            self.creators.iter().filter(|creator| *creator != "admins").map(
-                |creator| match creator.as_str() {
-                    "server" => Ok(self.server_domain()?),
-                    domain => match BareJid::new(domain) {
-                        Ok(jid) if jid.node().is_none() => Ok(Some(jid.to_string())),
-                        _ => Err(wrong("creators", format!("{domain:?} is not a domain"))),
-                    },
-                },
-            );
-        let creators = if is("anyone") {
-            Creators::Anyone
-        } else {
-            match domains.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect::<Vec<_>>()
-            {
-                domains if domains.is_empty() => Creators::Administrators,
-                domains => Creators::Domains(domains),
-            }
-        };
-        Ok(Actors { administrators, creators })
     }
 
     /// The domain whose users the server has.

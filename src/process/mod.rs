@@ -6,6 +6,8 @@ mod fresh;
 mod limits;
 mod monitoring;
 pub mod offline;
+mod policies;
+mod reload;
 mod source;
 mod telemetry;
 #[cfg(test)]
@@ -14,6 +16,7 @@ mod tests;
 pub use config::{Config, ConfigError, Link, LogFormat, Monitoring, Secret, StorePath};
 pub use fresh::{Random, now};
 pub use limits::Limits;
+pub use policies::{FieldValue, NodeLimits, PolicyConfig};
 pub use telemetry::start as start_telemetry;
 
 use std::sync::Arc;
@@ -27,8 +30,8 @@ use crate::{
     archive::ArchiveError,
     component::{self, Answers, Dispatch, Multicast, Session, Writer},
     control::{Control, ControlError},
-    pubsub::{Fresh, Limits as Rules},
-    service::{Creators, Service},
+    pubsub::{Creators, Fresh},
+    service::Service,
     store::{MemoryStore, SledStore, Store, StoreError},
 };
 
@@ -54,15 +57,20 @@ pub enum RunError {
     Archive(#[from] ArchiveError),
 }
 
-/// Opens the store of a configuration and serves until told to stop.
+/// Opens the store of a configuration and serves until told to stop. A configuration that comes later is taken up as
+/// far as that can be.
 ///
 /// # Errors
 /// If the configuration is wrong or the store cannot be opened. A server that is not there is no error:
 /// it is tried again.
-pub async fn run(config: &Config, stop: watch::Receiver<bool>) -> Result<(), RunError> {
+pub async fn run(
+    configs: watch::Receiver<Config>,
+    stop: watch::Receiver<bool>,
+) -> Result<(), RunError> {
+    let config = configs.borrow().clone();
     config.check()?;
     let store = open(&config.store_path()?, config.store_cache_mib)?;
-    serve(config, store, stop).await
+    serve(configs, store, stop).await
 }
 
 /// Serves what is in a store until told to stop; then closes the store.
@@ -70,21 +78,22 @@ pub async fn run(config: &Config, stop: watch::Receiver<bool>) -> Result<(), Run
 /// # Errors
 /// If the configuration is wrong or the store cannot be read.
 pub async fn serve(
-    config: &Config,
+    configs: watch::Receiver<Config>,
     store: Arc<dyn Store>,
     stop: watch::Receiver<bool>,
 ) -> Result<(), RunError> {
+    let config = &configs.borrow().clone();
     let jid = config.component()?;
-    let actors = config.actors()?;
+    let policies = config.policies()?;
     let path = config.store_path()?;
-    if actors.creators == Creators::Administrators && config.creators != ["admins"] {
+    if policies.common().creators == Creators::Administrators && config.creators != ["admins"] {
         warn!(creators = ?config.creators, "only administrators may create nodes");
     }
     let fresh: Arc<dyn Fresh> = Arc::new(Random::default());
-    let limits = Rules { tells_content: config.compare_and_publish, ..config.limits.of_rules() };
-    let service = Service::open(store, limits.clone(), Arc::clone(&fresh), Arc::new(now)).await;
+    let service =
+        Service::open(store, policies.limits().clone(), Arc::clone(&fresh), Arc::new(now)).await;
     let service = service.map_err(|error| RunError::Store { path: shown(&path), error })?;
-    let service = service.administered_by(config.actors()?.administrators);
+    service.govern(policies);
     let service = Arc::new(service.audited_by(Arc::new(audit::log)));
     info!(version = env!("CARGO_PKG_VERSION"), jid = %jid, store = shown(&path), "serving");
 
@@ -95,12 +104,10 @@ pub async fn serve(
         Arc::clone(&answers),
         Arc::clone(service.presences()),
         jid.to_string(),
-        limits,
         max_stanza_bytes,
     );
     let dispatch = Arc::new(Dispatch::new(
         Arc::clone(&service),
-        actors,
         Arc::clone(&answers),
         jid.clone(),
         config.server_domain()?,
@@ -108,6 +115,7 @@ pub async fn serve(
     ));
     let (presence, capabilities) = (Arc::clone(&dispatch), Arc::clone(&dispatch));
     let rosters = Arc::clone(&dispatch);
+    let (rates, metered) = watch::channel(config.limits.rates());
     let (ping_after, ping_deadline) = config.patience();
     let link = component::Link {
         jid: jid.to_string(),
@@ -115,7 +123,7 @@ pub async fn serve(
         secret: config.secret()?,
         transport: config.transport()?,
         limits: config.stanza_limits(),
-        rates: config.limits.rates(),
+        rates: metered,
         ping_after,
         ping_deadline,
     };
@@ -142,6 +150,7 @@ pub async fn serve(
     tokio::select! {
         () = control => {}
         () = monitoring => {}
+        () = reload::follow(configs, &service, &rates) => {}
         () = Session::new(link, dispatch, answers, writer, fresh).run(stop) => {}
         () = service.forget_told() => {}
         () = service.settle_doubts() => {}

@@ -1,26 +1,48 @@
 //! Logs: to standard error, for people or as JSON.
 
-use std::io::IsTerminal;
+use std::{io::IsTerminal, sync::OnceLock};
 
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::{
+    EnvFilter, Registry, fmt,
+    layer::SubscriberExt,
+    reload::{self, Handle},
+    util::SubscriberInitExt,
+};
 
 use super::{Config, ConfigError, LogFormat};
+
+/// What is logged.
+static FILTER: OnceLock<Handle<EnvFilter, Registry>> = OnceLock::new();
 
 /// Starts logging.
 ///
 /// # Errors
 /// If the filter is not understood.
 pub fn start(config: &Config) -> Result<(), ConfigError> {
-    let logs = fmt().with_env_filter(filter(&config.log)?).with_writer(std::io::stderr);
-    // In tests of one process a second start keeps the first.
-    let _ = match config.log_format {
+    let (filter, handle) = reload::Layer::new(filter(&config.log)?);
+    let logs = tracing_subscriber::registry().with(filter);
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let started = match config.log_format {
         LogFormat::Human => {
             // Colours are for eyes, not for files.
-            logs.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init()
+            let lines = lines.with_target(false).with_ansi(std::io::stderr().is_terminal());
+            logs.with(lines).try_init()
         }
-        LogFormat::Json => logs.json().flatten_event(true).try_init(),
+        LogFormat::Json => logs.with(lines.json().flatten_event(true)).try_init(),
     };
+    // In tests of one process a second start keeps the first.
+    if started.is_ok() {
+        let _ = FILTER.set(handle);
+    }
     Ok(())
+}
+
+/// Logs what a configuration that is in order says now.
+pub(super) fn follow(config: &Config) {
+    if let (Some(handle), Ok(filter)) = (FILTER.get(), filter(&config.log)) {
+        // It fails only when nothing is logged any more.
+        let _ = handle.reload(filter);
+    }
 }
 
 /// Understands what shall be logged.

@@ -1,7 +1,7 @@
 //! How the configuration is read and understood.
 
 use super::{Config, LogFormat};
-use crate::service::Creators;
+use crate::pubsub::Creators;
 
 fn with(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
     let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
@@ -10,7 +10,8 @@ fn with(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
 
 fn creators(jid: &str, creators: &[&str]) -> Creators {
     let creators = creators.iter().map(|creator| (*creator).to_owned()).collect();
-    Config { jid: jid.into(), creators, ..Config::default() }.actors().unwrap().creators
+    let config = Config { jid: jid.into(), creators, ..Config::default() };
+    config.creators(&config.creators).unwrap()
 }
 
 #[test]
@@ -123,4 +124,45 @@ fn no_error_shows_what_stands_in_the_file() {
 fn no_debug_output_shows_the_secret() {
     let config = with("secret = 'hunter2'", &[]).unwrap();
     assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn the_policies_of_the_documentation_are_understood() {
+    let page = include_str!("../../docs/CONFIGURATION.md");
+    let shown = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let shipped = include_str!("../../config/gjallar.toml");
+    let (_, commented) = shipped.split_once("# [[policies]]").unwrap();
+    let commented = format!("[[policies]]{}", commented.replace("\n# ", "\n"));
+    for text in [shown, &commented] {
+        let text = format!("jid = 'pubsub.example.org'\n{text}");
+        let policies = with(&text, &[]).unwrap().policies().unwrap();
+        let news = policies.of(&crate::pubsub::NodeId::parse("news/1").unwrap());
+        assert_eq!(news.creators, Creators::Administrators);
+        assert!(news.instant_nodes && !news.auto_create);
+        assert_eq!((news.default.len(), news.forced.len()), (2, 1));
+        assert_eq!((news.limits.max_items, news.limits.max_subscriptions), (100, 5000));
+    }
+}
+
+#[test]
+fn a_policy_that_cannot_hold_is_refused() {
+    for (policy, expected) in [
+        ("creators = ['a@b']", "is not a domain"),
+        ("forced = { colour = 'red' }", "pubsub#colour: no such field"),
+        ("default = { access_model = 'ajar' }", "pubsub#access_model"),
+        ("default = { max_items = 6 }\nlimits = { max_items = 5 }", "pubsub#max_items"),
+        ("limits = { max_payload_bytes = 1000000000 }", "limits.max_payload_bytes"),
+    ] {
+        let text = format!("jid = 'pubsub.example.org'\n[[policies]]\nnodes = 'x'\n{policy}");
+        let error = with(&text, &[]).unwrap().policies().unwrap_err().to_string();
+        assert!(error.starts_with("policies: \"x\": ") && error.contains(expected), "{error}");
+    }
+    for unknown in [
+        "node = 'x'",
+        "nodes = 'x'\nlimits = { max_nodes = 1 }",
+        "nodes = 'x'\ndefault = { a = 1.5 }",
+    ] {
+        let error = with(&format!("[[policies]]\n{unknown}"), &[]).unwrap_err();
+        assert!(error.contains("unknown field") || error.contains("a text, a number"), "{error}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use jid::{BareJid, Jid};
 
-use super::{Contacts, Limits};
+use super::{Contacts, Limits, Policy};
 
 /// The entity that makes a request, with what the service's configuration says of it.
 #[derive(Clone, Debug)]
@@ -11,8 +11,6 @@ pub struct Actor {
     pub jid: Jid,
     /// Whether it administers the service: it has an owner's rights at every node (§12.13).
     pub is_administrator: bool,
-    /// Whether it may create nodes (§8.1.1).
-    pub may_create: bool,
 }
 
 impl Actor {
@@ -20,11 +18,6 @@ impl Actor {
     #[must_use]
     pub fn bare(&self) -> BareJid {
         self.jid.to_bare()
-    }
-
-    /// Whether a node may be of its making.
-    pub(super) fn creates(&self) -> bool {
-        self.may_create || self.is_administrator
     }
 }
 
@@ -53,8 +46,8 @@ pub struct Context<'a> {
     pub actor: &'a Actor,
     /// The administrators of the service.
     pub administrators: &'a [BareJid],
-    /// The service's limits.
-    pub limits: &'a Limits,
+    /// What the service's configuration says of the node.
+    pub policy: &'a Policy,
     /// When the request is decided.
     pub now: Timestamp,
     /// Source of node names, item names and epochs.
@@ -72,6 +65,11 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// How much of each thing the node and the service take.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.policy.limits
+    }
+
     /// A name for an instant node (§8.1.2) or an item published without one (§7.1.2).
     pub(super) fn fresh_name(&self) -> String {
         format!("{:016x}", self.fresh.number())

@@ -293,37 +293,41 @@ impl NodeConfig {
     pub fn with(mut self, settings: &[Setting], limits: &Limits) -> Result<Self, Refusal> {
         for setting in settings {
             setting.check(limits)?;
-            match setting.clone() {
-                Setting::AccessModel(v) => self.access_model = v,
-                Setting::BodyXslt(v) => self.body_xslt = v,
-                Setting::Contact(v) => self.contact = v,
-                Setting::DataformXslt(v) => self.dataform_xslt = v,
-                Setting::DeliverNotifications(v) => self.deliver_notifications = v,
-                Setting::DeliverPayloads(v) => self.deliver_payloads = v,
-                Setting::Description(v) => self.description = v,
-                Setting::ItemExpire(v) => self.item_expire = v,
-                Setting::ItemReply(v) => self.itemreply = v,
-                Setting::Language(v) => self.language = v,
-                Setting::MaxItems(v) => self.max_items = v,
-                Setting::MaxPayloadSize(v) => self.max_payload_size = v,
-                Setting::NotificationType(v) => self.notification_type = v,
-                Setting::NotifyConfig(v) => self.notify_config = v,
-                Setting::NotifyDelete(v) => self.notify_delete = v,
-                Setting::NotifyRetract(v) => self.notify_retract = v,
-                Setting::NotifySub(v) => self.notify_sub = v,
-                Setting::PersistItems(v) => self.persist_items = v,
-                Setting::PresenceBasedDelivery(v) => self.presence_based_delivery = v,
-                Setting::PublishNodeFull(v) => self.publish_node_full = v,
-                Setting::RosterGroupsAllowed(v) => self.roster_groups_allowed = v,
-                Setting::PurgeOffline(v) => self.purge_offline = v,
-                Setting::Tempsub(v) => self.tempsub = v,
-                Setting::PublishModel(v) => self.publish_model = v,
-                Setting::SendLastPublishedItem(v) => self.send_last_published_item = v,
-                Setting::Subscribe(v) => self.subscribe = v,
-                Setting::Title(v) => self.title = v,
-                Setting::Type(v) => self.r#type = v,
-            }
+            self.set(setting.clone());
         }
         Ok(self)
+    }
+
+    pub(super) fn set(&mut self, setting: Setting) {
+        match setting {
+            Setting::AccessModel(v) => self.access_model = v,
+            Setting::BodyXslt(v) => self.body_xslt = v,
+            Setting::Contact(v) => self.contact = v,
+            Setting::DataformXslt(v) => self.dataform_xslt = v,
+            Setting::DeliverNotifications(v) => self.deliver_notifications = v,
+            Setting::DeliverPayloads(v) => self.deliver_payloads = v,
+            Setting::Description(v) => self.description = v,
+            Setting::ItemExpire(v) => self.item_expire = v,
+            Setting::ItemReply(v) => self.itemreply = v,
+            Setting::Language(v) => self.language = v,
+            Setting::MaxItems(v) => self.max_items = v,
+            Setting::MaxPayloadSize(v) => self.max_payload_size = v,
+            Setting::NotificationType(v) => self.notification_type = v,
+            Setting::NotifyConfig(v) => self.notify_config = v,
+            Setting::NotifyDelete(v) => self.notify_delete = v,
+            Setting::NotifyRetract(v) => self.notify_retract = v,
+            Setting::NotifySub(v) => self.notify_sub = v,
+            Setting::PersistItems(v) => self.persist_items = v,
+            Setting::PresenceBasedDelivery(v) => self.presence_based_delivery = v,
+            Setting::PublishNodeFull(v) => self.publish_node_full = v,
+            Setting::RosterGroupsAllowed(v) => self.roster_groups_allowed = v,
+            Setting::PurgeOffline(v) => self.purge_offline = v,
+            Setting::Tempsub(v) => self.tempsub = v,
+            Setting::PublishModel(v) => self.publish_model = v,
+            Setting::SendLastPublishedItem(v) => self.send_last_published_item = v,
+            Setting::Subscribe(v) => self.subscribe = v,
+            Setting::Title(v) => self.title = v,
+            Setting::Type(v) => self.r#type = v,
+        }
     }
 }

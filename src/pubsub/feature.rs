@@ -3,11 +3,11 @@
 //! Every use case names its features beside its rule; this is their sum, so nothing can be announced
 //! that has no code. The order does not matter: service discovery sorts.
 
-use super::{Limits, op};
+use super::{Policy, op};
 
-/// The names of the implemented features, without the namespace and `#`, as far as these limits let them be.
-pub fn implemented(limits: &Limits) -> impl Iterator<Item = &'static str> {
-    let many = if limits.max_subids > 1 { op::subscribe::FEATURES_OF_MANY } else { &[] };
+/// The names of the implemented features, without the namespace and `#`, as far as the service's policy lets them be.
+pub fn implemented(policy: &Policy) -> impl Iterator<Item = &'static str> {
+    let many = if policy.limits.max_subids > 1 { op::subscribe::FEATURES_OF_MANY } else { &[] };
     [
         many,
         ACCESS,
@@ -30,6 +30,11 @@ pub fn implemented(limits: &Limits) -> impl Iterator<Item = &'static str> {
     .into_iter()
     .flatten()
     .copied()
+    .filter(|name| match *name {
+        "auto-create" => policy.auto_create,
+        "instant-nodes" => policy.instant_nodes,
+        _ => true,
+    })
 }
 
 /// §4.1 and §4.5. SPEC: `access-X` says that X is the default model (§10), so there is only one.

@@ -100,6 +100,9 @@ pub enum Refusal {
     /// A request at a node that does not say which (§7.2.3.3, §8.2.3.3).
     #[error("a node is required")]
     NodeIdRequired,
+    /// The service does not choose names (§8.1.2).
+    #[error("the node has to be named")]
+    NoInstantNodes,
     /// No such node (fourteen clauses).
     #[error("no such node")]
     NodeNotFound,

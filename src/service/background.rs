@@ -81,7 +81,7 @@ impl Service {
     /// A notification of this life of a node came back from a JID. If that happened too often its subscription there
     /// ends (§12.4).
     pub fn bounced(&self, jid: &Jid, node: Epoch, how: Bounce) {
-        self.memory.bounces.note(jid, node, how, (self.clock)(), &self.limits);
+        self.memory.bounces.note(jid, node, how, (self.clock)(), self.policies().limits());
     }
 
     /// Ends the subscriptions of those who cannot be reached, as long as it is awaited.

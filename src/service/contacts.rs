@@ -6,7 +6,7 @@ use jid::BareJid;
 
 use crate::pubsub::{Actor, Contacts, Context, Node, Timestamp};
 
-use super::{Rosters, Service, facts::Need};
+use super::{Policies, Rosters, Service, facts::Need};
 
 /// Owners of a node whose rosters are read.
 const MAX_OWNERS: usize = 10;
@@ -54,8 +54,9 @@ impl Service {
             return None;
         }
         let now = (self.clock)();
-        let oldest =
-            Timestamp(now.0.saturating_sub(self.limits.roster_seconds.saturating_mul(1000)));
+        let oldest = Timestamp(
+            now.0.saturating_sub(self.policies().limits().roster_seconds.saturating_mul(1000)),
+        );
         let owners: Vec<_> = node.owners().take(MAX_OWNERS).cloned().collect();
         let mut all = self.rosters().of(&owners, oldest, now).await?.into_iter();
         let first = all.next()?;
@@ -68,9 +69,10 @@ impl Service {
     /// What a rule that changes nothing has to know.
     pub(super) fn context_with<'a>(
         &'a self,
+        policies: &'a Policies,
         actor: &'a Actor,
         contacts: Option<&'a Contacts>,
     ) -> Context<'a> {
-        Context { contacts, ..self.context(actor) }
+        Context { contacts, ..self.context(policies, actor) }
     }
 }

@@ -23,7 +23,7 @@ use crate::{
 };
 
 use super::{
-    Audited, Error, Outcome, Service, Settling, audit,
+    Audited, Error, Outcome, Policies, Service, Settling, audit,
     facts::{Facts, Need},
     memory::Memory,
     nodes::Turn,
@@ -60,11 +60,11 @@ struct Told {
 }
 
 impl Service {
-    pub(super) fn context<'a>(&'a self, actor: &'a Actor) -> Context<'a> {
+    pub(super) fn context<'a>(&'a self, policies: &'a Policies, actor: &'a Actor) -> Context<'a> {
         Context {
             actor,
-            administrators: &self.administrators,
-            limits: &self.limits,
+            administrators: policies.administrators(),
+            policy: policies.common(),
             now: (self.clock)(),
             fresh: &*self.fresh,
             nodes: self.memory.census.total(),
@@ -169,7 +169,9 @@ impl Service {
             let mut turn = self.turn(id).await?;
             let facts = self.facts(actor, &mut turn, need).await?;
             let contacts = self.contacts_for(turn.node(), need).await;
-            let context = self.context_with(actor, contacts.as_deref());
+            let policies = self.policies();
+            let context = self.context_with(&policies, actor, contacts.as_deref());
+            let context = Context { policy: policies.of(id), ..context };
             if self.memory.nodes.is_closed(id) {
                 return Err(Error::Closed.into());
             }

@@ -86,7 +86,7 @@ impl Service {
                 bytes += listed.part.entries.iter().map(Item::size).sum::<usize>();
                 let name = summary.node;
                 items.extend(listed.part.entries.into_iter().map(|item| (name.clone(), item)));
-                if spot.is_some() || bytes >= self.limits.max_reply_bytes {
+                if spot.is_some() || bytes >= self.policies().limits().max_reply_bytes {
                     return Ok((items, Some(Reached { node, spot })));
                 }
             }
@@ -152,13 +152,13 @@ impl Service {
     }
 
     fn listing_of(&self, filter: &Filter) -> Listing {
-        let page = Page::first(self.limits.max_batch);
+        let page = Page::first(self.policies().limits().max_batch);
         Listing { page, order: Order::default(), filter: filter.clone() }
     }
 
     /// A part of a list whose edge is a place, which need not be there.
     async fn list(&self, node: &NodeId, listing: &Listing) -> Result<Listed, Error> {
-        let listed = self.store.list(node, listing, self.limits.max_reply_bytes).await;
+        let listed = self.store.list(node, listing, self.policies().limits().max_reply_bytes).await;
         let listed = listed.map_err(|error| self.memory.failed_at(node, error))?;
         Ok(listed.unwrap_or_else(Listed::empty))
     }

@@ -79,7 +79,8 @@ impl Service {
                 turn.settled().await;
                 let page = async |page: Page<ItemId>, is_needed: bool| {
                     let page = Page { max: if is_needed { page.max } else { 0 }, ..page };
-                    let part = self.store.page(&id, &page, self.limits.max_reply_bytes).await;
+                    let part =
+                        self.store.page(&id, &page, self.policies().limits().max_reply_bytes).await;
                     let part = part.map_err(|error| self.memory.failed_at(&id, error))?;
                     Ok::<_, Error>(part.map(|part| part.entries).unwrap_or_default())
                 };
@@ -88,7 +89,7 @@ impl Service {
                 Ok(Facts { items, newest, ..Facts::default() })
             }
             Need::Subscriptions => {
-                let max = self.limits.max_subscriptions_per_jid;
+                let max = self.policies().limits().max_subscriptions_per_jid;
                 let own = self.store.count_subscriptions_of(&actor.bare(), max).await;
                 let subscriptions = self.memory.sound(own.map_err(Error::Failed)?);
                 let items = self.item_for_new_subscribers(turn).await?;
@@ -100,7 +101,7 @@ impl Service {
     /// What a node has that may be full.
     async fn there(&self, id: &NodeId, new: &[NewItem]) -> Result<There, Error> {
         let failed = |error| self.memory.failed_at(id, error);
-        let new = new.get(..self.limits.max_batch).unwrap_or(new);
+        let new = new.get(..self.policies().limits().max_batch).unwrap_or(new);
         let named: Vec<_> = new.iter().filter_map(|item| item.id.clone()).collect();
         let there = self.store.items(id, &named, usize::MAX).await.map_err(failed)?;
         let page = Page::first(2 * new.len());

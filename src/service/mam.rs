@@ -37,7 +37,8 @@ impl Service {
     pub async fn query_archive(&self, actor: &Actor, request: &Query) -> Result<Archived, Error> {
         let turn = self.settled_turn(&request.node).await?;
         let contacts = self.contacts(turn.node(), false).await;
-        let context = self.context_with(actor, contacts.as_deref());
+        let policies = self.policies();
+        let context = self.context_with(&policies, actor, contacts.as_deref());
         let listing = self.unless_moved(&request.node, mam::query(turn.node(), request, &context));
         let listing = listing.await?;
         let node = turn.node().ok_or(Refusal::NodeNotFound)?;
@@ -78,7 +79,7 @@ impl Service {
                 return Err(Refusal::NotImplemented(what).into());
             }
         }
-        let listed = self.store.list(id, listing, self.limits.bytes_of_items()).await;
+        let listed = self.store.list(id, listing, self.policies().limits().bytes_of_items()).await;
         Ok(listed.map_err(failed)?.ok_or(Refusal::ItemNotFound)?)
     }
 }

@@ -4,7 +4,6 @@
 //! Each method hands its answer to a closure, which is called in the order of the commits, and before what is
 //! told. So answers and notifications leave in commit order, whatever transport asked.
 
-mod actors;
 mod audit;
 mod background;
 mod bounces;
@@ -24,6 +23,7 @@ mod memory;
 mod metrics;
 mod nodes;
 mod outbox;
+mod policies;
 mod presence;
 mod presences;
 mod queries;
@@ -32,7 +32,6 @@ mod settling;
 mod shares;
 mod underway;
 
-pub use actors::{Actors, Creators};
 pub use audit::{Audited, Auditor, Entry};
 pub use bounces::Bounce;
 pub use erasure::{Erased, Reached};
@@ -43,19 +42,25 @@ pub use mam::Archived;
 pub use managed::{ManagedNodes, Memberships};
 pub use metrics::Metrics;
 pub use outbox::{Outbox, Position, Telling};
+pub use policies::Policies;
 pub use presences::Presences;
 pub use rosters::Rosters;
 pub use settling::Settling;
 
-use std::{collections::HashSet, iter, path::Path, sync::Arc};
+use std::{
+    collections::HashSet,
+    iter,
+    path::Path,
+    sync::{Arc, RwLock},
+};
 
-use jid::{BareJid, Jid};
+use jid::Jid;
 use tokio::sync::Semaphore;
 use tracing::warn;
 
 use crate::{
     pubsub::{
-        Actor, Context, Fresh, Limits, Node, NodeId, Timestamp,
+        Actor, Context, Fresh, Limits, Node, NodeId, Policy, Timestamp,
         op::{
             affiliations::{self, AffiliationsSet, SetAffiliations},
             announce::{self, Announce},
@@ -99,16 +104,15 @@ pub struct Service {
     memory: Arc<Memory>,
     /// Commits that may still begin; who decides more waits.
     underway: Arc<Semaphore>,
-    administrators: Vec<BareJid>,
+    policies: RwLock<Arc<Policies>>,
     auditor: Arc<Auditor>,
-    limits: Limits,
     fresh: Arc<dyn Fresh>,
     clock: Arc<Clock>,
     nobody: Actor,
 }
 
 impl Service {
-    /// Begins to serve what is in a store.
+    /// Begins to serve what is in a store, for everyone and without administrators until it is told [otherwise](Self::govern).
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -143,17 +147,13 @@ impl Service {
             metrics,
         };
         let nobody = Jid::new(NOBODY).map_err(|_| StoreError::Failed(NOBODY.into()))?;
-        let nobody = Actor { jid: nobody, is_administrator: true, may_create: false };
+        let nobody = Actor { jid: nobody, is_administrator: true };
         let underway = Arc::new(Semaphore::new(MAX_UNDERWAY));
-        let (memory, administrators) = (Arc::new(memory), Vec::new());
+        let rest = Policy { limits, ..Policy::default() };
+        let policies = RwLock::new(Arc::new(Policies::new(Vec::new(), Vec::new(), rest)));
+        let memory = Arc::new(memory);
         let auditor: Arc<Auditor> = Arc::new(|_: &Audited| ());
-        Ok(Self { store, memory, underway, administrators, auditor, limits, fresh, clock, nobody })
-    }
-
-    /// The same with these administrators: they keep their subscriptions whatever becomes of a node.
-    #[must_use]
-    pub fn administered_by(self, administrators: Vec<BareJid>) -> Self {
-        Self { administrators, ..self }
+        Ok(Self { store, memory, underway, policies, auditor, fresh, clock, nobody })
     }
 
     /// The same, and what owners and administrators change is noted so.
@@ -172,12 +172,6 @@ impl Service {
     #[must_use]
     pub fn presences(&self) -> &Arc<Presences> {
         &self.memory.presences
-    }
-
-    /// The limits that requests are held to.
-    #[must_use]
-    pub fn limits(&self) -> &Limits {
-        &self.limits
     }
 
     /// Copies the store as it is between two commits into a folder, which must be there.
@@ -216,7 +210,7 @@ impl Service {
         request: &Create,
         respond: impl FnOnce(Outcome<Created>) -> A + Send + 'static,
     ) -> Settling<A> {
-        let name = match create::name(request, &self.context(actor)) {
+        let name = match create::name(request, &self.context(&self.policies(), actor)) {
             Ok(name) => name,
             Err(refusal) => {
                 let (settle, settling) = Settling::begin(respond);
@@ -290,7 +284,7 @@ impl Service {
             retract::retract(node, request, &facts.items, cx)
         };
         // The rule refuses more names than a batch may have, without looking at them.
-        let ids = request.items.iter().take(self.limits.max_batch).cloned().collect();
+        let ids = request.items.iter().take(self.policies().limits().max_batch).cloned().collect();
         self.decide(actor, &request.node, Need::Items(ids), rule, respond).await
     }
 

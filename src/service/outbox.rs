@@ -115,6 +115,11 @@ impl Outbox {
         Self { queue: Mutex::new(queue), changed: Notify::new(), confirmed: Notify::new() }
     }
 
+    /// From now on it holds at most so many entries and about so many bytes.
+    pub(super) fn hold_to(&self, max_entries: usize, max_bytes: usize) {
+        self.queue().shares.hold_to(Load { entries: max_entries, bytes: max_bytes });
+    }
+
     /// Reserves room for what is told to an audience at a node of this creator; nothing if there is none.
     pub(super) fn reserve(
         self: &Arc<Self>,

@@ -37,7 +37,7 @@ impl Service {
     /// As [`configure::configuration`].
     pub async fn configuration(&self, actor: &Actor, id: &NodeId) -> Result<NodeConfig, Error> {
         let turn = self.settled_turn(id).await?;
-        let found = configure::configuration(turn.node(), &self.context(actor));
+        let found = configure::configuration(turn.node(), &self.context(&self.policies(), actor));
         self.unless_moved(id, found).await
     }
 
@@ -51,7 +51,7 @@ impl Service {
         id: &NodeId,
     ) -> Result<Vec<(BareJid, Affiliation)>, Error> {
         let turn = self.settled_turn(id).await?;
-        let found = affiliations::affiliations(turn.node(), &self.context(actor));
+        let found = affiliations::affiliations(turn.node(), &self.context(&self.policies(), actor));
         self.unless_moved(id, found).await
     }
 
@@ -65,7 +65,8 @@ impl Service {
         id: &NodeId,
     ) -> Result<Vec<Subscription>, Error> {
         let turn = self.settled_turn(id).await?;
-        let found = subscriptions::subscriptions(turn.node(), &self.context(actor));
+        let found =
+            subscriptions::subscriptions(turn.node(), &self.context(&self.policies(), actor));
         self.unless_moved(id, found).await
     }
 
@@ -75,7 +76,7 @@ impl Service {
     /// As [`options::options`].
     pub async fn options(&self, actor: &Actor, request: &OptionsOf) -> Result<Offered, Error> {
         let turn = self.settled_turn(&request.node).await?;
-        let found = options::options(turn.node(), request, &self.context(actor));
+        let found = options::options(turn.node(), request, &self.context(&self.policies(), actor));
         self.unless_moved(&request.node, found).await
     }
 
@@ -86,7 +87,10 @@ impl Service {
     pub async fn default_options(&self, actor: &Actor, id: &NodeId) -> Result<Offered, Error> {
         let turn = self.settled_turn(id).await?;
         let contacts = self.contacts(turn.node(), false).await;
-        let found = options::default(turn.node(), &self.context_with(actor, contacts.as_deref()));
+        let found = options::default(
+            turn.node(),
+            &self.context_with(&self.policies(), actor, contacts.as_deref()),
+        );
         self.unless_moved(id, found).await
     }
 
@@ -101,8 +105,10 @@ impl Service {
     ) -> Result<Vec<BareJid>, Error> {
         let turn = self.settled_turn(id).await?;
         let contacts = self.contacts(turn.node(), false).await;
-        let found =
-            public::subscribers(turn.node(), &self.context_with(actor, contacts.as_deref()));
+        let found = public::subscribers(
+            turn.node(),
+            &self.context_with(&self.policies(), actor, contacts.as_deref()),
+        );
         self.unless_moved(id, found).await
     }
 
@@ -116,7 +122,7 @@ impl Service {
         let found = discover::meta_data(
             turn.node(),
             self.store.is_durable(),
-            &self.context_with(actor, contacts.as_deref()),
+            &self.context_with(&self.policies(), actor, contacts.as_deref()),
         );
         self.unless_moved(id, found).await
     }
@@ -137,7 +143,7 @@ impl Service {
         let allowed = retrieve::retrieve(
             turn.node(),
             request,
-            &self.context_with(actor, contacts.as_deref()),
+            &self.context_with(&self.policies(), actor, contacts.as_deref()),
         );
         self.unless_moved(&request.node, allowed).await?;
         let page = match &request.selection {
@@ -146,8 +152,10 @@ impl Service {
                 return Ok(Part { entries, index: None, total: None });
             }
             Selection::Ids(ids) => {
-                let items =
-                    self.store.items(&request.node, ids, self.limits.bytes_of_items()).await;
+                let items = self
+                    .store
+                    .items(&request.node, ids, self.policies().limits().bytes_of_items())
+                    .await;
                 let mut items =
                     items.map_err(|error| self.memory.failed_at(&request.node, error))?;
                 items.sort_by_key(|item| request.order.by.of(item));
@@ -196,9 +204,12 @@ impl Service {
     ) -> Result<Part<ItemId>, Error> {
         let turn = self.settled_turn(id).await?;
         let contacts = self.contacts(turn.node(), false).await;
-        let allowed = retrieve::list(turn.node(), &self.context_with(actor, contacts.as_deref()));
+        let allowed = retrieve::list(
+            turn.node(),
+            &self.context_with(&self.policies(), actor, contacts.as_deref()),
+        );
         self.unless_moved(id, allowed).await?;
-        let ids = self.store.page_of_ids(id, page, self.limits.max_reply_bytes).await;
+        let ids = self.store.page_of_ids(id, page, self.policies().limits().max_reply_bytes).await;
         let ids = ids.map_err(|error| self.memory.failed_at(id, error))?;
         Ok(ids.ok_or(Refusal::ItemNotFound)?)
     }
@@ -236,7 +247,7 @@ impl Service {
         let mut unread = Page { max: PAGE, edge };
         let size =
             |node: &NodeSummary| 100 + written_len(node.node.as_str()) + written_len(&node.title);
-        let mut fits = within(self.limits.max_reply_bytes, 0, size);
+        let mut fits = within(self.policies().limits().max_reply_bytes, 0, size);
         let (mut entries, mut passed, mut is_cut) = (Vec::new(), 0, false);
         while !is_cut {
             let found = self.store.nodes(&unread).await.map_err(Error::Failed)?;

@@ -27,6 +27,10 @@ impl Shares {
         Self { max, all: Load::default(), of: HashMap::new() }
     }
 
+    pub(super) fn hold_to(&mut self, max: Load) {
+        self.max = max;
+    }
+
     pub(super) fn has_room(&self, owner: &BareJid, load: Load) -> bool {
         let (mut own, mut all) = (self.of.get(owner).copied().unwrap_or_default(), self.all);
         own.add(load);

@@ -5,7 +5,7 @@ use minidom::Element;
 
 use crate::{
     pubsub::{
-        ItemId, Limits, Part, Refusal, feature,
+        ItemId, Part, Policy, Refusal, feature,
         op::discover::{MetaData, NodeSummary, TypeFilter},
     },
     wire::{
@@ -17,9 +17,9 @@ use crate::{
 
 /// The service (§5.1). The features are those that are implemented.
 #[must_use]
-pub fn service_info(limits: &Limits) -> Tag {
+pub fn service_info(policy: &Policy) -> Tag {
     let mut features: Vec<String> =
-        feature::implemented(limits).map(|name| format!("{}#{name}", ns::PUBSUB)).collect();
+        feature::implemented(policy).map(|name| format!("{}#{name}", ns::PUBSUB)).collect();
     let others = [
         ns::COMMANDS,
         ns::DISCO_INFO,
@@ -37,7 +37,7 @@ pub fn service_info(limits: &Limits) -> Tag {
     ];
     features.extend(others.map(str::to_owned));
     features.extend([ns::MAM, ns::PUBSUB].map(|ordered| format!("{}@{ordered}", ns::ORDER_BY)));
-    features.extend(limits.tells_content.then(|| ns::CAP.to_owned()));
+    features.extend(policy.limits.tells_content.then(|| ns::CAP.to_owned()));
     features.sort_unstable();
     info(None)
         .child(identity("pubsub", "service", Some("gjallar")))

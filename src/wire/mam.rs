@@ -6,8 +6,8 @@ use minidom::Element;
 
 use crate::{
     pubsub::{
-        ArchiveId, Event, EventItem, Item, ItemReply, Limits, NodeConfig, NodeId, Page, Part,
-        Refusal, Timestamp, op::mam::Query,
+        ArchiveId, Event, EventItem, Item, ItemReply, NodeConfig, NodeId, Page, Part, Refusal,
+        Timestamp, op::mam::Query,
     },
     wire::{
         form,
@@ -120,7 +120,7 @@ pub struct Source<'a> {
 
 /// An item, as the notification that told of it (XEP-0442 §3).
 #[must_use]
-pub fn result(source: &Source<'_>, item: &Item, limits: &Limits) -> Tag {
+pub fn result(source: &Source<'_>, item: &Item) -> Tag {
     let event = Event::Published(vec![EventItem::of(item, source.config)]);
     let publisher = [item.publisher.clone()];
     let to_answer = match source.config.itemreply {
@@ -134,7 +134,7 @@ pub fn result(source: &Source<'_>, item: &Item, limits: &Limits) -> Tag {
         .attr("from", source.service)
         .attr("type", notification::kind(source.config.notification_type))
         .children(addresses)
-        .children(notification::content(source.node, &event, &[], limits));
+        .children(notification::content(source.node, &event, &[]));
     forwarded(source, item, Some(message))
 }
 

@@ -8,8 +8,8 @@ use minidom::Element;
 
 use crate::{
     pubsub::{
-        ArchiveId, Epoch, Event, EventItem, ItemId, Limits, NodeId, Notification, NotificationType,
-        SubId, Timestamp,
+        ArchiveId, Epoch, Event, EventItem, ItemId, NodeId, Notification, NotificationType, SubId,
+        Timestamp,
     },
     wire::{
         body,
@@ -82,12 +82,7 @@ impl Rendered {
 /// Renders a notification that comes from the service of this JID; with the time at which it happened if
 /// it is late, or the last item (XEP-0203).
 #[must_use]
-pub fn render(
-    notification: &Notification,
-    is_late: bool,
-    service: &str,
-    limits: &Limits,
-) -> Rendered {
+pub fn render(notification: &Notification, is_late: bool, service: &str) -> Rendered {
     let Notification { node, place, event, view, .. } = notification;
     let (epoch, spot) = (place.epoch, (place.seq, notification.index));
     let name = ArchiveId { epoch, spot }.to_string();
@@ -119,7 +114,7 @@ pub fn render(
         .attr("to", "")
         .children(subject(node, event))
         .children(body.map(|body| Tag::new("body").text(&body)))
-        .children(content(node, event, &view.subids, limits))
+        .children(content(node, event, &view.subids))
         .children(delay);
     let message = match event {
         Event::Announced(_) | Event::Requested(_) => message,
@@ -187,12 +182,7 @@ fn names_recipient(event: &Event) -> bool {
 }
 
 /// What a notification says of an event.
-pub(super) fn content(
-    node: &NodeId,
-    event: &Event,
-    subids: &[SubId],
-    limits: &Limits,
-) -> Option<Tag> {
+pub(super) fn content(node: &NodeId, event: &Event, subids: &[SubId]) -> Option<Tag> {
     let named = |name| Tag::new(name).attr("node", node.as_str());
     let content = match event {
         Event::Affiliated(affiliation) => {
@@ -203,8 +193,9 @@ pub(super) fn content(
             return Some(Tag::ns("pubsub", ns::PUBSUB).child(affiliations));
         }
         Event::Announced(_) => return None,
-        Event::Configured(config) => named("configuration")
-            .children(config.as_deref().map(|config| node_config::result(config, limits))),
+        Event::Configured(config) => {
+            named("configuration").children(config.as_deref().map(node_config::result))
+        }
         Event::Deleted { redirect } => {
             let redirect = redirect.as_deref().map(|uri| Tag::new("redirect").attr("uri", uri));
             named("delete").children(redirect)
@@ -282,7 +273,7 @@ mod tests {
             is_last_item: true,
         };
         let mut message = String::new();
-        render(&notification, false, "s", &Limits::default()).write_to("it's@b", &mut message);
+        render(&notification, false, "s").write_to("it's@b", &mut message);
         assert_eq!(
             message,
             "<message from='s' type='headline' id='000000000000000a-3-last' to='it&#39;s@b'>\

@@ -41,6 +41,7 @@ pub fn stanza_error(refusal: &Refusal) -> StanzaError {
         }
         Refusal::ChangedMeanwhile | Refusal::NodeExists => error("cancel", "conflict"),
         Refusal::NodeFull => error("cancel", "conflict").pubsub("node-full"),
+        Refusal::NoInstantNodes => error("modify", "not-acceptable").pubsub("nodeid-required"),
         Refusal::NodeIdRequired => error("modify", "bad-request").pubsub("nodeid-required"),
         Refusal::NotImplemented(_) => error("cancel", "feature-not-implemented"),
         Refusal::NotInRosterGroup => error("auth", "not-authorized").pubsub("not-in-roster-group"),

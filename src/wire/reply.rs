@@ -139,8 +139,8 @@ pub fn configuration(
 
 /// §8.3.2.
 #[must_use]
-pub fn default(limits: &Limits, reads_rosters: bool) -> Tag {
-    let form = node_config::form(&NodeConfig::initial(limits), limits, reads_rosters);
+pub fn default(config: &NodeConfig, limits: &Limits, reads_rosters: bool) -> Tag {
+    let form = node_config::form(config, limits, reads_rosters);
     owner(Tag::new("default").child(form))
 }
 

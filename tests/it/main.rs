@@ -24,6 +24,7 @@ mod multicast;
 mod options;
 mod order;
 mod owed;
+mod policies;
 mod power;
 
 mod presence;

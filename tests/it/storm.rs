@@ -393,7 +393,7 @@ fn a_service_without_the_depth_limit() {
     config.link.max_depth = 10_000_000;
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (_tell, stop) = watch::channel(false);
-    runtime.block_on(serve(&config, Arc::new(MemoryStore::new()), stop)).unwrap();
+    runtime.block_on(serve(watch::channel(config).1, Arc::new(MemoryStore::new()), stop)).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -72,7 +72,7 @@ pub fn set_affiliations(
     if wanted.len() < request.entries.len() {
         return Err(Refusal::BadRequest("two entries for one JID"));
     }
-    let mut room = cx.limits.max_affiliations.saturating_sub(node.affiliations_len());
+    let mut room = cx.limits().max_affiliations.saturating_sub(node.affiliations_len());
     let mut fits = |entity: &BareJid, affiliation| {
         let is_new = node.affiliation_of(entity) == Affiliation::None;
         if !is_new || affiliation == Affiliation::None {

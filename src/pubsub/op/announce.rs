@@ -32,8 +32,8 @@ pub fn announce(
     if request.text.trim().is_empty() || !is_xml(&request.text) {
         return Err(Refusal::BadRequest("a text is required"));
     }
-    if request.text.len() > cx.limits.max_payload_bytes as usize {
-        return Err(Refusal::PayloadTooBig { max: cx.limits.max_payload_bytes });
+    if request.text.len() > cx.limits().max_payload_bytes as usize {
+        return Err(Refusal::PayloadTooBig { max: cx.limits().max_payload_bytes });
     }
     let place = node.next_place();
     let mut changes = Changes::none(node);

@@ -49,15 +49,15 @@ pub fn configure(
     if request.seen.is_some_and(|seen| seen != node.config.revision()) {
         return Err(Refusal::ChangedMeanwhile);
     }
-    let config = node.config.clone().with(&request.settings, cx.limits)?;
+    let config = cx.policy.configured(node.config.clone(), &request.settings)?;
     config.check_model(Some(node.config.access_model), cx)?;
     config.check_size(&node.id, &node.creator)?;
     let mut changes = Changes::none(node);
     if config == node.config {
         return Ok(Decision::quiet((), changes));
     }
-    let retention = config.retention(cx.limits);
-    if retention != node.config.retention(cx.limits) {
+    let retention = config.retention(cx.limits());
+    if retention != node.config.retention(cx.limits()) {
         changes.push(retention);
     }
     if config.access_model != node.config.access_model

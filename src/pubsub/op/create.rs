@@ -1,8 +1,7 @@
 //! Creating a node (§8.1).
 
 use crate::pubsub::{
-    Affiliation, Change, Changes, Context, Decision, Epoch, Node, NodeConfig, NodeId, Refusal,
-    Setting,
+    Affiliation, Change, Changes, Context, Decision, Epoch, Node, NodeId, Refusal, Setting,
 };
 
 /// What this use case stands for in service discovery.
@@ -38,7 +37,7 @@ pub fn name(request: &Create, cx: &Context<'_>) -> Result<NodeId, Refusal> {
 /// Decides a create request for the node of this name.
 ///
 /// # Errors
-/// [`Refusal::Forbidden`], [`Refusal::NodeExists`], [`Refusal::MaxNodesExceeded`],
+/// [`Refusal::Forbidden`], [`Refusal::NoInstantNodes`], [`Refusal::NodeExists`], [`Refusal::MaxNodesExceeded`],
 /// [`Refusal::MaxNodesOfOwnerExceeded`], [`Refusal::BadSetting`].
 pub fn create(
     node: Option<&Node>,
@@ -46,8 +45,11 @@ pub fn create(
     request: &Create,
     cx: &Context<'_>,
 ) -> Result<Decision<Created>, Refusal> {
-    if !cx.actor.creates() {
+    if !cx.policy.may_create(cx.actor) {
         return Err(Refusal::Forbidden);
+    }
+    if request.node.is_none() && !cx.policy.instant_nodes {
+        return Err(Refusal::NoInstantNodes);
     }
     if node.is_some() {
         return Err(Refusal::NodeExists);
@@ -62,13 +64,13 @@ pub(super) fn creation(
     settings: &[Setting],
     cx: &Context<'_>,
 ) -> Result<(Node, Changes), Refusal> {
-    if cx.nodes >= cx.limits.max_nodes {
+    if cx.nodes >= cx.limits().max_nodes {
         return Err(Refusal::MaxNodesExceeded);
     }
-    if cx.own_nodes >= cx.limits.max_nodes_per_owner && !cx.actor.is_administrator {
+    if cx.own_nodes >= cx.limits().max_nodes_per_owner && !cx.actor.is_administrator {
         return Err(Refusal::MaxNodesOfOwnerExceeded);
     }
-    let config = NodeConfig::initial(cx.limits).with(settings, cx.limits)?;
+    let config = cx.policy.configured(cx.policy.initial(), settings)?;
     config.check_model(None, cx)?;
     let creator = cx.actor.bare();
     config.check_size(&name, &creator)?;

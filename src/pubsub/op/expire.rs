@@ -92,7 +92,7 @@ pub fn expire(
     }
     if node.config.access_model.reads_rosters() && node.subscribers_len() > 0 {
         settle_all(node, &node.config, &mut changes, cx);
-        passing.next.push(cx.now.later_by(cx.limits.roster_seconds.max(1).saturating_mul(1000)));
+        passing.next.push(cx.now.later_by(cx.limits().roster_seconds.max(1).saturating_mul(1000)));
     }
     // What has to end does not wait for room for digests.
     let has_more = changes.iter().next().is_some() || !passing.told.is_empty();

@@ -84,7 +84,7 @@ pub fn set_options(
     let mut changes = Changes::none(node);
     if let Some(terms) = terms.get_mut(at) {
         check_offered(node, &request.settings)?;
-        let options = terms.options.clone().with(&request.settings, cx.limits, cx.now)?;
+        let options = terms.options.clone().with(&request.settings, cx.limits(), cx.now)?;
         if !has_lease(&options, cx) {
             return Err(Refusal::InvalidOptions("pubsub#expire".into()));
         }
@@ -123,7 +123,7 @@ pub(super) fn find(terms: &[Terms], subid: Option<&SubId>) -> Result<usize, Refu
 
 /// SPEC: the one thing that a subscription may have to be configured with is its lease, where the service wants one.
 pub(super) fn has_lease(options: &Options, cx: &Context<'_>) -> bool {
-    !cx.limits.require_lease || options.expire != Expire::Never
+    !cx.limits().require_lease || options.expire != Expire::Never
 }
 
 /// The namespace of payloads that can be told in a message's body.

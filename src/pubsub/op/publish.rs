@@ -56,7 +56,7 @@ pub struct Published {
 /// newest; the oldest past `max_items`, or past the service's limit of bytes, go without an event.
 ///
 /// A node that is not there is created by who may create nodes (§7.1.4), in the same step. SPEC: whoever may not
-/// create it is told `item-not-found`.
+/// create it is told `item-not-found`, and so is everyone where the configuration says that it is not created so.
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::PreconditionNotMet`], [`Refusal::Outdated`], those of
@@ -68,7 +68,7 @@ pub fn publish(
     cx: &Context<'_>,
 ) -> Result<Decision<Published>, Refusal> {
     let Some(node) = node else {
-        if !cx.actor.creates() {
+        if !cx.policy.may_create(cx.actor) || !cx.policy.auto_create {
             return Err(Refusal::NodeNotFound);
         }
         check_compared(request, None)?;
@@ -78,7 +78,7 @@ pub fn publish(
     access::may_publish(node, cx.actor)?;
     // Each by itself: of two values for one field one is not met.
     let is_met = |option: &Setting| {
-        let wanted = node.config.clone().with(slice::from_ref(option), cx.limits);
+        let wanted = node.config.clone().with(slice::from_ref(option), cx.limits());
         wanted.is_ok_and(|wanted| wanted == node.config)
     };
     if !request.options.iter().all(is_met) {
@@ -149,8 +149,8 @@ fn publish_at(
             payload: new.payload.clone(),
         }));
     }
-    if items.iter().map(|item| item.size()).sum::<usize>() > cx.limits.max_reply_bytes {
-        return Err(Refusal::BatchTooBig { max: cx.limits.max_reply_bytes });
+    if items.iter().map(|item| item.size()).sum::<usize>() > cx.limits().max_reply_bytes {
+        return Err(Refusal::BatchTooBig { max: cx.limits().max_reply_bytes });
     }
     if items.iter().map(|item| &item.id).collect::<BTreeSet<_>>().len() < items.len() {
         return Err(Refusal::BadRequest("two items of one name"));
@@ -161,7 +161,7 @@ fn publish_at(
         if looks_at_items(config) { evicted(&items, there, config, cx)? } else { Vec::new() };
     if config.persist_items {
         items.iter().for_each(|item| changes.push(Change::Published(Arc::clone(item))));
-        changes.push(config.retention(cx.limits));
+        changes.push(config.retention(cx.limits()));
     }
     let shown = items.iter().map(|item| EventItem::of(item, config)).collect();
     let event = Event::Published(shown);
@@ -188,7 +188,7 @@ fn evicted(
     config: &NodeConfig,
     cx: &Context<'_>,
 ) -> Result<Vec<ItemId>, Refusal> {
-    let keep = config.max_items.within(cx.limits) as usize;
+    let keep = config.max_items.within(cx.limits()) as usize;
     let number = (there.total + new.len() - there.replaced.len()).saturating_sub(keep);
     match config.publish_node_full {
         _ if number == 0 || keep == 0 => Ok(Vec::new()),
@@ -204,12 +204,12 @@ fn evicted(
 /// How many items the node takes at once (§7.1.3.7, §12.11).
 fn check_number(number: usize, config: &NodeConfig, cx: &Context<'_>) -> Result<(), Refusal> {
     let takes_items = config.persist_items || config.deliver_payloads;
-    let kept = config.max_items.within(cx.limits) as usize;
+    let kept = config.max_items.within(cx.limits()) as usize;
     match number {
         0 if takes_items => Err(Refusal::ItemRequired),
         0 => Ok(()),
         _ if !takes_items => Err(Refusal::ItemForbidden),
-        n if n > cx.limits.max_batch => Err(Refusal::MaxItemsExceeded),
+        n if n > cx.limits().max_batch => Err(Refusal::MaxItemsExceeded),
         // A node may keep no item at all and still announce each.
         n if config.persist_items && kept > 0 && n > kept => Err(Refusal::MaxItemsExceeded),
         _ => Ok(()),

@@ -47,7 +47,7 @@ pub fn retract(
     if request.items.is_empty() {
         return Err(Refusal::ItemRequired);
     }
-    if request.items.len() > cx.limits.max_batch {
+    if request.items.len() > cx.limits().max_batch {
         return Err(Refusal::MaxItemsExceeded);
     }
     if request.items.iter().collect::<BTreeSet<_>>().len() < request.items.len() {
@@ -55,8 +55,8 @@ pub fn retract(
     }
     // What one request may retract has to fit into one event, as what it may publish has.
     let names = request.items.iter().map(|id| RETRACTED_BYTES + written_len(id.as_str()));
-    if names.sum::<usize>() > cx.limits.max_reply_bytes {
-        return Err(Refusal::BatchTooBig { max: cx.limits.max_reply_bytes });
+    if names.sum::<usize>() > cx.limits().max_reply_bytes {
+        return Err(Refusal::BatchTooBig { max: cx.limits().max_reply_bytes });
     }
     let mut changes = Changes::none(node);
     for id in &request.items {

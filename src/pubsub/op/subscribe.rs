@@ -79,10 +79,10 @@ pub fn subscribe(
     if !node.config.subscribe {
         return Err(Refusal::Unsupported(Feature::Subscribe));
     }
-    if node.subscribers_len() + node.pending_len() >= cx.limits.max_subscriptions {
+    if node.subscribers_len() + node.pending_len() >= cx.limits().max_subscriptions {
         return Err(Refusal::TooManySubscriptions);
     }
-    let has_enough = cx.own_subscriptions >= cx.limits.max_subscriptions_per_jid;
+    let has_enough = cx.own_subscriptions >= cx.limits().max_subscriptions_per_jid;
     if has_enough && !cx.actor.is_administrator {
         return Err(Refusal::TooManyOwnSubscriptions);
     }
@@ -122,11 +122,11 @@ fn again(
     let mut all = node.terms_of(&request.jid).into_owned();
     let mut changes = Changes::none(node);
     let mut notifications = Vec::new();
-    let is_one_more = cx.limits.max_subids > 1;
+    let is_one_more = cx.limits().max_subids > 1;
     if is_one_more && !node.config.subscribe {
         return Err(Refusal::Unsupported(Feature::Subscribe));
     }
-    if is_one_more && all.len() >= cx.limits.max_subids {
+    if is_one_more && all.len() >= cx.limits().max_subids {
         return Err(Refusal::TooManySpecial);
     }
     let mut terms = new_terms(node, request, cx)?;
@@ -157,8 +157,8 @@ fn new_terms(node: &Node, request: &Subscribe, cx: &Context<'_>) -> Result<Terms
     let settings = request.settings.as_deref().unwrap_or_default();
     check_offered(node, settings)?;
     let options = Options { is_public: request.is_public, ..Options::default() };
-    let options = options.with(settings, cx.limits, cx.now)?;
-    let subid = (cx.limits.max_subids > 1).then(|| SubId::new(&cx.fresh_name()));
+    let options = options.with(settings, cx.limits(), cx.now)?;
+    let subid = (cx.limits().max_subids > 1).then(|| SubId::new(&cx.fresh_name()));
     Ok(Terms::new(subid, options, node.seq, cx.now))
 }
 

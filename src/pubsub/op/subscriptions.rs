@@ -97,7 +97,7 @@ pub fn set_subscriptions(
     let mut changes = Changes::none(node);
     let (mut failed, mut is_full) = (Vec::new(), false);
     let there = node.subscribers_len() + node.pending_len();
-    let mut room = cx.limits.max_subscriptions.saturating_sub(there);
+    let mut room = cx.limits().max_subscriptions.saturating_sub(there);
     let mut agreements = BTreeMap::new();
     for (jid, subid, wanted) in &request.entries {
         let state = node.state_of(jid);
@@ -128,7 +128,7 @@ pub fn set_subscriptions(
             (Some(SubscriptionState::Subscribed), _) if admitted && room > 0 => {
                 room -= 1;
                 changes.push(Change::Enrolled(jid.clone()));
-                if cx.limits.max_subids > 1 {
+                if cx.limits().max_subids > 1 {
                     let subid = SubId::new(&cx.fresh_name());
                     let terms = Terms::new(Some(subid), Options::default(), node.seq, cx.now);
                     changes.push(agreed(node, jid.clone(), vec![terms])?);

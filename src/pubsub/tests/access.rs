@@ -105,10 +105,10 @@ fn refusals_are_asked_in_one_order() {
     refuses(other, &Refusal::InvalidJid);
     // No right to create, before that the node exists.
     let create = create::Create { node: None, settings: Vec::new() };
-    let mut nobody = actor("a@x");
-    nobody.may_create = false;
     let decision = by("a@x", |cx| {
-        let cx = crate::pubsub::Context { actor: &nobody, ..*cx };
+        let creators = crate::pubsub::Creators::Administrators;
+        let policy = crate::pubsub::Policy { creators, ..cx.policy.clone() };
+        let cx = crate::pubsub::Context { policy: &policy, ..*cx };
         create::create(Some(&closed), closed.id.clone(), &create, &cx)
     });
     refuses(decision, &Refusal::Forbidden);

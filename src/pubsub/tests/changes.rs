@@ -51,8 +51,9 @@ fn an_owner_who_does_not_fit_is_no_owner() {
     let node = node().0;
     let request = set(&[("b@x", Affiliation::Owner), ("owner@x", Affiliation::None)]);
     let decision = by("owner@x", |cx| {
-        let limits = crate::pubsub::Limits { max_affiliations: 1, ..cx.limits.clone() };
-        let cx = crate::pubsub::Context { limits: &limits, ..*cx };
+        let limits = crate::pubsub::Limits { max_affiliations: 1, ..cx.limits().clone() };
+        let policy = crate::pubsub::Policy { limits, ..cx.policy.clone() };
+        let cx = crate::pubsub::Context { policy: &policy, ..*cx };
         set_affiliations(Some(&node), &request, None, &cx)
     });
     let decision = decision.unwrap();

@@ -9,7 +9,7 @@ use jid::{BareJid, Jid};
 
 use super::{
     Actor, Affiliation, Change, Changes, Context, Decision, Epoch, Fresh, Limits, Node, NodeConfig,
-    NodeId, Payload, Refusal, Setting, Timestamp,
+    NodeId, Payload, Policy, Refusal, Setting, Timestamp,
     op::publish::{NewItem, Publish},
 };
 
@@ -59,17 +59,17 @@ impl Making {
 }
 
 fn actor(who: &str) -> Actor {
-    Actor { jid: jid(who), is_administrator: who.starts_with("admin@"), may_create: true }
+    Actor { jid: jid(who), is_administrator: who.starts_with("admin@") }
 }
 
 /// Lets an actor decide something.
 fn by<R>(who: &str, rule: impl FnOnce(&Context<'_>) -> R) -> R {
-    let (actor, limits) = (actor(who), Limits::default());
+    let (actor, policy) = (actor(who), Policy::default());
     let now = Timestamp(1);
     rule(&Context {
         actor: &actor,
         administrators: &[],
-        limits: &limits,
+        policy: &policy,
         now,
         fresh: &FRESH,
         nodes: 0,

@@ -1,8 +1,8 @@
 //! Publishing: which items which node takes (§4.3, §7.1.3), and what becomes of them.
 
 use crate::pubsub::{
-    Actor, Affiliation, Audience, Change, Context, Event, MaxItems, Payload, Recipients, Refusal,
-    Setting, Timestamp,
+    Affiliation, Audience, Change, Context, Creators, Event, MaxItems, Payload, Policy, Recipients,
+    Refusal, Setting, Timestamp,
     op::{
         publish::{NewItem, There, publish},
         subscribe::{Subscribe, subscribe},
@@ -145,12 +145,12 @@ fn a_first_publisher_creates_the_node_as_it_wants_it() {
 fn who_may_not_create_nodes_publishes_at_those_that_are_there() {
     let request = publication(vec![item("1")]);
     let decision = by("bot@x", |cx| {
-        let actor = Actor { may_create: false, ..cx.actor.clone() };
-        publish(None, &request, &There::default(), &Context { actor: &actor, ..*cx })
+        let policy = Policy { creators: Creators::Administrators, ..cx.policy.clone() };
+        publish(None, &request, &There::default(), &Context { policy: &policy, ..*cx })
     });
     refuses(decision, &Refusal::NodeNotFound);
     let full = by("bot@x", |cx| {
-        publish(None, &request, &There::default(), &Context { nodes: cx.limits.max_nodes, ..*cx })
+        publish(None, &request, &There::default(), &Context { nodes: cx.limits().max_nodes, ..*cx })
     });
     refuses(full, &Refusal::MaxNodesExceeded);
 }

@@ -32,8 +32,8 @@ pub fn form(config: &NodeConfig, limits: &Limits, reads_rosters: bool) -> Tag {
 
 /// The configuration as a result, as events show it (§8.2.5.3).
 #[must_use]
-pub fn result(config: &NodeConfig, limits: &Limits) -> Tag {
-    form::render(&data_form(DataFormType::Result_, config, limits, false))
+pub fn result(config: &NodeConfig) -> Tag {
+    form::render(&data_form(DataFormType::Result_, config, &unlimited(), false))
 }
 
 /// The configuration as a data form of any type.
@@ -199,11 +199,15 @@ fn groups(var: &str, groups: &[String]) -> Field {
     field
 }
 
+/// Limits under which a configuration is shown as it is.
+fn unlimited() -> Limits {
+    Limits { max_items: u32::MAX, ..Limits::default() }
+}
+
 /// Every field and its value, as text: of several values each in a line.
 #[must_use]
 pub fn values(config: &NodeConfig) -> Vec<(String, String)> {
-    let unlimited = Limits { max_items: u32::MAX, ..Limits::default() };
-    let fields = show(config, &unlimited).into_iter();
+    let fields = show(config, &unlimited()).into_iter();
     let value = |field: Field| Some((field.var?, field.values.join("\n")));
     fields.filter_map(value).collect()
 }

@@ -40,6 +40,8 @@ pub struct Component {
     listener: TcpListener,
     pub link: Link,
     stop: watch::Sender<bool>,
+    /// Gives it another configuration.
+    pub reload: watch::Sender<Config>,
     task: JoinHandle<()>,
     /// Messages that came while an answer was waited for.
     inbox: VecDeque<Element>,
@@ -224,9 +226,10 @@ impl Component {
         };
         configure(&mut config);
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(async move { serve(&config, store, stopped).await.unwrap() });
+        let (reload, configs) = watch::channel(config);
+        let task = tokio::spawn(async move { serve(configs, store, stopped).await.unwrap() });
         let link = Link::accept(&listener).await;
-        Self { listener, link, stop, task, inbox: VecDeque::new(), asked: 0 }
+        Self { listener, link, stop, reload, task, inbox: VecDeque::new(), asked: 0 }
     }
 
     /// Waits until the component has connected again.

@@ -62,7 +62,7 @@ pub fn jid(jid: &str) -> Jid {
 
 /// An entity that may create nodes; `admin@…` administers.
 pub fn actor(name: &str) -> Actor {
-    Actor { jid: jid(name), is_administrator: name.starts_with("admin@"), may_create: true }
+    Actor { jid: jid(name), is_administrator: name.starts_with("admin@") }
 }
 
 /// The rows of a store that nobody has open. sled's own threads may hold the file a moment longer.

@@ -1,0 +1,131 @@
+//! What the service's configuration says of nodes with some names.
+
+use std::mem;
+
+use super::{Actor, Limits, NodeConfig, Refusal, Setting};
+
+/// What holds at a node because of its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Who may create it; administrators always may.
+    pub creators: Creators,
+    /// Whether it may be one whose name the service chooses (§8.1.2).
+    pub instant_nodes: bool,
+    /// Whether it is created when something is published to it (§7.1.4).
+    pub auto_create: bool,
+    /// How its configuration differs from the service's default, if its creator says nothing else.
+    pub default: Vec<Setting>,
+    /// What nobody can have otherwise, each with the name of its field.
+    pub forced: Vec<(String, Setting)>,
+    /// How much of each thing it takes.
+    pub limits: Limits,
+}
+
+/// Who may create nodes (§8.1.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Creators {
+    /// Administrators only.
+    Administrators,
+    /// Everyone.
+    Anyone,
+    /// The users of these domains and of all domains below them.
+    Domains(Vec<String>),
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            creators: Creators::Anyone,
+            instant_nodes: true,
+            auto_create: true,
+            default: Vec::new(),
+            forced: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Policy {
+    /// Whether an entity may create such nodes.
+    #[must_use]
+    pub fn may_create(&self, actor: &Actor) -> bool {
+        actor.is_administrator || self.creators.contain(actor.jid.domain().as_str())
+    }
+
+    /// Finds what is past a limit.
+    ///
+    /// # Errors
+    /// [`Refusal::BadSetting`].
+    pub fn check(&self) -> Result<(), Refusal> {
+        let forced = self.forced.iter().map(|(_, setting)| setting);
+        self.default.iter().chain(forced).try_for_each(|setting| setting.check(&self.limits))
+    }
+
+    /// The configuration that such a node has if its creator says nothing else (§8.3).
+    #[must_use]
+    pub fn initial(&self) -> NodeConfig {
+        let mut config = NodeConfig::initial(&self.limits);
+        self.default.iter().for_each(|setting| config.set(setting.clone()));
+        self.enforced(config)
+    }
+
+    /// A configuration with some settings changed, and with what is forced.
+    ///
+    /// # Errors
+    /// [`Refusal::BadSetting`]; [`Refusal::NotAcceptable`] for a setting that is not what is forced. It is refused and
+    /// not replaced: who asks for a closed node must not get an open one.
+    pub(super) fn configured(
+        &self,
+        config: NodeConfig,
+        settings: &[Setting],
+    ) -> Result<NodeConfig, Refusal> {
+        for (field, forced) in &self.forced {
+            let is_other = |setting: &Setting| {
+                mem::discriminant(setting) == mem::discriminant(forced) && setting != forced
+            };
+            if settings.iter().any(is_other) {
+                let text = format!("{field}: the service's configuration says what it is");
+                return Err(Refusal::NotAcceptable(text));
+            }
+        }
+        Ok(self.enforced(config.with(settings, &self.limits)?))
+    }
+
+    fn enforced(&self, mut config: NodeConfig) -> NodeConfig {
+        self.forced.iter().for_each(|(_, setting)| config.set(setting.clone()));
+        config
+    }
+}
+
+impl Creators {
+    fn contain(&self, domain: &str) -> bool {
+        match self {
+            Self::Administrators => false,
+            Self::Anyone => true,
+            Self::Domains(domains) => domains.iter().any(|allowed| {
+                domain
+                    .strip_suffix(allowed.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_has_its_users_and_those_below_it() {
+        let creators = Creators::Domains(vec!["example.org".into()]);
+        for (domain, may_create) in [
+            ("example.org", true),
+            ("sub.example.org", true),
+            ("evilexample.org", false),
+            ("example.org.evil", false),
+            ("org", false),
+        ] {
+            assert_eq!(creators.contain(domain), may_create, "{domain}");
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! What the configuration says of nodes by their names, and taking up another configuration while serving.
+
+use std::{collections::BTreeMap, fs, sync::Arc};
+
+use gjallar::{
+    process::{FieldValue, NodeLimits, PolicyConfig},
+    store::MemoryStore,
+};
+
+use super::harness::{Component, error, form, served::Served, shown};
+
+const ADMIN: &str = "admin@localhost/x";
+const USER: &str = "user@localhost/x";
+
+fn policy(nodes: &str) -> PolicyConfig {
+    PolicyConfig {
+        nodes: nodes.into(),
+        creators: None,
+        instant_nodes: true,
+        auto_create: true,
+        default: BTreeMap::new(),
+        forced: BTreeMap::new(),
+        limits: NodeLimits::default(),
+    }
+}
+
+fn fields(fields: &[(&str, &str)]) -> BTreeMap<String, FieldValue> {
+    let text = |value: &str| FieldValue::Text(value.into());
+    fields.iter().map(|(name, value)| ((*name).into(), text(value))).collect()
+}
+
+async fn governed(policies: Vec<PolicyConfig>) -> Component {
+    let configure = |config: &mut gjallar::process::Config| config.policies = policies;
+    Component::with(Arc::new(MemoryStore::new()), configure).await
+}
+
+/// What the service shows of a field of a node's configuration, or of the default one.
+async fn field(component: &mut Component, of: &str, name: &str) -> String {
+    let shown = shown(&component.owner(ADMIN, "get", of).await);
+    let (_, rest) = shown.split_once(&format!("pubsub#{name}")).expect("the field");
+    // Options come first, and have values too.
+    let (field, _) = rest.split_once("</field>").unwrap();
+    let (_, value) = field.rsplit_once("<value>").expect("a value");
+    value.split_once("</value>").unwrap().0.to_owned()
+}
+
+#[tokio::test]
+async fn the_first_pattern_that_fits_says_who_creates() {
+    let admins = PolicyConfig { creators: Some(vec!["admins".into()]), ..policy("news/*") };
+    let open = PolicyConfig { creators: Some(vec!["anyone".into()]), ..policy("news/open/?") };
+    let mut component = governed(vec![open, admins]).await;
+    let create = |node: &str| format!("<create node='{node}'/>");
+    for (from, node, expected) in [
+        (USER, "news/1", Some("auth forbidden")),
+        (USER, "news/open/22", Some("auth forbidden")),
+        (USER, "news/open/2", None),
+        ("far@elsewhere.example/x", "news/open/3", None),
+        ("far@elsewhere.example/x", "else", Some("auth forbidden")),
+        (USER, "else", None),
+        (ADMIN, "news/1", None),
+    ] {
+        let answer = component.pubsub(from, "set", &create(node)).await;
+        match expected {
+            Some(expected) => assert_eq!(error(&answer), expected, "{from} {node}"),
+            None => assert_eq!(answer.attr("type"), Some("result"), "{from} {node}"),
+        }
+    }
+    assert_eq!(error(&component.publish(USER, "news/9", "1").await), "cancel item-not-found");
+}
+
+#[tokio::test]
+async fn what_is_forced_cannot_be_otherwise_and_what_is_default_can() {
+    let both = PolicyConfig {
+        default: fields(&[("title", "Nameless"), ("max_items", "3")]),
+        forced: fields(&[("access_model", "whitelist")]),
+        ..policy("private/*")
+    };
+    let mut component = governed(vec![both]).await;
+    component.create(USER, "private/1", &[("title", "Mine")]).await;
+    component.create(USER, "else", &[]).await;
+    let of = |node: &str| format!("<configure node='{node}'/>");
+    for (node, name, expected) in [
+        ("private/1", "title", "Mine"),
+        ("private/1", "max_items", "3"),
+        ("private/1", "access_model", "whitelist"),
+        ("else", "max_items", "max"),
+        ("else", "access_model", "open"),
+    ] {
+        assert_eq!(field(&mut component, &of(node), name).await, expected, "{node} {name}");
+    }
+    let open = [("access_model", "open"), ("title", "Open")];
+    let answer = component.configure(USER, "private/1", &open).await;
+    assert_eq!(error(&answer), "modify not-acceptable");
+    assert!(shown(&answer).contains("pubsub#access_model"), "{}", shown(&answer));
+    assert_eq!(field(&mut component, &of("private/1"), "title").await, "Mine");
+    let same = [("access_model", "whitelist"), ("max_items", "5")];
+    let answer = component.configure(USER, "private/1", &same).await;
+    assert_eq!(answer.attr("type"), Some("result"));
+    let create = format!("<create node='private/2'/><configure>{}</configure>", form(&open));
+    assert_eq!(error(&component.pubsub(USER, "set", &create).await), "modify not-acceptable");
+    assert_eq!(component.publish(USER, "private/3", "1").await.attr("type"), Some("result"));
+    assert_eq!(field(&mut component, &of("private/3"), "access_model").await, "whitelist");
+}
+
+#[tokio::test]
+async fn a_policy_for_all_names_is_the_default_configuration() {
+    let all = PolicyConfig {
+        instant_nodes: false,
+        auto_create: false,
+        default: fields(&[("max_items", "7")]),
+        ..policy("*")
+    };
+    let mut component = governed(vec![all]).await;
+    assert_eq!(field(&mut component, "<default/>", "max_items").await, "7");
+    let instant = component.pubsub(USER, "set", "<create/>").await;
+    assert_eq!(error(&instant), "modify not-acceptable nodeid-required");
+    assert_eq!(error(&component.publish(ADMIN, "n", "1").await), "cancel item-not-found");
+    let info = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
+    let info = shown(&component.ask(USER, "get", info).await);
+    assert!(info.contains("pubsub#create-nodes"), "{info}");
+    assert!(!info.contains("instant-nodes") && !info.contains("auto-create"), "{info}");
+}
+
+#[tokio::test]
+async fn nodes_have_the_quotas_of_their_pattern() {
+    let limits =
+        NodeLimits { max_items: Some(2), max_subscriptions: Some(1), ..NodeLimits::default() };
+    let mut component = governed(vec![PolicyConfig { limits, ..policy("small/*") }]).await;
+    for node in ["small/1", "large"] {
+        component.create(USER, node, &[]).await;
+        for id in ["1", "2", "3"] {
+            component.publish(USER, node, id).await;
+        }
+        component.subscribe("a@localhost/x", node).await;
+    }
+    assert_eq!(component.items(USER, "small/1").await, ["2", "3"]);
+    assert_eq!(component.items(USER, "large").await, ["1", "2", "3"]);
+    component.subscribe("b@localhost/x", "large").await;
+    let subscribe = "<subscribe node='small/1' jid='b@localhost/x'/>";
+    let refused = component.pubsub("b@localhost/x", "set", subscribe).await;
+    assert_eq!(error(&refused), "wait policy-violation too-many-subscriptions");
+    let answer = component.configure(USER, "small/1", &[("max_items", "3")]).await;
+    assert_eq!(error(&answer), "modify not-acceptable");
+}
+
+#[tokio::test]
+async fn another_configuration_is_taken_up_on_the_same_connection() {
+    let mut component = Component::start().await;
+    component.create(USER, "n", &[]).await;
+    component.reload.send_modify(|config| {
+        config.admins = vec!["user@localhost".into()];
+        config.limits.max_batch = 1;
+        config.policies = vec![PolicyConfig { auto_create: false, ..policy("closed/*") }];
+    });
+    // It is taken up beside what is asked.
+    while component.publish(USER, "closed/1", "1").await.attr("type") == Some("result") {
+        component.owner(USER, "set", "<delete node='closed/1'/>").await;
+    }
+    let two = "<publish node='n'><item id='1'><x xmlns='x'/></item><item id='2'><x xmlns='x'/></item></publish>";
+    let refused = component.pubsub(USER, "set", two).await;
+    assert_eq!(error(&refused), "cancel not-allowed max-items-exceeded");
+    let configure = component.configure(ADMIN, "n", &[("title", "t")]).await;
+    assert_eq!(error(&configure), "auth forbidden");
+    // What cannot be changes nothing.
+    component.reload.send_modify(|config| {
+        config.admins = vec!["admin@localhost".into()];
+        config.limits.max_subids = 9;
+    });
+    component.reload.send_modify(|config| config.limits.max_subids = 1);
+    while component.configure(ADMIN, "n", &[("title", "t")]).await.attr("type") == Some("error") {}
+}
+
+#[tokio::test]
+async fn sighup_reads_the_file_again_and_says_what_changed_or_why_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gjallar.toml");
+    let write = |text: &str| fs::write(&file, text).unwrap();
+    write("[limits]\nmax_items = 5\n");
+    let mut service = Served::start(&[("CONFIG", file.to_str().unwrap())], &[]).await;
+    write(
+        "log = 'debug'\nstore_cache_mib = 25\n[limits]\nmax_items = 6\n[[policies]]\nnodes = 'a/*'\n",
+    );
+    service.hang_up();
+    service.has_logged("the configuration is taken up").await;
+    let log = service.log();
+    for said in [
+        "changed key=\"limits.max_items\" from=\"5\" to=\"6\"",
+        "changed key=\"log\"",
+        "changed key=\"policies\"",
+        "waits for a restart key=\"store_cache_mib\"",
+    ] {
+        assert!(log.contains(said), "{said}: {log}");
+    }
+    service.granted(USER, "<create node='n'/>").await;
+    write("[limits]\nmax_items = 'many'\n");
+    service.hang_up();
+    service.has_logged("nothing has changed error=").await;
+    write("[[policies]]\nnodes = 'b/*'\nforced = { access_model = 'ajar' }\n");
+    service.hang_up();
+    service.has_logged("policies: \"b/*\": ").await;
+    service.granted(USER, "<create node='a/1'/>").await;
+    assert_eq!(service.log().matches("connected server=").count(), 1, "{}", service.log());
+    assert!(service.is_alive());
+}
