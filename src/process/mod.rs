@@ -9,6 +9,7 @@ pub mod offline;
 mod policies;
 mod reload;
 mod source;
+mod supervisor;
 mod telemetry;
 #[cfg(test)]
 mod tests;
@@ -151,6 +152,7 @@ pub async fn serve(
         () = control => {}
         () = monitoring => {}
         () = reload::follow(configs, &service, &rates) => {}
+        () = supervisor::report(stop.clone()) => {}
         () = Session::new(link, dispatch, answers, writer, fresh).run(stop) => {}
         () = service.forget_told() => {}
         () = service.settle_doubts() => {}

@@ -588,3 +588,25 @@ fn administrators_only_is_said_at_the_start() {
     running.terminate();
     assert_eq!(running.ended().0, 0);
 }
+
+#[tokio::test]
+async fn systemd_hears_that_it_serves_lives_and_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let systemd = tokio::net::UnixDatagram::bind(&path).unwrap();
+    let variables = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "300000")];
+    let mut service = Served::start(&[], &variables).await;
+    let heard = async || {
+        let mut buffer = [0; 256];
+        let heard = tokio::time::timeout(Duration::from_secs(30), systemd.recv(&mut buffer));
+        let len = heard.await.expect("silence").unwrap();
+        String::from_utf8(buffer[..len].to_vec()).unwrap().trim_end().to_owned()
+    };
+    assert_eq!(heard().await, "READY=1");
+    for _ in 0..4 {
+        assert_eq!(heard().await, "WATCHDOG=1");
+    }
+    service.terminate();
+    while heard().await != "STOPPING=1" {}
+    service.restart().await;
+}
