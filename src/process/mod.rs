@@ -65,13 +65,14 @@ pub enum RunError {
 /// If the configuration is wrong or the store cannot be opened. A server that is not there is no error:
 /// it is tried again.
 pub async fn run(
-    configs: watch::Receiver<Config>,
+    mut configs: watch::Receiver<Config>,
     stop: watch::Receiver<bool>,
 ) -> Result<(), RunError> {
-    let config = configs.borrow().clone();
+    // Opening the store may take a while. What comes in that time is taken up after it.
+    let config = configs.borrow_and_update().clone();
     config.check()?;
     let store = open(&config.store_path()?, config.store_cache_mib)?;
-    serve(configs, store, stop).await
+    serve_as(config, configs, store, stop).await
 }
 
 /// Serves what is in a store until told to stop; then closes the store.
@@ -79,11 +80,20 @@ pub async fn run(
 /// # Errors
 /// If the configuration is wrong or the store cannot be read.
 pub async fn serve(
+    mut configs: watch::Receiver<Config>,
+    store: Arc<dyn Store>,
+    stop: watch::Receiver<bool>,
+) -> Result<(), RunError> {
+    let config = configs.borrow_and_update().clone();
+    serve_as(config, configs, store, stop).await
+}
+
+async fn serve_as(
+    config: Config,
     configs: watch::Receiver<Config>,
     store: Arc<dyn Store>,
     stop: watch::Receiver<bool>,
 ) -> Result<(), RunError> {
-    let config = &configs.borrow().clone();
     let jid = config.component()?;
     let policies = config.policies()?;
     let path = config.store_path()?;
@@ -128,7 +138,7 @@ pub async fn serve(
         ping_after,
         ping_deadline,
     };
-    let control = control(config, &path, &jid)?;
+    let control = control(&config, &path, &jid)?;
     let control = async {
         if let Some(control) = &control {
             control.serve(&service).await;
@@ -151,7 +161,7 @@ pub async fn serve(
     tokio::select! {
         () = control => {}
         () = monitoring => {}
-        () = reload::follow(configs, &service, &rates) => {}
+        () = reload::follow(config, configs, &service, &rates) => {}
         () = supervisor::report(stop.clone()) => {}
         () = Session::new(link, dispatch, answers, writer, fresh).run(stop) => {}
         () = service.forget_told() => {}

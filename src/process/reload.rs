@@ -14,13 +14,13 @@ use super::{Config, telemetry};
 /// What is taken up: these keys, and all of `[limits]`.
 const TAKEN_UP: [&str; 5] = ["admins", "compare_and_publish", "creators", "log", "policies"];
 
-/// Takes up every new configuration.
+/// Takes up every configuration that comes after the one that holds now.
 pub(super) async fn follow(
+    mut now: Config,
     mut configs: watch::Receiver<Config>,
     service: &Service,
     rates: &watch::Sender<Rates>,
 ) {
-    let mut now = configs.borrow_and_update().clone();
     while configs.changed().await.is_ok() {
         let wanted = configs.borrow_and_update().clone();
         let next = Config {
