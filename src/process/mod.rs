@@ -162,7 +162,7 @@ async fn serve_as(
         () = control => {}
         () = monitoring => {}
         () = reload::follow(config, configs, &service, &rates) => {}
-        () = supervisor::report(stop.clone()) => {}
+        () = supervisor::report() => {}
         () = Session::new(link, dispatch, answers, writer, fresh).run(stop) => {}
         () = service.forget_told() => {}
         () = service.settle_doubts() => {}
@@ -172,6 +172,7 @@ async fn serve_as(
         () = capabilities.ask_for_capabilities_again() => {}
         () = rosters.ask_for_rosters() => {}
     }
+    supervisor::ends();
     service.close().await;
     info!("stopped");
     Ok(())

@@ -1,28 +1,25 @@
-//! What systemd is told, if it started the process (sd_notify(3)): that it serves, that it lives, and that it stops.
+//! What systemd is told, if it started the process (sd_notify(3)): that it serves, that it lives, and that it ends.
 
 use sd_notify::NotifyState;
-use tokio::{sync::watch, time::interval};
+use tokio::time::interval;
 use tracing::debug;
 
-/// Says that the process serves; then, as often as systemd wants to hear it, that it lives; and that it was told to
-/// stop.
-pub(super) async fn report(mut stop: watch::Receiver<bool>) {
+/// Says that the process serves; then, as often as systemd wants to hear it, that it lives.
+pub(super) async fn report() {
     tell(NotifyState::Ready);
-    let alive = async {
-        let Some(longest) = sd_notify::watchdog_enabled() else {
-            return std::future::pending::<()>().await;
-        };
-        let mut ticks = interval(longest / 3);
-        loop {
-            ticks.tick().await;
-            tell(NotifyState::Watchdog);
-        }
+    let Some(longest) = sd_notify::watchdog_enabled() else {
+        return std::future::pending().await;
     };
-    let stopping = async {
-        let _ = stop.wait_for(|stop| *stop).await;
-        tell(NotifyState::Stopping);
-    };
-    tokio::join!(alive, stopping);
+    let mut ticks = interval(longest / 3);
+    loop {
+        ticks.tick().await;
+        tell(NotifyState::Watchdog);
+    }
+}
+
+/// Says that it serves no more.
+pub(super) fn ends() {
+    tell(NotifyState::Stopping);
 }
 
 fn tell(state: NotifyState<'_>) {
