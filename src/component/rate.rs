@@ -123,6 +123,19 @@ mod tests {
     }
 
     #[test]
+    fn another_rate_holds_from_then_on() {
+        let (rates, held) = watch::channel(Rates { per_jid: 1, per_domain: 0 });
+        let (mut meter, now) = (Meter::new(held), Instant::now());
+        let taken =
+            |meter: &mut Meter| (0..1000).filter(|_| meter.count("a@x", now).is_ok()).count();
+        assert_eq!(taken(&mut meter), 10);
+        rates.send_replace(Rates { per_jid: 0, per_domain: 0 });
+        assert_eq!(taken(&mut meter), 1000);
+        rates.send_replace(Rates { per_jid: 0, per_domain: 2 });
+        assert_eq!(taken(&mut meter), 20);
+    }
+
+    #[test]
     fn a_domain_has_a_rate_of_its_own() {
         let (mut meter, now) = (meter(0, 1), Instant::now());
         for user in 0..10 {
