@@ -26,13 +26,8 @@ impl Command for ConfigureNode {
         let node = chosen.node("node")?;
         let [config] = rest else {
             let config = asker.service.configuration(asker.actor, &node).await?;
-            let policies = asker.service.policies();
-            let mut form = node_config::data_form(
-                DataFormType::Form,
-                &config,
-                &policies.of(&node).limits,
-                asker.service.reads_rosters(),
-            );
+            let mut form =
+                node_config::data_form(DataFormType::Form, &config, asker.service.reads_rosters());
             form.title = Some(format!("Configuration of {node}"));
             return Ok(Step::Ask(form, More::Last));
         };

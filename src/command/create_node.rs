@@ -34,7 +34,6 @@ impl Command for CreateNode {
             let mut form = node_config::data_form(
                 DataFormType::Form,
                 &policy.initial(),
-                &policy.limits,
                 asker.service.reads_rosters(),
             );
             form.title = Some("Configuration of the new node".into());

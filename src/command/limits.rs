@@ -1,4 +1,4 @@
-//! The limits that requests are held to.
+//! The limits of the service; what policies say of nodes with some names is not among them.
 
 use async_trait::async_trait;
 use xmpp_parsers::data_forms::FieldType;
@@ -21,6 +21,6 @@ impl Command for Limits {
             field(name, FieldType::TextSingle, name, &value.to_string())
         };
         let fields = asker.service.policies().limits().named().into_iter().map(shown).collect();
-        Ok(Step::shown("Limits", fields))
+        Ok(Step::shown("Limits of the service", fields))
     }
 }

@@ -33,14 +33,11 @@ pub(super) async fn answer(
         }
         Question::Configuration(node) => {
             let config = service.configuration(actor, &node).await?;
-            let policies = service.policies();
-            let limits = &policies.of(&node).limits;
-            reply::configuration(&node, &config, limits, service.reads_rosters())
+            reply::configuration(&node, &config, service.reads_rosters())
         }
         Question::Default => {
-            let policies = service.policies();
-            let common = policies.common();
-            reply::default(&common.initial(), &common.limits, service.reads_rosters())
+            let initial = service.policies().common().initial();
+            reply::default(&initial, service.reads_rosters())
         }
         Question::DefaultOptions(Some(node)) => {
             let offered = service.default_options(actor, &node).await?;

@@ -97,7 +97,7 @@ async fn serve_as(
     let jid = config.component()?;
     let policies = config.policies()?;
     let path = config.store_path()?;
-    if policies.common().creators == Creators::Administrators && config.creators != ["admins"] {
+    if *policies.creators() == Creators::Administrators && config.creators != ["admins"] {
         warn!(creators = ?config.creators, "only administrators may create nodes");
     }
     let fresh: Arc<dyn Fresh> = Arc::new(Random::default());

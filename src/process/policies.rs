@@ -22,7 +22,6 @@ pub struct PolicyConfig {
     /// The pattern: `*` stands for anything, `?` for one character.
     pub nodes: String,
     /// As the service's `creators`, which hold if there are none.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub creators: Option<Vec<String>>,
     #[serde(default = "yes")]
     pub instant_nodes: bool,
@@ -52,19 +51,12 @@ pub enum FieldValue {
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
 pub struct NodeLimits {
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_items: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_node_bytes: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_payload_bytes: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_subscriptions: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_affiliations: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_lease_seconds: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub require_lease: Option<bool>,
 }
 
@@ -95,6 +87,9 @@ impl Config {
     }
 
     fn policy(&self, policy: &PolicyConfig) -> Result<Policy, String> {
+        if policy.nodes.is_empty() {
+            return Err("no node has an empty name; * fits all".into());
+        }
         let limits = policy.limits.instead_of(&self.limits);
         limits.check(self.link.max_stanza_bytes).map_err(|error| error.to_string())?;
         let policy = Policy {

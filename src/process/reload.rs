@@ -32,17 +32,21 @@ pub(super) async fn follow(
             policies: wanted.policies.clone(),
             ..now.clone()
         };
+        if let Err(error) = wanted.check() {
+            error!(%error, "the configuration is not taken up, and nothing has changed");
+            continue;
+        }
         let policies = match next.check().and_then(|()| next.policies()) {
             Ok(policies) => policies,
             Err(error) => {
-                error!(%error, "the configuration is not taken up, and nothing has changed");
+                error!(%error, "the configuration needs a restart, and nothing has changed");
                 continue;
             }
         };
         service.govern(policies);
         rates.send_replace(next.limits.rates());
-        say(&now, &wanted);
         telemetry::follow(&next);
+        say(&now, &wanted);
         info!("the configuration is taken up");
         now = next;
     }

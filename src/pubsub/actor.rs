@@ -37,6 +37,11 @@ impl Timestamp {
 pub trait Fresh: Send + Sync {
     /// A number that no other call returned, here or elsewhere.
     fn number(&self) -> u64;
+
+    /// A name for an instant node (§8.1.2) or an item published without one (§7.1.2).
+    fn name(&self) -> String {
+        format!("{:016x}", self.number())
+    }
 }
 
 /// All that a rule may know besides the node and the request.
@@ -68,10 +73,5 @@ impl Context<'_> {
     /// How much of each thing the node and the service take.
     pub(super) fn limits(&self) -> &Limits {
         &self.policy.limits
-    }
-
-    /// A name for an instant node (§8.1.2) or an item published without one (§7.1.2).
-    pub(super) fn fresh_name(&self) -> String {
-        format!("{:016x}", self.fresh.number())
     }
 }

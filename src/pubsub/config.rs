@@ -159,7 +159,7 @@ pub struct NodeConfig {
     pub language: String,
     /// How many items are kept.
     pub max_items: MaxItems,
-    /// The largest payload, in bytes; never above the service's limit.
+    /// The largest payload, in bytes, if the limits allow as much.
     pub max_payload_size: u32,
     /// The type of event messages.
     pub notification_type: NotificationType,
@@ -278,6 +278,16 @@ impl NodeConfig {
             true => Err(Refusal::BadSetting { field: "pubsub#node_config", max: MAX_BYTES }),
             false => Ok(()),
         }
+    }
+
+    /// The configuration as it has effect under these limits, which may be lower than when it was made.
+    #[must_use]
+    pub fn within(mut self, limits: &Limits) -> Self {
+        if let MaxItems::Number(_) = self.max_items {
+            self.max_items = MaxItems::Number(self.max_items.within(limits));
+        }
+        self.max_payload_size = self.max_payload_size.min(limits.max_payload_bytes);
+        self
     }
 
     /// What becomes of a node's items that are too many or too large together.

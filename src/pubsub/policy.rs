@@ -66,34 +66,37 @@ impl Policy {
     pub fn initial(&self) -> NodeConfig {
         let mut config = NodeConfig::initial(&self.limits);
         self.default.iter().for_each(|setting| config.set(setting.clone()));
-        self.enforced(config)
+        self.forced.iter().for_each(|(_, setting)| config.set(setting.clone()));
+        config
     }
 
-    /// A configuration with some settings changed, and with what is forced.
+    /// A configuration with some settings changed.
     ///
     /// # Errors
     /// [`Refusal::BadSetting`]; [`Refusal::NotAcceptable`] for a setting that is not what is forced. It is refused and
-    /// not replaced: who asks for a closed node must not get an open one.
+    /// not replaced: who asks for a closed node must not get an open one. What a node has had since before it was forced
+    /// may be said again, for clients send whole forms.
     pub(super) fn configured(
         &self,
-        config: NodeConfig,
+        before: &NodeConfig,
         settings: &[Setting],
     ) -> Result<NodeConfig, Refusal> {
+        let set = |setting: &Setting| {
+            let mut config = before.clone();
+            config.set(setting.clone());
+            config
+        };
         for (field, forced) in &self.forced {
             let is_other = |setting: &Setting| {
-                mem::discriminant(setting) == mem::discriminant(forced) && setting != forced
+                mem::discriminant(setting) == mem::discriminant(forced)
+                    && ![before, &set(forced)].contains(&&set(setting))
             };
             if settings.iter().any(is_other) {
                 let text = format!("{field}: the service's configuration says what it is");
                 return Err(Refusal::NotAcceptable(text));
             }
         }
-        Ok(self.enforced(config.with(settings, &self.limits)?))
-    }
-
-    fn enforced(&self, mut config: NodeConfig) -> NodeConfig {
-        self.forced.iter().for_each(|(_, setting)| config.set(setting.clone()));
-        config
+        before.clone().with(settings, &self.limits)
     }
 }
 

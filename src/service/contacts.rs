@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jid::BareJid;
 
-use crate::pubsub::{Actor, Contacts, Context, Node, Timestamp};
+use crate::pubsub::{Actor, Contacts, Context, Node, NodeId, Timestamp};
 
 use super::{Policies, Rosters, Service, facts::Need};
 
@@ -70,9 +70,10 @@ impl Service {
     pub(super) fn context_with<'a>(
         &'a self,
         policies: &'a Policies,
+        id: &NodeId,
         actor: &'a Actor,
         contacts: Option<&'a Contacts>,
     ) -> Context<'a> {
-        Context { contacts, ..self.context(policies, actor) }
+        Context { contacts, ..self.context(policies, id, actor) }
     }
 }

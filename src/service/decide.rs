@@ -60,11 +60,16 @@ struct Told {
 }
 
 impl Service {
-    pub(super) fn context<'a>(&'a self, policies: &'a Policies, actor: &'a Actor) -> Context<'a> {
+    pub(super) fn context<'a>(
+        &'a self,
+        policies: &'a Policies,
+        id: &NodeId,
+        actor: &'a Actor,
+    ) -> Context<'a> {
         Context {
             actor,
             administrators: policies.administrators(),
-            policy: policies.common(),
+            policy: policies.of(id),
             now: (self.clock)(),
             fresh: &*self.fresh,
             nodes: self.memory.census.total(),
@@ -170,8 +175,7 @@ impl Service {
             let facts = self.facts(actor, &mut turn, need).await?;
             let contacts = self.contacts_for(turn.node(), need).await;
             let policies = self.policies();
-            let context = self.context_with(&policies, actor, contacts.as_deref());
-            let context = Context { policy: policies.of(id), ..context };
+            let context = self.context_with(&policies, id, actor, contacts.as_deref());
             if self.memory.nodes.is_closed(id) {
                 return Err(Error::Closed.into());
             }

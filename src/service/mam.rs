@@ -38,7 +38,7 @@ impl Service {
         let turn = self.settled_turn(&request.node).await?;
         let contacts = self.contacts(turn.node(), false).await;
         let policies = self.policies();
-        let context = self.context_with(&policies, actor, contacts.as_deref());
+        let context = self.context_with(&policies, &request.node, actor, contacts.as_deref());
         let listing = self.unless_moved(&request.node, mam::query(turn.node(), request, &context));
         let listing = listing.await?;
         let node = turn.node().ok_or(Refusal::NodeNotFound)?;

@@ -138,7 +138,7 @@ impl Service {
     /// As [`authorize::requests`].
     pub async fn requests(&self, actor: &Actor, id: &NodeId) -> Result<Vec<Jid>, Error> {
         let turn = self.settled_turn(id).await?;
-        let found = authorize::requests(turn.node(), &self.context(&self.policies(), actor));
+        let found = authorize::requests(turn.node(), &self.context(&self.policies(), id, actor));
         self.unless_moved(id, found).await
     }
 

@@ -210,7 +210,7 @@ impl Service {
         request: &Create,
         respond: impl FnOnce(Outcome<Created>) -> A + Send + 'static,
     ) -> Settling<A> {
-        let name = match create::name(request, &self.context(&self.policies(), actor)) {
+        let name = match create::name(request, &*self.fresh) {
             Ok(name) => name,
             Err(refusal) => {
                 let (settle, settling) = Settling::begin(respond);

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use jid::{BareJid, Jid};
 use wildmatch::WildMatch;
 
-use crate::pubsub::{Actor, Limits, NodeId, Policy};
+use crate::pubsub::{Actor, Creators, Limits, NodeId, Policy};
 
 use super::Service;
 
@@ -52,6 +52,12 @@ impl Policies {
     #[must_use]
     pub fn common(&self) -> &Policy {
         self.like("")
+    }
+
+    /// Who may create nodes whose names fit no pattern.
+    #[must_use]
+    pub fn creators(&self) -> &Creators {
+        &self.rest.creators
     }
 
     /// The limits of the service.

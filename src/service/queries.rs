@@ -37,7 +37,8 @@ impl Service {
     /// As [`configure::configuration`].
     pub async fn configuration(&self, actor: &Actor, id: &NodeId) -> Result<NodeConfig, Error> {
         let turn = self.settled_turn(id).await?;
-        let found = configure::configuration(turn.node(), &self.context(&self.policies(), actor));
+        let found =
+            configure::configuration(turn.node(), &self.context(&self.policies(), id, actor));
         self.unless_moved(id, found).await
     }
 
@@ -51,7 +52,8 @@ impl Service {
         id: &NodeId,
     ) -> Result<Vec<(BareJid, Affiliation)>, Error> {
         let turn = self.settled_turn(id).await?;
-        let found = affiliations::affiliations(turn.node(), &self.context(&self.policies(), actor));
+        let found =
+            affiliations::affiliations(turn.node(), &self.context(&self.policies(), id, actor));
         self.unless_moved(id, found).await
     }
 
@@ -66,7 +68,7 @@ impl Service {
     ) -> Result<Vec<Subscription>, Error> {
         let turn = self.settled_turn(id).await?;
         let found =
-            subscriptions::subscriptions(turn.node(), &self.context(&self.policies(), actor));
+            subscriptions::subscriptions(turn.node(), &self.context(&self.policies(), id, actor));
         self.unless_moved(id, found).await
     }
 
@@ -76,7 +78,11 @@ impl Service {
     /// As [`options::options`].
     pub async fn options(&self, actor: &Actor, request: &OptionsOf) -> Result<Offered, Error> {
         let turn = self.settled_turn(&request.node).await?;
-        let found = options::options(turn.node(), request, &self.context(&self.policies(), actor));
+        let found = options::options(
+            turn.node(),
+            request,
+            &self.context(&self.policies(), &request.node, actor),
+        );
         self.unless_moved(&request.node, found).await
     }
 
@@ -89,7 +95,7 @@ impl Service {
         let contacts = self.contacts(turn.node(), false).await;
         let found = options::default(
             turn.node(),
-            &self.context_with(&self.policies(), actor, contacts.as_deref()),
+            &self.context_with(&self.policies(), id, actor, contacts.as_deref()),
         );
         self.unless_moved(id, found).await
     }
@@ -107,7 +113,7 @@ impl Service {
         let contacts = self.contacts(turn.node(), false).await;
         let found = public::subscribers(
             turn.node(),
-            &self.context_with(&self.policies(), actor, contacts.as_deref()),
+            &self.context_with(&self.policies(), id, actor, contacts.as_deref()),
         );
         self.unless_moved(id, found).await
     }
@@ -122,7 +128,7 @@ impl Service {
         let found = discover::meta_data(
             turn.node(),
             self.store.is_durable(),
-            &self.context_with(&self.policies(), actor, contacts.as_deref()),
+            &self.context_with(&self.policies(), id, actor, contacts.as_deref()),
         );
         self.unless_moved(id, found).await
     }
@@ -143,7 +149,7 @@ impl Service {
         let allowed = retrieve::retrieve(
             turn.node(),
             request,
-            &self.context_with(&self.policies(), actor, contacts.as_deref()),
+            &self.context_with(&self.policies(), &request.node, actor, contacts.as_deref()),
         );
         self.unless_moved(&request.node, allowed).await?;
         let page = match &request.selection {
@@ -206,7 +212,7 @@ impl Service {
         let contacts = self.contacts(turn.node(), false).await;
         let allowed = retrieve::list(
             turn.node(),
-            &self.context_with(&self.policies(), actor, contacts.as_deref()),
+            &self.context_with(&self.policies(), id, actor, contacts.as_deref()),
         );
         self.unless_moved(id, allowed).await?;
         let ids = self.store.page_of_ids(id, page, self.policies().limits().max_reply_bytes).await;

@@ -127,20 +127,15 @@ pub fn items(request: &Retrieve, part: &Part<Arc<Item>>, limits: &Limits) -> Tag
 
 /// §8.2.2.
 #[must_use]
-pub fn configuration(
-    node: &NodeId,
-    config: &NodeConfig,
-    limits: &Limits,
-    reads_rosters: bool,
-) -> Tag {
-    let form = node_config::form(config, limits, reads_rosters);
+pub fn configuration(node: &NodeId, config: &NodeConfig, reads_rosters: bool) -> Tag {
+    let form = node_config::form(config, reads_rosters);
     owner(Tag::new("configure").attr("node", node.as_str()).child(form))
 }
 
 /// §8.3.2.
 #[must_use]
-pub fn default(config: &NodeConfig, limits: &Limits, reads_rosters: bool) -> Tag {
-    let form = node_config::form(config, limits, reads_rosters);
+pub fn default(config: &NodeConfig, reads_rosters: bool) -> Tag {
+    let form = node_config::form(config, reads_rosters);
     owner(Tag::new("default").child(form))
 }
 

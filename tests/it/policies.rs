@@ -105,6 +105,7 @@ async fn what_is_forced_cannot_be_otherwise_and_what_is_default_can() {
 #[tokio::test]
 async fn a_policy_for_all_names_is_the_default_configuration() {
     let all = PolicyConfig {
+        forced: fields(&[("access_model", "whitelist")]),
         instant_nodes: false,
         auto_create: false,
         default: fields(&[("max_items", "7")]),
@@ -118,6 +119,7 @@ async fn a_policy_for_all_names_is_the_default_configuration() {
     let info = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
     let info = shown(&component.ask(USER, "get", info).await);
     assert!(info.contains("pubsub#create-nodes"), "{info}");
+    assert!(info.contains("access-whitelist") && !info.contains("access-open"), "{info}");
     assert!(!info.contains("instant-nodes") && !info.contains("auto-create"), "{info}");
 }
 
@@ -161,13 +163,81 @@ async fn another_configuration_is_taken_up_on_the_same_connection() {
     assert_eq!(error(&refused), "cancel not-allowed max-items-exceeded");
     let configure = component.configure(ADMIN, "n", &[("title", "t")]).await;
     assert_eq!(error(&configure), "auth forbidden");
-    // What cannot be changes nothing.
+    // And back.
     component.reload.send_modify(|config| {
         config.admins = vec!["admin@localhost".into()];
-        config.limits.max_subids = 9;
+        config.policies = Vec::new();
     });
-    component.reload.send_modify(|config| config.limits.max_subids = 1);
     while component.configure(ADMIN, "n", &[("title", "t")]).await.attr("type") == Some("error") {}
+    assert_eq!(component.publish(USER, "closed/1", "1").await.attr("type"), Some("result"));
+}
+
+/// Gives it another configuration, and waits until it is taken up.
+async fn take_up(component: &mut Component, change: impl FnOnce(&mut gjallar::process::Config)) {
+    component.reload.send_modify(|config| {
+        change(config);
+        config.limits.max_batch -= 1;
+    });
+    let limit = component.reload.borrow().limits.max_batch;
+    let items = "<item><x xmlns='x'/></item>".repeat(limit + 1);
+    let publish = format!("<publish node='probe'>{items}</publish>");
+    while component.pubsub(USER, "set", &publish).await.attr("type") == Some("result") {}
+}
+
+#[tokio::test]
+async fn a_node_that_is_there_keeps_what_others_may_not_have_any_more() {
+    let mut component = Component::start().await;
+    component.create(USER, "probe", &[]).await;
+    component.create(USER, "n", &[("access_model", "authorize")]).await;
+    let open = PolicyConfig { forced: fields(&[("access_model", "open")]), ..policy("n") };
+    take_up(&mut component, |config| config.policies = vec![open]).await;
+    let of = "<configure node='n'/>";
+    let cancel = "<configure node='n'><x xmlns='jabber:x:data' type='cancel'/></configure>";
+    let cancelled = component.owner(USER, "set", cancel).await;
+    assert_eq!(cancelled.attr("type"), Some("result"));
+    let title = component.configure(USER, "n", &[("title", "t")]).await;
+    assert_eq!(title.attr("type"), Some("result"));
+    let whole = component.configure(USER, "n", &[("title", "u"), ("access_model", "authorize")]);
+    assert_eq!(whole.await.attr("type"), Some("result"));
+    assert_eq!(field(&mut component, of, "access_model").await, "authorize");
+    let third = component.configure(USER, "n", &[("access_model", "whitelist")]).await;
+    assert_eq!(error(&third), "modify not-acceptable");
+    let forced = component.configure(USER, "n", &[("access_model", "open")]).await;
+    assert_eq!(forced.attr("type"), Some("result"));
+    let back = component.configure(USER, "n", &[("access_model", "authorize")]).await;
+    assert_eq!(error(&back), "modify not-acceptable");
+}
+
+#[tokio::test]
+async fn lower_limits_hold_at_nodes_that_are_there() {
+    let mut component = Component::start().await;
+    component.create(USER, "probe", &[]).await;
+    component.create(USER, "n", &[("max_items", "50")]).await;
+    component.publish(USER, "n", "1").await;
+    let limits =
+        NodeLimits { max_items: Some(10), max_payload_bytes: Some(100), ..NodeLimits::default() };
+    take_up(&mut component, |config| {
+        config.policies = vec![PolicyConfig { limits, ..policy("n") }];
+    })
+    .await;
+    let payload = format!("<item id='2'><x xmlns='urn:x'>{}</x></item>", "x".repeat(100));
+    let publish = |options: &str| format!("<publish node='n'>{payload}</publish>{options}");
+    let refused = component.pubsub(USER, "set", &publish("")).await;
+    assert_eq!(error(&refused), "modify not-acceptable payload-too-big");
+    let of = "<configure node='n'/>";
+    assert_eq!(field(&mut component, of, "max_items").await, "10");
+    assert_eq!(field(&mut component, of, "max_payload_size").await, "100");
+    for (max_items, is_met) in [("10", true), ("50", true), ("9", false)] {
+        let form = form(&[("max_items", max_items)]).replace("node_config", "publish-options");
+        let item = "<item id='3'><x xmlns='urn:x'/></item>";
+        let options = format!("<publish-options>{form}</publish-options>");
+        let content = format!("<publish node='n'>{item}</publish>{options}");
+        let answer = component.pubsub(USER, "set", &content).await;
+        assert_eq!(answer.attr("type") == Some("result"), is_met, "{}", shown(&answer));
+    }
+    let shown_and_sent = [("max_items", "10"), ("max_payload_size", "100"), ("title", "t")];
+    let whole = component.configure(USER, "n", &shown_and_sent).await;
+    assert_eq!(whole.attr("type"), Some("result"), "{}", shown(&whole));
 }
 
 #[tokio::test]
@@ -198,6 +268,21 @@ async fn sighup_reads_the_file_again_and_says_what_changed_or_why_not() {
     write("[[policies]]\nnodes = 'b/*'\nforced = { access_model = 'ajar' }\n");
     service.hang_up();
     service.has_logged("policies: \"b/*\": ").await;
+    write("server = 'nowhere'\n[limits]\nmax_items = 7\n");
+    service.hang_up();
+    // The variable outweighs it.
+    service.has_logged("from=\"6\" to=\"7\"").await;
+    write("[link]\nmax_stanza_bytes = 5\n[limits]\nmax_items = 8\n");
+    service.hang_up();
+    service.has_logged("link.max_stanza_bytes: from").await;
+    write(
+        "link = { max_stanza_bytes = 1000000 }\nlimits = { max_items = 9, max_payload_bytes = 500000 }\n",
+    );
+    service.hang_up();
+    service.has_logged("needs a restart, and nothing has changed").await;
+    write("[limits]\nmax_items = 10\n");
+    service.hang_up();
+    service.has_logged("from=\"7\" to=\"10\"").await;
     service.granted(USER, "<create node='a/1'/>").await;
     assert_eq!(service.log().matches("connected server=").count(), 1, "{}", service.log());
     assert!(service.is_alive());

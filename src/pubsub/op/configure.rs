@@ -21,14 +21,14 @@ pub struct Configure {
     pub seen: Option<u64>,
 }
 
-/// Shows how a node behaves to those who may change it (§8.2.1).
+/// Shows how a node behaves under the limits that there are, to those who may change it (§8.2.1).
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
 pub fn configuration(node: Option<&Node>, cx: &Context<'_>) -> Result<NodeConfig, Refusal> {
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
-    Ok(node.config.clone())
+    Ok(node.config.clone().within(cx.limits()))
 }
 
 /// Decides a configure request, given the newest item, which goes to those who are admitted now and waited for that.
@@ -46,10 +46,10 @@ pub fn configure(
 ) -> Result<Decision<()>, Refusal> {
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
-    if request.seen.is_some_and(|seen| seen != node.config.revision()) {
+    if request.seen.is_some_and(|seen| seen != node.config.clone().within(cx.limits()).revision()) {
         return Err(Refusal::ChangedMeanwhile);
     }
-    let config = cx.policy.configured(node.config.clone(), &request.settings)?;
+    let config = cx.policy.configured(&node.config, &request.settings)?;
     config.check_model(Some(node.config.access_model), cx)?;
     config.check_size(&node.id, &node.creator)?;
     let mut changes = Changes::none(node);

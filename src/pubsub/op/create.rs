@@ -1,7 +1,7 @@
 //! Creating a node (§8.1).
 
 use crate::pubsub::{
-    Affiliation, Change, Changes, Context, Decision, Epoch, Node, NodeId, Refusal, Setting,
+    Affiliation, Change, Changes, Context, Decision, Epoch, Fresh, Node, NodeId, Refusal, Setting,
 };
 
 /// What this use case stands for in service discovery.
@@ -27,10 +27,10 @@ pub struct Created {
 ///
 /// # Errors
 /// None in practice: a chosen name is within the limit.
-pub fn name(request: &Create, cx: &Context<'_>) -> Result<NodeId, Refusal> {
+pub fn name(request: &Create, fresh: &dyn Fresh) -> Result<NodeId, Refusal> {
     match &request.node {
         Some(node) => Ok(node.clone()),
-        None => NodeId::parse(&cx.fresh_name()),
+        None => NodeId::parse(&fresh.name()),
     }
 }
 
@@ -70,7 +70,7 @@ pub(super) fn creation(
     if cx.own_nodes >= cx.limits().max_nodes_per_owner && !cx.actor.is_administrator {
         return Err(Refusal::MaxNodesOfOwnerExceeded);
     }
-    let config = cx.policy.configured(cx.policy.initial(), settings)?;
+    let config = cx.policy.configured(&cx.policy.initial(), settings)?;
     config.check_model(None, cx)?;
     let creator = cx.actor.bare();
     config.check_size(&name, &creator)?;

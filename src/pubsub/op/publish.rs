@@ -1,6 +1,6 @@
 //! Publishing items (§7.1).
 
-use std::{collections::BTreeSet, slice, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::pubsub::{
     Change, Changes, Context, Decision, Event, EventItem, Item, ItemId, Node, NodeConfig, NodeId,
@@ -78,8 +78,10 @@ pub fn publish(
     access::may_publish(node, cx.actor)?;
     // Each by itself: of two values for one field one is not met.
     let is_met = |option: &Setting| {
-        let wanted = node.config.clone().with(slice::from_ref(option), cx.limits());
-        wanted.is_ok_and(|wanted| wanted == node.config)
+        let there_is = node.config.clone().within(cx.limits());
+        let mut wanted = there_is.clone();
+        wanted.set(option.clone());
+        wanted.within(cx.limits()) == there_is
     };
     if !request.options.iter().all(is_met) {
         return Err(Refusal::PreconditionNotMet);
@@ -134,10 +136,10 @@ fn publish_at(
     let place = node.next_place();
     let mut items = Vec::with_capacity(request.items.len());
     for (index, new) in (0..).zip(&request.items) {
-        check_payload(new.payload.as_ref(), config)?;
+        check_payload(new.payload.as_ref(), config, cx)?;
         let id = match &new.id {
             Some(id) => id.clone(),
-            None => ItemId::parse(&cx.fresh_name())?,
+            None => ItemId::parse(&cx.fresh.name())?,
         };
         items.push(Arc::new(Item {
             id,
@@ -217,12 +219,17 @@ fn check_number(number: usize, config: &NodeConfig, cx: &Context<'_>) -> Result<
 }
 
 /// Whether the node takes this payload (§7.1.3.5 – §7.1.3.7).
-fn check_payload(payload: Option<&Payload>, config: &NodeConfig) -> Result<(), Refusal> {
+fn check_payload(
+    payload: Option<&Payload>,
+    config: &NodeConfig,
+    cx: &Context<'_>,
+) -> Result<(), Refusal> {
     let Some(payload) = payload else {
         return if config.deliver_payloads { Err(Refusal::PayloadRequired) } else { Ok(()) };
     };
-    if payload.xml().len() > config.max_payload_size as usize {
-        return Err(Refusal::PayloadTooBig { max: config.max_payload_size });
+    let max = config.max_payload_size.min(cx.limits().max_payload_bytes);
+    if payload.xml().len() > max as usize {
+        return Err(Refusal::PayloadTooBig { max });
     }
     if !config.r#type.is_empty() && payload.namespace() != config.r#type {
         return Err(Refusal::InvalidPayload("the payload is not of the node's type"));

@@ -158,7 +158,7 @@ fn new_terms(node: &Node, request: &Subscribe, cx: &Context<'_>) -> Result<Terms
     check_offered(node, settings)?;
     let options = Options { is_public: request.is_public, ..Options::default() };
     let options = options.with(settings, cx.limits(), cx.now)?;
-    let subid = (cx.limits().max_subids > 1).then(|| SubId::new(&cx.fresh_name()));
+    let subid = (cx.limits().max_subids > 1).then(|| SubId::new(&cx.fresh.name()));
     Ok(Terms::new(subid, options, node.seq, cx.now))
 }
 

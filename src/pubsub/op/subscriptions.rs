@@ -129,7 +129,7 @@ pub fn set_subscriptions(
                 room -= 1;
                 changes.push(Change::Enrolled(jid.clone()));
                 if cx.limits().max_subids > 1 {
-                    let subid = SubId::new(&cx.fresh_name());
+                    let subid = SubId::new(&cx.fresh.name());
                     let terms = Terms::new(Some(subid), Options::default(), node.seq, cx.now);
                     changes.push(agreed(node, jid.clone(), vec![terms])?);
                 }

@@ -6,8 +6,8 @@ use xmpp_parsers::data_forms::{DataForm, DataFormType, Field, FieldType};
 
 use crate::{
     pubsub::{
-        AccessModel, Feature, ItemExpire, ItemReply, Limits, MaxItems, NodeConfig,
-        NotificationType, PublishModel, PublishNodeFull, Refusal, SendLastPublishedItem, Setting,
+        AccessModel, Feature, ItemExpire, ItemReply, MaxItems, NodeConfig, NotificationType,
+        PublishModel, PublishNodeFull, Refusal, SendLastPublishedItem, Setting,
     },
     wire::{
         form::{
@@ -26,25 +26,20 @@ use crate::{
 /// The configuration as a form to fill in (§8.2.2). Access models that look at rosters are offered where these can be
 /// read.
 #[must_use]
-pub fn form(config: &NodeConfig, limits: &Limits, reads_rosters: bool) -> Tag {
-    form::render(&data_form(DataFormType::Form, config, limits, reads_rosters))
+pub fn form(config: &NodeConfig, reads_rosters: bool) -> Tag {
+    form::render(&data_form(DataFormType::Form, config, reads_rosters))
 }
 
 /// The configuration as a result, as events show it (§8.2.5.3).
 #[must_use]
 pub fn result(config: &NodeConfig) -> Tag {
-    form::render(&data_form(DataFormType::Result_, config, &unlimited(), false))
+    form::render(&data_form(DataFormType::Result_, config, false))
 }
 
 /// The configuration as a data form of any type.
 #[must_use]
-pub fn data_form(
-    kind: DataFormType,
-    config: &NodeConfig,
-    limits: &Limits,
-    reads_rosters: bool,
-) -> DataForm {
-    let mut fields = show(config, limits);
+pub fn data_form(kind: DataFormType, config: &NodeConfig, reads_rosters: bool) -> DataForm {
+    let mut fields = show(config);
     if !reads_rosters && !config.access_model.reads_rosters() {
         fields.retain(|field| field.var.as_deref() != Some("pubsub#roster_groups_allowed"));
         for field in &mut fields {
@@ -76,14 +71,14 @@ pub struct Submitted {
     pub compared: Option<String>,
 }
 
-fn show(config: &NodeConfig, limits: &Limits) -> Vec<Field> {
+fn show(config: &NodeConfig) -> Vec<Field> {
     let text = |var, label, value: &str| form::field(var, FieldType::TextSingle, label, value);
     let flag = |var, label, value| {
         form::field(var, FieldType::Boolean, label, if value { "true" } else { "false" })
     };
     let max_items = match config.max_items {
         MaxItems::Max => "max".to_owned(),
-        MaxItems::Number(_) => config.max_items.within(limits).to_string(),
+        MaxItems::Number(number) => number.to_string(),
     };
     let item_expire = item_expire(config.item_expire);
     vec![
@@ -199,15 +194,10 @@ fn groups(var: &str, groups: &[String]) -> Field {
     field
 }
 
-/// Limits under which a configuration is shown as it is.
-fn unlimited() -> Limits {
-    Limits { max_items: u32::MAX, ..Limits::default() }
-}
-
 /// Every field and its value, as text: of several values each in a line.
 #[must_use]
 pub fn values(config: &NodeConfig) -> Vec<(String, String)> {
-    let fields = show(config, &unlimited()).into_iter();
+    let fields = show(config).into_iter();
     let value = |field: Field| Some((field.var?, field.values.join("\n")));
     fields.filter_map(value).collect()
 }
