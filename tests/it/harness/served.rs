@@ -106,8 +106,10 @@ impl Served {
 
     /// Waits until its log has a text.
     pub async fn has_logged(&mut self, text: &str) {
+        let until = Instant::now() + Duration::from_secs(60);
         while !self.log().contains(text) {
             assert!(self.is_alive(), "it ended without saying {text}: {}", self.log());
+            assert!(Instant::now() < until, "it has not said {text}: {}", self.log());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
