@@ -52,6 +52,7 @@ pub mod client;
 pub mod command;
 pub mod component;
 pub mod control;
+pub mod foreign;
 pub mod process;
 pub mod pubsub;
 pub mod service;

@@ -5,11 +5,13 @@
 //! is owed, which the limit of the backlog bounds.
 
 mod export;
+mod filling;
 mod import;
 mod line;
 mod special;
 
 pub use export::export;
+pub(crate) use filling::Filling;
 pub use import::{import, is_empty};
 
 use thiserror::Error;

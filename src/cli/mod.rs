@@ -23,6 +23,7 @@ use clap::{Parser, Subcommand};
 use gjallar::{
     archive::ArchiveError,
     client::ClientError,
+    foreign::ForeignError,
     process::{Config, ConfigError, RunError},
 };
 
@@ -50,8 +51,8 @@ enum Command {
     ///
     /// If a service runs at the store, a copy is written that it makes between two commits.
     Export(AtStore),
-    /// Fill an empty store with what was exported, from standard input
-    Import(AtStore),
+    /// Fill an empty store with what was exported, from standard input, or with what another service kept
+    Import(store::Import),
     /// Nodes of the running service
     #[command(subcommand)]
     Node(node::Node),
@@ -134,7 +135,7 @@ pub(crate) fn run() -> ExitCode {
         Command::CheckConfig(source) => serve::check(&source),
         Command::Check(at) => store::check(&at),
         Command::Export(at) => store::export(&at),
-        Command::Import(at) => store::import(&at),
+        Command::Import(import) => import.run(),
         Command::Node(node) => node.run(),
         Command::Item(item) => item.run(),
         Command::Affiliation(affiliation) => affiliation.run(),
@@ -183,8 +184,12 @@ impl Failure {
         match self {
             Self::Argument(_) | Self::Run(RunError::Config(_)) => 2,
             Self::Damaged(_)
-            | Self::Run(RunError::Store { .. } | RunError::Archive(ArchiveError::Store(_))) => 3,
-            Self::Run(RunError::Archive(_) | RunError::Control(_))
+            | Self::Run(
+                RunError::Store { .. }
+                | RunError::Archive(ArchiveError::Store(_))
+                | RunError::Foreign(ForeignError::Archive(ArchiveError::Store(_))),
+            ) => 3,
+            Self::Run(RunError::Archive(_) | RunError::Control(_) | RunError::Foreign(_))
             | Self::Client(_)
             | Self::Output(_) => 1,
         }

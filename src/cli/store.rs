@@ -6,10 +6,123 @@ use std::{
     time::Duration,
 };
 
-use gjallar::{archive::Summary, process::offline};
+use clap::ValueEnum;
+use gjallar::{
+    archive::Summary,
+    foreign::{Kind, Origin, Taken},
+    process::offline,
+};
 use indicatif::{ProgressBar, ProgressStyle};
+use jid::BareJid;
+use serde_json::json;
 
-use super::{AtStore, Failure};
+use super::{
+    AtStore, Failure,
+    ask::{shown, table},
+    print,
+};
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(super) struct Import {
+    #[command(flatten)]
+    at: AtStore,
+    /// Read what another service kept, instead of standard input
+    #[arg(long, value_name = "SERVICE", requires = "source")]
+    from: Option<From>,
+    /// Where that is: a postgres:// URL, a file of SQLite, or the folder of Prosody's data
+    #[arg(long, env = "GJALLAR_IMPORT_SOURCE", hide_env_values = true)]
+    source: Option<String>,
+    /// The JID that the service has there; without it, the configured one
+    #[arg(long, value_name = "JID", requires = "from")]
+    service: Option<BareJid>,
+    /// Only say what would come over and what not
+    #[arg(long, requires = "from")]
+    dry_run: bool,
+    /// Print what came over, and what did not, as one JSON object
+    #[arg(long, requires = "from")]
+    json: bool,
+}
+
+const AFTER_HELP: &str = "\
+Stop the other service before, or what it takes meanwhile is missing. Nothing is written to
+what it kept. A URL with a password is better in GJALLAR_IMPORT_SOURCE: others see arguments.
+
+  gjallar import --from prosody --source /var/lib/prosody --service pubsub.example.org --dry-run
+  gjallar import --from ejabberd --source postgres://ejabberd@localhost/ejabberd \\
+      --service pubsub.example.org --store sled:/var/lib/gjallar/store";
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum From {
+    /// mod_pubsub with db_type: sql, in PostgreSQL or SQLite
+    Ejabberd,
+    /// Idavoll 0.9, in PostgreSQL
+    Idavoll,
+    /// mod_pubsub, in files, PostgreSQL or SQLite
+    Prosody,
+}
+
+impl From {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Ejabberd => Kind::Ejabberd,
+            Self::Idavoll => Kind::Idavoll,
+            Self::Prosody => Kind::Prosody,
+        }
+    }
+}
+
+impl Import {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        match (self.from, &self.source) {
+            (Some(from), Some(source)) => self.take_over(from.kind(), source.clone()),
+            _ => import(&self.at),
+        }
+    }
+
+    fn take_over(&self, kind: Kind, source: String) -> Result<(), Failure> {
+        let config = self.at.config()?;
+        let configured = || BareJid::new(&config.jid).ok();
+        let Some(service) = self.service.clone().or_else(configured) else {
+            return Err(Failure::Argument("--service: which service is to be read?".into()));
+        };
+        let origin = Origin { kind, source, service };
+        let bar = bar(Some(0), "{bar:40} {pos} of {len} nodes, {eta} left");
+        let progress = |done, all| {
+            bar.set_length(all);
+            bar.set_position(done);
+        };
+        let taken = offline::take_over(&config, &origin, self.dry_run, progress);
+        let taken = runtime()?.block_on(taken);
+        bar.finish_and_clear();
+        self.report(&taken?)
+    }
+
+    fn report(&self, taken: &Taken) -> Result<(), Failure> {
+        let Taken { summary, remarks } = taken;
+        if self.json {
+            let left = remarks.iter().map(|(what, remark)| {
+                json!({ "what": what, "times": remark.times, "places": remark.places })
+            });
+            let report = json!({
+                "nodes": summary.nodes, "subscriptions": summary.subscriptions, "items": summary.items,
+                "left": left.collect::<Vec<_>>(),
+            });
+            return print(&format!("{report}\n"));
+        }
+        if remarks.iter().next().is_some() {
+            let mut table =
+                table(&["times", "what does not come over, or otherwise", "for example at"]);
+            for (what, remark) in remarks.iter() {
+                let times = remark.times.to_string();
+                table.add_row([times, what.to_owned(), remark.places.join(", ")]);
+            }
+            print(&shown(table))?;
+        }
+        summarize(if self.dry_run { "would read" } else { "read" }, summary);
+        Ok(())
+    }
+}
 
 pub(super) fn check(at: &AtStore) -> Result<(), Failure> {
     let config = at.config()?;
@@ -35,7 +148,7 @@ pub(super) fn export(at: &AtStore) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) fn import(at: &AtStore) -> Result<(), Failure> {
+fn import(at: &AtStore) -> Result<(), Failure> {
     let config = at.config()?;
     // How much there is to read is known if it comes from a file.
     let length = fs::metadata("/dev/stdin").ok().filter(fs::Metadata::is_file);

@@ -31,6 +31,7 @@ use crate::{
     archive::ArchiveError,
     component::{self, Answers, Dispatch, Multicast, Session, Writer},
     control::{Control, ControlError},
+    foreign::ForeignError,
     pubsub::{Creators, Fresh},
     service::Service,
     store::{MemoryStore, SledStore, Store, StoreError},
@@ -56,6 +57,9 @@ pub enum RunError {
     /// A store cannot be written as text, or read from it.
     #[error("{0}")]
     Archive(#[from] ArchiveError),
+    /// What another service kept cannot be read, or be put into the store.
+    #[error("{0}")]
+    Foreign(#[from] ForeignError),
 }
 
 /// Opens the store of a configuration and serves until told to stop. A configuration that comes later is taken up as

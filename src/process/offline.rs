@@ -8,10 +8,11 @@ use std::{
 use crate::{
     archive::{self, ArchiveError, Summary},
     control::{Client, Snapshot},
+    foreign::{self, Origin, Taken},
     store::{SledStore, Store, StoreError},
 };
 
-use super::{Config, RunError, StorePath, config::wrong, shown};
+use super::{Config, Random, RunError, StorePath, config::wrong, now, shown};
 
 /// Compares everything in the store of a configuration; says what is wrong, each thing in a line.
 ///
@@ -35,12 +36,41 @@ pub async fn export(config: &Config, out: &mut impl Write) -> Result<Summary, Ru
     Ok(summary?)
 }
 
-/// Fills the store of a configuration, which must be empty, from text. It is there as a whole or not at
-/// all: it is made in a folder in its place, and moved there at the end.
+/// Fills the store of a configuration, which must be empty, from text.
 ///
 /// # Errors
 /// If the store cannot be opened, or is not empty, or the text is not what was exported.
 pub async fn import(config: &Config, text: &mut impl BufRead) -> Result<Summary, RunError> {
+    filled(config, async |store| Ok(archive::import(store, text).await?)).await
+}
+
+/// Fills the store of a configuration, which must be empty, with what another service kept; or only says what would
+/// come over. Hears how many nodes are done, and of how many.
+///
+/// # Errors
+/// If the store cannot be opened, or is not empty, or the other one not be read.
+pub async fn take_over(
+    config: &Config,
+    origin: &Origin,
+    is_dry_run: bool,
+    progress: impl FnMut(u64, u64),
+) -> Result<Taken, RunError> {
+    let fresh = Random::default();
+    if is_dry_run {
+        return Ok(foreign::take_over(origin, None, &fresh, now(), progress).await?);
+    }
+    let fill = async |store: &SledStore| {
+        Ok(foreign::take_over(origin, Some(store), &fresh, now(), progress).await?)
+    };
+    filled(config, fill).await
+}
+
+/// Fills the store of a configuration, which must be empty. It is there as a whole or not at all: it is made in a
+/// folder in its place, and moved there at the end.
+async fn filled<T>(
+    config: &Config,
+    fill: impl AsyncFnOnce(&SledStore) -> Result<T, RunError>,
+) -> Result<T, RunError> {
     let StorePath::Sled(directory) = config.store_path()? else { return Err(keeps_nothing()) };
     let there = SledStore::open(&directory).map_err(|error| failed(config, error))?;
     let empty = archive::is_empty(&there).await;
@@ -51,14 +81,14 @@ pub async fn import(config: &Config, text: &mut impl BufRead) -> Result<Summary,
     let making = directory.join("importing");
     remove(&making)?;
     let store = SledStore::open(&making).map_err(|error| failed(config, error))?;
-    let summary = archive::import(&store, text).await;
+    let done = fill(&store).await;
     store.close().await;
     drop(store);
-    if summary.is_ok() {
+    if done.is_ok() {
         SledStore::replace(&directory, &state, &making).map_err(|error| failed(config, error))?;
     }
     remove(&making)?;
-    Ok(summary?)
+    done
 }
 
 fn remove(folder: &Path) -> Result<(), ArchiveError> {

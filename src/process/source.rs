@@ -16,8 +16,8 @@ use super::config::{Config, ConfigError, wrong};
 
 /// What every variable's name begins with.
 const PREFIX: &str = "GJALLAR_";
-/// The variable that names the file.
-const FILE_VARIABLE: &str = "GJALLAR_CONFIG";
+/// The variables that commands read for their own arguments: these, and those that begin so.
+const ARGUMENTS: [&str; 3] = ["GJALLAR_CONFIG", "GJALLAR_CLIENT_", "GJALLAR_IMPORT_SOURCE"];
 
 impl Config {
     /// Reads a file, if there is one, and the environment.
@@ -45,7 +45,8 @@ impl Config {
     ) -> Result<Self, String> {
         let mut table: Table = text.parse().map_err(|error| without_values(text, &error))?;
         let known = Table::try_from(Self::default()).map_err(|error| format!("{error}"))?;
-        let is_ours = |name: &str| name != FILE_VARIABLE && !is_kubernetes(name);
+        let is_argument = |name: &str| ARGUMENTS.iter().any(|prefix| name.starts_with(prefix));
+        let is_ours = |name: &str| !is_argument(name) && !is_kubernetes(name);
         for (name, value) in variables.filter(|(name, _)| is_ours(name)) {
             if let Some(key) = name.strip_prefix(PREFIX) {
                 set(&mut table, &known, key, &value)

@@ -103,6 +103,14 @@ pub(super) fn admits(
     }
 }
 
+/// Whether somebody of an affiliation who is subscribed may stay so where no roster can be read: whom only a roster can
+/// admit keeps what it has.
+#[must_use]
+pub fn may_stay(config: &NodeConfig, affiliation: Affiliation) -> bool {
+    let is_up_to_rosters = affiliation == Affiliation::None && config.access_model.reads_rosters();
+    is_up_to_rosters || admits(config, affiliation, None).is_ok()
+}
+
 /// Whether any JID of an entity is subscribed.
 fn is_subscribed(node: &Node, entity: &BareJid) -> bool {
     node.subscriptions_of(entity).next().is_some()

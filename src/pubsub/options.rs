@@ -177,7 +177,8 @@ pub struct Terms {
 
 impl Terms {
     /// A subscription that is made now, at a node whose newest event has this position.
-    pub(super) fn new(subid: Option<SubId>, options: Options, seq: u64, now: Timestamp) -> Self {
+    #[must_use]
+    pub fn new(subid: Option<SubId>, options: Options, seq: u64, now: Timestamp) -> Self {
         Self { subid, options, since: now, is_warned: false, digested: seq, digested_at: now }
     }
 

@@ -121,7 +121,8 @@ pub(crate) fn escape_attribute(value: &str, out: &mut String) {
     escape(value, |byte| matches!(byte, b'\'' | b'"' | b'\n' | b'\t'), out);
 }
 
-fn escape_text(text: &str, out: &mut String) {
+/// Appends a text.
+pub(crate) fn escape_text(text: &str, out: &mut String) {
     escape(text, |_| false, out);
 }
 
@@ -263,7 +264,8 @@ fn write_element(
     declared.truncate(outer);
 }
 
-fn write_attribute(name: &str, value: &str, out: &mut String) {
+/// Appends an attribute.
+pub(crate) fn write_attribute(name: &str, value: &str, out: &mut String) {
     out.push(' ');
     out.push_str(name);
     out.push_str("='");

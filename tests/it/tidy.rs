@@ -12,6 +12,11 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("service", &["service", "pubsub", "store"], &["prometheus_client", "wildmatch"]),
     ("wire", &["wire", "pubsub"], &["xmpp_parsers", "chrono", "quick_xml"]),
     ("archive", &["archive", "pubsub", "store", "wire"], &["serde", "serde_json"]),
+    (
+        "foreign",
+        &["foreign", "archive", "pubsub", "store", "wire"],
+        &["rusqlite", "serde_json", "tokio_postgres"],
+    ),
     ("command", &["command", "pubsub", "service", "wire"], &["xmpp_parsers"]),
     (
         "component",
@@ -23,7 +28,17 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("control", &["control", "pubsub", "service", "wire"], &["serde", "serde_json"]),
     (
         "process",
-        &["process", "archive", "component", "control", "pubsub", "service", "store", "wire"],
+        &[
+            "process",
+            "archive",
+            "component",
+            "control",
+            "foreign",
+            "pubsub",
+            "service",
+            "store",
+            "wire",
+        ],
         &["axum", "toml", "serde", "tracing_subscriber"],
     ),
 ];
@@ -34,6 +49,8 @@ const HEAVY: &[&str] = &[
     "sled",
     "postcard",
     "prometheus_client",
+    "rusqlite",
+    "tokio_postgres",
     "crc32c",
     "sha2",
     "serde",

@@ -1,0 +1,100 @@
+//! A database that is read: PostgreSQL or SQLite, every value as text.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, params_from_iter};
+use tokio_postgres::{Client, NoTls, config::Host, types::ToSql};
+
+use super::ForeignError;
+
+/// A row: its values, as far as there are some.
+pub(super) type Row = Vec<Option<String>>;
+
+/// The two values of a row.
+pub(super) fn pair(row: Row) -> Option<(String, String)> {
+    let mut values = row.into_iter();
+    Some((values.next()??, values.next()??))
+}
+
+/// It is read as it was when it was opened.
+pub(super) enum Database {
+    Postgres(Client),
+    Sqlite(Connection),
+}
+
+impl Database {
+    /// Opens what a URL or a path names, to be read as it is now.
+    pub(super) async fn open(source: &str) -> Result<Self, ForeignError> {
+        let is_url =
+            ["postgres://", "postgresql://"].iter().any(|scheme| source.starts_with(scheme));
+        if is_url { Self::connect(source).await } else { Self::file(Path::new(source)) }
+    }
+
+    async fn connect(url: &str) -> Result<Self, ForeignError> {
+        let config: tokio_postgres::Config = url.parse()?;
+        for host in config.get_hosts() {
+            if let Host::Tcp(name) = host
+                && !is_local(name)
+            {
+                return Err(ForeignError::NotLocal(name.clone()));
+            }
+        }
+        let (client, connection) = config.connect(NoTls).await?;
+        // It ends with the client; what goes wrong the client says.
+        tokio::spawn(connection);
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        client.batch_execute(begin).await?;
+        Ok(Self::Postgres(client))
+    }
+
+    fn file(path: &Path) -> Result<Self, ForeignError> {
+        // SQLite's own words for this do not help.
+        std::fs::metadata(path)
+            .map_err(|error| ForeignError::File { path: path.display().to_string(), error })?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.execute_batch("BEGIN")?;
+        Ok(Self::Sqlite(connection))
+    }
+
+    /// What a query finds, whose columns are all text, and which names its parameters `$1`, `$2` …
+    pub(super) async fn rows(&self, sql: &str, values: &[&str]) -> Result<Vec<Row>, ForeignError> {
+        match self {
+            Self::Postgres(client) => {
+                let values: Vec<&(dyn ToSql + Sync)> =
+                    values.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
+                let rows = client.query(sql, &values).await?;
+                let row = |row: &tokio_postgres::Row| {
+                    (0..row.len()).map(|column| row.try_get(column)).collect::<Result<Row, _>>()
+                };
+                Ok(rows.iter().map(row).collect::<Result<_, _>>()?)
+            }
+            Self::Sqlite(connection) => {
+                let mut statement = connection.prepare(sql)?;
+                let columns = statement.column_count();
+                let row =
+                    |row: &rusqlite::Row<'_>| (0..columns).map(|column| row.get(column)).collect();
+                let rows = statement.query_map(params_from_iter(values), row)?;
+                Ok(rows.collect::<Result<_, _>>()?)
+            }
+        }
+    }
+}
+
+fn is_local(name: &str) -> bool {
+    name == "localhost" || name.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+}
+
+impl From<tokio_postgres::Error> for ForeignError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+        let why = error.as_db_error().map(|error| error.message().to_owned());
+        Self::Database(why.unwrap_or_else(|| format!("{error}{}", cause.unwrap_or_default())))
+    }
+}
+
+impl From<rusqlite::Error> for ForeignError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(error.to_string())
+    }
+}

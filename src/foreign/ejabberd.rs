@@ -1,0 +1,175 @@
+//! ejabberd's mod_pubsub with `db_type: sql`: the tables `pubsub_*` of its schema, old and new.
+
+use async_trait::async_trait;
+
+use crate::pubsub::Timestamp;
+
+use super::{
+    ForeignError, Reader, Remarks,
+    database::{Database, Row, pair},
+    erlang,
+    found::{Found, FoundItem, FoundSubscription, fields},
+    nodes_of,
+};
+
+/// What holds where a node's options say nothing else: those of the plugin `flat`.
+const DEFAULTS: &[(&str, &str)] = &[
+    ("pubsub#access_model", "open"),
+    ("pubsub#publish_model", "publishers"),
+    ("pubsub#deliver_notifications", "true"),
+    ("pubsub#deliver_payloads", "true"),
+    ("pubsub#notify_config", "false"),
+    ("pubsub#notify_delete", "false"),
+    ("pubsub#notify_retract", "true"),
+    ("pubsub#notification_type", "headline"),
+    ("pubsub#persist_items", "true"),
+    ("pubsub#max_items", "10"),
+    ("pubsub#purge_offline", "false"),
+    ("pubsub#presence_based_delivery", "false"),
+    ("pubsub#send_last_published_item", "on_sub_and_presence"),
+    ("pubsub#itemreply", "none"),
+];
+
+pub(super) struct Ejabberd {
+    database: Database,
+    service: String,
+}
+
+impl Ejabberd {
+    pub(super) fn new(database: Database, service: String) -> Self {
+        Self { database, service }
+    }
+
+    async fn config(
+        &self,
+        name: &str,
+        node: &[&str],
+        remarks: &mut Remarks,
+    ) -> Result<Vec<(String, String)>, ForeignError> {
+        let mut config = fields(DEFAULTS);
+        let sql = "SELECT name, val FROM pubsub_node_option WHERE nodeid = CAST(CAST($1 AS TEXT) AS BIGINT) ORDER BY name";
+        for (option, term) in self.database.rows(sql, node).await?.into_iter().filter_map(pair) {
+            match (option.as_str(), erlang::text(&term)) {
+                ("max_items", Some(value)) if value == "infinity" => {
+                    config.push(("pubsub#max_items".into(), "max".into()));
+                }
+                // How it keeps the node, and what nobody set.
+                ("rsm" | "sql", _) => {}
+                (_, Some(value)) if value == "undefined" => {}
+                (_, Some(value)) => config.push((format!("pubsub#{option}"), value)),
+                (_, None) => remarks.add(format!("the option {option} = {term}"), name),
+            }
+        }
+        Ok(config)
+    }
+
+    /// The options of a subscription.
+    async fn options(&self, subid: &str) -> Result<Vec<(String, String)>, ForeignError> {
+        let sql = "SELECT opt_name, opt_value FROM pubsub_subscription_opt WHERE subid = $1 ORDER BY opt_name";
+        let rows = self.database.rows(sql, &[subid]).await?;
+        let options = rows.into_iter().filter_map(pair).map(|(name, value)| {
+            let var = match name.as_str() {
+                "SHOW_VALUES" => "pubsub#show-values".to_owned(),
+                name => format!("pubsub#{}", name.to_lowercase()),
+            };
+            (var, value)
+        });
+        Ok(options.collect())
+    }
+}
+
+#[async_trait(?Send)]
+impl Reader for Ejabberd {
+    async fn nodes(&mut self, remarks: &mut Remarks) -> Result<Vec<String>, ForeignError> {
+        let sql = "SELECT host, node FROM pubsub_node ORDER BY node";
+        let mut nodes: Vec<_> =
+            self.database.rows(sql, &[]).await?.into_iter().filter_map(pair).collect();
+        for (account, _) in nodes.extract_if(.., |(host, _)| host.contains('@')) {
+            remarks.add("a node of an account (PEP), which stays with the server", account);
+        }
+        nodes_of(&self.service, nodes)
+    }
+
+    async fn node(
+        &mut self,
+        name: &str,
+        remarks: &mut Remarks,
+    ) -> Result<Option<Found>, ForeignError> {
+        let sql =
+            "SELECT CAST(nodeid AS TEXT), plugin FROM pubsub_node WHERE host = $1 AND node = $2";
+        let nodes = self.database.rows(sql, &[&self.service, name]).await?;
+        let Some((id, _)) = nodes.into_iter().find_map(pair) else { return Ok(None) };
+        let node = [id.as_str()];
+        let config = self.config(name, &node, remarks).await?;
+        let (mut affiliations, mut subscriptions) = (Vec::new(), Vec::new());
+        let sql = "SELECT jid, CAST(affiliation AS TEXT), subscriptions FROM pubsub_state \
+                   WHERE nodeid = CAST(CAST($1 AS TEXT) AS BIGINT) ORDER BY stateid";
+        for row in self.database.rows(sql, &node).await? {
+            let [Some(jid), affiliation, states] = &row[..] else { continue };
+            let affiliation = named(affiliation.as_deref().unwrap_or_default());
+            if affiliation != "none" {
+                affiliations.push((jid.clone(), affiliation.to_owned()));
+            }
+            for state in states.as_deref().unwrap_or_default().split(',') {
+                let Some((state, subid)) = state.split_once(':') else { continue };
+                let options = self.options(subid).await?;
+                let state = match state {
+                    "s" => "subscribed",
+                    "p" => "pending",
+                    _ => "unconfigured",
+                };
+                let (jid, state) = (jid.clone(), state.to_owned());
+                subscriptions.push(FoundSubscription { jid, state, options });
+            }
+        }
+        let sql = "SELECT itemid, publisher, creation, modification, payload FROM pubsub_item \
+                   WHERE nodeid = CAST(CAST($1 AS TEXT) AS BIGINT) ORDER BY modification";
+        let rows = self.database.rows(sql, &node).await?;
+        let items = rows.into_iter().filter_map(item).collect();
+        Ok(Some(Found { name: name.to_owned(), config, affiliations, subscriptions, items }))
+    }
+}
+
+/// The affiliation of this letter.
+fn named(letter: &str) -> &'static str {
+    match letter {
+        "o" => "owner",
+        "p" => "publisher",
+        "u" => "publish-only",
+        "m" => "member",
+        "c" => "outcast",
+        _ => "none",
+    }
+}
+
+fn item(row: Row) -> Option<FoundItem> {
+    let [id, publisher, creation, modification, payload] = <[_; 5]>::try_from(row).ok()?;
+    Some(FoundItem {
+        id: id?,
+        publisher,
+        created: moment(&creation?)?,
+        modified: moment(&modification?)?,
+        payload: payload.filter(|payload| !payload.is_empty()),
+    })
+}
+
+/// Millions of seconds, seconds, and microseconds: `001700:123456:654321`.
+fn moment(text: &str) -> Option<Timestamp> {
+    let numbers: Result<Vec<u64>, _> = text.split(':').map(str::parse).collect();
+    let [mega, seconds, micros] = numbers.ok()?[..] else { return None };
+    let seconds = mega.checked_mul(1_000_000)?.checked_add(seconds)?;
+    Some(Timestamp(seconds.checked_mul(1000)?.checked_add(micros / 1000)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_has_three_parts() {
+        assert_eq!(moment("001700:123456:654321"), Some(Timestamp(1_700_123_456_654)));
+        for text in ["", "1:2", "1:2:x", "1:2:3:4", "99999999999999:0:0"] {
+            assert_eq!(moment(text), None, "{text}");
+        }
+    }
+}

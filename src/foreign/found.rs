@@ -1,0 +1,39 @@
+//! What a node was in another service, in the terms of XEP-0060, as text.
+
+use crate::pubsub::Timestamp;
+
+/// A node with all that it has.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) name: String,
+    /// Fields of the form `pubsub#node_config`, of several values each in a line.
+    pub(super) config: Vec<(String, String)>,
+    /// Who is what.
+    pub(super) affiliations: Vec<(String, String)>,
+    pub(super) subscriptions: Vec<FoundSubscription>,
+    /// The items in the order in which they were published, as far as that is known.
+    pub(super) items: Vec<FoundItem>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct FoundSubscription {
+    pub(super) jid: String,
+    pub(super) state: String,
+    /// Fields of the form `pubsub#subscribe_options`.
+    pub(super) options: Vec<(String, String)>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct FoundItem {
+    pub(super) id: String,
+    pub(super) publisher: Option<String>,
+    pub(super) created: Timestamp,
+    pub(super) modified: Timestamp,
+    /// The payload as XML.
+    pub(super) payload: Option<String>,
+}
+
+/// The names and values of fields.
+pub(super) fn fields(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(var, value)| ((*var).to_owned(), (*value).to_owned())).collect()
+}

@@ -1,0 +1,196 @@
+//! Moving in: what another service kept, read and put into a store of this one.
+//!
+//! A reader for each service says what a node is there in the terms of XEP-0060 ([`found`]), and [`settle`] decides
+//! for all of them what comes over. Nothing is written to what is read. What does not come over is remarked.
+
+mod database;
+mod ejabberd;
+mod erlang;
+mod found;
+mod idavoll;
+mod prosody;
+mod settle;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_trait::async_trait;
+use jid::BareJid;
+use thiserror::Error;
+
+use crate::{
+    archive::{self, ArchiveError, Summary},
+    pubsub::{Fresh, Timestamp},
+    store::{Store, StoreError},
+};
+
+use self::{database::Database, found::Found};
+
+/// A service that can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// ejabberd's mod_pubsub, where it keeps nodes by SQL.
+    Ejabberd,
+    /// Idavoll, with PostgreSQL.
+    Idavoll,
+    /// Prosody's mod_pubsub, in files or by SQL.
+    Prosody,
+}
+
+/// What is to be read.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// Whose it is.
+    pub kind: Kind,
+    /// Where: a `postgres://` URL, a file of SQLite, or the folder in which Prosody keeps its data.
+    pub source: String,
+    /// The service's JID there. Nodes without an owner are created by it here.
+    pub service: BareJid,
+}
+
+/// Why something cannot be read, or not be put into the store.
+#[derive(Debug, Error)]
+pub enum ForeignError {
+    /// A file cannot be read.
+    #[error("{path}: {error}")]
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The database does not do what it is asked.
+    #[error("the database: {0}")]
+    Database(String),
+    /// That service does not keep anything there.
+    #[error("{0}")]
+    Source(&'static str),
+    /// The database is on another machine, to which only TLS would be safe.
+    #[error("{0} is on another machine: only a database of this one is read; a tunnel helps")]
+    NotLocal(String),
+    /// Nothing is there of that service.
+    #[error("there are no nodes of {service}; of these there are: {others}")]
+    NoNodes {
+        /// Of which.
+        service: String,
+        /// Of which there are.
+        others: String,
+    },
+    /// The store cannot be filled.
+    #[error("{0}")]
+    Archive(#[from] ArchiveError),
+}
+
+impl From<StoreError> for ForeignError {
+    fn from(error: StoreError) -> Self {
+        Self::Archive(error.into())
+    }
+}
+
+/// How much came over, and what did not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// What came over, or would.
+    pub summary: Summary,
+    /// What did not.
+    pub remarks: Remarks,
+}
+
+/// What does not come over, or otherwise than it was: each kind once, with how often it is so, and for example where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remarks(BTreeMap<String, Remark>);
+
+/// One kind of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remark {
+    /// How often.
+    pub times: u64,
+    /// The first places, at most three.
+    pub places: Vec<String>,
+}
+
+impl Remarks {
+    const MAX_PLACES: usize = 3;
+
+    fn add(&mut self, what: impl Into<String>, place: impl Into<String>) {
+        let remark = self.0.entry(what.into()).or_default();
+        remark.times += 1;
+        if remark.places.len() < Self::MAX_PLACES {
+            remark.places.push(place.into());
+        }
+    }
+
+    /// Each, by its text.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Remark)> {
+        self.0.iter().map(|(what, remark)| (what.as_str(), remark))
+    }
+}
+
+/// What a reader of a service does.
+#[async_trait(?Send)]
+trait Reader {
+    /// The names of all nodes.
+    async fn nodes(&mut self, remarks: &mut Remarks) -> Result<Vec<String>, ForeignError>;
+
+    /// One of them, with all that it has; nothing if it cannot be read, which is remarked.
+    async fn node(
+        &mut self,
+        name: &str,
+        remarks: &mut Remarks,
+    ) -> Result<Option<Found>, ForeignError>;
+}
+
+/// Reads everything of a service, and puts it into an empty store, if there is one; without one it only says what
+/// would come over. What is in memory at a time is the names of the nodes, and one node with its items. After an
+/// error the store has a part, and is not to be used.
+///
+/// # Errors
+/// [`ForeignError`]. A part that cannot be understood is no error: it is remarked.
+pub async fn take_over(
+    origin: &Origin,
+    into: Option<&dyn Store>,
+    fresh: &dyn Fresh,
+    now: Timestamp,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<Taken, ForeignError> {
+    if let Some(store) = into {
+        archive::is_empty(store).await?;
+    }
+    let mut reader = open(origin).await?;
+    let mut taken = Taken::default();
+    let names = reader.nodes(&mut taken.remarks).await?;
+    for (done, name) in (0..).zip(&names) {
+        progress(done, names.len() as u64);
+        let Some(found) = reader.node(name, &mut taken.remarks).await? else { continue };
+        let settled = settle::settle(found, &origin.service, fresh, now, &mut taken.remarks);
+        let Some(settled) = settled else { continue };
+        settled.count(&mut taken.summary);
+        if let Some(store) = into {
+            settled.put(store).await?;
+        }
+    }
+    Ok(taken)
+}
+
+/// The nodes of one service among these of a host each.
+fn nodes_of(service: &str, nodes: Vec<(String, String)>) -> Result<Vec<String>, ForeignError> {
+    let (own, others): (Vec<_>, Vec<_>) = nodes.into_iter().partition(|(host, _)| host == service);
+    if own.is_empty() && !others.is_empty() {
+        let others: BTreeSet<String> = others.into_iter().map(|(host, _)| host).collect();
+        let others = others.into_iter().collect::<Vec<_>>().join(", ");
+        return Err(ForeignError::NoNodes { service: service.to_owned(), others });
+    }
+    Ok(own.into_iter().map(|(_, node)| node).collect())
+}
+
+async fn open(origin: &Origin) -> Result<Box<dyn Reader>, ForeignError> {
+    let Origin { kind, source, service } = origin;
+    let service = service.to_string();
+    Ok(match kind {
+        Kind::Ejabberd => Box::new(ejabberd::Ejabberd::new(Database::open(source).await?, service)),
+        Kind::Idavoll => Box::new(idavoll::Idavoll::new(Database::open(source).await?)),
+        Kind::Prosody if std::path::Path::new(source).is_dir() => {
+            Box::new(prosody::Files::new(source.into(), &service))
+        }
+        Kind::Prosody => Box::new(prosody::Tables::new(Database::open(source).await?, service)),
+    })
+}

@@ -1,0 +1,210 @@
+//! Prosody's own files (mod_storage_internal): a table of Lua for each node, a list of items beside them.
+
+use std::{fmt::Write, fs, io, path::PathBuf};
+
+use async_trait::async_trait;
+
+use crate::{
+    foreign::{
+        ForeignError, Reader, Remarks,
+        found::{Found, FoundItem},
+        nodes_of,
+    },
+    pubsub::Timestamp,
+    wire::{ns, xml},
+};
+
+use super::{
+    lua::{self, Value},
+    node::node,
+};
+
+pub(crate) struct Files {
+    data: PathBuf,
+    host: PathBuf,
+    service: String,
+}
+
+impl Files {
+    pub(crate) fn new(data: PathBuf, service: &str) -> Self {
+        Self { host: data.join(encoded(service, "")), data, service: service.to_owned() }
+    }
+
+    /// The services that keep nodes here.
+    fn others(&self) -> Vec<String> {
+        let hosts = fs::read_dir(&self.data).into_iter().flatten().flatten();
+        let with_nodes = hosts.filter(|host| host.path().join("pubsub_nodes").is_dir());
+        with_nodes.filter_map(|host| decoded(host.file_name().to_str()?)).collect()
+    }
+}
+
+#[async_trait(?Send)]
+impl Reader for Files {
+    async fn nodes(&mut self, remarks: &mut Remarks) -> Result<Vec<String>, ForeignError> {
+        let folder = self.host.join("pubsub_nodes");
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let others = self.others().into_iter().map(|host| (host, String::new())).collect();
+                nodes_of(&self.service, others)?;
+                return Err(ForeignError::Source("Prosody keeps no nodes in this folder"));
+            }
+            entries => entries.map_err(|error| failed(&folder, error))?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let file = entry.map_err(|error| failed(&folder, error))?.file_name();
+            let file = file.to_string_lossy();
+            let Some(name) = file.strip_suffix(".dat") else { continue };
+            match decoded(name) {
+                Some(name) => names.push(name),
+                None => remarks.add("a node whose name is no text", file),
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    async fn node(
+        &mut self,
+        name: &str,
+        remarks: &mut Remarks,
+    ) -> Result<Option<Found>, ForeignError> {
+        let path = self.host.join("pubsub_nodes").join(format!("{}.dat", encoded(name, "")));
+        let file = fs::read(&path).map_err(|error| failed(&path, error))?;
+        let Some(table) = lua::returned(&file) else {
+            remarks.add("a node that cannot be read", name);
+            return Ok(None);
+        };
+        let part = |name| table.get(name).unwrap_or(&Value::Nil);
+        let mut found = node(name, part("config"), part("affiliations"), part("subscribers"));
+        let path = self.host.join(format!("{}.list", encoded(&format!("pubsub_{name}"), "_")));
+        let items = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Vec::new()),
+            file => lua::listed(&file.map_err(|error| failed(&path, error))?),
+        };
+        match items {
+            Some(items) => found.items = items.iter().filter_map(item).collect(),
+            None => remarks.add("a node whose items cannot be read", name),
+        }
+        Ok(Some(found))
+    }
+}
+
+fn failed(path: &std::path::Path, error: io::Error) -> ForeignError {
+    ForeignError::File { path: path.display().to_string(), error }
+}
+
+/// A name as Prosody writes it into the names of files: letters, digits and these as they are, every other byte in
+/// hexadecimal.
+fn encoded(name: &str, also: &str) -> String {
+    let mut encoded = String::new();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || also.as_bytes().contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            let _ = write!(encoded, "%{byte:02x}");
+        }
+    }
+    encoded
+}
+
+fn decoded(name: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut rest = name.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
+        let mut byte = *byte;
+        if byte == b'%' {
+            let (digits, after) = rest.split_at_checked(2)?;
+            byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+            rest = after;
+        }
+        bytes.push(byte);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// An item: its payload with a key, a time and the publisher beside it.
+fn item(value: &Value) -> Option<FoundItem> {
+    let seconds: f64 = value.get("when")?.text()?.parse().ok()?;
+    let modified = Timestamp(millis(seconds));
+    let mut payload = String::new();
+    element(value, &mut payload)?;
+    Some(FoundItem {
+        id: value.get("key")?.text()?,
+        publisher: value.get("with").and_then(Value::text),
+        created: modified,
+        modified,
+        payload: Some(payload),
+    })
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // it saturates
+fn millis(seconds: f64) -> u64 {
+    (seconds * 1000.0) as u64
+}
+
+/// Writes an element as XML. An attribute of a namespace is kept as both, with the character 1 between them.
+fn element(value: &Value, out: &mut String) -> Option<()> {
+    let name = value.get("name")?.text()?;
+    let _ = write!(out, "<{name}");
+    for (nth, (key, attribute)) in
+        value.get("attr").into_iter().flat_map(Value::entries).enumerate()
+    {
+        let attribute = attribute.text()?;
+        match key.split_once('\u{1}') {
+            // When the item was published; Prosody adds it.
+            None if key == "stamp" && value.get("when").is_some() => {}
+            None => xml::write_attribute(&key, &attribute, out),
+            Some((ns::XML, name)) => xml::write_attribute(&format!("xml:{name}"), &attribute, out),
+            Some((namespace, name)) => {
+                xml::write_attribute(&format!("xmlns:ns{nth}"), namespace, out);
+                xml::write_attribute(&format!("ns{nth}:{name}"), &attribute, out);
+            }
+        }
+    }
+    out.push('>');
+    for child in value.list() {
+        match child {
+            Value::Text(text) => xml::escape_text(text, out),
+            child => element(child, out)?,
+        }
+    }
+    let _ = write!(out, "</{name}>");
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_files_are_read_as_they_are_written() {
+        for (name, written) in [("pubsub.x", "pubsub%2ex"), ("a/b_c", "a%2fb%5fc"), ("ä", "%c3%a4")]
+        {
+            assert_eq!(encoded(name, ""), written);
+            assert_eq!(decoded(written).as_deref(), Some(name));
+        }
+        assert_eq!(encoded("pubsub_a.b", "_"), "pubsub_a%2eb");
+        for bad in ["%", "%4", "%zz", "%ff"] {
+            assert_eq!(decoded(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_element_is_written_with_its_namespaces() {
+        let list = b"item({ [\"name\"] = \"a\"; [\"key\"] = \"1\"; [\"when\"] = 12; [\"with\"] = \"u@x\"; \
+            [\"attr\"] = { [\"xmlns\"] = \"urn:a\"; [\"stamp\"] = \"2024\"; \
+            [\"http://www.w3.org/XML/1998/namespace\\1lang\"] = \"en\"; [\"urn:b\\1c\"] = \"<'>\" }; \
+            \"t & t\"; { [\"name\"] = \"d\"; [\"attr\"] = {} } });";
+        let items = lua::listed(list).unwrap();
+        let found = item(&items[0]).unwrap();
+        let payload = found.payload.unwrap();
+        assert_eq!(
+            crate::wire::payload::parse(&payload).unwrap().xml(),
+            "<a xmlns='urn:a' xmlns:ns3='urn:b' xml:lang='en' ns3:c='&lt;&#39;&gt;'>t &amp; t<d/></a>"
+        );
+        assert_eq!((found.id.as_str(), found.modified), ("1", Timestamp(12_000)));
+        assert_eq!(found.publisher.as_deref(), Some("u@x"));
+    }
+}

@@ -1,0 +1,89 @@
+//! Prosody's mod_storage_sql: the tables `prosody` and `prosodyarchive`.
+
+use async_trait::async_trait;
+use serde_json::Value as Json;
+
+use crate::{
+    foreign::{
+        ForeignError, Reader, Remarks,
+        database::{Database, Row, pair},
+        found::{Found, FoundItem},
+        nodes_of,
+    },
+    pubsub::Timestamp,
+};
+
+use super::{lua::Value, node::node};
+
+pub(crate) struct Tables {
+    database: Database,
+    service: String,
+}
+
+impl Tables {
+    pub(crate) fn new(database: Database, service: String) -> Self {
+        Self { database, service }
+    }
+}
+
+#[async_trait(?Send)]
+impl Reader for Tables {
+    async fn nodes(&mut self, _: &mut Remarks) -> Result<Vec<String>, ForeignError> {
+        let sql = r#"SELECT DISTINCT "host", "user" FROM "prosody" WHERE "store" = 'pubsub_nodes' ORDER BY "host", "user""#;
+        let rows = self.database.rows(sql, &[]).await?;
+        nodes_of(&self.service, rows.into_iter().filter_map(pair).collect())
+    }
+
+    async fn node(
+        &mut self,
+        name: &str,
+        remarks: &mut Remarks,
+    ) -> Result<Option<Found>, ForeignError> {
+        let sql = r#"SELECT "key", "value" FROM "prosody" WHERE "host" = $1 AND "user" = $2 AND "store" = 'pubsub_nodes'"#;
+        let rows = self.database.rows(sql, &[&self.service, name]).await?;
+        let (mut config, mut affiliations, mut subscribers) = (Value::Nil, Value::Nil, Value::Nil);
+        for (key, value) in rows.into_iter().filter_map(pair) {
+            let part = match key.as_str() {
+                "config" => &mut config,
+                "affiliations" => &mut affiliations,
+                "subscribers" => &mut subscribers,
+                _ => continue,
+            };
+            let Ok(json) = serde_json::from_str(&value) else {
+                remarks.add("a node that cannot be read", name);
+                return Ok(None);
+            };
+            *part = from_json(json);
+        }
+        let mut found = node(name, &config, &affiliations, &subscribers);
+        let sql = r#"SELECT "key", "with", CAST("when" AS TEXT), "value" FROM "prosodyarchive"
+                     WHERE "host" = $1 AND "user" = '' AND "store" = $2 ORDER BY "sort_id""#;
+        let store = format!("pubsub_{name}");
+        let rows = self.database.rows(sql, &[&self.service, &store]).await?;
+        found.items = rows.into_iter().filter_map(item).collect();
+        Ok(Some(found))
+    }
+}
+
+fn item(row: Row) -> Option<FoundItem> {
+    let [id, with, when, value] = <[_; 4]>::try_from(row).ok()?;
+    let modified = Timestamp(when?.parse::<u64>().ok()?.checked_mul(1000)?);
+    let publisher = with.filter(|with| !with.is_empty());
+    Some(FoundItem { id: id?, publisher, created: modified, modified, payload: value })
+}
+
+fn from_json(json: Json) -> Value {
+    match json {
+        Json::Null => Value::Nil,
+        Json::Bool(value) => Value::Text(value.to_string()),
+        Json::Number(number) => Value::Text(number.to_string()),
+        Json::String(text) => Value::Text(text),
+        Json::Array(values) => {
+            Value::Table { list: values.into_iter().map(from_json).collect(), named: Vec::new() }
+        }
+        Json::Object(values) => Value::Table {
+            list: Vec::new(),
+            named: values.into_iter().map(|(key, value)| (key, from_json(value))).collect(),
+        },
+    }
+}

@@ -1,0 +1,184 @@
+//! What comes over of a node, and what is remarked.
+
+use crate::{
+    foreign::found::fields,
+    pubsub::{PublishModel, Show, Shows},
+};
+
+use super::*;
+
+struct Counted;
+
+impl Fresh for Counted {
+    fn number(&self) -> u64 {
+        7
+    }
+}
+
+const NOW: Timestamp = Timestamp(1_000_000);
+
+fn settled(found: Found) -> (Option<Settled>, Vec<(String, Vec<String>)>) {
+    let mut remarks = Remarks::default();
+    let service = BareJid::new("pubsub.x").unwrap();
+    let settled = settle(found, &service, &Counted, NOW, &mut remarks);
+    let remarked =
+        |(what, remark): (&str, &super::super::Remark)| (what.to_owned(), remark.places.clone());
+    (settled, remarks.iter().map(remarked).collect())
+}
+
+fn found(config: &[(&str, &str)]) -> Found {
+    let affiliations = fields(&[("owner@x", "owner")]);
+    Found { name: "n".into(), config: fields(config), affiliations, ..Found::default() }
+}
+
+fn subscription(jid: &str, state: &str, options: &[(&str, &str)]) -> FoundSubscription {
+    FoundSubscription { jid: jid.into(), state: state.into(), options: fields(options) }
+}
+
+fn item(id: &str, created: u64, modified: u64) -> FoundItem {
+    FoundItem {
+        id: id.into(),
+        publisher: Some("bot@x/r".into()),
+        created: Timestamp(created),
+        modified: Timestamp(modified),
+        payload: Some("<a xmlns='urn:a'/>".into()),
+    }
+}
+
+fn only(what: &str, places: &[&str]) -> Vec<(String, Vec<String>)> {
+    vec![(what.to_owned(), places.iter().map(|place| (*place).to_owned()).collect())]
+}
+
+#[test]
+fn what_is_not_understood_of_access_is_closed_and_else_the_default_counts() {
+    let (node, remarks) = settled(found(&[
+        ("pubsub#access_model", "friends"),
+        ("pubsub#publish_model", "anybody"),
+        ("pubsub#title", "t"),
+    ]));
+    let config = node.unwrap().node.config;
+    assert_eq!(config.access_model, AccessModel::Whitelist);
+    assert_eq!(config.publish_model, PublishModel::Publishers);
+    assert_eq!(config.title, "t");
+    let (model, places) = &remarks[0];
+    assert_eq!(model, "pubsub#access_model = friends: closed to all who are not on the list");
+    assert_eq!(places[..], ["n"]);
+    assert_eq!(remarks[1].0, "pubsub#publish_model = anybody: the default counts");
+}
+
+#[test]
+fn a_name_that_cannot_be_keeps_a_node_out() {
+    for name in ["", "a\u{1}", &"a".repeat(1024)] {
+        let (node, remarks) = settled(Found { name: name.into(), ..found(&[]) });
+        assert!(node.is_none());
+        assert_eq!(remarks.len(), 1);
+    }
+}
+
+#[test]
+fn nobody_stays_subscribed_whom_the_node_does_not_admit() {
+    let mut closed = found(&[("pubsub#access_model", "whitelist")]);
+    closed.affiliations.extend(fields(&[("member@x", "member"), ("out@x", "outcast")]));
+    for jid in ["member@x/1", "owner@x", "out@x", "other@x"] {
+        closed.subscriptions.push(subscription(jid, "subscribed", &[]));
+    }
+    let (node, remarks) = settled(closed);
+    let jids: Vec<_> = node.unwrap().subscriptions.iter().map(|(jid, _)| jid.to_string()).collect();
+    assert_eq!(jids, ["member@x/1", "owner@x"]);
+    let what = "a subscription of somebody whom the node does not admit";
+    assert_eq!(remarks, only(what, &["n: out@x", "n: other@x"]));
+    // Whom only a roster can admit keeps what it has.
+    let mut roster = found(&[("pubsub#access_model", "presence")]);
+    roster.subscriptions.push(subscription("other@x", "subscribed", &[]));
+    assert_eq!(settled(roster).0.unwrap().subscriptions.len(), 1);
+}
+
+#[test]
+fn a_subscription_keeps_its_options_and_ends_with_its_lease() {
+    let mut node = found(&[]);
+    node.subscriptions = vec![
+        subscription("a@x", "subscribed", &[("pubsub#show-values", "away"), ("pubsub#x", "y")]),
+        subscription("b@x", "subscribed", &[("pubsub#expire", "1970-01-01T00:00:01Z")]),
+        subscription("c@x", "subscribed", &[("pubsub#deliver", "0")]),
+        subscription("c@x", "subscribed", &[]),
+        subscription("d@x", "pending", &[]),
+        subscription("@", "subscribed", &[]),
+    ];
+    let (node, remarks) = settled(node);
+    let subscriptions = node.unwrap().subscriptions;
+    let shows = subscriptions[0].1.show_values;
+    assert!(shows.has(Show::Away) && shows != Shows::ALL);
+    assert_eq!(subscriptions[1].0.to_string(), "c@x");
+    assert!(!subscriptions[1].1.deliver);
+    assert_eq!(subscriptions.len(), 2);
+    let what: Vec<_> = remarks.iter().map(|(what, _)| what.as_str()).collect();
+    assert_eq!(
+        what,
+        [
+            "a further subscription of the same JID",
+            "a subscription of what is no JID",
+            "a subscription that is not complete",
+            "a subscription whose lease is over",
+            "the subscription option pubsub#x = y",
+        ]
+    );
+}
+
+#[test]
+fn who_waits_for_an_owner_goes_on_waiting() {
+    let mut asks = found(&[("pubsub#access_model", "authorize")]);
+    asks.subscriptions.push(subscription("a@x", "pending", &[]));
+    let (node, remarks) = settled(asks);
+    assert_eq!(node.unwrap().pending.len(), 1);
+    assert_eq!(remarks, []);
+}
+
+#[test]
+fn items_have_places_as_they_were_created_and_modified() {
+    let mut node = found(&[("pubsub#max_items", "max")]);
+    node.items = vec![item("b", 20, 20), item("a", 10, 30), item("c", 25, 25)];
+    let (node, remarks) = settled(node);
+    let node = node.unwrap();
+    let spots: Vec<_> =
+        node.items.iter().map(|item| (item.id.as_str(), item.created.0, item.place.seq)).collect();
+    // a, b and c were created, then a was modified.
+    assert_eq!(spots, [("b", 2, 2), ("c", 3, 3), ("a", 1, 4)]);
+    assert_eq!((node.seq, node.node.created), (4, Timestamp(10)));
+    assert_eq!(node.items[0].publisher.to_string(), "bot@x");
+    assert_eq!(remarks, []);
+}
+
+#[test]
+fn no_more_items_come_than_the_node_keeps_and_none_that_cannot_be() {
+    let mut node = found(&[("pubsub#max_items", "5")]);
+    node.items = (1..=6).map(|n| item(&n.to_string(), n, n)).collect();
+    node.items[1].payload = Some("<a/>".into());
+    node.items[2].payload = None;
+    node.items[3].publisher = None;
+    node.items[4].id = String::new();
+    let (node, remarks) = settled(node);
+    let items = node.unwrap().items;
+    let ids: Vec<_> = items.iter().map(|item| item.id.as_str()).collect();
+    assert_eq!(ids, ["3", "4", "6"]);
+    assert_eq!(items[1].publisher.to_string(), "owner@x");
+    assert_eq!(remarks.len(), 4, "{remarks:?}");
+    let (node, remarks) =
+        settled(Found { items: vec![item("1", 1, 1)], ..found(&[("pubsub#persist_items", "0")]) });
+    assert!(node.unwrap().items.is_empty());
+    assert_eq!(remarks, only("an item more than the node is configured to keep", &["n: 1"]));
+}
+
+#[test]
+fn a_node_that_nobody_owns_is_the_services() {
+    let (node, remarks) = settled(Found { affiliations: Vec::new(), ..found(&[]) });
+    assert_eq!(node.unwrap().node.creator.to_string(), "pubsub.x");
+    assert_eq!(remarks, only("a node that nobody owns: only administrators can change it", &["n"]));
+}
+
+#[test]
+fn of_each_remark_the_first_places_are_kept() {
+    let mut remarks = Remarks::default();
+    (0..10).for_each(|n| remarks.add("what", n.to_string()));
+    let (what, remark) = remarks.iter().next().unwrap();
+    assert_eq!((what, remark.times, remark.places.len()), ("what", 10, 3));
+}

@@ -1,0 +1,184 @@
+"""Moving in: what Prosody, ejabberd and Idavoll kept is imported, and then gjallar shows the same as they did."""
+
+import json
+import pathlib
+import subprocess
+
+import pytest
+
+from clients import clients, entry, item_ids
+from conftest import with_loop
+from foreign import (IDAVOLL, ODD, OWN, PEOPLE, Ejabberd, Exporting, Postgres, Prosody, ejabberd_sql, fill, fill_more,
+                     from_dump, prosody_sql)
+from servers import DOMAIN, SERVICE, Gjallar, binaries
+
+SCHEMAS = pathlib.Path("/usr/share/ejabberd/sql")
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    with Postgres() as running:
+        yield running
+
+
+def imported(tmp_path, kind, source, *more):
+    """What `gjallar import` says."""
+    done = subprocess.run(
+        [binaries() / "gjallar", "import", "--from", kind, "--store", f"sled:{tmp_path}/store", "--service", OWN,
+         "--json", *more],
+        env={"GJALLAR_IMPORT_SOURCE": str(source)}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    return report, {remark["what"]: remark for remark in report["left"]}
+
+
+def described(element):
+    """An element that can be compared."""
+    if element is None:
+        return None
+    text = (element.text or "").strip() if len(element) else element.text
+    return element.tag, sorted(element.items()), text, [described(child) for child in element]
+
+
+async def seen(port, service, nodes, fields):
+    """What clients see of some nodes at a service."""
+    found = {}
+    async with clients(port, *PEOPLE) as people:
+        owner = people[0]
+        for node in nodes:
+            shown = await owner.pubsub.get_node_config(service, node)
+            values = shown["pubsub_owner"]["configure"]["form"].get_values()
+            # ejabberd does not show what nobody set.
+            config = {name: values.get(f"pubsub#{name}") or "" for name in fields}
+            affiliations = await owner.pubsub.get_node_affiliations(service, node)
+            affiliations = {(each["jid"].bare, each["affiliation"])
+                            for each in affiliations["pubsub_owner"]["affiliations"]}
+            subscriptions = await owner.pubsub.get_node_subscriptions(service, node)
+            subscriptions = {(str(each["jid"]), each["subscription"])
+                             for each in subscriptions["pubsub_owner"]["subscriptions"]}
+            items = {}
+            # A node that keeps no items has none to show.
+            if values["pubsub#persist_items"]:
+                items = await owner.pubsub.get_items(service, node)
+                items = {each["id"]: described(each["payload"]) for each in items["pubsub"]["items"]}
+            found[node] = config, affiliations, subscriptions, items
+    return found
+
+
+def storages(postgres, name):
+    """The server, and what is read when it was filled and stopped."""
+    if name == "prosody-files":
+        return Prosody(lambda _: ""), lambda server: server.folder / "data"
+    if name == "prosody-sqlite":
+        return Prosody(prosody_sql("SQLite3", lambda server: server.folder / "own.sqlite")), lambda server: server.folder / "own.sqlite"
+    if name == "prosody-postgres":
+        url = postgres.create("prosody")
+        more = f', username = "gjallar", password = "", host = "127.0.0.1", port = {postgres.port}'
+        return Prosody(prosody_sql("PostgreSQL", lambda _: "prosody", more)), lambda _: url
+    if name == "ejabberd-sqlite":
+        return Ejabberd(ejabberd_sql("sqlite", lambda server: server.folder / "own.sqlite")), lambda server: server.folder / "own.sqlite"
+    if name == "ejabberd-postgres":
+        url = postgres.create("ejabberd", (SCHEMAS / "pg.sql").read_text())
+        more = f'sql_server: "127.0.0.1"\nsql_port: {postgres.port}\nsql_username: gjallar\nsql_password: "x"'
+        return Ejabberd(ejabberd_sql("pgsql", lambda _: "ejabberd", more)), lambda _: url
+
+    def exported(server):
+        (server.folder / "export").touch()
+        server.launch()
+        server.halt()
+        from_dump(server.folder / "export.sql", server.folder / "own.sqlite")
+        return server.folder / "own.sqlite"
+    return Exporting(lambda _: ("sql_type: sqlite", "mnesia")), exported
+
+
+@pytest.mark.parametrize("name", ["prosody-files", "prosody-sqlite", "prosody-postgres", "ejabberd-sqlite",
+                                  "ejabberd-postgres", "ejabberd-mnesia"])
+@with_loop
+async def test_what_a_server_kept_comes_over(postgres, tmp_path, name):
+    server, source = storages(postgres, name)
+    kind = name.split("-")[0]
+    nodes = ["news/a", "closed", ODD]
+    fields = ["title", "access_model", "publish_model", "persist_items", "max_items", "notification_type",
+              "send_last_published_item", "deliver_payloads", "notify_retract"]
+    with server:
+        await fill(server)
+        if kind == "ejabberd":
+            await fill_more(server)
+            nodes.append("asks")
+            fields += ["notify_config", "notify_delete", "deliver_notifications", "itemreply"]
+        there = await seen(server.client_port, OWN, nodes, fields)
+        assert list(there["news/a"][3]) and there[ODD][3], there
+        server.halt()
+        read = source(server)
+
+        report, left = imported(tmp_path, kind, read, "--dry-run")
+        assert not (tmp_path / "store").exists()
+        assert imported(tmp_path, kind, read)[0] == report
+        assert report["nodes"] == len(nodes)
+        assert report["items"] == len(there["news/a"][3]) + 1
+        # ejabberd keeps the last item even where it shall keep none.
+        expected = {"a node of an account (PEP), which stays with the server": "owner@localhost",
+                    "an item more than the node is configured to keep": "closed: gone"}
+        assert {what: remark["places"][0] for what, remark in left.items()} == (
+            expected if kind == "ejabberd" else {})
+
+        server.launch()
+        with Gjallar(server.component_port, tmp_path, admins="admin@localhost"):
+            here = await seen(server.client_port, SERVICE, nodes, fields)
+            for node in nodes:
+                for mine, theirs in zip(here[node], there[node], strict=True):
+                    assert mine == theirs, node
+            async with clients(server.client_port, "alice", "mallory", "bot", "bob") as (alice, mallory, bot, bob):
+                # Who was subscribed hears of what is published now, who was shut out does not come in.
+                await bot.pubsub.publish(SERVICE, "news/a", id="new", payload=entry("new"))
+                for subscriber in (alice, bob):
+                    while not (events := [event for event in subscriber.events if event.get("from") == SERVICE]):
+                        # Of the old service; it runs too.
+                        await subscriber.until(len(subscriber.events) + 1)
+                    assert item_ids(events[0]) == ["new"]
+                with pytest.raises(Exception, match="forbidden"):
+                    await mallory.pubsub.get_items(SERVICE, "news/a")
+                with pytest.raises(Exception, match="closed-node|not-allowed"):
+                    await bob.pubsub.get_items(SERVICE, "closed")
+        check = subprocess.run([binaries() / "gjallar", "check", "--store", f"sled:{tmp_path}/store"], env={},
+                               capture_output=True, text=True, check=False)
+        assert check.returncode == 0, check.stderr
+
+
+def test_what_idavoll_kept_comes_over(postgres, tmp_path):
+    url = postgres.create("idavoll", IDAVOLL)
+    report, left = imported(tmp_path, "idavoll", url, "--dry-run")
+    assert (report["nodes"], report["subscriptions"], report["items"]) == (3, 2, 3)
+    assert left == {
+        "a collection": {"what": "a collection", "times": 1, "places": ["of others"]},
+        "a node that nobody owns: only administrators can change it": {
+            "what": "a node that nobody owns: only administrators can change it", "times": 1, "places": ["lost"]},
+        "a subscription that is not complete": {
+            "what": "a subscription that is not complete", "times": 1, "places": [f"news/a: bot@{DOMAIN}"]},
+        "a subscription of somebody whom the node does not admit": {
+            "what": "a subscription of somebody whom the node does not admit", "times": 1,
+            "places": [f"news/a: mallory@{DOMAIN}"]},
+        "an item whose payload is not one element with a namespace": {
+            "what": "an item whose payload is not one element with a namespace", "times": 1,
+            "places": ["news/a: broken"]},
+    }
+    assert imported(tmp_path, "idavoll", url)[0] == report
+    text = subprocess.run([binaries() / "gjallar", "export", "--store", f"sled:{tmp_path}/store"], env={},
+                          capture_output=True, text=True, check=True).stdout
+    lines = [json.loads(line) for line in text.splitlines()]
+    nodes = {line["node"]: line for line in lines if line["kind"] == "node"}
+    assert set(nodes) == {"news/a", "fleeting", "lost"}
+    assert (nodes["news/a"]["creator"], nodes["lost"]["creator"]) == (f"owner@{DOMAIN}", OWN)
+    assert nodes["news/a"]["created"] == 1262401445000
+    config = nodes["news/a"]["config"]
+    assert [config[f"pubsub#{name}"] for name in
+            ("persist_items", "deliver_payloads", "send_last_published_item", "max_items")] == ["true", "false", "never", "max"]
+    assert nodes["fleeting"]["config"]["pubsub#persist_items"] == "false"
+    items = [line for line in lines if line["kind"] == "item"]
+    assert [(item["id"], item["publisher"], item["published"]) for item in items] == [
+        ("1", f"owner@{DOMAIN}", 1262401445000), ("2", f"bot@{DOMAIN}", 1293937445678),
+        ("3", f"bot@{DOMAIN}", 1325473445000)]
+    assert items[1]["payload"]["xml"] == "<entry xmlns='http://www.w3.org/2005/Atom'><title>two &amp; ä</title></entry>"
+    assert "payload" not in items[2]
+    assert {line["jid"] for line in lines if line["kind"] == "subscription"} == {
+        f"alice@{DOMAIN}", f"alice@{DOMAIN}/desk"}
