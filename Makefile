@@ -1,6 +1,6 @@
 # Each command does all the set-up on a Debian machine with cargo; tests/e2e/setup.sh says what that is.
 
-.PHONY: demo test setup check unit doc e2e crash power hostile compare fuzz soak deny bench
+.PHONY: demo test setup check unit doc e2e package static image crash power hostile compare fuzz soak deny bench
 
 CARGO_FLAGS = --locked
 
@@ -28,7 +28,39 @@ doc:
 
 e2e:
 	cargo build -q $(CARGO_FLAGS) --bins --examples
+	$(MAKE) package BINARY=target/debug/gjallar DEB_FLAGS=--fast
 	.venv/bin/python -m pytest -q tests/e2e
+
+# A Debian package of a binary, in target/package/debian; without BINARY, of one that is built for it.
+BINARY = target/release/gjallar
+PACKAGE = target/package/release
+package: setup
+	command -v cargo-deb >/dev/null || cargo install -q cargo-deb@3.8.0 --locked --debug
+	[ $(BINARY) != target/release/gjallar ] || cargo build $(CARGO_FLAGS) --release --bin gjallar
+	rm -rf target/package
+	mkdir -p $(PACKAGE)
+	cp $(BINARY) $(PACKAGE)/gjallar
+	$(PACKAGE)/gjallar man $(PACKAGE)/man
+	$(PACKAGE)/gjallar completions bash > $(PACKAGE)/gjallar.bash
+	$(PACKAGE)/gjallar completions zsh > $(PACKAGE)/_gjallar
+	$(PACKAGE)/gjallar completions fish > $(PACKAGE)/gjallar.fish
+	CARGO_TARGET_DIR=target/package cargo deb -q --no-build --locked --strip $(DEB_FLAGS)
+
+# A program that needs nothing beside itself, not even a C library, in target/TRIPLE/release; it passes the tests of `make e2e`.
+TRIPLE = $(shell uname -m)-unknown-linux-musl
+static: setup
+	rustup -q target add $(TRIPLE)
+	cargo build -q $(CARGO_FLAGS) --release --target $(TRIPLE) --bins --examples
+	CARGO_TARGET_DIR=target/$(TRIPLE) GJALLAR_PROFILE=release .venv/bin/python -m pytest -q tests/e2e --ignore tests/e2e/test_package.py
+
+# An image of that program for containers, `gjallar`, with nothing else in it. BUILDER may be buildah or podman.
+BUILDER = docker
+image: static
+	rm -rf target/image
+	mkdir -p target/image/store
+	cp target/$(TRIPLE)/release/gjallar target/image/gjallar
+	strip target/image/gjallar
+	$(BUILDER) build -t gjallar -f config/Dockerfile target/image
 
 # The proofs in their long form; `make test` has short ones of the first three. docs/PROOFS.md says what each
 # shows, and what came out.

@@ -24,7 +24,7 @@ missing=
 # Of Node.js any will do, be it Debian's or not.
 command -v npm >/dev/null || set -- "$@" nodejs npm
 for package in gcc libc6-dev libstrophe-dev openssl python3 python3-venv profanity-light prosody prosody-modules ejabberd \
-    postgresql lua-dbi-sqlite3 lua-dbi-postgresql erlang-p1-sqlite3 erlang-p1-pgsql "$@"; do
+    postgresql lua-dbi-sqlite3 lua-dbi-postgresql erlang-p1-sqlite3 erlang-p1-pgsql mmdebstrap systemd-container musl-tools "$@"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' ||
         missing="$missing $package"
 done

@@ -1,0 +1,101 @@
+"""A Debian of its own with a systemd of its own, in a folder: mmdebstrap makes it, systemd-nspawn boots it. It has no
+network but its loopback.
+"""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+
+from servers import wait_for
+
+# What is on the machine is installed as root.
+AS_ROOT = [] if os.geteuid() == 0 else ["sudo"]
+
+
+def run(*command, **more):
+    done = subprocess.run([*AS_ROOT, *map(str, command)], capture_output=True, text=True, check=False, **more)
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+class Container:
+    """A clean root with some packages that runs; a context manager."""
+
+    def __init__(self, *packages):
+        self.packages = packages
+        self.nspawn = None
+
+    def __enter__(self):
+        self.root = pathlib.Path(tempfile.mkdtemp(prefix="gjallar-root-")) / "root"
+        try:
+            self.make()
+            self.boot()
+        except BaseException:
+            self.remove()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.remove()
+
+    def make(self):
+        """The same Debian as this one."""
+        codename = run("sh", "-c", ". /etc/os-release && echo $VERSION_CODENAME").strip()
+        run("mmdebstrap", "-q", "--variant=minbase", "--dpkgopt=force-unsafe-io",
+            f"--include={','.join(self.packages)}", codename, self.root)
+        # An installer writes it.
+        run("tee", self.root / "etc/hosts", input="127.0.0.1 localhost\n::1 localhost\n")
+
+    def boot(self):
+        self.log = tempfile.TemporaryFile()
+        # Its network has nobody but itself in it.
+        self.nspawn = subprocess.Popen(
+            [*AS_ROOT, "systemd-nspawn", "-q", "-b", "-D", str(self.root), "--private-network", "--register=no",
+             "--keep-unit", "--console=pipe"], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        wait_for(self.init, "systemd to start in the container")
+        self.leader = self.init()
+        wait_for(lambda: self.ask("systemctl", "is-system-running") in ("running", "degraded"),
+                 "the container to be up", 60)
+
+    def init(self):
+        """The first process in there, which is a child of nspawn's or a child of that."""
+        known = [str(self.nspawn.pid)]
+        for pid in known:
+            try:
+                children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+                if pathlib.Path(f"/proc/{pid}/comm").read_text() == "systemd\n":
+                    return pid
+            except FileNotFoundError:
+                continue
+            known += children
+        return None
+
+    def enter(self, *command, **more):
+        return subprocess.run(
+            [*AS_ROOT, "nsenter", "--target", self.leader, "--all", "--wd=/", *map(str, command)],
+            capture_output=True, text=True, check=False, **more)
+
+    def ask(self, *command):
+        """What a command prints in there, whether it fails or not."""
+        return self.enter(*command).stdout.strip()
+
+    def run(self, *command, **more):
+        """What a command prints in there that must not fail."""
+        done = self.enter(*command, **more)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def write(self, path, text, mode="644"):
+        self.run("install", "-D", "-m", mode, "/dev/stdin", path, input=text)
+
+    def copy(self, file, path):
+        run("cp", file, self.root / path.lstrip("/"))
+
+    def remove(self):
+        if self.nspawn:
+            self.nspawn.terminate()
+            self.nspawn.wait(30)
+        run("rm", "-rf", "--one-file-system", self.root)
+        shutil.rmtree(self.root.parent)

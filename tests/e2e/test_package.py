@@ -1,0 +1,106 @@
+"""The Debian package on a clean Debian with a real systemd: installed, started against Prosody, upgraded, removed.
+What docs/OPERATING.md says of installing is done here as it says.
+"""
+
+import pathlib
+import re
+
+import pytest
+
+from container import Container
+from servers import binaries, wait_for
+
+PACKAGE = binaries().parent / "package" / "debian"
+CONFIG = "/etc/gjallar/gjallar.toml"
+DOC = "/usr/share/doc/gjallar"
+JID, OWNER = "pubsub.example.org", "owner@example.org"
+
+
+@pytest.fixture(scope="module")
+def debian():
+    with Container("systemd", "systemd-sysv", "prosody") as container:
+        yield container
+
+
+def gjallar(debian, *arguments):
+    return debian.run("gjallar", *arguments, "--config", CONFIG)
+
+
+def state(debian, what):
+    return debian.ask("systemctl", "show", "gjallar", "--property", what, "--value")
+
+
+def test_the_package_from_its_installation_to_its_end(debian):
+    (package,) = PACKAGE.glob("*.deb")
+    debian.copy(package, "/root/gjallar.deb")
+
+    # Installed: neither enabled nor started, with everything in its place.
+    debian.run("dpkg", "-i", "/root/gjallar.deb")
+    assert debian.ask("systemctl", "is-enabled", "gjallar") == "disabled"
+    assert debian.ask("systemctl", "is-active", "gjallar") == "inactive"
+    assert debian.run("gjallar", "--version").startswith("gjallar ")
+    debian.run("getent", "passwd", "gjallar")
+    for path in ("/usr/share/man/man1/gjallar-serve.1", "/usr/share/bash-completion/completions/gjallar",
+                 f"{DOC}/OPERATING.md", f"{DOC}/copyright"):
+        debian.run("test", "-s", path)
+
+    # Started before it was told its JID and its secret, it says what is missing, and does not try for ever.
+    assert debian.enter("systemctl", "start", "gjallar").returncode != 0
+    debian.write("/etc/gjallar/secret", "s3cret\n", "600")
+    assert debian.enter("systemctl", "start", "gjallar").returncode != 0
+    assert "jid: not set" in debian.run("journalctl", "-u", "gjallar")
+    assert state(debian, "NRestarts") == "0"
+
+    # Connected to Prosody, with what is shipped for pasting.
+    config = debian.run("cat", CONFIG).replace('jid = ""', f'jid = "{JID}"')
+    debian.write(CONFIG, config.replace("admins = []", f'admins = ["{OWNER}"]'))
+    shipped = debian.run("cat", f"{DOC}/prosody.cfg.lua").replace("change me", "s3cret")
+    debian.write("/etc/prosody/conf.avail/gjallar.cfg.lua", shipped)
+    debian.run("ln", "-s", "/etc/prosody/conf.avail/gjallar.cfg.lua", "/etc/prosody/conf.d/gjallar.cfg.lua")
+    debian.run("systemctl", "restart", "prosody")
+    debian.run("systemctl", "enable", "--now", "gjallar")
+    assert debian.ask("systemctl", "is-active", "gjallar") == "active"
+    wait_for(lambda: "\ngjallar_connected 1\n" in gjallar(debian, "stats"), "gjallar to be connected")
+
+    # It works, in the confines of its unit.
+    gjallar(debian, "node", "create", "news", "--as", OWNER)
+    gjallar(debian, "item", "publish", "news", "--id", "1", "--payload", "<x xmlns='urn:x'/>", "--as", OWNER)
+    owner = debian.run("stat", "--format", "%U %a", "/var/lib/gjallar", "/var/lib/gjallar/store/control").split("\n")
+    assert owner[:2] == ["gjallar 700", "gjallar 600"]
+    exposure = debian.ask("systemd-analyze", "security", "--no-pager", "gjallar").splitlines()[-1]
+    assert float(re.search(r"gjallar.service: ([0-9.]+)", exposure)[1]) <= 1.5, exposure
+
+    # Another configuration is taken up without a new start.
+    pid = state(debian, "MainPID")
+    debian.write(CONFIG, debian.run("cat", CONFIG) + '\nlog = "debug"\n')
+    debian.run("systemctl", "reload", "gjallar")
+    wait_for(lambda: "the configuration is taken up" in debian.ask("journalctl", "-u", "gjallar"), "the reload")
+    assert state(debian, "MainPID") == pid
+
+    # Killed, and stopped without a sign of life, it is started again, with what it had.
+    debian.write("/run/systemd/system/gjallar.service.d/sooner.conf", "[Service]\nWatchdogSec=2\n")
+    debian.run("systemctl", "daemon-reload")
+    debian.run("systemctl", "restart", "gjallar")
+    for signal, restarts in (("KILL", "1"), ("STOP", "2")):
+        debian.run("systemctl", "kill", f"--signal={signal}", "gjallar")
+        wait_for(lambda restarts=restarts: state(debian, "NRestarts") == restarts
+                 and state(debian, "ActiveState") == "active", f"systemd to start it again after SIG{signal}")
+        assert "news" in gjallar(debian, "node", "list")
+
+    # Upgraded while it runs, it is started again, and has everything.
+    pid = state(debian, "MainPID")
+    debian.run("dpkg", "-i", "/root/gjallar.deb")
+    assert state(debian, "ActiveState") == "active" and state(debian, "MainPID") != pid
+    assert f'jid = "{JID}"' in debian.run("cat", CONFIG)
+    assert "<x xmlns='urn:x'/>" in gjallar(debian, "item", "list", "news", "--json")
+
+    # Removed: what it kept and its configuration stay, until it is purged.
+    debian.run("dpkg", "-r", "gjallar")
+    assert debian.ask("systemctl", "is-active", "gjallar") != "active"
+    assert debian.enter("test", "-e", "/usr/bin/gjallar").returncode != 0
+    debian.run("test", "-d", "/var/lib/gjallar/store")
+    debian.run("test", "-s", CONFIG)
+    debian.run("dpkg", "-P", "gjallar")
+    for path in ("/var/lib/gjallar", "/etc/gjallar", "/usr/share/doc/gjallar"):
+        assert debian.enter("test", "-e", path).returncode != 0, path
+    assert "gjallar.service" not in debian.run("systemctl", "list-unit-files")
