@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, params_from_iter};
+use rusqlite::{Connection, OpenFlags, params_from_iter, types::ValueRef};
 use tokio_postgres::{Client, NoTls, config::Host, types::ToSql};
 
 use super::ForeignError;
@@ -27,17 +27,26 @@ impl Database {
     pub(super) async fn open(source: &str) -> Result<Self, ForeignError> {
         let is_url =
             ["postgres://", "postgresql://"].iter().any(|scheme| source.starts_with(scheme));
-        if is_url { Self::connect(source).await } else { Self::file(Path::new(source)) }
+        // It is not shown: it may have a password in it.
+        let is_other = source.contains("://") || source.contains("password=");
+        match (is_url, is_other) {
+            (true, _) => Self::connect(source).await,
+            (false, true) => {
+                Err(ForeignError::Source("only URLs that begin with postgres:// are read"))
+            }
+            (false, false) => Self::file(Path::new(source)),
+        }
     }
 
     async fn connect(url: &str) -> Result<Self, ForeignError> {
         let config: tokio_postgres::Config = url.parse()?;
-        for host in config.get_hosts() {
-            if let Host::Tcp(name) = host
-                && !is_local(name)
-            {
-                return Err(ForeignError::NotLocal(name.clone()));
-            }
+        let names = config.get_hosts().iter().filter_map(|host| match host {
+            Host::Tcp(name) => Some(name.clone()),
+            Host::Unix(_) => None,
+        });
+        let addresses = config.get_hostaddrs().iter().map(ToString::to_string);
+        if let Some(name) = names.chain(addresses).find(|name| !is_local(name)) {
+            return Err(ForeignError::NotLocal(name));
         }
         let (client, connection) = config.connect(NoTls).await?;
         // It ends with the client; what goes wrong the client says.
@@ -53,7 +62,8 @@ impl Database {
             .map_err(|error| ForeignError::File { path: path.display().to_string(), error })?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
         let connection = Connection::open_with_flags(path, flags)?;
-        connection.execute_batch("BEGIN")?;
+        // What is read begins with the first row.
+        connection.execute_batch("BEGIN; SELECT count(*) FROM sqlite_master")?;
         Ok(Self::Sqlite(connection))
     }
 
@@ -72,12 +82,23 @@ impl Database {
             Self::Sqlite(connection) => {
                 let mut statement = connection.prepare(sql)?;
                 let columns = statement.column_count();
-                let row =
-                    |row: &rusqlite::Row<'_>| (0..columns).map(|column| row.get(column)).collect();
+                let row = |row: &rusqlite::Row<'_>| {
+                    (0..columns).map(|column| Ok(text(row.get_ref(column)?))).collect()
+                };
                 let rows = statement.query_map(params_from_iter(values), row)?;
                 Ok(rows.collect::<Result<_, _>>()?)
             }
         }
+    }
+}
+
+/// A value of SQLite, whose columns may have values of any kind.
+fn text(value: ValueRef<'_>) -> Option<String> {
+    match value {
+        ValueRef::Null => None,
+        ValueRef::Integer(number) => Some(number.to_string()),
+        ValueRef::Real(number) => Some(number.to_string()),
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => String::from_utf8(bytes.to_vec()).ok(),
     }
 }
 

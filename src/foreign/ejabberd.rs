@@ -1,4 +1,4 @@
-//! ejabberd's mod_pubsub with `db_type: sql`: the tables `pubsub_*` of its schema, old and new.
+//! ejabberd's mod_pubsub with `db_type: sql`: the tables `pubsub_*` of its schema.
 
 use async_trait::async_trait;
 
@@ -33,31 +33,34 @@ const DEFAULTS: &[(&str, &str)] = &[
 pub(super) struct Ejabberd {
     database: Database,
     service: String,
+    has_options: bool,
 }
 
 impl Ejabberd {
     pub(super) fn new(database: Database, service: String) -> Self {
-        Self { database, service }
+        Self { database, service, has_options: true }
     }
 
     async fn config(
         &self,
-        name: &str,
         node: &[&str],
-        remarks: &mut Remarks,
+        plugin: &str,
     ) -> Result<Vec<(String, String)>, ForeignError> {
         let mut config = fields(DEFAULTS);
+        if plugin == "pep" {
+            config.extend(fields(&[("pubsub#access_model", "presence")]));
+        }
         let sql = "SELECT name, val FROM pubsub_node_option WHERE nodeid = CAST(CAST($1 AS TEXT) AS BIGINT) ORDER BY name";
         for (option, term) in self.database.rows(sql, node).await?.into_iter().filter_map(pair) {
-            match (option.as_str(), erlang::text(&term)) {
-                ("max_items", Some(value)) if value == "infinity" => {
-                    config.push(("pubsub#max_items".into(), "max".into()));
-                }
+            match (option.as_str(), term.as_str()) {
                 // How it keeps the node, and what nobody set.
-                ("rsm" | "sql", _) => {}
-                (_, Some(value)) if value == "undefined" => {}
-                (_, Some(value)) => config.push((format!("pubsub#{option}"), value)),
-                (_, None) => remarks.add(format!("the option {option} = {term}"), name),
+                ("rsm" | "sql", _) | (_, "undefined") => {}
+                ("max_items", "infinity") => config.extend(fields(&[("pubsub#max_items", "max")])),
+                // What is not understood goes on as it is, to be remarked.
+                (_, term) => {
+                    let value = erlang::text(term).unwrap_or_else(|| term.to_owned());
+                    config.push((format!("pubsub#{option}"), value));
+                }
             }
         }
         Ok(config)
@@ -65,6 +68,9 @@ impl Ejabberd {
 
     /// The options of a subscription.
     async fn options(&self, subid: &str) -> Result<Vec<(String, String)>, ForeignError> {
+        if !self.has_options {
+            return Ok(Vec::new());
+        }
         let sql = "SELECT opt_name, opt_value FROM pubsub_subscription_opt WHERE subid = $1 ORDER BY opt_name";
         let rows = self.database.rows(sql, &[subid]).await?;
         let options = rows.into_iter().filter_map(pair).map(|(name, value)| {
@@ -87,6 +93,8 @@ impl Reader for Ejabberd {
         for (account, _) in nodes.extract_if(.., |(host, _)| host.contains('@')) {
             remarks.add("a node of an account (PEP), which stays with the server", account);
         }
+        let sql = "SELECT subid FROM pubsub_subscription_opt LIMIT 1";
+        self.has_options = !self.database.rows(sql, &[]).await?.is_empty();
         nodes_of(&self.service, nodes)
     }
 
@@ -95,23 +103,31 @@ impl Reader for Ejabberd {
         name: &str,
         remarks: &mut Remarks,
     ) -> Result<Option<Found>, ForeignError> {
-        let sql =
-            "SELECT CAST(nodeid AS TEXT), plugin FROM pubsub_node WHERE host = $1 AND node = $2";
-        let nodes = self.database.rows(sql, &[&self.service, name]).await?;
-        let Some((id, _)) = nodes.into_iter().find_map(pair) else { return Ok(None) };
+        let sql = "SELECT CAST(nodeid AS TEXT), plugin, parent FROM pubsub_node WHERE host = $1 AND node = $2";
+        let row = self.database.rows(sql, &[&self.service, name]).await?.into_iter().next();
+        let Some([Some(id), plugin, parent]) = row.and_then(|row| <[_; 3]>::try_from(row).ok())
+        else {
+            remarks.add("a node that cannot be read", name);
+            return Ok(None);
+        };
+        if parent.is_some_and(|parent| !parent.is_empty()) {
+            remarks.add("a node in a tree, which stands alone here", name);
+        }
         let node = [id.as_str()];
-        let config = self.config(name, &node, remarks).await?;
-        let (mut affiliations, mut subscriptions) = (Vec::new(), Vec::new());
+        let mut found = Found { name: name.to_owned(), ..Found::default() };
+        found.config = self.config(&node, &plugin.unwrap_or_default()).await?;
         let sql = "SELECT jid, CAST(affiliation AS TEXT), subscriptions FROM pubsub_state \
                    WHERE nodeid = CAST(CAST($1 AS TEXT) AS BIGINT) ORDER BY stateid";
         for row in self.database.rows(sql, &node).await? {
-            let [Some(jid), affiliation, states] = &row[..] else { continue };
+            let Ok([Some(jid), affiliation, states]) = <[_; 3]>::try_from(row) else {
+                remarks.add("a subscription or affiliation that cannot be read", name);
+                continue;
+            };
             let affiliation = named(affiliation.as_deref().unwrap_or_default());
-            if affiliation != "none" {
-                affiliations.push((jid.clone(), affiliation.to_owned()));
-            }
-            for state in states.as_deref().unwrap_or_default().split(',') {
-                let Some((state, subid)) = state.split_once(':') else { continue };
+            found.affiliations.push((jid.clone(), affiliation.to_owned()));
+            let states = states.unwrap_or_default();
+            for state in states.split(',').filter(|state| !state.is_empty()) {
+                let (state, subid) = state.split_once(':').unwrap_or((state, ""));
                 let options = self.options(subid).await?;
                 let state = match state {
                     "s" => "subscribed",
@@ -119,14 +135,15 @@ impl Reader for Ejabberd {
                     _ => "unconfigured",
                 };
                 let (jid, state) = (jid.clone(), state.to_owned());
-                subscriptions.push(FoundSubscription { jid, state, options });
+                found.subscriptions.push(FoundSubscription { jid, state, options });
             }
         }
         let sql = "SELECT itemid, publisher, creation, modification, payload FROM pubsub_item \
                    WHERE nodeid = CAST(CAST($1 AS TEXT) AS BIGINT) ORDER BY modification";
-        let rows = self.database.rows(sql, &node).await?;
-        let items = rows.into_iter().filter_map(item).collect();
-        Ok(Some(Found { name: name.to_owned(), config, affiliations, subscriptions, items }))
+        for row in self.database.rows(sql, &node).await? {
+            found.take(item(row), remarks);
+        }
+        Ok(Some(found))
     }
 }
 

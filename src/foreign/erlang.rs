@@ -24,11 +24,17 @@ pub(super) fn text(term: &str) -> Option<String> {
 fn value(text: &str) -> Option<(String, &str)> {
     if let Some(binary) = text.strip_prefix("<<") {
         let (inside, rest) = match binary.strip_prefix('"') {
-            Some(quoted) => string(quoted)?,
+            Some(quoted) => string(quoted, '"')?,
             None => bytes(binary)?,
         };
         let rest = rest.strip_prefix("/utf8").unwrap_or(rest);
         return Some((inside, rest.strip_prefix(">>")?));
+    }
+    if let Some(quoted) = text.strip_prefix('\'') {
+        return string(quoted, '\'');
+    }
+    if let Some(quoted) = text.strip_prefix('\'') {
+        return string(quoted, '\'');
     }
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '@' | '-' | '.');
     let end = text.find(|c| !is_plain(c)).unwrap_or(text.len());
@@ -37,12 +43,12 @@ fn value(text: &str) -> Option<(String, &str)> {
 }
 
 /// What stands before the closing quote, and what follows it.
-fn string(text: &str) -> Option<(String, &str)> {
+fn string(text: &str, quote: char) -> Option<(String, &str)> {
     let mut inside = String::new();
     let mut chars = text.char_indices();
     while let Some((at, c)) = chars.next() {
         match c {
-            '"' => return Some((inside, text.get(at + 1..)?)),
+            c if c == quote => return Some((inside, text.get(at + 1..)?)),
             '\\' => match chars.next()?.1 {
                 'n' => inside.push('\n'),
                 'r' => inside.push('\r'),
@@ -81,6 +87,8 @@ mod tests {
             ("<<>>", ""),
             ("<<195,164>>", "ä"),
             ("<<\"ä\"/utf8>>", "ä"),
+            ("'whitelist'", "whitelist"),
+            ("'whitelist'", "whitelist"),
             ("[]", ""),
             ("[<<\"a\">>, <<\"b\">>,c]", "a\nb\nc"),
         ] {

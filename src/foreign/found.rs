@@ -2,6 +2,8 @@
 
 use crate::pubsub::Timestamp;
 
+use super::Remarks;
+
 /// A node with all that it has.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
@@ -13,6 +15,16 @@ pub(super) struct Found {
     pub(super) subscriptions: Vec<FoundSubscription>,
     /// The items in the order in which they were published, as far as that is known.
     pub(super) items: Vec<FoundItem>,
+}
+
+impl Found {
+    /// Adds an item, if it could be read.
+    pub(super) fn take(&mut self, item: Option<FoundItem>, remarks: &mut Remarks) {
+        match item {
+            Some(item) => self.items.push(item),
+            None => remarks.add("an item that cannot be read", &self.name),
+        }
+    }
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -1,9 +1,11 @@
 //! Idavoll 0.9, with PostgreSQL: the tables of its `db/pubsub.sql`.
 
 use async_trait::async_trait;
-use minidom::Element;
 
-use crate::{pubsub::Timestamp, wire::xml};
+use crate::{
+    pubsub::Timestamp,
+    wire::{payload, xml},
+};
 
 use super::{
     ForeignError, Reader, Remarks,
@@ -29,46 +31,70 @@ impl Idavoll {
     }
 }
 
+/// Its columns of nodes. Other services began as Idavoll, and have more, which say who may read.
+const COLUMNS: [&str; 6] = [
+    "node_id",
+    "node",
+    "node_type",
+    "persist_items",
+    "deliver_payloads",
+    "send_last_published_item",
+];
+
 #[async_trait(?Send)]
 impl Reader for Idavoll {
     async fn nodes(&mut self, remarks: &mut Remarks) -> Result<Vec<String>, ForeignError> {
+        let sql = "SELECT CAST(column_name AS TEXT) FROM information_schema.columns \
+                   WHERE table_name = 'nodes' AND table_schema = ANY (current_schemas(FALSE))";
+        let columns = self.database.rows(sql, &[]).await?;
+        let is_known = |column: &str| COLUMNS.contains(&column);
+        if columns.into_iter().flatten().flatten().any(|column| !is_known(&column)) {
+            return Err(ForeignError::Source("these are not the tables of Idavoll 0.9"));
+        }
         let sql = "SELECT node, node_type FROM nodes ORDER BY node";
         let mut names = Vec::new();
-        for row in self.database.rows(sql, &[]).await? {
-            match &row[..] {
-                [Some(name), Some(kind)] if kind == "leaf" => names.push(name.clone()),
+        for (name, kind) in self.database.rows(sql, &[]).await?.into_iter().filter_map(pair) {
+            match kind.as_str() {
+                "leaf" => names.push(name),
                 // The root, which every Idavoll has and nobody can subscribe to.
-                [Some(name), _] if name.is_empty() => {}
-                [Some(name), _] => remarks.add("a collection", name),
-                _ => {}
+                _ if name.is_empty() => {}
+                _ => remarks.add("a collection", name),
             }
         }
         Ok(names)
     }
 
-    async fn node(&mut self, name: &str, _: &mut Remarks) -> Result<Option<Found>, ForeignError> {
-        let mut config = fields(DEFAULTS);
+    async fn node(
+        &mut self,
+        name: &str,
+        remarks: &mut Remarks,
+    ) -> Result<Option<Found>, ForeignError> {
+        let mut found = Found { name: name.to_owned(), ..Found::default() };
+        found.config = fields(DEFAULTS);
         let sql = "SELECT CAST(persist_items AS TEXT), CAST(deliver_payloads AS TEXT), \
                    send_last_published_item FROM nodes WHERE node = $1";
         let vars =
             ["pubsub#persist_items", "pubsub#deliver_payloads", "pubsub#send_last_published_item"];
         for row in self.database.rows(sql, &[name]).await? {
             let values = vars.iter().zip(row);
-            config.extend(values.filter_map(|(var, value)| Some(((*var).to_owned(), value?))));
+            found
+                .config
+                .extend(values.filter_map(|(var, value)| Some(((*var).to_owned(), value?))));
         }
-        let sql = "SELECT jid, affiliation FROM nodes NATURAL JOIN affiliations \
-                   NATURAL JOIN entities WHERE node = $1 ORDER BY affiliation_id";
-        let affiliations = self.database.rows(sql, &[name]).await?.into_iter().filter_map(pair);
-        let affiliations = affiliations.collect();
-        let sql = "SELECT jid, resource, state FROM nodes NATURAL JOIN subscriptions \
-                   NATURAL JOIN entities WHERE node = $1 ORDER BY subscription_id";
+        let sql = "SELECT jid, affiliation FROM nodes JOIN affiliations USING (node_id) \
+                   JOIN entities USING (entity_id) WHERE node = $1 ORDER BY affiliation_id";
+        found.affiliations =
+            self.database.rows(sql, &[name]).await?.into_iter().filter_map(pair).collect();
+        let sql = "SELECT jid, resource, state FROM nodes JOIN subscriptions USING (node_id) \
+                   JOIN entities USING (entity_id) WHERE node = $1 ORDER BY subscription_id";
         let subscriptions = self.database.rows(sql, &[name]).await?;
-        let subscriptions = subscriptions.into_iter().filter_map(subscription).collect();
+        found.subscriptions = subscriptions.into_iter().filter_map(subscription).collect();
         let sql = "SELECT item, publisher, CAST(CAST(EXTRACT(EPOCH FROM date) * 1000 AS BIGINT) AS TEXT), \
-                   data FROM nodes NATURAL JOIN items WHERE node = $1 ORDER BY date, item_id";
-        let items = self.database.rows(sql, &[name]).await?;
-        let items = items.into_iter().filter_map(item).collect();
-        Ok(Some(Found { name: name.to_owned(), config, affiliations, subscriptions, items }))
+                   data FROM nodes JOIN items USING (node_id) WHERE node = $1 ORDER BY date, item_id";
+        for row in self.database.rows(sql, &[name]).await? {
+            found.take(item(row, name, remarks), remarks);
+        }
+        Ok(Some(found))
     }
 }
 
@@ -79,17 +105,15 @@ fn subscription(row: Row) -> Option<FoundSubscription> {
     Some(FoundSubscription { jid, state: state?, options: Vec::new() })
 }
 
-fn item(row: Row) -> Option<FoundItem> {
+fn item(row: Row, node: &str, remarks: &mut Remarks) -> Option<FoundItem> {
     let [id, publisher, date, data] = <[_; 4]>::try_from(row).ok()?;
     let modified = Timestamp(date?.parse().ok()?);
-    let payload = data.and_then(|data| payload(&data));
-    Some(FoundItem { id: id?, publisher, created: modified, modified, payload })
-}
-
-/// What an item has in it: Idavoll keeps the whole element. What cannot be read is left as it is, and refused later.
-fn payload(item: &str) -> Option<String> {
-    match item.parse::<Element>() {
-        Ok(item) => item.children().next().map(xml::stand_alone),
-        Err(_) => Some(item.to_owned()),
+    let (id, item) = (id?, payload::element_of_item(&data?).ok()?);
+    let mut children = item.children();
+    let payload = children.next().map(xml::stand_alone);
+    if children.next().is_some() {
+        remarks
+            .add("an item of several elements: the first is its payload", format!("{node}: {id}"));
     }
+    Some(FoundItem { id, publisher, created: modified, modified, payload })
 }

@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use crate::{
     archive::{self, ArchiveError, Summary},
-    pubsub::{Fresh, Timestamp},
+    pubsub::{Fresh, Limits, Timestamp},
     store::{Store, StoreError},
 };
 
@@ -61,7 +61,7 @@ pub enum ForeignError {
     /// The database does not do what it is asked.
     #[error("the database: {0}")]
     Database(String),
-    /// That service does not keep anything there.
+    /// That is not what the service keeps.
     #[error("{0}")]
     Source(&'static str),
     /// The database is on another machine, to which only TLS would be safe.
@@ -140,14 +140,15 @@ trait Reader {
 }
 
 /// Reads everything of a service, and puts it into an empty store, if there is one; without one it only says what
-/// would come over. What is in memory at a time is the names of the nodes, and one node with its items. After an
-/// error the store has a part, and is not to be used.
+/// would come over under these limits. What is in memory at a time is the names of the nodes, and one node with its
+/// items. After an error the store has a part, and is not to be used.
 ///
 /// # Errors
 /// [`ForeignError`]. A part that cannot be understood is no error: it is remarked.
 pub async fn take_over(
     origin: &Origin,
     into: Option<&dyn Store>,
+    limits: &Limits,
     fresh: &dyn Fresh,
     now: Timestamp,
     mut progress: impl FnMut(u64, u64),
@@ -158,10 +159,14 @@ pub async fn take_over(
     let mut reader = open(origin).await?;
     let mut taken = Taken::default();
     let names = reader.nodes(&mut taken.remarks).await?;
+    if names.is_empty() {
+        return Err(ForeignError::Source("no nodes are there"));
+    }
+    let here = settle::Here { service: &origin.service, limits, fresh, now };
     for (done, name) in (0..).zip(&names) {
         progress(done, names.len() as u64);
         let Some(found) = reader.node(name, &mut taken.remarks).await? else { continue };
-        let settled = settle::settle(found, &origin.service, fresh, now, &mut taken.remarks);
+        let settled = settle::settle(found, &here, &mut taken.remarks);
         let Some(settled) = settled else { continue };
         settled.count(&mut taken.summary);
         if let Some(store) = into {

@@ -29,21 +29,29 @@ pub(super) struct Settled {
     node: Node,
     seq: u64,
     affiliations: BTreeMap<BareJid, Affiliation>,
-    subscriptions: Vec<(Jid, Options)>,
-    pending: Vec<Jid>,
+    subscriptions: Agreed,
+    pending: Agreed,
     items: Vec<Item>,
     now: Timestamp,
 }
 
+/// Where it comes to.
+pub(super) struct Here<'a> {
+    /// Whose the nodes are that have no owner.
+    pub(super) service: &'a BareJid,
+    /// What is kept here.
+    pub(super) limits: &'a Limits,
+    pub(super) fresh: &'a dyn Fresh,
+    pub(super) now: Timestamp,
+}
+
 /// What comes over of a node; nothing if it cannot have its name here. What does not is remarked.
-pub(super) fn settle(
-    found: Found,
-    service: &BareJid,
-    fresh: &dyn Fresh,
-    now: Timestamp,
-    remarks: &mut Remarks,
-) -> Option<Settled> {
+pub(super) fn settle(found: Found, here: &Here<'_>, remarks: &mut Remarks) -> Option<Settled> {
     let Found { name, config, affiliations, subscriptions, items } = found;
+    if config.iter().any(|(var, value)| var == "pubsub#node_type" && value == "collection") {
+        remarks.add("a collection", name);
+        return None;
+    }
     let Ok(id) = NodeId::parse(&name) else {
         remarks.add("a node whose name is empty, too long, or cannot stand in XML", name);
         return None;
@@ -56,16 +64,22 @@ pub(super) fn settle(
         Some((owner, _)) => owner.clone(),
         None => {
             place.remark("a node that nobody owns: only administrators can change it");
-            service.clone()
+            here.service.clone()
         }
     };
-    let created = items.iter().map(|item| item.created).min().unwrap_or(now);
-    let epoch = Epoch(fresh.number());
+    let created = items.iter().map(|item| item.created).min().unwrap_or(here.now);
+    let epoch = Epoch(here.fresh.number());
     let (subscriptions, pending) =
-        subscribed(subscriptions, &config, &affiliations, now, &mut place);
+        subscribed(subscriptions, &config, &affiliations, here.now, &mut place);
     let items = kept(items, &config, &mut place);
     let (items, seq) = placed(items, &creator, epoch, &mut place);
+    if !is_kept_here(&items, &config, here.limits) {
+        place.remark(
+            "more, or more bytes, than a node keeps here: the oldest go with the next publish",
+        );
+    }
     let node = Node::bare(id, epoch, config, creator, created);
+    let now = here.now;
     Some(Settled { node, seq, affiliations, subscriptions, pending, items, now })
 }
 
@@ -85,14 +99,16 @@ impl Settled {
         for item in items {
             filling.item(item).await?;
         }
-        for (jid, options) in subscriptions {
+        for (jid, _) in &subscriptions {
             filling.subscribe(jid.clone(), false, seq);
+        }
+        for (jid, _) in &pending {
+            filling.request(jid.clone());
+        }
+        for (jid, options) in subscriptions.into_iter().chain(pending) {
             if options != Options::default() {
                 filling.agree(jid, vec![Terms::new(None, options, seq, now)], seq);
             }
-        }
-        for jid in pending {
-            filling.request(jid);
         }
         filling.finish(seq).await
     }
@@ -110,12 +126,36 @@ impl Remarked<'_> {
     }
 
     fn remark_of(&mut self, what: impl Into<String>, which: &str) {
-        self.remarks.add(what, format!("{}: {which}", self.node));
+        self.remarks.add(what, format!("{}: {}", self.node, shortened(which)));
     }
 }
 
-/// The configuration. Of a field that is not understood the default counts, but who may read and who may publish
-/// is then closed.
+/// So much of a text as is shown.
+fn shortened(text: &str) -> String {
+    text.chars().take(60).collect()
+}
+
+/// From the fewest rights to the most.
+const RANKS: [Affiliation; 5] = [
+    Affiliation::Outcast,
+    Affiliation::Member,
+    Affiliation::PublishOnly,
+    Affiliation::Publisher,
+    Affiliation::Owner,
+];
+
+/// Whether a node keeps all of these under the limits that there are.
+fn is_kept_here(items: &[Item], config: &NodeConfig, limits: &Limits) -> bool {
+    let most = match config.clone().within(limits).max_items {
+        MaxItems::Max => limits.max_items,
+        MaxItems::Number(number) => number,
+    };
+    let bytes: u64 = items.iter().map(|item| item.size() as u64).sum();
+    items.len() as u64 <= u64::from(most) && bytes <= limits.max_node_bytes
+}
+
+/// The configuration. Of a field that is not understood the default counts; but then the node is closed, or keeps all,
+/// if it is the field that says so.
 fn configured(fields: &[(String, String)], place: &mut Remarked<'_>) -> NodeConfig {
     let limits = Limits { max_items: u32::MAX, max_payload_bytes: u32::MAX, ..Limits::default() };
     let mut config = NodeConfig::initial(&limits);
@@ -126,11 +166,24 @@ fn configured(fields: &[(String, String)], place: &mut Remarked<'_>) -> NodeConf
         match set {
             Ok(set) => config = set,
             Err(_) if var == "pubsub#access_model" => {
-                place.remark(format!("{var} = {value}: closed to all who are not on the list"));
+                place.remark_of(
+                    "an access model that is not known: only those on the list come in",
+                    value,
+                );
                 let closed = Setting::AccessModel(AccessModel::Whitelist);
                 config = with(&[closed]).unwrap_or(config);
             }
-            Err(_) => place.remark(format!("{var} = {value}: the default counts")),
+            Err(_) if var == "pubsub#max_items" => {
+                place.remark_of("pubsub#max_items is not understood: all are kept", value);
+                config = with(&[Setting::MaxItems(MaxItems::Max)]).unwrap_or(config);
+            }
+            Err(_) => {
+                let var = shortened(var);
+                place.remark_of(
+                    format!("{var} is not understood, or cannot be so: the default counts"),
+                    value,
+                );
+            }
         }
     }
     config
@@ -142,30 +195,43 @@ fn affiliated(
 ) -> BTreeMap<BareJid, Affiliation> {
     let mut affiliations = BTreeMap::new();
     for (jid, name) in found {
-        match (BareJid::new(&jid), affiliation_named(&name)) {
-            (Ok(_), Some(Affiliation::None)) => {}
-            (Ok(entity), Some(affiliation)) => {
-                if affiliations.insert(entity, affiliation).is_some() {
-                    place.remark_of("an entity with two affiliations: the last counts", &jid);
+        match (affiliation_named(&name), BareJid::new(&jid)) {
+            (Some(Affiliation::None), _) => {}
+            (Some(affiliation), Ok(entity)) => {
+                let other = affiliations.remove(&entity);
+                if other.is_some() {
+                    place.remark_of("an entity with two affiliations: the lower counts", &jid);
                 }
+                let lower =
+                    RANKS.into_iter().find(|rank| *rank == affiliation || Some(*rank) == other);
+                affiliations.insert(entity, lower.unwrap_or(affiliation));
             }
-            (Ok(_), None) => place.remark_of(format!("the affiliation {name}"), &jid),
-            (Err(_), _) => place.remark_of("an affiliation of what is no bare JID", &jid),
+            (None, _) => place.remark_of(format!("the affiliation {}", shortened(&name)), &jid),
+            (_, Err(_)) => place.remark_of("an affiliation of what is no bare JID", &jid),
         }
     }
     affiliations
 }
 
+/// JIDs with what they want of their subscriptions.
+type Agreed = Vec<(Jid, Options)>;
+
 /// Who is subscribed, and who waits for that.
 fn subscribed(
-    found: Vec<FoundSubscription>,
+    mut found: Vec<FoundSubscription>,
     config: &NodeConfig,
     affiliations: &BTreeMap<BareJid, Affiliation>,
     now: Timestamp,
     place: &mut Remarked<'_>,
-) -> (Vec<(Jid, Options)>, Vec<Jid>) {
+) -> (Agreed, Agreed) {
     let (mut subscriptions, mut pending) = (Vec::new(), Vec::new());
     let mut seen = BTreeSet::new();
+    // Of several the one that has most counts.
+    found.sort_by_key(|found| match found.state.as_str() {
+        "subscribed" => 0,
+        "pending" => 1,
+        _ => 2,
+    });
     for FoundSubscription { jid: text, state, options } in found {
         let Ok(jid) = Jid::new(&text) else {
             place.remark_of("a subscription of what is no JID", &text);
@@ -174,18 +240,20 @@ fn subscribed(
         let affiliation = affiliations.get(&jid.to_bare()).copied().unwrap_or(Affiliation::None);
         let options = agreed(&options, place);
         let state = state_named(&state);
-        if !seen.insert(jid.to_string()) {
+        if seen.contains(&jid) {
             place.remark_of("a further subscription of the same JID", &text);
         } else if !may_stay(config, affiliation) {
             place.remark_of("a subscription of somebody whom the node does not admit", &text);
         } else if matches!(options.expire, Expire::At(end) if end <= now) {
             place.remark_of("a subscription whose lease is over", &text);
         } else if state == Some(SubscriptionState::Subscribed) {
+            seen.insert(jid.clone());
             subscriptions.push((jid, options));
         } else if state == Some(SubscriptionState::Pending)
             && config.access_model == AccessModel::Authorize
         {
-            pending.push(jid);
+            seen.insert(jid.clone());
+            pending.push((jid, options));
         } else {
             place.remark_of("a subscription that is not complete", &text);
         }
@@ -198,7 +266,7 @@ fn agreed(fields: &[(String, String)], place: &mut Remarked<'_>) -> Options {
     for (var, value) in fields {
         match subscribe_options::setting(var, value) {
             Ok(setting) => settings.push(setting),
-            Err(_) => place.remark(format!("the subscription option {var} = {value}")),
+            Err(_) => place.remark_of(format!("the subscription option {}", shortened(var)), value),
         }
     }
     Options::restored(settings)
@@ -211,6 +279,13 @@ fn kept(
     place: &mut Remarked<'_>,
 ) -> Vec<FoundItem> {
     items.sort_by_key(|item| item.modified);
+    let mut newer = BTreeSet::new();
+    let mut is_newest = |item: &FoundItem| newer.insert(item.id.clone());
+    let newest: Vec<_> = items.iter().rev().map(&mut is_newest).collect();
+    let mut newest = newest.into_iter().rev();
+    for item in items.extract_if(.., |_| newest.next() == Some(false)) {
+        place.remark_of("an item that a newer one of the same name replaced", &item.id);
+    }
     let most = match (config.persist_items, config.max_items) {
         (false, _) => 0,
         (true, MaxItems::Max) => usize::MAX,
@@ -252,8 +327,9 @@ fn placed(
             );
             continue;
         };
-        let Ok(payload) = item.payload.as_deref().map(payload::parse).transpose() else {
-            let what = "an item whose payload is not one element with a namespace";
+        let Ok(payload) = item.payload.as_deref().map(payload::of_item).transpose() else {
+            let what =
+                "an item whose payload is not one element of elements and text, at most 64 deep";
             place.remark_of(what, &item.id);
             continue;
         };

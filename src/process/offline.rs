@@ -55,12 +55,12 @@ pub async fn take_over(
     is_dry_run: bool,
     progress: impl FnMut(u64, u64),
 ) -> Result<Taken, RunError> {
-    let fresh = Random::default();
+    let (limits, fresh) = (config.limits.of_rules(), Random::default());
     if is_dry_run {
-        return Ok(foreign::take_over(origin, None, &fresh, now(), progress).await?);
+        return Ok(foreign::take_over(origin, None, &limits, &fresh, now(), progress).await?);
     }
     let fill = async |store: &SledStore| {
-        Ok(foreign::take_over(origin, Some(store), &fresh, now(), progress).await?)
+        Ok(foreign::take_over(origin, Some(store), &limits, &fresh, now(), progress).await?)
     };
     filled(config, fill).await
 }

@@ -5,9 +5,11 @@ use quick_xml::{Reader, events::Event};
 
 use crate::{
     pubsub::{Payload, Refusal},
-    wire::xml,
+    wire::{ns, xml},
 };
 
+const REFUSAL: Refusal =
+    Refusal::InvalidPayload("the payload has to be one element with a namespace");
 /// How many elements may stand in each other.
 const MAX_DEPTH: usize = 64;
 
@@ -16,11 +18,31 @@ const MAX_DEPTH: usize = 64;
 /// # Errors
 /// [`Refusal::InvalidPayload`] if it is none, or has what XMPP does not allow (RFC 6120 §11.1).
 pub fn parse(text: &str) -> Result<Payload, Refusal> {
-    let refusal = Refusal::InvalidPayload("the payload has to be one element with a namespace");
     if !is_one_shallow(text) {
-        return Err(refusal);
+        return Err(REFUSAL);
     }
-    let element: Element = text.trim().parse().map_err(|_| refusal)?;
+    let element: Element = text.trim().parse().map_err(|_| REFUSAL)?;
+    Ok(Payload::new(xml::stand_alone(&element), element.ns()))
+}
+
+/// Reads an element that stood in an item, whose namespace it has if it names no other.
+///
+/// # Errors
+/// As [`parse`].
+pub fn element_of_item(text: &str) -> Result<Element, Refusal> {
+    if !is_one_shallow(text) {
+        return Err(REFUSAL);
+    }
+    let outer = ns::PUBSUB.to_owned();
+    Element::from_reader_with_prefixes(text.trim().as_bytes(), outer).map_err(|_| REFUSAL)
+}
+
+/// The payload that [`element_of_item`] reads.
+///
+/// # Errors
+/// As [`parse`].
+pub fn of_item(text: &str) -> Result<Payload, Refusal> {
+    let element = element_of_item(text)?;
     Ok(Payload::new(xml::stand_alone(&element), element.ns()))
 }
 
@@ -80,6 +102,12 @@ mod tests {
             assert!(parse(bad).is_err(), "{bad}");
         }
         assert!(nested(MAX_DEPTH + 1).is_err());
+        assert_eq!(
+            of_item("<a b='c'/>").unwrap().xml(),
+            format!("<a xmlns='{}' b='c'/>", ns::PUBSUB)
+        );
+        assert_eq!(of_item("<a xmlns='urn:a'/>").unwrap().namespace(), "urn:a");
+        assert!(of_item(&"<a>".repeat(200_000)).is_err());
         assert!(nested(200_000).is_err());
     }
 }

@@ -130,7 +130,7 @@ async def fill(server):
 
 
 async def fill_more(server):
-    """What only ejabberd has: approval, subscription options, and nodes of an account."""
+    """What only ejabberd has: approval, and nodes of an account."""
     async with clients(server.client_port, *PEOPLE) as (owner, _, alice, bob, _):
         await owner.pubsub.create_node(OWN, "asks", config=form(owner, access_model="authorize", max_items="max"))
         await alice.pubsub.subscribe(OWN, "asks")
@@ -175,13 +175,29 @@ INSERT INTO subscriptions (node_id, entity_id, resource, state) SELECT node_id, 
     WHERE node = of_node AND jid = of_jid;
 INSERT INTO items (node_id, item, publisher, data, date) SELECT node_id, item, publisher, data, date::timestamptz
     FROM nodes, (VALUES
-        ('2', 'bot@localhost/x', '<item xmlns="http://jabber.org/protocol/pubsub" id="2" publisher="bot@localhost/x"><entry xmlns="http://www.w3.org/2005/Atom"><title>two &amp; ä</title></entry></item>', '2011-01-02 03:04:05.678+00'),
+        ('2', 'bot@localhost/x', '<item id="2" publisher="bot@localhost/x"><entry xmlns="http://www.w3.org/2005/Atom"><title>two &amp; ä</title></entry></item>', '2011-01-02 03:04:05.678+00'),
         ('1', 'owner@localhost', '<item xmlns="http://jabber.org/protocol/pubsub" id="1"><entry xmlns="http://www.w3.org/2005/Atom"/></item>', '2010-01-02 03:04:05+00'),
-        ('3', 'bot@localhost/x', '<item xmlns="http://jabber.org/protocol/pubsub" id="3"/>', '2012-01-02 03:04:05+00'),
+        ('3', 'bot@localhost/x', '<item id="3"/>', '2012-01-02 03:04:05+00'),
         ('broken', 'bot@localhost/x', '<item', '2013-01-02 03:04:05+00'))
         AS wanted (item, publisher, data, date)
     WHERE node = 'news/a';
 """
+
+
+# ejabberd has a table for the options of subscriptions, but its module takes none.
+OPTIONS = f"""
+INSERT INTO pubsub_subscription_opt (subid, opt_name, opt_value) SELECT substr(subscriptions, 3), name, value
+    FROM pubsub_state, (SELECT 'DELIVER' AS name, '0' AS value UNION SELECT 'EXPIRE', '2096-10-02T07:06:40Z') AS wanted
+    WHERE jid = 'alice@{DOMAIN}' AND nodeid = (SELECT nodeid FROM pubsub_node WHERE node = 'asks');
+"""
+
+
+def with_options(database):
+    """The file of SQLite, with options of a subscription in it."""
+    connection = sqlite3.connect(database)
+    connection.executescript(OPTIONS)
+    connection.close()
+    return database
 
 
 def from_dump(dump, database):

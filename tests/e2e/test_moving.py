@@ -2,14 +2,16 @@
 
 import json
 import pathlib
+import sqlite3
 import subprocess
+import time
 
 import pytest
 
 from clients import clients, entry, item_ids
 from conftest import with_loop
-from foreign import (IDAVOLL, ODD, OWN, PEOPLE, Ejabberd, Exporting, Postgres, Prosody, ejabberd_sql, fill, fill_more,
-                     from_dump, prosody_sql)
+from foreign import (IDAVOLL, ODD, OPTIONS, OWN, PEOPLE, Ejabberd, Exporting, Postgres, Prosody, ejabberd_sql, fill, fill_more,
+                     from_dump, prosody_sql, with_options)
 from servers import DOMAIN, SERVICE, Gjallar, binaries
 
 SCHEMAS = pathlib.Path("/usr/share/ejabberd/sql")
@@ -76,19 +78,55 @@ def storages(postgres, name):
         more = f', username = "gjallar", password = "", host = "127.0.0.1", port = {postgres.port}'
         return Prosody(prosody_sql("PostgreSQL", lambda _: "prosody", more)), lambda _: url
     if name == "ejabberd-sqlite":
-        return Ejabberd(ejabberd_sql("sqlite", lambda server: server.folder / "own.sqlite")), lambda server: server.folder / "own.sqlite"
+        return Ejabberd(ejabberd_sql("sqlite", lambda server: server.folder / "own.sqlite")), lambda server: with_options(
+            server.folder / "own.sqlite")
     if name == "ejabberd-postgres":
         url = postgres.create("ejabberd", (SCHEMAS / "pg.sql").read_text())
         more = f'sql_server: "127.0.0.1"\nsql_port: {postgres.port}\nsql_username: gjallar\nsql_password: "x"'
-        return Ejabberd(ejabberd_sql("pgsql", lambda _: "ejabberd", more)), lambda _: url
+
+        def options_in_postgres(_):
+            postgres.sql(OPTIONS, "ejabberd")
+            return url
+        return Ejabberd(ejabberd_sql("pgsql", lambda _: "ejabberd", more)), options_in_postgres
 
     def exported(server):
         (server.folder / "export").touch()
         server.launch()
         server.halt()
         from_dump(server.folder / "export.sql", server.folder / "own.sqlite")
-        return server.folder / "own.sqlite"
+        return with_options(server.folder / "own.sqlite")
     return Exporting(lambda _: ("sql_type: sqlite", "mnesia")), exported
+
+
+def lines(tmp_path):
+    """What is in the store."""
+    text = subprocess.run([binaries() / "gjallar", "export", "--store", f"sled:{tmp_path}/store"], env={},
+                          capture_output=True, text=True, check=True).stdout
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def compare_export(tmp_path, kind, began):
+    """What clients do not see: who published, when, and in which order."""
+    kept = lines(tmp_path)
+    begin = next(n for n, line in enumerate(kept) if line["kind"] == "node" and line["node"] == "news/a")
+    news = [kept[begin]]
+    for line in kept[begin + 1:]:
+        if line["kind"] in ("node", "end"):
+            break
+        news.append(line)
+    items = [line for line in news if line["kind"] == "item" and line["id"] != "new"]
+    assert [item["id"] for item in items] == ["id 2", "id 5", "id 3"]
+    assert {item["publisher"] for item in items} == {f"bot@{DOMAIN}"}
+    # Prosody counts seconds.
+    assert all((began - 1) * 1000 <= item["published"] <= time.time() * 1000 for item in items)
+    # ejabberd knows that one was modified, and when it was created.
+    assert ("created" in items[2]) == (kind == "ejabberd")
+    if kind == "ejabberd":
+        (asks,) = [line for line in kept if line["kind"] == "subscription" and "special" in line]
+        assert asks["jid"] == f"alice@{DOMAIN}"
+        options = asks["special"]["terms"][0]["options"]
+        assert (options["pubsub#deliver"], options["pubsub#expire"]) == ("false", "2096-10-02T07:06:40.000Z")
+        assert items[0]["seq"] < items[2]["created"][0] < items[1]["seq"] < items[2]["seq"]
 
 
 @pytest.mark.parametrize("name", ["prosody-files", "prosody-sqlite", "prosody-postgres", "ejabberd-sqlite",
@@ -101,6 +139,7 @@ async def test_what_a_server_kept_comes_over(postgres, tmp_path, name):
     fields = ["title", "access_model", "publish_model", "persist_items", "max_items", "notification_type",
               "send_last_published_item", "deliver_payloads", "notify_retract"]
     with server:
+        began = time.time()
         await fill(server)
         if kind == "ejabberd":
             await fill_more(server)
@@ -140,6 +179,7 @@ async def test_what_a_server_kept_comes_over(postgres, tmp_path, name):
                     await mallory.pubsub.get_items(SERVICE, "news/a")
                 with pytest.raises(Exception, match="closed-node|not-allowed"):
                     await bob.pubsub.get_items(SERVICE, "closed")
+        compare_export(tmp_path, kind, began)
         check = subprocess.run([binaries() / "gjallar", "check", "--store", f"sled:{tmp_path}/store"], env={},
                                capture_output=True, text=True, check=False)
         assert check.returncode == 0, check.stderr
@@ -158,15 +198,12 @@ def test_what_idavoll_kept_comes_over(postgres, tmp_path):
         "a subscription of somebody whom the node does not admit": {
             "what": "a subscription of somebody whom the node does not admit", "times": 1,
             "places": [f"news/a: mallory@{DOMAIN}"]},
-        "an item whose payload is not one element with a namespace": {
-            "what": "an item whose payload is not one element with a namespace", "times": 1,
-            "places": ["news/a: broken"]},
+        "an item that cannot be read": {
+            "what": "an item that cannot be read", "times": 1, "places": ["news/a"]},
     }
     assert imported(tmp_path, "idavoll", url)[0] == report
-    text = subprocess.run([binaries() / "gjallar", "export", "--store", f"sled:{tmp_path}/store"], env={},
-                          capture_output=True, text=True, check=True).stdout
-    lines = [json.loads(line) for line in text.splitlines()]
-    nodes = {line["node"]: line for line in lines if line["kind"] == "node"}
+    kept = lines(tmp_path)
+    nodes = {line["node"]: line for line in kept if line["kind"] == "node"}
     assert set(nodes) == {"news/a", "fleeting", "lost"}
     assert (nodes["news/a"]["creator"], nodes["lost"]["creator"]) == (f"owner@{DOMAIN}", OWN)
     assert nodes["news/a"]["created"] == 1262401445000
@@ -174,11 +211,44 @@ def test_what_idavoll_kept_comes_over(postgres, tmp_path):
     assert [config[f"pubsub#{name}"] for name in
             ("persist_items", "deliver_payloads", "send_last_published_item", "max_items")] == ["true", "false", "never", "max"]
     assert nodes["fleeting"]["config"]["pubsub#persist_items"] == "false"
-    items = [line for line in lines if line["kind"] == "item"]
+    items = [line for line in kept if line["kind"] == "item"]
     assert [(item["id"], item["publisher"], item["published"]) for item in items] == [
         ("1", f"owner@{DOMAIN}", 1262401445000), ("2", f"bot@{DOMAIN}", 1293937445678),
         ("3", f"bot@{DOMAIN}", 1325473445000)]
     assert items[1]["payload"]["xml"] == "<entry xmlns='http://www.w3.org/2005/Atom'><title>two &amp; ä</title></entry>"
     assert "payload" not in items[2]
-    assert {line["jid"] for line in lines if line["kind"] == "subscription"} == {
+    assert {line["jid"] for line in kept if line["kind"] == "subscription"} == {
         f"alice@{DOMAIN}", f"alice@{DOMAIN}/desk"}
+
+
+def test_what_cannot_be_read_is_said_and_nothing_is_made(postgres, tmp_path):
+    empty, other = postgres.create("empty", "CREATE TABLE nodes (node text, node_type text)"), postgres.create(
+        "began_as_idavoll", IDAVOLL + "ALTER TABLE nodes ADD COLUMN access_model text;")
+    lite = tmp_path / "own.sqlite"
+    connection = sqlite3.connect(lite)
+    connection.executescript((SCHEMAS / "lite.sql").read_text() + """
+        INSERT INTO pubsub_node (host, node, plugin) VALUES ('other.localhost', 'n', 'flat');""")
+    connection.close()
+    (tmp_path / "data" / "other%2elocalhost" / "pubsub_nodes").mkdir(parents=True)
+    for kind, source, reason in [
+        ("idavoll", empty, "no nodes are there"),
+        ("idavoll", other, "these are not the tables of Idavoll 0.9"),
+        ("ejabberd", empty, 'the database: relation "pubsub_node" does not exist'),
+        ("ejabberd", lite, f"there are no nodes of {OWN}; of these there are: other.localhost"),
+        ("prosody", tmp_path / "data", f"there are no nodes of {OWN}; of these there are: other.localhost"),
+        ("prosody", "/", "Prosody keeps no nodes in this folder"),
+        ("prosody", "/nowhere", "/nowhere: No such file or directory (os error 2)"),
+        ("prosody", "/etc/passwd", "the database: file is not a database"),
+        ("prosody", "mysql://u:secret@localhost/x", "only URLs that begin with postgres:// are read"),
+        ("prosody", "postgres://u@db.example.org/x",
+         "db.example.org is on another machine: only a database of this one is read; a tunnel helps"),
+        ("prosody", "postgres://u@localhost/x?hostaddr=192.0.2.7",
+         "192.0.2.7 is on another machine: only a database of this one is read; a tunnel helps"),
+        ("prosody", "postgres://u@127.0.0.1:1/x",
+         "the database: error connecting to server: Connection refused (os error 111)"),
+    ]:
+        done = subprocess.run(
+            [binaries() / "gjallar", "import", "--from", kind, "--store", f"sled:{tmp_path}/store", "--service", OWN],
+            env={"GJALLAR_IMPORT_SOURCE": str(source)}, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", f"gjallar: {reason}\n")
+    assert not list((tmp_path / "store").glob("importing"))

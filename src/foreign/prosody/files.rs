@@ -10,13 +10,12 @@ use crate::{
         found::{Found, FoundItem},
         nodes_of,
     },
-    pubsub::Timestamp,
     wire::{ns, xml},
 };
 
 use super::{
     lua::{self, Value},
-    node::node,
+    node::{NO_ITEMS, node, seconds, take_items},
 };
 
 pub(crate) struct Files {
@@ -28,6 +27,13 @@ pub(crate) struct Files {
 impl Files {
     pub(crate) fn new(data: PathBuf, service: &str) -> Self {
         Self { host: data.join(encoded(service, "")), data, service: service.to_owned() }
+    }
+
+    /// Whether a node has items in a file.
+    fn has_items(&self) -> bool {
+        let files = fs::read_dir(&self.host).into_iter().flatten().flatten();
+        let names = files.map(|file| file.file_name().to_string_lossy().into_owned());
+        names.into_iter().any(|name| name.starts_with("pubsub_") && name.ends_with(".list"))
     }
 
     /// The services that keep nodes here.
@@ -55,12 +61,15 @@ impl Reader for Files {
             let file = entry.map_err(|error| failed(&folder, error))?.file_name();
             let file = file.to_string_lossy();
             let Some(name) = file.strip_suffix(".dat") else { continue };
-            match decoded(name) {
+            match decoded(name).filter(|decoded| encoded(decoded, "") == name) {
                 Some(name) => names.push(name),
-                None => remarks.add("a node whose name is no text", file),
+                None => remarks.add("a file whose name Prosody did not write", file),
             }
         }
         names.sort();
+        if !self.has_items() {
+            remarks.add(NO_ITEMS, self.host.display().to_string());
+        }
         Ok(names)
     }
 
@@ -83,7 +92,7 @@ impl Reader for Files {
             file => lua::listed(&file.map_err(|error| failed(&path, error))?),
         };
         match items {
-            Some(items) => found.items = items.iter().filter_map(item).collect(),
+            Some(items) => take_items(&mut found, items.iter().map(item), remarks),
             None => remarks.add("a node whose items cannot be read", name),
         }
         Ok(Some(found))
@@ -126,8 +135,7 @@ fn decoded(name: &str) -> Option<String> {
 
 /// An item: its payload with a key, a time and the publisher beside it.
 fn item(value: &Value) -> Option<FoundItem> {
-    let seconds: f64 = value.get("when")?.text()?.parse().ok()?;
-    let modified = Timestamp(millis(seconds));
+    let modified = seconds(&value.get("when")?.text()?)?;
     let mut payload = String::new();
     element(value, &mut payload)?;
     Some(FoundItem {
@@ -139,11 +147,6 @@ fn item(value: &Value) -> Option<FoundItem> {
     })
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // it saturates
-fn millis(seconds: f64) -> u64 {
-    (seconds * 1000.0) as u64
-}
-
 /// Writes an element as XML. An attribute of a namespace is kept as both, with the character 1 between them.
 fn element(value: &Value, out: &mut String) -> Option<()> {
     let name = value.get("name")?.text()?;
@@ -153,8 +156,8 @@ fn element(value: &Value, out: &mut String) -> Option<()> {
     {
         let attribute = attribute.text()?;
         match key.split_once('\u{1}') {
-            // When the item was published; Prosody adds it.
-            None if key == "stamp" && value.get("when").is_some() => {}
+            // When the item was published; Prosody adds it to the outermost element.
+            None if key.starts_with("stamp") && value.get("when").is_some() => {}
             None => xml::write_attribute(&key, &attribute, out),
             Some((ns::XML, name)) => xml::write_attribute(&format!("xml:{name}"), &attribute, out),
             Some((namespace, name)) => {
@@ -176,6 +179,8 @@ fn element(value: &Value, out: &mut String) -> Option<()> {
 
 #[cfg(test)]
 mod tests {
+    use crate::pubsub::Timestamp;
+
     use super::*;
 
     #[test]
@@ -194,7 +199,7 @@ mod tests {
     #[test]
     fn an_element_is_written_with_its_namespaces() {
         let list = b"item({ [\"name\"] = \"a\"; [\"key\"] = \"1\"; [\"when\"] = 12; [\"with\"] = \"u@x\"; \
-            [\"attr\"] = { [\"xmlns\"] = \"urn:a\"; [\"stamp\"] = \"2024\"; \
+            [\"attr\"] = { [\"xmlns\"] = \"urn:a\"; [\"stamp\"] = \"2024\"; [\"stamp_legacy\"] = \"2024\"; \
             [\"http://www.w3.org/XML/1998/namespace\\1lang\"] = \"en\"; [\"urn:b\\1c\"] = \"<'>\" }; \
             \"t & t\"; { [\"name\"] = \"d\"; [\"attr\"] = {} } });";
         let items = lua::listed(list).unwrap();
@@ -202,7 +207,7 @@ mod tests {
         let payload = found.payload.unwrap();
         assert_eq!(
             crate::wire::payload::parse(&payload).unwrap().xml(),
-            "<a xmlns='urn:a' xmlns:ns3='urn:b' xml:lang='en' ns3:c='&lt;&#39;&gt;'>t &amp; t<d/></a>"
+            "<a xmlns='urn:a' xmlns:ns4='urn:b' xml:lang='en' ns4:c='&lt;&#39;&gt;'>t &amp; t<d/></a>"
         );
         assert_eq!((found.id.as_str(), found.modified), ("1", Timestamp(12_000)));
         assert_eq!(found.publisher.as_deref(), Some("u@x"));

@@ -1,6 +1,12 @@
 //! What Prosody says of a node, wherever it keeps it.
 
-use crate::foreign::found::{Found, FoundSubscription, fields};
+use crate::{
+    foreign::{
+        Remarks,
+        found::{Found, FoundItem, FoundSubscription, fields},
+    },
+    pubsub::Timestamp,
+};
 
 use super::lua::Value;
 
@@ -16,6 +22,16 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("pubsub#notify_retract", "true"),
 ];
 
+/// What is remarked if no node has items.
+pub(super) const NO_ITEMS: &str =
+    "no items are there: Prosody may keep them elsewhere (pubsub_data)";
+
+/// The time that so many seconds since 1970 are.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // it saturates
+pub(super) fn seconds(text: &str) -> Option<Timestamp> {
+    Some(Timestamp((text.parse::<f64>().ok()? * 1000.0) as u64))
+}
+
 /// A node without its items, from the three tables that there are of it.
 pub(super) fn node(name: &str, config: &Value, affiliations: &Value, subscribers: &Value) -> Found {
     let mut found = Found { name: name.to_owned(), config: fields(DEFAULTS), ..Found::default() };
@@ -28,9 +44,25 @@ pub(super) fn node(name: &str, config: &Value, affiliations: &Value, subscribers
     found
 }
 
-/// The plain values of a table, as text.
+/// The values of a table, as text. What is no plain value goes on as something that nothing can be, to be remarked.
 fn pairs(table: &Value) -> impl Iterator<Item = (String, String)> {
-    table.entries().filter_map(|(key, value)| Some((key, value.text()?)))
+    table.entries().map(|(key, value)| (key, value.text().unwrap_or_else(|| "{}".into())))
+}
+
+/// Takes the items, in the order in which Prosody has them, whatever its clock said.
+pub(super) fn take_items(
+    found: &mut Found,
+    items: impl Iterator<Item = Option<FoundItem>>,
+    remarks: &mut Remarks,
+) {
+    let mut last = Timestamp(0);
+    for item in items {
+        let item = item.map(|item| {
+            last = last.max(item.modified);
+            FoundItem { created: last, modified: last, ..item }
+        });
+        found.take(item, remarks);
+    }
 }
 
 /// The field of a form that Prosody keeps under another name.

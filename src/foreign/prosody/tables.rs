@@ -3,17 +3,17 @@
 use async_trait::async_trait;
 use serde_json::Value as Json;
 
-use crate::{
-    foreign::{
-        ForeignError, Reader, Remarks,
-        database::{Database, Row, pair},
-        found::{Found, FoundItem},
-        nodes_of,
-    },
-    pubsub::Timestamp,
+use crate::foreign::{
+    ForeignError, Reader, Remarks,
+    database::{Database, Row, pair},
+    found::{Found, FoundItem},
+    nodes_of,
 };
 
-use super::{lua::Value, node::node};
+use super::{
+    lua::Value,
+    node::{NO_ITEMS, node, seconds, take_items},
+};
 
 pub(crate) struct Tables {
     database: Database,
@@ -28,9 +28,13 @@ impl Tables {
 
 #[async_trait(?Send)]
 impl Reader for Tables {
-    async fn nodes(&mut self, _: &mut Remarks) -> Result<Vec<String>, ForeignError> {
+    async fn nodes(&mut self, remarks: &mut Remarks) -> Result<Vec<String>, ForeignError> {
         let sql = r#"SELECT DISTINCT "host", "user" FROM "prosody" WHERE "store" = 'pubsub_nodes' ORDER BY "host", "user""#;
         let rows = self.database.rows(sql, &[]).await?;
+        let sql = r#"SELECT "key" FROM "prosodyarchive" WHERE "host" = $1 LIMIT 1"#;
+        if self.database.rows(sql, &[&self.service]).await?.is_empty() {
+            remarks.add(NO_ITEMS, "prosodyarchive");
+        }
         nodes_of(&self.service, rows.into_iter().filter_map(pair).collect())
     }
 
@@ -60,14 +64,14 @@ impl Reader for Tables {
                      WHERE "host" = $1 AND "user" = '' AND "store" = $2 ORDER BY "sort_id""#;
         let store = format!("pubsub_{name}");
         let rows = self.database.rows(sql, &[&self.service, &store]).await?;
-        found.items = rows.into_iter().filter_map(item).collect();
+        take_items(&mut found, rows.into_iter().map(item), remarks);
         Ok(Some(found))
     }
 }
 
 fn item(row: Row) -> Option<FoundItem> {
     let [id, with, when, value] = <[_; 4]>::try_from(row).ok()?;
-    let modified = Timestamp(when?.parse::<u64>().ok()?.checked_mul(1000)?);
+    let modified = seconds(&when?)?;
     let publisher = with.filter(|with| !with.is_empty());
     Some(FoundItem { id: id?, publisher, created: modified, modified, payload: value })
 }

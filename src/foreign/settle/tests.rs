@@ -18,9 +18,14 @@ impl Fresh for Counted {
 const NOW: Timestamp = Timestamp(1_000_000);
 
 fn settled(found: Found) -> (Option<Settled>, Vec<(String, Vec<String>)>) {
+    settled_within(found, &Limits::default())
+}
+
+fn settled_within(found: Found, limits: &Limits) -> (Option<Settled>, Vec<(String, Vec<String>)>) {
     let mut remarks = Remarks::default();
     let service = BareJid::new("pubsub.x").unwrap();
-    let settled = settle(found, &service, &Counted, NOW, &mut remarks);
+    let here = Here { service: &service, limits, fresh: &Counted, now: NOW };
+    let settled = settle(found, &here, &mut remarks);
     let remarked =
         |(what, remark): (&str, &super::super::Remark)| (what.to_owned(), remark.places.clone());
     (settled, remarks.iter().map(remarked).collect())
@@ -60,10 +65,71 @@ fn what_is_not_understood_of_access_is_closed_and_else_the_default_counts() {
     assert_eq!(config.access_model, AccessModel::Whitelist);
     assert_eq!(config.publish_model, PublishModel::Publishers);
     assert_eq!(config.title, "t");
-    let (model, places) = &remarks[0];
-    assert_eq!(model, "pubsub#access_model = friends: closed to all who are not on the list");
-    assert_eq!(places[..], ["n"]);
-    assert_eq!(remarks[1].0, "pubsub#publish_model = anybody: the default counts");
+    let what: Vec<_> = remarks.iter().map(|(what, places)| (what.as_str(), &places[..])).collect();
+    assert_eq!(
+        what,
+        [
+            (
+                "an access model that is not known: only those on the list come in",
+                &["n: friends".to_owned()][..]
+            ),
+            (
+                "pubsub#publish_model is not understood, or cannot be so: the default counts",
+                &["n: anybody".to_owned()][..]
+            ),
+        ]
+    );
+    // Nothing goes because a number is not understood.
+    let mut all = found(&[("pubsub#max_items", "lots")]);
+    all.items = (1..=100).map(|n| item(&n.to_string(), n, n)).collect();
+    assert_eq!(settled(all).0.unwrap().items.len(), 100);
+}
+
+#[test]
+fn a_collection_does_not_come() {
+    let (node, remarks) = settled(found(&[("pubsub#node_type", "collection")]));
+    assert!(node.is_none());
+    assert_eq!(remarks, only("a collection", &["n"]));
+}
+
+#[test]
+fn of_two_affiliations_the_lower_counts() {
+    let mut node = found(&[]);
+    node.affiliations.extend(fields(&[
+        ("out@x", "outcast"),
+        ("OUT@x", "member"),
+        ("bot@x", "publisher"),
+        ("BOT@x", "publish-only"),
+        ("full@x/r", "none"),
+    ]));
+    let (node, remarks) = settled(node);
+    let affiliations = node.unwrap().affiliations;
+    let of = |jid: &str| affiliations[&BareJid::new(jid).unwrap()];
+    assert_eq!((of("out@x"), of("bot@x")), (Affiliation::Outcast, Affiliation::PublishOnly));
+    let what = "an entity with two affiliations: the lower counts";
+    assert_eq!(remarks, only(what, &["n: OUT@x", "n: BOT@x"]));
+}
+
+#[test]
+fn what_is_more_than_is_kept_here_is_remarked() {
+    let limits = Limits { max_items: 2, ..Limits::default() };
+    let mut node = found(&[("pubsub#max_items", "max")]);
+    node.items = (1..=3).map(|n| item(&n.to_string(), n, n)).collect();
+    let (node, remarks) = settled_within(node, &limits);
+    assert_eq!(node.unwrap().items.len(), 3);
+    let what = "more, or more bytes, than a node keeps here: the oldest go with the next publish";
+    assert_eq!(remarks, only(what, &["n"]));
+}
+
+#[test]
+fn of_two_items_of_a_name_the_newer_comes() {
+    let mut node = found(&[]);
+    node.items = vec![item("a", 3, 3), item("a", 1, 1), item("b", 2, 2)];
+    let (node, remarks) = settled(node);
+    let spots: Vec<_> =
+        node.unwrap().items.iter().map(|item| (item.id.to_string(), item.published.0)).collect();
+    assert_eq!(spots, [("b".to_owned(), 2), ("a".to_owned(), 3)]);
+    assert_eq!(remarks, only("an item that a newer one of the same name replaced", &["n: a"]));
 }
 
 #[test]
@@ -99,8 +165,8 @@ fn a_subscription_keeps_its_options_and_ends_with_its_lease() {
     node.subscriptions = vec![
         subscription("a@x", "subscribed", &[("pubsub#show-values", "away"), ("pubsub#x", "y")]),
         subscription("b@x", "subscribed", &[("pubsub#expire", "1970-01-01T00:00:01Z")]),
+        subscription("c@x", "unconfigured", &[]),
         subscription("c@x", "subscribed", &[("pubsub#deliver", "0")]),
-        subscription("c@x", "subscribed", &[]),
         subscription("d@x", "pending", &[]),
         subscription("@", "subscribed", &[]),
     ];
@@ -119,7 +185,7 @@ fn a_subscription_keeps_its_options_and_ends_with_its_lease() {
             "a subscription of what is no JID",
             "a subscription that is not complete",
             "a subscription whose lease is over",
-            "the subscription option pubsub#x = y",
+            "the subscription option pubsub#x",
         ]
     );
 }
@@ -127,9 +193,10 @@ fn a_subscription_keeps_its_options_and_ends_with_its_lease() {
 #[test]
 fn who_waits_for_an_owner_goes_on_waiting() {
     let mut asks = found(&[("pubsub#access_model", "authorize")]);
-    asks.subscriptions.push(subscription("a@x", "pending", &[]));
+    asks.subscriptions.push(subscription("a@x", "pending", &[("pubsub#deliver", "0")]));
     let (node, remarks) = settled(asks);
-    assert_eq!(node.unwrap().pending.len(), 1);
+    let pending = node.unwrap().pending;
+    assert!(pending.len() == 1 && !pending[0].1.deliver);
     assert_eq!(remarks, []);
 }
 
@@ -152,7 +219,7 @@ fn items_have_places_as_they_were_created_and_modified() {
 fn no_more_items_come_than_the_node_keeps_and_none_that_cannot_be() {
     let mut node = found(&[("pubsub#max_items", "5")]);
     node.items = (1..=6).map(|n| item(&n.to_string(), n, n)).collect();
-    node.items[1].payload = Some("<a/>".into());
+    node.items[1].payload = Some("<a><!-- --></a>".into());
     node.items[2].payload = None;
     node.items[3].publisher = None;
     node.items[4].id = String::new();
