@@ -1,6 +1,6 @@
 # Each command does all the set-up on a Debian machine with cargo; tests/e2e/setup.sh says what that is.
 
-.PHONY: demo test setup check unit doc e2e package static image crash power hostile compare fuzz soak deny bench
+.PHONY: demo test setup check unit doc e2e package static image release sbom notes crash power hostile compare fuzz soak deny bench
 
 CARGO_FLAGS = --locked
 
@@ -61,6 +61,31 @@ image: static
 	cp target/$(TRIPLE)/release/gjallar target/image/gjallar
 	strip target/image/gjallar
 	$(BUILDER) build -t gjallar -f config/Dockerfile target/image
+
+# What a release has, in target/release-VERSION: package, static program, bill of materials (CycloneDX), notes, checksums.
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+DIST = target/release-$(VERSION)
+release: package static
+	command -v cargo-cyclonedx >/dev/null || cargo install -q cargo-cyclonedx@0.5.9 --locked --debug
+	rm -rf $(DIST)
+	mkdir -p $(DIST)
+	cp target/package/debian/*.deb $(DIST)
+	strip -o $(DIST)/gjallar target/$(TRIPLE)/release/gjallar
+	tar -C $(DIST) -czf $(DIST)/gjallar-$(VERSION)-$(TRIPLE).tar.gz gjallar
+	rm $(DIST)/gjallar
+	$(MAKE) -s sbom > $(DIST)/gjallar-$(VERSION).cdx.json
+	$(MAKE) -s notes > $(DIST)/NOTES.md
+	cd $(DIST) && sha256sum * > SHA256SUMS
+
+# Everything that is compiled in, without what only builds it.
+sbom:
+	cargo cyclonedx -q -f json --no-build-deps --override-filename target-sbom
+	sed 's|path+file://[^"]*#|#|' target-sbom.json
+	rm target-sbom.json
+
+# What CHANGELOG.md says of this version, or of what comes next if it does not have it yet.
+notes:
+	awk -v version=$(VERSION) '/^## / { found = $$2 == version || ($$2 == "Unreleased" && !seen); seen = seen || found } found' CHANGELOG.md
 
 # The proofs in their long form; `make test` has short ones of the first three. docs/PROOFS.md says what each
 # shows, and what came out.

@@ -94,6 +94,15 @@ def test_the_package_from_its_installation_to_its_end(debian):
     assert f'jid = "{JID}"' in debian.run("cat", CONFIG)
     assert "<x xmlns='urn:x'/>" in gjallar(debian, "item", "list", "news", "--json")
 
+    # Backed up while it runs, and restored, as the document says.
+    backup = gjallar(debian, "export")
+    debian.run("systemctl", "stop", "gjallar")
+    debian.run("mv", "/var/lib/gjallar/store", "/var/lib/gjallar/before")
+    debian.run("runuser", "-u", "gjallar", "--", "gjallar", "import", "--config", CONFIG, input=backup)
+    debian.run("systemctl", "start", "gjallar")
+    assert "<x xmlns='urn:x'/>" in gjallar(debian, "item", "list", "news", "--json")
+    wait_for(lambda: "\ngjallar_connected 1\n" in gjallar(debian, "stats"), "gjallar to be connected again")
+
     # Removed: what it kept and its configuration stay, until it is purged.
     debian.run("dpkg", "-r", "gjallar")
     assert debian.ask("systemctl", "is-active", "gjallar") != "active"

@@ -1,6 +1,7 @@
 //! What keeps the code as it is meant: who may know whom, file lengths, module heads, documents.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -243,6 +244,56 @@ fn documents_name_what_is_there() {
             }
         }
     }
+}
+
+/// The last text among the arguments of each call of this name: that of a line of the log.
+fn messages(text: &str, call: &str) -> Vec<String> {
+    let of_call = |at: usize| {
+        let (mut depth, mut pieces) = (1, text[at + call.len()..].split('"'));
+        let mut last = String::new();
+        while depth > 0 {
+            for c in pieces.next()?.chars() {
+                depth += match c {
+                    _ if depth == 0 => 0,
+                    '(' => 1,
+                    ')' => -1,
+                    _ => 0,
+                };
+            }
+            if depth > 0 {
+                last = pieces.next()?.to_owned();
+            }
+        }
+        Some(last)
+    };
+    text.match_indices(call).filter_map(|(at, _)| of_call(at)).collect()
+}
+
+#[test]
+fn every_warning_is_explained() {
+    let document = fs::read_to_string(root().join("docs/OPERATING.md")).unwrap();
+    let mut found = 0;
+    for (path, text) in files(&root().join("src"), "rs") {
+        for message in [messages(&text, "warn!("), messages(&text, "error!(")].concat() {
+            found += 1;
+            assert!(document.contains(&format!("`{message}`")), "{}: {message}", path.display());
+        }
+    }
+    assert!(found > 20, "{found}");
+}
+
+/// Every XEP that the code names is in the description of the project, and no other.
+#[test]
+fn the_description_of_the_project_has_every_xep() {
+    let mut named = BTreeSet::new();
+    for (_, text) in files(&root().join("src"), "rs") {
+        named.extend(text.match_indices("XEP-").map(|(at, _)| text[at + 4..at + 8].to_owned()));
+    }
+    // That of accounts.
+    named.remove("0376");
+    let document = fs::read_to_string(root().join("docs/doap.xml")).unwrap();
+    let described = document.split("extensions/xep-").skip(1).map(|rest| rest[..4].to_owned());
+    assert_eq!(described.collect::<BTreeSet<_>>(), named);
 }
 
 #[test]
