@@ -20,12 +20,12 @@ mod link;
 
 pub use event::{Event, Item, What};
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use jid::{BareJid, Jid};
 use minidom::Element;
 use thiserror::Error;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{net::TcpStream, sync::mpsc, time::timeout};
 
 use crate::wire::{ns, xml::Tag};
 
@@ -59,9 +59,17 @@ impl Account {
 /// Why something was not done.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// The server cannot be reached, or does not take the password.
+    /// The server does not take the account; or cannot be found, if it was not named.
     #[error("not logged in within 30 s: {0}")]
     Login(String),
+    /// The server that was named cannot be reached.
+    #[error("{server} cannot be reached: {reason}")]
+    Unreachable {
+        /// Which.
+        server: String,
+        /// Why.
+        reason: String,
+    },
     /// The connection is lost.
     #[error("the connection is lost")]
     Lost,
@@ -108,14 +116,21 @@ impl Client {
     /// Logs in.
     ///
     /// # Errors
-    /// [`ClientError::Login`].
+    /// [`ClientError::Login`], [`ClientError::Unreachable`].
     pub async fn connect(account: Account, service: Jid) -> Result<Self, ClientError> {
         let own = account.jid.to_bare();
+        let mut doubt = "the server is away, or the password is wrong";
+        if let Some(server) = account.server.clone() {
+            let reached = timeout(DEADLINE, TcpStream::connect(&server)).await;
+            let reached = reached.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            reached.map_err(|why| ClientError::Unreachable { server, reason: why.to_string() })?;
+            doubt = "the server is there; is the password right?";
+        }
         let link = Link::open(account, service.clone())?;
         let mut client = Self { link, service, own };
         match timeout(DEADLINE, client.link.online()).await {
             Ok(true) => Ok(client),
-            _ => Err(ClientError::Login("the server is away, or the password is wrong".into())),
+            _ => Err(ClientError::Login(doubt.into())),
         }
     }
 

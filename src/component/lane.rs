@@ -15,7 +15,7 @@ use std::{
 
 use minidom::Element;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tracing::error;
+use tracing::{Instrument, error, info_span};
 
 use crate::{
     service::Settling,
@@ -29,6 +29,8 @@ const MAX_SERVED: usize = 64;
 /// Stanzas of one sender that may wait or be unsettled, and how many of them unsettled.
 const MAX_STANZAS: usize = 256;
 const MAX_UNSETTLED: usize = 64;
+/// Characters of a stanza's id that the log shows.
+const MAX_ID_CHARS: usize = 64;
 /// Bytes of these stanzas: of one sender, of all of one domain, and of all. As trees they take
 /// several times as much. One stanza may wait, whatever its size.
 const MAX_SENDER_BYTES: u32 = 1024 * 1024;
@@ -244,7 +246,11 @@ impl Unsettled<'_> {
     /// Deals with a stanza until it has its place.
     async fn handle(&mut self, stanza: Element, room: Room) {
         let dispatch = &self.lanes.dispatch;
-        match guarded(dispatch.handle(&stanza)).await {
+        // A stranger chose it.
+        let id = stanza.attr("id").unwrap_or_default();
+        let id = id.char_indices().nth(MAX_ID_CHARS).map_or(id, |(end, _)| &id[..end]);
+        let request = info_span!("request", ?id);
+        match guarded(dispatch.handle(&stanza)).instrument(request).await {
             Ok(Some(settling)) => self.stanzas.push_back((Header::of(&stanza), room, settling)),
             Ok(None) => self.lanes.senders().settle(self.sender, room.bytes),
             Err(Defect) => {

@@ -25,7 +25,7 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use tracing::{debug, warn};
+use tracing::{Instrument, debug, info_span, warn};
 
 use crate::{pubsub::Actor, service::Service};
 
@@ -85,11 +85,13 @@ impl Control {
             };
             let folder = self.folder.join(format!("{SNAPSHOT}{number}"));
             let (service, jid) = (Arc::clone(service), self.jid.clone());
-            connections.spawn(async move {
+            let request = info_span!("request", id = format!("control {number}"));
+            let answered = async move {
                 if let Err(error) = answer(stream, &service, folder, jid).await {
                     debug!(%error, "a control connection broke");
                 }
-            });
+            };
+            connections.spawn(answered.instrument(request));
         }
     }
 }

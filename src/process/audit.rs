@@ -29,6 +29,7 @@ fn shown(entry: &Entry) -> (&'static str, String, String, String) {
             affiliation_name(*before).into(),
             affiliation_name(*after).into(),
         ),
+        Entry::Announced => ("announced", none(), none(), none()),
         Entry::Configured { before, after } => {
             let (before, after) = differences(before, after);
             ("configuration", none(), before, after)

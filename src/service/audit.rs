@@ -3,7 +3,8 @@
 use jid::Jid;
 
 use crate::pubsub::{
-    Actor, Affiliation, Change, Changes, ItemId, Node, NodeConfig, NodeId, SubscriptionState,
+    Actor, Affiliation, Change, Changes, Event, ItemId, Node, NodeConfig, NodeId, Notification,
+    SubscriptionState,
 };
 
 /// Takes notice of changes that are on disk. It must not wait for anything.
@@ -23,6 +24,8 @@ pub struct Audited {
 /// One thing that was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
+    /// Something was said to all subscribers.
+    Announced,
     /// The affiliation of an entity.
     Affiliated {
         /// Whose.
@@ -64,6 +67,7 @@ pub(super) fn audited(
     actor: &Actor,
     node: Option<&Node>,
     changes: &Changes,
+    notifications: &[Notification],
     id: &NodeId,
 ) -> Option<Audited> {
     let created = changes.created();
@@ -74,8 +78,10 @@ pub(super) fn audited(
     if !is_owner && !actor.is_administrator {
         return None;
     }
+    let announces = notifications.iter().any(|told| matches!(told.event, Event::Announced(_)));
     let publishes = changes.iter().any(|change| matches!(change, Change::Published(_)));
     let (mut entries, mut retracted) = (Vec::new(), Vec::new());
+    entries.extend(announces.then_some(Entry::Announced));
     for change in changes.iter() {
         match change {
             Change::Created(node) => entries.push(Entry::Created(Box::new(node.config.clone()))),

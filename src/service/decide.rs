@@ -11,7 +11,7 @@ use std::{
 };
 
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
-use tracing::error;
+use tracing::{Span, error};
 
 use crate::{
     pubsub::{
@@ -194,6 +194,10 @@ impl Service {
                 let told = auto_subscribe::told(turn.node(), &changes, &interested, &notifications);
                 notifications.extend(told);
             }
+            let audited = match actor.jid == self.nobody.jid {
+                true => None,
+                false => audit::audited(actor, turn.node(), &changes, &notifications, id),
+            };
             let told = match self.rooms(&mut turn, notifications, &changes) {
                 Some(told) => told,
                 None if turn.settled().await => return Err(Error::Busy.into()),
@@ -202,10 +206,6 @@ impl Service {
             // The semaphore is never closed.
             let Ok(underway) = Arc::clone(&self.underway).acquire_owned().await else {
                 return Err(Error::Busy.into());
-            };
-            let audited = match actor.jid == self.nobody.jid {
-                true => None,
-                false => audit::audited(actor, turn.node(), &changes, id),
             };
             let changes = Arc::new(changes);
             return Ok(Decided { turn, reply, changes, told, audited, underway });
@@ -297,8 +297,10 @@ impl Service {
         };
         let (memory, underway, id) = (Arc::clone(&self.memory), turn.underway(), id.clone());
         let (began, auditor) = (Instant::now(), Arc::clone(&self.auditor));
+        let request = Span::current();
         let then = move |result: Result<Committed, StoreError>| {
             let _permit = permit;
+            let _request = request.enter();
             if let (Err(StoreError::Damaged(_)), Some(epoch)) = (&result, epoch) {
                 // Whether they have lost their subscriptions will not be known any more.
                 memory.outbox.leave_out(epoch, changes.unsubscribed());

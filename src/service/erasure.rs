@@ -1,6 +1,6 @@
 //! All that the service has of an entity, shown and erased; and items that are older than somebody wants them.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use jid::{BareJid, Jid};
 
@@ -40,6 +40,25 @@ pub struct Reached {
     node: Cursor,
     /// Up to which of its items, if it may have more.
     spot: Option<Spot>,
+}
+
+impl fmt::Display for Reached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seq, index) = self.spot.unwrap_or_default();
+        write!(f, "{}-{seq}-{index}", self.node.0)
+    }
+}
+
+impl Reached {
+    /// Parses what [`fmt::Display`] writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (node, spot) = text.split_once('-')?;
+        let (seq, index) = spot.split_once('-')?;
+        let spot = (seq.parse().ok()?, index.parse().ok()?);
+        // No item has the position 0.
+        Some(Self { node: Cursor(node.parse().ok()?), spot: Some(spot).filter(|spot| spot.0 > 0) })
+    }
 }
 
 impl Service {

@@ -59,6 +59,11 @@ impl Default for Known {
 }
 
 impl Interests {
+    /// How many resources are known.
+    pub(super) fn len(&self) -> usize {
+        self.known().resources.len()
+    }
+
     /// A resource is there that says what it can; whether it has to be asked what that is, with this question.
     #[must_use]
     pub fn note(&self, jid: &Jid, capabilities: &str, question: &str) -> bool {

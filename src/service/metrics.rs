@@ -29,6 +29,8 @@ pub struct Metrics {
     pub notifications: Counter,
     /// Notifications that came back as errors.
     pub bounces: Counter,
+    /// Nodes that were read from the store because they were not in memory.
+    pub(super) node_reads: Counter,
     /// Items that went because a node kept too many, or too many bytes.
     pub evictions: Counter,
     /// Nodes that were closed because a record was found damaged.
@@ -40,6 +42,9 @@ pub struct Metrics {
     backlog_bytes: Gauge,
     backlog_seconds: Gauge,
     hot_nodes: Gauge,
+    rosters: Gauge,
+    available: Gauge,
+    interested: Gauge,
     memory: Gauge,
     tasks: Gauge,
 }
@@ -52,6 +57,9 @@ pub(super) struct Measured {
     pub(super) backlog_bytes: usize,
     pub(super) backlog_seconds: u64,
     pub(super) hot_nodes: usize,
+    pub(super) rosters: usize,
+    pub(super) available: usize,
+    pub(super) interested: usize,
     pub(super) memory: u64,
     pub(super) tasks: usize,
 }
@@ -66,6 +74,7 @@ impl Default for Metrics {
             syncs: latencies(),
             notifications: Counter::default(),
             bounces: Counter::default(),
+            node_reads: Counter::default(),
             evictions: Counter::default(),
             closed_nodes: Counter::default(),
             connected: Gauge::default(),
@@ -74,6 +83,9 @@ impl Default for Metrics {
             backlog_bytes: Gauge::default(),
             backlog_seconds: Gauge::default(),
             hot_nodes: Gauge::default(),
+            rosters: Gauge::default(),
+            available: Gauge::default(),
+            interested: Gauge::default(),
             memory: Gauge::default(),
             tasks: Gauge::default(),
         };
@@ -97,16 +109,17 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    fn counters(&self) -> [(&'static str, &'static str, Counter); 4] {
+    fn counters(&self) -> [(&'static str, &'static str, Counter); 5] {
         [
             ("notifications", "Notifications that the server has", self.notifications.clone()),
             ("bounces", "Notifications that came back as errors", self.bounces.clone()),
+            ("node_reads", "Nodes read because they were not in memory", self.node_reads.clone()),
             ("items_evicted", "Items past a node's limits", self.evictions.clone()),
             ("nodes_closed", "Nodes closed for a damaged record", self.closed_nodes.clone()),
         ]
     }
 
-    fn gauges(&self) -> [(&'static str, &'static str, Gauge); 8] {
+    fn gauges(&self) -> [(&'static str, &'static str, Gauge); 11] {
         let backlog = "Events that the server does not have yet";
         [
             ("connected", "Whether there is a connection to the server", self.connected.clone()),
@@ -115,6 +128,9 @@ impl Metrics {
             ("backlog_bytes", "About how many bytes they take", self.backlog_bytes.clone()),
             ("backlog_seconds", "How long the oldest of them waits", self.backlog_seconds.clone()),
             ("hot_nodes", "Nodes in memory", self.hot_nodes.clone()),
+            ("rosters", "Rosters in memory", self.rosters.clone()),
+            ("available", "Entities that are known to be available", self.available.clone()),
+            ("interested", "Resources whose capabilities are known", self.interested.clone()),
             ("resident_bytes", "Memory of the process", self.memory.clone()),
             ("tasks", "Tasks of the runtime", self.tasks.clone()),
         ]
@@ -142,6 +158,9 @@ impl Metrics {
         self.nodes.set(long(measured.nodes));
         self.backlog_seconds.set(long(measured.backlog_seconds));
         self.hot_nodes.set(number(measured.hot_nodes));
+        self.rosters.set(number(measured.rosters));
+        self.available.set(number(measured.available));
+        self.interested.set(number(measured.interested));
         self.memory.set(long(measured.memory));
         self.backlog_events.set(number(measured.backlog_events));
         self.backlog_bytes.set(number(measured.backlog_bytes));
@@ -198,6 +217,9 @@ impl Service {
             backlog_bytes,
             backlog_seconds: oldest.map_or(0, |at| now.saturating_sub(at) / 1000),
             hot_nodes: self.memory.nodes.len(),
+            rosters: self.memory.rosters.len(),
+            available: self.memory.presences.len(),
+            interested: self.memory.interests.len(),
             memory: resident_bytes(),
             tasks,
         });

@@ -123,7 +123,8 @@ impl Service {
         clock: Arc<Clock>,
     ) -> Result<Self, StoreError> {
         let census = Census::new(store.creators().await?);
-        let nodes = Nodes::new(MAX_HOT_NODES);
+        let metrics = Metrics::default();
+        let nodes = Nodes::new(MAX_HOT_NODES, metrics.node_reads.clone());
         let outbox = Arc::new(Outbox::new(limits.max_backlog_events, limits.max_backlog_bytes));
         outbox.restore(store.owed(None).await?, &HashSet::new());
         let deadlines = Deadlines::default();
@@ -132,7 +133,6 @@ impl Service {
             deadlines.add(&node, Timestamp(0));
             presences.matter(&node, iter::empty());
         }
-        let metrics = Metrics::default();
         let (bounces, rosters) = (Bounces::default(), Rosters::default());
         let interests = Interests::default();
         let memory = Memory {

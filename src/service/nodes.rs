@@ -10,6 +10,7 @@ use std::{
 };
 
 use jid::BareJid;
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{Mutex as TurnMutex, Notify, OwnedMutexGuard};
 
 use crate::{
@@ -26,6 +27,7 @@ const MAX_LAST_ITEM_BYTES: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Nodes {
     max: usize,
+    reads: Counter,
     cells: Mutex<HashMap<NodeId, Arc<TurnMutex<Cell>>>>,
     /// Those of which something is damaged, until the process ends.
     closed: Mutex<HashSet<NodeId>>,
@@ -82,10 +84,11 @@ pub(super) struct Turn {
 }
 
 impl Nodes {
-    /// Keeps at most `max` nodes that nobody is working at.
-    pub(super) fn new(max: usize) -> Self {
+    /// Keeps at most `max` nodes that nobody is working at, and counts those that are read.
+    pub(super) fn new(max: usize, reads: Counter) -> Self {
         Self {
             max,
+            reads,
             cells: Mutex::default(),
             closed: Mutex::default(),
             in_doubt: Mutex::default(),
@@ -166,6 +169,7 @@ impl Nodes {
         let before = is_broken.then(|| Before(cell.underway.creator()));
         let is_unread = matches!(cell.known, Known::Nothing);
         if is_unread {
+            self.reads.inc();
             cell.known = match store.node(id).await? {
                 Some(node) => Known::there(node),
                 None => Known::Absent,

@@ -67,6 +67,11 @@ impl Default for Known {
 }
 
 impl Presences {
+    /// How many entities are available.
+    pub(super) fn len(&self) -> usize {
+        self.known().there.len()
+    }
+
     /// The presence of these entities matters at a node.
     pub(super) fn matter(&self, node: &NodeId, entities: impl Iterator<Item = BareJid>) {
         self.known().nodes.insert(node.clone());

@@ -48,6 +48,11 @@ impl Rosters {
         self.answered.notify_waiters();
     }
 
+    /// How many are kept.
+    pub(super) fn len(&self) -> usize {
+        self.known().rosters.len()
+    }
+
     /// Whether some may.
     #[must_use]
     pub fn are_granted(&self) -> bool {

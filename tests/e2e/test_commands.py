@@ -5,7 +5,7 @@ import subprocess
 
 from clients import clients
 from conftest import with_loop
-from servers import DOMAIN, PASSWORD, SERVICE
+from servers import DOMAIN, PASSWORD, SERVICE, free_ports
 from terminal import NODE, Terminal, configure
 
 
@@ -58,6 +58,10 @@ def test_the_client_half(server, gjallar, tmp_path):
     assert events[0]["content"]["payload"] == "<x xmlns='urn:x'>zero</x>" and events[0]["since"]
     assert all(event["node"] == NODE for event in events)
     assert run("alice", "unsubscribe", NODE, code=1).startswith("gjallar: refused: item-not-found")
+    (nobody,) = free_ports(1)
+    away = subprocess.run([*client("owner", "items", NODE)[:-4], "--server", f"127.0.0.1:{nobody}", "--password-file",
+                           str(password)], capture_output=True, text=True, timeout=20, check=False)
+    assert away.stderr == f"gjallar: 127.0.0.1:{nobody} cannot be reached: Connection refused (os error 111)\n"
     created = run("owner", "create").strip()
     table = run("owner", "items", created)
     assert table.split() == ["ITEM", "PUBLISHER", "PAYLOAD"]

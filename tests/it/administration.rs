@@ -233,15 +233,18 @@ async fn what_owners_and_administrators_change_is_logged() {
     served.granted(READER, &format!("<subscribe node='n' jid='{READER}'/>")).await;
     served.publish("bot@localhost", "n", "1").await;
     said(&served, &["subscription", "set", "n", "none", READER]).await;
+    said(&served, &["announce", "n", "It ends."]).await;
     said(&served, &["item", "retract", "n", "1"]).await;
     said(&served, &["node", "purge", "n", "--yes"]).await;
     said(&served, &["node", "delete", "n", "--yes"]).await;
     let log = served.log();
     let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut requests = Vec::new();
     let audited: Vec<_> = lines
         .filter(|line| line["target"] == "gjallar::audit")
         .map(|line| {
             assert_eq!(line["node"], "n");
+            requests.push(line["span"]["id"].as_str().unwrap_or_default().to_owned());
             let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
             [text("who"), text("what"), text("whom"), text("before"), text("after")]
         })
@@ -254,11 +257,19 @@ async fn what_owners_and_administrators_change_is_logged() {
         ["admin@localhost", "configuration", "", "", "title=\"T\""],
         [service, "affiliation", "bot@localhost", "none", "publisher"],
         [service, "subscription", READER, "subscribed", "none"],
+        [service, "announced", "", "", ""],
         [service, "retracted", "1", "", ""],
         [service, "purged", "", "", ""],
         [service, "deleted", "", "", ""],
     ];
     assert_eq!(audited, expected.map(|line| line.map(str::to_owned)));
+    // Each says which request it was: two lines are of one, and that had the id that its sender chose.
+    assert_eq!(requests[0], requests[1]);
+    assert!(
+        requests[0].starts_with('"') && requests[2..].iter().all(|id| id.starts_with("control "))
+    );
+    let of_commands: std::collections::BTreeSet<_> = requests[2..].iter().collect();
+    assert_eq!(of_commands.len(), requests.len() - 2);
 }
 
 /// What a web server on this machine answers: status and body.
@@ -297,6 +308,10 @@ async fn metrics_and_health_are_shown_by_http() {
         "gjallar_sync_seconds_count 1",
         "gjallar_connected 1",
         "gjallar_hot_nodes 1",
+        "gjallar_node_reads_total 1",
+        "gjallar_rosters 0",
+        "gjallar_available 0",
+        "gjallar_interested 0",
         "gjallar_backlog_seconds 0",
         "# EOF",
     ] {
@@ -321,7 +336,7 @@ async fn the_dashboard_shows_what_is_counted() {
     let dashboard = include_str!("../../config/grafana.json");
     let dashboard: Value = serde_json::from_str(dashboard).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
-    assert_eq!(panels.len(), 10);
+    assert_eq!(panels.len(), 11);
     for panel in panels {
         for target in panel["targets"].as_array().unwrap() {
             let expression = target["expr"].as_str().unwrap();

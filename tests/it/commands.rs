@@ -1,5 +1,7 @@
 //! Ad-hoc commands (XEP-0050): what administrators and owners do with forms, and what others see of it: nothing.
 
+use std::sync::Arc;
+
 use gjallar::store::MemoryStore;
 use minidom::Element;
 
@@ -73,6 +75,12 @@ impl<'a> Session<'a> {
         field.children().filter(|child| child.name() == "value").map(Element::text).collect()
     }
 
+    /// Whether the form has this field.
+    fn has(&self, var: &str) -> bool {
+        let form = stage(&self.answer).unwrap().get_child("x", FORMS).unwrap();
+        form.children().any(|field| field.attr("var") == Some(var))
+    }
+
     /// What is shown to be read.
     fn fixed(&self) -> String {
         let form = stage(&self.answer).unwrap().get_child("x", FORMS).unwrap();
@@ -129,7 +137,7 @@ async fn listed(component: &mut Component, who: &str) -> Vec<(String, String)> {
 async fn who_may_not_use_a_command_does_not_see_it() {
     let no_creators =
         |config: &mut gjallar::process::Config| config.creators = vec!["admins".into()];
-    let mut component = Component::with(std::sync::Arc::new(MemoryStore::new()), no_creators).await;
+    let mut component = Component::with(Arc::new(MemoryStore::new()), no_creators).await;
     component.create(ADMIN, "n", &[]).await;
     let entry = "<affiliation jid='owner@localhost' affiliation='owner'/>";
     let owner = format!("<affiliations node='n'>{entry}</affiliations>");
@@ -394,6 +402,7 @@ async fn what_there_is_of_an_entity_is_shown_and_erased() {
     assert!(items[0].starts_with("n: of the bot 2"), "{items:?}");
     assert!(items[1].starts_with("own: mine 2"), "{items:?}");
     assert_eq!(items.len(), 2);
+    assert_eq!(export.status(), "completed");
 
     let mut erase = Session::begin(&mut component, ADMIN, "erase").await;
     erase.fill(&[("jid", "bot@localhost")]).await;
@@ -412,6 +421,38 @@ async fn what_there_is_of_an_entity_is_shown_and_erased() {
     erase.fill(&[("jid", "owner@localhost")]).await;
     erase.fill(&[("again", "owner@localhost")]).await;
     assert_eq!(erase.note(), "Erased: 1 nodes, 0 affiliations, 0 subscriptions, 0 items.");
+}
+
+#[tokio::test]
+async fn what_an_answer_does_not_hold_is_on_the_next_page() {
+    let mut component = Component::with(Arc::new(MemoryStore::new()), |config| {
+        config.limits.max_payload_bytes = 25_000;
+        config.limits.max_reply_bytes = 30_000;
+    })
+    .await;
+    let nodes = ["a", "b", "c", "d", "e"];
+    for node in nodes {
+        component.create(OWNER, node, &[]).await;
+        component.publish_much(OWNER, node).await;
+    }
+    let mut export = Session::begin(&mut component, ADMIN, "export").await;
+    export.fill(&[("jid", "owner@localhost")]).await;
+    let (mut ids, mut pages) = (Vec::new(), 0);
+    loop {
+        let items = export.values("items");
+        ids.extend(items.iter().map(|item| item.split(':').next().unwrap().to_owned()));
+        // What it is affiliated with is on the first page.
+        assert_eq!(export.has("affiliations"), pages == 0);
+        pages += 1;
+        if export.status() == "completed" {
+            break;
+        }
+        let after = export.values("after")[0].clone();
+        export.fill(&[("after", &after)]).await;
+    }
+    ids.sort();
+    assert_eq!(ids, nodes);
+    assert!(pages > 2, "{pages}");
 }
 
 #[tokio::test]
