@@ -1,5 +1,7 @@
 # Each command does all the set-up on a Debian machine with cargo; tests/e2e/setup.sh says what that is.
 
+# Each needs what `setup` installs, and two builds at once are slower than one after the other.
+.NOTPARALLEL:
 .PHONY: demo test setup check unit doc e2e package static image release sbom notes crash power hostile compare fuzz soak deny bench
 
 CARGO_FLAGS = --locked
@@ -28,23 +30,24 @@ doc:
 
 e2e:
 	cargo build -q $(CARGO_FLAGS) --bins --examples
-	$(MAKE) package BINARY=target/debug/gjallar DEB_FLAGS=--fast
-	.venv/bin/python -m pytest -q tests/e2e
+	$(MAKE) package BINARY=target/debug/gjallar INTO=target/package-test DEB_FLAGS=--fast
+	GJALLAR_PACKAGE=target/package-test .venv/bin/python -m pytest -q tests/e2e
 
-# A Debian package of a binary, in target/package/debian; without BINARY, of one that is built for it.
+# A Debian package, in target/package/debian. It is of a release build, unless BINARY is another.
 BINARY = target/release/gjallar
-PACKAGE = target/package/release
+INTO = target/package
+PACKAGE = $(INTO)/release
 package: setup
 	command -v cargo-deb >/dev/null || cargo install -q cargo-deb@3.8.0 --locked --debug
 	[ $(BINARY) != target/release/gjallar ] || cargo build $(CARGO_FLAGS) --release --bin gjallar
-	rm -rf target/package
+	rm -rf $(INTO)
 	mkdir -p $(PACKAGE)
 	cp $(BINARY) $(PACKAGE)/gjallar
 	$(PACKAGE)/gjallar man $(PACKAGE)/man
 	$(PACKAGE)/gjallar completions bash > $(PACKAGE)/gjallar.bash
 	$(PACKAGE)/gjallar completions zsh > $(PACKAGE)/_gjallar
 	$(PACKAGE)/gjallar completions fish > $(PACKAGE)/gjallar.fish
-	CARGO_TARGET_DIR=target/package cargo deb -q --no-build --locked --strip $(DEB_FLAGS)
+	CARGO_TARGET_DIR=$(INTO) cargo deb -q --no-build --locked --strip $(DEB_FLAGS)
 
 # A program that needs nothing beside itself, not even a C library, in target/TRIPLE/release; it passes the tests of `make e2e`.
 TRIPLE = $(shell uname -m)-unknown-linux-musl
@@ -66,6 +69,7 @@ image: static
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 DIST = target/release-$(VERSION)
 release: package static
+	GJALLAR_PACKAGE=target/package .venv/bin/python -m pytest -q tests/e2e/test_package.py
 	command -v cargo-cyclonedx >/dev/null || cargo install -q cargo-cyclonedx@0.5.9 --locked --debug
 	rm -rf $(DIST)
 	mkdir -p $(DIST)
@@ -85,7 +89,8 @@ sbom:
 
 # What CHANGELOG.md says of this version, or of what comes next if it does not have it yet.
 notes:
-	awk -v version=$(VERSION) '/^## / { found = $$2 == version || ($$2 == "Unreleased" && !seen); seen = seen || found } found' CHANGELOG.md
+	@grep -q '^## $(VERSION)' CHANGELOG.md && version=$(VERSION) || version=Unreleased; \
+	awk -v version=$$version '/^## / { found = $$2 == version } found' CHANGELOG.md
 
 # The proofs in their long form; `make test` has short ones of the first three. docs/PROOFS.md says what each
 # shows, and what came out.

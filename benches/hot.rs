@@ -113,6 +113,7 @@ fn decide(
         fresh: &Number,
         nodes: 1,
         own_nodes: 1,
+        like_nodes: 0,
         own_subscriptions: 0,
         reads_rosters: false,
         contacts: None,

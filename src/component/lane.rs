@@ -15,7 +15,7 @@ use std::{
 
 use minidom::Element;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tracing::{Instrument, error, info_span};
+use tracing::{Instrument, error, error_span, instrument::Instrumented};
 
 use crate::{
     service::Settling,
@@ -231,7 +231,7 @@ fn domain_of(bare: &str) -> &str {
 struct Unsettled<'a> {
     lanes: &'a Lanes,
     sender: &'a str,
-    stanzas: VecDeque<(Header, Room, Settling<()>)>,
+    stanzas: VecDeque<(Header, Room, Instrumented<Settling<()>>)>,
 }
 
 impl Unsettled<'_> {
@@ -249,12 +249,14 @@ impl Unsettled<'_> {
         // A stranger chose it.
         let id = stanza.attr("id").unwrap_or_default();
         let id = id.char_indices().nth(MAX_ID_CHARS).map_or(id, |(end, _)| &id[..end]);
-        let request = info_span!("request", ?id);
-        match guarded(dispatch.handle(&stanza)).instrument(request).await {
-            Ok(Some(settling)) => self.stanzas.push_back((Header::of(&stanza), room, settling)),
+        let request = error_span!("request", id);
+        match guarded(dispatch.handle(&stanza)).instrument(request.clone()).await {
+            Ok(Some(settling)) => {
+                self.stanzas.push_back((Header::of(&stanza), room, settling.instrument(request)));
+            }
             Ok(None) => self.lanes.senders().settle(self.sender, room.bytes),
             Err(Defect) => {
-                self.lanes.refuse_after_defect(&Header::of(&stanza));
+                request.in_scope(|| self.lanes.refuse_after_defect(&Header::of(&stanza)));
                 self.lanes.senders().settle(self.sender, room.bytes);
             }
         }
@@ -263,8 +265,8 @@ impl Unsettled<'_> {
     /// Waits until the oldest is settled. Dropping the future loses nothing.
     async fn settle_first(&mut self) {
         let Some((header, room, settling)) = self.stanzas.front_mut() else { return };
-        if let Err(Defect) = guarded(settling).await {
-            self.lanes.refuse_after_defect(header);
+        if let Err(Defect) = guarded(&mut *settling).await {
+            settling.span().in_scope(|| self.lanes.refuse_after_defect(header));
         }
         self.lanes.senders().settle(self.sender, room.bytes);
         self.stanzas.pop_front();

@@ -132,7 +132,10 @@ impl Writer {
             self.write_group(&mut group, &front.rendered, post, buffer);
         }
         if is_too_large {
-            error!(node = %telling.notification.node, "an event is too large for some recipients");
+            error!(
+                node = telling.notification.node.as_str(),
+                "an event is too large for some recipients"
+            );
         }
         if is_done {
             sent.position = Position { number: sent.position.number + 1, recipients: 0 };

@@ -12,7 +12,7 @@ pub use message::{Fields, Request};
 use std::{
     fs::{DirBuilder, Permissions},
     io,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -25,7 +25,7 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use tracing::{Instrument, debug, info_span, warn};
+use tracing::{Instrument, debug, error_span, warn};
 
 use crate::{pubsub::Actor, service::Service};
 
@@ -57,9 +57,13 @@ impl Control {
     /// # Errors
     /// If the socket cannot be made; its path may have some 100 bytes.
     pub fn listen(path: &Path, folder: &Path, jid: Jid) -> io::Result<Self> {
-        match std::fs::remove_file(path) {
+        match std::fs::symlink_metadata(path) {
+            Ok(there) if !there.file_type().is_socket() => {
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is no socket"));
+            }
+            Ok(_) => std::fs::remove_file(path)?,
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+            Err(_) => {}
         }
         for entry in std::fs::read_dir(folder)? {
             let entry = entry?;
@@ -85,7 +89,8 @@ impl Control {
             };
             let folder = self.folder.join(format!("{SNAPSHOT}{number}"));
             let (service, jid) = (Arc::clone(service), self.jid.clone());
-            let request = info_span!("request", id = format!("control {number}"));
+            let uid = stream.peer_cred().map(|peer| peer.uid()).ok();
+            let request = error_span!("request", control = number, uid);
             let answered = async move {
                 if let Err(error) = answer(stream, &service, folder, jid).await {
                     debug!(%error, "a control connection broke");

@@ -3,10 +3,10 @@
 use tracing::info;
 
 use crate::{
-    pubsub::NodeConfig,
+    pubsub::{NodeConfig, Terms},
     service::{Audited, Entry},
     wire::{
-        form::node_config,
+        form::{node_config, subscribe_options},
         name::{affiliation_name, state_name},
     },
 };
@@ -15,7 +15,9 @@ use crate::{
 pub(super) fn log(Audited { who, node, entries }: &Audited) {
     for entry in entries {
         let (what, whom, before, after) = shown(entry);
-        info!(target: "gjallar::audit", %who, %node, what, whom, before, after, "changed");
+        // Names may have ends of lines in them: as a text they are written escaped.
+        let node = node.as_str();
+        info!(target: "gjallar::audit", %who, node, what, whom, before, after, "changed");
     }
 }
 
@@ -35,7 +37,12 @@ fn shown(entry: &Entry) -> (&'static str, String, String, String) {
             ("configuration", none(), before, after)
         }
         Entry::Created(config) => ("created", none(), none(), fields(&node_config::values(config))),
-        Entry::Deleted => ("deleted", none(), none(), none()),
+        Entry::Deleted { redirect } => {
+            ("deleted", none(), none(), redirect.clone().unwrap_or_default())
+        }
+        Entry::Options { jid, before, after } => {
+            ("options", jid.to_string(), terms(before), terms(after))
+        }
         Entry::Purged => ("purged", none(), none(), none()),
         Entry::Retracted(items) => {
             let items: Vec<_> = items.iter().map(ToString::to_string).collect();
@@ -45,6 +52,15 @@ fn shown(entry: &Entry) -> (&'static str, String, String, String) {
             ("subscription", jid.to_string(), state_name(*before).into(), state_name(*after).into())
         }
     }
+}
+
+/// What is wanted of subscriptions, each with its SubID if it has one.
+fn terms(all: &[Terms]) -> String {
+    let shown = all.iter().map(|terms| {
+        let subid = terms.subid.as_ref().map(|subid| format!("{subid}: ")).unwrap_or_default();
+        format!("{subid}{}", fields(&subscribe_options::values(&terms.options)))
+    });
+    shown.collect::<Vec<_>>().join("; ")
 }
 
 /// The fields that are not the same.

@@ -108,7 +108,8 @@ async fn serve_as(
     let service =
         Service::open(store, policies.limits().clone(), Arc::clone(&fresh), Arc::new(now)).await;
     let service = service.map_err(|error| RunError::Store { path: shown(&path), error })?;
-    service.govern(policies);
+    let governed = service.govern(policies).await;
+    governed.map_err(|error| RunError::Store { path: shown(&path), error })?;
     let service = Arc::new(service.audited_by(Arc::new(audit::log)));
     info!(version = env!("CARGO_PKG_VERSION"), jid = %jid, store = shown(&path), "serving");
 

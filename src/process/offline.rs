@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, BufRead, Write},
+    os::unix::fs::MetadataExt,
     path::Path,
 };
 
@@ -72,6 +73,7 @@ async fn filled<T>(
     fill: impl AsyncFnOnce(&SledStore) -> Result<T, RunError>,
 ) -> Result<T, RunError> {
     let StorePath::Sled(directory) = config.store_path()? else { return Err(keeps_nothing()) };
+    is_ours(&directory).map_err(|error| failed(config, error))?;
     let there = SledStore::open(&directory).map_err(|error| failed(config, error))?;
     let empty = archive::is_empty(&there).await;
     there.close().await;
@@ -103,12 +105,26 @@ fn existing(config: &Config) -> Result<(SledStore, Option<Snapshot>), RunError> 
     let StorePath::Sled(directory) = config.store_path()? else { return Err(keeps_nothing()) };
     let open =
         |folder: &Path| SledStore::open_existing(folder).map_err(|error| failed(config, error));
-    match open(&directory) {
-        Err(RunError::Store { error: StoreError::Locked, .. }) => {
-            let snapshot = client(config)?.snapshot()?;
-            Ok((open(&snapshot.folder)?, Some(snapshot)))
-        }
-        opened => Ok((opened?, None)),
+    let copied = |service: Client| {
+        let snapshot = service.snapshot()?;
+        Ok((open(&snapshot.folder)?, Some(snapshot)))
+    };
+    match is_ours(&directory) {
+        Err(error) => copied(client(config).map_err(|_| failed(config, error))?),
+        Ok(()) => match open(&directory) {
+            Err(RunError::Store { error: StoreError::Locked, .. }) => copied(client(config)?),
+            opened => Ok((opened?, None)),
+        },
+    }
+}
+
+/// Refuses root in another user's folder: that user's service could not open the files that it makes there.
+fn is_ours(directory: &Path) -> Result<(), StoreError> {
+    let owner = |path: &Path| std::fs::metadata(path).map(|there| there.uid()).ok();
+    let of_store = directory.ancestors().find_map(owner);
+    match (owner(Path::new("/proc/self")), of_store) {
+        (Some(0), Some(other)) if other != 0 => Err(StoreError::OfAnother(other)),
+        _ => Ok(()),
     }
 }
 

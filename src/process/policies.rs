@@ -51,6 +51,7 @@ pub enum FieldValue {
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
 pub struct NodeLimits {
+    pub max_nodes: Option<u64>,
     pub max_items: Option<u32>,
     pub max_node_bytes: Option<u64>,
     pub max_payload_bytes: Option<u32>,
@@ -98,6 +99,7 @@ impl Config {
             auto_create: policy.auto_create,
             default: settings(&policy.default)?.into_iter().map(|(_, setting)| setting).collect(),
             forced: settings(&policy.forced)?,
+            max_nodes: policy.limits.max_nodes,
             limits: self.rules(&limits),
         };
         policy.check().map_err(|refusal| refusal.to_string())?;

@@ -43,9 +43,16 @@ pub(super) async fn follow(
                 continue;
             }
         };
-        service.govern(policies);
+        if let Err(error) = service.govern(policies).await {
+            error!(%error, "the configuration is not taken up, and nothing has changed");
+            continue;
+        }
         rates.send_replace(next.limits.rates());
         telemetry::follow(&next);
+        if now.admins != next.admins {
+            let (before, after) = (now.admins.join(" "), next.admins.join(" "));
+            info!(target: "gjallar::audit", what = "administrators", before, after, "changed");
+        }
         say(&now, &wanted);
         info!("the configuration is taken up");
         now = next;

@@ -159,7 +159,7 @@ fn a_policy_that_cannot_hold_is_refused() {
     }
     for unknown in [
         "node = 'x'",
-        "nodes = 'x'\nlimits = { max_nodes = 1 }",
+        "nodes = 'x'\nlimits = { max_batch = 1 }",
         "nodes = 'x'\ndefault = { a = 1.5 }",
     ] {
         let error = with(&format!("[[policies]]\n{unknown}"), &[]).unwrap_err();

@@ -61,6 +61,8 @@ pub struct Context<'a> {
     pub nodes: u64,
     /// How many of them the actor created.
     pub own_nodes: u64,
+    /// How many have names for which the same policy holds, if it has a quota.
+    pub like_nodes: u64,
     /// How many subscriptions it has, where it asks for one more.
     pub own_subscriptions: usize,
     /// Whether the service may read rosters (XEP-0356).

@@ -17,6 +17,8 @@ pub struct Policy {
     pub default: Vec<Setting>,
     /// What nobody can have otherwise, each with the name of its field.
     pub forced: Vec<(String, Setting)>,
+    /// How many such nodes there may be.
+    pub max_nodes: Option<u64>,
     /// How much of each thing it takes.
     pub limits: Limits,
 }
@@ -40,6 +42,7 @@ impl Default for Policy {
             auto_create: true,
             default: Vec::new(),
             forced: Vec::new(),
+            max_nodes: None,
             limits: Limits::default(),
         }
     }

@@ -1,10 +1,12 @@
 //! What owners and administrators change, for those who want to know later who it was.
 
+use std::sync::Arc;
+
 use jid::Jid;
 
 use crate::pubsub::{
     Actor, Affiliation, Change, Changes, Event, ItemId, Node, NodeConfig, NodeId, Notification,
-    SubscriptionState,
+    SubscriptionState, Terms,
 };
 
 /// Takes notice of changes that are on disk. It must not wait for anything.
@@ -44,8 +46,20 @@ pub enum Entry {
     },
     /// The node is there, configured so.
     Created(Box<NodeConfig>),
-    /// The node is gone.
-    Deleted,
+    /// The node is gone; perhaps something took its place.
+    Deleted {
+        /// Its URI.
+        redirect: Option<String>,
+    },
+    /// What somebody else wants of its subscriptions, or how many it has.
+    Options {
+        /// Whose.
+        jid: Jid,
+        /// What it was.
+        before: Arc<[Terms]>,
+        /// What it is.
+        after: Arc<[Terms]>,
+    },
     /// All items are gone.
     Purged,
     /// Items are gone.
@@ -89,7 +103,16 @@ pub(super) fn audited(
                 before: Box::new(node.config.clone()),
                 after: after.clone(),
             })),
-            Change::Deleted { .. } => entries.push(Entry::Deleted),
+            Change::Deleted { redirect } => {
+                entries.push(Entry::Deleted { redirect: redirect.clone() });
+            }
+            Change::Agreed(jid, after) if jid.to_bare() != bare => {
+                let before = node.and_then(|node| {
+                    node.specials().find(|(other, _)| *other == jid).map(|(_, special)| special)
+                });
+                let before = before.map(|special| Arc::clone(&special.terms)).unwrap_or_default();
+                entries.push(Entry::Options { jid: jid.clone(), before, after: after.clone() });
+            }
             Change::Affiliated(entity, after) => entries.push(Entry::Affiliated {
                 before: node.map_or(Affiliation::None, |node| node.affiliation_of(entity)),
                 entity: entity.clone().into(),

@@ -100,7 +100,10 @@ impl Service {
                 };
                 let outcome = self.decide(&actor, node, Need::Nothing, rule, |outcome| outcome);
                 if outcome.await.await.is_ok() {
-                    info!(%node, "notifications came back too often: somebody is not subscribed any more");
+                    info!(
+                        node = node.as_str(),
+                        "notifications came back too often: somebody is not subscribed any more"
+                    );
                     break;
                 }
             }

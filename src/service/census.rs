@@ -1,13 +1,15 @@
-//! How many nodes there are, and how many of each creator.
+//! How many nodes there are, how many of each creator, and how many of those names of which there may only be some.
 
 use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use jid::BareJid;
 
-use crate::pubsub::{Change, Changes};
+use crate::pubsub::{Change, Changes, NodeId};
+
+use super::Policies;
 
 /// The count of the service's nodes.
 #[derive(Debug)]
@@ -17,11 +19,57 @@ pub(super) struct Census(Mutex<Count>);
 struct Count {
     total: u64,
     of: HashMap<BareJid, u64>,
+    roll: Roll,
+    /// That of the policies that hold next, as far as it is made.
+    next: Option<Roll>,
+}
+
+/// The nodes at which policies with a quota hold.
+#[derive(Debug, Default)]
+struct Roll {
+    policies: Arc<Policies>,
+    /// Their names, by the policy's number.
+    names: HashMap<usize, HashSet<NodeId>>,
+    /// Those that went since the roll was begun: whoever reads the store may have seen them before.
+    gone: HashSet<NodeId>,
 }
 
 impl Census {
     pub(super) fn new(of: HashMap<BareJid, u64>) -> Self {
-        Self(Mutex::new(Count { total: of.values().sum(), of }))
+        let (total, roll) = (of.values().sum(), Roll::default());
+        Self(Mutex::new(Count { total, of, roll, next: None }))
+    }
+
+    /// How many nodes there are at which the same policy holds as at this one, if it has a quota.
+    pub(super) fn like(&self, id: &NodeId) -> u64 {
+        let count = self.count_now();
+        let policy = count.roll.policies.with_quota(id);
+        let names = policy.and_then(|policy| count.roll.names.get(&policy));
+        names.map_or(0, |names| names.len() as u64)
+    }
+
+    /// Begins to count for these policies. All nodes have to be [enrolled](Self::enrol) then.
+    pub(super) fn begin_roll(&self, policies: Arc<Policies>) {
+        self.count_now().next = Some(Roll { policies, ..Roll::default() });
+    }
+
+    /// Nodes are there, or were there when the store was read.
+    pub(super) fn enrol(&self, nodes: impl Iterator<Item = NodeId>) {
+        if let Some(roll) = &mut self.count_now().next {
+            for node in nodes {
+                if !roll.gone.contains(&node) {
+                    roll.add(&node);
+                }
+            }
+        }
+    }
+
+    /// All nodes are enrolled: what was counted holds from now on.
+    pub(super) fn finish_roll(&self) {
+        let mut count = self.count_now();
+        if let Some(roll) = count.next.take() {
+            count.roll = Roll { gone: HashSet::new(), ..roll };
+        }
     }
 
     pub(super) fn total(&self) -> u64 {
@@ -34,19 +82,36 @@ impl Census {
     }
 
     /// Takes notice of changes at a node, which this entity had created if it was there.
-    pub(super) fn count(&self, creator: Option<&BareJid>, changes: &Changes) {
+    pub(super) fn count(&self, id: &NodeId, creator: Option<&BareJid>, changes: &Changes) {
         for change in changes.iter() {
             if let Change::Created(node) = change {
-                self.correct(None, Some(&node.creator));
+                self.correct(id, None, Some(&node.creator));
             } else if let Change::Deleted { .. } = change {
-                self.correct(creator, None);
+                self.correct(id, creator, None);
             }
         }
     }
 
-    /// Takes notice that a node is there or not, and was there or not.
-    pub(super) fn correct(&self, before: Option<&BareJid>, now: Option<&BareJid>) {
+    /// Takes notice that a node is there or not, and was there or not: by whom it was created.
+    pub(super) fn correct(&self, id: &NodeId, before: Option<&BareJid>, now: Option<&BareJid>) {
         let mut count = self.count_now();
+        let Count { roll, next, .. } = &mut *count;
+        match now {
+            Some(_) => roll.add(id),
+            None => roll.remove(id),
+        }
+        if let Some(next) = next {
+            match now {
+                Some(_) => {
+                    next.gone.remove(id);
+                    next.add(id);
+                }
+                None => {
+                    next.remove(id);
+                    next.gone.insert(id.clone());
+                }
+            }
+        }
         if let Some(creator) = now {
             count.total += 1;
             *count.of.entry(creator.clone()).or_default() += 1;
@@ -64,5 +129,52 @@ impl Census {
 
     fn count_now(&self) -> MutexGuard<'_, Count> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Roll {
+    fn add(&mut self, node: &NodeId) {
+        if let Some(policy) = self.policies.with_quota(node) {
+            self.names.entry(policy).or_default().insert(node.clone());
+        }
+    }
+
+    fn remove(&mut self, node: &NodeId) {
+        let policy = self.policies.with_quota(node);
+        if let Some(names) = policy.and_then(|policy| self.names.get_mut(&policy)) {
+            names.remove(node);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::pubsub::Policy;
+
+    use super::*;
+
+    fn node(name: &str) -> NodeId {
+        NodeId::parse(name).unwrap()
+    }
+
+    #[test]
+    fn nodes_that_come_and_go_while_the_store_is_read_are_counted_once_or_not() {
+        let owner = BareJid::new("owner@x").unwrap();
+        let census = Census::new(HashMap::from([(owner.clone(), 3)]));
+        let few = Policy { max_nodes: Some(9), ..Policy::default() };
+        let by_name = vec![("other".into(), Policy::default()), ("*".into(), few)];
+        census.begin_roll(Arc::new(Policies::new(Vec::new(), by_name, Policy::default())));
+        // The store is read; then one goes, one comes, and one that was read already goes.
+        census.enrol([node("seen")].into_iter());
+        census.correct(&node("seen"), Some(&owner), None);
+        census.correct(&node("came"), None, Some(&owner));
+        census.correct(&node("read"), Some(&owner), None);
+        census.enrol([node("read"), node("came"), node("stays"), node("other")].into_iter());
+        assert_eq!(census.like(&node("any")), 0);
+        census.finish_roll();
+        assert_eq!(census.like(&node("any")), 2);
+        assert_eq!(census.like(&node("other")), 0);
+        census.correct(&node("read"), None, Some(&owner));
+        assert_eq!((census.like(&node("any")), census.total()), (3, 3));
     }
 }

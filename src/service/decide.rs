@@ -74,6 +74,7 @@ impl Service {
             fresh: &*self.fresh,
             nodes: self.memory.census.total(),
             own_nodes: self.memory.census.of(&actor.bare()),
+            like_nodes: self.memory.census.like(id),
             own_subscriptions: 0,
             reads_rosters: self.reads_rosters(),
             contacts: None,
@@ -94,7 +95,7 @@ impl Service {
             if let Some(node) = turn.node() {
                 outbox.keep(node);
             }
-            census.correct(before.0.as_ref(), turn.node().map(|node| &node.creator));
+            census.correct(id, before.0.as_ref(), turn.node().map(|node| &node.creator));
             turn.trust();
         }
         Ok(turn)
@@ -307,7 +308,7 @@ impl Service {
             }
             let settle = |outcome| {
                 if catch_unwind(AssertUnwindSafe(|| settle(outcome))).is_err() {
-                    error!(node = %id, "a defect made an answer panic");
+                    error!(node = id.as_str(), "a defect made an answer panic");
                 }
             };
             match result {

@@ -38,7 +38,7 @@ impl Memory {
         committed: &Committed,
     ) {
         self.metrics.evictions.inc_by(committed.evicted);
-        self.census.count(underway.became_true(changes).as_ref(), changes);
+        self.census.count(id, underway.became_true(changes).as_ref(), changes);
         if changes.iter().any(|change| matches!(change, Change::Deleted { .. })) {
             self.deadlines.remove(id);
             self.presences.ignore(id);
@@ -72,7 +72,7 @@ impl Memory {
 
     fn close_node(&self, id: &NodeId, record: &str) {
         if self.nodes.close(id) {
-            error!(node = %id, record, "a record is damaged: its node is closed");
+            error!(node = id.as_str(), record, "a record is damaged: its node is closed");
             self.metrics.closed_nodes.inc();
         }
     }

@@ -6,9 +6,15 @@ use std::sync::{Arc, PoisonError};
 use jid::{BareJid, Jid};
 use wildmatch::WildMatch;
 
-use crate::pubsub::{Actor, Creators, Limits, NodeId, Policy};
+use crate::{
+    pubsub::{Actor, Creators, Edge, Limits, NodeId, Page, Policy},
+    store::StoreError,
+};
 
 use super::Service;
+
+/// Nodes that are looked at at once.
+const PAGE: usize = 1000;
 
 /// The service's configuration about entities and nodes.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +72,18 @@ impl Policies {
         &self.rest.limits
     }
 
+    /// Which of the policies holds at a node, if there may only be so many such nodes.
+    pub(super) fn with_quota(&self, node: &NodeId) -> Option<usize> {
+        let mut patterns = self.by_name.iter().enumerate();
+        let (number, (_, policy)) =
+            patterns.find(|(_, (pattern, _))| pattern.matches(node.as_str()))?;
+        policy.max_nodes.map(|_| number)
+    }
+
+    fn have_quotas(&self) -> bool {
+        self.by_name.iter().any(|(_, policy)| policy.max_nodes.is_some())
+    }
+
     pub(super) fn administrators(&self) -> &[BareJid] {
         &self.administrators
     }
@@ -83,10 +101,26 @@ impl Service {
         Arc::clone(&self.policies.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// From now on this holds. What is decided already stays so, and nodes stay as they are configured.
-    pub fn govern(&self, policies: Policies) {
+    /// From then on this holds. What is decided already stays so, and nodes stay as they are configured. If there may
+    /// only be so many nodes of some names, all are looked at first, and what held until now holds so long.
+    ///
+    /// # Errors
+    /// The store fails; then nothing has changed.
+    pub async fn govern(&self, policies: Policies) -> Result<(), StoreError> {
+        let policies = Arc::new(policies);
+        let census = &self.memory.census;
+        census.begin_roll(Arc::clone(&policies));
+        let mut nodes = Page::first(PAGE);
+        while policies.have_quotas() {
+            let found = self.memory.sound(self.store.nodes(&nodes).await?);
+            let Some((last, _)) = found.last() else { break };
+            nodes.edge = Edge::After(*last);
+            census.enrol(found.into_iter().map(|(_, summary)| summary.node));
+        }
+        census.finish_roll();
         let limits = policies.limits();
         self.outbox().hold_to(limits.max_backlog_events, limits.max_backlog_bytes);
-        *self.policies.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policies);
+        *self.policies.write().unwrap_or_else(PoisonError::into_inner) = policies;
+        Ok(())
     }
 }

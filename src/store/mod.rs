@@ -296,6 +296,9 @@ pub enum StoreError {
     /// Another process uses it.
     #[error("the store is in use by another process")]
     Locked,
+    /// It belongs to a user who could not open what root makes there.
+    #[error("the store belongs to the user with the number {0}: run as that user")]
+    OfAnother(u32),
     /// A record is not what was written.
     #[error("damaged record: {0}")]
     Damaged(String),

@@ -94,8 +94,15 @@ class Container:
         run("cp", file, self.root / path.lstrip("/"))
 
     def remove(self):
-        if self.nspawn:
-            self.nspawn.terminate()
-            self.nspawn.wait(30)
-        run("rm", "-rf", "--one-file-system", self.root)
-        shutil.rmtree(self.root.parent)
+        try:
+            if self.nspawn:
+                # Its parent may be sudo, which is another user's.
+                subprocess.run([*AS_ROOT, "kill", str(self.nspawn.pid)], check=False)
+                try:
+                    self.nspawn.wait(30)
+                except subprocess.TimeoutExpired:
+                    subprocess.run([*AS_ROOT, "kill", "-KILL", self.leader, str(self.nspawn.pid)], check=False)
+                    self.nspawn.wait(30)
+        finally:
+            run("rm", "-rf", "--one-file-system", self.root)
+            shutil.rmtree(self.root.parent)

@@ -23,7 +23,7 @@ done
 missing=
 # Of Node.js any will do, be it Debian's or not.
 command -v npm >/dev/null || set -- "$@" nodejs npm
-for package in gcc libc6-dev libstrophe-dev openssl python3 python3-venv profanity-light prosody prosody-modules ejabberd \
+for package in gcc libc6-dev dpkg-dev libstrophe-dev openssl python3 python3-venv profanity-light prosody prosody-modules ejabberd \
     postgresql lua-dbi-sqlite3 lua-dbi-postgresql erlang-p1-sqlite3 erlang-p1-pgsql mmdebstrap systemd-container musl-tools "$@"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' ||
         missing="$missing $package"
@@ -43,8 +43,8 @@ if [ -n "$missing" ]; then
     $as_root apt-get update -q
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing
     for server in prosody ejabberd postgresql; do
-        case "$missing" in
-        *$server*) ! command -v systemctl >/dev/null || $as_root systemctl disable -q "$server" || true ;;
+        case "$missing " in
+        *" $server "*) ! command -v systemctl >/dev/null || $as_root systemctl disable -q "$server" || true ;;
         esac
     done
 fi

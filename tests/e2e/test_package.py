@@ -2,15 +2,16 @@
 What docs/OPERATING.md says of installing is done here as it says.
 """
 
+import os
 import pathlib
 import re
 
 import pytest
 
 from container import Container
-from servers import binaries, wait_for
+from servers import wait_for
 
-PACKAGE = binaries().parent / "package" / "debian"
+PACKAGE = pathlib.Path(os.environ.get("GJALLAR_PACKAGE", "target/package-test")) / "debian"
 CONFIG = "/etc/gjallar/gjallar.toml"
 DOC = "/usr/share/doc/gjallar"
 JID, OWNER = "pubsub.example.org", "owner@example.org"
@@ -35,7 +36,8 @@ def test_the_package_from_its_installation_to_its_end(debian):
     debian.copy(package, "/root/gjallar.deb")
 
     # Installed: neither enabled nor started, with everything in its place.
-    debian.run("dpkg", "-i", "/root/gjallar.deb")
+    assert "libc6 (>= 2." in debian.run("dpkg-deb", "--field", "/root/gjallar.deb", "Depends")
+    debian.run("apt-get", "install", "-y", "/root/gjallar.deb")
     assert debian.ask("systemctl", "is-enabled", "gjallar") == "disabled"
     assert debian.ask("systemctl", "is-active", "gjallar") == "inactive"
     assert debian.run("gjallar", "--version").startswith("gjallar ")
@@ -89,7 +91,10 @@ def test_the_package_from_its_installation_to_its_end(debian):
 
     # Upgraded while it runs, it is started again, and has everything.
     pid = state(debian, "MainPID")
-    debian.run("dpkg", "-i", "/root/gjallar.deb")
+    debian.run("sh", "-c", "cd /root && dpkg-deb -R gjallar.deb next && "
+               "sed -i 's/^Version: .*/Version: 99.0/' next/DEBIAN/control && dpkg-deb -b next next.deb")
+    debian.run("apt-get", "install", "-y", "/root/next.deb")
+    assert debian.ask("dpkg-query", "-W", "-f", "${Version}", "gjallar") == "99.0"
     assert state(debian, "ActiveState") == "active" and state(debian, "MainPID") != pid
     assert f'jid = "{JID}"' in debian.run("cat", CONFIG)
     assert "<x xmlns='urn:x'/>" in gjallar(debian, "item", "list", "news", "--json")
@@ -103,13 +108,30 @@ def test_the_package_from_its_installation_to_its_end(debian):
     assert "<x xmlns='urn:x'/>" in gjallar(debian, "item", "list", "news", "--json")
     wait_for(lambda: "\ngjallar_connected 1\n" in gjallar(debian, "stats"), "gjallar to be connected again")
 
+    # The store is elsewhere, where the unit says that it may be written to.
+    debian.run("systemctl", "stop", "gjallar")
+    debian.run("mv", "/var/lib/gjallar/store", "/srv/store")
+    debian.write(CONFIG, debian.run("cat", CONFIG).replace("/var/lib/gjallar/store", "/srv/store"))
+    assert debian.enter("systemctl", "start", "gjallar").returncode != 0
+    debian.write("/etc/systemd/system/gjallar.service.d/store.conf", "[Service]\nReadWritePaths=/srv/store\n")
+    debian.run("systemctl", "daemon-reload")
+    debian.run("systemctl", "start", "gjallar")
+    assert "<x xmlns='urn:x'/>" in gjallar(debian, "item", "list", "news", "--json")
+
+    # Looked at by root while the service is stopped, it would get files that the service could not read.
+    debian.run("systemctl", "stop", "gjallar")
+    refused = debian.enter("gjallar", "check", "--config", CONFIG)
+    assert refused.returncode == 3 and "run as that user" in refused.stderr
+    debian.run("runuser", "-u", "gjallar", "--", "gjallar", "check", "--config", CONFIG)
+    debian.run("systemctl", "start", "gjallar")
+
     # Removed: what it kept and its configuration stay, until it is purged.
-    debian.run("dpkg", "-r", "gjallar")
+    debian.run("apt-get", "remove", "-y", "gjallar")
     assert debian.ask("systemctl", "is-active", "gjallar") != "active"
     assert debian.enter("test", "-e", "/usr/bin/gjallar").returncode != 0
-    debian.run("test", "-d", "/var/lib/gjallar/store")
+    debian.run("test", "-d", "/var/lib/gjallar/before")
     debian.run("test", "-s", CONFIG)
-    debian.run("dpkg", "-P", "gjallar")
+    debian.run("apt-get", "purge", "-y", "gjallar")
     for path in ("/var/lib/gjallar", "/etc/gjallar", "/usr/share/doc/gjallar"):
         assert debian.enter("test", "-e", path).returncode != 0, path
     assert "gjallar.service" not in debian.run("systemctl", "list-unit-files")

@@ -232,11 +232,14 @@ async fn what_owners_and_administrators_change_is_logged() {
     said(&served, &["affiliation", "set", "n", "publisher", "bot@localhost"]).await;
     served.granted(READER, &format!("<subscribe node='n' jid='{READER}'/>")).await;
     served.publish("bot@localhost", "n", "1").await;
+    let form = "<x xmlns='jabber:x:data' type='submit'><field var='pubsub#deliver'><value>0</value></field></x>";
+    let options = format!("<options node='n' jid='{READER}'>{form}</options>");
+    served.granted("admin@localhost", &options).await;
     said(&served, &["subscription", "set", "n", "none", READER]).await;
     said(&served, &["announce", "n", "It ends."]).await;
     said(&served, &["item", "retract", "n", "1"]).await;
     said(&served, &["node", "purge", "n", "--yes"]).await;
-    said(&served, &["node", "delete", "n", "--yes"]).await;
+    said(&served, &["node", "delete", "n", "--yes", "--redirect", "xmpp:else"]).await;
     let log = served.log();
     let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let mut requests = Vec::new();
@@ -244,32 +247,54 @@ async fn what_owners_and_administrators_change_is_logged() {
         .filter(|line| line["target"] == "gjallar::audit")
         .map(|line| {
             assert_eq!(line["node"], "n");
-            requests.push(line["span"]["id"].as_str().unwrap_or_default().to_owned());
+            requests.push((line["span"]["id"].clone(), line["span"]["control"].as_u64()));
             let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
             [text("who"), text("what"), text("whom"), text("before"), text("after")]
         })
         .collect();
     let service = "pubsub.localhost";
     assert!(audited[0][4].contains("access_model=\"open\""), "{audited:?}");
+    assert!(audited[4][4].contains("deliver=\"false\""), "{audited:?}");
     let expected = [
         [owner, "created", "", "", &audited[0][4].clone()],
         [owner, "affiliation", "owner@localhost", "none", "owner"],
         ["admin@localhost", "configuration", "", "", "title=\"T\""],
         [service, "affiliation", "bot@localhost", "none", "publisher"],
+        ["admin@localhost", "options", READER, "", &audited[4][4].clone()],
         [service, "subscription", READER, "subscribed", "none"],
         [service, "announced", "", "", ""],
         [service, "retracted", "1", "", ""],
         [service, "purged", "", "", ""],
-        [service, "deleted", "", "", ""],
+        [service, "deleted", "", "", "xmpp:else"],
     ];
     assert_eq!(audited, expected.map(|line| line.map(str::to_owned)));
     // Each says which request it was: two lines are of one, and that had the id that its sender chose.
-    assert_eq!(requests[0], requests[1]);
-    assert!(
-        requests[0].starts_with('"') && requests[2..].iter().all(|id| id.starts_with("control "))
-    );
-    let of_commands: std::collections::BTreeSet<_> = requests[2..].iter().collect();
-    assert_eq!(of_commands.len(), requests.len() - 2);
+    assert!(requests[0] == requests[1] && requests[0].0.is_string() && requests[0].1.is_none());
+    let of_commands: Vec<_> = requests[2..].iter().filter_map(|(_, number)| *number).collect();
+    // All but the options, which came by a stanza.
+    assert_eq!(of_commands.len(), requests.len() - 3);
+    assert!(of_commands.is_sorted_by(|a, b| a < b), "{requests:?}");
+}
+
+#[tokio::test]
+async fn names_and_ids_make_no_line_of_the_log() {
+    let mut served = Served::start(&[("LOG_FORMAT", "human")], &[]).await;
+    let owner = "owner@localhost/desk";
+    served.granted(owner, "<create node='a&#10;FORGED'/>").await;
+    served.granted(owner, "<create node='b&#13;FORGED&#x85;FORGED'/>").await;
+    let id = "c&#10;FORGED request{control=0 uid=0}: changed";
+    let create = "<pubsub xmlns='http://jabber.org/protocol/pubsub'><create node='d'/></pubsub>";
+    let iq = format!("<iq type='set' id='{id}' from='{owner}' to='pubsub.localhost'>{create}</iq>");
+    served.link.send(&iq).await;
+    served.granted(owner, "<create node='e'/>").await;
+    let log = served.log();
+    assert!(log.matches("FORGED").count() >= 4, "{log}");
+    for line in log.split(['\n', '\r', '\u{85}']) {
+        assert!(!line.starts_with("FORGED"), "{log}");
+    }
+    // What a sender chose stands in quotation marks, and what the service says does not.
+    let forged = "request{id=\"c\\nFORGED request{control=0 uid=0}: changed\"}";
+    assert!(log.contains(forged), "{log}");
 }
 
 /// What a web server on this machine answers: status and body.

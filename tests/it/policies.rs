@@ -69,6 +69,51 @@ async fn the_first_pattern_that_fits_says_who_creates() {
 }
 
 #[tokio::test]
+async fn there_are_no_more_nodes_of_a_pattern_than_its_quota() {
+    let quota = |max_nodes| NodeLimits { max_nodes: Some(max_nodes), ..NodeLimits::default() };
+    let few = |max_nodes| PolicyConfig { limits: quota(max_nodes), ..policy("few/*") };
+    let mut component = governed(vec![policy("few/but/*"), few(2)]).await;
+    let create = |node: &str| format!("<create node='{node}'/>");
+    for (node, is_granted) in [
+        ("few/1", true),
+        ("few/but/1", true),
+        ("few/2", true),
+        ("few/3", false),
+        ("else", true),
+        ("few/but/2", true),
+    ] {
+        let answer = component.pubsub(USER, "set", &create(node)).await;
+        assert_eq!(answer.attr("type") == Some("result"), is_granted, "{node}");
+        if !is_granted {
+            assert_eq!(error(&answer), "cancel not-allowed max-nodes-exceeded", "{node}");
+        }
+    }
+    // Nobody has more than that by publishing, or as an administrator.
+    assert_eq!(
+        error(&component.publish(USER, "few/3", "1").await),
+        "cancel not-allowed max-nodes-exceeded"
+    );
+    let answer = component.pubsub(ADMIN, "set", &create("few/3")).await;
+    assert_eq!(error(&answer), "cancel not-allowed max-nodes-exceeded");
+    // One that goes makes room for one.
+    component.owner(USER, "set", "<delete node='few/1'/>").await;
+    assert_eq!(component.publish(USER, "few/3", "1").await.attr("type"), Some("result"));
+    assert_eq!(
+        error(&component.publish(USER, "few/4", "1").await),
+        "cancel not-allowed max-nodes-exceeded"
+    );
+    // Nodes that are there count under another quota too.
+    component.reload.send_modify(|config| config.policies = vec![few(5)]);
+    loop {
+        if component.publish(USER, "few/4", "1").await.attr("type") == Some("result") {
+            break;
+        }
+    }
+    let answer = component.pubsub(USER, "set", &create("few/5")).await;
+    assert_eq!(error(&answer), "cancel not-allowed max-nodes-exceeded");
+}
+
+#[tokio::test]
 async fn what_is_forced_cannot_be_otherwise_and_what_is_default_can() {
     let both = PolicyConfig {
         default: fields(&[("title", "Nameless"), ("max_items", "3")]),
@@ -280,8 +325,9 @@ async fn sighup_reads_the_file_again_and_says_what_changed_or_why_not() {
     );
     service.hang_up();
     service.has_logged("needs a restart, and nothing has changed").await;
-    write("[limits]\nmax_items = 10\n");
+    write("admins = ['a@localhost']\n[limits]\nmax_items = 10\n");
     service.hang_up();
+    service.has_logged("what=\"administrators\" before=\"\" after=\"a@localhost\"").await;
     service.has_logged("from=\"7\" to=\"10\"").await;
     service.granted(USER, "<create node='a/1'/>").await;
     assert_eq!(service.log().matches("connected server=").count(), 1, "{}", service.log());

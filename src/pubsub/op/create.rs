@@ -64,7 +64,8 @@ pub(super) fn creation(
     settings: &[Setting],
     cx: &Context<'_>,
 ) -> Result<(Node, Changes), Refusal> {
-    if cx.nodes >= cx.limits().max_nodes {
+    let is_full = cx.policy.max_nodes.is_some_and(|most| cx.like_nodes >= most);
+    if is_full || cx.nodes >= cx.limits().max_nodes {
         return Err(Refusal::MaxNodesExceeded);
     }
     if cx.own_nodes >= cx.limits().max_nodes_per_owner && !cx.actor.is_administrator {

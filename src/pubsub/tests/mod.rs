@@ -74,6 +74,7 @@ fn by<R>(who: &str, rule: impl FnOnce(&Context<'_>) -> R) -> R {
         fresh: &FRESH,
         nodes: 0,
         own_nodes: 0,
+        like_nodes: 0,
         own_subscriptions: 0,
         reads_rosters: false,
         contacts: None,

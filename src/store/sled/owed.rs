@@ -47,7 +47,7 @@ pub(super) fn owed(view: &View, node: Option<&NodeId>) -> Result<Vec<Owed>, Stor
             (Ok(recipients), _) => recipients,
             // A damaged node is closed when it is asked for; the others are told what is owed to them.
             (Err(StoreError::Damaged(record)), None) => {
-                error!(node = %notification.node, record, "what is owed cannot be told");
+                error!(node = notification.node.as_str(), record, "what is owed cannot be told");
                 continue;
             }
             (Err(error), _) => return Err(error),
