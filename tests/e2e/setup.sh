@@ -24,7 +24,8 @@ missing=
 # Of Node.js any will do, be it Debian's or not.
 command -v npm >/dev/null || set -- "$@" nodejs npm
 for package in gcc libc6-dev dpkg-dev libstrophe-dev openssl python3 python3-venv profanity-light prosody prosody-modules ejabberd \
-    postgresql lua-dbi-sqlite3 lua-dbi-postgresql erlang-p1-sqlite3 erlang-p1-pgsql mmdebstrap systemd-container musl-tools "$@"; do
+    postgresql lua-dbi-sqlite3 lua-dbi-postgresql erlang-p1-sqlite3 erlang-p1-pgsql mmdebstrap systemd-container musl-tools \
+    gajim xvfb xauth dbus libglib2.0-bin at-spi2-core python3-pyatspi "$@"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' ||
         missing="$missing $package"
 done

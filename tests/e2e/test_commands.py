@@ -3,6 +3,7 @@
 import json
 import subprocess
 
+import gajim
 from clients import clients
 from conftest import with_loop
 from servers import DOMAIN, PASSWORD, SERVICE, free_ports
@@ -20,6 +21,13 @@ async def test_profanity_configures_a_node(server, gjallar, tmp_path):
         values = config["pubsub_owner"]["configure"]["form"].get_values()
         assert values["pubsub#title"] == "Princely Musings"
         assert values["pubsub#access_model"] == "open"
+
+
+def test_gajim_configures_a_node(server, gjallar):
+    gjallar.run("node", "create", NODE, "--as", f"owner@{DOMAIN}")
+    said = gajim.configure(server.client_port, "owner", PASSWORD, SERVICE, NODE, "Princely Musings")
+    assert "Completed" in said.splitlines(), said
+    assert json.loads(gjallar.run("node", "show", NODE, "--json"))["configuration"]["pubsub#title"] == "Princely Musings"
 
 
 def test_the_client_half(server, gjallar, tmp_path):
