@@ -31,7 +31,7 @@ doc:
 e2e:
 	cargo build -q $(CARGO_FLAGS) --bins --examples
 	$(MAKE) package BINARY=target/debug/gjallar INTO=target/package-test DEB_FLAGS=--fast
-	GJALLAR_PACKAGE=target/package-test .venv/bin/python -m pytest -q tests/e2e
+	PACKAGE_UNDER_TEST=target/package-test .venv/bin/python -m pytest -q tests/e2e
 
 # A Debian package, in target/package/debian. It is of a release build, unless BINARY is another.
 BINARY = target/release/gjallar
@@ -69,7 +69,7 @@ image: static
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 DIST = target/release-$(VERSION)
 release: package static
-	GJALLAR_PACKAGE=target/package .venv/bin/python -m pytest -q tests/e2e/test_package.py
+	PACKAGE_UNDER_TEST=target/package .venv/bin/python -m pytest -q tests/e2e/test_package.py
 	command -v cargo-cyclonedx >/dev/null || cargo install -q cargo-cyclonedx@0.5.9 --locked --debug
 	rm -rf $(DIST)
 	mkdir -p $(DIST)

@@ -75,7 +75,7 @@ class Container:
     def enter(self, *command, **more):
         return subprocess.run(
             [*AS_ROOT, "nsenter", "--target", self.leader, "--all", "--wd=/", *map(str, command)],
-            capture_output=True, text=True, check=False, **more)
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, capture_output=True, text=True, check=False, **more)
 
     def ask(self, *command):
         """What a command prints in there, whether it fails or not."""

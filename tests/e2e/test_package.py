@@ -11,7 +11,7 @@ import pytest
 from container import Container
 from servers import wait_for
 
-PACKAGE = pathlib.Path(os.environ.get("GJALLAR_PACKAGE", "target/package-test")) / "debian"
+PACKAGE = pathlib.Path(os.environ.get("PACKAGE_UNDER_TEST", "target/package-test")) / "debian"
 CONFIG = "/etc/gjallar/gjallar.toml"
 DOC = "/usr/share/doc/gjallar"
 JID, OWNER = "pubsub.example.org", "owner@example.org"
