@@ -14,6 +14,13 @@ from servers import wait_for
 PACKAGE = pathlib.Path(os.environ.get("PACKAGE_UNDER_TEST", "target/package-test")) / "debian"
 CONFIG = "/etc/gjallar/gjallar.toml"
 DOC = "/usr/share/doc/gjallar"
+PROSODY = """return {
+	["name"] = "moved";
+	["config"] = {};
+	["affiliations"] = { ["owner@example.org"] = "owner"; };
+	["subscribers"] = {};
+};
+"""
 JID, OWNER = "pubsub.example.org", "owner@example.org"
 
 
@@ -107,6 +114,21 @@ def test_the_package_from_its_installation_to_its_end(debian):
     debian.run("systemctl", "start", "gjallar")
     assert "<x xmlns='urn:x'/>" in gjallar(debian, "item", "list", "news", "--json")
     wait_for(lambda: "\ngjallar_connected 1\n" in gjallar(debian, "stats"), "gjallar to be connected again")
+
+    # Moved in from Prosody, whose files the service's user cannot read.
+    debian.run("systemctl", "stop", "gjallar")
+    debian.write("/var/lib/prosody/old%2eexample%2eorg/pubsub_nodes/moved.dat", PROSODY, "640")
+    debian.run("gjallar", "import", "--from", "prosody", "--source", "/var/lib/prosody", "--service", "old.example.org",
+               "--store", "sled:/root/moved")
+    debian.run("mv", "/var/lib/gjallar/store", "/var/lib/gjallar/restored")
+    debian.run("mv", "/root/moved", "/var/lib/gjallar/store")
+    debian.run("chown", "-R", "gjallar:", "/var/lib/gjallar/store")
+    debian.run("systemctl", "start", "gjallar")
+    assert "moved" in gjallar(debian, "node", "list").split()
+    debian.run("systemctl", "stop", "gjallar")
+    debian.run("rm", "-rf", "/var/lib/gjallar/store")
+    debian.run("mv", "/var/lib/gjallar/restored", "/var/lib/gjallar/store")
+    debian.run("systemctl", "start", "gjallar")
 
     # The store is elsewhere, where the unit says that it may be written to.
     debian.run("systemctl", "stop", "gjallar")
