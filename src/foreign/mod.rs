@@ -1,6 +1,6 @@
 //! Moving in: what another service kept, read and put into a store of this one.
 //!
-//! A reader for each service says what a node is there in the terms of XEP-0060 ([`found`]), and [`settle`] decides
+//! A reader for each service says what a node is there in the terms of XEP-0060 (`found`), and `settle` decides
 //! for all of them what comes over. Nothing is written to what is read. What does not come over is remarked.
 
 mod database;

@@ -3,7 +3,7 @@
 use tracing::info;
 
 use crate::{
-    pubsub::{NodeConfig, Terms},
+    pubsub::{ItemId, NodeConfig, Terms},
     service::{Audited, Entry},
     wire::{
         form::{node_config, subscribe_options},
@@ -43,15 +43,17 @@ fn shown(entry: &Entry) -> (&'static str, String, String, String) {
         Entry::Options { jid, before, after } => {
             ("options", jid.to_string(), terms(before), terms(after))
         }
+        Entry::Published(items) => ("published", names(items), none(), none()),
         Entry::Purged => ("purged", none(), none(), none()),
-        Entry::Retracted(items) => {
-            let items: Vec<_> = items.iter().map(ToString::to_string).collect();
-            ("retracted", items.join(" "), none(), none())
-        }
+        Entry::Retracted(items) => ("retracted", names(items), none(), none()),
         Entry::Subscribed { jid, before, after } => {
             ("subscription", jid.to_string(), state_name(*before).into(), state_name(*after).into())
         }
     }
+}
+
+fn names(items: &[ItemId]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
 /// What is wanted of subscriptions, each with its SubID if it has one.

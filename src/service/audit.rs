@@ -60,6 +60,8 @@ pub enum Entry {
         /// What it is.
         after: Arc<[Terms]>,
     },
+    /// An administrator published items.
+    Published(Vec<ItemId>),
     /// All items are gone.
     Purged,
     /// Items are gone.
@@ -94,7 +96,7 @@ pub(super) fn audited(
     }
     let announces = notifications.iter().any(|told| matches!(told.event, Event::Announced(_)));
     let publishes = changes.iter().any(|change| matches!(change, Change::Published(_)));
-    let (mut entries, mut retracted) = (Vec::new(), Vec::new());
+    let (mut entries, mut published, mut retracted) = (Vec::new(), Vec::new(), Vec::new());
     entries.extend(announces.then_some(Entry::Announced));
     for change in changes.iter() {
         match change {
@@ -128,10 +130,14 @@ pub(super) fn audited(
                 let before = node.map_or(SubscriptionState::None, |node| node.state_of(jid));
                 entries.push(Entry::Subscribed { jid: jid.clone(), before, after });
             }
+            Change::Published(item) if actor.is_administrator => published.push(item.id.clone()),
             Change::Retracted(item) if !publishes => retracted.push(item.clone()),
             Change::Purged => entries.push(Entry::Purged),
             _ => {}
         }
+    }
+    if !published.is_empty() {
+        entries.push(Entry::Published(published));
     }
     if !retracted.is_empty() {
         entries.push(Entry::Retracted(retracted));

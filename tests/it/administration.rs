@@ -236,6 +236,7 @@ async fn what_owners_and_administrators_change_is_logged() {
     let options = format!("<options node='n' jid='{READER}'>{form}</options>");
     served.granted("admin@localhost", &options).await;
     said(&served, &["subscription", "set", "n", "none", READER]).await;
+    said(&served, &["item", "publish", "n", "--id", "2", "--payload", "<x xmlns='urn:x'/>"]).await;
     said(&served, &["announce", "n", "It ends."]).await;
     said(&served, &["item", "retract", "n", "1"]).await;
     said(&served, &["node", "purge", "n", "--yes"]).await;
@@ -262,6 +263,7 @@ async fn what_owners_and_administrators_change_is_logged() {
         [service, "affiliation", "bot@localhost", "none", "publisher"],
         ["admin@localhost", "options", READER, "", &audited[4][4].clone()],
         [service, "subscription", READER, "subscribed", "none"],
+        [service, "published", "2", "", ""],
         [service, "announced", "", "", ""],
         [service, "retracted", "1", "", ""],
         [service, "purged", "", "", ""],
