@@ -147,6 +147,9 @@ fn item(value: &Value) -> Option<FoundItem> {
     })
 }
 
+/// Attributes that Prosody adds to what it keeps; old ones of it the second.
+const STAMPS: [&str; 2] = ["stamp", "stamp_legacy"];
+
 /// Writes an element as XML. An attribute of a namespace is kept as both, with the character 1 between them.
 fn element(value: &Value, out: &mut String) -> Option<()> {
     let name = value.get("name")?.text()?;
@@ -157,7 +160,7 @@ fn element(value: &Value, out: &mut String) -> Option<()> {
         let attribute = attribute.text()?;
         match key.split_once('\u{1}') {
             // When the item was published; Prosody adds it to the outermost element.
-            None if key.starts_with("stamp") && value.get("when").is_some() => {}
+            None if STAMPS.contains(&key.as_str()) && value.get("when").is_some() => {}
             None => xml::write_attribute(&key, &attribute, out),
             Some((ns::XML, name)) => xml::write_attribute(&format!("xml:{name}"), &attribute, out),
             Some((namespace, name)) => {

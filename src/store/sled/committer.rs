@@ -281,6 +281,7 @@ fn commit(
         not_revoked = sweep::sweep(&mut rows, &mut opened.ledger).map_err(unreadable)?;
         let (batch, total) = rows.finish(&opened.total).map_err(unreadable)?;
         let began = Instant::now();
+        let _waiting = opened.waker.waiting();
         opened.tree.apply_batch(batch).map_err(|error| Fault::of(&error))?;
         opened.tree.flush().map_err(|error| Fault::of(&error))?;
         opened.total = total;

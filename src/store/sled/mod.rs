@@ -21,6 +21,7 @@ mod rows;
 mod subscriptions;
 mod sweep;
 mod turn;
+mod waker;
 
 use std::{
     collections::{HashMap, HashSet},

@@ -14,7 +14,7 @@ use crate::store::StoreError;
 
 use super::{
     index, keys, ledger::Ledger, marker::Marker, record, record::Total, rows::Rows, sled_failed,
-    sweep,
+    sweep, waker::Waker,
 };
 
 /// How often sled's own lock is tried once the marker is ours: its threads may hold the file a moment longer
@@ -30,6 +30,7 @@ pub(super) struct Opened {
     pub(super) marker: Marker,
     pub(super) total: Total,
     pub(super) ledger: Ledger,
+    pub(super) waker: Waker,
 }
 
 impl Opened {
@@ -51,7 +52,8 @@ impl Opened {
             0 if tree.is_empty() => (Total::default(), Ledger::default()),
             _ => index::check(&tree)?,
         };
-        let mut opened = Self { directory: directory.into(), tree, marker, total, ledger };
+        let waker = Waker::new(&tree).map_err(|error| super::failed(&error))?;
+        let mut opened = Self { directory: directory.into(), tree, marker, total, ledger, waker };
         if opened.total == Total::default() {
             opened.begin()?;
         }
@@ -70,7 +72,9 @@ impl Opened {
 
     /// Copies the files, all of which are on disk, while nothing is written.
     pub(super) fn copy_to(&self, folder: &Path) -> Result<(), StoreError> {
+        let waiting = self.waker.waiting();
         self.tree.flush().map_err(|error| sled_failed(&error))?;
+        drop(waiting);
         let copy = || {
             for entry in std::fs::read_dir(&self.directory)? {
                 let entry = entry?;
@@ -100,6 +104,7 @@ impl Opened {
         let mut rows = Rows::new(&self.tree);
         change(&mut rows, &mut self.ledger)?;
         let (batch, total) = rows.finish(&self.total)?;
+        let _waiting = self.waker.waiting();
         self.tree.apply_batch(batch).map_err(|error| sled_failed(&error))?;
         self.tree.flush().map_err(|error| sled_failed(&error))?;
         self.total = total;
