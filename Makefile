@@ -49,7 +49,7 @@ package: setup
 	$(PACKAGE)/gjallar completions fish > $(PACKAGE)/gjallar.fish
 	CARGO_TARGET_DIR=$(INTO) cargo deb -q --no-build --locked --strip $(DEB_FLAGS)
 
-# A program that needs nothing beside itself, not even a C library, in target/TRIPLE/release; it passes the tests of `make e2e`.
+# A program that needs nothing beside itself, not even a C library, in target/TRIPLE/release; it passes the tests of `make e2e` but that of the package.
 TRIPLE = $(shell uname -m)-unknown-linux-musl
 static: setup
 	rustup -q target add $(TRIPLE)

@@ -12,6 +12,7 @@
 //!
 //! [`component`] is the XMPP side, [`command`] the ad-hoc commands, [`control`] the socket of the command
 //! line, [`process`] puts it together. [`client`] is the other side: bots and subscribers.
+//! [`foreign`] reads what other services kept, for those who move in.
 //! `docs/ARCHITECTURE.md` walks through a publish.
 //!
 //! ```

@@ -66,15 +66,16 @@ impl Service {
         id: &NodeId,
         actor: &'a Actor,
     ) -> Context<'a> {
+        let policy = policies.of(id);
         Context {
             actor,
             administrators: policies.administrators(),
-            policy: policies.of(id),
+            policy,
             now: (self.clock)(),
             fresh: &*self.fresh,
             nodes: self.memory.census.total(),
             own_nodes: self.memory.census.of(&actor.bare()),
-            like_nodes: self.memory.census.like(id),
+            like_nodes: policy.max_nodes.map_or(0, |_| self.memory.census.like(id)),
             own_subscriptions: 0,
             reads_rosters: self.reads_rosters(),
             contacts: None,

@@ -108,19 +108,27 @@ impl Service {
     /// The store fails; then nothing has changed.
     pub async fn govern(&self, policies: Policies) -> Result<(), StoreError> {
         let policies = Arc::new(policies);
-        let census = &self.memory.census;
-        census.begin_roll(Arc::clone(&policies));
-        let mut nodes = Page::first(PAGE);
-        while policies.have_quotas() {
-            let found = self.memory.sound(self.store.nodes(&nodes).await?);
-            let Some((last, _)) = found.last() else { break };
-            nodes.edge = Edge::After(*last);
-            census.enrol(found.into_iter().map(|(_, summary)| summary.node));
+        self.memory.census.begin_roll(Arc::clone(&policies));
+        if policies.have_quotas()
+            && let Err(error) = self.enrol_all().await
+        {
+            self.memory.census.drop_roll();
+            return Err(error);
         }
-        census.finish_roll();
+        self.memory.census.finish_roll();
         let limits = policies.limits();
         self.outbox().hold_to(limits.max_backlog_events, limits.max_backlog_bytes);
         *self.policies.write().unwrap_or_else(PoisonError::into_inner) = policies;
         Ok(())
+    }
+
+    async fn enrol_all(&self) -> Result<(), StoreError> {
+        let mut nodes = Page::first(PAGE);
+        loop {
+            let found = self.memory.sound(self.store.nodes(&nodes).await?);
+            let Some((last, _)) = found.last() else { return Ok(()) };
+            nodes.edge = Edge::After(*last);
+            self.memory.census.enrol(found.into_iter().map(|(_, summary)| summary.node));
+        }
     }
 }

@@ -255,7 +255,7 @@ impl<T> From<T> for Found<T> {
 
 /// Where a node stands in the list of nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Cursor(pub u64);
+pub struct Cursor(pub(crate) u64);
 
 impl Page<Cursor> {
     /// The numbers of the nodes of which it is a page, and how many of these are passed over.

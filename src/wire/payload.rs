@@ -22,7 +22,11 @@ pub fn parse(text: &str) -> Result<Payload, Refusal> {
         return Err(REFUSAL);
     }
     let element: Element = text.trim().parse().map_err(|_| REFUSAL)?;
-    Ok(Payload::new(xml::stand_alone(&element), element.ns()))
+    Ok(payload(&element))
+}
+
+fn payload(element: &Element) -> Payload {
+    Payload::new(xml::stand_alone(element), element.ns())
 }
 
 /// Reads an element that stood in an item, whose namespace it has if it names no other.
@@ -42,8 +46,7 @@ pub fn element_of_item(text: &str) -> Result<Element, Refusal> {
 /// # Errors
 /// As [`parse`].
 pub fn of_item(text: &str) -> Result<Payload, Refusal> {
-    let element = element_of_item(text)?;
-    Ok(Payload::new(xml::stand_alone(&element), element.ns()))
+    element_of_item(text).map(|element| payload(&element))
 }
 
 /// Whether a text is one element with elements and text in it, and these are not too many in each other: who reads and

@@ -36,6 +36,8 @@ pub(super) fn seconds(text: &str) -> Option<Timestamp> {
 pub(super) fn node(name: &str, config: &Value, affiliations: &Value, subscribers: &Value) -> Found {
     let mut found = Found { name: name.to_owned(), config: fields(DEFAULTS), ..Found::default() };
     found.config.extend(pairs(config).map(|(option, value)| (var(&option), value)));
+    // Who may read is not known, if this is no table.
+    found.config.extend(config.text().map(|odd| ("pubsub#access_model".to_owned(), odd)));
     found.affiliations.extend(pairs(affiliations));
     for (jid, options) in subscribers.entries() {
         let options = pairs(options).collect();
@@ -73,5 +75,26 @@ fn var(option: &str) -> String {
         "payload_type" => "pubsub#type".into(),
         option if option.starts_with("pubsub#") => option.into(),
         option => format!("pubsub#{option}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_table_opens_nothing() {
+        let last = |config: &Value| {
+            let found = node("n", config, &Value::Nil, &Value::Nil);
+            let mut models = found.config.iter().filter(|(var, _)| var == "pubsub#access_model");
+            models.next_back().unwrap().1.clone()
+        };
+        let table =
+            |value| Value::Table { list: vec![], named: vec![("access_model".into(), value)] };
+        let nested = Value::Table { list: vec![], named: vec![] };
+        assert_eq!(last(&Value::Nil), "open");
+        assert_eq!(last(&table(Value::Text("whitelist".into()))), "whitelist");
+        assert_eq!(last(&table(nested)), "{}");
+        assert_eq!(last(&Value::Text("odd".into())), "odd");
     }
 }

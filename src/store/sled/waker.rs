@@ -5,7 +5,7 @@
 //! waits for long, somebody else asks.
 
 use std::{
-    fmt, io,
+    io,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -25,7 +25,7 @@ pub(super) struct Waker {
     thread: Option<JoinHandle<()>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Shared {
     /// Since when somebody waits.
     since: Mutex<Option<Instant>>,
@@ -59,12 +59,6 @@ impl Drop for Waker {
             // It does not panic.
             let _ = thread.join();
         }
-    }
-}
-
-impl fmt::Debug for Waker {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Waker").finish_non_exhaustive()
     }
 }
 
