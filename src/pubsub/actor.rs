@@ -49,7 +49,7 @@ pub trait Fresh: Send + Sync {
 pub struct Context<'a> {
     /// Who asks.
     pub actor: &'a Actor,
-    /// The administrators of the service.
+    /// The administrators of the service: entities, and domains, whose users all are.
     pub administrators: &'a [BareJid],
     /// What the service's configuration says of the node.
     pub policy: &'a Policy,
@@ -69,6 +69,14 @@ pub struct Context<'a> {
     pub reads_rosters: bool,
     /// Those of the owners of the node, if that is so and they matter there.
     pub contacts: Option<&'a Contacts>,
+}
+
+/// Whether an entity is among the administrators: by its name, or by its domain.
+#[must_use]
+pub fn administers(administrators: &[BareJid], entity: &BareJid) -> bool {
+    let is_it =
+        |one: &BareJid| one == entity || (one.node().is_none() && one.domain() == entity.domain());
+    administrators.iter().any(is_it)
 }
 
 impl Context<'_> {

@@ -38,7 +38,7 @@ mod tests;
 pub use access::{
     Admission, may_configure, may_discover, may_publish, may_retrieve, may_stay, may_subscribe,
 };
-pub use actor::{Actor, Context, Fresh, Timestamp};
+pub use actor::{Actor, Context, Fresh, Timestamp, administers};
 pub use affiliation::Affiliation;
 pub use change::{Change, Changes, Decision};
 pub use config::{

@@ -7,7 +7,7 @@ use jid::{BareJid, Jid};
 use wildmatch::WildMatch;
 
 use crate::{
-    pubsub::{Actor, Creators, Edge, Limits, NodeId, Page, Policy},
+    pubsub::{Actor, Creators, Edge, Limits, NodeId, Page, Policy, administers},
     store::StoreError,
 };
 
@@ -25,7 +25,7 @@ pub struct Policies {
 }
 
 impl Policies {
-    /// With these administrators; with policies for nodes whose names are like these patterns, in which `*` stands for
+    /// With these administrators, entities or domains; with policies for nodes whose names are like these patterns, in which `*` stands for
     /// anything and `?` for one character: the first that fits counts; and with a policy for all other nodes, whose
     /// limits are those of the service.
     #[must_use]
@@ -37,7 +37,7 @@ impl Policies {
     /// The entity behind a JID.
     #[must_use]
     pub fn actor(&self, jid: &Jid) -> Actor {
-        let is_administrator = self.administrators.contains(&jid.to_bare());
+        let is_administrator = administers(&self.administrators, &jid.to_bare());
         Actor { jid: jid.clone(), is_administrator }
     }
 

@@ -167,6 +167,32 @@ async fn who_may_not_use_a_command_does_not_see_it() {
 }
 
 #[tokio::test]
+async fn the_users_of_a_domain_may_be_administrators() {
+    let mut component = Component::with(Arc::new(MemoryStore::new()), |config| {
+        config.admins = vec!["staff.example".into(), "admin@localhost".into()];
+    })
+    .await;
+    component.create(OWNER, "n", &[]).await;
+    let title = [("title", "t")];
+    for (who, is_granted) in [
+        ("anybody@staff.example/desk", true),
+        ("staff.example", true),
+        (ADMIN, true),
+        ("anybody@below.staff.example/desk", false),
+        ("staff.example@localhost/desk", false),
+    ] {
+        let answer = component.configure(who, "n", &title).await;
+        assert_eq!(answer.attr("type") == Some("result"), is_granted, "{who}");
+        let sees = listed(&mut component, who).await;
+        assert_eq!(
+            sees.iter().any(|(node, _)| node.ends_with("erase")),
+            is_granted,
+            "{who}: {sees:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn nodes_are_listed_page_by_page() {
     let mut component = Component::start().await;
     for node in ["news/a", "news/b", "weather", "News/c", "x"] {

@@ -27,7 +27,10 @@ pub mod unsubscribe;
 
 use jid::{BareJid, Jid};
 
-use super::{Admission, Affiliation, Change, Changes, Context, Node, NodeConfig, Refusal, access};
+use super::{
+    Admission, Affiliation, Change, Changes, Context, Node, NodeConfig, Refusal, access,
+    administers,
+};
 
 /// The node, or the refusal that most clauses begin with.
 fn existing(node: Option<&Node>) -> Result<&Node, Refusal> {
@@ -52,7 +55,7 @@ fn settle_subscriptions(
     if is_up_to_rosters && cx.contacts.is_none() {
         return;
     }
-    let admission = match cx.administrators.contains(entity) {
+    let admission = match administers(cx.administrators, entity) {
         true => Ok(Admission::Granted),
         false => access::admits(config, affiliation, access::contact(cx, entity)),
     };
