@@ -297,7 +297,7 @@ impl Dispatch {
         if is_connected {
             self.service.presences().forget();
             self.service.interests().doubt();
-            self.service.rosters().grant(None);
+            self.service.rosters().await_grant();
         }
         self.service.metrics().connected.set(i64::from(is_connected));
     }

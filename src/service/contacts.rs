@@ -6,10 +6,12 @@ use jid::BareJid;
 
 use crate::pubsub::{Actor, Contacts, Context, Node, NodeId, Timestamp};
 
-use super::{Policies, Rosters, Service, facts::Need};
+use super::{Error, Policies, Rosters, Service, facts::Need, nodes::Turn};
 
 /// Owners of a node whose rosters are read.
 const MAX_OWNERS: usize = 10;
+/// How often rosters are read for one operation, because the node has other owners each time.
+const MAX_READS: usize = 3;
 
 impl Service {
     /// The rosters that may be read.
@@ -29,41 +31,56 @@ impl Service {
         self.rosters().answer(owner, contacts, (self.clock)());
     }
 
-    /// What a decision has to know of them. Publishing has nothing to do with them, and does not wait for them.
-    pub(super) async fn contacts_for(
+    /// Waits for a node's turn, with the contacts of its owners if an operation looks at them. They are read while nobody
+    /// has the turn: a roster that does not come delays this operation, and no other one at the node.
+    pub(super) async fn turn_with_contacts(
         &self,
-        node: Option<&Node>,
+        id: &NodeId,
         need: &Need<'_>,
-    ) -> Option<Arc<Contacts>> {
-        match need {
-            Need::Room(_) => None,
-            need => self.contacts(node, matches!(need, Need::Configuration)).await,
+    ) -> Result<(Turn, Option<Arc<Contacts>>), Error> {
+        let (mut read_of, mut read) = (Vec::new(), None);
+        for _ in 0..MAX_READS {
+            let turn = self.turn(id).await?;
+            let owners = self.owners_to_read(turn.node(), need);
+            if owners == read_of {
+                return Ok((turn, read));
+            }
+            let now = (self.clock)();
+            let max_age = self.policies().limits().roster_seconds.saturating_mul(1000);
+            let oldest = Timestamp(now.0.saturating_sub(max_age));
+            if let Some(contacts) = self.rosters().cached(&owners, oldest) {
+                return Ok((turn, contacts));
+            }
+            drop(turn);
+            read = self.rosters().read(&owners, oldest, now).await;
+            read_of = owners;
+        }
+        // Its owners change all the time. It is as if their rosters could not be read.
+        Ok((self.turn(id).await?, None))
+    }
+
+    /// The same for what is shown of a node: waits until all is true that is known there.
+    pub(super) async fn settled_turn_with_contacts(
+        &self,
+        id: &NodeId,
+    ) -> Result<(Turn, Option<Arc<Contacts>>), Error> {
+        loop {
+            let (turn, contacts) = self.turn_with_contacts(id, &Need::Access).await?;
+            if turn.settled().await {
+                return Ok((turn, contacts));
+            }
         }
     }
 
-    /// Those of a node's owners together, if they can be read and its access model looks at them, or may be about to.
-    pub(super) async fn contacts(
-        &self,
-        node: Option<&Node>,
-        may_change: bool,
-    ) -> Option<Arc<Contacts>> {
-        let node = node?;
-        let is_needed = node.config.access_model.reads_rosters()
-            || (may_change && self.rosters().are_granted());
-        if !is_needed {
-            return None;
-        }
-        let now = (self.clock)();
-        let oldest = Timestamp(
-            now.0.saturating_sub(self.policies().limits().roster_seconds.saturating_mul(1000)),
-        );
-        let owners: Vec<_> = node.owners().take(MAX_OWNERS).cloned().collect();
-        let mut all = self.rosters().of(&owners, oldest, now).await?.into_iter();
-        let first = all.next()?;
-        Some(all.fold(first, |mut together, contacts| {
-            Arc::make_mut(&mut together).extend(&contacts);
-            together
-        }))
+    /// The owners whose rosters an operation looks at: if the access model of the node does, or may be about to.
+    fn owners_to_read(&self, node: Option<&Node>, need: &Need<'_>) -> Vec<BareJid> {
+        let looks_at_rosters = |node: &&Node| match need {
+            Need::Nothing | Need::Room(_) => false,
+            Need::Configuration if self.reads_rosters() => true,
+            _ => node.config.access_model.reads_rosters(),
+        };
+        let owners = node.filter(looks_at_rosters).map(|node| node.owners().take(MAX_OWNERS));
+        owners.into_iter().flatten().cloned().collect()
     }
 
     /// What a rule that changes nothing has to know.

@@ -173,9 +173,8 @@ impl Service {
             return Err(Error::from(Refusal::Forbidden).into());
         }
         loop {
-            let mut turn = self.turn(id).await?;
+            let (mut turn, contacts) = self.turn_with_contacts(id, need).await?;
             let facts = self.facts(actor, &mut turn, need).await?;
-            let contacts = self.contacts_for(turn.node(), need).await;
             let policies = self.policies();
             let context = self.context_with(&policies, id, actor, contacts.as_deref());
             if self.memory.nodes.is_closed(id) {

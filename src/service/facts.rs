@@ -16,6 +16,8 @@ use super::{
 /// What a rule has to know from the store.
 pub(super) enum Need<'a> {
     Nothing,
+    /// Whether somebody has access.
+    Access,
     Items(Vec<ItemId>),
     /// What is there, if the node may be full, for items to come; and the newest item, if it is compared.
     Room(&'a Publish),
@@ -48,7 +50,7 @@ impl Service {
     ) -> Result<Facts, Error> {
         let Some(node) = turn.node() else { return Ok(Facts::default()) };
         match need {
-            Need::Nothing => Ok(Facts::default()),
+            Need::Nothing | Need::Access => Ok(Facts::default()),
             Need::Room(request) => {
                 let mut facts = Facts::default();
                 if publish::looks_at_items(&node.config) {

@@ -35,8 +35,7 @@ impl Service {
     /// As [`mam::query`]; [`Refusal::ItemNotFound`] if an item that is named is not there;
     /// [`Refusal::NotImplemented`] if the node has more items than can be sorted.
     pub async fn query_archive(&self, actor: &Actor, request: &Query) -> Result<Archived, Error> {
-        let turn = self.settled_turn(&request.node).await?;
-        let contacts = self.contacts(turn.node(), false).await;
+        let (turn, contacts) = self.settled_turn_with_contacts(&request.node).await?;
         let policies = self.policies();
         let context = self.context_with(&policies, &request.node, actor, contacts.as_deref());
         let listing = self.unless_moved(&request.node, mam::query(turn.node(), request, &context));

@@ -91,8 +91,7 @@ impl Service {
     /// # Errors
     /// As [`options::default`].
     pub async fn default_options(&self, actor: &Actor, id: &NodeId) -> Result<Offered, Error> {
-        let turn = self.settled_turn(id).await?;
-        let contacts = self.contacts(turn.node(), false).await;
+        let (turn, contacts) = self.settled_turn_with_contacts(id).await?;
         let found = options::default(
             turn.node(),
             &self.context_with(&self.policies(), id, actor, contacts.as_deref()),
@@ -109,8 +108,7 @@ impl Service {
         actor: &Actor,
         id: &NodeId,
     ) -> Result<Vec<BareJid>, Error> {
-        let turn = self.settled_turn(id).await?;
-        let contacts = self.contacts(turn.node(), false).await;
+        let (turn, contacts) = self.settled_turn_with_contacts(id).await?;
         let found = public::subscribers(
             turn.node(),
             &self.context_with(&self.policies(), id, actor, contacts.as_deref()),
@@ -123,8 +121,7 @@ impl Service {
     /// # Errors
     /// As [`discover::meta_data`].
     pub async fn meta_data(&self, actor: &Actor, id: &NodeId) -> Result<MetaData, Error> {
-        let turn = self.settled_turn(id).await?;
-        let contacts = self.contacts(turn.node(), false).await;
+        let (turn, contacts) = self.settled_turn_with_contacts(id).await?;
         let found = discover::meta_data(
             turn.node(),
             self.store.is_durable(),
@@ -144,8 +141,7 @@ impl Service {
         actor: &Actor,
         request: &Retrieve,
     ) -> Result<Part<Arc<Item>>, Error> {
-        let mut turn = self.settled_turn(&request.node).await?;
-        let contacts = self.contacts(turn.node(), false).await;
+        let (mut turn, contacts) = self.settled_turn_with_contacts(&request.node).await?;
         let allowed = retrieve::retrieve(
             turn.node(),
             request,
@@ -208,8 +204,7 @@ impl Service {
         id: &NodeId,
         page: &Page<ItemId>,
     ) -> Result<Part<ItemId>, Error> {
-        let turn = self.settled_turn(id).await?;
-        let contacts = self.contacts(turn.node(), false).await;
+        let (turn, contacts) = self.settled_turn_with_contacts(id).await?;
         let allowed = retrieve::list(
             turn.node(),
             &self.context_with(&self.policies(), id, actor, contacts.as_deref()),

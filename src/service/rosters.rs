@@ -9,15 +9,17 @@ use std::{
 use jid::BareJid;
 use tokio::{
     sync::Notify,
-    time::{Instant, timeout},
+    time::{Instant, timeout_at},
 };
 
 use crate::pubsub::{Contacts, Timestamp};
 
 /// Rosters that are kept; with one more, all of them are read anew.
 const MAX_ROSTERS: usize = 1000;
-/// How long a roster is waited for, or that the server lets them be read.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a roster may take to come.
+const ROSTER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long after a connection began the server may take to let rosters be read. Servers say so at once.
+const GRANT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Rosters that were read, and those that have to be.
 #[derive(Debug, Default)]
@@ -29,9 +31,10 @@ pub struct Rosters {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// The domain whose users' rosters may be read, and since when that is so.
+    /// The domain whose users' rosters may be read.
     domain: Option<String>,
-    since: Option<Instant>,
+    /// Until when the server may still say so on this connection.
+    grant_until: Option<Instant>,
     /// Each with when it was read; nothing where it could not be.
     rosters: HashMap<BareJid, (Timestamp, Option<Arc<Contacts>>)>,
     unasked: VecDeque<BareJid>,
@@ -40,11 +43,19 @@ struct Known {
 }
 
 impl Rosters {
+    /// A connection begins: nothing is known, and the server may say soon whose rosters may be read.
+    pub fn await_grant(&self) {
+        let grant_until = Some(Instant::now() + GRANT_TIMEOUT);
+        self.begin(Known { grant_until, ..Known::default() });
+    }
+
     /// From now on the rosters of the users of this domain may be read, or none.
     pub fn grant(&self, domain: Option<String>) {
-        let mut known = self.known();
-        *known = Known { domain, since: Some(Instant::now()), ..Known::default() };
-        drop(known);
+        self.begin(Known { domain, ..Known::default() });
+    }
+
+    fn begin(&self, known: Known) {
+        *self.known() = known;
         self.answered.notify_waiters();
     }
 
@@ -59,53 +70,62 @@ impl Rosters {
         self.known().domain.is_some()
     }
 
-    /// The rosters of some owners, none older than that; nothing if one cannot be read.
-    pub(super) async fn of(
+    /// The contacts of some owners together, from rosters none of which is older than that; nothing if one of these is
+    /// not here. `None` inside: one of them cannot be read.
+    #[allow(clippy::option_option)]
+    pub(super) fn cached(
+        &self,
+        owners: &[BareJid],
+        oldest: Timestamp,
+    ) -> Option<Option<Arc<Contacts>>> {
+        let known = self.known();
+        let all: Vec<_> =
+            owners.iter().map(|owner| known.look(owner, oldest)).collect::<Option<_>>()?;
+        let mut all = all.into_iter();
+        let first = all.next().unwrap_or_default();
+        Some(all.fold(first, |together, contacts| {
+            let (mut together, contacts) = (together?, contacts?);
+            Arc::make_mut(&mut together).extend(&contacts);
+            Some(together)
+        }))
+    }
+
+    /// The same; a roster that is not here is awaited, and then counts as one that cannot be read.
+    pub(super) async fn read(
         &self,
         owners: &[BareJid],
         oldest: Timestamp,
         now: Timestamp,
-    ) -> Option<Vec<Arc<Contacts>>> {
-        let found = async {
-            loop {
-                let answered = self.answered.notified();
-                let all: Vec<_> = owners.iter().map(|owner| self.look(owner, oldest)).collect();
-                if let Some(all) = all.into_iter().collect::<Option<Option<_>>>() {
-                    return all;
-                }
-                answered.await;
+    ) -> Option<Arc<Contacts>> {
+        let deadline = Instant::now() + ROSTER_TIMEOUT;
+        loop {
+            let answered = self.answered.notified();
+            if let Some(contacts) = self.cached(owners, oldest) {
+                return contacts;
             }
-        };
-        let found = timeout(PATIENCE, found).await;
-        if found.is_err() {
-            // Nobody waits for them again before they are due again.
-            owners.iter().for_each(|owner| self.answer(owner, None, now));
+            self.ask(owners, oldest);
+            let until = self.known().grant_until.map_or(deadline, |until| until.min(deadline));
+            if timeout_at(until, answered).await.is_err() && Instant::now() >= deadline {
+                // Nobody waits for them again before they are due again.
+                owners.iter().for_each(|owner| self.answer(owner, None, now));
+                return None;
+            }
         }
-        found.unwrap_or_default()
     }
 
-    /// What is known of a roster, which may be that it cannot be read; nothing if that has to be waited for.
-    #[allow(clippy::option_option)]
-    fn look(&self, owner: &BareJid, oldest: Timestamp) -> Option<Option<Arc<Contacts>>> {
+    /// Asks for those of these rosters that are not here, nor asked for already.
+    fn ask(&self, owners: &[BareJid], oldest: Timestamp) {
         let mut known = self.known();
-        let Some(domain) = known.domain.as_deref() else {
-            let is_early = known.since.is_some_and(|since| since.elapsed() < PATIENCE);
-            return if is_early { None } else { Some(None) };
-        };
-        if owner.domain().as_str() != domain || owner.node().is_none() {
-            return Some(Some(Arc::default()));
+        if known.domain.is_none() {
+            return;
         }
-        if let Some((at, contacts)) = known.rosters.get(owner)
-            && *at >= oldest
-        {
-            return Some(contacts.clone());
+        for owner in owners {
+            if known.look(owner, oldest).is_none() && known.awaited.insert(owner.clone()) {
+                known.unasked.push_back(owner.clone());
+            }
         }
-        if known.awaited.insert(owner.clone()) {
-            known.unasked.push_back(owner.clone());
-            drop(known);
-            self.asked.notify_one();
-        }
-        None
+        drop(known);
+        self.asked.notify_one();
     }
 
     /// Waits for a user whose roster has to be read.
@@ -140,5 +160,21 @@ impl Rosters {
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// What is known of a roster, which may be that it cannot be read; nothing if it has to be awaited.
+    #[allow(clippy::option_option)]
+    fn look(&self, owner: &BareJid, oldest: Timestamp) -> Option<Option<Arc<Contacts>>> {
+        let Some(domain) = self.domain.as_deref() else {
+            let may_be_granted = self.grant_until.is_some_and(|until| Instant::now() < until);
+            return if may_be_granted { None } else { Some(None) };
+        };
+        if owner.domain().as_str() != domain || owner.node().is_none() {
+            return Some(Some(Arc::default()));
+        }
+        let (at, contacts) = self.rosters.get(owner)?;
+        (*at >= oldest).then(|| contacts.clone())
     }
 }

@@ -294,6 +294,80 @@ async fn publishing_does_not_wait_for_rosters() {
     assert!(server.read > read);
 }
 
+/// Asks for a subscription, and does not wait for the answer.
+async fn send_subscribe(server: &mut Server) {
+    let content = format!("<subscribe node='n' jid='{FRIEND}'/>");
+    let content = format!("<pubsub xmlns='http://jabber.org/protocol/pubsub'>{content}</pubsub>");
+    let iq = format!("<iq type='set' id='late' from='{FRIEND}' to='{SERVICE}'>{content}</iq>");
+    server.component.send(&iq).await;
+}
+
+/// The next request for a roster.
+async fn roster_request(server: &mut Server, owner: &str) -> Element {
+    let asked = server.component.answer().await;
+    assert!(shown(&asked).contains("jabber:iq:roster"), "{}", shown(&asked));
+    assert_eq!(asked.attr("to"), Some(owner));
+    asked
+}
+
+async fn send_roster(server: &mut Server, asked: &Element, items: &str) {
+    let (to, id) = (asked.attr("to").unwrap(), asked.attr("id").unwrap());
+    let query = format!("<query xmlns='jabber:iq:roster'>{items}</query>");
+    let answer = format!("<iq type='result' from='{to}' to='{SERVICE}' id='{id}'>{query}</iq>");
+    server.component.send(&answer).await;
+}
+
+/// Rosters are awaited while the node is not locked. If the node has other owners afterwards, theirs are read too.
+#[tokio::test]
+async fn a_roster_that_does_not_come_delays_no_publish_at_the_node() {
+    let mut server = start(60).await;
+    server.grant("localhost", 2, ROSTER).await;
+    server.create("n", &field("access_model", &["presence"])).await;
+    send_subscribe(&mut server).await;
+    let first = roster_request(&mut server, "owner@localhost").await;
+    let published = server.component.publish(OWNER, "n", "1").await;
+    assert_eq!(published.attr("type"), Some("result"));
+    let deleted = server.component.owner(OWNER, "set", "<delete node='n'/>").await;
+    assert_eq!(deleted.attr("type"), Some("result"));
+    server
+        .component
+        .create("second@localhost/x", "n", &[("access_model", "presence"), ("title", "of another")])
+        .await;
+    send_roster(&mut server, &first, "").await;
+    let second = roster_request(&mut server, "second@localhost").await;
+    let published = server.component.publish("second@localhost/x", "n", "2").await;
+    assert_eq!(published.attr("type"), Some("result"));
+    send_roster(&mut server, &second, &entry("friend@localhost", "from", "Friends")).await;
+    let subscribed = server.component.answer().await;
+    assert_eq!(subscribed.attr("id"), Some("late"));
+    assert_eq!(subscribed.attr("type"), Some("result"), "{}", shown(&subscribed));
+}
+
+/// The server says at once which rosters may be read, and at any time that none may be any more.
+#[tokio::test]
+async fn a_permission_that_was_withdrawn_is_not_waited_for() {
+    let refused = "auth not-authorized presence-subscription-required";
+    let mut server = start(60).await;
+    server.grant("localhost", 2, ROSTER).await;
+    server.create("n", &field("access_model", &["presence"])).await;
+    server.grant("localhost", 2, "<perm access='roster' type='none'/>").await;
+    let seconds = std::time::Duration::from_secs;
+    let answer = tokio::time::timeout(seconds(1), server.subscribe(FRIEND, "n")).await;
+    assert_eq!(answer.expect("a roster is awaited"), refused);
+    server.component.reconnected_by_force().await;
+    let answer = tokio::time::timeout(seconds(4), server.subscribe(FRIEND, "n")).await;
+    assert_eq!(answer.expect("a roster is awaited"), refused);
+    server.component.reconnected_by_force().await;
+    send_subscribe(&mut server).await;
+    server.component.send(&format!(
+        "<message from='localhost' to='{SERVICE}'><privilege xmlns='urn:xmpp:privilege:2'>{ROSTER}</privilege></message>"
+    )).await;
+    let asked = roster_request(&mut server, "owner@localhost").await;
+    send_roster(&mut server, &asked, &entry("friend@localhost", "from", "Friends")).await;
+    let subscribed = server.component.answer().await;
+    assert_eq!(subscribed.attr("type"), Some("result"), "{}", shown(&subscribed));
+}
+
 /// A roster that the server sends in a stanza larger than one may be is one that cannot be read: nobody waits for it.
 #[tokio::test]
 async fn a_roster_that_is_too_large_is_not_waited_for() {
