@@ -191,7 +191,7 @@ pub struct NodeConfig {
     pub tempsub: bool,
     /// A name for people.
     pub title: String,
-    /// The namespace of the payloads; empty for any.
+    /// The semantic type of the data, usually the namespace of the payloads (§16.4.4); it limits nothing.
     pub r#type: String,
 }
 

@@ -90,14 +90,18 @@ impl Options {
                 OptionSetting::DigestFrequency(millis)
                     if !(MIN_DIGEST_MILLIS..=MAX_DIGEST_MILLIS).contains(millis) =>
                 {
-                    return Err(Refusal::InvalidOptions("pubsub#digest_frequency".into()));
+                    return Err(Refusal::InvalidOptions(format!(
+                        "pubsub#digest_frequency: from {MIN_DIGEST_MILLIS} to {MAX_DIGEST_MILLIS} milliseconds"
+                    )));
                 }
                 OptionSetting::Expire(Expire::At(end)) if *end <= now => {
-                    return Err(Refusal::InvalidOptions("pubsub#expire".into()));
+                    return Err(Refusal::InvalidOptions("pubsub#expire: the time is past".into()));
                 }
                 OptionSetting::Expire(Expire::At(end)) => self.expire = Expire::At(*end.min(&last)),
                 OptionSetting::Keyword(keyword) if keyword.len() > MAX_KEYWORD_BYTES => {
-                    return Err(Refusal::InvalidOptions("the keyword".into()));
+                    return Err(Refusal::InvalidOptions(format!(
+                        "x-gjallar#keyword: at most {MAX_KEYWORD_BYTES} bytes"
+                    )));
                 }
                 setting => self.set(setting.clone()),
             }

@@ -55,8 +55,8 @@ pub enum Refusal {
         /// The limit in bytes.
         max: usize,
     },
-    /// A subscription option past its limit, or that no subscription here can have (§6.3.6.2).
-    #[error("{0}: not an option, or not a value that it can have")]
+    /// A subscription option past its limit, or with a value that it cannot have (§6.3.6.2).
+    #[error("{0}")]
     InvalidOptions(String),
     /// A SubID that no subscription of the JID has (§6.2.3.5, §6.3.4.5, §6.5.9.2).
     #[error("no subscription has this SubID")]
@@ -67,7 +67,7 @@ pub enum Refusal {
     /// The JID to subscribe is not the actor's (§6.1.3.1), or a string that should be a JID is none.
     #[error("not a JID, or not that of the sender")]
     InvalidJid,
-    /// Not exactly one payload element, or not of the node's type (§7.1.3.6).
+    /// Not exactly one payload element (§7.1.3.6).
     #[error("{0}")]
     InvalidPayload(&'static str),
     /// An item where the node takes none (§7.1.3.7).
@@ -157,6 +157,9 @@ pub enum Refusal {
     /// The node has as many subscriptions as it takes (§6.1.3.9).
     #[error("the node takes no more subscriptions")]
     TooManySubscriptions,
+    /// A field of a form that has to be understood, and is not (§7.1.5).
+    #[error("{0}: no such field")]
+    UnknownField(String),
     /// A part of XEP-0060 that the service does not have (22 clauses).
     #[error("not implemented: {}", .0.name())]
     Unsupported(Feature),

@@ -86,9 +86,13 @@ pub fn filter(query: &Element) -> Result<Option<TypeFilter>, Refusal> {
     for (var, values) in form::fields(form)? {
         match (var, values.as_slice()) {
             ("FORM_TYPE", [form_type]) if form_type == ns::PUBSUB_FILTER => {}
+            ("FORM_TYPE", _) => {
+                let text = "FORM_TYPE: urn:xmpp:pubsub-filter:0 is expected here";
+                return Err(Refusal::BadRequest(text));
+            }
             ("included-types", _) => included = Some(values),
             ("excluded-types", _) => excluded = Some(values),
-            _ => return Err(Refusal::BadRequest("no such field of a filter")),
+            _ => {}
         }
     }
     match (included, excluded) {

@@ -59,7 +59,9 @@ fn filter(form: &Element, query: &mut Query) -> Result<(), Refusal> {
     for (var, values) in form::fields(form)? {
         match (var, values.as_slice()) {
             ("FORM_TYPE", [form_type]) if form_type == ns::MAM => {}
-            ("FORM_TYPE", _) => return Err(Refusal::BadRequest("another type of form")),
+            ("FORM_TYPE", _) => {
+                return Err(Refusal::BadRequest("FORM_TYPE: urn:xmpp:mam:2 is expected here"));
+            }
             ("after-id" | "before-id" | "end" | "ids" | "start" | "with", []) => {}
             ("ids", ids) => {
                 query.only = Some(ids.iter().map(|text| id(text)).collect::<Result<_, _>>()?);
@@ -72,6 +74,7 @@ fn filter(form: &Element, query: &mut Query) -> Result<(), Refusal> {
             ("after-id" | "before-id" | "end" | "start" | "with", _) => {
                 return Err(Refusal::BadRequest("a field of a query has one value"));
             }
+            // This form has a rule of its own for unknown fields (XEP-0313 §4.1.5).
             _ => {
                 let name = form::shortened(var);
                 return Err(Refusal::NotImplemented(format!("the field {name}")));
@@ -98,7 +101,8 @@ fn millis(time: &DateTime<FixedOffset>) -> u64 {
 
 /// XEP-0082.
 fn time(text: &str) -> Result<DateTime<FixedOffset>, Refusal> {
-    DateTime::parse_from_rfc3339(text).map_err(|_| Refusal::BadRequest("not a time of XEP-0082"))
+    DateTime::parse_from_rfc3339(form::collapsed(text))
+        .map_err(|_| Refusal::BadRequest("not a time of XEP-0082"))
 }
 
 /// Where the items of an answer come from, and who asked.

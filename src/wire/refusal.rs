@@ -16,7 +16,8 @@ pub fn stanza_error(refusal: &Refusal) -> StanzaError {
         Refusal::BadSetting { .. }
         | Refusal::FormTooLarge { .. }
         | Refusal::IdTooLong { .. }
-        | Refusal::NotAcceptable(_) => error("modify", "not-acceptable"),
+        | Refusal::NotAcceptable(_)
+        | Refusal::UnknownField(_) => error("modify", "not-acceptable"),
         Refusal::ClosedNode => error("cancel", "not-allowed").pubsub("closed-node"),
         Refusal::ConfigurationRequired => {
             error("modify", "not-acceptable").pubsub("configuration-required")

@@ -194,8 +194,8 @@ fn parse_question(
         (true, "affiliations") => Question::Affiliations(node(question)?, page),
         (true, "configure") => Question::Configuration(node(question)?),
         (true, "default") => match question.attr("type") {
-            None | Some("leaf") => Question::Default,
-            Some(_) => return Err(Refusal::Unsupported(Feature::Collections)),
+            Some("collection") => return Err(Refusal::Unsupported(Feature::Collections)),
+            _ => Question::Default,
         },
         (true, "subscriptions") => Question::Subscriptions(node(question)?, page),
         _ => return Err(Refusal::BadRequest("no such action for an IQ of this type")),
@@ -256,8 +256,8 @@ fn children<'a>(element: &'a Element, name: &'static str) -> impl Iterator<Item 
 }
 
 fn create(create: &Element, configure: Option<&Element>) -> Result<Create, Refusal> {
-    // Before XEP-0060 1.13 the type of a node was an attribute.
-    if create.attr("type").is_some_and(|kind| kind != "leaf") {
+    // Before XEP-0060 1.13 the type of a node was an attribute. COMPAT: clients of push services send one of their own.
+    if create.attr("type") == Some("collection") {
         return Err(Refusal::Unsupported(Feature::Collections));
     }
     if configure.is_some_and(|configure| configure.attr("node").is_some()) {

@@ -166,6 +166,12 @@ async fn an_answer_that_cannot_be_taken_changes_nothing() {
         (OWNER, form("submit", &fields("n", READER, "2")), Some("modify not-acceptable")),
         (OWNER, form("submit", &fields("n", READER, "1")[..2]), Some("modify not-acceptable")),
         (OWNER, form("result", &fields("n", READER, "1")), Some("modify bad-request")),
+        // A field that is not known does not matter (XEP-0004 §3.1): the others are looked at.
+        (
+            OWNER,
+            form("submit", &[&[("x#y", "1")], &fields("n", READER, "2")[..]].concat()),
+            Some("modify not-acceptable"),
+        ),
         // Who never asked is not subscribed so, and what is no answer is not answered.
         (OWNER, form("submit", &fields("n", STRANGER, "1")), None),
         (OWNER, "<body>yes</body>".to_owned(), None),

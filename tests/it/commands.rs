@@ -239,7 +239,9 @@ async fn a_node_is_created_configured_purged_and_deleted() {
     create.fill(&[("node", "n")]).await;
     assert_eq!(create.offered(), ["complete", "prev"]);
     assert_eq!(create.values("pubsub#access_model"), ["open"]);
-    create.fill(&[("pubsub#title", "T"), ("pubsub#max_items", "7")]).await;
+    // XEP-0004 §3.1: a field that is not known is ignored.
+    let fields = [("pubsub#title", "T"), ("pubsub#max_items", "7"), ("x-example#frob", "1\n2")];
+    create.fill(&fields).await;
     assert_eq!(create.note(), "The node n is created.");
 
     let mut configure = Session::begin(&mut component, OWNER, "configure-node").await;
@@ -249,7 +251,7 @@ async fn a_node_is_created_configured_purged_and_deleted() {
     configure.fill(&[("pubsub#max_items", "none")]).await;
     assert!(error(&configure.answer).contains("not-acceptable"));
     // It may be tried again.
-    configure.act("complete", &[("pubsub#max_items", "8")]).await;
+    configure.act("complete", &[("pubsub#max_items", "8"), ("pubsub#unheard_of", "1")]).await;
     assert_eq!(configure.note(), "The node is configured.");
 
     component.publish(OWNER, "n", "1").await;

@@ -146,8 +146,7 @@ async fn publisher() {
         "7.1.3.3" STRANGER set PUBSUB publish("none", &item(payload)) => "cancel item-not-found";
         "7.1.3.5" OWNER set PUBSUB publish("typed", &item(&large))
             => "modify not-acceptable payload-too-big";
-        "7.1.3.6" OWNER set PUBSUB publish("typed", &item("<y xmlns='urn:y'/>"))
-            => "modify bad-request invalid-payload";
+        "16.4.4" OWNER set PUBSUB publish("typed", &item("<y xmlns='urn:y'/>")) => "result";
         "7.1.3.6" OWNER set PUBSUB publish("open", &item("<x xmlns='urn:x'/><x xmlns='urn:x'/>"))
             => "modify bad-request invalid-payload";
         "7.1.3.7" OWNER set PUBSUB publish("open", "") => "modify bad-request item-required";
@@ -193,6 +192,12 @@ async fn owner_of_nodes() {
         "8.1.3" OWNER set PUBSUB format!("<configure>{}</configure><create node='new'/>", form(&[]))
             => "modify bad-request";
         "8.1.3" OWNER set PUBSUB "<create node='new'/><configure node='new'/>" => "modify bad-request";
+        "8.1.3" OWNER set PUBSUB "<create node='new' type='collection'/>"
+            => "cancel feature-not-implemented unsupported collections";
+        "8.1" OWNER set PUBSUB "<create node='new' type='push'/>" => "result";
+        "8.3" OWNER get OWNED "<default type='collection'/>"
+            => "cancel feature-not-implemented unsupported collections";
+        "8.3" OWNER get OWNED "<default type='push'/>" => "result";
         "8.1.3" OWNER set PUBSUB create("new", &form(&[("node_type", "collection")]))
             => "cancel feature-not-implemented unsupported collections";
         "8.2.3.2" STRANGER get OWNED "<configure node='open'/>" => "auth forbidden";
@@ -204,7 +209,9 @@ async fn owner_of_nodes() {
         "8.2.4" OWNER set OWNED format!("<configure node='open'>{cancel}</configure>") => "result";
         "8.2.5.2" OWNER set OWNED configure("open", &[("max_items", "some")])
             => "modify not-acceptable";
-        "8.2.5.2" OWNER set OWNED configure("open", &[("none", "1")]) => "modify not-acceptable";
+        "8.2.5.2" OWNER set OWNED configure("open", &[("notify_sub", "none")])
+            => "modify not-acceptable";
+        "8.2.5.1" OWNER set OWNED configure("open", &[("none", "1")]) => "result";
         "8.4.3.1" STRANGER set OWNED "<delete node='open'/>" => "auth forbidden";
         "8.4.3.2" OWNER set OWNED "<delete node='none'/>" => "cancel item-not-found";
         "8.4" OWNER set OWNED "<delete/>" => "modify bad-request nodeid-required";

@@ -134,14 +134,13 @@ async fn a_form_that_shows_another_configuration_is_a_conflict() {
     assert_eq!(title_of(&mut component).await.as_deref(), Some("C"));
 }
 
+/// §16.4.4: it says what the data means.
 #[tokio::test]
-async fn type_is_the_only_namespace_that_is_taken() {
+async fn type_is_shown_and_limits_no_payload() {
     let mut component = with(&[("type", "urn:x")]).await;
+    assert_eq!(meta_data(&mut component, "pubsub#type").await, "urn:x");
     assert!(is_granted(&component.publish(OWNER, NODE, "1").await));
     let other = "<publish node='n'><item><y xmlns='urn:y'/></item></publish>";
-    let refused = component.pubsub(OWNER, "set", other).await;
-    assert_eq!(error(&refused), "modify bad-request invalid-payload");
-    component.configure(OWNER, NODE, &[("type", "")]).await;
     assert!(is_granted(&component.pubsub(OWNER, "set", other).await));
 }
 
@@ -353,16 +352,76 @@ async fn itemreply_says_whom_to_answer() {
     }
 }
 
+/// The text of a refusal.
+fn text_of(refused: &Element) -> String {
+    let error = refused.get_child("error", STREAM).unwrap();
+    error.get_child("text", "urn:ietf:params:xml:ns:xmpp-stanzas").unwrap().text()
+}
+
+/// XEP-0004 §3.1: "the form-processing entity MUST ignore any fields that it does not understand". The first request is
+/// what Wokkel's users send for each node of comments, tickets or forums.
 #[tokio::test]
-async fn what_clients_send_along_is_taken_if_it_holds_here_and_refused_if_not() {
+async fn unknown_fields_of_a_configuration_are_ignored() {
+    let mut component = Component::start().await;
+    let unknown = "<field var='pubsub#send_item_subscribe'><value>1</value></field>\
+                   <field var='x-example#frob'><value>a</value><value>b</value></field>\
+                   <field var='pubsub#collection'/>\
+                   <field var='{urn:xmpp:pubsub-caching:0}allowed-for-suggestions'><value>1</value></field>";
+    let fields = |fields| form(fields).replace("</x>", &format!("{unknown}</x>"));
+    let known =
+        fields(&[("access_model", "open"), ("persist_items", "1"), ("publish_model", "open")]);
+    let create = format!("<create node='{NODE}'/><configure>{known}</configure>");
+    assert!(is_granted(&component.pubsub(OWNER, "set", &create).await));
+    assert_eq!(meta_data(&mut component, "pubsub#publish_model").await, "open");
+    let configure = |form| format!("<configure node='{NODE}'>{form}</configure>");
+    let titled = configure(fields(&[("title", "T"), ("deliver", "1")]));
+    assert!(is_granted(&component.owner(OWNER, "set", &titled).await));
+    assert_eq!(title_of(&mut component).await.as_deref(), Some("T"));
+}
+
+#[tokio::test]
+async fn wrong_values_of_known_fields_are_refused_by_name() {
     let mut component = with(&[("node_type", "leaf"), ("node_type", "leaf")]).await;
-    for (field, value) in [("tempsub", "perhaps"), ("item_expire", "0"), ("deliver", "1")] {
-        let refused = component.configure(OWNER, NODE, &[(field, value)]).await;
+    for (field, value) in [
+        ("tempsub", "perhaps"),
+        ("item_expire", "0"),
+        ("max_items", "-1"),
+        ("max_items", "4294967296"),
+        ("max_payload_size", "1 0"),
+        ("node_type", "branch"),
+        ("title", "one</value><value>two"),
+    ] {
+        let refused =
+            component.configure(OWNER, NODE, &[("description", "D"), (field, value)]).await;
         assert_eq!(error(&refused), "modify not-acceptable", "{field}");
-        let text = refused.get_child("error", STREAM).unwrap();
-        let text = text.get_child("text", "urn:ietf:params:xml:ns:xmpp-stanzas").unwrap().text();
-        assert!(text.contains(field), "{text}");
+        assert!(text_of(&refused).contains(&format!("pubsub#{field}: ")), "{}", text_of(&refused));
     }
+    assert_eq!(meta_data(&mut component, "pubsub#description").await, "");
+}
+
+/// The lexical space of XML Schema's types: white space around a value is no part of it, a plus sign and leading zeros are.
+#[tokio::test]
+async fn numbers_and_flags_are_read_as_xml_schema_has_them() {
+    let mut component = with(&[]).await;
+    for (value, number) in [(" 5 ", "5"), ("+6", "6"), ("007", "7"), ("&#13;&#10;\t8", "8")] {
+        let fields = [("max_items", value), ("item_expire", value), ("persist_items", " true\n")];
+        assert!(is_granted(&component.configure(OWNER, NODE, &fields).await), "{value:?}");
+        assert_eq!(meta_data(&mut component, "pubsub#max_items").await, number);
+        assert_eq!(meta_data(&mut component, "pubsub#item_expire").await, number);
+    }
+}
+
+/// §8.1.3: the text names the type of the form that was sent, and the one that is expected.
+#[tokio::test]
+async fn a_form_of_another_type_is_refused_by_its_name() {
+    let mut component = with(&[]).await;
+    let other = "http://jabber.org/protocol/pubsub#publish-options";
+    let form = form(&[]).replace("http://jabber.org/protocol/pubsub#node_config", other);
+    let create = format!("<create node='new'/><configure>{form}</configure>");
+    let refused = component.pubsub(OWNER, "set", &create).await;
+    assert_eq!(error(&refused), "modify not-acceptable");
+    let text = text_of(&refused);
+    assert!(text.contains(other) && text.contains("pubsub#node_config"), "{text}");
 }
 
 /// §7.1.2.1, §7.1.3.4.

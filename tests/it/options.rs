@@ -142,7 +142,6 @@ async fn options_that_cannot_be_shown_or_set_are_refused_by_the_book() {
         ("expire", "soon"),
         ("expire", "2001-01-01T00:00:00Z"),
         ("x-gjallar#keyword", &"k".repeat(65)),
-        ("unheard_of", "1"),
     ] {
         let answer = set(&mut component, READER, &[("digest", "1"), wrong]).await;
         assert_eq!(error(&answer), "modify bad-request invalid-options", "{wrong:?}");
@@ -197,6 +196,36 @@ async fn a_subscription_comes_with_its_options() {
     assert_eq!(value(&again, "x-gjallar#keyword"), None);
     let options = form(&[("deliver", "0")]);
     component.pubsub(READER, "set", &subscribe(&format!("<options>{options}</options>"))).await;
+    assert_eq!(option(&mut component, "pubsub#deliver").await.as_deref(), Some("false"));
+}
+
+/// XEP-0004 §3.1: a form may have fields that the service does not know, such as the registered ones of collections, which
+/// gloox and QXmpp send, and the filter of §12.20.
+#[tokio::test]
+async fn unknown_fields_of_options_are_ignored() {
+    let mut component = stage(|_| {}, &[]).await;
+    let unknown = [
+        ("subscription_type", "items"),
+        ("subscription_depth", "all"),
+        ("x-http://shakespeare.lit/search#keyword", "peasant"),
+        ("unheard_of", "1</value><value>2"),
+    ];
+    let fields = [&unknown[..], &[("digest", "1")]].concat();
+    granted(&mut component, &fields).await;
+    assert_eq!(option(&mut component, "pubsub#digest").await.as_deref(), Some("true"));
+    let options = form(&unknown);
+    let content = format!("<subscribe node='n' jid='{OWNER}'/><options>{options}</options>");
+    let answer = component.pubsub(OWNER, "set", &content).await;
+    assert!(shown(&answer).contains("subscription='subscribed'"), "{}", shown(&answer));
+    // What is known has to be right all the same.
+    for wrong in [("deliver", "perhaps"), ("deliver", "1</value><value>1")] {
+        let fields = [&unknown[..], &[wrong]].concat();
+        let answer = set(&mut component, READER, &fields).await;
+        assert_eq!(error(&answer), "modify bad-request invalid-options");
+        assert!(shown(&answer).contains("pubsub#deliver: "), "{}", shown(&answer));
+    }
+    granted(&mut component, &[("digest_frequency", " +02000\n"), ("deliver", " 0 ")]).await;
+    assert_eq!(option(&mut component, "pubsub#digest_frequency").await.as_deref(), Some("2000"));
     assert_eq!(option(&mut component, "pubsub#deliver").await.as_deref(), Some("false"));
 }
 

@@ -224,6 +224,8 @@ async fn nodes_of_some_types() {
         (field("included-types", &[]), "", "0"),
         (field("excluded-types", &[]), "a b c d", "4"),
         (String::new(), "a b c d", "4"),
+        // A field that is not known is ignored (XEP-0004 §3.1).
+        (field("colours", &["red"]), "a b c d", "4"),
     ] {
         let query = format!("<query xmlns='{ITEMS}'>{}{}</query>", filter(&fields), asked(""));
         let answer = component.ask(STRANGER, "get", &query).await;

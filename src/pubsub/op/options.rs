@@ -86,7 +86,7 @@ pub fn set_options(
         check_offered(node, &request.settings)?;
         let options = terms.options.clone().with(&request.settings, cx.limits(), cx.now)?;
         if !has_lease(&options, cx) {
-            return Err(Refusal::InvalidOptions("pubsub#expire".into()));
+            return Err(Refusal::InvalidOptions("pubsub#expire: a lease is required".into()));
         }
         if options == terms.options {
             return Ok(Decision::quiet((), changes));
@@ -130,7 +130,7 @@ pub(super) fn has_lease(options: &Options, cx: &Context<'_>) -> bool {
 pub const ATOM: &str = "http://www.w3.org/2005/Atom";
 
 /// Whether a node can have items that can be told in a message's body (§12.8). SPEC: `include_body`, which is to be
-/// offered only where the service knows the payloads, is offered where any may come, and for Atom.
+/// offered only where the service knows the payloads, is offered at nodes without a type, and at those of Atom.
 #[must_use]
 pub fn offers_body(config: &NodeConfig) -> bool {
     config.r#type.is_empty() || config.r#type == ATOM
@@ -143,7 +143,10 @@ pub(super) fn check_offered(node: &Node, settings: &[OptionSetting]) -> Result<(
     };
     match settings.iter().all(is_offered) {
         true => Ok(()),
-        false => Err(Refusal::InvalidOptions("pubsub#include_body".into())),
+        false => {
+            let text = "pubsub#include_body: not available for payloads of this type";
+            Err(Refusal::InvalidOptions(text.into()))
+        }
     }
 }
 

@@ -218,7 +218,8 @@ fn check_number(number: usize, config: &NodeConfig, cx: &Context<'_>) -> Result<
     }
 }
 
-/// Whether the node takes this payload (§7.1.3.5 – §7.1.3.7).
+/// Whether the node takes this payload (§7.1.3.5, §7.1.3.7). Its namespace may be any: `pubsub#type` says what the data
+/// means (§16.4.4).
 fn check_payload(
     payload: Option<&Payload>,
     config: &NodeConfig,
@@ -230,9 +231,6 @@ fn check_payload(
     let max = config.max_payload_size.min(cx.limits().max_payload_bytes);
     if payload.xml().len() > max as usize {
         return Err(Refusal::PayloadTooBig { max });
-    }
-    if !config.r#type.is_empty() && payload.namespace() != config.r#type {
-        return Err(Refusal::InvalidPayload("the payload is not of the node's type"));
     }
     Ok(())
 }

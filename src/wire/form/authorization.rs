@@ -55,16 +55,12 @@ pub fn answer(form: &Element) -> Result<Option<Authorize>, Refusal> {
         Some("submit") => {}
         _ => return Err(Refusal::BadRequest("the form is not submitted")),
     }
-    let allow = match value(ALLOW)? {
-        "1" | "true" => true,
-        "0" | "false" => false,
-        _ => return Err(bad(ALLOW)),
-    };
+    let allow = form::flag(value(ALLOW)?).ok_or_else(|| bad(ALLOW))?;
     let node = NodeId::parse(value(NODE)?)?;
     let jid = Jid::new(value(SUBSCRIBER)?).map_err(|_| bad(SUBSCRIBER))?;
     Ok(Some(Authorize { node, jid, allow }))
 }
 
 fn bad(var: &str) -> Refusal {
-    Refusal::NotAcceptable(format!("{var}: missing, or not a value that it can have"))
+    Refusal::NotAcceptable(format!("{var}: a valid value is required"))
 }

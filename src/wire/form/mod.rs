@@ -122,9 +122,48 @@ pub fn form_of_type(kind: DataFormType, form_type: &str, fields: Vec<Field>) -> 
     DataForm::new(kind, form_type, fields)
 }
 
-/// The name of a field as an error repeats it.
-pub(super) fn shortened(var: &str) -> String {
-    var.chars().take(100).collect()
+/// The name or the value of a field as an error repeats it.
+pub(super) fn shortened(text: &str) -> String {
+    text.chars().take(100).collect()
+}
+
+/// The text of an error about a value that a field cannot have.
+fn invalid(var: &str, value: &str) -> String {
+    format!("{}: {:?} is not a valid value", shortened(var), shortened(value))
+}
+
+/// Checks the value of `FORM_TYPE` (XEP-0068).
+///
+/// # Errors
+/// The text of an error that names both types.
+pub(super) fn check_type(found: &[String], expected: &str) -> Result<(), String> {
+    match found {
+        [found] if found == expected => Ok(()),
+        found => {
+            let found = shortened(&found.join(", "));
+            Err(format!("FORM_TYPE: {expected} is expected here, not {found:?}"))
+        }
+    }
+}
+
+/// A value of a data type of XML Schema without the white space around it, which is no part of it (XML Schema 2, §4.3.6,
+/// `collapse`). Texts and the names of choices are compared as they are.
+pub(super) fn collapsed(value: &str) -> &str {
+    value.trim_matches([' ', '\t', '\n', '\r'])
+}
+
+/// A value of type `xs:boolean`.
+pub(super) fn flag(value: &str) -> Option<bool> {
+    match collapsed(value) {
+        "1" | "true" => Some(true),
+        "0" | "false" => Some(false),
+        _ => None,
+    }
+}
+
+/// A value of type `xs:unsignedInt`; leading zeros and a plus sign are part of its lexical space.
+pub(super) fn number(value: &str) -> Option<u32> {
+    collapsed(value).parse().ok()
 }
 
 /// Fields and values of a submitted form together; our forms have far fewer.

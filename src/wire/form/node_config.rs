@@ -84,7 +84,11 @@ fn show(config: &NodeConfig) -> Vec<Field> {
     vec![
         text("pubsub#title", "A name for people", &config.title),
         text("pubsub#description", "What the node is about", &config.description),
-        text("pubsub#type", "The namespace of the payloads, if only one is taken", &config.r#type),
+        text(
+            "pubsub#type",
+            "Semantic type of the payloads, usually their namespace",
+            &config.r#type,
+        ),
         text("pubsub#language", "The language of what is published", &config.language),
         form::jids("pubsub#contact", "Whom to contact with questions", &config.contact),
         form::choice(
@@ -205,8 +209,7 @@ pub fn values(config: &NodeConfig) -> Vec<(String, String)> {
 /// What a submitted form says; nothing if it was cancelled (§8.2.4).
 ///
 /// # Errors
-/// [`Refusal::NotAcceptable`] for a field that is not known, or a value that it cannot have;
-/// [`Refusal::FormTooLarge`].
+/// [`Refusal::NotAcceptable`] for a value that a field cannot have; [`Refusal::FormTooLarge`].
 pub fn submitted(form: &Element) -> Result<Submitted, Refusal> {
     if form.attr("type") == Some("cancel") {
         return Ok(Submitted::default());
@@ -217,8 +220,8 @@ pub fn submitted(form: &Element) -> Result<Submitted, Refusal> {
 /// The settings that a publisher wants a node to have (§7.1.5): fields of the same names in a form of another type.
 ///
 /// # Errors
-/// As [`submitted`]; [`Refusal::NotAcceptable`] for a field without a value too, and [`Refusal::BadRequest`] for a
-/// form that is cancelled.
+/// As [`submitted`]; [`Refusal::NotAcceptable`] for a field without a value too, [`Refusal::UnknownField`], and
+/// [`Refusal::BadRequest`] for a form that is cancelled.
 pub fn preconditions(form: &Element) -> Result<Submitted, Refusal> {
     settings(form, ns::PUBLISH_OPTIONS)
 }
@@ -244,50 +247,57 @@ fn settings_of<'a>(
     fields: impl Iterator<Item = (&'a str, Vec<String>)>,
     type_of_form: &str,
 ) -> Result<Submitted, Refusal> {
+    let is_config = type_of_form == ns::NODE_CONFIG;
     let mut submitted = Submitted::default();
     for (var, values) in fields {
         match (var, values.as_slice()) {
             // COMPAT: slixmpp submits the form without its type.
-            ("FORM_TYPE", [form_type]) if form_type == type_of_form => {}
-            ("FORM_TYPE", _) => return Err(bad("FORM_TYPE")),
-            // A field without a value is one that the form does not set (XEP-0004 §3.3); as a precondition it says
-            // nothing that could hold.
-            // But a list may be made empty.
-            ("pubsub#contact" | "pubsub#roster_groups_allowed", values) => {
-                submitted.settings.extend(setting(var, &values.join("\n"))?)
+            ("FORM_TYPE", values) => {
+                form::check_type(values, type_of_form).map_err(Refusal::NotAcceptable)?;
             }
-            (_, []) if type_of_form == ns::NODE_CONFIG => {}
-            (_, []) => return Err(bad(var)),
-            (REVISION, [value]) if type_of_form == ns::NODE_CONFIG => {
-                submitted.seen = Some(u64::from_str_radix(value, 16).map_err(|_| bad(var))?);
+            // A field without a value is one that the form does not set (XEP-0004 §3.3), but a list may be made empty.
+            (_, []) if is_config && !LISTS.contains(&var) => {}
+            // No configuration can meet a precondition without a value.
+            (_, []) if !LISTS.contains(&var) => {
+                let text = format!("{}: a value is required", form::shortened(var));
+                return Err(Refusal::NotAcceptable(text));
             }
-            (COMPARED, [value]) if type_of_form == ns::PUBLISH_OPTIONS => {
-                submitted.compared = Some(value.clone());
+            (REVISION, [value]) if is_config => {
+                submitted.seen =
+                    Some(u64::from_str_radix(value, 16).map_err(|_| invalid(var, value))?);
             }
-            (_, [value]) => submitted.settings.extend(setting(var, value)?),
-            (_, _) => return Err(bad(var)),
+            (COMPARED, [value]) if !is_config => submitted.compared = Some(value.clone()),
+            (_, values) => match setting(var, &values.join("\n")) {
+                // A form is filled in by programs that know other fields (XEP-0004 §3.1); a precondition has to be
+                // understood (§7.1.5).
+                Err(Refusal::UnknownField(_)) if is_config => {}
+                Ok(_) if values.len() > 1 && !LISTS.contains(&var) => {
+                    let text = format!("{}: only one value is accepted", form::shortened(var));
+                    return Err(Refusal::NotAcceptable(text));
+                }
+                set => submitted.settings.extend(set?),
+            },
         }
     }
     Ok(submitted)
 }
 
-fn bad(var: &str) -> Refusal {
-    let var = form::shortened(var);
-    Refusal::NotAcceptable(format!("{var}: no such field, or not a value that it can have"))
+/// The fields that can have several values.
+const LISTS: [&str; 2] = ["pubsub#contact", "pubsub#roster_groups_allowed"];
+
+fn invalid(var: &str, value: &str) -> Refusal {
+    Refusal::NotAcceptable(form::invalid(var, value))
 }
 
 /// One field, of several values each in a line; nothing if it says what always holds here.
 ///
 /// # Errors
-/// [`Refusal::NotAcceptable`] if it is not known, or cannot have this value.
+/// [`Refusal::UnknownField`]; [`Refusal::NotAcceptable`] if it cannot have this value.
 pub fn setting(var: &str, value: &str) -> Result<Option<Setting>, Refusal> {
-    let flag = || match value {
-        "1" | "true" => Ok(true),
-        "0" | "false" => Ok(false),
-        _ => Err(bad(var)),
-    };
-    let number = || value.parse::<u32>().map_err(|_| bad(var));
-    let jids = || value.lines().map(Jid::new).collect::<Result<_, _>>().map_err(|_| bad(var));
+    let bad = || invalid(var, value);
+    let flag = || form::flag(value).ok_or_else(bad);
+    let number = || form::number(value).ok_or_else(bad);
+    let jids = || value.lines().map(Jid::new).collect::<Result<_, _>>().map_err(|_| bad());
     Ok(Some(match var {
         "pubsub#title" => Setting::Title(value.to_owned()),
         "pubsub#description" => Setting::Description(value.to_owned()),
@@ -312,7 +322,7 @@ pub fn setting(var: &str, value: &str) -> Result<Option<Setting>, Refusal> {
             "open" => PublishModel::Open,
             "publishers" => PublishModel::Publishers,
             "subscribers" => PublishModel::Subscribers,
-            _ => return Err(bad(var)),
+            _ => return Err(bad()),
         }),
         "pubsub#persist_items" => Setting::PersistItems(flag()?),
         "pubsub#max_items" => Setting::MaxItems(match value {
@@ -323,12 +333,12 @@ pub fn setting(var: &str, value: &str) -> Result<Option<Setting>, Refusal> {
             "discard-oldest" => PublishNodeFull::DiscardOldest,
             "reject" => PublishNodeFull::Reject,
             "retract-oldest" => PublishNodeFull::RetractOldest,
-            _ => return Err(bad(var)),
+            _ => return Err(bad()),
         }),
         "pubsub#item_expire" => Setting::ItemExpire(match value {
             "max" => ItemExpire::Max,
             _ => match number()? {
-                0 => return Err(bad(var)),
+                0 => return Err(bad()),
                 seconds => ItemExpire::Seconds(seconds),
             },
         }),
@@ -345,19 +355,19 @@ pub fn setting(var: &str, value: &str) -> Result<Option<Setting>, Refusal> {
         "pubsub#notification_type" => Setting::NotificationType(match value {
             "headline" => NotificationType::Headline,
             "normal" => NotificationType::Normal,
-            _ => return Err(bad(var)),
+            _ => return Err(bad()),
         }),
         "pubsub#send_last_published_item" => Setting::SendLastPublishedItem(match value {
             "never" => SendLastPublishedItem::Never,
             "on_sub" => SendLastPublishedItem::OnSub,
             "on_sub_and_presence" => SendLastPublishedItem::OnSubAndPresence,
-            _ => return Err(bad(var)),
+            _ => return Err(bad()),
         }),
         "pubsub#itemreply" => Setting::ItemReply(match value {
             "none" => ItemReply::None,
             "owner" => ItemReply::Owner,
             "publisher" => ItemReply::Publisher,
-            _ => return Err(bad(var)),
+            _ => return Err(bad()),
         }),
         _ => return holds_anyway(var, value).map(|()| None),
     }))
@@ -370,6 +380,7 @@ fn holds_anyway(var: &str, value: &str) -> Result<(), Refusal> {
     match (var, value) {
         ("pubsub#node_type", "leaf") => Ok(()),
         ("pubsub#node_type", "collection") => Err(Refusal::Unsupported(Feature::Collections)),
-        _ => Err(bad(var)),
+        ("pubsub#node_type", _) => Err(invalid(var, value)),
+        _ => Err(Refusal::UnknownField(form::shortened(var))),
     }
 }

@@ -99,8 +99,7 @@ pub fn values(options: &Options) -> Vec<(String, String)> {
 /// What a submitted form says; nothing if it was cancelled.
 ///
 /// # Errors
-/// [`Refusal::InvalidOptions`] for a field that is not known, or a value that it cannot have;
-/// [`Refusal::BadRequest`] for a form that is not submitted; [`Refusal::FormTooLarge`].
+/// [`Refusal::InvalidOptions`] for a value that a field cannot have; [`Refusal::BadRequest`] for a form that is not submitted; [`Refusal::FormTooLarge`].
 pub fn submitted(form: &Element) -> Result<Vec<OptionSetting>, Refusal> {
     match form.attr("type") {
         Some("cancel") => return Ok(Vec::new()),
@@ -110,12 +109,19 @@ pub fn submitted(form: &Element) -> Result<Vec<OptionSetting>, Refusal> {
     let mut settings = Vec::new();
     for (var, values) in form::fields(form)? {
         match (var, values.as_slice()) {
-            (SHOW_VALUES, values) => settings.push(setting(var, &values.join("\n"))?),
-            ("FORM_TYPE", [form_type]) if form_type == ns::SUBSCRIBE_OPTIONS => {}
-            ("FORM_TYPE", _) => return Err(bad("FORM_TYPE")),
-            (_, []) => {}
-            (_, [value]) => settings.push(setting(var, value)?),
-            (_, _) => return Err(bad(var)),
+            ("FORM_TYPE", values) => {
+                form::check_type(values, ns::SUBSCRIBE_OPTIONS).map_err(Refusal::InvalidOptions)?;
+            }
+            (_, []) if var != SHOW_VALUES => {}
+            (_, values) => match setting(var, &values.join("\n")) {
+                // Programs send fields that this service does not have (XEP-0004 §3.1).
+                Err(Refusal::UnknownField(_)) => {}
+                Ok(_) if values.len() > 1 && var != SHOW_VALUES => {
+                    let text = format!("{}: only one value is accepted", form::shortened(var));
+                    return Err(Refusal::InvalidOptions(text));
+                }
+                set => settings.push(set?),
+            },
         }
     }
     Ok(settings)
@@ -124,37 +130,30 @@ pub fn submitted(form: &Element) -> Result<Vec<OptionSetting>, Refusal> {
 /// One field.
 ///
 /// # Errors
-/// [`Refusal::InvalidOptions`] if it is not known, or cannot have this value.
+/// [`Refusal::UnknownField`]; [`Refusal::InvalidOptions`] if it cannot have this value.
 pub fn setting(var: &str, value: &str) -> Result<OptionSetting, Refusal> {
-    let flag = || match value {
-        "1" | "true" => Ok(true),
-        "0" | "false" => Ok(false),
-        _ => Err(bad(var)),
-    };
+    let bad = || Refusal::InvalidOptions(form::invalid(var, value));
+    let flag = || form::flag(value).ok_or_else(bad);
     Ok(match var {
         "pubsub#deliver" => OptionSetting::Deliver(flag()?),
         "pubsub#digest" => OptionSetting::Digest(flag()?),
         "pubsub#digest_frequency" => {
-            OptionSetting::DigestFrequency(value.parse().map_err(|_| bad(var))?)
+            OptionSetting::DigestFrequency(form::number(value).ok_or_else(bad)?)
         }
         "pubsub#expire" => OptionSetting::Expire(match value {
             "" => Expire::Never,
             "presence" => Expire::Presence,
-            _ => Expire::At(timestamp(value).ok_or_else(|| bad(var))?),
+            _ => Expire::At(timestamp(value).ok_or_else(bad)?),
         }),
         INCLUDE_BODY => OptionSetting::IncludeBody(flag()?),
         KEYWORD => OptionSetting::Keyword(value.to_owned()),
-        SHOW_VALUES => OptionSetting::ShowValues(shows(value).ok_or_else(|| bad(var))?),
-        _ => return Err(bad(var)),
+        SHOW_VALUES => OptionSetting::ShowValues(shows(value).ok_or_else(bad)?),
+        _ => return Err(Refusal::UnknownField(form::shortened(var))),
     })
 }
 
 /// XEP-0082.
 fn timestamp(text: &str) -> Option<Timestamp> {
-    let time = DateTime::parse_from_rfc3339(text).ok()?;
+    let time = DateTime::parse_from_rfc3339(form::collapsed(text)).ok()?;
     u64::try_from(time.timestamp_millis()).ok().map(Timestamp)
-}
-
-fn bad(var: &str) -> Refusal {
-    Refusal::InvalidOptions(form::shortened(var))
 }
