@@ -60,7 +60,7 @@ class Server:
         # Between the choice of a port and its use another process may take it.
         for attempt in range(3):
             self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"gjallar-{self.name}-"))
-            self.client_port, self.component_port = free_ports(2)
+            self.client_port, self.component_port, self.http_port = free_ports(3)
             try:
                 self.start()
                 return self
@@ -86,7 +86,12 @@ class Server:
     def is_ready(self):
         if self.process.poll() is not None:
             raise RuntimeError(f"{self.name} ended: {(self.folder / 'output.log').read_text()}")
-        return is_open(self.client_port) and is_open(self.component_port)
+        return all(is_open(port) for port in (self.client_port, self.component_port, self.http_port))
+
+    @property
+    def websocket(self):
+        """Where browsers connect."""
+        return f"ws://127.0.0.1:{self.http_port}/xmpp-websocket"
 
     def halt(self):
         """Ends the process; `launch` starts it again on the same ports and data."""
@@ -132,9 +137,12 @@ c2s_ports = {{ {client_port} }}
 c2s_direct_tls_ports = {{ }}
 s2s_ports = {{ }}
 s2s_direct_tls_ports = {{ }}
-http_ports = {{ }}
+http_ports = {{ {http_port} }}
+http_interfaces = {{ "127.0.0.1" }}
+http_default_host = "{domain}"
 https_ports = {{ }}
-modules_enabled = {{ "posix", "disco", "roster", "saslauth", "ping" }}
+modules_enabled = {{ "posix", "disco", "roster", "saslauth", "ping", "websocket" }}
+consider_websocket_secure = true
 modules_disabled = {{ "s2s", "s2s_auth_certs", "offline" }}
 c2s_require_encryption = false
 s2s_require_encryption = false
@@ -158,8 +166,8 @@ privileged_entities = {{ ["{component}"] = {{ roster = "get" }} }}
         options, component = self.shipped("prosody.cfg.lua").split("Component ")
         (self.folder / "prosody.cfg.lua").write_text(
             options + self.CONFIG.format(
-                folder=self.folder, client_port=self.client_port, domain=DOMAIN,
-                component=self.component)
+                folder=self.folder, client_port=self.client_port, http_port=self.http_port,
+                domain=DOMAIN, component=self.component)
             + "Component " + component + '  modules_enabled = { "privilege" }\n')
 
     def command(self):
@@ -184,6 +192,11 @@ listen:
     starttls: false
     max_fsm_queue: 100000
     backlog: 1024
+  - port: {http_port}
+    ip: "127.0.0.1"
+    module: ejabberd_http
+    request_handlers:
+      /xmpp-websocket: ejabberd_http_ws
 auth_method: internal
 auth_password_format: plain
 disable_sasl_mechanisms: ["X-OAUTH2"]
@@ -216,7 +229,8 @@ modules:
         # What is shipped for pasting is added at the end.
         (self.folder / "ejabberd.yml").write_text(
             self.CONFIG.format(
-                client_port=self.client_port, domain=self.domain, federation=self.federation)
+                client_port=self.client_port, http_port=self.http_port, domain=self.domain,
+                federation=self.federation)
             + self.shipped("ejabberd.yml"))
         (self.folder / "inetrc").write_text(
             '{lookup,["file","native"]}.\n{host,{127,0,0,1},["localhost"]}.\n')

@@ -25,7 +25,7 @@ missing=
 command -v npm >/dev/null || set -- "$@" nodejs npm
 for package in gcc libc6-dev dpkg-dev libstrophe-dev openssl python3 python3-venv profanity-light prosody prosody-modules ejabberd \
     postgresql lua-dbi-sqlite3 lua-dbi-postgresql erlang-p1-sqlite3 erlang-p1-pgsql mmdebstrap systemd-container musl-tools \
-    gajim xvfb xauth dbus libglib2.0-bin at-spi2-core python3-pyatspi "$@"; do
+    gajim xvfb xauth dbus libglib2.0-bin at-spi2-core python3-pyatspi chromium "$@"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' ||
         missing="$missing $package"
 done
@@ -57,8 +57,11 @@ if ! cmp -s tests/e2e/requirements.txt .venv/requirements.txt; then
     cp tests/e2e/requirements.txt .venv/requirements.txt
 fi
 
-if ! cmp -s tests/e2e/xmppjs/package-lock.json tests/e2e/xmppjs/node_modules/.installed; then
-    echo "installing @xmpp/client into tests/e2e/xmppjs"
-    npm ci --prefix tests/e2e/xmppjs --ignore-scripts --no-audit --no-fund --loglevel=error
-    cp tests/e2e/xmppjs/package-lock.json tests/e2e/xmppjs/node_modules/.installed
-fi
+# The lock of converse/ leaves out what the build of Converse needs while it is built.
+for client in xmppjs converse; do
+    folder=tests/e2e/$client
+    cmp -s "$folder/package-lock.json" "$folder/node_modules/.installed" && continue
+    echo "installing npm packages into $folder"
+    npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --loglevel=error
+    cp "$folder/package-lock.json" "$folder/node_modules/.installed"
+done

@@ -1,0 +1,103 @@
+"""Converse's headless build in Chromium, over the server's websocket: a form that is submitted twice, and the node browser."""
+
+import asyncio
+import contextlib
+import http.server
+import json
+import pathlib
+import queue
+import subprocess
+import threading
+
+import pytest
+
+from clients import clients, form
+from conftest import with_loop
+from servers import PASSWORD, SERVICE
+
+HERE = pathlib.Path(__file__).resolve().parent / "converse"
+FILES = {
+    "/": (HERE / "index.html", "text/html"),
+    "/flows.js": (HERE / "flows.js", "text/javascript"),
+    "/headless.js": (HERE / "node_modules/@converse/headless/dist/converse-headless.min.js", "text/javascript"),
+}
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
+TIMEOUT = 60
+pytestmark = pytest.mark.parametrize("server", ["ejabberd", "prosody"], indirect=True)
+
+
+@contextlib.contextmanager
+def pages(task, reports):
+    """A web server on loopback with the page, its task, and a place for its report."""
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            if self.path == "/task":
+                body, kind = json.dumps(task).encode(), "application/json"
+            elif self.path in FILES:
+                path, kind = FILES[self.path]
+                body = path.read_bytes()
+            else:
+                self.send_error(404)
+                return
+            self.send_response(200)
+            self.send_header("Content-Type", f"{kind}; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_POST(self):
+            reports.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        try:
+            yield running.server_port
+        finally:
+            running.shutdown()
+
+
+def converse(server, folder, flow, user, **arguments):
+    """The result of a flow."""
+    task = dict(arguments, flow=flow, service=SERVICE, jid=f"{user}@localhost/converse", password=PASSWORD,
+                websocket=server.websocket)
+    reports = queue.Queue()
+    with pages(task, reports) as port, open(folder / "chromium.log", "ab") as log:
+        browser = subprocess.Popen(
+            ["chromium", *FLAGS, f"--user-data-dir={folder / 'profile'}", f"http://127.0.0.1:{port}/"],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            result = reports.get(timeout=TIMEOUT)
+        except queue.Empty:
+            raise TimeoutError(f"Converse reports nothing: {(folder / 'chromium.log').read_text()}") from None
+        finally:
+            browser.terminate()
+            browser.wait(10)
+    assert "failed" not in result, result["failed"]
+    return result
+
+
+def test_a_configuration_is_submitted_twice(server, gjallar, tmp_path):
+    done = converse(server, tmp_path, "configure", "alice", node="configured")
+    assert done["title"] == "Second"
+    assert (done["max_items"], done["notify_retract"]) == ("max", True)
+
+
+@with_loop
+async def test_the_node_browser_lists_every_node(server, gjallar, tmp_path):
+    names = [f"node{number:03}" for number in range(130)]
+    async with clients(server.client_port, "owner") as (owner,):
+        for name in names:
+            await owner.pubsub.create_node(
+                SERVICE, name, config=form(owner, title=f"Title of {name}", type="http://www.w3.org/2005/Atom"))
+        await owner.pubsub.subscribe(SERVICE, "node007")
+    found = await asyncio.to_thread(converse, server, tmp_path, "browse", "alice")
+    assert sorted(found["nodes"]) == names
+    assert found["about"]["node007"] == {
+        "title": "Title of node007", "type": "http://www.w3.org/2005/Atom", "subscribers": "1"}
