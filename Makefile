@@ -2,7 +2,7 @@
 
 # Each needs what `setup` installs, and two builds at once are slower than one after the other.
 .NOTPARALLEL:
-.PHONY: demo test setup check unit doc e2e package static image release sbom notes crash power hostile compare fuzz soak deny bench
+.PHONY: demo test setup check unit doc e2e clients package static image release sbom notes crash power hostile compare fuzz soak deny bench
 
 CARGO_FLAGS = --locked
 
@@ -32,6 +32,11 @@ e2e:
 	cargo build -q $(CARGO_FLAGS) --bins --examples
 	$(MAKE) package BINARY=target/debug/gjallar INTO=target/package-test DEB_FLAGS=--fast
 	PACKAGE_UNDER_TEST=target/package-test .venv/bin/python -m pytest -q tests/e2e
+
+# Clients in Java and Go, which need Maven and Go.
+clients: setup
+	cargo build -q $(CARGO_FLAGS) --bins
+	.venv/bin/python -m pytest -q tests/e2e/java_and_go.py
 
 # A Debian package, in target/package/debian. It is of a release build, unless BINARY is another.
 BINARY = target/release/gjallar

@@ -1,0 +1,38 @@
+"""`make clients`: clients in Java. Smack's own integration tests for pubsub."""
+
+import pathlib
+import subprocess
+
+import pytest
+
+from servers import PASSWORD
+
+HERE = pathlib.Path(__file__).resolve().parent
+ACCOUNTS = ("One", "alice"), ("Two", "bob"), ("Three", "mallory")
+pytestmark = pytest.mark.parametrize("server", ["ejabberd", "prosody"], indirect=True)
+
+
+def run(*command, folder):
+    """What a program says, which has to end well."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def java(tmp_path_factory):
+    """A command that runs a program with Smack."""
+    classpath = tmp_path_factory.mktemp("smack") / "classpath"
+    run("mvn", "-q", "-B", "dependency:build-classpath", f"-Dmdep.outputFile={classpath}", folder=HERE / "smack")
+    return ["java", "-cp", classpath.read_text()]
+
+
+def test_smacks_integration_tests(server, gjallar, java, tmp_path):
+    settings = {
+        "service": "localhost", "host": "127.0.0.1", "securityMode": "disabled", "defaultConnection": "port",
+        "enabledConnections": "port", "enabledTests": "PubSubIntegrationTest"}
+    for number, user in ACCOUNTS:
+        settings |= {f"account{number}Username": user, f"account{number}Password": PASSWORD}
+    said = run(*java, f"-Dport={server.client_port}", *(f"-Dsinttest.{name}={value}" for name, value in settings.items()),
+               HERE / "smack/IntegrationTests.java", folder=tmp_path)
+    assert "finished: 2/2" in said
