@@ -2,7 +2,7 @@
 
 # Each needs what `setup` installs, and two builds at once are slower than one after the other.
 .NOTPARALLEL:
-.PHONY: demo test setup check unit doc e2e clients package static image release sbom notes crash power hostile compare fuzz soak deny bench
+.PHONY: demo test setup check unit doc e2e e2e-newest clients package static image release sbom notes crash power hostile compare fuzz soak deny bench
 
 CARGO_FLAGS = --locked
 
@@ -28,10 +28,21 @@ unit:
 doc:
 	RUSTDOCFLAGS='-D warnings' cargo doc -q $(CARGO_FLAGS) --no-deps
 
-e2e:
+# The Debian releases with whose Prosody and ejabberd the end-to-end tests run: all tests with the first, and with the
+# others all but those marked one_release. Servers of other releases than this machine's are in target/servers.
+RELEASES = bookworm trixie
+e2e: setup
 	cargo build -q $(CARGO_FLAGS) --bins --examples
 	$(MAKE) package BINARY=target/debug/gjallar INTO=target/package-test DEB_FLAGS=--fast
-	PACKAGE_UNDER_TEST=target/package-test .venv/bin/python -m pytest -q tests/e2e
+	failed=; marked=; for release in $(RELEASES); do \
+		DEBIAN_RELEASE=$$release PACKAGE_UNDER_TEST=target/package-test \
+			.venv/bin/python -m pytest -q $${marked:+-m "$$marked"} tests/e2e || failed="$$failed $$release"; \
+		marked='not one_release'; \
+	done; [ -z "$$failed" ] || { echo "end-to-end tests failed with the servers of$$failed" >&2; exit 1; }
+
+# The same with the newest Prosody and ejabberd, of Debian testing.
+e2e-newest:
+	$(MAKE) e2e RELEASES=testing
 
 # Clients in Java and Go, which need Maven and Go.
 clients: setup

@@ -202,7 +202,7 @@ def with_options(database):
 
 def from_dump(dump, database):
     """A file of SQLite with what ejabberd wrote as SQL."""
-    schema = pathlib.Path("/usr/share/ejabberd/sql/lite.sql").read_text()
+    schema = (servers.ROOT / "usr/share/ejabberd/sql/lite.sql").read_text()
     connection = sqlite3.connect(database)
     connection.executescript(schema)
     connection.executescript(dump.read_text())

@@ -1,4 +1,4 @@
-"""Private, throwaway XMPP servers on loopback: Prosody 0.12 and ejabberd 23.01 from Debian's packages.
+"""Private, throwaway XMPP servers on loopback: Prosody and ejabberd from the packages of a Debian release.
 
 Each has a data folder of its own, free ports, accounts that are there from the start, and the component
 pubsub.localhost. Standard library only, so that the demo can use it too.
@@ -6,6 +6,7 @@ pubsub.localhost. Standard library only, so that the demo can use it too.
 
 import os
 import pathlib
+import platform
 import shutil
 import socket
 import subprocess
@@ -16,6 +17,29 @@ DOMAIN = "localhost"
 SERVICE = "pubsub.localhost"
 SECRET = "s3cret"
 PASSWORD = "pw"
+
+HERE = pathlib.Path(__file__).resolve().parent
+PROJECT = HERE.parents[1]
+# The Debian release whose servers run. Those of another release than this machine's are in a root folder.
+THIS_RELEASE = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+RELEASE = os.environ.get("DEBIAN_RELEASE") or THIS_RELEASE
+ROOT = pathlib.Path("/") if RELEASE == THIS_RELEASE else PROJECT / "target/servers" / RELEASE
+
+
+def make_root(release, folder, *packages):
+    """A root folder with packages of a Debian release; one of the last days is kept."""
+    subprocess.run([HERE / "make_root.sh", release, folder, *packages], check=True)
+
+
+def make_server_root():
+    """Makes ROOT, if it is not this machine's own."""
+    if RELEASE != THIS_RELEASE:
+        make_root(RELEASE, ROOT, *(HERE / "server-packages.txt").read_text().split())
+
+
+def in_root(*command):
+    """A command line that runs in ROOT."""
+    return list(command) if RELEASE == THIS_RELEASE else [str(HERE / "enter_root.sh"), str(ROOT), *command]
 
 
 def free_ports(number):
@@ -113,8 +137,7 @@ class Server:
 
     def shipped(self, name):
         """What config/ offers an administrator, with this server's port, JID and secret."""
-        root = pathlib.Path(__file__).resolve().parents[2]
-        text = (root / "config" / name).read_text()
+        text = (PROJECT / "config" / name).read_text()
         for example, real in [
                 ("5347", str(self.component_port)), ("pubsub.example.org", self.component),
                 ("change me", SECRET)]:
@@ -171,7 +194,7 @@ privileged_entities = {{ ["{component}"] = {{ roster = "get" }} }}
             + "Component " + component + '  modules_enabled = { "privilege" }\n')
 
     def command(self):
-        return ["/usr/bin/prosody", "-F", "--config", str(self.folder / "prosody.cfg.lua")]
+        return in_root("/usr/bin/prosody", "-F", "--config", str(self.folder / "prosody.cfg.lua"))
 
 
 class Ejabberd(Server):
@@ -238,13 +261,13 @@ modules:
 
     def command(self):
         start = self.START.format(folder=self.folder, domain=self.domain, password=PASSWORD)
-        return ["/usr/bin/erl", "-noinput", "+K", "true", "+P", "250000",
-                "-mnesia", "dir", f'"{self.folder}/spool"',
-                "-ejabberd", "log_rotate_count", "0", "-eval", start]
+        return in_root("/usr/bin/erl", "-noinput", "+K", "true", "+P", "250000",
+                       "-mnesia", "dir", f'"{self.folder}/spool"',
+                       "-ejabberd", "log_rotate_count", "0", "-eval", start)
 
     def environment(self):
         folder = self.folder
-        libraries = next(pathlib.Path("/usr/lib").glob("*/ejabberd-*")).parent
+        libraries = "/" / next(ROOT.glob("usr/lib/*/ejabberd-*")).parent.relative_to(ROOT)
         return dict(
             os.environ, HOME=str(folder), ERL_LIBS=str(libraries), ERL_INETRC=f"{folder}/inetrc",
             EJABBERD_CONFIG_PATH=f"{folder}/ejabberd.yml",
@@ -303,8 +326,7 @@ SERVERS = {"prosody": Prosody, "ejabberd": Ejabberd, "multicast": Multicast}
 
 def binaries():
     """Where cargo puts what it builds."""
-    root = pathlib.Path(__file__).resolve().parents[2]
-    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", root / "target"))
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", PROJECT / "target"))
     return target / os.environ.get("GJALLAR_PROFILE", "debug")
 
 

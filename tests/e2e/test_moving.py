@@ -1,7 +1,6 @@
 """Moving in: what Prosody, ejabberd and Idavoll kept is imported, and then gjallar shows the same as they did."""
 
 import json
-import pathlib
 import sqlite3
 import subprocess
 import time
@@ -12,9 +11,9 @@ from clients import clients, entry, item_ids
 from conftest import with_loop
 from foreign import (IDAVOLL, ODD, OPTIONS, OWN, PEOPLE, Ejabberd, Exporting, Postgres, Prosody, ejabberd_sql, fill, fill_more,
                      from_dump, prosody_sql, with_options)
-from servers import DOMAIN, SERVICE, Gjallar, binaries
+from servers import DOMAIN, ROOT, SERVICE, Gjallar, binaries
 
-SCHEMAS = pathlib.Path("/usr/share/ejabberd/sql")
+SCHEMAS = ROOT / "usr/share/ejabberd/sql"
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from container import Container
-from servers import wait_for
+from servers import RELEASE, wait_for
 
 PACKAGE = pathlib.Path(os.environ.get("PACKAGE_UNDER_TEST", "target/package-test")) / "debian"
 CONFIG = "/etc/gjallar/gjallar.toml"
@@ -26,7 +26,7 @@ JID, OWNER = "pubsub.example.org", "owner@example.org"
 
 @pytest.fixture(scope="module")
 def debian():
-    with Container("systemd", "systemd-sysv", "prosody") as container:
+    with Container(RELEASE, "systemd", "systemd-sysv", "prosody") as container:
         yield container
 
 
