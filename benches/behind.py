@@ -25,8 +25,7 @@ class Ejabberd(servers.Ejabberd):
         config = self.folder / "ejabberd.yml"
         text = config.read_text()
         users = f'\n      "{USERS}":\n        password: "{servers.SECRET}"'
-        # Else every connection gets the stanzas of all hosts.
-        text = text.replace("\n    hosts:\n", "\n    global_routes: false\n    hosts:" + users + "\n", 1)
+        text = text.replace("\n    hosts:\n", "\n    hosts:" + users + "\n", 1)
         own = f"\nmodules:\n  mod_pubsub:\n    host: {OWN}\n    access_createnode: all\n    plugins: [flat]"
         config.write_text(text.replace("\nmodules:", own, 1))
 
@@ -34,7 +33,7 @@ class Ejabberd(servers.Ejabberd):
 class Multicast(Ejabberd):
     """With mod_multicast as it is by default: 20 recipients a stanza."""
 
-    CONFIG = Ejabberd.CONFIG + "  mod_multicast: {{}}\n"
+    multicast = True
 
 
 class RaisedMulticast(Ejabberd):

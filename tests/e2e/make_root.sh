@@ -4,7 +4,8 @@
 set -eu
 release=$1 folder=$2
 shift 2
-wanted="$release $*"
+# Package lists stay, so that apt can tell what is there; another layout has another version.
+wanted="2 $release $*"
 if [ "$(cat "$folder/.packages" 2>/dev/null)" = "$wanted" ] && [ -n "$(find "$folder/.packages" -mtime -7)" ]; then
     exit 0
 fi
@@ -34,7 +35,7 @@ apt-config dump | grep -E '^Acquire::(Check-|Retries|https?::)' > "$temporary/ap
 mkdir -p "$(dirname "$folder")"
 $as_root rm -rf --one-file-system "$folder.new"
 packages=$(echo "$*" | tr ' ' ,)
-if ! $as_root mmdebstrap --quiet --variant=apt --format=directory --skip=output/dev --include="$packages" \
+if ! $as_root mmdebstrap --quiet --variant=apt --format=directory --skip=output/dev,cleanup/apt/lists --include="$packages" \
     --aptopt='APT::Install-Recommends "false"' --aptopt="$temporary/apt.conf" --dpkgopt=force-unsafe-io \
     "$release" "$folder.new" "deb $mirror $release main" >&2; then
     echo "make_root.sh: the packages of Debian $release cannot be had" >&2

@@ -231,12 +231,12 @@ modules:
   mod_disco: {{}}
   mod_roster: {{}}
   mod_ping: {{}}
-  mod_privilege:
-    roster:
-      get: all
-"""
+{more_modules}"""
 
     federation = "s2s_access: none"
+    # Which components may read rosters, all or none; None: mod_privilege is not loaded.
+    privilege = "all"
+    multicast = False
 
     # Without a node name Erlang needs neither epmd nor a port for distribution.
     START = (
@@ -246,6 +246,10 @@ modules:
         ' end, binary:split(Users, <<"\\n">>, [global,trim_all])),'
         'file:write_file("{folder}/ready", <<"ok">>).')
 
+    def more_modules(self):
+        text = "" if self.privilege is None else f"  mod_privilege:\n    roster:\n      get: {self.privilege}\n"
+        return text + "  mod_multicast: {}\n" * self.multicast
+
     def prepare(self):
         (self.folder / "spool").mkdir()
         (self.folder / "logs").mkdir()
@@ -253,7 +257,7 @@ modules:
         (self.folder / "ejabberd.yml").write_text(
             self.CONFIG.format(
                 client_port=self.client_port, http_port=self.http_port, domain=self.domain,
-                federation=self.federation)
+                federation=self.federation, more_modules=self.more_modules())
             + self.shipped("ejabberd.yml"))
         (self.folder / "inetrc").write_text(
             '{lookup,["file","native"]}.\n{host,{127,0,0,1},["localhost"]}.\n')
@@ -318,7 +322,7 @@ class Multicast(Ejabberd):
     """With mod_multicast (XEP-0033), as it is by default."""
 
     name = "multicast"
-    CONFIG = Ejabberd.CONFIG + "  mod_multicast: {{}}\n"
+    multicast = True
 
 
 SERVERS = {"prosody": Prosody, "ejabberd": Ejabberd, "multicast": Multicast}

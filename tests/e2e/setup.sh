@@ -23,9 +23,7 @@ done
 missing=
 # Of Node.js any will do, be it Debian's or not.
 command -v npm >/dev/null || set -- "$@" nodejs npm
-for package in $(cat tests/e2e/server-packages.txt) gcc libc6-dev dpkg-dev libstrophe-dev openssl python3 python3-venv \
-    profanity-light postgresql mmdebstrap systemd-container musl-tools \
-    gajim xvfb xauth dbus libglib2.0-bin at-spi2-core python3-pyatspi chromium "$@"; do
+for package in $(cat tests/e2e/packages.txt tests/e2e/server-packages.txt) "$@"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' ||
         missing="$missing $package"
 done
