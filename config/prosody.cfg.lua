@@ -4,6 +4,10 @@
 component_ports = { 5347 }
 component_interfaces = { "127.0.0.1", "::1" }
 
+-- The size of a component's stanzas. Not below gjallar's link.max_stanza_bytes, which is 512 KiB by default: the rest
+-- leaves room for block lists.
+component_stanza_size_limit = 2 * 1024 * 1024
+
 -- Prosody holds small packets back by default, which delays every answer.
 network_settings = { nagle = false }
 

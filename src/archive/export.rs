@@ -105,10 +105,11 @@ impl<W: Write> Writer<'_, W> {
             self.line(&Line::Subscription { jid, since, enrolled, pending, special })?;
         }
         let all = Page::first(usize::MAX);
-        let ids = store.page_of_ids(&node.id, &all, usize::MAX).await?.unwrap_or_else(Part::empty);
+        let ids = store.page_of_ids(&node.id, &all, 0, usize::MAX).await?;
+        let ids = ids.unwrap_or_else(Part::empty).map(|(id, _)| id);
         for page in ids.entries.chunks(PAGE) {
             let items = store.items(&node.id, page, usize::MAX).await?;
-            for item in &items {
+            for item in &items.entries {
                 self.summary.items += 1;
                 self.line(&Line::Item(ItemLine::of(item)))?;
             }

@@ -10,6 +10,9 @@ use crate::{
 
 use super::stage::{About, Answers, Asker, Audience, Command, MAX_SHOWN, Step, Trouble, lines};
 
+/// The bytes of an option in a form beside its value.
+const OPTION_BYTES: usize = 100;
+
 pub(super) struct RetractItems;
 
 #[async_trait]
@@ -25,11 +28,12 @@ impl Command for RetractItems {
         };
         let node = chosen.node("node")?;
         let [wanted] = rest else {
-            let newest = asker.service.item_ids(asker.actor, &node, &Page::last(MAX_SHOWN)).await?;
+            let page = Page::last(MAX_SHOWN);
+            let newest = asker.service.item_ids(asker.actor, &node, &page, OPTION_BYTES).await?;
             let mut items = Field::new("items", FieldType::ListMulti);
             items.label = Some("The newest items".into());
             let option = |id: &ItemId| Option_ { label: None, value: id.to_string() };
-            items.options = newest.entries.iter().rev().map(option).collect();
+            items.options = newest.entries.iter().rev().map(|(id, _)| option(id)).collect();
             let fields = vec![
                 items,
                 lines("others", "Others, each in a line", []),

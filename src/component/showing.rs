@@ -95,6 +95,14 @@ async fn retrieve(service: &Service, actor: &Actor, request: &Retrieve) -> Resul
         return Ok(reply::public_subscribers(&request.node, &part).children(set));
     }
     let items = service.retrieve(actor, request).await?;
+    let wanted = match &request.selection {
+        Selection::Ids(_) => usize::MAX,
+        Selection::Page(_) => 0,
+        Selection::Recent(number) => *number as usize,
+    };
+    if items.entries.len() < wanted && !items.is_whole() {
+        service.note_truncation(actor, Some(&request.node));
+    }
     Ok(reply::items(request, &items, service.policies().limits()))
 }
 
@@ -132,7 +140,11 @@ pub(super) async fn items(
         None | Some("") => {
             let page = page.and_then(|node| NodeId::parse(&node).ok());
             let (page, filter) = (page.ok_or(Refusal::ItemNotFound)?, disco::filter(query)?);
-            let nodes = service.nodes(actor, &page, filter.as_ref()).await?;
+            let nodes =
+                service.nodes(actor, &page, filter.as_ref(), disco::entry_bytes(jid)).await?;
+            if !is_paged && !nodes.is_whole() {
+                service.note_truncation(actor, None);
+            }
             return Ok(disco::nodes(jid, &nodes, is_paged));
         }
         Some(ns::COMMANDS) => return Ok(disco::commands(jid, commands.of(actor).await?)),
@@ -142,10 +154,13 @@ pub(super) async fn items(
     let page = page.and_then(|id| ItemId::parse(&id).ok()).ok_or(Refusal::ItemNotFound)?;
     // Without a page the newest are more useful than the oldest.
     let page = if is_paged { page } else { Page::last(usize::MAX) };
-    let ids = match service.item_ids(actor, &node, &page).await {
+    let ids = match service.item_ids(actor, &node, &page, disco::entry_bytes(jid)).await {
         // A node that keeps no items has none to discover.
         Err(Error::Refused(Refusal::Unsupported(_))) => Part::empty(),
         ids => ids?,
     };
+    if !is_paged && !ids.is_whole() {
+        service.note_truncation(actor, Some(&node));
+    }
     Ok(disco::node_items(jid, name, &ids, is_paged))
 }

@@ -274,7 +274,7 @@ async fn items(
 async fn node_of(service: &Service, actor: &Actor, node: &NodeId) -> Result<Value, Failure> {
     let data = service.meta_data(actor, node).await?;
     let fields: Fields = node_config::values(&data.config).into_iter().collect();
-    let items = match service.item_ids(actor, node, &Page::first(0)).await {
+    let items = match service.item_ids(actor, node, &Page::first(0), 0).await {
         Err(service::Error::Refused(Refusal::Unsupported(_))) => Some(0),
         ids => ids?.total,
     };

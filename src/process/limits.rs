@@ -6,6 +6,8 @@ use crate::{component::Rates, pubsub};
 
 use super::{ConfigError, config::wrong};
 
+/// The room in a stanza for what surrounds the entries of a list: addresses, ids, and the edges of the page.
+const ENVELOPE_BYTES: usize = 20_000;
 /// What a JID can have at a node has to fit into a row.
 const MAX_SUBIDS: usize = 8;
 
@@ -71,8 +73,9 @@ impl Limits {
         if self.max_payload_bytes as usize > max_stanza_bytes / 2 {
             return Err(wrong("limits.max_payload_bytes", "at most half of link.max_stanza_bytes"));
         }
-        if self.max_reply_bytes > max_stanza_bytes / 2 {
-            return Err(wrong("limits.max_reply_bytes", "at most half of link.max_stanza_bytes"));
+        if self.max_reply_bytes.saturating_add(ENVELOPE_BYTES) > max_stanza_bytes {
+            let reason = format!("at most link.max_stanza_bytes less {ENVELOPE_BYTES}");
+            return Err(wrong("limits.max_reply_bytes", reason));
         }
         if self.max_node_bytes < self.max_reply_bytes as u64 {
             return Err(wrong("limits.max_node_bytes", "not below limits.max_reply_bytes"));

@@ -37,8 +37,8 @@ pub struct Limits {
     pub max_node_bytes: u64,
     /// Entities with an affiliation at one node.
     pub max_affiliations: usize,
-    /// Bytes of items in one event, and of items or nodes in one answer; the newest items that fit
-    /// are given (§6.5.4).
+    /// Bytes of items in one request, and of items or nodes in one answer; the newest items that fit are given
+    /// (§6.5.4).
     pub max_reply_bytes: usize,
     /// Events that wait until the server takes them; with one more, requests are answered `wait`.
     pub max_backlog_events: usize,
@@ -65,7 +65,7 @@ impl Default for Limits {
             bounce_interval_seconds: 3600,
             max_node_bytes: 268_435_456,
             max_affiliations: 10_000,
-            max_reply_bytes: 200_000,
+            max_reply_bytes: 500_000,
             max_backlog_events: 100_000,
             max_backlog_bytes: 268_435_456,
         }

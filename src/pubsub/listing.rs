@@ -2,7 +2,7 @@
 
 use jid::Jid;
 
-use super::{Edge, Item, ItemId, Page, Part, Spot, Timestamp};
+use super::{ArchiveId, Edge, Item, ItemId, Node, Page, Part, Spot, Timestamp};
 
 /// A list of items: a page of those that a filter admits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,13 +15,30 @@ pub struct Listing {
     pub filter: Filter,
 }
 
-/// What an item of a list is told by.
+/// The edge of a page of items.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mark {
-    /// Its name.
+    /// The item with this id.
     Name(ItemId),
-    /// Where it stands, or stood; in the order of creation it has to be there.
+    /// A position in the order of the list. The item that stood there may have been retracted or published again.
+    Position(Spot),
+    /// The item at this position among the modifications.
     Spot(Spot),
+}
+
+impl Mark {
+    /// The edge that a client names at a node: the UID of an earlier page, or an item id.
+    ///
+    /// COMPAT: XEP-0059 has clients repeat the UIDs of a page; some take the id of the first or last item instead.
+    #[must_use]
+    pub fn of(node: &Node, uid: ItemId) -> Self {
+        match ArchiveId::parse(uid.as_str()) {
+            Some(ArchiveId { epoch, spot }) if epoch == node.epoch && spot.0 <= node.seq => {
+                Self::Position(spot)
+            }
+            _ => Self::Name(uid),
+        }
+    }
 }
 
 /// An order of items (XEP-0413).
@@ -72,10 +89,10 @@ pub struct Listed {
 }
 
 impl Listing {
-    /// A page of all items, oldest first.
+    /// A page of all items.
     #[must_use]
-    pub fn of(page: Page<ItemId>, order: Order) -> Self {
-        Self { page: page.map(Mark::Name), order, filter: Filter::default() }
+    pub fn of(page: Page<Mark>, order: Order) -> Self {
+        Self { page, order, filter: Filter::default() }
     }
 
     /// Whether the first that is taken is the newest.
@@ -108,6 +125,12 @@ impl OrderField {
             Self::Creation => item.created,
             Self::Modification => item.spot(),
         }
+    }
+
+    /// The UID of an item in pages of this order: its position, which no other item takes later.
+    #[must_use]
+    pub fn uid(self, item: &Item) -> ArchiveId {
+        ArchiveId { epoch: item.place.epoch, spot: self.of(item) }
     }
 }
 

@@ -83,7 +83,7 @@ impl Service {
             && let Some(name) = self.node_at(node).await?
         {
             let mut listing = self.listing_of(&by(entity));
-            listing.page.edge = Edge::After(Mark::Spot(spot));
+            listing.page.edge = Edge::After(Mark::Position(spot));
             let listed = self.list(&name, &listing).await?;
             let spot = goes_on(&listed);
             items.extend(listed.part.entries.into_iter().map(|item| (name.clone(), item)));
@@ -163,7 +163,7 @@ impl Service {
                     Err(error) => return Err(error),
                 }
             } else if let Some(spot) = listed.looked_up_to {
-                listing.page.edge = Edge::After(Mark::Spot(spot));
+                listing.page.edge = Edge::After(Mark::Position(spot));
             } else {
                 return Ok(retracted);
             }

@@ -67,7 +67,7 @@ impl Service {
             Need::Items(ids) => {
                 turn.settled().await;
                 let items = self.store.items(&node.id, ids, usize::MAX).await;
-                let items = items.map_err(|error| self.memory.failed_at(&node.id, error))?;
+                let items = items.map_err(|error| self.memory.failed_at(&node.id, error))?.entries;
                 Ok(Facts { items, ..Facts::default() })
             }
             Need::LastItem | Need::Configuration => {
@@ -107,13 +107,13 @@ impl Service {
         let named: Vec<_> = new.iter().filter_map(|item| item.id.clone()).collect();
         let there = self.store.items(id, &named, usize::MAX).await.map_err(failed)?;
         let page = Page::first(2 * new.len());
-        let oldest = self.store.page_of_ids(id, &page, usize::MAX).await.map_err(failed)?;
+        let oldest = self.store.page_of_ids(id, &page, 0, usize::MAX).await.map_err(failed)?;
         let oldest = oldest.unwrap_or_else(Part::empty);
         Ok(There {
             newest: None,
-            replaced: there.into_iter().map(|item| item.id).collect(),
+            replaced: there.entries.into_iter().map(|item| item.id).collect(),
             total: oldest.total.unwrap_or_default(),
-            oldest: oldest.entries,
+            oldest: oldest.entries.into_iter().map(|(id, _)| id).collect(),
         })
     }
 

@@ -70,15 +70,12 @@ impl Service {
 
     /// A part of a list of items of a node in whose turn this is.
     pub(super) async fn listed(&self, id: &NodeId, listing: &Listing) -> Result<Listed, Error> {
-        let failed = |error| self.memory.failed_at(id, error);
-        if listing.order.by == OrderField::Creation {
-            let none = self.store.page_of_ids(id, &Page::first(0), 0).await.map_err(failed)?;
-            if none.and_then(|none| none.total).is_some_and(|total| total > MAX_SORTED) {
-                let what = format!("the order of creation of more than {MAX_SORTED} items");
-                return Err(Refusal::NotImplemented(what).into());
-            }
+        if listing.order.by == OrderField::Creation && self.item_count(id).await? > MAX_SORTED {
+            let what = format!("the order of creation of more than {MAX_SORTED} items");
+            return Err(Refusal::NotImplemented(what).into());
         }
         let listed = self.store.list(id, listing, self.policies().limits().bytes_of_items()).await;
-        Ok(listed.map_err(failed)?.ok_or(Refusal::ItemNotFound)?)
+        let listed = listed.map_err(|error| self.memory.failed_at(id, error))?;
+        Ok(listed.ok_or(Refusal::ItemNotFound)?)
     }
 }

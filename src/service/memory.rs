@@ -11,7 +11,8 @@ use crate::{
 
 use super::{
     Error, Interests, Metrics, Outbox, Rosters, bounces::Bounces, census::Census,
-    deadlines::Deadlines, nodes::Nodes, presences::Presences, underway::Underway,
+    deadlines::Deadlines, nodes::Nodes, presences::Presences, truncation::TruncationLog,
+    underway::Underway,
 };
 
 /// Nodes, what has to be told, and what is counted.
@@ -25,6 +26,7 @@ pub(super) struct Memory {
     pub(super) rosters: Rosters,
     pub(super) interests: Interests,
     pub(super) metrics: Metrics,
+    pub(super) truncations: TruncationLog,
 }
 
 impl Memory {

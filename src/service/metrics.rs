@@ -33,6 +33,8 @@ pub struct Metrics {
     pub(super) node_reads: Counter,
     /// Items that went because a node kept too many, or too many bytes.
     pub evictions: Counter,
+    /// Answers that were cut for requesters that did not ask for pages.
+    pub(super) truncations: Counter,
     /// Nodes that were closed because a record was found damaged.
     pub closed_nodes: Counter,
     /// Whether there is a connection to the server: 1 or 0.
@@ -76,6 +78,7 @@ impl Default for Metrics {
             bounces: Counter::default(),
             node_reads: Counter::default(),
             evictions: Counter::default(),
+            truncations: Counter::default(),
             closed_nodes: Counter::default(),
             connected: Gauge::default(),
             nodes: Gauge::default(),
@@ -109,12 +112,17 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    fn counters(&self) -> [(&'static str, &'static str, Counter); 5] {
+    fn counters(&self) -> [(&'static str, &'static str, Counter); 6] {
         [
             ("notifications", "Notifications that the server has", self.notifications.clone()),
             ("bounces", "Notifications that came back as errors", self.bounces.clone()),
             ("node_reads", "Nodes read because they were not in memory", self.node_reads.clone()),
             ("items_evicted", "Items past a node's limits", self.evictions.clone()),
+            (
+                "replies_truncated",
+                "Answers cut for requesters that did not ask for pages",
+                self.truncations.clone(),
+            ),
             ("nodes_closed", "Nodes closed for a damaged record", self.closed_nodes.clone()),
         ]
     }

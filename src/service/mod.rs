@@ -30,6 +30,7 @@ mod queries;
 mod rosters;
 mod settling;
 mod shares;
+mod truncation;
 mod underway;
 
 pub use audit::{Audited, Auditor, Entry};
@@ -87,6 +88,7 @@ use self::{
     facts::{Facts, Need},
     memory::Memory,
     nodes::Nodes,
+    truncation::TruncationLog,
 };
 
 /// Nodes that stay in memory while nobody works at them.
@@ -145,6 +147,7 @@ impl Service {
             rosters,
             interests,
             metrics,
+            truncations: TruncationLog::default(),
         };
         let nobody = Jid::new(NOBODY).map_err(|_| StoreError::Failed(NOBODY.into()))?;
         let nobody = Actor { jid: nobody, is_administrator: true };

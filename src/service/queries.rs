@@ -6,8 +6,8 @@ use jid::BareJid;
 
 use crate::{
     pubsub::{
-        Actor, Affiliation, Edge, Item, ItemId, Listing, NodeConfig, NodeId, Order, Page, Part,
-        Refusal, Subscription,
+        Actor, Affiliation, ArchiveId, Edge, Item, ItemId, Listing, Mark, NodeConfig, NodeId,
+        Order, Page, Part, Refusal, Subscription,
         op::{
             affiliations::{self, OwnAffiliations},
             configure,
@@ -29,6 +29,8 @@ use super::{
 
 /// Nodes that are read at once for a list.
 const PAGE: usize = 256;
+/// The most nodes of the service that are all read to count those that an actor may see.
+const MAX_COUNTED_NODES: u64 = 10_000;
 
 impl Service {
     /// Shows a node's configuration (§8.2.1).
@@ -151,7 +153,9 @@ impl Service {
         let page = match &request.selection {
             Selection::Recent(1) if request.order == Order::default() => {
                 let entries: Vec<_> = self.last_item(&mut turn).await?.into_iter().collect();
-                return Ok(Part { entries, index: None, total: None });
+                let total = self.item_count(&request.node).await?;
+                let index = total.checked_sub(entries.len());
+                return Ok(Part { entries, index, total: Some(total) });
             }
             Selection::Ids(ids) => {
                 let items = self
@@ -160,14 +164,16 @@ impl Service {
                     .await;
                 let mut items =
                     items.map_err(|error| self.memory.failed_at(&request.node, error))?;
-                items.sort_by_key(|item| request.order.by.of(item));
+                items.entries.sort_by_key(|item| request.order.by.of(item));
                 if request.order.is_descending {
-                    items.reverse();
+                    items.entries.reverse();
                 }
-                let entries = items.into_iter().map(Arc::new).collect();
-                return Ok(Part { entries, index: None, total: None });
+                return Ok(items.map(Arc::new));
             }
-            Selection::Page(page) => page.clone(),
+            Selection::Page(page) => {
+                let node = turn.node().ok_or(Refusal::NodeNotFound)?;
+                page.clone().map(|uid| Mark::of(node, uid))
+            }
             Selection::Recent(number) if request.order.is_descending => {
                 Page::first(*number as usize)
             }
@@ -194,7 +200,15 @@ impl Service {
         Ok(last)
     }
 
-    /// The names of a node's items, oldest first (§5.5): a page, as far as it fits in one answer.
+    /// The number of items of a node.
+    pub(super) async fn item_count(&self, id: &NodeId) -> Result<usize, Error> {
+        let none = self.store.page_of_ids(id, &Page::first(0), 0, 0).await;
+        let none = none.map_err(|error| self.memory.failed_at(id, error))?;
+        Ok(none.and_then(|none| none.total).unwrap_or_default())
+    }
+
+    /// A page of the ids of a node's items, oldest first (§5.5), each with its UID in pages, as far as the page fits
+    /// in one answer, where an entry takes `entry_bytes` beside the id.
     ///
     /// # Errors
     /// As [`Service::retrieve`].
@@ -203,21 +217,27 @@ impl Service {
         actor: &Actor,
         id: &NodeId,
         page: &Page<ItemId>,
-    ) -> Result<Part<ItemId>, Error> {
+        entry_bytes: usize,
+    ) -> Result<Part<(ItemId, ArchiveId)>, Error> {
         let (turn, contacts) = self.settled_turn_with_contacts(id).await?;
         let allowed = retrieve::list(
             turn.node(),
             &self.context_with(&self.policies(), id, actor, contacts.as_deref()),
         );
         self.unless_moved(id, allowed).await?;
-        let ids = self.store.page_of_ids(id, page, self.policies().limits().max_reply_bytes).await;
+        let node = turn.node().ok_or(Refusal::NodeNotFound)?;
+        let page = page.clone().map(|uid| Mark::of(node, uid));
+        let max_bytes = self.policies().limits().max_reply_bytes;
+        let ids = self.store.page_of_ids(id, &page, entry_bytes, max_bytes).await;
         let ids = ids.map_err(|error| self.memory.failed_at(id, error))?;
-        Ok(ids.ok_or(Refusal::ItemNotFound)?)
+        let ids = ids.ok_or(Refusal::ItemNotFound)?;
+        Ok(ids.map(|(id, spot)| (id, ArchiveId { epoch: node.epoch, spot })))
     }
 
     /// The nodes of some types that an actor may see (§5.2), in the order of their creation: a page, as far
-    /// as it fits in one answer; none that are closed. How many there are is known if it reaches from one end
-    /// of the list to the other, or asks for no entries.
+    /// as it fits in one answer, where an entry takes `entry_bytes` beside name and title; none that are closed. Where
+    /// the service has more than [`MAX_COUNTED_NODES`] nodes, their number is known if the page reaches from one end of
+    /// the list to the other, or has no entries.
     ///
     /// # Errors
     /// [`Refusal::ItemNotFound`] if the edge of the page is not there; or the store fails.
@@ -226,6 +246,7 @@ impl Service {
         actor: &Actor,
         page: &Page<NodeId>,
         filter: Option<&TypeFilter>,
+        entry_bytes: usize,
     ) -> Result<Part<NodeSummary>, Error> {
         let own = self.store.affiliations_of(&actor.bare()).await.map_err(Error::Failed)?;
         let own: HashMap<_, _> = self.memory.sound(own).into_iter().collect();
@@ -234,6 +255,23 @@ impl Service {
             !self.memory.nodes.is_closed(&summary.node)
                 && discover::is_listed(summary, actor, affiliation, filter)
         };
+        let size = |node: &NodeSummary| {
+            entry_bytes + written_len(node.node.as_str()) + written_len(&node.title)
+        };
+        let mut fits = within(self.policies().limits().max_reply_bytes, 0, size);
+        if self.memory.census.total() <= MAX_COUNTED_NODES {
+            let mut listed = Vec::new();
+            let mut unread = Page::first(PAGE);
+            loop {
+                let found = self.store.nodes(&unread).await.map_err(Error::Failed)?;
+                let found = self.memory.sound(found);
+                let Some((last, _)) = found.last() else { break };
+                unread.edge = Edge::After(*last);
+                listed.extend(found.into_iter().map(|(_, node)| node).filter(is_listed));
+            }
+            let part = page.of(listed, |summary| summary.node.clone(), fits);
+            return Ok(part.ok_or(Refusal::ItemNotFound)?);
+        }
         let mut skipped = 0;
         let edge = match &page.edge {
             Edge::After(node) => Edge::After(self.cursor(node, is_listed).await?),
@@ -246,9 +284,6 @@ impl Service {
         };
         let begins_at_an_end = matches!(edge, Edge::At(_) | Edge::Last);
         let mut unread = Page { max: PAGE, edge };
-        let size =
-            |node: &NodeSummary| 100 + written_len(node.node.as_str()) + written_len(&node.title);
-        let mut fits = within(self.policies().limits().max_reply_bytes, 0, size);
         let (mut entries, mut passed, mut is_cut) = (Vec::new(), 0, false);
         while !is_cut {
             let found = self.store.nodes(&unread).await.map_err(Error::Failed)?;

@@ -10,15 +10,15 @@ use async_trait::async_trait;
 use jid::{BareJid, Jid};
 
 use crate::pubsub::{
-    Affiliation, Change, Changes, Edge, Item, ItemId, Listed, Listing, Mark, Node, NodeId,
-    OrderField, Page, Part, Subscription,
+    Affiliation, Change, Changes, Edge, Item, ItemId, Listed, Listing, Mark, Node, NodeId, Order,
+    Page, Part, Spot, Subscription,
     op::{discover::NodeSummary, subscriptions},
-    within,
+    within, written_len,
 };
 
 use super::{
     Commit, Committed, Cursor, Found, MAX_REDIRECTS, Owed, Store, StoreError, Then, Told,
-    size_of_id, walk::walk,
+    walk::walk,
 };
 
 /// A store in memory. Its commits are atomic, and durable until the process ends.
@@ -166,19 +166,19 @@ impl Kept {
         places.iter().filter_map(|place| self.items.get(place)).collect()
     }
 
-    fn list(&self, listing: &Listing, max_bytes: usize) -> Option<Result<Listed, StoreError>> {
-        let marked = |mark: &Mark| match mark {
-            Mark::Name(id) => self.items.get(self.places.get(id)?),
-            Mark::Spot(spot) => self.items.get(spot),
-        };
+    fn list(
+        &self,
+        listing: &Listing,
+        fits: impl FnMut(&Item) -> bool,
+    ) -> Option<Result<Listed, StoreError>> {
         let by = listing.order.by;
+        let marked = |mark: &Mark| match mark {
+            Mark::Name(id) => Some(by.of(self.items.get(self.places.get(id)?)?)),
+            Mark::Position(spot) => Some(*spot),
+            Mark::Spot(spot) => Some(by.of(self.items.get(spot)?)),
+        };
         let edge = match &listing.page.edge {
-            Edge::After(Mark::Spot(spot)) | Edge::Before(Mark::Spot(spot))
-                if by == OrderField::Modification =>
-            {
-                Some(*spot)
-            }
-            Edge::After(mark) | Edge::Before(mark) => Some(by.of(marked(mark)?)),
+            Edge::After(mark) | Edge::Before(mark) => Some(marked(mark)?),
             Edge::At(_) | Edge::Last => None,
         };
         let mut named = listing.filter.only.iter().flatten();
@@ -197,7 +197,7 @@ impl Kept {
         let spots = spots.into_iter().map(|(_, spot)| Ok(spot));
         let gone = || StoreError::Failed("an item is gone".into());
         let read = |spot| self.items.get(&spot).cloned().ok_or_else(gone);
-        Some(walk(listing, self.items.len(), spots, read, read, max_bytes))
+        Some(walk(listing, self.items.len(), spots, read, read, fits))
     }
 
     fn summary(&self) -> NodeSummary {
@@ -289,12 +289,13 @@ impl Store for MemoryStore {
         node: &NodeId,
         ids: &[ItemId],
         max_bytes: usize,
-    ) -> Result<Vec<Item>, StoreError> {
+    ) -> Result<Part<Item>, StoreError> {
         let shelf = self.shelf();
         let selected = shelf.get(node).map(|kept| kept.select(ids)).unwrap_or_default();
         let fits = within(max_bytes, 1, |item: &&Item| item.size());
         let part = Page::<()>::last(usize::MAX).of(selected, |_| (), fits);
-        Ok(part.unwrap_or_else(Part::empty).map(Item::clone).entries)
+        let part = part.unwrap_or_else(Part::empty).map(Item::clone);
+        Ok(Part { index: None, ..part })
     }
 
     async fn list(
@@ -305,22 +306,22 @@ impl Store for MemoryStore {
     ) -> Result<Option<Listed>, StoreError> {
         let shelf = self.shelf();
         let Some(kept) = shelf.get(node) else { return Ok(Some(Listed::empty())) };
-        kept.list(listing, max_bytes).transpose()
+        kept.list(listing, within(max_bytes, 1, Item::size)).transpose()
     }
 
     async fn page_of_ids(
         &self,
         node: &NodeId,
-        page: &Page<ItemId>,
+        page: &Page<Mark>,
+        entry_bytes: usize,
         max_bytes: usize,
-    ) -> Result<Option<Part<ItemId>>, StoreError> {
+    ) -> Result<Option<Part<(ItemId, Spot)>>, StoreError> {
         let shelf = self.shelf();
         let Some(kept) = shelf.get(node) else { return Ok(Some(Part::empty())) };
-        let ids = kept.items.values().map(|item| item.id.clone()).collect();
-        let part = page.of(ids, ItemId::clone, within(max_bytes, 0, size_of_id));
-        // As in other stores, which would have to count.
-        let is_counted = matches!(page.edge, Edge::At(_) | Edge::Last);
-        Ok(part.map(|part| Part { index: part.index.filter(|_| is_counted), ..part }))
+        let listing = Listing::of(page.clone(), Order::default());
+        let fits = within(max_bytes, 0, |item: &Item| entry_bytes + written_len(item.id.as_str()));
+        let listed = kept.list(&listing, fits).transpose()?;
+        Ok(listed.map(|listed| listed.part.map(|item| (item.id.clone(), item.spot()))))
     }
 
     async fn affiliations_of(

@@ -27,8 +27,8 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::pubsub::{
-    Affiliation, Edge, Item, ItemId, Listed, Listing, Node, NodeId, Notification, Order, Page,
-    Part, Recipients, Subscription, op::discover::NodeSummary, written_len,
+    Affiliation, Edge, Item, ItemId, Listed, Listing, Mark, Node, NodeId, Notification, Order,
+    Page, Part, Recipients, Spot, Subscription, op::discover::NodeSummary,
 };
 
 /// How many deleted nodes are remembered of which somebody said what took their place.
@@ -127,7 +127,7 @@ pub trait Store: Send + Sync {
     async fn redirects(&self) -> Result<Vec<(NodeId, String)>, StoreError>;
 
     /// Items of a node, oldest first, of which the newest that have together at most `max_bytes`
-    /// ([`Item::size`]) are given, but at least one. An absent node has none.
+    /// ([`Item::size`]) are given, but at least one; with the number of those that exist. An absent node has none.
     ///
     /// # Errors
     /// If one of them cannot be read.
@@ -136,7 +136,7 @@ pub trait Store: Send + Sync {
         node: &NodeId,
         ids: &[ItemId],
         max_bytes: usize,
-    ) -> Result<Vec<Item>, StoreError>;
+    ) -> Result<Part<Item>, StoreError>;
 
     /// A part of a list of items of a node: what has together at most `max_bytes`, but at least one; nothing if an
     /// item that is named is not there. An absent node has none. If a filter lets little through, the part may have
@@ -161,20 +161,22 @@ pub trait Store: Send + Sync {
         page: &Page<ItemId>,
         max_bytes: usize,
     ) -> Result<Option<Part<Item>>, StoreError> {
-        let listing = Listing::of(page.clone(), Order::default());
+        let listing = Listing::of(page.clone().map(Mark::Name), Order::default());
         Ok(self.list(node, &listing, max_bytes).await?.map(|listed| listed.part))
     }
 
-    /// The names of the items of a page: what takes together at most `max_bytes` in a list.
+    /// The ids and positions of a page of items, oldest first. An entry takes `entry_bytes` and the bytes of its id;
+    /// all of them take at most `max_bytes`.
     ///
     /// # Errors
-    /// If one of them cannot be read.
+    /// If one of the items cannot be read.
     async fn page_of_ids(
         &self,
         node: &NodeId,
-        page: &Page<ItemId>,
+        page: &Page<Mark>,
+        entry_bytes: usize,
         max_bytes: usize,
-    ) -> Result<Option<Part<ItemId>>, StoreError>;
+    ) -> Result<Option<Part<(ItemId, Spot)>>, StoreError>;
 
     /// Where an entity is something, and what.
     ///
@@ -322,9 +324,4 @@ fn advice(found: u8) -> &'static str {
         1 => "there is no way to carry it over; begin a new one",
         _ => "export it with a binary that reads it, and import that into a new one",
     }
-}
-
-/// What an item's name takes in a list.
-fn size_of_id(id: &ItemId) -> usize {
-    100 + written_len(id.as_str())
 }

@@ -1,9 +1,11 @@
 //! Going through a node's items until a page is full: the same for every back end.
 
-use crate::pubsub::{Edge, Item, Listed, Listing, Part, Spot, within};
+use crate::pubsub::{Edge, Item, Listed, Listing, Part, Spot};
 
 use super::StoreError;
 
+/// The most items of a node that are counted to find the index of a page in the middle of the list.
+const MAX_COUNTED: usize = 10_000;
 /// So many items are looked at for one page that a filter makes.
 pub(super) const MAX_LOOKED_AT: usize = 2000;
 
@@ -15,24 +17,25 @@ pub(super) fn walk(
     spots: impl DoubleEndedIterator<Item = Result<Spot, StoreError>>,
     look: impl Fn(Spot) -> Result<Item, StoreError>,
     read: impl Fn(Spot) -> Result<Item, StoreError>,
-    max_bytes: usize,
+    mut fits: impl FnMut(&Item) -> bool,
 ) -> Result<Listed, StoreError> {
     let (page, filter) = (&listing.page, &listing.filter);
     let is_filtered = !filter.is_none();
     let skipped = if let Edge::At(index) = page.edge { index } else { 0 };
     let (mut forward, mut backward);
-    let spots: &mut dyn Iterator<Item = _> = if listing.is_from_newest() {
+    let mut spots: &mut dyn Iterator<Item = _> = if listing.is_from_newest() {
         backward = spots.rev().skip(skipped);
         &mut backward
     } else {
         forward = spots.skip(skipped);
         &mut forward
     };
-    let mut fits = within(max_bytes, 1, Item::size);
     let (mut entries, mut last) = (Vec::new(), None);
     let (mut is_complete, mut looked_up_to) = (true, None);
-    for (looked_at, spot) in spots.enumerate() {
+    let mut passed = 0;
+    for (looked_at, spot) in (&mut spots).enumerate() {
         let spot = spot?;
+        passed = looked_at + 1;
         if is_filtered && looked_at == MAX_LOOKED_AT {
             (is_complete, looked_up_to) = (false, last);
             break;
@@ -57,10 +60,15 @@ pub(super) fn walk(
         entries.reverse();
     }
     let total = (!is_filtered).then_some(total);
-    let index = total.and_then(|total| match page.edge {
-        Edge::At(index) => Some(index.min(total)),
-        Edge::Last => total.checked_sub(entries.len()),
-        Edge::After(_) | Edge::Before(_) => None,
-    });
+    // The items on the page's side of its edge.
+    let mut side = || (&mut spots).try_fold(passed, |count, spot| spot.map(|_| count + 1));
+    let index = match (&page.edge, total) {
+        (_, None) => None,
+        (Edge::At(index), Some(total)) => Some((*index).min(total)),
+        (Edge::Last, Some(total)) => total.checked_sub(entries.len()),
+        (Edge::After(_) | Edge::Before(_), Some(total)) if total > MAX_COUNTED => None,
+        (Edge::After(_), Some(total)) => total.checked_sub(side()?),
+        (Edge::Before(_), Some(_)) => side()?.checked_sub(entries.len()),
+    };
     Ok(Listed { part: Part { entries, index, total }, is_complete, looked_up_to })
 }

@@ -5,8 +5,9 @@ use minidom::Element;
 
 use crate::{
     pubsub::{
-        ItemId, Part, Policy, Refusal, feature,
+        ArchiveId, ItemId, Part, Policy, Refusal, feature,
         op::discover::{MetaData, NodeSummary, TypeFilter},
+        written_len,
     },
     wire::{
         form::{self, meta_data},
@@ -120,11 +121,23 @@ pub fn nodes(service: &Jid, part: &Part<NodeSummary>, is_paged: bool) -> Tag {
 
 /// The items of a node (§5.5), with the same note.
 #[must_use]
-pub fn node_items(service: &Jid, node: &str, part: &Part<ItemId>, is_paged: bool) -> Tag {
-    let set = is_noted(part, is_paged).then(|| rsm::set(part, ToString::to_string));
-    let item =
-        |item: &ItemId| Tag::new("item").attr("jid", service.as_str()).attr("name", item.as_str());
+pub fn node_items(
+    service: &Jid,
+    node: &str,
+    part: &Part<(ItemId, ArchiveId)>,
+    is_paged: bool,
+) -> Tag {
+    let set = is_noted(part, is_paged).then(|| rsm::set(part, |(_, uid)| uid.to_string()));
+    let item = |(id, _): &(ItemId, ArchiveId)| {
+        Tag::new("item").attr("jid", service.as_str()).attr("name", id.as_str())
+    };
     items(Some(node)).children(part.entries.iter().map(item)).children(set)
+}
+
+/// The bytes of an entry of either list beside names and titles.
+#[must_use]
+pub fn entry_bytes(service: &Jid) -> usize {
+    "<item jid='' node='' name=''/>".len() + written_len(service.as_str())
 }
 
 fn is_noted<T>(part: &Part<T>, is_paged: bool) -> bool {

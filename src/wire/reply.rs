@@ -113,13 +113,9 @@ pub fn items(request: &Retrieve, part: &Part<Arc<Item>>, limits: &Limits) -> Tag
             .attr("publisher", item.publisher.as_str())
             .children(item.payload.as_ref().map(|payload| payload.xml()))
     });
-    let is_noted = match request.selection {
-        Selection::Ids(_) => false,
-        Selection::Page(_) => true,
-        // That not all fit (§6.5.4).
-        Selection::Recent(number) => part.entries.len() < number as usize && !part.is_whole(),
-    };
-    let set = is_noted.then(|| rsm::set(part, |item| item.id.to_string()));
+    // Whatever is left out, the requester can ask for it from here (§6.5.4).
+    let is_noted = matches!(request.selection, Selection::Page(_)) || !part.is_whole();
+    let set = is_noted.then(|| rsm::set(part, |item| request.order.by.uid(item).to_string()));
     let items = Tag::new("items").attr("node", request.node.as_str()).children(rendered);
     let content = if limits.tells_content { told_by(&part.entries) } else { None };
     pubsub(items.children(content)).children(set)

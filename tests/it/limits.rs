@@ -257,7 +257,7 @@ async fn forms_rates_answers_and_the_backlog_are_counted() {
         ("LIMITS_MAX_BACKLOG_EVENTS", "2"),
         ("LIMITS_MAX_PAYLOAD_BYTES", "1000"),
         ("LIMITS_MAX_REPLY_BYTES", "1000"),
-        ("LINK_MAX_STANZA_BYTES", "20000"),
+        ("LINK_MAX_STANZA_BYTES", "21000"),
     ];
     let mut served = Served::start(&small, &[]).await;
     served.granted(OWNER, "<create node='n'/>").await;

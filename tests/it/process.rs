@@ -283,7 +283,7 @@ async fn limits_that_were_reached_are_counted() {
         ("GJALLAR_LIMITS_MAX_PAYLOAD_BYTES", "100"),
         ("GJALLAR_LIMITS_MAX_REPLY_BYTES", "100"),
         ("GJALLAR_LIMITS_MAX_NODE_BYTES", "100"),
-        ("GJALLAR_LINK_MAX_STANZA_BYTES", "20000"),
+        ("GJALLAR_LINK_MAX_STANZA_BYTES", "21000"),
     ];
     let running = Running::serve(port, folder.path(), &small);
     let mut link = Link::accept(&listener).await;

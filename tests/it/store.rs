@@ -168,9 +168,12 @@ async fn selects_items_by_name(kind: impl Kind) {
     }
     let some = [item("3"), item("nothing"), item("1"), item("3")];
     let items = stage.store.items(&node("a"), &some, usize::MAX).await.unwrap();
-    let names: Vec<_> = items.iter().map(|item| item.id.to_string()).collect();
-    assert_eq!(names, ["1", "3"]);
-    assert_eq!(stage.store.items(&node("b"), &some, usize::MAX).await.unwrap(), []);
+    let names: Vec<_> = items.entries.iter().map(|item| item.id.to_string()).collect();
+    assert_eq!((names, items.total), (vec!["1".to_owned(), "3".to_owned()], Some(2)));
+    let newest = stage.store.items(&node("a"), &some, 0).await.unwrap();
+    assert_eq!((newest.entries.len(), newest.total), (1, Some(2)));
+    let nowhere = stage.store.items(&node("b"), &some, usize::MAX).await.unwrap();
+    assert_eq!((nowhere.entries, nowhere.total), (Vec::new(), Some(0)));
 }
 
 async fn selects_items_by_page(kind: impl Kind) {
@@ -183,8 +186,10 @@ async fn selects_items_by_page(kind: impl Kind) {
     let page = async |max, edge| {
         let (page, node) = (Page { max, edge }, node("a"));
         let part = stage.store.page(&node, &page, usize::MAX).await.unwrap();
-        let ids = stage.store.page_of_ids(&node, &page, usize::MAX).await.unwrap();
-        assert_eq!(part.clone().map(|part| part.map(|item| item.id)), ids);
+        let page = page.map(Mark::Name);
+        let ids = stage.store.page_of_ids(&node, &page, 0, usize::MAX).await.unwrap();
+        let expected = part.clone().map(|part| part.map(|item| (item.id.clone(), item.spot())));
+        assert_eq!(expected, ids);
         let part = part?;
         assert_eq!(part.total, Some(5));
         let names: Vec<_> = part.entries.iter().map(|item| item.id.to_string()).collect();
@@ -196,14 +201,13 @@ async fn selects_items_by_page(kind: impl Kind) {
     assert_eq!(page(2, Edge::At(9)).await, found(Some(5), ""));
     assert_eq!(page(2, Edge::Last).await, found(Some(3), "45"));
     assert_eq!(page(0, Edge::At(0)).await, found(Some(0), ""));
-    let names = async |max, edge| page(max, edge).await.map(|(_, names)| names);
-    assert_eq!(names(2, Edge::After(item("2"))).await.unwrap(), "34");
-    assert_eq!(names(2, Edge::After(item("5"))).await.unwrap(), "");
-    assert_eq!(names(2, Edge::Before(item("4"))).await.unwrap(), "23");
-    assert_eq!(names(9, Edge::Before(item("4"))).await.unwrap(), "123");
-    assert_eq!(names(2, Edge::Before(item("1"))).await.unwrap(), "");
-    assert_eq!(names(2, Edge::After(item("0"))).await, None);
-    assert_eq!(names(2, Edge::Before(item("x"))).await, None);
+    assert_eq!(page(2, Edge::After(item("2"))).await, found(Some(2), "34"));
+    assert_eq!(page(2, Edge::After(item("5"))).await, found(Some(5), ""));
+    assert_eq!(page(2, Edge::Before(item("4"))).await, found(Some(1), "23"));
+    assert_eq!(page(9, Edge::Before(item("4"))).await, found(Some(0), "123"));
+    assert_eq!(page(2, Edge::Before(item("1"))).await, found(Some(0), ""));
+    assert_eq!(page(2, Edge::After(item("0"))).await, None);
+    assert_eq!(page(2, Edge::Before(item("x"))).await, None);
     stage.purge(OWNER, "a").await.unwrap();
     let gone = Page { max: 2, edge: Edge::After(item("2")) };
     assert_eq!(stage.store.page(&node("a"), &gone, usize::MAX).await.unwrap(), None);
@@ -236,11 +240,15 @@ async fn lists_items_in_an_order_and_by_a_filter(kind: impl Kind) {
         (Page::first(9), modification, true, "0 ACDB"),
         (Page::first(9), creation, true, "0 DCBA"),
         (Page::first(2), creation, false, "0 AB …"),
-        (at(2, Edge::After(name("D"))), modification, false, "- CA"),
-        (at(2, Edge::After(name("C"))), creation, true, "- BA"),
-        (at(1, Edge::After(name("C"))), creation, true, "- B …"),
-        (at(2, Edge::Before(name("B"))), creation, true, "- DC"),
-        (at(1, Edge::Before(name("B"))), creation, true, "- C …"),
+        (at(2, Edge::After(name("D"))), modification, false, "2 CA"),
+        (at(2, Edge::After(name("C"))), creation, true, "2 BA"),
+        (at(1, Edge::After(name("C"))), creation, true, "2 B …"),
+        (at(2, Edge::Before(name("B"))), creation, true, "0 DC"),
+        (at(1, Edge::Before(name("B"))), creation, true, "1 C …"),
+        // The first C stood there, and the first A.
+        (at(9, Edge::After(Mark::Position((3, 0)))), modification, false, "1 DCA"),
+        (at(1, Edge::Before(Mark::Position((3, 0)))), modification, true, "2 D …"),
+        (at(9, Edge::After(Mark::Position((1, 0)))), creation, false, "1 BCD"),
         (at(1, Edge::At(1)), creation, true, "1 C …"),
         (at(9, Edge::At(7)), creation, true, "4 "),
         (Page::last(3), creation, true, "1 CBA …"),
@@ -278,7 +286,7 @@ async fn lists_items_in_an_order_and_by_a_filter(kind: impl Kind) {
         let found = list(Page::first(9), creation, false, filter).await.unwrap();
         assert_eq!(found, format!("- {sorted}"));
     }
-    // What is named has to be there, and so has what a page in the order of creation begins with. Any other place will do.
+    // An item that is named by its position has to exist; a position need not have an item.
     for gone in [(4, 0), (3, 0), (99, 0), (4, 1)] {
         let is_there = gone == (4, 0);
         let filter = Filter { only: Some(vec![a.spot(), gone]), ..none() };
@@ -287,8 +295,6 @@ async fn lists_items_in_an_order_and_by_a_filter(kind: impl Kind) {
         let edge = Edge::After(Mark::Spot(gone));
         assert_eq!(list(at(9, edge), creation, false, none()).await.is_some(), is_there);
     }
-    let edge = Edge::After(Mark::Spot((3, 0)));
-    assert_eq!(list(at(9, edge), modification, false, none()).await.unwrap(), "- DCA");
     let filter = Filter { after: Some((3, 0)), before: Some((99, 0)), ..none() };
     assert_eq!(list(Page::first(9), modification, false, filter).await.unwrap(), "- DCA");
     // Gone and come again is new; after a purge nothing of before is there.
@@ -673,7 +679,7 @@ async fn a_list_that_meets_a_damaged_record_closes_its_node_and_shows_the_others
         stage.create(OWNER, "b").await.unwrap();
         let owner = actor(OWNER);
         let nodes = async || {
-            let nodes = stage.service.nodes(&owner, &Page::first(usize::MAX), None).await;
+            let nodes = stage.service.nodes(&owner, &Page::first(usize::MAX), None, 0).await;
             nodes.unwrap().entries.len()
         };
         assert_eq!(nodes().await, if table == b"A" { 1 } else { 2 });

@@ -9,8 +9,8 @@
 use jid::Jid;
 
 use crate::pubsub::{
-    ArchiveId, Context, Edge, Feature, Filter, Listing, Mark, Node, NodeId, Order, Page, Refusal,
-    Spot, Timestamp, access,
+    ArchiveId, Context, Edge, Feature, Filter, Listing, Mark, Node, NodeId, Order, OrderField,
+    Page, Refusal, Spot, Timestamp, access,
 };
 
 use super::existing;
@@ -92,7 +92,11 @@ pub fn query(node: Option<&Node>, request: &Query, cx: &Context<'_>) -> Result<L
         publisher: request.with.clone(),
     };
     let max = request.page.max.min(MAX_RESULTS);
-    let page = Page { max, ..request.page.clone() }.and_then(|id| spot(id).ok().map(Mark::Spot));
+    let mark = match request.order.by {
+        OrderField::Creation => Mark::Spot,
+        OrderField::Modification => Mark::Position,
+    };
+    let page = Page { max, ..request.page.clone() }.and_then(|id| spot(id).ok().map(mark));
     let page = page.ok_or(Refusal::ItemNotFound)?;
     Ok(Listing { page, order: request.order, filter })
 }

@@ -1,7 +1,10 @@
 //! Lists of a node's items.
 
 use crate::{
-    pubsub::{Edge, Listed, Listing, Mark, NodeId, OrderField, Timestamp},
+    pubsub::{
+        Edge, Epoch, Item, ItemId, Listed, Listing, Mark, NodeId, Order, OrderField, Page, Part,
+        Timestamp, within, written_len,
+    },
     store::{
         StoreError,
         walk::{MAX_LOOKED_AT, walk},
@@ -28,6 +31,29 @@ impl View {
         listing: &Listing,
         max_bytes: usize,
     ) -> Result<Option<Listed>, StoreError> {
+        self.list_by(id, listing, Self::item, within(max_bytes, 1, Item::size))
+    }
+
+    pub(super) fn page_of_ids(
+        &self,
+        id: &NodeId,
+        page: &Page<Mark>,
+        entry_bytes: usize,
+        max_bytes: usize,
+    ) -> Result<Option<Part<(ItemId, Spot)>>, StoreError> {
+        let listing = Listing::of(page.clone(), Order::default());
+        let fits = within(max_bytes, 0, |item: &Item| entry_bytes + written_len(item.id.as_str()));
+        let listed = self.list_by(id, &listing, Self::item_without_payload, fits)?;
+        Ok(listed.map(|listed| listed.part.map(|item| (item.id.clone(), item.spot()))))
+    }
+
+    fn list_by(
+        &self,
+        id: &NodeId,
+        listing: &Listing,
+        read: impl Fn(&Self, Number, Epoch, Spot) -> Result<Item, StoreError>,
+        fits: impl FnMut(&Item) -> bool,
+    ) -> Result<Option<Listed>, StoreError> {
         let Some(number) = self.number(id)? else { return Ok(Some(Listed::empty())) };
         let epoch = self.record(number)?.1.to_node(&[])?.epoch;
         let counters = self.get::<Counters>(&keys::counters(number))?.unwrap_or_default();
@@ -39,44 +65,40 @@ impl View {
             }
         }
         let edge = match &listing.page.edge {
-            Edge::After(Mark::Spot(spot)) | Edge::Before(Mark::Spot(spot))
-                if listing.order.by == OrderField::Modification =>
-            {
-                Some(*spot)
-            }
             Edge::After(mark) | Edge::Before(mark) => {
-                let found = self.find(number, first, mark)?;
-                let Some((spot, created)) = found else { return Ok(None) };
-                Some(match listing.order.by {
-                    OrderField::Creation => created,
-                    OrderField::Modification => spot,
-                })
+                let found = self.position(number, first, mark, listing.order.by)?;
+                let Some(position) = found else { return Ok(None) };
+                Some(position)
             }
             Edge::At(_) | Edge::Last => None,
         };
         let is_long = total > MAX_LOOKED_AT;
         let spots = self.spots(number, first, listing, edge, is_long)?;
         let look = |spot| self.item_without_payload(number, epoch, spot);
-        let read = |spot| self.item(number, epoch, spot);
-        walk(listing, total, spots, look, read, max_bytes).map(Some)
+        let read = |spot| read(self, number, epoch, spot);
+        walk(listing, total, spots, look, read, fits).map(Some)
     }
 
-    /// Where an item stands, and where it was published first, if it is there.
-    fn find(
+    /// The position of a page's edge in an order; nothing if the item that it names does not exist.
+    fn position(
         &self,
         node: Number,
         first: Spot,
         mark: &Mark,
-    ) -> Result<Option<(Spot, Spot)>, StoreError> {
-        match mark {
+        by: OrderField,
+    ) -> Result<Option<Spot>, StoreError> {
+        let found = match mark {
+            Mark::Position(spot) => return Ok(Some(*spot)),
             Mark::Name(id) => {
                 let found = self.get::<(Spot, Spot)>(&keys::item_name(node, id.as_str()))?;
-                Ok(found.filter(|(spot, _)| *spot >= first))
+                found.filter(|(spot, _)| *spot >= first)
             }
-            Mark::Spot(spot) => {
-                Ok(self.created(node, first, *spot)?.map(|created| (*spot, created)))
-            }
-        }
+            Mark::Spot(spot) => self.created(node, first, *spot)?.map(|created| (*spot, created)),
+        };
+        Ok(found.map(|(spot, created)| match by {
+            OrderField::Creation => created,
+            OrderField::Modification => spot,
+        }))
     }
 
     /// Where the item of a spot was published first, if it is there.

@@ -37,8 +37,8 @@ use jid::{BareJid, Jid};
 use tokio::sync::oneshot;
 
 use crate::pubsub::{
-    Affiliation, Edge, Item, ItemId, Listed, Listing, Node, NodeId, OrderField, Page, Part,
-    Subscription, op::discover::NodeSummary,
+    Affiliation, Edge, Item, ItemId, Listed, Listing, Mark, Node, NodeId, OrderField, Page, Part,
+    Spot, Subscription, op::discover::NodeSummary,
 };
 
 use self::{
@@ -275,7 +275,7 @@ impl Store for SledStore {
         node: &NodeId,
         ids: &[ItemId],
         max_bytes: usize,
-    ) -> Result<Vec<Item>, StoreError> {
+    ) -> Result<Part<Item>, StoreError> {
         let (node, ids) = (node.clone(), ids.to_vec());
         self.read_little(move |view| view.items(&node, &ids, max_bytes)).await
     }
@@ -297,11 +297,12 @@ impl Store for SledStore {
     async fn page_of_ids(
         &self,
         node: &NodeId,
-        page: &Page<ItemId>,
+        page: &Page<Mark>,
+        entry_bytes: usize,
         max_bytes: usize,
-    ) -> Result<Option<Part<ItemId>>, StoreError> {
+    ) -> Result<Option<Part<(ItemId, Spot)>>, StoreError> {
         let (node, page) = (node.clone(), page.clone());
-        self.read(move |view| view.page_of_ids(&node, &page, max_bytes)).await
+        self.read(move |view| view.page_of_ids(&node, &page, entry_bytes, max_bytes)).await
     }
 
     async fn affiliations_of(

@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use sled::Tree;
 
 use crate::{
-    pubsub::{Edge, Epoch, Item, ItemId, Node, NodeId, Page, Part, SubscriptionState, within},
-    store::{StoreError, size_of_id},
+    pubsub::{Epoch, Item, ItemId, Node, NodeId, Part, SubscriptionState, within},
+    store::StoreError,
 };
 
 use super::{
@@ -245,8 +245,10 @@ impl View {
         id: &NodeId,
         ids: &[ItemId],
         max_bytes: usize,
-    ) -> Result<Vec<Item>, StoreError> {
-        let Some(number) = self.number(id)? else { return Ok(Vec::new()) };
+    ) -> Result<Part<Item>, StoreError> {
+        let Some(number) = self.number(id)? else {
+            return Ok(Part { index: None, ..Part::empty() });
+        };
         let epoch = self.record(number)?.1.to_node(&[])?.epoch;
         // Before the names: it goes with the last of those that are void.
         let first = self.first_item(number)?;
@@ -258,59 +260,11 @@ impl View {
         spots.retain(|spot| *spot >= first);
         spots.sort_unstable();
         spots.dedup();
+        let total = spots.len();
         let newest_first = spots.into_iter().rev().map(|spot| self.item(number, epoch, spot));
         let mut items = while_they_fit(newest_first, within(max_bytes, 1, Item::size))?;
         items.reverse();
-        Ok(items)
-    }
-
-    pub(super) fn page_of_ids(
-        &self,
-        id: &NodeId,
-        page: &Page<ItemId>,
-        max_bytes: usize,
-    ) -> Result<Option<Part<ItemId>>, StoreError> {
-        let Some(number) = self.number(id)? else { return Ok(Some(Part::empty())) };
-        let fits = within(max_bytes, 0, size_of_id);
-        let counters = self.get::<Counters>(&keys::counters(number))?.unwrap_or_default();
-        let total = usize::try_from(counters.items).unwrap_or(usize::MAX);
-        let first = self.first_item(number)?;
-        let (mut from, mut until) = (keys::item(number, first), keys::of_node(b'i', number + 1));
-        let mut skipped = 0;
-        match &page.edge {
-            Edge::After(id) | Edge::Before(id) => {
-                let found = self.get::<(Spot, Spot)>(&keys::item_name(number, id.as_str()))?;
-                let Some((spot, _)) = found.filter(|(spot, _)| *spot >= first) else {
-                    return Ok(None);
-                };
-                match page.is_backward() {
-                    true => until = keys::item(number, spot),
-                    false => from = keys::item(number, keys::after(spot)),
-                }
-            }
-            Edge::At(index) => skipped = *index,
-            Edge::Last => {}
-        }
-        let name = |row: sled::Result<(sled::IVec, sled::IVec)>| {
-            let (key, value) = row.map_err(|error| sled_failed(&error))?;
-            let record: ItemRecord = record::decode(&key, &value)?;
-            ItemId::parse(record.id()).map_err(|_| damaged(&key))
-        };
-        let rows = self.tree.range(from..until);
-        let mut entries = if page.is_backward() {
-            while_they_fit(rows.rev().take(page.max).map(name), fits)?
-        } else {
-            while_they_fit(rows.skip(skipped).take(page.max).map(name), fits)?
-        };
-        if page.is_backward() {
-            entries.reverse();
-        }
-        let index = match page.edge {
-            Edge::At(index) => Some(index.min(total)),
-            Edge::Last => total.checked_sub(entries.len()),
-            Edge::After(_) | Edge::Before(_) => None,
-        };
-        Ok(Some(Part { entries, index, total: Some(total) }))
+        Ok(Part { entries: items, index: None, total: Some(total) })
     }
 
     pub(super) fn item_without_payload(

@@ -9,8 +9,8 @@ use std::{
 use async_trait::async_trait;
 use gjallar::{
     pubsub::{
-        Affiliation, Item, ItemId, Listed, Listing, Node, NodeId, Page, Part, Subscription,
-        op::discover::NodeSummary,
+        Affiliation, Item, ItemId, Listed, Listing, Mark, Node, NodeId, Page, Part, Spot,
+        Subscription, op::discover::NodeSummary,
     },
     store::{Commit, Cursor, Found, MAX_UNDERWAY, Owed, Store, StoreError, Then, Told},
 };
@@ -121,7 +121,7 @@ impl Store for Faulty {
         node: &NodeId,
         ids: &[ItemId],
         max_bytes: usize,
-    ) -> Result<Vec<Item>, StoreError> {
+    ) -> Result<Part<Item>, StoreError> {
         self.inner.items(node, ids, max_bytes).await
     }
 
@@ -137,10 +137,11 @@ impl Store for Faulty {
     async fn page_of_ids(
         &self,
         node: &NodeId,
-        page: &Page<ItemId>,
+        page: &Page<Mark>,
+        entry_bytes: usize,
         max_bytes: usize,
-    ) -> Result<Option<Part<ItemId>>, StoreError> {
-        self.inner.page_of_ids(node, page, max_bytes).await
+    ) -> Result<Option<Part<(ItemId, Spot)>>, StoreError> {
+        self.inner.page_of_ids(node, page, entry_bytes, max_bytes).await
     }
 
     async fn affiliations_of(
