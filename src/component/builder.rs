@@ -22,6 +22,9 @@ const MAX_DECLARATIONS: usize = 256;
 /// The most bytes of the names of all open elements.
 const MAX_PATH_BYTES: usize = 4 * 1024 * 1024;
 
+/// A namespace and the prefix that stands for it; none for the default namespace.
+pub(super) type Declaration = (Option<String>, String);
+
 /// Builds elements from tokens.
 pub(super) struct Builder {
     limits: StanzaLimits,
@@ -30,7 +33,7 @@ pub(super) struct Builder {
     /// Their names as they stand there, a slash before each.
     path: String,
     /// Declarations in force, outermost first.
-    scope: Vec<(Option<String>, String)>,
+    scope: Vec<Declaration>,
     /// How many of them are the stream's own.
     stream_scope: usize,
     /// The open elements of the stanza, each with the length of the scope around it.
@@ -64,6 +67,22 @@ impl Builder {
             bytes: 0,
             refused: None,
         }
+    }
+
+    /// Builds the elements of a stream that was opened with these declarations.
+    pub(super) fn within(limits: StanzaLimits, scope: Vec<Declaration>) -> Self {
+        let stream_scope = scope.len();
+        Self { depth: 1, path: "/stream".into(), scope, stream_scope, ..Self::new(limits) }
+    }
+
+    /// The declarations in force.
+    pub(super) fn scope(&self) -> &[Declaration] {
+        &self.scope
+    }
+
+    /// Whether a stanza has begun and is not refused.
+    pub(super) fn is_in_stanza(&self) -> bool {
+        !self.open.is_empty()
     }
 
     /// How many bytes the last stanza had.

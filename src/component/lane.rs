@@ -3,6 +3,9 @@
 //!
 //! A lane goes on when a request has its place among the commits, so who sends many does not wait for the disk
 //! with each. Requests that look at more than one node wait until those before them are settled.
+//!
+//! A waiting stanza is held as the text that was read, and parsed again in its turn: as a tree it would take up to
+//! sixty times as much memory. Only a first mebibyte waits as trees.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -14,7 +17,10 @@ use std::{
 };
 
 use minidom::Element;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{Notify, Semaphore, watch},
+    time::{Duration, Instant},
+};
 use tracing::{Instrument, error, error_span, instrument::Instrumented};
 
 use crate::{
@@ -22,29 +28,51 @@ use crate::{
     wire::stanza::{Header, StanzaError},
 };
 
-use super::dispatch::Dispatch;
+use super::{dispatch::Dispatch, stream::StanzaText};
 
 /// How many senders are served at the same time; further ones wait for their turn.
 const MAX_SERVED: usize = 64;
-/// Stanzas of one sender that may wait or be unsettled, and how many of them unsettled.
-const MAX_STANZAS: usize = 256;
+/// How many stanzas of one sender may be unsettled: as many as share a sync well. A few while others ask for something
+/// too, because each of them waits for a sync with all of these.
 const MAX_UNSETTLED: usize = 64;
+const MAX_UNSETTLED_AMONG_OTHERS: usize = 4;
+/// How long a sender counts as one of several after another was there.
+const AMONG_OTHERS: Duration = Duration::from_secs(10);
 /// Characters of a stanza's id that the log shows.
 const MAX_ID_CHARS: usize = 64;
-/// Bytes of these stanzas: of one sender, of all of one domain, and of all. As trees they take
-/// several times as much. One stanza may wait, whatever its size.
-const MAX_SENDER_BYTES: u32 = 1024 * 1024;
-const MAX_DOMAIN_BYTES: u32 = 8 * 1024 * 1024;
-const MAX_BYTES: usize = 16 * 1024 * 1024;
-/// What a stanza takes besides its bytes.
-const STANZA_BYTES: u32 = 1024;
+/// Bytes of the stanzas that wait as trees.
+const MAX_TREE_BYTES: usize = 1024 * 1024;
+/// What a waiting stanza takes besides its text; it counts in what all senders have.
+const STANZA_BYTES: usize = 256;
+
+/// How many stanzas, and bytes of them, may wait or be unsettled. All senders of one domain have half of what all have.
+/// One stanza may wait, whatever its size.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueLimits {
+    /// Stanzas of one bare JID.
+    pub max_stanzas_per_jid: usize,
+    /// Bytes of the stanzas of one bare JID.
+    pub max_bytes_per_jid: usize,
+    /// Bytes of the stanzas of all senders.
+    pub max_bytes: usize,
+}
+
+/// The limit that a stanza would pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum QueueLimit {
+    StanzasPerJid(usize),
+    BytesPerJid(usize),
+    /// Half of the bytes of all senders.
+    BytesPerDomain(usize),
+    Bytes(usize),
+}
 
 /// The lanes of a connection's senders.
 #[derive(Clone)]
 pub(super) struct Lanes {
     dispatch: Arc<Dispatch>,
+    limits: watch::Receiver<QueueLimits>,
     waiting: Arc<Mutex<Senders>>,
-    room: Arc<Semaphore>,
     turns: Arc<Semaphore>,
     ended: Arc<Notify>,
 }
@@ -52,8 +80,13 @@ pub(super) struct Lanes {
 #[derive(Default)]
 struct Senders {
     lanes: HashMap<String, Lane>,
-    /// The bytes of each domain that has a lane.
-    domains: HashMap<String, u32>,
+    /// The bytes of each domain that has a lane, and of all of them.
+    domains: HashMap<String, usize>,
+    bytes: usize,
+    /// The bytes of those that wait as trees.
+    tree_bytes: usize,
+    /// When there was more than one lane.
+    were_several: Option<Instant>,
 }
 
 /// What waits behind the stanza that is dealt with.
@@ -62,69 +95,78 @@ struct Lane {
     waiting: VecDeque<Waiting>,
     /// How many stanzas wait or are not settled, and their bytes.
     stanzas: usize,
-    bytes: u32,
+    bytes: usize,
+    /// The limit that was passed. Until nothing waits, what comes is refused too: then what is accepted of a burst is its
+    /// beginning.
+    passed: Option<QueueLimit>,
     came: Arc<Notify>,
 }
 
 struct Waiting {
-    stanza: Element,
-    room: Room,
+    stanza: Form,
+    bytes: usize,
+    looks_at_one_node: bool,
 }
 
-/// What a stanza takes until it is settled.
-struct Room {
-    bytes: u32,
-    _of_all: OwnedSemaphorePermit,
+enum Form {
+    Tree(Element),
+    Text(StanzaText),
+}
+
+impl QueueLimit {
+    /// The name of its key in the section `limits`.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::StanzasPerJid(_) => "max_queued_stanzas_per_jid",
+            Self::BytesPerJid(_) => "max_queued_bytes_per_jid",
+            Self::BytesPerDomain(_) | Self::Bytes(_) => "max_queued_bytes",
+        }
+    }
+
+    /// How a request is refused that would pass it.
+    pub(super) fn error(self) -> StanzaError {
+        let queue = match self {
+            Self::StanzasPerJid(max) => format!("{max} requests of one sender"),
+            Self::BytesPerJid(max) => format!("{max} bytes of requests of one sender"),
+            Self::BytesPerDomain(max) => format!("{max} bytes of requests of one domain"),
+            Self::Bytes(max) => format!("{max} bytes of requests"),
+        };
+        let text = format!("more than {queue} are waiting (limits.{}): retry later", self.name());
+        StanzaError::new("wait", "resource-constraint").text(text)
+    }
 }
 
 impl Lanes {
-    pub(super) fn new(dispatch: &Arc<Dispatch>) -> Self {
+    pub(super) fn new(dispatch: &Arc<Dispatch>, limits: watch::Receiver<QueueLimits>) -> Self {
         Self {
             dispatch: Arc::clone(dispatch),
+            limits,
             waiting: Arc::default(),
-            room: Arc::new(Semaphore::new(MAX_BYTES)),
             turns: Arc::new(Semaphore::new(MAX_SERVED)),
             ended: Arc::default(),
         }
     }
 
-    /// Puts a stanza, which had so many bytes, into its sender's lane.
-    ///
-    /// # Errors
-    /// The stanza, if the lane or all room is full.
-    pub(super) fn submit(&self, stanza: Element, bytes: usize) -> Result<(), Element> {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).saturating_add(STANZA_BYTES);
-        let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(bytes) else {
-            return Err(stanza);
-        };
-        let from = stanza.attr("from").unwrap_or_default();
-        let sender = from.split_once('/').map_or(from, |(bare, _)| bare).to_owned();
-        let waiting = Waiting { stanza, room: Room { bytes, _of_all: room } };
+    /// The limit that a stanza of so many bytes would pass in its sender's lane.
+    pub(super) fn limit_passed(&self, stanza: &Element, bytes: usize) -> Option<QueueLimit> {
+        let limits = *self.limits.borrow();
+        self.senders().limit_passed(sender_of(stanza), bytes, limits)
+    }
+
+    /// Puts a stanza, which had so many bytes of this text, into its sender's lane.
+    pub(super) fn submit(&self, stanza: Element, bytes: usize, text: impl FnOnce() -> StanzaText) {
+        let sender = sender_of(&stanza).to_owned();
         let mut senders = self.senders();
-        let domain = senders.domains.entry(domain_of(&sender).to_owned()).or_default();
-        if *domain > 0 && *domain + bytes > MAX_DOMAIN_BYTES {
-            return Err(waiting.stanza);
+        let looks_at_one_node = Dispatch::looks_at_one_node(&stanza);
+        let stanza = match senders.tree_bytes + bytes <= MAX_TREE_BYTES {
+            true => Form::Tree(stanza),
+            false => Form::Text(text()),
+        };
+        let waiting = Waiting { stanza, bytes, looks_at_one_node };
+        if let Some((came, first)) = senders.queue(&sender, waiting) {
+            let lanes = self.clone();
+            tokio::spawn(async move { lanes.serve(sender, first, &came).await });
         }
-        *domain += bytes;
-        match senders.lanes.get_mut(&sender) {
-            Some(lane) if lane.has_room(bytes) => {
-                lane.stanzas += 1;
-                lane.bytes += bytes;
-                lane.waiting.push_back(waiting);
-                lane.came.notify_one();
-            }
-            Some(_) => {
-                senders.release(&sender, bytes);
-                return Err(waiting.stanza);
-            }
-            None => {
-                let (lane, lanes) = (Lane { stanzas: 1, bytes, ..Lane::default() }, self.clone());
-                let came = Arc::clone(&lane.came);
-                senders.lanes.insert(sender.clone(), lane);
-                tokio::spawn(async move { lanes.serve(sender, waiting, &came).await });
-            }
-        }
-        Ok(())
     }
 
     /// Waits until everything that waits is dealt with.
@@ -143,13 +185,13 @@ impl Lanes {
         let mut unsettled = Unsettled { lanes: &self, sender: &sender, stanzas: VecDeque::new() };
         let mut next = Some(first);
         loop {
-            while let Some(Waiting { stanza, room }) = next {
-                unsettled.make_way(&stanza).await;
+            while let Some(waiting) = next {
+                unsettled.make_way(waiting.looks_at_one_node).await;
                 // The semaphore is never closed, and whoever waits longest comes first.
                 let turn = self.turns.acquire().await;
                 // While nobody takes answers, none are made.
                 self.dispatch.room().await;
-                unsettled.handle(stanza, room).await;
+                unsettled.handle(waiting).await;
                 drop(turn);
                 next = self.next(&sender);
             }
@@ -169,7 +211,7 @@ impl Lanes {
 
     /// The next stanza of a sender.
     fn next(&self, sender: &str) -> Option<Waiting> {
-        self.senders().lanes.get_mut(sender)?.waiting.pop_front()
+        self.senders().next(sender)
     }
 
     /// Ends a sender's lane, unless a stanza came.
@@ -194,33 +236,112 @@ impl Lanes {
     }
 }
 
-impl Lane {
-    fn has_room(&self, bytes: u32) -> bool {
-        let is_first = self.waiting.is_empty();
-        self.stanzas < MAX_STANZAS && (is_first || self.bytes + bytes <= MAX_SENDER_BYTES)
-    }
-}
-
 impl Senders {
+    /// The limit that a stanza of so many bytes would pass.
+    fn limit_passed(
+        &mut self,
+        sender: &str,
+        bytes: usize,
+        limits: QueueLimits,
+    ) -> Option<QueueLimit> {
+        let is_over = |queued: usize, more: usize, max: usize| queued > 0 && queued + more > max;
+        let domain = self.domains.get(domain_of(sender)).copied().unwrap_or_default();
+        let max_of_domain = limits.max_bytes / 2;
+        let all = bytes + STANZA_BYTES;
+        let lane = self.lanes.get_mut(sender);
+        let queued = lane.as_ref().map_or((0, 0), |lane| (lane.stanzas, lane.bytes));
+        let passed = lane.as_ref().and_then(|lane| lane.passed).or_else(|| {
+            if is_over(queued.0, 1, limits.max_stanzas_per_jid) {
+                Some(QueueLimit::StanzasPerJid(limits.max_stanzas_per_jid))
+            } else if is_over(queued.1, bytes, limits.max_bytes_per_jid) {
+                Some(QueueLimit::BytesPerJid(limits.max_bytes_per_jid))
+            } else if is_over(domain, all, max_of_domain) {
+                Some(QueueLimit::BytesPerDomain(max_of_domain))
+            } else if is_over(self.bytes, all, limits.max_bytes) {
+                Some(QueueLimit::Bytes(limits.max_bytes))
+            } else {
+                None
+            }
+        });
+        if let Some(lane) = lane.filter(|lane| !lane.waiting.is_empty()) {
+            lane.passed = passed;
+        }
+        passed
+    }
+
+    /// Adds a stanza to its sender's lane. If there was none, it is to be served, with this stanza first.
+    fn queue(&mut self, sender: &str, waiting: Waiting) -> Option<(Arc<Notify>, Waiting)> {
+        let all = waiting.bytes + STANZA_BYTES;
+        *self.domains.entry(domain_of(sender).to_owned()).or_default() += all;
+        self.bytes += all;
+        if matches!(waiting.stanza, Form::Tree(_)) {
+            self.tree_bytes += waiting.bytes;
+        }
+        match self.lanes.get_mut(sender) {
+            Some(lane) => {
+                lane.stanzas += 1;
+                lane.bytes += waiting.bytes;
+                lane.waiting.push_back(waiting);
+                lane.came.notify_one();
+                None
+            }
+            None => {
+                let lane = Lane { stanzas: 1, bytes: waiting.bytes, ..Lane::default() };
+                let came = Arc::clone(&lane.came);
+                self.lanes.insert(sender.to_owned(), lane);
+                if self.lanes.len() > 1 {
+                    self.were_several = Some(Instant::now());
+                }
+                Some((came, waiting))
+            }
+        }
+    }
+
+    /// The next stanza of a sender.
+    fn next(&mut self, sender: &str) -> Option<Waiting> {
+        let lane = self.lanes.get_mut(sender)?;
+        let next = lane.waiting.pop_front();
+        if lane.waiting.is_empty() {
+            lane.passed = None;
+        }
+        next
+    }
+
+    /// How many stanzas of one sender may be unsettled now.
+    fn max_unsettled(&self) -> usize {
+        match self.were_several {
+            Some(last) if last.elapsed() < AMONG_OTHERS => MAX_UNSETTLED_AMONG_OTHERS,
+            _ => MAX_UNSETTLED,
+        }
+    }
+
+    /// A stanza that waited as a tree is dealt with.
+    fn release_tree(&mut self, bytes: usize) {
+        self.tree_bytes -= bytes;
+    }
+
     /// A stanza of so many bytes of a sender is settled.
-    fn settle(&mut self, sender: &str, bytes: u32) {
+    fn settle(&mut self, sender: &str, bytes: usize) {
         if let Some(lane) = self.lanes.get_mut(sender) {
             lane.stanzas -= 1;
             lane.bytes -= bytes;
         }
-        self.release(sender, bytes);
-    }
-
-    /// So many bytes of a sender's domain are free again.
-    fn release(&mut self, sender: &str, bytes: u32) {
+        let all = bytes + STANZA_BYTES;
+        self.bytes -= all;
         let domain = domain_of(sender);
-        if let Some(taken) = self.domains.get_mut(domain) {
-            *taken -= bytes;
-            if *taken == 0 {
+        if let Some(queued) = self.domains.get_mut(domain) {
+            *queued -= all;
+            if *queued == 0 {
                 self.domains.remove(domain);
             }
         }
     }
+}
+
+/// The bare JID of a stanza's sender.
+fn sender_of(stanza: &Element) -> &str {
+    let from = stanza.attr("from").unwrap_or_default();
+    from.split_once('/').map_or(from, |(bare, _)| bare)
 }
 
 fn domain_of(bare: &str) -> &str {
@@ -231,44 +352,58 @@ fn domain_of(bare: &str) -> &str {
 struct Unsettled<'a> {
     lanes: &'a Lanes,
     sender: &'a str,
-    stanzas: VecDeque<(Header, Room, Instrumented<Settling<()>>)>,
+    stanzas: VecDeque<(Header, usize, Instrumented<Settling<()>>)>,
 }
 
 impl Unsettled<'_> {
     /// Waits until a stanza may be dealt with.
-    async fn make_way(&mut self, stanza: &Element) {
-        let most = if Dispatch::looks_at_one_node(stanza) { MAX_UNSETTLED - 1 } else { 0 };
+    async fn make_way(&mut self, looks_at_one_node: bool) {
+        let most = if looks_at_one_node { self.lanes.senders().max_unsettled() - 1 } else { 0 };
         while self.stanzas.len() > most {
             self.settle_first().await;
         }
     }
 
     /// Deals with a stanza until it has its place.
-    async fn handle(&mut self, stanza: Element, room: Room) {
+    async fn handle(&mut self, Waiting { stanza, bytes, .. }: Waiting) {
         let dispatch = &self.lanes.dispatch;
+        let stanza = match stanza {
+            Form::Tree(stanza) => {
+                self.lanes.senders().release_tree(bytes);
+                Some(stanza)
+            }
+            Form::Text(text) => text.parse(),
+        };
+        let Some(stanza) = stanza else {
+            // The same text was read before.
+            self.lanes.refuse_after_defect(&Header::default());
+            self.lanes.senders().settle(self.sender, bytes);
+            return;
+        };
         // A stranger chose it.
         let id = stanza.attr("id").unwrap_or_default();
         let id = id.char_indices().nth(MAX_ID_CHARS).map_or(id, |(end, _)| &id[..end]);
         let request = error_span!("request", id);
         match guarded(dispatch.handle(&stanza)).instrument(request.clone()).await {
             Ok(Some(settling)) => {
-                self.stanzas.push_back((Header::of(&stanza), room, settling.instrument(request)));
+                self.stanzas.push_back((Header::of(&stanza), bytes, settling.instrument(request)));
             }
-            Ok(None) => self.lanes.senders().settle(self.sender, room.bytes),
+            Ok(None) => self.lanes.senders().settle(self.sender, bytes),
             Err(Defect) => {
                 request.in_scope(|| self.lanes.refuse_after_defect(&Header::of(&stanza)));
-                self.lanes.senders().settle(self.sender, room.bytes);
+                self.lanes.senders().settle(self.sender, bytes);
             }
         }
     }
 
     /// Waits until the oldest is settled. Dropping the future loses nothing.
     async fn settle_first(&mut self) {
-        let Some((header, room, settling)) = self.stanzas.front_mut() else { return };
+        let Some((header, bytes, settling)) = self.stanzas.front_mut() else { return };
+        let bytes = *bytes;
         if let Err(Defect) = guarded(&mut *settling).await {
             settling.span().in_scope(|| self.lanes.refuse_after_defect(header));
         }
-        self.lanes.senders().settle(self.sender, room.bytes);
+        self.lanes.senders().settle(self.sender, bytes);
         self.stanzas.pop_front();
     }
 }

@@ -22,6 +22,7 @@ mod writer;
 pub use answers::Answers;
 pub use dial::Transport;
 pub use dispatch::Dispatch;
+pub use lane::QueueLimits;
 pub use multicast::{Multicast, Offer};
 pub use rate::Rates;
 pub use session::{Ended, Link, Session};

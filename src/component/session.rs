@@ -7,6 +7,7 @@ use thiserror::Error;
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
     sync::watch,
+    task::yield_now,
     time::{Instant, sleep, timeout},
 };
 use tracing::{debug, error, info, warn};
@@ -24,7 +25,7 @@ use super::{
     answers::Answers,
     dial::{ReadHalf, Transport, WriteHalf, dial},
     dispatch::Dispatch,
-    lane::Lanes,
+    lane::{Lanes, QueueLimits},
     login::{login, stream_error},
     rate::{Meter, Passed, Rates},
     stream::{Received, StanzaLimits, StreamFault, StreamReader},
@@ -46,6 +47,8 @@ pub struct Link {
     pub limits: StanzaLimits,
     /// How many requests are taken.
     pub rates: watch::Receiver<Rates>,
+    /// How many requests may wait.
+    pub queue_limits: watch::Receiver<QueueLimits>,
     /// How long the server may be silent before it is asked whether it is there.
     pub ping_after: Duration,
     /// How long it may be silent after that.
@@ -62,6 +65,8 @@ const DRAIN_LANES: Duration = Duration::from_secs(12);
 const DRAIN_SENDING: Duration = Duration::from_secs(8);
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
+/// So many stanzas are read before something may be sent.
+const READ_IN_A_ROW: u64 = 16;
 /// The shortest and the longest pause between attempts.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 /// The pause after the server refused the secret.
@@ -119,7 +124,7 @@ impl Session {
         writer: Writer,
         fresh: Arc<dyn Fresh>,
     ) -> Self {
-        let lanes = Lanes::new(&dispatch);
+        let lanes = Lanes::new(&dispatch, link.queue_limits.clone());
         let meter = Meter::new(link.rates.clone());
         Self { link, dispatch, lanes, meter, answers, writer, fresh }
     }
@@ -287,7 +292,13 @@ async fn read(
     answers: &Answers,
 ) -> Ended {
     let mut asked = false;
+    let mut read = 0_u64;
     loop {
+        read += 1;
+        if read.is_multiple_of(READ_IN_A_ROW) {
+            // What was read at once may be much, and answers are sent by the same task.
+            yield_now().await;
+        }
         if timeout(link.ping_after + link.ping_deadline, answers.may_read()).await.is_err() {
             return Ended::Silent;
         }
@@ -320,9 +331,15 @@ async fn read(
                 let from = element.attr("from").unwrap_or_default();
                 if let Err(passed) = meter.count(from, Instant::now()) {
                     refuse_too_many(dispatch, &Header::of(&element), passed);
-                } else if let Err(element) = lanes.submit(element, reader.stanza_bytes()) {
-                    let error = StanzaError::new("wait", "resource-constraint");
-                    dispatch.refuse_at_limit(&Header::of(&element), "waiting_stanzas", &error);
+                    continue;
+                }
+                let bytes = reader.stanza_bytes();
+                match lanes.limit_passed(&element, bytes) {
+                    None => lanes.submit(element, bytes, || reader.stanza_text()),
+                    Some(limit) => {
+                        let header = Header::of(&element);
+                        dispatch.refuse_at_limit(&header, limit.name(), &limit.error());
+                    }
                 }
             }
             Ok(Received::Refused(header, _)) if dispatch.take_refused_roster(&header) => {}
@@ -349,8 +366,8 @@ fn refuse_too_many(dispatch: &Dispatch, header: &Header, passed: Passed) {
         Passed::Jid => ("max_jid_requests_per_second", "of one sender"),
         Passed::Domain => ("max_domain_requests_per_second", "of one domain"),
     };
-    let error =
-        StanzaError::new("wait", "policy-violation").text(format!("too many requests {of}"));
+    let text = format!("too many requests {of} in a second (limits.{limit}): retry later");
+    let error = StanzaError::new("wait", "policy-violation").text(text);
     dispatch.refuse_at_limit(header, limit, &error);
 }
 

@@ -3,13 +3,18 @@
 //! A stanza that is too large or too deep is read to its end and reported by its start tag; the stream
 //! lives on. Only what is not well-formed XML, or one tag past 4 MiB, ends it (RFC 6120 §4.9.3.13). Why this is not `tokio_xmpp::Component`: `docs/decisions/0004`.
 
+use std::sync::Arc;
+
 use minidom::Element;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::wire::stanza::Header;
 
-use super::{builder::Builder, tokens::Tokens};
+use super::{
+    builder::{Builder, Declaration},
+    tokens::Tokens,
+};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -56,12 +61,46 @@ pub struct StreamReader<R> {
     io: R,
     tokens: Tokens,
     builder: Builder,
+    limits: StanzaLimits,
+    /// The last stanza as it was read, and what the stream declares around it.
+    text: Vec<u8>,
+    scope: Arc<[Declaration]>,
+}
+
+/// A stanza as it was read, to be parsed later.
+pub(super) struct StanzaText {
+    text: Box<[u8]>,
+    scope: Arc<[Declaration]>,
+    limits: StanzaLimits,
+}
+
+impl StanzaText {
+    /// The stanza; nothing if this is not all of one.
+    pub(super) fn parse(self) -> Option<Element> {
+        let mut builder = Builder::within(self.limits, self.scope.to_vec());
+        let mut tokens = Tokens::of(self.text.into_vec());
+        while let Ok(Some((token, bytes))) = tokens.next() {
+            match builder.take(token, bytes) {
+                Ok(None) => {}
+                Ok(Some(Received::Stanza(stanza))) => return Some(stanza),
+                Ok(Some(_)) | Err(_) => return None,
+            }
+        }
+        None
+    }
 }
 
 impl<R: AsyncRead + Unpin> StreamReader<R> {
     /// Reads from a connection.
     pub fn new(io: R, limits: StanzaLimits) -> Self {
-        Self { io, tokens: Tokens::default(), builder: Builder::new(limits) }
+        Self {
+            io,
+            tokens: Tokens::default(),
+            builder: Builder::new(limits),
+            limits,
+            text: Vec::new(),
+            scope: Arc::default(),
+        }
     }
 
     /// The next thing that comes in. Dropping the future loses nothing.
@@ -71,7 +110,17 @@ impl<R: AsyncRead + Unpin> StreamReader<R> {
     pub async fn next(&mut self) -> Result<Received, StreamFault> {
         loop {
             while let Some((token, bytes)) = self.tokens.next()? {
-                if let Some(received) = self.builder.take(token, bytes)? {
+                if !self.builder.is_in_stanza() {
+                    self.text.clear();
+                }
+                let received = self.builder.take(token, bytes)?;
+                if self.builder.is_in_stanza() || matches!(received, Some(Received::Stanza(_))) {
+                    self.text.extend_from_slice(self.tokens.last(bytes));
+                }
+                if let Some(received) = received {
+                    if matches!(received, Received::Opened(_)) {
+                        self.scope = self.builder.scope().into();
+                    }
                     return Ok(received);
                 }
             }
@@ -86,5 +135,45 @@ impl<R: AsyncRead + Unpin> StreamReader<R> {
     /// How many bytes the last stanza had.
     pub fn stanza_bytes(&self) -> usize {
         self.builder.bytes()
+    }
+
+    /// The last stanza as it was read.
+    pub(super) fn stanza_text(&self) -> StanzaText {
+        let (scope, limits) = (Arc::clone(&self.scope), self.limits);
+        StanzaText { text: self.text.as_slice().into(), scope, limits }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is parsed later is what was read: with the declarations of the stream, long text that comes in pieces,
+    /// references, sections and comments; and nothing of what stood before it.
+    #[tokio::test]
+    async fn a_stanza_is_parsed_again_from_its_text() {
+        let long = "&lt;x&gt;".repeat(20_000);
+        let stanzas = [
+            "<iq id='1'/>".to_owned(),
+            "<iq id='2' a:b='c'><q xmlns='urn:q' xml:lang='en'><a:x/>t<!-- c --><![CDATA[<]]></q></iq>"
+                .to_owned(),
+            format!("<message><body>{long}</body></message>"),
+            "<iq\n id='&apos;3'  ><x></x></iq>".to_owned(),
+        ];
+        let open = "<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' xmlns:a='urn:a' \
+                    xmlns:stream='http://etherx.jabber.org/streams'>";
+        let limits = StanzaLimits { max_bytes: 300_000, max_depth: 8 };
+        let excess = format!("<iq id='{}'/>", "x".repeat(300_000));
+        let input = format!("{open}{}", stanzas.join(&format!(" \n{excess}")));
+        let mut reader = StreamReader::new(input.as_bytes(), limits);
+        let mut parsed = 0;
+        while let Ok(received) = reader.next().await {
+            if let Received::Stanza(stanza) = received {
+                assert_eq!(reader.stanza_text().parse().as_ref(), Some(&stanza));
+                assert_eq!(&*reader.stanza_text().text, stanzas[parsed].as_bytes());
+                parsed += 1;
+            }
+        }
+        assert_eq!(parsed, stanzas.len());
     }
 }

@@ -81,6 +81,19 @@ const SECTIONS: &[Section] = &[
 ];
 
 impl Tokens {
+    /// Those of a part of a document, which is not its beginning.
+    pub(super) fn of(part: Vec<u8>) -> Self {
+        Self { buffer: part, is_under_way: true, ..Self::default() }
+    }
+
+    /// The bytes of the last token, which had so many.
+    pub(super) fn last(&self, bytes: usize) -> &[u8] {
+        self.consumed
+            .checked_sub(bytes)
+            .and_then(|at| self.buffer.get(at..self.consumed))
+            .unwrap_or_default()
+    }
+
     /// Where to append what is read; without what was understood.
     pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
         self.buffer.drain(..self.consumed);

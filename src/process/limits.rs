@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{component::Rates, pubsub};
+use crate::{
+    component::{QueueLimits, Rates},
+    pubsub,
+};
 
 use super::{ConfigError, config::wrong};
 
@@ -18,6 +21,9 @@ const MAX_SUBIDS: usize = 8;
 pub struct Limits {
     pub max_jid_requests_per_second: u32,
     pub max_domain_requests_per_second: u32,
+    pub max_queued_stanzas_per_jid: usize,
+    pub max_queued_bytes_per_jid: usize,
+    pub max_queued_bytes: usize,
     pub max_nodes: u64,
     pub max_nodes_per_owner: u64,
     pub max_items: u32,
@@ -44,6 +50,9 @@ impl Default for Limits {
         Self {
             max_jid_requests_per_second: 1000,
             max_domain_requests_per_second: 10_000,
+            max_queued_stanzas_per_jid: 10_000,
+            max_queued_bytes_per_jid: 4 * 1024 * 1024,
+            max_queued_bytes: 64 * 1024 * 1024,
             max_nodes: limits.max_nodes,
             max_nodes_per_owner: limits.max_nodes_per_owner,
             max_node_bytes: limits.max_node_bytes,
@@ -80,6 +89,17 @@ impl Limits {
         if self.max_node_bytes < self.max_reply_bytes as u64 {
             return Err(wrong("limits.max_node_bytes", "not below limits.max_reply_bytes"));
         }
+        if self.max_queued_stanzas_per_jid == 0 {
+            return Err(wrong("limits.max_queued_stanzas_per_jid", "at least 1"));
+        }
+        if self.max_queued_bytes_per_jid < max_stanza_bytes {
+            let least = "not below link.max_stanza_bytes";
+            return Err(wrong("limits.max_queued_bytes_per_jid", least));
+        }
+        if self.max_queued_bytes / 2 < self.max_queued_bytes_per_jid {
+            let least = "at least twice limits.max_queued_bytes_per_jid";
+            return Err(wrong("limits.max_queued_bytes", least));
+        }
         if !(1..=MAX_SUBIDS).contains(&self.max_subids) {
             return Err(wrong("limits.max_subids", "from 1 to 8"));
         }
@@ -92,6 +112,9 @@ impl Limits {
         let Self {
             max_jid_requests_per_second: _,
             max_domain_requests_per_second: _,
+            max_queued_stanzas_per_jid: _,
+            max_queued_bytes_per_jid: _,
+            max_queued_bytes: _,
             max_nodes,
             max_nodes_per_owner,
             max_items,
@@ -140,6 +163,16 @@ impl Limits {
         Rates {
             per_jid: self.max_jid_requests_per_second,
             per_domain: self.max_domain_requests_per_second,
+        }
+    }
+
+    /// How many requests may wait.
+    #[must_use]
+    pub fn queues(&self) -> QueueLimits {
+        QueueLimits {
+            max_stanzas_per_jid: self.max_queued_stanzas_per_jid,
+            max_bytes_per_jid: self.max_queued_bytes_per_jid,
+            max_bytes: self.max_queued_bytes,
         }
     }
 }

@@ -76,7 +76,7 @@ pub async fn run(
     let config = configs.borrow_and_update().clone();
     config.check()?;
     let store = open(&config.store_path()?, config.store_cache_mib)?;
-    serve_as(config, configs, store, stop).await
+    Box::pin(serve_as(config, configs, store, stop)).await
 }
 
 /// Serves what is in a store until told to stop; then closes the store.
@@ -89,7 +89,7 @@ pub async fn serve(
     stop: watch::Receiver<bool>,
 ) -> Result<(), RunError> {
     let config = configs.borrow_and_update().clone();
-    serve_as(config, configs, store, stop).await
+    Box::pin(serve_as(config, configs, store, stop)).await
 }
 
 async fn serve_as(
@@ -132,6 +132,7 @@ async fn serve_as(
     let (presence, capabilities) = (Arc::clone(&dispatch), Arc::clone(&dispatch));
     let rosters = Arc::clone(&dispatch);
     let (rates, metered) = watch::channel(config.limits.rates());
+    let (queue_limits, queued) = watch::channel(config.limits.queues());
     let (ping_after, ping_deadline) = config.patience();
     let link = component::Link {
         jid: jid.to_string(),
@@ -140,6 +141,7 @@ async fn serve_as(
         transport: config.transport()?,
         limits: config.stanza_limits(),
         rates: metered,
+        queue_limits: queued,
         ping_after,
         ping_deadline,
     };
@@ -166,7 +168,7 @@ async fn serve_as(
     tokio::select! {
         () = control => {}
         () = monitoring => {}
-        () = reload::follow(config, configs, &service, &rates) => {}
+        () = reload::follow(config, configs, &service, &rates, &queue_limits) => {}
         () = supervisor::report() => {}
         () = Session::new(link, dispatch, answers, writer, fresh).run(stop) => {}
         () = service.forget_told() => {}

@@ -7,7 +7,10 @@ use tokio::sync::watch;
 use toml::{Table, Value};
 use tracing::{error, info, warn};
 
-use crate::{component::Rates, service::Service};
+use crate::{
+    component::{QueueLimits, Rates},
+    service::Service,
+};
 
 use super::{Config, telemetry};
 
@@ -20,6 +23,7 @@ pub(super) async fn follow(
     mut configs: watch::Receiver<Config>,
     service: &Service,
     rates: &watch::Sender<Rates>,
+    queue_limits: &watch::Sender<QueueLimits>,
 ) {
     while configs.changed().await.is_ok() {
         let wanted = configs.borrow_and_update().clone();
@@ -48,6 +52,7 @@ pub(super) async fn follow(
             continue;
         }
         rates.send_replace(next.limits.rates());
+        queue_limits.send_replace(next.limits.queues());
         telemetry::follow(&next);
         if now.admins != next.admins {
             let (before, after) = (now.admins.join(" "), next.admins.join(" "));

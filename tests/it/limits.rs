@@ -101,35 +101,7 @@ async fn requests_per_second() {
     }
 }
 
-/// 256 wait or are not settled; others are answered meanwhile.
-#[tokio::test]
-async fn stanzas_of_one_sender_that_wait() {
-    let gate = Arc::new(Semaphore::new(1));
-    let mut component =
-        Component::with(Faulty::gated(Arc::new(MemoryStore::new()), &gate), |_| {}).await;
-    component.create(OWNER, "n", &[]).await;
-    let closed = gate.acquire().await.unwrap();
-    let publish = |id: usize| {
-        format!(
-            "<iq type='set' id='{id}' from='{OWNER}' to='pubsub.localhost'><pubsub xmlns='{PUBSUB}'>\
-             <publish node='n'><item id='{id}'><x xmlns='urn:x'/></item></publish></pubsub></iq>"
-        )
-    };
-    component.send(&(0..257).map(publish).collect::<String>()).await;
-    let refused = component.answer().await;
-    assert_eq!(refused.attr("id"), Some("256"));
-    assert_eq!(error(&refused), "wait resource-constraint");
-    let other = component.ask("other@localhost", "get", "<ping xmlns='urn:xmpp:ping'/>").await;
-    assert_eq!(other.attr("type"), Some("result"));
-    drop(closed);
-    for id in 0..256 {
-        let answer = component.answer().await;
-        assert_eq!(answer.attr("id"), Some(id.to_string().as_str()));
-        assert_eq!(answer.attr("type"), Some("result"));
-    }
-}
-
-/// None is settled: a mebibyte of one sender, eight of a domain.
+/// None is settled: 4 MiB of one sender, half of 64 MiB of a domain, 64 MiB in all.
 #[tokio::test]
 async fn bytes_of_stanzas_that_wait() {
     let gate = Arc::new(Semaphore::new(1));
@@ -137,7 +109,7 @@ async fn bytes_of_stanzas_that_wait() {
         Component::with(Faulty::gated(Arc::new(MemoryStore::new()), &gate), |_| {}).await;
     component.create(OWNER, "n", &[("publish_model", "open")]).await;
     let closed = gate.acquire().await.unwrap();
-    let text = "x".repeat(64_000 - 1024);
+    let text = "x".repeat(64_000);
     let publish = |from: &str, id: &str| {
         let stanza = |text: &str| {
             format!(
@@ -146,32 +118,46 @@ async fn bytes_of_stanzas_that_wait() {
                  </item></publish></pubsub></iq>"
             )
         };
-        // Each stanza counts as 64 000 bytes.
         stanza(&text[stanza("").len()..])
     };
-    // 16 of 64 000 bytes are less than a mebibyte.
-    let of_one: Vec<_> = (0..17).map(|n| publish("a@domain/x", &format!("a{n}"))).collect();
-    component.send(&of_one.concat()).await;
-    let refused = component.answer().await;
-    assert_eq!(
-        (refused.attr("id"), error(&refused).as_str()),
-        (Some("a16"), "wait resource-constraint")
-    );
-    // 131 of them are less than eight mebibytes: 16 wait already.
+    let send = async |component: &mut Component, from: &str, number: usize| {
+        let all = (0..number).map(|n| publish(from, &format!("{from}-{n}")));
+        component.send(&all.collect::<String>()).await;
+    };
+    let mut accepted = 0;
+    let refused = async |component: &mut Component, from: &str, limit: &str, ids| {
+        for id in ids {
+            let refused = component.answer().await;
+            assert_eq!(refused.attr("id"), Some(format!("{from}-{id}").as_str()));
+            assert_eq!(error(&refused), "wait resource-constraint");
+            assert!(shown(&refused).contains(limit), "{}", shown(&refused));
+        }
+    };
+    // 65 of 64 000 bytes are less than 4 MiB.
+    send(&mut component, "a@x", 66).await;
+    accepted += 65;
+    refused(&mut component, "a@x", "limits.max_queued_bytes_per_jid", 65..66).await;
+    // 522 with 256 bytes more each are less than 32 MiB: 65 wait already.
+    for sender in 0..7 {
+        send(&mut component, &format!("b{sender}@x"), 65).await;
+    }
+    accepted += 7 * 65;
+    send(&mut component, "c@x", 3).await;
+    accepted += 2;
+    let of_domain =
+        "33554432 bytes of requests of one domain are waiting (limits.max_queued_bytes)";
+    refused(&mut component, "c@x", of_domain, 2..3).await;
+    // 1 044 are less than 64 MiB.
     for sender in 0..8 {
-        let of_another: Vec<_> = (0..16)
-            .map(|n| publish(&format!("b{sender}@domain"), &format!("b{sender}-{n}")))
-            .collect();
-        component.send(&of_another.concat()).await;
+        send(&mut component, &format!("d{sender}@y"), 65).await;
     }
-    for number in 3..16 {
-        let refused = component.answer().await;
-        assert_eq!(refused.attr("id"), Some(format!("b7-{number}").as_str()));
-    }
-    // Another domain has room.
-    component.send(&publish("c@elsewhere", "c")).await;
+    accepted += 8 * 65;
+    send(&mut component, "e@z", 3).await;
+    accepted += 2;
+    let of_all = "67108864 bytes of requests are waiting (limits.max_queued_bytes)";
+    refused(&mut component, "e@z", of_all, 2..3).await;
     drop(closed);
-    for _ in 0..131 + 1 {
+    for _ in 0..accepted {
         assert_eq!(component.answer().await.attr("type"), Some("result"));
     }
 }

@@ -18,6 +18,7 @@ mod fields;
 mod harness;
 mod hostile;
 mod limits;
+mod load;
 mod mam;
 mod model;
 mod multicast;
