@@ -1,4 +1,4 @@
-//! Values of Erlang as ejabberd writes them into tables: atoms, numbers, binaries, and lists of these.
+//! Values of Erlang as ejabberd writes them into tables: atoms, numbers, binaries, strings, and lists of these.
 
 /// A value as text, of a list each in a line; nothing if it is none of these.
 pub(super) fn text(term: &str) -> Option<String> {
@@ -30,11 +30,8 @@ fn value(text: &str) -> Option<(String, &str)> {
         let rest = rest.strip_prefix("/utf8").unwrap_or(rest);
         return Some((inside, rest.strip_prefix(">>")?));
     }
-    if let Some(quoted) = text.strip_prefix('\'') {
-        return string(quoted, '\'');
-    }
-    if let Some(quoted) = text.strip_prefix('\'') {
-        return string(quoted, '\'');
+    if let Some(quote @ ('\'' | '"')) = text.chars().next() {
+        return string(text.get(1..)?, quote);
     }
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '@' | '-' | '.');
     let end = text.find(|c| !is_plain(c)).unwrap_or(text.len());
@@ -88,15 +85,27 @@ mod tests {
             ("<<195,164>>", "ä"),
             ("<<\"ä\"/utf8>>", "ä"),
             ("'whitelist'", "whitelist"),
-            ("'whitelist'", "whitelist"),
+            ("\"a \\\"title\\\"\"", "a \"title\""),
+            ("\"\"", ""),
+            ("[\"a\", 'b', <<\"c\">>]", "a\nb\nc"),
             ("[]", ""),
             ("[<<\"a\">>, <<\"b\">>,c]", "a\nb\nc"),
         ] {
             assert_eq!(text(term).as_deref(), Some(expected), "{term}");
         }
-        for term in
-            ["", "{a,b}", "<<\"a", "<<1,a>>", "<<300>>", "[a", "[[a]]", "a b", "<<\"\\x\">>"]
-        {
+        for term in [
+            "",
+            "{a,b}",
+            "\"a",
+            "\"a\"b",
+            "<<\"a",
+            "<<1,a>>",
+            "<<300>>",
+            "[a",
+            "[[a]]",
+            "a b",
+            "<<\"\\x\">>",
+        ] {
             assert_eq!(text(term), None, "{term}");
         }
     }
