@@ -21,7 +21,7 @@ use gjallar::{
     store::SledStore,
     wire::{
         multicast::write_address,
-        notification::render,
+        notification::{To, render},
         request::{self, Request},
     },
 };
@@ -156,7 +156,8 @@ fn splice_a_notification() -> Hot {
     let mut buffer = String::with_capacity(4096);
     Box::new(move || {
         buffer.clear();
-        rendered.write_to(black_box(RECIPIENT), &mut buffer);
+        let recipient = To { jid: black_box(RECIPIENT), headers: "" };
+        rendered.write_to(recipient, &mut buffer);
         black_box(&buffer);
     })
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     pubsub::{
         Audience, Epoch, Event, EventItem, Item, ItemId, Limits, Node, NodeConfig, NodeId,
-        Notification, NotificationType, Payload, Place, Spot, SubId, Timestamp, View,
+        Notification, NotificationType, Payload, Place, Recipients, Spot, SubId, Timestamp, View,
     },
     wire::{
         form::{node_config, subscribe_options},
@@ -108,6 +108,9 @@ pub(super) struct EventLine {
     /// The recipients, as far as they are subscribed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     listed: Option<Vec<Jid>>,
+    /// For which subscriptions of each of them it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    listed_subids: Option<Vec<Vec<String>>>,
     /// The recipients, subscribed or not. Without these and the others, all who are entitled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     entities: Option<Vec<Jid>>,
@@ -268,6 +271,13 @@ impl EventLine {
             Audience::Listed(listed) => (Some(listed.iter().cloned().collect()), None),
             Audience::Subscribers => (None, None),
         };
+        let listed_subids = match &notification.audience {
+            Audience::Listed(listed) if listed.have_subids() => {
+                let subids = |subids: &[SubId]| subids.iter().map(SubId::to_string).collect();
+                Some(listed.iter_with_subids().map(|(_, of)| subids(of)).collect())
+            }
+            _ => None,
+        };
         Self {
             seq: notification.place.seq,
             happened: notification.happened.0,
@@ -275,6 +285,7 @@ impl EventLine {
             event,
             to: None,
             listed,
+            listed_subids,
             entities,
             body: notification.view.has_body,
             subids: notification.view.subids.iter().map(SubId::to_string).collect(),
@@ -321,7 +332,14 @@ impl EventLine {
             index: self.index,
             event,
             audience: match (self.listed.or_else(|| self.to.map(|jid| vec![jid])), self.entities) {
-                (Some(listed), _) => Audience::Listed(listed.into_iter().collect()),
+                (Some(listed), _) => {
+                    let mut all = self.listed_subids.unwrap_or_default().into_iter();
+                    let listed = listed.into_iter().map(|jid| {
+                        let subids = all.next().unwrap_or_default();
+                        (jid, subids.iter().map(|subid| SubId::new(subid)).collect())
+                    });
+                    Audience::Listed(Recipients::with_subids(listed.collect()))
+                }
                 (None, Some(entities)) => Audience::Entities(entities.into_iter().collect()),
                 (None, None) => Audience::Subscribers,
             },

@@ -9,7 +9,7 @@ use crate::{
     service::{Position, Telling},
     wire::{
         multicast::write_address,
-        notification::{Rendered, render},
+        notification::{Rendered, To, headers, render},
     },
 };
 
@@ -46,6 +46,8 @@ struct Group {
     addresses: String,
     len: usize,
     last: String,
+    /// Those of its only recipient, if that has some.
+    headers: String,
 }
 
 impl Writer {
@@ -93,6 +95,7 @@ impl Writer {
                 is_done = false;
                 break;
             }
+            let headers = headers(telling.recipients.subids(sent.position.recipients));
             sent.position.recipients += 1;
             let reach = post.map_or(Reach::Past, |post| post.reach(recipient));
             let is_there = shows.is_none_or(|shows| self.presences.admit(recipient, shows));
@@ -101,10 +104,12 @@ impl Writer {
                 continue;
             }
             let front = front.get_or_insert_with(|| self.front_of(telling));
-            let bytes =
-                front.rendered.len() + post.map_or(0, |post| ADDRESS_BYTES + post.jid.len());
-            let is_personal = front.rendered.is_personal();
-            let times = 1 + usize::from(is_personal);
+            let bytes = front.rendered.len()
+                + headers.len()
+                + post.map_or(0, |post| ADDRESS_BYTES + post.jid.len());
+            let names_recipient = front.rendered.is_personal();
+            let is_personal = names_recipient || !headers.is_empty();
+            let times = 1 + usize::from(names_recipient);
             if bytes + times * MAX_JID_BYTES > self.max_stanza_bytes
                 && bytes + times * written_len(recipient.as_str()) > self.max_stanza_bytes
             {
@@ -113,16 +118,19 @@ impl Writer {
                 continue;
             }
             match post.filter(|_| reach == Reach::Through) {
-                None => front.rendered.write_to(recipient.as_str(), buffer),
+                None => {
+                    let to = To { jid: recipient.as_str(), headers: &headers };
+                    front.rendered.write_to(to, buffer);
+                }
                 Some(post) => {
                     let next = ADDRESS_BYTES + written_len(recipient.as_str());
                     if group.len == post.max_recipients
-                        || (is_personal && group.len == 1)
+                        || (group.len > 0 && (is_personal || group.is_personal()))
                         || bytes + group.addresses.len() + next > self.max_stanza_bytes
                     {
                         self.write_group(&mut group, &front.rendered, post, buffer);
                     }
-                    group.add(recipient.as_str());
+                    group.add(recipient.as_str(), headers);
                 }
             }
             sent.notifications += 1;
@@ -161,12 +169,13 @@ impl Writer {
         post: &Post,
         buffer: &mut String,
     ) {
-        let Group { addresses, len, last } = mem::take(group);
+        let Group { addresses, len, last, headers } = mem::take(group);
+        let last = To { jid: &last, headers: &headers };
         match len {
             0 => {}
-            1 if !self.may_be_in_multicast() => rendered.write_to(&last, buffer),
+            1 if !self.may_be_in_multicast() => rendered.write_to(last, buffer),
             _ => {
-                rendered.write_by(&post.jid, &addresses, &last, buffer);
+                rendered.write_by(&post.jid, &addresses, last, buffer);
                 self.multicast_until = self.last_barrier + 1;
             }
         }
@@ -174,10 +183,15 @@ impl Writer {
 }
 
 impl Group {
-    fn add(&mut self, recipient: &str) {
+    fn is_personal(&self) -> bool {
+        !self.headers.is_empty()
+    }
+
+    fn add(&mut self, recipient: &str, headers: String) {
         write_address(recipient, &mut self.addresses);
         self.len += 1;
         self.last.clear();
         self.last.push_str(recipient);
+        self.headers = headers;
     }
 }

@@ -1,6 +1,6 @@
 //! What subscribers hear of.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jid::{BareJid, Jid};
 
@@ -72,7 +72,8 @@ pub enum Audience {
 pub struct View {
     /// Whether its items are told in the body too (§12.8).
     pub has_body: bool,
-    /// For which subscriptions of the recipient it is (§12.16).
+    /// For which subscriptions of the only recipient, or of whom it says something, it is (§12.16). Where recipients differ
+    /// in this, [`Recipients::subids`] has them.
     pub subids: Vec<SubId>,
     /// In which states of availability it comes to a recipient; nothing if that is not looked at (§12.3).
     pub shows: Option<Shows>,
@@ -104,6 +105,9 @@ pub struct Notification {
     pub is_last_item: bool,
 }
 
+/// The most recipients that one notification names. What is stored of it names all of them.
+const MAX_LISTED: usize = 10_000;
+
 impl Notification {
     /// Tells the subscribers of a node, unless it delivers no notifications: those with options or SubIDs what they
     /// want, and how they want it.
@@ -116,16 +120,19 @@ impl Notification {
     ) -> Vec<Self> {
         let told = Self::new(node, config, place, event, Audience::Subscribers, now);
         let Some(told) = told else { return Vec::new() };
-        let mut views = BTreeMap::<_, Vec<Jid>>::new();
+        let mut views = BTreeMap::<_, Vec<(Jid, Arc<[SubId]>)>>::new();
         for (jid, special) in node.specials().filter(|(_, special)| !special.is_pending) {
-            if let Some(view) = View::of(&told.event, config, &special.terms) {
-                views.entry(view).or_default().push(jid.clone());
+            if let Some(mut view) = View::of(&told.event, config, &special.terms) {
+                let subids = std::mem::take(&mut view.subids).into();
+                views.entry(view).or_default().push((jid.clone(), subids));
             }
         }
         let mut all = Vec::with_capacity(1 + views.len());
         for (view, jids) in views {
-            let audience = Audience::Listed(Recipients::sorted(jids));
-            all.push(Self { audience, view, ..told.clone() });
+            for jids in jids.chunks(MAX_LISTED) {
+                let audience = Audience::Listed(Recipients::with_subids(jids.to_vec()));
+                all.push(Self { audience, view: view.clone(), ..told.clone() });
+            }
         }
         all.insert(0, told);
         all

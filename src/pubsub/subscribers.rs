@@ -5,6 +5,8 @@ use std::{cmp::Ordering, fmt, sync::Arc};
 
 use jid::{BareJid, Jid};
 
+use super::SubId;
+
 /// The most subscriptions in a part.
 const MAX_PART: usize = 256;
 
@@ -19,7 +21,7 @@ pub(super) struct Subscribers {
     len: usize,
 }
 
-/// Who an event goes to, at one time; cheap to clone.
+/// Who an event goes to, at one time, and for which of its subscriptions; cheap to clone.
 #[derive(Clone, Default)]
 pub struct Recipients(Arc<Listed>);
 
@@ -28,6 +30,8 @@ struct Listed {
     parts: Vec<Part>,
     /// How many there are up to the end of each part.
     ends: Vec<usize>,
+    /// The SubIDs of each (§12.16). If no recipient has some there are none.
+    subids: Vec<Arc<[SubId]>>,
 }
 
 /// The bare JID of a JID as text, and its resource.
@@ -134,6 +138,16 @@ impl Recipients {
         jids.into_iter().collect()
     }
 
+    /// Entities in the order of subscribers, each with the SubIDs for which it gets the event.
+    #[must_use]
+    pub fn with_subids(entities: Vec<(Jid, Arc<[SubId]>)>) -> Self {
+        let (jids, subids): (Vec<_>, Vec<_>) = entities.into_iter().unzip();
+        let subids =
+            if subids.iter().all(|subids| subids.is_empty()) { Vec::new() } else { subids };
+        let all = Self::listed(vec![Arc::new(jids.into_iter().map(|jid| (jid, 0)).collect())]);
+        Self(Arc::new(Listed { subids, ..all }))
+    }
+
     /// Only one.
     #[must_use]
     pub fn one(jid: Jid) -> Self {
@@ -166,6 +180,44 @@ impl Recipients {
         later.skip(index - before.unwrap_or_default()).map(|(jid, _)| jid)
     }
 
+    /// The SubIDs for which the recipient with this index gets the event; none if it has no SubIDs.
+    #[must_use]
+    pub fn subids(&self, index: usize) -> &[SubId] {
+        self.0.subids.get(index).map(|subids| &**subids).unwrap_or_default()
+    }
+
+    /// All of them in order, each with its SubIDs.
+    pub fn iter_with_subids(&self) -> impl Iterator<Item = (&Jid, &[SubId])> {
+        self.iter().enumerate().map(|(index, jid)| (jid, self.subids(index)))
+    }
+
+    /// Whether one has SubIDs.
+    #[must_use]
+    pub fn have_subids(&self) -> bool {
+        !self.0.subids.is_empty()
+    }
+
+    /// How many SubIDs all of them have.
+    #[must_use]
+    pub fn subid_count(&self) -> usize {
+        self.0.subids.iter().map(|subids| subids.len()).sum()
+    }
+
+    /// Those of them for whom something holds.
+    ///
+    /// # Errors
+    /// What the test fails with.
+    pub fn try_filter<E>(&self, mut holds: impl FnMut(&Jid) -> Result<bool, E>) -> Result<Self, E> {
+        let mut left = Vec::new();
+        for (index, jid) in self.iter().enumerate() {
+            if holds(jid)? {
+                let subids = self.0.subids.get(index).map_or_else(Arc::default, Arc::clone);
+                left.push((jid.clone(), subids));
+            }
+        }
+        Ok(Self::with_subids(left))
+    }
+
     /// The parts that the list shares with others: what tells each from all others, and how many are in it.
     pub fn parts(&self) -> impl Iterator<Item = (usize, usize)> {
         self.0.parts.iter().map(|part| (Arc::as_ptr(part).addr(), part.len()))
@@ -178,13 +230,17 @@ impl Recipients {
     }
 
     fn of(parts: Vec<Part>) -> Self {
+        Self(Arc::new(Self::listed(parts)))
+    }
+
+    fn listed(parts: Vec<Part>) -> Listed {
         let mut len = 0;
         let end = |part: &Part| {
             len += part.len();
             len
         };
         let ends = parts.iter().map(end).collect();
-        Self(Arc::new(Listed { parts, ends }))
+        Listed { parts, ends, subids: Vec::new() }
     }
 }
 
@@ -196,7 +252,7 @@ impl FromIterator<Jid> for Recipients {
 
 impl PartialEq for Recipients {
     fn eq(&self, other: &Self) -> bool {
-        self.iter().eq(other.iter())
+        self.iter_with_subids().eq(other.iter_with_subids())
     }
 }
 
@@ -204,6 +260,6 @@ impl Eq for Recipients {}
 
 impl fmt::Debug for Recipients {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter()).finish()
+        f.debug_list().entries(self.iter_with_subids()).finish()
     }
 }

@@ -109,9 +109,7 @@ pub(super) fn audited(
                 entries.push(Entry::Deleted { redirect: redirect.clone() });
             }
             Change::Agreed(jid, after) if jid.to_bare() != bare => {
-                let before = node.and_then(|node| {
-                    node.specials().find(|(other, _)| *other == jid).map(|(_, special)| special)
-                });
+                let before = node.and_then(|node| node.special(jid));
                 let before = before.map(|special| Arc::clone(&special.terms)).unwrap_or_default();
                 entries.push(Entry::Options { jid: jid.clone(), before, after: after.clone() });
             }

@@ -20,6 +20,7 @@ use crate::{
 use super::{
     Bounce, Error, Service,
     facts::{Facts, Need},
+    memory::Memory,
 };
 
 /// The longest time for which nobody looks at the clock.
@@ -51,13 +52,37 @@ impl Service {
     /// told.
     pub async fn settle_doubts(&self) {
         loop {
-            let id = self.memory.nodes.in_doubt().await;
-            if let Err(Error::Failed(_)) = self.turn(&id).await {
-                self.memory.nodes.doubt(&id);
+            let ids = self.memory.nodes.in_doubt().await;
+            if self.settle_together(&ids).await.is_err() {
+                // One of them may be the reason.
+                for id in &ids {
+                    if let Err(Error::Failed(_)) = self.turn(id).await {
+                        self.memory.nodes.doubt(id);
+                    }
+                }
             }
-            // To see what is owed at one, all that is owed is read.
             sleep(PAUSE).await;
         }
+    }
+
+    /// Reads nodes whose last commit failed, and what the store owes there: once for all, because all that it owes
+    /// anywhere is read for that.
+    async fn settle_together(&self, ids: &[NodeId]) -> Result<(), StoreError> {
+        let Memory { nodes, outbox, .. } = &*self.memory;
+        let mut turns = Vec::with_capacity(ids.len());
+        for id in ids {
+            // Others have been read since.
+            if let (turn, Some(before)) = nodes.turn(id, &*self.store).await? {
+                turns.push((id.clone(), turn, before));
+            }
+        }
+        let ids: Vec<_> = turns.iter().map(|(id, ..)| id.clone()).collect();
+        let known = outbox.known();
+        outbox.restore(self.store.owed(Some(&ids)).await?, &known);
+        for (id, turn, before) in &mut turns {
+            self.trust(id, turn, before);
+        }
+        Ok(())
     }
 
     /// Has time do what it does at nodes, as long as it is awaited: leases end, digests are made, items expire.
@@ -86,28 +111,53 @@ impl Service {
 
     /// Ends the subscriptions of those who cannot be reached, as long as it is awaited.
     pub async fn end_bounced(&self) {
+        let mut failures = 0;
         loop {
             let (jid, epoch) = self.memory.bounces.ending().await;
-            let Ok(own) = self.store.subscriptions_of(&jid.to_bare()).await else { continue };
-            let own = self.memory.sound(own).into_iter();
-            let nodes: BTreeSet<_> =
-                own.filter(|(_, own)| own.jid == jid).map(|(node, _)| node).collect();
-            // It is not told: it would come back too.
-            let actor = Actor { jid: jid.clone(), ..self.nobody.clone() };
-            for node in &nodes {
-                let rule = |node: Option<&Node>, _: &Facts, cx: &Context<'_>| {
-                    bounce::bounce(node, epoch, &jid, cx)
-                };
-                let outcome = self.decide(&actor, node, Need::Nothing, rule, |outcome| outcome);
-                if outcome.await.await.is_ok() {
+            match self.end_bounced_of(&jid, epoch).await {
+                Ok(()) => failures = 0,
+                Err(error) => {
+                    if failures == 0 {
+                        warn!(
+                            %error,
+                            "failed to end a subscription whose notifications bounced; will retry"
+                        );
+                    }
+                    failures += 1;
+                    self.memory.bounces.end_later(jid, epoch);
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Ends the subscription of a JID at the node of which this is a life.
+    async fn end_bounced_of(&self, jid: &Jid, epoch: Epoch) -> Result<(), Error> {
+        let own = self.store.subscriptions_of(&jid.to_bare()).await.map_err(Error::Failed)?;
+        let own = self.memory.sound(own).into_iter();
+        let nodes: BTreeSet<_> =
+            own.filter(|(_, own)| own.jid == *jid).map(|(node, _)| node).collect();
+        // It is not told: it would come back too.
+        let actor = Actor { jid: jid.clone(), ..self.nobody.clone() };
+        for node in &nodes {
+            let rule = |node: Option<&Node>, _: &Facts, cx: &Context<'_>| {
+                bounce::bounce(node, epoch, jid, cx)
+            };
+            let outcome = self.decide(&actor, node, Need::Nothing, rule, |outcome| outcome);
+            match outcome.await.await {
+                Ok(_) => {
                     info!(
                         node = node.as_str(),
                         "notifications came back too often: somebody is not subscribed any more"
                     );
                     break;
                 }
+                // It is of another node.
+                Err(Error::Refused(_) | Error::Closed) => {}
+                Err(error @ (Error::Busy | Error::Failed(_))) => return Err(error),
             }
         }
+        Ok(())
     }
 
     async fn expire(&self, node: &NodeId) {

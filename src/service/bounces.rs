@@ -89,6 +89,11 @@ impl Bounces {
         }
     }
 
+    /// A subscription that shall end could not be ended.
+    pub(super) fn end_later(&self, jid: Jid, node: Epoch) {
+        self.known().ending.push_back((jid, node));
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

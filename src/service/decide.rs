@@ -26,7 +26,7 @@ use super::{
     Audited, Error, Outcome, Policies, Service, Settling, audit,
     facts::{Facts, Need},
     memory::Memory,
-    nodes::Turn,
+    nodes::{Before, Turn},
     outbox::Room,
 };
 
@@ -84,7 +84,7 @@ impl Service {
 
     /// Waits for a node's turn. After a failure of the store, what it owes there all the same is told.
     pub(super) async fn turn(&self, id: &NodeId) -> Result<Turn, Error> {
-        let Memory { nodes, outbox, census, .. } = &*self.memory;
+        let Memory { nodes, outbox, .. } = &*self.memory;
         if nodes.is_closed(id) {
             return Err(Error::Closed);
         }
@@ -92,14 +92,21 @@ impl Service {
         let (mut turn, before) = nodes.turn(id, &*self.store).await.map_err(failed)?;
         if let Some(before) = before {
             let known = outbox.known();
-            outbox.restore(self.store.owed(Some(id)).await.map_err(failed)?, &known);
-            if let Some(node) = turn.node() {
-                outbox.keep(node);
-            }
-            census.correct(id, before.0.as_ref(), turn.node().map(|node| &node.creator));
-            turn.trust();
+            let ids = std::slice::from_ref(id);
+            outbox.restore(self.store.owed(Some(ids)).await.map_err(failed)?, &known);
+            self.trust(id, &mut turn, &before);
         }
         Ok(turn)
+    }
+
+    /// After a failure of the store: what was read of a node is what there is, and what is owed there is in the outbox.
+    pub(super) fn trust(&self, id: &NodeId, turn: &mut Turn, before: &Before) {
+        if let Some(node) = turn.node() {
+            self.memory.outbox.keep(node);
+        }
+        let creator = turn.node().map(|node| &node.creator);
+        self.memory.census.correct(id, before.0.as_ref(), creator);
+        turn.trust();
     }
 
     /// What was found at a node; if it is not there, where its owner said that those who come later should turn to.

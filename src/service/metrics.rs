@@ -37,6 +37,7 @@ pub struct Metrics {
     pub(super) truncations: Counter,
     /// Nodes that were closed because a record was found damaged.
     pub closed_nodes: Counter,
+    backlog_miscounts: Counter,
     /// Whether there is a connection to the server: 1 or 0.
     pub connected: Gauge,
     nodes: Gauge,
@@ -66,8 +67,9 @@ pub(super) struct Measured {
     pub(super) tasks: usize,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
+impl Metrics {
+    /// Counts, beside what goes wrong in the accounting of the backlog.
+    pub(super) fn new(backlog_miscounts: Counter) -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("gjallar"),
             limits: Family::default(),
@@ -80,6 +82,7 @@ impl Default for Metrics {
             evictions: Counter::default(),
             truncations: Counter::default(),
             closed_nodes: Counter::default(),
+            backlog_miscounts,
             connected: Gauge::default(),
             nodes: Gauge::default(),
             backlog_events: Gauge::default(),
@@ -109,10 +112,8 @@ impl Default for Metrics {
         }
         metrics
     }
-}
 
-impl Metrics {
-    fn counters(&self) -> [(&'static str, &'static str, Counter); 6] {
+    fn counters(&self) -> [(&'static str, &'static str, Counter); 7] {
         [
             ("notifications", "Notifications that the server has", self.notifications.clone()),
             ("bounces", "Notifications that came back as errors", self.bounces.clone()),
@@ -124,6 +125,11 @@ impl Metrics {
                 self.truncations.clone(),
             ),
             ("nodes_closed", "Nodes closed for a damaged record", self.closed_nodes.clone()),
+            (
+                "backlog_miscounts",
+                "Defects in the accounting of the backlog",
+                self.backlog_miscounts.clone(),
+            ),
         ]
     }
 
@@ -242,8 +248,25 @@ fn latencies() -> Histogram {
 
 /// The memory of the process, as the system has it; 0 where it does not say.
 fn resident_bytes() -> u64 {
-    const PAGE_BYTES: u64 = 4096;
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
-    pages.unwrap_or_default() * PAGE_BYTES
+    resident_bytes_of(&std::fs::read_to_string("/proc/self/status").unwrap_or_default())
+}
+
+/// The resident memory in a process's status, which is in KiB whatever the size of a page.
+fn resident_bytes_of(status: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or_default() * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resident_memory_does_not_depend_on_the_page_size() {
+        let status = "Name:\tgjallar\nVmHWM:\t  90000 kB\nVmRSS:\t   65536 kB\nThreads:\t9\n";
+        assert_eq!(resident_bytes_of(status), 64 * 1024 * 1024);
+        assert_eq!(resident_bytes_of("Name:\tgjallar\n"), 0);
+        assert!(resident_bytes() > 0);
+    }
 }

@@ -125,9 +125,9 @@ impl Service {
         clock: Arc<Clock>,
     ) -> Result<Self, StoreError> {
         let census = Census::new(store.creators().await?);
-        let metrics = Metrics::default();
-        let nodes = Nodes::new(MAX_HOT_NODES, metrics.node_reads.clone());
         let outbox = Arc::new(Outbox::new(limits.max_backlog_events, limits.max_backlog_bytes));
+        let metrics = Metrics::new(outbox.miscounts());
+        let nodes = Nodes::new(MAX_HOT_NODES, metrics.node_reads.clone());
         outbox.restore(store.owed(None).await?, &HashSet::new());
         let deadlines = Deadlines::default();
         let presences = Arc::new(Presences::default());

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use jid::BareJid;
@@ -22,13 +22,18 @@ use super::underway::Underway;
 
 /// The largest item that is kept in memory as the newest of its node ([`Item::size`]).
 const MAX_LAST_ITEM_BYTES: usize = 4096;
+/// Nodes that are looked at, and those that are evicted, to make room for one.
+const MAX_LOOKED_AT: usize = 16;
+const MAX_EVICTED: usize = 2;
+/// The most nodes in doubt that are looked at together.
+const MAX_IN_DOUBT: usize = 64;
 
 /// The nodes that are in memory.
 #[derive(Debug)]
 pub(super) struct Nodes {
     max: usize,
     reads: Counter,
-    cells: Mutex<HashMap<NodeId, Arc<TurnMutex<Cell>>>>,
+    cells: Mutex<Cells>,
     /// Those of which something is damaged, until the process ends.
     closed: Mutex<HashSet<NodeId>>,
     /// Those whose last commit failed, and that nobody has looked at since.
@@ -36,6 +41,21 @@ pub(super) struct Nodes {
     doubts: Notify,
     /// Damaged records of which nobody knows the node.
     of_no_node: Mutex<HashSet<String>>,
+}
+
+/// Cells, and the order in which they are looked at for eviction: those that were asked for since they were looked at
+/// last are kept another time (the clock algorithm).
+#[derive(Debug, Default)]
+struct Cells {
+    all: HashMap<NodeId, Slot>,
+    /// Each of them once.
+    order: VecDeque<NodeId>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    cell: Arc<TurnMutex<Cell>>,
+    was_asked_for: bool,
 }
 
 #[derive(Debug, Default)]
@@ -112,12 +132,16 @@ impl Nodes {
         self.doubts.notify_one();
     }
 
-    /// Waits for a node that is in doubt, or was.
-    pub(super) async fn in_doubt(&self) -> NodeId {
+    /// Waits for nodes that are in doubt, or were: some of them, at least one.
+    pub(super) async fn in_doubt(&self) -> Vec<NodeId> {
         loop {
-            let first = self.in_doubt.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            if let Some(id) = first {
-                return id;
+            let first: Vec<_> = {
+                let mut nodes = self.in_doubt.lock().unwrap_or_else(PoisonError::into_inner);
+                let some = nodes.len().min(MAX_IN_DOUBT);
+                nodes.drain(..some).collect()
+            };
+            if !first.is_empty() {
+                return first;
             }
             self.doubts.notified().await;
         }
@@ -135,15 +159,12 @@ impl Nodes {
 
     /// How many are in memory.
     pub(super) fn len(&self) -> usize {
-        self.cells.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.cells().all.len()
     }
 
     /// The nodes in memory, each with the position of its newest event.
     pub(super) async fn positions(&self) -> Vec<(NodeId, Epoch, u64)> {
-        let cells: Vec<_> = {
-            let cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
-            cells.values().cloned().collect()
-        };
+        let cells: Vec<_> = self.cells().all.values().map(|slot| Arc::clone(&slot.cell)).collect();
         let mut positions = Vec::with_capacity(cells.len());
         for cell in cells {
             if let Known::There(hot) = &cell.lock().await.known {
@@ -183,21 +204,58 @@ impl Nodes {
     }
 
     fn cell(&self, id: &NodeId) -> Arc<TurnMutex<Cell>> {
-        let mut cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(cell) = cells.get(id) {
-            return Arc::clone(cell);
+        let mut cells = self.cells();
+        if let Some(slot) = cells.all.get_mut(id) {
+            slot.was_asked_for = true;
+            return Arc::clone(&slot.cell);
         }
-        if cells.len() >= self.max {
-            let idle = cells.iter().find(|(_, cell)| {
-                Arc::strong_count(cell) == 1 && cell.try_lock().is_ok_and(|cell| cell.is_idle())
-            });
-            if let Some(idle) = idle.map(|(id, _)| id.clone()) {
-                cells.remove(&idle);
+        cells.evict(self.max);
+        let cell = Arc::default();
+        let slot = Slot { cell: Arc::clone(&cell), was_asked_for: false };
+        cells.all.insert(id.clone(), slot);
+        cells.order.push_back(id.clone());
+        cell
+    }
+
+    fn cells(&self) -> MutexGuard<'_, Cells> {
+        self.cells.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cells {
+    /// Makes room for one more by evicting nodes that nobody is working at. Few are looked at, and if all of these are in
+    /// use there are more than `max` for a while; later calls evict two.
+    fn evict(&mut self, max: usize) {
+        let mut kept = Vec::with_capacity(MAX_LOOKED_AT);
+        let mut evicted = 0;
+        while self.all.len() >= max
+            && evicted < MAX_EVICTED
+            && kept.len() < MAX_LOOKED_AT
+            && let Some(id) = self.order.pop_front()
+        {
+            let Some(slot) = self.all.get_mut(&id) else { continue };
+            if std::mem::take(&mut slot.was_asked_for) || !slot.is_idle() {
+                kept.push(id);
+            } else {
+                self.all.remove(&id);
+                evicted += 1;
             }
         }
-        let cell = Arc::default();
-        cells.insert(id.clone(), Arc::clone(&cell));
-        cell
+        // All that are idle were asked for: the first of them goes.
+        let is_idle = |id: &NodeId| self.all.get(id).is_some_and(Slot::is_idle);
+        if evicted == 0
+            && self.all.len() >= max
+            && let Some(first) = kept.iter().position(is_idle)
+        {
+            self.all.remove(&kept.remove(first));
+        }
+        self.order.extend(kept);
+    }
+}
+
+impl Slot {
+    fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.cell) == 1 && self.cell.try_lock().is_ok_and(|cell| cell.is_idle())
     }
 }
 
@@ -307,5 +365,51 @@ impl Known {
 impl Last {
     fn of(item: &Arc<Item>) -> Self {
         if item.size() > MAX_LAST_ITEM_BYTES { Self::Unread } else { Self::Item(Arc::clone(item)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: usize) -> NodeId {
+        NodeId::parse(&number.to_string()).unwrap()
+    }
+
+    fn has(nodes: &Nodes, number: usize) -> bool {
+        nodes.cells().all.contains_key(&id(number))
+    }
+
+    #[test]
+    fn the_node_goes_that_nobody_asked_for_longest() {
+        let nodes = Nodes::new(4, Counter::default());
+        for number in [0, 1, 2, 3, 0, 2] {
+            drop(nodes.cell(&id(number)));
+        }
+        drop(nodes.cell(&id(4)));
+        assert!(!has(&nodes, 1) && has(&nodes, 0) && has(&nodes, 2) && has(&nodes, 3));
+        drop(nodes.cell(&id(5)));
+        assert!(!has(&nodes, 3) && has(&nodes, 0) && has(&nodes, 2) && has(&nodes, 4));
+        assert_eq!(nodes.len(), 4);
+        // All were asked for: one goes all the same.
+        for number in [0, 2, 4, 5, 6] {
+            drop(nodes.cell(&id(number)));
+        }
+        assert_eq!(nodes.len(), 4);
+    }
+
+    #[test]
+    fn nodes_in_use_stay_and_the_bound_is_kept_again_after_that() {
+        let nodes = Nodes::new(100, Counter::default());
+        let mut held: Vec<_> = (0..200).map(|number| nodes.cell(&id(number))).collect();
+        assert_eq!(nodes.len(), 200);
+        held.truncate(50);
+        for number in 200..400 {
+            drop(nodes.cell(&id(number)));
+        }
+        assert!(nodes.len() <= 100, "{}", nodes.len());
+        assert!((0..50).all(|number| has(&nodes, number)));
+        let cells = nodes.cells();
+        assert_eq!(cells.order.len(), cells.all.len());
     }
 }

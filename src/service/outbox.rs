@@ -11,6 +11,7 @@ use std::{
 };
 
 use jid::{BareJid, Jid};
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Notify;
 
 use crate::{
@@ -25,8 +26,9 @@ use super::{
 
 /// The most debts that are forgotten at once.
 const MAX_FORGOTTEN: usize = 500;
-/// About how many bytes a recipient takes in memory, or one who lost a subscription.
+/// About how many bytes a recipient takes in memory, or one who lost a subscription; and one of its SubIDs.
 const RECIPIENT_BYTES: usize = 100;
+const SUBID_BYTES: usize = 32;
 
 /// A notification and everyone it goes to.
 #[derive(Debug)]
@@ -93,6 +95,8 @@ struct Queue {
     forgotten_stanzas: u64,
     /// How often somebody lost a subscription at a node of which something is not confirmed.
     losses: u64,
+    /// How often more was to be taken from what waits than was counted there.
+    miscounts: Counter,
 }
 
 impl Outbox {
@@ -111,8 +115,14 @@ impl Outbox {
             told_stanzas: 0,
             forgotten_stanzas: 0,
             losses: 0,
+            miscounts: Counter::default(),
         };
         Self { queue: Mutex::new(queue), changed: Notify::new(), confirmed: Notify::new() }
+    }
+
+    /// Counts defects of its accounting. Each shows that it holds more than it seems to.
+    pub(super) fn miscounts(&self) -> Counter {
+        self.queue().miscounts.clone()
     }
 
     /// From now on it holds at most so many entries and about so many bytes.
@@ -182,7 +192,7 @@ impl Outbox {
             lost.add(entities, next, first);
             let now = lost.len();
             queue.losses += 1;
-            queue.shares.remove(None, Load { entries: 0, bytes: before * RECIPIENT_BYTES });
+            queue.less(None, Load { entries: 0, bytes: before * RECIPIENT_BYTES });
             queue.shares.add(None, Load { entries: 0, bytes: now * RECIPIENT_BYTES });
         }
     }
@@ -324,7 +334,11 @@ impl Queue {
         let is_new = |(part, _): &(usize, usize)| !self.parts.contains_key(part);
         let audience = match self.audiences.contains_key(&recipients.id()) {
             true => 0,
-            false => recipients.parts().filter(is_new).map(|(_, len)| len * RECIPIENT_BYTES).sum(),
+            false => {
+                let parts = recipients.parts().filter(is_new);
+                let parts: usize = parts.map(|(_, len)| len * RECIPIENT_BYTES).sum();
+                parts + recipients.subid_count() * SUBID_BYTES
+            }
         };
         Load { entries: 1, bytes: bytes + audience }
     }
@@ -347,12 +361,13 @@ impl Queue {
         let mut load = Load { entries: 1, bytes };
         let audience = recipients.id();
         if let Some(shared) = self.audiences.get_mut(&audience) {
-            *shared -= 1;
+            *shared = shared.saturating_sub(1);
             if *shared == 0 {
                 self.audiences.remove(&audience);
+                load.bytes += recipients.subid_count() * SUBID_BYTES;
                 for (part, len) in recipients.parts() {
                     if let Some(lists) = self.parts.get_mut(&part) {
-                        *lists -= 1;
+                        *lists = lists.saturating_sub(1);
                         if *lists == 0 {
                             self.parts.remove(&part);
                             load.bytes += len * RECIPIENT_BYTES;
@@ -361,7 +376,17 @@ impl Queue {
                 }
             }
         }
-        self.shares.remove(owner, load);
+        self.less(owner, load);
+    }
+
+    /// Less waits. That it was not counted as waiting would be a defect: then it is counted, and less is counted as waiting
+    /// than there is, instead of so much that nothing has room any more.
+    fn less(&mut self, owner: Option<&BareJid>, load: Load) {
+        let was_there = self.shares.remove(owner, load);
+        debug_assert!(was_there, "{load:?} of {owner:?} was not counted");
+        if !was_there {
+            self.miscounts.inc();
+        }
     }
 
     /// An entry does not wait any more.
@@ -369,11 +394,11 @@ impl Queue {
         self.release(telling.owner.as_ref(), telling.bytes, &telling.recipients);
         let epoch = telling.notification.place.epoch;
         if let Some((entries, lost)) = self.nodes.get_mut(&epoch) {
-            *entries -= 1;
+            *entries = entries.saturating_sub(1);
             if *entries == 0 {
                 let bytes = lost.len() * RECIPIENT_BYTES;
                 self.nodes.remove(&epoch);
-                self.shares.remove(None, Load { entries: 0, bytes });
+                self.less(None, Load { entries: 0, bytes });
             }
         }
     }

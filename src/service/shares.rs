@@ -53,17 +53,18 @@ impl Shares {
         }
     }
 
-    /// Less waits.
-    pub(super) fn remove(&mut self, owner: Option<&BareJid>, load: Load) {
-        self.all.remove(load);
-        if let Some(owner) = owner
-            && let Some(own) = self.of.get_mut(owner)
-        {
-            own.remove(load);
+    /// Less waits. Says whether so much had been added.
+    #[must_use]
+    pub(super) fn remove(&mut self, owner: Option<&BareJid>, load: Load) -> bool {
+        let mut was_there = self.all.remove(load);
+        if let Some(owner) = owner {
+            let Some(own) = self.of.get_mut(owner) else { return false };
+            was_there &= own.remove(load);
             if *own == Load::default() {
                 self.of.remove(owner);
             }
         }
+        was_there
     }
 }
 
@@ -73,8 +74,30 @@ impl Load {
         self.bytes += other.bytes;
     }
 
-    fn remove(&mut self, other: Self) {
-        self.entries -= other.entries;
-        self.bytes -= other.bytes;
+    /// Whether so much was there; if not, nothing is left.
+    fn remove(&mut self, other: Self) -> bool {
+        let left = self.entries.checked_sub(other.entries).zip(self.bytes.checked_sub(other.bytes));
+        let (entries, bytes) =
+            (self.entries.saturating_sub(other.entries), self.bytes.saturating_sub(other.bytes));
+        *self = Self { entries, bytes };
+        left.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_was_added_is_noticed_and_leaves_nothing() {
+        let owner = BareJid::new("a@b").unwrap();
+        let load = |entries, bytes| Load { entries, bytes };
+        let mut shares = Shares::new(load(10, 1000));
+        shares.add(Some(&owner), load(2, 200));
+        assert!(shares.remove(Some(&owner), load(1, 50)));
+        assert!(!shares.remove(Some(&owner), load(1, 151)));
+        assert_eq!(shares.all(), load(0, 0));
+        assert!(!shares.remove(Some(&owner), load(1, 0)), "nobody has a share");
+        assert!(shares.has_room(&owner, load(1, 500)));
     }
 }

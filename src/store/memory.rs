@@ -224,7 +224,7 @@ impl Store for MemoryStore {
         then(Ok(Committed { debts: Vec::new(), evicted, sync: None }));
     }
 
-    async fn owed(&self, _: Option<&NodeId>) -> Result<Vec<Owed>, StoreError> {
+    async fn owed(&self, _: Option<&[NodeId]>) -> Result<Vec<Owed>, StoreError> {
         Ok(Vec::new())
     }
 

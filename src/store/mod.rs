@@ -72,7 +72,7 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// If one of the records cannot be read.
-    async fn owed(&self, node: Option<&NodeId>) -> Result<Vec<Owed>, StoreError>;
+    async fn owed(&self, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, StoreError>;
 
     /// Forgets what was told.
     ///

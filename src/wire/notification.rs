@@ -31,6 +31,18 @@ pub struct Rendered {
     rest: Option<Arc<str>>,
 }
 
+/// A recipient of a message.
+#[derive(Clone, Copy, Debug)]
+pub struct To<'a> {
+    /// Its JID.
+    pub jid: &'a str,
+    /// What its [headers](headers) say.
+    pub headers: &'a str,
+}
+
+/// Ends a message.
+const END: &str = "</message>";
+
 /// Begins and ends a message's addresses.
 const ADDRESSES: (&str, &str) =
     ("<addresses xmlns='http://jabber.org/protocol/address'>", "</addresses>");
@@ -42,7 +54,7 @@ impl Rendered {
     pub fn len(&self) -> usize {
         let addresses = ADDRESSES.0.len() + self.reply_to.len() + ADDRESSES.1.len();
         let rest = self.rest.as_ref().map_or(0, |rest| rest.len());
-        self.head.len() + "'>".len() + addresses + self.tail.len() + rest
+        self.head.len() + "'>".len() + addresses + self.tail.len() + rest + END.len()
     }
 
     /// Whether it says something else to each recipient.
@@ -52,17 +64,17 @@ impl Rendered {
     }
 
     /// Appends the message to one recipient.
-    pub fn write_to(&self, recipient: &str, out: &mut String) {
-        self.write(recipient, "", recipient, out);
+    pub fn write_to(&self, recipient: To<'_>, out: &mut String) {
+        self.write(recipient.jid, "", recipient, out);
     }
 
     /// Appends the message to many, of which this is the last, by way of the multicast service of this JID; their
-    /// addresses are written. A personal one goes to no more than one.
-    pub fn write_by(&self, multicast: &str, addresses: &str, last: &str, out: &mut String) {
+    /// addresses are written. A personal one, or one with headers, goes to no more than one.
+    pub fn write_by(&self, multicast: &str, addresses: &str, last: To<'_>, out: &mut String) {
         self.write(multicast, addresses, last, out);
     }
 
-    fn write(&self, to: &str, addresses: &str, recipient: &str, out: &mut String) {
+    fn write(&self, to: &str, addresses: &str, recipient: To<'_>, out: &mut String) {
         out.push_str(&self.head);
         escape_attribute(to, out);
         out.push_str("'>");
@@ -73,9 +85,11 @@ impl Rendered {
         }
         out.push_str(&self.tail);
         if let Some(rest) = &self.rest {
-            escape_attribute(recipient, out);
+            escape_attribute(recipient.jid, out);
             out.push_str(rest);
         }
+        out.push_str(recipient.headers);
+        out.push_str(END);
     }
 }
 
@@ -117,12 +131,13 @@ pub fn render(notification: &Notification, is_late: bool, service: &str) -> Rend
         .children(content(node, event, &view.subids))
         .children(delay);
     let message = match event {
-        Event::Announced(_) | Event::Requested(_) => message,
-        _ => shim(stanza_id(message), &view.subids),
+        Event::Announced(_) | Event::Requested(_) => message.children(hint),
+        _ => stanza_id(message).children(hint).children(shim(&view.subids)),
     };
-    let message = message.children(hint).to_string();
+    let message = message.to_string();
+    let message = message.strip_suffix(END).unwrap_or(&message);
     // `to` is the last attribute, so the first empty value ends where the recipient belongs.
-    let (head, tail) = message.split_once(" to=''>").unwrap_or((&message, ""));
+    let (head, tail) = message.split_once(" to=''>").unwrap_or((message, ""));
     let personal = if names_recipient(event) { tail.split_once(" jid=''") } else { None };
     Rendered {
         head: format!("{head} to='").into(),
@@ -167,13 +182,17 @@ pub fn is_gone(bounce: &Element) -> bool {
     })
 }
 
-/// For which subscriptions of its recipient a message is (§12.16, XEP-0131).
-fn shim(message: Tag, subids: &[SubId]) -> Tag {
-    if subids.is_empty() {
-        return message;
-    }
+/// For which subscriptions of its recipient a message is (§12.16, XEP-0131). They are the last child (§7.1.2.4).
+fn shim(subids: &[SubId]) -> Option<Tag> {
     let header = |subid: &SubId| Tag::new("header").attr("name", "SubID").text(subid.as_str());
-    message.child(Tag::ns("headers", ns::SHIM).children(subids.iter().map(header)))
+    let headers = Tag::ns("headers", ns::SHIM).children(subids.iter().map(header));
+    (!subids.is_empty()).then_some(headers)
+}
+
+/// The headers of a message to a recipient who gets it for these subscriptions; none if it has no SubIDs.
+#[must_use]
+pub fn headers(subids: &[SubId]) -> String {
+    shim(subids).map(|headers| headers.to_string()).unwrap_or_default()
 }
 
 /// Whether an event says who hears of it.
@@ -273,7 +292,8 @@ mod tests {
             is_last_item: true,
         };
         let mut message = String::new();
-        render(&notification, false, "s").write_to("it's@b", &mut message);
+        let recipient = To { jid: "it's@b", headers: "" };
+        render(&notification, false, "s").write_to(recipient, &mut message);
         assert_eq!(
             message,
             "<message from='s' type='headline' id='000000000000000a-3-last' to='it&#39;s@b'>\

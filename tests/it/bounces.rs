@@ -2,21 +2,31 @@
 
 use std::sync::Arc;
 
-use gjallar::{process::Config, store::MemoryStore};
+use gjallar::{
+    process::Config,
+    store::{MemoryStore, Store},
+};
 use minidom::Element;
 
-use crate::harness::{Component, SERVICE, event};
+use crate::harness::{Component, SERVICE, event, faulty::Faulty};
 
 const OWNER: &str = "owner@localhost/desk";
 const READER: &str = "reader@localhost/phone";
 const OTHER: &str = "other@localhost";
 
+/// Those of [`Component::messages`]: a node, a subscription, a publish, its end, the node's.
+const COMMITS_OF_MESSAGES: u64 = 5;
+
 async fn stage(max_bounces: u32, interval: u64) -> Component {
+    stage_on(Arc::new(MemoryStore::new()), max_bounces, interval).await
+}
+
+async fn stage_on(store: Arc<dyn Store>, max_bounces: u32, interval: u64) -> Component {
     let configure = |config: &mut Config| {
         config.limits.max_bounces = max_bounces;
         config.limits.bounce_interval_seconds = interval;
     };
-    let mut component = Component::with(Arc::new(MemoryStore::new()), configure).await;
+    let mut component = Component::with(store, configure).await;
     component.create(OWNER, "n", &[("notify_sub", "1")]).await;
     component.create(OWNER, "m", &[]).await;
     for (jid, node) in [(READER, "n"), (OTHER, "n"), (READER, "m")] {
@@ -95,4 +105,24 @@ async fn bounces_that_come_together_count_once_and_those_of_strangers_not_at_all
     for _ in 0..8 {
         assert!(bounce(&mut component, "gone", "cancel").await);
     }
+}
+
+/// A store that fails when a subscription shall end does not keep it for ever.
+#[tokio::test]
+async fn a_bounced_subscription_ends_after_the_store_has_failed() {
+    // Two nodes, three subscriptions, what asks for the messages, and two publishes come before.
+    let fails_at = 2 + 3 + 3 * COMMITS_OF_MESSAGES + 2;
+    let store = Faulty::new(Arc::new(MemoryStore::new()), fails_at + 1, false);
+    let mut component = stage_on(store, 6, 0).await;
+    for _ in 0..2 {
+        assert!(bounce(&mut component, "gone", "cancel").await);
+    }
+    loop {
+        let message = component.message().await;
+        if event(&message).attr("subscription").is_some() {
+            assert_eq!(event(&message).attr("jid"), Some(READER));
+            break;
+        }
+    }
+    assert!(!bounce(&mut component, "gone", "cancel").await);
 }

@@ -1,6 +1,9 @@
 //! What happens when the store fails, or the stream breaks.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use gjallar::{
     pubsub::{AccessModel, Affiliation, Limits, Setting},
@@ -170,7 +173,7 @@ async fn what_rests_on_a_commit_that_failed_does_not_happen() {
     for commits_all_the_same in [false, true] {
         let gate = Arc::new(Semaphore::new(1));
         let inner = Arc::new(MemoryStore::new());
-        let store = Faulty::begin(inner, 3, commits_all_the_same, &gate);
+        let store = Faulty::begin(inner, 3..4, commits_all_the_same, &gate);
         let stage = Stage::new(store).await;
         stage.create(OWNER, "a").await.unwrap();
         stage.subscribe("x@localhost", "a").await.unwrap();
@@ -195,7 +198,7 @@ async fn what_rests_on_a_commit_that_failed_does_not_happen() {
 #[tokio::test]
 async fn an_answer_waits_until_what_it_rests_on_is_true() {
     let gate = Arc::new(Semaphore::new(1));
-    let store = Faulty::begin(Arc::new(MemoryStore::new()), 2, false, &gate);
+    let store = Faulty::begin(Arc::new(MemoryStore::new()), 2..3, false, &gate);
     let mut component = Component::with(store, |_| {}).await;
     component.create(OWNER, "a", &[]).await;
     let closed = gate.acquire().await.unwrap();
@@ -320,4 +323,27 @@ async fn a_server_that_confirms_nothing_gets_no_more_than_may_be_repeated() {
             }
         }
     }
+}
+
+/// A failure that hits many nodes has what is owed read once for all of them.
+#[tokio::test(start_paused = true)]
+async fn nodes_in_doubt_are_read_together() {
+    let gate = Arc::new(Semaphore::new(1));
+    let store = Faulty::begin(Arc::new(MemoryStore::new()), 51..101, false, &gate);
+    let stage = Stage::new(Arc::clone(&store) as Arc<dyn Store>).await;
+    let nodes: Vec<_> = (0..50).map(|number| number.to_string()).collect();
+    for node in &nodes {
+        stage.create(OWNER, node).await.unwrap();
+    }
+    for node in &nodes {
+        assert!(matches!(stage.publish(OWNER, node, "1").await, Err(Error::Failed(_))));
+    }
+    let before = store.scans.load(Ordering::Relaxed);
+    let settled = timeout(Duration::from_secs(5), stage.service.settle_doubts()).await;
+    assert!(settled.is_err(), "it goes on");
+    assert_eq!(store.scans.load(Ordering::Relaxed) - before, 1);
+    for node in &nodes {
+        stage.publish(OWNER, node, "1").await.unwrap();
+    }
+    assert_eq!(store.scans.load(Ordering::Relaxed) - before, 1, "all were read");
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use gjallar::{
-    pubsub::{Affiliation, Event, MaxItems, Setting},
+    pubsub::{Affiliation, Event, Limits, MaxItems, Recipients, Setting},
     store::{Owed, SledStore, Told},
 };
 
@@ -13,14 +13,19 @@ const OWNER: &str = "owner@localhost";
 
 /// A service whose process ends and starts again, and whose server takes nothing.
 struct Process {
+    limits: Limits,
     folder: tempfile::TempDir,
     stage: Option<Stage>,
 }
 
 impl Process {
     async fn start() -> Self {
+        Self::limited(Limits::default()).await
+    }
+
+    async fn limited(limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut process = Self { folder, stage: None };
+        let mut process = Self { limits, folder, stage: None };
         process.restart().await;
         process
     }
@@ -30,7 +35,7 @@ impl Process {
             stage.store.close().await;
         }
         let store = SledStore::open(self.folder.path()).unwrap();
-        self.stage = Some(Stage::new(Arc::new(store)).await);
+        self.stage = Some(Stage::limited(Arc::new(store), self.limits.clone()).await);
     }
 
     fn stage(&self) -> &Stage {
@@ -176,6 +181,42 @@ async fn an_audience_that_was_told_in_part_is_told_the_rest() {
     let partly = Told { debts: Vec::new(), partly: Some((debt, jid("b@x"))) };
     process.stage().store.forget(partly).await.unwrap();
     assert_eq!(process.told_after_restart().await, ["item 1 to c d", "item 2 to a b c d"]);
+}
+
+#[tokio::test]
+async fn recipients_keep_their_subids_after_a_restart() {
+    let mut process = Process::limited(Limits { max_subids: 8, ..Limits::default() }).await;
+    process.stage().create(OWNER, "n").await.unwrap();
+    for name in ["a@x", "b@x", "b@x", "c@x"] {
+        process.stage().subscribe(name, "n").await.unwrap();
+    }
+    process.stage().told();
+    process.stage().publish(OWNER, "n", "1").await.unwrap();
+    let outbox = process.stage().service.outbox();
+    let live = loop {
+        // It is there soon after the answer.
+        match (0..outbox.next()).find_map(|number| outbox.get(number)) {
+            Some(event) => break event.recipients.clone(),
+            None => outbox.changed().await,
+        }
+    };
+    let counts = |of: &Recipients| -> Vec<_> {
+        of.iter_with_subids().map(|(_, subids)| subids.len()).collect()
+    };
+    assert_eq!(counts(&live), [1, 2, 1]);
+    process.restart().await;
+    let owed = process.owed().await;
+    let event = owed.last().unwrap();
+    assert_eq!(event.recipients, live);
+    // After a part of them was told, and one is not subscribed any more.
+    let partly = Told { debts: Vec::new(), partly: Some((event.debt, jid("a@x"))) };
+    process.stage().store.forget(partly).await.unwrap();
+    process.stage().affiliate(OWNER, "n", "c@x", Affiliation::Outcast).await.unwrap();
+    process.restart().await;
+    let owed = process.owed().await;
+    let event = owed.iter().find(|other| other.debt == event.debt).unwrap();
+    let left: Vec<_> = event.recipients.iter_with_subids().collect();
+    assert_eq!(left, live.iter_with_subids().skip(1).take(1).collect::<Vec<_>>());
 }
 
 /// A debt of a later process must not be taken for the one that was told in part.

@@ -288,7 +288,7 @@ async fn a_storm_of_one_sender_delays_nobody() {
     assert!(at(99) < PATIENCE, "{latencies:?}");
     // What was too much was said, and counted.
     let mut limited = 0;
-    for limit in ["max_queued_stanzas_per_jid", "max_jid_requests_per_second"] {
+    for limit in ["max_queued_bytes_per_jid", "max_jid_requests_per_second"] {
         let name = format!("limit_reached_total{{limit=\"{limit}\"}}");
         limited += served.stat(&name).await;
     }

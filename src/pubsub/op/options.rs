@@ -151,7 +151,7 @@ pub(super) fn check_offered(node: &Node, settings: &[OptionSetting]) -> Result<(
 }
 
 /// Subscriptions with options or SubIDs at one node. Each event looks at all of them.
-const MAX_SPECIAL: usize = 10_000;
+const MAX_SPECIAL: usize = 100_000;
 /// Those of one entity among them.
 const MAX_OWN_SPECIAL: usize = 100;
 

@@ -1,8 +1,8 @@
 //! Publishing: which items which node takes (§4.3, §7.1.3), and what becomes of them.
 
 use crate::pubsub::{
-    Affiliation, Audience, Change, Context, Creators, Event, MaxItems, Payload, Policy, Recipients,
-    Refusal, Setting, Timestamp,
+    Affiliation, Audience, Change, Context, Creators, Event, MaxItems, Options, Payload, Policy,
+    Recipients, Refusal, Setting, Special, SubId, Terms, Timestamp,
     op::{
         publish::{NewItem, There, publish},
         subscribe::{Subscribe, subscribe},
@@ -153,4 +153,32 @@ fn who_may_not_create_nodes_publishes_at_those_that_are_there() {
         publish(None, &request, &There::default(), &Context { nodes: cx.limits().max_nodes, ..*cx })
     });
     refuses(full, &Refusal::MaxNodesExceeded);
+}
+
+/// A hundred thousand subscribers with SubIDs are named by a few notifications, ten thousand by each, in their order.
+#[test]
+fn an_event_for_many_subids_is_one_event() {
+    let mut node = node().0;
+    for number in 0..100_000 {
+        let subid = SubId::new(&number.to_string());
+        let terms = Terms::new(Some(subid), Options::default(), 0, Timestamp(0));
+        let special =
+            Special { since: 0, special_since: 0, is_pending: false, terms: vec![terms].into() };
+        node.load_special(jid(&format!("{number:06}@x")), special);
+    }
+    let request = publication(vec![item("1")]);
+    let decision =
+        by("owner@x", |cx| publish(Some(&node), &request, &There::default(), cx)).unwrap();
+    let listed =
+        decision.notifications.iter().filter_map(|notification| match &notification.audience {
+            Audience::Listed(recipients) => Some(recipients),
+            _ => None,
+        });
+    let listed: Vec<_> = listed.collect();
+    assert_eq!(listed.iter().map(|some| some.len()).collect::<Vec<_>>(), [10_000; 10]);
+    let all = listed.iter().flat_map(|some| some.iter_with_subids());
+    for (number, (to, subids)) in all.enumerate() {
+        assert_eq!(to, &jid(&format!("{number:06}@x")));
+        assert_eq!(subids, [SubId::new(&number.to_string())]);
+    }
 }

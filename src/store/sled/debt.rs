@@ -45,6 +45,8 @@ enum AudienceRecord {
     Entities(Vec<String>),
     Listed(Vec<String>),
     Subscribers,
+    /// Each with its SubIDs.
+    ListedWithSubIds(Vec<(String, Vec<String>)>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -114,6 +116,13 @@ impl DebtRecord {
                 Audience::Entities(jids) => {
                     AudienceRecord::Entities(jids.iter().map(Jid::to_string).collect())
                 }
+                Audience::Listed(jids) if jids.have_subids() => {
+                    let subids = |subids: &[SubId]| subids.iter().map(SubId::to_string).collect();
+                    let listed = jids.iter_with_subids();
+                    AudienceRecord::ListedWithSubIds(
+                        listed.map(|(jid, of)| (jid.to_string(), subids(of))).collect(),
+                    )
+                }
                 Audience::Listed(jids) => {
                     AudienceRecord::Listed(jids.iter().map(Jid::to_string).collect())
                 }
@@ -132,6 +141,22 @@ impl DebtRecord {
         }
     }
 
+    /// About how many bytes it takes, as far as they are many: those of its audience, and of items.
+    pub(super) fn len(&self) -> usize {
+        let audience = match &self.audience {
+            AudienceRecord::Entities(jids) | AudienceRecord::Listed(jids) => {
+                jids.iter().map(|jid| 3 + jid.len()).sum()
+            }
+            AudienceRecord::Subscribers => 0,
+            AudienceRecord::ListedWithSubIds(listed) => {
+                let subids =
+                    |subids: &[String]| subids.iter().map(|subid| 3 + subid.len()).sum::<usize>();
+                listed.iter().map(|(jid, of)| 4 + jid.len() + subids(of)).sum()
+            }
+        };
+        audience + self.event.len()
+    }
+
     pub(super) fn is_at(&self, node: &NodeId) -> bool {
         self.node == node.as_str()
     }
@@ -147,6 +172,14 @@ impl DebtRecord {
                 AudienceRecord::Entities(jids) => Audience::Entities(all(key, jids)?),
                 AudienceRecord::Listed(jids) => Audience::Listed(all(key, jids)?),
                 AudienceRecord::Subscribers => Audience::Subscribers,
+                AudienceRecord::ListedWithSubIds(listed) => {
+                    let entity = |(jid, subids): &(String, Vec<String>)| {
+                        let subids = subids.iter().map(|subid| SubId::new(subid)).collect();
+                        Ok((full(key, jid)?, subids))
+                    };
+                    let listed = listed.iter().map(entity).collect::<Result<_, StoreError>>()?;
+                    Audience::Listed(Recipients::with_subids(listed))
+                }
             },
             view: View {
                 has_body: self.has_body,
@@ -166,6 +199,12 @@ impl DebtRecord {
 }
 
 impl EventRecord {
+    fn len(&self) -> usize {
+        let Self::Published(items) = self else { return 0 };
+        let payload = |item: &EventItemRecord| item.payload.as_ref().map_or(0, PayloadRecord::len);
+        items.iter().map(payload).sum()
+    }
+
     fn of(event: &Event) -> Self {
         match event {
             Event::Affiliated(affiliation) => Self::Affiliated(AffiliationName::of(*affiliation)),

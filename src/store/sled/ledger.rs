@@ -52,6 +52,9 @@ pub(super) enum Paid {
 /// The most debts that stand in the same rows.
 pub(super) const MAX_DEBTS: usize = 64;
 
+/// With more bytes than this no other joins them, so that their rows can be counted: one has some 40 MB at the most.
+pub(super) const MAX_DEBTS_BYTES: usize = 16 * 1024 * 1024;
+
 /// The bit of a debt in its group.
 pub(super) fn bit(first: u64, debt: u64) -> u64 {
     const { assert!(MAX_DEBTS <= 64) };

@@ -222,10 +222,10 @@ impl Store for SledStore {
         self.ask(Work::Write(Write::Commit(commit, pending)));
     }
 
-    async fn owed(&self, node: Option<&NodeId>) -> Result<Vec<Owed>, StoreError> {
-        let node = node.cloned();
+    async fn owed(&self, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, StoreError> {
+        let nodes = nodes.map(<[NodeId]>::to_vec);
         // Debts have several rows: none may go while they are read.
-        self.read_alone(move |view| owed::owed(view, node.as_ref())).await
+        self.read_alone(move |view| owed::owed(view, nodes.as_deref())).await
     }
 
     async fn forget(&self, told: Told) -> Result<(), StoreError> {

@@ -25,15 +25,15 @@ type Subscribers = Vec<(BareJid, Jid, u64, u64)>;
 /// The first so many of them.
 type Lists = HashMap<usize, Recipients>;
 
-/// Reads what is owed, of one node or of all, in the order of the commits.
-pub(super) fn owed(view: &View, node: Option<&NodeId>) -> Result<Vec<Owed>, StoreError> {
+/// Reads what is owed, of some nodes or of all, in the order of the commits.
+pub(super) fn owed(view: &View, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, StoreError> {
     let told = view.get::<ToldRecord>(keys::TOLD)?.unwrap_or_default();
     let partly = told.partly(keys::TOLD)?;
     let mut audiences = Audiences { view, of: HashMap::new() };
     let mut owed = Vec::new();
     let groups: Result<Vec<_>, _> = index::debts(&view.tree).collect();
     for (debt, record) in groups?.into_iter().flat_map(|group| group.unpaid) {
-        if node.is_some_and(|node| !record.is_at(node)) {
+        if nodes.is_some_and(|nodes| !nodes.iter().any(|node| record.is_at(node))) {
             continue;
         }
         let (key, number) = (keys::debt(debt), record.number);
@@ -43,7 +43,7 @@ pub(super) fn owed(view: &View, node: Option<&NodeId>) -> Result<Vec<Owed>, Stor
             Audience::Listed(listed) => audiences.listed(number, listed),
             Audience::Subscribers => audiences.at(number, notification.place),
         };
-        let mut recipients = match (recipients, node) {
+        let mut recipients = match (recipients, nodes) {
             (Ok(recipients), _) => recipients,
             // A damaged node is closed when it is asked for; the others are told what is owed to them.
             (Err(StoreError::Damaged(record)), None) => {
@@ -54,8 +54,8 @@ pub(super) fn owed(view: &View, node: Option<&NodeId>) -> Result<Vec<Owed>, Stor
         };
         if let Some((_, jid)) = partly.as_ref().filter(|(told, _)| *told == debt) {
             let last = (jid.to_bare(), jid.clone());
-            let rest = recipients.iter().filter(|jid| (jid.to_bare(), (*jid).clone()) > last);
-            recipients = rest.cloned().collect();
+            recipients = recipients
+                .try_filter(|jid| Ok::<_, StoreError>((jid.to_bare(), jid.clone()) > last))?;
         }
         owed.push(Owed { debt: Debt(debt), notification, recipients });
     }
@@ -71,11 +71,10 @@ struct Audiences<'a> {
 impl Audiences<'_> {
     /// Some recipients, of whom each may have lost its subscription.
     fn listed(&self, node: Number, listed: &Recipients) -> Result<Recipients, StoreError> {
-        let left = listed.iter().filter_map(|jid| {
-            let there = self.view.get::<SubscriptionPlace>(&keys::subscription_of(jid, node));
-            there.map(|place| place.map(|_| jid.clone())).transpose()
-        });
-        left.collect()
+        listed.try_filter(|jid| {
+            let place = self.view.get::<SubscriptionPlace>(&keys::subscription_of(jid, node))?;
+            Ok(place.is_some())
+        })
     }
 
     /// Everyone who was subscribed when an event took its place, and is still.

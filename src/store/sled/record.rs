@@ -273,6 +273,11 @@ impl PayloadRecord {
         Self { namespace: payload.namespace().into(), xml: payload.xml().into() }
     }
 
+    /// How many bytes it has.
+    pub(super) fn len(&self) -> usize {
+        self.namespace.len() + self.xml.len()
+    }
+
     pub(super) fn into_payload(self) -> Payload {
         Payload::new(self.xml, self.namespace)
     }

@@ -13,7 +13,7 @@ use super::{
     debt::{DEBT_CHUNK_BYTES, DebtRecord, ToldRecord},
     failed,
     keys::{self, Number, Spot},
-    ledger::{Ledger, MAX_DEBTS, Paid},
+    ledger::{Ledger, MAX_DEBTS, MAX_DEBTS_BYTES, Paid},
     record::{
         self, AffiliationName, AffiliationRecord, Content, Counters, ItemRecord, NodeRecord,
         PayloadRecord, RedirectRecord, damaged,
@@ -131,8 +131,18 @@ impl<'a, 'tree> Turn<'a, 'tree> {
 
     /// Writes the debts that the commits of this group made.
     pub(super) fn write_debts(&mut self) -> Result<(), StoreError> {
-        for debts in self.ledger.take_new_debts().chunks(MAX_DEBTS) {
-            let Some((first, _)) = debts.first() else { break };
+        let debts = self.ledger.take_new_debts();
+        let mut rest = debts.as_slice();
+        while let Some((first, _)) = rest.first() {
+            let mut bytes = 0;
+            let is_with_first = |(_, record): &&(u64, DebtRecord)| {
+                let is_with = bytes < MAX_DEBTS_BYTES;
+                bytes += record.len();
+                is_with
+            };
+            let together = rest.iter().take(MAX_DEBTS).take_while(is_with_first).count();
+            let (debts, others) = rest.split_at(together);
+            rest = others;
             let key = |chunk| keys::debt_chunk(*first, chunk);
             let rows = self.rows.put_in_chunks(&debts, DEBT_CHUNK_BYTES, key)?;
             self.ledger.wrote(*first, debts.len(), rows);

@@ -2,8 +2,12 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    ops::Range,
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -21,23 +25,30 @@ use tokio::sync::{Semaphore, mpsc};
 pub struct Faulty {
     inner: Arc<dyn Store>,
     commits: mpsc::Sender<(Commit, Then)>,
+    /// How often was asked what is owed.
+    pub scans: AtomicUsize,
 }
 
 impl Faulty {
     /// Which commit fails, counted from 1, and whether its changes are there all the same.
     pub fn new(inner: Arc<dyn Store>, fails_at: u64, commits_all_the_same: bool) -> Arc<Self> {
-        Self::begin(inner, fails_at, commits_all_the_same, &Arc::new(Semaphore::new(1)))
+        Self::begin(
+            inner,
+            fails_at..fails_at + 1,
+            commits_all_the_same,
+            &Arc::new(Semaphore::new(1)),
+        )
     }
 
     /// A store whose commits wait, and do not fail.
     pub fn gated(inner: Arc<dyn Store>, gate: &Arc<Semaphore>) -> Arc<Self> {
-        Self::begin(inner, 0, false, gate)
+        Self::begin(inner, 0..0, false, gate)
     }
 
-    /// Both.
+    /// A store of which these commits fail, and whose commits wait.
     pub fn begin(
         inner: Arc<dyn Store>,
-        fails_at: u64,
+        fail: Range<u64>,
         commits_all_the_same: bool,
         gate: &Arc<Semaphore>,
     ) -> Arc<Self> {
@@ -52,7 +63,7 @@ impl Faulty {
                 let failed = || Err(StoreError::Failed("the disk is on fire".into()));
                 if chain.is_broken() {
                     then(failed());
-                } else if number != fails_at {
+                } else if !fail.contains(&number) {
                     then(store.commit_now(commit).await);
                 } else {
                     if commits_all_the_same {
@@ -63,7 +74,7 @@ impl Faulty {
                 }
             }
         });
-        Arc::new(Self { inner, commits })
+        Arc::new(Self { inner, commits, scans: AtomicUsize::new(0) })
     }
 }
 
@@ -77,8 +88,9 @@ impl Store for Faulty {
         self.commits.try_send((commit, then)).ok().unwrap();
     }
 
-    async fn owed(&self, node: Option<&NodeId>) -> Result<Vec<Owed>, StoreError> {
-        self.inner.owed(node).await
+    async fn owed(&self, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, StoreError> {
+        self.scans.fetch_add(1, Ordering::Relaxed);
+        self.inner.owed(nodes).await
     }
 
     async fn forget(&self, told: Told) -> Result<(), StoreError> {
