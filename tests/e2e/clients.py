@@ -17,6 +17,8 @@ from servers import DOMAIN, PASSWORD, SERVICE  # noqa: E402
 
 # Never used, but slixmpp would load all certificates for each client.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+RSM = "{http://jabber.org/protocol/rsm}"
+PUBSUB = "{http://jabber.org/protocol/pubsub}"
 EVENT = "{http://jabber.org/protocol/pubsub#event}"
 TIMEOUT = 30
 
@@ -105,6 +107,29 @@ def entry(text):
     element = ET.Element("{http://www.w3.org/2005/Atom}entry")
     ET.SubElement(element, "{http://www.w3.org/2005/Atom}title").text = text
     return element
+
+
+async def publish_batch(client, node, ids, payload=entry):
+    """Publishes several items in one request."""
+    items = ET.Element(f"{PUBSUB}publish", node=node)
+    for id in ids:
+        ET.SubElement(items, f"{PUBSUB}item", id=id).append(payload(id))
+    return await request(client, items)
+
+
+async def retract_batch(client, node, ids):
+    """Retracts several items in one request."""
+    items = ET.Element(f"{PUBSUB}retract", node=node, notify="true")
+    for id in ids:
+        ET.SubElement(items, f"{PUBSUB}item", id=id)
+    return await request(client, items)
+
+
+async def request(client, *content, kind="set", namespace=PUBSUB):
+    """Sends a request with any content to the service."""
+    iq = client.xmpp.make_iq(ito=SERVICE, itype=kind)
+    ET.SubElement(iq.xml, f"{namespace}pubsub").extend(content)
+    return await iq.send(timeout=TIMEOUT)
 
 
 def item_ids(event):

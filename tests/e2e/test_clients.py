@@ -11,7 +11,7 @@ from slixmpp.plugins.xep_0060.pubsub import XEP_0060
 from slixmpp.plugins.xep_0060.stanza import Pubsub
 from slixmpp.xmlstream import register_stanza_plugin
 
-from clients import clients, entry, form, item_ids
+from clients import RSM, TIMEOUT, clients, entry, form, publish_batch, retract_batch
 from conftest import with_loop
 from servers import PASSWORD, SERVICE
 
@@ -108,6 +108,36 @@ async def test_every_operation_of_slixmpp(server, gjallar):
             for came in mapped.values():
                 await came.wait()
         assert used == operations()
+
+
+@with_loop
+async def test_slixmpp_pages_past_an_item_that_is_published_again(server, gjallar):
+    register_stanza_plugin(Pubsub, Set)
+    async with clients(server.client_port, "owner", "alice") as (owner, alice):
+        ids = [f"i{number:02}" for number in range(25)]
+        await owner.pubsub.create_node(SERVICE, NODE, config=form(owner, max_items="max"))
+        await publish_batch(owner, NODE, ids)
+        pages = alice.pubsub.get_items(SERVICE, NODE, iterator=True)
+        seen = []
+        async for page in pages:
+            found = [item["id"] for item in page["pubsub"]["items"]]
+            if not seen:
+                await owner.pubsub.publish(SERVICE, NODE, id=found[-1], payload=entry("again"))
+            seen += found
+        assert seen == [*ids, ids[9]]
+
+
+@with_loop
+async def test_the_newest_items_come_with_their_place_among_all(server, gjallar):
+    async with clients(server.client_port, "owner", "alice") as (owner, alice):
+        ids = [f"i{number:02}" for number in range(32)]
+        await owner.pubsub.create_node(SERVICE, NODE, config=form(owner, max_items="max"))
+        await publish_batch(owner, NODE, ids)
+        newest = await alice.pubsub.get_items(SERVICE, NODE, max_items=10)
+        assert [item["id"] for item in newest["pubsub"]["items"]] == ids[22:]
+        place = newest.xml.find(f".//{RSM}set")
+        assert place.find(f"{RSM}count").text == "32"
+        assert place.find(f"{RSM}first").get("index") == "22"
 
 
 def lines(command, **more):

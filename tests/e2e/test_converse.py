@@ -1,4 +1,4 @@
-"""Converse's headless build in Chromium, over the server's websocket: a form that is submitted twice, and the node browser."""
+"""Converse's headless build in Chromium, over the server's websocket: feeds, comments, forms, and the node browser."""
 
 import asyncio
 import contextlib
@@ -8,6 +8,7 @@ import pathlib
 import queue
 import subprocess
 import threading
+import xml.etree.ElementTree as ET
 
 import pytest
 
@@ -25,6 +26,11 @@ FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
 TIMEOUT = 60
+ATOM = "{http://www.w3.org/2005/Atom}"
+COMMENTS = dict(
+    access_model="open", publish_model="open", persist_items="true", max_items="max",
+    send_last_published_item="never", notify_retract="true", deliver_payloads="true", itemreply="publisher")
+
 pytestmark = pytest.mark.parametrize("server", ["ejabberd", "prosody"], indirect=True)
 
 
@@ -81,6 +87,26 @@ def converse(server, folder, flow, user, **arguments):
             browser.wait(10)
     assert "failed" not in result, result["failed"]
     return result
+
+
+def post(number, size):
+    """A post of so many characters."""
+    element = ET.Element(f"{ATOM}entry")
+    ET.SubElement(element, f"{ATOM}title").text = f"Post {number} " + "x" * size
+    ET.SubElement(element, f"{ATOM}published").text = f"2026-01-01T{number // 60:02}:{number % 60:02}:00Z"
+    return element
+
+
+@pytest.mark.parametrize(("posts", "size", "requests"), [(250, 10, 13), (60, 12_000, 4)], ids=["many", "long"])
+@with_loop
+async def test_a_feed_longer_than_a_page_is_read_to_its_end(server, gjallar, tmp_path, posts, size, requests):
+    ids = [f"p{number:03}" for number in range(posts)]
+    async with clients(server.client_port, "owner") as (owner,):
+        await owner.pubsub.create_node(SERVICE, "feed", config=form(owner, max_items="max"))
+        for number, id in enumerate(ids):
+            await owner.pubsub.publish(SERVICE, "feed", id=id, payload=post(number, size))
+    read = await asyncio.to_thread(converse, server, tmp_path, "feed", "alice", node="feed")
+    assert read == {"pageable": True, "count": posts, "ids": ids, "pages": requests}
 
 
 def test_a_configuration_is_submitted_twice(server, gjallar, tmp_path):

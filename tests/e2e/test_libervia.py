@@ -1,0 +1,48 @@
+"""Libervia's command line: a blog with comments, reactions to a post, and a list."""
+
+import json
+
+import pytest
+
+from libervia import Libervia
+from servers import SERVICE
+
+pytestmark = [pytest.mark.parametrize("server", ["prosody"], indirect=True), pytest.mark.one_release]
+# What an entry of a list consists of.
+SCHEMA = """<x xmlns="jabber:x:data" type="form">
+  <field var="FORM_TYPE" type="hidden"><value>org.salut-a-toi.tickets:0</value></field>
+  <field var="title" type="text-single"/>
+  <field var="comments_uri" type="text-single"/>
+</x>"""
+
+
+def entries(said):
+    """The entries of a blog, as they are printed with `-O json`."""
+    return json.loads(said)[0]
+
+
+def test_a_blog_with_comments_and_reactions_and_a_list(server, gjallar, tmp_path):
+    with Libervia(tmp_path) as libervia:
+        for user in ("alice", "bob"):
+            libervia.connect(user, server.client_port)
+        blog = ["-s", SERVICE, "-n", "blog"]
+        # Libervia copies the access model of a blog to its comments, so there has to be one.
+        libervia.run("pubsub", "node", "create", *blog, "-p", "alice")
+        libervia.run("blog", "set", *blog, "-i", "first", "-T", "First", "-C", "-p", "alice", text="A post")
+        post, = entries(libervia.run("blog", "get", *blog, "-O", "json", "-p", "bob"))
+        assert (post["id"], post["title"], post["content"]) == ("first", "First", "A post")
+        thread = ["-s", post["comments"][0]["service"], "-n", post["comments"][0]["node"]]
+        libervia.run("blog", "set", *thread, "-p", "bob", text="A comment")
+        comment, = entries(libervia.run("blog", "get", *thread, "-O", "json", "-p", "alice"))
+        assert (comment["content"], comment["author_jid"]) == ("A comment", "bob@localhost")
+
+        for user in ("alice", "bob"):
+            libervia.run("blog", "attachments", "set", *blog, "-i", "first", "-r", "♥", "-p", user)
+        reactions = libervia.run("blog", "attachments", "get", *blog, "-i", "first", "-p", "alice")
+        assert [line for line in reactions.splitlines() if line.startswith("from")] == [
+            "from: alice@localhost", "from: bob@localhost"]
+
+        libervia.run("pubsub", "node", "schema", "set", "-s", SERVICE, "-n", "todo", "-p", "alice", SCHEMA)
+        todo = ["-s", SERVICE, "-n", "fdp/submitted/todo", "-p"]
+        libervia.run("list", "set", *todo, "alice", "-f", "title", "Buy milk")
+        assert "title Buy milk" in libervia.run("list", "get", *todo, "bob").splitlines()
