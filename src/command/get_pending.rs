@@ -1,11 +1,11 @@
 //! Asking for the requests that wait at a node, each in a message of its own (§8.7).
 
 use async_trait::async_trait;
-use xmpp_parsers::data_forms::DataFormType;
+use xmpp_parsers::data_forms::{DataFormType, Field, FieldType};
 
 use crate::wire::{form, ns};
 
-use super::stage::{About, Answers, Asker, Audience, Command, More, Step, Trouble};
+use super::stage::{About, Answers, Asker, Audience, Command, More, Step, Trouble, shown_list};
 
 pub(super) struct GetPending;
 
@@ -18,9 +18,16 @@ impl Command for GetPending {
 
     async fn step(&self, asker: &Asker<'_>, answers: &[Answers]) -> Result<Step, Trouble> {
         let [chosen, ..] = answers else {
-            let node = asker.node_field("pubsub#node").await?;
-            let form =
-                form::form_of_type(DataFormType::Form, ns::SUBSCRIBE_AUTHORIZATION, vec![node]);
+            // SPEC: `pubsub#node` is of type list-single in §8.7's example, and of type text-single in the registry
+            // (§16.4.1) and in §8.6. One field has one type here, or Smack closes the connection.
+            let field = asker.node_field("pubsub#node").await?;
+            let nodes = field.options.iter().map(|option| option.value.clone()).collect::<Vec<_>>();
+            let node = Field { type_: FieldType::TextSingle, options: Vec::new(), ..field };
+            let fields = match nodes.is_empty() {
+                true => vec![node],
+                false => vec![shown_list(nodes, 0), node],
+            };
+            let form = form::form_of_type(DataFormType::Form, ns::SUBSCRIBE_AUTHORIZATION, fields);
             return Ok(Step::Ask(form, More::Last));
         };
         let node = chosen.node("pubsub#node")?;

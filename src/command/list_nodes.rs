@@ -34,7 +34,7 @@ impl Command for ListNodes {
                 ),
                 field("max", FieldType::TextSingle, "Nodes on a page", &PAGE.to_string()),
             ];
-            return Ok(Step::next("List nodes", fields));
+            return Ok(Step::Ask(asking("List nodes", fields), More::List));
         };
         let max = first.number("max")?.unwrap_or(PAGE).clamp(1, MAX_PAGE) as usize;
         let after = answers.last().and_then(|answer| answer.one(AFTER)).map(NodeId::parse);

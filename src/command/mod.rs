@@ -64,6 +64,9 @@ const ALL: &[&dyn Command] = &[
     &limits::Limits,
 ];
 
+/// The longest session id that a requester may choose, in bytes.
+const MAX_ID_BYTES: usize = 256;
+
 /// The commands of the service.
 pub struct Commands {
     service: Arc<Service>,
@@ -118,16 +121,19 @@ impl Commands {
         Ok(own)
     }
 
-    /// The name of the command at a node, if there is one that the actor has.
+    /// The name of the command at a node, if there is one.
     ///
     /// # Errors
-    /// If the store fails.
+    /// [`Refusal::Forbidden`] if the actor may not use it (XEP-0050 §3.3); if the store fails.
     pub async fn name(&self, actor: &Actor, node: &str) -> Result<Option<&'static str>, Error> {
         let Some(About { name, audience, .. }) = named(node).map(Command::about) else {
             return Ok(None);
         };
         let asker = Asker { service: &self.service, actor };
-        Ok(asker.is_among(audience).await?.then_some(name))
+        match asker.is_among(audience).await? {
+            true => Ok(Some(name)),
+            false => Err(Refusal::Forbidden.into()),
+        }
     }
 
     /// Executes a stage of a command.
@@ -141,11 +147,22 @@ impl Commands {
         let form = request.get_child("x", ns::DATA_FORMS);
         let form = form.filter(|form| form.attr("type") == Some("submit"));
         let asker = Asker { service: &self.service, actor };
-        match request.attr("sessionid") {
+        match request.attr("sessionid").filter(|id| !id.is_empty()) {
             None if action != Action::Execute => Err(bad_request("bad-action")),
             None => {
                 let id = format!("{:016x}", self.service.fresh_number());
                 self.begin(&asker, command, &id, form).await
+            }
+            // The requester chooses the id of a session that begins (XEP-0050 §4.1: "if not provided").
+            Some(id)
+                if action == Action::Execute
+                    && !self.sessions.has(id, actor, command.about().node) =>
+            {
+                if id.len() > MAX_ID_BYTES {
+                    let text = format!("a session id has at most {MAX_ID_BYTES} bytes");
+                    return Err(bad_request("bad-sessionid").text(text));
+                }
+                self.begin(&asker, command, id, form).await
             }
             Some(id) => {
                 let mut session = self.sessions.take(id, actor, command.about().node)?;
@@ -217,7 +234,11 @@ async fn go_on(
             }
             let answer = Answers::of(&session.shown, form);
             answers.push(answer.map_err(|refusal| failed(refusal.into()))?);
-            command.step(asker, &answers).await.map_err(failed)?
+            match command.step(asker, &answers).await.map_err(failed)? {
+                // No further page is wanted.
+                Step::Ask(page, More::Page) if action == Action::Complete => Step::only_page(page),
+                step => step,
+            }
         }
     };
     Ok(match step {
@@ -242,7 +263,7 @@ impl Reply {
         let (first, others): (_, &[&'static str]) = match session.more {
             More::Last => ("complete", &["complete"]),
             More::Next => ("next", &["next"]),
-            More::Page => ("next", &["next", "complete"]),
+            More::List | More::Page => ("next", &["next", "complete"]),
         };
         let prev = (!session.answers.is_empty()).then(|| Tag::new("prev"));
         let actions = Tag::new("actions")

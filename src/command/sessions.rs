@@ -52,19 +52,25 @@ impl Session {
     }
 }
 
+/// Who has a session, and its id, which may be the requester's own.
+type SessionKey = (Jid, String);
+
 #[derive(Debug, Default)]
 pub(super) struct Sessions(Mutex<Waiting>);
 
 #[derive(Debug, Default)]
 struct Waiting {
-    sessions: HashMap<String, Session>,
+    sessions: HashMap<SessionKey, Session>,
     bytes: usize,
 }
 
 impl Sessions {
     pub(super) fn put(&self, id: &str, session: Session) {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.end(|_, other| other.began.elapsed() >= LIFETIME);
+        waiting.end(|other| other.began.elapsed() >= LIFETIME);
+        // One that begins under this id takes the place of one that waits there.
+        let key = (session.asker.clone(), id.to_owned());
+        waiting.remove(&key);
         let own = |other: &Session| other.asker == session.asker;
         while waiting.sessions.values().filter(|other| own(other)).count() >= MAX_SESSIONS_OF_ONE {
             waiting.end_oldest(own);
@@ -76,7 +82,14 @@ impl Sessions {
             waiting.end_oldest(|_| true);
         }
         waiting.bytes += bytes;
-        waiting.sessions.insert(id.to_owned(), session);
+        waiting.sessions.insert(key, session);
+    }
+
+    /// Whether a requester has a session of a command under this id.
+    pub(super) fn has(&self, id: &str, actor: &Actor, command: &str) -> bool {
+        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let session = waiting.sessions.get(&(actor.jid.clone(), id.to_owned()));
+        session.is_some_and(|session| session.command == command)
     }
 
     /// Takes the session of an asker; nobody else can.
@@ -87,35 +100,34 @@ impl Sessions {
         command: &str,
     ) -> Result<Session, StanzaError> {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_theirs =
-            |session: &&Session| session.asker == actor.jid && session.command == command;
-        if waiting.sessions.get(id).filter(is_theirs).is_none() {
+        let key = (actor.jid.clone(), id.to_owned());
+        if waiting.sessions.get(&key).is_none_or(|session| session.command != command) {
             return Err(StanzaError::new("modify", "bad-request").command("bad-sessionid"));
         }
         waiting
-            .remove(id)
+            .remove(&key)
             .filter(|session| session.began.elapsed() < LIFETIME)
             .ok_or_else(|| StanzaError::new("cancel", "not-allowed").command("session-expired"))
     }
 }
 
 impl Waiting {
-    fn remove(&mut self, id: &str) -> Option<Session> {
-        let session = self.sessions.remove(id)?;
+    fn remove(&mut self, key: &SessionKey) -> Option<Session> {
+        let session = self.sessions.remove(key)?;
         self.bytes = self.bytes.saturating_sub(session.bytes());
         Some(session)
     }
 
-    fn end(&mut self, ends: impl Fn(&str, &Session) -> bool) {
-        let ending = self.sessions.iter().filter(|(id, session)| ends(id, session));
-        let ending: Vec<_> = ending.map(|(id, _)| id.clone()).collect();
-        ending.iter().for_each(|id| drop(self.remove(id)));
+    fn end(&mut self, ends: impl Fn(&Session) -> bool) {
+        let ending = self.sessions.iter().filter(|(_, session)| ends(session));
+        let ending: Vec<_> = ending.map(|(key, _)| key.clone()).collect();
+        ending.iter().for_each(|key| drop(self.remove(key)));
     }
 
     fn end_oldest(&mut self, among: impl Fn(&Session) -> bool) {
         let among = self.sessions.iter().filter(|(_, session)| among(session));
-        let oldest = among.min_by_key(|(_, session)| session.began).map(|(id, _)| id.clone());
-        oldest.iter().for_each(|id| drop(self.remove(id)));
+        let oldest = among.min_by_key(|(_, session)| session.began).map(|(key, _)| key.clone());
+        oldest.iter().for_each(|key| drop(self.remove(key)));
     }
 }
 

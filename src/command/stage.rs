@@ -63,6 +63,8 @@ pub(super) enum More {
     Last,
     /// A further form.
     Next,
+    /// The pages of a list, or its first one alone.
+    List,
     /// A further part of what is shown; or the end, for there is nothing to do.
     Page,
 }
@@ -113,6 +115,13 @@ impl Step {
     /// It is done, and this is shown.
     pub(super) fn shown(title: &str, fields: Vec<Field>) -> Self {
         Self::Done(Done { note: None, form: Some(result(title, fields)) })
+    }
+
+    /// It is done with one page of a list.
+    pub(super) fn only_page(page: DataForm) -> Self {
+        let mut page = DataForm { type_: DataFormType::Result_, ..page };
+        page.fields.retain(|field| field.type_ != FieldType::Hidden);
+        Self::Done(Done { note: None, form: Some(page) })
     }
 
     /// The last form before the work.
@@ -320,6 +329,7 @@ impl Answers {
             Jid::new(text).map_err(|_| Trouble::Payload(format!("{text:?} is not a JID")))
         };
         let jids = self.all(var).map(jid).collect::<Result<Vec<_>, _>>()?;
+        let jids = form::distinct(jids.into_iter());
         if jids.is_empty() {
             return Err(Trouble::Payload(format!("{var} is required")));
         }

@@ -1,6 +1,9 @@
 //! How a node behaves (§16.4.4).
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{
+    collections::BTreeSet,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use jid::{BareJid, Jid};
 
@@ -128,6 +131,10 @@ pub enum ItemReply {
     Owner,
     /// The publisher of the item.
     Publisher,
+}
+
+fn is_same_set<T: Ord>(some: &[T], others: &[T]) -> bool {
+    some.iter().collect::<BTreeSet<_>>() == others.iter().collect()
 }
 
 /// What a node has in texts, with its name and its creator, in bytes.
@@ -306,6 +313,32 @@ impl NodeConfig {
             self.set(setting.clone());
         }
         Ok(self)
+    }
+
+    /// Whether a node of this configuration behaves as a publisher wants it (§7.1.5) under these limits. `max` is the
+    /// service's number, values past a limit are met by no node, and fields with several values are sets.
+    pub(super) fn meets(&self, wanted: &Setting, limits: &Limits) -> bool {
+        match wanted {
+            Setting::Contact(wanted) => is_same_set(&self.contact, wanted),
+            Setting::MaxItems(wanted) => {
+                let wanted = match wanted {
+                    MaxItems::Max => limits.max_items,
+                    MaxItems::Number(number) => *number,
+                };
+                self.max_items.within(limits) == wanted
+            }
+            Setting::MaxPayloadSize(wanted) => {
+                self.max_payload_size.min(limits.max_payload_bytes) == *wanted
+            }
+            Setting::RosterGroupsAllowed(wanted) => {
+                is_same_set(&self.roster_groups_allowed, wanted)
+            }
+            other => {
+                let mut config = self.clone();
+                config.set(other.clone());
+                config == *self
+            }
+        }
     }
 
     pub(super) fn set(&mut self, setting: Setting) {

@@ -140,8 +140,11 @@ pub enum Refusal {
     #[error("only those with a subscription to the presence of an owner have access")]
     PresenceRequired,
     /// A node that is not configured as a publisher wants it (§7.1.5).
-    #[error("the node is not configured so")]
-    PreconditionNotMet,
+    #[error("publish-options do not match the node configuration: {field}")]
+    PreconditionNotMet {
+        /// The field that has another value.
+        field: &'static str,
+    },
     /// Retrieving without a subscription where that has to be approved (§6.5.9.3).
     #[error("only subscribers have access")]
     SubscriptionRequired,

@@ -59,30 +59,62 @@ const MAX_CONTACTS: usize = 10;
 const MAX_TYPE_BYTES: usize = 200;
 
 impl Setting {
+    /// The name of its field in the form `pubsub#node_config`.
+    #[must_use]
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::AccessModel(_) => "pubsub#access_model",
+            Self::BodyXslt(_) => "pubsub#body_xslt",
+            Self::Contact(_) => "pubsub#contact",
+            Self::DataformXslt(_) => "pubsub#dataform_xslt",
+            Self::DeliverNotifications(_) => "pubsub#deliver_notifications",
+            Self::DeliverPayloads(_) => "pubsub#deliver_payloads",
+            Self::Description(_) => "pubsub#description",
+            Self::ItemExpire(_) => "pubsub#item_expire",
+            Self::ItemReply(_) => "pubsub#itemreply",
+            Self::Language(_) => "pubsub#language",
+            Self::MaxItems(_) => "pubsub#max_items",
+            Self::MaxPayloadSize(_) => "pubsub#max_payload_size",
+            Self::NotificationType(_) => "pubsub#notification_type",
+            Self::NotifyConfig(_) => "pubsub#notify_config",
+            Self::NotifyDelete(_) => "pubsub#notify_delete",
+            Self::NotifyRetract(_) => "pubsub#notify_retract",
+            Self::NotifySub(_) => "pubsub#notify_sub",
+            Self::PersistItems(_) => "pubsub#persist_items",
+            Self::PresenceBasedDelivery(_) => "pubsub#presence_based_delivery",
+            Self::PublishModel(_) => "pubsub#publish_model",
+            Self::PublishNodeFull(_) => "pubsub#publish_node_full",
+            Self::PurgeOffline(_) => "pubsub#purge_offline",
+            Self::RosterGroupsAllowed(_) => "pubsub#roster_groups_allowed",
+            Self::SendLastPublishedItem(_) => "pubsub#send_last_published_item",
+            Self::Subscribe(_) => "pubsub#subscribe",
+            Self::Tempsub(_) => "pubsub#tempsub",
+            Self::Title(_) => "pubsub#title",
+            Self::Type(_) => "pubsub#type",
+        }
+    }
+
     /// Whether the value is within its limits.
     pub(super) fn check(&self, limits: &Limits) -> Result<(), Refusal> {
-        let at_most = |field: &'static str, value: usize, max: usize| {
+        let at_most = |value: usize, max: usize| {
+            let field = self.field();
             if value > max { Err(Refusal::BadSetting { field, max }) } else { Ok(()) }
         };
         match self {
-            Self::Title(v) => at_most("pubsub#title", v.len(), MAX_TITLE_BYTES),
-            Self::Description(v) => at_most("pubsub#description", v.len(), MAX_DESCRIPTION_BYTES),
-            Self::Type(v) => at_most("pubsub#type", v.len(), MAX_TYPE_BYTES),
-            Self::Language(v) => at_most("pubsub#language", v.len(), MAX_LANGUAGE_BYTES),
-            Self::BodyXslt(v) => at_most("pubsub#body_xslt", v.len(), MAX_XSLT_BYTES),
-            Self::DataformXslt(v) => at_most("pubsub#dataform_xslt", v.len(), MAX_XSLT_BYTES),
+            Self::Title(v) => at_most(v.len(), MAX_TITLE_BYTES),
+            Self::Description(v) => at_most(v.len(), MAX_DESCRIPTION_BYTES),
+            Self::Type(v) => at_most(v.len(), MAX_TYPE_BYTES),
+            Self::Language(v) => at_most(v.len(), MAX_LANGUAGE_BYTES),
+            Self::BodyXslt(v) => at_most(v.len(), MAX_XSLT_BYTES),
+            Self::DataformXslt(v) => at_most(v.len(), MAX_XSLT_BYTES),
             Self::RosterGroupsAllowed(v) => {
                 let longest = v.iter().map(String::len).max().unwrap_or_default();
-                at_most("pubsub#roster_groups_allowed", longest, MAX_GROUP_BYTES)?;
-                at_most("pubsub#roster_groups_allowed", v.len(), MAX_GROUPS)
+                at_most(longest, MAX_GROUP_BYTES)?;
+                at_most(v.len(), MAX_GROUPS)
             }
-            Self::Contact(v) => at_most("pubsub#contact", v.len(), MAX_CONTACTS),
-            Self::MaxPayloadSize(v) => {
-                at_most("pubsub#max_payload_size", *v as usize, limits.max_payload_bytes as usize)
-            }
-            Self::MaxItems(MaxItems::Number(v)) => {
-                at_most("pubsub#max_items", *v as usize, limits.max_items as usize)
-            }
+            Self::Contact(v) => at_most(v.len(), MAX_CONTACTS),
+            Self::MaxPayloadSize(v) => at_most(*v as usize, limits.max_payload_bytes as usize),
+            Self::MaxItems(MaxItems::Number(v)) => at_most(*v as usize, limits.max_items as usize),
             Self::AccessModel(_)
             | Self::DeliverNotifications(_)
             | Self::DeliverPayloads(_)

@@ -3,6 +3,7 @@
 use chrono::{DateTime, FixedOffset};
 use jid::{BareJid, Jid};
 use minidom::Element;
+use xmpp_parsers::data_forms::{DataFormType, FieldType};
 
 use crate::{
     pubsub::{
@@ -181,31 +182,15 @@ pub fn metadata(ends: Option<&(Item, Item)>) -> Tag {
 /// The form with which an archive can be queried (XEP-0313 §4.1.5).
 #[must_use]
 pub fn form() -> Tag {
-    let form = Tag::ns("x", ns::DATA_FORMS).attr("type", "form").with("field", |field| {
-        let field = field.attr("var", "FORM_TYPE").attr("type", "hidden");
-        field.with("value", |value| value.text(ns::MAM))
-    });
     let fields = [
-        ("with", "jid-single", "Who published it"),
-        ("start", "text-single", "Published at this time or later"),
-        ("end", "text-single", "Published at this time or earlier"),
-        ("after-id", "text-single", "After this item"),
-        ("before-id", "text-single", "Before this item"),
-        ("ids", "list-multi", "These items"),
+        ("with", FieldType::JidSingle, "Who published it"),
+        ("start", FieldType::TextSingle, "Published at this time or later"),
+        ("end", FieldType::TextSingle, "Published at this time or earlier"),
+        ("after-id", FieldType::TextSingle, "After this item"),
+        ("before-id", FieldType::TextSingle, "Before this item"),
+        ("ids", FieldType::ListMulti, "These items"),
     ];
-    let form = fields.into_iter().fold(form, |form, (var, kind, label)| {
-        form.with("field", |field| {
-            let field = field.attr("var", var).attr("type", kind).attr("label", label);
-            // That any may be chosen (XEP-0122).
-            match kind {
-                "list-multi" => field.child(
-                    Tag::ns("validate", ns::VALIDATE)
-                        .attr("datatype", "xs:string")
-                        .child(Tag::new("open")),
-                ),
-                _ => field,
-            }
-        })
-    });
-    Tag::ns("query", ns::MAM).child(form)
+    let fields = fields.map(|(var, kind, label)| form::field(var, kind, label, "")).into();
+    let form = form::form_of_type(DataFormType::Form, ns::MAM, fields);
+    Tag::ns("query", ns::MAM).child(form::render(&form))
 }

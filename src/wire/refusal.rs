@@ -63,7 +63,9 @@ pub fn stanza_error(refusal: &Refusal) -> StanzaError {
         Refusal::PresenceRequired => {
             error("auth", "not-authorized").pubsub("presence-subscription-required")
         }
-        Refusal::PreconditionNotMet => error("cancel", "conflict").pubsub("precondition-not-met"),
+        Refusal::PreconditionNotMet { .. } => {
+            error("cancel", "conflict").pubsub("precondition-not-met")
+        }
         Refusal::SubIdRequired => error("modify", "bad-request").pubsub("subid-required"),
         Refusal::SubscriptionRequired => error("auth", "not-authorized").pubsub("not-subscribed"),
         Refusal::TooManyOwnSubscriptions

@@ -300,7 +300,11 @@ async fn an_owner_asks_for_what_waits() {
         assert_eq!(stage.attr("status"), Some("executing"));
         let offered = stage.get_child("x", "jabber:x:data").unwrap();
         assert_eq!(field(offered, "FORM_TYPE"), AUTHORIZATION);
-        assert!(shown(offered).contains("<option label='n'><value>n</value></option>"));
+        // The type of the field is that of §8.6, for libraries that check it; the nodes can be read.
+        let chosen = offered.children().find(|field| field.attr("var") == Some("pubsub#node"));
+        assert_eq!(chosen.unwrap().attr("type"), Some("text-single"));
+        assert_eq!(field(offered, "pubsub#node"), "n");
+        assert!(shown(offered).contains("type='fixed'><value>n</value>"), "{}", shown(offered));
         let session = format!(" sessionid='{}'", stage.attr("sessionid").unwrap());
         let done = form("submit", &[("pubsub#node", node)]);
         let done = component.ask(OWNER, "set", &command(&session, &done)).await;

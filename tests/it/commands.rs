@@ -159,7 +159,7 @@ async fn who_may_not_use_a_command_does_not_see_it() {
                 assert!(shown(&answer).contains(&format!("name='{name}'")), "{}", shown(&answer));
                 assert!(stage(&begun).is_some(), "{}", shown(&begun));
             } else {
-                assert_eq!(error(&answer), "cancel item-not-found");
+                assert_eq!(error(&answer), "auth forbidden");
                 assert!(error(&begun).contains("forbidden"), "{}", shown(&begun));
             }
         }
@@ -200,7 +200,7 @@ async fn nodes_are_listed_page_by_page() {
     }
     component.create(READER, "news/not-the-owners", &[]).await;
     let mut list = Session::begin(&mut component, ADMIN, "list-nodes").await;
-    assert_eq!(list.offered(), ["next"]);
+    assert_eq!(list.offered(), ["next", "complete"]);
     list.fill(&[("pattern", "news/"), ("max", "2")]).await;
     assert_eq!(list.offered(), ["next", "prev", "complete"]);
     assert_eq!(list.values("nodes"), ["news/a", "news/b"]);
@@ -230,6 +230,62 @@ async fn nodes_are_listed_page_by_page() {
     list.fill(&[("max", "1")]).await;
     list.act("complete", &[]).await;
     assert_eq!(list.status(), "completed");
+    // Who completes at once gets the first page.
+    let mut list = Session::begin(&mut component, OWNER, "list-nodes").await;
+    list.act("complete", &[("max", "2")]).await;
+    assert_eq!(list.status(), "completed");
+    assert_eq!(list.values("nodes").len(), 2);
+    assert!(!list.has("after"));
+}
+
+/// XEP-0050 §4.1: the responder chooses a session id "if not provided". Movim sends one of its own with the first request.
+#[tokio::test]
+async fn a_requester_may_choose_the_session_id() {
+    let mut component = component().await;
+    let pending = "http://jabber.org/protocol/pubsub#get-pending";
+    let own = Some("3c9f8a52-movim");
+    let at_once = request(pending, own, " action='execute'", &form(&[("pubsub#node", "n")]));
+    let answer = component.ask(OWNER, "set", &at_once).await;
+    let done = stage(&answer).unwrap_or_else(|| panic!("{}", shown(&answer)));
+    assert_eq!((done.attr("status"), done.attr("sessionid")), (Some("completed"), own));
+    // It is kept over several forms, and two requesters with the same one do not meet.
+    let begin = request("affiliations", own, "", &form(&[("node", "n")]));
+    for who in [OWNER, ADMIN] {
+        let answer = component.ask(who, "set", &begin).await;
+        assert_eq!(stage(&answer).unwrap().attr("sessionid"), own, "{}", shown(&answer));
+        assert_eq!(stage(&answer).unwrap().attr("status"), Some("executing"));
+    }
+    for who in [OWNER, ADMIN] {
+        let form = form(&[("jids", "a@localhost"), ("affiliation", "member")]);
+        let content = request("affiliations", own, " action='complete'", &form);
+        let answer = component.ask(who, "set", &content).await;
+        let done = stage(&answer).unwrap_or_else(|| panic!("{}", shown(&answer)));
+        assert_eq!((done.attr("status"), done.attr("sessionid")), (Some("completed"), own));
+    }
+    // An action within a session needs one that is known.
+    for action in ["next", "prev", "complete", "cancel"] {
+        let content = request("affiliations", own, &format!(" action='{action}'"), "");
+        let answer = component.ask(OWNER, "set", &content).await;
+        assert_eq!(error(&answer), "modify bad-request bad-sessionid", "{action}");
+    }
+    let long = "x".repeat(257);
+    let answer = component.ask(OWNER, "set", &request(pending, Some(&long), "", "")).await;
+    assert_eq!(error(&answer), "modify bad-request bad-sessionid");
+    assert!(shown(&answer).contains("256 bytes"), "{}", shown(&answer));
+}
+
+/// Smack closes the connection over a field of type jid-single with an empty value.
+#[tokio::test]
+async fn forms_of_commands_have_no_empty_value() {
+    let mut component = component().await;
+    for (node, _) in listed(&mut component, ADMIN).await {
+        let begun = Session::begin(&mut component, ADMIN, &node).await;
+        let text = shown(&begun.answer);
+        assert!(!text.contains("<value/>") && !text.contains("<value></value>"), "{text}");
+    }
+    let mut erase = Session::begin(&mut component, ADMIN, "erase").await;
+    erase.fill(&[("jid", "bot@localhost\nbot@localhost")]).await;
+    assert_eq!(erase.values("again"), Vec::<String>::new());
 }
 
 #[tokio::test]

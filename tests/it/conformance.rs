@@ -21,8 +21,15 @@ const NODE_CONFIG: &str = "access_model body_xslt contact dataform_xslt deliver_
 /// §16.4.2, with the same exception.
 const SUBSCRIBE_OPTIONS: &str = "deliver digest digest_frequency expire include_body show-values";
 /// §16.4.3, and `item_expire` of XEP-0460.
-const META_DATA: &str = "access_model contact creation_date creator description item_expire language max_items \
-    num_subscribers owner publish_model publisher title type";
+const META_DATA: &str = "creation_date creator num_subscribers owner publisher";
+/// The types of the fields in the registry (§16.4) that are not of type text-single.
+const TYPES: &str = "access_model:list-single allow:boolean contact:jid-multi creator:jid-single deliver:boolean \
+    deliver_notifications:boolean deliver_payloads:boolean digest:boolean include_body:boolean itemreply:list-single \
+    language:list-single notification_type:list-single notify_config:boolean notify_delete:boolean \
+    notify_retract:boolean notify_sub:boolean owner:jid-multi persist_items:boolean presence_based_delivery:boolean \
+    publish_model:list-single publish_node_full:list-single publisher:jid-multi purge_offline:boolean \
+    roster_groups_allowed:list-multi send_last_published_item:list-single show-values:list-multi subscribe:boolean \
+    subscriber_jid:jid-single tempsub:boolean";
 /// §16.3, but for collections, and for what profiles for accounts have. Of the five `access-…` that of the default
 /// model is announced (§10). And `since` of XEP-0312.
 const FEATURES: &str = "access-open auto-create auto-subscribe config-node config-node-max create-and-configure create-nodes \
@@ -68,7 +75,54 @@ async fn the_registered_features_and_meta_data_are_announced() {
     let form = info.children().next().unwrap().get_child("x", "jabber:x:data").unwrap();
     let vars = form.children().filter_map(|field: &Element| field.attr("var"));
     let vars = vars.filter_map(|var| var.strip_prefix("pubsub#"));
-    assert_eq!(vars.map(str::to_owned).collect::<BTreeSet<_>>(), listed(META_DATA));
+    let mut expected = listed(META_DATA);
+    expected.extend(listed(NODE_CONFIG));
+    // The names of groups in an owner's roster are not shown to others.
+    expected.remove("roster_groups_allowed");
+    assert_eq!(vars.map(str::to_owned).collect::<BTreeSet<_>>(), expected);
+}
+
+/// Every field of every form in an element that has a name with `pubsub#`, and its type.
+fn types(element: &Element, found: &mut Vec<(String, String)>) {
+    if element.is("field", "jabber:x:data")
+        && let Some(var) = element.attr("var").and_then(|var| var.strip_prefix("pubsub#"))
+    {
+        found.push((var.to_owned(), element.attr("type").unwrap().to_owned()));
+    }
+    element.children().for_each(|child| types(child, found));
+}
+
+/// Libraries check the type of each field, and refuse the form or close the connection if it is another (aioxmpp, Smack).
+#[tokio::test]
+async fn fields_have_the_types_of_the_registry() {
+    let owner = "owner@localhost/desk";
+    let mut component = Component::start().await;
+    component.link.send("<message xmlns='jabber:component:accept' from='localhost' to='pubsub.localhost'>\
+        <privilege xmlns='urn:xmpp:privilege:2'><perm access='roster' type='get'/></privilege></message>").await;
+    component.create(owner, "n", &[("access_model", "authorize"), ("notify_config", "1")]).await;
+    let mut found = Vec::new();
+    for question in ["<configure node='n'/>", "<default/>"] {
+        types(&component.owner(owner, "get", question).await, &mut found);
+    }
+    let subscribe = format!("<subscribe node='n' jid='{READER}'/>");
+    component.pubsub(READER, "set", &subscribe).await;
+    let asked = component.messages().await;
+    asked.iter().for_each(|message| types(message, &mut found));
+    types(&component.pubsub(READER, "get", "<default/>").await, &mut found);
+    let info = "<query xmlns='http://jabber.org/protocol/disco#info' node='n'/>";
+    types(&component.ask(owner, "get", info).await, &mut found);
+    let pending = "<command xmlns='http://jabber.org/protocol/commands' \
+        node='http://jabber.org/protocol/pubsub#get-pending'/>";
+    types(&component.ask(owner, "set", pending).await, &mut found);
+    let types: std::collections::BTreeMap<_, _> =
+        TYPES.split_whitespace().map(|pair| pair.split_once(':').unwrap()).collect();
+    for (var, kind) in &found {
+        assert_eq!(types.get(var.as_str()).unwrap_or(&"text-single"), kind, "{var}");
+    }
+    let seen: BTreeSet<_> = found.iter().map(|(var, _)| var.as_str()).collect();
+    for var in types.keys().chain(&["node", "subscriber_jid", "expire", "language"]) {
+        assert!(seen.contains(var), "{var} is in no form");
+    }
 }
 
 fn root() -> &'static Path {

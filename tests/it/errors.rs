@@ -159,6 +159,14 @@ async fn publisher() {
             => "cancel conflict precondition-not-met";
         "7.1.5" OWNER set PUBSUB with(options(of_options, &field("none", "7")))
             => "modify not-acceptable";
+        "7.1.5" OWNER set PUBSUB with(options(of_options, &field("max_items", "10000"))) => "result";
+        "7.1.5" OWNER set PUBSUB with(options(of_options, &field("max_items", "max"))) => "result";
+        "7.1.5" OWNER set PUBSUB with(options(of_options, &field("max_items", "20000")))
+            => "cancel conflict precondition-not-met";
+        "7.1.5" OWNER set PUBSUB with(options(of_options, &field("max_payload_size", "65536")))
+            => "result";
+        "7.1.5" OWNER set PUBSUB with(options(of_options, &field("max_payload_size", "9999999")))
+            => "cancel conflict precondition-not-met";
         "7.1.5" OWNER set PUBSUB with(options("urn:other", "")) => "modify not-acceptable";
         "7.1.5" OWNER set PUBSUB with("<publish-options/>".into()) => "modify bad-request";
         "7.2.3.1" STRANGER set PUBSUB retract("open", "<item id='1'/>") => "auth forbidden";

@@ -67,7 +67,13 @@ async fn language_and_contact_are_shown() {
     // A form without the field leaves them, one with nothing in it does not.
     component.configure(OWNER, NODE, &[("title", "T")]).await;
     assert_eq!(meta_data(&mut component, "pubsub#contact").await, shown);
-    for bad in [contacts(&["@"]), contacts(&["a@b"; 11])] {
+    // XEP-0004 §3.3: "duplicate JIDs MUST be ignored".
+    let twice = contacts(&["bard@localhost", "hamlet@localhost", "bard@LOCALHOST"]);
+    assert!(is_granted(&component.owner(OWNER, "set", &twice).await));
+    assert_eq!(meta_data(&mut component, "pubsub#contact").await, shown);
+    let many: Vec<_> = (0..11).map(|number| format!("a{number}@b")).collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    for bad in [contacts(&["@"]), contacts(&many)] {
         let refused = component.owner(OWNER, "set", &bad).await;
         assert_eq!(error(&refused), "modify not-acceptable");
         assert_eq!(meta_data(&mut component, "pubsub#contact").await, shown);
@@ -473,16 +479,94 @@ async fn meta_data_say_how_items_may_be_kept_by_others() {
         ("consistent-items", "true"),
         ("consistent-set", "true"),
         ("stable-items", "true"),
-        ("always-notify", "true"),
+        ("always-notify", "false"),
         ("allowed-for-suggestions", "false"),
         ("purge-keep-last-item", "false"),
     ] {
         assert_eq!(meta_data(&mut component, &caching(name)).await, expected, "{name}");
     }
     assert_eq!(meta_data(&mut component, "pubsub#item_expire").await, "60");
-    component.configure(OWNER, NODE, &[("persist_items", "0"), ("notify_retract", "0")]).await;
+    let fields = [("persist_items", "0"), ("notify_retract", "0"), ("notify_config", "1")];
+    component.configure(OWNER, NODE, &fields).await;
     assert_eq!(meta_data(&mut component, &caching("persistence")).await, "transient");
-    assert_eq!(meta_data(&mut component, &caching("always-notify")).await, "false");
+    // Where another configuration is not announced, it may remove items without an event.
+    for (field, value, always) in [
+        ("notify_retract", "1", "true"),
+        ("notify_config", "0", "false"),
+        ("notify_config", "1", "true"),
+        ("deliver_notifications", "0", "false"),
+    ] {
+        component.configure(OWNER, NODE, &[(field, value)]).await;
+        let notify = meta_data(&mut component, &caching("always-notify")).await;
+        assert_eq!(notify, always, "{field}={value}");
+    }
+}
+
+/// Where `always-notify` is true, an event says what became of items that a configuration removes.
+#[tokio::test]
+async fn a_configuration_that_removes_items_is_announced_if_subscribers_rely_on_it() {
+    let mut component = with(&[("notify_config", "1")]).await;
+    for id in ["1", "2", "3"] {
+        component.publish(OWNER, NODE, id).await;
+    }
+    component.messages().await;
+    for (field, value) in [("max_items", "1"), ("persist_items", "0")] {
+        component.configure(OWNER, NODE, &[(field, value)]).await;
+        let told = shown(&component.message().await);
+        let value = if value == "0" { "false" } else { value };
+        let field = told.split(&format!("var='pubsub#{field}'")).nth(1).unwrap();
+        assert!(field.split("</field>").next().unwrap().contains(&format!(">{value}<")), "{told}");
+    }
+}
+
+/// §5.4: "values for all configured options". Names of groups in an owner's roster are not shown to others.
+#[tokio::test]
+async fn meta_data_have_every_configured_option() {
+    let mut component = with(&[("title", "T"), ("notify_sub", "1")]).await;
+    let query = "<query xmlns='http://jabber.org/protocol/disco#info' node='n'/>";
+    let info = component.ask(READER, "get", query).await;
+    let data = info.children().next().unwrap().get_child("x", "jabber:x:data").unwrap();
+    let configured = component.owner(OWNER, "get", "<configure node='n'/>").await;
+    let configured = configured.get_child("pubsub", crate::harness::OWNER).unwrap();
+    let form = configured.children().next().unwrap().children().next().unwrap();
+    let values = |form: &Element, var: &str| {
+        let field = form.children().find(|field| field.attr("var") == Some(var))?;
+        let values = field.children().filter(|child| child.name() == "value");
+        Some(values.map(Element::text).collect::<Vec<_>>())
+    };
+    for var in form.children().filter_map(|field| field.attr("var")) {
+        let expected = match var {
+            "FORM_TYPE" | "pubsub#roster_groups_allowed" | "x-gjallar#revision" => continue,
+            // XEP-0460 §4.2: where the number is known, it is shown.
+            "pubsub#max_items" => vec!["10000".to_owned()],
+            _ => values(form, var).unwrap(),
+        };
+        assert_eq!(values(data, var), Some(expected), "{var}");
+    }
+    assert_eq!(values(data, "pubsub#roster_groups_allowed"), None);
+}
+
+/// XEP-0004 §3.3: a field that is unset has no value, for an empty one is no JID, time or number.
+#[tokio::test]
+async fn fields_that_are_unset_have_no_value() {
+    let mut component = with(&[]).await;
+    let no_empty_value = |answer: &Element| {
+        let text = shown(answer);
+        assert!(text.contains("<field"), "{text}");
+        assert!(!text.contains("<value/>") && !text.contains("<value></value>"), "{text}");
+    };
+    for question in ["<configure node='n'/>", "<default/>"] {
+        no_empty_value(&component.owner(OWNER, "get", question).await);
+    }
+    let options = format!("<options node='n' jid='{READER}'/>");
+    for question in [options.as_str(), "<default node='n'/>", "<default/>"] {
+        no_empty_value(&component.pubsub(READER, "get", question).await);
+    }
+    let info = "<query xmlns='http://jabber.org/protocol/disco#info' node='n'/>";
+    no_empty_value(&component.ask(READER, "get", info).await);
+    let archive = "<query xmlns='urn:xmpp:mam:2' node='n'/>";
+    let archive = component.ask(READER, "get", archive).await;
+    assert!(!shown(&archive).contains("<value/>"), "{}", shown(&archive));
 }
 
 /// XEP-0485 §4, §5: an open first-level leaf node that keeps one item, which the server's bot replaces.
@@ -510,4 +594,47 @@ async fn a_server_publishes_its_information() {
     let query = "<query xmlns='http://jabber.org/protocol/disco#info' node='serverinfo'/>";
     let info = component.ask(READER, "get", query).await;
     assert!(shown(&info).contains("<identity category='pubsub' type='leaf'/>"), "{}", shown(&info));
+}
+
+/// §7.1.5: a precondition is compared as it is meant. Fields with several values are sets, `max` is a number, and a text
+/// names the field that has another value.
+#[tokio::test]
+async fn preconditions_are_compared_by_their_meaning() {
+    let mut component = with(&[("max_items", "10000")]).await;
+    let field = |var: &str, values: &[&str]| {
+        let values: String = values.iter().map(|value| format!("<value>{value}</value>")).collect();
+        format!("<field var='pubsub#{var}'>{values}</field>")
+    };
+    let contacts = field("contact", &["a@localhost", "b@localhost"]);
+    let configured = form(&[]).replace("</x>", &format!("{contacts}</x>"));
+    let configure = format!("<configure node='{NODE}'>{configured}</configure>");
+    assert!(is_granted(&component.owner(OWNER, "set", &configure).await));
+    for (wanted, is_met) in [
+        (field("contact", &["b@localhost", "a@localhost"]), true),
+        (field("contact", &["b@localhost", "a@localhost", "b@localhost"]), true),
+        (field("contact", &["a@localhost"]), false),
+        (field("contact", &["a@localhost", "b@localhost", "c@localhost"]), false),
+        (field("contact", &[]), false),
+        (field("max_items", &["max"]), true),
+        (field("max_items", &["10000"]), true),
+        (field("max_items", &["9999"]), false),
+        (field("max_items", &["10001"]), false),
+        (field("max_payload_size", &["65536"]), true),
+        (field("max_payload_size", &["65537"]), false),
+        (field("item_expire", &["max"]), true),
+    ] {
+        let options = form(&[]).replace("node_config", "publish-options");
+        let options = options.replace("</x>", &format!("{wanted}</x>"));
+        let publish = format!(
+            "<publish node='{NODE}'><item><x xmlns='urn:x'/></item></publish>\
+             <publish-options>{options}</publish-options>"
+        );
+        let answer = component.pubsub(OWNER, "set", &publish).await;
+        assert_eq!(is_granted(&answer), is_met, "{wanted}: {}", shown(&answer));
+        if !is_met {
+            assert_eq!(error(&answer), "cancel conflict precondition-not-met");
+            let name = wanted.split('\'').nth(1).unwrap();
+            assert!(text_of(&answer).contains(name), "{}", text_of(&answer));
+        }
+    }
 }

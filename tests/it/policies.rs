@@ -272,7 +272,7 @@ async fn lower_limits_hold_at_nodes_that_are_there() {
     let of = "<configure node='n'/>";
     assert_eq!(field(&mut component, of, "max_items").await, "10");
     assert_eq!(field(&mut component, of, "max_payload_size").await, "100");
-    for (max_items, is_met) in [("10", true), ("50", true), ("9", false)] {
+    for (max_items, is_met) in [("10", true), ("max", true), ("50", false), ("9", false)] {
         let form = form(&[("max_items", max_items)]).replace("node_config", "publish-options");
         let item = "<item id='3'><x xmlns='urn:x'/></item>";
         let options = format!("<publish-options>{form}</publish-options>");

@@ -17,8 +17,10 @@ pub const MAX_SHOWN: usize = 100;
 /// What a node is about (§5.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetaData {
-    /// How it behaves.
+    /// How it behaves under the limits that there are.
     pub config: NodeConfig,
+    /// How many items it keeps under these.
+    pub max_items: u32,
     /// Who created it.
     pub creator: BareJid,
     /// When.
@@ -77,7 +79,8 @@ pub fn meta_data(
     let node = existing(node)?;
     access::may_discover(node, cx)?;
     Ok(MetaData {
-        config: node.config.clone(),
+        config: node.config.clone().within(cx.limits()),
+        max_items: node.config.max_items.within(cx.limits()),
         creator: node.creator.clone(),
         created: node.created,
         subscribers: node.subscribers_len(),

@@ -77,14 +77,9 @@ pub fn publish(
     };
     access::may_publish(node, cx.actor)?;
     // Each by itself: of two values for one field one is not met.
-    let is_met = |option: &Setting| {
-        let there_is = node.config.clone().within(cx.limits());
-        let mut wanted = there_is.clone();
-        wanted.set(option.clone());
-        wanted.within(cx.limits()) == there_is
-    };
-    if !request.options.iter().all(is_met) {
-        return Err(Refusal::PreconditionNotMet);
+    let unmet = request.options.iter().find(|wanted| !node.config.meets(wanted, cx.limits()));
+    if let Some(unmet) = unmet {
+        return Err(Refusal::PreconditionNotMet { field: unmet.field() });
     }
     if request.compared.is_some() {
         // Who may not read does not learn what is there.

@@ -1,8 +1,8 @@
 //! Publishing: which items which node takes (§4.3, §7.1.3), and what becomes of them.
 
 use crate::pubsub::{
-    Affiliation, Audience, Change, Context, Creators, Event, MaxItems, Options, Payload, Policy,
-    Recipients, Refusal, Setting, Special, SubId, Terms, Timestamp,
+    Affiliation, Audience, Change, Context, Creators, Event, Limits, MaxItems, NodeConfig, Options,
+    Payload, Policy, Recipients, Refusal, Setting, Special, SubId, Terms, Timestamp,
     op::{
         publish::{NewItem, There, publish},
         subscribe::{Subscribe, subscribe},
@@ -138,7 +138,7 @@ fn a_first_publisher_creates_the_node_as_it_wants_it() {
     assert!(by("bot@x", |cx| publish(Some(&node), &request, &There::default(), cx)).is_ok());
     request.options.push(Setting::PersistItems(false));
     let decision = by("bot@x", |cx| publish(Some(&node), &request, &There::default(), cx));
-    refuses(decision, &Refusal::PreconditionNotMet);
+    refuses(decision, &Refusal::PreconditionNotMet { field: "pubsub#persist_items" });
 }
 
 #[test]
@@ -180,5 +180,28 @@ fn an_event_for_many_subids_is_one_event() {
     for (number, (to, subids)) in all.enumerate() {
         assert_eq!(to, &jid(&format!("{number:06}@x")));
         assert_eq!(subids, [SubId::new(&number.to_string())]);
+    }
+}
+
+/// §7.1.5: fields with several values are sets, and `max` is the number of the service.
+#[test]
+fn preconditions_are_met_by_configurations_that_mean_the_same() {
+    let limits = Limits::default();
+    let groups = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let config = NodeConfig {
+        roster_groups_allowed: groups(&["a", "b"]),
+        max_items: MaxItems::Number(limits.max_items),
+        ..NodeConfig::initial(&limits)
+    };
+    let wants_groups = |names| Setting::RosterGroupsAllowed(groups(names));
+    for (wanted, is_met) in [
+        (wants_groups(&["b", "a"]), true),
+        (wants_groups(&["b"]), false),
+        (wants_groups(&["a", "b", "c"]), false),
+        (Setting::MaxItems(MaxItems::Max), true),
+        (Setting::MaxItems(MaxItems::Number(limits.max_items + 1)), false),
+        (Setting::MaxPayloadSize(limits.max_payload_bytes + 1), false),
+    ] {
+        assert_eq!(config.meets(&wanted, &limits), is_met, "{wanted:?}");
     }
 }

@@ -31,10 +31,13 @@ pub fn render(form: &DataForm) -> Tag {
         .attr("type", kind)
         .children(text("title", &form.title))
         .children(text("instructions", &form.instructions));
-    form.fields.iter().fold(head, |form, field| form.with("field", |tag| fill(tag, field)))
+    let is_asked = form.type_ == DataFormType::Form;
+    let fields = form.fields.iter();
+    fields.fold(head, |form, field| form.with("field", |tag| fill(tag, field, is_asked)))
 }
 
-fn fill(tag: Tag, field: &Field) -> Tag {
+/// A list without options takes any value, where one is asked for.
+fn fill(tag: Tag, field: &Field, is_asked: bool) -> Tag {
     let kind = match field.type_ {
         FieldType::Boolean => "boolean",
         FieldType::Fixed => "fixed",
@@ -59,39 +62,23 @@ fn fill(tag: Tag, field: &Field) -> Tag {
         .children(field.required.then(|| Tag::new("required")));
     let chosen = field.options.iter();
     let tag = chosen.fold(head, |tag, choice| tag.with("option", |tag| option(tag, choice)));
-    field.values.iter().fold(tag, |tag, value| tag.with("value", |tag| tag.text(value)))
+    let tag = field.values.iter().fold(tag, |tag, value| tag.with("value", |tag| tag.text(value)));
+    let is_list = matches!(field.type_, FieldType::ListMulti | FieldType::ListSingle);
+    let is_open = is_asked && is_list && field.options.is_empty();
+    tag.children(is_open.then(open_validation))
 }
 
-/// A form that only shows (XEP-0004 §3.1, `result`), and has no fields yet.
-#[must_use]
-pub fn result(form_type: &str) -> Tag {
-    let form = Tag::ns("x", ns::DATA_FORMS).attr("type", "result");
-    form.with("field", |field| {
-        let field = field.attr("var", "FORM_TYPE").attr("type", "hidden");
-        field.with("value", |value| value.text(form_type))
-    })
+/// Says that a list takes any value, whether it has options or not (XEP-0122 §3.2.2).
+fn open_validation() -> Tag {
+    Tag::ns("validate", ns::VALIDATE).attr("datatype", "xs:string").child(Tag::new("open"))
 }
 
-/// A form that only shows, with one more field.
-#[must_use]
-pub fn shown<'a>(
-    form: Tag,
-    var: &str,
-    kind: &str,
-    label: &str,
-    values: impl IntoIterator<Item = &'a str>,
-) -> Tag {
-    form.with("field", |field| {
-        let head = field.attr("var", var).attr("type", kind).attr("label", label);
-        values.into_iter().fold(head, |field, value| field.with("value", |tag| tag.text(value)))
-    })
-}
-
-/// A field with its label and value.
+/// A field with its label, and its value unless it is unset: a `<value/>` without content is no JID, time or number.
 #[must_use]
 pub fn field(var: &str, kind: FieldType, label: &str, value: &str) -> Field {
-    let mut field = Field::new(var, kind).with_value(value);
+    let mut field = Field::new(var, kind);
     field.label = Some(label.to_owned());
+    field.values.extend((!value.is_empty()).then(|| value.to_owned()));
     field
 }
 
@@ -144,6 +131,16 @@ pub(super) fn check_type(found: &[String], expected: &str) -> Result<(), String>
             Err(format!("FORM_TYPE: {expected} is expected here, not {found:?}"))
         }
     }
+}
+
+/// The values of a field that is a set, each once, in their order (XEP-0004 §3.3: "duplicate JIDs MUST be ignored").
+pub(crate) fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
+    values.fold(Vec::new(), |mut distinct, value| {
+        if !distinct.contains(&value) {
+            distinct.push(value);
+        }
+        distinct
+    })
 }
 
 /// A value of a data type of XML Schema without the white space around it, which is no part of it (XML Schema 2, §4.3.6,

@@ -36,12 +36,21 @@ pub fn result(config: &NodeConfig) -> Tag {
     form::render(&data_form(DataFormType::Result_, config, false))
 }
 
+/// The configuration as a node's meta-data show it (§5.4): all of it but the names of groups in an owner's roster, which
+/// are nobody else's business.
+pub(super) fn public_fields(config: &NodeConfig) -> Vec<Field> {
+    let mut fields = show(config);
+    fields.retain(|field| field.var.as_deref() != Some(GROUPS));
+    fields.iter_mut().for_each(|field| field.options.clear());
+    fields
+}
+
 /// The configuration as a data form of any type.
 #[must_use]
 pub fn data_form(kind: DataFormType, config: &NodeConfig, reads_rosters: bool) -> DataForm {
     let mut fields = show(config);
     if !reads_rosters && !config.access_model.reads_rosters() {
-        fields.retain(|field| field.var.as_deref() != Some("pubsub#roster_groups_allowed"));
+        fields.retain(|field| field.var.as_deref() != Some(GROUPS));
         for field in &mut fields {
             field.options.retain(|option| !matches!(option.value.as_str(), "presence" | "roster"));
         }
@@ -89,15 +98,20 @@ fn show(config: &NodeConfig) -> Vec<Field> {
             "Semantic type of the payloads, usually their namespace",
             &config.r#type,
         ),
-        text("pubsub#language", "The language of what is published", &config.language),
-        form::jids("pubsub#contact", "Whom to contact with questions", &config.contact),
+        form::field(
+            "pubsub#language",
+            FieldType::ListSingle,
+            "Language of the data",
+            &config.language,
+        ),
+        form::jids(CONTACT, "Whom to contact with questions", &config.contact),
         form::choice(
             "pubsub#access_model",
             "Who may subscribe and retrieve items",
             ACCESS_MODELS,
             access_model(config.access_model),
         ),
-        groups("pubsub#roster_groups_allowed", &config.roster_groups_allowed),
+        groups(GROUPS, &config.roster_groups_allowed),
         form::choice(
             "pubsub#publish_model",
             "Who may publish",
@@ -282,8 +296,10 @@ fn settings_of<'a>(
     Ok(submitted)
 }
 
+const CONTACT: &str = "pubsub#contact";
+const GROUPS: &str = "pubsub#roster_groups_allowed";
 /// The fields that can have several values.
-const LISTS: [&str; 2] = ["pubsub#contact", "pubsub#roster_groups_allowed"];
+const LISTS: [&str; 2] = [CONTACT, GROUPS];
 
 fn invalid(var: &str, value: &str) -> Refusal {
     Refusal::NotAcceptable(form::invalid(var, value))
@@ -297,16 +313,14 @@ pub fn setting(var: &str, value: &str) -> Result<Option<Setting>, Refusal> {
     let bad = || invalid(var, value);
     let flag = || form::flag(value).ok_or_else(bad);
     let number = || form::number(value).ok_or_else(bad);
-    let jids = || value.lines().map(Jid::new).collect::<Result<_, _>>().map_err(|_| bad());
+    let jids = || value.lines().map(Jid::new).collect::<Result<Vec<_>, _>>().map_err(|_| bad());
     Ok(Some(match var {
         "pubsub#title" => Setting::Title(value.to_owned()),
         "pubsub#description" => Setting::Description(value.to_owned()),
         "pubsub#type" => Setting::Type(value.to_owned()),
         "pubsub#language" => Setting::Language(value.to_owned()),
-        "pubsub#contact" => Setting::Contact(jids()?),
-        "pubsub#roster_groups_allowed" => {
-            Setting::RosterGroupsAllowed(value.lines().map(str::to_owned).collect())
-        }
+        CONTACT => Setting::Contact(form::distinct(jids()?.into_iter())),
+        GROUPS => Setting::RosterGroupsAllowed(form::distinct(value.lines().map(str::to_owned))),
         "pubsub#body_xslt" => Setting::BodyXslt(value.to_owned()),
         "pubsub#dataform_xslt" => Setting::DataformXslt(value.to_owned()),
         "pubsub#subscribe" => Setting::Subscribe(flag()?),
