@@ -146,13 +146,13 @@ fn encode_a_record() -> Hot {
 fn render_a_notification() -> Hot {
     let ((node, publish), owner) = (node(), owner());
     let notification = decide(&node, &publish, &owner).notifications.remove(0);
-    Box::new(move || drop(black_box(render(&notification, false, "pubsub.localhost"))))
+    Box::new(move || drop(black_box(render(&notification, false, "pubsub.localhost", 1))))
 }
 
 fn splice_a_notification() -> Hot {
     let ((node, publish), owner) = (node(), owner());
     let notification = decide(&node, &publish, &owner).notifications.remove(0);
-    let rendered = render(&notification, false, "pubsub.localhost");
+    let rendered = render(&notification, false, "pubsub.localhost", 1);
     let mut buffer = String::with_capacity(4096);
     Box::new(move || {
         buffer.clear();

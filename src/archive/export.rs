@@ -6,7 +6,8 @@ use jid::{BareJid, Jid};
 
 use crate::{
     pubsub::{
-        Audience, Edge, Epoch, Limits, Node, NodeConfig, NodeId, Page, Part, Place, Timestamp,
+        Audience, Edge, Epoch, Limits, Node, NodeConfig, NodeId, Options, Page, Part, Place,
+        Special, Terms, Timestamp,
     },
     store::{Damage, Owed, Store, StoreError},
     wire::name::affiliation_name,
@@ -100,7 +101,7 @@ impl<W: Write> Writer<'_, W> {
         for jid in node.pending() {
             self.summary.subscriptions += 1;
             let special = node.special(jid).map(SpecialLine::of);
-            let (jid, since) = (jid.clone(), node.seq);
+            let (jid, since) = (jid.clone(), node.version);
             let (enrolled, pending) = (false, true);
             self.line(&Line::Subscription { jid, since, enrolled, pending, special })?;
         }
@@ -132,21 +133,33 @@ impl<W: Write> Writer<'_, W> {
             first.notification.happened,
         );
         node.seq = seq;
+        node.version = seq;
         self.line(&Line::Node(NodeLine { deleted: true, ..NodeLine::of(&node) }))?;
-        // Who hears of an event was subscribed before it, and hears of all later ones.
-        let mut since = BTreeMap::<&Jid, u64>::new();
-        for debt in owed {
-            let before = match debt.notification.audience {
-                Audience::Subscribers => debt.notification.place.seq.saturating_sub(1),
-                Audience::Listed(_) => debt.notification.place.seq,
+        // A subscriber of an entry began before it; one that is on a list had options by then, or a SubID.
+        let mut subscribers = BTreeMap::<&Jid, (u64, Option<u64>)>::new();
+        for Owed { notification, recipients, .. } in owed {
+            let is_plain = match notification.audience {
+                Audience::Subscribers => true,
+                Audience::Listed(_) => false,
                 Audience::Entities(_) => continue,
             };
-            for jid in debt.recipients.iter() {
-                since.entry(jid).or_insert(before);
+            for jid in recipients.iter() {
+                let (since, plain_until) = subscribers.entry(jid).or_insert((u64::MAX, None));
+                *since = (*since).min(notification.as_of - 1);
+                if is_plain {
+                    *plain_until = Some(notification.as_of);
+                }
             }
         }
-        for (jid, since) in since {
-            self.subscription(jid, since, false, None)?;
+        for (jid, (since, plain_until)) in subscribers {
+            let terms = Terms::new(None, Options::default(), 0, Timestamp(0));
+            let special = Special {
+                since,
+                special_since: plain_until.unwrap_or_default(),
+                is_pending: false,
+                terms: [terms].into(),
+            };
+            self.subscription(jid, since, false, Some(SpecialLine::of(&special)))?;
         }
         self.events(owed)
     }

@@ -20,7 +20,7 @@ pub(crate) struct Filling<'a> {
     /// Who, whether an owner made it, and since when.
     subscriptions: Vec<(Jid, bool, u64)>,
     pending: Vec<Jid>,
-    /// Who has options or SubIDs, and after which position.
+    /// Who has options or SubIDs, and since which version.
     specials: Vec<(Jid, Vec<Terms>, u64)>,
     items: Vec<Item>,
 }
@@ -51,7 +51,7 @@ impl<'a> Filling<'a> {
         self.affiliations.push((entity, affiliation));
     }
 
-    /// A JID is subscribed, by an owner or itself, since the event of this position.
+    /// A JID is subscribed, by an owner or itself, since this version of the node.
     pub(crate) fn subscribe(&mut self, jid: Jid, is_enrolled: bool, since: u64) {
         self.subscriptions.push((jid, is_enrolled, since));
     }
@@ -61,7 +61,7 @@ impl<'a> Filling<'a> {
         self.pending.push(jid);
     }
 
-    /// A JID that is subscribed, or waits for that, has options or SubIDs since the event of this position.
+    /// A JID that is subscribed, or waits for that, has options or SubIDs since this version of the node.
     pub(crate) fn agree(&mut self, jid: Jid, terms: Vec<Terms>, since: u64) {
         self.specials.push((jid, terms, since));
     }
@@ -75,23 +75,24 @@ impl<'a> Filling<'a> {
     /// An event is owed to those who are subscribed by now.
     pub(crate) async fn event(&mut self, event: Notification) -> Result<(), StoreError> {
         self.flush().await?;
-        self.commit(restore::reached(event.place.seq), Some(event)).await
+        self.commit(restore::reached(event.place.seq, 0), Some(event)).await
     }
 
-    /// The node's newest event has this position.
-    pub(crate) async fn finish(mut self, seq: u64) -> Result<(), StoreError> {
+    /// The node has this sequence and version.
+    pub(crate) async fn finish(mut self, seq: u64, version: u64) -> Result<(), StoreError> {
         self.flush().await?;
-        self.commit(restore::reached(seq), None).await
+        self.commit(restore::reached(seq, version), None).await
     }
 
-    /// The node is gone with the event of this position, and only what is owed of it stays.
+    /// The node is gone with this sequence and version, and only its pending events stay.
     pub(crate) async fn delete(
         mut self,
         seq: u64,
+        version: u64,
         redirect: Option<String>,
     ) -> Result<(), StoreError> {
         self.flush().await?;
-        self.commit(restore::deleted(seq, redirect), None).await
+        self.commit(restore::deleted(seq, version, redirect), None).await
     }
 
     /// Commits what came since the last commit. Subscriptions of one position go together.

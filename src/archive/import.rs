@@ -120,6 +120,7 @@ impl From<StoreError> for Why {
 struct Restored<'a> {
     filling: Filling<'a>,
     seq: u64,
+    version: u64,
     is_deleted: bool,
     redirect: Option<String>,
 }
@@ -133,6 +134,7 @@ impl<'a> Restored<'a> {
         Ok(Self {
             filling: Filling::begin(store, node).await?,
             seq: line.seq,
+            version: line.version(),
             is_deleted: line.deleted,
             redirect: line.redirect.clone(),
         })
@@ -173,8 +175,8 @@ impl<'a> Restored<'a> {
 
     async fn finish(self) -> Result<(), StoreError> {
         match self.is_deleted {
-            true => self.filling.delete(self.seq, self.redirect).await,
-            false => self.filling.finish(self.seq).await,
+            true => self.filling.delete(self.seq, self.version, self.redirect).await,
+            false => self.filling.finish(self.seq, self.version).await,
         }
     }
 }

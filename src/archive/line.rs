@@ -32,7 +32,7 @@ pub(super) enum Line {
         jid: BareJid,
         affiliation: String,
     },
-    /// Entitled to events after this position.
+    /// It began at this version of the node.
     Subscription {
         jid: Jid,
         since: u64,
@@ -42,7 +42,7 @@ pub(super) enum Line {
         /// It waits for an owner.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         pending: bool,
-        /// Its options and SubIDs, and the position after which it has them.
+        /// Its options and SubIDs, and the version at which it got them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         special: Option<SpecialLine>,
     },
@@ -60,6 +60,9 @@ pub(super) struct NodeLine {
     pub(super) node: String,
     pub(super) epoch: String,
     pub(super) seq: u64,
+    /// The number of its last commit; archives of layout 9 have none, and versions begin at the sequence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) version: Option<u64>,
     pub(super) creator: BareJid,
     pub(super) created: u64,
     pub(super) config: Config,
@@ -126,6 +129,12 @@ pub(super) struct EventLine {
     normal: bool,
     reply_to: Vec<BareJid>,
     last_item: bool,
+    /// By what the ids of its messages differ from those that the item had first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    nonce: Option<u64>,
+    /// The version of the node as of which subscribers get it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    as_of: Option<u64>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -184,12 +193,18 @@ impl NodeLine {
             node: node.id.to_string(),
             epoch: format!("{:016x}", node.epoch.0),
             seq: node.seq,
+            version: Some(node.version),
             creator: node.creator.clone(),
             created: node.created.0,
             config: config_of(&node.config),
             deleted: false,
             redirect: None,
         }
+    }
+
+    /// The number of the node's last commit.
+    pub(super) fn version(&self) -> u64 {
+        self.version.unwrap_or(self.seq)
     }
 
     pub(super) fn to_node(&self) -> Result<Node, String> {
@@ -292,7 +307,9 @@ impl EventLine {
             shows: notification.view.shows.map(subscribe_options::show_names),
             normal: notification.notification_type == NotificationType::Normal,
             reply_to: notification.reply_to.clone(),
-            last_item: notification.is_last_item,
+            last_item: notification.nonce.is_some(),
+            nonce: notification.nonce,
+            as_of: Some(notification.as_of),
         }
     }
 
@@ -326,6 +343,8 @@ impl EventLine {
                 Event::Retracted(ids.iter().map(|id| item_id(id)).collect::<Result<_, _>>()?)
             }
         };
+        // In layout 9 the sequence of an event said who gets it, and a list was for all on it who were still subscribed.
+        let before = if self.listed.is_some() || self.to.is_some() { u64::MAX } else { self.seq };
         Ok(Notification {
             node: node.id.clone(),
             place: Place { epoch: node.epoch, seq: self.seq },
@@ -358,7 +377,8 @@ impl EventLine {
             },
             reply_to: self.reply_to,
             happened: Timestamp(self.happened),
-            is_last_item: self.last_item,
+            nonce: self.nonce.or(self.last_item.then_some(0)),
+            as_of: self.as_of.unwrap_or(before),
         })
     }
 }

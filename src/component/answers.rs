@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn however_much_is_held_for_a_barrier_it_can_be_read() {
         let multicast = Multicast::new(Offer::None, "s".into());
-        let answers = Answers::new(Arc::new(Outbox::new(1, 1)), multicast);
+        let answers = Answers::new(Arc::new(Outbox::new(1, 1, 0)), multicast);
         answers.send("x".repeat(MAX_WAITING_BYTES + 1));
         assert!(answers.may_read().now_or_never().is_none());
         let mut buffer = String::new();

@@ -156,7 +156,7 @@ impl Writer {
 
     fn front_of(&self, telling: &Telling) -> Front {
         let is_late = telling.number < self.late_before;
-        let rendered = render(&telling.notification, is_late, &self.service);
+        let rendered = render(&telling.notification, is_late, &self.service, self.outbox.key());
         Front { number: telling.number, rendered }
     }
 

@@ -110,7 +110,7 @@ impl Settled {
                 filling.agree(jid, vec![Terms::new(None, options, seq, now)], seq);
             }
         }
-        filling.finish(seq).await
+        filling.finish(seq, seq).await
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jid::{BareJid, Jid};
 
-use super::{Affiliation, Item, ItemId, Node, NodeConfig, Notification, Place, Terms};
+use super::{Affiliation, Epoch, Item, ItemId, Node, NodeConfig, Notification, Place, Terms};
 
 /// One thing that becomes true at a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,17 +52,19 @@ pub enum Change {
 pub struct Changes {
     list: Vec<Change>,
     seq: u64,
+    version: u64,
 }
 
 impl Changes {
     /// Nothing changes.
     pub(super) fn none(node: &Node) -> Self {
-        Self { list: Vec::new(), seq: node.seq }
+        Self { list: Vec::new(), seq: node.seq, version: node.version + 1 }
     }
 
     /// A node comes into being.
     pub(super) fn creation(node: Node) -> Self {
-        Self { seq: node.seq, list: vec![Change::Created(Box::new(node))] }
+        let (seq, version) = (node.seq, node.version + 1);
+        Self { list: vec![Change::Created(Box::new(node))], seq, version }
     }
 
     /// The node that comes into being.
@@ -74,9 +76,9 @@ impl Changes {
         })
     }
 
-    /// Something changes at a node whose newest event has this position.
-    pub(super) fn at(seq: u64, list: Vec<Change>) -> Self {
-        Self { list, seq }
+    /// Changes that leave a node with this sequence and version.
+    pub(super) fn at(seq: u64, version: u64, list: Vec<Change>) -> Self {
+        Self { list, seq, version }
     }
 
     /// Something changes without an event.
@@ -89,9 +91,10 @@ impl Changes {
         self.list.splice(0..0, items.iter().cloned().map(Change::Retracted));
     }
 
-    /// An event takes its place in the order.
-    pub(super) fn advance_to(&mut self, place: Place) {
-        self.seq = place.seq;
+    /// Takes the next sequence of the node of this epoch, for one event.
+    pub(super) fn take_place(&mut self, epoch: Epoch) -> Place {
+        self.seq += 1;
+        Place { epoch, seq: self.seq }
     }
 
     /// The changes, in the order in which they are made.
@@ -103,6 +106,12 @@ impl Changes {
     #[must_use]
     pub fn seq(&self) -> u64 {
         self.seq
+    }
+
+    /// The version of the node after them: the number of this commit.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// Whether the node stays exactly as it is.

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use jid::{BareJid, Jid};
 
 use super::{
-    Affiliation, Item, ItemId, ItemReply, Node, NodeConfig, NodeId, NotificationType, Payload,
-    Place, Recipients, Shows, SubId, SubscriptionState, Terms, Timestamp,
+    Affiliation, Changes, Item, ItemId, ItemReply, Node, NodeConfig, NodeId, NotificationType,
+    Payload, Place, Recipients, Shows, SubId, SubscriptionState, Terms, Timestamp,
 };
 
 /// A change at a node, as others see it.
@@ -24,13 +24,13 @@ pub enum Event {
         /// The URI of the node to turn to.
         redirect: Option<String>,
     },
-    /// Items came, or an event without an item (§7.1.2).
+    /// An item, or an event without an item (§7.1.2). Entries of layout 9 may have several.
     Published(Vec<EventItem>),
     /// All items are gone (§8.5.2).
     Purged,
     /// A JID asks to be subscribed (§8.6).
     Requested(Jid),
-    /// Items are gone (§7.2.2).
+    /// An item is gone (§7.2.2). Entries of layout 9 may have several.
     Retracted(Vec<ItemId>),
     /// A subscription is in this state now (§12.14).
     Subscription {
@@ -86,13 +86,15 @@ pub struct Notification {
     pub node: NodeId,
     /// Its place in the node's order.
     pub place: Place,
-    /// Which it is of what is told besides an event of this place; 0 is the event. Of last items, the index of the first
-    /// one ([`Item::index`]).
+    /// The index of an item that is sent again ([`Item::index`]); else 0, but for entries of layout 9.
     pub index: u16,
     /// What happened.
     pub event: Event,
     /// Who hears of it.
     pub audience: Audience,
+    /// The version of the node as of which subscribers get it: those whose subscription began before
+    /// ([`is_entitled`]).
+    pub as_of: u64,
     /// How it looks to them.
     pub view: View,
     /// The type of message that carries it.
@@ -101,8 +103,18 @@ pub struct Notification {
     pub reply_to: Vec<BareJid>,
     /// When it happened.
     pub happened: Timestamp,
-    /// Whether it is told again, as the last item that there was before a subscription (§6.1.7).
-    pub is_last_item: bool,
+    /// Of an item that is sent again (as the last item, §6.1.7; because it was missed, XEP-0312; in a digest): a number
+    /// by which the ids of these messages differ from those of the first time.
+    pub nonce: Option<u64>,
+}
+
+/// Whether a subscriber gets an entry for subscribers: its subscription began before the version as of which the entry
+/// is, and, of entries for those without options and SubIDs, it had none up to that version.
+///
+/// The one rule for it: applied when an event is committed, and when pending entries are read after a restart.
+#[must_use]
+pub fn is_entitled(began: u64, plain_until: u64, as_of: u64) -> bool {
+    began < as_of && as_of <= plain_until
 }
 
 /// The most recipients that one notification names. What is stored of it names all of them.
@@ -114,11 +126,11 @@ impl Notification {
     pub(super) fn to_subscribers(
         node: &Node,
         config: &NodeConfig,
-        place: Place,
+        (place, as_of): (Place, u64),
         event: Event,
         now: Timestamp,
     ) -> Vec<Self> {
-        let told = Self::new(node, config, place, event, Audience::Subscribers, now);
+        let told = Self::new(node, config, (place, as_of), event, Audience::Subscribers, now);
         let Some(told) = told else { return Vec::new() };
         let mut views = BTreeMap::<_, Vec<(Jid, Arc<[SubId]>)>>::new();
         for (jid, special) in node.specials().filter(|(_, special)| !special.is_pending) {
@@ -138,44 +150,55 @@ impl Notification {
         all
     }
 
-    /// Sends one subscriber items of one event that there were before it came (§6.1.7), if these terms let them come.
-    pub(super) fn of_items(
+    /// An item that is there already, for one subscriber, if these terms let it come (§6.1.7).
+    pub(super) fn of_item(
         node: &Node,
         config: &NodeConfig,
-        items: &[Item],
-        subscriber: Jid,
-        terms: &Terms,
+        item: &Item,
+        (subscriber, terms): (&Jid, &Terms),
+        (as_of, nonce): (u64, u64),
     ) -> Option<Self> {
-        let last = items.last()?;
-        let event = Event::Published(items.iter().map(|i| EventItem::of(i, config)).collect());
+        let event = Event::Published(vec![EventItem::of(item, config)]);
         let view = View::of(&event, config, std::slice::from_ref(terms))?;
-        let audience = Audience::Listed(Recipients::one(subscriber));
-        let told = Self::new(node, config, last.place, event, audience, last.published)?;
-        let index = items.first()?.index;
+        let again = Self::again(node, config, item, subscriber, (as_of, nonce))?;
         // Whoever subscribes, or comes, is there.
-        Some(Self { view: View { shows: None, ..view }, index, is_last_item: true, ..told })
+        Some(Self { view: View { shows: None, ..view }, ..again })
     }
 
-    /// Tells some entities what concerns them, whatever the node delivers to subscribers.
+    /// An item that is there already, for one subscriber.
+    pub(super) fn again(
+        node: &Node,
+        config: &NodeConfig,
+        item: &Item,
+        subscriber: &Jid,
+        (as_of, nonce): (u64, u64),
+    ) -> Option<Self> {
+        let event = Event::Published(vec![EventItem::of(item, config)]);
+        let audience = Audience::Listed(Recipients::one(subscriber.clone()));
+        let again = Self::new(node, config, (item.place, as_of), event, audience, item.published)?;
+        Some(Self { index: item.index, nonce: Some(nonce), ..again })
+    }
+
+    /// Tells some entities what concerns them, whatever the node delivers to subscribers. It takes the next place.
     pub(super) fn notice(
         node: &Node,
-        place: Place,
-        index: u16,
+        changes: &mut Changes,
         event: Event,
         audience: Audience,
         now: Timestamp,
     ) -> Self {
         Self {
             node: node.id.clone(),
-            place,
-            index,
+            place: changes.take_place(node.epoch),
+            index: 0,
             event,
             audience,
+            as_of: changes.version(),
             view: View::default(),
             notification_type: NotificationType::Normal,
             reply_to: Vec::new(),
             happened: now,
-            is_last_item: false,
+            nonce: None,
         }
     }
 
@@ -199,7 +222,7 @@ impl Notification {
     fn new(
         node: &Node,
         config: &NodeConfig,
-        place: Place,
+        (place, as_of): (Place, u64),
         event: Event,
         audience: Audience,
         happened: Timestamp,
@@ -211,13 +234,14 @@ impl Notification {
             reply_to: reply_to(node, config.itemreply, &event),
             event,
             audience,
+            as_of,
             view: View {
                 shows: config.presence_based_delivery.then_some(Shows::ALL),
                 ..View::default()
             },
             notification_type: config.notification_type,
             happened,
-            is_last_item: false,
+            nonce: None,
         })
     }
 }
@@ -226,7 +250,10 @@ impl View {
     /// How an event looks to a JID with these subscriptions; nothing if none of them wants it now.
     fn of(event: &Event, config: &NodeConfig, terms: &[Terms]) -> Option<Self> {
         let wanted: Vec<_> = terms.iter().filter(|terms| terms.want(event, config)).collect();
-        let subids = wanted.iter().filter_map(|terms| terms.subid.clone()).collect();
+        // §12.16: not with a configuration event, and when a node is purged or deleted.
+        let is_of_items = matches!(event, Event::Published(_) | Event::Retracted(_));
+        let subids = wanted.iter().filter(|_| is_of_items).filter_map(|terms| terms.subid.clone());
+        let subids = subids.collect();
         // SPEC: of several subscriptions of a JID with different `show-values` one message comes, in all states of these.
         let shows = wanted.iter().map(|terms| terms.options.show_values).reduce(Shows::or)?;
         let is_looked_at = config.presence_based_delivery || shows != Shows::ALL;

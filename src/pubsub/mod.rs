@@ -46,7 +46,7 @@ pub use config::{
     PublishNodeFull, SendLastPublishedItem,
 };
 pub use contacts::{Contact, Contacts};
-pub use event::{Audience, Event, EventItem, MAX_REPLY_TO, Notification, View};
+pub use event::{Audience, Event, EventItem, MAX_REPLY_TO, Notification, View, is_entitled};
 pub use id::{ArchiveId, Epoch, ItemId, NodeId, Place, is_xml};
 pub use item::{Item, Payload, Spot, written_len};
 pub use limits::Limits;

@@ -6,8 +6,9 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 use jid::{BareJid, Jid};
 
 use super::{
-    Affiliation, Change, Changes, Epoch, NodeConfig, NodeId, Options, Place, Recipients, Special,
-    SubscriptionState, Terms, Timestamp, special::Specials, subscribers::Subscribers,
+    Affiliation, Audience, Change, Changes, Epoch, NodeConfig, NodeId, Options, Recipients,
+    Special, SubscriptionState, Terms, Timestamp, is_entitled, special::Specials,
+    subscribers::Subscribers,
 };
 
 /// A node as the rules see it.
@@ -17,8 +18,10 @@ pub struct Node {
     pub id: NodeId,
     /// Which life of that name this is.
     pub epoch: Epoch,
-    /// The position of its newest event; 0 before the first.
+    /// The sequence of its newest event; 0 before the first.
     pub seq: u64,
+    /// The number of its last commit of any kind. Never less than that of any subscription's beginning.
+    pub version: u64,
     /// How it behaves.
     pub config: NodeConfig,
     /// Who created it.
@@ -26,7 +29,7 @@ pub struct Node {
     /// When.
     pub created: Timestamp,
     affiliations: BTreeMap<BareJid, Affiliation>,
-    /// Each with the position of the node's newest event when it was made: it is entitled to later ones.
+    /// Each with the version at which it began.
     subscribers: Subscribers,
     /// Those who wait for an owner.
     pending: Subscribers,
@@ -49,6 +52,7 @@ impl Node {
             id,
             epoch,
             seq: 0,
+            version: 0,
             config,
             creator,
             created,
@@ -86,7 +90,7 @@ impl Node {
         self.subscriptions().map(|(jid, _)| jid)
     }
 
-    /// Every subscriber, and the position of the node's newest event when it subscribed.
+    /// Every subscriber, and the version at which its subscription began.
     pub fn subscriptions(&self) -> impl Iterator<Item = (&Jid, u64)> {
         let special = self.specials.iter().filter(|(_, special)| !special.is_pending);
         self.subscribers.iter().chain(special.map(|(jid, special)| (jid, special.since)))
@@ -178,10 +182,28 @@ impl Node {
         self.subscribers.recipients()
     }
 
-    /// The place of the next event.
+    /// Those of an entry's audience that get it, as the node is now: an ended subscription gets nothing any more.
     #[must_use]
-    pub(super) fn next_place(&self) -> Place {
-        Place { epoch: self.epoch, seq: self.seq + 1 }
+    pub fn recipients_of(&self, audience: &Audience, as_of: u64) -> Recipients {
+        match audience {
+            Audience::Entities(entities) => entities.clone(),
+            Audience::Listed(listed) => {
+                listed.filter(|jid| {
+                    self.began(jid).is_some_and(|began| is_entitled(began, u64::MAX, as_of))
+                })
+            }
+            Audience::Subscribers => {
+                let all = self.subscribers.iter();
+                let entitled = all.filter(|(_, began)| is_entitled(*began, u64::MAX, as_of));
+                entitled.map(|(jid, _)| jid.clone()).collect()
+            }
+        }
+    }
+
+    /// The version at which the subscription of exactly this JID began.
+    fn began(&self, jid: &Jid) -> Option<u64> {
+        let special = self.specials.get(jid).filter(|special| !special.is_pending);
+        special.map(|special| special.since).or_else(|| self.subscribers.began(jid))
     }
 
     /// Makes what was decided, and is stored, true here. Changes of items leave no trace in a node.
@@ -200,16 +222,14 @@ impl Node {
                 Change::Subscribed(jid) | Change::Enrolled(jid) => {
                     self.pending.remove(jid);
                     match self.specials.remove(jid) {
-                        Some(Special { terms, .. }) => {
-                            let (since, special_since) = (changes.seq(), changes.seq());
-                            let is_pending = false;
-                            let special = Special { since, special_since, is_pending, terms };
+                        Some(special) => {
+                            let special = special.begun(changes.seq(), changes.version());
                             self.specials.insert(jid.clone(), special);
                         }
-                        None => self.subscribers.insert(jid.clone(), changes.seq()),
+                        None => self.subscribers.insert(jid.clone(), changes.version()),
                     }
                 }
-                Change::Agreed(jid, terms) => self.agree(jid, terms.clone(), changes.seq()),
+                Change::Agreed(jid, terms) => self.agree(jid, terms.clone(), changes.version()),
                 Change::Unsubscribed(jid) => {
                     self.pending.remove(jid);
                     self.subscribers.remove(jid);
@@ -223,15 +243,16 @@ impl Node {
             }
         }
         self.seq = changes.seq();
+        self.version = changes.version();
     }
 
-    fn agree(&mut self, jid: &Jid, terms: Arc<[Terms]>, seq: u64) {
+    fn agree(&mut self, jid: &Jid, terms: Arc<[Terms]>, version: u64) {
         let special = match self.specials.remove(jid) {
             Some(special) => Special { terms, ..special },
             None => {
                 let is_pending = self.pending.remove(jid).is_some();
                 let since = self.subscribers.remove(jid).unwrap_or_default();
-                Special { since, special_since: seq, is_pending, terms }
+                Special { since, special_since: version, is_pending, terms }
             }
         };
         self.specials.insert(jid.clone(), special);

@@ -120,14 +120,10 @@ pub(super) fn tell(
     changes: &mut Changes,
     cx: &Context<'_>,
 ) -> Vec<Notification> {
-    let place = node.next_place();
-    if !told.is_empty() {
-        changes.advance_to(place);
-    }
-    let notice = |(index, (event, entities))| {
-        Notification::notice(node, place, index, event, Audience::Entities(entities), cx.now)
+    let notice = |(event, entities)| {
+        Notification::notice(node, changes, event, Audience::Entities(entities), cx.now)
     };
-    (1..).zip(told).map(notice).collect()
+    told.into_iter().map(notice).collect()
 }
 
 /// Those who own the node after the change, but for the actor.

@@ -18,46 +18,46 @@ pub fn created(node: Node) -> Changes {
 pub fn affiliated(entities: Vec<(BareJid, Affiliation)>) -> Changes {
     let list =
         entities.into_iter().map(|(entity, affiliation)| Change::Affiliated(entity, affiliation));
-    Changes::at(0, list.collect())
+    Changes::at(0, 0, list.collect())
 }
 
-/// JIDs are subscribed since the event of this position; whom an owner subscribed is said with each.
+/// Subscriptions that began at this version of the node; with each, whether an owner made it.
 #[must_use]
 pub fn subscribed(jids: Vec<(Jid, bool)>, since: u64) -> Changes {
     let change = |(jid, is_enrolled)| match is_enrolled {
         true => Change::Enrolled(jid),
         false => Change::Subscribed(jid),
     };
-    Changes::at(since, jids.into_iter().map(change).collect())
+    Changes::at(0, since, jids.into_iter().map(change).collect())
 }
 
 /// JIDs wait for an owner.
 #[must_use]
 pub fn requested(jids: Vec<Jid>) -> Changes {
-    Changes::at(0, jids.into_iter().map(Change::Requested).collect())
+    Changes::at(0, 0, jids.into_iter().map(Change::Requested).collect())
 }
 
-/// A JID that is subscribed, or waits for that, has options or SubIDs since the event of this position.
+/// Options or SubIDs that a subscription got at this version of the node.
 #[must_use]
 pub fn agreed(jid: Jid, terms: Vec<Terms>, since: u64) -> Changes {
-    Changes::at(since, vec![Change::Agreed(jid, terms.into())])
+    Changes::at(0, since, vec![Change::Agreed(jid, terms.into())])
 }
 
 /// Items are there.
 #[must_use]
 pub fn published(items: Vec<Item>) -> Changes {
     let seq = items.last().map_or(0, |item| item.place.seq);
-    Changes::at(seq, items.into_iter().map(|item| Change::Published(Arc::new(item))).collect())
+    Changes::at(seq, 0, items.into_iter().map(|item| Change::Published(Arc::new(item))).collect())
 }
 
-/// The newest event has this position.
+/// The node has this sequence and version.
 #[must_use]
-pub fn reached(seq: u64) -> Changes {
-    Changes::at(seq, Vec::new())
+pub fn reached(seq: u64, version: u64) -> Changes {
+    Changes::at(seq, version, Vec::new())
 }
 
 /// The node is gone, with its newest event; perhaps something took its place.
 #[must_use]
-pub fn deleted(seq: u64, redirect: Option<String>) -> Changes {
-    Changes::at(seq, vec![Change::Deleted { redirect }])
+pub fn deleted(seq: u64, version: u64, redirect: Option<String>) -> Changes {
+    Changes::at(seq, version, vec![Change::Deleted { redirect }])
 }

@@ -9,14 +9,27 @@ use super::{Terms, subscribers};
 /// The subscriptions of one JID at a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Special {
-    /// The position of the node's newest event when it was subscribed: it is entitled to later ones. 0 while it waits.
+    /// The version of the node at which it began. 0 while it is pending.
     pub since: u64,
-    /// That, when it became special: it hears of earlier ones as all others do.
+    /// The version at which it got options or SubIDs: it gets entries up to that one as a plain subscriber.
     pub special_since: u64,
     /// Whether it waits for an owner.
     pub is_pending: bool,
     /// One for each subscription, at least one.
     pub terms: Arc<[Terms]>,
+}
+
+impl Special {
+    /// The same subscriptions, which begin now; their digests have nothing from before.
+    pub(super) fn begun(self, seq: u64, version: u64) -> Self {
+        let begun = |terms: &Terms| Terms { digested: terms.digested.max(seq), ..terms.clone() };
+        Self {
+            since: version,
+            special_since: version,
+            is_pending: false,
+            terms: self.terms.iter().map(begun).collect(),
+        }
+    }
 }
 
 /// Those of a node.

@@ -1,7 +1,7 @@
 //! Who is subscribed to a node: a sorted list in parts, which lists of recipients share. So a change copies a
 //! part, and an event for a million takes no more than a list of parts.
 
-use std::{cmp::Ordering, fmt, sync::Arc};
+use std::{cmp::Ordering, convert::Infallible, fmt, sync::Arc};
 
 use jid::{BareJid, Jid};
 
@@ -53,8 +53,14 @@ impl Subscribers {
     }
 
     pub(super) fn contains(&self, jid: &Jid) -> bool {
-        let part = self.parts.get(self.part_of(jid));
-        part.is_some_and(|part| part.binary_search_by(|(other, _)| order(other, jid)).is_ok())
+        self.began(jid).is_some()
+    }
+
+    /// The version at which a subscription began.
+    pub(super) fn began(&self, jid: &Jid) -> Option<u64> {
+        let part = self.parts.get(self.part_of(jid))?;
+        let at = part.binary_search_by(|(other, _)| order(other, jid)).ok()?;
+        part.get(at).map(|(_, began)| *began)
     }
 
     /// The subscriptions of an entity.
@@ -204,6 +210,12 @@ impl Recipients {
     }
 
     /// Those of them for whom something holds.
+    #[must_use]
+    pub(super) fn filter(&self, holds: impl Fn(&Jid) -> bool) -> Self {
+        self.try_filter(|jid| Ok::<_, Infallible>(holds(jid))).unwrap_or_else(|never| match never {})
+    }
+
+    /// The same, where the test may fail.
     ///
     /// # Errors
     /// What the test fails with.

@@ -292,8 +292,13 @@ impl Service {
                 self.memory.deadlines.add(id, (self.clock)());
             }
         }
+        let changes_audiences = changes.iter().any(|change| {
+            matches!(change, Change::Subscribed(_) | Change::Enrolled(_) | Change::Unsubscribed(_))
+        });
         for Told { notification, recipients, .. } in &mut told {
-            if notification.audience == Audience::Subscribers && is_there {
+            if let Some(node) = turn.node().filter(|_| changes_audiences) {
+                *recipients = node.recipients_of(&notification.audience, notification.as_of);
+            } else if notification.audience == Audience::Subscribers && is_there {
                 *recipients = turn.recipients();
             }
         }

@@ -225,8 +225,9 @@ impl Service {
         let mut turn = self.settled_turn(id).await?;
         if turn.node().is_some_and(|node| node.config.send_last_published_item.is_on_sub()) {
             let last = self.last_item(&mut turn).await?;
-            let sent =
-                turn.node().and_then(|node| auto_subscribe::last(node, jid, last.as_deref()));
+            let sent = turn
+                .node()
+                .and_then(|node| auto_subscribe::last(node, jid, last.as_deref(), &*self.fresh));
             self.tell_at_once(&mut turn, sent.into_iter().collect());
         }
         Ok(())

@@ -125,7 +125,8 @@ impl Service {
         clock: Arc<Clock>,
     ) -> Result<Self, StoreError> {
         let census = Census::new(store.creators().await?);
-        let outbox = Arc::new(Outbox::new(limits.max_backlog_events, limits.max_backlog_bytes));
+        let (max_events, max_bytes) = (limits.max_backlog_events, limits.max_backlog_bytes);
+        let outbox = Arc::new(Outbox::new(max_events, max_bytes, store.key()));
         let metrics = Metrics::new(outbox.miscounts());
         let nodes = Nodes::new(MAX_HOT_NODES, metrics.node_reads.clone());
         outbox.restore(store.owed(None).await?, &HashSet::new());

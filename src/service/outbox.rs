@@ -75,6 +75,7 @@ pub struct Outbox {
     queue: Mutex<Queue>,
     changed: Notify,
     confirmed: Notify,
+    key: u64,
 }
 
 #[derive(Debug)]
@@ -100,9 +101,10 @@ struct Queue {
 }
 
 impl Outbox {
-    /// An outbox that holds at most so many entries and about so many bytes.
+    /// An outbox that holds at most so many entries and about so many bytes; the ids of its messages are made with a
+    /// key.
     #[must_use]
-    pub fn new(max_entries: usize, max_bytes: usize) -> Self {
+    pub fn new(max_entries: usize, max_bytes: usize, key: u64) -> Self {
         let max = Load { entries: max_entries, bytes: max_bytes };
         let queue = Queue {
             waiting: VecDeque::new(),
@@ -117,7 +119,13 @@ impl Outbox {
             losses: 0,
             miscounts: Counter::default(),
         };
-        Self { queue: Mutex::new(queue), changed: Notify::new(), confirmed: Notify::new() }
+        Self { queue: Mutex::new(queue), changed: Notify::new(), confirmed: Notify::new(), key }
+    }
+
+    /// With what the ids of messages are made ([`Store::key`](crate::store::Store::key)).
+    #[must_use]
+    pub fn key(&self) -> u64 {
+        self.key
     }
 
     /// Counts defects of its accounting. Each shows that it holds more than it seems to.

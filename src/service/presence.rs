@@ -63,7 +63,8 @@ impl Service {
                 self.listed(id, &listing).await?.part.entries
             }
         };
-        let sent = turn.node().map(|node| presence::came(node, jid, gone_since, &newest));
+        let sent =
+            turn.node().map(|node| presence::came(node, jid, gone_since, &newest, &*self.fresh));
         let sent = sent.unwrap_or_default();
         let number = sent.len();
         self.tell_at_once(&mut turn, sent);

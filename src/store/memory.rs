@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    hash::{BuildHasher, RandomState},
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -27,6 +28,7 @@ pub struct MemoryStore(Mutex<Shelf>);
 
 #[derive(Debug, Default)]
 struct Shelf {
+    key: RandomState,
     last_number: u64,
     numbers: HashMap<NodeId, u64>,
     nodes: BTreeMap<u64, Kept>,
@@ -214,6 +216,10 @@ impl Kept {
 impl Store for MemoryStore {
     fn is_durable(&self) -> bool {
         false
+    }
+
+    fn key(&self) -> u64 {
+        self.shelf().key.hash_one(0)
     }
 
     fn commit(&self, commit: Commit, then: Then) {

@@ -48,6 +48,9 @@ pub trait Store: Send + Sync {
     /// Whether what it has outlives the process.
     fn is_durable(&self) -> bool;
 
+    /// A number that no other store has. Ids of messages are made with it, so that repeats have the same.
+    fn key(&self) -> u64;
+
     /// Makes changes true, and owes what is to be told of them. A store that does not outlive the process owes
     /// nothing.
     ///

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, SecondsFormat};
 use jid::BareJid;
 use minidom::Element;
+use siphasher::sip::SipHasher13;
 
 use crate::{
     pubsub::{
@@ -20,10 +21,36 @@ use crate::{
     },
 };
 
+/// What the suffixes of message ids are made with: the key of the store, and the nonce of an item that is sent again.
+#[derive(Clone, Copy, Debug)]
+struct Suffix {
+    key: u64,
+    nonce: u64,
+}
+
+/// The length of a suffix.
+const SUFFIX_BYTES: usize = 11;
+
+impl Suffix {
+    /// Appends eleven characters of base64url (RFC 4648 §5) that tell the message to one recipient from those to others:
+    /// the same each time, and nothing that others can compute.
+    fn write(self, recipient: &str, out: &mut String) {
+        const ALPHABET: &[u8; 64] =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let hash = SipHasher13::new_with_keys(self.key, self.nonce).hash(recipient.as_bytes());
+        for digit in 0..SUFFIX_BYTES {
+            let index = usize::try_from(hash >> (6 * digit) & 63).unwrap_or_default();
+            out.push(ALPHABET.get(index).copied().map_or('-', char::from));
+        }
+    }
+}
+
 /// A message without its recipient.
 #[derive(Clone, Debug)]
 pub struct Rendered {
+    /// Up to the suffix of its id.
     head: Arc<str>,
+    suffix: Suffix,
     /// To whom recipients may reply, as addresses (XEP-0033).
     reply_to: Arc<str>,
     tail: Arc<str>,
@@ -54,7 +81,8 @@ impl Rendered {
     pub fn len(&self) -> usize {
         let addresses = ADDRESSES.0.len() + self.reply_to.len() + ADDRESSES.1.len();
         let rest = self.rest.as_ref().map_or(0, |rest| rest.len());
-        self.head.len() + "'>".len() + addresses + self.tail.len() + rest + END.len()
+        let recipient = SUFFIX_BYTES + "' to=''>".len();
+        self.head.len() + recipient + addresses + self.tail.len() + rest + END.len()
     }
 
     /// Whether it says something else to each recipient.
@@ -76,6 +104,8 @@ impl Rendered {
 
     fn write(&self, to: &str, addresses: &str, recipient: To<'_>, out: &mut String) {
         out.push_str(&self.head);
+        self.suffix.write(to, out);
+        out.push_str("' to='");
         escape_attribute(to, out);
         out.push_str("'>");
         if !addresses.is_empty() || !self.reply_to.is_empty() {
@@ -94,22 +124,22 @@ impl Rendered {
 }
 
 /// Renders a notification that comes from the service of this JID; with the time at which it happened if
-/// it is late, or the last item (XEP-0203).
+/// it is late, or an item that is sent again (XEP-0203). Its id is `EPOCH-SEQUENCE-SUFFIX`, with a suffix that is made of
+/// the recipient by the key of the store.
 #[must_use]
-pub fn render(notification: &Notification, is_late: bool, service: &str) -> Rendered {
+pub fn render(notification: &Notification, is_late: bool, service: &str, key: u64) -> Rendered {
     let Notification { node, place, event, view, .. } = notification;
     let (epoch, spot) = (place.epoch, (place.seq, notification.index));
     let name = ArchiveId { epoch, spot }.to_string();
-    let id = if notification.is_last_item { format!("{name}-last") } else { name.clone() };
-    let delay =
-        (is_late || notification.is_last_item).then(|| delay(notification.happened, service));
+    let is_again = notification.nonce.is_some();
+    let delay = (is_late || is_again).then(|| delay(notification.happened, service));
     let hint = match notification.notification_type {
         NotificationType::Headline => Some(Tag::ns("no-store", ns::HINTS)),
         NotificationType::Normal => None,
     };
     let reply_to: String = reply_to(&notification.reply_to).map(|tag| tag.to_string()).collect();
-    // Others are no items or changes of the node that somebody could ask for again.
-    let is_event = notification.index == 0 || notification.is_last_item;
+    // Entries of layout 9 that are no items or changes of the node have an index.
+    let is_event = notification.index == 0 || is_again;
     let stanza_id = |message: Tag| match is_event {
         true => message.with("stanza-id", |tag| {
             tag.attr("xmlns", ns::STANZA_ID).attr("by", service).attr("id", &name)
@@ -124,23 +154,24 @@ pub fn render(notification: &Notification, is_late: bool, service: &str) -> Rend
     let message = Tag::new("message")
         .attr("from", service)
         .attr("type", kind(notification.notification_type))
-        .attr("id", &id)
-        .attr("to", "")
+        .attr("id", "")
         .children(subject(node, event))
         .children(body.map(|body| Tag::new("body").text(&body)))
         .children(content(node, event, &view.subids))
         .children(delay);
     let message = match event {
         Event::Announced(_) | Event::Requested(_) => message.children(hint),
+        Event::Affiliated(_) | Event::Subscription { .. } => message.children(hint),
         _ => stanza_id(message).children(hint).children(shim(&view.subids)),
     };
     let message = message.to_string();
     let message = message.strip_suffix(END).unwrap_or(&message);
-    // `to` is the last attribute, so the first empty value ends where the recipient belongs.
-    let (head, tail) = message.split_once(" to=''>").unwrap_or((message, ""));
+    // The id is the last attribute, so the first empty value ends where it and the recipient belong.
+    let (head, tail) = message.split_once(" id=''>").unwrap_or((message, ""));
     let personal = if names_recipient(event) { tail.split_once(" jid=''") } else { None };
     Rendered {
-        head: format!("{head} to='").into(),
+        head: format!("{head} id='{name}-").into(),
+        suffix: Suffix { key, nonce: notification.nonce.unwrap_or_default() },
         reply_to: reply_to.into(),
         tail: personal.map_or_else(|| tail.into(), |(tail, _)| format!("{tail} jid='").into()),
         rest: personal.map(|(_, rest)| format!("'{rest}").into()),
@@ -289,14 +320,15 @@ mod tests {
             reply_to: Vec::new(),
             happened: Timestamp(0),
             index: 0,
-            is_last_item: true,
+            as_of: 1,
+            nonce: Some(1),
         };
         let mut message = String::new();
         let recipient = To { jid: "it's@b", headers: "" };
-        render(&notification, false, "s").write_to(recipient, &mut message);
+        render(&notification, false, "s", 7).write_to(recipient, &mut message);
         assert_eq!(
             message,
-            "<message from='s' type='headline' id='000000000000000a-3-last' to='it&#39;s@b'>\
+            "<message from='s' type='headline' id='000000000000000a-3-LpIGloX29_M' to='it&#39;s@b'>\
              <event xmlns='http://jabber.org/protocol/pubsub#event'>\
              <purge node='to=&#39;&#39;'/></event>\
              <delay xmlns='urn:xmpp:delay' from='s' stamp='1970-01-01T00:00:00.000Z'/>\

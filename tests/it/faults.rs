@@ -262,8 +262,11 @@ async fn what_was_not_sent_when_the_stream_broke_is_sent_on_the_next() {
     let (before, after) = heard.split_at(first);
     let is_late = |message: &minidom::Element| message.has_child("delay", "urn:xmpp:delay");
     assert!(after.iter().all(is_late) && !before.iter().any(is_late));
-    let ids: std::collections::BTreeSet<_> = heard.iter().map(|m| m.attr("id")).collect();
-    assert_eq!(ids.len(), 1);
+    let ids: std::collections::BTreeSet<_> =
+        heard.iter().map(|m| (m.attr("to"), m.attr("id"))).collect();
+    assert_eq!(ids.len(), 2000, "a repeat has another id");
+    let unique: std::collections::BTreeSet<_> = ids.iter().map(|(_, id)| id).collect();
+    assert_eq!(unique.len(), 2000, "two recipients have the same id");
 }
 
 /// What a barrier covered is not sent again, and what it did not is, in the middle of an audience.

@@ -296,7 +296,7 @@ async fn who_says_how_long_it_was_away_is_sent_what_it_missed() {
     let batch = "<item id='3'><x xmlns='urn:x'/></item><item id='4'><x xmlns='urn:x'/></item>";
     component.granted(OWNER, &format!("<publish node='n'>{batch}</publish>")).await;
     assert_eq!(component.messages().await.len(), 0);
-    assert_eq!(come(&mut component, PHONE, "3600").await, "2 1 3+4");
+    assert_eq!(come(&mut component, PHONE, "3600").await, "2 1 3 4");
     assert_eq!(come(&mut component, PHONE, "3600").await, "", "it was there");
     assert_eq!(come(&mut component, LAPTOP, "long").await, "");
     presence(&mut component, PHONE, "unavailable", "").await;

@@ -239,7 +239,7 @@ async fn what_was_acknowledged_is_there_after_kill_9() {
 
 #[test]
 fn a_stopped_store_is_checked_exported_and_imported() {
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store-9.ndjson");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store-10.ndjson");
     let folder = tempfile::tempdir().unwrap();
     let store = format!("sled:{}", folder.path().join("store").display());
     let with_store = |command: &str| run(&[command, "--store", &store], &[]);

@@ -104,6 +104,6 @@ pub fn set_affiliations(
     let failed = failed.collect();
     let reply = AffiliationsSet { node: node.id.clone(), failed, is_full };
     let mut notifications = notices(node, &node.config, &mut changes, cx);
-    notifications.extend(subscribe::last_items(node, &node.config, last, &changes));
+    notifications.extend(subscribe::last_items(node, &node.config, last, &changes, cx.fresh));
     Ok(Decision { reply, changes, notifications })
 }

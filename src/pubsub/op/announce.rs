@@ -35,16 +35,14 @@ pub fn announce(
     if request.text.len() > cx.limits().max_payload_bytes as usize {
         return Err(Refusal::PayloadTooBig { max: cx.limits().max_payload_bytes });
     }
-    let place = node.next_place();
     let mut changes = Changes::none(node);
-    changes.advance_to(place);
     let special = node.specials().filter(|(_, special)| !special.is_pending);
     let special = Recipients::sorted(special.map(|(jid, _)| jid.clone()).collect());
-    let event = || Event::Announced(request.text.clone());
-    let told = |audience| Notification::notice(node, place, 0, event(), audience, cx.now);
-    let mut notifications = vec![told(Audience::Subscribers)];
+    let event = Event::Announced(request.text.clone());
+    let told = Notification::notice(node, &mut changes, event, Audience::Subscribers, cx.now);
+    let mut notifications = vec![told.clone()];
     if !special.is_empty() {
-        notifications.push(told(Audience::Listed(special)));
+        notifications.push(Notification { audience: Audience::Listed(special), ..told });
     }
     Ok(Decision { reply: node.subscribers_len(), changes, notifications })
 }

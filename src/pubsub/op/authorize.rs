@@ -49,7 +49,7 @@ pub fn authorize(
         false => Change::Unsubscribed(request.jid.clone()),
     });
     let mut notifications = notices(node, &node.config, &mut changes, cx);
-    notifications.extend(subscribe::last_items(node, &node.config, last, &changes));
+    notifications.extend(subscribe::last_items(node, &node.config, last, &changes, cx.fresh));
     Ok(Decision { reply: (), changes, notifications })
 }
 

@@ -7,7 +7,7 @@
 use jid::Jid;
 
 use crate::pubsub::{
-    AccessModel, Admission, Audience, Change, Changes, Item, Node, NodeConfig, Notification,
+    AccessModel, Admission, Audience, Change, Changes, Fresh, Item, Node, NodeConfig, Notification,
     Options, Recipients, Terms, Timestamp, access,
 };
 
@@ -43,9 +43,15 @@ pub fn told(
 
 /// The last item for a resource that is interested in a node from now on.
 #[must_use]
-pub fn last(node: &Node, jid: &Jid, last: Option<&Item>) -> Option<Notification> {
+pub fn last(
+    node: &Node,
+    jid: &Jid,
+    last: Option<&Item>,
+    fresh: &dyn Fresh,
+) -> Option<Notification> {
     let terms = Terms::new(None, Options::default(), node.seq, Timestamp(0));
-    let told = subscribe::last_item(node, &node.config, last, jid, &terms)?;
+    let at = (node.version + 1, fresh.number());
+    let told = subscribe::last_item(node, &node.config, last, (jid, &terms), at)?;
     is_implicit(node, &node.config, jid).then(|| Notification {
         audience: Audience::Entities(Recipients::one(jid.clone())),
         ..told

@@ -66,14 +66,13 @@ pub fn configure(
         settle_all(node, &config, &mut changes, cx);
     }
     let mut notifications = notices(node, &config, &mut changes, cx);
-    notifications.extend(subscribe::last_items(node, &config, last, &changes));
-    let place = node.next_place();
-    changes.advance_to(place);
+    notifications.extend(subscribe::last_items(node, &config, last, &changes, cx.fresh));
+    let at = (changes.take_place(node.epoch), changes.version());
     changes.push(Change::Configured(Box::new(config.clone())));
     let shown = config.deliver_payloads.then(|| Box::new(config.clone()));
     let event = Event::Configured(shown);
     if config.notify_config {
-        notifications.extend(Notification::to_subscribers(node, &config, place, event, cx.now));
+        notifications.extend(Notification::to_subscribers(node, &config, at, event, cx.now));
     }
     Ok(Decision { reply: (), changes, notifications })
 }

@@ -31,17 +31,17 @@ pub fn delete(
 ) -> Result<Decision<()>, Refusal> {
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
-    let place = node.next_place();
     let mut changes = Changes::none(node);
-    changes.advance_to(place);
     changes.push(Change::Deleted { redirect: request.redirect.clone() });
     let event = Event::Deleted { redirect: request.redirect.clone() };
     let mut notifications = Vec::new();
     if node.config.notify_delete {
         let pending = Recipients::sorted(node.pending().cloned().collect());
         let to_pending = Audience::Entities(pending);
-        notifications.push(Notification::notice(node, place, 1, event.clone(), to_pending, cx.now));
-        let told = Notification::to_subscribers(node, &node.config, place, event, cx.now);
+        let notice = Notification::notice(node, &mut changes, event.clone(), to_pending, cx.now);
+        let at = (notice.place, changes.version());
+        notifications.push(notice);
+        let told = Notification::to_subscribers(node, &node.config, at, event, cx.now);
         notifications.extend(told);
     }
     Ok(Decision { reply: (), changes, notifications })

@@ -4,11 +4,12 @@
 use jid::{BareJid, Jid};
 
 use crate::pubsub::{
-    Audience, Change, Changes, Context, Decision, Event, EventItem, Item, ItemId, Node,
-    Notification, Recipients, Refusal, Shows, Special, Terms, Timestamp, View, notices::notices,
+    Change, Changes, Context, Decision, Event, Item, ItemId, Node, Notification, NotificationType,
+    Recipients, Refusal, Shows, Special, Terms, Timestamp, View,
+    notices::{notices, tell},
 };
 
-use super::{existing, settle_all};
+use super::{existing, retract::retractions, settle_all};
 
 /// Items that go at once; the next ones go right after them.
 pub const MAX_EXPIRED: usize = 100;
@@ -76,7 +77,7 @@ pub fn expire(
     cx: &Context<'_>,
 ) -> Result<Decision<Passed>, Refusal> {
     let node = existing(node)?;
-    let mut passing = Passing { node, cx, told: Vec::new(), told_bytes: 0, next: Vec::new() };
+    let mut passing = Passing { node, cx, warnings: Vec::new(), next: Vec::new() };
     let mut changes = Changes::none(node);
     let expired = passing.expired(oldest);
     for id in &expired {
@@ -95,27 +96,13 @@ pub fn expire(
         passing.next.push(cx.now.later_by(cx.limits().roster_seconds.max(1).saturating_mul(1000)));
     }
     // What has to end does not wait for room for digests.
-    let has_more = changes.iter().next().is_some() || !passing.told.is_empty();
-    passing.digests(newest, has_more, &mut changes);
+    let has_more = changes.iter().next().is_some() || !passing.warnings.is_empty();
+    let digests = passing.digests(newest, has_more, &mut changes);
     let mut notifications = notices(node, &node.config, &mut changes, cx);
-    notifications.append(&mut passing.told);
-    for (index, notice) in (1..).zip(&mut notifications) {
-        notice.index = index;
-    }
-    let place = node.next_place();
-    if !expired.is_empty() || !notifications.is_empty() {
-        changes.advance_to(place);
-    }
-    if !expired.is_empty() && node.config.notify_retract {
-        let event = Event::Retracted(expired);
-        notifications.extend(Notification::to_subscribers(
-            node,
-            &node.config,
-            place,
-            event,
-            cx.now,
-        ));
-    }
+    notifications.extend(tell(node, passing.warnings, &mut changes, cx));
+    notifications.extend(digests);
+    let is_notified = node.config.notify_retract;
+    notifications.extend(retractions(node, &expired, is_notified, &mut changes, cx));
     let publisher = newest.last().filter(|_| node.config.purge_offline);
     let reply = Passed {
         next: passing.next.into_iter().min(),
@@ -139,10 +126,8 @@ fn watched(node: &Node, newest: &[Item]) -> Vec<BareJid> {
 struct Passing<'a> {
     node: &'a Node,
     cx: &'a Context<'a>,
-    /// What is told besides what all notices say.
-    told: Vec<Notification>,
-    /// How much that is ([`Notification::size`]).
-    told_bytes: usize,
+    /// That a lease ends soon, and for whom it is.
+    warnings: Vec<(Event, Recipients)>,
     /// When more is to be done.
     next: Vec<Timestamp>,
 }
@@ -174,8 +159,7 @@ impl Passing<'_> {
                     state: self.node.state_of(jid),
                     expiry: terms.end(),
                 };
-                let audience = Audience::Entities(Recipients::one(jid.clone()));
-                self.tell(event, audience, View::default());
+                self.warnings.push((event, Recipients::one(jid.clone())));
             }
             self.next.extend(terms.due());
         }
@@ -183,51 +167,67 @@ impl Passing<'_> {
     }
 
     /// Makes the digests that are due, as far as they are small together, unless they have to wait.
-    fn digests(&mut self, newest: &[Item], have_to_wait: bool, changes: &mut Changes) {
+    fn digests(
+        &mut self,
+        newest: &[Item],
+        have_to_wait: bool,
+        changes: &mut Changes,
+    ) -> Vec<Notification> {
         let node = self.node;
+        let (mut made, mut bytes) = (Vec::new(), 0);
         for (jid, special) in node.specials().filter(|(_, special)| !special.is_pending) {
             let awaited = special.terms.iter().filter(|terms| awaits_digest(node, terms));
             let Some(due) = awaited.map(Terms::digest_due).min() else { continue };
-            if have_to_wait || self.told_bytes >= MAX_DIGESTS_BYTES || due > self.cx.now {
+            if have_to_wait || bytes >= MAX_DIGESTS_BYTES || due > self.cx.now {
                 self.next.push(due);
                 continue;
             }
             let mut all = special.terms.to_vec();
             for terms in all.iter_mut().filter(|terms| awaits_digest(node, terms)) {
-                self.digest(jid, special.since, terms, newest);
+                let digest = self.digest(jid, terms, newest, changes.version());
+                bytes += digest.iter().map(Notification::size).sum::<usize>();
+                made.extend(digest);
             }
             changes.push(Change::Agreed(jid.clone(), all.into()));
         }
+        made
     }
 
-    /// Makes a digest of what was published since the last one, and since the subscription began, if that is due.
-    fn digest(&mut self, jid: &Jid, since: u64, terms: &mut Terms, newest: &[Item]) {
+    /// Makes a digest of what was published since the last one, if that is due: a message for each item.
+    fn digest(
+        &mut self,
+        jid: &Jid,
+        terms: &mut Terms,
+        newest: &[Item],
+        as_of: u64,
+    ) -> Vec<Notification> {
         if terms.digest_due() > self.cx.now {
             self.next.push(terms.digest_due());
-            return;
+            return Vec::new();
         }
-        let is_new = |item: &&Item| item.place.seq > terms.digested.max(since);
-        let is_told = self.node.config.deliver_notifications;
-        let items = newest.iter().filter(is_new).filter(|_| is_told);
+        let (node, config) = (self.node, &self.node.config);
+        let shows = terms.options.show_values;
+        let is_looked_at = config.presence_based_delivery || shows != Shows::ALL;
+        let view = View {
+            has_body: terms.options.include_body,
+            subids: terms.subid.iter().cloned().collect(),
+            shows: is_looked_at.then_some(shows),
+        };
+        let is_new = |item: &&Item| item.place.seq > terms.digested;
+        let items = newest.iter().filter(is_new);
         let items = items.filter(|item| terms.options.wants(item.payload.as_ref()));
-        let items: Vec<_> = items.map(|item| EventItem::of(item, &self.node.config)).collect();
-        terms.digested = self.node.seq;
-        if !items.is_empty() {
+        let digest: Vec<_> = items
+            .filter_map(|item| {
+                let at = (as_of, self.cx.fresh.number());
+                let again = Notification::again(node, config, item, jid, at)?;
+                let notification_type = NotificationType::Normal;
+                Some(Notification { view: view.clone(), notification_type, ..again })
+            })
+            .collect();
+        terms.digested = node.seq;
+        if !digest.is_empty() {
             terms.digested_at = self.cx.now;
-            let subids = terms.subid.iter().cloned().collect();
-            let shows = terms.options.show_values;
-            let is_looked_at = self.node.config.presence_based_delivery || shows != Shows::ALL;
-            let shows = is_looked_at.then_some(shows);
-            let view = View { has_body: terms.options.include_body, subids, shows };
-            let audience = Audience::Listed(Recipients::one(jid.clone()));
-            self.tell(Event::Published(items), audience, view);
         }
-    }
-
-    fn tell(&mut self, event: Event, audience: Audience, view: View) {
-        let (node, place) = (self.node, self.node.next_place());
-        let notice = Notification::notice(node, place, 1, event, audience, self.cx.now);
-        self.told_bytes += notice.size();
-        self.told.push(Notification { view, ..notice });
+        digest
     }
 }

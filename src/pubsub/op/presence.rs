@@ -4,7 +4,7 @@
 use jid::{BareJid, Jid};
 
 use crate::pubsub::{
-    Change, Changes, Context, Decision, Event, Expire, Item, Node, Notification, Refusal,
+    Change, Changes, Context, Decision, Event, Expire, Fresh, Item, Node, Notification, Refusal,
     SendLastPublishedItem, Shows, Terms, Timestamp, notices::notices,
 };
 
@@ -63,17 +63,25 @@ pub fn came(
     jid: &Jid,
     gone_since: Option<Timestamp>,
     newest: &[Item],
+    fresh: &dyn Fresh,
 ) -> Vec<Notification> {
-    let mut sent = gone_since.map_or_else(Vec::new, |since| missed(node, jid, since, newest));
+    let mut sent =
+        gone_since.map_or_else(Vec::new, |since| missed(node, jid, since, newest, fresh));
     if sent.is_empty() {
-        sent = last(node, jid, newest.last());
+        sent = last(node, jid, newest.last(), fresh);
     }
     sent
 }
 
 /// What was published while a resource was away (XEP-0312). SPEC: that is sent where presence decides what is sent:
 /// at nodes with `presence_based_delivery`, or that send their last item on presence, and to those with `show-values`.
-fn missed(node: &Node, jid: &Jid, since: Timestamp, newest: &[Item]) -> Vec<Notification> {
+fn missed(
+    node: &Node,
+    jid: &Jid,
+    since: Timestamp,
+    newest: &[Item],
+    fresh: &dyn Fresh,
+) -> Vec<Notification> {
     let config = &node.config;
     let looks_at_presence = config.presence_based_delivery
         || config.send_last_published_item == SendLastPublishedItem::OnSubAndPresence;
@@ -82,9 +90,9 @@ fn missed(node: &Node, jid: &Jid, since: Timestamp, newest: &[Item]) -> Vec<Noti
     for own in own_subscriptions(node, jid) {
         for terms in node.terms_of(&own).iter() {
             if looks_at_presence || terms.options.show_values != Shows::ALL {
-                let events = missed.chunk_by(|a, b| a.place == b.place);
-                sent.extend(events.filter_map(|items| {
-                    Notification::of_items(node, config, items, jid.clone(), terms)
+                sent.extend(missed.iter().filter_map(|item| {
+                    let at = (node.version + 1, fresh.number());
+                    Notification::of_item(node, config, item, (jid, terms), at)
                 }));
             }
         }
@@ -100,14 +108,16 @@ fn own_subscriptions(node: &Node, jid: &Jid) -> Vec<Jid> {
 }
 
 /// The JIDs at a node to which the last item goes because a resource has come, with it.
-fn last(node: &Node, jid: &Jid, last: Option<&Item>) -> Vec<Notification> {
+fn last(node: &Node, jid: &Jid, last: Option<&Item>, fresh: &dyn Fresh) -> Vec<Notification> {
     if node.config.send_last_published_item != SendLastPublishedItem::OnSubAndPresence {
         return Vec::new();
     }
     let sent = own_subscriptions(node, jid).into_iter().flat_map(|other| {
         let terms = node.terms_of(&other);
-        let sent =
-            terms.iter().map(|terms| subscribe::last_item(node, &node.config, last, &other, terms));
+        let sent = terms.iter().map(|terms| {
+            let at = (node.version + 1, fresh.number());
+            subscribe::last_item(node, &node.config, last, (&other, terms), at)
+        });
         sent.collect::<Vec<_>>()
     });
     sent.flatten().collect()
@@ -155,12 +165,11 @@ pub fn went(
         && went.is_last
         && newest.is_some_and(|item| item.publisher == bare);
     if is_purged {
-        let place = node.next_place();
-        changes.advance_to(place);
+        let at = (changes.take_place(node.epoch), changes.version());
         changes.push(Change::Purged);
         if node.config.notify_retract {
             let (config, event) = (&node.config, Event::Purged);
-            notifications.extend(Notification::to_subscribers(node, config, place, event, cx.now));
+            notifications.extend(Notification::to_subscribers(node, config, at, event, cx.now));
         }
     }
     Ok(Decision { reply: (), changes, notifications })

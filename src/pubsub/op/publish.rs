@@ -4,10 +4,10 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use crate::pubsub::{
     Change, Changes, Context, Decision, Event, EventItem, Item, ItemId, Node, NodeConfig, NodeId,
-    Notification, Payload, Place, PublishNodeFull, Refusal, Setting, access,
+    Notification, Payload, PublishNodeFull, Refusal, Setting, access,
 };
 
-use super::create;
+use super::{create, retract::retractions};
 
 /// What this use case stands for in service discovery.
 pub const FEATURES: &[&str] = &[
@@ -128,19 +128,19 @@ fn publish_at(
 ) -> Result<Decision<Published>, Refusal> {
     let config = &node.config;
     check_number(request.items.len(), config, cx)?;
-    let place = node.next_place();
     let mut items = Vec::with_capacity(request.items.len());
-    for (index, new) in (0..).zip(&request.items) {
+    for new in &request.items {
         check_payload(new.payload.as_ref(), config, cx)?;
         let id = match &new.id {
             Some(id) => id.clone(),
             None => ItemId::parse(&cx.fresh.name())?,
         };
+        let place = changes.take_place(node.epoch);
         items.push(Arc::new(Item {
             id,
             place,
-            index,
-            created: (place.seq, index),
+            index: 0,
+            created: (place.seq, 0),
             publisher: cx.actor.bare(),
             published: cx.now,
             payload: new.payload.clone(),
@@ -153,26 +153,26 @@ fn publish_at(
         return Err(Refusal::BadRequest("two items of one name"));
     }
 
-    changes.advance_to(place);
     let evicted =
         if looks_at_items(config) { evicted(&items, there, config, cx)? } else { Vec::new() };
     if config.persist_items {
         items.iter().for_each(|item| changes.push(Change::Published(Arc::clone(item))));
         changes.push(config.retention(cx.limits()));
     }
-    let shown = items.iter().map(|item| EventItem::of(item, config)).collect();
-    let event = Event::Published(shown);
-    let mut notifications = Notification::to_subscribers(node, config, place, event, cx.now);
-    if !evicted.is_empty() {
-        let place = Place { seq: place.seq + 1, ..place };
-        changes.advance_to(place);
-        changes.retract_first(&evicted);
-        if config.notify_retract {
-            let event = Event::Retracted(evicted);
-            let told = Notification::to_subscribers(node, config, place, event, cx.now);
-            notifications.extend(told);
-        }
+    let as_of = changes.version();
+    let mut notifications = Vec::new();
+    for item in &items {
+        let event = Event::Published(vec![EventItem::of(item, config)]);
+        let at = (item.place, as_of);
+        notifications.extend(Notification::to_subscribers(node, config, at, event, cx.now));
     }
+    if items.is_empty() {
+        let at = (changes.take_place(node.epoch), as_of);
+        let event = Event::Published(Vec::new());
+        notifications.extend(Notification::to_subscribers(node, config, at, event, cx.now));
+    }
+    changes.retract_first(&evicted);
+    notifications.extend(retractions(node, &evicted, config.notify_retract, &mut changes, cx));
     let items = items.iter().map(|item| item.id.clone()).collect();
     let reply = Published { node: node.id.clone(), items };
     Ok(Decision { reply, changes, notifications })

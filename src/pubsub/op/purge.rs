@@ -27,12 +27,14 @@ pub fn purge(node: Option<&Node>, cx: &Context<'_>) -> Result<Decision<()>, Refu
     if !node.config.persist_items {
         return Err(Refusal::Unsupported(Feature::PersistentItems));
     }
-    let place = node.next_place();
     let mut changes = Changes::none(node);
-    changes.advance_to(place);
+    let place = changes.take_place(node.epoch);
     changes.push(Change::Purged);
     let notifications = match node.config.notify_retract {
-        true => Notification::to_subscribers(node, &node.config, place, Event::Purged, cx.now),
+        true => {
+            let at = (place, changes.version());
+            Notification::to_subscribers(node, &node.config, at, Event::Purged, cx.now)
+        }
         false => Vec::new(),
     };
     Ok(Decision { reply: (), changes, notifications })

@@ -53,7 +53,6 @@ pub fn retract(
     if request.items.iter().collect::<BTreeSet<_>>().len() < request.items.len() {
         return Err(Refusal::BadRequest("two items of one name"));
     }
-    // What one request may retract has to fit into one event, as what it may publish has.
     let names = request.items.iter().map(|id| RETRACTED_BYTES + written_len(id.as_str()));
     if names.sum::<usize>() > cx.limits().max_reply_bytes {
         return Err(Refusal::BatchTooBig { max: cx.limits().max_reply_bytes });
@@ -64,12 +63,32 @@ pub fn retract(
         access::may_retract(node, cx.actor, item)?;
         changes.push(Change::Retracted(id.clone()));
     }
-    let place = node.next_place();
-    changes.advance_to(place);
-    let event = Event::Retracted(request.items.clone());
-    let notifications = match node.config.notify_retract || request.notify {
-        true => Notification::to_subscribers(node, &node.config, place, event, cx.now),
-        false => Vec::new(),
-    };
+    let is_notified = node.config.notify_retract || request.notify;
+    let notifications = retractions(node, &request.items, is_notified, &mut changes, cx);
     Ok(Decision { reply: (), changes, notifications })
+}
+
+/// One event for each item that is gone; each takes its place, whether subscribers are notified or not.
+pub(super) fn retractions(
+    node: &Node,
+    items: &[ItemId],
+    is_notified: bool,
+    changes: &mut Changes,
+    cx: &Context<'_>,
+) -> Vec<Notification> {
+    let mut notifications = Vec::new();
+    for id in items {
+        let at = (changes.take_place(node.epoch), changes.version());
+        if is_notified {
+            let event = Event::Retracted(vec![id.clone()]);
+            notifications.extend(Notification::to_subscribers(
+                node,
+                &node.config,
+                at,
+                event,
+                cx.now,
+            ));
+        }
+    }
+    notifications
 }

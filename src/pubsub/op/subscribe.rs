@@ -1,11 +1,9 @@
 //! Subscribing (§6.1).
 
-use std::slice;
-
 use jid::Jid;
 
 use crate::pubsub::{
-    Admission, Change, Changes, Context, Decision, Feature, Item, Node, NodeConfig, NodeId,
+    Admission, Change, Changes, Context, Decision, Feature, Fresh, Item, Node, NodeConfig, NodeId,
     Notification, OptionSetting, Options, Refusal, SubId, SubscriptionState, Terms, access,
     notices::notices,
 };
@@ -107,7 +105,8 @@ pub fn subscribe(
     }
     let mut notifications = notices(node, &node.config, &mut changes, cx);
     if admission == Admission::Granted {
-        notifications.extend(last_item(node, &node.config, last, jid, &terms));
+        let at = (changes.version() + 1, cx.fresh.number());
+        notifications.extend(last_item(node, &node.config, last, (jid, &terms), at));
     }
     Ok(Decision { reply: reply(node, request, &terms, state), changes, notifications })
 }
@@ -134,7 +133,8 @@ fn again(
         return Err(Refusal::ConfigurationRequired);
     }
     if is_one_more {
-        notifications.extend(last_item(node, &node.config, last, &request.jid, &terms));
+        let at = (changes.version() + 1, cx.fresh.number());
+        notifications.extend(last_item(node, &node.config, last, (&request.jid, &terms), at));
         all.push(terms.clone());
     } else if let Some(first) = all.first_mut() {
         let options = match request.settings {
@@ -182,25 +182,30 @@ pub(super) fn last_items(
     config: &NodeConfig,
     last: Option<&Item>,
     changes: &Changes,
+    fresh: &dyn Fresh,
 ) -> Vec<Notification> {
     let sent = changes.iter().flat_map(|change| match change {
         Change::Subscribed(jid) => {
             let terms = node.terms_of(jid);
-            terms.iter().filter_map(|terms| last_item(node, config, last, jid, terms)).collect()
+            let item = |terms| {
+                let at = (changes.version() + 1, fresh.number());
+                last_item(node, config, last, (jid, terms), at)
+            };
+            terms.iter().filter_map(item).collect()
         }
         _ => Vec::new(),
     });
     sent.collect()
 }
 
-/// The last item for a JID that is subscribed on these terms now (§6.1.7).
+/// The last item for a JID that is subscribed on these terms now (§6.1.7), as of a version, with a nonce.
 pub(super) fn last_item(
     node: &Node,
     config: &NodeConfig,
     last: Option<&Item>,
-    jid: &Jid,
-    terms: &Terms,
+    subscriber: (&Jid, &Terms),
+    at: (u64, u64),
 ) -> Option<Notification> {
     let last = last.filter(|_| config.send_last_published_item.is_on_sub())?;
-    Notification::of_items(node, config, slice::from_ref(last), jid.clone(), terms)
+    Notification::of_item(node, config, last, subscriber, at)
 }

@@ -148,6 +148,6 @@ pub fn set_subscriptions(
     }
     let reply = SubscriptionsSet { node: node.id.clone(), failed, is_full };
     let mut notifications = notices(node, &node.config, &mut changes, cx);
-    notifications.extend(subscribe::last_items(node, &node.config, last, &changes));
+    notifications.extend(subscribe::last_items(node, &node.config, last, &changes, cx.fresh));
     Ok(Decision { reply, changes, notifications })
 }

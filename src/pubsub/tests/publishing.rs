@@ -46,7 +46,7 @@ fn what_a_node_does_not_keep_leaves_only_its_place() {
 }
 
 #[test]
-fn items_of_one_request_share_their_place_and_keep_their_order() {
+fn each_item_of_one_request_takes_the_next_sequence() {
     let node = node().0;
     let request = publication(vec![item("a"), item("b")]);
     let decision =
@@ -77,7 +77,7 @@ fn a_new_subscriber_gets_the_last_item_as_it_was_told() {
         Subscribe { node: node.id.clone(), jid: jid("a@x/r"), settings: None, is_public: false };
     let decision = by("a@x/r", |cx| subscribe(Some(&node), &request, last.as_deref(), cx));
     let told = decision.unwrap().notifications.remove(0);
-    assert_eq!((told.is_last_item, told.happened), (true, Timestamp(1)));
+    assert_eq!((told.nonce.is_some(), told.happened), (true, Timestamp(1)));
     assert_eq!(told.place, published.notifications[0].place);
     assert_eq!(told.audience, Audience::Listed(Recipients::one(jid("a@x/r"))));
 }

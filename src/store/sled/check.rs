@@ -68,7 +68,7 @@ pub(super) fn check(view: &View) -> Result<Vec<String>, StoreError> {
     for group in index::debts(&view.tree) {
         let checked = group.and_then(|group| {
             let mut unpaid = group.unpaid.iter();
-            unpaid.try_for_each(|(_, record)| check.debt(group.first, record.number))
+            unpaid.try_for_each(|(_, record)| check.debt(group.first, record.number()))
         });
         check.note(checked);
     }

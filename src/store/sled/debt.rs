@@ -14,17 +14,27 @@ use crate::{
 use super::{
     config::ConfigRecord,
     keys::Number,
-    record::{AffiliationName, PayloadRecord, damaged},
+    record::{AffiliationName, PayloadRecord, Record, damaged},
 };
 
 /// The length of a part of what is owed.
 pub(super) const DEBT_CHUNK_BYTES: usize = 3500;
 
-/// A notification that is owed.
+/// An event with its audience.
 #[derive(Serialize, Deserialize)]
 pub(super) struct DebtRecord {
+    /// What a record of layout 9 has.
+    entry: EntryRecord,
+    /// The version of the node as of which its audience is judged.
+    as_of: u64,
+    /// What makes the ids of its messages differ from those that the event had before.
+    nonce: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct EntryRecord {
     /// The node's number, under which its subscribers stand.
-    pub(super) number: Number,
+    number: Number,
     node: String,
     epoch: u64,
     seq: u64,
@@ -38,6 +48,26 @@ pub(super) struct DebtRecord {
     reply_to: Vec<String>,
     happened: u64,
     is_last_item: bool,
+}
+
+impl Record for Vec<(u64, DebtRecord)> {
+    fn from_layout_9(bytes: &[u8]) -> postcard::Result<Self> {
+        let entries: Vec<(u64, EntryRecord)> = postcard::from_bytes(bytes)?;
+        Ok(entries.into_iter().map(|(debt, entry)| (debt, entry.into_record())).collect())
+    }
+}
+
+impl EntryRecord {
+    /// In layout 9 the sequence of an event said who gets it, and somebody on a list who was still subscribed got
+    /// what was for that list.
+    fn into_record(self) -> DebtRecord {
+        let as_of = match self.audience {
+            AudienceRecord::Listed(_) | AudienceRecord::ListedWithSubIds(_) => u64::MAX,
+            AudienceRecord::Entities(_) | AudienceRecord::Subscribers => self.seq,
+        };
+        let nonce = self.is_last_item.then_some(0);
+        DebtRecord { entry: self, as_of, nonce }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -89,6 +119,8 @@ pub(super) struct ToldRecord {
     partly: Option<(u64, String)>,
 }
 
+impl Record for ToldRecord {}
+
 impl ToldRecord {
     pub(super) fn of(next: u64, partly: Option<&(Debt, Jid)>) -> Self {
         let partly = partly.map(|(Debt(debt), jid)| (*debt, jid.as_str().into()));
@@ -105,7 +137,7 @@ impl ToldRecord {
 
 impl DebtRecord {
     pub(super) fn of(number: Number, notification: &Notification) -> Self {
-        Self {
+        let entry = EntryRecord {
             number,
             node: notification.node.as_str().into(),
             epoch: notification.place.epoch.0,
@@ -137,13 +169,19 @@ impl DebtRecord {
             },
             reply_to: notification.reply_to.iter().map(|jid| jid.as_str().into()).collect(),
             happened: notification.happened.0,
-            is_last_item: notification.is_last_item,
-        }
+            is_last_item: notification.nonce.is_some(),
+        };
+        Self { entry, as_of: notification.as_of, nonce: notification.nonce }
+    }
+
+    /// The number of the node.
+    pub(super) fn number(&self) -> Number {
+        self.entry.number
     }
 
     /// About how many bytes it takes, as far as they are many: those of its audience, and of items.
     pub(super) fn len(&self) -> usize {
-        let audience = match &self.audience {
+        let audience = match &self.entry.audience {
             AudienceRecord::Entities(jids) | AudienceRecord::Listed(jids) => {
                 jids.iter().map(|jid| 3 + jid.len()).sum()
             }
@@ -154,21 +192,22 @@ impl DebtRecord {
                 listed.iter().map(|(jid, of)| 4 + jid.len() + subids(of)).sum()
             }
         };
-        audience + self.event.len()
+        audience + self.entry.event.len()
     }
 
     pub(super) fn is_at(&self, node: &NodeId) -> bool {
-        self.node == node.as_str()
+        self.entry.node == node.as_str()
     }
 
     pub(super) fn into_notification(self, key: &[u8]) -> Result<Notification, StoreError> {
-        let reply_to = self.reply_to.iter().map(|jid| bare(key, jid)).collect::<Result<_, _>>()?;
+        let Self { entry, as_of, nonce } = self;
+        let reply_to = entry.reply_to.iter().map(|jid| bare(key, jid)).collect::<Result<_, _>>()?;
         Ok(Notification {
-            node: NodeId::parse(&self.node).map_err(|_| damaged(key))?,
-            place: Place { epoch: Epoch(self.epoch), seq: self.seq },
-            index: self.index,
-            event: self.event.into_event(key)?,
-            audience: match &self.audience {
+            node: NodeId::parse(&entry.node).map_err(|_| damaged(key))?,
+            place: Place { epoch: Epoch(entry.epoch), seq: entry.seq },
+            index: entry.index,
+            event: entry.event.into_event(key)?,
+            audience: match &entry.audience {
                 AudienceRecord::Entities(jids) => Audience::Entities(all(key, jids)?),
                 AudienceRecord::Listed(jids) => Audience::Listed(all(key, jids)?),
                 AudienceRecord::Subscribers => Audience::Subscribers,
@@ -182,18 +221,19 @@ impl DebtRecord {
                 }
             },
             view: View {
-                has_body: self.has_body,
-                subids: self.subids.iter().map(|subid| SubId::new(subid)).collect(),
-                shows: self.shows.map(Shows::from_bits),
+                has_body: entry.has_body,
+                subids: entry.subids.iter().map(|subid| SubId::new(subid)).collect(),
+                shows: entry.shows.map(Shows::from_bits),
             },
-            notification_type: if self.normal_messages {
+            notification_type: if entry.normal_messages {
                 NotificationType::Normal
             } else {
                 NotificationType::Headline
             },
             reply_to,
-            happened: Timestamp(self.happened),
-            is_last_item: self.is_last_item,
+            happened: Timestamp(entry.happened),
+            as_of,
+            nonce,
         })
     }
 }

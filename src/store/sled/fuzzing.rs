@@ -78,7 +78,7 @@ fn debts(key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
 }
 
 fn debt(key: &[u8], record: DebtRecord) -> Result<(), StoreError> {
-    let number = record.number;
+    let number = record.number();
     let notification = record.into_notification(key)?;
     let again = encode(key, &DebtRecord::of(number, &notification))?;
     let again = decode::<DebtRecord>(key, &again)?.into_notification(key)?;

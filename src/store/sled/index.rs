@@ -17,7 +17,7 @@ pub(super) fn check(tree: &Tree) -> Result<(Total, Ledger), StoreError> {
     let get = |key: &[u8]| tree.get(key).map_err(|error| sled_failed(&error));
     match get(keys::VERSION)? {
         Some(value) => match record::decode::<u8>(keys::VERSION, &value)? {
-            record::VERSION => {}
+            record::OLDEST_VERSION..=record::VERSION => {}
             found => return Err(StoreError::Version { found, expected: record::VERSION }),
         },
         None => return Err(StoreError::Damaged("not a store of this service".into())),
@@ -78,14 +78,18 @@ pub(super) fn debts(tree: &Tree) -> impl Iterator<Item = Result<Group, StoreErro
     let tree = tree.clone();
     let mut rows = tree.scan_prefix(b"o").peekable();
     std::iter::from_fn(move || {
-        let (mut bytes, mut number) = (Vec::new(), 0);
+        let (mut bytes, mut number, mut layout) = (Vec::new(), 0, record::VERSION);
         let first: Number = loop {
             let (key, value) = match rows.next()? {
                 Ok(row) => row,
                 Err(error) => return Some(Err(sled_failed(&error))),
             };
             let Some(first) = keys::number_at(&key, 1) else { return Some(Err(damaged(&key))) };
-            match record::decode::<Vec<u8>>(&key, &value) {
+            let chunk = record::content_of(&key, &value).and_then(|(version, content)| {
+                layout = version;
+                record::decode_content::<Vec<u8>>(&key, version, content)
+            });
+            match chunk {
                 Ok(chunk) => bytes.extend(chunk),
                 Err(error) => return Some(Err(error)),
             }
@@ -95,16 +99,22 @@ pub(super) fn debts(tree: &Tree) -> impl Iterator<Item = Result<Group, StoreErro
                 break first;
             }
         };
-        Some(group(&tree, first, number, &bytes))
+        Some(group(&tree, first, number, layout, &bytes))
     })
 }
 
-fn group(tree: &Tree, first: u64, rows: u16, bytes: &[u8]) -> Result<Group, StoreError> {
+fn group(
+    tree: &Tree,
+    first: u64,
+    rows: u16,
+    layout: u8,
+    bytes: &[u8],
+) -> Result<Group, StoreError> {
     let key = keys::paid(first);
     let paid = tree.get(&key).map_err(|error| sled_failed(&error))?;
     let paid: u64 = paid.map_or(Ok(0), |paid| record::decode(&key, &paid))?;
     let mut unpaid: Vec<(u64, DebtRecord)> =
-        postcard::from_bytes(bytes).map_err(|_| damaged(&keys::debt(first)))?;
+        record::decode_content(&keys::debt(first), layout, bytes)?;
     let total = unpaid.len() as u64;
     unpaid.retain(|(debt, _)| paid & ledger::bit(first, *debt) == 0);
     Ok(Group { first, total, rows, paid, unpaid })

@@ -99,8 +99,8 @@ impl Ledger {
     pub(super) fn owe(&mut self, record: DebtRecord) -> u64 {
         let debt = self.next_debt;
         self.next_debt += 1;
-        self.debts.insert(debt, record.number);
-        *self.owing.entry(record.number).or_default() += 1;
+        self.debts.insert(debt, record.number());
+        *self.owing.entry(record.number()).or_default() += 1;
         self.new_debts.push((debt, record));
         debt
     }
@@ -115,9 +115,9 @@ impl Ledger {
         let Group { first, total, rows, paid, unpaid } = group;
         self.next_debt = self.next_debt.max(first + total);
         for (debt, record) in unpaid {
-            self.next_node = self.next_node.max(record.number + 1);
-            self.debts.insert(*debt, record.number);
-            *self.owing.entry(record.number).or_default() += 1;
+            self.next_node = self.next_node.max(record.number() + 1);
+            self.debts.insert(*debt, record.number());
+            *self.owing.entry(record.number()).or_default() += 1;
         }
         let owing = Owing { debts: unpaid.len(), rows: *rows, paid: *paid };
         self.groups.insert(*first, owing);

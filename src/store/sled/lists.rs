@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use jid::BareJid;
-use serde::de::DeserializeOwned;
+use jid::{BareJid, Jid};
 
 use crate::{
     pubsub::{Affiliation, NodeId, Page, Subscription, op::discover::NodeSummary},
@@ -13,9 +12,9 @@ use crate::{
 use super::{
     keys::{self, Number},
     reader::{View, name},
-    record::{self, NodeRecord, RedirectRecord, damaged},
+    record::{self, NodeRecord, Record, RedirectRecord, damaged},
     sled_failed,
-    subscriptions::{SubscriptionPlace, read_part},
+    subscriptions::{SubscriptionPlace, SubscriptionRecord, read_part},
     turn,
 };
 
@@ -186,6 +185,26 @@ impl View {
         node: Number,
         hash: &[u8],
     ) -> Result<Option<Vec<Subscription>>, StoreError> {
+        let record = self.subscription_at(pointer, node, hash)?;
+        record.map(|(key, record)| record.subscriptions(&key)).transpose()
+    }
+
+    /// The subscriptions of a JID at a node, also of one that is deleted and has pending entries.
+    pub(super) fn subscription(
+        &self,
+        jid: &Jid,
+        node: Number,
+    ) -> Result<Option<SubscriptionRecord>, StoreError> {
+        let (pointer, hash) = (keys::subscription_of(jid, node), keys::hash(jid.as_str()));
+        Ok(self.subscription_at(&pointer, node, &hash)?.map(|(_, record)| record))
+    }
+
+    fn subscription_at(
+        &self,
+        pointer: &[u8],
+        node: Number,
+        hash: &[u8],
+    ) -> Result<Option<(Vec<u8>, SubscriptionRecord)>, StoreError> {
         let is_there = |key: &[u8]| self.tree.contains_key(key).map_err(|e| sled_failed(&e));
         // It may go and come again, elsewhere, between two looks.
         for _ in 0..LOOKS {
@@ -194,7 +213,7 @@ impl View {
             let part = self.get::<Vec<u8>>(&key)?.unwrap_or_default();
             let found = read_part(&key, &part)?.into_iter().find(|record| record.has_hash(hash));
             if let Some(record) = found {
-                return record.subscriptions(&key).map(Some);
+                return Ok(Some((key, record)));
             }
             if is_there(&keys::dead(node))? {
                 return Ok(None);
@@ -205,7 +224,7 @@ impl View {
 
     /// The row of a node that a pointer leads to; nothing if the node is deleted, or both went since the
     /// pointer was read.
-    fn pointed_to<T: DeserializeOwned>(
+    fn pointed_to<T: Record>(
         &self,
         pointer: &[u8],
         node: Number,

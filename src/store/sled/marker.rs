@@ -59,7 +59,7 @@ impl Marker {
             return Err(damaged());
         }
         let found = version.parse().map_err(|_| damaged())?;
-        if found != record::VERSION {
+        if !(record::OLDEST_VERSION..=record::VERSION).contains(&found) {
             return Err(StoreError::Version { found, expected: record::VERSION });
         }
         let store = u64::from_str_radix(store, 16).map_err(|_| damaged())?;
@@ -70,7 +70,13 @@ impl Marker {
         } else if let Some(missing) = ["db", "conf"].iter().find(|n| !directory.join(n).exists()) {
             return Err(StoreError::Damaged(format!("the file {missing} is missing")));
         }
-        Ok(Self { file, store, commit })
+        let marker = Self { file, store, commit };
+        if found != record::VERSION {
+            // Before a record of this layout is written, which the binaries of the one before cannot read.
+            let rewritten = marker.write(state).and_then(|()| marker.file.sync_all());
+            rewritten.map_err(|error| failed(&error))?;
+        }
+        Ok(marker)
     }
 
     fn make(directory: &Path) -> Result<Self, StoreError> {

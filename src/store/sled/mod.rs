@@ -52,6 +52,7 @@ use super::{Commit, Cursor, Found, Owed, Store, StoreError, Then, Told};
 /// A store in a folder of its own.
 #[derive(Debug)]
 pub struct SledStore {
+    key: u64,
     reader: Reader,
     writer: Mutex<Option<Writer>>,
 }
@@ -78,11 +79,11 @@ impl SledStore {
     pub fn open_with_cache(directory: &Path, cache_mib: u16) -> Result<Self, StoreError> {
         let cache_bytes = u64::from(cache_mib) << 20;
         let opened = Opened::open(directory, cache_bytes)?;
-        let reader = Reader::new(&opened.tree);
+        let (key, reader) = (opened.total.store, Reader::new(&opened.tree));
         let directory = directory.to_owned();
         let open = Box::new(move || Opened::open(&directory, cache_bytes));
         let writer = Committer::start(opened, reader.clone(), open)?;
-        Ok(Self { reader, writer: Mutex::new(Some(writer)) })
+        Ok(Self { key, reader, writer: Mutex::new(Some(writer)) })
     }
 
     /// Opens the store in a folder, if there is one.
@@ -215,6 +216,10 @@ fn sled_failed(error: &sled::Error) -> StoreError {
 impl Store for SledStore {
     fn is_durable(&self) -> bool {
         true
+    }
+
+    fn key(&self) -> u64 {
+        self.key
     }
 
     fn commit(&self, commit: Commit, then: Then) {

@@ -6,7 +6,7 @@ use jid::{BareJid, Jid};
 use tracing::error;
 
 use crate::{
-    pubsub::{Audience, NodeId, Place, Recipients, SubscriptionState},
+    pubsub::{Audience, NodeId, Recipients, SubscriptionState, is_entitled},
     store::{Debt, Owed, StoreError},
 };
 
@@ -15,11 +15,11 @@ use super::{
     index,
     keys::{self, Number},
     reader::View,
-    subscriptions::SubscriptionPlace,
+    subscriptions::SubscriptionRecord,
 };
 
-/// A node's subscribers in the order in which they are told, since when each is, and until when it hears of events
-/// as all do.
+/// A node's subscribers in the order in which they are told, with the version at which each began, and the last one up
+/// to which it was a plain one.
 type Subscribers = Vec<(BareJid, Jid, u64, u64)>;
 
 /// The first so many of them.
@@ -36,12 +36,12 @@ pub(super) fn owed(view: &View, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, S
         if nodes.is_some_and(|nodes| !nodes.iter().any(|node| record.is_at(node))) {
             continue;
         }
-        let (key, number) = (keys::debt(debt), record.number);
+        let (key, number) = (keys::debt(debt), record.number());
         let notification = record.into_notification(&key)?;
         let recipients = match &notification.audience {
             Audience::Entities(entities) => Ok(entities.clone()),
-            Audience::Listed(listed) => audiences.listed(number, listed),
-            Audience::Subscribers => audiences.at(number, notification.place),
+            Audience::Listed(listed) => audiences.listed(number, listed, notification.as_of),
+            Audience::Subscribers => audiences.at(number, notification.as_of),
         };
         let mut recipients = match (recipients, nodes) {
             (Ok(recipients), _) => recipients,
@@ -69,16 +69,21 @@ struct Audiences<'a> {
 }
 
 impl Audiences<'_> {
-    /// Some recipients, of whom each may have lost its subscription.
-    fn listed(&self, node: Number, listed: &Recipients) -> Result<Recipients, StoreError> {
+    /// Those on a list whose subscription began before a version, and has not ended.
+    fn listed(
+        &self,
+        node: Number,
+        listed: &Recipients,
+        as_of: u64,
+    ) -> Result<Recipients, StoreError> {
         listed.try_filter(|jid| {
-            let place = self.view.get::<SubscriptionPlace>(&keys::subscription_of(jid, node))?;
-            Ok(place.is_some())
+            let record = self.view.subscription(jid, node)?;
+            Ok(record.is_some_and(|record| is_entitled(record.since, u64::MAX, as_of)))
         })
     }
 
-    /// Everyone who was subscribed when an event took its place, and is still.
-    fn at(&mut self, node: Number, place: Place) -> Result<Recipients, StoreError> {
+    /// The plain subscribers as of a version whose subscription has not ended.
+    fn at(&mut self, node: Number, as_of: u64) -> Result<Recipients, StoreError> {
         if !self.of.contains_key(&node) {
             let subscribers = self.subscribers(node)?;
             self.of.insert(node, (subscribers, HashMap::new()));
@@ -86,10 +91,8 @@ impl Audiences<'_> {
         let Some((subscribers, lists)) = self.of.get_mut(&node) else {
             return Ok(Recipients::default());
         };
-        let entitled = || {
-            let is_entitled = |since: u64, until: u64| (since + 1..=until).contains(&place.seq);
-            subscribers.iter().filter(move |(_, _, since, until)| is_entitled(*since, *until))
-        };
+        let entitled =
+            || subscribers.iter().filter(|(_, _, since, until)| is_entitled(*since, *until, as_of));
         if subscribers.iter().any(|(.., until)| *until != u64::MAX) {
             return Ok(entitled().map(|(_, jid, ..)| jid.clone()).collect());
         }

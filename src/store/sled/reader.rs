@@ -6,7 +6,6 @@ use std::{
 };
 
 use jid::Jid;
-use serde::de::DeserializeOwned;
 use sled::Tree;
 
 use crate::{
@@ -17,7 +16,9 @@ use crate::{
 use super::{
     failed,
     keys::{self, Number, Spot},
-    record::{self, AffiliationRecord, Content, Counters, ItemRecord, NodeRecord, damaged, weight},
+    record::{
+        self, AffiliationRecord, Content, Counters, ItemRecord, NodeRecord, Record, damaged, weight,
+    },
     sled_failed,
     subscriptions::{SubscriptionPlace, SubscriptionRecord, read_part},
 };
@@ -97,7 +98,7 @@ pub(super) struct View {
 }
 
 impl View {
-    pub(super) fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
+    pub(super) fn get<T: Record>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
         match self.tree.get(key).map_err(|error| sled_failed(&error))? {
             Some(value) => record::decode(key, &value).map(Some),
             None => Ok(None),
@@ -130,7 +131,8 @@ impl View {
         self.check_node(number)?;
         self.check_revoked(number)?;
         let mut node = record.to_node(&key)?;
-        node.seq = self.get::<Counters>(&keys::counters(number))?.unwrap_or_default().seq;
+        let counters = self.get::<Counters>(&keys::counters(number))?.unwrap_or_default();
+        (node.seq, node.version) = (counters.seq, counters.version);
         for row in self.scan(&keys::of_node(b'a', number)) {
             let (key, value) = row?;
             let record: AffiliationRecord = record::decode(&key, &value)?;

@@ -13,8 +13,27 @@ use crate::{
 
 use super::{config::ConfigRecord, keys::Spot};
 
-/// The version of the records' layout.
-pub(super) const VERSION: u8 = 9;
+/// The version of the layout that is written.
+pub(super) const VERSION: u8 = 10;
+/// The oldest layout that is read. Its records stay as they are until they are written again.
+pub(super) const OLDEST_VERSION: u8 = 9;
+
+/// A record that is read in each layout from [`OLDEST_VERSION`] to [`VERSION`].
+pub(super) trait Record: DeserializeOwned {
+    /// Reads a record of layout 9; most look the same there.
+    fn from_layout_9(bytes: &[u8]) -> postcard::Result<Self> {
+        postcard::from_bytes(bytes)
+    }
+}
+
+impl Record for () {}
+impl Record for u8 {}
+impl Record for u64 {}
+impl Record for String {}
+impl Record for Vec<u8> {}
+impl Record for Vec<String> {}
+impl Record for Spot {}
+impl Record for (Spot, Spot) {}
 
 /// Writes a record for its key: version, content, checksum.
 pub(super) fn encode<T: Serialize>(key: &[u8], record: &T) -> Result<Vec<u8>, StoreError> {
@@ -33,13 +52,30 @@ pub(super) fn encode_content(key: &[u8], content: &[u8]) -> Vec<u8> {
 }
 
 /// Reads the record of a key.
-pub(super) fn decode<T: DeserializeOwned>(key: &[u8], bytes: &[u8]) -> Result<T, StoreError> {
+pub(super) fn decode<T: Record>(key: &[u8], bytes: &[u8]) -> Result<T, StoreError> {
+    let (version, content) = content_of(key, bytes)?;
+    decode_content(key, version, content)
+}
+
+/// Reads the content of a record that is in this layout.
+pub(super) fn decode_content<T: Record>(
+    key: &[u8],
+    version: u8,
+    content: &[u8],
+) -> Result<T, StoreError> {
+    let record =
+        if version == VERSION { postcard::from_bytes(content) } else { T::from_layout_9(content) };
+    record.map_err(|_| damaged(key))
+}
+
+/// The layout and the content of the record of a key.
+pub(super) fn content_of<'a>(key: &[u8], bytes: &'a [u8]) -> Result<(u8, &'a [u8]), StoreError> {
     let (content, sum) = bytes.split_last_chunk::<4>().ok_or_else(|| damaged(key))?;
     if checksum(key, content).to_le_bytes() != *sum {
         return Err(damaged(key));
     }
     match content.split_first() {
-        Some((&VERSION, record)) => postcard::from_bytes(record).map_err(|_| damaged(key)),
+        Some((version @ OLDEST_VERSION..=VERSION, content)) => Ok((*version, content)),
         Some((&found, _)) => Err(StoreError::Version { found, expected: VERSION }),
         None => Err(damaged(key)),
     }
@@ -70,6 +106,8 @@ pub(super) struct NodeRecord {
     config: ConfigRecord,
 }
 
+impl Record for NodeRecord {}
+
 /// What took the place of a deleted node.
 #[derive(Serialize, Deserialize)]
 pub(super) struct RedirectRecord {
@@ -77,6 +115,8 @@ pub(super) struct RedirectRecord {
     pub(super) number: u64,
     pub(super) uri: String,
 }
+
+impl Record for RedirectRecord {}
 
 #[derive(Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Counters {
@@ -90,6 +130,25 @@ pub(super) struct Counters {
     pub(super) sum: u64,
     /// The newest part of its subscriptions.
     pub(super) part: u32,
+    /// The number of its last commit; of a node of layout 9, of its newest event.
+    pub(super) version: u64,
+}
+
+/// [`Counters`] in layout 9.
+#[derive(Deserialize)]
+struct Counters9 {
+    seq: u64,
+    items: u64,
+    bytes: u64,
+    sum: u64,
+    part: u32,
+}
+
+impl Record for Counters {
+    fn from_layout_9(bytes: &[u8]) -> postcard::Result<Self> {
+        let Counters9 { seq, items, bytes, sum, part } = postcard::from_bytes(bytes)?;
+        Ok(Self { seq, items, bytes, sum, part, version: seq })
+    }
 }
 
 /// What the store says of itself.
@@ -103,11 +162,15 @@ pub(super) struct Total {
     pub(super) sum: u64,
 }
 
+impl Record for Total {}
+
 #[derive(Serialize, Deserialize)]
 pub(super) struct AffiliationRecord {
     entity: String,
     affiliation: AffiliationName,
 }
+
+impl Record for AffiliationRecord {}
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub(super) enum AffiliationName {
@@ -117,6 +180,8 @@ pub(super) enum AffiliationName {
     Member,
     Outcast,
 }
+
+impl Record for AffiliationName {}
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct ItemRecord {
@@ -129,6 +194,8 @@ pub(super) struct ItemRecord {
     pub(super) bytes: u64,
     pub(super) content: Content,
 }
+
+impl Record for ItemRecord {}
 
 /// Where an item's payload stands.
 #[derive(Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap},
 };
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use sled::{Batch, Tree};
 
 use crate::store::StoreError;
@@ -13,7 +13,7 @@ use crate::store::StoreError;
 use super::{
     failed,
     keys::{self, Group, Number},
-    record::{self, Counters, Total, weight},
+    record::{self, Counters, Record, Total, weight},
     sled_failed,
 };
 
@@ -52,7 +52,7 @@ impl<'a> Rows<'a> {
         self.kept.len()
     }
 
-    pub(super) fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
+    pub(super) fn get<T: Record>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
         match self.new.get(key).or_else(|| self.kept.get(key)) {
             Some(Some(value)) => record::decode(key, value).map(Some),
             Some(None) => Ok(None),

@@ -15,7 +15,7 @@ use crate::{
 
 use super::{
     keys::{self, Number},
-    record::damaged,
+    record::{Record, damaged},
     turn::Turn,
 };
 
@@ -31,10 +31,12 @@ pub(super) struct SubscriptionPlace {
     pub(super) part: u32,
 }
 
+impl Record for SubscriptionPlace {}
+
 #[derive(Serialize, Deserialize)]
 pub(super) struct SubscriptionRecord {
     jid: String,
-    /// The position of the node's newest event when the subscription was made: it hears of later ones.
+    /// The version of the node at which the subscription began; in layout 9 the sequence, which is where versions begin.
     pub(super) since: u64,
     /// Whether an owner has to approve it first.
     pub(super) is_pending: bool,
@@ -44,7 +46,7 @@ pub(super) struct SubscriptionRecord {
 
 #[derive(Serialize, Deserialize)]
 struct SpecialRecord {
-    /// The position of the node's newest event when it got these.
+    /// The version of the node at which it got these.
     since: u64,
     terms: Vec<TermsRecord>,
 }
@@ -81,10 +83,14 @@ impl Turn<'_, '_> {
         mut record: SubscriptionRecord,
         jid: &Jid,
         is_own: bool,
+        seq: u64,
     ) -> Result<(), StoreError> {
         let before = self.take(node, jid)?;
-        if let Some(special) = before.and_then(|(_, before)| before.special) {
-            record.special = Some(Box::new(SpecialRecord { since: record.since, ..*special }));
+        if let Some(mut special) = before.and_then(|(_, before)| before.special) {
+            special.since = record.since;
+            // Digests have nothing from before the subscription began.
+            special.terms.iter_mut().for_each(|terms| terms.digested = terms.digested.max(seq));
+            record.special = Some(special);
         }
         self.add(node, &record, jid, is_own)
     }
@@ -95,11 +101,11 @@ impl Turn<'_, '_> {
         node: Number,
         jid: &Jid,
         terms: &[Terms],
-        seq: u64,
+        version: u64,
     ) -> Result<(), StoreError> {
         let (is_own, mut record) =
             self.take(node, jid)?.ok_or_else(|| damaged(&keys::subscription_of(jid, node)))?;
-        let since = record.special.as_ref().map_or(seq, |special| special.since);
+        let since = record.special.as_ref().map_or(version, |special| special.since);
         let terms: Vec<_> = terms.iter().map(TermsRecord::of).collect();
         record.special = Some(Box::new(SpecialRecord { since, terms }));
         self.add(node, &record, jid, is_own)
@@ -233,7 +239,7 @@ impl SubscriptionRecord {
         })
     }
 
-    /// The position of the last event of which it hears as all others do.
+    /// The last version as of which it gets entries as a plain subscriber.
     pub(super) fn plain_until(&self) -> u64 {
         self.special.as_ref().map_or(u64::MAX, |special| special.since)
     }

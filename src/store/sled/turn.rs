@@ -76,7 +76,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
             if loses_many && matches!(change, Change::Unsubscribed(_)) {
                 continue;
             }
-            evicted += self.change_one(number, change, changes.seq())?;
+            evicted += self.change_one(number, change, changes)?;
         }
         let Some(number) = number else { return Ok(Default::default()) };
         if loses_many {
@@ -98,6 +98,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         }
         let mut counters = self.counters(number)?;
         counters.seq = changes.seq();
+        counters.version = changes.version();
         self.rows.put(&keys::counters(number), &counters)?;
         let is_deleted = changes.iter().any(|change| matches!(change, Change::Deleted { .. }));
         if is_deleted {
@@ -166,7 +167,13 @@ impl<'a, 'tree> Turn<'a, 'tree> {
     }
 
     /// Says how many items were evicted.
-    fn change_one(&mut self, node: Number, change: &Change, seq: u64) -> Result<u64, StoreError> {
+    fn change_one(
+        &mut self,
+        node: Number,
+        change: &Change,
+        changes: &Changes,
+    ) -> Result<u64, StoreError> {
+        let version = changes.version();
         match change {
             // The one is done before, the other after all others.
             Change::Created(_) | Change::Deleted { .. } => {}
@@ -193,15 +200,33 @@ impl<'a, 'tree> Turn<'a, 'tree> {
                 }
             }
             Change::Requested(jid) => {
-                self.subscribe(node, SubscriptionRecord::requested(jid, seq), jid, true)?;
+                self.subscribe(
+                    node,
+                    SubscriptionRecord::requested(jid, version),
+                    jid,
+                    true,
+                    changes.seq(),
+                )?;
             }
             Change::Subscribed(jid) => {
-                self.subscribe(node, SubscriptionRecord::of(jid, seq), jid, true)?;
+                self.subscribe(
+                    node,
+                    SubscriptionRecord::of(jid, version),
+                    jid,
+                    true,
+                    changes.seq(),
+                )?;
             }
             Change::Enrolled(jid) => {
-                self.subscribe(node, SubscriptionRecord::of(jid, seq), jid, false)?;
+                self.subscribe(
+                    node,
+                    SubscriptionRecord::of(jid, version),
+                    jid,
+                    false,
+                    changes.seq(),
+                )?;
             }
-            Change::Agreed(jid, terms) => self.agree(node, jid, terms, seq)?,
+            Change::Agreed(jid, terms) => self.agree(node, jid, terms, version)?,
             Change::Unsubscribed(jid) => self.unsubscribe(node, jid)?,
             Change::Published(item) => self.publish(node, item)?,
             Change::Retracted(item) => {
@@ -211,7 +236,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
                 return self.trim(node, u64::from(*keep), *max_bytes);
             }
             // All items are of earlier events.
-            Change::Purged => self.begin_items(node, (seq, 0), 0, 0)?,
+            Change::Purged => self.begin_items(node, (changes.seq(), 0), 0, 0)?,
         }
         Ok(0)
     }

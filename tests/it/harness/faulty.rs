@@ -84,6 +84,10 @@ impl Store for Faulty {
         self.inner.is_durable()
     }
 
+    fn key(&self) -> u64 {
+        self.inner.key()
+    }
+
     fn commit(&self, commit: Commit, then: Then) {
         self.commits.try_send((commit, then)).ok().unwrap();
     }
