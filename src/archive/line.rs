@@ -377,7 +377,7 @@ impl EventLine {
             },
             reply_to: self.reply_to,
             happened: Timestamp(self.happened),
-            nonce: self.nonce.or(self.last_item.then_some(0)),
+            nonce: self.nonce.or_else(|| self.last_item.then_some(0)),
             as_of: self.as_of.unwrap_or(before),
         })
     }

@@ -152,6 +152,7 @@ async fn what_is_not_an_archive_is_refused_by_line() {
 
 /// A store of each layout version, as a binary of that version left it.
 #[tokio::test]
+#[allow(clippy::disallowed_methods)] // GJALLAR_BLESS writes what is expected anew
 async fn stores_of_every_version_are_opened_or_refused() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let copy = |name: &str| {
@@ -240,7 +241,12 @@ fn without_forms(element: &Element) -> Element {
 async fn pending_events_of_layout_9_come_as_they_would_have_come() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let text = std::fs::read_to_string(fixtures.join("store-9-pending.stanzas")).unwrap();
-    let is_pending = |message: &Element| message.has_child("delay", "urn:xmpp:delay");
+    // A digest that is made after the start is not pending.
+    let is_digest = |message: &Element| {
+        (message.attr("to"), message.attr("type")) == (Some("digest@x"), Some("normal"))
+    };
+    let is_pending =
+        |message: &Element| message.has_child("delay", "urn:xmpp:delay") && !is_digest(message);
     let messages: Vec<Element> = text.lines().map(|line| line.parse().unwrap()).collect();
     let mut expected: Vec<_> =
         messages.iter().filter(|message| is_pending(message)).map(essence).collect();
@@ -271,7 +277,8 @@ async fn pending_events_of_layout_9_come_as_they_would_have_come() {
     let first = std::iter::once("a@x".to_owned()).chain(half.into_iter().skip(1)).collect();
     expected.push(first);
     // The order holds within a node.
-    (found.sort(), expected.sort());
+    found.sort();
+    expected.sort();
     assert_eq!(found, expected);
     component.finish().await;
 }
