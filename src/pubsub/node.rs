@@ -187,11 +187,9 @@ impl Node {
     pub fn recipients_of(&self, audience: &Audience, as_of: u64) -> Recipients {
         match audience {
             Audience::Entities(entities) => entities.clone(),
-            Audience::Listed(listed) => {
-                listed.filter(|jid| {
-                    self.began(jid).is_some_and(|began| is_entitled(began, u64::MAX, as_of))
-                })
-            }
+            Audience::Listed(listed) => listed.filter(|jid| {
+                self.began(jid).is_some_and(|began| is_entitled(began, u64::MAX, as_of))
+            }),
             Audience::Subscribers => {
                 let all = self.subscribers.iter();
                 let entitled = all.filter(|(_, began)| is_entitled(*began, u64::MAX, as_of));

@@ -212,7 +212,8 @@ impl Recipients {
     /// Those of them for whom something holds.
     #[must_use]
     pub(super) fn filter(&self, holds: impl Fn(&Jid) -> bool) -> Self {
-        self.try_filter(|jid| Ok::<_, Infallible>(holds(jid))).unwrap_or_else(|never| match never {})
+        self.try_filter(|jid| Ok::<_, Infallible>(holds(jid)))
+            .unwrap_or_else(|never| match never {})
     }
 
     /// The same, where the test may fail.

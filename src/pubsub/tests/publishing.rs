@@ -58,7 +58,7 @@ fn each_item_of_one_request_takes_the_next_sequence() {
             _ => None,
         })
         .collect();
-    assert_eq!(published, [("a".to_owned(), 1, 0), ("b".to_owned(), 1, 1)]);
+    assert_eq!(published, [("a".to_owned(), 1, 0), ("b".to_owned(), 2, 0)]);
     assert_eq!(decision.notifications[0].place.seq, 1);
 }
 
@@ -104,13 +104,13 @@ fn a_node_that_keeps_no_item_still_announces_each() {
 #[test]
 fn an_event_is_not_larger_than_a_stanza_may_be() {
     let node = node().0;
-    let items = (0..10).map(|n| {
+    let items = (0..20).map(|n| {
         let xml = format!("<x xmlns='urn:x'>{}</x>", "x".repeat(30_000));
         NewItem { id: item(&n.to_string()).id, payload: Some(Payload::new(xml, "urn:x")) }
     });
     let request = publication(items.collect());
     let decision = by("owner@x", |cx| publish(Some(&node), &request, &There::default(), cx));
-    refuses(decision, &Refusal::BatchTooBig { max: 200_000 });
+    refuses(decision, &Refusal::BatchTooBig { max: Limits::default().max_reply_bytes });
 }
 
 #[test]

@@ -15,7 +15,6 @@ use super::{
     index,
     keys::{self, Number},
     reader::View,
-    subscriptions::SubscriptionRecord,
 };
 
 /// A node's subscribers in the order in which they are told, with the version at which each began, and the last one up
