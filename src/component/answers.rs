@@ -14,7 +14,7 @@ use crate::{
 };
 
 use super::{
-    multicast::{Multicast, QUESTION},
+    multicast::{Multicast, QUESTION, with_resource},
     writer::WRITE_BYTES,
 };
 
@@ -23,6 +23,8 @@ use super::{
 const MAX_WAITING_BYTES: usize = 8 * 1024 * 1024;
 /// What a barrier's id begins with.
 pub(super) const BARRIER: &str = "barrier-";
+/// The id of the ping that shows whether the server is there.
+pub(super) const KEEP_ALIVE: &str = "keep-alive";
 
 /// The answers that wait to be sent, and what the reading half tells the writing half.
 #[derive(Debug)]
@@ -88,7 +90,8 @@ impl Answers {
                 }
                 self.is_barrier(id)
             }
-            ("iq", _) if id.starts_with(BARRIER) => from == service && self.is_barrier(id),
+            ("iq", _) if id.starts_with(BARRIER) => is_own(service, from) && self.is_barrier(id),
+            ("iq", _) if id == KEEP_ALIVE => is_own(service, from),
             ("iq", Some("result" | "error")) if id.starts_with(QUESTION) => {
                 let questions = self.multicast.answered(from, stanza);
                 questions.iter().flatten().for_each(|question| self.ask(question));
@@ -203,6 +206,11 @@ impl Answers {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether an address is the component's own: that of its stanzas, or that of its pings.
+fn is_own(service: &str, from: &str) -> bool {
+    from == service || from == with_resource(service)
 }
 
 /// Whether the answer to a barrier is not its addressee's own. A service that does not know pings says so; the server

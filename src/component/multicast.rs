@@ -1,7 +1,7 @@
 //! The way to many at once: a multicast service of the server's (XEP-0033), where it offers one.
 //!
-//! It is looked for on each connection (XEP-0033 §2), and nothing is told before it is known whether there is one:
-//! its answer also shows that nothing is left in it from before. Events for users of the server go through it. It
+//! It is looked for on each connection (XEP-0033 §2), and notifications wait a moment for its answer, which also
+//! shows that nothing is left in it from before. Events for users of the server go through it. It
 //! takes stanzas in their order, but beside those that go directly, so what a recipient is told goes directly only
 //! when it has nothing left. When it refuses something, what was not confirmed is told again, directly.
 
@@ -23,14 +23,19 @@ use crate::wire::{
 
 /// What the id of a question begins with.
 pub(super) const QUESTION: &str = "multicast-";
-/// How long is waited for answers before everything goes directly; and where a service may have something left.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The resource in the addresses of pings and questions.
+const RESOURCE: &str = "barrier";
+/// What the name of a multicast service usually begins with: ejabberd's default.
+const USUAL_NAME: &str = "multicast.";
+/// How long notifications wait for answers before they go directly; and where a service may have something left.
+const PATIENCE: Duration = Duration::from_millis(1500);
 const PATIENCE_WITH_A_SERVICE: Duration = Duration::from_secs(10);
-/// When a question is repeated until then.
+/// The interval at which a question without an answer is repeated, and for how long. A late answer counts.
 ///
 /// COMPAT: ejabberd 23.01 sends answers by whichever connection of a component it likes, and may know one
-/// that is broken.
-const REPEATED_AFTER: Duration = Duration::from_secs(1);
+/// that is broken; 24.10 and later with mod_privilege drop what comes before the component's grant is entered.
+const REPEATED_AFTER: Duration = Duration::from_millis(500);
+const REPEATED_FOR: Duration = Duration::from_secs(5);
 /// When it is asked again; after each failure twice as late, up to some 21 hours.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(600);
 const MAX_DOUBLINGS: u64 = 7;
@@ -69,8 +74,10 @@ pub(super) enum Way {
 /// A multicast service.
 #[derive(Debug)]
 pub(super) struct Post {
-    /// Its JID, a domain.
+    /// Its JID, a domain. Messages go there.
     pub jid: String,
+    /// The address that answered. Pings and questions go there.
+    pub address: String,
     /// The domain of its server.
     host: String,
     /// The most recipients of one stanza.
@@ -113,6 +120,8 @@ pub struct Multicast {
 #[derive(Debug)]
 struct State {
     way: Way,
+    /// The service of the last connection. It is asked first on the next one.
+    known: Option<Arc<Post>>,
     /// What the answers to these questions are told by: the connection, and how often was asked anew.
     connection: String,
     asking: u64,
@@ -121,6 +130,8 @@ struct State {
     asked_at: Instant,
     repeated_at: Instant,
     patience: Duration,
+    /// Whether the usual name of a service was tried, for the server's domain does not answer.
+    has_guessed: bool,
     /// How often a service refused something. The next answer only shows that it has nothing left.
     failures: u64,
     is_failing: bool,
@@ -138,12 +149,14 @@ impl Multicast {
     pub fn new(offer: Offer, service: String) -> Self {
         let state = State {
             way: Way::Direct,
+            known: None,
             connection: String::new(),
             asking: 0,
             asked: Vec::new(),
             asked_at: Instant::now(),
             repeated_at: Instant::now(),
             patience: PATIENCE,
+            has_guessed: false,
             failures: 0,
             is_failing: false,
         };
@@ -163,13 +176,13 @@ impl Multicast {
     pub(super) fn way(&self) -> (Way, Option<String>) {
         let mut state = self.state();
         let since = state.asked_at.elapsed();
+        if state.is_unknown() && since >= state.patience {
+            state.way = Way::Direct;
+        }
         let question = match state.way {
-            Way::Unknown if since >= state.patience => {
-                state.way = Way::Direct;
-                None
-            }
-            Way::Unknown if state.repeated_at.elapsed() >= REPEATED_AFTER => {
+            _ if state.is_asking() && state.repeated_at.elapsed() >= REPEATED_AFTER => {
                 state.repeated_at = Instant::now();
+                self.guess(&mut state);
                 let questions =
                     state.asked.iter().map(|(jid, about)| self.question(&state, jid, *about));
                 Some(questions.collect())
@@ -184,16 +197,20 @@ impl Multicast {
         (state.way.clone(), question)
     }
 
-    /// When to ask for the way again, if it is not known.
+    /// When to ask for the way again, if answers are waited for.
     pub(super) fn waits_until(&self) -> Option<Instant> {
         let state = self.state();
-        let (end, repeated) = (state.asked_at + state.patience, state.repeated_at + REPEATED_AFTER);
-        matches!(state.way, Way::Unknown).then(|| end.min(repeated))
+        let end = state.asked_at + state.patience;
+        let repeated = state.is_asking().then(|| state.repeated_at + REPEATED_AFTER);
+        match state.way {
+            Way::Unknown => Some(repeated.map_or(end, |repeated| repeated.min(end))),
+            _ => repeated,
+        }
     }
 
-    /// Whether notifications go through the service of this JID.
-    pub(super) fn goes_through(&self, jid: &str) -> bool {
-        matches!(&self.state().way, Way::Through(post) if post.jid == jid)
+    /// Whether notifications go through the service with this address.
+    pub(super) fn goes_through(&self, from: &str) -> bool {
+        matches!(&self.state().way, Way::Through(post) if post.jid == from || post.address == from)
     }
 
     /// How often a service refused something.
@@ -209,8 +226,9 @@ impl Multicast {
         warn!(service = post.jid, "multicast failed; events go to each recipient by itself");
         state.failures += 1;
         state.is_failing = true;
+        state.known = None;
         state.wait();
-        Some(self.begin_asking(&mut state, &post.jid))
+        Some(self.begin_asking(&mut state, &post.address))
     }
 
     /// Takes notice of an answer of somebody; nothing if it was not asked for. Returns what is to be asked then.
@@ -228,10 +246,13 @@ impl Multicast {
             (About::Info, _, Some(taken)) => {
                 let (Offer::Of(host) | Offer::At { host, .. }) = &self.offer else { return None };
                 let max_recipients = taken.min(MAX_RECIPIENTS);
-                info!(service = from, max_recipients, "events go by multicast");
-                let post = Post { jid: from.to_owned(), host: host.clone(), max_recipients };
+                let jid = without_resource(from).unwrap_or(from).to_owned();
+                info!(service = jid, max_recipients, "events go by multicast");
+                let address = from.to_owned();
+                let post = Arc::new(Post { jid, address, host: host.clone(), max_recipients });
                 state.asked.clear();
-                state.way = Way::Through(Arc::new(post));
+                state.known = Some(Arc::clone(&post));
+                state.way = Way::Through(post);
             }
             (About::Info, Offer::Of(host), None) if host == from => {
                 questions.push(self.ask(&mut state, from, About::Items));
@@ -240,12 +261,17 @@ impl Multicast {
                 let theirs = |jid: &&str| is_below(jid, host) && *jid != self.service;
                 let services = result.into_iter().flat_map(services).filter(theirs);
                 for jid in services.take(MAX_SERVICES) {
-                    questions.push(self.ask(&mut state, jid, About::Info));
+                    questions.push(self.ask(&mut state, &with_resource(jid), About::Info));
                 }
+            }
+            // Some services know their bare address only.
+            (About::Info, _, None) if result.is_none() => {
+                let bare = without_resource(from);
+                questions.extend(bare.map(|bare| self.ask(&mut state, bare, About::Info)));
             }
             _ => {}
         }
-        if state.asked.is_empty() && matches!(state.way, Way::Unknown) {
+        if state.asked.is_empty() && state.is_unknown() {
             state.way = Way::Direct;
             state.is_failing = false;
         }
@@ -253,13 +279,40 @@ impl Multicast {
     }
 
     fn look(&self, state: &mut State) -> Option<String> {
-        let (Offer::Of(first) | Offer::At { jid: first, .. }) = &self.offer else { return None };
+        let first = match &self.offer {
+            Offer::None => return None,
+            Offer::Of(host) => host.clone(),
+            Offer::At { jid, host } if jid == host => jid.clone(),
+            Offer::At { jid, .. } => with_resource(jid),
+        };
         state.is_failing = false;
-        Some(self.begin_asking(state, first))
+        let mut questions = self.begin_asking(state, &first);
+        if let Some(known) = state.known.take().filter(|known| known.address != first) {
+            questions += &self.ask(state, &known.address, About::Info);
+        }
+        Some(questions)
+    }
+
+    /// Asks at the usual name of a service too, if the server's domain does not answer.
+    ///
+    /// COMPAT: ejabberd 24.12 with mod_privilege drops all questions of a component to its domain.
+    fn guess(&self, state: &mut State) {
+        let Offer::Of(host) = &self.offer else { return };
+        let is_silent = state.asked.iter().any(|(jid, _)| jid == host);
+        if is_silent && !state.is_failing && !state.has_guessed {
+            state.has_guessed = true;
+            let guessed = with_resource(&format!("{USUAL_NAME}{host}"));
+            if guessed != with_resource(&self.service)
+                && state.asked.iter().all(|(jid, _)| *jid != guessed)
+            {
+                state.asked.push((guessed, About::Info));
+            }
+        }
     }
 
     fn begin_asking(&self, state: &mut State, first: &str) -> String {
         state.asked.clear();
+        state.has_guessed = false;
         state.asking += 1;
         state.asked_at = Instant::now();
         state.repeated_at = state.asked_at;
@@ -304,6 +357,16 @@ impl State {
         format!("{QUESTION}{}-{}-{}", self.connection, self.asking, about.name())
     }
 
+    /// Whether answers are waited for.
+    fn is_asking(&self) -> bool {
+        let lasts = if self.is_unknown() { REPEATED_FOR.max(self.patience) } else { REPEATED_FOR };
+        !self.asked.is_empty() && self.asked_at.elapsed() < lasts
+    }
+
+    fn is_unknown(&self) -> bool {
+        matches!(self.way, Way::Unknown)
+    }
+
     /// From now on nothing is told before there is an answer.
     fn wait(&mut self) {
         match self.way {
@@ -313,6 +376,18 @@ impl State {
         }
         self.way = Way::Unknown;
     }
+}
+
+/// The address for pings and questions to the entity of a domain.
+///
+/// COMPAT: ejabberd 24.10 and later with mod_privilege drop what a component asks a bare domain that has granted
+/// it nothing, which is each but the server's own.
+pub(super) fn with_resource(domain: &str) -> String {
+    format!("{domain}/{RESOURCE}")
+}
+
+fn without_resource(address: &str) -> Option<&str> {
+    address.strip_suffix(RESOURCE)?.strip_suffix('/')
 }
 
 fn is_below(domain: &str, host: &str) -> bool {

@@ -22,11 +22,12 @@ use crate::{
 };
 
 use super::{
-    answers::Answers,
+    answers::{Answers, KEEP_ALIVE},
     dial::{ReadHalf, Transport, WriteHalf, dial},
     dispatch::Dispatch,
     lane::{Lanes, QueueLimits},
     login::{login, stream_error},
+    multicast::with_resource,
     rate::{Meter, Passed, Rates},
     stream::{Received, StanzaLimits, StreamFault, StreamReader},
     writer::Writer,
@@ -311,8 +312,8 @@ async fn read(
             let ping = Tag::new("iq")
                 .attr("type", "get")
                 .attr("from", &link.jid)
-                .attr("to", &link.jid)
-                .attr("id", "keep-alive")
+                .attr("to", &with_resource(&link.jid))
+                .attr("id", KEEP_ALIVE)
                 .child(Tag::ns("ping", ns::PING));
             answers.ask(&ping.to_string());
             asked = true;

@@ -25,7 +25,7 @@ use crate::{
 
 use super::{
     answers::{Answers, BARRIER},
-    multicast::Way,
+    multicast::{Way, with_resource},
     telling::Front,
 };
 
@@ -293,14 +293,14 @@ impl Writer {
         }
         self.barrier_at = Instant::now();
         let to = match way {
-            Way::Through(post) if self.may_be_in_multicast() => &post.jid,
-            _ => &self.service,
+            Way::Through(post) if self.may_be_in_multicast() => post.address.clone(),
+            _ => with_resource(&self.service),
         };
         self.last_barrier += 1;
         let ping = Tag::new("iq")
             .attr("type", "get")
             .attr("from", &self.service)
-            .attr("to", to)
+            .attr("to", &to)
             .attr("id", &format!("{BARRIER}{}-{}", self.barrier_name(), self.last_barrier))
             .child(Tag::ns("ping", ns::PING));
         buffer.push_str(&ping.to_string());

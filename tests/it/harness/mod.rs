@@ -54,10 +54,20 @@ pub struct Link {
     writer: OwnedWriteHalf,
     /// Barriers that are not returned yet, if they are held.
     held: Option<Vec<Element>>,
-    /// Whether the test itself answers who looks for a multicast service.
-    leaves_questions: bool,
+    questions: Questions,
     /// The presence that came: its type, and to whom it goes.
     presence: Vec<(String, String)>,
+}
+
+/// What the server's end does with a question about multicast services.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Questions {
+    /// It has no such service.
+    Refused,
+    /// It does not answer.
+    Dropped,
+    /// The test answers.
+    Received,
 }
 
 impl Link {
@@ -83,7 +93,7 @@ impl Link {
         // The SHA-1 of "abcsecret" (XEP-0114 §3).
         assert_eq!(handshake.text(), "de0a408ef519cd62e7379039634152874895c50c");
         writer.write_all(b"<handshake/>").await.unwrap();
-        Self { reader, writer, held: None, leaves_questions: false, presence: Vec::new() }
+        Self { reader, writer, held: None, questions: Questions::Refused, presence: Vec::new() }
     }
 
     pub async fn send(&mut self, xml: &str) {
@@ -153,7 +163,7 @@ impl Link {
     pub async fn return_barrier(&mut self, barrier: &Element, and_all_others: bool) {
         let (barrier_id, to) = (barrier.attr("id").unwrap(), barrier.attr("to").unwrap());
         let mut barrier = shown(barrier);
-        if to != SERVICE {
+        if to.split_once('/').is_none_or(|(domain, _)| domain != SERVICE) {
             let error = "<error type='cancel'>\
                          <service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>";
             barrier = format!(
@@ -176,16 +186,20 @@ impl Link {
         let _ = self.writer.shutdown().await;
     }
 
-    /// From now on nobody says that the server has no multicast service.
-    pub fn leave_questions(&mut self) {
-        self.leaves_questions = true;
+    /// What happens from now on to questions about multicast services.
+    pub fn on_questions(&mut self, questions: Questions) {
+        self.questions = questions;
     }
 
     /// The next stanza, whatever it is.
     pub async fn receive_any(&mut self) -> Option<Element> {
         loop {
             match timeout(PATIENCE, self.reader.next()).await.expect("silence") {
-                Ok(Received::Stanza(asked)) if is_question(&asked) && !self.leaves_questions => {
+                Ok(Received::Stanza(asked))
+                    if is_question(&asked) && self.questions == Questions::Dropped => {}
+                Ok(Received::Stanza(asked))
+                    if is_question(&asked) && self.questions == Questions::Refused =>
+                {
                     let (to, id) = (asked.attr("to").unwrap(), asked.attr("id").unwrap());
                     let none = format!("<iq type='error' from='{to}' to='{SERVICE}' id='{id}'/>");
                     self.send_if_it_lives(&none).await;
