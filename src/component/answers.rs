@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
 use minidom::Element;
@@ -10,11 +10,16 @@ use tokio::sync::Notify;
 
 use crate::{
     service::Outbox,
-    wire::{ns, stanza::Header},
+    wire::{
+        ns,
+        padding::{pad, padding, write_spaces},
+        stanza::Header,
+    },
 };
 
 use super::{
-    multicast::{Multicast, QUESTION, with_resource},
+    barriers::Address,
+    multicast::{Multicast, QUESTION, Way, with_resource},
     writer::WRITE_BYTES,
 };
 
@@ -23,8 +28,6 @@ use super::{
 const MAX_WAITING_BYTES: usize = 8 * 1024 * 1024;
 /// What a barrier's id begins with.
 pub(super) const BARRIER: &str = "barrier-";
-/// The id of the ping that shows whether the server is there.
-pub(super) const KEEP_ALIVE: &str = "keep-alive";
 
 /// The answers that wait to be sent, and what the reading half tells the writing half.
 #[derive(Debug)]
@@ -32,6 +35,10 @@ pub struct Answers {
     queue: Mutex<Queue>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) multicast: Multicast,
+    /// The server's domain, which may answer barriers too.
+    domain: Option<String>,
+    /// Whether the server may be silent longer than its timeout, for no barrier returns.
+    pub(super) may_be_silent: AtomicBool,
     /// What the barriers of this connection are told by from those of others, and the newest that returned.
     barriers: Mutex<(String, u64)>,
     pub(super) came: Notify,
@@ -51,13 +58,15 @@ struct Queue {
 }
 
 impl Answers {
-    /// No answers, beside an outbox and a way to many.
+    /// No answers, beside an outbox and a way to many, at the server of a domain.
     #[must_use]
-    pub fn new(outbox: Arc<Outbox>, multicast: Multicast) -> Self {
+    pub fn new(outbox: Arc<Outbox>, multicast: Multicast, domain: Option<String>) -> Self {
         Self {
             queue: Mutex::default(),
             outbox,
             multicast,
+            domain,
+            may_be_silent: AtomicBool::new(false),
             barriers: Mutex::default(),
             came: Notify::new(),
             went: Notify::new(),
@@ -65,7 +74,8 @@ impl Answers {
     }
 
     /// Sends a stanza.
-    pub fn send(&self, stanza: String) {
+    pub fn send(&self, mut stanza: String) {
+        pad(&mut stanza);
         let mut queue = self.queue();
         queue.bytes += stanza.len();
         queue.ready.push_back(stanza);
@@ -75,7 +85,10 @@ impl Answers {
 
     /// Sends a question of the component's own before everything that waits.
     pub(super) fn ask(&self, question: &str) {
-        self.queue().questions.push_str(question);
+        let mut queue = self.queue();
+        queue.questions.push_str(question);
+        write_spaces(padding(question), &mut queue.questions);
+        drop(queue);
         self.came.notify_one();
     }
 
@@ -90,8 +103,12 @@ impl Answers {
                 }
                 self.is_barrier(id)
             }
+            ("iq", Some("result" | "error"))
+                if id.starts_with(BARRIER) && self.domain.as_deref() == Some(from) =>
+            {
+                self.is_barrier(id)
+            }
             ("iq", _) if id.starts_with(BARRIER) => is_own(service, from) && self.is_barrier(id),
-            ("iq", _) if id == KEEP_ALIVE => is_own(service, from),
             ("iq", Some("result" | "error")) if id.starts_with(QUESTION) => {
                 let questions = self.multicast.answered(from, stanza);
                 questions.iter().flatten().for_each(|question| self.ask(question));
@@ -139,6 +156,20 @@ impl Answers {
     /// From now on only barriers of this name count.
     pub(super) fn begin_barriers(&self, connection: String) {
         *self.barriers() = (connection, 0);
+    }
+
+    /// Whether barriers may go to an address.
+    pub(super) fn has(&self, address: Address, way: &Way) -> bool {
+        match address {
+            Address::Own => true,
+            Address::Multicast => matches!(way, Way::Through(_)),
+            Address::Domain => self.domain.is_some(),
+        }
+    }
+
+    /// The server's domain.
+    pub(super) fn domain(&self) -> Option<&str> {
+        self.domain.as_deref()
     }
 
     pub(super) fn barriers(&self) -> MutexGuard<'_, (String, u64)> {
@@ -233,7 +264,7 @@ mod tests {
     #[test]
     fn however_much_is_held_for_a_barrier_it_can_be_read() {
         let multicast = Multicast::new(Offer::None, "s".into());
-        let answers = Answers::new(Arc::new(Outbox::new(1, 1, 0)), multicast);
+        let answers = Answers::new(Arc::new(Outbox::new(1, 1, 0)), multicast, None);
         answers.send("x".repeat(MAX_WAITING_BYTES + 1));
         assert!(answers.may_read().now_or_never().is_none());
         let mut buffer = String::new();

@@ -1,6 +1,7 @@
 //! The XMPP side: one connection to a server, as an external component (XEP-0114).
 
 mod answers;
+mod barriers;
 mod builder;
 mod capabilities;
 mod dial;

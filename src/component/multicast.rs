@@ -43,6 +43,8 @@ const MAX_DOUBLINGS: u64 = 7;
 const MAX_SERVICES: usize = 50;
 /// Recipients of one stanza, if the service takes as many.
 const MAX_RECIPIENTS: usize = 500;
+/// Bytes of a recipient's address.
+const MAX_ADDRESS_BYTES: usize = 160;
 
 /// Where a multicast service is looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +92,8 @@ pub(super) struct Post {
 pub(super) enum Reach {
     /// Through the service.
     Through,
-    /// Past it: it would ask the recipient's domain how to go on, and believe what a stranger says.
+    /// Past it: it would ask the recipient's domain how to go on, and believe what a stranger says. A long address
+    /// goes past it too, so that no address is a long tag.
     Past,
     /// Not at all: the service itself would take an event for something to send on.
     Not,
@@ -99,9 +102,10 @@ pub(super) enum Reach {
 impl Post {
     pub(super) fn reach(&self, recipient: &Jid) -> Reach {
         let domain = recipient.domain().as_str();
+        let is_theirs = domain == self.host || is_below(domain, &self.host);
         if domain == self.jid && (domain != self.host || recipient.node().is_none()) {
             Reach::Not
-        } else if domain == self.host || is_below(domain, &self.host) {
+        } else if is_theirs && recipient.as_str().len() <= MAX_ADDRESS_BYTES {
             Reach::Through
         } else {
             Reach::Past

@@ -1,6 +1,11 @@
 //! The connection to the server: login (XEP-0114), keep-alive (XEP-0199), and trying again for ever.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use minidom::Element;
 use thiserror::Error;
@@ -17,17 +22,15 @@ use crate::{
     wire::{
         ns,
         stanza::{Header, StanzaError},
-        xml::Tag,
     },
 };
 
 use super::{
-    answers::{Answers, KEEP_ALIVE},
+    answers::Answers,
     dial::{ReadHalf, Transport, WriteHalf, dial},
     dispatch::Dispatch,
     lane::{Lanes, QueueLimits},
     login::{login, stream_error},
-    multicast::with_resource,
     rate::{Meter, Passed, Rates},
     stream::{Received, StanzaLimits, StreamFault, StreamReader},
     writer::Writer,
@@ -50,7 +53,7 @@ pub struct Link {
     pub rates: watch::Receiver<Rates>,
     /// How many requests may wait.
     pub queue_limits: watch::Receiver<QueueLimits>,
-    /// How long the server may be silent before it is asked whether it is there.
+    /// How long after the last barrier the server is asked whether it is there.
     pub ping_after: Duration,
     /// How long it may be silent after that.
     pub ping_deadline: Duration,
@@ -102,6 +105,9 @@ pub enum Ended {
     /// The server did not answer in time.
     #[error("the server is silent")]
     Silent,
+    /// No barrier returned in time.
+    #[error("the server confirms nothing that is sent")]
+    Unconfirmed,
 }
 
 /// One side of the link, across connections.
@@ -152,6 +158,9 @@ impl Session {
             failures += 1;
             match &ended {
                 Ended::NotAuthorized(_) => error!(reason = %ended, ?pause, "login failed"),
+                Ended::Unconfirmed => {
+                    info!(event = "link_renewed", reason = %ended, ?pause, "connecting again");
+                }
                 Ended::Unprotected(_) => error!(reason = %ended, ?pause, "not connected"),
                 _ => warn!(reason = %ended, ?pause, "not connected; trying again"),
             }
@@ -195,7 +204,7 @@ impl Session {
         let ended = tokio::select! {
             () = stopped(stop) => None,
             ended = reading => Some(ended),
-            error = self.writer.run(&mut io) => Some(Ended::Io(error)),
+            ended = self.writer.run(&mut io) => Some(ended),
         };
         self.dispatch.note_connected(false);
         if let Some(Ended::Stream(StreamFault::NotWellFormed(_))) = &ended {
@@ -220,7 +229,7 @@ impl Session {
             tokio::select! {
                 // What is not dealt with by then is as if it had not come.
                 _ = &mut lanes => {}
-                error = writer.run(io) => return Err(error),
+                ended = writer.run(io) => return Err(io::Error::other(ended)),
             }
             writer.drain(io, DRAIN_PATIENCE).await?;
             io.write_all(b"</stream:stream>").await?;
@@ -292,7 +301,8 @@ async fn read(
     meter: &mut Meter,
     answers: &Answers,
 ) -> Ended {
-    let mut asked = false;
+    // A barrier is sent in this time. Whatever comes in shows that the server is there.
+    let longest = link.ping_after + link.ping_deadline;
     let mut read = 0_u64;
     loop {
         read += 1;
@@ -300,26 +310,15 @@ async fn read(
             // What was read at once may be much, and answers are sent by the same task.
             yield_now().await;
         }
-        if timeout(link.ping_after + link.ping_deadline, answers.may_read()).await.is_err() {
+        if timeout(longest, answers.may_read()).await.is_err() {
             return Ended::Silent;
         }
-        let patience = if asked { link.ping_deadline } else { link.ping_after };
-        let Ok(received) = timeout(patience, reader.next()).await else {
-            if asked {
-                return Ended::Silent;
+        let Ok(received) = timeout(longest, reader.next()).await else {
+            if answers.may_be_silent.load(Ordering::Relaxed) {
+                continue;
             }
-            // The server routes it back here; whatever comes in shows that it is there.
-            let ping = Tag::new("iq")
-                .attr("type", "get")
-                .attr("from", &link.jid)
-                .attr("to", &with_resource(&link.jid))
-                .attr("id", KEEP_ALIVE)
-                .child(Tag::ns("ping", ns::PING));
-            answers.ask(&ping.to_string());
-            asked = true;
-            continue;
+            return Ended::Silent;
         };
-        asked = false;
         match received {
             Ok(Received::Stanza(element)) if element.is("error", ns::STREAMS) => {
                 return Ended::StreamError(stream_error(&element));

@@ -54,6 +54,9 @@ impl Writer {
     /// Fills a buffer from the outbox; says how far everything is then sent.
     pub(super) fn take_notifications(&mut self, way: &Way, buffer: &mut String) -> Sent {
         let mut sent = self.sent;
+        if self.route.is_paused() {
+            return sent;
+        }
         let post = match way {
             Way::Unknown => return sent,
             Way::Direct => None,

@@ -4,27 +4,34 @@
 //! rendered once. After notifications comes a barrier, a ping to the component itself: servers handle
 //! a stream's stanzas in order, so its return shows that the server has all that was sent before.
 //! After a broken connection, what no barrier covered is sent again, with the same id and the time at
-//! which it happened.
+//! which it happened. What happens when no barrier returns is in `barriers.rs`.
 //!
 //! Where notifications go by a multicast service, so do the barriers: it is a process of its own. An answer
 //! that shuts somebody out waits until it has nothing of theirs any more.
 
-use std::{collections::VecDeque, io, mem, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    io, mem,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
     task::yield_now,
     time::{Instant, sleep_until, timeout},
 };
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::{
     service::{Outbox, Position, Presences},
-    wire::{ns, xml::Tag},
+    wire::{ns, padding::write_spaces, xml::Tag},
 };
 
 use super::{
+    Ended,
     answers::{Answers, BARRIER},
+    barriers::{Address, Due, Route},
     multicast::{Way, with_resource},
     telling::Front,
 };
@@ -52,6 +59,7 @@ pub struct Writer {
     covered: Sent,
     barrier_at: Instant,
     barriers: VecDeque<Barrier>,
+    pub(super) route: Route,
     pub(super) last_barrier: u64,
     returned_barrier: u64,
     /// The barrier whose return shows that a multicast service has nothing left of this connection.
@@ -88,6 +96,7 @@ struct Barrier {
     number: u64,
     covers: Sent,
     at: Instant,
+    address: Address,
 }
 
 /// Whole stanzas on their way into the connection, and how far is told when they are in.
@@ -102,13 +111,15 @@ struct Chunk {
 }
 
 impl Writer {
-    /// Sends in the name of the service of this JID, stanzas of at most so many bytes.
+    /// Sends in the name of the service of this JID, stanzas of at most so many bytes. The server is asked whether it
+    /// is there so long after the last barrier, and has to answer so long after that.
     #[must_use]
     pub fn new(
         answers: Arc<Answers>,
         presences: Arc<Presences>,
         service: String,
         max_stanza_bytes: usize,
+        (ping_after, ping_deadline): (Duration, Duration),
     ) -> Self {
         let outbox = Arc::clone(&answers.outbox);
         Self {
@@ -122,6 +133,7 @@ impl Writer {
             covered: Sent::default(),
             barrier_at: Instant::now(),
             barriers: VecDeque::new(),
+            route: Route::new(ping_after, ping_deadline),
             last_barrier: 0,
             returned_barrier: 0,
             multicast_until: 0,
@@ -148,6 +160,9 @@ impl Writer {
         self.settle_barriers();
         self.connection = format!("{connection:016x}");
         self.late_before = self.outbox.next();
+        self.route.begin();
+        self.show_confirmation();
+        self.barrier_at = Instant::now();
         self.begin_again();
         if let Some(question) = self.answers.multicast.begin(self.connection.clone()) {
             self.answers.ask(&question);
@@ -174,13 +189,28 @@ impl Writer {
         self.current.as_ref().is_some_and(|chunk| chunk.written > 0)
     }
 
-    /// Sends until the connection breaks. Dropping the future loses nothing: the next one goes on.
-    pub async fn run(&mut self, io: &mut (impl AsyncWrite + Unpin)) -> io::Error {
+    /// Sends until the connection breaks, or confirms nothing for too long. Dropping the future loses nothing: the next
+    /// one goes on.
+    pub async fn run(&mut self, io: &mut (impl AsyncWrite + Unpin)) -> Ended {
         loop {
-            match self.write_some(io).await {
-                Ok(true) => {}
-                Ok(false) => self.something_to_do().await,
-                Err(error) => return error,
+            let end = self.route.ends_at(self.outstanding_since().filter(|_| self.may_retry()));
+            let writing = async {
+                match self.write_some(io).await {
+                    Ok(true) => Ok(()),
+                    Ok(false) => {
+                        self.something_to_do().await;
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                }
+            };
+            tokio::select! {
+                written = writing => if let Err(error) = written {
+                    return error.into();
+                },
+                () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => {
+                    return Ended::Unconfirmed;
+                }
             }
         }
     }
@@ -214,6 +244,9 @@ impl Writer {
             if timeout(patience, self.write_some(io)).await?? {
                 continue;
             }
+            if self.route.is_paused() {
+                return Ok(());
+            }
             if self.confirmed == self.sent.position
                 && self.held_answers.is_none()
                 && (is_ending || self.outbox.get(self.confirmed.number).is_none())
@@ -228,13 +261,16 @@ impl Writer {
     }
 
     async fn something_to_do(&self) {
-        let barrier = sleep_until(self.barrier_at + BARRIER_PAUSE);
-        let patience = self.answers.multicast.waits_until().or_else(|| self.multicast_fails_at());
+        let is_covered = self.sent == self.covered;
+        let pause = if is_covered { self.route.keep_alive } else { BARRIER_PAUSE };
+        let since = self.outstanding_since();
+        let due = since.and_then(|since| self.route.due_at(since, self.may_retry()));
+        let times = [self.answers.multicast.waits_until(), self.multicast_fails_at(), due];
+        let next = times.into_iter().flatten().fold(self.barrier_at + pause, Instant::min);
         tokio::select! {
             () = self.answers.came.notified() => {}
             () = self.outbox.changed() => {}
-            () = barrier, if self.sent != self.covered => {}
-            () = sleep_until(patience.unwrap_or_else(Instant::now)), if patience.is_some() => {}
+            () = sleep_until(next) => {}
         }
     }
 
@@ -249,8 +285,10 @@ impl Writer {
             let free_answers = self.free_answers(&way);
             self.answers.take_ready(free_answers, &mut buffer);
             let answers = buffer.len();
+            let due = self.due(&way);
             let sent = self.take_notifications(&way, &mut buffer);
-            let barrier = self.barrier(&way, sent, &mut buffer);
+            let barrier = self.barrier(&way, sent, due.is_retry, &mut buffer);
+            write_spaces(due.spaces, &mut buffer);
             if buffer.is_empty() {
                 if sent == self.sent {
                     self.spare = buffer;
@@ -283,17 +321,65 @@ impl Writer {
         Ok(true)
     }
 
-    /// Appends a barrier if it is time for one.
-    fn barrier(&mut self, way: &Way, sent: Sent, buffer: &mut String) -> Option<Barrier> {
+    /// What is due because a barrier does not return.
+    fn due(&mut self, way: &Way) -> Due {
+        let Some(since) = self.outstanding_since() else { return Due::default() };
+        let may_retry = self.may_retry();
+        let due = self.route.due(since, may_retry, |address| self.answers.has(address, way));
+        if due.is_pause {
+            warn!(
+                event = "link_unconfirmed",
+                seconds = since.elapsed().as_secs(),
+                "the server returns no pings of the service: notifications are paused"
+            );
+            self.show_confirmation();
+        }
+        due
+    }
+
+    /// Since when a barrier is outstanding.
+    fn outstanding_since(&self) -> Option<Instant> {
+        self.barriers.front().map(|barrier| barrier.at)
+    }
+
+    /// Whether another address would confirm as much as the one that does not answer.
+    fn may_retry(&self) -> bool {
+        !self.may_be_in_multicast()
+    }
+
+    fn show_confirmation(&self) {
+        self.outbox.note_confirmation(!self.route.is_unconfirmed());
+        self.answers.may_be_silent.store(self.route.was_unconfirmed(), Ordering::Relaxed);
+    }
+
+    /// Appends a barrier if it is time for one: after notifications, to another address, or to see whether the server
+    /// is there.
+    fn barrier(
+        &mut self,
+        way: &Way,
+        sent: Sent,
+        is_retry: bool,
+        buffer: &mut String,
+    ) -> Option<Barrier> {
+        let elapsed = self.barrier_at.elapsed();
         let is_time = self.held_answers.is_some()
             || sent.notifications - self.covered.notifications >= BARRIER_EVERY
-            || self.barrier_at.elapsed() >= BARRIER_PAUSE;
-        if sent == self.covered || !is_time {
+            || elapsed >= BARRIER_PAUSE;
+        let is_kept_alive = elapsed >= self.route.keep_alive;
+        if !(is_retry || is_kept_alive || (sent != self.covered && is_time)) {
             return None;
         }
+        if is_kept_alive && self.route.is_paused() {
+            self.route.turn(|address| self.answers.has(address, way));
+        }
         self.barrier_at = Instant::now();
-        let to = match way {
-            Way::Through(post) if self.may_be_in_multicast() => post.address.clone(),
+        let address = match way {
+            Way::Through(_) if self.may_be_in_multicast() => Address::Multicast,
+            _ => self.route.address(matches!(way, Way::Through(_))),
+        };
+        let to = match (address, way, self.answers.domain()) {
+            (Address::Multicast, Way::Through(post), _) => post.address.clone(),
+            (Address::Domain, _, Some(domain)) => domain.to_owned(),
             _ => with_resource(&self.service),
         };
         self.last_barrier += 1;
@@ -304,7 +390,7 @@ impl Writer {
             .attr("id", &format!("{BARRIER}{}-{}", self.barrier_name(), self.last_barrier))
             .child(Tag::ns("ping", ns::PING));
         buffer.push_str(&ping.to_string());
-        Some(Barrier { number: self.last_barrier, covers: sent, at: self.barrier_at })
+        Some(Barrier { number: self.last_barrier, covers: sent, at: self.barrier_at, address })
     }
 
     fn barrier_name(&self) -> String {
@@ -340,11 +426,21 @@ impl Writer {
     /// Takes notice of what the server has.
     fn settle_barriers(&mut self) {
         self.returned_barrier = self.answers.barriers().1;
+        let mut returned = None;
         while self.barriers.front().is_some_and(|barrier| barrier.number <= self.returned_barrier)
-            && let Some(Barrier { covers, .. }) = self.barriers.pop_front()
+            && let Some(Barrier { number, covers, address, .. }) = self.barriers.pop_front()
         {
             self.confirmed = covers.position;
             self.outbox.confirm(covers.position, covers.notifications);
+            // What goes through multicast says nothing of the other addresses.
+            let is_its_own = number == self.returned_barrier && address != Address::Multicast;
+            returned = Some(is_its_own.then_some(address));
+        }
+        if let Some(address) = returned
+            && self.route.confirm(address)
+        {
+            info!(event = "link_confirmed", "the server returns pings of the service again");
+            self.show_confirmation();
         }
     }
 

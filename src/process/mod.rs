@@ -114,19 +114,22 @@ async fn serve_as(
     info!(version = env!("CARGO_PKG_VERSION"), jid = %jid, store = shown(&path), "serving");
 
     let multicast = Multicast::new(config.multicast()?, jid.to_string());
-    let answers = Arc::new(Answers::new(Arc::clone(service.outbox()), multicast));
+    let server_domain = config.server_domain()?;
+    let answers =
+        Arc::new(Answers::new(Arc::clone(service.outbox()), multicast, server_domain.clone()));
     let max_stanza_bytes = config.link.max_stanza_bytes;
     let writer = Writer::new(
         Arc::clone(&answers),
         Arc::clone(service.presences()),
         jid.to_string(),
         max_stanza_bytes,
+        config.patience(),
     );
     let dispatch = Arc::new(Dispatch::new(
         Arc::clone(&service),
         Arc::clone(&answers),
         jid.clone(),
-        config.server_domain()?,
+        server_domain,
         max_stanza_bytes,
     ));
     let (presence, capabilities) = (Arc::clone(&dispatch), Arc::clone(&dispatch));

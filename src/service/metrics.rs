@@ -40,6 +40,7 @@ pub struct Metrics {
     backlog_miscounts: Counter,
     /// Whether there is a connection to the server: 1 or 0.
     pub connected: Gauge,
+    link_unconfirmed: Gauge,
     nodes: Gauge,
     backlog_events: Gauge,
     backlog_bytes: Gauge,
@@ -55,6 +56,7 @@ pub struct Metrics {
 /// What the gauges show at a moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Measured {
+    pub(super) is_unconfirmed: bool,
     pub(super) nodes: u64,
     pub(super) backlog_events: usize,
     pub(super) backlog_bytes: usize,
@@ -84,6 +86,7 @@ impl Metrics {
             closed_nodes: Counter::default(),
             backlog_miscounts,
             connected: Gauge::default(),
+            link_unconfirmed: Gauge::default(),
             nodes: Gauge::default(),
             backlog_events: Gauge::default(),
             backlog_bytes: Gauge::default(),
@@ -133,10 +136,15 @@ impl Metrics {
         ]
     }
 
-    fn gauges(&self) -> [(&'static str, &'static str, Gauge); 11] {
+    fn gauges(&self) -> [(&'static str, &'static str, Gauge); 12] {
         let backlog = "Events that the server does not have yet";
         [
             ("connected", "Whether there is a connection to the server", self.connected.clone()),
+            (
+                "link_unconfirmed",
+                "Whether the server confirms nothing that is sent",
+                self.link_unconfirmed.clone(),
+            ),
             ("nodes", "Nodes in the service", self.nodes.clone()),
             ("backlog_events", backlog, self.backlog_events.clone()),
             ("backlog_bytes", "About how many bytes they take", self.backlog_bytes.clone()),
@@ -169,6 +177,7 @@ impl Metrics {
     fn measure(&self, measured: Measured) {
         let long = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         let number = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        self.link_unconfirmed.set(i64::from(measured.is_unconfirmed));
         self.nodes.set(long(measured.nodes));
         self.backlog_seconds.set(long(measured.backlog_seconds));
         self.hot_nodes.set(number(measured.hot_nodes));
@@ -226,6 +235,7 @@ impl Service {
         let nodes = self.memory.census.total();
         let metrics = &self.memory.metrics;
         metrics.measure(Measured {
+            is_unconfirmed: !self.memory.outbox.is_confirmed(),
             nodes,
             backlog_events,
             backlog_bytes,

@@ -7,7 +7,10 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use jid::{BareJid, Jid};
@@ -76,6 +79,8 @@ pub struct Outbox {
     changed: Notify,
     confirmed: Notify,
     key: u64,
+    /// Whether the server confirms nothing that is sent.
+    is_unconfirmed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -119,7 +124,13 @@ impl Outbox {
             losses: 0,
             miscounts: Counter::default(),
         };
-        Self { queue: Mutex::new(queue), changed: Notify::new(), confirmed: Notify::new(), key }
+        Self {
+            queue: Mutex::new(queue),
+            changed: Notify::new(),
+            confirmed: Notify::new(),
+            key,
+            is_unconfirmed: AtomicBool::new(false),
+        }
     }
 
     /// With what the ids of messages are made ([`Store::key`](crate::store::Store::key)).
@@ -282,6 +293,17 @@ impl Outbox {
         queue.told_stanzas = stanzas;
         drop(queue);
         self.confirmed.notify_one();
+    }
+
+    /// Whether the server confirms what is sent.
+    pub fn note_confirmation(&self, is_confirmed: bool) {
+        self.is_unconfirmed.store(!is_confirmed, Ordering::Relaxed);
+    }
+
+    /// Whether the server confirms what is sent, as far as is known.
+    #[must_use]
+    pub fn is_confirmed(&self) -> bool {
+        !self.is_unconfirmed.load(Ordering::Relaxed)
     }
 
     /// Waits until the server has something that the store has not forgotten.

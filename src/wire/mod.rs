@@ -10,6 +10,7 @@ pub mod name;
 pub mod notification;
 pub(crate) mod ns;
 pub mod order;
+pub mod padding;
 pub mod payload;
 pub mod refusal;
 pub mod reply;

@@ -17,6 +17,7 @@ use crate::{
         form::{authorization, node_config},
         name::{affiliation_name, state_name},
         ns,
+        padding::{padding, write_spaces},
         xml::{Tag, escape_attribute},
     },
 };
@@ -56,6 +57,8 @@ pub struct Rendered {
     tail: Arc<str>,
     /// What follows after the recipient in the tail, if that names it.
     rest: Option<Arc<str>>,
+    /// How many spaces have to follow it, as long as the recipient's address is no long one.
+    padding: usize,
 }
 
 /// A recipient of a message.
@@ -69,6 +72,9 @@ pub struct To<'a> {
 
 /// Ends a message.
 const END: &str = "</message>";
+
+/// Bytes of an address, as it is written, that does not change how many spaces are needed.
+const SHORT_ADDRESS: usize = 512;
 
 /// Begins and ends a message's addresses.
 const ADDRESSES: (&str, &str) =
@@ -103,10 +109,12 @@ impl Rendered {
     }
 
     fn write(&self, to: &str, addresses: &str, recipient: To<'_>, out: &mut String) {
+        let begin = out.len();
         out.push_str(&self.head);
         self.suffix.write(to, out);
         out.push_str("' to='");
         escape_attribute(to, out);
+        let is_short = out.len() - begin - self.head.len() <= SHORT_ADDRESS;
         out.push_str("'>");
         if !addresses.is_empty() || !self.reply_to.is_empty() {
             for part in [ADDRESSES.0, addresses, &self.reply_to, ADDRESSES.1] {
@@ -120,6 +128,8 @@ impl Rendered {
         }
         out.push_str(recipient.headers);
         out.push_str(END);
+        let spaces = if is_short { self.padding } else { padding(out.get(begin..).unwrap_or("")) };
+        write_spaces(spaces, out);
     }
 }
 
@@ -165,6 +175,7 @@ pub fn render(notification: &Notification, is_late: bool, service: &str, key: u6
         _ => stanza_id(message).children(hint).children(shim(&view.subids)),
     };
     let message = message.to_string();
+    let padding = padding(&message).max(padding(&reply_to));
     let message = message.strip_suffix(END).unwrap_or(&message);
     // The id is the last attribute, so the first empty value ends where it and the recipient belong.
     let (head, tail) = message.split_once(" id=''>").unwrap_or((message, ""));
@@ -175,6 +186,7 @@ pub fn render(notification: &Notification, is_late: bool, service: &str, key: u6
         reply_to: reply_to.into(),
         tail: personal.map_or_else(|| tail.into(), |(tail, _)| format!("{tail} jid='").into()),
         rest: personal.map(|(_, rest)| format!("'{rest}").into()),
+        padding,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the tests stand on: a running component and the server's end of its stream.
 
+pub mod deferring;
 pub mod dice;
 pub mod faulty;
 pub mod preload;
@@ -8,6 +9,7 @@ pub mod stage;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use deferring::{Deferring, Reading};
 use gjallar::{
     component::{Received, StanzaLimits, StreamReader},
     process::{Config, Secret, serve},
@@ -50,7 +52,9 @@ pub struct Component {
 
 /// One connection, seen from the server.
 pub struct Link {
-    reader: StreamReader<OwnedReadHalf>,
+    reader: StreamReader<Deferring<OwnedReadHalf>>,
+    /// How the bytes are read, which the test may change.
+    pub reading: Arc<Reading>,
     writer: OwnedWriteHalf,
     /// Barriers that are not returned yet, if they are held.
     held: Option<Vec<Element>>,
@@ -80,7 +84,8 @@ impl Link {
     async fn welcome(tcp: TcpStream) -> Self {
         let (reader, mut writer) = tcp.into_split();
         let limits = StanzaLimits { max_bytes: 100_000_000, max_depth: 200 };
-        let mut reader = StreamReader::new(reader, limits);
+        let reading = Arc::<Reading>::default();
+        let mut reader = StreamReader::new(Deferring::new(reader, Arc::clone(&reading)), limits);
         assert!(matches!(reader.next().await.unwrap(), Received::Opened(None)));
         let open = format!(
             "<?xml version='1.0'?><stream:stream xmlns='{STREAM}' from='{SERVICE}' \
@@ -93,7 +98,14 @@ impl Link {
         // The SHA-1 of "abcsecret" (XEP-0114 §3).
         assert_eq!(handshake.text(), "de0a408ef519cd62e7379039634152874895c50c");
         writer.write_all(b"<handshake/>").await.unwrap();
-        Self { reader, writer, held: None, questions: Questions::Refused, presence: Vec::new() }
+        Self {
+            reader,
+            reading,
+            writer,
+            held: None,
+            questions: Questions::Refused,
+            presence: Vec::new(),
+        }
     }
 
     pub async fn send(&mut self, xml: &str) {
@@ -432,7 +444,8 @@ pub fn is_barrier(stanza: &Element) -> bool {
 
 /// Whether the component looks for a multicast service.
 pub fn is_question(stanza: &Element) -> bool {
-    stanza.name() == "iq" && stanza.attr("id").is_some_and(|id| id.starts_with("multicast-"))
+    stanza.attr("type") == Some("get")
+        && stanza.attr("id").is_some_and(|id| id.starts_with("multicast-"))
 }
 
 /// What is in the event of a message.

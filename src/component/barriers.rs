@@ -1,0 +1,254 @@
+//! Where barriers go, and what happens while none returns.
+//!
+//! A server may keep in its parser what it got (see [`padding`](crate::wire::padding)), or drop what a component sends
+//! to itself. While a barrier is outstanding for a second and more, spaces are sent. After ten seconds the next one goes
+//! to another address. If none returns, no further notification is sent on this connection, for it could only be
+//! repeated; requests are answered. The connection is made again after a while, which doubles each time.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The interval at which spaces are sent while a barrier is outstanding.
+const SPACES_INTERVAL: Duration = Duration::from_secs(1);
+/// The first number of spaces, which doubles each time, and how often they are sent.
+const FIRST_SPACES: usize = 1024;
+const MAX_TIMES: u32 = 7;
+/// How long an address has to return a barrier; less where the link's timeouts are short.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection lasts at most on which no barrier returns, if the link's timeouts are not longer.
+const MAX_LIFETIME: Duration = Duration::from_secs(15 * 60);
+
+/// Where a barrier goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Address {
+    /// The component itself, with a resource.
+    Own,
+    /// The server's multicast service.
+    Multicast,
+    /// The server's domain.
+    Domain,
+}
+
+/// The order in which addresses are tried.
+const ADDRESSES: [Address; 3] = [Address::Own, Address::Multicast, Address::Domain];
+
+/// What is due while a barrier is outstanding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Due {
+    /// How many spaces.
+    pub spaces: usize,
+    /// Whether a barrier goes to another address now.
+    pub is_retry: bool,
+    /// Whether notifications are paused from now on.
+    pub is_pause: bool,
+}
+
+/// Which address barriers go to, across connections.
+#[derive(Debug)]
+pub(super) struct Route {
+    /// The interval between barriers where there is nothing to confirm.
+    pub(super) keep_alive: Duration,
+    /// How long a barrier may be outstanding on a link that is alive.
+    timeout: Duration,
+    address: Address,
+    /// How many other addresses were tried, and how often spaces were sent, since a barrier returned.
+    retries: u32,
+    spaces: u32,
+    /// When this connection began.
+    began: Instant,
+    is_paused: bool,
+    /// How many connections in a row ended without the return of a barrier.
+    unconfirmed: u32,
+}
+
+impl Route {
+    pub(super) fn new(ping_after: Duration, ping_deadline: Duration) -> Self {
+        Self {
+            keep_alive: ping_after,
+            timeout: ping_after + ping_deadline,
+            address: Address::Own,
+            retries: 0,
+            spaces: 0,
+            began: Instant::now(),
+            is_paused: false,
+            unconfirmed: 0,
+        }
+    }
+
+    /// Begins on a new connection.
+    pub(super) fn begin(&mut self) {
+        self.unconfirmed += u32::from(self.is_paused);
+        self.is_paused = false;
+        self.retries = 0;
+        self.spaces = 0;
+        self.began = Instant::now();
+    }
+
+    /// A barrier returned, from this address if that is known. Returns whether none did before for too long.
+    pub(super) fn confirm(&mut self, address: Option<Address>) -> bool {
+        let was_unconfirmed = self.is_unconfirmed();
+        self.address = address.unwrap_or(self.address);
+        self.retries = 0;
+        self.spaces = 0;
+        self.is_paused = false;
+        self.unconfirmed = 0;
+        was_unconfirmed
+    }
+
+    /// Whether no further notification is sent on this connection.
+    pub(super) fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
+    /// Whether no barrier returned lately, on this connection or the ones before.
+    pub(super) fn is_unconfirmed(&self) -> bool {
+        self.is_paused || self.unconfirmed > 0
+    }
+
+    /// Whether the connection before this one ended without the return of a barrier.
+    pub(super) fn was_unconfirmed(&self) -> bool {
+        self.unconfirmed > 0
+    }
+
+    /// The address of the next barrier, where the server has a multicast service or not.
+    pub(super) fn address(&self, has_multicast: bool) -> Address {
+        match self.address {
+            Address::Multicast if !has_multicast => Address::Own,
+            address => address,
+        }
+    }
+
+    /// Goes on to the next address.
+    pub(super) fn turn(&mut self, has: impl Fn(Address) -> bool) {
+        let place = ADDRESSES.iter().position(|address| *address == self.address).unwrap_or(0);
+        let next = ADDRESSES.iter().cycle().skip(place + 1).take(ADDRESSES.len());
+        self.address = next.copied().find(|address| has(*address)).unwrap_or(Address::Own);
+    }
+
+    /// What is due while a barrier is outstanding since then. Of the addresses there are only some.
+    pub(super) fn due(
+        &mut self,
+        since: Instant,
+        may_retry: bool,
+        has: impl Fn(Address) -> bool,
+    ) -> Due {
+        let elapsed = since.elapsed();
+        let mut due = Due::default();
+        if self.spaces < MAX_TIMES && elapsed >= SPACES_INTERVAL * (self.spaces + 1) {
+            due.spaces = FIRST_SPACES << self.spaces;
+            self.spaces += 1;
+        }
+        if may_retry && !self.is_paused && elapsed >= self.address_timeout() * (self.retries + 1) {
+            let others = ADDRESSES.iter().filter(|address| has(**address)).count() - 1;
+            self.retries += 1;
+            if self.retries as usize <= others {
+                self.turn(has);
+                due.is_retry = true;
+            } else {
+                due.is_pause = !self.is_unconfirmed();
+                self.is_paused = true;
+            }
+        }
+        due
+    }
+
+    /// When something will be due.
+    pub(super) fn due_at(&self, since: Instant, may_retry: bool) -> Option<Instant> {
+        let spaces = (self.spaces < MAX_TIMES).then(|| since + SPACES_INTERVAL * (self.spaces + 1));
+        let retry = (may_retry && !self.is_paused)
+            .then(|| since + self.address_timeout() * (self.retries + 1));
+        spaces.into_iter().chain(retry).min()
+    }
+
+    /// When the connection ends if no barrier returns; one is outstanding since then, if any is.
+    pub(super) fn ends_at(&self, since: Option<Instant>) -> Option<Instant> {
+        let longest = MAX_LIFETIME.max(self.timeout);
+        let lifetime = self.timeout.saturating_mul(1 << self.unconfirmed.min(10)).min(longest);
+        let since = since.or_else(|| (self.unconfirmed > 0).then_some(self.began));
+        since.map(|since| since + lifetime)
+    }
+
+    fn address_timeout(&self) -> Duration {
+        ADDRESS_TIMEOUT.min(self.timeout / 4)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn route() -> Route {
+        Route::new(30 * SECOND, 15 * SECOND)
+    }
+
+    /// What is due in each second after a barrier, and the addresses that are tried.
+    async fn seconds(route: &mut Route, number: u32, has_multicast: bool) -> Vec<(u32, Due)> {
+        let since = Instant::now();
+        let mut all = Vec::new();
+        for second in 1..=number {
+            advance(SECOND).await;
+            let due =
+                route.due(since, true, |address| has_multicast || address != Address::Multicast);
+            if due != Due::default() {
+                all.push((second, due));
+            }
+        }
+        all
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn spaces_double_and_addresses_are_tried_in_turn() {
+        let mut route = route();
+        let due = seconds(&mut route, 60, true).await;
+        let spaces: Vec<_> = due.iter().filter(|(_, due)| due.spaces > 0).collect();
+        let numbers: Vec<_> = spaces.iter().map(|(second, due)| (*second, due.spaces)).collect();
+        let doubling: Vec<_> = (1..=7).map(|second| (second, 512 << second)).collect();
+        assert_eq!(numbers, doubling);
+        let retries: Vec<_> = due.iter().filter(|(_, due)| due.is_retry).map(|(s, _)| *s).collect();
+        let pauses: Vec<_> = due.iter().filter(|(_, due)| due.is_pause).map(|(s, _)| *s).collect();
+        assert_eq!((retries, pauses), (vec![10, 20], vec![30]));
+        assert!(route.is_paused() && route.is_unconfirmed());
+        // Without a multicast service there is one address less.
+        let mut route = self::route();
+        let due = seconds(&mut route, 60, false).await;
+        let retries: Vec<_> = due.iter().filter(|(_, due)| due.is_retry).map(|(s, _)| *s).collect();
+        let pauses: Vec<_> = due.iter().filter(|(_, due)| due.is_pause).map(|(s, _)| *s).collect();
+        assert_eq!((retries, pauses, route.address), (vec![10], vec![20], Address::Domain));
+        // What returns late counts, and its address is kept.
+        assert!(route.confirm(Some(Address::Domain)));
+        assert!(!route.is_unconfirmed());
+        route.begin();
+        assert_eq!(route.address(false), Address::Domain);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_without_confirmation_last_twice_as_long_each_up_to_fifteen_minutes() {
+        let mut route = route();
+        let mut lifetimes = Vec::new();
+        for connection in 0..7 {
+            let since = Instant::now();
+            let paused = seconds(&mut route, 40, false).await;
+            let is_first = paused.iter().any(|(_, due)| due.is_pause);
+            assert_eq!(is_first, connection == 0, "it is said once");
+            lifetimes.push((route.ends_at(Some(since)).unwrap() - since).as_secs());
+            route.begin();
+            assert!(route.ends_at(None).is_some() && !route.is_paused());
+        }
+        assert_eq!(lifetimes, [45, 90, 180, 360, 720, 900, 900]);
+        assert!(route.confirm(None));
+        assert_eq!(route.ends_at(None), None);
+        // Short timeouts leave time for all addresses.
+        let mut route = Route::new(SECOND, SECOND);
+        let since = Instant::now();
+        for _ in 0..4 {
+            advance(SECOND / 2).await;
+            route.due(since, true, |_| true);
+        }
+        assert!(route.is_paused() && route.ends_at(Some(since)) == Some(Instant::now()));
+    }
+}

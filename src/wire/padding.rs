@@ -1,0 +1,102 @@
+//! White space after stanzas with long tags, for servers whose parser waits for more.
+//!
+//! COMPAT: libexpat 2.6 and later (Prosody on Debian 13) parses a tag of which it had only a part again when it has
+//! twice as much. A tag that spans a whole read stays in the server's parser, with everything that follows it on the
+//! stream, until enough more bytes have come. A tag of n bytes with n bytes behind it never waits.
+
+use memchr::memchr;
+
+/// Shorter tags fit into one read: a TCP segment has room for them.
+const SHORT_TAG: usize = 1024;
+
+/// How many spaces have to follow a text of whole stanzas, so that none of its tags waits in a parser.
+#[must_use]
+pub fn padding(stanzas: &str) -> usize {
+    let mut rest = stanzas.as_bytes();
+    let mut spaces = 0;
+    // Attributes and text have no '<' and no '>' of their own: they are escaped.
+    while rest.len() > SHORT_TAG
+        && let Some(tag) = memchr(b'<', rest).and_then(|begin| rest.get(begin..))
+        && let Some((tag, after)) = memchr(b'>', tag).and_then(|end| tag.split_at_checked(end + 1))
+    {
+        rest = after;
+        if tag.len() > SHORT_TAG {
+            spaces = spaces.max(tag.len().saturating_sub(rest.len()));
+        }
+    }
+    spaces
+}
+
+/// Appends that many spaces.
+pub fn pad(stanzas: &mut String) {
+    write_spaces(padding(stanzas), stanzas);
+}
+
+/// Appends so many spaces.
+pub fn write_spaces(number: usize, out: &mut String) {
+    out.extend(std::iter::repeat_n(' ', number));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether libexpat 2.6 has parsed all tags when it got a text by reads of this size, the first of which is
+    /// shorter.
+    fn is_parsed(text: &str, first: usize, read: usize) -> bool {
+        let (mut begin, mut end, mut had_before) = (0, first.min(text.len()), 0);
+        loop {
+            if end - begin >= 2 * had_before {
+                let consumed = text[begin..end].rfind('>').map_or_else(
+                    || text[begin..end].find('<').unwrap_or(end - begin),
+                    |last| {
+                        last + 1
+                            + text[begin + last + 1..end]
+                                .find('<')
+                                .unwrap_or(end - begin - last - 1)
+                    },
+                );
+                begin += consumed;
+                had_before = if consumed == 0 { end - begin } else { 0 };
+            }
+            if end == text.len() {
+                return !text[begin..].contains('>');
+            }
+            end = (end + read).min(text.len());
+        }
+    }
+
+    #[test]
+    fn a_padded_stanza_leaves_no_tag_in_the_parser() {
+        let mut is_needed = false;
+        for n in [1_000, 3_000, 5_000, 9_000, 12_000, 20_000, 36_000, 60_000] {
+            let value = "v".repeat(n);
+            for stanza in [
+                format!("<message><x a='{value}'/></message>"),
+                format!("<message><x><{value}>text</{value}></x></message>"),
+                format!("<m><x xmlns='{value}'/></m><m><x a='{value}'/><y/></m><m/>"),
+            ] {
+                let mut padded = stanza.clone();
+                pad(&mut padded);
+                assert!(padded.len() <= stanza.len() + n + 20);
+                for read in [1_220, 1_448, 4_096] {
+                    for first in (1..=read).step_by(97) {
+                        assert!(is_parsed(&padded, first, read), "{n} {first} {read}");
+                        is_needed |= !is_parsed(&stanza, first, read);
+                    }
+                }
+            }
+        }
+        assert!(is_needed, "the model of the parser never waits");
+    }
+
+    #[test]
+    fn short_tags_and_long_text_need_no_padding() {
+        let text = "x".repeat(60_000);
+        assert_eq!(padding(&format!("<m><x a='{}'>{text}</x></m>", "v".repeat(1_000))), 0);
+        // What follows a tag counts.
+        let tag = format!("<x a='{}'/>", "v".repeat(10_000));
+        assert_eq!(padding(&format!("<m>{tag}{text}</m>")), 0);
+        assert_eq!(padding(&format!("<m>{tag}</m>")), tag.len() - "</m>".len());
+    }
+}
