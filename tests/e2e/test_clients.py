@@ -111,6 +111,29 @@ async def test_every_operation_of_slixmpp(server, gjallar):
 
 
 @with_loop
+async def test_slixmpp_hears_every_item_of_a_batch(server, gjallar):
+    async with clients(server.client_port, "owner", "alice") as (owner, alice):
+        heard, ended = [], asyncio.Event()
+
+        def on_event(kind):
+            def hear(message):
+                heard.append((kind, message["pubsub_event"]["items"][kind]["id"]))
+                if heard[-1] == ("item", "end"):
+                    ended.set()
+            return hear
+        alice.xmpp.add_event_handler("pubsub_publish", on_event("item"))
+        alice.xmpp.add_event_handler("pubsub_retract", on_event("retract"))
+        await owner.pubsub.create_node(SERVICE, NODE, config=form(owner, max_items="10"))
+        await alice.pubsub.subscribe(SERVICE, NODE)
+        await publish_batch(owner, NODE, ["one", "two", "three"])
+        await retract_batch(owner, NODE, ["one", "two"])
+        await owner.pubsub.publish(SERVICE, NODE, id="end", payload=entry("end"))
+        async with asyncio.timeout(TIMEOUT):
+            await ended.wait()
+        assert heard == [*(("item", id) for id in ("one", "two", "three")), ("retract", "one"), ("retract", "two"), ("item", "end")]
+
+
+@with_loop
 async def test_slixmpp_pages_past_an_item_that_is_published_again(server, gjallar):
     register_stanza_plugin(Pubsub, Set)
     async with clients(server.client_port, "owner", "alice") as (owner, alice):

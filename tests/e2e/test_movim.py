@@ -172,3 +172,61 @@ async def befriend(owner, friend):
     async with asyncio.timeout(TIMEOUT):
         while friend.xmpp.client_roster[owner.jid]["subscription"] not in ("to", "both"):
             await friend.xmpp.get_roster()
+
+
+@with_loop
+async def test_a_space_its_rooms_and_who_waits_for_it(server, gjallar):
+    async with clients(server.client_port, "owner", "alice", "bob") as (owner, alice, bob):
+        forms = []
+        asked = asyncio.Event()
+
+        def on_message(message):
+            values = {field.get("var"): field.findtext(f"{DATA}value") for field in message.xml.iter(f"{DATA}field")}
+            forms.append((values["pubsub#node"], values["pubsub#subscriber_jid"]))
+            asked.set()
+        owner.xmpp.register_handler(Callback("forms", MatchXPath(f"{{jabber:client}}message/{DATA}x"), on_message))
+
+        async def asked_about(number):
+            async with asyncio.timeout(TIMEOUT):
+                while len(forms) < number:
+                    asked.clear()
+                    await asked.wait()
+            return sorted(forms)
+
+        await create(owner, "space", dict(SPACE, title="A Space"))
+        for client in (alice, bob):
+            answer = await subscribe(client, "space")
+            assert answer.xml.find(f".//{PUBSUB}subscription").get("subscription") == "pending"
+        waiting = [("space", alice.jid), ("space", bob.jid)]
+        assert await asked_about(2) == waiting
+        forms.clear()
+
+        # The client chooses the session's id.
+        session = str(uuid.uuid4())
+        iq = owner.xmpp.make_iq_set(ito=SERVICE)
+        iq.xml.append(holding(
+            f"{COMMAND}command", submitted({"node": "space"}), sessionid=session, action="execute",
+            node="http://jabber.org/protocol/pubsub#get-pending"))
+        command = (await iq.send(timeout=TIMEOUT)).xml.find(f"{COMMAND}command")
+        assert (command.get("status"), command.get("sessionid")) == ("completed", session)
+        assert await asked_about(2) == waiting
+        for jid, state in ((alice.jid, "subscribed"), (bob.jid, "none")):
+            await request(
+                owner, holding(f"{OWNER}subscriptions", ET.Element(f"{OWNER}subscription", jid=jid, subscription=state),
+                               node="space"), namespace=OWNER)
+
+        for number, name in enumerate(("hall", "kitchen")):
+            room = holding(f"{BOOKMARK}conference", name=name, autojoin="true")
+            ET.SubElement(room, f"{BOOKMARK}nick").text = "nick"
+            await publish(owner, "space", f"{name}@rooms.localhost", room, submitted(SPACE) if number else None)
+        rooms = ["hall@rooms.localhost", "kitchen@rooms.localhost"]
+        assert ids(await items(alice, "space", 100)) == rooms
+        assert await refusal(items(bob, "space", 100)) == ("not-authorized", "not-subscribed")
+        await retract(owner, "space", rooms[0])
+        await delete(owner, "space")
+        async with asyncio.timeout(TIMEOUT):
+            while not any(event.find(f".//{EVENT}delete") is not None for event in alice.events):
+                alice.came.clear()
+                await alice.came.wait()
+        told = [child.get("id") for event in alice.events for child in (event.find(f".//{EVENT}items") or ())]
+        assert told == [*rooms, rooms[0]]
