@@ -32,6 +32,11 @@ const PAGE: usize = 100;
 pub async fn export(store: &dyn Store, out: &mut impl Write) -> Result<Summary, ArchiveError> {
     let mut writer = Writer { out, lines: 0, summary: Summary::default() };
     writer.line(&Line::Archive { format: FORMAT })?;
+    let mut refusals = store.presence_refusals().await?;
+    refusals.sort();
+    for jid in refusals {
+        writer.line(&Line::PresenceRefusal { jid })?;
+    }
     // By epoch, for a deleted node and a new one may share a name.
     let mut owed = BTreeMap::<_, Vec<Owed>>::new();
     for debt in store.owed(None).await? {

@@ -15,6 +15,8 @@ use super::{
 
 /// The longest line, in bytes.
 const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
+/// Refusals of presence that are written at once.
+const MAX_REFUSALS_WRITTEN: usize = 500;
 
 /// Whether a store can be filled.
 ///
@@ -44,8 +46,16 @@ pub async fn import(store: &dyn Store, text: &mut impl BufRead) -> Result<Summar
     }
     let mut summary = Summary::default();
     let mut restored: Option<Restored<'_>> = None;
+    let mut refusals = Vec::new();
     loop {
         let Some(line) = lines.next()? else { return Err(lines.wrong("the end is missing")) };
+        if let (Line::PresenceRefusal { jid }, None) = (&line, &restored) {
+            refusals.push((jid.clone(), true));
+            continue;
+        }
+        for some in std::mem::take(&mut refusals).chunks(MAX_REFUSALS_WRITTEN) {
+            store.set_presence_refusals(some).await?;
+        }
         if let (Line::End { lines: expected }, number) = (&line, lines.number) {
             if *expected != number - 1 {
                 return Err(lines.wrong(format!("{expected} lines were written")));
@@ -166,7 +176,10 @@ impl<'a> Restored<'a> {
                 let event = event.into_notification(self.filling.node())?;
                 self.filling.event(event).await?;
             }
-            Line::Archive { .. } | Line::Node(_) | Line::End { .. } => {
+            Line::Archive { .. }
+            | Line::Node(_)
+            | Line::PresenceRefusal { .. }
+            | Line::End { .. } => {
                 return Err(Why::Form("not in the middle of a node".into()));
             }
         }

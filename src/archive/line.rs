@@ -47,6 +47,11 @@ pub(super) enum Line {
         special: Option<SpecialLine>,
     },
     Item(ItemLine),
+    /// An entity refused the service its presence; before the first node.
+    #[serde(rename = "presence-refusal")]
+    PresenceRefusal {
+        jid: BareJid,
+    },
     /// An event that is owed.
     Event(Box<EventLine>),
     /// The last: how many lines there were before.

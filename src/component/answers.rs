@@ -181,6 +181,11 @@ impl Answers {
         self.until(|queue| queue.bytes <= MAX_WAITING_BYTES).await;
     }
 
+    /// Waits until so little waits that the connection is not slow.
+    pub(super) async fn calm(&self) {
+        self.until(|queue| queue.bytes <= WRITE_BYTES).await;
+    }
+
     /// Waits until more may be read: also while answers are held, for a barrier may come that lets them go.
     pub(super) async fn may_read(&self) {
         self.until(|queue| queue.bytes <= MAX_WAITING_BYTES || queue.is_held).await;

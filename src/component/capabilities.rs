@@ -37,6 +37,7 @@ impl Dispatch {
     /// Asks those again whose capabilities were known before the connection broke, as long as it is awaited.
     pub async fn ask_for_capabilities_again(&self) {
         loop {
+            self.next_question().await;
             let (jid, name) = self.service().interests().doubted().await;
             let question = format!("{CAPABILITIES}{:016x}", self.service().fresh_number());
             self.service().interests().ask(&jid, &question);

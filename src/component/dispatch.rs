@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-use super::{answers::Answers, showing};
+use super::{answers::Answers, pace::Pace, showing};
 
 /// Answers stanzas.
 pub struct Dispatch {
@@ -33,6 +33,7 @@ pub struct Dispatch {
     /// The domain whose users the server has.
     server: Option<String>,
     max_stanza_bytes: usize,
+    pace: Pace,
 }
 
 /// The outcome of a request that is granted.
@@ -52,7 +53,8 @@ impl Dispatch {
         max_stanza_bytes: usize,
     ) -> Self {
         let commands = Commands::new(Arc::clone(&service));
-        Self { service, commands, answers, jid, server, max_stanza_bytes }
+        let pace = Pace::default();
+        Self { service, commands, answers, jid, server, max_stanza_bytes, pace }
     }
 
     /// Whether a stanza asks for something that looks at one node and at nothing else of its sender, so that it may
@@ -83,6 +85,8 @@ impl Dispatch {
         if !header.is_request() {
             if let Some((jid, nodes)) = self.take_capabilities(stanza) {
                 self.service.interested(&jid, nodes).await;
+            } else if let Some(jid) = self.take_ping_answer(stanza) {
+                self.service.found_gone(&jid).await;
             }
             return None;
         }
@@ -90,6 +94,7 @@ impl Dispatch {
             debug!("a request without a sender is not answered");
             return None;
         };
+        self.service.resources().is_there(&sender);
         let actor = self.service.policies().actor(&sender);
         let is_set = self.acceptable(&header, stanza)?;
         let child = stanza.children().next()?;
@@ -267,6 +272,13 @@ impl Dispatch {
         self.answers.room().await;
     }
 
+    /// Waits until the service may ask somebody something that nobody waits for: not too often, and while the connection
+    /// is slow not at all, for answers come first.
+    pub(super) async fn next_question(&self) {
+        self.pace.turn().await;
+        self.answers.calm().await;
+    }
+
     pub(super) fn service(&self) -> &Service {
         &self.service
     }
@@ -295,9 +307,11 @@ impl Dispatch {
     /// Whether there is a connection to the server. On a new one it is not known who is available.
     pub fn note_connected(&self, is_connected: bool) {
         if is_connected {
-            self.service.presences().forget();
+            self.service.presences().connected();
             self.service.interests().doubt();
             self.service.rosters().await_grant();
+        } else {
+            self.service.presences().disconnected();
         }
         self.service.metrics().connected.set(i64::from(is_connected));
     }

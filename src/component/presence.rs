@@ -36,6 +36,7 @@ impl Dispatch {
                 self.service().interests().remove(&sender);
                 self.service().unavailable(&sender).await;
             }
+            Some("error") => self.service().presences().cannot_know(&sender),
             Some("subscribed") => {
                 self.service().presences().give(&sender);
                 answer(Some("probe"));
@@ -46,7 +47,7 @@ impl Dispatch {
             }
             Some("probe") => answer(None),
             Some("unsubscribe") => answer(Some("unsubscribed")),
-            Some("unsubscribed") => self.service().presences().take_back(&sender),
+            Some("unsubscribed") => self.service().presences().refuse(&sender),
             Some(_) => {}
         }
     }
@@ -54,11 +55,11 @@ impl Dispatch {
     /// Asks for the presence of those for whom it matters, as long as it is awaited.
     pub async fn ask_for_presence(&self) {
         loop {
-            let entity = self.service().presences().wanted().await;
-            self.room().await;
-            // A probe has to wait for the answer: Prosody takes it for a reason to cancel the request. Who has
-            // given its presence before is answered for by its server.
-            self.send_presence(Some("subscribe"), entity.as_str());
+            self.next_question().await;
+            let request = self.service().next_presence_request().await;
+            // After a request a probe has to wait for the answer: Prosody takes it for a reason to cancel the request.
+            let kind = if request.is_probe { "probe" } else { "subscribe" };
+            self.send_presence(Some(kind), request.entity.as_str());
         }
     }
 

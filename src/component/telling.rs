@@ -5,8 +5,8 @@ use std::mem;
 use tracing::error;
 
 use crate::{
-    pubsub::written_len,
-    service::{Position, Telling},
+    pubsub::{Notification, View, written_len},
+    service::{Availability, Position, Telling},
     wire::{
         multicast::write_address,
         notification::{Rendered, To, headers, render},
@@ -62,6 +62,7 @@ impl Writer {
             Way::Direct => None,
             Way::Through(post) => Some(post.as_ref()),
         };
+        self.awaits_presence = false;
         let repeatable = self.outbox.repeatable(sent.notifications);
         let mut budget = Budget {
             notifications: MAX_REPEATABLE.saturating_sub(repeatable),
@@ -85,7 +86,7 @@ impl Writer {
         budget: &mut Budget,
     ) -> bool {
         let lost = self.outbox.lost(telling);
-        let shows = telling.notification.view.shows;
+        let Notification { node, view: View { shows, .. }, .. } = &*telling.notification;
         let mut front = self.front.take().filter(|front| front.number == telling.number);
         let mut group = Group::default();
         let mut is_too_large = false;
@@ -101,7 +102,16 @@ impl Writer {
             let headers = headers(telling.recipients.subids(sent.position.recipients));
             sent.position.recipients += 1;
             let reach = post.map_or(Reach::Past, |post| post.reach(recipient));
-            let is_there = shows.is_none_or(|shows| self.presences.admit(recipient, shows));
+            let availability = shows.map_or(Availability::Available, |shows| {
+                self.presences.availability(node, recipient, shows)
+            });
+            if availability == Availability::Unknown {
+                sent.position.recipients -= 1;
+                self.awaits_presence = true;
+                is_done = false;
+                break;
+            }
+            let is_there = availability == Availability::Available;
             if lost.has(recipient, telling.number) || reach == Reach::Not || !is_there {
                 budget.passed_over -= 1;
                 continue;

@@ -75,6 +75,8 @@ pub struct Writer {
     connection: String,
     /// Entries that were there before this connection are late.
     pub(super) late_before: u64,
+    /// Whether the next notification waits for the presence of its recipient.
+    pub(super) awaits_presence: bool,
     /// When no more is begun.
     ends_at: Option<Instant>,
     pub(super) front: Option<Front>,
@@ -143,6 +145,7 @@ impl Writer {
             losses: 0,
             connection: String::new(),
             late_before: 0,
+            awaits_presence: false,
             ends_at: None,
             front: None,
             current: None,
@@ -270,6 +273,7 @@ impl Writer {
         tokio::select! {
             () = self.answers.came.notified() => {}
             () = self.outbox.changed() => {}
+            () = self.presences.answers(), if self.awaits_presence => {}
             () = sleep_until(next) => {}
         }
     }

@@ -133,7 +133,7 @@ async fn serve_as(
         max_stanza_bytes,
     ));
     let (presence, capabilities) = (Arc::clone(&dispatch), Arc::clone(&dispatch));
-    let rosters = Arc::clone(&dispatch);
+    let (rosters, resources) = (Arc::clone(&dispatch), Arc::clone(&dispatch));
     let (rates, metered) = watch::channel(config.limits.rates());
     let (queue_limits, queued) = watch::channel(config.limits.queues());
     let (ping_after, ping_deadline) = config.patience();
@@ -178,9 +178,12 @@ async fn serve_as(
         () = service.settle_doubts() => {}
         () = service.pass_time() => {}
         () = service.end_bounced() => {}
+        () = service.retry_presence() => {}
+        () = service.remember_refusals() => {}
         () = presence.ask_for_presence() => {}
         () = capabilities.ask_for_capabilities_again() => {}
         () = rosters.ask_for_rosters() => {}
+        () = resources.check_resources() => {}
     }
     supervisor::ends();
     service.close().await;

@@ -4,7 +4,7 @@ use jid::BareJid;
 
 use super::{
     AccessModel, Actor, Affiliation, Contact, Context, Item, Node, NodeConfig, PublishModel,
-    Refusal,
+    Refusal, administers,
 };
 
 /// How a node takes somebody in who wants to subscribe.
@@ -101,6 +101,24 @@ pub(super) fn admits(
         },
         (_, AccessModel::Whitelist) => Err(Refusal::ClosedNode),
     }
+}
+
+/// Whether an entity of an affiliation may subscribe at once, and without asking an owner (§12.2).
+pub(super) fn is_eligible(
+    config: &NodeConfig,
+    entity: &BareJid,
+    affiliation: Affiliation,
+    cx: &Context<'_>,
+) -> bool {
+    administers(cx.administrators, entity)
+        || (takes_subscriptions(config, affiliation)
+            && admits(config, affiliation, contact(cx, entity)) == Ok(Admission::Granted))
+}
+
+/// Whether a node takes new subscriptions of entities of an affiliation (`pubsub#subscribe`): always those of owners and
+/// publishers (§12.12).
+pub(super) fn takes_subscriptions(config: &NodeConfig, affiliation: Affiliation) -> bool {
+    config.subscribe || matches!(affiliation, Affiliation::Owner | Affiliation::Publisher)
 }
 
 /// Whether somebody of an affiliation who is subscribed may stay so where no roster can be read: whom only a roster can

@@ -33,6 +33,9 @@ pub struct Limits {
     pub max_bounces: u32,
     /// Bounces within so many seconds count as one.
     pub bounce_interval_seconds: u64,
+    /// How long a resource has to be gone, in seconds, until its subscriptions with its full JID end; they never do if it
+    /// is 0.
+    pub dead_resource_seconds: u64,
     /// Bytes of items ([`Item::size`](super::Item::size)) that a node keeps; the oldest go.
     pub max_node_bytes: u64,
     /// Entities with an affiliation at one node.
@@ -63,6 +66,7 @@ impl Default for Limits {
             roster_seconds: 60,
             max_bounces: 20,
             bounce_interval_seconds: 3600,
+            dead_resource_seconds: 1_209_600,
             max_node_bytes: 268_435_456,
             max_affiliations: 10_000,
             max_reply_bytes: 500_000,
@@ -91,6 +95,7 @@ impl Limits {
             ("roster_seconds", self.roster_seconds),
             ("max_bounces", self.max_bounces.into()),
             ("bounce_interval_seconds", self.bounce_interval_seconds),
+            ("dead_resource_seconds", self.dead_resource_seconds),
             ("max_affiliations", self.max_affiliations as u64),
             ("max_reply_bytes", self.max_reply_bytes as u64),
             ("max_backlog_events", self.max_backlog_events as u64),

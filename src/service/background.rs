@@ -1,6 +1,6 @@
 //! What goes on as long as it is awaited, whether somebody asks for something or not.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, iter, time::Duration};
 
 use jid::Jid;
 use tokio::time::sleep;
@@ -160,23 +160,24 @@ impl Service {
         Ok(())
     }
 
-    async fn expire(&self, node: &NodeId) {
+    async fn expire(&self, id: &NodeId) {
         let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
-            expire::expire(node, &facts.items, &facts.newest, cx)
+            let has_interested = self.memory.interests.is_any_at(id);
+            expire::expire(node, &facts.items, &facts.newest, has_interested, cx)
         };
-        let outcome = self.decide(&self.nobody, node, Need::Time, rule, |outcome| outcome).await;
+        let outcome = self.decide(&self.nobody, id, Need::Time, rule, |outcome| outcome).await;
         match outcome.await {
             Ok(Passed { next, watched, publisher }) => {
-                next.iter().for_each(|next| self.memory.deadlines.add(node, *next));
-                if !watched.is_empty() {
-                    self.memory.presences.matter(node, watched.into_iter());
-                }
-                publisher.into_iter().for_each(|who| self.memory.presences.publishes(node, who));
+                next.iter().for_each(|next| self.memory.deadlines.add(id, *next));
+                self.memory.presences.read_at(id, watched.into_iter());
+                publisher.into_iter().for_each(|who| self.memory.presences.publishes(id, who));
             }
-            Err(Error::Refused(_) | Error::Closed) => {}
+            Err(Error::Refused(_) | Error::Closed) => {
+                self.memory.presences.read_at(id, iter::empty());
+            }
             Err(Error::Busy | Error::Failed(_)) => {
                 let later = (self.clock)().later_by(PAUSE.as_millis() as u64);
-                self.memory.deadlines.add(node, later);
+                self.memory.deadlines.add(id, later);
             }
         }
     }

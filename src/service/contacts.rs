@@ -72,6 +72,12 @@ impl Service {
         }
     }
 
+    /// The contacts of a node's owners as far as they are known, where the operation does not wait for them. Those of nodes
+    /// in which somebody is interested are read again and again, see [`Service::pass_time`].
+    pub(super) fn recent_contacts(&self, node: Option<&Node>) -> Option<Arc<Contacts>> {
+        self.rosters().recent(&self.owners_to_read(node, &Need::Access))
+    }
+
     /// The owners whose rosters an operation looks at: if the access model of the node does, or may be about to.
     fn owners_to_read(&self, node: Option<&Node>, need: &Need<'_>) -> Vec<BareJid> {
         let looks_at_rosters = |node: &&Node| match need {

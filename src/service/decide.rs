@@ -154,7 +154,7 @@ impl Service {
                     .changes
                     .iter()
                     .any(|change| matches!(change, Change::Created(_) | Change::Deleted { .. }));
-                let turn = self.commit(id, decided, settle);
+                let turn = self.commit(id, actor, decided, settle);
                 if is_large || is_counted {
                     turn.settled().await;
                 }
@@ -199,8 +199,17 @@ impl Service {
             let Decision { reply, changes, mut notifications } = decision;
             let interested = self.memory.interests.at(id);
             if !interested.is_empty() {
-                let told = auto_subscribe::told(turn.node(), &changes, &interested, &notifications);
-                notifications.extend(told);
+                let recent = contacts.clone().or_else(|| self.recent_contacts(turn.node()));
+                let context = Context { contacts: recent.as_deref(), ..context };
+                let last = facts.items.last();
+                notifications.extend(auto_subscribe::told(
+                    turn.node(),
+                    &changes,
+                    &interested,
+                    &notifications,
+                    last,
+                    &context,
+                ));
             }
             let audited = match actor.jid == self.nobody.jid {
                 true => None,
@@ -274,6 +283,7 @@ impl Service {
     fn commit<R: Send + 'static>(
         &self,
         id: &NodeId,
+        actor: &Actor,
         decided: Decided<R>,
         settle: impl FnOnce(Outcome<R>) + Send + 'static,
     ) -> Turn {
@@ -284,6 +294,9 @@ impl Service {
         let due = turn.node().and_then(|node| expire::due(node, &changes));
         if let Some(node) = turn.node().filter(|node| presence::matters(node, &changes)) {
             let presences = &self.memory.presences;
+            if presence::asks(&changes, &actor.bare()) {
+                presences.forgive(&actor.bare());
+            }
             presences.matter(id, presence::concerned(node, &changes));
             for publisher in presence::publishers(node, &changes) {
                 presences.publishes(id, publisher);

@@ -192,6 +192,7 @@ impl Service {
     pub async fn erase(&self, actor: &Actor, entity: &BareJid) -> Result<Erased, Error> {
         let Memberships { affiliations, subscriptions } = self.memberships(actor, entity).await?;
         let mut erased = Erased::default();
+        self.memory.presences.forgive(entity);
         let mut gone = Vec::new();
         for (node, affiliation) in affiliations {
             if affiliation == Affiliation::Owner && self.is_last_owner(actor, &node, entity).await?

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use crate::pubsub::{NodeId, op::auto_subscribe};
 
-use super::{Error, Service, domains::Domains};
+use super::{Error, Service, domains::Domains, retries::PresenceTask};
 
 /// Resources whose interests are known, and those of one entity. Those of more are not looked at.
 const MAX_RESOURCES: usize = 100_000;
@@ -162,6 +162,16 @@ impl Interests {
         resource.nodes.iter().filter(|node| !before.contains(node)).cloned().collect()
     }
 
+    /// Whether a resource is interested in a node.
+    pub(super) fn has(&self, jid: &Jid, node: &NodeId) -> bool {
+        self.known().nodes.get(node).is_some_and(|jids| jids.contains(jid))
+    }
+
+    /// Whether anybody is.
+    pub(super) fn is_any_at(&self, node: &NodeId) -> bool {
+        self.known().nodes.contains_key(node)
+    }
+
     /// Who is interested in a node.
     pub(super) fn at(&self, node: &NodeId) -> Vec<Jid> {
         let known = self.known();
@@ -216,18 +226,26 @@ impl Service {
             bytes <= MAX_NAMES_BYTES
         });
         for node in self.memory.interests.set(jid, nodes) {
-            // What cannot be read now is not sent.
-            let _ = self.send_last_to(&node, jid).await;
+            self.do_or_retry(PresenceTask::SendLastItem { node, jid: jid.clone() }).await;
         }
     }
 
-    async fn send_last_to(&self, id: &NodeId, jid: &Jid) -> Result<(), Error> {
-        let mut turn = self.settled_turn(id).await?;
-        if turn.node().is_some_and(|node| node.config.send_last_published_item.is_on_sub()) {
+    pub(super) async fn send_last_item(&self, id: &NodeId, jid: &Jid) -> Result<(), Error> {
+        if !self.memory.interests.has(jid, id) {
+            return Ok(());
+        }
+        let (mut turn, contacts) = self.settled_turn_with_contacts(id).await?;
+        let Some(config) = turn.node().map(|node| &node.config) else { return Ok(()) };
+        if config.access_model.reads_rosters() {
+            // From now on its rosters are read again and again.
+            self.memory.deadlines.add(id, (self.clock)());
+        }
+        if config.send_last_published_item.is_on_sub() {
             let last = self.last_item(&mut turn).await?;
-            let sent = turn
-                .node()
-                .and_then(|node| auto_subscribe::last(node, jid, last.as_deref(), &*self.fresh));
+            let policies = self.policies();
+            let cx = self.context_with(&policies, id, &self.nobody, contacts.as_deref());
+            let sent =
+                turn.node().and_then(|node| auto_subscribe::last(node, jid, last.as_deref(), &cx));
             self.tell_at_once(&mut turn, sent.into_iter().collect());
         }
         Ok(())

@@ -10,9 +10,9 @@ use crate::{
 };
 
 use super::{
-    Error, Interests, Metrics, Outbox, Rosters, bounces::Bounces, census::Census,
-    deadlines::Deadlines, nodes::Nodes, presences::Presences, truncation::TruncationLog,
-    underway::Underway,
+    Error, Interests, Metrics, Outbox, Resources, Rosters, bounces::Bounces, census::Census,
+    deadlines::Deadlines, nodes::Nodes, presences::Presences, retries::Retries,
+    truncation::TruncationLog, underway::Underway,
 };
 
 /// Nodes, what has to be told, and what is counted.
@@ -25,6 +25,8 @@ pub(super) struct Memory {
     pub(super) presences: Arc<Presences>,
     pub(super) rosters: Rosters,
     pub(super) interests: Interests,
+    pub(super) retries: Retries,
+    pub(super) resources: Resources,
     pub(super) metrics: Metrics,
     pub(super) truncations: TruncationLog,
 }

@@ -16,13 +16,15 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::Service;
+use super::{Service, presences::Withheld};
 
 /// The counters and gauges of one service. `docs/OPERATING.md` explains each.
 pub struct Metrics {
     registry: Registry,
     limits: Family<[(&'static str, &'static str); 1], Counter>,
     requests: Family<[(&'static str, &'static str); 2], Counter>,
+    /// Notifications that were not sent because of the presence of their recipients.
+    pub(super) withheld: Withheld,
     commits: Histogram,
     syncs: Histogram,
     /// Notifications that the server has, as its barriers say.
@@ -76,6 +78,7 @@ impl Metrics {
             registry: Registry::with_prefix("gjallar"),
             limits: Family::default(),
             requests: Family::default(),
+            withheld: Family::default(),
             commits: latencies(),
             syncs: latencies(),
             notifications: Counter::default(),
@@ -101,6 +104,8 @@ impl Metrics {
         metrics.registry.register("limit_reached", "Requests past a limit", metrics.limits.clone());
         let registry = &mut metrics.registry;
         registry.register("requests", "Requests by kind and outcome", metrics.requests.clone());
+        let help = "Notifications not sent because of the presence of their recipients";
+        registry.register("notifications_withheld", help, metrics.withheld.clone());
         for (name, help, histogram) in [
             ("commit", "From a decision until it is on disk", &metrics.commits),
             ("sync", "A sync of the store", &metrics.syncs),

@@ -27,6 +27,8 @@ mod policies;
 mod presence;
 mod presences;
 mod queries;
+mod resources;
+mod retries;
 mod rosters;
 mod settling;
 mod shares;
@@ -44,13 +46,13 @@ pub use managed::{ManagedNodes, Memberships};
 pub use metrics::Metrics;
 pub use outbox::{Outbox, Position, Telling};
 pub use policies::Policies;
-pub use presences::Presences;
+pub use presences::{Availability, PresenceRequest, Presences};
+pub use resources::{PingAnswer, Resources};
 pub use rosters::Rosters;
 pub use settling::Settling;
 
 use std::{
     collections::HashSet,
-    iter,
     path::Path,
     sync::{Arc, RwLock},
 };
@@ -88,6 +90,7 @@ use self::{
     facts::{Facts, Need},
     memory::Memory,
     nodes::Nodes,
+    retries::Retries,
     truncation::TruncationLog,
 };
 
@@ -131,10 +134,11 @@ impl Service {
         let nodes = Nodes::new(MAX_HOT_NODES, metrics.node_reads.clone());
         outbox.restore(store.owed(None).await?, &HashSet::new());
         let deadlines = Deadlines::default();
-        let presences = Arc::new(Presences::default());
+        let presences = Arc::new(Presences::counting(metrics.withheld.clone()));
+        presences.load_refusals(store.presence_refusals().await?);
         for node in store.watchful().await? {
             deadlines.add(&node, Timestamp(0));
-            presences.matter(&node, iter::empty());
+            presences.begin_at(&node);
         }
         let (bounces, rosters) = (Bounces::default(), Rosters::default());
         let interests = Interests::default();
@@ -147,6 +151,8 @@ impl Service {
             presences,
             rosters,
             interests,
+            retries: Retries::default(),
+            resources: Resources::default(),
             metrics,
             truncations: TruncationLog::default(),
         };
@@ -200,6 +206,10 @@ impl Service {
                 break;
             }
         }
+        // What cannot be written now is asked for once more after the next start.
+        while !self.memory.presences.unwritten_refusals().is_empty()
+            && self.write_refusals().await.is_ok()
+        {}
         self.store.close().await;
     }
 

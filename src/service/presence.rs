@@ -2,16 +2,22 @@
 
 use std::collections::BTreeSet;
 
-use jid::Jid;
+use jid::{BareJid, Jid};
+use tokio::time::sleep;
+use tracing::warn;
 
-use crate::pubsub::{
-    Actor, Context, Listing, Node, NodeId, Order, Page, Show, SubscriptionState, Timestamp,
-    op::presence::{self, Went},
+use crate::{
+    pubsub::{
+        Actor, Context, Listing, Node, NodeId, Order, Page, Show, SubscriptionState, Timestamp,
+        op::presence::{self, Went},
+    },
+    store::StoreError,
 };
 
 use super::{
-    Error, Service,
+    Error, PresenceRequest, Service,
     facts::{Facts, Need},
+    retries::{PresenceTask, RETRY_INTERVAL},
 };
 
 /// The most nodes of which a resource that has come is sent something, and about how many events it is sent.
@@ -22,13 +28,22 @@ impl Service {
     /// A resource is available, and shows itself so. If it has just come it is sent the last items of nodes that say so,
     /// or what it missed, if it says how many seconds it was away.
     pub async fn available(&self, jid: &Jid, show: Show, away: Option<u64>) {
+        self.resources().is_there(jid);
         if !self.memory.presences.note(jid, show) {
             return;
         }
-        let Ok(own) = self.store.subscriptions_of(&jid.to_bare()).await else { return };
         let now = (self.clock)();
         let gone_since =
             away.map(|away| Timestamp(now.0.saturating_sub(away.saturating_mul(1000))));
+        self.do_or_retry(PresenceTask::Arrive { jid: jid.clone(), gone_since }).await;
+    }
+
+    pub(super) async fn arrived(
+        &self,
+        jid: &Jid,
+        gone_since: Option<Timestamp>,
+    ) -> Result<(), Error> {
+        let own = self.store.subscriptions_of(&jid.to_bare()).await.map_err(Error::Failed)?;
         let mut nodes = BTreeSet::new();
         for (node, own) in self.memory.sound(own) {
             let is_told = own.jid.is_bare() || own.jid == *jid;
@@ -37,22 +52,33 @@ impl Service {
             }
         }
         let mut sent = 0;
-        for node in nodes.iter().take(MAX_NODES) {
-            // What cannot be read now is not sent.
-            sent += self.came(node, jid, gone_since).await.unwrap_or_default();
+        for node in nodes.into_iter().take(MAX_NODES) {
+            match self.catch_up(&node, jid, gone_since).await {
+                Ok(events) => sent += events,
+                Err(error) => {
+                    self.retry(
+                        PresenceTask::CatchUp { node, jid: jid.clone(), gone_since },
+                        &error,
+                    );
+                }
+            }
             if sent >= MAX_SENT {
                 break;
             }
         }
+        Ok(())
     }
 
     /// Says how many events the resource is sent.
-    async fn came(
+    pub(super) async fn catch_up(
         &self,
         id: &NodeId,
         jid: &Jid,
         gone_since: Option<Timestamp>,
     ) -> Result<usize, Error> {
+        if !self.memory.presences.is_available(jid) {
+            return Ok(0);
+        }
         let mut turn = self.settled_turn(id).await?;
         let newest = match gone_since {
             None => {
@@ -71,33 +97,96 @@ impl Service {
         Ok(number)
     }
 
+    /// Waits for somebody whose presence is needed.
+    pub async fn next_presence_request(&self) -> PresenceRequest {
+        loop {
+            let request = self.memory.presences.wanted().await;
+            if !request.is_doubtful || self.needs_presence(&request.entity).await {
+                return request;
+            }
+            self.memory.presences.unwant(&request.entity);
+        }
+    }
+
+    /// Whether somebody's presence matters at any node; also where that cannot be read.
+    async fn needs_presence(&self, entity: &BareJid) -> bool {
+        if self.memory.presences.is_publisher(entity) {
+            return true;
+        }
+        let Ok(own) = self.store.subscriptions_of(entity).await else { return true };
+        let own = self.memory.sound(own).into_iter().map(|(node, _)| node);
+        let nodes: BTreeSet<_> = own.filter(|node| self.memory.presences.matters(node)).collect();
+        for (number, id) in nodes.iter().enumerate() {
+            let Ok(turn) = self.turn(id).await else { return true };
+            if number >= MAX_NODES || turn.node().is_some_and(|n| presence::is_needed(n, entity)) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Has the store remember who refused its presence, as long as it is awaited.
+    pub async fn remember_refusals(&self) {
+        let mut failures = 0_u64;
+        loop {
+            self.memory.presences.changed_refusals().await;
+            match self.write_refusals().await {
+                Ok(()) => failures = 0,
+                Err(error) => {
+                    if failures == 0 {
+                        let event = "presence_refusals_not_saved";
+                        warn!(event, %error, "failed to save refusals of presence; will retry");
+                    }
+                    failures += 1;
+                    sleep(RETRY_INTERVAL).await;
+                }
+            }
+        }
+    }
+
+    pub(super) async fn write_refusals(&self) -> Result<(), StoreError> {
+        let changed = self.memory.presences.unwritten_refusals();
+        self.store.set_presence_refusals(&changed).await?;
+        self.memory.presences.wrote_refusals(&changed);
+        Ok(())
+    }
+
     /// A resource is not available any more; with a bare JID none is. Temporary subscriptions end, and items go.
     pub async fn unavailable(&self, jid: &Jid) {
         let went = self.memory.presences.remove(jid);
-        let bare = jid.to_bare();
-        let (Ok(subscriptions), Ok(affiliations)) =
-            (self.store.subscriptions_of(&bare).await, self.store.affiliations_of(&bare).await)
-        else {
-            return;
-        };
+        self.do_or_retry(PresenceTask::Depart(went)).await;
+    }
+
+    pub(super) async fn departed(&self, went: &Went) -> Result<(), Error> {
+        let bare = went.jid.to_bare();
+        let subscriptions = self.store.subscriptions_of(&bare).await.map_err(Error::Failed)?;
+        let affiliations = self.store.affiliations_of(&bare).await.map_err(Error::Failed)?;
         let subscribed = self.memory.sound(subscriptions).into_iter().map(|(node, _)| node);
         let affiliated = self.memory.sound(affiliations).into_iter().map(|(node, _)| node);
         let mut nodes: BTreeSet<_> = subscribed.chain(affiliated).collect();
         if went.is_last {
             nodes.extend(self.memory.presences.published_at(&bare));
         }
-        for node in nodes.iter().filter(|node| self.memory.presences.matters(node)) {
-            self.went(node, &went).await;
+        for node in nodes {
+            if self.memory.presences.matters(&node)
+                && let Err(error) = self.end_at(&node, went).await
+            {
+                self.retry(PresenceTask::End { node, went: went.clone() }, &error);
+            }
         }
+        Ok(())
     }
 
-    async fn went(&self, id: &NodeId, went: &Went) {
+    pub(super) async fn end_at(&self, id: &NodeId, went: &Went) -> Result<(), Error> {
+        // It may have come back before this could be carried out.
+        if self.memory.presences.is_available(&went.jid) {
+            return Ok(());
+        }
         // Whoever goes knows what ends with that.
         let actor = Actor { jid: went.jid.clone(), ..self.nobody.clone() };
         let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
             presence::went(node, went, facts.newest.last(), cx)
         };
-        // If it cannot be carried out now, what is temporary ends when its subscriber goes again.
-        let _ = self.decide(&actor, id, Need::Time, rule, |outcome| outcome).await.await;
+        self.decide(&actor, id, Need::Time, rule, |outcome| outcome).await.await
     }
 }

@@ -2,12 +2,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    mem,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use jid::{BareJid, Jid};
-use tokio::{sync::Notify, time::Instant};
+use prometheus_client::metrics::{counter::Counter, family::Family};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
 
 use crate::pubsub::{NodeId, Show, Shows, op::presence::Went};
 
@@ -15,6 +20,10 @@ use super::domains::Domains;
 
 /// Entities whose presence is known, or asked for. That of more is not looked at.
 const MAX_ENTITIES: usize = 200_000;
+/// Entities whose refusal is remembered.
+const MAX_REFUSALS: usize = 100_000;
+/// Changes of these that are written at once.
+const MAX_REFUSALS_WRITTEN: usize = 500;
 /// The time between two attempts to make room.
 const PAUSE: Duration = Duration::from_secs(60);
 /// Nodes of one entity at which something goes when it goes.
@@ -23,65 +32,156 @@ const MAX_PUBLISHED_AT: usize = 1000;
 const MAX_RESOURCES: usize = 32;
 /// Those of an entity whose presence nobody asked for.
 const MAX_UNWANTED: usize = 8;
+/// How long after a connection began events wait for the presence of their recipients.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long there may be no connection, so that whoever is available afterwards counts as available all the time.
+const MAX_INTERRUPTION: Duration = Duration::from_secs(300);
 
 /// The presence of entities, and at which nodes it matters.
 #[derive(Debug, Default)]
 pub struct Presences {
+    /// Notifications that were not sent because of presence.
+    withheld: Withheld,
     known: Mutex<Known>,
     asked: Notify,
+    answered: Notify,
+    refused: Notify,
+}
+
+/// Notifications that were not sent because of presence, by the reason.
+pub(super) type Withheld = Family<[(&'static str, &'static str); 1], Counter>;
+
+/// How the service asks for somebody's presence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PresenceRequest {
+    /// Whose.
+    pub entity: BareJid,
+    /// Whether it let the service have it before, so that its server is asked for it; else it is asked for leave.
+    pub is_probe: bool,
+    /// Whether it may not be needed any more: it was asked for on an earlier connection, or for an event of earlier.
+    pub is_doubtful: bool,
+}
+
+/// Whether an event that depends on presence is sent to a JID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Availability {
+    /// It is.
+    Available,
+    /// It is not: no resource is available in a state in which it is wanted, as far as is known.
+    Unavailable,
+    /// Not yet: its presence was asked for on this connection, and is not here.
+    Unknown,
 }
 
 #[derive(Debug)]
 struct Known {
     /// The nodes at which somebody's presence matters, or did.
     nodes: HashSet<NodeId>,
+    /// Those of them of which it is not known whose, since the service began.
+    unread: HashSet<NodeId>,
     there: HashMap<BareJid, BTreeMap<String, Show>>,
+    /// Who was there before the connection broke, and has not said so since.
+    before: HashMap<BareJid, BTreeMap<String, Show>>,
     /// Those who have to be asked, and those who were or will be.
     unasked: VecDeque<BareJid>,
-    wanted: HashSet<BareJid>,
-    /// Those of them who let the service have it.
-    given: HashSet<BareJid>,
+    wanted: HashMap<BareJid, Watch>,
+    /// Those who refused.
+    refused: HashSet<BareJid>,
+    /// Whose refusal the store does not have yet, or still has.
+    unwritten_refusals: BTreeMap<BareJid, bool>,
     /// Where some of them published what goes when they go.
     publishers: HashMap<BareJid, BTreeSet<NodeId>>,
+    is_connected: bool,
     /// When room was made.
     dropped: Option<Instant>,
-    /// The places of those who are there, and of those who are wanted.
+    /// Until when events wait for presence on this connection; nothing before the first one.
+    answers_until: Option<Instant>,
+    /// When the last connection broke.
+    broken_at: Option<Instant>,
+    /// The places of those who are there, of those who are wanted, and of those who refused.
     places: Domains,
     wanted_places: Domains,
+    refused_places: Domains,
+}
+
+/// What is known of an entity whose presence is wanted.
+#[derive(Clone, Copy, Debug, Default)]
+struct Watch {
+    /// Whether it lets the service have it.
+    is_given: bool,
+    is_asked: bool,
+    /// Whether it may not be needed any more.
+    is_doubtful: bool,
+    /// Whether events wait for the answer.
+    is_awaited: bool,
 }
 
 impl Default for Known {
     fn default() -> Self {
         Self {
             nodes: HashSet::new(),
+            unread: HashSet::new(),
             there: HashMap::new(),
+            before: HashMap::new(),
             unasked: VecDeque::new(),
-            wanted: HashSet::new(),
-            given: HashSet::new(),
+            wanted: HashMap::new(),
+            refused: HashSet::new(),
+            unwritten_refusals: BTreeMap::new(),
             publishers: HashMap::new(),
+            is_connected: false,
             dropped: None,
+            answers_until: None,
+            broken_at: None,
             places: Domains::new(MAX_ENTITIES),
             wanted_places: Domains::new(MAX_ENTITIES),
+            refused_places: Domains::new(MAX_REFUSALS),
         }
     }
 }
 
 impl Presences {
+    /// Nobody is known, and what is withheld is counted.
+    pub(super) fn counting(withheld: Withheld) -> Self {
+        Self { withheld, ..Self::default() }
+    }
+
     /// How many entities are available.
     pub(super) fn len(&self) -> usize {
         self.known().there.len()
     }
 
+    /// When the service begins: presence may matter at this node; whose is read soon.
+    pub(super) fn begin_at(&self, node: &NodeId) {
+        let mut known = self.known();
+        known.nodes.insert(node.clone());
+        known.unread.insert(node.clone());
+    }
+
+    /// The presence of these entities, and of no others, matters at a node as it was read.
+    pub(super) fn read_at(&self, node: &NodeId, entities: impl Iterator<Item = BareJid>) {
+        let is_first = self.known().unread.contains(node);
+        for entity in entities {
+            self.known().nodes.insert(node.clone());
+            self.want(&entity, false);
+            // It may have given it to the service before that began.
+            if is_first && let Some(watch) = self.known().wanted.get_mut(&entity) {
+                watch.is_awaited = true;
+            }
+        }
+        self.known().unread.remove(node);
+        self.answered.notify_one();
+    }
+
     /// The presence of these entities matters at a node.
     pub(super) fn matter(&self, node: &NodeId, entities: impl Iterator<Item = BareJid>) {
         self.known().nodes.insert(node.clone());
-        entities.for_each(|entity| self.want(entity));
+        entities.for_each(|entity| self.want(&entity, false));
     }
 
     /// What an entity published at a node goes when it goes.
     pub(super) fn publishes(&self, node: &NodeId, entity: BareJid) {
         let mut known = self.known();
-        if known.wanted.contains(&entity) {
+        if known.wanted.contains_key(&entity) {
             let nodes = known.publishers.entry(entity).or_default();
             if nodes.len() < MAX_PUBLISHED_AT {
                 nodes.insert(node.clone());
@@ -94,9 +194,18 @@ impl Presences {
         self.known().publishers.remove(entity).unwrap_or_default()
     }
 
+    /// Whether there is one of them.
+    pub(super) fn is_publisher(&self, entity: &BareJid) -> bool {
+        let known = self.known();
+        let nodes = known.publishers.get(entity);
+        nodes.is_some_and(|nodes| nodes.iter().any(|node| known.nodes.contains(node)))
+    }
+
     /// A node is not there any more.
     pub(super) fn ignore(&self, node: &NodeId) {
-        self.known().nodes.remove(node);
+        let mut known = self.known();
+        known.nodes.remove(node);
+        known.unread.remove(node);
     }
 
     /// Whether somebody's presence matters at a node.
@@ -104,11 +213,12 @@ impl Presences {
         self.known().nodes.contains(node)
     }
 
-    /// A resource is there, and shows itself so. Whether it has just come.
+    /// A resource is there, and shows itself so. Whether it has just come: not if it was there before a short
+    /// interruption of the connection.
     pub(super) fn note(&self, jid: &Jid, show: Show) -> bool {
         let mut known = self.known();
         let (entity, resource) = parts(jid);
-        let is_wanted = known.wanted.contains(&entity);
+        let is_wanted = known.wanted.contains_key(&entity);
         let is_one_more = !known.there.contains_key(&entity);
         let domain = entity.domain().as_str();
         if is_one_more && is_wanted {
@@ -117,11 +227,26 @@ impl Presences {
             return false;
         }
         let max = if is_wanted { MAX_RESOURCES } else { MAX_UNWANTED };
-        let resources = known.there.entry(entity).or_default();
+        let resources = known.there.entry(entity.clone()).or_default();
         if resources.len() >= max && !resources.contains_key(&resource) {
             return false;
         }
-        resources.insert(resource, show).is_none()
+        let is_new = resources.insert(resource.clone(), show).is_none();
+        let was_there = known.was_there(&entity, &resource);
+        if !known.before.contains_key(&entity) {
+            known.answer(&entity);
+        }
+        drop(known);
+        self.answered.notify_one();
+        is_new && !was_there
+    }
+
+    /// Whether a resource is available; of a bare JID, whether one of its resources is.
+    pub(super) fn is_available(&self, jid: &Jid) -> bool {
+        let (entity, resource) = parts(jid);
+        let known = self.known();
+        let resources = known.there.get(&entity);
+        resources.is_some_and(|all| jid.is_bare() || all.contains_key(&resource))
     }
 
     /// A resource is not there any more; with a bare JID none is.
@@ -130,80 +255,215 @@ impl Presences {
         let (entity, resource) = parts(jid);
         // Of who is not known some may be there.
         let mut is_last = jid.is_bare();
-        if !jid.is_bare()
-            && let Some(resources) = known.there.get_mut(&entity)
-        {
-            resources.remove(&resource);
-            is_last = resources.is_empty();
+        if jid.is_bare() {
+            known.before.remove(&entity);
+            known.answer(&entity);
+        } else {
+            known.was_there(&entity, &resource);
+            if let Some(resources) = known.there.get_mut(&entity) {
+                resources.remove(&resource);
+                is_last = resources.is_empty();
+            }
         }
         if is_last && known.there.remove(&entity).is_some() {
             known.places.give_back(entity.domain().as_str());
         }
+        drop(known);
+        self.answered.notify_one();
         Went { jid: jid.clone(), is_last }
     }
 
-    /// Whether an event comes to a JID that is told it only in these states: one of its resources has to be in one.
-    /// Who is not known is asked, and there next time.
+    /// Whether an event of a node comes to a JID that is sent it only in these states: one of its resources has to be in
+    /// one. Who is not known is asked.
     #[must_use]
-    pub fn admit(&self, jid: &Jid, shows: Shows) -> bool {
+    pub fn availability(&self, node: &NodeId, jid: &Jid, shows: Shows) -> Availability {
         let (entity, resource) = parts(jid);
         let known = self.known();
-        let Some(resources) = known.there.get(&entity) else {
-            drop(known);
-            self.want(entity);
-            return false;
-        };
-        match jid.is_bare() {
+        let resources = known.there.get(&entity);
+        let is_wanted = |resources: &BTreeMap<String, Show>| match jid.is_bare() {
             true => resources.values().any(|show| shows.has(*show)),
             false => resources.get(&resource).is_some_and(|show| shows.has(*show)),
+        };
+        if resources.is_some_and(is_wanted) {
+            return Availability::Available;
+        }
+        let is_known = resources.is_some();
+        let is_awaited = known.is_awaited(node, &entity);
+        drop(known);
+        if !is_known {
+            self.want(&entity, true);
+        }
+        match is_awaited {
+            true => {
+                self.ask_first(&entity);
+                Availability::Unknown
+            }
+            false => {
+                let reason = if is_known { "unavailable" } else { "unknown" };
+                self.withheld.get_or_create(&[("reason", reason)]).inc();
+                Availability::Unavailable
+            }
         }
     }
 
-    /// On a new connection nothing is known, and everybody is asked again.
-    pub fn forget(&self) {
+    /// Waits until somebody's presence is here, or events wait for it no more.
+    pub async fn answers(&self) {
+        let until = self.known().answers_until.unwrap_or_else(Instant::now);
+        // Whichever it was, what waits is looked at again.
+        let _ = timeout_at(until, self.answered.notified()).await;
+    }
+
+    /// A connection began. Nobody's presence is known on it, and everybody is asked again. Events wait for those who let
+    /// the service have it.
+    pub fn connected(&self) {
         let mut known = self.known();
-        let Known { there, unasked, wanted, given, places, .. } = &mut *known;
-        there.clear();
-        places.clear();
-        given.clear();
+        let now = Instant::now();
+        let is_first = known.answers_until.is_none();
+        known.is_connected = true;
+        known.answers_until = Some(now + PROBE_TIMEOUT);
+        let there = mem::take(&mut known.there);
+        known.before.extend(there);
+        let is_long = known.broken_at.is_none_or(|at| at + MAX_INTERRUPTION < now);
+        if is_long || known.before.len() > MAX_ENTITIES {
+            known.before.clear();
+        }
+        known.places.clear();
+        let Known { unasked, wanted, .. } = &mut *known;
+        for watch in wanted.values_mut() {
+            watch.is_doubtful |= watch.is_asked;
+            watch.is_asked = false;
+            watch.is_awaited = watch.is_given || (is_first && watch.is_awaited);
+        }
+        // Those who are available may be waited for.
         unasked.clear();
-        unasked.extend(wanted.iter().cloned());
+        for is_given in [true, false] {
+            let some = wanted.iter().filter(|(_, watch)| watch.is_given == is_given);
+            unasked.extend(some.map(|(entity, _)| entity.clone()));
+        }
         drop(known);
         self.asked.notify_one();
     }
 
+    /// The connection broke.
+    pub fn disconnected(&self) {
+        let mut known = self.known();
+        known.broken_at = Some(Instant::now());
+        known.is_connected = false;
+    }
+
     /// An entity lets the service have its presence.
     pub fn give(&self, jid: &Jid) {
-        let (mut known, entity) = (self.known(), jid.to_bare());
-        if known.wanted.contains(&entity) {
-            known.given.insert(entity);
+        if let Some(watch) = self.known().wanted.get_mut(&jid.to_bare()) {
+            watch.is_given = true;
         }
     }
 
-    /// It does not let the service have it any more.
-    pub fn take_back(&self, jid: &Jid) {
-        self.known().given.remove(&jid.to_bare());
+    /// It cannot be said whether an entity is there: its server cannot be reached.
+    pub fn cannot_know(&self, jid: &Jid) {
+        self.known().answer(&jid.to_bare());
+        self.answered.notify_one();
     }
 
-    /// Whether it does; so what it sends with its bare JID is about all of its resources.
+    /// It refuses, or does not let the service have it any more. It is not asked again before it [asks](Self::forgive) for
+    /// what needs it.
+    pub fn refuse(&self, jid: &Jid) {
+        let (mut known, entity) = (self.known(), jid.to_bare());
+        if known.wanted.contains_key(&entity) {
+            known.forget(&entity);
+            if known.refused_places.take(entity.domain().as_str()) {
+                known.refused.insert(entity.clone());
+                known.unwritten_refusals.insert(entity, true);
+            }
+            drop(known);
+            self.refused.notify_one();
+            self.answered.notify_one();
+        }
+    }
+
+    /// An entity asked for what needs its presence: whether it refused before does not matter any more.
+    pub(super) fn forgive(&self, entity: &BareJid) {
+        let mut known = self.known();
+        if known.refused.remove(entity) {
+            known.refused_places.give_back(entity.domain().as_str());
+            known.unwritten_refusals.insert(entity.clone(), false);
+            drop(known);
+            self.refused.notify_one();
+        }
+    }
+
+    /// Those who refused before the service began.
+    pub(super) fn load_refusals(&self, entities: Vec<BareJid>) {
+        let mut known = self.known();
+        for entity in entities {
+            known.refused_places.take_anyway(entity.domain().as_str());
+            known.refused.insert(entity);
+        }
+    }
+
+    /// Waits until somebody refused, or asked again; who, and whether it refuses.
+    pub(super) async fn changed_refusals(&self) -> Vec<(BareJid, bool)> {
+        loop {
+            let changed = self.unwritten_refusals();
+            if !changed.is_empty() {
+                return changed;
+            }
+            self.refused.notified().await;
+        }
+    }
+
+    /// The first of the refusals that the store does not have as they are.
+    pub(super) fn unwritten_refusals(&self) -> Vec<(BareJid, bool)> {
+        let known = self.known();
+        let first = known.unwritten_refusals.iter().take(MAX_REFUSALS_WRITTEN);
+        first.map(|(entity, refuses)| (entity.clone(), *refuses)).collect()
+    }
+
+    /// The store has these.
+    pub(super) fn wrote_refusals(&self, written: &[(BareJid, bool)]) {
+        let unwritten = &mut self.known().unwritten_refusals;
+        for (entity, refuses) in written {
+            if unwritten.get(entity) == Some(refuses) {
+                unwritten.remove(entity);
+            }
+        }
+    }
+
+    /// Whether an entity lets the service have its presence; so what it sends with its bare JID is about all of its
+    /// resources.
     #[must_use]
     pub fn is_given(&self, jid: &Jid) -> bool {
-        self.known().given.contains(&jid.to_bare())
+        self.known().wanted.get(&jid.to_bare()).is_some_and(|watch| watch.is_given)
     }
 
     /// Waits for somebody whose presence is wanted.
-    pub async fn wanted(&self) -> BareJid {
+    pub(super) async fn wanted(&self) -> PresenceRequest {
         loop {
-            if let Some(entity) = self.known().unasked.pop_front() {
-                return entity;
+            {
+                let mut known = self.known();
+                while known.is_connected
+                    && let Some(entity) = known.unasked.pop_front()
+                {
+                    if let Some(watch) = known.wanted.get_mut(&entity)
+                        && !watch.is_asked
+                    {
+                        watch.is_asked = true;
+                        let (is_probe, is_doubtful) = (watch.is_given, watch.is_doubtful);
+                        return PresenceRequest { entity, is_probe, is_doubtful };
+                    }
+                }
             }
             self.asked.notified().await;
         }
     }
 
-    fn want(&self, entity: BareJid) {
+    /// Nobody needs an entity's presence any more.
+    pub(super) fn unwant(&self, entity: &BareJid) {
+        self.known().forget(entity);
+    }
+
+    fn want(&self, entity: &BareJid, is_doubtful: bool) {
         let mut known = self.known();
-        if known.wanted.contains(&entity) {
+        if known.wanted.contains_key(entity) || known.refused.contains(entity) {
             return;
         }
         let domain = entity.domain().as_str();
@@ -213,10 +473,20 @@ impl Presences {
                 return;
             }
         }
-        known.wanted.insert(entity.clone());
-        known.unasked.push_back(entity);
+        let watch = Watch { is_doubtful, ..Watch::default() };
+        known.wanted.insert(entity.clone(), watch);
+        known.unasked.push_back(entity.clone());
         drop(known);
         self.asked.notify_one();
+    }
+
+    /// An event waits for the presence of an entity: it is the next one that is asked, if it was not yet.
+    fn ask_first(&self, entity: &BareJid) {
+        let mut known = self.known();
+        let is_unasked = known.wanted.get(entity).is_some_and(|watch| !watch.is_asked);
+        if is_unasked && known.unasked.front() != Some(entity) {
+            known.unasked.push_front(entity.clone());
+        }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -225,15 +495,47 @@ impl Presences {
 }
 
 impl Known {
+    /// Whether events of a node wait for the presence of an entity.
+    fn is_awaited(&self, node: &NodeId, entity: &BareJid) -> bool {
+        let is_early = self.answers_until.is_none_or(|until| Instant::now() < until);
+        let is_unread = self.unread.contains(node) && !self.refused.contains(entity);
+        is_early && (is_unread || self.wanted.get(entity).is_some_and(|watch| watch.is_awaited))
+    }
+
+    /// The presence of an entity is here.
+    fn answer(&mut self, entity: &BareJid) {
+        if let Some(watch) = self.wanted.get_mut(entity) {
+            watch.is_awaited = false;
+        }
+    }
+
+    /// Whether a resource was there before the connection broke; that is asked once.
+    fn was_there(&mut self, entity: &BareJid, resource: &str) -> bool {
+        let Some(resources) = self.before.get_mut(entity) else { return false };
+        let was_there = resources.remove(resource).is_some();
+        if resources.is_empty() {
+            self.before.remove(entity);
+        }
+        was_there
+    }
+
+    /// The presence of an entity is not wanted any more.
+    fn forget(&mut self, entity: &BareJid) {
+        if self.wanted.remove(entity).is_some() {
+            self.wanted_places.give_back(entity.domain().as_str());
+            self.publishers.remove(entity);
+        }
+    }
+
     /// Makes room, now and then: who was asked for presence and did not give it may be asked again when it matters.
     fn drop_unanswered(&mut self) {
         if self.dropped.is_some_and(|before| before.elapsed() < PAUSE) {
             return;
         }
         self.dropped = Some(Instant::now());
-        let Self { wanted, given, there, wanted_places, publishers, .. } = self;
-        wanted.retain(|entity| {
-            let stays = given.contains(entity) || there.contains_key(entity);
+        let Self { wanted, there, wanted_places, publishers, .. } = self;
+        wanted.retain(|entity, watch| {
+            let stays = watch.is_given || there.contains_key(entity);
             if !stays {
                 wanted_places.give_back(entity.domain().as_str());
                 publishers.remove(entity);
@@ -246,3 +548,6 @@ impl Known {
 fn parts(jid: &Jid) -> (BareJid, String) {
     (jid.to_bare(), jid.resource().map(|resource| resource.as_str().to_owned()).unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,7 +90,17 @@ impl Rosters {
         }))
     }
 
-    /// The same; a roster that is not here is awaited, and then counts as one that cannot be read.
+    /// The contacts of some owners together, from those of their rosters that are here.
+    pub(super) fn recent(&self, owners: &[BareJid]) -> Option<Arc<Contacts>> {
+        let known = self.known();
+        let all = owners.iter().filter_map(|owner| known.rosters.get(owner)?.1.clone());
+        all.reduce(|mut together, contacts| {
+            Arc::make_mut(&mut together).extend(&contacts);
+            together
+        })
+    }
+
+    /// As [`cached`](Self::cached); a roster that is not here is awaited, and then counts as one that cannot be read.
     pub(super) async fn read(
         &self,
         owners: &[BareJid],

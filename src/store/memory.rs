@@ -1,7 +1,7 @@
 //! A store that forgets: for tests, and for services whose nodes may go with the process.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     hash::{BuildHasher, RandomState},
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -35,6 +35,7 @@ struct Shelf {
     /// What took the place of deleted nodes, with the number of the node, and the names by these.
     redirects: HashMap<NodeId, (u64, String)>,
     moved: BTreeMap<u64, NodeId>,
+    presence_refusals: BTreeSet<BareJid>,
 }
 
 #[derive(Debug)]
@@ -375,6 +376,21 @@ impl Store for MemoryStore {
             all.filter(own)
         });
         Ok(own.take(up_to).count().into())
+    }
+
+    async fn presence_refusals(&self) -> Result<Vec<BareJid>, StoreError> {
+        Ok(self.shelf().presence_refusals.iter().cloned().collect())
+    }
+
+    async fn set_presence_refusals(&self, changes: &[(BareJid, bool)]) -> Result<(), StoreError> {
+        let refusals = &mut self.shelf().presence_refusals;
+        for (entity, refuses) in changes {
+            match refuses {
+                true => refusals.insert(entity.clone()),
+                false => refusals.remove(entity),
+            };
+        }
+        Ok(())
     }
 
     async fn check(&self) -> Result<Vec<String>, StoreError> {

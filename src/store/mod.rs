@@ -216,6 +216,18 @@ pub trait Store: Send + Sync {
         up_to: usize,
     ) -> Result<Found<usize>, StoreError>;
 
+    /// The entities that refused the service their presence.
+    ///
+    /// # Errors
+    /// If one of them cannot be read.
+    async fn presence_refusals(&self) -> Result<Vec<BareJid>, StoreError>;
+
+    /// Adds entities to those, or removes them.
+    ///
+    /// # Errors
+    /// If that cannot be written; then none of them is, or all are.
+    async fn set_presence_refusals(&self, changes: &[(BareJid, bool)]) -> Result<(), StoreError>;
+
     /// Reads everything and compares it: every checksum, every row of an index with what it points to,
     /// every count. Says what is wrong, each thing in a line.
     ///

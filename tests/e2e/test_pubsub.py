@@ -281,6 +281,12 @@ async def test_options_and_presence(server, gjallar):
             await alice.xmpp.plugin["xep_0199"].send_ping(SERVICE, timeout=30)
             assert await hears(f"while {show}") == is_told, show
 
+        # After a restart events wait until her server has said again that she is there.
+        gjallar.kill()
+        gjallar.start()
+        gjallar.wait_for_log(CONNECTED)
+        assert await hears("after a restart")
+
 
 @with_loop
 async def test_interests_by_capabilities(server, gjallar):

@@ -12,7 +12,7 @@ use minidom::Element;
 
 use crate::harness::{
     Component, shown,
-    stage::{Stage, item, node, raw},
+    stage::{Stage, item, jid, node, raw},
 };
 
 const OWNER: &str = "owner@localhost";
@@ -28,6 +28,8 @@ const FAR: Timestamp = Timestamp(4_000_000_000_000);
 
 async fn fill(store: Arc<dyn Store>) -> Stage {
     let stage = Stage::new(store).await;
+    let refusals = ["shy@x", "timid@x"].map(|name| (jid(name).to_bare(), true));
+    stage.store.set_presence_refusals(&refusals).await.unwrap();
     let settings = vec![
         Setting::Title("a \"title\" <&>".into()),
         Setting::MaxItems(MaxItems::Number(3)),
@@ -104,6 +106,7 @@ async fn a_store_goes_to_text_and_back() {
     let moved = copy.redirects().await.unwrap();
     assert_eq!(moved, stage.store.redirects().await.unwrap());
     assert_eq!(moved.len(), 2);
+    assert_eq!(copy.presence_refusals().await.unwrap().len(), 2);
     let mut expected = told(&*stage.store).await;
     let mut found = told(&*copy).await;
     // The order holds within a node; those of different nodes may change places.

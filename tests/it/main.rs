@@ -32,6 +32,7 @@ mod power;
 mod presence;
 mod process;
 mod remains;
+mod resources;
 mod rosters;
 mod rsm;
 mod scripts;

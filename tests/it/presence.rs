@@ -1,11 +1,14 @@
 //! Presence: who is watched, who hears of what in which state, and what ends with it (§12.3, §12.5).
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use gjallar::store::{SledStore, Store};
+use gjallar::store::{MemoryStore, SledStore, Store};
 use minidom::Element;
 
-use crate::harness::{Component, EVENT, SERVICE, error, event, shown};
+use crate::harness::{Component, EVENT, SERVICE, error, event, faulty::Faulty, shown};
 
 const OWNER: &str = "owner@localhost/desk";
 const OTHER: &str = "other@localhost/desk";
@@ -86,7 +89,7 @@ async fn those_are_watched_whose_presence_matters() {
     // Who lets it have its presence is asked for it: it may be there already.
     presence(&mut component, READER, "subscribed", "").await;
     assert_eq!(component.link.take_presence(), [("probe".to_owned(), READER.to_owned())]);
-    // Once on each connection.
+    // Once on each connection; who gave it before, by a probe.
     subscribe(&mut component, LAPTOP, &[("expire", &["presence"])]).await;
     component.configure(OWNER, "n", &[("presence_based_delivery", "1")]).await;
     component.messages().await;
@@ -95,9 +98,152 @@ async fn those_are_watched_whose_presence_matters() {
     component.messages().await;
     let mut again = component.link.take_presence();
     again.sort();
-    let mut expected = [asked(READER), asked("other@localhost")].concat();
-    expected.sort();
-    assert_eq!(again, expected);
+    let probe = ("probe".to_owned(), READER.to_owned());
+    assert_eq!(again, [probe, asked("other@localhost")[0].clone()]);
+}
+
+/// Whom the service asked for presence by now.
+async fn asked_by_now(component: &mut Component) -> Vec<String> {
+    component.messages().await;
+    let mut asked = component.link.take_presence();
+    asked.retain(|(kind, _)| kind == "subscribe" || kind == "probe");
+    let mut asked: Vec<_> = asked.into_iter().map(|(kind, to)| format!("{kind} {to}")).collect();
+    asked.sort_unstable();
+    asked
+}
+
+/// RFC 6121 §3.1.5: a refusal holds, whatever is started again, until the subscriber asks for what needs its presence.
+#[tokio::test]
+async fn a_refusal_of_presence_is_remembered() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Arc::new(SledStore::open(folder.path()).unwrap());
+    let mut component = Component::with(open(), |_| {}).await;
+    component.create(OWNER, "n", &[("presence_based_delivery", "1")]).await;
+    component.subscribe(READER, "n").await;
+    component.subscribe("other@localhost", "n").await;
+    let both = ["subscribe other@localhost", "subscribe reader@localhost"];
+    assert_eq!(asked_by_now(&mut component).await, both);
+    presence(&mut component, READER, "unsubscribed", "").await;
+    // A stranger refuses nothing.
+    presence(&mut component, "stranger@localhost", "unsubscribed", "").await;
+    component.publish(OWNER, "n", "1").await;
+    assert_eq!(asked_by_now(&mut component).await, [""; 0]);
+    component.reconnected_by_force().await;
+    component.publish(OWNER, "n", "2").await;
+    assert_eq!(asked_by_now(&mut component).await, ["subscribe other@localhost"]);
+    component.configure(OWNER, "n", &[("title", "another")]).await;
+    assert_eq!(asked_by_now(&mut component).await, [""; 0]);
+    component.finish().await;
+    let store = open();
+    assert_eq!(store.presence_refusals().await.unwrap().len(), 1);
+    let mut component = Component::with(store, |_| {}).await;
+    while asked_by_now(&mut component).await != ["subscribe other@localhost"] {}
+    component.publish(OWNER, "n", "3").await;
+    assert_eq!(asked_by_now(&mut component).await, [""; 0]);
+    // Now it asks for it.
+    component.granted(READER, &format!("<unsubscribe node='n' jid='{READER}'/>")).await;
+    component.subscribe(READER, "n").await;
+    assert_eq!(asked_by_now(&mut component).await, ["subscribe reader@localhost"]);
+    component.finish().await;
+    assert_eq!(open().presence_refusals().await.unwrap().len(), 0);
+    assert_eq!(open().check().await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn presence_is_not_asked_of_those_of_whom_it_is_not_needed_any_more() {
+    let mut component = with(&[("tempsub", "1")]).await;
+    component.create(OWNER, "m", &[("presence_based_delivery", "1")]).await;
+    for name in ["stays", "given", "gone"] {
+        component.subscribe(&format!("{name}@localhost"), "n").await;
+    }
+    component.subscribe("deleted@localhost", "m").await;
+    assert_eq!(asked_by_now(&mut component).await.len(), 4);
+    presence(&mut component, "given@localhost", "subscribed", "").await;
+    component.granted("gone@localhost", "<unsubscribe node='n' jid='gone@localhost'/>").await;
+    component.owner(OWNER, "set", "<delete node='m'/>").await;
+    asked_by_now(&mut component).await;
+    component.reconnected_by_force().await;
+    let asked = asked_by_now(&mut component).await;
+    assert_eq!(asked, ["probe given@localhost", "subscribe stays@localhost"]);
+}
+
+/// §4.2: on a new connection events wait for the presence of those who let the service have it.
+#[tokio::test]
+async fn events_wait_for_the_answers_to_probes_on_a_new_connection() {
+    let never = ("send_last_published_item", "never");
+    let mut component = with(&[("presence_based_delivery", "1"), never]).await;
+    for name in [READER, "away@localhost", "mute@localhost", "stranger@localhost"] {
+        component.subscribe(name, "n").await;
+    }
+    for name in [READER, "away@localhost", "mute@localhost"] {
+        presence(&mut component, name, "subscribed", "").await;
+        presence(&mut component, &format!("{name}/x"), "", "").await;
+    }
+    component.messages().await;
+    component.reconnected_by_force().await;
+    component.publish(OWNER, "n", "1").await;
+    // Whoever never gave it is not waited for.
+    presence(&mut component, "away@localhost", "unavailable", "").await;
+    presence(&mut component, "mute@localhost/x", "", "").await;
+    presence(&mut component, PHONE, "", "").await;
+    for to in ["mute@localhost", READER] {
+        let message = component.message().await;
+        assert_eq!(message.attr("to"), Some(to), "{}", shown(&message));
+    }
+    // Who does not answer is waited for, but not for ever.
+    component.reconnected_by_force().await;
+    component.publish(OWNER, "n", "2").await;
+    presence(&mut component, "away@localhost", "unavailable", "").await;
+    presence(&mut component, PHONE, "", "").await;
+    let message = component.message().await;
+    assert_eq!(message.attr("to"), Some(READER), "{}", shown(&message));
+}
+
+/// §16.4.4: whoever was online all the time has not come online.
+#[tokio::test]
+async fn a_new_connection_makes_nobody_come_online_who_was_there() {
+    let mut component = with(&[("send_last_published_item", "on_sub_and_presence")]).await;
+    component.publish(OWNER, "n", "1").await;
+    component.subscribe(READER, "n").await;
+    presence(&mut component, PHONE, "", "").await;
+    presence(&mut component, LAPTOP, "", "").await;
+    assert_eq!(component.messages().await.len(), 3);
+    for _ in 0..2 {
+        component.reconnected_by_force().await;
+        // What was not confirmed is sent again.
+        component.messages().await;
+        presence(&mut component, PHONE, "", "away").await;
+        assert_eq!(component.messages().await.len(), 0);
+    }
+    // Another one comes, and one comes again.
+    presence(&mut component, "reader@localhost/third", "", "").await;
+    assert_eq!(component.messages().await.len(), 1);
+    presence(&mut component, LAPTOP, "unavailable", "").await;
+    presence(&mut component, LAPTOP, "", "").await;
+    assert_eq!(component.messages().await.len(), 1);
+}
+
+/// Questions after a reconnection are paced, and requests are answered meanwhile.
+#[tokio::test]
+async fn a_reconnection_asks_for_presence_by_and_by() {
+    let mut component = with(&[]).await;
+    component.subscribe_many(OWNER, "n", 4000).await;
+    component.configure(OWNER, "n", &[("presence_based_delivery", "1")]).await;
+    component.reconnected_by_force().await;
+    component.link.take_presence();
+    let began = tokio::time::Instant::now();
+    let (mut asked, mut took) = (0, Vec::new());
+    while began.elapsed() < Duration::from_secs(2) {
+        let sent = tokio::time::Instant::now();
+        component.ask(OWNER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+        took.push(sent.elapsed());
+        asked += component.link.take_presence().len();
+    }
+    took.sort_unstable();
+    let p99 = took[took.len() * 99 / 100];
+    let most = 50.0 + 500.0 * began.elapsed().as_secs_f64();
+    assert!(asked > 500 && (asked as f64) <= most, "{asked} of at most {most}");
+    assert!(p99 < Duration::from_millis(100), "{p99:?} of {} requests", took.len());
 }
 
 #[tokio::test]
@@ -317,10 +463,10 @@ async fn who_says_how_long_it_was_away_is_sent_what_it_missed() {
     assert!(missed.starts_with("x1 x2 ") && missed.ends_with("x99 last"), "{missed}");
 }
 
-/// §9.1.3, §9.2: presence with capabilities makes a resource hear of the open nodes that they name with `+notify`.
+/// §9.1.3, §9.2: presence with capabilities makes a resource hear of the nodes that they name with `+notify`, if it may
+/// subscribe to them.
 #[tokio::test]
 async fn who_sends_presence_hears_of_what_its_capabilities_name() {
-    const INFO: &str = "http://jabber.org/protocol/disco#info";
     let mut component = Component::start().await;
     for (node, model) in [("n", "open"), ("m", "open"), ("closed", "whitelist")] {
         component.create(OWNER, node, &[("access_model", model), ("notify_delete", "1")]).await;
@@ -435,6 +581,177 @@ async fn who_sends_presence_hears_of_what_its_capabilities_name() {
     component.send(&error(&question, "cancel")).await;
     component.publish(OWNER, "m", "8").await;
     assert_eq!(told(&mut component).await, [""; 0]);
+}
+
+const INFO: &str = "http://jabber.org/protocol/disco#info";
+
+/// A resource sends presence with capabilities that name nodes; everything that follows from that is done afterwards.
+pub async fn name_nodes(component: &mut Component, from: &str, nodes: &[&str]) {
+    let ver = nodes.join("-");
+    let caps = format!(
+        "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='urn:client' ver='{ver}'/>"
+    );
+    component.send(&format!("<presence from='{from}' to='{SERVICE}'>{caps}</presence>")).await;
+    let question = component.answer().await;
+    let id = question.attr("id").unwrap();
+    assert_eq!(question.attr("to"), Some(from), "{}", shown(&question));
+    let feature = |node: &&str| format!("<feature var='{node}+notify'/>");
+    let features: String = nodes.iter().map(feature).collect();
+    let query = format!("<query xmlns='{INFO}'>{features}</query>");
+    component
+        .send(&format!("<iq type='result' from='{from}' to='{SERVICE}' id='{id}'>{query}</iq>"))
+        .await;
+}
+
+/// The items that resources were sent by now: `resource node item`.
+async fn sent_items(component: &mut Component) -> Vec<String> {
+    let sent = component.messages().await.into_iter().filter_map(|message| {
+        let items = message.get_child("event", EVENT)?.get_child("items", EVENT)?;
+        let item = items.children().next()?.attr("id")?;
+        Some(format!("{} {} {item}", message.attr("to")?, items.attr("node")?))
+    });
+    let mut sent: Vec<_> = sent.collect();
+    sent.sort_unstable();
+    sent
+}
+
+/// §12.2: whoever is eligible to subscribe, at every access model; rosters are in `it::rosters`.
+#[tokio::test]
+async fn s12_2_capabilities_work_for_those_who_may_subscribe() {
+    const ENTITIES: [(&str, &str); 6] = [
+        ("owner", "owner"),
+        ("publisher", "publisher"),
+        ("publishonly", "publish-only"),
+        ("member", "member"),
+        ("outcast", "outcast"),
+        ("stranger", "none"),
+    ];
+    let mut component = Component::start().await;
+    let mut entries = String::new();
+    for (entity, affiliation) in ENTITIES {
+        if !["owner", "none"].contains(&affiliation) {
+            let jid = format!("jid='{entity}@localhost'");
+            entries += &format!("<affiliation {jid} affiliation='{affiliation}'/>");
+        }
+    }
+    let listed = ["member", "owner", "publisher"].as_slice();
+    let with_stranger = ["member", "owner", "publisher", "stranger"].as_slice();
+    for (model, subscribe, expected) in [
+        ("open", "1", with_stranger),
+        ("whitelist", "1", listed),
+        ("authorize", "1", listed),
+        // Who may not subscribe gets nothing; owners and publishers always may (§12.12).
+        ("open", "0", &["owner", "publisher"]),
+        ("whitelist", "0", &["owner", "publisher"]),
+    ] {
+        let node = format!("{model}{subscribe}");
+        let fields = [("access_model", model), ("subscribe", subscribe)];
+        component.create(OWNER, &node, &fields).await;
+        let list = format!("<affiliations node='{node}'>{entries}</affiliations>");
+        assert_eq!(component.owner(OWNER, "set", &list).await.attr("type"), Some("result"));
+        component.publish(OWNER, &node, "before").await;
+        component.messages().await;
+        for (entity, _) in ENTITIES {
+            name_nodes(&mut component, &format!("{entity}@localhost/{node}"), &[&node]).await;
+        }
+        component.ask(OWNER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+        let of_all = |item: &str| -> Vec<String> {
+            let one = |entity: &&str| format!("{entity}@localhost/{node} {node} {item}");
+            expected.iter().map(one).collect()
+        };
+        let mut last = Vec::new();
+        while last.len() < expected.len() {
+            last.extend(sent_items(&mut component).await);
+        }
+        last.sort_unstable();
+        assert_eq!(last, of_all("before"), "{node}");
+        component.publish(OWNER, &node, "live").await;
+        assert_eq!(sent_items(&mut component).await, of_all("live"), "{node}");
+    }
+    // Who gains access is sent the last item, and nobody else; so are those who become members.
+    component.configure(OWNER, "whitelist1", &[("access_model", "open")]).await;
+    let gained = "stranger@localhost/whitelist1 whitelist1 live";
+    assert_eq!(sent_items(&mut component).await, [gained]);
+    component.configure(OWNER, "open0", &[("subscribe", "1")]).await;
+    let gained = ["member", "stranger"].map(|who| format!("{who}@localhost/open0 open0 live"));
+    assert_eq!(sent_items(&mut component).await, gained);
+    let member = "<affiliation jid='stranger@localhost' affiliation='member'/>";
+    let list = format!("<affiliations node='authorize1'>{member}</affiliations>");
+    component.owner(OWNER, "set", &list).await;
+    let gained = "stranger@localhost/authorize1 authorize1 live";
+    assert_eq!(sent_items(&mut component).await, [gained]);
+    // Who subscribes is sent events as a subscriber, and who unsubscribes no last item.
+    component.subscribe("stranger@localhost/open1", "open1").await;
+    sent_items(&mut component).await;
+    component
+        .granted(
+            "stranger@localhost/open1",
+            "<unsubscribe node='open1' jid='stranger@localhost/open1'/>",
+        )
+        .await;
+    assert_eq!(sent_items(&mut component).await, [""; 0]);
+    // Who loses access is sent nothing.
+    component.configure(OWNER, "open1", &[("access_model", "whitelist")]).await;
+    component.publish(OWNER, "open1", "late").await;
+    let left = listed.iter().map(|who| format!("{who}@localhost/open1 open1 late"));
+    assert_eq!(sent_items(&mut component).await, left.collect::<Vec<_>>());
+}
+
+/// §12.3, §16.4.2: the states in which events are wanted hold for the last item too.
+#[tokio::test]
+async fn s16_4_2_the_last_item_comes_in_the_states_that_a_subscriber_wants() {
+    let mut component = with(&[("send_last_published_item", "on_sub_and_presence")]).await;
+    component.publish(OWNER, "n", "1").await;
+    // Whoever subscribes is there.
+    subscribe(&mut component, READER, &[("show-values", &["chat"])]).await;
+    assert_eq!(sent_items(&mut component).await, [format!("{READER} n 1")]);
+    presence(&mut component, PHONE, "", "dnd").await;
+    assert_eq!(sent_items(&mut component).await, [""; 0]);
+    presence(&mut component, LAPTOP, "", "chat").await;
+    assert_eq!(sent_items(&mut component).await, [format!("{READER} n 1")]);
+    presence(&mut component, LAPTOP, "unavailable", "").await;
+    // What was missed, too.
+    let ago = "<ago xmlns='urn:xmpp:ago:0' secs='3600'/>";
+    for (show, sent) in [("dnd", 0), ("chat", 1)] {
+        let content = format!("<show>{show}</show>{ago}");
+        component
+            .send(&format!("<presence from='{LAPTOP}' to='{SERVICE}'>{content}</presence>"))
+            .await;
+        component.ask(LAPTOP, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+        assert_eq!(sent_items(&mut component).await.len(), sent, "{show}");
+        presence(&mut component, LAPTOP, "unavailable", "").await;
+    }
+}
+
+/// What follows from presence is tried again where the store fails.
+#[tokio::test]
+async fn a_departure_is_processed_when_the_store_can_be_read_again() {
+    let store = Faulty::new(Arc::new(MemoryStore::new()), 0, false);
+    let mut component = Component::with(Arc::clone(&store) as Arc<dyn Store>, |_| {}).await;
+    let last = ("send_last_published_item", "on_sub_and_presence");
+    component.create(OWNER, "n", &[("tempsub", "1"), ("notify_sub", "1"), last]).await;
+    component.publish(OWNER, "n", "1").await;
+    component.subscribe(READER, "n").await;
+    component.messages().await;
+    store.failing_lists.store(2, Ordering::Relaxed);
+    presence(&mut component, PHONE, "", "").await;
+    assert_eq!(event(&component.message().await).name(), "items");
+    store.failing_lists.store(2, Ordering::Relaxed);
+    presence(&mut component, PHONE, "unavailable", "").await;
+    // The owner is sent that the subscription has ended.
+    assert_eq!(event(&component.message().await).attr("subscription"), Some("none"));
+    assert_eq!(store.failing_lists.load(Ordering::Relaxed), 0);
+    // Who came back meanwhile keeps it.
+    component.subscribe(READER, "n").await;
+    component.messages().await;
+    presence(&mut component, PHONE, "", "").await;
+    component.messages().await;
+    store.failing_lists.store(usize::MAX, Ordering::Relaxed);
+    presence(&mut component, PHONE, "unavailable", "").await;
+    presence(&mut component, PHONE, "", "").await;
+    store.failing_lists.store(0, Ordering::Relaxed);
+    assert_eq!(event(&component.message().await).name(), "items");
+    assert!(is_subscribed(&mut component, READER).await);
 }
 
 /// Who comes and goes is not sent everything again each time.

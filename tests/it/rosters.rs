@@ -5,7 +5,10 @@ use std::sync::Arc;
 use gjallar::{process::Config, store::MemoryStore};
 use minidom::Element;
 
-use crate::harness::{Component, SERVICE, error, event, shown};
+use crate::{
+    harness::{Component, SERVICE, error, event, shown},
+    presence::name_nodes,
+};
 
 const OWNER: &str = "owner@localhost/desk";
 const FRIEND: &str = "friend@localhost/phone";
@@ -341,6 +344,48 @@ async fn a_roster_that_does_not_come_delays_no_publish_at_the_node() {
     let subscribed = server.component.answer().await;
     assert_eq!(subscribed.attr("id"), Some("late"));
     assert_eq!(subscribed.attr("type"), Some("result"), "{}", shown(&subscribed));
+}
+
+/// §12.2 at nodes that look at rosters: contacts hear of what their capabilities name. A publish does not wait for that.
+#[tokio::test]
+async fn s12_2_capabilities_work_for_contacts() {
+    let mut server = start(60).await;
+    server.grant("localhost", 2, ROSTER).await;
+    server.create("presence", &field("access_model", &["presence"])).await;
+    let groups = field("roster_groups_allowed", &["Family"]);
+    server.create("roster", &(field("access_model", &["roster"]) + &groups)).await;
+    server.create("later", &field("access_model", &["whitelist"])).await;
+    let nodes = ["presence", "roster", "later"];
+    for node in nodes {
+        let publish =
+            format!("<publish node='{node}'><item id='1'><x xmlns='urn:x'/></item></publish>");
+        assert_eq!(server.pubsub(OWNER, "set", &publish).await.attr("type"), Some("result"));
+    }
+    name_nodes(&mut server.component, FRIEND, &nodes).await;
+    let asked = roster_request(&mut server, "owner@localhost").await;
+    let published = server.component.publish(OWNER, "presence", "2").await;
+    assert_eq!(published.attr("type"), Some("result"), "it waits for a roster");
+    let roster = server.roster.clone();
+    send_roster(&mut server, &asked, &roster).await;
+    let sent = async |server: &mut Server| {
+        let message = server.component.message().await;
+        let items = event(&message);
+        let item = items.children().next().unwrap().attr("id").unwrap().to_owned();
+        format!("{} {} {item}", message.attr("to").unwrap(), items.attr("node").unwrap())
+    };
+    assert_eq!(sent(&mut server).await, format!("{FRIEND} presence 2"));
+    for from in [FOLLOWER, STRANGER] {
+        name_nodes(&mut server.component, from, &nodes).await;
+    }
+    assert_eq!(sent(&mut server).await, format!("{FOLLOWER} roster 1"));
+    for node in nodes {
+        server.component.publish(OWNER, node, "3").await;
+    }
+    assert_eq!(sent(&mut server).await, format!("{FRIEND} presence 3"));
+    assert_eq!(sent(&mut server).await, format!("{FOLLOWER} roster 3"));
+    server.component.configure(OWNER, "later", &[("access_model", "presence")]).await;
+    assert_eq!(sent(&mut server).await, format!("{FRIEND} later 3"));
+    assert_eq!(server.component.messages().await.len(), 0);
 }
 
 /// The server says at once which rosters may be read, and at any time that none may be any more.

@@ -80,6 +80,7 @@ store_contract! {
     selects_items_by_page
     lists_items_in_an_order_and_by_a_filter
     remembers_what_took_the_place_of_deleted_nodes
+    remembers_who_refused_presence
     gives_the_newest_items_that_fit
     keeps_so_many_bytes
     counts_what_an_entity_has
@@ -339,6 +340,26 @@ async fn remembers_what_took_the_place_of_deleted_nodes(kind: impl Kind) {
         stage.leave(OWNER, name, "xmpp:here").await.unwrap();
     }
     assert_eq!(stage.store.redirects().await.unwrap().len(), many);
+}
+
+async fn remembers_who_refused_presence(kind: impl Kind) {
+    let store = kind.open();
+    let [a, b, c] = ["a@x", "b@x", "c@x"].map(|name| jid(name).to_bare());
+    let set = [(a.clone(), true), (b.clone(), true), (c.clone(), false)];
+    store.set_presence_refusals(&set).await.unwrap();
+    store.set_presence_refusals(&[(b.clone(), false), (c.clone(), true)]).await.unwrap();
+    store.set_presence_refusals(&[]).await.unwrap();
+    let of = async |store: &dyn Store| {
+        let mut all = store.presence_refusals().await.unwrap();
+        all.sort();
+        all
+    };
+    assert_eq!(of(&*store).await, [a.clone(), c.clone()]);
+    store.close().await;
+    drop(store);
+    let Some(store) = kind.again() else { return };
+    assert_eq!(of(&*store).await, [a, c]);
+    assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
 }
 
 async fn gives_the_newest_items_that_fit(kind: impl Kind) {

@@ -4,11 +4,13 @@
 //! SPEC: §9 speaks of accounts. Here presence goes to the service; it counts for the nodes that the capabilities name
 //! with `+notify`, for without names it would be for all nodes there are. Who has subscribed is told as a subscriber.
 
-use jid::Jid;
+use std::collections::{HashMap, HashSet};
+
+use jid::{BareJid, Jid};
 
 use crate::pubsub::{
-    AccessModel, Admission, Audience, Change, Changes, Fresh, Item, Node, NodeConfig, Notification,
-    Options, Recipients, Terms, Timestamp, access,
+    Affiliation, Audience, Change, Changes, Context, Item, Node, NodeConfig, Notification, Options,
+    Recipients, Terms, Timestamp, access,
 };
 
 use super::subscribe;
@@ -16,54 +18,114 @@ use super::subscribe;
 /// What this use case stands for in service discovery.
 pub const FEATURES: &[&str] = &["auto-subscribe", "filtered-notifications"];
 
-/// Tells those who are interested in a node what its subscribers are told of these changes.
+/// Sends those who are interested in a node what its subscribers are sent of these changes, and the last item to those
+/// whom the changes let in (§12.2).
 #[must_use]
 pub fn told(
     node: Option<&Node>,
     changes: &Changes,
     interested: &[Jid],
     notifications: &[Notification],
+    last: Option<&Item>,
+    cx: &Context<'_>,
 ) -> Vec<Notification> {
     let Some(node) = node.or_else(|| changes.created()) else { return Vec::new() };
-    // Who has no access after them is not told of them.
-    let config = changes.iter().find_map(|change| match change {
-        Change::Configured(config) => Some(&**config),
-        _ => None,
-    });
-    let config = config.unwrap_or(&node.config);
-    let hears = interested.iter().filter(|jid| is_implicit(node, config, jid)).cloned();
-    let recipients = Recipients::sorted(hears.collect());
-    if recipients.is_empty() {
-        return Vec::new();
+    // Who has no access after them is not sent anything of them.
+    let after = After::of(node, changes);
+    let (mut hears, mut enters) = (Vec::new(), Vec::new());
+    for jid in interested.iter().filter(|jid| after.is_implicit(jid, cx)) {
+        let is_new = changes.created().is_none() && !is_eligible(node, jid, cx);
+        if is_new { &mut enters } else { &mut hears }.push(jid.clone());
     }
-    let of_all = notifications.iter().filter(|told| told.audience == Audience::Subscribers);
-    let audience = Audience::Entities(recipients);
-    of_all.map(|told| Notification { audience: audience.clone(), ..told.clone() }).collect()
+    let mut sent = Vec::new();
+    hears.extend(enters.iter().cloned());
+    if !hears.is_empty() {
+        let audience = Audience::Entities(Recipients::sorted(hears));
+        let of_all = notifications.iter().filter(|told| told.audience == Audience::Subscribers);
+        sent.extend(of_all.map(|told| Notification { audience: audience.clone(), ..told.clone() }));
+    }
+    sent.extend(enters.iter().filter_map(|jid| last_item(node, after.config, jid, last, cx)));
+    sent
 }
 
 /// The last item for a resource that is interested in a node from now on.
 #[must_use]
-pub fn last(
-    node: &Node,
-    jid: &Jid,
-    last: Option<&Item>,
-    fresh: &dyn Fresh,
-) -> Option<Notification> {
-    let terms = Terms::new(None, Options::default(), node.seq, Timestamp(0));
-    let at = (node.version + 1, fresh.number());
-    let told = subscribe::last_item(node, &node.config, last, (jid, &terms), at)?;
-    is_implicit(node, &node.config, jid).then(|| Notification {
-        audience: Audience::Entities(Recipients::one(jid.clone())),
-        ..told
-    })
+pub fn last(node: &Node, jid: &Jid, last: Option<&Item>, cx: &Context<'_>) -> Option<Notification> {
+    let is_implicit = is_eligible(node, jid, cx) && !is_subscribed(node, jid);
+    last_item(node, &node.config, jid, last.filter(|_| is_implicit), cx)
 }
 
-/// Whether a resource hears of a node because of its presence: at an open one, unless it hears of it anyway.
-fn is_implicit(node: &Node, config: &NodeConfig, jid: &Jid) -> bool {
+fn last_item(
+    node: &Node,
+    config: &NodeConfig,
+    jid: &Jid,
+    last: Option<&Item>,
+    cx: &Context<'_>,
+) -> Option<Notification> {
+    let terms = Terms::new(None, Options::default(), node.seq, Timestamp(0));
+    let at = (node.version + 1, cx.fresh.number());
+    let told = subscribe::last_item(node, config, last, (jid, &terms), at)?;
+    Some(Notification { audience: Audience::Entities(Recipients::one(jid.clone())), ..told })
+}
+
+/// Whether a resource may subscribe to a node at once.
+fn is_eligible(node: &Node, jid: &Jid, cx: &Context<'_>) -> bool {
     let bare = jid.to_bare();
-    let admitted = access::admits(config, node.affiliation_of(&bare), None);
-    let mut own = node.subscriptions_of(&bare);
-    config.access_model == AccessModel::Open
-        && admitted == Ok(Admission::Granted)
-        && !own.any(|other| other.is_bare() || *other == *jid)
+    access::is_eligible(&node.config, &bare, node.affiliation_of(&bare), cx)
+}
+
+/// Whether a resource has a subscription, of its own or of its bare JID.
+fn is_subscribed(node: &Node, jid: &Jid) -> bool {
+    node.subscriptions_of(&jid.to_bare()).any(|other| other.is_bare() || other == jid)
+}
+
+/// A node as it is after changes, as far as implicit subscriptions depend on them.
+struct After<'a> {
+    node: &'a Node,
+    config: &'a NodeConfig,
+    affiliations: HashMap<&'a BareJid, Affiliation>,
+    subscribed: HashSet<&'a Jid>,
+    unsubscribed: HashSet<&'a Jid>,
+}
+
+impl<'a> After<'a> {
+    fn of(node: &'a Node, changes: &'a Changes) -> Self {
+        let mut after = Self {
+            node,
+            config: &node.config,
+            affiliations: HashMap::new(),
+            subscribed: HashSet::new(),
+            unsubscribed: HashSet::new(),
+        };
+        for change in changes.iter() {
+            match change {
+                Change::Configured(config) => after.config = config,
+                Change::Affiliated(entity, affiliation) => {
+                    after.affiliations.insert(entity, *affiliation);
+                }
+                Change::Subscribed(jid) | Change::Enrolled(jid) => {
+                    after.subscribed.insert(jid);
+                }
+                Change::Unsubscribed(jid) => {
+                    after.unsubscribed.insert(jid);
+                }
+                _ => {}
+            }
+        }
+        after
+    }
+
+    /// Whether a resource is sent events because of its presence: it may subscribe, and has not.
+    fn is_implicit(&self, jid: &Jid, cx: &Context<'_>) -> bool {
+        let bare = jid.to_bare();
+        let affiliation = self.affiliations.get(&bare).copied();
+        let affiliation = affiliation.unwrap_or_else(|| self.node.affiliation_of(&bare));
+        let mut own = self.node.subscriptions_of(&bare);
+        access::is_eligible(self.config, &bare, affiliation, cx)
+            && !self.subscribed.contains(&Jid::from(bare.clone()))
+            && !self.subscribed.contains(jid)
+            && !own.any(|other| {
+                (other.is_bare() || other == jid) && !self.unsubscribed.contains(other)
+            })
+    }
 }

@@ -8,6 +8,21 @@ use crate::pubsub::{
 
 use super::existing;
 
+/// Decides that a JID whose resource is gone is not subscribed any more, and does not wait for that.
+///
+/// # Errors
+/// [`Refusal::NodeNotFound`], [`Refusal::NotSubscribed`].
+pub fn gone(node: Option<&Node>, jid: &Jid, cx: &Context<'_>) -> Result<Decision<()>, Refusal> {
+    let node = existing(node)?;
+    if node.state_of(jid) == SubscriptionState::None {
+        return Err(Refusal::NotSubscribed);
+    }
+    let mut changes = Changes::none(node);
+    changes.push(Change::Unsubscribed(jid.clone()));
+    let notifications = notices(node, &node.config, &mut changes, cx);
+    Ok(Decision { reply: (), changes, notifications })
+}
+
 /// Decides that a JID that cannot be reached is not subscribed any more, in this life of the node.
 ///
 /// # Errors
@@ -22,8 +37,5 @@ pub fn bounce(
     if node.epoch != epoch || node.state_of(jid) != SubscriptionState::Subscribed {
         return Err(Refusal::NotSubscribed);
     }
-    let mut changes = Changes::none(node);
-    changes.push(Change::Unsubscribed(jid.clone()));
-    let notifications = notices(node, &node.config, &mut changes, cx);
-    Ok(Decision { reply: (), changes, notifications })
+    gone(Some(node), jid, cx)
 }

@@ -65,8 +65,8 @@ pub struct Passed {
     pub publisher: Option<BareJid>,
 }
 
-/// Decides what time does, given the oldest items, at most one more than [`MAX_EXPIRED`], and the newest; says when
-/// it does more, and whom to watch.
+/// Decides what time does, given the oldest items, at most one more than [`MAX_EXPIRED`], and the newest, and whether
+/// resources are interested in the node by their capabilities; says when it does more, and whom to watch.
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`].
@@ -74,6 +74,7 @@ pub fn expire(
     node: Option<&Node>,
     oldest: &[Item],
     newest: &[Item],
+    has_interested: bool,
     cx: &Context<'_>,
 ) -> Result<Decision<Passed>, Refusal> {
     let node = existing(node)?;
@@ -91,7 +92,8 @@ pub fn expire(
             changes.push(Change::Agreed(jid.clone(), terms.into()));
         }
     }
-    if node.config.access_model.reads_rosters() && node.subscribers_len() > 0 {
+    let has_readers = node.subscribers_len() > 0 || has_interested;
+    if node.config.access_model.reads_rosters() && has_readers {
         settle_all(node, &node.config, &mut changes, cx);
         passing.next.push(cx.now.later_by(cx.limits().roster_seconds.max(1).saturating_mul(1000)));
     }

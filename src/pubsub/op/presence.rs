@@ -5,7 +5,7 @@ use jid::{BareJid, Jid};
 
 use crate::pubsub::{
     Change, Changes, Context, Decision, Event, Expire, Fresh, Item, Node, Notification, Refusal,
-    SendLastPublishedItem, Shows, Terms, Timestamp, notices::notices,
+    SendLastPublishedItem, Shows, Terms, Timestamp, View, notices::notices,
 };
 
 use super::{existing, options::agreed, subscribe};
@@ -35,6 +35,25 @@ pub fn concerned<'a>(node: &'a Node, changes: &'a Changes) -> impl Iterator<Item
         _ => None,
     });
     all.map(Jid::to_bare).chain(some)
+}
+
+/// Whether an entity asks by these changes for a subscription, or for options.
+#[must_use]
+pub fn asks(changes: &Changes, entity: &BareJid) -> bool {
+    changes.iter().any(|change| match change {
+        Change::Requested(jid) | Change::Subscribed(jid) | Change::Agreed(jid, _) => {
+            jid.to_bare() == *entity
+        }
+        _ => false,
+    })
+}
+
+/// Whether a node needs the presence of an entity for its subscriptions.
+#[must_use]
+pub fn is_needed(node: &Node, entity: &BareJid) -> bool {
+    let of_all = node.config.presence_based_delivery || node.config.tempsub;
+    let mut own = node.subscriptions_of(entity).chain(node.pending_of(entity));
+    own.any(|jid| of_all || node.terms_of(jid).iter().any(Terms::looks_at_presence))
 }
 
 /// Those whose items go from a node when they go.
@@ -92,7 +111,8 @@ fn missed(
             if looks_at_presence || terms.options.show_values != Shows::ALL {
                 sent.extend(missed.iter().filter_map(|item| {
                     let at = (node.version + 1, fresh.number());
-                    Notification::of_item(node, config, item, (jid, terms), at)
+                    let sent = Notification::of_item(node, config, item, (jid, terms), at)?;
+                    Some(in_wanted_states(sent, terms))
                 }));
             }
         }
@@ -116,11 +136,18 @@ fn last(node: &Node, jid: &Jid, last: Option<&Item>, fresh: &dyn Fresh) -> Vec<N
         let terms = node.terms_of(&other);
         let sent = terms.iter().map(|terms| {
             let at = (node.version + 1, fresh.number());
-            subscribe::last_item(node, &node.config, last, (&other, terms), at)
+            let sent = subscribe::last_item(node, &node.config, last, (&other, terms), at)?;
+            Some(in_wanted_states(sent, terms))
         });
         sent.collect::<Vec<_>>()
     });
     sent.flatten().collect()
+}
+
+/// An item that is sent to whoever comes, in the states of availability in which events are wanted (§16.4.2).
+fn in_wanted_states(sent: Notification, terms: &Terms) -> Notification {
+    let shows = Some(terms.options.show_values).filter(|shows| *shows != Shows::ALL);
+    Notification { view: View { shows, ..sent.view }, ..sent }
 }
 
 /// An entity of which a resource is not available any more, or none is.

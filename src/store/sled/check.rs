@@ -57,6 +57,7 @@ pub(super) fn check(view: &View) -> Result<Vec<String>, StoreError> {
     let moved = redirects.as_ref().map_or(0, Vec::len);
     check.expected.extend([(b'm', moved), (b'M', moved)]);
     check.note(redirects.map(|_| ()));
+    check.note(view.presence_refusals().map(|_| ()));
     // What belongs to no node is in none of the counts.
     for table in COUNTED {
         let (found, expected) = (view.scan(&[*table]).count(), check.expected.get(table).copied());

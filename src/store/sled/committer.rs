@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use jid::BareJid;
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::store::{Chain, Commit, Committed, MAX_UNDERWAY, StoreError, Then, Told};
@@ -36,6 +37,7 @@ pub(super) enum Work {
 pub(super) enum Write {
     Commit(Commit, Pending),
     Forget { told: Told, done: Done<()> },
+    PresenceRefusals { changes: Vec<(BareJid, bool)>, done: Done<()> },
 }
 
 type Done<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -74,7 +76,7 @@ impl Drop for Pending {
 /// Who waits for what a group made true.
 enum Waiting {
     Commit(Committed, Pending),
-    Forget(Done<()>),
+    Other(Done<()>),
 }
 
 /// Who waits until the last subscription is removed that a node lost.
@@ -85,7 +87,7 @@ impl Waiting {
         match self {
             Self::Commit(committed, pending) => pending.end(result.map(|()| committed)),
             // If nobody waits any more, nobody is told.
-            Self::Forget(done) => drop(done.send(result)),
+            Self::Other(done) => drop(done.send(result)),
         }
     }
 }
@@ -234,7 +236,8 @@ fn open_again(open: &Open, work: &mut mpsc::Receiver<Work>, reason: &str) -> Opt
 fn refuse(work: Work, reason: &str) {
     match work {
         Work::Write(Write::Commit(_, pending)) => pending.end(Err(failed(reason))),
-        Work::Write(Write::Forget { done, .. }) | Work::Copy { done, .. } => {
+        Work::Write(Write::Forget { done, .. } | Write::PresenceRefusals { done, .. })
+        | Work::Copy { done, .. } => {
             drop(done.send(Err(failed(reason))));
         }
     }
@@ -265,7 +268,11 @@ fn commit(
                     (result, Waiting::Commit(changed.unwrap_or_default().0, pending))
                 }
                 Write::Forget { told, done } => {
-                    (turn.forget(&told).map(|()| None), Waiting::Forget(done))
+                    (turn.forget(&told).map(|()| None), Waiting::Other(done))
+                }
+                Write::PresenceRefusals { changes, done } => {
+                    let set = turn.set_presence_refusals(&changes);
+                    (set.map(|()| None), Waiting::Other(done))
                 }
             };
             rows.end_commit(result.is_ok());

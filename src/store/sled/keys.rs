@@ -23,6 +23,7 @@
 //! | `x` node item's name | position and index, and those at which an item of this name was published first |
 //! | `c` node position index chunk | a part of a long payload |
 //! | `o` debt chunk | a part of the events that are owed since one group of commits, the first of which this is |
+//! | `r` entity | it refused the service its presence |
 //! | `w` | what was told in part; the number of the next debt |
 //! | `w` debt | which of a group's events are paid, where some are not |
 //!
@@ -60,7 +61,7 @@ pub(super) const TOLD: &[u8] = b"w";
 /// The tables whose rows are part of their node's sum.
 pub(super) const TABLES_OF_A_NODE: &[u8] = b"asixc";
 /// The tables whose rows are part of the store's sum.
-pub(super) const INDEX_TABLES: &[u8] = b"NnqdpuASlowMm";
+pub(super) const INDEX_TABLES: &[u8] = b"NnqdpuASlowMmr";
 
 /// The sum that a row is part of.
 pub(super) enum Group {
@@ -189,6 +190,11 @@ pub(super) fn revoked(node: Number, part: u32) -> Vec<u8> {
 /// Where a node's items begin, if there are rows before.
 pub(super) fn first_item(node: Number) -> Vec<u8> {
     of_node(b'p', node)
+}
+
+/// An entity refused the service its presence.
+pub(super) fn presence_refusal(entity: &str) -> Vec<u8> {
+    key(b'r', &[&hash(entity)])
 }
 
 /// Everything of the debts of a group.

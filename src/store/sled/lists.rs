@@ -99,6 +99,15 @@ impl View {
         self.scan(b"m").map(redirect).collect()
     }
 
+    pub(super) fn presence_refusals(&self) -> Result<Vec<BareJid>, StoreError> {
+        let entity = |row: Result<(sled::IVec, sled::IVec), StoreError>| {
+            let (key, value) = row?;
+            let entity = record::decode::<String>(&key, &value)?;
+            BareJid::new(&entity).map_err(|_| damaged(&key))
+        };
+        self.scan(b"r").map(entity).collect()
+    }
+
     pub(super) fn affiliations_of(
         &self,
         entity: &BareJid,

@@ -340,6 +340,15 @@ impl Store for SledStore {
         self.read_little(move |view| view.count_subscriptions_of(&entity, up_to)).await
     }
 
+    async fn presence_refusals(&self) -> Result<Vec<BareJid>, StoreError> {
+        self.read(View::presence_refusals).await
+    }
+
+    async fn set_presence_refusals(&self, changes: &[(BareJid, bool)]) -> Result<(), StoreError> {
+        let changes = changes.to_vec();
+        self.work(|done| Work::Write(Write::PresenceRefusals { changes, done })).await
+    }
+
     async fn check(&self) -> Result<Vec<String>, StoreError> {
         self.read_alone(check::check).await
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use jid::Jid;
+use jid::{BareJid, Jid};
 
 use crate::{
     pubsub::{Affiliation, Change, Changes, Item, NodeId, Notification},
@@ -164,6 +164,21 @@ impl<'a, 'tree> Turn<'a, 'tree> {
             }
         }
         self.rows.put(keys::TOLD, &ToldRecord::of(self.ledger.next_debt, told.partly.as_ref()))
+    }
+
+    /// Adds entities to those that refused the service their presence, or removes them.
+    pub(super) fn set_presence_refusals(
+        &mut self,
+        changes: &[(BareJid, bool)],
+    ) -> Result<(), StoreError> {
+        for (entity, refuses) in changes {
+            let key = keys::presence_refusal(entity.as_str());
+            match refuses {
+                true => self.rows.put(&key, &entity.as_str())?,
+                false => self.rows.remove(key),
+            }
+        }
+        Ok(())
     }
 
     /// Says how many items were evicted.

@@ -24,6 +24,8 @@ use tokio::sync::{Semaphore, mpsc};
 /// A store of which one commit fails, and whose commits wait until there is a permit.
 pub struct Faulty {
     inner: Arc<dyn Store>,
+    /// How many of the next questions for somebody's subscriptions fail.
+    pub failing_lists: AtomicUsize,
     commits: mpsc::Sender<(Commit, Then)>,
     /// How often was asked what is owed.
     pub scans: AtomicUsize,
@@ -74,7 +76,8 @@ impl Faulty {
                 }
             }
         });
-        Arc::new(Self { inner, commits, scans: AtomicUsize::new(0) })
+        let (failing_lists, scans) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self { inner, failing_lists, commits, scans })
     }
 }
 
@@ -171,6 +174,10 @@ impl Store for Faulty {
         &self,
         entity: &BareJid,
     ) -> Result<Found<Vec<(NodeId, Subscription)>>, StoreError> {
+        let one_less = |left: usize| left.checked_sub(1);
+        if self.failing_lists.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
+            return Err(StoreError::Failed("the disk is on fire".into()));
+        }
         self.inner.subscriptions_of(entity).await
     }
 
@@ -184,6 +191,14 @@ impl Store for Faulty {
         up_to: usize,
     ) -> Result<Found<usize>, StoreError> {
         self.inner.count_subscriptions_of(entity, up_to).await
+    }
+
+    async fn presence_refusals(&self) -> Result<Vec<BareJid>, StoreError> {
+        self.inner.presence_refusals().await
+    }
+
+    async fn set_presence_refusals(&self, changes: &[(BareJid, bool)]) -> Result<(), StoreError> {
+        self.inner.set_presence_refusals(changes).await
     }
 
     async fn check(&self) -> Result<Vec<String>, StoreError> {

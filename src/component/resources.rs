@@ -1,0 +1,83 @@
+//! Pings to resources with subscriptions, and beside each one to a resource that cannot be there.
+
+use std::time::Duration;
+
+use jid::Jid;
+use minidom::Element;
+use tokio::time::sleep;
+
+use crate::{
+    service::PingAnswer,
+    wire::{ns, xml::Tag},
+};
+
+use super::dispatch::Dispatch;
+
+/// Begins the id of a ping to a resource, and of one to the resource beside it.
+const IT: &str = "resource-";
+const BESIDE: &str = "beside-";
+/// How soon it is looked whether resources are to be checked, where they are not.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// What servers say where a resource, or its whole account, is not there.
+const NOT_THERE: [&str; 4] =
+    ["service-unavailable", "item-not-found", "recipient-unavailable", "gone"];
+
+impl Dispatch {
+    /// Checks resources round after round, as long as it is awaited.
+    pub async fn check_resources(&self) {
+        let mut is_first = true;
+        loop {
+            let Some(pause) = self.service().next_round(is_first) else {
+                sleep(LOOK_AGAIN).await;
+                continue;
+            };
+            is_first = false;
+            sleep(pause).await;
+            let mut after = None;
+            while let Some((resources, cursor)) = self.service().resources_of_next(after).await {
+                after = Some(cursor);
+                for resource in resources {
+                    self.next_question().await;
+                    self.check(resource);
+                }
+            }
+        }
+    }
+
+    fn check(&self, resource: Jid) {
+        let number = self.service().fresh_number();
+        let beside = format!("{}/{number:016x}", resource.to_bare());
+        for (prefix, to) in [(IT, resource.as_str()), (BESIDE, &beside)] {
+            let ping = Tag::new("iq")
+                .attr("type", "get")
+                .attr("id", &format!("{prefix}{number:016x}"))
+                .attr("from", self.jid().as_str())
+                .attr("to", to)
+                .child(Tag::ns("ping", ns::PING));
+            self.send_own(ping.to_string());
+        }
+        self.service().resources().begin(number, resource);
+    }
+
+    /// Takes notice of the answer to such a ping; says who was found gone by it.
+    pub(super) fn take_ping_answer(&self, stanza: &Element) -> Option<Jid> {
+        let id = stanza.attr("id")?;
+        let (of_it, number) = match (id.strip_prefix(IT), id.strip_prefix(BESIDE)) {
+            (Some(number), _) => (true, number),
+            (None, Some(number)) => (false, number),
+            (None, None) => return None,
+        };
+        let number = u64::from_str_radix(number, 16).ok()?;
+        let from = Jid::new(stanza.attr("from")?).ok()?;
+        let error = stanza.children().find(|child| child.name() == "error");
+        let is_not_there = |error: &Element| {
+            NOT_THERE.iter().any(|condition| error.has_child(condition, ns::STANZAS))
+        };
+        let answer = match error.filter(|error| is_not_there(error)) {
+            Some(_) => PingAnswer::NotThere(stanza.children().map(String::from).collect()),
+            None if stanza.attr("type") == Some("result") => PingAnswer::There,
+            None => PingAnswer::Other,
+        };
+        self.service().resources().answered(number, &from, of_it, answer)
+    }
+}

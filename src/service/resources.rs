@@ -1,0 +1,238 @@
+//! Subscriptions of full JIDs whose resource is gone: such resources are looked for, and their subscriptions end.
+//!
+//! Servers drop headlines to a resource that is not there without a word. So each resource with a subscription is pinged
+//! a few times in [`Limits::dead_resource_seconds`](crate::pubsub::Limits), and beside it one of the same entity that
+//! cannot be there. Where both answers are the same error, the server gave them, and not the resource. Some servers answer
+//! strangers as if nobody was there: nobody is taken for gone at a domain of which no resource ever answered.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jid::Jid;
+use tokio::time::Instant;
+use tracing::info;
+
+use crate::{
+    pubsub::{Actor, Context, Edge, Node, Page, Timestamp, op::bounce},
+    store::Cursor,
+};
+
+use super::{
+    Error, Service,
+    facts::{Facts, Need},
+};
+
+/// Resources that were found gone, and those that were checked in a round. More are not looked at.
+const MAX_RESOURCES: usize = 100_000;
+/// Checks whose answers are awaited, and for how long.
+const MAX_CHECKS: usize = 1000;
+/// Domains of which it is known that pings reach their resources.
+const MAX_DOMAINS: usize = 10_000;
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Rounds in the time after which a resource counts as dead, and how often it has to be found gone.
+const ROUNDS: u64 = 4;
+const MIN_CHECKS: u32 = 3;
+/// When the first round begins, at the latest, after the service has begun.
+const FIRST_ROUND: Duration = Duration::from_secs(600);
+
+/// The resources that are checked.
+#[derive(Debug, Default)]
+pub struct Resources {
+    table: Mutex<ResourceTable>,
+}
+
+#[derive(Debug, Default)]
+struct ResourceTable {
+    gone: HashMap<Jid, Gone>,
+    checks: HashMap<u64, Check>,
+    /// Those that were checked in this round.
+    checked: HashSet<Jid>,
+    /// The domains of which a resource has answered.
+    reached: HashSet<String>,
+}
+
+/// A resource that was found gone each time since.
+#[derive(Clone, Copy, Debug)]
+struct Gone {
+    since: Timestamp,
+    checks: u32,
+}
+
+#[derive(Debug)]
+struct Check {
+    resource: Jid,
+    asked_at: Instant,
+    /// The answer that has come: whether it is that of the resource, and what is in it.
+    first: Option<(bool, String)>,
+}
+
+/// The answer to a ping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PingAnswer {
+    /// It comes from a resource that is there.
+    There,
+    /// An error that does not say whether it is.
+    Other,
+    /// An error that a server gives where a resource is not there, with all that is in it.
+    NotThere(String),
+}
+
+impl Resources {
+    /// A check begins, with a number that no other has.
+    pub fn begin(&self, number: u64, resource: Jid) {
+        let mut table = self.table();
+        table.checks.retain(|_, check| check.asked_at.elapsed() < ANSWER_TIMEOUT);
+        if table.checks.len() < MAX_CHECKS {
+            let check = Check { resource, asked_at: Instant::now(), first: None };
+            table.checks.insert(number, check);
+        }
+    }
+
+    /// An answer of a check has come from a JID: of the resource itself, or of the one beside it. Whether somebody was
+    /// found gone by both.
+    #[must_use]
+    pub fn answered(
+        &self,
+        number: u64,
+        from: &Jid,
+        of_it: bool,
+        answer: PingAnswer,
+    ) -> Option<Jid> {
+        let mut table = self.table();
+        let check = table.checks.get_mut(&number)?;
+        if check.resource.to_bare() != from.to_bare() || (check.resource == *from) != of_it {
+            return None;
+        }
+        let content = match answer {
+            PingAnswer::NotThere(content) => content,
+            answer => {
+                table.checks.remove(&number);
+                if of_it && answer == PingAnswer::There {
+                    table.found(from);
+                }
+                return None;
+            }
+        };
+        match check.first.take() {
+            Some((first_of_it, first)) if first_of_it != of_it => {
+                let resource = table.checks.remove(&number)?.resource;
+                let is_of_server = first == content;
+                if !is_of_server {
+                    table.found(&resource);
+                }
+                (is_of_server && table.reached.contains(resource.domain().as_str()))
+                    .then_some(resource)
+            }
+            _ => {
+                check.first = Some((of_it, content));
+                None
+            }
+        }
+    }
+
+    /// A resource has sent something.
+    pub fn is_there(&self, jid: &Jid) {
+        let mut table = self.table();
+        if !table.gone.is_empty() {
+            table.gone.remove(jid);
+        }
+    }
+
+    /// A resource was found gone. Whether that was so all the time, for so long and so often that it is dead.
+    fn found_gone(&self, jid: &Jid, now: Timestamp, seconds: u64) -> bool {
+        let mut table = self.table();
+        if table.gone.len() >= MAX_RESOURCES && !table.gone.contains_key(jid) {
+            return false;
+        }
+        let gone = table.gone.entry(jid.clone()).or_insert(Gone { since: now, checks: 0 });
+        gone.checks = gone.checks.saturating_add(1);
+        gone.checks >= MIN_CHECKS && now >= gone.since.later_by(seconds.saturating_mul(1000))
+    }
+
+    /// Whether a resource has to be checked in this round, which is said once.
+    fn takes_turn(&self, jid: &Jid) -> bool {
+        let mut table = self.table();
+        table.checked.len() < MAX_RESOURCES && table.checked.insert(jid.clone())
+    }
+
+    fn table(&self) -> MutexGuard<'_, ResourceTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ResourceTable {
+    /// A resource has answered a ping.
+    fn found(&mut self, resource: &Jid) {
+        self.gone.remove(resource);
+        if self.reached.len() < MAX_DOMAINS {
+            self.reached.insert(resource.domain().as_str().to_owned());
+        }
+    }
+}
+
+impl Service {
+    /// The resources that are checked.
+    #[must_use]
+    pub fn resources(&self) -> &Resources {
+        &self.memory.resources
+    }
+
+    /// How long it is until the next round of checks; nothing if there are none.
+    #[must_use]
+    pub fn next_round(&self, is_first: bool) -> Option<Duration> {
+        let seconds = self.policies().limits().dead_resource_seconds;
+        let interval = Duration::from_millis(seconds.saturating_mul(1000) / ROUNDS);
+        (seconds > 0).then_some(if is_first { interval.min(FIRST_ROUND) } else { interval })
+    }
+
+    /// The resources to check of the node that comes next, and where to go on; nothing after the last one.
+    pub async fn resources_of_next(&self, after: Option<Cursor>) -> Option<(Vec<Jid>, Cursor)> {
+        if after.is_none() {
+            self.resources().table().checked.clear();
+        }
+        let edge = after.map_or(Edge::At(0), Edge::After);
+        // What cannot be read now is read in the next round.
+        let found = self.store.nodes(&Page { max: 1, edge }).await.ok()?;
+        let (cursor, summary) = self.memory.sound(found).pop()?;
+        let Ok(turn) = self.turn(&summary.node).await else { return Some((Vec::new(), cursor)) };
+        let subscribers = turn.node().into_iter().flat_map(Node::subscribers);
+        let resources =
+            subscribers.filter(|jid| !jid.is_bare() && !self.presences().is_available(jid));
+        let resources = resources.filter(|jid| self.resources().takes_turn(jid)).cloned().collect();
+        Some((resources, cursor))
+    }
+
+    /// A resource was found gone: its subscriptions end if that was so often enough.
+    pub async fn found_gone(&self, jid: &Jid) {
+        let seconds = self.policies().limits().dead_resource_seconds;
+        if seconds == 0 || !self.resources().found_gone(jid, (self.clock)(), seconds) {
+            return;
+        }
+        // Where that fails it is tried again in the next round.
+        let Ok(own) = self.store.subscriptions_of(&jid.to_bare()).await else { return };
+        let own = self.memory.sound(own).into_iter().filter(|(_, own)| own.jid == *jid);
+        let nodes: HashSet<_> = own.map(|(node, _)| node).collect();
+        let actor = Actor { jid: jid.clone(), ..self.nobody.clone() };
+        let (mut subscriptions, mut failures) = (0, 0);
+        for node in &nodes {
+            let rule =
+                |node: Option<&Node>, _: &Facts, cx: &Context<'_>| bounce::gone(node, jid, cx);
+            let outcome = self.decide(&actor, node, Need::Nothing, rule, |outcome| outcome);
+            match outcome.await.await {
+                Ok(()) => subscriptions += 1,
+                Err(Error::Busy | Error::Failed(_)) => failures += 1,
+                Err(Error::Refused(_) | Error::Closed) => {}
+            }
+        }
+        if failures == 0 {
+            self.resources().is_there(jid);
+        }
+        if subscriptions > 0 {
+            let event = "dead_resource_unsubscribed";
+            info!(event, subscriptions, "ended the subscriptions of a resource that is gone");
+        }
+    }
+}
