@@ -16,6 +16,7 @@ use tokio_xmpp::{
     Event as Incoming, IqRequest, IqResponse, Stanza, connect::DnsConfig, xmlstream::Timeouts,
 };
 use xmpp_parsers::{
+    jid::Jid as Address,
     message::{Message, MessageType},
     presence::Presence,
     stanza_error::StanzaError,
@@ -50,6 +51,7 @@ pub(super) struct Link {
 impl Link {
     /// Begins to connect. Events of this service are kept.
     pub(super) fn open(account: Account, service: Jid) -> Result<Self, ClientError> {
+        address(&account.jid).and_then(|_| address(&service))?;
         let (asked, asks) = mpsc::channel(MAX_ASKED);
         let (tell, events) = mpsc::channel(MAX_EVENTS);
         let (say, online) = watch::channel(false);
@@ -83,7 +85,8 @@ async fn drive(
     tell: &mpsc::Sender<Event>,
     say: &watch::Sender<bool>,
 ) {
-    let mut client = connected(account);
+    let Ok(own) = address(&account.jid) else { return };
+    let mut client = connected(own, account);
     loop {
         tokio::select! {
             incoming = client.next() => match incoming {
@@ -113,6 +116,7 @@ async fn drive(
                     "get" => IqRequest::Get(content),
                     _ => IqRequest::Set(content),
                 };
+                let Ok(to) = address(&to) else { continue };
                 let token = client.send_iq(Some(to), request).await;
                 tokio::spawn(async move {
                     let answered = match token.await {
@@ -128,8 +132,14 @@ async fn drive(
     }
 }
 
+/// An address as tokio-xmpp knows it; it refuses characters younger than Unicode 3.2.
+fn address(jid: &Jid) -> Result<Address, ClientError> {
+    Address::new(jid.as_str()).map_err(|error| ClientError::Login(error.to_string()))
+}
+
 /// Without TLS to this machine only.
-fn connected(Account { jid, password, server }: Account) -> tokio_xmpp::Client {
+fn connected(jid: Address, account: Account) -> tokio_xmpp::Client {
+    let Account { password, server, .. } = account;
     let is_here = |server: &str| {
         let address = server.parse::<SocketAddr>().ok();
         address.is_some_and(|address| address.ip().is_loopback())
@@ -149,7 +159,8 @@ fn connected(Account { jid, password, server }: Account) -> tokio_xmpp::Client {
 }
 
 fn is_of(message: &Message, service: &Jid) -> bool {
-    message.from.as_ref() == Some(service) && message.type_ != MessageType::Error
+    let from = message.from.as_ref().map(|from| from.as_str());
+    from == Some(service.as_str()) && message.type_ != MessageType::Error
 }
 
 fn refused(error: &StanzaError) -> ClientError {

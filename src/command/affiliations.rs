@@ -4,7 +4,10 @@ use async_trait::async_trait;
 use xmpp_parsers::data_forms::{Field, FieldType};
 
 use crate::{
-    pubsub::{Affiliation, op::affiliations::SetAffiliations},
+    pubsub::{
+        Affiliation,
+        op::affiliations::{AffiliationsSet, SetAffiliations},
+    },
     wire::{
         form,
         name::{affiliation_name, affiliation_named},
@@ -48,15 +51,15 @@ impl Command for Affiliations {
         let entries: Vec<_> =
             wanted.jids("jids")?.iter().map(|jid| (jid.to_bare(), affiliation)).collect();
         let number = entries.len();
-        let request = SetAffiliations { node, entries };
+        let request = SetAffiliations { node, entries, invalid: Vec::new() };
         let set = asker.service.set_affiliations(asker.actor, &request, |outcome| outcome);
-        let failed = set.await.await?.failed;
+        let AffiliationsSet { failed, reason, .. } = set.await.await?;
         if failed.is_empty() {
             return Ok(Step::done(format!("Set: {number}.")));
         }
         let line = |(jid, affiliation)| format!("{jid} is still {}", affiliation_name(affiliation));
         let failed: Vec<_> = failed.into_iter().map(line).collect();
-        Ok(Step::partly(format!("Not set: {}.", failed.join(", "))))
+        Ok(Step::partly(format!("Not set: {} ({reason}).", failed.join(", "))))
     }
 }
 

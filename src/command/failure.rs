@@ -22,6 +22,7 @@ pub fn service_error(service: &Service, error: &Error) -> StanzaError {
         Error::Busy => {
             service.metrics().limit_reached("max_backlog");
             StanzaError::new("wait", "resource-constraint")
+                .text("max_backlog: the events that wait for delivery take all their room")
         }
         Error::Closed => StanzaError::new("wait", "internal-server-error")
             .text("the node is closed, for what is stored of it is damaged"),

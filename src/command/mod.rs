@@ -142,7 +142,7 @@ impl Commands {
     /// Those of XEP-0050 §4.4, and those of the use case behind the command.
     pub async fn run(&self, actor: &Actor, request: &Element) -> Result<Tag, StanzaError> {
         let command = named(request.attr("node").unwrap_or_default())
-            .ok_or_else(|| StanzaError::new("cancel", "item-not-found"))?;
+            .ok_or_else(|| StanzaError::new("cancel", "item-not-found").text("no such command"))?;
         let action = Action::of(request).ok_or_else(|| bad_request("malformed-action"))?;
         let form = request.get_child("x", ns::DATA_FORMS);
         let form = form.filter(|form| form.attr("type") == Some("submit"));
@@ -300,5 +300,9 @@ fn named(node: &str) -> Option<&'static dyn Command> {
 }
 
 fn bad_request(condition: &'static str) -> StanzaError {
-    StanzaError::new("modify", "bad-request").command(condition)
+    let text = match condition {
+        "malformed-action" => "not an action of XEP-0050",
+        _ => "the command does not take this action now",
+    };
+    StanzaError::new("modify", "bad-request").command(condition).text(text)
 }

@@ -102,12 +102,15 @@ impl Sessions {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (actor.jid.clone(), id.to_owned());
         if waiting.sessions.get(&key).is_none_or(|session| session.command != command) {
-            return Err(StanzaError::new("modify", "bad-request").command("bad-sessionid"));
+            return Err(StanzaError::new("modify", "bad-request")
+                .command("bad-sessionid")
+                .text("no session of this command and requester has this id"));
         }
-        waiting
-            .remove(&key)
-            .filter(|session| session.began.elapsed() < LIFETIME)
-            .ok_or_else(|| StanzaError::new("cancel", "not-allowed").command("session-expired"))
+        waiting.remove(&key).filter(|session| session.began.elapsed() < LIFETIME).ok_or_else(|| {
+            StanzaError::new("cancel", "not-allowed")
+                .command("session-expired")
+                .text("the session has expired")
+        })
     }
 }
 

@@ -3,7 +3,10 @@
 use async_trait::async_trait;
 
 use crate::{
-    pubsub::{SubscriptionState, op::subscriptions::SetSubscriptions},
+    pubsub::{
+        SubscriptionState,
+        op::subscriptions::{SetSubscriptions, SubscriptionsSet},
+    },
     wire::{
         form,
         name::{state_name, state_named},
@@ -46,13 +49,13 @@ impl Command for Subscriptions {
         let entries: Vec<_> =
             wanted.jids("jids")?.into_iter().map(|jid| (jid, None, state)).collect();
         let number = entries.len();
-        let request = SetSubscriptions { node, entries };
+        let request = SetSubscriptions { node, entries, invalid: Vec::new() };
         let set = asker.service.set_subscriptions(asker.actor, &request, |outcome| outcome);
-        let failed = set.await.await?.failed;
+        let SubscriptionsSet { failed, reason, .. } = set.await.await?;
         if failed.is_empty() {
             return Ok(Step::done(format!("Set: {number}.")));
         }
-        let failed: Vec<_> = failed.iter().map(|own| own.jid.to_string()).collect();
-        Ok(Step::partly(format!("Not set: {}.", failed.join(", "))))
+        let failed: Vec<_> = failed.into_iter().map(|(jid, ..)| jid).collect();
+        Ok(Step::partly(format!("Not set: {} ({reason}).", failed.join(", "))))
     }
 }

@@ -91,7 +91,8 @@ impl Dispatch {
             return None;
         }
         let Some(sender) = header.sender() else {
-            debug!("a request without a sender is not answered");
+            let error = StanzaError::new("modify", "jid-malformed");
+            self.refuse(&header, &error.text("the address of the sender is not a JID"));
             return None;
         };
         self.service.resources().is_there(&sender);
@@ -142,12 +143,12 @@ impl Dispatch {
 
     /// Whether a request is of type `set`; nothing if it is not one that can be dealt with, and was refused.
     fn acceptable(&self, header: &Header, stanza: &Element) -> Option<bool> {
-        let bad_request = StanzaError::new("modify", "bad-request");
         let is_set = match header.kind.as_deref() {
             Some("set") => true,
             Some("get") => false,
             _ => {
-                self.refuse(header, &bad_request);
+                let error = StanzaError::new("modify", "bad-request");
+                self.refuse(header, &error.text("the type of an iq is get, set, result or error"));
                 return None;
             }
         };
@@ -158,11 +159,13 @@ impl Dispatch {
             return None;
         }
         if header.id.is_none() || stanza.children().count() != 1 {
-            self.refuse(header, &bad_request);
+            let error = StanzaError::new("modify", "bad-request");
+            self.refuse(header, &error.text("a request has an id and one child element"));
             return None;
         }
         if header.to.as_deref().and_then(|to| Jid::new(to).ok()).as_ref() != Some(&self.jid) {
-            self.refuse(header, &StanzaError::new("cancel", "service-unavailable"));
+            let error = StanzaError::new("cancel", "service-unavailable");
+            self.refuse(header, &error.text("the service has this JID only, without a resource"));
             return None;
         }
         Some(is_set)
@@ -361,9 +364,10 @@ impl Dispatch {
                 if set.is_full {
                     self.service.metrics().limit_reached("max_affiliations");
                 }
-                self.service.metrics().answered(kind, some_failed().condition);
-                let all = header.error_with(reply::affiliations_failed(&set), &some_failed());
-                self.say(all, || header.error(&some_failed()));
+                self.service.metrics().answered(kind, "not-acceptable");
+                let error = some_failed(&set.reason);
+                let all = header.error_with(reply::affiliations_failed(&set), &error);
+                self.say(all, || header.error(&error));
             }
             _ => self.answer(header, kind, outcome, |_| None),
         }
@@ -375,9 +379,10 @@ impl Dispatch {
                 if set.is_full {
                     self.service.metrics().limit_reached("max_subscriptions");
                 }
-                self.service.metrics().answered(kind, some_failed().condition);
-                let all = header.error_with(reply::subscriptions_failed(&set), &some_failed());
-                self.say(all, || header.error(&some_failed()));
+                self.service.metrics().answered(kind, "not-acceptable");
+                let error = some_failed(&set.reason);
+                let all = header.error_with(reply::subscriptions_failed(&set), &error);
+                self.say(all, || header.error(&error));
             }
             _ => self.answer(header, kind, outcome, |_| None),
         }
@@ -390,8 +395,10 @@ impl Dispatch {
     /// Sends an answer, or says that it is larger than a stanza may be.
     pub(super) fn send(&self, header: &Header, stanza: String) {
         if stanza.len() > self.max_stanza_bytes {
-            let error = StanzaError::new("modify", "policy-violation")
-                .text("the answer is larger than a stanza may be");
+            let error = StanzaError::new("modify", "policy-violation").text(format!(
+                "max_stanza_bytes: the answer has more than {} bytes; ask for pages",
+                self.max_stanza_bytes
+            ));
             self.refuse_at_limit(header, "answer_bytes", &error);
         } else {
             self.answers.send(stanza);
@@ -400,6 +407,6 @@ impl Dispatch {
 }
 
 /// Some entries of a list could not be set; the others are (§8.8.2.4, §8.9.2.4).
-fn some_failed() -> StanzaError {
-    StanzaError::new("modify", "not-acceptable")
+fn some_failed(reason: &str) -> StanzaError {
+    StanzaError::new("modify", "not-acceptable").text(reason)
 }

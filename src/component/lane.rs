@@ -228,7 +228,9 @@ impl Lanes {
 
     fn refuse_after_defect(&self, header: &Header) {
         error!(stanza = header.name, "a stanza made its handler panic");
-        self.dispatch.refuse(header, &StanzaError::new("wait", "internal-server-error"));
+        let error = StanzaError::new("wait", "internal-server-error");
+        self.dispatch
+            .refuse(header, &error.text("a defect of the service: the outcome is unknown"));
     }
 
     fn senders(&self) -> MutexGuard<'_, Senders> {

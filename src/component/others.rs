@@ -42,8 +42,10 @@ impl Dispatch {
             ("query", ns::DISCO_INFO | ns::DISCO_ITEMS | ns::VERSION, true)
             | ("ping", ns::PING, true)
             | ("metadata", ns::MAM, true)
-            | ("command", ns::COMMANDS, false) => Err(StanzaError::new("modify", "bad-request")),
-            _ => Err(StanzaError::new("cancel", "service-unavailable")),
+            | ("command", ns::COMMANDS, false) => Err(StanzaError::new("modify", "bad-request")
+                .text("a request of the other type: get asks, set changes")),
+            _ => Err(StanzaError::new("cancel", "service-unavailable")
+                .text("the service does not implement this protocol")),
         };
         match content {
             Ok(content) => self.send(header, header.result(content)),

@@ -288,7 +288,8 @@ async fn read_barriers(link: &Link, reader: &mut Reader, dispatch: &Dispatch, an
             }
             Ok(Received::Opened(_) | Received::Closed) | Err(_) => return,
         };
-        dispatch.refuse(&header, &StanzaError::new("wait", "resource-constraint"));
+        let error = StanzaError::new("wait", "resource-constraint");
+        dispatch.refuse(&header, &error.text("the service is stopping"));
     }
 }
 

@@ -14,7 +14,12 @@ use crate::{
         },
     },
     service::{Error, Service},
-    wire::{disco, ns, reply, request::Question, rsm, xml::Tag},
+    wire::{
+        disco, ns, reply,
+        request::{self, Question},
+        rsm,
+        xml::Tag,
+    },
 };
 
 /// Answers a question of XEP-0060.
@@ -29,7 +34,8 @@ pub(super) async fn answer(
             let entries = service.affiliations(actor, &node).await?;
             let by = |(entity, _): &(BareJid, Affiliation)| entity.to_string();
             let (entries, set) = rsm::part_of(entries, page.as_ref(), by, max_bytes)?;
-            reply::affiliations(&node, &entries).children(set)
+            let entries = entries.iter().map(|(entity, one)| (entity.as_str(), *one));
+            reply::affiliations(&node, entries).children(set)
         }
         Question::Configuration(node) => {
             let config = service.configuration(actor, &node).await?;
@@ -52,7 +58,7 @@ pub(super) async fn answer(
             let own = service.own_affiliations(actor, &request).await?;
             let by = |(node, _): &(NodeId, Affiliation)| node.to_string();
             let (own, set) = rsm::part_of(own, page.as_ref(), by, max_bytes)?;
-            reply::own_affiliations(&own).children(set)
+            reply::own_affiliations(request.node.as_ref(), &own).children(set)
         }
         Question::OwnSubscriptions(request, page) => {
             let own = service.own_subscriptions(actor, &request).await?;
@@ -62,7 +68,7 @@ pub(super) async fn answer(
                 format!("{}\n{subid}\n{node}", own.jid)
             };
             let (own, set) = rsm::part_of(own, page.as_ref(), by, max_bytes)?;
-            reply::own_subscriptions(&own).children(set)
+            reply::own_subscriptions(request.node.as_ref(), &own).children(set)
         }
         Question::Retrieve(request) => retrieve(service, actor, &request).await?,
         Question::Subscriptions(node, page) => {
@@ -72,7 +78,8 @@ pub(super) async fn answer(
                 None => own.jid.to_string(),
             };
             let (part, set) = rsm::part_of(all, page.as_ref(), by, max_bytes)?;
-            reply::subscriptions(&node, &part).children(set)
+            let part = part.iter().map(|own| (own.jid.as_str(), own.subid.as_ref(), own.state));
+            reply::subscriptions(&node, part).children(set)
         }
     })
 }
@@ -116,12 +123,13 @@ pub(super) async fn info(
     let name = match node {
         None | Some("") => return Ok(disco::service_info(service.policies().common())),
         Some(ns::COMMANDS) => return Ok(disco::commands_info()),
+        Some(ns::SHIM) => return Ok(disco::headers_info()),
         Some(name) => name,
     };
     if let Some(command) = commands.name(actor, name).await? {
         return Ok(disco::command_info(name, command));
     }
-    let data = service.meta_data(actor, &NodeId::parse(name)?).await?;
+    let data = service.meta_data(actor, &request::node_named(name)?).await?;
     Ok(disco::node_info(name, &data))
 }
 
@@ -150,7 +158,7 @@ pub(super) async fn items(
         Some(ns::COMMANDS) => return Ok(disco::commands(jid, commands.of(actor).await?)),
         Some(name) => name,
     };
-    let node = NodeId::parse(name)?;
+    let node = request::node_named(name)?;
     let page = page.and_then(|id| ItemId::parse(&id).ok()).ok_or(Refusal::ItemNotFound)?;
     // Without a page the newest are more useful than the oldest.
     let page = if is_paged { page } else { Page::last(usize::MAX) };

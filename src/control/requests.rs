@@ -157,9 +157,9 @@ pub(super) async fn answer(
             let affiliation = affiliation_named(&affiliation)
                 .ok_or_else(|| Failure::Argument(format!("{affiliation}: no such affiliation")))?;
             let entries = jids.into_iter().map(|jid| (jid, affiliation)).collect();
-            let request = SetAffiliations { node: id(&node)?, entries };
+            let request = SetAffiliations { node: id(&node)?, entries, invalid: Vec::new() };
             let set = service.set_affiliations(actor, &request, |outcome| outcome).await.await?;
-            none_failed(set.failed.iter().map(|(jid, _)| jid.to_string()))?;
+            none_failed(set.failed.iter().map(|(jid, _)| jid.as_str()), &set.reason)?;
         }
         Request::SetSubscriptions { node, jids, subscription } => {
             let state = state_named(&subscription);
@@ -167,9 +167,9 @@ pub(super) async fn answer(
             let state = state
                 .ok_or_else(|| Failure::Argument(format!("{subscription}: subscribed or none")))?;
             let entries = jids.into_iter().map(|jid| (jid, None, Some(state))).collect();
-            let request = SetSubscriptions { node: id(&node)?, entries };
+            let request = SetSubscriptions { node: id(&node)?, entries, invalid: Vec::new() };
             let set = service.set_subscriptions(actor, &request, |outcome| outcome).await.await?;
-            none_failed(set.failed.iter().map(|own| own.jid.to_string()))?;
+            none_failed(set.failed.iter().map(|(jid, ..)| jid.as_str()), &set.reason)?;
         }
         Request::Stats => return Ok(service.stats().into()),
         Request::Subscriptions { node } => {
@@ -204,12 +204,12 @@ fn settings(fields: &Fields) -> Result<Vec<Setting>, Refusal> {
     Ok(settings.into_iter().flatten().collect())
 }
 
-fn none_failed(failed: impl Iterator<Item = String>) -> Result<(), Failure> {
+fn none_failed<'a>(failed: impl Iterator<Item = &'a str>, reason: &str) -> Result<(), Failure> {
     let failed: Vec<_> = failed.collect();
     if failed.is_empty() {
         return Ok(());
     }
-    Err(Failure::Argument(format!("not set: {}", failed.join(", "))))
+    Err(Failure::Argument(format!("not set: {} ({reason})", failed.join(", "))))
 }
 
 fn shown(node: &NodeId, item: &Item) -> Value {

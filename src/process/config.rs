@@ -223,7 +223,8 @@ impl Config {
         if self.jid.is_empty() {
             return Err(wrong("jid", "not set: the component's JID, such as pubsub.example.org"));
         }
-        match Jid::new(&self.jid) {
+        // A-labels stay: the server addresses the component as its own configuration writes it.
+        match Jid::new(&self.jid.to_lowercase()) {
             Ok(jid) if jid.node().is_none() && jid.resource().is_none() => Ok(jid),
             Ok(_) => Err(wrong("jid", format!("{:?} is not a domain", self.jid))),
             Err(error) => Err(wrong("jid", format!("{:?}: {error}", self.jid))),

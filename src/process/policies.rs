@@ -72,7 +72,7 @@ impl Config {
     /// If an administrator is no JID, a creator no domain, or a policy cannot hold.
     pub fn policies(&self) -> Result<Policies, ConfigError> {
         let administrators = self.admins.iter().map(|admin| {
-            BareJid::new(admin).map_err(|error| wrong("admins", format!("{admin:?}: {error}")))
+            BareJid::prepare(admin).map_err(|error| wrong("admins", format!("{admin:?}: {error}")))
         });
         let by_name = self.policies.iter().map(|policy| {
             let failed = |reason| wrong("policies", format!("{:?}: {reason}", policy.nodes));
@@ -117,7 +117,7 @@ impl Config {
         }
         let mut domains = Vec::new();
         for creator in creators.iter().filter(|creator| *creator != "admins") {
-            match BareJid::new(creator) {
+            match BareJid::prepare(creator) {
                 _ if creator == "server" => {
                     domains.extend(self.server_domain().map_err(|error| error.to_string())?);
                 }

@@ -5,6 +5,8 @@
 
 use thiserror::Error;
 
+use super::Limits;
+
 /// Why a request is not granted. Nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
@@ -64,8 +66,8 @@ pub enum Refusal {
     /// Subscription options of a JID that is not subscribed (§6.3.4.2).
     #[error("not subscribed, so there are no options")]
     NoOptions,
-    /// The JID to subscribe is not the actor's (§6.1.3.1), or a string that should be a JID is none.
-    #[error("not a JID, or not that of the sender")]
+    /// The JID to subscribe is not the actor's (§6.1.3.1).
+    #[error("the JID is not that of the sender")]
     InvalidJid,
     /// Not exactly one payload element (§7.1.3.6).
     #[error("{0}")]
@@ -82,9 +84,17 @@ pub enum Refusal {
     /// No JID where one is needed (§6.3.4.3).
     #[error("a JID is required")]
     JidRequired,
+    /// An address in a request that is not one (RFC 6120 §8.3.3.8).
+    #[error("not a JID: {0}")]
+    MalformedJid(jid::Error),
     /// More items in one request than the node keeps or the service takes (§12.11).
-    #[error("more items than the node keeps")]
-    MaxItemsExceeded,
+    #[error("at most {max} items in one request")]
+    MaxItemsExceeded {
+        /// The name of the limit.
+        limit: &'static str,
+        /// The limit.
+        max: usize,
+    },
     /// The actor has as many nodes as the service takes of one.
     #[error("the service takes no more nodes of one entity")]
     MaxNodesOfOwnerExceeded,
@@ -163,6 +173,9 @@ pub enum Refusal {
     /// A field of a form that has to be understood, and is not (§7.1.5).
     #[error("{0}: no such field")]
     UnknownField(String),
+    /// An element that has no place where it stands.
+    #[error("{0}")]
+    UnexpectedChild(String),
     /// A part of XEP-0060 that the service does not have (22 clauses).
     #[error("not implemented: {}", .0.name())]
     Unsupported(Feature),
@@ -172,6 +185,11 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// More items in one request than the service takes.
+    pub(super) fn batch_too_long(limits: &Limits) -> Self {
+        Self::MaxItemsExceeded { limit: "max_batch", max: limits.max_batch }
+    }
+
     /// The limit that the request is past, if it is one: its key in the configuration, or the name that
     /// `docs/CONFIGURATION.md` gives it.
     #[must_use]
@@ -181,7 +199,7 @@ impl Refusal {
             Self::BatchTooBig { .. } => Some("max_reply_bytes"),
             Self::FormTooLarge { .. } => Some("form_fields"),
             Self::IdTooLong { .. } => Some("name_bytes"),
-            Self::MaxItemsExceeded => Some("max_batch"),
+            Self::MaxItemsExceeded { limit, .. } => Some(limit),
             Self::MaxNodesExceeded => Some("max_nodes"),
             Self::MaxNodesOfOwnerExceeded => Some("max_nodes_per_owner"),
             Self::PayloadTooBig { .. } => Some("max_payload_bytes"),

@@ -203,7 +203,7 @@ impl Service {
                 gone.push(node);
             } else {
                 let entries = vec![(entity.clone(), Affiliation::None)];
-                let request = SetAffiliations { node, entries };
+                let request = SetAffiliations { node, entries, invalid: Vec::new() };
                 let set = self.set_affiliations(actor, &request, |outcome| outcome).await.await;
                 unless_gone(set.map(drop))?;
                 erased.affiliations += 1;
@@ -211,7 +211,7 @@ impl Service {
         }
         for (node, own) in subscriptions.into_iter().filter(|(node, _)| !gone.contains(node)) {
             let entries = vec![(own.jid, own.subid, Some(SubscriptionState::None))];
-            let request = SetSubscriptions { node, entries };
+            let request = SetSubscriptions { node, entries, invalid: Vec::new() };
             let set = self.set_subscriptions(actor, &request, |outcome| outcome).await.await;
             unless_gone(set.map(drop))?;
             erased.subscriptions += 1;

@@ -23,6 +23,7 @@ pub fn service_info(policy: &Policy) -> Tag {
         feature::implemented(policy).map(|name| format!("{}#{name}", ns::PUBSUB)).collect();
     let others = [
         ns::COMMANDS,
+        ns::DATA_FORMS,
         ns::DISCO_INFO,
         ns::DISCO_ITEMS,
         ns::MAM,
@@ -33,6 +34,8 @@ pub fn service_info(policy: &Policy) -> Tag {
         ns::PUBSUB,
         ns::PUBSUB_CACHING,
         ns::PUBSUB_FILTER,
+        ns::RSM,
+        ns::SHIM,
         ns::STANZA_ID,
         ns::VERSION,
     ];
@@ -64,6 +67,14 @@ pub fn commands_info() -> Tag {
     info(Some(ns::COMMANDS))
         .child(identity("automation", "command-list", Some("Commands")))
         .child(feature_tag(ns::COMMANDS))
+}
+
+/// The headers that notifications have (XEP-0131, Header Support).
+#[must_use]
+pub fn headers_info() -> Tag {
+    info(Some(ns::SHIM))
+        .child(feature_tag(ns::SHIM))
+        .child(feature_tag(&format!("{}#SubID", ns::SHIM)))
 }
 
 /// A command (XEP-0050 §3.3).

@@ -71,7 +71,7 @@ fn filter(form: &Element, query: &mut Query) -> Result<(), Refusal> {
             ("before-id", [text]) => query.before = Some(id(text)?),
             ("start", [time]) => query.since = Some(since(time)?),
             ("end", [time]) => query.until = Some(until(time)?),
-            ("with", [jid]) => query.with = Some(Jid::new(jid).map_err(|_| Refusal::InvalidJid)?),
+            ("with", [jid]) => query.with = Some(Jid::prepare(jid).map_err(Refusal::MalformedJid)?),
             ("after-id" | "before-id" | "end" | "start" | "with", _) => {
                 return Err(Refusal::BadRequest("a field of a query has one value"));
             }

@@ -12,7 +12,7 @@ use crate::{
 pub fn stanza_error(refusal: &Refusal) -> StanzaError {
     let error = StanzaError::new;
     let rendered = match refusal {
-        Refusal::BadRequest(_) => error("modify", "bad-request"),
+        Refusal::BadRequest(_) | Refusal::UnexpectedChild(_) => error("modify", "bad-request"),
         Refusal::BadSetting { .. }
         | Refusal::FormTooLarge { .. }
         | Refusal::IdTooLong { .. }
@@ -29,13 +29,16 @@ pub fn stanza_error(refusal: &Refusal) -> StanzaError {
         }
         Refusal::InvalidJid => error("modify", "bad-request").pubsub("invalid-jid"),
         Refusal::InvalidOptions(_) => error("modify", "bad-request").pubsub("invalid-options"),
+        Refusal::MalformedJid(_) => error("modify", "jid-malformed").pubsub("invalid-jid"),
         Refusal::InvalidSubId => error("modify", "not-acceptable").pubsub("invalid-subid"),
         Refusal::InvalidPayload(_) => error("modify", "bad-request").pubsub("invalid-payload"),
         Refusal::ItemForbidden => error("modify", "bad-request").pubsub("item-forbidden"),
         Refusal::ItemNotFound | Refusal::NodeNotFound => error("cancel", "item-not-found"),
         Refusal::ItemRequired => error("modify", "bad-request").pubsub("item-required"),
         Refusal::JidRequired => error("modify", "bad-request").pubsub("jid-required"),
-        Refusal::MaxItemsExceeded => error("cancel", "not-allowed").pubsub("max-items-exceeded"),
+        Refusal::MaxItemsExceeded { .. } => {
+            error("cancel", "not-allowed").pubsub("max-items-exceeded")
+        }
         // SPEC: `max-nodes-exceeded` is in the schema only; that it goes with `not-allowed` of type `cancel` is our choice.
         Refusal::MaxNodesExceeded | Refusal::MaxNodesOfOwnerExceeded => {
             error("cancel", "not-allowed").pubsub("max-nodes-exceeded")
@@ -81,5 +84,11 @@ pub fn stanza_error(refusal: &Refusal) -> StanzaError {
             error("modify", "not-acceptable").pubsub("unsupported-access-model")
         }
     };
-    rendered.text(refusal.to_string())
+    match refusal.limit() {
+        // Every limit names itself; the text of a field does that already.
+        Some(limit) if !matches!(refusal, Refusal::BadSetting { .. }) => {
+            rendered.text(format!("{limit}: {refusal}"))
+        }
+        _ => rendered.text(refusal.to_string()),
+    }
 }

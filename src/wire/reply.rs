@@ -137,11 +137,14 @@ pub fn default(config: &NodeConfig, reads_rosters: bool) -> Tag {
 
 /// §8.9.1.
 #[must_use]
-pub fn affiliations(node: &NodeId, entries: &[(BareJid, Affiliation)]) -> Tag {
-    let entries = entries.iter().map(|(entity, affiliation)| {
+pub fn affiliations<'a>(
+    node: &NodeId,
+    entries: impl IntoIterator<Item = (&'a str, Affiliation)>,
+) -> Tag {
+    let entries = entries.into_iter().map(|(entity, affiliation)| {
         Tag::new("affiliation")
-            .attr("jid", entity.as_str())
-            .attr("affiliation", affiliation_name(*affiliation))
+            .attr("jid", entity)
+            .attr("affiliation", affiliation_name(affiliation))
     });
     owner(Tag::new("affiliations").attr("node", node.as_str()).children(entries))
 }
@@ -149,17 +152,23 @@ pub fn affiliations(node: &NodeId, entries: &[(BareJid, Affiliation)]) -> Tag {
 /// The entries that could not be set (§8.9.2.4).
 #[must_use]
 pub fn affiliations_failed(set: &AffiliationsSet) -> Tag {
-    affiliations(&set.node, &set.failed)
+    affiliations(
+        &set.node,
+        set.failed.iter().map(|(jid, affiliation)| (jid.as_str(), *affiliation)),
+    )
 }
 
 /// §8.8.1.
 #[must_use]
-pub fn subscriptions(node: &NodeId, entries: &[Subscription]) -> Tag {
-    let entries = entries.iter().map(|Subscription { jid, subid, state }| {
+pub fn subscriptions<'a>(
+    node: &NodeId,
+    entries: impl IntoIterator<Item = (&'a str, Option<&'a SubId>, SubscriptionState)>,
+) -> Tag {
+    let entries = entries.into_iter().map(|(jid, subid, state)| {
         Tag::new("subscription")
-            .attr("jid", jid.as_str())
-            .attr_if("subid", subid.as_ref().map(SubId::as_str))
-            .attr("subscription", state_name(*state))
+            .attr("jid", jid)
+            .attr_if("subid", subid.map(SubId::as_str))
+            .attr("subscription", state_name(state))
     });
     owner(Tag::new("subscriptions").attr("node", node.as_str()).children(entries))
 }
@@ -167,28 +176,33 @@ pub fn subscriptions(node: &NodeId, entries: &[Subscription]) -> Tag {
 /// The entries that could not be set (§8.8.2.4).
 #[must_use]
 pub fn subscriptions_failed(set: &SubscriptionsSet) -> Tag {
-    subscriptions(&set.node, &set.failed)
+    let failed = set.failed.iter();
+    subscriptions(
+        &set.node,
+        failed.map(|(jid, subid, state)| (jid.as_str(), subid.as_ref(), *state)),
+    )
 }
 
 /// §5.7.2.
 #[must_use]
-pub fn own_affiliations(entries: &[(NodeId, Affiliation)]) -> Tag {
+pub fn own_affiliations(node: Option<&NodeId>, entries: &[(NodeId, Affiliation)]) -> Tag {
     let entries = entries.iter().map(|(node, affiliation)| {
         Tag::new("affiliation")
             .attr("node", node.as_str())
             .attr("affiliation", affiliation_name(*affiliation))
     });
-    pubsub(Tag::new("affiliations").children(entries))
+    let list = Tag::new("affiliations").attr_if("node", node.map(NodeId::as_str));
+    pubsub(list.children(entries))
 }
 
 /// §5.6.2.
 #[must_use]
-pub fn own_subscriptions(entries: &[(NodeId, Subscription)]) -> Tag {
+pub fn own_subscriptions(node: Option<&NodeId>, entries: &[(NodeId, Subscription)]) -> Tag {
     let entry = |(node, own): &(NodeId, Subscription)| {
         subscription(node, &own.jid, own.subid.as_ref(), own.state)
     };
-    let entries = entries.iter().map(entry);
-    pubsub(Tag::new("subscriptions").children(entries))
+    let list = Tag::new("subscriptions").attr_if("node", node.map(NodeId::as_str));
+    pubsub(list.children(entries.iter().map(entry)))
 }
 
 /// Who subscribes to a node in public, as items (XEP-0465 §4.4).

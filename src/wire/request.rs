@@ -3,13 +3,14 @@
 //! Behind this line nothing sees XML but the opaque payload. The order of refusals here is that of
 //! syntax; what the request may do is decided by the rules.
 
-use jid::{BareJid, Jid};
+use jid::Jid;
 use minidom::Element;
 
 use crate::{
     pubsub::{
         Feature, ItemId, NodeId, Order, Page, Payload, Refusal, SubId,
         op::{
+            InvalidEntry,
             affiliations::{OwnAffiliations, SetAffiliations},
             configure::Configure,
             create::Create,
@@ -26,6 +27,7 @@ use crate::{
     },
     wire::{
         form::{
+            self,
             node_config::{self, Submitted},
             subscribe_options,
         },
@@ -105,9 +107,11 @@ pub type ListPage = Option<Page<String>>;
 /// # Errors
 /// The refusal that the request deserves by its form alone.
 pub fn parse(iq: &Element, pubsub: &Element, is_set: bool) -> Result<Request, Refusal> {
-    let namespace = pubsub.ns();
-    let actions: Vec<&Element> =
-        pubsub.children().filter(|child| child.has_ns(namespace.as_str())).collect();
+    let (namespace, sender) = (pubsub.ns(), iq.attr("from").unwrap_or_default());
+    let actions: Vec<&Element> = pubsub.children().filter(|child| is_pubsub(child)).collect();
+    if let Some(other) = actions.iter().find(|child| child.ns() != namespace) {
+        return Err(not_taken(pubsub, other));
+    }
     let (action, companion) = match actions.as_slice() {
         [] => return Err(Refusal::BadRequest("no action")),
         [action] => (*action, None),
@@ -116,10 +120,11 @@ pub fn parse(iq: &Element, pubsub: &Element, is_set: bool) -> Result<Request, Re
     };
     let is_owner = namespace == ns::PUBSUB_OWNER;
     let kind = (is_owner, action.name(), companion.map(Element::name));
+    check_children(action, is_set)?;
+    companion.map_or(Ok(()), |companion| check_children(companion, is_set))?;
     match kind {
-        (false, "subscribe", Some("options")) if is_set => {
-            subscribe(action, companion).map(|request| Request::Action(Action::Subscribe(request)))
-        }
+        (false, "subscribe", Some("options")) if is_set => subscribe(sender, action, companion)
+            .map(|request| Request::Action(Action::Subscribe(request))),
         (false, "publish", Some("publish-options")) if is_set => {
             publish(iq, pubsub, action, companion)
                 .map(|publish| Request::Action(Action::Publish(publish)))
@@ -136,7 +141,9 @@ pub fn parse(iq: &Element, pubsub: &Element, is_set: bool) -> Result<Request, Re
         (_, name, None) if is_set => {
             parse_action(is_owner, name, iq, pubsub, action).map(Request::Action)
         }
-        (_, name, None) => parse_question(is_owner, name, pubsub, action).map(Request::Question),
+        (_, name, None) => {
+            parse_question(is_owner, name, sender, pubsub, action).map(Request::Question)
+        }
     }
 }
 
@@ -147,21 +154,22 @@ fn parse_action(
     pubsub: &Element,
     action: &Element,
 ) -> Result<Action, Refusal> {
+    let sender = iq.attr("from").unwrap_or_default();
     Ok(match (is_owner, name) {
         (false, "create") => Action::Create(create(action, None)?),
         (false, "publish") => Action::Publish(publish(iq, pubsub, action, None)?),
         (false, "retract") => Action::Retract(retract(action)?),
         (false, "options") => {
             let settings = subscribe_options::submitted(form(action)?)?;
-            Action::SetOptions(SetOptions { of: options_of(action)?, settings })
+            Action::SetOptions(SetOptions { of: options_of(action, sender)?, settings })
         }
-        (false, "subscribe") => Action::Subscribe(subscribe(action, None)?),
+        (false, "subscribe") => Action::Subscribe(subscribe(sender, action, None)?),
         (false, "unsubscribe") => Action::Unsubscribe(Unsubscribe {
             node: node(action)?,
-            jid: jid(action)?,
+            jid: jid(action, sender)?,
             subid: subid(action),
         }),
-        (true, "affiliations") => Action::Affiliate(set_affiliations(action)?),
+        (true, "affiliations") => Action::Affiliate(set_affiliations(action, sender)?),
         (true, "configure") => {
             let node = node(action)?;
             let Submitted { settings, seen, .. } = node_config::submitted(form(action)?)?;
@@ -169,7 +177,7 @@ fn parse_action(
         }
         (true, "delete") => Action::Delete(delete(action)?),
         (true, "purge") => Action::Purge(Purge { node: node(action)? }),
-        (true, "subscriptions") => Action::Enrol(set_subscriptions(action)?),
+        (true, "subscriptions") => Action::Enrol(set_subscriptions(action, sender)?),
         _ => return Err(Refusal::BadRequest("no such action for an IQ of this type")),
     })
 }
@@ -177,6 +185,7 @@ fn parse_action(
 fn parse_question(
     is_owner: bool,
     name: &str,
+    sender: &str,
     pubsub: &Element,
     question: &Element,
 ) -> Result<Question, Refusal> {
@@ -186,7 +195,7 @@ fn parse_question(
             Question::OwnAffiliations(OwnAffiliations { node: node_if_any(question)? }, page)
         }
         (false, "default") => Question::DefaultOptions(node_if_any(question)?),
-        (false, "options") => Question::Options(options_of(question)?),
+        (false, "options") => Question::Options(options_of(question, sender)?),
         (false, "items") => Question::Retrieve(retrieve(question, order::order(pubsub)?, page)?),
         (false, "subscriptions") => {
             Question::OwnSubscriptions(OwnSubscriptions { node: node_if_any(question)? }, page)
@@ -202,24 +211,66 @@ fn parse_question(
     })
 }
 
+/// Whether an element is one of XEP-0060: such a child is taken or refused, never skipped.
+fn is_pubsub(element: &Element) -> bool {
+    matches!(element.ns().as_str(), ns::PUBSUB | ns::PUBSUB_OWNER | ns::PUBSUB_EVENT)
+}
+
+fn not_taken(parent: &Element, child: &Element) -> Refusal {
+    let (parent, child) = (form::shortened(parent.name()), form::shortened(child.name()));
+    Refusal::UnexpectedChild(format!("{parent} takes no {child} of this namespace"))
+}
+
+/// Refuses what an action does not take: elements of XEP-0060, and anything in an owner's list but its entries.
+fn check_children(action: &Element, is_set: bool) -> Result<(), Refusal> {
+    let namespace = action.ns();
+    let taken: &[&str] = match (action.name(), is_set) {
+        ("publish", true) => &["item", "publish-options"],
+        ("retract", true) | ("items", false) => &["item"],
+        ("delete", true) => &["redirect"],
+        ("affiliations", true) => &["affiliation"],
+        ("subscriptions", true) => &["subscription"],
+        _ => &[],
+    };
+    let is_list = is_set && matches!(action.name(), "affiliations" | "subscriptions");
+    let is_taken = |child: &&Element| match is_list {
+        // COMPAT: Smack writes the entries of an owner's list in the namespace of subscribers.
+        true => is_pubsub(child) && taken.contains(&child.name()),
+        false => !is_pubsub(child) || (child.ns() == namespace && taken.contains(&child.name())),
+    };
+    match action.children().find(|child| !is_taken(child)) {
+        Some(child) => Err(not_taken(action, child)),
+        None => Ok(()),
+    }
+}
+
 /// The node that an element names.
 ///
 /// # Errors
 /// [`Refusal::NodeIdRequired`]; [`Refusal::NodeNotFound`] for a name that no node can have.
 pub fn node(element: &Element) -> Result<NodeId, Refusal> {
-    NodeId::parse(element.attr("node").unwrap_or_default()).map_err(|refusal| match refusal {
+    node_named(element.attr("node").unwrap_or_default())
+}
+
+/// The node of a name.
+///
+/// # Errors
+/// As [`node`].
+pub fn node_named(name: &str) -> Result<NodeId, Refusal> {
+    NodeId::parse(name).map_err(|refusal| match refusal {
         Refusal::IdTooLong { .. } => Refusal::NodeNotFound,
         other => other,
     })
 }
 
 fn node_if_any(element: &Element) -> Result<Option<NodeId>, Refusal> {
-    element.attr("node").filter(|name| !name.is_empty()).map(NodeId::parse).transpose()
+    element.attr("node").filter(|name| !name.is_empty()).map(node_named).transpose()
 }
 
-fn jid(element: &Element) -> Result<Jid, Refusal> {
+/// The address that an element has, in a request of a sender.
+fn jid(element: &Element, sender: &str) -> Result<Jid, Refusal> {
     let jid = element.attr("jid").ok_or(Refusal::JidRequired)?;
-    Jid::new(jid).map_err(|_| Refusal::InvalidJid)
+    Jid::prepare_from(jid, sender).map_err(Refusal::MalformedJid)
 }
 
 /// Clients are not to make them up, so one that is too long is none that is known.
@@ -227,12 +278,16 @@ fn subid(element: &Element) -> Option<SubId> {
     element.attr("subid").filter(|subid| !subid.is_empty()).map(SubId::new)
 }
 
-fn options_of(options: &Element) -> Result<OptionsOf, Refusal> {
-    Ok(OptionsOf { node: node(options)?, jid: jid(options)?, subid: subid(options) })
+fn options_of(options: &Element, sender: &str) -> Result<OptionsOf, Refusal> {
+    Ok(OptionsOf { node: node(options)?, jid: jid(options, sender)?, subid: subid(options) })
 }
 
 /// The options follow, and name no node and no JID (§6.3.7).
-fn subscribe(subscribe: &Element, options: Option<&Element>) -> Result<Subscribe, Refusal> {
+fn subscribe(
+    sender: &str,
+    subscribe: &Element,
+    options: Option<&Element>,
+) -> Result<Subscribe, Refusal> {
     let names =
         |options: &Element| ["node", "jid"].iter().any(|name| options.attr(*name).is_some());
     if options.is_some_and(names) {
@@ -243,7 +298,7 @@ fn subscribe(subscribe: &Element, options: Option<&Element>) -> Result<Subscribe
         None => None,
     };
     let is_public = subscribe.has_child("public", ns::PPS);
-    Ok(Subscribe { node: node(subscribe)?, jid: jid(subscribe)?, settings, is_public })
+    Ok(Subscribe { node: node(subscribe)?, jid: jid(subscribe, sender)?, settings, is_public })
 }
 
 fn form(element: &Element) -> Result<&Element, Refusal> {
@@ -263,11 +318,12 @@ fn create(create: &Element, configure: Option<&Element>) -> Result<Create, Refus
     if configure.is_some_and(|configure| configure.attr("node").is_some()) {
         return Err(Refusal::BadRequest("the node is named in create, not in configure"));
     }
-    let settings = match configure.and_then(|element| element.get_child("x", ns::DATA_FORMS)) {
-        Some(form) => node_config::submitted(form)?.settings,
+    let settings = match configure.filter(|configure| configure.children().next().is_some()) {
+        Some(configure) => node_config::submitted(form(configure)?)?.settings,
         None => Vec::new(),
     };
-    Ok(Create { node: node_if_any(create)?, settings })
+    let name = create.attr("node").filter(|name| !name.is_empty());
+    Ok(Create { node: name.map(NodeId::parse).transpose()?, settings })
 }
 
 /// SPEC: a payload without a language has that of the nearest element around it, but not that of the
@@ -298,7 +354,13 @@ fn publish(
         Ok(NewItem { id, payload })
     };
     let items = children(publish, "item").map(new_item).collect::<Result<_, _>>()?;
-    let preconditions = match options {
+    // COMPAT: gloox writes publish-options inside publish.
+    let mut options = options.into_iter().chain(children(publish, "publish-options"));
+    let preconditions = match (options.next(), options.next()) {
+        (_, Some(_)) => return Err(Refusal::BadRequest("publish-options stand once")),
+        (options, None) => options,
+    };
+    let preconditions = match preconditions {
         Some(options) => node_config::preconditions(form(options)?)?,
         None => Submitted::default(),
     };
@@ -331,7 +393,9 @@ fn retrieve(items: &Element, order: Order, page: ListPage) -> Result<Retrieve, R
     };
     let by_name = children(items, "item").next().is_some();
     let ids = children(items, "item").filter_map(id).collect::<Result<Vec<_>, _>>()?;
-    let number = items.attr("max_items").map(str::parse::<u32>).transpose();
+    // COMPAT: XMPP4R writes an empty max_items where it has no number.
+    let number = items.attr("max_items").map(str::trim).filter(|number| !number.is_empty());
+    let number = number.map(str::parse::<u32>).transpose();
     let number = number.map_err(|_| Refusal::BadRequest("max_items is not a number"))?;
     let selection = match (page, number) {
         _ if by_name => Selection::Ids(ids),
@@ -345,6 +409,13 @@ fn retrieve(items: &Element, order: Order, page: ListPage) -> Result<Retrieve, R
     Ok(Retrieve { node, selection, order, subid: subid(items) })
 }
 
+/// Whether a text begins as a URI does (RFC 3986 §3.1).
+fn has_scheme(uri: &str) -> bool {
+    let scheme = uri.split_once(':').map_or("", |(scheme, _)| scheme);
+    scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+}
+
 fn delete(delete: &Element) -> Result<Delete, Refusal> {
     let node = node(delete)?;
     let redirect = delete.get_child("redirect", ns::PUBSUB_OWNER);
@@ -352,34 +423,54 @@ fn delete(delete: &Element) -> Result<Delete, Refusal> {
     if redirect.as_ref().is_some_and(|uri| uri.len() > MAX_URI_BYTES) {
         return Err(Refusal::BadRequest("the URI of the redirection is too long"));
     }
+    if redirect.as_deref().is_some_and(|uri| !has_scheme(uri)) {
+        return Err(Refusal::BadRequest(
+            "the redirection needs a URI, such as xmpp:example.org?;node=new",
+        ));
+    }
     Ok(Delete { node, redirect })
 }
 
-fn set_affiliations(affiliations: &Element) -> Result<SetAffiliations, Refusal> {
-    let node = node(affiliations)?;
-    let entry = |element: &Element| {
-        let entity: BareJid = jid(element)?.into_bare();
-        let name = element.attr("affiliation").unwrap_or_default();
-        let affiliation =
-            affiliation_named(name).ok_or(Refusal::BadRequest("no such affiliation"))?;
-        Ok((entity, affiliation))
-    };
-    let entries = children(affiliations, "affiliation").map(entry).collect::<Result<_, _>>()?;
-    Ok(SetAffiliations { node, entries })
+/// Sorts the entries of an owner's list: those that can be applied, and the others. An entry that asks for nothing is
+/// neither: the present value stays (§8.8.2.1, §8.9.2.1).
+fn entries<T>(
+    list: &Element,
+    value: &str,
+    read: impl Fn(&Element, &str) -> Result<T, &'static str>,
+) -> Result<(Vec<T>, Vec<InvalidEntry>), Refusal> {
+    let (mut valid, mut invalid) = (Vec::new(), Vec::new());
+    for entry in list.children() {
+        let jid = entry.attr("jid").ok_or(Refusal::JidRequired)?;
+        let Some(value) = entry.attr(value) else { continue };
+        match read(entry, value) {
+            Ok(entry) => valid.push(entry),
+            Err(reason) => {
+                invalid.push(InvalidEntry { jid: jid.to_owned(), subid: subid(entry), reason });
+            }
+        }
+    }
+    Ok((valid, invalid))
 }
 
-fn set_subscriptions(subscriptions: &Element) -> Result<SetSubscriptions, Refusal> {
+const NOT_A_JID: &str = "not a valid JID";
+
+fn set_affiliations(affiliations: &Element, sender: &str) -> Result<SetAffiliations, Refusal> {
+    let node = node(affiliations)?;
+    let (entries, invalid) = entries(affiliations, "affiliation", |entry, name| {
+        let affiliation = affiliation_named(name).ok_or("not an affiliation of XEP-0060")?;
+        Ok((jid(entry, sender).map_err(|_| NOT_A_JID)?.into_bare(), affiliation))
+    })?;
+    Ok(SetAffiliations { node, entries, invalid })
+}
+
+fn set_subscriptions(subscriptions: &Element, sender: &str) -> Result<SetSubscriptions, Refusal> {
     let node = node(subscriptions)?;
-    let entry = |element: &Element| {
-        let wanted = match element.attr("subscription") {
-            Some("unconfigured") => None,
-            name => {
-                let state = name.and_then(state_named);
-                Some(state.ok_or(Refusal::BadRequest("no such subscription state"))?)
-            }
+    let (entries, invalid) = entries(subscriptions, "subscription", |entry, name| {
+        let wanted = match name {
+            "unconfigured" => None,
+            name => Some(state_named(name).ok_or("not a subscription state of XEP-0060")?),
         };
-        Ok((jid(element)?, subid(element), wanted))
-    };
-    let entries = children(subscriptions, "subscription").map(entry).collect::<Result<_, _>>()?;
-    Ok(SetSubscriptions { node, entries })
+        Ok((jid(entry, sender).map_err(|_| NOT_A_JID)?, subid(entry), wanted))
+    })?;
+    Ok(SetSubscriptions { node, entries, invalid })
 }

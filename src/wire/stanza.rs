@@ -19,6 +19,50 @@ pub struct Header {
     pub from: Option<String>,
     /// The attribute `to`.
     pub to: Option<String>,
+    /// The beginning of a request of XEP-0060, which an error repeats (RFC 6120 §8.3.1).
+    pub(crate) request: Option<Box<str>>,
+}
+
+/// The most bytes of a request that an error repeats; more is left out.
+const MAX_REPEATED_BYTES: usize = 512;
+
+/// The names of all requests of XEP-0060.
+const ACTIONS: &[&str] = &[
+    "affiliations",
+    "collection",
+    "configure",
+    "create",
+    "default",
+    "delete",
+    "items",
+    "options",
+    "publish",
+    "purge",
+    "retract",
+    "subscribe",
+    "subscriptions",
+    "unsubscribe",
+];
+
+/// The `<pubsub/>` of a request with its first child and the attributes of that, without items, payloads and forms.
+///
+/// COMPAT: gloox finds the program that waits for an answer by what the error repeats.
+fn repeated(stanza: &Element) -> Option<Box<str>> {
+    let pubsub = stanza.children().find(|child| child.name() == "pubsub")?;
+    let namespace = pubsub.ns();
+    if !matches!(namespace.as_str(), ns::PUBSUB | ns::PUBSUB_OWNER) {
+        return None;
+    }
+    let action = pubsub.children().find(|child| child.ns() == namespace)?;
+    let mut tag = Tag::new(ACTIONS.iter().find(|name| **name == action.name())?);
+    for ((namespace, name), value) in action.attrs() {
+        let (namespace, name): (&str, &str) = (namespace.as_ref(), name.as_ref());
+        if namespace.is_empty() {
+            tag = tag.attr(name, value);
+        }
+    }
+    let repeated = Tag::ns("pubsub", &namespace).child(tag).to_string();
+    (repeated.len() <= MAX_REPEATED_BYTES).then(|| repeated.into())
 }
 
 impl Header {
@@ -32,6 +76,7 @@ impl Header {
             id: attr("id"),
             from: attr("from"),
             to: attr("to"),
+            request: repeated(element),
         }
     }
 
@@ -56,7 +101,7 @@ impl Header {
     /// An error.
     #[must_use]
     pub fn error(&self, error: &StanzaError) -> String {
-        self.answer("error").child(error.tag()).to_string()
+        self.answer("error").children(self.request.as_deref()).child(error.tag()).to_string()
     }
 
     /// An error that carries more of the protocol beside it (§8.8.2.4, §8.9.2.4).

@@ -147,7 +147,10 @@ async fn affiliations_and_subscriptions_are_administered_from_the_command_line()
          owner@localhost  owner\n"
     );
     let last = refused(&served, &["affiliation", "set", "n", "none", "owner@localhost"], 1).await;
-    assert_eq!(last, "gjallar: the running service says: not set: owner@localhost\n");
+    assert_eq!(
+        last,
+        "gjallar: the running service says: not set: owner@localhost (a node keeps at least one owner)\n"
+    );
     assert!(
         refused(&served, &["affiliation", "set", "n", "king", "a@b"], 2).await.contains("king")
     );
@@ -282,8 +285,16 @@ async fn what_owners_and_administrators_change_is_logged() {
 async fn names_and_ids_make_no_line_of_the_log() {
     let mut served = Served::start(&[("LOG_FORMAT", "human")], &[]).await;
     let owner = "owner@localhost/desk";
-    served.granted(owner, "<create node='a&#10;FORGED'/>").await;
-    served.granted(owner, "<create node='b&#13;FORGED&#x85;FORGED'/>").await;
+    served.granted(owner, "<create node='n'/>").await;
+    for name in ["a&#10;FORGED", "b&#13;FORGED&#x85;FORGED"] {
+        served
+            .granted(
+                owner,
+                &format!("<publish node='n'><item id='{name}'><x xmlns='urn:x'/></item></publish>"),
+            )
+            .await;
+        served.granted(owner, &format!("<retract node='n'><item id='{name}'/></retract>")).await;
+    }
     let id = "c&#10;FORGED request{control=0 uid=0}: changed";
     let create = "<pubsub xmlns='http://jabber.org/protocol/pubsub'><create node='d'/></pubsub>";
     let iq = format!("<iq type='set' id='{id}' from='{owner}' to='pubsub.localhost'>{create}</iq>");

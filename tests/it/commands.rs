@@ -366,7 +366,10 @@ async fn affiliations_and_subscriptions_are_shown_and_set() {
     affiliations.fill(&[("node", "n")]).await;
     assert!(affiliations.fixed().contains("bot@localhost: publisher"));
     affiliations.fill(&[("jids", "owner@localhost"), ("affiliation", "none")]).await;
-    assert_eq!(affiliations.note(), "Not set: owner@localhost is still owner.");
+    assert_eq!(
+        affiliations.note(),
+        "Not set: owner@localhost is still owner (a node keeps at least one owner)."
+    );
     assert!(shown(&affiliations.answer).contains("<note type='warn'>"));
 
     let mut subscriptions = Session::begin(&mut component, OWNER, "subscriptions").await;

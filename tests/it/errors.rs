@@ -1,7 +1,10 @@
 //! The error cases of XEP-0060, a row for each, and what is no error though it looks like one.
 
+use minidom::Element;
+
 use crate::harness::{ADMIN, Component, OWNER as OWNED, PUBSUB, STREAM, error, form, shown};
 
+const STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 const OWNER: &str = "owner@localhost/desk";
 const READER: &str = "reader@localhost/phone";
 const STRANGER: &str = "stranger@far.example/x";
@@ -96,7 +99,7 @@ async fn subscriber() {
     let items = |node: &str| format!("<items node='{node}'/>");
     check(&rows! {
         "6.1.3.1" STRANGER set PUBSUB subscribe("open", READER) => "modify bad-request invalid-jid";
-        "6.1.3.1" STRANGER set PUBSUB subscribe("open", "@") => "modify bad-request invalid-jid";
+        "6.1.3.1" STRANGER set PUBSUB subscribe("open", "@") => "modify jid-malformed invalid-jid";
         "6.1.3.4" STRANGER set PUBSUB subscribe("listed", STRANGER) => "cancel not-allowed closed-node";
         "6.1.3.7" STRANGER set PUBSUB subscribe("asked", STRANGER) => "result";
         "6.1.3.7" STRANGER set PUBSUB subscribe("asked", STRANGER)
@@ -128,6 +131,11 @@ async fn subscriber() {
         "6.5.9.10" PUBLISH_ONLY get PUBSUB items("open") => "auth forbidden";
         "6.5.9.11" STRANGER get PUBSUB items("none") => "cancel item-not-found";
         "6.5.9.12" STRANGER get PUBSUB "<items node='open'><item id='none'/></items>" => "result";
+        "6.5.9.12" STRANGER get PUBSUB format!("<items node='open'>{}</items>", "<item id='1'/>".repeat(101))
+            => "cancel not-allowed max-items-exceeded";
+        "6.5" STRANGER get PUBSUB "<items node='open' max_items=''/>" => "result";
+        "6.5" STRANGER get PUBSUB "<items node='open' max_items=' 1 '/>" => "result";
+        "6.5.9.11" STRANGER get PUBSUB items(&"n".repeat(1024)) => "cancel item-not-found";
     })
     .await;
 }
@@ -222,6 +230,9 @@ async fn owner_of_nodes() {
         "8.2.5.1" OWNER set OWNED configure("open", &[("none", "1")]) => "result";
         "8.4.3.1" STRANGER set OWNED "<delete node='open'/>" => "auth forbidden";
         "8.4.3.2" OWNER set OWNED "<delete node='none'/>" => "cancel item-not-found";
+        "8.4" OWNER set OWNED "<delete node='open'><redirect uri=''/></delete>" => "modify bad-request";
+        "8.4" OWNER set OWNED "<delete node='open'><redirect uri='over there'/></delete>"
+            => "modify bad-request";
         "8.4" OWNER set OWNED "<delete/>" => "modify bad-request nodeid-required";
         "8.5.3.2" STRANGER set OWNED "<purge node='open'/>" => "auth forbidden";
         "8.5.3.3" OWNER set OWNED "<purge node='passing'/>"
@@ -278,4 +289,233 @@ async fn a_node_that_moved_says_where_to() {
     let deleted = component.owner(OWNER, "set", "<delete node='old'/>").await;
     assert_eq!(deleted.attr("type"), Some("result"));
     assert_eq!(error(&component.ask(STRANGER, "get", info).await), "cancel item-not-found");
+}
+
+/// The text of an error.
+fn text(answer: &Element) -> String {
+    let text = answer.get_child("error", STREAM).unwrap().get_child("text", STANZAS);
+    text.unwrap_or_else(|| panic!("no text: {}", shown(answer))).text()
+}
+
+/// The entries of an owner's list, as `jid=value`.
+fn entries(answer: &Element, value: &str) -> Vec<String> {
+    let Some(pubsub) = answer.get_child("pubsub", OWNED) else { return Vec::new() };
+    let list = pubsub.children().next().unwrap();
+    let entry =
+        |entry: &Element| format!("{}={}", entry.attr("jid").unwrap(), entry.attr(value).unwrap());
+    list.children().map(entry).collect()
+}
+
+/// §8.9.2.1, §8.9.2.4: valid entries are applied, the others come back with the present value and a reason; an entry
+/// without the attribute is left unchanged.
+#[tokio::test]
+async fn s8_9_2_4_invalid_affiliations_come_back_and_the_others_hold() {
+    let mut component = stage().await;
+    let mut set = async |entries: &str| {
+        let list = format!("<affiliations node='open'>{entries}</affiliations>");
+        component.owner(OWNER, "set", &list).await
+    };
+    let answer = set("<affiliation jid='outcast@localhost' affiliation='king'/>\
+         <affiliation jid='a@b@c' affiliation='member'/>\
+         <affiliation jid='bot@localhost'/>\
+         <affiliation jid='owner@localhost' affiliation='none'/>\
+         <affiliation jid='b@localhost' affiliation='member'/>")
+    .await;
+    assert_eq!(error(&answer), "modify not-acceptable");
+    let failed = entries(&answer, "affiliation");
+    assert_eq!(failed, ["owner@localhost=owner", "outcast@localhost=outcast", "a@b@c=none"]);
+    for reason in ["not an affiliation", "not a valid JID", "at least one owner"] {
+        assert!(text(&answer).contains(reason), "{}", text(&answer));
+    }
+    // The owner that remains may hand over in one request, beside an entry that is invalid.
+    let answer = set("<affiliation jid='owner@localhost' affiliation='king'/>\
+         <affiliation jid='heir@localhost' affiliation='owner'/>")
+    .await;
+    assert_eq!(entries(&answer, "affiliation"), ["owner@localhost=owner"]);
+    assert_eq!(text(&answer), "not an affiliation of XEP-0060");
+    let answer = component.owner(OWNER, "get", "<affiliations node='open'/>").await;
+    let mut there = entries(&answer, "affiliation");
+    there.sort();
+    let expected = [
+        "b@localhost=member",
+        "bot@localhost=publish-only",
+        "heir@localhost=owner",
+        "outcast@localhost=outcast",
+        "owner@localhost=owner",
+    ];
+    assert_eq!(there, expected);
+}
+
+/// §8.8.2.1, §8.8.2.4: the same of subscriptions.
+#[tokio::test]
+async fn s8_8_2_4_invalid_subscriptions_come_back_and_the_others_hold() {
+    let mut component = stage().await;
+    let mut set = async |entries: &str| {
+        let list = format!("<subscriptions node='open'>{entries}</subscriptions>");
+        component.owner(OWNER, "set", &list).await
+    };
+    let answer = set("<subscription jid='reader@localhost/phone' subscription='maybe'/>\
+         <subscription jid='a@b@c' subscription='subscribed'/>\
+         <subscription jid='d@localhost'/>\
+         <subscription jid='bot@localhost' subscription='subscribed'/>\
+         <subscription jid='e@localhost' subscription='pending'/>\
+         <subscription jid='b@localhost' subscription='subscribed'/>")
+    .await;
+    assert_eq!(error(&answer), "modify not-acceptable");
+    let expected = [
+        "bot@localhost=none",
+        "e@localhost=none",
+        "reader@localhost/phone=subscribed",
+        "a@b@c=none",
+    ];
+    assert_eq!(entries(&answer, "subscription"), expected);
+    for reason in ["not a subscription state", "not a valid JID", "not allowed", "sets subscribed"]
+    {
+        assert!(text(&answer).contains(reason), "{}", text(&answer));
+    }
+    let answer = component.owner(OWNER, "get", "<subscriptions node='open'/>").await;
+    let there = entries(&answer, "subscription");
+    assert_eq!(there, ["b@localhost=subscribed", "reader@localhost/phone=subscribed"]);
+}
+
+/// An entry in either namespace is read; anything else in an owner's list is refused, and so is a child of XEP-0060
+/// that a request does not take.
+#[tokio::test]
+async fn children_are_taken_or_refused() {
+    let subscription = |ns: &str| {
+        format!("<subscription xmlns='{ns}' jid='c@localhost' subscription='subscribed'/>")
+    };
+    let affiliation =
+        |ns: &str| format!("<affiliation xmlns='{ns}' jid='c@localhost' affiliation='member'/>");
+    let subscriptions =
+        |entries: &str| format!("<subscriptions node='open'>{entries}</subscriptions>");
+    let affiliations =
+        |entries: &str| format!("<affiliations node='open'>{entries}</affiliations>");
+    let publish = |children: &str| format!("<publish node='open'>{children}</publish>");
+    let own = "<item id='1'><x xmlns='urn:x'/></item>";
+    let other = format!("<item xmlns='{OWNED}' id='1'><x xmlns='urn:x'/></item>");
+    let preconditions = options(
+        "http://jabber.org/protocol/pubsub#publish-options",
+        &field("access_model", "whitelist"),
+    );
+    check(&rows! {
+        "8.8.2.4" OWNER set OWNED subscriptions(&subscription(PUBSUB)) => "result";
+        "8.8.2.4" OWNER set OWNED subscriptions(&subscription(OWNED)) => "result";
+        "8.8.2.4" OWNER set OWNED subscriptions(&subscription("urn:x")) => "modify bad-request";
+        "8.8.2.4" OWNER set OWNED subscriptions(&affiliation(OWNED)) => "modify bad-request";
+        "8.9.2.4" OWNER set OWNED affiliations(&affiliation(PUBSUB)) => "result";
+        "8.9.2.4" OWNER set OWNED affiliations(&affiliation(OWNED)) => "result";
+        "8.9.2.4" OWNER set OWNED affiliations(&(affiliation(OWNED) + &affiliation("urn:x")))
+            => "modify bad-request";
+        "8.9.2.4" OWNER set OWNED affiliations("<affiliation affiliation='member'/>")
+            => "modify bad-request jid-required";
+        "7.1" OWNER set PUBSUB publish(own) => "result";
+        "7.1" OWNER set PUBSUB publish(&other) => "modify bad-request";
+        "7.1" OWNER set PUBSUB publish(&(own.to_owned() + "<retract/>")) => "modify bad-request";
+        "7.1" OWNER set PUBSUB publish(&(own.to_owned() + "<note xmlns='urn:x'/>")) => "result";
+        "7.1.5" OWNER set PUBSUB publish(&(own.to_owned() + &preconditions))
+            => "cancel conflict precondition-not-met";
+        "7.1.5" OWNER set PUBSUB publish(own) + &preconditions
+            => "cancel conflict precondition-not-met";
+        "7.1.5" OWNER set PUBSUB publish(&(own.to_owned() + &preconditions)) + &preconditions
+            => "modify bad-request";
+        "7.1.5" OWNER set PUBSUB publish(own) + &preconditions.replace("<publish-options", &format!("<publish-options xmlns='{OWNED}'"))
+            => "modify bad-request";
+        "7.2" OWNER set PUBSUB format!("<retract node='open'>{other}</retract>") => "modify bad-request";
+        "6.5" OWNER get PUBSUB format!("<items node='open'>{other}</items>") => "modify bad-request";
+        "6.1" STRANGER set PUBSUB format!("<subscribe node='open' jid='{STRANGER}'><options/></subscribe>")
+            => "modify bad-request";
+        "8.1" OWNER set PUBSUB "<create node='new'/><configure/>" => "result";
+        "8.1" OWNER set PUBSUB "<create node='newer'/><configure><y/></configure>" => "modify bad-request";
+        "8.1" OWNER set PUBSUB "<create node='newer'/><configure><x xmlns='urn:x'/></configure>"
+            => "modify bad-request";
+    })
+    .await;
+}
+
+/// RFC 6120 §8.3.1: an error repeats the beginning of the request, at most 512 bytes of it.
+#[tokio::test]
+async fn errors_repeat_the_beginning_of_the_request() {
+    let mut component = stage().await;
+    let publish = "<publish node='none'><item id='1'><x xmlns='urn:x'/></item></publish>";
+    let answer = component.pubsub(OWNER, "set", &format!("{publish}{publish}")).await;
+    let repeated = answer.children().next().unwrap();
+    let expected: Element =
+        format!("<pubsub xmlns='{PUBSUB}'><publish node='none'/></pubsub>").parse().unwrap();
+    assert_eq!(repeated, &expected, "{}", shown(&answer));
+    let answer = component.owner(OWNER, "get", "<configure node='none'/>").await;
+    assert!(answer.get_child("pubsub", OWNED).unwrap().has_child("configure", OWNED));
+    for (length, is_repeated) in [(400, true), (500, false)] {
+        let long = format!("<items node='{}'/>", "n".repeat(length));
+        let answer = component.pubsub(OWNER, "get", &long).await;
+        assert_eq!(error(&answer), "cancel item-not-found");
+        assert_eq!(answer.has_child("pubsub", PUBSUB), is_repeated, "{length}");
+    }
+    let version = "<query xmlns='jabber:iq:version'/>";
+    let answer = component.ask(OWNER, "set", version).await;
+    assert_eq!(answer.children().count(), 1, "{}", shown(&answer));
+}
+
+/// Every refusal has a text; that of a limit begins with its name.
+#[tokio::test]
+async fn refusals_have_texts_and_limits_name_themselves() {
+    let mut component = stage().await;
+    let ids = "<item id='1'/>".repeat(101);
+    let items = format!("<items node='open'>{ids}</items>");
+    let answer = component.pubsub(OWNER, "get", &items).await;
+    assert_eq!(text(&answer), "max_batch: at most 100 items in one request");
+    let batch = "<item><x xmlns='urn:x'/></item>".repeat(101);
+    let publish = |node: &str, items: &str| format!("<publish node='{node}'>{items}</publish>");
+    let answer = component.pubsub(OWNER, "set", &publish("open", &batch)).await;
+    assert_eq!(text(&answer), "max_batch: at most 100 items in one request");
+    let three = "<item><x xmlns='urn:x'/></item>".repeat(3);
+    let answer = component.pubsub(OWNER, "set", &publish("typed", &three)).await;
+    assert_eq!(text(&answer), "pubsub#max_items: at most 2 items in one request");
+    for (to, kind, content) in [
+        ("pubsub.localhost/x", "get", "<ping xmlns='urn:xmpp:ping'/>"),
+        ("pubsub.localhost", "set", "<ping xmlns='urn:xmpp:ping'/>"),
+        ("pubsub.localhost", "get", "<query xmlns='urn:unknown'/>"),
+        ("pubsub.localhost", "get", "<ping xmlns='urn:xmpp:ping'/><ping xmlns='urn:xmpp:ping'/>"),
+        ("pubsub.localhost", "other", "<ping xmlns='urn:xmpp:ping'/>"),
+        (
+            "pubsub.localhost",
+            "set",
+            "<command xmlns='http://jabber.org/protocol/commands' node='x'/>",
+        ),
+    ] {
+        let iq = format!("<iq type='{kind}' from='{OWNER}' to='{to}' id='1'>{content}</iq>");
+        component.send(&iq).await;
+        assert!(!text(&component.answer().await).is_empty());
+    }
+}
+
+/// §5.6: an answer about one node names it.
+#[tokio::test]
+async fn own_lists_at_one_node_name_it() {
+    let mut component = stage().await;
+    for (list, node) in [
+        ("<subscriptions node='open'/>", Some("open")),
+        ("<affiliations node='open'/>", Some("open")),
+        ("<subscriptions/>", None),
+        ("<affiliations/>", None),
+    ] {
+        let answer = component.pubsub(READER, "get", list).await;
+        let pubsub = answer.get_child("pubsub", PUBSUB).unwrap();
+        assert_eq!(pubsub.children().next().unwrap().attr("node"), node, "{list}");
+    }
+}
+
+/// No node has a name of more than 1 023 bytes, so every question about one finds none.
+#[tokio::test]
+async fn a_name_that_is_too_long_is_that_of_no_node() {
+    let mut component = stage().await;
+    let long = "n".repeat(1024);
+    for query in ["disco#info", "disco#items"] {
+        let query = format!("<query xmlns='http://jabber.org/protocol/{query}' node='{long}'/>");
+        assert_eq!(error(&component.ask(OWNER, "get", &query).await), "cancel item-not-found");
+    }
+    for list in ["subscriptions", "affiliations", "default", "items"] {
+        let answer = component.pubsub(OWNER, "get", &format!("<{list} node='{long}'/>")).await;
+        assert_eq!(error(&answer), "cancel item-not-found", "{list}");
+    }
 }

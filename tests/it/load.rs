@@ -172,7 +172,7 @@ async fn subids_take_little_of_the_backlog() {
             (subscriber, None, Some(SubscriptionState::Subscribed))
         };
         let entries = (first..first + 2_000).map(entry).collect();
-        let request = SetSubscriptions { node: node("n"), entries };
+        let request = SetSubscriptions { node: node("n"), entries, invalid: Vec::new() };
         let set = stage.service.set_subscriptions(&actor(BOT), &request, |answer| answer).await;
         assert!(set.await.unwrap().failed.is_empty());
         stage.told();

@@ -62,7 +62,7 @@ impl Process {
         let entries = (0..MANY)
             .map(|i| (jid(&format!("r{i}@x")), None, Some(SubscriptionState::Subscribed)))
             .collect();
-        let request = SetSubscriptions { node: node(name), entries };
+        let request = SetSubscriptions { node: node(name), entries, invalid: Vec::new() };
         let service = &self.stage.service;
         service.set_subscriptions(&actor(OWNER), &request, |answer| answer.unwrap()).await.await;
     }

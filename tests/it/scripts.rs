@@ -175,6 +175,8 @@ fn compare(expected: &Element, got: &Element) -> Result<(), String> {
         };
         there.remove(index);
     }
+    // An error repeats the beginning of the request.
+    there.retain(|child| got.attr("type") != Some("error") || child.name() != "pubsub");
     match there.first() {
         Some(more) if strict => Err(format!("{}: also {}", got.name(), shown(more))),
         _ => Ok(()),

@@ -9,7 +9,7 @@ use crate::pubsub::{
     notices::notices,
 };
 
-use super::{existing, settle_subscriptions, subscribe};
+use super::{InvalidEntry, existing, joined, settle_subscriptions, subscribe};
 
 /// What this use case stands for in service discovery.
 pub const FEATURES: &[&str] = &["modify-affiliations", "retrieve-affiliations"];
@@ -28,6 +28,8 @@ pub struct SetAffiliations {
     pub node: NodeId,
     /// Who, and what they shall be; each entity once.
     pub entries: Vec<(BareJid, Affiliation)>,
+    /// The entries that cannot be applied. The others are.
+    pub invalid: Vec<InvalidEntry>,
 }
 
 /// What became of the entries.
@@ -35,8 +37,10 @@ pub struct SetAffiliations {
 pub struct AffiliationsSet {
     /// At which node.
     pub node: NodeId,
-    /// Those that could not be set, with what they are all the same. The others hold (§8.9.2.4).
-    pub failed: Vec<(BareJid, Affiliation)>,
+    /// The addresses of the entries that were not applied, with the present affiliations. The others hold (§8.9.2.4).
+    pub failed: Vec<(String, Affiliation)>,
+    /// The reasons, as a text; empty if all were applied.
+    pub reason: String,
     /// Whether some failed because the node has as many affiliations as it takes.
     pub is_full: bool,
 }
@@ -63,7 +67,7 @@ pub fn affiliations(
 pub fn set_affiliations(
     node: Option<&Node>,
     request: &SetAffiliations,
-    last: Option<&Item>,
+    newest: Option<&Item>,
     cx: &Context<'_>,
 ) -> Result<Decision<AffiliationsSet>, Refusal> {
     let node = existing(node)?;
@@ -82,7 +86,7 @@ pub fn set_affiliations(
         room = room.saturating_sub(1);
         fits
     };
-    let (fitting, mut failing): (Vec<_>, Vec<_>) =
+    let (fitting, failing): (Vec<_>, Vec<_>) =
         request.entries.iter().partition(|(entity, affiliation)| fits(entity, *affiliation));
     let is_full = !failing.is_empty();
     let stays_owned = node.owners().any(|o| wanted.get(o).is_none_or(|a| *a == Affiliation::Owner))
@@ -90,7 +94,6 @@ pub fn set_affiliations(
     let (fitting, last_owners): (Vec<_>, Vec<_>) = fitting
         .into_iter()
         .partition(|(entity, _)| stays_owned || node.affiliation_of(entity) != Affiliation::Owner);
-    failing.extend(last_owners);
 
     let mut changes = Changes::none(node);
     for (entity, affiliation) in fitting {
@@ -100,10 +103,21 @@ pub fn set_affiliations(
         changes.push(Change::Affiliated(entity.clone(), *affiliation));
         settle_subscriptions(node, &node.config, entity, *affiliation, &mut changes, cx);
     }
-    let failed = failing.iter().map(|(entity, _)| (entity.clone(), node.affiliation_of(entity)));
-    let failed = failed.collect();
-    let reply = AffiliationsSet { node: node.id.clone(), failed, is_full };
+    let limit = cx.limits().max_affiliations;
+    let full = is_full.then(|| format!("max_affiliations: at most {limit} at one node"));
+    let last = (!last_owners.is_empty()).then(|| "a node keeps at least one owner".to_owned());
+    let invalid = request.invalid.iter().map(|entry| entry.reason.to_owned());
+    let reason = joined(full.into_iter().chain(last).chain(invalid));
+    let present = |entity: &BareJid| (entity.to_string(), node.affiliation_of(entity));
+    let failed = failing.iter().chain(&last_owners).map(|(entity, _)| present(entity));
+    let invalid = request.invalid.iter().map(|entry| {
+        let entity = BareJid::new(&entry.jid).ok();
+        let affiliation = entity.map_or(Affiliation::None, |entity| node.affiliation_of(&entity));
+        (entry.jid.clone(), affiliation)
+    });
+    let failed = failed.chain(invalid).collect();
+    let reply = AffiliationsSet { node: node.id.clone(), failed, reason, is_full };
     let mut notifications = notices(node, &node.config, &mut changes, cx);
-    notifications.extend(subscribe::last_items(node, &node.config, last, &changes, cx.fresh));
+    notifications.extend(subscribe::last_items(node, &node.config, newest, &changes, cx.fresh));
     Ok(Decision { reply, changes, notifications })
 }

@@ -38,7 +38,8 @@ pub fn name(request: &Create, fresh: &dyn Fresh) -> Result<NodeId, Refusal> {
 ///
 /// # Errors
 /// [`Refusal::Forbidden`], [`Refusal::NoInstantNodes`], [`Refusal::NodeExists`], [`Refusal::MaxNodesExceeded`],
-/// [`Refusal::MaxNodesOfOwnerExceeded`], [`Refusal::BadSetting`].
+/// [`Refusal::MaxNodesOfOwnerExceeded`], [`Refusal::BadSetting`]; [`Refusal::NotAcceptable`] for a name that no new node can
+/// have.
 pub fn create(
     node: Option<&Node>,
     name: NodeId,
@@ -58,12 +59,43 @@ pub fn create(
     Ok(Decision::quiet(Created { node: name }, changes))
 }
 
+/// Names that service discovery, commands and headers have for themselves; a node of such a name could not be discovered.
+const RESERVED: &[&str] = &[
+    "http://jabber.org/protocol/commands",
+    "http://jabber.org/protocol/pubsub#get-pending",
+    "http://jabber.org/protocol/shim",
+];
+/// The beginning of the names of the service's own commands.
+const COMMANDS: &str = "urn:gjallar:command:";
+
+/// Refuses a name of which others look alike, or that has a meaning of its own (§4.6.2, §5.3).
+///
+/// SPEC: §4.6.2 has names prepared by Resourceprep. Its successor is OpaqueString (RFC 8265), and a name that OpaqueString
+/// would change is refused, not changed: nodes of such names that exist stay reachable, byte by byte. Compatibility
+/// characters such as ligatures stay different from what they stand for.
+fn check_name(name: &NodeId) -> Result<(), Refusal> {
+    let name = name.as_str();
+    if RESERVED.contains(&name) || name.starts_with(COMMANDS) {
+        return Err(Refusal::NotAcceptable("the name of the node is reserved".into()));
+    }
+    if name.trim().is_empty() {
+        return Err(Refusal::NotAcceptable("the name of the node is blank".into()));
+    }
+    if !jid::is_opaque_string(name) {
+        let reason = "the name of the node is not in the form of OpaqueString (RFC 8265): no control \
+                      characters, plain spaces, normalization form C";
+        return Err(Refusal::NotAcceptable(reason.into()));
+    }
+    Ok(())
+}
+
 /// A node of the actor's, of this name and with these settings, and the changes that make it.
 pub(super) fn creation(
     name: NodeId,
     settings: &[Setting],
     cx: &Context<'_>,
 ) -> Result<(Node, Changes), Refusal> {
+    check_name(&name)?;
     let is_full = cx.policy.max_nodes.is_some_and(|most| cx.like_nodes >= most);
     if is_full || cx.nodes >= cx.limits().max_nodes {
         return Err(Refusal::MaxNodesExceeded);

@@ -25,12 +25,31 @@ pub mod subscribe;
 pub mod subscriptions;
 pub mod unsubscribe;
 
+use std::collections::BTreeSet;
+
 use jid::{BareJid, Jid};
 
 use super::{
-    Admission, Affiliation, Change, Changes, Context, Node, NodeConfig, Refusal, access,
+    Admission, Affiliation, Change, Changes, Context, Node, NodeConfig, Refusal, SubId, access,
     administers,
 };
+
+/// An entry of an owner's list that cannot be applied whatever the node is like (§8.8.2.4, §8.9.2.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidEntry {
+    /// The address as the owner wrote it.
+    pub jid: String,
+    /// The SubID, in a list of subscriptions.
+    pub subid: Option<SubId>,
+    /// The reason.
+    pub reason: &'static str,
+}
+
+/// The reasons for which entries of a list were not applied: each once.
+fn joined(reasons: impl IntoIterator<Item = String>) -> String {
+    let reasons: BTreeSet<_> = reasons.into_iter().collect();
+    reasons.into_iter().collect::<Vec<_>>().join("; ")
+}
 
 /// The node, or the refusal that most clauses begin with.
 fn existing(node: Option<&Node>) -> Result<&Node, Refusal> {

@@ -206,9 +206,11 @@ fn check_number(number: usize, config: &NodeConfig, cx: &Context<'_>) -> Result<
         0 if takes_items => Err(Refusal::ItemRequired),
         0 => Ok(()),
         _ if !takes_items => Err(Refusal::ItemForbidden),
-        n if n > cx.limits().max_batch => Err(Refusal::MaxItemsExceeded),
+        n if n > cx.limits().max_batch => Err(Refusal::batch_too_long(cx.limits())),
         // A node may keep no item at all and still announce each.
-        n if config.persist_items && kept > 0 && n > kept => Err(Refusal::MaxItemsExceeded),
+        n if config.persist_items && kept > 0 && n > kept => {
+            Err(Refusal::MaxItemsExceeded { limit: "pubsub#max_items", max: kept })
+        }
         _ => Ok(()),
     }
 }

@@ -48,7 +48,7 @@ pub fn retract(
         return Err(Refusal::ItemRequired);
     }
     if request.items.len() > cx.limits().max_batch {
-        return Err(Refusal::MaxItemsExceeded);
+        return Err(Refusal::batch_too_long(cx.limits()));
     }
     if request.items.iter().collect::<BTreeSet<_>>().len() < request.items.len() {
         return Err(Refusal::BadRequest("two items of one name"));

@@ -46,7 +46,9 @@ pub fn retrieve(node: Option<&Node>, request: &Retrieve, cx: &Context<'_>) -> Re
     }
     list(Some(node), cx)?;
     match &request.selection {
-        Selection::Ids(ids) if ids.len() > cx.limits().max_batch => Err(Refusal::MaxItemsExceeded),
+        Selection::Ids(ids) if ids.len() > cx.limits().max_batch => {
+            Err(Refusal::batch_too_long(cx.limits()))
+        }
         Selection::Ids(_) | Selection::Page(_) | Selection::Recent(_) => Ok(()),
     }
 }

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use jid::Jid;
 
 use crate::pubsub::{
-    Change, Changes, Context, Decision, Item, Node, NodeId, Options, Refusal, SubId, Subscription,
-    SubscriptionState, Terms, access, notices::notices,
+    Change, Changes, Context, Decision, Feature, Item, Node, NodeId, Options, Refusal, SubId,
+    Subscription, SubscriptionState, Terms, access, notices::notices,
 };
 
 use super::{
-    existing,
+    InvalidEntry, existing, joined,
     options::{agreed, find},
     subscribe,
 };
@@ -33,6 +33,8 @@ pub struct SetSubscriptions {
     pub node: NodeId,
     /// Who, which of its subscriptions if that is said, and what they shall be; each once.
     pub entries: Vec<(Jid, Option<SubId>, Wanted)>,
+    /// The entries that cannot be applied. The others are.
+    pub invalid: Vec<InvalidEntry>,
 }
 
 /// What an owner wants a subscription to be; nothing if it is a state that this service does not have.
@@ -43,8 +45,11 @@ pub type Wanted = Option<SubscriptionState>;
 pub struct SubscriptionsSet {
     /// At which node.
     pub node: NodeId,
-    /// Those that could not be set, and how they are all the same. The others hold (§8.8.2.4).
-    pub failed: Vec<Subscription>,
+    /// The addresses and SubIDs of the entries that were not applied, with the present states. The others hold
+    /// (§8.8.2.4).
+    pub failed: Vec<(String, Option<SubId>, SubscriptionState)>,
+    /// The reasons, as a text; empty if all were applied.
+    pub reason: String,
     /// Whether some failed because the node has as many subscriptions as it takes.
     pub is_full: bool,
 }
@@ -95,16 +100,21 @@ pub fn set_subscriptions(
         return Err(Refusal::BadRequest("two entries for one subscription"));
     }
     let mut changes = Changes::none(node);
-    let (mut failed, mut is_full) = (Vec::new(), false);
+    let (mut failed, mut reasons, mut is_full) = (Vec::new(), Vec::new(), false);
+    let mut fail = |jid: &Jid, subid: &Option<SubId>, state, reason: String| {
+        failed.push((jid.to_string(), subid.clone(), state));
+        reasons.push(reason);
+    };
     let there = node.subscribers_len() + node.pending_len();
     let mut room = cx.limits().max_subscriptions.saturating_sub(there);
     let mut agreements = BTreeMap::new();
     for (jid, subid, wanted) in &request.entries {
         let state = node.state_of(jid);
-        let admitted = node.config.subscribe && {
-            let entity = jid.to_bare();
-            let contact = access::contact(cx, &entity);
-            access::admits(&node.config, node.affiliation_of(&entity), contact).is_ok()
+        let entity = jid.to_bare();
+        let contact = access::contact(cx, &entity);
+        let admission = match node.config.subscribe {
+            true => access::admits(&node.config, node.affiliation_of(&entity), contact),
+            false => Err(Refusal::Unsupported(Feature::Subscribe)),
         };
         match (wanted, state) {
             (Some(wanted), state) if *wanted == state => {}
@@ -114,9 +124,7 @@ pub fn set_subscriptions(
                 let left: &mut Vec<_> = agreements.entry(jid).or_insert_with(all);
                 match find(left, subid.as_ref()) {
                     Ok(at) => drop(left.remove(at)),
-                    Err(_) => {
-                        failed.push(Subscription { jid: jid.clone(), subid: subid.clone(), state })
-                    }
+                    Err(refusal) => fail(jid, subid, state, refusal.to_string()),
                 }
             }
             (Some(SubscriptionState::None), _) => {
@@ -125,7 +133,7 @@ pub fn set_subscriptions(
             (Some(SubscriptionState::Subscribed), SubscriptionState::Pending) => {
                 changes.push(Change::Subscribed(jid.clone()));
             }
-            (Some(SubscriptionState::Subscribed), _) if admitted && room > 0 => {
+            (Some(SubscriptionState::Subscribed), _) if admission.is_ok() && room > 0 => {
                 room -= 1;
                 changes.push(Change::Enrolled(jid.clone()));
                 if cx.limits().max_subids > 1 {
@@ -134,9 +142,17 @@ pub fn set_subscriptions(
                     changes.push(agreed(node, jid.clone(), vec![terms])?);
                 }
             }
-            (wanted, _) => {
-                is_full |= *wanted == Some(SubscriptionState::Subscribed) && admitted;
-                failed.push(Subscription { jid: jid.clone(), subid: subid.clone(), state });
+            (Some(SubscriptionState::Subscribed), _) => match admission {
+                Ok(_) => {
+                    is_full = true;
+                    let limit = cx.limits().max_subscriptions;
+                    let full = format!("max_subscriptions: at most {limit} at one node");
+                    fail(jid, subid, state, full);
+                }
+                Err(refusal) => fail(jid, subid, state, refusal.to_string()),
+            },
+            (Some(SubscriptionState::Pending) | None, _) => {
+                fail(jid, subid, state, "an owner sets subscribed or none".into());
             }
         }
     }
@@ -146,7 +162,13 @@ pub fn set_subscriptions(
             false => agreed(node, jid.clone(), left)?,
         });
     }
-    let reply = SubscriptionsSet { node: node.id.clone(), failed, is_full };
+    for InvalidEntry { jid, subid, reason } in &request.invalid {
+        let state = Jid::new(jid).map_or(SubscriptionState::None, |jid| node.state_of(&jid));
+        failed.push((jid.clone(), subid.clone(), state));
+        reasons.push((*reason).to_owned());
+    }
+    let reason = joined(reasons);
+    let reply = SubscriptionsSet { node: node.id.clone(), failed, reason, is_full };
     let mut notifications = notices(node, &node.config, &mut changes, cx);
     notifications.extend(subscribe::last_items(node, &node.config, last, &changes, cx.fresh));
     Ok(Decision { reply, changes, notifications })

@@ -1,7 +1,7 @@
 //! Affiliations, subscriptions and configurations: what changes, and who loses what.
 
 use crate::pubsub::{
-    AccessModel, Affiliation, Change, MaxItems, Setting, Subscription, SubscriptionState,
+    AccessModel, Affiliation, Change, MaxItems, Setting, SubscriptionState,
     op::{
         affiliations::{SetAffiliations, set_affiliations},
         configure::{Configure, configure},
@@ -14,7 +14,7 @@ use super::{applied, bare, by, changes_of, jid, node};
 
 fn set(entries: &[(&str, Affiliation)]) -> SetAffiliations {
     let entries = entries.iter().map(|(who, affiliation)| (bare(who), *affiliation)).collect();
-    SetAffiliations { node: node().0.id, entries }
+    SetAffiliations { node: node().0.id, entries, invalid: Vec::new() }
 }
 
 #[test]
@@ -109,13 +109,13 @@ fn an_owner_cannot_subscribe_who_is_not_admitted() {
         (jid("s@x"), None, Some(SubscriptionState::Pending)),
         (jid("a@x"), None, Some(SubscriptionState::Subscribed)),
     ];
-    let request = SetSubscriptions { node: node.id.clone(), entries };
+    let request = SetSubscriptions { node: node.id.clone(), entries, invalid: Vec::new() };
     let decision = by("owner@x", |cx| set_subscriptions(Some(&node), &request, None, cx)).unwrap();
     assert_eq!(
         decision.reply.failed,
         [
-            Subscription { jid: jid("o@x"), subid: None, state: SubscriptionState::None },
-            Subscription { jid: jid("s@x"), subid: None, state: SubscriptionState::Subscribed },
+            ("o@x".into(), None, SubscriptionState::None),
+            ("s@x".into(), None, SubscriptionState::Subscribed),
         ]
     );
     let after = applied(&node, &decision.changes);

@@ -187,7 +187,7 @@ impl Stage {
 
     pub async fn enrol(&self, by: &str, name: &str, whom: &str) -> Result<(), Error> {
         let entries = vec![(jid(whom), None, Some(SubscriptionState::Subscribed))];
-        let request = SetSubscriptions { node: node(name), entries };
+        let request = SetSubscriptions { node: node(name), entries, invalid: Vec::new() };
         self.service
             .set_subscriptions(&actor(by), &request, |answer| answer.map(|_| ()))
             .await
@@ -207,7 +207,7 @@ impl Stage {
         affiliation: Affiliation,
     ) -> Result<(), Error> {
         let entries = vec![(jid(entity).to_bare(), affiliation)];
-        let request = SetAffiliations { node: node(name), entries };
+        let request = SetAffiliations { node: node(name), entries, invalid: Vec::new() };
         self.service.set_affiliations(&actor(by), &request, |answer| answer.map(|_| ())).await.await
     }
 

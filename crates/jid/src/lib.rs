@@ -1,0 +1,295 @@
+//! Addresses of XMPP (RFC 7622).
+//!
+//! An address is compared byte by byte. [`Jid::new`] takes it as it stands: servers stamp addresses in the form in which
+//! they compare them, and the store keeps that form. [`Jid::prepare`] brings an address that a user wrote into the form
+//! of RFC 7622; it does not fold more than the RFC does, so that no address takes the place of another one.
+
+mod precis;
+mod prepare;
+
+use std::{borrow::Borrow, fmt, ops::Deref, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use thiserror::Error;
+
+/// The most bytes of each part of an address.
+const MAX_PART_BYTES: usize = 1023;
+
+/// The reason why a text is no address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Error {
+    /// A part that is empty.
+    #[error("an address has no empty part")]
+    Empty,
+    /// A part that is too long.
+    #[error("a part of an address has at most {MAX_PART_BYTES} bytes")]
+    TooLong,
+    /// A character that separates parts, a control character, or a space outside the resource.
+    #[error("a character that cannot stand in an address")]
+    Character,
+    /// A localpart that the profile UsernameCaseMapped refuses (RFC 7622 §3.3).
+    #[error("a localpart that RFC 7622 does not allow")]
+    Localpart,
+    /// A domain that is no internationalised domain name (RFC 7622 §3.2).
+    #[error("a domain that RFC 7622 does not allow")]
+    Domain,
+    /// A resource that the profile OpaqueString refuses (RFC 7622 §3.4).
+    #[error("a resource that RFC 7622 does not allow")]
+    Resource,
+    /// A resource where a bare address is needed.
+    #[error("a bare address has no resource")]
+    NotBare,
+}
+
+/// An address, with or without a resource.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Jid(String);
+
+/// An address without a resource.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BareJid(Jid);
+
+/// A part of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Part<'a>(&'a str);
+
+/// The localpart, the domain and the resource of a text.
+fn parts(text: &str) -> (Option<&str>, &str, Option<&str>) {
+    let (bare, resource) = match text.split_once('/') {
+        Some((bare, resource)) => (bare, Some(resource)),
+        None => (text, None),
+    };
+    match bare.split_once('@') {
+        Some((local, domain)) => (Some(local), domain, resource),
+        None => (None, bare, resource),
+    }
+}
+
+/// Whether a text is as the profile OpaqueString leaves it (RFC 8265 §4.2): of several spellings that look alike, only
+/// one is.
+#[must_use]
+pub fn is_opaque_string(text: &str) -> bool {
+    prepare::resource(text).is_ok_and(|prepared| prepared == text)
+}
+
+/// Checks what no part of an address may have in any form.
+fn check(text: &str) -> Result<(), Error> {
+    let (local, domain, resource) = parts(text);
+    for part in [local, Some(domain), resource].into_iter().flatten() {
+        match part.len() {
+            0 => return Err(Error::Empty),
+            1..=MAX_PART_BYTES => {}
+            _ => return Err(Error::TooLong),
+        }
+    }
+    let is_wrong = |c: char| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}');
+    let is_wrong_in_bare = |c: char| c.is_whitespace() || c == '@';
+    let bare = [local, Some(domain)].into_iter().flatten();
+    match text.contains(is_wrong) || bare.into_iter().any(|part| part.contains(is_wrong_in_bare)) {
+        true => Err(Error::Character),
+        false => Ok(()),
+    }
+}
+
+impl Jid {
+    /// Takes an address as it stands: from the server, or from the store.
+    ///
+    /// # Errors
+    /// If a part is empty or too long, or has a character that no form of an address has.
+    pub fn new(text: &str) -> Result<Self, Error> {
+        check(text)?;
+        Ok(Self(text.to_owned()))
+    }
+
+    /// Prepares an address that a user wrote (RFC 7622): the localpart by the profile UsernameCaseMapped, A-labels of the
+    /// domain as U-labels, the resource by the profile OpaqueString.
+    ///
+    /// # Errors
+    /// If it is not allowed.
+    pub fn prepare(text: &str) -> Result<Self, Error> {
+        let (local, domain, resource) = parts(text);
+        let mut prepared = String::with_capacity(text.len());
+        if let Some(local) = local {
+            prepared.push_str(&prepare::localpart(local)?);
+            prepared.push('@');
+        }
+        prepared.push_str(&prepare::domain(domain)?);
+        if let Some(resource) = resource {
+            prepared.push('/');
+            prepared.push_str(&prepare::resource(resource)?);
+        }
+        Self::new(&prepared)
+    }
+
+    /// Prepares an address in a request of a sender, as [`prepare`](Self::prepare) does. The sender's own address, bare or
+    /// full, is taken as the server stamped it: that is the form in which the server knows it.
+    ///
+    /// # Errors
+    /// As [`prepare`](Self::prepare).
+    pub fn prepare_from(text: &str, sender: &str) -> Result<Self, Error> {
+        let bare = |text: &str| text.split('/').next().unwrap_or_default().to_owned();
+        let is_own = text == sender || text == bare(sender);
+        match (is_own, text.split_once('/')) {
+            (true, _) => Self::new(text),
+            (false, Some((own, resource))) if own == bare(sender) => {
+                Self::new(&format!("{own}/{}", prepare::resource(resource)?))
+            }
+            (false, _) => Self::prepare(text),
+        }
+    }
+
+    /// The address as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The localpart.
+    #[must_use]
+    pub fn node(&self) -> Option<Part<'_>> {
+        parts(&self.0).0.map(Part)
+    }
+
+    /// The domain.
+    #[must_use]
+    pub fn domain(&self) -> Part<'_> {
+        Part(parts(&self.0).1)
+    }
+
+    /// The resource.
+    #[must_use]
+    pub fn resource(&self) -> Option<Part<'_>> {
+        self.0.split_once('/').map(|(_, resource)| Part(resource))
+    }
+
+    /// Whether it has no resource.
+    #[must_use]
+    pub fn is_bare(&self) -> bool {
+        !self.0.contains('/')
+    }
+
+    /// The same address without its resource.
+    #[must_use]
+    pub fn to_bare(&self) -> BareJid {
+        let bare = self.0.split('/').next().unwrap_or_default();
+        BareJid(Self(bare.to_owned()))
+    }
+
+    /// The same address without its resource.
+    #[must_use]
+    pub fn into_bare(mut self) -> BareJid {
+        if let Some(at) = self.0.find('/') {
+            self.0.truncate(at);
+        }
+        BareJid(self)
+    }
+}
+
+impl BareJid {
+    /// Takes a bare address as it stands.
+    ///
+    /// # Errors
+    /// As [`Jid::new`]; or if it has a resource.
+    pub fn new(text: &str) -> Result<Self, Error> {
+        Self::of(Jid::new(text)?)
+    }
+
+    /// Prepares a bare address that a user wrote.
+    ///
+    /// # Errors
+    /// As [`Jid::prepare`]; or if it has a resource.
+    pub fn prepare(text: &str) -> Result<Self, Error> {
+        Self::of(Jid::prepare(text)?)
+    }
+
+    fn of(jid: Jid) -> Result<Self, Error> {
+        if jid.is_bare() { Ok(Self(jid)) } else { Err(Error::NotBare) }
+    }
+}
+
+impl<'a> Part<'a> {
+    /// The part as text.
+    #[must_use]
+    pub fn as_str(self) -> &'a str {
+        self.0
+    }
+}
+
+impl Deref for BareJid {
+    type Target = Jid;
+
+    fn deref(&self) -> &Jid {
+        &self.0
+    }
+}
+
+impl Borrow<Jid> for BareJid {
+    fn borrow(&self) -> &Jid {
+        &self.0
+    }
+}
+
+impl From<BareJid> for Jid {
+    fn from(bare: BareJid) -> Self {
+        bare.0
+    }
+}
+
+impl PartialEq<Jid> for BareJid {
+    fn eq(&self, other: &Jid) -> bool {
+        self.0 == *other
+    }
+}
+
+impl PartialEq<BareJid> for Jid {
+    fn eq(&self, other: &BareJid) -> bool {
+        *self == other.0
+    }
+}
+
+impl fmt::Display for Part<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+macro_rules! as_text {
+    ($name:ident) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_tuple(stringify!($name)).field(&self.as_str()).finish()
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Error;
+
+            /// Prepares what a user wrote.
+            fn from_str(text: &str) -> Result<Self, Error> {
+                Self::prepare(text)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                Self::new(&text).map_err(de::Error::custom)
+            }
+        }
+    };
+}
+
+as_text!(Jid);
+as_text!(BareJid);

@@ -1,0 +1,39 @@
+//! The preparation of the three parts of an address (RFC 7622 §3.2 to §3.4).
+
+use std::{
+    borrow::Cow,
+    net::{Ipv4Addr, Ipv6Addr},
+};
+
+use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
+use crate::{Error, precis};
+
+/// UsernameCaseMapped, without the characters that RFC 7622 excludes.
+pub(crate) fn localpart(text: &str) -> Result<String, Error> {
+    let prepared = precis::username_case_mapped(text).ok_or(Error::Localpart)?;
+    match prepared.contains(['"', '&', '\'', '/', ':', '<', '>', '@']) {
+        true => Err(Error::Localpart),
+        false => Ok(prepared),
+    }
+}
+
+/// An IP address, or a domain name of U-labels. Transitional processing, which folds ß, is off.
+pub(crate) fn domain(text: &str) -> Result<Cow<'_, str>, Error> {
+    let ipv6 = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if text.parse::<Ipv4Addr>().is_ok() || ipv6.is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok()) {
+        return Ok(Cow::Borrowed(text));
+    }
+    // The dot of the root is no part of the name.
+    let text = text.strip_suffix('.').unwrap_or(text);
+    let (bytes, deny) = (text.as_bytes(), AsciiDenyList::URL);
+    let ascii = Uts46::new().to_ascii(bytes, deny, Hyphens::Check, DnsLength::Verify);
+    ascii.map_err(|_| Error::Domain)?;
+    let (prepared, outcome) = Uts46::new().to_unicode(bytes, deny, Hyphens::Check);
+    outcome.map_err(|_| Error::Domain)?;
+    Ok(prepared)
+}
+
+/// OpaqueString.
+pub(crate) fn resource(text: &str) -> Result<Cow<'_, str>, Error> {
+    precis::opaque_string(text).ok_or(Error::Resource)
+}

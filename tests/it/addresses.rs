@@ -1,0 +1,263 @@
+//! Addresses (RFC 7622): stamped ones byte by byte, those in requests prepared. And the names of nodes.
+
+use jid::{BareJid, Error, Jid, Part};
+use minidom::Element;
+
+use crate::harness::{Component, OWNER as OWNED, SERVICE, STREAM, error, shown};
+
+const OWNER: &str = "owner@localhost/desk";
+const INFO: &str = "http://jabber.org/protocol/disco#info";
+
+fn prepared(text: &str) -> Result<String, Error> {
+    Jid::prepare(text).map(|jid| jid.to_string())
+}
+
+#[test]
+fn an_address_has_three_parts() {
+    let jid = Jid::new("a@b.example/c/d@e").unwrap();
+    let part = |part: Option<Part<'_>>| part.map(|part| part.as_str().to_owned());
+    assert_eq!(part(jid.node()).as_deref(), Some("a"));
+    assert_eq!(jid.domain().as_str(), "b.example");
+    assert_eq!(part(jid.resource()).as_deref(), Some("c/d@e"));
+    assert_eq!(jid.to_bare().as_str(), "a@b.example");
+    assert_eq!(jid.clone().into_bare(), jid.to_bare());
+    assert!(!jid.is_bare() && jid.to_bare().is_bare());
+    let domain = Jid::new("b.example").unwrap();
+    assert!(domain.node().is_none() && domain.resource().is_none() && domain.is_bare());
+}
+
+#[test]
+fn an_address_of_the_server_is_taken_as_it_stands() {
+    let long = "x".repeat(1023);
+    for text in [
+        "a@localhost/🎉",
+        "ꙋ@localhost/x",
+        "ߓ@localhost/x",
+        "a@localhost/Gajim.𞤀",
+        "straße@weiß.example",
+        "A@xn--mnchen-3ya.example",
+        "☃@localhost",
+        &format!("{long}@{long}/{long}"),
+    ] {
+        assert_eq!(Jid::new(text).unwrap().as_str(), text);
+    }
+    for (text, error) in [
+        ("", Error::Empty),
+        ("@b", Error::Empty),
+        ("a@", Error::Empty),
+        ("a@b/", Error::Empty),
+        ("/c", Error::Empty),
+        ("a@b@c", Error::Character),
+        ("a b@c", Error::Character),
+        ("a@b\n", Error::Character),
+        ("a@b/c\u{7}", Error::Character),
+    ] {
+        assert_eq!(Jid::new(text), Err(error), "{text:?}");
+    }
+    assert_eq!(Jid::new(&format!("{long}x@b")), Err(Error::TooLong));
+    assert_eq!(BareJid::new("a@b/c"), Err(Error::NotBare));
+}
+
+#[test]
+fn an_address_of_a_user_is_prepared_by_rfc_7622() {
+    for (text, expected) in [
+        ("Ä@Example.ORG./Ä", "ä@example.org/Ä"),
+        ("a@xn--mnchen-3ya.example", "a@münchen.example"),
+        ("straße@weiß.example", "straße@weiß.example"),
+        ("ｊuliet@example.com", "juliet@example.com"),
+        ("ꙋ@localhost/🎉", "ꙋ@localhost/🎉"),
+        ("ߓ@localhost", "ߓ@localhost"),
+        ("𞤀@localhost/Gajim.𞤀🥰", "𞤢@localhost/Gajim.𞤀🥰"),
+        ("l·l@localhost", "l·l@localhost"),
+        ("שלום1@localhost", "שלום1@localhost"),
+        ("a@localhost/e\u{301}\u{a0}b", "a@localhost/é b"),
+        ("a@[::1]/x", "a@[::1]/x"),
+        ("a@127.0.0.1", "a@127.0.0.1"),
+    ] {
+        assert_eq!(prepared(text).as_deref(), Ok(expected), "{text}");
+    }
+    for (text, error) in [
+        ("☃@localhost", Error::Localpart),
+        ("a'b@localhost", Error::Localpart),
+        ("a b@localhost", Error::Localpart),
+        ("a·b@localhost", Error::Localpart),
+        ("aש@localhost", Error::Localpart),
+        ("a\u{ad}b@localhost", Error::Localpart),
+        ("\u{378}@localhost", Error::Localpart),
+        ("a@b@c", Error::Domain),
+        ("a@b c", Error::Domain),
+        ("a@-b", Error::Domain),
+        ("a@b/\u{7}", Error::Resource),
+        ("@b", Error::Localpart),
+        ("a@", Error::Domain),
+        ("a@b/", Error::Resource),
+    ] {
+        assert_eq!(prepared(text), Err(error), "{text}");
+    }
+}
+
+/// RFC 7622 §3.2, §3.3: two domains and two accounts. A service that folds them gives one what belongs to the other.
+#[test]
+fn addresses_that_differ_stay_different() {
+    for (one, other) in [
+        ("straße@localhost", "strasse@localhost"),
+        ("u@weiß.example", "u@weiss.example"),
+        ("ς@localhost", "σ@localhost"),
+    ] {
+        assert_ne!(prepared(one), prepared(other));
+    }
+}
+
+#[test]
+fn the_own_address_of_a_sender_is_taken_as_the_server_stamped_it() {
+    let sender = "☃@xn--mnchen-3ya.example/A";
+    let own = |text| Jid::prepare_from(text, sender).map(|jid| jid.to_string());
+    for text in [sender, "☃@xn--mnchen-3ya.example", "☃@xn--mnchen-3ya.example/B"] {
+        assert_eq!(own(text).as_deref(), Ok(text));
+    }
+    assert_eq!(own("B@xn--mnchen-3ya.example").as_deref(), Ok("b@münchen.example"));
+    assert_eq!(own("☃@xn--mnchen-3ya.example/"), Err(Error::Resource));
+}
+
+/// RFC 6120 §8.2.3: a request is answered whatever the address of its sender looks like.
+#[tokio::test]
+async fn every_sender_is_answered() {
+    let mut component = Component::start().await;
+    for from in ["a@localhost/🎉", "ꙋ@localhost/x", "ߓ@localhost/x", "a@localhost/Gajim.𞤀"]
+    {
+        let answer = component.ask(from, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+        assert_eq!((answer.attr("type"), answer.attr("to")), (Some("result"), Some(from)));
+        component.create(OWNER, from, &[]).await;
+        component.subscribe(from, from).await;
+        let bare = from.split('/').next().unwrap();
+        let set = format!(
+            "<affiliations node='{from}'><affiliation jid='{bare}' affiliation='publisher'/>\
+             </affiliations>"
+        );
+        let answer = component.owner(OWNER, "set", &set).await;
+        assert_eq!(answer.attr("type"), Some("result"), "{}", shown(&answer));
+        component.publish(from, from, "1").await;
+        assert_eq!(component.items(from, from).await, ["1"]);
+    }
+    for from in ["a@b@c", "a@", "@b/x"] {
+        let iq = format!(
+            "<iq type='get' from='{from}' to='{SERVICE}' id='odd'><ping xmlns='urn:xmpp:ping'/></iq>"
+        );
+        component.send(&iq).await;
+        let answer = component.answer().await;
+        assert_eq!((answer.attr("to"), answer.attr("id")), (Some(from), Some("odd")));
+        assert_eq!(error(&answer), "modify jid-malformed");
+    }
+}
+
+/// A stamped address is compared byte by byte: ß is a letter of its own, and `ss` is somebody else.
+#[tokio::test]
+async fn stamped_addresses_are_compared_byte_by_byte() {
+    let mut component = Component::start().await;
+    for (one, other) in [
+        ("straße@localhost/x", "strasse@localhost/x"),
+        ("u@weiß.localhost/x", "u@weiss.localhost/x"),
+    ] {
+        component.create(one, one, &[]).await;
+        let answer = component.owner(other, "get", &format!("<affiliations node='{one}'/>")).await;
+        assert_eq!(error(&answer), "auth forbidden");
+        let answer = component.owner(one, "get", &format!("<affiliations node='{one}'/>")).await;
+        assert_eq!(answer.attr("type"), Some("result"));
+    }
+}
+
+/// RFC 7622 §3.2.1: an A-label and its U-label are one domain.
+#[tokio::test]
+async fn an_address_in_a_request_is_prepared() {
+    let mut component = Component::start().await;
+    component.create(OWNER, "n", &[]).await;
+    let subscribe = |jid: &str| format!("<subscribe node='n' jid='{jid}'/>");
+    let sender = "a@münchen.example/x";
+    for jid in ["a@xn--mnchen-3ya.example", "A@MÜNCHEN.example", "a@münchen.example"] {
+        let answer = component.pubsub(sender, "set", &subscribe(jid)).await;
+        assert_eq!(answer.attr("type"), Some("result"), "{jid}: {}", shown(&answer));
+    }
+    // A server that stamps the A-label gets the events under it.
+    let sender = "b@xn--mnchen-3ya.example/x";
+    let answer = component.pubsub(sender, "set", &subscribe("b@xn--mnchen-3ya.example")).await;
+    assert_eq!(answer.attr("type"), Some("result"), "{}", shown(&answer));
+    let list = component.owner(OWNER, "get", "<subscriptions node='n'/>").await;
+    let list = list.get_child("pubsub", OWNED).unwrap().children().next().unwrap().clone();
+    let jids: Vec<_> = list.children().filter_map(|entry| entry.attr("jid")).collect();
+    assert_eq!(jids, ["a@münchen.example", "b@xn--mnchen-3ya.example"]);
+    for (jid, text) in [
+        ("a@b@c", "not a JID: a domain that RFC 7622 does not allow"),
+        ("☃@localhost", "not a JID: a localpart that RFC 7622 does not allow"),
+        ("a@localhost/", "not a JID: a resource that RFC 7622 does not allow"),
+    ] {
+        let answer = component.pubsub(OWNER, "set", &subscribe(jid)).await;
+        assert_eq!(error(&answer), "modify jid-malformed invalid-jid");
+        let error = answer.get_child("error", STREAM).unwrap();
+        assert_eq!(
+            error.get_child("text", "urn:ietf:params:xml:ns:xmpp-stanzas").unwrap().text(),
+            text
+        );
+    }
+    let archive = "<query xmlns='urn:xmpp:mam:2' node='n'><x xmlns='jabber:x:data' type='submit'>\
+                   <field var='FORM_TYPE'><value>urn:xmpp:mam:2</value></field>\
+                   <field var='with'><value>a@b@c</value></field></x></query>";
+    let answer = component.ask(OWNER, "set", archive).await;
+    assert_eq!(error(&answer), "modify jid-malformed invalid-jid");
+}
+
+/// §4.6.2, §5.3: no new node has a name of which others look alike, or that service discovery has for itself.
+#[tokio::test]
+async fn names_that_look_alike_or_are_reserved_are_refused() {
+    let mut component = Component::start().await;
+    for name in ["é", "fi", "ﬁ", "a b", "🎉", "🥰𞤀", "urn:xmpp:microblog:0:comments/post-1"]
+    {
+        component.create(OWNER, name, &[]).await;
+    }
+    for name in [
+        "e\u{301}",
+        "pay\u{ad}pal",
+        "a\u{a0}b",
+        " ",
+        "&#10;",
+        "a&#10;b",
+        "a&#9;b",
+        "http://jabber.org/protocol/commands",
+        "http://jabber.org/protocol/pubsub#get-pending",
+        "http://jabber.org/protocol/shim",
+        "urn:gjallar:command:list-nodes",
+        "urn:gjallar:command:of-later",
+    ] {
+        let create = format!("<create node='{name}'/>");
+        let publish = format!("<publish node='{name}'><item><x xmlns='urn:x'/></item></publish>");
+        for request in [create, publish] {
+            let answer = component.pubsub(OWNER, "set", &request).await;
+            assert_eq!(error(&answer), "modify not-acceptable", "{request}");
+        }
+    }
+}
+
+/// XEP-0004, XEP-0059, XEP-0131: the service announces what it uses, and the headers at their well-known node.
+#[tokio::test]
+async fn forms_headers_and_result_sets_are_announced() {
+    let mut component = Component::start().await;
+    let features = |answer: &Element| {
+        let query = answer.get_child("query", INFO).unwrap();
+        query
+            .children()
+            .filter_map(|child| child.attr("var"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let shim = "http://jabber.org/protocol/shim";
+    let info = component.ask(OWNER, "get", &format!("<query xmlns='{INFO}'/>")).await;
+    for feature in ["jabber:x:data", "http://jabber.org/protocol/rsm", shim] {
+        assert!(features(&info).iter().any(|var| var == feature), "{feature}");
+    }
+    let headers =
+        component.ask(OWNER, "get", &format!("<query xmlns='{INFO}' node='{shim}'/>")).await;
+    assert_eq!(features(&headers), [shim.to_owned(), format!("{shim}#SubID")]);
+    // XEP-0050: a command that the requester may not execute.
+    let command = format!("<query xmlns='{INFO}' node='urn:gjallar:command:erase'/>");
+    let answer = component.ask("user@far.example/x", "get", &command).await;
+    assert_eq!(error(&answer), "auth forbidden");
+}
