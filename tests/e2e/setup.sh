@@ -48,11 +48,14 @@ if [ -n "$missing" ]; then
     done
 fi
 
-if ! cmp -s tests/e2e/requirements.txt .venv/requirements.txt; then
+# nbxmpp runs with Debian's Python, which has the bindings to GLib and what it needs.
+if ! cat tests/e2e/requirements.txt tests/e2e/requirements-debian.txt | cmp -s - .venv/requirements.txt; then
     echo "installing Python packages into .venv"
     python3 -m venv .venv
-    .venv/bin/python -m pip install -q --disable-pip-version-check -r tests/e2e/requirements.txt
-    cp tests/e2e/requirements.txt .venv/requirements.txt
+    pip=".venv/bin/python -m pip install -q --disable-pip-version-check"
+    $pip -r tests/e2e/requirements.txt
+    $pip --no-deps --upgrade --target .venv/nbxmpp -r tests/e2e/requirements-debian.txt
+    cat tests/e2e/requirements.txt tests/e2e/requirements-debian.txt > .venv/requirements.txt
 fi
 
 # The lock of converse/ leaves out what the build of Converse needs while it is built.
