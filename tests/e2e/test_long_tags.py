@@ -1,0 +1,105 @@
+"""Long tags through Prosody, whose parser (libexpat 2.6 and later) keeps a tag that does not come at once until as much
+has followed: no payload within the limits delays what others get on the service's stream.
+"""
+
+import asyncio
+import time
+
+import pytest
+
+from clients import Callback, StanzaPath, clients, entry
+from conftest import USERS, with_loop
+from servers import CONNECTED, SERVICE, Gjallar, Prosody, wait_for
+
+NODE = "princely_musings"
+LONG = "long"
+# No more than others are delayed by, beside the time that it takes anyway.
+SECOND = 1.0
+
+
+def payloads(size):
+    """Elements with a tag of that size: an attribute, a namespace, a name."""
+    value = "v" * size
+    return {
+        "attribute": f"<x xmlns='urn:x' a='{value}'/>",
+        "namespace": f"<x xmlns='urn:{value}'/>",
+        "name": f"<{value} xmlns='urn:x'/>",
+    }
+
+
+def answers(client):
+    """The answers to requests that are sent as text, by their ids."""
+    came = {}
+    client.xmpp.register_handler(
+        Callback("answers", StanzaPath("iq"), lambda iq: came.__setitem__(iq["id"], iq["type"])))
+    return came
+
+
+async def ask_in_text(client, came, identifier, kind, content, size):
+    """Sends a request, and white space behind it: the client's own stream to Prosody has the same parser."""
+    client.xmpp.send_raw(
+        f"<iq type='{kind}' to='{SERVICE}' id='{identifier}'>{content}</iq>" + " " * (2 * size + 4096))
+    async with asyncio.timeout(30):
+        while identifier not in came:
+            await asyncio.sleep(0.005)
+    return came[identifier]
+
+
+async def timed(coroutine):
+    began = time.monotonic()
+    await coroutine
+    return time.monotonic() - began
+
+
+@pytest.fixture(scope="module")
+def prosody():
+    with Prosody(USERS) as running:
+        yield running
+
+
+@with_loop
+async def test_a_long_tag_delays_nobody(prosody, tmp_path):
+    with Gjallar(prosody.component_port, tmp_path) as gjallar:
+        async with clients(prosody.client_port, "mallory", "owner", "alice", "bob") as (
+                mallory, owner, alice, bob):
+            came = answers(mallory)
+            for who, node, reader in [(mallory, LONG, alice), (owner, NODE, bob)]:
+                await who.pubsub.create_node(SERVICE, node)
+                await reader.pubsub.subscribe(SERVICE, node)
+
+            async def usual(number):
+                """How long somebody else waits for an answer, and for an event."""
+                answered = await timed(owner.pubsub.publish(SERVICE, NODE, id="i", payload=entry("x")))
+                heard = await timed(bob.until(number))
+                return answered + heard
+            alone = max([await usual(number) for number in range(1, 6)])
+            number, worst = 5, 0
+            for size in (9000, 20000, 36000, 60000):
+                for kind, payload in payloads(size).items():
+                    name = f"{kind}-{size}"
+                    item = f"<item id='i'>{payload}</item>"
+                    pubsub = "<pubsub xmlns='http://jabber.org/protocol/pubsub'>{}</pubsub>"
+                    for what, iq_type, content in [
+                            # An event, an answer, a result of the archive.
+                            ("event", "set", pubsub.format(f"<publish node='{LONG}'>{item}</publish>")),
+                            ("answer", "get", pubsub.format(f"<items node='{LONG}'/>")),
+                            ("archive", "set", f"<query xmlns='urn:xmpp:mam:2' node='{LONG}'/>")]:
+                        asked = ask_in_text(mallory, came, f"{name}-{what}", iq_type, content, size)
+                        assert await asked == "result", (name, what)
+                        number += 1
+                        took = await usual(number)
+                        worst = max(worst, took)
+                        assert took < alone + SECOND, (name, what, took, alone)
+            events = 4 * 3
+            assert len(await alice.until(events)) == events
+            # Names that are long as they are written.
+            odd = "&quot;" * 1000
+            content = pubsub.format(f"<create node='{odd}'/>")
+            assert await ask_in_text(mallory, came, "create", "set", content, 6000) == "result"
+            content = pubsub.format(f"<publish node='{odd}'><item id='{odd}'><x xmlns='urn:x'/></item></publish>")
+            assert await ask_in_text(mallory, came, "odd", "set", content, 12000) == "result"
+            assert await usual(number + 1) < alone + SECOND
+            wait_for(lambda: gjallar.stat("backlog_events") == 0, "the confirmation", 5)
+            print(f"alone {alone:.3f} s, beside long tags at most {worst:.3f} s")
+        assert gjallar.logged().count(CONNECTED) == 1
+        assert "WARN" not in gjallar.logged(), gjallar.logged()

@@ -1,0 +1,94 @@
+"""ejabberd with and without mod_privilege, which since 24.10 drops what a component asks a bare address.
+
+Nine combinations, and one more, that cover every pair of: the server's generation; mod_privilege not loaded, loaded without a grant for
+the service, granted; multicast off, found by the service, named.
+"""
+
+import asyncio
+import re
+
+import pytest
+
+from clients import IqError, clients, entry, form
+from conftest import USERS, with_loop
+from servers import CONNECTED, ROOT, SERVICE, Ejabberd, Gjallar, wait_for
+
+OLD, NEW = "23.01", "24.10 or later"
+ABSENT, LOADED, GRANTED = "absent", "loaded", "granted"
+OFF, AUTO, NAMED = "off", "auto", "multicast.localhost"
+# Of the last row each question to the server's domain is dropped by 24.12.
+TABLE = [
+    (OLD, ABSENT, OFF), (NEW, ABSENT, AUTO), (NEW, ABSENT, NAMED),
+    (NEW, LOADED, OFF), (NEW, LOADED, AUTO), (OLD, LOADED, NAMED),
+    (NEW, GRANTED, OFF), (OLD, GRANTED, AUTO), (NEW, GRANTED, NAMED),
+    (NEW, GRANTED, AUTO),
+]
+ITEMS = 50
+NODE = "princely_musings"
+
+
+def generation():
+    """Of the ejabberd whose tests these are."""
+    folder = next(ROOT.glob("usr/lib/*/ejabberd-*"))
+    version = tuple(int(part) for part in re.findall(r"\d+", folder.name)[:2])
+    return NEW if version >= (24, 10) else OLD
+
+
+class Privileged(Ejabberd):
+    """An ejabberd with mod_multicast, and mod_privilege as it is asked for."""
+
+    multicast = True
+
+    def __init__(self, users, privilege):
+        super().__init__(users)
+        self.privilege = {ABSENT: None, LOADED: "none", GRANTED: "all"}[privilege]
+
+
+@pytest.mark.parametrize(
+    "privilege, multicast", [(row[1], row[2]) for row in TABLE if row[0] == generation()])
+@with_loop
+async def test_delivery_and_confirmation(tmp_path, privilege, multicast):
+    with Privileged(USERS, privilege) as server:
+        options = dict(
+            link_multicast=multicast, link_ping_after_seconds=2, link_ping_deadline_seconds=2)
+        with Gjallar(server.component_port, tmp_path, **options) as gjallar:
+            async with clients(server.client_port, "owner", "alice", "bob") as (owner, alice, bob):
+                await owner.pubsub.create_node(SERVICE, NODE)
+                for reader in (alice, bob):
+                    await reader.pubsub.subscribe(SERVICE, NODE)
+                for number in range(ITEMS):
+                    await owner.pubsub.publish(SERVICE, NODE, id=str(number), payload=entry("x"))
+                for reader in (alice, bob):
+                    assert len(await reader.until(ITEMS)) == ITEMS
+                # Everything is confirmed.
+                wait_for(lambda: gjallar.stat("backlog_events") == 0, "the confirmation", 5)
+                assert gjallar.stat("notifications_total") >= 2 * ITEMS
+                by_multicast = "events go by multicast" in gjallar.logged()
+                assert by_multicast == (multicast != OFF)
+                # Three times the two timeouts without traffic.
+                await asyncio.sleep(12)
+                assert gjallar.logged().count(CONNECTED) == 1, gjallar.logged()
+                assert "WARN" not in gjallar.logged(), gjallar.logged()
+                if privilege == GRANTED:
+                    await owner.pubsub.create_node(
+                        SERVICE, "near", config=form(owner, access_model="presence"))
+                else:
+                    with pytest.raises(IqError) as refused:
+                        await owner.pubsub.create_node(
+                            SERVICE, "near", config=form(owner, access_model="presence"))
+                    assert refused.value.condition == "not-acceptable"
+                # A stop in order, and a kill: nothing is repeated.
+                began = asyncio.get_running_loop().time()
+                assert gjallar.stop() == 0
+                assert asyncio.get_running_loop().time() - began < 5
+                assert "disconnected in order" in gjallar.logged()
+                gjallar.start()
+                gjallar.wait_for_log(CONNECTED)
+                await owner.settled()
+                wait_for(lambda: gjallar.stat("backlog_events") == 0, "the confirmation", 5)
+                gjallar.kill()
+                gjallar.start()
+                gjallar.wait_for_log(CONNECTED)
+                await alice.settled()
+                await bob.settled()
+                assert (len(alice.events), len(bob.events)) == (ITEMS, ITEMS)
