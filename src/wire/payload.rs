@@ -1,7 +1,8 @@
 //! A payload that somebody types.
 
-use minidom::Element;
+use minidom::{Element, tree_builder::TreeBuilder};
 use quick_xml::{Reader, events::Event};
+use rxml::{Options, RawReader};
 
 use crate::{
     pubsub::{Payload, Refusal},
@@ -12,17 +13,28 @@ const REFUSAL: Refusal =
     Refusal::InvalidPayload("the payload has to be one element with a namespace");
 /// How many elements may stand in each other.
 const MAX_DEPTH: usize = 64;
+const TOO_DEEP: Refusal = Refusal::InvalidPayload("the payload has more than 64 levels");
 
 /// Reads an element with a namespace.
 ///
 /// # Errors
 /// [`Refusal::InvalidPayload`] if it is none, or has what XMPP does not allow (RFC 6120 §11.1).
 pub fn parse(text: &str) -> Result<Payload, Refusal> {
-    if !is_one_shallow(text) {
-        return Err(REFUSAL);
+    check_shape(text)?;
+    Ok(payload(&read(text, TreeBuilder::new())?))
+}
+
+/// A name or value may be as long as the text: the limit is the service's, of the payload as a whole.
+fn read(text: &str, mut builder: TreeBuilder) -> Result<Element, Refusal> {
+    let options = Options { max_token_length: text.len(), ..Options::default() };
+    let mut reader = RawReader::with_options(text.trim().as_bytes(), options);
+    while let Some(event) = reader.read().map_err(|_| REFUSAL)? {
+        builder.process_event(event).map_err(|_| REFUSAL)?;
+        if let Some(root) = builder.root.take() {
+            return Ok(root);
+        }
     }
-    let element: Element = text.trim().parse().map_err(|_| REFUSAL)?;
-    Ok(payload(&element))
+    Err(REFUSAL)
 }
 
 fn payload(element: &Element) -> Payload {
@@ -34,11 +46,9 @@ fn payload(element: &Element) -> Payload {
 /// # Errors
 /// As [`parse`].
 pub fn element_of_item(text: &str) -> Result<Element, Refusal> {
-    if !is_one_shallow(text) {
-        return Err(REFUSAL);
-    }
+    check_shape(text)?;
     let outer = ns::PUBSUB.to_owned();
-    Element::from_reader_with_prefixes(text.trim().as_bytes(), outer).map_err(|_| REFUSAL)
+    read(text, TreeBuilder::new().with_prefixes_stack(vec![outer.into()]))
 }
 
 /// The payload that [`element_of_item`] reads.
@@ -49,14 +59,15 @@ pub fn of_item(text: &str) -> Result<Payload, Refusal> {
     element_of_item(text).map(|element| payload(&element))
 }
 
-/// Whether a text is one element with elements and text in it, and these are not too many in each other: who reads and
-/// drops elements recurses.
-fn is_one_shallow(text: &str) -> bool {
+/// Refuses a text that is not one element with elements and text in it, or has too many of them in each other: code that
+/// reads and drops elements recurses.
+fn check_shape(text: &str) -> Result<(), Refusal> {
     let mut reader = Reader::from_str(text);
     let (mut depth, mut roots) = (0_usize, 0);
     loop {
         match reader.read_event() {
-            Ok(Event::Start(_)) if depth < MAX_DEPTH => {
+            Ok(Event::Start(_)) if depth == MAX_DEPTH => return Err(TOO_DEEP),
+            Ok(Event::Start(_)) => {
                 roots += usize::from(depth == 0);
                 depth += 1;
             }
@@ -64,8 +75,8 @@ fn is_one_shallow(text: &str) -> bool {
             Ok(Event::End(_)) => depth = depth.saturating_sub(1),
             Ok(Event::Text(text)) if depth > 0 || text.trim_ascii().is_empty() => {}
             Ok(Event::GeneralRef(_)) if depth > 0 => {}
-            Ok(Event::Eof) => return roots == 1,
-            _ => return false,
+            Ok(Event::Eof) if roots == 1 => return Ok(()),
+            _ => return Err(REFUSAL),
         }
     }
 }
@@ -104,7 +115,7 @@ mod tests {
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
-        assert!(nested(MAX_DEPTH + 1).is_err());
+        assert_eq!(nested(MAX_DEPTH + 1).unwrap_err(), TOO_DEEP);
         assert_eq!(
             of_item("<a b='c'/>").unwrap().xml(),
             format!("<a xmlns='{}' b='c'/>", ns::PUBSUB)
@@ -112,5 +123,20 @@ mod tests {
         assert_eq!(of_item("<a xmlns='urn:a'/>").unwrap().namespace(), "urn:a");
         assert!(of_item(&"<a>".repeat(200_000)).is_err());
         assert!(nested(200_000).is_err());
+    }
+
+    #[test]
+    fn names_and_values_may_be_as_long_as_the_payload() {
+        for bytes in [8_190, 8_193, 60_000] {
+            let long = "v".repeat(bytes);
+            for xml in [
+                format!("<x xmlns='urn:x' a='{long}'/>"),
+                format!("<x xmlns='urn:{long}'/>"),
+                format!("<{long} xmlns='urn:x'/>"),
+            ] {
+                assert_eq!(parse(&xml).unwrap().xml(), xml);
+                assert_eq!(of_item(&xml).unwrap().xml(), xml);
+            }
+        }
     }
 }

@@ -12,7 +12,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("pubsub", &["pubsub"], &["thiserror"]),
     ("store", &["store", "pubsub"], &["sled", "postcard", "crc32c", "sha2", "serde"]),
     ("service", &["service", "pubsub", "store"], &["prometheus_client", "wildmatch"]),
-    ("wire", &["wire", "pubsub"], &["memchr", "xmpp_parsers", "chrono", "quick_xml"]),
+    ("wire", &["wire", "pubsub"], &["memchr", "xmpp_parsers", "chrono", "quick_xml", "rxml"]),
     ("archive", &["archive", "pubsub", "store", "wire"], &["serde", "serde_json"]),
     (
         "foreign",
