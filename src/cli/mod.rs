@@ -3,6 +3,7 @@
 mod affiliation;
 mod ask;
 mod client;
+mod doctor;
 mod entity;
 mod item;
 mod node;
@@ -53,6 +54,10 @@ enum Command {
     Export(AtStore),
     /// Fill an empty store with what was exported, from standard input, or with what another service kept
     Import(store::Import),
+    /// Try whether the server offers what the service relies on
+    ///
+    /// If a service runs at the store, it tries that on its own connection.
+    Doctor(doctor::Examination),
     /// Nodes of the running service
     #[command(subcommand)]
     Node(node::Node),
@@ -125,8 +130,8 @@ max_items in [limits]. A variable outweighs the file. config/gjallar.toml and
 docs/CONFIGURATION.md explain every key.
 
 Exit codes: 0 done, or stopped in order; 2 wrong arguments or configuration; 3 the
-store cannot be opened or is damaged; 1 anything else, such as what a service
-refuses.";
+store cannot be opened or is damaged; 4 doctor found something degraded; 1 anything
+else, such as what a service refuses.";
 
 /// Does what the arguments say.
 pub(crate) fn run() -> ExitCode {
@@ -136,6 +141,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Check(at) => store::check(&at),
         Command::Export(at) => store::export(&at),
         Command::Import(import) => import.run(),
+        Command::Doctor(doctor) => doctor.run(),
         Command::Node(node) => node.run(),
         Command::Item(item) => item.run(),
         Command::Affiliation(affiliation) => affiliation.run(),
@@ -170,6 +176,10 @@ enum Failure {
     #[error("the store is damaged: {0}")]
     Damaged(String),
     #[error("{0}")]
+    Degraded(String),
+    #[error("{0}")]
+    Failed(String),
+    #[error("{0}")]
     Output(#[from] io::Error),
 }
 
@@ -191,7 +201,9 @@ impl Failure {
             ) => 3,
             Self::Run(RunError::Archive(_) | RunError::Control(_) | RunError::Foreign(_))
             | Self::Client(_)
+            | Self::Failed(_)
             | Self::Output(_) => 1,
+            Self::Degraded(_) => 4,
         }
     }
 }

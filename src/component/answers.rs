@@ -20,6 +20,7 @@ use crate::{
 use super::{
     barriers::Address,
     multicast::{Multicast, QUESTION, Way, with_resource},
+    probes::Probes,
     writer::WRITE_BYTES,
 };
 
@@ -35,6 +36,7 @@ pub struct Answers {
     queue: Mutex<Queue>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) multicast: Multicast,
+    pub(super) probes: Probes,
     /// The server's domain, which may answer barriers too.
     domain: Option<String>,
     /// Whether the server may be silent longer than its timeout, for no barrier returns.
@@ -65,6 +67,7 @@ impl Answers {
             queue: Mutex::default(),
             outbox,
             multicast,
+            probes: Probes::default(),
             domain,
             may_be_silent: AtomicBool::new(false),
             barriers: Mutex::default(),
@@ -95,6 +98,9 @@ impl Answers {
     /// Takes notice of what comes back of what the component of this JID sent; whether a stanza is that.
     pub(super) fn take_notice(&self, service: &str, stanza: &Element) -> bool {
         let (Some(from), Some(id)) = (stanza.attr("from"), stanza.attr("id")) else { return false };
+        if self.probes.take(stanza) {
+            return true;
+        }
         match (stanza.name(), stanza.attr("type")) {
             ("iq", _) if id.starts_with(BARRIER) && self.multicast.goes_through(from) => {
                 if is_of_another(stanza) {
@@ -125,6 +131,7 @@ impl Answers {
 
     /// The same, of a stanza that is past a limit: what a service refuses comes back as a whole.
     pub(super) fn take_notice_of(&self, header: &Header) {
+        self.probes.take_refused(header);
         let is_error = header.name == "message" && header.kind.as_deref() == Some("error");
         if is_error && header.from.as_deref().is_some_and(|from| self.multicast.goes_through(from))
         {

@@ -26,7 +26,7 @@ pub(super) const QUESTION: &str = "multicast-";
 /// The resource in the addresses of pings and questions.
 const RESOURCE: &str = "barrier";
 /// What the name of a multicast service usually begins with: ejabberd's default.
-const USUAL_NAME: &str = "multicast.";
+pub(super) const USUAL_NAME: &str = "multicast.";
 /// How long notifications wait for answers before they go directly; and where a service may have something left.
 const PATIENCE: Duration = Duration::from_millis(1500);
 const PATIENCE_WITH_A_SERVICE: Duration = Duration::from_secs(10);
@@ -40,7 +40,7 @@ const REPEATED_FOR: Duration = Duration::from_secs(5);
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(600);
 const MAX_DOUBLINGS: u64 = 7;
 /// The most services of the server that are asked.
-const MAX_SERVICES: usize = 50;
+pub(super) const MAX_SERVICES: usize = 50;
 /// Recipients of one stanza, if the service takes as many.
 const MAX_RECIPIENTS: usize = 500;
 /// Bytes of a recipient's address.
@@ -394,6 +394,6 @@ fn without_resource(address: &str) -> Option<&str> {
     address.strip_suffix(RESOURCE)?.strip_suffix('/')
 }
 
-fn is_below(domain: &str, host: &str) -> bool {
+pub(super) fn is_below(domain: &str, host: &str) -> bool {
     domain.strip_suffix(host).is_some_and(|rest| rest.ends_with('.'))
 }

@@ -18,17 +18,9 @@ const MAX_CONTACTS: usize = 10_000;
 impl Dispatch {
     /// Takes notice of what the server grants, in either version of the protocol; whether a message says that.
     pub(super) fn take_privileges(&self, from: Option<&str>, message: &Element) -> bool {
-        let versions = [ns::PRIVILEGE_1, ns::PRIVILEGE_2];
-        let privilege =
-            versions.iter().find_map(|version| message.get_child("privilege", *version));
-        let Some(privilege) = privilege else { return false };
+        let Some(is_granted) = grants_rosters(message) else { return false };
         // Anyone could say so.
         if let Some(server) = self.server().filter(|server| from == Some(server)) {
-            let is_roster = |perm: &&Element| {
-                perm.attr("access") == Some("roster")
-                    && matches!(perm.attr("type"), Some("get" | "both"))
-            };
-            let is_granted = privilege.children().any(|perm| is_roster(&perm));
             self.service().rosters().grant(is_granted.then(|| server.to_owned()));
         }
         true
@@ -79,6 +71,16 @@ impl Dispatch {
         self.service().roster_came(&owner, roster);
         true
     }
+}
+
+/// Whether a message grants the reading of rosters; nothing if it says nothing of privileges.
+pub(super) fn grants_rosters(message: &Element) -> Option<bool> {
+    let versions = [ns::PRIVILEGE_1, ns::PRIVILEGE_2];
+    let mut found = versions.iter().filter_map(|version| message.get_child("privilege", *version));
+    let is_roster = |perm: &Element| {
+        perm.attr("access") == Some("roster") && matches!(perm.attr("type"), Some("get" | "both"))
+    };
+    found.next().map(|privilege| privilege.children().any(is_roster))
 }
 
 fn contacts(query: &Element) -> Contacts {

@@ -207,6 +207,7 @@ impl Session {
             ended = self.writer.run(&mut io) => Some(ended),
         };
         self.dispatch.note_connected(false);
+        self.answers.probes.clear();
         if let Some(Ended::Stream(StreamFault::NotWellFormed(_))) = &ended {
             // Told as RFC 6120 §4.9 asks, where it can be; whether it arrives makes no difference.
             if !self.writer.is_amid() {

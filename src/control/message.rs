@@ -26,6 +26,27 @@ pub(super) enum Answer {
     Error(String),
 }
 
+/// What was tried, and what came of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// A name for it.
+    pub check: String,
+    /// `ok`, `degraded` or `failed`.
+    pub verdict: String,
+    /// What that means, and what to change.
+    pub text: String,
+    /// How long the server took to answer, in milliseconds.
+    pub millis: Option<f64>,
+}
+
+impl Finding {
+    /// Reads one from a line of an answer.
+    #[must_use]
+    pub fn of(line: Value) -> Option<Self> {
+        serde_json::from_value(line).ok()
+    }
+}
+
 /// Fields of the form `pubsub#node_config` and their values; of several values each in a line.
 pub type Fields = BTreeMap<String, String>;
 
@@ -46,6 +67,8 @@ pub enum Request {
     Create { node: Option<String>, fields: Fields },
     /// A node is deleted; perhaps another one took its place.
     Delete { node: String, redirect: Option<String> },
+    /// What the service relies on is tried; in lines.
+    Doctor,
     /// What an entity is in the service.
     Entity { jid: BareJid },
     /// What there is of an entity is erased.

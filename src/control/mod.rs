@@ -7,7 +7,7 @@ mod requests;
 mod top;
 
 pub use client::{Client, ControlError, Snapshot};
-pub use message::{Fields, Request};
+pub use message::{Fields, Finding, Request};
 
 use std::{
     fs::{DirBuilder, Permissions},
@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use jid::Jid;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -38,6 +39,13 @@ const MAX_REQUEST_BYTES: u64 = 8 * 1024 * 1024;
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 /// What the folders of snapshots begin with.
 const SNAPSHOT: &str = "snapshot-";
+
+/// Tries what the service relies on.
+#[async_trait]
+pub trait Examine: Send + Sync {
+    /// Tries it, and says what came of it.
+    async fn examine(&self) -> Vec<Finding>;
+}
 
 /// The listening end.
 #[derive(Debug)]
@@ -77,7 +85,7 @@ impl Control {
     }
 
     /// Answers for a service, as long as it is awaited.
-    pub async fn serve(&self, service: &Arc<Service>) {
+    pub async fn serve(&self, service: &Arc<Service>, examiner: Arc<dyn Examine>) {
         let mut connections = JoinSet::new();
         for number in 0_u64.. {
             while connections.len() >= MAX_CONNECTIONS {
@@ -89,10 +97,11 @@ impl Control {
             };
             let folder = self.folder.join(format!("{SNAPSHOT}{number}"));
             let (service, jid) = (Arc::clone(service), self.jid.clone());
+            let examiner = Arc::clone(&examiner);
             let uid = stream.peer_cred().map(|peer| peer.uid()).ok();
             let request = error_span!("request", control = number, uid);
             let answered = async move {
-                if let Err(error) = answer(stream, &service, folder, jid).await {
+                if let Err(error) = answer(stream, &service, &*examiner, folder, jid).await {
                     debug!(%error, "a control connection broke");
                 }
             };
@@ -111,6 +120,7 @@ impl Drop for Control {
 async fn answer(
     stream: UnixStream,
     service: &Service,
+    examiner: &dyn Examine,
     folder: PathBuf,
     jid: Jid,
 ) -> io::Result<()> {
@@ -135,6 +145,12 @@ async fn answer(
             }
             Err(error) => out.say(&Answer::Error(error)).await,
         },
+        Request::Doctor => {
+            for finding in examiner.examine().await {
+                out.say(&Answer::Line(serde_json::to_value(finding)?)).await?;
+            }
+            out.say(&Answer::Done(serde_json::Value::Null)).await
+        }
         Request::Top => top::show(service, &mut out).await,
         request => match requests::answer(service, &actor, request, &mut out).await {
             Ok(value) => out.say(&Answer::Done(value)).await,

@@ -181,7 +181,7 @@ pub(super) async fn answer(
             }
         }
         // Those are answered as long as the connection lasts.
-        Request::Snapshot | Request::Top => {}
+        Request::Doctor | Request::Snapshot | Request::Top => {}
     }
     Ok(Value::Null)
 }

@@ -2,6 +2,7 @@
 
 mod audit;
 mod config;
+pub mod doctor;
 mod fresh;
 mod limits;
 mod monitoring;
@@ -136,22 +137,17 @@ async fn serve_as(
     let (rosters, resources) = (Arc::clone(&dispatch), Arc::clone(&dispatch));
     let (rates, metered) = watch::channel(config.limits.rates());
     let (queue_limits, queued) = watch::channel(config.limits.queues());
-    let (ping_after, ping_deadline) = config.patience();
-    let link = component::Link {
-        jid: jid.to_string(),
-        server: config.server.clone(),
-        secret: config.secret()?,
-        transport: config.transport()?,
-        limits: config.stanza_limits(),
-        rates: metered,
-        queue_limits: queued,
-        ping_after,
-        ping_deadline,
+    let link = component_link(&config, metered, queued)?;
+    let examiner = doctor::Examiner {
+        doctor: doctor::doctor(&config, Arc::clone(&fresh))?,
+        answers: Arc::clone(&answers),
+        service: Arc::clone(&service),
     };
+    let examiner = Arc::new(examiner);
     let control = control(&config, &path, &jid)?;
     let control = async {
         if let Some(control) = &control {
-            control.serve(&service).await;
+            control.serve(&service, examiner).await;
         }
         std::future::pending::<()>().await;
     };
@@ -189,6 +185,26 @@ async fn serve_as(
     service.close().await;
     info!("stopped");
     Ok(())
+}
+
+/// How to connect to the server of a configuration.
+fn component_link(
+    config: &Config,
+    rates: watch::Receiver<component::Rates>,
+    queue_limits: watch::Receiver<component::QueueLimits>,
+) -> Result<component::Link, ConfigError> {
+    let (ping_after, ping_deadline) = config.patience();
+    Ok(component::Link {
+        jid: config.component()?.to_string(),
+        server: config.server.clone(),
+        secret: config.secret()?,
+        transport: config.transport()?,
+        limits: config.stanza_limits(),
+        rates,
+        queue_limits,
+        ping_after,
+        ping_deadline,
+    })
 }
 
 /// The socket of the command line. A service without it serves all the same.

@@ -164,7 +164,7 @@ http_ports = {{ {http_port} }}
 http_interfaces = {{ "127.0.0.1" }}
 http_default_host = "{domain}"
 https_ports = {{ }}
-modules_enabled = {{ "posix", "disco", "roster", "saslauth", "ping", "websocket" }}
+modules_enabled = {{ "posix", "disco", "roster", "saslauth", "ping", "version", "websocket" }}
 consider_websocket_secure = true
 modules_disabled = {{ "s2s", "s2s_auth_certs", "offline" }}
 c2s_require_encryption = false
@@ -231,6 +231,7 @@ modules:
   mod_disco: {{}}
   mod_roster: {{}}
   mod_ping: {{}}
+  mod_version: {{}}
 {more_modules}"""
 
     federation = "s2s_access: none"

@@ -12,6 +12,7 @@ mod commands;
 mod conformance;
 mod crash;
 mod disk;
+mod doctor;
 mod errors;
 mod examples;
 mod faults;

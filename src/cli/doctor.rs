@@ -1,0 +1,51 @@
+//! `doctor`: whether the server offers what the service relies on.
+
+use gjallar::process::doctor;
+use serde_json::json;
+
+use super::{
+    AtStore, Failure,
+    ask::{readable, shown, table},
+    print,
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Examination {
+    #[command(flatten)]
+    at: AtStore,
+    /// Print JSON: an object in each line
+    #[arg(long)]
+    json: bool,
+}
+
+impl Examination {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let config = self.at.config()?;
+        config.check().map_err(Failure::from)?;
+        let findings = match doctor::running(&config)? {
+            Some(findings) => findings,
+            None => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                runtime.block_on(doctor::connect(&config))?
+            }
+        };
+        if self.json {
+            for finding in &findings {
+                print(&format!("{}\n", json!(finding)))?;
+            }
+        } else {
+            let mut table = table(&["verdict", "check", "time", "finding"]);
+            for finding in &findings {
+                let time = finding.millis.map_or_else(String::new, |millis| format!("{millis} ms"));
+                table.add_row([&finding.verdict, &finding.check, &time, &readable(&finding.text)]);
+            }
+            print(&shown(table))?;
+        }
+        let worst = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
+        match (worst("failed"), worst("degraded")) {
+            (0, 0) => Ok(()),
+            (0, degraded) => Err(Failure::Degraded(format!("degraded: {degraded}"))),
+            (failed, _) => Err(Failure::Failed(format!("failed: {failed}"))),
+        }
+    }
+}
