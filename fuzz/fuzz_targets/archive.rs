@@ -3,7 +3,7 @@
 
 use futures::executor::block_on;
 use gjallar::{
-    archive::{export, import},
+    archive::{Epochs, export, import},
     store::{MemoryStore, Store},
 };
 use libfuzzer_sys::fuzz_target;
@@ -11,7 +11,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|bytes: &[u8]| {
     // Lines that are right but for their number are most of the way.
     let store = MemoryStore::new();
-    let read = block_on(import(&store, &mut &bytes[..]));
+    let read = block_on(import(&store, &mut &bytes[..], Epochs::Same));
     if let Err(error) = &read {
         let _ = error.to_string();
         return;
@@ -19,7 +19,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut text = Vec::new();
     block_on(export(&store, &mut text)).expect("a store that can be written");
     let copy = MemoryStore::new();
-    block_on(import(&copy, &mut text.as_slice())).expect("an archive that can be read");
+    block_on(import(&copy, &mut text.as_slice(), Epochs::Same)).expect("an archive that can be read");
     let mut again = Vec::new();
     block_on(export(&copy, &mut again)).expect("a store that can be written");
     assert_eq!(String::from_utf8_lossy(&text), String::from_utf8_lossy(&again));

@@ -3,6 +3,7 @@
 use std::io::BufRead;
 
 use crate::{
+    pubsub::{Epoch, Fresh},
     store::{Store, StoreError},
     wire::name::affiliation_named,
 };
@@ -30,11 +31,24 @@ pub async fn is_empty(store: &dyn Store) -> Result<(), ArchiveError> {
     }
 }
 
+/// Which epochs the nodes of an archive get.
+#[derive(Clone, Copy)]
+pub enum Epochs<'a> {
+    /// New ones, so that no event id that was given out after the archive was written names another event.
+    New(&'a dyn Fresh),
+    /// Those of the archive: for a service that did not run on after it was written.
+    Same,
+}
+
 /// Fills an empty store. After an error the store has a part of the text, and is not to be used.
 ///
 /// # Errors
 /// [`ArchiveError::NotEmpty`]; [`ArchiveError::Line`] for a line that is not understood, or is missing.
-pub async fn import(store: &dyn Store, text: &mut impl BufRead) -> Result<Summary, ArchiveError> {
+pub async fn import(
+    store: &dyn Store,
+    text: &mut impl BufRead,
+    epochs: Epochs<'_>,
+) -> Result<Summary, ArchiveError> {
     is_empty(store).await?;
     let mut lines = Lines { text, number: 0 };
     match lines.next()? {
@@ -70,7 +84,8 @@ pub async fn import(store: &dyn Store, text: &mut impl BufRead) -> Result<Summar
                 restored.finish().await?;
             }
             summary.nodes += u64::from(!line.deleted);
-            restored = Some(Restored::begin(store, line).await.map_err(|why| lines.because(why))?);
+            let begun = Restored::begin(store, line, epochs).await;
+            restored = Some(begun.map_err(|why| lines.because(why))?);
             continue;
         }
         let Some(restored) = &mut restored else { return Err(lines.wrong("no node before it")) };
@@ -136,8 +151,11 @@ struct Restored<'a> {
 }
 
 impl<'a> Restored<'a> {
-    async fn begin(store: &'a dyn Store, line: &NodeLine) -> Result<Self, Why> {
-        let node = line.to_node()?;
+    async fn begin(store: &'a dyn Store, line: &NodeLine, epochs: Epochs<'_>) -> Result<Self, Why> {
+        let mut node = line.to_node()?;
+        if let Epochs::New(fresh) = epochs {
+            node.epoch = Epoch(fresh.number());
+        }
         if store.node(&node.id).await?.is_some() {
             return Err(Why::Form("there is a node of this name before".into()));
         }

@@ -12,7 +12,7 @@ mod special;
 
 pub use export::export;
 pub(crate) use filling::Filling;
-pub use import::{import, is_empty};
+pub use import::{Epochs, import, is_empty};
 
 use thiserror::Error;
 

@@ -58,6 +58,9 @@ enum Command {
     ///
     /// If a service runs at the store, it tries that on its own connection.
     Doctor(doctor::Examination),
+    /// Work at a store that no service has open
+    #[command(subcommand)]
+    Store(store::Store),
     /// Nodes of the running service
     #[command(subcommand)]
     Node(node::Node),
@@ -142,6 +145,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Export(at) => store::export(&at),
         Command::Import(import) => import.run(),
         Command::Doctor(doctor) => doctor.run(),
+        Command::Store(store) => store.run(),
         Command::Node(node) => node.run(),
         Command::Item(item) => item.run(),
         Command::Affiliation(affiliation) => affiliation.run(),

@@ -22,11 +22,36 @@ use super::{
     print,
 };
 
+/// What is done at a store that no service has open.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub(super) enum Store {
+    /// Give every node a new epoch, after the folder was restored from a snapshot
+    #[command(after_help = REBASE_HELP)]
+    Rebase(AtStore),
+}
+
+const REBASE_HELP: &str = "\
+A store that was restored from an older copy would give ids to new events that clients
+and archives know from events that it has lost. With new epochs no id names two events.
+`gjallar import` does the same by itself.";
+
+impl Store {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let Self::Rebase(at) = self;
+        let nodes = runtime()?.block_on(offline::rebase(&at.config()?))?;
+        eprintln!("{nodes} nodes have a new epoch");
+        Ok(())
+    }
+}
+
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Import {
     #[command(flatten)]
     at: AtStore,
+    /// Keep the epochs of the archive: only for a service that did not run on after the export
+    #[arg(long, conflicts_with = "from")]
+    same_epoch: bool,
     /// Read what another service kept, instead of standard input
     #[arg(long, value_name = "SERVICE", requires = "source")]
     from: Option<From>,
@@ -76,7 +101,7 @@ impl Import {
     pub(super) fn run(self) -> Result<(), Failure> {
         match (self.from, &self.source) {
             (Some(from), Some(source)) => self.take_over(from.kind(), source.clone()),
-            _ => import(&self.at),
+            _ => import(&self.at, self.same_epoch),
         }
     }
 
@@ -148,7 +173,7 @@ pub(super) fn export(at: &AtStore) -> Result<(), Failure> {
     Ok(())
 }
 
-fn import(at: &AtStore) -> Result<(), Failure> {
+fn import(at: &AtStore, same_epoch: bool) -> Result<(), Failure> {
     let config = at.config()?;
     // How much there is to read is known if it comes from a file.
     let length = fs::metadata("/dev/stdin").ok().filter(fs::Metadata::is_file);
@@ -157,7 +182,7 @@ fn import(at: &AtStore) -> Result<(), Failure> {
         None => bar(None, "{spinner} read {bytes}, {bytes_per_sec}"),
     };
     let mut text = BufReader::new(bar.wrap_read(io::stdin()));
-    let summary = runtime()?.block_on(offline::import(&config, &mut text));
+    let summary = runtime()?.block_on(offline::import(&config, &mut text, same_epoch));
     bar.finish_and_clear();
     summarize("read", &summary?);
     Ok(())

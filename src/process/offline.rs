@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    archive::{self, ArchiveError, Summary},
+    archive::{self, ArchiveError, Epochs, Summary},
     control::{Client, Snapshot},
     foreign::{self, Origin, Taken},
     store::{SledStore, Store, StoreError},
@@ -37,12 +37,33 @@ pub async fn export(config: &Config, out: &mut impl Write) -> Result<Summary, Ru
     Ok(summary?)
 }
 
-/// Fills the store of a configuration, which must be empty, from text.
+/// Fills the store of a configuration, which must be empty, from text. Its nodes get new epochs, unless the service did
+/// not run on after the text was written.
 ///
 /// # Errors
 /// If the store cannot be opened, or is not empty, or the text is not what was exported.
-pub async fn import(config: &Config, text: &mut impl BufRead) -> Result<Summary, RunError> {
-    filled(config, async |store| Ok(archive::import(store, text).await?)).await
+pub async fn import(
+    config: &Config,
+    text: &mut impl BufRead,
+    keeps_epochs: bool,
+) -> Result<Summary, RunError> {
+    let fresh = Random::default();
+    let epochs = if keeps_epochs { Epochs::Same } else { Epochs::New(&fresh) };
+    filled(config, async |store| Ok(archive::import(store, text, epochs).await?)).await
+}
+
+/// Gives every node of the store of a configuration, which no service has open, a new epoch; says how many there are.
+///
+/// # Errors
+/// If the store cannot be opened or written.
+pub async fn rebase(config: &Config) -> Result<u64, RunError> {
+    let StorePath::Sled(directory) = config.store_path()? else { return Err(keeps_nothing()) };
+    let rebased = tokio::task::spawn_blocking(move || {
+        is_ours(&directory)?;
+        SledStore::rebase(&directory, &Random::default())
+    });
+    let rebased = rebased.await.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())));
+    rebased.map_err(|error| failed(config, error))
 }
 
 /// Fills the store of a configuration, which must be empty, with what another service kept; or only says what would

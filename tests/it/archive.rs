@@ -3,8 +3,10 @@
 use std::{path::Path, sync::Arc};
 
 use gjallar::{
-    archive::{ArchiveError, Summary, export, import},
-    pubsub::{AccessModel, Affiliation, Expire, MaxItems, OptionSetting, Setting, Timestamp},
+    archive::{ArchiveError, Epochs, Summary, export, import},
+    pubsub::{
+        AccessModel, Affiliation, Expire, Fresh, MaxItems, OptionSetting, Setting, Timestamp,
+    },
     store::{MemoryStore, SledStore, Store},
 };
 
@@ -12,7 +14,7 @@ use minidom::Element;
 
 use crate::harness::{
     Component, shown,
-    stage::{Stage, item, jid, node, raw},
+    stage::{Counted, Stage, item, jid, node, raw},
 };
 
 const OWNER: &str = "owner@localhost";
@@ -96,7 +98,7 @@ async fn a_store_goes_to_text_and_back() {
     assert!(summary.events > 10);
 
     let copy = open(to.path());
-    let read = import(&*copy, &mut text.as_bytes()).await.unwrap();
+    let read = import(&*copy, &mut text.as_bytes(), Epochs::Same).await.unwrap();
     assert_eq!((read.nodes, read.items, read.events), (3, 4, summary.events));
     for name in ["a", "approved", "gone"] {
         let there = copy.node(&node(name)).await.unwrap();
@@ -126,7 +128,7 @@ async fn any_store_takes_it() {
     let stage = fill(Arc::new(MemoryStore::new())).await;
     let (text, _) = exported(&*stage.store).await;
     let copy = MemoryStore::new();
-    import(&copy, &mut text.as_bytes()).await.unwrap();
+    import(&copy, &mut text.as_bytes(), Epochs::Same).await.unwrap();
     assert_eq!(exported(&copy).await.0, text);
 }
 
@@ -146,10 +148,11 @@ async fn what_is_not_an_archive_is_refused_by_line() {
         (&text[..text.len() - 1], "it is cut"),
         (&text.replace("\"owner\"", "\"king\""), "king"),
     ] {
-        let error = import(&MemoryStore::new(), &mut text.as_bytes()).await.unwrap_err();
+        let error =
+            import(&MemoryStore::new(), &mut text.as_bytes(), Epochs::Same).await.unwrap_err();
         assert!(error.to_string().contains(expected), "{error} is not {expected}");
     }
-    let full = import(&*stage.store, &mut text.as_bytes()).await.unwrap_err();
+    let full = import(&*stage.store, &mut text.as_bytes(), Epochs::Same).await.unwrap_err();
     assert!(matches!(full, ArchiveError::NotEmpty));
 }
 
@@ -208,7 +211,7 @@ async fn stores_of_every_version_are_opened_or_refused() {
         let before = std::fs::read_to_string(fixtures.join(before)).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let store = open(folder.path());
-        import(&*store, &mut before.as_bytes()).await.unwrap();
+        import(&*store, &mut before.as_bytes(), Epochs::Same).await.unwrap();
         assert_eq!(exported(&*store).await.0, expected);
     }
 }
@@ -270,7 +273,7 @@ async fn pending_events_of_layout_9_come_as_they_would_have_come() {
     let archive = std::fs::read_to_string(fixtures.join("store-9-pending.ndjson")).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
-    import(&*store, &mut archive.as_bytes()).await.unwrap();
+    import(&*store, &mut archive.as_bytes(), Epochs::Same).await.unwrap();
     let mut component = Component::with(store, with_subids).await;
     let found = component.messages().await;
     let mut found: Vec<_> =
@@ -284,6 +287,49 @@ async fn pending_events_of_layout_9_come_as_they_would_have_come() {
     expected.sort();
     assert_eq!(found, expected);
     component.finish().await;
+}
+
+/// An archive, and a folder that was restored from a copy, give no id of an event a second time: not to new events, and
+/// pending ones are still delivered and can be revoked.
+#[tokio::test]
+async fn restored_stores_have_new_epochs() {
+    let (original, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let stage = fill(open(original.path())).await;
+    let (text, _) = exported(&*stage.store).await;
+    let epoch = async |store: &dyn Store| store.node(&node("a")).await.unwrap().unwrap().epoch;
+    let pending = async |store: &dyn Store| {
+        let owed = store.owed(None).await.unwrap();
+        let entry = |owed: &gjallar::store::Owed| {
+            let notification = &owed.notification;
+            (notification.node.to_string(), notification.place.seq, owed.recipients.clone())
+        };
+        owed.iter().map(entry).collect::<Vec<_>>()
+    };
+    let before = epoch(&*stage.store).await;
+    let fresh = Counted::default();
+    // Numbers that no node has.
+    for _ in 0..1000 {
+        fresh.number();
+    }
+    let copy = open(folder.path());
+    import(&*copy, &mut text.as_bytes(), Epochs::New(&fresh)).await.unwrap();
+    assert_ne!(epoch(&*copy).await, before);
+    assert_eq!(copy.check().await.unwrap(), Vec::<String>::new());
+    copy.close().await;
+    drop(copy);
+
+    let expected = pending(&*stage.store).await;
+    stage.store.close().await;
+    drop(stage);
+    assert_eq!(SledStore::rebase(original.path(), &fresh).unwrap(), 3);
+    let store = open(original.path());
+    assert_ne!(epoch(&*store).await, before);
+    assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
+    assert_eq!(pending(&*store).await, expected);
+    let of_a = |owed: &gjallar::store::Owed| owed.notification.node == node("a");
+    let owed = store.owed(None).await.unwrap();
+    let now = epoch(&*store).await;
+    assert!(owed.iter().filter(|owed| of_a(owed)).all(|o| o.notification.place.epoch == now));
 }
 
 /// Every row removed, and one like it added, one by one: the check finds each.

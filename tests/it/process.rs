@@ -249,7 +249,10 @@ fn a_stopped_store_is_checked_exported_and_imported() {
         assert!(said.contains("no store is there"), "{said}");
     }
     let archive = std::fs::File::open(&fixture).unwrap();
-    let import = gjallar(&["import", "--store", &store], &[]).stdin(archive).output().unwrap();
+    let import = gjallar(&["import", "--same-epoch", "--store", &store], &[])
+        .stdin(archive)
+        .output()
+        .unwrap();
     let said = String::from_utf8(import.stderr).unwrap();
     assert_eq!(import.status.code(), Some(0), "{said}");
     assert_eq!(said, "read 1 nodes, 1 subscriptions, 3 items, 5 events that are owed\n");

@@ -174,6 +174,10 @@ impl DebtRecord {
         Self { entry, as_of: notification.as_of, nonce: notification.nonce }
     }
 
+    pub(super) fn set_epoch(&mut self, epoch: u64) {
+        self.entry.epoch = epoch;
+    }
+
     /// The number of the node.
     pub(super) fn number(&self) -> Number {
         self.entry.number

@@ -16,6 +16,7 @@ mod marker;
 mod opening;
 mod owed;
 mod reader;
+mod rebase;
 mod record;
 mod rows;
 mod subscriptions;
@@ -37,8 +38,8 @@ use jid::{BareJid, Jid};
 use tokio::sync::oneshot;
 
 use crate::pubsub::{
-    Affiliation, Edge, Item, ItemId, Listed, Listing, Mark, Node, NodeId, OrderField, Page, Part,
-    Spot, Subscription, op::discover::NodeSummary,
+    Affiliation, Edge, Fresh, Item, ItemId, Listed, Listing, Mark, Node, NodeId, OrderField, Page,
+    Part, Spot, Subscription, op::discover::NodeSummary,
 };
 
 use self::{
@@ -117,6 +118,18 @@ impl SledStore {
             &keys::item(0, (item.place.seq, item.index)),
             &ItemRecord::of(item, item.created, content),
         )
+    }
+
+    /// Gives every node of the store in a folder, which nobody has open, a new epoch, so that ids that were given out after
+    /// the folder was copied name no other events; returns the number of nodes.
+    ///
+    /// # Errors
+    /// As [`open_existing`](Self::open_existing); if it cannot be written, and then it has to be done again.
+    pub fn rebase(directory: &Path, fresh: &dyn Fresh) -> Result<u64, StoreError> {
+        if !marker::is_in(directory) {
+            return Err(failed("no store is there"));
+        }
+        rebase::rebase(&mut Opened::open(directory, u64::from(CACHE_MIB) << 20)?, fresh)
     }
 
     /// Puts a store that is nowhere open in the place of another one, if that has still this state.

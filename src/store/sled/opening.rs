@@ -97,7 +97,7 @@ impl Opened {
         self.marker.ready(&self.directory).map_err(|error| super::failed(&error))
     }
 
-    fn write(
+    pub(super) fn write(
         &mut self,
         change: impl FnOnce(&mut Rows<'_>, &mut Ledger) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {

@@ -225,6 +225,10 @@ impl NodeRecord {
         }
     }
 
+    pub(super) fn set_epoch(&mut self, epoch: u64) {
+        self.epoch = epoch;
+    }
+
     pub(super) fn set_config(&mut self, config: &NodeConfig) {
         self.config = ConfigRecord::of(config);
     }

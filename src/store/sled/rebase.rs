@@ -1,0 +1,52 @@
+//! New epochs for all nodes of a store, after its folder was restored from an older copy.
+
+use std::collections::HashMap;
+
+use crate::{pubsub::Fresh, store::StoreError};
+
+use super::{
+    debt::DEBT_CHUNK_BYTES,
+    index::{self, Group},
+    keys::{self, Number},
+    opening::Opened,
+    record::{NodeRecord, damaged},
+    sled_failed,
+};
+
+/// Nodes that are rewritten with one sync.
+const BATCH: usize = 200;
+
+/// Gives every node a new epoch, and its pending entries too; returns the number of nodes. If it is interrupted, it has
+/// to be done again: each run gives new epochs to all. The store has to be opened again after it.
+pub(super) fn rebase(opened: &mut Opened, fresh: &dyn Fresh) -> Result<u64, StoreError> {
+    let mut epochs = HashMap::<Number, u64>::new();
+    let keys: Result<Vec<_>, _> = opened.tree.scan_prefix(b"n").keys().collect();
+    let keys = keys.map_err(|error| sled_failed(&error))?;
+    for batch in keys.chunks(BATCH) {
+        opened.write(|rows, _| {
+            for key in batch {
+                let mut record = rows.get::<NodeRecord>(key)?.ok_or_else(|| damaged(key))?;
+                let number = keys::number_at(key, 1).ok_or_else(|| damaged(key))?;
+                record.set_epoch(*epochs.entry(number).or_insert_with(|| fresh.number()));
+                rows.put(key, &record)?;
+            }
+            rows.end_commit(true);
+            Ok(())
+        })?;
+    }
+    let nodes = epochs.len() as u64;
+    for group in index::debts(&opened.tree) {
+        let Group { first, rows: chunks, mut unpaid, .. } = group?;
+        for (_, record) in &mut unpaid {
+            record.set_epoch(*epochs.entry(record.number()).or_insert_with(|| fresh.number()));
+        }
+        opened.write(|rows, _| {
+            (0..chunks).for_each(|chunk| rows.remove(keys::debt_chunk(first, chunk)));
+            let key = |chunk| keys::debt_chunk(first, chunk);
+            rows.put_in_chunks(&unpaid, DEBT_CHUNK_BYTES, key)?;
+            rows.end_commit(true);
+            Ok(())
+        })?;
+    }
+    Ok(nodes)
+}
