@@ -13,4 +13,4 @@ exec unshare $user --mount sh -ec '
         mkdir -p "$root$folder"
         mount --rbind "$folder" "$root$folder"
     done
-    exec chroot "$root" sh -ec "cd \"\$1\"; shift; exec \"\$@\"" sh "$here" "$@"' sh "$root" "$@"
+    exec chroot "$root" sh -ec "cd \"\$1\" 2>/dev/null || cd /; shift; exec \"\$@\"" sh "$here" "$@"' sh "$root" "$@"

@@ -44,11 +44,16 @@ async def test_every_operation_of_slixmpp(server, gjallar):
     async with clients(server.client_port, "owner", "alice") as (owner, alice):
         used = set()
         mine, hers = Used(owner.pubsub, used), Used(alice.pubsub, used)
-        mapped = {name: asyncio.Event() for name in (
+        came = {name: asyncio.Event() for name in (
             "publish", "retract", "purge", "delete", "config", "subscription")}
         hers.map_node_event(NODE, "musings")
-        for name, came in mapped.items():
-            alice.xmpp.add_event_handler(f"musings_{name}", lambda _, came=came: came.set())
+        for name, event in came.items():
+            alice.xmpp.add_event_handler(f"musings_{name}", lambda _, event=event: event.set())
+
+        async def until(*names):
+            async with asyncio.timeout(30):
+                for name in names:
+                    await came[name].wait()
 
         made = await mine.create_node(SERVICE, NODE, config=form(owner, notify_config="1", notify_delete="1"))
         assert made["pubsub"]["create"]["node"] == NODE
@@ -99,14 +104,14 @@ async def test_every_operation_of_slixmpp(server, gjallar):
 
         await hers.retract(SERVICE, NODE, "one", notify=True)
         await mine.purge(SERVICE, NODE)
+        # Whoever loses a subscription loses what was not sent yet.
+        await until("publish", "retract", "purge", "config")
         await mine.modify_subscriptions(SERVICE, NODE, subscriptions=[(alice.jid, "none")])
         await hers.subscribe(SERVICE, NODE)
         await hers.unsubscribe(SERVICE, NODE)
         await hers.subscribe(SERVICE, NODE)
         await mine.delete_node(SERVICE, NODE)
-        async with asyncio.timeout(30):
-            for came in mapped.values():
-                await came.wait()
+        await until(*came)
         assert used == operations()
 
 

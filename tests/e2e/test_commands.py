@@ -4,12 +4,14 @@ import json
 import subprocess
 
 import gajim
+import pytest
 from clients import clients
 from conftest import with_loop
 from servers import DOMAIN, PASSWORD, SERVICE, free_ports
 from terminal import NODE, Terminal, configure
 
 
+@pytest.mark.one_release
 @with_loop
 async def test_profanity_configures_a_node(server, gjallar, tmp_path):
     gjallar.run("node", "create", NODE, "--as", f"owner@{DOMAIN}")
@@ -23,6 +25,7 @@ async def test_profanity_configures_a_node(server, gjallar, tmp_path):
         assert values["pubsub#access_model"] == "open"
 
 
+@pytest.mark.one_release
 def test_gajim_configures_a_node(server, gjallar):
     gjallar.run("node", "create", NODE, "--as", f"owner@{DOMAIN}")
     said = gajim.configure(server.client_port, "owner", PASSWORD, SERVICE, NODE, "Princely Musings")

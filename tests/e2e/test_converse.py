@@ -31,7 +31,7 @@ COMMENTS = dict(
     access_model="open", publish_model="open", persist_items="true", max_items="max",
     send_last_published_item="never", notify_retract="true", deliver_payloads="true", itemreply="publisher")
 
-pytestmark = pytest.mark.parametrize("server", ["ejabberd", "prosody"], indirect=True)
+pytestmark = [pytest.mark.one_release, pytest.mark.parametrize("server", ["ejabberd", "prosody"], indirect=True)]
 
 
 @contextlib.contextmanager

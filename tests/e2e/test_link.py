@@ -69,7 +69,7 @@ async def test_a_server_that_reads_nothing_for_a_while(own_server, tmp_path):
             async def publish(name):
                 try:
                     await owner.pubsub.publish(
-                        SERVICE, NODE, id=name, payload=entry("x" * 2000), timeout=seconds + 30)
+                        SERVICE, NODE, id=name, payload=entry("x" * 2000), timeout=seconds + 10)
                     acknowledged.append(name)
                 except (IqError, IqTimeout):
                     pass

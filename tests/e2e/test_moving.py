@@ -184,6 +184,7 @@ async def test_what_a_server_kept_comes_over(postgres, tmp_path, name):
         assert check.returncode == 0, check.stderr
 
 
+@pytest.mark.one_release
 def test_what_idavoll_kept_comes_over(postgres, tmp_path):
     url = postgres.create("idavoll", IDAVOLL)
     report, left = imported(tmp_path, "idavoll", url, "--dry-run")
