@@ -210,13 +210,16 @@ fn every_error_case_is_tested_or_cannot_occur() {
         cases.filter_map(|line| line.trim_start().strip_prefix('"')?.split('"').next()).collect();
     for (section, number) in ERROR_CASES {
         for clause in (1..=*number).map(|case| format!("{section}.{case}")) {
-            let row = rows.iter().find(|row| words(row.split('|').next().unwrap()).contains(&clause));
+            let row =
+                rows.iter().find(|row| words(row.split('|').next().unwrap()).contains(&clause));
             match row.map(|row| row.rsplit('|').nth(1).unwrap()) {
                 Some(tests) if tests.contains("it::errors") => {
                     assert!(cases.contains(&*clause), "§{clause} is not in tests/it/errors.rs");
                 }
                 Some(tests) => assert!(tests.contains("`it::"), "the row of §{clause} has no test"),
-                None => assert!(words(absent).contains(&clause), "§{clause} is not in the document"),
+                None => {
+                    assert!(words(absent).contains(&clause), "§{clause} is not in the document")
+                }
             }
         }
     }
