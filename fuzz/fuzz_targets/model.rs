@@ -105,12 +105,17 @@ impl Node {
         }
     }
 
-    fn may_retract(&self, who: &str, publisher: &str) -> bool {
+    fn may_change(&self, who: &str, publisher: &str) -> bool {
         match self.affiliation(who) {
             Affiliation::Owner | Affiliation::Publisher => true,
             Affiliation::Outcast => false,
             _ => who == publisher,
         }
+    }
+
+    fn owners(&self) -> BTreeSet<&'static str> {
+        let owners = self.affiliations.iter().filter(|(_, a)| **a == Affiliation::Owner);
+        owners.map(|(who, _)| *who).collect()
     }
 
     fn trim(&mut self) {
@@ -138,18 +143,22 @@ fn affiliation(number: u8) -> Affiliation {
 /// Whether the request is granted, and what is told then.
 fn expected(
     nodes: &mut BTreeMap<&'static str, Node>,
+    former_owners: &mut BTreeMap<&'static str, BTreeSet<&'static str>>,
     who: &'static str,
     name: &'static str,
     what: &What,
 ) -> (bool, Option<Told>) {
-    if let What::Create = what {
+    if matches!(what, What::Create | What::Publish(_)) {
+        // A first publisher creates the node; one that was deleted, only if it owned that.
         let is_new = !nodes.contains_key(name);
-        nodes.entry(name).or_insert_with(|| Node::of(who));
-        return (is_new, None);
-    }
-    if let What::Publish(_) = what {
-        // A first publisher creates the node.
-        nodes.entry(name).or_insert_with(|| Node::of(who));
+        let is_free = former_owners.get(name).is_none_or(|owners| owners.contains(who));
+        if is_new && is_free {
+            nodes.insert(name, Node::of(who));
+            former_owners.remove(name);
+        }
+        if let What::Create = what {
+            return (is_new && is_free, None);
+        }
     }
     let Some(node) = nodes.get_mut(name) else { return (false, None) };
     let is_owner = node.affiliation(who) == Affiliation::Owner;
@@ -158,6 +167,7 @@ fn expected(
     match what {
         What::Create => (false, None),
         What::Delete if is_owner => {
+            former_owners.insert(name, node.owners());
             nodes.remove(name);
             (true, to_all("delete"))
         }
@@ -198,7 +208,9 @@ fn expected(
         | What::PublishModel(_)
         | What::Affiliate(..) => (false, None),
         What::Publish(id) => {
-            if !node.may_publish(who) {
+            let is_foreign =
+                |(other, publisher): &(u8, &str)| other == id && !node.may_change(who, publisher);
+            if !node.may_publish(who) || node.items.iter().any(is_foreign) {
                 return (false, None);
             }
             node.items.retain(|(other, _)| other != id);
@@ -210,7 +222,7 @@ fn expected(
             let item = node.items.iter().position(|(other, _)| other == id);
             let Some(at) = item else { return (false, None) };
             let may_see = node.may_publish(who) || node.may_receive(who);
-            if !may_see || !node.may_retract(who, node.items[at].1) {
+            if !may_see || !node.may_change(who, node.items[at].1) {
                 return (false, None);
             }
             node.items.remove(at);
@@ -319,11 +331,11 @@ fuzz_target!(|steps: Vec<Step>| {
         let shared: Arc<dyn Store> = store.clone();
         let opened = Service::open(shared, Limits::default(), fresh, clock).await;
         let service = opened.expect("a store in memory");
-        let (mut nodes, mut next) = (BTreeMap::new(), 0);
+        let (mut nodes, mut former_owners, mut next) = (BTreeMap::new(), BTreeMap::new(), 0);
         for Step { actor, node, what } in steps.iter().take(MAX_STEPS) {
             let who = ACTORS[usize::from(*actor) % 3];
             let name = NODES[usize::from(*node) % 2];
-            let (is_granted, told) = expected(&mut nodes, who, name, what);
+            let (is_granted, told) = expected(&mut nodes, &mut former_owners, who, name, what);
             let result = asked(&service, who, name, what).await;
             assert_eq!(result.is_ok(), is_granted, "{who} {name} {what:?}: {result:?}");
             // What entities are told that need not be subscribed is not modelled.

@@ -6,8 +6,8 @@ use jid::{BareJid, Jid};
 
 use crate::{
     pubsub::{
-        Audience, Edge, Epoch, Limits, Node, NodeConfig, NodeId, Options, Page, Part, Place,
-        Special, Terms, Timestamp,
+        Audience, Edge, Epoch, FormerNode, Limits, Node, NodeConfig, NodeId, Options, Page, Part,
+        Place, Special, Terms, Timestamp,
     },
     store::{Damage, Owed, Store, StoreError},
     wire::name::affiliation_name,
@@ -49,8 +49,8 @@ pub async fn export(store: &dyn Store, out: &mut impl Write) -> Result<Summary, 
             writer.deleted(debts)?;
         }
     }
-    for (node, uri) in store.redirects().await? {
-        writer.redirect(node, uri)?;
+    for (node, former) in store.former_nodes().await? {
+        writer.former(node, former)?;
     }
     let mut unread = Page::first(PAGE);
     loop {
@@ -169,13 +169,12 @@ impl<W: Write> Writer<'_, W> {
         self.events(owed)
     }
 
-    /// A deleted node of which nothing is left but what took its place.
-    fn redirect(&mut self, node: NodeId, uri: String) -> Result<(), ArchiveError> {
+    /// A deleted node of which nothing is left but what is remembered.
+    fn former(&mut self, node: NodeId, former: FormerNode) -> Result<(), ArchiveError> {
         let config = NodeConfig::initial(&Limits::default());
         let nobody = BareJid::new(NOBODY).map_err(|_| StoreError::Failed(NOBODY.into()))?;
         let node = Node::bare(node, Epoch(0), config, nobody, Timestamp(0));
-        let line = NodeLine { deleted: true, redirect: Some(uri), ..NodeLine::of(&node) };
-        self.line(&Line::Node(line))
+        self.line(&Line::Node(NodeLine::former(&node, former)))
     }
 
     fn subscription(

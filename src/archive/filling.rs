@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jid::{BareJid, Jid};
 
 use crate::{
-    pubsub::{Affiliation, Changes, Item, Node, Notification, Terms, restore},
+    pubsub::{Affiliation, Changes, FormerNode, Item, Node, Notification, Terms, restore},
     store::{Chain, Commit, Store, StoreError},
 };
 
@@ -84,15 +84,15 @@ impl<'a> Filling<'a> {
         self.commit(restore::reached(seq, version), None).await
     }
 
-    /// The node is gone with this sequence and version, and only its pending events stay.
+    /// The node is gone with this sequence and version, and only its pending events stay, and what is remembered of it.
     pub(crate) async fn delete(
         mut self,
         seq: u64,
         version: u64,
-        redirect: Option<String>,
+        former: Option<FormerNode>,
     ) -> Result<(), StoreError> {
         self.flush().await?;
-        self.commit(restore::deleted(seq, version, redirect), None).await
+        self.commit(restore::deleted(seq, version, former), None).await
     }
 
     /// Commits what came since the last commit. Subscriptions of one position go together.

@@ -3,7 +3,7 @@
 use std::io::BufRead;
 
 use crate::{
-    pubsub::{Epoch, Fresh},
+    pubsub::{Epoch, FormerNode, Fresh},
     store::{Store, StoreError},
     wire::name::affiliation_named,
 };
@@ -147,7 +147,7 @@ struct Restored<'a> {
     seq: u64,
     version: u64,
     is_deleted: bool,
-    redirect: Option<String>,
+    former: Option<FormerNode>,
 }
 
 impl<'a> Restored<'a> {
@@ -164,7 +164,7 @@ impl<'a> Restored<'a> {
             seq: line.seq,
             version: line.version(),
             is_deleted: line.deleted,
-            redirect: line.redirect.clone(),
+            former: line.to_former()?,
         })
     }
 
@@ -206,7 +206,7 @@ impl<'a> Restored<'a> {
 
     async fn finish(self) -> Result<(), StoreError> {
         match self.is_deleted {
-            true => self.filling.delete(self.seq, self.version, self.redirect).await,
+            true => self.filling.delete(self.seq, self.version, self.former).await,
             false => self.filling.finish(self.seq, self.version).await,
         }
     }

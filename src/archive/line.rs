@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     pubsub::{
-        Audience, Epoch, Event, EventItem, Item, ItemId, Limits, Node, NodeConfig, NodeId,
-        Notification, NotificationType, Payload, Place, Recipients, Spot, SubId, Timestamp, View,
+        Audience, Epoch, Event, EventItem, FormerNode, Item, ItemId, Limits, Node, NodeConfig,
+        NodeId, Notification, NotificationType, OwnerHash, Payload, Place, Recipients, Spot, SubId,
+        Timestamp, View,
     },
     wire::{
         form::{node_config, subscribe_options},
@@ -77,6 +78,12 @@ pub(super) struct NodeLine {
     /// The URI of what took its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) redirect: Option<String>,
+    /// When it was deleted, if that is remembered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) deleted_at: Option<u64>,
+    /// The hashes of the bare JIDs of those who owned it then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) owners: Vec<String>,
 }
 
 /// Fields of the form `pubsub#node_config`.
@@ -132,6 +139,8 @@ pub(super) struct EventLine {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shows: Option<String>,
     normal: bool,
+    /// Empty: addresses to reply to (XEP-0033) are not sent any more.
+    #[serde(default)]
     reply_to: Vec<BareJid>,
     last_item: bool,
     /// By what the ids of its messages differ from those that the item had first.
@@ -174,7 +183,9 @@ fn is_zero(index: &u16) -> bool {
 #[derive(Debug, Serialize, Deserialize)]
 struct EventItemForm {
     id: String,
-    publisher: BareJid,
+    /// The JID that the item shows as its publisher.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    publisher: Option<BareJid>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     payload: Option<PayloadLine>,
 }
@@ -204,12 +215,36 @@ impl NodeLine {
             config: config_of(&node.config),
             deleted: false,
             redirect: None,
+            deleted_at: None,
+            owners: Vec::new(),
         }
     }
 
     /// The number of the node's last commit.
     pub(super) fn version(&self) -> u64 {
         self.version.unwrap_or(self.seq)
+    }
+
+    /// A deleted node of which nothing is left but what is remembered.
+    pub(super) fn former(node: &Node, former: FormerNode) -> Self {
+        Self {
+            deleted: true,
+            deleted_at: Some(former.deleted.0).filter(|at| *at > 0),
+            owners: former.owners.iter().map(OwnerHash::to_string).collect(),
+            redirect: former.redirect,
+            ..Self::of(node)
+        }
+    }
+
+    /// What is remembered of a deleted node, if something is.
+    pub(super) fn to_former(&self) -> Result<Option<FormerNode>, String> {
+        if self.redirect.is_none() && self.deleted_at.is_none() {
+            return Ok(None);
+        }
+        let hash = |text: &String| OwnerHash::parse(text).ok_or_else(|| "owners".to_owned());
+        let owners = self.owners.iter().map(hash).collect::<Result<_, _>>()?;
+        let deleted = Timestamp(self.deleted_at.unwrap_or_default());
+        Ok(Some(FormerNode { redirect: self.redirect.clone(), deleted, owners }))
     }
 
     pub(super) fn to_node(&self) -> Result<Node, String> {
@@ -311,7 +346,7 @@ impl EventLine {
             subids: notification.view.subids.iter().map(SubId::to_string).collect(),
             shows: notification.view.shows.map(subscribe_options::show_names),
             normal: notification.notification_type == NotificationType::Normal,
-            reply_to: notification.reply_to.clone(),
+            reply_to: Vec::new(),
             last_item: notification.nonce.is_some(),
             nonce: notification.nonce,
             as_of: Some(notification.as_of),
@@ -380,7 +415,6 @@ impl EventLine {
             } else {
                 NotificationType::Headline
             },
-            reply_to: self.reply_to,
             happened: Timestamp(self.happened),
             nonce: self.nonce.or_else(|| self.last_item.then_some(0)),
             as_of: self.as_of.unwrap_or(before),

@@ -12,7 +12,7 @@ pub(super) struct Announce;
 impl Command for Announce {
     fn about(&self) -> About {
         let (node, name) =
-            ("urn:gjallar:command:announce", "Announce to all subscribers of a node");
+            ("urn:gjallar:command:announce", "Announce to the subscribers of a node");
         About { node, name, audience: Audience::Owners }
     }
 

@@ -1,17 +1,22 @@
 //! Retracting items by hand (§7.2).
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use xmpp_parsers::data_forms::{Field, FieldType, Option_};
 
 use crate::{
-    pubsub::{ItemId, Page, op::retract::Retract},
+    pubsub::{
+        Item, ItemId, Order, Page,
+        op::{
+            retract::Retract,
+            retrieve::{Retrieve, Selection},
+        },
+    },
     wire::form::field,
 };
 
 use super::stage::{About, Answers, Asker, Audience, Command, MAX_SHOWN, Step, Trouble, lines};
-
-/// The bytes of an option in a form beside its value.
-const OPTION_BYTES: usize = 100;
 
 pub(super) struct RetractItems;
 
@@ -28,12 +33,20 @@ impl Command for RetractItems {
         };
         let node = chosen.node("node")?;
         let [wanted] = rest else {
-            let page = Page::last(MAX_SHOWN);
-            let newest = asker.service.item_ids(asker.actor, &node, &page, OPTION_BYTES).await?;
+            let request = Retrieve {
+                node: node.clone(),
+                selection: Selection::Page(Page::last(MAX_SHOWN)),
+                order: Order::default(),
+                subid: None,
+            };
+            let newest = asker.service.retrieve(asker.actor, &request).await?.part;
             let mut items = Field::new("items", FieldType::ListMulti);
             items.label = Some("The newest items".into());
-            let option = |id: &ItemId| Option_ { label: None, value: id.to_string() };
-            items.options = newest.entries.iter().rev().map(|(id, _)| option(id)).collect();
+            let option = |item: &Arc<Item>| Option_ {
+                label: Some(format!("{} ({})", item.id, item.publisher)),
+                value: item.id.to_string(),
+            };
+            items.options = newest.entries.iter().rev().map(option).collect();
             let fields = vec![
                 items,
                 lines("others", "Others, each in a line", []),

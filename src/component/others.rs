@@ -75,7 +75,7 @@ impl Dispatch {
             queryid: queryid.as_deref(),
             node: &query.node,
             config: &archived.config,
-            owners: &archived.owners,
+            attribution: &archived.attribution,
         };
         let mut items: Vec<_> = archived.items.iter().collect();
         if is_flipped {

@@ -107,7 +107,7 @@ async fn retrieve(service: &Service, actor: &Actor, request: &Retrieve) -> Resul
         Selection::Page(_) => 0,
         Selection::Recent(number) => *number as usize,
     };
-    if items.entries.len() < wanted && !items.is_whole() {
+    if items.part.entries.len() < wanted && !items.part.is_whole() {
         service.note_truncation(actor, Some(&request.node));
     }
     Ok(reply::items(request, &items, service.policies().limits()))

@@ -260,7 +260,7 @@ async fn items(
     while left > 0 {
         let selection = Selection::Page(page);
         let request = Retrieve { node: node.clone(), subid: None, selection, order };
-        let found = service.retrieve(actor, &request).await?.entries;
+        let found = service.retrieve(actor, &request).await?.part.entries;
         let Some(last) = found.last() else { break };
         left -= found.len();
         page = Page { max: left, edge: Edge::After(last.id.clone()) };

@@ -18,7 +18,7 @@ mod tests;
 pub use config::{Config, ConfigError, Link, LogFormat, Monitoring, Secret, StorePath};
 pub use fresh::{Random, now};
 pub use limits::Limits;
-pub use policies::{FieldValue, NodeLimits, PolicyConfig};
+pub use policies::{FieldValue, NodeLimits, NoticeConfig, PolicyConfig};
 pub use telemetry::start as start_telemetry;
 
 use std::sync::Arc;

@@ -7,7 +7,7 @@ use jid::BareJid;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    pubsub::{self, Creators, Policy, Setting},
+    pubsub::{self, AffiliationNotices, Creators, Policy, Setting},
     service::Policies,
     wire::form::node_config,
 };
@@ -28,6 +28,8 @@ pub struct PolicyConfig {
     #[serde(default = "yes")]
     pub auto_create: bool,
     #[serde(default)]
+    pub affiliation_notices: NoticeConfig,
+    #[serde(default)]
     pub default: BTreeMap<String, FieldValue>,
     #[serde(default)]
     pub forced: BTreeMap<String, FieldValue>,
@@ -44,6 +46,17 @@ pub enum FieldValue {
     Number(u64),
     Text(String),
     Texts(Vec<String>),
+}
+
+/// See [`AffiliationNotices`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum NoticeConfig {
+    #[default]
+    Related,
+    All,
+    Never,
 }
 
 /// The service's limits that may be others at some nodes.
@@ -95,8 +108,14 @@ impl Config {
         limits.check(self.link.max_stanza_bytes).map_err(|error| error.to_string())?;
         let policy = Policy {
             creators: self.creators(policy.creators.as_ref().unwrap_or(&self.creators))?,
+            has_own_creators: policy.creators.is_some(),
             instant_nodes: policy.instant_nodes,
             auto_create: policy.auto_create,
+            affiliation_notices: match policy.affiliation_notices {
+                NoticeConfig::Related => AffiliationNotices::Related,
+                NoticeConfig::All => AffiliationNotices::All,
+                NoticeConfig::Never => AffiliationNotices::Never,
+            },
             default: settings(&policy.default)?.into_iter().map(|(_, setting)| setting).collect(),
             forced: settings(&policy.forced)?,
             max_nodes: policy.limits.max_nodes,

@@ -3,7 +3,7 @@
 use jid::BareJid;
 
 use super::{
-    AccessModel, Actor, Affiliation, Contact, Context, Item, Node, NodeConfig, PublishModel,
+    AccessModel, Actor, Affiliation, Contact, Context, Feature, Node, NodeConfig, PublishModel,
     Refusal, administers,
 };
 
@@ -25,7 +25,8 @@ pub enum Admission {
 pub fn may_discover(node: &Node, cx: &Context<'_>) -> Result<(), Refusal> {
     let affiliation = node.affiliation_of(&cx.actor.bare());
     let is_visible = cx.actor.is_administrator
-        || is_visible(node.config.access_model, affiliation)
+        || is_visible(node.config.access_model, node.config.publish_model, affiliation)
+        || may_publish(node, cx.actor).is_ok()
         || (affiliation != Affiliation::Outcast
             && node.config.access_model.reads_rosters()
             && may_subscribe(node, cx).is_ok());
@@ -35,9 +36,14 @@ pub fn may_discover(node: &Node, cx: &Context<'_>) -> Result<(), Refusal> {
 /// Whether a node shows itself to entities of an affiliation. SPEC: in lists a node that looks at rosters is
 /// shown to those with an affiliation; the rosters of all owners would have to be read for the others.
 #[must_use]
-pub(super) fn is_visible(model: AccessModel, affiliation: Affiliation) -> bool {
+pub(super) fn is_visible(
+    model: AccessModel,
+    publish_model: PublishModel,
+    affiliation: Affiliation,
+) -> bool {
     match (model, affiliation) {
         (_, Affiliation::Outcast) => false,
+        _ if publish_model == PublishModel::Open => true,
         (AccessModel::Authorize | AccessModel::Open, _) => true,
         (AccessModel::Presence | AccessModel::Roster | AccessModel::Whitelist, affiliation) => {
             affiliation != Affiliation::None
@@ -153,20 +159,43 @@ pub fn may_publish(node: &Node, actor: &Actor) -> Result<(), Refusal> {
     if allowed { Ok(()) } else { Err(Refusal::Forbidden) }
 }
 
-/// Whether the actor may retract an item (§4.1, §7.2).
+/// Whether the actor may begin a subscription at a node that may take none (`pubsub#subscribe`). Owners and publishers
+/// always may (§12.12).
 ///
-/// SPEC: an entity with the affiliation publisher may retract any item, as §4.1 allows; everyone but an outcast its own.
-pub(super) fn may_retract(node: &Node, actor: &Actor, item: &Item) -> Result<(), Refusal> {
-    let bare = actor.bare();
-    let allowed = match node.affiliation_of(&bare) {
-        _ if actor.is_administrator => true,
-        Affiliation::Owner | Affiliation::Publisher => true,
-        Affiliation::PublishOnly | Affiliation::Member | Affiliation::None => {
-            item.publisher == bare
-        }
-        Affiliation::Outcast => false,
-    };
-    if allowed { Ok(()) } else { Err(Refusal::Forbidden) }
+/// # Errors
+/// [`Refusal::Unsupported`].
+pub(super) fn may_begin_subscription(node: &Node, actor: &Actor) -> Result<(), Refusal> {
+    let affiliation = node.affiliation_of(&actor.bare());
+    let always_may = matches!(affiliation, Affiliation::Owner | Affiliation::Publisher);
+    match node.config.subscribe || actor.is_administrator || always_may {
+        true => Ok(()),
+        false => Err(Refusal::Unsupported(Feature::Subscribe)),
+    }
+}
+
+/// Whether the actor may overwrite and retract the items of all publishers (§4.1).
+pub(super) fn may_change_all_items(node: &Node, actor: &Actor) -> bool {
+    let affiliation = node.affiliation_of(&actor.bare());
+    actor.is_administrator || matches!(affiliation, Affiliation::Owner | Affiliation::Publisher)
+}
+
+/// Whether the actor may overwrite or retract an item of this publisher (§4.1, §7.1.2, §7.2).
+///
+/// SPEC: an entity with the affiliation publisher may retract any item, as §4.1 allows. An entity that may publish only
+/// by the publish model, or as publish-only, may overwrite and retract only its own items: §7.1.2 speaks of an item that
+/// "the publisher previously published".
+///
+/// # Errors
+/// [`Refusal::ForeignItem`].
+pub(super) fn may_change_item(
+    node: &Node,
+    actor: &Actor,
+    publisher: &BareJid,
+) -> Result<(), Refusal> {
+    match may_change_all_items(node, actor) || actor.bare() == *publisher {
+        true => Ok(()),
+        false => Err(Refusal::ForeignItem),
+    }
 }
 
 /// Whether the actor may do what only owners may: configure, purge, delete, and manage affiliations

@@ -65,7 +65,7 @@ pub struct Context<'a> {
     pub like_nodes: u64,
     /// How many subscriptions it has, where it asks for one more.
     pub own_subscriptions: usize,
-    /// Whether the service may read rosters (XEP-0356).
+    /// Whether the service may read the roster of an owner of the node, or of the actor if there is no such node (XEP-0356).
     pub reads_rosters: bool,
     /// Those of the owners of the node, if that is so and they matter there.
     pub contacts: Option<&'a Contacts>,

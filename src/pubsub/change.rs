@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use jid::{BareJid, Jid};
 
-use super::{Affiliation, Epoch, Item, ItemId, Node, NodeConfig, Notification, Place, Terms};
+use super::{
+    Affiliation, Epoch, FormerNode, Item, ItemId, Node, NodeConfig, Notification, Place, Terms,
+};
 
 /// One thing that becomes true at a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,11 +15,8 @@ pub enum Change {
     Created(Box<Node>),
     /// It behaves like this.
     Configured(Box<NodeConfig>),
-    /// It is gone, with everything in it.
-    Deleted {
-        /// The URI of what took its place, for those who come later (§8.4.2).
-        redirect: Option<String>,
-    },
+    /// It is gone, with everything in it; and what is remembered of it, if something is.
+    Deleted(Option<Box<FormerNode>>),
     /// An entity is this here; `None` forgets it.
     Affiliated(BareJid, Affiliation),
     /// A JID asks to be subscribed, and waits for an owner (§8.6).

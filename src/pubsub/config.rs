@@ -122,12 +122,12 @@ impl SendLastPublishedItem {
     }
 }
 
-/// Whom a reader should answer (§12.17).
+/// The publisher that a node's items show (§12.17).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ItemReply {
-    /// Nobody in particular.
+    /// None.
     None,
-    /// The owners of the node.
+    /// The owner of the node.
     Owner,
     /// The publisher of the item.
     Publisher,
@@ -160,7 +160,7 @@ pub struct NodeConfig {
     pub description: String,
     /// How long items are kept.
     pub item_expire: ItemExpire,
-    /// Whom readers should answer.
+    /// The publisher that items show.
     pub itemreply: ItemReply,
     /// The language of what is published, as a tag (RFC 5646); empty if that is not said.
     pub language: String,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use jid::{BareJid, Jid};
 
 use super::{
-    Affiliation, Changes, Item, ItemId, ItemReply, Node, NodeConfig, NodeId, NotificationType,
+    Affiliation, Attribution, Changes, Item, ItemId, Node, NodeConfig, NodeId, NotificationType,
     Payload, Place, Recipients, Shows, SubId, SubscriptionState, Terms, Timestamp,
 };
 
@@ -50,8 +50,8 @@ pub enum Event {
 pub struct EventItem {
     /// Its name.
     pub id: ItemId,
-    /// Who published it.
-    pub publisher: BareJid,
+    /// The JID that it shows as its publisher, if it shows one (§12.17).
+    pub publisher: Option<BareJid>,
     /// What, if the node delivers payloads.
     pub payload: Option<Payload>,
 }
@@ -99,8 +99,6 @@ pub struct Notification {
     pub view: View,
     /// The type of message that carries it.
     pub notification_type: NotificationType,
-    /// Whom readers should answer (§12.17).
-    pub reply_to: Vec<BareJid>,
     /// When it happened.
     pub happened: Timestamp,
     /// Of an item that is sent again (as the last item, §6.1.7; because it was missed, XEP-0312; in a digest): a number
@@ -118,7 +116,7 @@ pub fn is_entitled(began: u64, plain_until: u64, as_of: u64) -> bool {
 }
 
 /// The most recipients that one notification names. What is stored of it names all of them.
-const MAX_LISTED: usize = 10_000;
+pub(super) const MAX_LISTED: usize = 10_000;
 
 impl Notification {
     /// Tells the subscribers of a node, unless it delivers no notifications: those with options or SubIDs what they
@@ -158,7 +156,8 @@ impl Notification {
         (subscriber, terms): (&Jid, &Terms),
         (as_of, nonce): (u64, u64),
     ) -> Option<Self> {
-        let event = Event::Published(vec![EventItem::of(item, config)]);
+        let attribution = Attribution::of(node, config);
+        let event = Event::Published(vec![EventItem::of(item, config, &attribution)]);
         let view = View::of(&event, config, std::slice::from_ref(terms))?;
         let again = Self::again(node, config, item, subscriber, (as_of, nonce))?;
         // Whoever subscribes, or comes, is there.
@@ -173,7 +172,8 @@ impl Notification {
         subscriber: &Jid,
         (as_of, nonce): (u64, u64),
     ) -> Option<Self> {
-        let event = Event::Published(vec![EventItem::of(item, config)]);
+        let attribution = Attribution::of(node, config);
+        let event = Event::Published(vec![EventItem::of(item, config, &attribution)]);
         let audience = Audience::Listed(Recipients::one(subscriber.clone()));
         let again = Self::new(node, config, (item.place, as_of), event, audience, item.published)?;
         Some(Self { index: item.index, nonce: Some(nonce), ..again })
@@ -196,7 +196,6 @@ impl Notification {
             as_of: changes.version(),
             view: View::default(),
             notification_type: NotificationType::Normal,
-            reply_to: Vec::new(),
             happened: now,
             nonce: None,
         }
@@ -231,7 +230,6 @@ impl Notification {
             node: node.id.clone(),
             place,
             index: 0,
-            reply_to: reply_to(node, config.itemreply, &event),
             event,
             audience,
             as_of,
@@ -282,27 +280,11 @@ impl Terms {
 impl EventItem {
     /// An item as the node shows it in an event.
     #[must_use]
-    pub fn of(item: &Item, config: &NodeConfig) -> Self {
+    pub fn of(item: &Item, config: &NodeConfig, attribution: &Attribution) -> Self {
         Self {
             id: item.id.clone(),
-            publisher: item.publisher.clone(),
+            publisher: attribution.publisher_of(item).cloned(),
             payload: item.payload.clone().filter(|_| config.deliver_payloads),
         }
-    }
-}
-
-/// Owners that an event names; all of them could make it larger than a stanza may be.
-pub const MAX_REPLY_TO: usize = 10;
-
-/// §12.17; items of one event have one publisher, for one request published them.
-fn reply_to(node: &Node, itemreply: ItemReply, event: &Event) -> Vec<BareJid> {
-    match (itemreply, event) {
-        (ItemReply::Owner, Event::Published(_)) => {
-            node.owners().take(MAX_REPLY_TO).cloned().collect()
-        }
-        (ItemReply::Publisher, Event::Published(items)) => {
-            items.first().map(|item| item.publisher.clone()).into_iter().collect()
-        }
-        _ => Vec::new(),
     }
 }

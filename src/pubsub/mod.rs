@@ -9,11 +9,13 @@
 mod access;
 mod actor;
 mod affiliation;
+mod attribution;
 mod change;
 mod config;
 mod contacts;
 mod event;
 pub mod feature;
+mod former;
 mod id;
 mod item;
 mod limits;
@@ -40,13 +42,15 @@ pub use access::{
 };
 pub use actor::{Actor, Context, Fresh, Timestamp, administers};
 pub use affiliation::Affiliation;
+pub use attribution::Attribution;
 pub use change::{Change, Changes, Decision};
 pub use config::{
     AccessModel, ItemExpire, ItemReply, MaxItems, NodeConfig, NotificationType, PublishModel,
     PublishNodeFull, SendLastPublishedItem,
 };
 pub use contacts::{Contact, Contacts};
-pub use event::{Audience, Event, EventItem, MAX_REPLY_TO, Notification, View, is_entitled};
+pub use event::{Audience, Event, EventItem, Notification, View, is_entitled};
+pub use former::{FormerNode, OwnerHash};
 pub use id::{ArchiveId, Epoch, ItemId, NodeId, Place, is_xml};
 pub use item::{Item, Payload, Spot, written_len};
 pub use limits::Limits;
@@ -54,7 +58,7 @@ pub use listing::{Filter, Listed, Listing, Mark, Order, OrderField};
 pub use node::Node;
 pub use options::{Expire, OptionSetting, Options, SubId, Terms};
 pub use page::{Edge, Page, Part, within};
-pub use policy::{Creators, Policy};
+pub use policy::{AffiliationNotices, Creators, Policy};
 pub use presence::{Show, Shows};
 pub use refusal::{Feature, Refusal};
 pub use setting::Setting;

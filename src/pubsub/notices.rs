@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use jid::{BareJid, Jid};
 
 use super::{
-    Affiliation, Audience, Change, Changes, Context, Event, Node, NodeConfig, Notification,
-    Recipients, SubId, SubscriptionState, Terms,
+    Affiliation, AffiliationNotices, Audience, Change, Changes, Context, Event, Node, NodeConfig,
+    Notification, Recipients, SubId, SubscriptionState, Terms,
 };
 
 /// Owners that are told of a subscription; all of them could be thousands.
@@ -19,7 +19,8 @@ const MAX_TOLD_OF_SUBIDS: usize = 10_000;
 
 /// Tells what changes at a node that is then configured so.
 ///
-/// SPEC: §12.14 speaks of every change of a subscription. Who made it knows it by the answer, and gets no message.
+/// SPEC: §12.14 speaks of every change of a subscription. Who made it knows it by the answer, and gets no message, unless the
+/// request was about an affiliation: the answer does not say what became of a subscription then.
 pub(super) fn notices(
     node: &Node,
     config: &NodeConfig,
@@ -30,6 +31,7 @@ pub(super) fn notices(
     let mut affiliated = BTreeMap::<_, Vec<Jid>>::new();
     let mut subscriptions = BTreeMap::<_, Vec<Jid>>::new();
     let (mut news, mut requests, mut of_subids) = (Vec::new(), Vec::new(), Vec::new());
+    let knows = |jid: &Jid| jid.to_bare() == actor && !is_affiliated(changes, &actor);
     let agreed = changes.iter().filter_map(|change| match change {
         Change::Agreed(jid, terms) => Some((jid, &**terms)),
         _ => None,
@@ -38,7 +40,7 @@ pub(super) fn notices(
     for change in changes.iter() {
         let (jid, state) = match change {
             Change::Affiliated(entity, affiliation) => {
-                if *entity != actor {
+                if *entity != actor && is_noticed(node, entity, cx) {
                     affiliated.entry(*affiliation).or_default().push(entity.clone().into());
                 }
                 continue;
@@ -50,7 +52,7 @@ pub(super) fn notices(
                 continue;
             }
             Change::Unsubscribed(jid) => (jid, SubscriptionState::None),
-            Change::Agreed(jid, left) if jid.to_bare() != actor => {
+            Change::Agreed(jid, left) if !knows(jid) => {
                 let ended = subids(terms_before(node, jid))
                     .filter(|ended| left.iter().all(|terms| terms.subid.as_ref() != Some(*ended)));
                 of_subids.extend(ended.map(|ended| (jid, ended.clone(), SubscriptionState::None)));
@@ -58,7 +60,7 @@ pub(super) fn notices(
             }
             _ => continue,
         };
-        if jid.to_bare() != actor {
+        if !knows(jid) {
             let terms = agreed.get(jid).copied().unwrap_or_else(|| terms_before(node, jid));
             let before = of_subids.len();
             of_subids.extend(subids(terms).map(|subid| (jid, subid.clone(), state)));
@@ -99,6 +101,23 @@ pub(super) fn notices(
         }
     }
     told
+}
+
+fn is_affiliated(changes: &Changes, entity: &BareJid) -> bool {
+    changes.iter().any(|change| matches!(change, Change::Affiliated(other, _) if other == entity))
+}
+
+/// Whether an entity is sent a notice of its new affiliation (§8.9.4).
+fn is_noticed(node: &Node, entity: &BareJid, cx: &Context<'_>) -> bool {
+    match cx.policy.affiliation_notices {
+        AffiliationNotices::All => true,
+        AffiliationNotices::Never => false,
+        AffiliationNotices::Related => {
+            node.affiliation_of(entity) != Affiliation::None
+                || node.subscriptions_of(entity).next().is_some()
+                || node.pending_of(entity).next().is_some()
+        }
+    }
 }
 
 fn subscription(jid: Option<Jid>, state: SubscriptionState) -> Event {

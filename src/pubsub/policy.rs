@@ -9,10 +9,14 @@ use super::{Actor, Limits, NodeConfig, Refusal, Setting};
 pub struct Policy {
     /// Who may create it; administrators always may.
     pub creators: Creators,
+    /// Whether these creators are named for nodes of such names, and not for all nodes.
+    pub has_own_creators: bool,
     /// Whether it may be one whose name the service chooses (§8.1.2).
     pub instant_nodes: bool,
     /// Whether it is created when something is published to it (§7.1.4).
     pub auto_create: bool,
+    /// Which entities are sent a notice of their new affiliation.
+    pub affiliation_notices: AffiliationNotices,
     /// How its configuration differs from the service's default, if its creator says nothing else.
     pub default: Vec<Setting>,
     /// What nobody can have otherwise, each with the name of its field.
@@ -34,12 +38,26 @@ pub enum Creators {
     Domains(Vec<String>),
 }
 
+/// Entities that are sent a notice of their new affiliation, if another entity set it (§8.9.4, where it is a MAY).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AffiliationNotices {
+    /// Those that had an affiliation before, are subscribed, or wait for that.
+    #[default]
+    Related,
+    /// All.
+    All,
+    /// None.
+    Never,
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self {
             creators: Creators::Anyone,
+            has_own_creators: false,
             instant_nodes: true,
             auto_create: true,
+            affiliation_notices: AffiliationNotices::Related,
             default: Vec::new(),
             forced: Vec::new(),
             max_nodes: None,

@@ -36,6 +36,11 @@ pub enum Refusal {
     /// A subscription without a lease where each needs one (§6.1.5).
     #[error("a subscription needs a lease here: say when it ends, by pubsub#expire")]
     ConfigurationRequired,
+    /// Overwriting or retracting an item of another publisher (§7.1.2, §7.2.3.1).
+    #[error(
+        "the item is another publisher's: only its publisher, and the owners and publishers of the node, may change it"
+    )]
+    ForeignItem,
     /// A submitted form with more fields and values than the service reads.
     #[error("a form has at most {max} fields and values")]
     FormTooLarge {
@@ -101,6 +106,11 @@ pub enum Refusal {
     /// The service has as many nodes as it takes.
     #[error("the service takes no more nodes")]
     MaxNodesExceeded,
+    /// Creating a node whose name is reserved after a deletion (§8.4).
+    #[error(
+        "a node of this name was deleted: for 30 days, or while it has a redirect, only its former owners and administrators may create it"
+    )]
+    NameReserved,
     /// A node that keeps no more items, and shall not drop one (§7.1.3.4).
     #[error("the node is full")]
     NodeFull,
@@ -155,12 +165,18 @@ pub enum Refusal {
         /// The field that has another value.
         field: &'static str,
     },
+    /// Asking for the items of a publisher at a node that does not show publishers (§12.17, XEP-0313 §4.1.1).
+    #[error("the node does not show the publishers of its items (pubsub#itemreply)")]
+    PublisherHidden,
     /// Retrieving without a subscription where that has to be approved (§6.5.9.3).
     #[error("only subscribers have access")]
     SubscriptionRequired,
     /// A JID with several subscriptions, and it is not said which of them is meant (§6.2.3.1, §6.3.4.4, §6.5.9.1).
     #[error("a SubID is required: there are several subscriptions")]
     SubIdRequired,
+    /// Deleting a node with a redirect, where there are as many as the service keeps (§8.4.2).
+    #[error("the service keeps at most 1000000 redirects: delete the node without one")]
+    TooManyRedirects,
     /// More subscriptions with options or SubIDs than the node takes, or more of one JID.
     #[error("the node takes no more subscriptions with options or SubIDs")]
     TooManySpecial,
@@ -203,6 +219,7 @@ impl Refusal {
             Self::MaxNodesExceeded => Some("max_nodes"),
             Self::MaxNodesOfOwnerExceeded => Some("max_nodes_per_owner"),
             Self::PayloadTooBig { .. } => Some("max_payload_bytes"),
+            Self::TooManyRedirects => Some("redirects"),
             Self::TooManySpecial => Some("special_subscriptions"),
             Self::TooManyOwnSubscriptions => Some("max_subscriptions_per_jid"),
             Self::TooManySubscriptions => Some("max_subscriptions"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jid::{BareJid, Jid};
 
-use super::{Affiliation, Change, Changes, Item, Node, Terms};
+use super::{Affiliation, Change, Changes, FormerNode, Item, Node, Terms};
 
 /// A node comes into being, as [`Node::bare`] gives it.
 #[must_use]
@@ -56,8 +56,8 @@ pub fn reached(seq: u64, version: u64) -> Changes {
     Changes::at(seq, version, Vec::new())
 }
 
-/// The node is gone, with its newest event; perhaps something took its place.
+/// The node is gone, with its newest event; and what is remembered of it, if something is.
 #[must_use]
-pub fn deleted(seq: u64, version: u64, redirect: Option<String>) -> Changes {
-    Changes::at(seq, version, vec![Change::Deleted { redirect }])
+pub fn deleted(seq: u64, version: u64, former: Option<FormerNode>) -> Changes {
+    Changes::at(seq, version, vec![Change::Deleted(former.map(Box::new))])
 }

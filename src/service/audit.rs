@@ -105,8 +105,9 @@ pub(super) fn audited(
                 before: Box::new(node.config.clone()),
                 after: after.clone(),
             })),
-            Change::Deleted { redirect } => {
-                entries.push(Entry::Deleted { redirect: redirect.clone() });
+            Change::Deleted(former) => {
+                let redirect = former.as_ref().and_then(|former| former.redirect.clone());
+                entries.push(Entry::Deleted { redirect });
             }
             Change::Agreed(jid, after) if jid.to_bare() != bare => {
                 let before = node.and_then(|node| node.special(jid));

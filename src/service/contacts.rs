@@ -26,6 +26,15 @@ impl Service {
         self.rosters().are_granted()
     }
 
+    /// Whether the roster of an owner of a node may be read, or of the actor if there is no such node.
+    pub(super) fn reads_rosters_of(&self, node: Option<&Node>, actor: &Actor) -> bool {
+        let rosters = self.rosters();
+        match node {
+            Some(node) => node.owners().take(MAX_OWNERS).any(|owner| rosters.may_read(owner)),
+            None => rosters.may_read(&actor.bare()),
+        }
+    }
+
     /// A roster that was asked for has come; nothing if it cannot be read.
     pub fn roster_came(&self, owner: &BareJid, contacts: Option<Contacts>) {
         self.rosters().answer(owner, contacts, (self.clock)());
@@ -81,7 +90,9 @@ impl Service {
     /// The owners whose rosters an operation looks at: if the access model of the node does, or may be about to.
     fn owners_to_read(&self, node: Option<&Node>, need: &Need<'_>) -> Vec<BareJid> {
         let looks_at_rosters = |node: &&Node| match need {
-            Need::Nothing | Need::Room(_) => false,
+            Need::Nothing | Need::Creation(_) | Need::Deletion | Need::Enrolled | Need::Room(_) => {
+                false
+            }
             Need::Configuration if self.reads_rosters() => true,
             _ => node.config.access_model.reads_rosters(),
         };

@@ -117,8 +117,9 @@ impl Service {
     ) -> Outcome<T> {
         let found = found.map_err(Into::into);
         let Err(Error::Refused(Refusal::NodeNotFound)) = found else { return found };
-        let redirect = self.store.redirect(id).await;
-        match redirect.map_err(|error| self.memory.failed_at(id, error))? {
+        let former = self.store.former(id).await;
+        let former = former.map_err(|error| self.memory.failed_at(id, error))?;
+        match former.and_then(|former| former.redirect) {
             Some(uri) => Err(Refusal::Gone { uri }.into()),
             None => found,
         }
@@ -183,7 +184,9 @@ impl Service {
             let (mut turn, contacts) = self.turn_with_contacts(id, need).await?;
             let facts = self.facts(actor, &mut turn, need).await?;
             let policies = self.policies();
+            let reads_rosters = self.reads_rosters_of(turn.node(), actor);
             let context = self.context_with(&policies, id, actor, contacts.as_deref());
+            let context = Context { reads_rosters, ..context };
             if self.memory.nodes.is_closed(id) {
                 return Err(Error::Closed.into());
             }
@@ -357,7 +360,7 @@ impl Service {
                     settle(Err(memory.failed_at(&id, error)));
                 }
             }
-            underway.end();
+            underway.end(&changes);
         };
         self.store.commit(commit, Box::new(then));
         turn

@@ -1,5 +1,9 @@
 //! What a rule has to know from the store before it decides.
 
+use std::collections::{BTreeMap, HashSet};
+
+use jid::{BareJid, Jid};
+
 use crate::pubsub::{
     Actor, Item, ItemId, Node, NodeId, Page, Part,
     op::{
@@ -16,10 +20,16 @@ use super::{
 /// What a rule has to know from the store.
 pub(super) enum Need<'a> {
     Nothing,
+    /// The node of this name that was deleted.
+    Creation(&'a NodeId),
+    /// The number of deleted nodes with a redirect.
+    Deletion,
+    /// The subscribers whom an owner subscribed.
+    Enrolled,
     /// Whether somebody has access.
     Access,
     Items(Vec<ItemId>),
-    /// What is there, if the node may be full, for items to come; and the newest item, if it is compared.
+    /// The node that was deleted, if none is there; what is there, if the node may be full, for items to come; and the newest item, if it is compared.
     Room(&'a Publish),
     /// The newest item, if new subscribers get it.
     LastItem,
@@ -38,25 +48,49 @@ pub(super) struct Facts {
     pub(super) newest: Vec<Item>,
     pub(super) there: There,
     pub(super) subscriptions: usize,
+    pub(super) redirects: usize,
+    pub(super) enrolled: HashSet<Jid>,
 }
 
 impl Service {
-    /// What a rule needs to know of a node that is there.
+    /// What a rule needs to know of a node.
     pub(super) async fn facts(
         &self,
         actor: &Actor,
         turn: &mut Turn,
         need: &Need<'_>,
     ) -> Result<Facts, Error> {
-        let Some(node) = turn.node() else { return Ok(Facts::default()) };
+        let Some(node) = turn.node() else {
+            let id = match need {
+                Need::Room(request) => &request.node,
+                Need::Creation(id) => *id,
+                _ => return Ok(Facts::default()),
+            };
+            // A turn that deletes a node ends when that is true.
+            let former = self.store.former(id).await;
+            let former = former.map_err(|error| self.memory.failed_at(id, error))?;
+            return Ok(Facts { there: There { former, ..There::default() }, ..Facts::default() });
+        };
         match need {
-            Need::Nothing | Need::Access => Ok(Facts::default()),
+            Need::Nothing | Need::Access | Need::Creation(_) => Ok(Facts::default()),
+            Need::Enrolled => {
+                turn.settled().await;
+                let enrolled = self.store.enrolled(&node.id).await;
+                let enrolled = enrolled.map_err(|error| self.memory.failed_at(&node.id, error))?;
+                Ok(Facts { enrolled, ..Facts::default() })
+            }
+            Need::Deletion => {
+                let redirects = self.store.redirects_len().await.map_err(Error::Failed)?;
+                Ok(Facts { redirects, ..Facts::default() })
+            }
             Need::Room(request) => {
                 let mut facts = Facts::default();
                 if publish::looks_at_items(&node.config) {
                     let id = node.id.clone();
                     turn.settled().await;
                     facts.there = self.there(&id, &request.items).await?;
+                } else if publish::looks_at_publishers(node, actor) {
+                    facts.there.replaced = self.publishers(actor, turn, &request.items).await?;
                 }
                 if request.compared.is_some() {
                     turn.settled().await;
@@ -102,19 +136,57 @@ impl Service {
 
     /// What a node has that may be full.
     async fn there(&self, id: &NodeId, new: &[NewItem]) -> Result<There, Error> {
-        let failed = |error| self.memory.failed_at(id, error);
-        let new = new.get(..self.policies().limits().max_batch).unwrap_or(new);
-        let named: Vec<_> = new.iter().filter_map(|item| item.id.clone()).collect();
-        let there = self.store.items(id, &named, usize::MAX).await.map_err(failed)?;
-        let page = Page::first(2 * new.len());
-        let oldest = self.store.page_of_ids(id, &page, 0, usize::MAX).await.map_err(failed)?;
+        let replaced = self.replaced(id, &self.named(new)).await?;
+        let page = Page::first(2 * new.len().min(self.policies().limits().max_batch));
+        let oldest = self.store.page_of_ids(id, &page, 0, usize::MAX).await;
+        let oldest = oldest.map_err(|error| self.memory.failed_at(id, error))?;
         let oldest = oldest.unwrap_or_else(Part::empty);
         Ok(There {
+            former: None,
             newest: None,
-            replaced: there.entries.into_iter().map(|item| item.id).collect(),
+            replaced,
             total: oldest.total.unwrap_or_default(),
             oldest: oldest.entries.into_iter().map(|(id, _)| id).collect(),
         })
+    }
+
+    /// The publishers of the items that new ones would overwrite. Waits for the commits under way only if they change
+    /// one of these items, or if the request would be refused without them.
+    async fn publishers(
+        &self,
+        actor: &Actor,
+        turn: &Turn,
+        new: &[NewItem],
+    ) -> Result<BTreeMap<ItemId, BareJid>, Error> {
+        let named = self.named(new);
+        let Some(node) = turn.node().filter(|_| !named.is_empty()) else {
+            return Ok(BTreeMap::new());
+        };
+        if !turn.underway().changes_any(&named) {
+            let found = self.replaced(&node.id, &named).await?;
+            if found.values().all(|publisher| *publisher == actor.bare()) {
+                return Ok(found);
+            }
+        }
+        turn.settled().await;
+        self.replaced(&node.id, &named).await
+    }
+
+    /// The items of these names that are in the store, each with its publisher.
+    async fn replaced(
+        &self,
+        id: &NodeId,
+        named: &[ItemId],
+    ) -> Result<BTreeMap<ItemId, BareJid>, Error> {
+        let items = self.store.items(id, named, usize::MAX).await;
+        let items = items.map_err(|error| self.memory.failed_at(id, error))?;
+        Ok(items.entries.into_iter().map(|item| (item.id, item.publisher)).collect())
+    }
+
+    /// The names in a request, as many as a batch may have.
+    fn named(&self, new: &[NewItem]) -> Vec<ItemId> {
+        let names = new.iter().take(self.policies().limits().max_batch);
+        names.filter_map(|item| item.id.clone()).collect()
     }
 
     async fn item_for_new_subscribers(&self, turn: &mut Turn) -> Result<Vec<Item>, Error> {

@@ -1,9 +1,7 @@
 //! Showing archives (XEP-0313), and lists of items in an order (XEP-0413).
 
-use jid::BareJid;
-
 use crate::pubsub::{
-    Actor, ArchiveId, Item, Listed, Listing, MAX_REPLY_TO, NodeConfig, NodeId, OrderField, Page,
+    Actor, ArchiveId, Attribution, Item, Listed, Listing, NodeConfig, NodeId, OrderField, Page,
     Part, Refusal,
     op::mam::{self, Query},
 };
@@ -18,8 +16,8 @@ const MAX_SORTED: usize = 10_000;
 pub struct Archived {
     /// How the node behaves.
     pub config: NodeConfig,
-    /// Some of its owners.
-    pub owners: Vec<BareJid>,
+    /// The publisher that its items show.
+    pub attribution: Attribution,
     /// What is in the part.
     pub items: Vec<Item>,
     /// What these are called; and, if that ended the part, how far was looked.
@@ -50,8 +48,8 @@ impl Service {
             ids.insert(at, ArchiveId { epoch: node.epoch, spot });
         }
         let ids = Part { entries: ids, index, total };
-        let owners = node.owners().take(MAX_REPLY_TO).cloned().collect();
-        Ok(Archived { config: node.config.clone(), owners, items, ids, is_complete })
+        let attribution = Attribution::of(node, &node.config);
+        Ok(Archived { config: node.config.clone(), attribution, items, ids, is_complete })
     }
 
     /// The first and the last item of the archive of a node, if it has any.

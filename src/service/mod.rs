@@ -232,10 +232,10 @@ impl Service {
                 return settling;
             }
         };
-        let rule = |node: Option<&Node>, _: &Facts, cx: &Context<'_>| {
-            create::create(node, name.clone(), request, cx)
+        let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
+            create::create(node, name.clone(), request, facts.there.former.as_ref(), cx)
         };
-        self.decide(actor, &name, Need::Nothing, rule, respond).await
+        self.decide(actor, &name, Need::Creation(&name), rule, respond).await
     }
 
     /// Deletes a node (§8.4).
@@ -245,9 +245,10 @@ impl Service {
         request: &Delete,
         respond: impl FnOnce(Outcome<()>) -> A + Send + 'static,
     ) -> Settling<A> {
-        let rule =
-            |node: Option<&Node>, _: &Facts, cx: &Context<'_>| delete::delete(node, request, cx);
-        self.decide(actor, &request.node, Need::Nothing, rule, respond).await
+        let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
+            delete::delete(node, request, facts.redirects, cx)
+        };
+        self.decide(actor, &request.node, Need::Deletion, rule, respond).await
     }
 
     /// Removes all items of a node (§8.5).
@@ -366,17 +367,17 @@ impl Service {
         self.decide(actor, node, Need::Nothing, rule, respond).await
     }
 
-    /// Says something to all subscribers of a node; answers how many they are.
+    /// Says something to the subscribers of a node who want it; answers how many they are.
     pub async fn announce<A: Send + 'static>(
         &self,
         actor: &Actor,
         request: &Announce,
         respond: impl FnOnce(Outcome<usize>) -> A + Send + 'static,
     ) -> Settling<A> {
-        let rule = |node: Option<&Node>, _: &Facts, cx: &Context<'_>| {
-            announce::announce(node, request, cx)
+        let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
+            announce::announce(node, request, &facts.enrolled, cx)
         };
-        self.decide(actor, &request.node, Need::Nothing, rule, respond).await
+        self.decide(actor, &request.node, Need::Enrolled, rule, respond).await
     }
 
     /// Sets affiliations (§8.9.2).

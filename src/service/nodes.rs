@@ -287,7 +287,7 @@ impl Turn {
     /// Makes changes true in memory, ahead of the disk. To be followed by their commit at once.
     pub(super) fn advance(&mut self, changes: &Changes) -> Chain {
         self.cell.known = std::mem::take(&mut self.cell.known).with(changes);
-        self.cell.underway.begin()
+        self.cell.underway.begin(changes)
     }
 
     /// The node's commits that are on their way.

@@ -6,15 +6,15 @@ use jid::BareJid;
 
 use crate::{
     pubsub::{
-        Actor, Affiliation, ArchiveId, Edge, Item, ItemId, Listing, Mark, NodeConfig, NodeId,
-        Order, Page, Part, Refusal, Subscription,
+        Actor, Affiliation, ArchiveId, Attribution, Edge, Item, ItemId, Listing, Mark, NodeConfig,
+        NodeId, Order, Page, Part, Refusal, Subscription,
         op::{
             affiliations::{self, OwnAffiliations},
             configure,
             discover::{self, MetaData, NodeSummary, TypeFilter},
             options::{self, Offered, OptionsOf},
             public,
-            retrieve::{self, Retrieve, Selection},
+            retrieve::{self, Retrieve, Retrieved, Selection},
             subscriptions::{self, OwnSubscriptions},
         },
         within, written_len,
@@ -138,11 +138,7 @@ impl Service {
     /// # Errors
     /// As [`retrieve::retrieve`]; [`Refusal::ItemNotFound`] if the edge of a page is not there;
     /// [`Refusal::NotImplemented`] if the node has more items than can be sorted.
-    pub async fn retrieve(
-        &self,
-        actor: &Actor,
-        request: &Retrieve,
-    ) -> Result<Part<Arc<Item>>, Error> {
+    pub async fn retrieve(&self, actor: &Actor, request: &Retrieve) -> Result<Retrieved, Error> {
         let (mut turn, contacts) = self.settled_turn_with_contacts(&request.node).await?;
         let allowed = retrieve::retrieve(
             turn.node(),
@@ -150,9 +146,21 @@ impl Service {
             &self.context_with(&self.policies(), &request.node, actor, contacts.as_deref()),
         );
         self.unless_moved(&request.node, allowed).await?;
+        let node = turn.node().ok_or(Refusal::NodeNotFound)?;
+        let attribution = Attribution::of(node, &node.config);
+        let part = self.selected(&mut turn, request).await?;
+        Ok(Retrieved { part, attribution })
+    }
+
+    /// The items that a request selects.
+    async fn selected(
+        &self,
+        turn: &mut Turn,
+        request: &Retrieve,
+    ) -> Result<Part<Arc<Item>>, Error> {
         let page = match &request.selection {
             Selection::Recent(1) if request.order == Order::default() => {
-                let entries: Vec<_> = self.last_item(&mut turn).await?.into_iter().collect();
+                let entries: Vec<_> = self.last_item(turn).await?.into_iter().collect();
                 let total = self.item_count(&request.node).await?;
                 let index = total.checked_sub(entries.len());
                 return Ok(Part { entries, index, total: Some(total) });

@@ -64,6 +64,13 @@ impl Rosters {
         self.known().rosters.len()
     }
 
+    /// Whether the roster of an entity may.
+    pub(super) fn may_read(&self, owner: &BareJid) -> bool {
+        let known = self.known();
+        let is_granted = known.domain.as_deref() == Some(owner.domain().as_str());
+        is_granted && owner.node().is_some()
+    }
+
     /// Whether some may.
     #[must_use]
     pub fn are_granted(&self) -> bool {

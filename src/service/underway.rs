@@ -1,11 +1,17 @@
 //! Commits of a node that are on their way to the disk.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use jid::BareJid;
 use tokio::sync::Notify;
 
-use crate::{pubsub::Change, pubsub::Changes, store::Chain};
+use crate::{
+    pubsub::{Change, Changes, ItemId},
+    store::Chain,
+};
 
 /// What is known of a node's commits before they are settled.
 #[derive(Debug, Default)]
@@ -17,6 +23,8 @@ pub(super) struct Underway {
 #[derive(Debug, Default)]
 struct State {
     commits: usize,
+    /// The items that they publish or retract, each with the number of these changes.
+    items: HashMap<ItemId, usize>,
     chain: Chain,
     /// Whose node it is, as far as that is settled.
     creator: Option<BareJid>,
@@ -24,9 +32,12 @@ struct State {
 
 impl Underway {
     /// One more is on its way.
-    pub(super) fn begin(&self) -> Chain {
+    pub(super) fn begin(&self, changes: &Changes) -> Chain {
         let mut state = self.state();
         state.commits += 1;
+        for item in items_of(changes) {
+            *state.items.entry(item.clone()).or_default() += 1;
+        }
         state.chain.clone()
     }
 
@@ -45,13 +56,27 @@ impl Underway {
     }
 
     /// One is settled.
-    pub(super) fn end(&self) {
+    pub(super) fn end(&self, changes: &Changes) {
         let mut state = self.state();
         state.commits -= 1;
+        for item in items_of(changes) {
+            if let Some(number) = state.items.get_mut(item) {
+                *number -= 1;
+                if *number == 0 {
+                    state.items.remove(item);
+                }
+            }
+        }
         if state.commits == 0 {
             drop(state);
             self.settled.notify_waiters();
         }
+    }
+
+    /// Whether one of them publishes or retracts one of these items.
+    pub(super) fn changes_any(&self, items: &[ItemId]) -> bool {
+        let state = self.state();
+        items.iter().any(|item| state.items.contains_key(item))
     }
 
     /// Whether one has failed, so that nobody knows how the node is.
@@ -88,4 +113,12 @@ impl Underway {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn items_of(changes: &Changes) -> impl Iterator<Item = &ItemId> {
+    changes.iter().filter_map(|change| match change {
+        Change::Published(item) => Some(&item.id),
+        Change::Retracted(id) => Some(id),
+        _ => None,
+    })
 }

@@ -11,14 +11,14 @@ use async_trait::async_trait;
 use jid::{BareJid, Jid};
 
 use crate::pubsub::{
-    Affiliation, Change, Changes, Edge, Item, ItemId, Listed, Listing, Mark, Node, NodeId, Order,
-    Page, Part, Spot, Subscription,
+    Affiliation, Change, Changes, Edge, FormerNode, Item, ItemId, Listed, Listing, Mark, Node,
+    NodeId, Order, Page, Part, Spot, Subscription,
     op::{discover::NodeSummary, subscriptions},
     within, written_len,
 };
 
 use super::{
-    Commit, Committed, Cursor, Found, MAX_REDIRECTS, Owed, Store, StoreError, Then, Told,
+    Commit, Committed, Cursor, Found, MAX_FORMER_NODES, Owed, Store, StoreError, Then, Told,
     walk::walk,
 };
 
@@ -32,9 +32,11 @@ struct Shelf {
     last_number: u64,
     numbers: HashMap<NodeId, u64>,
     nodes: BTreeMap<u64, Kept>,
-    /// What took the place of deleted nodes, with the number of the node, and the names by these.
-    redirects: HashMap<NodeId, (u64, String)>,
-    moved: BTreeMap<u64, NodeId>,
+    /// Deleted nodes, each with its place in one of the lists below.
+    former: HashMap<NodeId, ((u64, u64), FormerNode)>,
+    /// Those with a redirect by their number, and the others by the time of their deletion and their number.
+    moved: BTreeMap<(u64, u64), NodeId>,
+    deleted: BTreeMap<(u64, u64), NodeId>,
     presence_refusals: BTreeSet<BareJid>,
 }
 
@@ -70,8 +72,9 @@ impl Shelf {
             if let Change::Created(node) = change {
                 self.last_number += 1;
                 self.numbers.insert(id.clone(), self.last_number);
-                if let Some((number, _)) = self.redirects.remove(id) {
-                    self.moved.remove(&number);
+                if let Some((place, _)) = self.former.remove(id) {
+                    self.moved.remove(&place);
+                    self.deleted.remove(&place);
                 }
                 self.nodes.insert(self.last_number, Kept::new(node));
             }
@@ -83,19 +86,32 @@ impl Shelf {
             evicted = changes.iter().map(|change| kept.change_items(change)).sum();
         }
         for change in changes.iter() {
-            let Change::Deleted { redirect } = change else { continue };
+            let Change::Deleted(former) = change else { continue };
             self.nodes.remove(&number);
             self.numbers.remove(id);
-            let Some(uri) = redirect else { continue };
-            self.moved.insert(number, id.clone());
-            self.redirects.insert(id.clone(), (number, uri.clone()));
-            if self.moved.len() > MAX_REDIRECTS
-                && let Some((_, oldest)) = self.moved.pop_first()
-            {
-                self.redirects.remove(&oldest);
+            if let Some(former) = former {
+                self.remember(id, number, former);
             }
         }
         evicted
+    }
+
+    fn remember(&mut self, id: &NodeId, number: u64, former: &FormerNode) {
+        let place = match former.redirect {
+            Some(_) => (0, number),
+            None => (former.deleted.0, number),
+        };
+        let list = if former.redirect.is_some() { &mut self.moved } else { &mut self.deleted };
+        list.insert(place, id.clone());
+        self.former.insert(id.clone(), (place, former.clone()));
+        while let Some(oldest) = self.deleted.first_entry() {
+            let is_over = self.former.get(oldest.get());
+            let is_over = is_over.is_some_and(|(_, other)| other.is_over(former.deleted));
+            if self.former.len() - self.moved.len() <= MAX_FORMER_NODES && !is_over {
+                break;
+            }
+            self.former.remove(&oldest.remove());
+        }
     }
 }
 
@@ -208,6 +224,7 @@ impl Kept {
             node: self.node.id.clone(),
             title: self.node.config.title.clone(),
             access_model: self.node.config.access_model,
+            publish_model: self.node.config.publish_model,
             r#type: self.node.config.r#type.clone(),
         }
     }
@@ -280,15 +297,21 @@ impl Store for MemoryStore {
         Ok(shelf.get(node).map(|kept| (Cursor(number), kept.summary())))
     }
 
-    async fn redirect(&self, node: &NodeId) -> Result<Option<String>, StoreError> {
-        Ok(self.shelf().redirects.get(node).map(|(_, uri)| uri.clone()))
+    async fn former(&self, node: &NodeId) -> Result<Option<FormerNode>, StoreError> {
+        Ok(self.shelf().former.get(node).map(|(_, former)| former.clone()))
     }
 
-    async fn redirects(&self) -> Result<Vec<(NodeId, String)>, StoreError> {
+    async fn former_nodes(&self) -> Result<Vec<(NodeId, FormerNode)>, StoreError> {
         let shelf = self.shelf();
-        let redirect =
-            |node: &NodeId| shelf.redirects.get(node).map(|(_, uri)| (node.clone(), uri.clone()));
-        Ok(shelf.moved.values().filter_map(redirect).collect())
+        let nodes = shelf.moved.values().chain(shelf.deleted.values());
+        let former = |node: &NodeId| {
+            shelf.former.get(node).map(|(_, former)| (node.clone(), former.clone()))
+        };
+        Ok(nodes.filter_map(former).collect())
+    }
+
+    async fn redirects_len(&self) -> Result<usize, StoreError> {
+        Ok(self.shelf().moved.len())
     }
 
     async fn items(

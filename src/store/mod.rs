@@ -27,12 +27,12 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::pubsub::{
-    Affiliation, Edge, Item, ItemId, Listed, Listing, Mark, Node, NodeId, Notification, Order,
-    Page, Part, Recipients, Spot, Subscription, op::discover::NodeSummary,
+    Affiliation, Edge, FormerNode, Item, ItemId, Listed, Listing, Mark, Node, NodeId, Notification,
+    Order, Page, Part, Recipients, Spot, Subscription, op::discover::NodeSummary,
 };
 
-/// How many deleted nodes are remembered of which somebody said what took their place.
-pub const MAX_REDIRECTS: usize = 10_000;
+/// How many deleted nodes without a redirect are remembered: those that were deleted last.
+pub const MAX_FORMER_NODES: usize = 100_000;
 
 /// Where a service keeps its nodes.
 ///
@@ -116,18 +116,25 @@ pub trait Store: Send + Sync {
     /// If it cannot be read.
     async fn summary(&self, node: &NodeId) -> Result<Option<(Cursor, NodeSummary)>, StoreError>;
 
-    /// Where those should turn to who ask for a node that was deleted, if that was said; not for more than the
-    /// newest [`MAX_REDIRECTS`].
+    /// What is remembered of a node that was deleted, until there is one of this name again: of those without a redirect,
+    /// of the newest [`MAX_FORMER_NODES`].
     ///
     /// # Errors
     /// If it cannot be read.
-    async fn redirect(&self, node: &NodeId) -> Result<Option<String>, StoreError>;
+    async fn former(&self, node: &NodeId) -> Result<Option<FormerNode>, StoreError>;
 
-    /// All of these, in the order in which the nodes were created.
+    /// All of these: those with a redirect in the order in which they were created, and then the others in the order in
+    /// which they were deleted.
     ///
     /// # Errors
     /// If one of them cannot be read.
-    async fn redirects(&self) -> Result<Vec<(NodeId, String)>, StoreError>;
+    async fn former_nodes(&self) -> Result<Vec<(NodeId, FormerNode)>, StoreError>;
+
+    /// How many of them have a redirect.
+    ///
+    /// # Errors
+    /// If the store has ended.
+    async fn redirects_len(&self) -> Result<usize, StoreError>;
 
     /// Items of a node, oldest first, of which the newest that have together at most `max_bytes`
     /// ([`Item::size`]) are given, but at least one; with the number of those that exist. An absent node has none.

@@ -1,13 +1,13 @@
 //! Archives (XEP-0313, XEP-0442): queries, and what is answered.
 
 use chrono::{DateTime, FixedOffset};
-use jid::{BareJid, Jid};
+use jid::Jid;
 use minidom::Element;
 use xmpp_parsers::data_forms::{DataFormType, FieldType};
 
 use crate::{
     pubsub::{
-        ArchiveId, Event, EventItem, Item, ItemReply, NodeConfig, NodeId, Page, Part, Refusal,
+        ArchiveId, Attribution, Event, EventItem, Item, NodeConfig, NodeId, Page, Part, Refusal,
         Timestamp, op::mam::Query,
     },
     wire::{
@@ -119,26 +119,17 @@ pub struct Source<'a> {
     pub node: &'a NodeId,
     /// How it behaves.
     pub config: &'a NodeConfig,
-    /// Its owners.
-    pub owners: &'a [BareJid],
+    /// The publisher that its items show.
+    pub attribution: &'a Attribution,
 }
 
 /// An item, as the notification that told of it (XEP-0442 §3).
 #[must_use]
 pub fn result(source: &Source<'_>, item: &Item) -> Tag {
-    let event = Event::Published(vec![EventItem::of(item, source.config)]);
-    let publisher = [item.publisher.clone()];
-    let to_answer = match source.config.itemreply {
-        ItemReply::None => &[],
-        ItemReply::Owner => source.owners,
-        ItemReply::Publisher => &publisher[..],
-    };
-    let addresses = (!to_answer.is_empty())
-        .then(|| Tag::ns("addresses", ns::ADDRESS).children(notification::reply_to(to_answer)));
+    let event = Event::Published(vec![EventItem::of(item, source.config, source.attribution)]);
     let message = Tag::ns("message", ns::CLIENT)
         .attr("from", source.service)
         .attr("type", notification::kind(source.config.notification_type))
-        .children(addresses)
         .children(notification::content(source.node, &event, &[]));
     forwarded(source, item, Some(message))
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat};
-use jid::BareJid;
 use minidom::Element;
 use siphasher::sip::SipHasher13;
 
@@ -52,8 +51,6 @@ pub struct Rendered {
     /// Up to the suffix of its id.
     head: Arc<str>,
     suffix: Suffix,
-    /// To whom recipients may reply, as addresses (XEP-0033).
-    reply_to: Arc<str>,
     tail: Arc<str>,
     /// What follows after the recipient in the tail, if that names it.
     rest: Option<Arc<str>>,
@@ -85,7 +82,7 @@ impl Rendered {
     #[must_use]
     #[allow(clippy::len_without_is_empty)] // it never is
     pub fn len(&self) -> usize {
-        let addresses = ADDRESSES.0.len() + self.reply_to.len() + ADDRESSES.1.len();
+        let addresses = ADDRESSES.0.len() + ADDRESSES.1.len();
         let rest = self.rest.as_ref().map_or(0, |rest| rest.len());
         let recipient = SUFFIX_BYTES + "' to=''>".len();
         self.head.len() + recipient + addresses + self.tail.len() + rest + END.len()
@@ -116,8 +113,8 @@ impl Rendered {
         escape_attribute(to, out);
         let is_short = out.len() - begin - self.head.len() <= SHORT_ADDRESS;
         out.push_str("'>");
-        if !addresses.is_empty() || !self.reply_to.is_empty() {
-            for part in [ADDRESSES.0, addresses, &self.reply_to, ADDRESSES.1] {
+        if !addresses.is_empty() {
+            for part in [ADDRESSES.0, addresses, ADDRESSES.1] {
                 out.push_str(part);
             }
         }
@@ -147,7 +144,6 @@ pub fn render(notification: &Notification, is_late: bool, service: &str, key: u6
         NotificationType::Headline => Some(Tag::ns("no-store", ns::HINTS)),
         NotificationType::Normal => None,
     };
-    let reply_to: String = reply_to(&notification.reply_to).map(|tag| tag.to_string()).collect();
     // Entries of layout 9 that are no items or changes of the node have an index.
     let is_event = notification.index == 0 || is_again;
     let stanza_id = |message: Tag| match is_event {
@@ -175,7 +171,7 @@ pub fn render(notification: &Notification, is_late: bool, service: &str, key: u6
         _ => stanza_id(message).children(hint).children(shim(&view.subids)),
     };
     let message = message.to_string();
-    let padding = padding(&message).max(padding(&reply_to));
+    let padding = padding(&message);
     let message = message.strip_suffix(END).unwrap_or(&message);
     // The id is the last attribute, so the first empty value ends where it and the recipient belong.
     let (head, tail) = message.split_once(" id=''>").unwrap_or((message, ""));
@@ -183,16 +179,10 @@ pub fn render(notification: &Notification, is_late: bool, service: &str, key: u6
     Rendered {
         head: format!("{head} id='{name}-").into(),
         suffix: Suffix { key, nonce: notification.nonce.unwrap_or_default() },
-        reply_to: reply_to.into(),
         tail: personal.map_or_else(|| tail.into(), |(tail, _)| format!("{tail} jid='").into()),
         rest: personal.map(|(_, rest)| format!("'{rest}").into()),
         padding,
     }
-}
-
-/// Whom to answer (XEP-0033).
-pub(super) fn reply_to(jids: &[BareJid]) -> impl Iterator<Item = Tag> + '_ {
-    jids.iter().map(|jid| Tag::new("address").attr("type", "replyto").attr("jid", jid.as_str()))
 }
 
 /// The type of the messages.
@@ -286,7 +276,7 @@ fn subject(node: &NodeId, event: &Event) -> Option<Tag> {
 
 fn item(tag: Tag, item: &EventItem) -> Tag {
     tag.attr("id", item.id.as_str())
-        .attr("publisher", item.publisher.as_str())
+        .attr_if("publisher", item.publisher.as_ref().map(|jid| jid.as_str()))
         .children(item.payload.as_ref().map(|payload| payload.xml()))
 }
 
@@ -329,7 +319,6 @@ mod tests {
             audience: Audience::Listed(Recipients::one(jid)),
             view: View::default(),
             notification_type: NotificationType::Headline,
-            reply_to: Vec::new(),
             happened: Timestamp(0),
             index: 0,
             as_of: 1,

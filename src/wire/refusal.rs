@@ -22,7 +22,10 @@ pub fn stanza_error(refusal: &Refusal) -> StanzaError {
         Refusal::ConfigurationRequired => {
             error("modify", "not-acceptable").pubsub("configuration-required")
         }
-        Refusal::Forbidden => error("auth", "forbidden"),
+        Refusal::Forbidden
+        | Refusal::ForeignItem
+        | Refusal::NameReserved
+        | Refusal::PublisherHidden => error("auth", "forbidden"),
         // SPEC: `gone` is of type `modify` in §6.1.3.11, and of type `cancel` in RFC 6120.
         Refusal::Gone { uri } => {
             StanzaError { detail: Detail::Uri(uri.as_str().into()), ..error("modify", "gone") }
@@ -71,6 +74,7 @@ pub fn stanza_error(refusal: &Refusal) -> StanzaError {
         }
         Refusal::SubIdRequired => error("modify", "bad-request").pubsub("subid-required"),
         Refusal::SubscriptionRequired => error("auth", "not-authorized").pubsub("not-subscribed"),
+        Refusal::TooManyRedirects => error("wait", "resource-constraint"),
         Refusal::TooManyOwnSubscriptions
         | Refusal::TooManySpecial
         | Refusal::TooManySubscriptions => {

@@ -7,14 +7,13 @@ use xmpp_parsers::data_forms::DataFormType;
 
 use crate::{
     pubsub::{
-        Affiliation, Item, Limits, NodeConfig, NodeId, Part, SubId, Subscription,
-        SubscriptionState,
+        Affiliation, Item, Limits, NodeConfig, NodeId, SubId, Subscription, SubscriptionState,
         op::{
             affiliations::AffiliationsSet,
             create::Created,
             options::{Offered, OptionsOf},
             publish::Published,
-            retrieve::{Retrieve, Selection},
+            retrieve::{Retrieve, Retrieved, Selection},
             subscribe::Subscribed,
             subscriptions::SubscriptionsSet,
             unsubscribe::Unsubscribe,
@@ -106,11 +105,12 @@ fn told_by(items: &[Arc<Item>]) -> Option<Tag> {
 
 /// §6.5.2.
 #[must_use]
-pub fn items(request: &Retrieve, part: &Part<Arc<Item>>, limits: &Limits) -> Tag {
+pub fn items(request: &Retrieve, found: &Retrieved, limits: &Limits) -> Tag {
+    let Retrieved { part, attribution } = found;
     let rendered = part.entries.iter().map(|item| {
         Tag::new("item")
             .attr("id", item.id.as_str())
-            .attr("publisher", item.publisher.as_str())
+            .attr_if("publisher", attribution.publisher_of(item).map(|jid| jid.as_str()))
             .children(item.payload.as_ref().map(|payload| payload.xml()))
     });
     // Whatever is left out, the requester can ask for it from here (§6.5.4).

@@ -36,9 +36,6 @@ use crate::{
     },
 };
 
-/// The longest URI that a deletion may point to, in bytes.
-const MAX_URI_BYTES: usize = 2048;
-
 /// A request of XEP-0060.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
@@ -409,25 +406,10 @@ fn retrieve(items: &Element, order: Order, page: ListPage) -> Result<Retrieve, R
     Ok(Retrieve { node, selection, order, subid: subid(items) })
 }
 
-/// Whether a text begins as a URI does (RFC 3986 §3.1).
-fn has_scheme(uri: &str) -> bool {
-    let scheme = uri.split_once(':').map_or("", |(scheme, _)| scheme);
-    scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
-}
-
 fn delete(delete: &Element) -> Result<Delete, Refusal> {
     let node = node(delete)?;
     let redirect = delete.get_child("redirect", ns::PUBSUB_OWNER);
-    let redirect = redirect.and_then(|redirect| redirect.attr("uri")).map(str::to_owned);
-    if redirect.as_ref().is_some_and(|uri| uri.len() > MAX_URI_BYTES) {
-        return Err(Refusal::BadRequest("the URI of the redirection is too long"));
-    }
-    if redirect.as_deref().is_some_and(|uri| !has_scheme(uri)) {
-        return Err(Refusal::BadRequest(
-            "the redirection needs a URI, such as xmpp:example.org?;node=new",
-        ));
-    }
+    let redirect = redirect.map(|redirect| redirect.attr("uri").unwrap_or_default().to_owned());
     Ok(Delete { node, redirect })
 }
 

@@ -60,7 +60,7 @@ def test_the_client_half(server, gjallar, tmp_path):
     assert run("bot", "publish", NODE, "--payload", "text", code=1).startswith("gjallar: the payload")
     assert run("bot", "retract", NODE, "1") == "1\n"
     listed = [json.loads(line) for line in run("alice", "items", NODE, "--json").splitlines()]
-    assert [(item["item"], item["publisher"]) for item in listed] == [("0", f"owner@{DOMAIN}")]
+    assert [(item["item"], item["publisher"]) for item in listed] == [("0", None)]
     assert run("owner", "delete", NODE) == f"{NODE}\n"
     events += [json.loads(line) for line in listening.stdout]
     assert listening.wait() == 0

@@ -69,6 +69,8 @@ async fn fill(store: Arc<dyn Store>) -> Stage {
         stage.subscribe("r@x/1", name).await.unwrap();
         stage.leave(OWNER, name, uri).await.unwrap();
     }
+    stage.create(OWNER, "deleted").await.unwrap();
+    stage.delete(OWNER, "deleted").await.unwrap();
     let approved = vec![Setting::AccessModel(AccessModel::Authorize), Setting::NotifySub(true)];
     stage.create_with(OWNER, "approved", approved).await.unwrap();
     stage.affiliate(OWNER, "approved", "other@x", Affiliation::Owner).await.unwrap();
@@ -105,9 +107,10 @@ async fn a_store_goes_to_text_and_back() {
         assert!(there.is_some());
         assert_eq!(there, stage.store.node(&node(name)).await.unwrap());
     }
-    let moved = copy.redirects().await.unwrap();
-    assert_eq!(moved, stage.store.redirects().await.unwrap());
-    assert_eq!(moved.len(), 2);
+    let former = copy.former_nodes().await.unwrap();
+    assert_eq!(former, stage.store.former_nodes().await.unwrap());
+    let redirects = former.iter().map(|(_, former)| former.redirect.as_deref());
+    assert_eq!(redirects.collect::<Vec<_>>(), [Some("xmpp:a"), Some("xmpp:b"), None]);
     assert_eq!(copy.presence_refusals().await.unwrap().len(), 2);
     let mut expected = told(&*stage.store).await;
     let mut found = told(&*copy).await;

@@ -426,6 +426,7 @@ async fn items_are_published_and_retracted_by_hand() {
     retract.fill(&[("node", "n")]).await;
     let newest = shown(&retract.field("items"));
     assert!(newest.find("<value>2</value>") < newest.find("<value>1</value>"), "{newest}");
+    assert!(newest.contains("label='1 (owner@localhost)'"), "{newest}");
     retract.fill(&[("items", "1"), ("others", "2"), ("notify", "1")]).await;
     assert_eq!(retract.note(), "Retracted: 2.");
     assert_eq!(component.items(OWNER, "n").await, Vec::<String>::new());
@@ -442,7 +443,7 @@ async fn items_are_published_and_retracted_by_hand() {
 }
 
 #[tokio::test]
-async fn an_announcement_reaches_every_subscriber() {
+async fn an_announcement_reaches_those_who_subscribed_and_want_deliveries() {
     let mut component = component().await;
     component.configure(OWNER, "n", &[("deliver_notifications", "0")]).await;
     let quiet = "quiet@localhost";
@@ -452,6 +453,10 @@ async fn an_announcement_reaches_every_subscriber() {
          <field var='pubsub#deliver'><value>0</value></field></x></options>"
     );
     component.granted(quiet, &options).await;
+    let enrolled = "<subscription jid='enrolled@localhost' subscription='subscribed'/>";
+    let enrolled = format!("<subscriptions node='n'>{enrolled}</subscriptions>");
+    component.owner(OWNER, "set", &enrolled).await;
+    component.subscribe("other@localhost", "n").await;
     component.messages().await;
     let mut announce = Session::begin(&mut component, OWNER, "announce").await;
     announce.fill(&[("node", "n"), ("text", "")]).await;
@@ -461,7 +466,7 @@ async fn an_announcement_reaches_every_subscriber() {
     let mut messages = component.messages().await;
     messages.sort_by_key(|message| message.attr("to").map(str::to_owned));
     let to: Vec<_> = messages.iter().map(|message| message.attr("to").unwrap()).collect();
-    assert_eq!(to, [quiet, READER]);
+    assert_eq!(to, ["other@localhost", READER]);
     for message in messages {
         assert_eq!(message.attr("from"), Some(SERVICE));
         let children: Vec<_> = message.children().map(|c| (c.name(), c.text())).collect();

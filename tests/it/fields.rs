@@ -2,7 +2,7 @@
 
 use minidom::Element;
 
-use crate::harness::{Component, EVENT, PUBSUB, STREAM, error, event, form, shown};
+use crate::harness::{ADMIN, Component, EVENT, PUBSUB, STREAM, error, event, form, shown};
 
 const OWNER: &str = "owner@localhost/desk";
 const READER: &str = "reader@localhost/phone";
@@ -82,22 +82,41 @@ async fn language_and_contact_are_shown() {
     assert_eq!(meta_data(&mut component, "pubsub#contact").await, "");
 }
 
-/// §6.1.3.10: who is subscribed stays, nobody else comes, not even by an owner.
+/// §6.1.3.10, §12.12: subscribers stay, owners and publishers may subscribe, and an owner may subscribe others.
 #[tokio::test]
 async fn subscribe_lets_others_come_or_not() {
     let mut component = with(&[]).await;
     component.configure(OWNER, NODE, &[("subscribe", "0")]).await;
     let request = |jid: &str| format!("<subscribe node='{NODE}' jid='{jid}'/>");
-    let refused = component.pubsub(OWNER, "set", &request(OWNER)).await;
-    assert_eq!(error(&refused), "cancel feature-not-implemented unsupported subscribe");
-    assert!(is_granted(&component.pubsub(READER, "set", &request(READER)).await));
+    for affiliation in ["publisher", "member", "publish-only"] {
+        let jid = format!("{affiliation}@localhost");
+        let entry = format!("<affiliation jid='{jid}' affiliation='{affiliation}'/>");
+        let list = format!("<affiliations node='{NODE}'>{entry}</affiliations>");
+        assert!(is_granted(&component.owner(OWNER, "set", &list).await));
+    }
+    for (jid, expected) in [
+        (OWNER, None),
+        ("publisher@localhost", None),
+        (ADMIN, None),
+        (READER, None),
+        ("member@localhost", Some("cancel feature-not-implemented unsupported subscribe")),
+        ("stranger@localhost", Some("cancel feature-not-implemented unsupported subscribe")),
+        ("publish-only@localhost", Some("auth forbidden")),
+    ] {
+        let answer = component.pubsub(jid, "set", &request(jid)).await;
+        match expected {
+            None => assert!(is_granted(&answer), "{jid}"),
+            Some(expected) => assert_eq!(error(&answer), expected, "{jid}"),
+        }
+    }
     let entry = "<subscription jid='late@localhost' subscription='subscribed'/>";
     let list = format!("<subscriptions node='{NODE}'>{entry}</subscriptions>");
-    assert_eq!(error(&component.owner(OWNER, "set", &list).await), "modify not-acceptable");
+    assert!(is_granted(&component.owner(OWNER, "set", &list).await));
+    component.messages().await;
     component.publish(OWNER, NODE, "1").await;
-    assert_eq!(component.messages().await.len(), 1);
+    assert_eq!(component.messages().await.len(), 5);
     component.configure(OWNER, NODE, &[("subscribe", "1")]).await;
-    assert!(is_granted(&component.pubsub(OWNER, "set", &request(OWNER)).await));
+    assert!(is_granted(&component.pubsub("x@localhost", "set", &request("x@localhost")).await));
 }
 
 /// The service does not run them.
@@ -266,6 +285,32 @@ async fn deliver_notifications_sends_events_or_none() {
     assert_eq!(component.events_for(READER).await.len(), 2);
 }
 
+/// §8.4.2: "the service MUST also send notification of node deletion to all subscribers (which SHOULD include pending …)".
+#[tokio::test]
+async fn a_deletion_is_told_where_no_notifications_are_delivered() {
+    for (notify_delete, expected) in [("1", vec!["mem@localhost", "pend@localhost"]), ("0", vec![])]
+    {
+        let mut component = Component::start().await;
+        let fields = [
+            ("deliver_notifications", "0"),
+            ("access_model", "authorize"),
+            ("notify_delete", notify_delete),
+        ];
+        component.create(OWNER, NODE, &fields).await;
+        component.subscribe("pend@localhost", NODE).await;
+        let entry = "<subscription jid='mem@localhost' subscription='subscribed'/>";
+        let list = format!("<subscriptions node='{NODE}'>{entry}</subscriptions>");
+        component.owner(OWNER, "set", &list).await;
+        component.messages().await;
+        component.owner(OWNER, "set", &format!("<delete node='{NODE}'/>")).await;
+        let messages = component.messages().await;
+        let mut told: Vec<_> = messages.iter().map(|message| message.attr("to").unwrap()).collect();
+        told.sort_unstable();
+        assert_eq!(told, expected);
+        assert!(messages.iter().all(|message| event(message).name() == "delete"));
+    }
+}
+
 #[tokio::test]
 async fn deliver_payloads_puts_them_into_events_or_not() {
     for (value, delivered) in [("1", true), ("0", false)] {
@@ -343,19 +388,74 @@ async fn send_last_published_item_greets_a_new_subscriber_or_not() {
     }
 }
 
+/// §12.17, §7.1.2.3: what an event shows every form of retrieval shows too, and nothing else is said of publishers.
 #[tokio::test]
-async fn itemreply_says_whom_to_answer() {
+async fn itemreply_says_which_publisher_items_show() {
     for (value, jid) in
         [("owner", Some("owner@localhost")), ("publisher", Some("bot@localhost")), ("none", None)]
     {
         let mut component = with(&[("itemreply", value), ("publish_model", "open")]).await;
         component.publish("bot@localhost/x", NODE, "1").await;
-        let message = component.messages().await.remove(0);
-        let addresses = message.get_child("addresses", "http://jabber.org/protocol/address");
-        let address = addresses.map(|addresses| addresses.children().next().unwrap());
-        assert_eq!(address.and_then(|address| address.attr("jid")), jid);
-        assert!(address.is_none_or(|address| address.attr("type") == Some("replyto")));
+        component.subscribe("late@localhost/x", NODE).await;
+        let mut shown_items = Vec::new();
+        for message in component.messages().await {
+            assert!(!message.children().any(|child| child.name() == "addresses"));
+            shown_items.push(event(&message).children().next().unwrap().clone());
+        }
+        assert_eq!(shown_items.len(), 2, "an event, and a last item");
+        for which in ["", " max_items='1'", "><item id='1'/></items"] {
+            let items = match which.starts_with('>') {
+                true => format!("<items node='{NODE}'{which}>"),
+                false => format!("<items node='{NODE}'{which}/>"),
+            };
+            for reader in [READER, OWNER] {
+                let answer = component.pubsub(reader, "get", &items).await;
+                let items = answer.get_child("pubsub", PUBSUB).unwrap();
+                let items = items.get_child("items", PUBSUB).unwrap();
+                shown_items.push(items.children().next().unwrap().clone());
+            }
+        }
+        for item in shown_items {
+            assert_eq!(item.attr("publisher"), jid, "{}", shown(&item));
+        }
+        let query = format!("<query xmlns='urn:xmpp:mam:2' node='{NODE}'/>");
+        component.ask(READER, "set", &query).await;
+        let result = shown(&component.message().await);
+        let attribute =
+            jid.map_or_else(|| "publisher=".to_owned(), |jid| format!("publisher='{jid}'"));
+        assert_eq!(result.contains(&attribute), jid.is_some(), "{result}");
+        assert!(!result.contains("bot@localhost") || value == "publisher", "{result}");
     }
+}
+
+/// The owner of a node is its creator, as long as that owns it.
+#[tokio::test]
+async fn itemreply_owner_is_one_that_the_node_has() {
+    let mut component = with(&[("itemreply", "owner")]).await;
+    let set = |owner: &str, jid: &str, affiliation: &str| {
+        let entry = format!("<affiliation jid='{jid}' affiliation='{affiliation}'/>");
+        (owner.to_owned(), format!("<affiliations node='{NODE}'>{entry}</affiliations>"))
+    };
+    for (owner, content) in [
+        set(OWNER, "another@localhost", "owner"),
+        set("another@localhost", "owner@localhost", "publisher"),
+    ] {
+        let answer = component.owner(&owner, "set", &content).await;
+        assert_eq!(answer.attr("type"), Some("result"));
+    }
+    component.publish(OWNER, NODE, "1").await;
+    let item = component.events_for(READER).await.remove(0).children().next().unwrap().clone();
+    assert_eq!(item.attr("publisher"), Some("another@localhost"));
+    // A node that is created by its first item has its owner at once.
+    component.subscribe(READER, NODE).await;
+    let options = form(&[("itemreply", "owner")]).replace("node_config", "publish-options");
+    let publish = format!(
+        "<publish node='auto'><item id='1'><x xmlns='urn:x'/></item></publish><publish-options>\
+         {options}</publish-options>"
+    );
+    component.granted("bot@localhost/x", &publish).await;
+    let answer = component.pubsub(READER, "get", "<items node='auto'/>").await;
+    assert!(shown(&answer).contains("publisher='bot@localhost'"), "{}", shown(&answer));
 }
 
 /// The text of a refusal.

@@ -68,7 +68,8 @@ fn both(names: &str, said: &str) -> (String, String) {
 /// A node with the items a to e, of which the owner published b and d, and what the archive calls them: as the
 /// events did.
 async fn filled(component: &mut Component) -> Vec<String> {
-    component.create(OWNER, "n", &[("publish_model", "open")]).await;
+    let fields = [("publish_model", "open"), ("itemreply", "publisher")];
+    component.create(OWNER, "n", &fields).await;
     component.subscribe(READER, "n").await;
     for (who, id) in [(READER, "a"), (OWNER, "b"), (READER, "c"), (OWNER, "d"), (READER, "e")] {
         component.publish(who, "n", id).await;
@@ -292,7 +293,7 @@ async fn what_was_told_is_a_place_to_go_on_from() {
     query(&mut component, READER, "<set xmlns='http://jabber.org/protocol/rsm'><max>1</max></set>")
         .await;
     let result = shown(&component.take_messages()[0]);
-    assert!(result.contains("type='replyto'"), "{result}");
+    assert!(result.contains("publisher='owner@localhost'"), "{result}");
 }
 
 /// What a filter lets through may stand far apart: a page ends where enough was looked at, and says so.
@@ -301,7 +302,8 @@ async fn a_filter_that_lets_little_through_is_gone_through_in_pages() {
     let folder = tempfile::tempdir().unwrap();
     let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
     let mut component = Component::with(store, |_| {}).await;
-    component.create(OWNER, "n", &[("publish_model", "open"), ("max_items", "max")]).await;
+    let fields = [("publish_model", "open"), ("max_items", "max"), ("itemreply", "publisher")];
+    component.create(OWNER, "n", &fields).await;
     component.publish(READER, "n", "first").await;
     for batch in 0..21 {
         let item = |n| format!("<item id='{batch}-{n}'><x xmlns='urn:x'/></item>");

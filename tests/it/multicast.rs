@@ -478,16 +478,3 @@ async fn strangers_and_the_service_as_a_subscriber_change_nothing() {
     assert_eq!(messages.len(), 1);
     assert!(recipients(&messages[0]).is_some());
 }
-
-#[tokio::test]
-async fn whom_to_reply_to_is_among_the_addresses() {
-    let mut component = offered("", 2).await;
-    component.configure(OWNER, "n", &[("itemreply", "publisher")]).await;
-    component.publish(OWNER, "n", "i").await;
-    let message = component.messages().await.pop().unwrap();
-    let addresses: Vec<_> =
-        message.children().filter(|child| child.is("addresses", ADDRESS)).collect();
-    let kinds: Vec<_> =
-        addresses[0].children().map(|address| address.attr("type").unwrap()).collect();
-    assert_eq!((addresses.len(), kinds), (1, vec!["bcc", "bcc", "replyto"]));
-}

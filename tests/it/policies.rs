@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, sync::Arc};
 
 use gjallar::{
-    process::{FieldValue, NodeLimits, PolicyConfig},
+    process::{FieldValue, NodeLimits, NoticeConfig, PolicyConfig},
     store::MemoryStore,
 };
 
@@ -18,6 +18,7 @@ fn policy(nodes: &str) -> PolicyConfig {
         creators: None,
         instant_nodes: true,
         auto_create: true,
+        affiliation_notices: NoticeConfig::Related,
         default: BTreeMap::new(),
         forced: BTreeMap::new(),
         limits: NodeLimits::default(),
@@ -332,4 +333,81 @@ async fn sighup_reads_the_file_again_and_says_what_changed_or_why_not() {
     service.granted(USER, "<create node='a/1'/>").await;
     assert_eq!(service.log().matches("connected server=").count(), 1, "{}", service.log());
     assert!(service.is_alive());
+}
+
+/// The policies that `config/gjallar.toml` has, commented out, from a line on.
+fn shipped(from: &str) -> Vec<PolicyConfig> {
+    #[derive(serde::Deserialize)]
+    struct Shipped {
+        policies: Vec<PolicyConfig>,
+    }
+    let file = include_str!("../../config/gjallar.toml");
+    let lines = file.split_once(from).unwrap().1.lines().skip(1);
+    let lines = lines.map(|line| line.strip_prefix("# ").unwrap_or_default());
+    let is_toml = |line: &&str| line.starts_with("[[") || line.contains(" = ");
+    let text: String = lines.filter(is_toml).map(|line| format!("{line}\n")).collect();
+    toml::from_str::<Shipped>(&text).unwrap().policies
+}
+
+fn publish(node: &str, item: &str, text: &str) -> String {
+    format!("<publish node='{node}'><item id='{item}'><x xmlns='urn:x'>{text}</x></item></publish>")
+}
+
+/// The first comment or reaction creates the node; everybody else comments and reacts too.
+#[tokio::test]
+async fn social_nodes_are_open_to_all() {
+    let mut component = governed(shipped("Social nodes:")).await;
+    let (romeo, nurse) = ("romeo@localhost/b", "nurse@localhost/c");
+    for node in [
+        "urn:xmpp:microblog:0:comments/post-1",
+        "urn:xmpp:pubsub-attachments:1/xmpp:juliet@localhost?;node=urn%3Axmpp%3Amicroblog%3A0;item=post-1",
+    ] {
+        component.granted(romeo, &publish(node, "romeo@localhost", "like")).await;
+        component.granted(nurse, &publish(node, "nurse@localhost", "like")).await;
+        for content in [
+            publish(node, "romeo@localhost", "dislike"),
+            format!("<retract node='{node}'><item id='romeo@localhost'/></retract>"),
+        ] {
+            assert_eq!(error(&component.pubsub(nurse, "set", &content).await), "auth forbidden");
+        }
+        component.granted(nurse, &publish(node, "nurse@localhost", "love")).await;
+        let items = format!("<items node='{node}'/>");
+        let items = shown(&component.pubsub("juliet@localhost/x", "get", &items).await);
+        for item in [
+            "<item id='romeo@localhost' publisher='romeo@localhost'>",
+            "<item id='nurse@localhost' publisher='nurse@localhost'>",
+        ] {
+            assert!(items.contains(item), "{items}");
+        }
+        let member = "<affiliation jid='new@localhost' affiliation='publisher'/>";
+        let member = format!("<affiliations node='{node}'>{member}</affiliations>");
+        component.owner(romeo, "set", &member).await;
+        assert_eq!(component.message().await.attr("to"), Some("new@localhost"));
+    }
+}
+
+#[tokio::test]
+async fn block_lists_are_written_by_those_who_may_and_read_by_all() {
+    let mut component = governed(shipped("Block lists (RTBL)")).await;
+    for node in ["muc_bans_sha256", "spam_source_domains"] {
+        let create = format!("<create node='{node}'/>");
+        assert_eq!(error(&component.pubsub(USER, "set", &create).await), "auth forbidden");
+        let entry = publish(node, "a9993e36", "");
+        for by in [USER, ADMIN] {
+            assert_eq!(error(&component.pubsub(by, "set", &entry).await), "cancel item-not-found");
+        }
+        component.create(ADMIN, node, &[]).await;
+        component.subscribe("muc.far.example", node).await;
+        assert_eq!(error(&component.pubsub(USER, "set", &entry).await), "auth forbidden");
+        let bot = "<affiliation jid='user@localhost' affiliation='publisher'/>";
+        let bot = format!("<affiliations node='{node}'>{bot}</affiliations>");
+        assert_eq!(component.owner(ADMIN, "set", &bot).await.attr("type"), Some("result"));
+        component.granted(USER, &entry).await;
+        let event = shown(&component.message().await);
+        assert!(event.contains("to='muc.far.example'") && event.contains("a9993e36"), "{event}");
+        assert_eq!(component.items("muc.far.example", node).await, ["a9993e36"]);
+        let form =
+            shown(&component.owner(ADMIN, "get", &format!("<configure node='{node}'/>")).await);
+        assert!(form.contains("<value>50000</value>"), "{form}");
+    }
 }

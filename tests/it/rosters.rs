@@ -28,7 +28,12 @@ fn entry(jid: &str, subscription: &str, group: &str) -> String {
 }
 
 async fn start(roster_seconds: u64) -> Server {
-    let configure = |config: &mut Config| config.limits.roster_seconds = roster_seconds;
+    let configure = |config: &mut Config| {
+        config.limits.roster_seconds = roster_seconds;
+        // Whose node was deleted does not matter then.
+        let own_creators = "nodes = '*'\ncreators = ['server']";
+        config.policies.push(toml::from_str(own_creators).unwrap());
+    };
     let component = Component::with(Arc::new(MemoryStore::new()), configure).await;
     let roster =
         entry("friend@localhost", "both", "Friends") + &entry("follower@localhost", "to", "Family");
@@ -183,6 +188,27 @@ async fn without_the_servers_leave_these_models_are_refused() {
         server.create("n", &field("access_model", &["roster"])).await.attr("type"),
         Some("result")
     );
+    // Nobody could be admitted by the roster of an owner elsewhere (§8.1.2).
+    let far = "far@other.localhost/x";
+    let form = |fields: &str| {
+        let form_type = "<field var='FORM_TYPE'><value>http://jabber.org/protocol/pubsub#node_config</value></field>";
+        format!(
+            "<configure><x xmlns='jabber:x:data' type='submit'>{form_type}{fields}</x></configure>"
+        )
+    };
+    for model in ["presence", "roster"] {
+        let create = format!("<create node='far'/>{}", form(&field("access_model", &[model])));
+        let answer = server.pubsub(far, "set", &create).await;
+        assert!(is_refused(&answer), "{}", shown(&answer));
+    }
+    let made = server.pubsub(far, "set", "<create node='far'/>").await;
+    assert_eq!(made.attr("type"), Some("result"));
+    let configure = form(&field("access_model", &["presence"]));
+    let configure = configure.replacen("<configure>", "<configure node='far'>", 1);
+    let configure =
+        format!("<pubsub xmlns='http://jabber.org/protocol/pubsub#owner'>{configure}</pubsub>");
+    let answer = server.ask(far, "set", &configure).await;
+    assert!(is_refused(&answer), "{}", shown(&answer));
     // The node stays; a new connection begins without leave.
     server.component.reconnected_by_force().await;
     let answer = server.create("m", &field("access_model", &["presence"])).await;

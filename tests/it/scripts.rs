@@ -5,8 +5,9 @@
 //! `{scansion:any}` stands for any; more attributes may be there, more elements only with
 //! `scansion:strict='false'`. `X receives nothing` is what it says, of all that was told by then.
 
-use std::{collections::HashMap, fs, path::PathBuf};
+use std::{collections::HashMap, fs, path::PathBuf, sync::Arc};
 
+use gjallar::{process::Config, store::MemoryStore};
 use minidom::{Element, Node};
 
 use crate::harness::{Component, SERVICE, STREAM, shown};
@@ -51,6 +52,13 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/scripts")
 }
 
+/// A component that sends a notice of every affiliation (§8.9.4).
+async fn component() -> Component {
+    let all = "nodes = '*'\naffiliation_notices = 'all'";
+    let configure = |config: &mut Config| config.policies.push(toml::from_str(all).unwrap());
+    Component::with(Arc::new(MemoryStore::new()), configure).await
+}
+
 const ANY: &str = "{scansion:any}";
 
 struct Play {
@@ -62,8 +70,7 @@ struct Play {
 
 async fn play(file: &str) {
     let text = fs::read_to_string(folder().join(file)).unwrap();
-    let mut play =
-        Play { component: Component::start().await, jids: HashMap::new(), waiting: Vec::new() };
+    let mut play = Play { component: component().await, jids: HashMap::new(), waiting: Vec::new() };
     let mut lines = text.lines().enumerate().peekable();
     let mut client = String::new();
     while let Some((number, line)) = lines.next() {

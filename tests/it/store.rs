@@ -4,13 +4,14 @@ use std::{path::Path, sync::Arc};
 
 use gjallar::{
     pubsub::{
-        Affiliation, Edge, Filter, Limits, Listing, Mark, MaxItems, Order, OrderField, Page, Part,
-        PublishModel, Refusal, Setting, Subscription, SubscriptionState, Timestamp,
+        Affiliation, Edge, Epoch, Filter, FormerNode, Limits, Listing, Mark, MaxItems, Node,
+        NodeConfig, Order, OrderField, OwnerHash, Page, Part, PublishModel, Refusal, Setting,
+        Subscription, SubscriptionState, Timestamp,
         op::{affiliations::OwnAffiliations, subscriptions::OwnSubscriptions},
         restore,
     },
     service::Error,
-    store::{Chain, Commit, MemoryStore, SledStore, Store, StoreError},
+    store::{Chain, Commit, MAX_FORMER_NODES, MemoryStore, SledStore, Store, StoreError},
 };
 
 use crate::harness::stage::{Stage, actor, item, jid, node, raw};
@@ -79,7 +80,8 @@ store_contract! {
     selects_items_by_name
     selects_items_by_page
     lists_items_in_an_order_and_by_a_filter
-    remembers_what_took_the_place_of_deleted_nodes
+    remembers_deleted_nodes
+    forgets_deleted_nodes_whose_names_are_free
     remembers_who_refused_presence
     gives_the_newest_items_that_fit
     keeps_so_many_bytes
@@ -111,7 +113,7 @@ async fn keeps_nodes_with_all_that_belongs_to_them(kind: impl Kind) {
     assert_eq!(kept.config.title, "a title");
     assert_eq!(kept.config.max_items, MaxItems::Number(3));
     assert!(kept.config.notify_config);
-    assert_eq!(kept.seq, 2);
+    assert_eq!(kept.seq, 1);
     assert_eq!(kept.creator.as_str(), OWNER);
     assert_eq!(kept.subscribers().collect::<Vec<_>>(), [&jid("x@localhost/r")]);
     let affiliation = |who: &str| kept.affiliation_of(&jid(who).to_bare());
@@ -310,36 +312,89 @@ async fn lists_items_in_an_order_and_by_a_filter(kind: impl Kind) {
     assert_eq!(stage.store.check().await.unwrap(), Vec::<String>::new());
 }
 
-async fn remembers_what_took_the_place_of_deleted_nodes(kind: impl Kind) {
+async fn remembers_deleted_nodes(kind: impl Kind) {
     let stage = Stage::new(kind.open()).await;
-    let many = 10_000;
-    let names: Vec<_> = (0..=many).map(|number| format!("n{number}")).collect();
-    for names in names.chunks(64) {
-        let creating = names.iter().map(|name| stage.create(OWNER, name));
-        futures::future::join_all(creating).await.into_iter().for_each(|made| drop(made.unwrap()));
-        let leaving = names.iter().map(|name| stage.leave(OWNER, name, "xmpp:there"));
-        futures::future::join_all(leaving).await.into_iter().for_each(|left| left.unwrap());
+    for name in ["moved", "gone", "again"] {
+        stage.create(OWNER, name).await.unwrap();
     }
-    // The oldest of too many is forgotten, and what is there again.
-    let redirect = async |name| stage.store.redirect(&node(name)).await.unwrap();
-    assert_eq!(stage.store.redirects().await.unwrap().len(), many);
-    assert_eq!(redirect("n0").await, None);
-    assert_eq!(redirect("n1").await.as_deref(), Some("xmpp:there"));
-    stage.create(OWNER, "n2").await.unwrap();
-    assert_eq!(redirect("n2").await, None);
-    stage.delete(OWNER, "n2").await.unwrap();
-    assert_eq!(redirect("n2").await, None);
+    stage.affiliate(OWNER, "gone", "second@x", Affiliation::Owner).await.unwrap();
+    stage.affiliate(OWNER, "gone", "bot@x", Affiliation::Publisher).await.unwrap();
+    stage.leave(OWNER, "moved", "xmpp:there").await.unwrap();
+    stage.delete(OWNER, "gone").await.unwrap();
+    let owners =
+        |names: &[&str]| names.iter().map(|name| OwnerHash::of(&jid(name).to_bare())).collect();
+    let deleted = Timestamp(1_700_000_000_000);
+    let (moved, gone) = (
+        FormerNode { redirect: Some("xmpp:there".into()), deleted, owners: owners(&[OWNER]) },
+        FormerNode { redirect: None, deleted, owners: owners(&[OWNER, "second@x"]) },
+    );
+    let all = vec![(node("moved"), moved), (node("gone"), gone)];
+    // What is there again is not remembered.
+    for redirect in [Some("xmpp:here"), None] {
+        match redirect {
+            Some(uri) => stage.leave(OWNER, "again", uri).await.unwrap(),
+            None => stage.delete(OWNER, "again").await.unwrap(),
+        }
+        let former = stage.store.former(&node("again")).await.unwrap().unwrap();
+        assert_eq!(former.redirect.as_deref(), redirect);
+        stage.create(OWNER, "again").await.unwrap();
+        assert_eq!(stage.store.former(&node("again")).await.unwrap(), None);
+    }
+    assert_eq!(stage.store.former_nodes().await.unwrap(), all);
+    assert_eq!(stage.store.redirects_len().await.unwrap(), 1);
     stage.service.close().await;
     drop(stage);
     let Some(store) = kind.again() else { return };
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
-    assert_eq!(store.redirect(&node("n3")).await.unwrap().as_deref(), Some("xmpp:there"));
+    assert_eq!(store.former_nodes().await.unwrap(), all);
+    assert_eq!(store.redirects_len().await.unwrap(), 1);
     let stage = Stage::new(store).await;
-    for name in ["x", "y"] {
-        stage.create(OWNER, name).await.unwrap();
-        stage.leave(OWNER, name, "xmpp:here").await.unwrap();
+    stage.create(OWNER, "moved").await.unwrap();
+    stage.create(OWNER, "gone").await.unwrap();
+    assert_eq!(stage.store.former_nodes().await.unwrap(), []);
+    assert_eq!(stage.store.redirects_len().await.unwrap(), 0);
+    assert_eq!(stage.store.check().await.unwrap(), Vec::<String>::new());
+}
+
+/// Creates a node and deletes it at this time, in the store alone.
+async fn delete_at(store: &dyn Store, name: &str, at: Timestamp, redirect: Option<&str>) {
+    let config = NodeConfig::initial(&Limits::default());
+    let made = Node::bare(node(name), Epoch(1), config, jid(OWNER).to_bare(), Timestamp(0));
+    let redirect = redirect.map(str::to_owned);
+    let former = FormerNode { redirect, deleted: at, owners: Vec::new() };
+    for changes in [restore::created(made), restore::deleted(1, 1, Some(former))] {
+        let (node, changes, chain) = (node(name), Arc::new(changes), Chain::default());
+        let commit = Commit { node, changes, notifications: Vec::new(), chain };
+        store.commit_now(commit).await.unwrap();
     }
-    assert_eq!(stage.store.redirects().await.unwrap().len(), many);
+}
+
+async fn forgets_deleted_nodes_whose_names_are_free(kind: impl Kind) {
+    const DAY: u64 = 24 * 60 * 60 * 1000;
+    let store = kind.open();
+    let names = async || {
+        let former = store.former_nodes().await.unwrap();
+        former.into_iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>()
+    };
+    delete_at(&*store, "moved", Timestamp(1), Some("xmpp:there")).await;
+    for (name, day) in [("c", 1), ("a", 2), ("b", 3)] {
+        delete_at(&*store, name, Timestamp(day * DAY), None).await;
+    }
+    assert_eq!(names().await, ["moved", "c", "a", "b"]);
+    delete_at(&*store, "d", Timestamp(32 * DAY), None).await;
+    assert_eq!(names().await, ["moved", "b", "d"]);
+    assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn of_deleted_nodes_the_newest_hundred_thousand_are_remembered() {
+    let store = MemoryStore::new();
+    for number in 0..=MAX_FORMER_NODES as u64 {
+        delete_at(&store, &number.to_string(), Timestamp(number + 1), None).await;
+    }
+    assert_eq!(store.former_nodes().await.unwrap().len(), MAX_FORMER_NODES);
+    assert_eq!(store.former(&node("0")).await.unwrap(), None);
+    assert!(store.former(&node("1")).await.unwrap().is_some());
 }
 
 async fn remembers_who_refused_presence(kind: impl Kind) {

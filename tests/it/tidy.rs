@@ -9,7 +9,7 @@ use std::{
 
 /// Module, what it may use of the crate, and what it alone may name outside.
 const ARROWS: &[(&str, &[&str], &[&str])] = &[
-    ("pubsub", &["pubsub"], &["thiserror"]),
+    ("pubsub", &["pubsub"], &["sha2", "thiserror"]),
     ("store", &["store", "pubsub"], &["sled", "postcard", "crc32c", "sha2", "serde"]),
     ("service", &["service", "pubsub", "store"], &["prometheus_client", "wildmatch"]),
     ("wire", &["wire", "pubsub"], &["memchr", "xmpp_parsers", "chrono", "quick_xml", "rxml"]),

@@ -1,8 +1,12 @@
-//! Saying something to all subscribers of a node, in words: not an item, and nothing that the node keeps.
+//! Saying something to the subscribers of a node, in words: not an item, and nothing that the node keeps.
+
+use std::collections::HashSet;
+
+use jid::Jid;
 
 use crate::pubsub::{
     Audience, Changes, Context, Decision, Event, Node, NodeId, Notification, Recipients, Refusal,
-    access, is_xml,
+    Special, access, event::MAX_LISTED, is_xml,
 };
 
 use super::existing;
@@ -16,8 +20,8 @@ pub struct Announce {
     pub text: String,
 }
 
-/// Decides a request to announce something. All are told, whatever the node delivers and whatever their options say. The
-/// reply is how many they are.
+/// Decides a request to announce something, given the JIDs that an owner subscribed. Subscribers who subscribed themselves
+/// and want deliveries are told, whatever the node delivers. The reply is how many they are.
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`]; [`Refusal::BadRequest`] for no text, or one that is no XML;
@@ -25,6 +29,7 @@ pub struct Announce {
 pub fn announce(
     node: Option<&Node>,
     request: &Announce,
+    enrolled: &HashSet<Jid>,
     cx: &Context<'_>,
 ) -> Result<Decision<usize>, Refusal> {
     let node = existing(node)?;
@@ -36,13 +41,17 @@ pub fn announce(
         return Err(Refusal::PayloadTooBig { max: cx.limits().max_payload_bytes });
     }
     let mut changes = Changes::none(node);
-    let special = node.specials().filter(|(_, special)| !special.is_pending);
-    let special = Recipients::sorted(special.map(|(jid, _)| jid.clone()).collect());
+    let wants = |jid: &&Jid| {
+        let delivers = |special: &Special| special.terms.iter().any(|terms| terms.options.deliver);
+        !enrolled.contains(*jid) && node.special(jid).is_none_or(delivers)
+    };
+    let recipients: Vec<_> = node.subscribers().filter(wants).cloned().collect();
     let event = Event::Announced(request.text.clone());
     let told = Notification::notice(node, &mut changes, event, Audience::Subscribers, cx.now);
-    let mut notifications = vec![told.clone()];
-    if !special.is_empty() {
-        notifications.push(Notification { audience: Audience::Listed(special), ..told });
-    }
-    Ok(Decision { reply: node.subscribers_len(), changes, notifications })
+    let to_some = |some: &[Jid]| {
+        let audience = Audience::Listed(Recipients::sorted(some.to_vec()));
+        Notification { audience, ..told.clone() }
+    };
+    let notifications = recipients.chunks(MAX_LISTED).map(to_some).collect();
+    Ok(Decision { reply: recipients.len(), changes, notifications })
 }

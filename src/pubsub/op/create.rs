@@ -1,7 +1,8 @@
 //! Creating a node (§8.1).
 
 use crate::pubsub::{
-    Affiliation, Change, Changes, Context, Decision, Epoch, Fresh, Node, NodeId, Refusal, Setting,
+    Affiliation, Change, Changes, Context, Decision, Epoch, FormerNode, Fresh, Node, NodeId,
+    Refusal, Setting,
 };
 
 /// What this use case stands for in service discovery.
@@ -34,16 +35,17 @@ pub fn name(request: &Create, fresh: &dyn Fresh) -> Result<NodeId, Refusal> {
     }
 }
 
-/// Decides a create request for the node of this name.
+/// Decides a create request for the node of this name, given the one that was deleted, if there was one.
 ///
 /// # Errors
-/// [`Refusal::Forbidden`], [`Refusal::NoInstantNodes`], [`Refusal::NodeExists`], [`Refusal::MaxNodesExceeded`],
+/// [`Refusal::Forbidden`], [`Refusal::NoInstantNodes`], [`Refusal::NodeExists`], [`Refusal::NameReserved`], [`Refusal::MaxNodesExceeded`],
 /// [`Refusal::MaxNodesOfOwnerExceeded`], [`Refusal::BadSetting`]; [`Refusal::NotAcceptable`] for a name that no new node can
 /// have.
 pub fn create(
     node: Option<&Node>,
     name: NodeId,
     request: &Create,
+    former: Option<&FormerNode>,
     cx: &Context<'_>,
 ) -> Result<Decision<Created>, Refusal> {
     if !cx.policy.may_create(cx.actor) {
@@ -54,6 +56,9 @@ pub fn create(
     }
     if node.is_some() {
         return Err(Refusal::NodeExists);
+    }
+    if former.is_some_and(|former| !former.may_have_name(cx)) {
+        return Err(Refusal::NameReserved);
     }
     let (_, changes) = creation(name.clone(), &request.settings, cx)?;
     Ok(Decision::quiet(Created { node: name }, changes))

@@ -1,8 +1,8 @@
 //! Deleting a node (§8.4).
 
 use crate::pubsub::{
-    Audience, Change, Changes, Context, Decision, Event, Node, NodeId, Notification, Recipients,
-    Refusal, access,
+    Audience, Change, Changes, Context, Decision, Event, FormerNode, Node, NodeConfig, NodeId,
+    Notification, Recipients, Refusal, access,
 };
 
 use super::existing;
@@ -19,20 +19,34 @@ pub struct Delete {
     pub redirect: Option<String>,
 }
 
-/// Decides a delete request. The audience of the event are those who were subscribed, or waited for that. Who comes later hears of the
-/// redirection too ([`Refusal::Gone`]).
+/// The most deleted nodes with a redirect.
+pub const MAX_REDIRECTS: usize = 1_000_000;
+/// The longest URI of a redirect, in bytes.
+const MAX_URI_BYTES: usize = 2048;
+
+/// Decides a delete request, given the number of deleted nodes that have a redirect. The audience of the event are those who were
+/// subscribed, or waited for that. Who comes later hears of the redirection too ([`Refusal::Gone`]).
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
+/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::TooManyRedirects`]; [`Refusal::BadRequest`] if the redirect is not an
+/// absolute URI of at most 2 048 bytes.
 pub fn delete(
     node: Option<&Node>,
     request: &Delete,
+    redirects: usize,
     cx: &Context<'_>,
 ) -> Result<Decision<()>, Refusal> {
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
+    if let Some(uri) = &request.redirect {
+        check_uri(uri)?;
+        if redirects >= MAX_REDIRECTS {
+            return Err(Refusal::TooManyRedirects);
+        }
+    }
     let mut changes = Changes::none(node);
-    changes.push(Change::Deleted { redirect: request.redirect.clone() });
+    let former = FormerNode::of(node, request.redirect.clone(), cx);
+    changes.push(Change::Deleted(Some(Box::new(former))));
     let event = Event::Deleted { redirect: request.redirect.clone() };
     let mut notifications = Vec::new();
     if node.config.notify_delete {
@@ -41,8 +55,32 @@ pub fn delete(
         let notice = Notification::notice(node, &mut changes, event.clone(), to_pending, cx.now);
         let at = (notice.place, changes.version());
         notifications.push(notice);
-        let told = Notification::to_subscribers(node, &node.config, at, event, cx.now);
+        // §8.4.2 wants all subscribers notified, and names no exception for a node that delivers no notifications.
+        let config = NodeConfig { deliver_notifications: true, ..node.config.clone() };
+        let told = Notification::to_subscribers(node, &config, at, event, cx.now);
         notifications.extend(told);
     }
     Ok(Decision { reply: (), changes, notifications })
+}
+
+/// §8.4.2: "Typically this is an XMPP URI or IRI …, but it can be an HTTP URI or any other scheme."
+fn check_uri(uri: &str) -> Result<(), Refusal> {
+    if uri.len() > MAX_URI_BYTES {
+        return Err(Refusal::BadRequest("the URI of the redirect has more than 2048 bytes"));
+    }
+    let is_scheme = |scheme: &str| {
+        scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+            && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+    };
+    let is_text = |c: char| !c.is_whitespace() && !c.is_control() && !"<>\"{}|\\^`".contains(c);
+    match uri.split_once(':') {
+        Some((scheme, rest))
+            if is_scheme(scheme) && !rest.is_empty() && rest.chars().all(is_text) =>
+        {
+            Ok(())
+        }
+        _ => Err(Refusal::BadRequest(
+            "the redirect needs an absolute URI, such as xmpp:pubsub.example.org?;node=other",
+        )),
+    }
 }

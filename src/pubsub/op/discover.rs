@@ -3,7 +3,8 @@
 use jid::BareJid;
 
 use crate::pubsub::{
-    AccessModel, Actor, Affiliation, Context, Node, NodeConfig, NodeId, Refusal, Timestamp, access,
+    AccessModel, Actor, Affiliation, Context, Node, NodeConfig, NodeId, PublishModel, Refusal,
+    Timestamp, access,
 };
 
 use super::existing;
@@ -44,6 +45,8 @@ pub struct NodeSummary {
     pub title: String,
     /// Who has access.
     pub access_model: AccessModel,
+    /// Who may publish.
+    pub publish_model: PublishModel,
     /// The namespace of its payloads; may be empty.
     pub r#type: String,
 }
@@ -103,7 +106,7 @@ pub fn is_listed(
     affiliation: Affiliation,
     filter: Option<&TypeFilter>,
 ) -> bool {
-    let is_visible =
-        actor.is_administrator || access::is_visible(summary.access_model, affiliation);
+    let is_visible = actor.is_administrator
+        || access::is_visible(summary.access_model, summary.publish_model, affiliation);
     is_visible && filter.is_none_or(|filter| filter.admits(&summary.r#type))
 }

@@ -9,8 +9,8 @@
 use jid::Jid;
 
 use crate::pubsub::{
-    ArchiveId, Context, Edge, Feature, Filter, Listing, Mark, Node, NodeId, Order, OrderField,
-    Page, Refusal, Spot, Timestamp, access,
+    ArchiveId, Attribution, Context, Edge, Feature, Filter, Listing, Mark, Node, NodeId, Order,
+    OrderField, Page, Refusal, Spot, Timestamp, access,
 };
 
 use super::existing;
@@ -65,6 +65,7 @@ impl Query {
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`]; [`Refusal::Unsupported`] at a node that keeps no items;
+/// [`Refusal::PublisherHidden`] if a publisher is named at a node that does not show publishers (XEP-0313 §4.1.1);
 /// [`Refusal::ItemNotFound`] for an id that the node never gave; [`Refusal::NotImplemented`] for a page by
 /// its index.
 pub fn query(node: Option<&Node>, request: &Query, cx: &Context<'_>) -> Result<Listing, Refusal> {
@@ -73,6 +74,9 @@ pub fn query(node: Option<&Node>, request: &Query, cx: &Context<'_>) -> Result<L
     access::may_retrieve(node, cx).map_err(|_| Refusal::Forbidden)?;
     if !node.config.persist_items {
         return Err(Refusal::Unsupported(Feature::PersistentItems));
+    }
+    if request.with.is_some() && Attribution::of(node, &node.config) != Attribution::Publisher {
+        return Err(Refusal::PublisherHidden);
     }
     if matches!(request.page.edge, Edge::At(index) if index > 0) {
         return Err(Refusal::NotImplemented("a page of an archive by its index".into()));

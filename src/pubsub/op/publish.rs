@@ -1,10 +1,16 @@
 //! Publishing items (§7.1).
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use jid::BareJid;
 
 use crate::pubsub::{
-    Change, Changes, Context, Decision, Event, EventItem, Item, ItemId, Node, NodeConfig, NodeId,
-    Notification, Payload, PublishNodeFull, Refusal, Setting, access,
+    Actor, Attribution, Change, Changes, Context, Decision, Event, EventItem, FormerNode, Item,
+    ItemId, Node, NodeConfig, NodeId, Notification, Payload, PublishNodeFull, Refusal, Setting,
+    access,
 };
 
 use super::{create, retract::retractions};
@@ -56,10 +62,11 @@ pub struct Published {
 /// newest; the oldest past `max_items`, or past the service's limit of bytes, go without an event.
 ///
 /// A node that is not there is created by who may create nodes (§7.1.4), in the same step. SPEC: whoever may not
-/// create it is told `item-not-found`, and so is everyone where the configuration says that it is not created so.
+/// create it is told `item-not-found`, and so is everyone where the configuration says that it is not created so. A node
+/// with a redirect is never created so, and a deleted one only by those who [may have its name](FormerNode).
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::PreconditionNotMet`], [`Refusal::Outdated`], those of
+/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::ForeignItem`], [`Refusal::PreconditionNotMet`], [`Refusal::Outdated`], those of
 /// §7.1.3, and of a creation.
 pub fn publish(
     node: Option<&Node>,
@@ -68,7 +75,11 @@ pub fn publish(
     cx: &Context<'_>,
 ) -> Result<Decision<Published>, Refusal> {
     let Some(node) = node else {
-        if !cx.policy.may_create(cx.actor) || !cx.policy.auto_create {
+        let is_free = |former: &FormerNode| former.redirect.is_none() && former.may_have_name(cx);
+        if !cx.policy.may_create(cx.actor)
+            || !cx.policy.auto_create
+            || !there.former.as_ref().is_none_or(is_free)
+        {
             return Err(Refusal::NodeNotFound);
         }
         check_compared(request, None)?;
@@ -76,6 +87,9 @@ pub fn publish(
         return publish_at(&node, changes, request, &There::default(), cx);
     };
     access::may_publish(node, cx.actor)?;
+    for publisher in there.replaced.values() {
+        access::may_change_item(node, cx.actor, publisher)?;
+    }
     // Each by itself: of two values for one field one is not met.
     let unmet = request.options.iter().find(|wanted| !node.config.meets(wanted, cx.limits()));
     if let Some(unmet) = unmet {
@@ -99,13 +113,16 @@ fn check_compared(request: &Publish, newest: Option<&Item>) -> Result<(), Refusa
     }
 }
 
-/// What of a node's items a publish request has to do with.
+/// What a publish request has to do with: items of the node, or the node that was deleted.
 #[derive(Clone, Debug, Default)]
 pub struct There {
+    /// If the node is not there: the one of this name that was deleted.
+    pub former: Option<FormerNode>,
     /// The newest, if it is compared.
     pub newest: Option<Item>,
-    /// If the node may be full: those that have the names of new ones, and go anyway.
-    pub replaced: Vec<ItemId>,
+    /// Those that have the names of new ones, each with its publisher, if the node [may be full](looks_at_items) or the
+    /// actor [may overwrite only its own items](looks_at_publishers).
+    pub replaced: BTreeMap<ItemId, BareJid>,
     /// How many there are.
     pub total: usize,
     /// The oldest: twice as many as the request has.
@@ -116,6 +133,12 @@ pub struct There {
 #[must_use]
 pub fn looks_at_items(config: &NodeConfig) -> bool {
     config.persist_items && config.publish_node_full != PublishNodeFull::DiscardOldest
+}
+
+/// Whether a request has to do with the publishers of the items that it would overwrite.
+#[must_use]
+pub fn looks_at_publishers(node: &Node, actor: &Actor) -> bool {
+    node.config.persist_items && !access::may_change_all_items(node, actor)
 }
 
 /// Publishes at a node that is there when these changes are made.
@@ -160,9 +183,10 @@ fn publish_at(
         changes.push(config.retention(cx.limits()));
     }
     let as_of = changes.version();
+    let attribution = Attribution::of(node, config);
     let mut notifications = Vec::new();
     for item in &items {
-        let event = Event::Published(vec![EventItem::of(item, config)]);
+        let event = Event::Published(vec![EventItem::of(item, config, &attribution)]);
         let at = (item.place, as_of);
         notifications.extend(Notification::to_subscribers(node, config, at, event, cx.now));
     }
@@ -192,7 +216,7 @@ fn evicted(
         PublishNodeFull::DiscardOldest => Ok(Vec::new()),
         PublishNodeFull::Reject => Err(Refusal::NodeFull),
         PublishNodeFull::RetractOldest => {
-            let stays = |id: &&ItemId| !there.replaced.contains(id);
+            let stays = |id: &&ItemId| !there.replaced.contains_key(*id);
             Ok(there.oldest.iter().filter(stays).take(number).cloned().collect())
         }
     }

@@ -29,7 +29,8 @@ const RETRACTED_BYTES: usize = 20;
 /// Decides a retract request, given those of the items that are there.
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::ItemNotFound`], [`Refusal::Forbidden`], [`Refusal::BatchTooBig`];
+/// [`Refusal::NodeNotFound`], [`Refusal::ItemNotFound`], [`Refusal::Forbidden`], [`Refusal::ForeignItem`],
+/// [`Refusal::BatchTooBig`];
 /// [`Refusal::Unsupported`] at a node that keeps no items (§7.2.3.5).
 pub fn retract(
     node: Option<&Node>,
@@ -60,7 +61,7 @@ pub fn retract(
     let mut changes = Changes::none(node);
     for id in &request.items {
         let item = there.iter().find(|item| item.id == *id).ok_or(Refusal::ItemNotFound)?;
-        access::may_retract(node, cx.actor, item)?;
+        access::may_change_item(node, cx.actor, &item.publisher)?;
         changes.push(Change::Retracted(id.clone()));
     }
     let is_notified = node.config.notify_retract || request.notify;

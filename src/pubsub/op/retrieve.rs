@@ -1,7 +1,10 @@
 //! Retrieving items (§6.5).
 
+use std::sync::Arc;
+
 use crate::pubsub::{
-    Context, Feature, ItemId, Node, NodeId, Order, Page, Refusal, SubId, Terms, access,
+    Attribution, Context, Feature, Item, ItemId, Node, NodeId, Order, Page, Part, Refusal, SubId,
+    Terms, access,
 };
 
 use super::existing;
@@ -31,6 +34,15 @@ pub enum Selection {
     Page(Page<ItemId>),
     /// The newest, at most this many (§6.5.7).
     Recent(u32),
+}
+
+/// The items of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retrieved {
+    /// The part of the selection that fits into the answer.
+    pub part: Part<Arc<Item>>,
+    /// The publisher that the items show to those who do not manage the node.
+    pub attribution: Attribution,
 }
 
 /// Decides whether the items are shown.

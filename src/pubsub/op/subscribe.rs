@@ -3,7 +3,7 @@
 use jid::Jid;
 
 use crate::pubsub::{
-    Admission, Change, Changes, Context, Decision, Feature, Fresh, Item, Node, NodeConfig, NodeId,
+    Admission, Change, Changes, Context, Decision, Fresh, Item, Node, NodeConfig, NodeId,
     Notification, OptionSetting, Options, Refusal, SubId, SubscriptionState, Terms, access,
     notices::notices,
 };
@@ -74,9 +74,7 @@ pub fn subscribe(
         SubscriptionState::Pending => return Err(Refusal::PendingSubscription),
         SubscriptionState::None => {}
     }
-    if !node.config.subscribe {
-        return Err(Refusal::Unsupported(Feature::Subscribe));
-    }
+    access::may_begin_subscription(node, cx.actor)?;
     if node.subscribers_len() + node.pending_len() >= cx.limits().max_subscriptions {
         return Err(Refusal::TooManySubscriptions);
     }
@@ -122,8 +120,8 @@ fn again(
     let mut changes = Changes::none(node);
     let mut notifications = Vec::new();
     let is_one_more = cx.limits().max_subids > 1;
-    if is_one_more && !node.config.subscribe {
-        return Err(Refusal::Unsupported(Feature::Subscribe));
+    if is_one_more {
+        access::may_begin_subscription(node, cx.actor)?;
     }
     if is_one_more && all.len() >= cx.limits().max_subids {
         return Err(Refusal::TooManySpecial);

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use jid::Jid;
 
 use crate::pubsub::{
-    Change, Changes, Context, Decision, Feature, Item, Node, NodeId, Options, Refusal, SubId,
-    Subscription, SubscriptionState, Terms, access, notices::notices,
+    Change, Changes, Context, Decision, Item, Node, NodeId, Options, Refusal, SubId, Subscription,
+    SubscriptionState, Terms, access, notices::notices,
 };
 
 use super::{
@@ -112,10 +112,7 @@ pub fn set_subscriptions(
         let state = node.state_of(jid);
         let entity = jid.to_bare();
         let contact = access::contact(cx, &entity);
-        let admission = match node.config.subscribe {
-            true => access::admits(&node.config, node.affiliation_of(&entity), contact),
-            false => Err(Refusal::Unsupported(Feature::Subscribe)),
-        };
+        let admission = access::admits(&node.config, node.affiliation_of(&entity), contact);
         match (wanted, state) {
             (Some(wanted), state) if *wanted == state => {}
             // One of several.

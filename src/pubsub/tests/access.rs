@@ -5,7 +5,7 @@ use crate::pubsub::{
     op::{create, subscribe},
 };
 
-use super::{actor, by, jid, node, refuses};
+use super::{actor, bare, by, jid, node, refuses};
 
 /// §4.1: subscribe, retrieve, publish, retract another's item, configure (purge and delete likewise),
 /// at a node that is open to read and where publishers publish.
@@ -20,15 +20,6 @@ const PRIVILEGES: [(Affiliation, [bool; 5]); 6] = [
 
 #[test]
 fn the_table_of_privileges_holds() {
-    let item = crate::pubsub::Item {
-        id: crate::pubsub::ItemId::parse("1").unwrap(),
-        place: crate::pubsub::Place { epoch: crate::pubsub::Epoch(1), seq: 1 },
-        index: 0,
-        created: (1, 0),
-        publisher: super::bare("somebody@x"),
-        published: crate::pubsub::Timestamp(0),
-        payload: None,
-    };
     for (affiliation, expected) in PRIVILEGES {
         let node = node().with("a@x", affiliation).0;
         let actor = actor("a@x/r");
@@ -36,10 +27,24 @@ fn the_table_of_privileges_holds() {
             by("a@x/r", |cx| access::may_subscribe(&node, cx)).is_ok(),
             by("a@x/r", |cx| access::may_retrieve(&node, cx)).is_ok(),
             access::may_publish(&node, &actor).is_ok(),
-            access::may_retract(&node, &actor, &item).is_ok(),
+            access::may_change_item(&node, &actor, &bare("somebody@x")).is_ok(),
             access::may_configure(&node, &actor).is_ok(),
         ];
         assert_eq!(may, expected, "{affiliation:?}");
+    }
+}
+
+/// §7.1.2: "if the publisher previously published an item with the same ItemID".
+#[test]
+fn an_item_is_changed_by_its_publisher_and_by_owners_and_publishers_of_the_node() {
+    for affiliation in Affiliation::ALL {
+        let node = node().set(Setting::PublishModel(PublishModel::Open)).with("a@x", affiliation).0;
+        let changes_all = matches!(affiliation, Affiliation::Owner | Affiliation::Publisher);
+        let expected = if changes_all { Ok(()) } else { Err(Refusal::ForeignItem) };
+        let may = |publisher| access::may_change_item(&node, &actor("a@x/r"), &bare(publisher));
+        assert_eq!((may("a@x"), may("b@x")), (Ok(()), expected), "{affiliation:?}");
+        let admin = access::may_change_item(&node, &actor("admin@x/r"), &bare("b@x"));
+        assert_eq!(admin, Ok(()));
     }
 }
 
@@ -109,7 +114,7 @@ fn refusals_are_asked_in_one_order() {
         let creators = crate::pubsub::Creators::Administrators;
         let policy = crate::pubsub::Policy { creators, ..cx.policy.clone() };
         let cx = crate::pubsub::Context { policy: &policy, ..*cx };
-        create::create(Some(&closed), closed.id.clone(), &create, &cx)
+        create::create(Some(&closed), closed.id.clone(), &create, None, &cx)
     });
     refuses(decision, &Refusal::Forbidden);
 }

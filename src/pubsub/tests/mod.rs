@@ -2,6 +2,7 @@
 
 mod access;
 mod changes;
+mod former;
 mod publishing;
 mod subscribers;
 

@@ -8,7 +8,9 @@ use super::{
     index,
     keys::{self, Number, Spot},
     reader::View,
-    record::{self, AffiliationRecord, Content, Counters, ItemRecord, NodeRecord, damaged},
+    record::{
+        self, AffiliationRecord, Content, Counters, FormerRecord, ItemRecord, NodeRecord, damaged,
+    },
     sled_failed,
     subscriptions::SubscriptionPlace,
     turn,
@@ -18,7 +20,7 @@ use super::{
 const MAX_PROBLEMS: usize = 100;
 
 /// The tables of which every row is accounted for by a node.
-const COUNTED: &[u8] = b"NASlasixcqmM";
+const COUNTED: &[u8] = b"NASlasixcqmMFf";
 
 struct Check<'a> {
     view: &'a View,
@@ -53,10 +55,15 @@ pub(super) fn check(view: &View) -> Result<Vec<String>, StoreError> {
             check.note(Err(damaged(&key)));
         }
     }
-    let redirects = view.redirects();
-    let moved = redirects.as_ref().map_or(0, Vec::len);
-    check.expected.extend([(b'm', moved), (b'M', moved)]);
-    check.note(redirects.map(|_| ()));
+    let former = view.former_nodes();
+    let all = former.as_ref().map_or(&[][..], Vec::as_slice);
+    let moved = all.iter().filter(|(_, former)| former.redirect.is_some()).count();
+    // What was deleted before layout 10 has no such row.
+    let has_row = |id| matches!(view.get::<FormerRecord>(&keys::former(id)), Ok(Some(_)));
+    let owned = all.iter().filter(|(id, _)| has_row(id)).count();
+    let expected = [(b'm', moved), (b'M', moved), (b'F', owned), (b'f', all.len() - moved)];
+    check.expected.extend(expected);
+    check.note(former.map(|_| ()));
     check.note(view.presence_refusals().map(|_| ()));
     // What belongs to no node is in none of the counts.
     for table in COUNTED {

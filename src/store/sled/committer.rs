@@ -139,6 +139,7 @@ impl Committer {
             let committed =
                 if is_idle { Ok(()) } else { commit(&mut opened, group, &mut revoking, &reader) };
             drop(shared);
+            reader.count_redirects(opened.ledger.redirects);
             is_full = matches!(committed, Err(Fault::Full(_)));
             match committed {
                 Ok(()) => {

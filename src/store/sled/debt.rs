@@ -45,6 +45,7 @@ struct EntryRecord {
     subids: Vec<String>,
     shows: Option<u8>,
     normal_messages: bool,
+    /// Empty: entries written before layout 10 had addresses here (XEP-0033), which are not sent any more.
     reply_to: Vec<String>,
     happened: u64,
     is_last_item: bool,
@@ -107,6 +108,7 @@ enum StateRecord {
 #[derive(Serialize, Deserialize)]
 struct EventItemRecord {
     id: String,
+    /// Empty if the item shows none.
     publisher: String,
     payload: Option<PayloadRecord>,
 }
@@ -167,7 +169,7 @@ impl DebtRecord {
                 NotificationType::Headline => false,
                 NotificationType::Normal => true,
             },
-            reply_to: notification.reply_to.iter().map(|jid| jid.as_str().into()).collect(),
+            reply_to: Vec::new(),
             happened: notification.happened.0,
             is_last_item: notification.nonce.is_some(),
         };
@@ -205,7 +207,6 @@ impl DebtRecord {
 
     pub(super) fn into_notification(self, key: &[u8]) -> Result<Notification, StoreError> {
         let Self { entry, as_of, nonce } = self;
-        let reply_to = entry.reply_to.iter().map(|jid| bare(key, jid)).collect::<Result<_, _>>()?;
         Ok(Notification {
             node: NodeId::parse(&entry.node).map_err(|_| damaged(key))?,
             place: Place { epoch: Epoch(entry.epoch), seq: entry.seq },
@@ -234,7 +235,6 @@ impl DebtRecord {
             } else {
                 NotificationType::Headline
             },
-            reply_to,
             happened: Timestamp(entry.happened),
             as_of,
             nonce,
@@ -262,7 +262,11 @@ impl EventRecord {
                     .iter()
                     .map(|item| EventItemRecord {
                         id: item.id.as_str().into(),
-                        publisher: item.publisher.as_str().into(),
+                        publisher: item
+                            .publisher
+                            .as_ref()
+                            .map(BareJid::to_string)
+                            .unwrap_or_default(),
                         payload: item.payload.as_ref().map(PayloadRecord::of),
                     })
                     .collect(),
@@ -295,9 +299,10 @@ impl EventRecord {
             Self::Deleted(redirect) => Event::Deleted { redirect },
             Self::Published(items) => {
                 let item = |item: EventItemRecord| {
+                    let publisher = Some(&item.publisher).filter(|jid| !jid.is_empty());
                     Ok(EventItem {
                         id: item_id(&item.id)?,
-                        publisher: bare(key, &item.publisher)?,
+                        publisher: publisher.map(|jid| bare(key, jid)).transpose()?,
                         payload: item.payload.map(PayloadRecord::into_payload),
                     })
                 };

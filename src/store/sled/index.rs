@@ -41,6 +41,7 @@ pub(super) fn check(tree: &Tree) -> Result<(Total, Ledger), StoreError> {
                 b'd' => dead.push(number()?),
                 b'u' => ledger.revoke(number()?),
                 b'm' => ledger.redirects += 1,
+                b'f' => ledger.former += 1,
                 b'p' => ledger.begin_items(number()?, record::decode(&key, &value)?),
                 b'w' if *key == *keys::TOLD => {
                     let told: ToldRecord = record::decode(&key, &value)?;

@@ -12,6 +12,8 @@
 //! | `d` node | the node is deleted; what is left of it goes when none of its events is owed any more |
 //! | `M` name | what took the place of a deleted node |
 //! | `m` node | the name of a deleted node of which that was said |
+//! | `F` name | when a node was deleted, and its owners |
+//! | `f` time node | the name of a node that was deleted then without a redirect |
 //! | `u` node part | JIDs whose subscriptions are gone; their rows go before anyone asks for the node |
 //! | `p` node | the items before this position and index are gone; their rows go by and by |
 //! | `a` node entity | affiliation |
@@ -61,7 +63,7 @@ pub(super) const TOLD: &[u8] = b"w";
 /// The tables whose rows are part of their node's sum.
 pub(super) const TABLES_OF_A_NODE: &[u8] = b"asixc";
 /// The tables whose rows are part of the store's sum.
-pub(super) const INDEX_TABLES: &[u8] = b"NnqdpuASlowMmr";
+pub(super) const INDEX_TABLES: &[u8] = b"NnqdpuASlowMmFfr";
 
 /// The sum that a row is part of.
 pub(super) enum Group {
@@ -92,6 +94,16 @@ pub(super) fn redirect(node: &NodeId) -> Vec<u8> {
 /// The name of a deleted node of which that was said.
 pub(super) fn moved(node: Number) -> Vec<u8> {
     of_node(b'm', node)
+}
+
+/// A deleted node.
+pub(super) fn former(node: &NodeId) -> Vec<u8> {
+    key(b'F', &[&hash(node.as_str())])
+}
+
+/// The name of a node that was deleted without a redirect.
+pub(super) fn deleted(at: u64, node: Number) -> Vec<u8> {
+    key(b'f', &[&at.to_be_bytes(), &node.to_be_bytes()])
 }
 
 /// Everything that a table has of a node; also the key itself where the table has one row a node.

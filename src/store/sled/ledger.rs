@@ -13,6 +13,8 @@ pub(super) struct Ledger {
     pub(super) next_debt: u64,
     /// Deleted nodes of which it is known what took their place.
     pub(super) redirects: usize,
+    /// Those of which it is not, and that are remembered.
+    pub(super) former: usize,
     debts: BTreeMap<u64, Number>,
     owing: HashMap<Number, usize>,
     /// Debts that were made together, by the first of them.
@@ -81,6 +83,7 @@ impl Default for Ledger {
             next_node: 1,
             next_debt: 1,
             redirects: 0,
+            former: 0,
             debts: BTreeMap::new(),
             owing: HashMap::new(),
             groups: BTreeMap::new(),

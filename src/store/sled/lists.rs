@@ -5,14 +5,16 @@ use std::collections::{BTreeSet, HashMap};
 use jid::{BareJid, Jid};
 
 use crate::{
-    pubsub::{Affiliation, NodeId, Page, Subscription, op::discover::NodeSummary},
+    pubsub::{
+        Affiliation, FormerNode, NodeId, Page, Subscription, Timestamp, op::discover::NodeSummary,
+    },
     store::{Cursor, Damage, Found, StoreError},
 };
 
 use super::{
     keys::{self, Number},
     reader::{View, name},
-    record::{self, NodeRecord, Record, RedirectRecord, damaged},
+    record::{self, FormerRecord, NodeRecord, Record, RedirectRecord, damaged},
     sled_failed,
     subscriptions::{SubscriptionPlace, SubscriptionRecord, read_part},
     turn,
@@ -84,19 +86,33 @@ impl View {
         row.map(|value| summary(number, &key, &value)).transpose()
     }
 
-    pub(super) fn redirect(&self, id: &NodeId) -> Result<Option<String>, StoreError> {
-        Ok(self.get::<RedirectRecord>(&keys::redirect(id))?.map(|redirect| redirect.uri))
+    pub(super) fn former(&self, id: &NodeId) -> Result<Option<FormerNode>, StoreError> {
+        let redirect = self.get::<RedirectRecord>(&keys::redirect(id))?;
+        let redirect = redirect.map(|redirect| redirect.uri);
+        Ok(match self.get::<FormerRecord>(&keys::former(id))? {
+            Some(former) => Some(former.to_former(redirect)),
+            // It was deleted before layout 10.
+            None => redirect.map(|uri| FormerNode {
+                redirect: Some(uri),
+                deleted: Timestamp(0),
+                owners: Vec::new(),
+            }),
+        })
     }
 
-    pub(super) fn redirects(&self) -> Result<Vec<(NodeId, String)>, StoreError> {
-        let redirect = |row: Result<(sled::IVec, sled::IVec), StoreError>| {
+    pub(super) fn former_nodes(&self) -> Result<Vec<(NodeId, FormerNode)>, StoreError> {
+        let former = |row: Result<(sled::IVec, sled::IVec), StoreError>| {
             let (key, value) = row?;
             let name = record::decode::<String>(&key, &value)?;
             let id = NodeId::parse(&name).map_err(|_| damaged(&key))?;
-            let uri = self.redirect(&id)?.ok_or_else(|| damaged(&key))?;
-            Ok((id, uri))
+            let former = self.former(&id)?.ok_or_else(|| damaged(&key))?;
+            let has_moved = key.first() == Some(&b'm');
+            match former.redirect.is_some() == has_moved {
+                true => Ok((id, former)),
+                false => Err(damaged(&key)),
+            }
         };
-        self.scan(b"m").map(redirect).collect()
+        self.scan(b"m").chain(self.scan(b"f")).map(former).collect()
     }
 
     pub(super) fn presence_refusals(&self) -> Result<Vec<BareJid>, StoreError> {
@@ -259,6 +275,7 @@ fn summary(number: Number, key: &[u8], value: &[u8]) -> Result<(Cursor, NodeSumm
         node: node.id,
         title: node.config.title,
         access_model: node.config.access_model,
+        publish_model: node.config.publish_model,
         r#type: node.config.r#type,
     };
     Ok((Cursor(number), summary))

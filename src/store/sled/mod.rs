@@ -38,8 +38,8 @@ use jid::{BareJid, Jid};
 use tokio::sync::oneshot;
 
 use crate::pubsub::{
-    Affiliation, Edge, Fresh, Item, ItemId, Listed, Listing, Mark, Node, NodeId, OrderField, Page,
-    Part, Spot, Subscription, op::discover::NodeSummary,
+    Affiliation, Edge, FormerNode, Fresh, Item, ItemId, Listed, Listing, Mark, Node, NodeId,
+    OrderField, Page, Part, Spot, Subscription, op::discover::NodeSummary,
 };
 
 use self::{
@@ -80,7 +80,7 @@ impl SledStore {
     pub fn open_with_cache(directory: &Path, cache_mib: u16) -> Result<Self, StoreError> {
         let cache_bytes = u64::from(cache_mib) << 20;
         let opened = Opened::open(directory, cache_bytes)?;
-        let (key, reader) = (opened.total.store, Reader::new(&opened.tree));
+        let (key, reader) = (opened.total.store, Reader::new(&opened.tree, &opened.ledger));
         let directory = directory.to_owned();
         let open = Box::new(move || Opened::open(&directory, cache_bytes));
         let writer = Committer::start(opened, reader.clone(), open)?;
@@ -279,13 +279,17 @@ impl Store for SledStore {
         self.read_little(move |view| view.summary(&node)).await
     }
 
-    async fn redirect(&self, node: &NodeId) -> Result<Option<String>, StoreError> {
+    async fn former(&self, node: &NodeId) -> Result<Option<FormerNode>, StoreError> {
         let node = node.clone();
-        self.read_little(move |view| view.redirect(&node)).await
+        self.read_little(move |view| view.former(&node)).await
     }
 
-    async fn redirects(&self) -> Result<Vec<(NodeId, String)>, StoreError> {
-        self.read(View::redirects).await
+    async fn former_nodes(&self) -> Result<Vec<(NodeId, FormerNode)>, StoreError> {
+        self.read(View::former_nodes).await
+    }
+
+    async fn redirects_len(&self) -> Result<usize, StoreError> {
+        Ok(self.reader.redirects_len())
     }
 
     async fn items(

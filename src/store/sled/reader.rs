@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use jid::Jid;
@@ -16,6 +19,7 @@ use crate::{
 use super::{
     failed,
     keys::{self, Number, Spot},
+    ledger::Ledger,
     record::{
         self, AffiliationRecord, Content, Counters, ItemRecord, NodeRecord, Record, damaged, weight,
     },
@@ -34,6 +38,8 @@ pub(super) struct Reader {
     state: Arc<Mutex<State>>,
     /// Shared by who reads or commits; reading may make sled write too.
     files: Arc<RwLock<()>>,
+    /// How many deleted nodes have a redirect.
+    redirects: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]
@@ -45,9 +51,10 @@ struct State {
 }
 
 impl Reader {
-    pub(super) fn new(tree: &Tree) -> Self {
+    pub(super) fn new(tree: &Tree, ledger: &Ledger) -> Self {
         let state = State { tree: Ok(tree.clone()), checked: HashSet::new() };
-        Self { state: Arc::new(Mutex::new(state)), files: Arc::default() }
+        let redirects = Arc::new(AtomicUsize::new(ledger.redirects));
+        Self { state: Arc::new(Mutex::new(state)), files: Arc::default(), redirects }
     }
 
     /// As long as this is held others may read, and one may commit.
@@ -63,6 +70,14 @@ impl Reader {
     /// As long as this is held nobody else reads or commits.
     pub(super) fn pause(&self) -> RwLockWriteGuard<'_, ()> {
         self.files.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn count_redirects(&self, redirects: usize) {
+        self.redirects.store(redirects, Ordering::Relaxed);
+    }
+
+    pub(super) fn redirects_len(&self) -> usize {
+        self.redirects.load(Ordering::Relaxed)
     }
 
     /// Nothing is read any more.

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     pubsub::{
-        Affiliation, Epoch, Item, ItemId, Node, NodeConfig, NodeId, Payload, Place, Timestamp,
+        Affiliation, Epoch, FormerNode, Item, ItemId, Node, NodeConfig, NodeId, OwnerHash, Payload,
+        Place, Timestamp,
     },
     store::StoreError,
 };
@@ -117,6 +118,29 @@ pub(super) struct RedirectRecord {
 }
 
 impl Record for RedirectRecord {}
+
+/// A deleted node.
+#[derive(Serialize, Deserialize)]
+pub(super) struct FormerRecord {
+    /// Its number.
+    pub(super) number: u64,
+    pub(super) deleted: u64,
+    pub(super) owners: Vec<[u8; 20]>,
+}
+
+impl Record for FormerRecord {}
+
+impl FormerRecord {
+    pub(super) fn of(number: u64, former: &FormerNode) -> Self {
+        let owners = former.owners.iter().map(|owner| owner.0).collect();
+        Self { number, deleted: former.deleted.0, owners }
+    }
+
+    pub(super) fn to_former(&self, redirect: Option<String>) -> FormerNode {
+        let owners = self.owners.iter().copied().map(OwnerHash).collect();
+        FormerNode { redirect, deleted: Timestamp(self.deleted), owners }
+    }
+}
 
 #[derive(Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Counters {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use jid::{BareJid, Jid};
 
 use crate::{
-    pubsub::{Affiliation, Change, Changes, Item, NodeId, Notification},
-    store::{Committed, Debt, MAX_REDIRECTS, StoreError, Told},
+    pubsub::{Affiliation, Change, Changes, FormerNode, Item, NodeId, Notification},
+    store::{Committed, Debt, MAX_FORMER_NODES, StoreError, Told},
 };
 
 use super::{
@@ -15,8 +15,8 @@ use super::{
     keys::{self, Number, Spot},
     ledger::{Ledger, MAX_DEBTS, MAX_DEBTS_BYTES, Paid},
     record::{
-        self, AffiliationName, AffiliationRecord, Content, Counters, ItemRecord, NodeRecord,
-        PayloadRecord, RedirectRecord, damaged,
+        self, AffiliationName, AffiliationRecord, Content, Counters, FormerRecord, ItemRecord,
+        NodeRecord, PayloadRecord, RedirectRecord, damaged,
     },
     rows::{CHUNK_BYTES, Rows},
     subscriptions::SubscriptionRecord,
@@ -29,6 +29,8 @@ const FEW_ITEMS: usize = 64;
 const FEW_SUBSCRIPTIONS: usize = 250;
 /// The parts in which more are noted, in bytes.
 const MAX_NOTED_BYTES: usize = 3000;
+/// Deleted nodes that are forgotten at most when one more is remembered.
+const MAX_FORGOTTEN: usize = 2;
 /// Before it are all items that a node can have.
 const END: Spot = (u64::MAX, 0);
 /// The longest payload that stands in its item's row.
@@ -42,11 +44,15 @@ pub(super) struct Turn<'a, 'tree> {
     first_item: Option<Spot>,
     /// Before it no items are left.
     oldest_item: Option<Spot>,
+    /// How many more deleted nodes are remembered: with a redirect, and without one.
+    new_redirects: isize,
+    new_former: isize,
 }
 
 impl<'a, 'tree> Turn<'a, 'tree> {
     pub(super) fn new(rows: &'a mut Rows<'tree>, ledger: &'a mut Ledger) -> Self {
-        Self { rows, ledger, first_item: None, oldest_item: None }
+        let (new_redirects, new_former) = (0, 0);
+        Self { rows, ledger, first_item: None, oldest_item: None, new_redirects, new_former }
     }
 
     /// Carries out the changes of one node, and owes what is told of them. Says at which node
@@ -61,17 +67,17 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         let mut evicted = 0;
         let mut number = self.rows.get::<Number>(&keys::name(id))?;
         let next = self.ledger.next_node;
-        let (mut redirect, mut new_redirects) = (None, 0);
+        let mut former = None;
         for change in changes.iter() {
             if let Change::Created(node) = change {
-                new_redirects -= self.forget_redirect(id)?;
+                self.forget_former(id)?;
                 self.rows.put(&keys::name(id), &next)?;
                 self.rows.put(&keys::node(next), &NodeRecord::of(node))?;
                 number = Some(next);
             }
             let number = number.ok_or_else(|| failed("a change at no node"))?;
-            if let Change::Deleted { redirect: Some(uri) } = change {
-                redirect = Some(uri);
+            if let Change::Deleted(Some(deleted)) = change {
+                former = Some(deleted);
             }
             if loses_many && matches!(change, Change::Unsubscribed(_)) {
                 continue;
@@ -104,12 +110,14 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         if is_deleted {
             self.delete(id, number)?;
         }
-        if let Some(uri) = redirect {
-            new_redirects += self.redirect(id, number, uri)?;
+        if let Some(former) = former {
+            self.remember(id, number, former)?;
         }
 
         // Nothing fails from here on.
-        self.ledger.redirects = self.ledger.redirects.saturating_add_signed(new_redirects);
+        let count = |number: usize, more: isize| number.saturating_add_signed(more);
+        self.ledger.redirects = count(self.ledger.redirects, self.new_redirects);
+        self.ledger.former = count(self.ledger.former, self.new_former);
         if number == next {
             self.ledger.next_node += 1;
         }
@@ -191,7 +199,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         let version = changes.version();
         match change {
             // The one is done before, the other after all others.
-            Change::Created(_) | Change::Deleted { .. } => {}
+            Change::Created(_) | Change::Deleted(_) => {}
             Change::Configured(config) => {
                 let key = keys::node(node);
                 let mut record = self.rows.get::<NodeRecord>(&key)?.ok_or_else(|| damaged(&key))?;
@@ -367,28 +375,56 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         self.begin_items(node, END, 0, 0)
     }
 
-    /// Remembers what took a node's place, and forgets the oldest of too many; says how many more there are.
-    fn redirect(&mut self, id: &NodeId, number: Number, uri: &str) -> Result<isize, StoreError> {
-        self.rows.put(&keys::redirect(id), &RedirectRecord { number, uri: uri.to_owned() })?;
-        self.rows.put(&keys::moved(number), &id.as_str())?;
-        if self.ledger.redirects < MAX_REDIRECTS {
-            return Ok(1);
+    /// Remembers a deleted node. Of those without a redirect the oldest are forgotten: those that are too many, and those
+    /// whose names are not reserved any more.
+    fn remember(
+        &mut self,
+        id: &NodeId,
+        number: Number,
+        former: &FormerNode,
+    ) -> Result<(), StoreError> {
+        self.rows.put(&keys::former(id), &FormerRecord::of(number, former))?;
+        if let Some(uri) = &former.redirect {
+            let record = RedirectRecord { number, uri: uri.clone() };
+            self.rows.put(&keys::redirect(id), &record)?;
+            self.rows.put(&keys::moved(number), &id.as_str())?;
+            self.new_redirects += 1;
+            return Ok(());
         }
-        for key in self.rows.first(b"m", 1)? {
+        self.rows.put(&keys::deleted(former.deleted.0, number), &id.as_str())?;
+        self.new_former += 1;
+        for key in self.rows.first(b"f", MAX_FORGOTTEN)? {
             let name = self.rows.get::<String>(&key)?.ok_or_else(|| damaged(&key))?;
-            self.rows.remove(keys::redirect(&NodeId::parse(&name).map_err(|_| damaged(&key))?));
+            let oldest = keys::former(&NodeId::parse(&name).map_err(|_| damaged(&key))?);
+            let record = self.rows.get::<FormerRecord>(&oldest)?.ok_or_else(|| damaged(&key))?;
+            let known = self.ledger.former.saturating_add_signed(self.new_former);
+            if known <= MAX_FORMER_NODES && !record.to_former(None).is_over(former.deleted) {
+                break;
+            }
+            self.rows.remove(oldest);
             self.rows.remove(key);
+            self.new_former -= 1;
         }
-        Ok(0)
+        Ok(())
     }
 
-    /// A node of this name is there again; says how many fewer there are.
-    fn forget_redirect(&mut self, id: &NodeId) -> Result<isize, StoreError> {
-        let key = keys::redirect(id);
-        let Some(redirect) = self.rows.get::<RedirectRecord>(&key)? else { return Ok(0) };
-        self.rows.remove(key);
-        self.rows.remove(keys::moved(redirect.number));
-        Ok(1)
+    /// A node of this name is there again.
+    fn forget_former(&mut self, id: &NodeId) -> Result<(), StoreError> {
+        let (redirect, former) = (keys::redirect(id), keys::former(id));
+        let moved = self.rows.get::<RedirectRecord>(&redirect)?;
+        if let Some(record) = &moved {
+            self.rows.remove(redirect);
+            self.rows.remove(keys::moved(record.number));
+            self.new_redirects -= 1;
+        }
+        if let Some(record) = self.rows.get::<FormerRecord>(&former)? {
+            self.rows.remove(former);
+            if moved.is_none() {
+                self.rows.remove(keys::deleted(record.deleted, record.number));
+                self.new_former -= 1;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn counters(&self, node: Number) -> Result<Counters, StoreError> {

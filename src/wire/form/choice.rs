@@ -13,8 +13,8 @@ pub(super) const ACCESS_MODELS: &[(&str, &str)] = &[
     ("whitelist", "Only those on a list may subscribe and retrieve items"),
 ];
 pub(super) const ITEM_REPLIES: &[(&str, &str)] = &[
-    ("none", "Nobody in particular"),
-    ("owner", "The owners of the node"),
+    ("none", "No publisher"),
+    ("owner", "The owner of the node"),
     ("publisher", "The publisher of the item"),
 ];
 pub(super) const NOTIFICATION_TYPES: &[(&str, &str)] =

@@ -188,7 +188,7 @@ fn show(config: &NodeConfig) -> Vec<Field> {
         ),
         form::choice(
             "pubsub#itemreply",
-            "Whom readers should answer",
+            "The publisher that items show",
             ITEM_REPLIES,
             item_reply(config.itemreply),
         ),

@@ -13,8 +13,8 @@ use std::{
 use async_trait::async_trait;
 use gjallar::{
     pubsub::{
-        Affiliation, Item, ItemId, Listed, Listing, Mark, Node, NodeId, Page, Part, Spot,
-        Subscription, op::discover::NodeSummary,
+        Affiliation, FormerNode, Item, ItemId, Listed, Listing, Mark, Node, NodeId, Page, Part,
+        Spot, Subscription, op::discover::NodeSummary,
     },
     store::{Commit, Cursor, Found, MAX_UNDERWAY, Owed, Store, StoreError, Then, Told},
 };
@@ -127,12 +127,16 @@ impl Store for Faulty {
         self.inner.summary(node).await
     }
 
-    async fn redirect(&self, node: &NodeId) -> Result<Option<String>, StoreError> {
-        self.inner.redirect(node).await
+    async fn former(&self, node: &NodeId) -> Result<Option<FormerNode>, StoreError> {
+        self.inner.former(node).await
     }
 
-    async fn redirects(&self) -> Result<Vec<(NodeId, String)>, StoreError> {
-        self.inner.redirects().await
+    async fn former_nodes(&self) -> Result<Vec<(NodeId, FormerNode)>, StoreError> {
+        self.inner.former_nodes().await
+    }
+
+    async fn redirects_len(&self) -> Result<usize, StoreError> {
+        self.inner.redirects_len().await
     }
 
     async fn items(

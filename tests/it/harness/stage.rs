@@ -220,7 +220,7 @@ impl Stage {
             subid: None,
         };
         let items = self.service.retrieve(&actor(by), &request).await?;
-        Ok(items.map(Arc::unwrap_or_clone).entries)
+        Ok(items.part.map(Arc::unwrap_or_clone).entries)
     }
 
     /// The names of all items of a node.

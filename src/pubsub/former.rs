@@ -1,0 +1,90 @@
+//! Nodes that were deleted: for how long their names are reserved, and for whom.
+
+use std::fmt;
+
+use jid::BareJid;
+use sha2::{Digest, Sha256};
+
+use super::{Context, Node, Timestamp};
+
+/// How long a name is reserved after the deletion of its node: 30 days.
+const RESERVED_MILLIS: u64 = 30 * 24 * 60 * 60 * 1000;
+/// Former owners of one node that are remembered.
+const MAX_OWNERS: usize = 100;
+
+/// A node that was deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormerNode {
+    /// The URI of its replacement (§8.4.2).
+    pub redirect: Option<String>,
+    /// The time of the deletion.
+    pub deleted: Timestamp,
+    /// Its owners, at most [`MAX_OWNERS`].
+    pub owners: Vec<OwnerHash>,
+}
+
+/// The first 20 bytes of the SHA-256 of a bare JID: a former owner is recognised without keeping its address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct OwnerHash(pub [u8; 20]);
+
+impl FormerNode {
+    /// A node that is deleted now.
+    pub(super) fn of(node: &Node, redirect: Option<String>, cx: &Context<'_>) -> Self {
+        let owners = node.owners().take(MAX_OWNERS).map(OwnerHash::of).collect();
+        Self { redirect, deleted: cx.now, owners }
+    }
+
+    /// Whether the time is over for which the name is reserved. With a redirect it has no end.
+    #[must_use]
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.redirect.is_none() && now >= self.deleted.later_by(RESERVED_MILLIS)
+    }
+
+    /// Whether the actor, who may create nodes of this name, may have it. While it is reserved, former owners,
+    /// administrators and those who may create such nodes by a policy of their own may.
+    ///
+    /// SPEC: the XEP does not say who may create a node again. Whoever went on publishing to a deleted whitelist node
+    /// would create an open one otherwise, and so make its content public.
+    pub(super) fn may_have_name(&self, cx: &Context<'_>) -> bool {
+        self.is_over(cx.now)
+            || cx.actor.is_administrator
+            || cx.policy.has_own_creators
+            || self.owners.contains(&OwnerHash::of(&cx.actor.bare()))
+    }
+}
+
+impl OwnerHash {
+    /// The hash of an entity.
+    #[must_use]
+    pub fn of(entity: &BareJid) -> Self {
+        let digest = Sha256::digest(entity.as_str().as_bytes());
+        let mut short = [0; 20];
+        short.copy_from_slice(digest.get(..20).unwrap_or(&[0; 20]));
+        Self(short)
+    }
+
+    /// The hash of these 40 hexadecimal digits.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut hash = [0; 20];
+        if text.len() != 2 * hash.len() {
+            return None;
+        }
+        for (byte, digits) in hash.iter_mut().zip(text.as_bytes().chunks(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+        }
+        Some(Self(hash))
+    }
+}
+
+impl fmt::Display for OwnerHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for OwnerHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

@@ -1,0 +1,116 @@
+//! Nodes that were deleted: their redirects, and their names.
+
+use crate::pubsub::{
+    Affiliation, Change, Context, FormerNode, OwnerHash, Policy, Refusal, Timestamp,
+    op::{
+        create::{Create, create},
+        delete::{Delete, MAX_REDIRECTS, delete},
+        publish::{There, publish},
+    },
+};
+
+use super::{bare, by, changes_of, item, node, publication, refuses};
+
+fn deletion(redirect: Option<&str>) -> Delete {
+    Delete { node: node().0.id, redirect: redirect.map(str::to_owned) }
+}
+
+#[test]
+fn a_redirect_is_an_absolute_uri() {
+    let node = node().0;
+    for (uri, is_taken) in [
+        ("xmpp:hamlet@denmark.lit?;node=blog", true),
+        ("xmpp:pubsub.localhost?;node=n%C3%B6", true),
+        ("xmpp:pubsub.münchen.example?;node=ä", true),
+        ("https://example.org/feed.atom", true),
+        ("urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6", true),
+        ("", false),
+        ("elsewhere", false),
+        ("/elsewhere", false),
+        ("xmpp:", false),
+        (":x", false),
+        ("1a:x", false),
+        ("a node:x", false),
+        ("xmpp:pubsub.localhost?;node=two words", false),
+        ("xmpp:a\n", false),
+        ("xmpp:<x/>", false),
+    ] {
+        let decision = by("owner@x", |cx| delete(Some(&node), &deletion(Some(uri)), 0, cx));
+        match is_taken {
+            true => assert!(decision.is_ok(), "{uri}"),
+            false => assert!(matches!(decision, Err(Refusal::BadRequest(_))), "{uri}"),
+        }
+    }
+    let long = format!("xmpp:{}", "x".repeat(2048));
+    let decision = by("owner@x", |cx| delete(Some(&node), &deletion(Some(&long)), 0, cx));
+    assert!(matches!(decision, Err(Refusal::BadRequest(text)) if text.contains("2048")));
+}
+
+#[test]
+fn redirects_past_their_limit_are_refused() {
+    let node = node().0;
+    let request = deletion(Some("xmpp:x"));
+    let full = by("owner@x", |cx| delete(Some(&node), &request, MAX_REDIRECTS, cx));
+    refuses(full, &Refusal::TooManyRedirects);
+    assert!(by("owner@x", |cx| delete(Some(&node), &request, MAX_REDIRECTS - 1, cx)).is_ok());
+    assert!(by("owner@x", |cx| delete(Some(&node), &deletion(None), MAX_REDIRECTS, cx)).is_ok());
+}
+
+#[test]
+fn a_deletion_remembers_the_owners() {
+    let node = node().with("second@x", Affiliation::Owner).with("bot@x", Affiliation::Publisher).0;
+    let decision = by("admin@x", |cx| delete(Some(&node), &deletion(None), 0, cx)).unwrap();
+    let former = changes_of(&decision).into_iter().find_map(|change| match change {
+        Change::Deleted(former) => former.as_deref(),
+        _ => None,
+    });
+    let owners = ["owner@x", "second@x"].map(|owner| OwnerHash::of(&bare(owner))).to_vec();
+    let expected = FormerNode { redirect: None, deleted: Timestamp(1), owners };
+    assert_eq!(former, Some(&expected));
+}
+
+/// Whether an entity gets the name of a deleted node by publishing, and by a request to create it.
+fn gets(who: &str, former: &FormerNode, now: u64, has_own_creators: bool) -> (bool, bool) {
+    by(who, |cx| {
+        let policy = Policy { has_own_creators, ..Policy::default() };
+        let cx = Context { policy: &policy, now: Timestamp(now), ..*cx };
+        let there = There { former: Some(former.clone()), ..There::default() };
+        let published = publish(None, &publication(vec![item("1")]), &there, &cx);
+        let name = node().0.id;
+        let request = Create { node: Some(name.clone()), settings: Vec::new() };
+        let created = create(None, name, &request, Some(former), &cx);
+        for refusal in [published.as_ref().err(), created.as_ref().err()].into_iter().flatten() {
+            assert!(matches!(refusal, Refusal::NodeNotFound | Refusal::NameReserved));
+        }
+        (published.is_ok(), created.is_ok())
+    })
+}
+
+#[test]
+fn the_name_of_a_deleted_node_is_reserved_for_thirty_days() {
+    let owners = vec![OwnerHash::of(&bare("owner@x"))];
+    let gone = FormerNode { redirect: None, deleted: Timestamp(1), owners };
+    let month = 30 * 24 * 60 * 60 * 1000;
+    assert_eq!(gets("bot@x", &gone, month, false), (false, false));
+    assert_eq!(gets("bot@x", &gone, month + 1, false), (true, true));
+    for who in ["owner@x/r", "admin@x"] {
+        assert_eq!(gets(who, &gone, 2, false), (true, true), "{who}");
+    }
+    assert_eq!(gets("bot@x", &gone, 2, true), (true, true));
+}
+
+/// §8.4.1: "the URI of a replacement node to which requests might be redirected".
+#[test]
+fn a_node_with_a_redirect_is_created_by_a_request_only() {
+    let owners = vec![OwnerHash::of(&bare("owner@x"))];
+    let moved = FormerNode { redirect: Some("xmpp:x".into()), deleted: Timestamp(1), owners };
+    for (who, has_own_creators, creates) in [
+        ("bot@x", false, false),
+        ("owner@x", false, true),
+        ("admin@x", false, true),
+        ("bot@x", true, true),
+    ] {
+        let got = gets(who, &moved, u64::MAX, has_own_creators);
+        assert_eq!(got, (false, creates), "{who} {has_own_creators}");
+    }
+}
