@@ -20,3 +20,10 @@ Component "pubsub.example.org"
 -- and below the line VirtualHost "example.org":
 --   modules_enabled = { "privilege" }
 --   privileged_entities = { ["pubsub.example.org"] = { roster = "get" } }
+
+-- Optional: events for many users of this server are parsed once instead of once for each user. The module is in
+-- /usr/share/gjallar/prosody of the Debian package, and in config/prosody of the sources. At the top of this file:
+--   plugin_paths = { "/usr/share/gjallar/prosody" }
+-- and below the line VirtualHost "example.org":
+--   modules_enabled = { "gjallar_fanout" }
+--   gjallar_fanout_components = { "pubsub.example.org" }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::wire::{
-    multicast::{max_recipients, services},
+    multicast::{Format, offered, services},
     ns,
     xml::Tag,
 };
@@ -82,6 +82,8 @@ pub(super) struct Post {
     pub address: String,
     /// The domain of its server.
     host: String,
+    /// How it takes recipients.
+    pub format: Format,
     /// The most recipients of one stanza.
     pub max_recipients: usize,
 }
@@ -243,17 +245,17 @@ impl Multicast {
         let place = state.asked.iter().position(is_asked)?;
         let (_, about) = state.asked.swap_remove(place);
         let result = stanza.children().next().filter(|_| stanza.attr("type") == Some("result"));
-        let taken = result.and_then(max_recipients).filter(|taken| *taken > 1);
+        let taken = result.and_then(offered).filter(|(_, taken)| *taken > 1);
         let mut questions = Vec::new();
         match (about, &self.offer, taken) {
             (About::Info, ..) if state.is_failing => {}
-            (About::Info, _, Some(taken)) => {
+            (About::Info, _, Some((format, taken))) => {
                 let (Offer::Of(host) | Offer::At { host, .. }) = &self.offer else { return None };
                 let max_recipients = taken.min(MAX_RECIPIENTS);
                 let jid = without_resource(from).unwrap_or(from).to_owned();
-                info!(service = jid, max_recipients, "events go by multicast");
-                let address = from.to_owned();
-                let post = Arc::new(Post { jid, address, host: host.clone(), max_recipients });
+                info!(service = jid, max_recipients, ?format, "events go by multicast");
+                let (address, host) = (from.to_owned(), host.clone());
+                let post = Arc::new(Post { jid, address, host, format, max_recipients });
                 state.asked.clear();
                 state.known = Some(Arc::clone(&post));
                 state.way = Way::Through(post);

@@ -7,10 +7,7 @@ use tracing::error;
 use crate::{
     pubsub::{Notification, View, written_len},
     service::{Availability, Position, Telling},
-    wire::{
-        multicast::write_address,
-        notification::{Rendered, To, headers, render},
-    },
+    wire::notification::{Rendered, To, headers, render},
 };
 
 use super::{
@@ -143,6 +140,11 @@ impl Writer {
                     {
                         self.write_group(&mut group, &front.rendered, post, buffer);
                     }
+                    front.rendered.write_recipient(
+                        post.format,
+                        recipient.as_str(),
+                        &mut group.addresses,
+                    );
                     group.add(recipient.as_str(), headers);
                 }
             }
@@ -188,7 +190,7 @@ impl Writer {
             0 => {}
             1 if !self.may_be_in_multicast() => rendered.write_to(last, buffer),
             _ => {
-                rendered.write_by(&post.jid, &addresses, last, buffer);
+                rendered.write_by(&post.jid, (post.format, &addresses), last, buffer);
                 self.multicast_until = self.last_barrier + 1;
             }
         }
@@ -201,7 +203,6 @@ impl Group {
     }
 
     fn add(&mut self, recipient: &str, headers: String) {
-        write_address(recipient, &mut self.addresses);
         self.len += 1;
         self.last.clear();
         self.last.push_str(recipient);

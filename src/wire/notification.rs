@@ -14,6 +14,7 @@ use crate::{
     wire::{
         body,
         form::{authorization, node_config},
+        multicast::{ADDRESSES, Format, RECIPIENTS, write_address},
         name::{affiliation_name, state_name},
         ns,
         padding::{padding, write_spaces},
@@ -73,10 +74,6 @@ const END: &str = "</message>";
 /// Bytes of an address, as it is written, that does not change how many spaces are needed.
 const SHORT_ADDRESS: usize = 512;
 
-/// Begins and ends a message's addresses.
-const ADDRESSES: (&str, &str) =
-    ("<addresses xmlns='http://jabber.org/protocol/address'>", "</addresses>");
-
 impl Rendered {
     /// How many bytes it has, without the recipient, which a [personal](Self::is_personal) one names twice.
     #[must_use]
@@ -96,27 +93,57 @@ impl Rendered {
 
     /// Appends the message to one recipient.
     pub fn write_to(&self, recipient: To<'_>, out: &mut String) {
-        self.write(recipient.jid, "", recipient, out);
+        self.write(recipient.jid, None, recipient, out);
     }
 
-    /// Appends the message to many, of which this is the last, by way of the multicast service of this JID; their
-    /// addresses are written. A personal one, or one with headers, goes to no more than one.
-    pub fn write_by(&self, multicast: &str, addresses: &str, last: To<'_>, out: &mut String) {
-        self.write(multicast, addresses, last, out);
+    /// Appends the message to many, of which this is the last, by way of the multicast service of this JID; they are
+    /// written in this format. A personal one, or one with headers, goes to no more than one.
+    pub fn write_by(
+        &self,
+        multicast: &str,
+        (format, recipients): (Format, &str),
+        last: To<'_>,
+        out: &mut String,
+    ) {
+        self.write(multicast, Some((format, recipients)), last, out);
     }
 
-    fn write(&self, to: &str, addresses: &str, recipient: To<'_>, out: &mut String) {
+    /// Appends one of the recipients of a message to many, in this format.
+    pub fn write_recipient(&self, format: Format, recipient: &str, out: &mut String) {
+        match format {
+            Format::Addresses => write_address(recipient, out),
+            Format::Lines => {
+                self.suffix.write(recipient, out);
+                out.push(' ');
+                escape_attribute(recipient, out);
+                out.push('\n');
+            }
+        }
+    }
+
+    fn write(
+        &self,
+        to: &str,
+        recipients: Option<(Format, &str)>,
+        recipient: To<'_>,
+        out: &mut String,
+    ) {
         let begin = out.len();
         out.push_str(&self.head);
-        self.suffix.write(to, out);
+        // In lines each recipient has its own suffix.
+        if !matches!(recipients, Some((Format::Lines, _))) {
+            self.suffix.write(to, out);
+        }
         out.push_str("' to='");
         escape_attribute(to, out);
         let is_short = out.len() - begin - self.head.len() <= SHORT_ADDRESS;
         out.push_str("'>");
-        if !addresses.is_empty() {
-            for part in [ADDRESSES.0, addresses, ADDRESSES.1] {
-                out.push_str(part);
-            }
+        if let Some((format, recipients)) = recipients.filter(|(_, all)| !all.is_empty()) {
+            let (open, close) = match format {
+                Format::Addresses => ADDRESSES,
+                Format::Lines => RECIPIENTS,
+            };
+            [open, recipients, close].iter().for_each(|part| out.push_str(part));
         }
         out.push_str(&self.tail);
         if let Some(rest) = &self.rest {

@@ -11,6 +11,7 @@ pub(crate) const DATA_FORMS: &str = "jabber:x:data";
 pub(crate) const DELAY: &str = "urn:xmpp:delay";
 pub(crate) const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 pub(crate) const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
+pub(crate) const FANOUT: &str = "urn:x-gjallar:fanout:0";
 pub(crate) const FORWARD: &str = "urn:xmpp:forward:0";
 pub(crate) const GET_PENDING: &str = "http://jabber.org/protocol/pubsub#get-pending";
 pub(crate) const HINTS: &str = "urn:xmpp:hints";

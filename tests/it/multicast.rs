@@ -1,6 +1,6 @@
 //! Events by a multicast service of the server (XEP-0033): found, used within its limits, and left when it fails.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use gjallar::store::MemoryStore;
 use minidom::Element;
@@ -14,6 +14,7 @@ const POST: &str = "multicast.localhost";
 /// Where it is asked.
 const ASKED: &str = "multicast.localhost/barrier";
 const ADDRESS: &str = "http://jabber.org/protocol/address";
+const FANOUT: &str = "urn:x-gjallar:fanout:0";
 const INFO: &str = "http://jabber.org/protocol/disco#info";
 const ITEMS: &str = "http://jabber.org/protocol/disco#items";
 
@@ -129,6 +130,78 @@ async fn many_are_told_by_one_stanza_within_the_limit_of_the_service() {
         told.dedup();
         assert_eq!(told.len(), 1100);
     }
+}
+
+/// The module for Prosody is found at the server's domain. It takes a line for each recipient, and its barriers are
+/// answered by the domain.
+#[tokio::test]
+async fn the_module_of_prosody_is_sent_recipients_in_lines() {
+    let mut component = Component::start().await;
+    let asked = question(&mut component, "localhost", INFO).await;
+    let features = format!("<feature var='{ADDRESS}'/><feature var='{FANOUT}'/>");
+    answer(&mut component, &asked, "result", &features).await;
+    component.create(OWNER, "n", &[("itemreply", "owner")]).await;
+    enrol(&mut component, &names(600)).await;
+    enrol(&mut component, &["x@far.example", "a@localhost/b &lt;c&gt;"].map(str::to_owned)).await;
+    component.publish(OWNER, "n", "i").await;
+    let (mut told, mut directly, mut suffixes) = (Vec::new(), Vec::new(), HashSet::new());
+    for message in component.messages().await {
+        assert_eq!(event(&message).children().next().unwrap().attr("id"), Some("i"));
+        // Whom to answer stands beside the recipients.
+        let addresses = message.get_child("addresses", ADDRESS).unwrap();
+        assert_eq!(addresses.children().count(), 1, "{}", shown(&message));
+        match message.get_child("recipients", FANOUT) {
+            Some(recipients) => {
+                assert_eq!(message.attr("to"), Some("localhost"));
+                // The module appends the suffix of each recipient.
+                let stanza_id = message.get_child("stanza-id", "urn:xmpp:sid:0").unwrap();
+                let id = format!("{}-", stanza_id.attr("id").unwrap());
+                assert_eq!(message.attr("id"), Some(id.as_str()));
+                let text = recipients.text();
+                let lines = text.lines().map(|line| line.split_once(' ').unwrap());
+                assert!(lines.clone().count() <= 500);
+                suffixes.extend(lines.clone().map(|(suffix, _)| suffix.to_owned()));
+                told.extend(lines.map(|(_, jid)| jid.to_owned()));
+            }
+            None => directly.push(message.attr("to").unwrap().to_owned()),
+        }
+    }
+    let mut expected = names(600);
+    expected.push("a@localhost/b <c>".into());
+    expected.sort_unstable();
+    told.sort_unstable();
+    assert_eq!(told, expected);
+    assert_eq!(directly, ["x@far.example"]);
+    assert_eq!(suffixes.len(), expected.len());
+    assert!(suffixes.iter().all(|suffix| suffix.len() == 11));
+}
+
+/// Who is not trusted by the module is refused; then each recipient gets its own stanza.
+#[tokio::test]
+async fn a_refusal_by_the_module_of_prosody_makes_events_go_directly() {
+    let mut component = Component::start().await;
+    let asked = question(&mut component, "localhost", INFO).await;
+    answer(&mut component, &asked, "result", &format!("<feature var='{FANOUT}'/>")).await;
+    component.create(OWNER, "n", &[]).await;
+    component.subscribe("a@localhost", "n").await;
+    component.subscribe("b@localhost", "n").await;
+    component.link.hold_barriers();
+    component.publish(OWNER, "n", "i").await;
+    let refused = component.message().await;
+    assert_eq!(refused.attr("to"), Some("localhost"));
+    let error =
+        "<error type='auth'><forbidden xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>";
+    let id = refused.attr("id").unwrap();
+    component
+        .send(&format!(
+            "<message type='error' from='localhost' to='{SERVICE}' id='{id}'>{error}</message>"
+        ))
+        .await;
+    component.link.release_barriers().await;
+    let messages = component.messages().await;
+    let to: Vec<_> = messages.iter().map(|message| message.attr("to").unwrap()).collect();
+    assert_eq!(to, ["a@localhost", "b@localhost"]);
+    assert!(messages.iter().all(|message| !message.has_child("recipients", FANOUT)));
 }
 
 #[tokio::test]

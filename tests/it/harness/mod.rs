@@ -384,7 +384,10 @@ impl Component {
         let is_probe = |message: &Element| {
             let addresses = message.children().filter(|child| child.name() == "addresses");
             let mut others = addresses.flat_map(Element::children).map(|other| other.attr("jid"));
-            message.attr("to") == Some(probe) || others.any(|jid| jid == Some(probe))
+            let mut lists = message.children().filter(|child| child.name() == "recipients");
+            message.attr("to") == Some(probe)
+                || others.any(|jid| jid == Some(probe))
+                || lists.any(|list| list.text().lines().any(|line| line.ends_with(probe)))
         };
         while !self.inbox.iter().any(is_probe) {
             let message = self.link.receive().await.expect("the stream ended");

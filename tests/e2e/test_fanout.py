@@ -1,0 +1,116 @@
+"""Prosody with mod_gjallar_fanout: one stanza for many users, and everything else as without it."""
+
+import asyncio
+import pathlib
+import shutil
+
+import pytest
+from slixmpp import ET
+
+from clients import Callback, StanzaPath, clients, entry, form, item_ids
+from conftest import USERS, with_loop
+from servers import SERVICE, Gjallar, Prosody
+
+NODE = "princely_musings"
+FANOUT = "urn:x-gjallar:fanout:0"
+USED = "events go by multicast"
+MODULE = pathlib.Path(__file__).resolve().parents[2] / "config/prosody/mod_gjallar_fanout.lua"
+
+
+class Fanout(Prosody):
+    """With the module, as `config/prosody.cfg.lua` says."""
+
+    def prepare(self):
+        super().prepare()
+        shutil.copy(MODULE, self.folder)
+        config = self.folder / "prosody.cfg.lua"
+        host = 'modules_enabled = { "privilege" }\nprivileged'
+        text = config.read_text()
+        assert host in text
+        text = text.replace(host, f"""modules_enabled = {{ "privilege", "gjallar_fanout" }}
+gjallar_fanout_components = {{ "{SERVICE}" }}
+privileged""")
+        config.write_text(f'plugin_paths = {{ "{self.folder}" }}\n{text}')
+
+
+@pytest.fixture(scope="module")
+def fanout():
+    with Fanout(USERS) as running:
+        yield running
+
+
+@pytest.fixture
+def gjallar(fanout, tmp_path):
+    with Gjallar(fanout.component_port, tmp_path, admins="admin@localhost") as running:
+        running.wait_for_log(USED)
+        yield running
+        assert "panicked" not in running.logged()
+        assert "multicast failed" not in running.logged()
+    assert "Traceback" not in (fanout.folder / "prosody.log").read_text()
+
+
+@with_loop
+async def test_users_get_every_event_once_and_in_order(fanout, gjallar):
+    async with clients(fanout.client_port, "owner", "alice", "bob", "u1", "u2") as everybody:
+        owner, *readers = everybody
+        await owner.pubsub.create_node(SERVICE, NODE)
+        for reader in readers:
+            await reader.pubsub.subscribe(SERVICE, NODE)
+        for number in range(20):
+            await owner.pubsub.publish(SERVICE, NODE, id=str(number), payload=entry("x"))
+        ids = set()
+        for reader in readers:
+            events = await reader.until(20)
+            assert [item_ids(event) for event in events] == [[str(number)] for number in range(20)]
+            for event in events:
+                assert event.get("from") == SERVICE
+                place = event.find("{urn:xmpp:sid:0}stanza-id").get("id")
+                own, _, suffix = event.get("id").partition(f"{place}-")
+                assert not own and len(suffix) == 11, event.get("id")
+                ids.add(event.get("id"))
+                assert event.find(f"{{{FANOUT}}}recipients") is None, "others can be seen"
+        assert len(ids) == 20 * len(readers), "each message has an id of its own"
+        await owner.pubsub.delete_node(SERVICE, NODE)
+
+
+@with_loop
+async def test_a_ban_holds_and_a_bounce_comes_back(fanout, gjallar):
+    async with clients(fanout.client_port, "owner", "alice", "bob") as (owner, alice, bob):
+        await owner.pubsub.create_node(SERVICE, NODE, config=form(owner, notification_type="normal"))
+        for reader in (alice, bob):
+            await reader.pubsub.subscribe(SERVICE, NODE)
+        # Who has no account, and so no way to get it.
+        await owner.pubsub.modify_subscriptions(SERVICE, NODE, [("nobody@localhost", "subscribed")])
+        await owner.pubsub.publish(SERVICE, NODE, id="1", payload=entry("x"))
+        await alice.until(1)
+        await bob.until(1)
+        await owner.pubsub.modify_affiliations(SERVICE, NODE, [(bob.jid, "outcast")])
+        before = len(bob.events)
+        for number in range(2, 12):
+            await owner.pubsub.publish(SERVICE, NODE, id=str(number), payload=entry("x"))
+        await alice.until(11)
+        told = [item_ids(event) for event in bob.events[before:]]
+        assert not any(told), told
+        async with asyncio.timeout(30):
+            while gjallar.stat("bounces_total") < 1:
+                await asyncio.sleep(0.02)
+        await owner.pubsub.delete_node(SERVICE, NODE)
+
+
+@with_loop
+async def test_nobody_else_may_use_the_module(fanout, gjallar):
+    async with clients(fanout.client_port, "mallory", "bob") as (mallory, bob):
+        came = []
+        bob.xmpp.register_handler(Callback("any", StanzaPath("message"), lambda message: came.append(message)))
+        refused = asyncio.get_running_loop().create_future()
+        mallory.xmpp.register_handler(
+            Callback("refused", StanzaPath("message@type=error"),
+                     lambda message: refused.done() or refused.set_result(message)))
+        message = mallory.xmpp.make_message(mto="localhost", mbody="forged", mtype="headline")
+        recipients = ET.SubElement(message.xml, f"{{{FANOUT}}}recipients")
+        recipients.text = f" {bob.jid}\n"
+        message.send()
+        error = await asyncio.wait_for(refused, 30)
+        assert error["error"]["condition"] == "forbidden"
+        await bob.xmpp.plugin["xep_0199"].send_ping("localhost", timeout=30)
+        assert not [message for message in came if message["body"]]
