@@ -130,7 +130,7 @@ async fn the_archive_of_a_node_is_queried() {
             form(&[("start", &["2020-01-01T00:00:00Z", "2021-01-01T00:00:00Z"])]),
             "modify bad-request",
         ),
-        (one("with", "@"), "modify bad-request invalid-jid"),
+        (one("with", "@"), "modify jid-malformed invalid-jid"),
         (one("{urn:x}text", "x"), "cancel feature-not-implemented"),
         (one("FORM_TYPE", "urn:x"), "modify bad-request"),
         ("<x xmlns='jabber:x:data' type='form'/>".to_owned(), "modify bad-request"),

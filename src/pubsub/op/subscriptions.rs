@@ -160,7 +160,7 @@ pub fn set_subscriptions(
         });
     }
     for InvalidEntry { jid, subid, reason } in &request.invalid {
-        let state = Jid::new(jid).map_or(SubscriptionState::None, |jid| node.state_of(&jid));
+        let state = Jid::prepare(jid).map_or(SubscriptionState::None, |jid| node.state_of(&jid));
         failed.push((jid.clone(), subid.clone(), state));
         reasons.push((*reason).to_owned());
     }

@@ -313,7 +313,7 @@ pub fn setting(var: &str, value: &str) -> Result<Option<Setting>, Refusal> {
     let bad = || invalid(var, value);
     let flag = || form::flag(value).ok_or_else(bad);
     let number = || form::number(value).ok_or_else(bad);
-    let jids = || value.lines().map(Jid::new).collect::<Result<Vec<_>, _>>().map_err(|_| bad());
+    let jids = || value.lines().map(Jid::prepare).collect::<Result<Vec<_>, _>>().map_err(|_| bad());
     Ok(Some(match var {
         "pubsub#title" => Setting::Title(value.to_owned()),
         "pubsub#description" => Setting::Description(value.to_owned()),
