@@ -130,6 +130,14 @@ impl Remarked<'_> {
     }
 }
 
+/// An address as servers stamp it: localpart and domain in lower case. The resource keeps its case.
+fn in_lower_case(jid: &str) -> String {
+    match jid.split_once('/') {
+        Some((bare, resource)) => format!("{}/{resource}", bare.to_lowercase()),
+        None => jid.to_lowercase(),
+    }
+}
+
 /// So much of a text as is shown.
 fn shortened(text: &str) -> String {
     text.chars().take(60).collect()
@@ -195,7 +203,7 @@ fn affiliated(
 ) -> BTreeMap<BareJid, Affiliation> {
     let mut affiliations = BTreeMap::new();
     for (jid, name) in found {
-        match (affiliation_named(&name), BareJid::new(&jid)) {
+        match (affiliation_named(&name), BareJid::new(&in_lower_case(&jid))) {
             (Some(Affiliation::None), _) => {}
             (Some(affiliation), Ok(entity)) => {
                 let other = affiliations.remove(&entity);
@@ -233,7 +241,7 @@ fn subscribed(
         _ => 2,
     });
     for FoundSubscription { jid: text, state, options } in found {
-        let Ok(jid) = Jid::new(&text) else {
+        let Ok(jid) = Jid::new(&in_lower_case(&text)) else {
             place.remark_of("a subscription of what is no JID", &text);
             continue;
         };
