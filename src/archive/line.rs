@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     pubsub::{
-        Audience, Epoch, Event, EventItem, FormerNode, Item, ItemId, Limits, Node, NodeConfig,
-        NodeId, Notification, NotificationType, OwnerHash, Payload, Place, Recipients, Spot, SubId,
-        Timestamp, View,
+        Audience, ConfigRevision, Epoch, Event, EventItem, FormerNode, Item, ItemId, Limits, Node,
+        NodeConfig, NodeId, Notification, NotificationType, OwnerHash, Payload, Place, Recipients,
+        Spot, SubId, Timestamp, View,
     },
     wire::{
         form::{node_config, subscribe_options},
@@ -72,6 +72,9 @@ pub(super) struct NodeLine {
     pub(super) creator: BareJid,
     pub(super) created: u64,
     pub(super) config: Config,
+    /// How often the configuration was changed, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) revision: Option<RevisionLine>,
     /// It is gone, and only what is owed of it is here.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) deleted: bool,
@@ -84,6 +87,14 @@ pub(super) struct NodeLine {
     /// The hashes of the bare JIDs of those who owned it then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) owners: Vec<String>,
+}
+
+/// Who changed a node's configuration last, as [`ConfigRevision`] has it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct RevisionLine {
+    number: u64,
+    changed_by: BareJid,
+    base: u64,
 }
 
 /// Fields of the form `pubsub#node_config`.
@@ -213,6 +224,11 @@ impl NodeLine {
             creator: node.creator.clone(),
             created: node.created.0,
             config: config_of(&node.config),
+            revision: (node.revision.number > 0).then(|| RevisionLine {
+                number: node.revision.number,
+                changed_by: node.revision.changed_by.clone(),
+                base: node.revision.base,
+            }),
             deleted: false,
             redirect: None,
             deleted_at: None,
@@ -252,7 +268,12 @@ impl NodeLine {
         let epoch = u64::from_str_radix(&self.epoch, 16).map_err(|_| "epoch".to_owned())?;
         let config = config_from(&self.config)?;
         let created = Timestamp(self.created);
-        Ok(Node::bare(id, Epoch(epoch), config, self.creator.clone(), created))
+        let mut node = Node::bare(id, Epoch(epoch), config, self.creator.clone(), created);
+        if let Some(RevisionLine { number, changed_by, base }) = &self.revision {
+            let (number, changed_by, base) = (*number, changed_by.clone(), *base);
+            node.revision = ConfigRevision { number, changed_by, base };
+        }
+        Ok(node)
     }
 }
 

@@ -1,7 +1,6 @@
 //! Configuring a node (§8.2).
 
 use async_trait::async_trait;
-use xmpp_parsers::data_forms::DataFormType;
 
 use crate::{
     pubsub::op::configure::Configure,
@@ -25,9 +24,8 @@ impl Command for ConfigureNode {
         };
         let node = chosen.node("node")?;
         let [config] = rest else {
-            let config = asker.service.configuration(asker.actor, &node).await?;
-            let mut form =
-                node_config::data_form(DataFormType::Form, &config, asker.service.reads_rosters());
+            let shown = asker.service.configuration(asker.actor, &node).await?;
+            let mut form = node_config::form_of(&shown, asker.service.reads_rosters());
             form.title = Some(format!("Configuration of {node}"));
             return Ok(Step::Ask(form, More::Last));
         };

@@ -14,7 +14,12 @@ pub enum Change {
     /// The node is there; affiliations follow as changes of their own.
     Created(Box<Node>),
     /// It behaves like this.
-    Configured(Box<NodeConfig>),
+    Configured {
+        /// How.
+        config: Box<NodeConfig>,
+        /// Who said so.
+        by: BareJid,
+    },
     /// It is gone, with everything in it; and what is remembered of it, if something is.
     Deleted(Option<Box<FormerNode>>),
     /// An entity is this here; `None` forgets it.

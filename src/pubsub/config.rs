@@ -1,9 +1,6 @@
 //! How a node behaves (§16.4.4).
 
-use std::{
-    collections::BTreeSet,
-    hash::{DefaultHasher, Hash, Hasher},
-};
+use std::collections::BTreeSet;
 
 use jid::{BareJid, Jid};
 
@@ -141,7 +138,7 @@ fn is_same_set<T: Ord>(some: &[T], others: &[T]) -> bool {
 const MAX_BYTES: usize = 3800;
 
 /// How a node behaves.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools)] // the form has these yes-or-no fields
 pub struct NodeConfig {
     /// Who may subscribe and retrieve.
@@ -241,14 +238,6 @@ impl NodeConfig {
         }
     }
 
-    /// The same for the same configuration; of two others hardly ever.
-    #[must_use]
-    pub fn revision(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        self.hash(&mut hasher);
-        hasher.finish()
-    }
-
     /// Whether a node depends on the presence of its subscribers, or of its publishers, so that it has to be known.
     pub(super) fn looks_at_presence(&self) -> bool {
         self.presence_based_delivery || self.purge_offline || self.tempsub
@@ -270,17 +259,25 @@ impl NodeConfig {
         }
     }
 
-    /// Whether a node's name, its creator and all texts of its configuration fit into a row together.
+    /// Whether a node's name, its creator, who changes it, and all texts of its configuration fit into a row together.
     ///
     /// # Errors
     /// [`Refusal::BadSetting`].
-    pub(super) fn check_size(&self, node: &NodeId, creator: &BareJid) -> Result<(), Refusal> {
+    pub(super) fn check_size(
+        &self,
+        node: &NodeId,
+        creator: &BareJid,
+        changed_by: &BareJid,
+    ) -> Result<(), Refusal> {
         let jids = self.contact.iter().map(|jid| jid.as_str().len());
         let groups = self.roster_groups_allowed.iter().map(String::len);
         let texts = [&self.title, &self.description, &self.r#type, &self.language];
         let texts = texts.into_iter().chain([&self.body_xslt, &self.dataform_xslt]);
         let all = texts.map(String::len).chain(jids).chain(groups).map(|len| len + 2);
-        let names = node.as_str().len() + creator.as_str().len();
+        // A creator is not written twice.
+        let changed_by = Some(changed_by).filter(|by| *by != creator);
+        let changed_by = changed_by.map_or(0, |by| by.as_str().len());
+        let names = node.as_str().len() + creator.as_str().len() + changed_by;
         match all.sum::<usize>() + names > MAX_BYTES {
             true => Err(Refusal::BadSetting { field: "pubsub#node_config", max: MAX_BYTES }),
             false => Ok(()),

@@ -6,8 +6,8 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 use jid::{BareJid, Jid};
 
 use super::{
-    Affiliation, Audience, Change, Changes, Epoch, NodeConfig, NodeId, Options, Recipients,
-    Special, SubscriptionState, Terms, Timestamp, is_entitled, special::Specials,
+    Affiliation, Audience, Change, Changes, ConfigRevision, Epoch, NodeConfig, NodeId, Options,
+    Recipients, Special, SubscriptionState, Terms, Timestamp, is_entitled, special::Specials,
     subscribers::Subscribers,
 };
 
@@ -24,6 +24,8 @@ pub struct Node {
     pub version: u64,
     /// How it behaves.
     pub config: NodeConfig,
+    /// Which configuration that is.
+    pub revision: ConfigRevision,
     /// Who created it.
     pub creator: BareJid,
     /// When.
@@ -54,6 +56,7 @@ impl Node {
             seq: 0,
             version: 0,
             config,
+            revision: ConfigRevision::first(creator.clone()),
             creator,
             created,
             affiliations: BTreeMap::new(),
@@ -209,7 +212,10 @@ impl Node {
         for change in changes.iter() {
             match change {
                 Change::Created(node) => *self = (**node).clone(),
-                Change::Configured(config) => self.config = (**config).clone(),
+                Change::Configured { config, by } => {
+                    self.config = (**config).clone();
+                    self.revision = self.revision.next(by);
+                }
                 Change::Affiliated(entity, Affiliation::None) => {
                     self.affiliations.remove(entity);
                 }

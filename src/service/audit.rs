@@ -101,9 +101,8 @@ pub(super) fn audited(
     for change in changes.iter() {
         match change {
             Change::Created(node) => entries.push(Entry::Created(Box::new(node.config.clone()))),
-            Change::Configured(after) => entries.extend(node.map(|node| Entry::Configured {
-                before: Box::new(node.config.clone()),
-                after: after.clone(),
+            Change::Configured { config: after, .. } => entries.extend(node.map(|node| {
+                Entry::Configured { before: Box::new(node.config.clone()), after: after.clone() }
             })),
             Change::Deleted(former) => {
                 let redirect = former.as_ref().and_then(|former| former.redirect.clone());

@@ -350,7 +350,7 @@ impl Known {
                 | Change::Unsubscribed(_) => {
                     hot.recipients = None;
                 }
-                Change::Configured(_)
+                Change::Configured { .. }
                 | Change::Affiliated(..)
                 | Change::Requested(_)
                 | Change::Trimmed { .. } => {}

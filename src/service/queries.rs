@@ -6,8 +6,8 @@ use jid::BareJid;
 
 use crate::{
     pubsub::{
-        Actor, Affiliation, ArchiveId, Attribution, Edge, Item, ItemId, Listing, Mark, NodeConfig,
-        NodeId, Order, Page, Part, Refusal, Subscription,
+        Actor, Affiliation, ArchiveId, Attribution, Configuration, Edge, Item, ItemId, Listing,
+        Mark, NodeId, Order, Page, Part, Refusal, Subscription,
         op::{
             affiliations::{self, OwnAffiliations},
             configure,
@@ -37,7 +37,7 @@ impl Service {
     ///
     /// # Errors
     /// As [`configure::configuration`].
-    pub async fn configuration(&self, actor: &Actor, id: &NodeId) -> Result<NodeConfig, Error> {
+    pub async fn configuration(&self, actor: &Actor, id: &NodeId) -> Result<Configuration, Error> {
         let turn = self.settled_turn(id).await?;
         let found =
             configure::configuration(turn.node(), &self.context(&self.policies(), id, actor));

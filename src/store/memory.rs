@@ -146,7 +146,7 @@ impl Kept {
                 self.bytes = 0;
             }
             Change::Created(_)
-            | Change::Configured(_)
+            | Change::Configured { .. }
             | Change::Deleted { .. }
             | Change::Agreed(..)
             | Change::Affiliated(..) => {}

@@ -7,7 +7,8 @@ use xmpp_parsers::data_forms::DataFormType;
 
 use crate::{
     pubsub::{
-        Affiliation, Item, Limits, NodeConfig, NodeId, SubId, Subscription, SubscriptionState,
+        Affiliation, Configuration, Item, Limits, NodeConfig, NodeId, Part, SubId, Subscription,
+        SubscriptionState,
         op::{
             affiliations::AffiliationsSet,
             create::Created,
@@ -20,7 +21,7 @@ use crate::{
         },
     },
     wire::{
-        form::{node_config, subscribe_options},
+        form::{self, node_config, subscribe_options},
         name::{affiliation_name, state_name},
         ns, rsm,
         xml::Tag,
@@ -123,8 +124,8 @@ pub fn items(request: &Retrieve, found: &Retrieved, limits: &Limits) -> Tag {
 
 /// §8.2.2.
 #[must_use]
-pub fn configuration(node: &NodeId, config: &NodeConfig, reads_rosters: bool) -> Tag {
-    let form = node_config::form(config, reads_rosters);
+pub fn configuration(node: &NodeId, shown: &Configuration, reads_rosters: bool) -> Tag {
+    let form = form::render(&node_config::form_of(shown, reads_rosters));
     owner(Tag::new("configure").attr("node", node.as_str()).child(form))
 }
 

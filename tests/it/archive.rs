@@ -74,6 +74,7 @@ async fn fill(store: Arc<dyn Store>) -> Stage {
     let approved = vec![Setting::AccessModel(AccessModel::Authorize), Setting::NotifySub(true)];
     stage.create_with(OWNER, "approved", approved).await.unwrap();
     stage.affiliate(OWNER, "approved", "other@x", Affiliation::Owner).await.unwrap();
+    stage.configure("other@x", "approved", Setting::Title("by another".into())).await.unwrap();
     stage.subscribe("r@x/1", "approved").await.unwrap();
     stage.enrol(OWNER, "approved", "e@x").await.unwrap();
     stage.agree("r@x/1", "approved", OptionSetting::Deliver(false)).await.unwrap();

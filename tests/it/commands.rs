@@ -334,7 +334,7 @@ async fn a_change_made_meanwhile_is_a_conflict() {
     configure.fill(&[("node", "n")]).await;
     let (id, seen) = (configure.id.clone(), configure.values("x-gjallar#revision"));
     assert_eq!(seen.len(), 1);
-    component.configure(OWNER, "n", &[("title", "Meanwhile")]).await;
+    component.configure(ADMIN, "n", &[("title", "Meanwhile")]).await;
     // Clients that leave out the hidden field are held to it all the same.
     let content = request("configure-node", id.as_deref(), "", &form(&[("pubsub#title", "Mine")]));
     let late = component.ask(OWNER, "set", &content).await;

@@ -1,5 +1,8 @@
 //! Every field of a node's configuration, each value with the difference that it makes outside.
 
+use std::sync::Arc;
+
+use gjallar::store::SledStore;
 use minidom::Element;
 
 use crate::harness::{ADMIN, Component, EVENT, PUBSUB, STREAM, error, event, form, shown};
@@ -130,33 +133,109 @@ async fn body_xslt_and_dataform_xslt_are_kept_for_others() {
     assert!(!shown(&component.message().await).contains("<body"));
 }
 
-/// Two owners fill in the same form: the second to submit it is told, and changes nothing.
-#[tokio::test]
-async fn a_form_that_shows_another_configuration_is_a_conflict() {
+const OTHER_OWNER: &str = "other@localhost/desk";
+
+/// A node with two owners.
+async fn with_two_owners() -> Component {
     let mut component = with(&[]).await;
-    let get = format!("<configure node='{NODE}'/>");
-    let form = component.owner(OWNER, "get", &get).await;
-    let form =
-        form.children().next().unwrap().children().next().unwrap().children().next().unwrap();
+    add_owner(&mut component).await;
+    component
+}
+
+async fn add_owner(component: &mut Component) {
+    let entry = "<affiliation jid='other@localhost' affiliation='owner'/>";
+    let list = format!("<affiliations node='{NODE}'>{entry}</affiliations>");
+    assert!(is_granted(&component.owner(OWNER, "set", &list).await));
+    component.messages().await;
+}
+
+/// The hidden field of a form that somebody gets.
+async fn revision(component: &mut Component, by: &str, node: &str) -> String {
+    let get = format!("<configure node='{node}'/>");
+    let answer = component.owner(by, "get", &get).await;
+    let configure = answer.children().next().unwrap().children().next().unwrap();
+    let form = configure.children().next().unwrap();
     let is_revision = |field: &&Element| field.attr("var") == Some("x-gjallar#revision");
     let revision = form.children().find(is_revision).unwrap();
     assert_eq!(revision.attr("type"), Some("hidden"));
-    let revision: String = revision.children().map(Element::text).collect();
-    let submit = |title: &str, revision: &str| {
-        let form = crate::harness::form(&[("title", title)]);
-        let field =
-            format!("<field var='x-gjallar#revision'><value>{revision}</value></field></x>");
-        format!("<configure node='{NODE}'>{}</configure>", form.replace("</x>", &field))
-    };
-    assert!(is_granted(&component.owner(OWNER, "set", &submit("A", &revision)).await));
-    let refused = component.owner(OWNER, "set", &submit("B", &revision)).await;
+    revision.children().map(Element::text).collect()
+}
+
+/// A form with a title and the hidden field is submitted.
+async fn submit(component: &mut Component, by: &str, title: &str, revision: &str) -> Element {
+    let field = format!("<field var='x-gjallar#revision'><value>{revision}</value></field></x>");
+    let form = form(&[("title", title)]).replace("</x>", &field);
+    component.owner(by, "set", &format!("<configure node='{NODE}'>{form}</configure>")).await
+}
+
+/// Two owners fill in the same form: the second one gets an error, and changes nothing.
+#[tokio::test]
+async fn two_owners_do_not_overwrite_each_other_unknowingly() {
+    let mut component = with_two_owners().await;
+    let seen = revision(&mut component, OWNER, NODE).await;
+    assert_eq!(revision(&mut component, OTHER_OWNER, NODE).await, seen);
+    assert!(is_granted(&submit(&mut component, OWNER, "A", &seen).await));
+    let refused = submit(&mut component, OTHER_OWNER, "B", &seen).await;
     assert_eq!(error(&refused), "cancel conflict");
     assert_eq!(title_of(&mut component).await.as_deref(), Some("A"));
-    let refused = component.owner(OWNER, "set", &submit("B", "no number")).await;
+    // What would change nothing overwrites nothing.
+    assert!(is_granted(&submit(&mut component, OTHER_OWNER, "A", &seen).await));
+    let fresh = revision(&mut component, OTHER_OWNER, NODE).await;
+    assert!(is_granted(&submit(&mut component, OTHER_OWNER, "B", &fresh).await));
+    // The first owner's form is from before that, also where it was submitted before.
+    assert_eq!(error(&submit(&mut component, OWNER, "C", &seen).await), "cancel conflict");
+    let fresh = revision(&mut component, OWNER, NODE).await;
+    assert!(is_granted(&submit(&mut component, OWNER, "C", &fresh).await));
+    assert_eq!(error(&submit(&mut component, OWNER, "D", &seen).await), "cancel conflict");
+    // A form without the field overwrites what is there.
+    component.configure(OTHER_OWNER, NODE, &[("title", "E")]).await;
+    assert_eq!(title_of(&mut component).await.as_deref(), Some("E"));
+}
+
+/// §8.2.5.1: programs keep a form and submit it again, and make a form for one node of that for another.
+#[tokio::test]
+async fn a_form_can_be_submitted_again_and_for_another_node() {
+    let mut component = with_two_owners().await;
+    component.create(OWNER, "template", &[("title", "T")]).await;
+    let seen = revision(&mut component, OWNER, NODE).await;
+    for title in ["first", "second", "third"] {
+        assert!(is_granted(&submit(&mut component, OWNER, title, &seen).await), "{title}");
+        assert_eq!(title_of(&mut component).await.as_deref(), Some(title));
+    }
+    let template = revision(&mut component, OWNER, "template").await;
+    assert_ne!(template, seen);
+    assert!(is_granted(&submit(&mut component, OTHER_OWNER, "copy", &template).await));
+    // A hidden field that lost its value says nothing.
+    assert!(is_granted(&submit(&mut component, OWNER, "emptied", "").await));
+    let refused = submit(&mut component, OWNER, "X", "no number").await;
     assert_eq!(error(&refused), "modify not-acceptable");
-    // Who does not send it back overwrites what is there.
-    component.configure(OWNER, NODE, &[("title", "C")]).await;
-    assert_eq!(title_of(&mut component).await.as_deref(), Some("C"));
+    // The form of the default configuration is no node's.
+    let default = component.owner(OWNER, "get", "<default/>").await;
+    assert!(!shown(&default).contains("x-gjallar#revision"), "{}", shown(&default));
+    // Nor is that of a node that was deleted meanwhile.
+    let seen = revision(&mut component, OTHER_OWNER, NODE).await;
+    component.owner(OWNER, "set", "<delete node='n'/>").await;
+    component.create(OWNER, NODE, &[]).await;
+    add_owner(&mut component).await;
+    assert!(is_granted(&submit(&mut component, OWNER, "anew", "").await));
+    assert!(is_granted(&submit(&mut component, OTHER_OWNER, "kept", &seen).await));
+}
+
+/// The revision is kept with the node.
+#[tokio::test]
+async fn a_conflict_of_configurations_outlives_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Arc::new(SledStore::open(folder.path()).unwrap());
+    let mut component = Component::with(open(), |_| {}).await;
+    component.create(OWNER, NODE, &[]).await;
+    add_owner(&mut component).await;
+    let seen = revision(&mut component, OWNER, NODE).await;
+    assert!(is_granted(&submit(&mut component, OTHER_OWNER, "A", &seen).await));
+    component.finish().await;
+    let mut component = Component::with(open(), |_| {}).await;
+    assert_eq!(error(&submit(&mut component, OWNER, "B", &seen).await), "cancel conflict");
+    assert!(is_granted(&submit(&mut component, OTHER_OWNER, "B", &seen).await));
+    component.finish().await;
 }
 
 /// §16.4.4: it says what the data means.

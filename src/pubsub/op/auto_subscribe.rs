@@ -99,7 +99,7 @@ impl<'a> After<'a> {
         };
         for change in changes.iter() {
             match change {
-                Change::Configured(config) => after.config = config,
+                Change::Configured { config, .. } => after.config = config,
                 Change::Affiliated(entity, affiliation) => {
                     after.affiliations.insert(entity, *affiliation);
                 }

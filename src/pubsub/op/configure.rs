@@ -1,8 +1,8 @@
 //! Configuring a node (§8.2), and the default configuration (§8.3).
 
 use crate::pubsub::{
-    Change, Changes, Context, Decision, Event, Item, Node, NodeConfig, NodeId, Notification,
-    Refusal, Setting, access, notices::notices,
+    Change, Changes, Configuration, Context, Decision, Event, Item, Node, NodeId, Notification,
+    Refusal, SeenConfig, Setting, access, notices::notices,
 };
 
 use super::{existing, settle_all, subscribe};
@@ -17,18 +17,19 @@ pub struct Configure {
     pub node: NodeId,
     /// What changes; nothing if the form was cancelled (§8.2.4).
     pub settings: Vec<Setting>,
-    /// The configuration that whoever asks has seen ([`NodeConfig::revision`]), if that is said.
-    pub seen: Option<u64>,
+    /// The configuration that the requester has seen, if the form says so.
+    pub seen: Option<SeenConfig>,
 }
 
 /// Shows how a node behaves under the limits that there are, to those who may change it (§8.2.1).
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
-pub fn configuration(node: Option<&Node>, cx: &Context<'_>) -> Result<NodeConfig, Refusal> {
+pub fn configuration(node: Option<&Node>, cx: &Context<'_>) -> Result<Configuration, Refusal> {
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
-    Ok(node.config.clone().within(cx.limits()))
+    let seen = SeenConfig { epoch: node.epoch, number: node.revision.number };
+    Ok(Configuration { config: node.config.clone().within(cx.limits()), seen })
 }
 
 /// Decides a configure request, given the newest item, which goes to those who are admitted now and waited for that.
@@ -37,7 +38,7 @@ pub fn configuration(node: Option<&Node>, cx: &Context<'_>) -> Result<NodeConfig
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::BadSetting`], [`Refusal::UnsupportedAccessModel`]; [`Refusal::ChangedMeanwhile`] if
-/// another configuration was seen.
+/// somebody else changed the configuration since the requester saw it. The form of another node says nothing of this one.
 pub fn configure(
     node: Option<&Node>,
     request: &Configure,
@@ -46,16 +47,18 @@ pub fn configure(
 ) -> Result<Decision<()>, Refusal> {
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
-    if request.seen.is_some_and(|seen| seen != node.config.clone().within(cx.limits()).revision()) {
-        return Err(Refusal::ChangedMeanwhile);
-    }
+    let by = cx.actor.bare();
+    let seen = request.seen.filter(|seen| seen.epoch == node.epoch);
     let config = cx.policy.configured(&node.config, &request.settings)?;
-    config.check_model(Some(node.config.access_model), cx)?;
-    config.check_size(&node.id, &node.creator)?;
     let mut changes = Changes::none(node);
     if config == node.config {
         return Ok(Decision::quiet((), changes));
     }
+    if seen.is_some_and(|seen| !node.revision.is_known(&by, seen.number)) {
+        return Err(Refusal::ChangedMeanwhile);
+    }
+    config.check_model(Some(node.config.access_model), cx)?;
+    config.check_size(&node.id, &node.creator, &by)?;
     let retention = config.retention(cx.limits());
     if retention != node.config.retention(cx.limits()) {
         changes.push(retention);
@@ -68,7 +71,7 @@ pub fn configure(
     let mut notifications = notices(node, &config, &mut changes, cx);
     notifications.extend(subscribe::last_items(node, &config, last, &changes, cx.fresh));
     let at = (changes.take_place(node.epoch), changes.version());
-    changes.push(Change::Configured(Box::new(config.clone())));
+    changes.push(Change::Configured { config: Box::new(config.clone()), by });
     let shown = config.deliver_payloads.then(|| Box::new(config.clone()));
     let event = Event::Configured(shown);
     if config.notify_config {

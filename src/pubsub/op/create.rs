@@ -111,7 +111,7 @@ pub(super) fn creation(
     let config = cx.policy.configured(&cx.policy.initial(), settings)?;
     config.check_model(None, cx)?;
     let creator = cx.actor.bare();
-    config.check_size(&name, &creator)?;
+    config.check_size(&name, &creator, &creator)?;
     let epoch = Epoch(cx.fresh.number());
     let node = Node::bare(name, epoch, config, creator.clone(), cx.now);
     let mut changes = Changes::creation(node.clone());

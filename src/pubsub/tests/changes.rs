@@ -1,7 +1,7 @@
 //! Affiliations, subscriptions and configurations: what changes, and who loses what.
 
 use crate::pubsub::{
-    AccessModel, Affiliation, Change, MaxItems, Setting, SubscriptionState,
+    AccessModel, Affiliation, Change, ConfigRevision, MaxItems, Setting, SubscriptionState,
     op::{
         affiliations::{SetAffiliations, set_affiliations},
         configure::{Configure, configure},
@@ -128,4 +128,20 @@ fn a_deletion_takes_a_place_too() {
     let request = Delete { node: node.id.clone(), redirect: None };
     let decision = by("owner@x", |cx| delete(Some(&node), &request, 0, cx)).unwrap();
     assert_eq!(decision.notifications[0].place.seq, 1);
+}
+
+/// One requester's changes in a row are known to that requester; whatever somebody else changed is not.
+#[test]
+fn a_revision_tells_whose_changes_a_requester_has_not_seen() {
+    let (one, other) = (bare("one@x"), bare("other@x"));
+    let first = ConfigRevision::first(one.clone());
+    let own = first.next(&one).next(&one);
+    assert!((0..=2).all(|seen| own.is_known(&one, seen)));
+    assert!(own.is_known(&other, 2) && !own.is_known(&other, 1));
+    let changed = own.next(&other);
+    assert!(!changed.is_known(&one, 2) && changed.is_known(&one, 3));
+    assert!(changed.is_known(&other, 2) && !changed.is_known(&other, 1));
+    let again = changed.next(&one);
+    assert!(again.is_known(&one, 3) && !again.is_known(&one, 2) && !again.is_known(&one, 9));
+    assert_eq!(again, ConfigRevision { number: 4, changed_by: one, base: 3 });
 }

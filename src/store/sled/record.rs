@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     pubsub::{
-        Affiliation, Epoch, FormerNode, Item, ItemId, Node, NodeConfig, NodeId, OwnerHash, Payload,
-        Place, Timestamp,
+        Affiliation, ConfigRevision, Epoch, FormerNode, Item, ItemId, Node, NodeConfig, NodeId,
+        OwnerHash, Payload, Place, Timestamp,
     },
     store::StoreError,
 };
@@ -105,9 +105,34 @@ pub(super) struct NodeRecord {
     creator: String,
     created: u64,
     config: ConfigRecord,
+    revision: RevisionRecord,
 }
 
-impl Record for NodeRecord {}
+/// Which configuration a node has.
+#[derive(Default, Serialize, Deserialize)]
+struct RevisionRecord {
+    number: u64,
+    /// Who changed it last; `None` is the creator.
+    changed_by: Option<String>,
+    base: u64,
+}
+
+/// [`NodeRecord`] in layout 9.
+#[derive(Deserialize)]
+struct NodeRecord9 {
+    name: String,
+    epoch: u64,
+    creator: String,
+    created: u64,
+    config: ConfigRecord,
+}
+
+impl Record for NodeRecord {
+    fn from_layout_9(bytes: &[u8]) -> postcard::Result<Self> {
+        let NodeRecord9 { name, epoch, creator, created, config } = postcard::from_bytes(bytes)?;
+        Ok(Self { name, epoch, creator, created, config, revision: RevisionRecord::default() })
+    }
+}
 
 /// What took the place of a deleted node.
 #[derive(Serialize, Deserialize)]
@@ -246,6 +271,7 @@ impl NodeRecord {
             creator: node.creator.as_str().into(),
             created: node.created.0,
             config: ConfigRecord::of(&node.config),
+            revision: RevisionRecord::of(&node.revision, node.creator.as_str()),
         }
     }
 
@@ -253,8 +279,17 @@ impl NodeRecord {
         self.epoch = epoch;
     }
 
-    pub(super) fn set_config(&mut self, config: &NodeConfig) {
+    /// An entity changes the configuration.
+    pub(super) fn set_config(
+        &mut self,
+        key: &[u8],
+        config: &NodeConfig,
+        by: &BareJid,
+    ) -> Result<(), StoreError> {
         self.config = ConfigRecord::of(config);
+        let revision = self.revision.to_revision(key, &self.creator)?.next(by);
+        self.revision = RevisionRecord::of(&revision, &self.creator);
+        Ok(())
     }
 
     pub(super) fn name(&self) -> &str {
@@ -271,13 +306,32 @@ impl NodeRecord {
 
     /// The node, without what stands in other records.
     pub(super) fn to_node(&self, key: &[u8]) -> Result<Node, StoreError> {
-        Ok(Node::bare(
+        let mut node = Node::bare(
             NodeId::parse(&self.name).map_err(|_| damaged(key))?,
             Epoch(self.epoch),
             self.config.to_config(key)?,
             BareJid::new(&self.creator).map_err(|_| damaged(key))?,
             Timestamp(self.created),
-        ))
+        );
+        node.revision = self.revision.to_revision(key, &self.creator)?;
+        Ok(node)
+    }
+}
+
+impl RevisionRecord {
+    fn of(revision: &ConfigRevision, creator: &str) -> Self {
+        let ConfigRevision { number, changed_by, base } = revision;
+        let changed_by = Some(changed_by.as_str()).filter(|by| *by != creator);
+        Self { number: *number, changed_by: changed_by.map(str::to_owned), base: *base }
+    }
+
+    fn to_revision(&self, key: &[u8], creator: &str) -> Result<ConfigRevision, StoreError> {
+        let changed_by = BareJid::new(self.changed_by.as_deref().unwrap_or(creator));
+        Ok(ConfigRevision {
+            number: self.number,
+            changed_by: changed_by.map_err(|_| damaged(key))?,
+            base: self.base,
+        })
     }
 }
 

@@ -200,10 +200,10 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         match change {
             // The one is done before, the other after all others.
             Change::Created(_) | Change::Deleted(_) => {}
-            Change::Configured(config) => {
+            Change::Configured { config, by } => {
                 let key = keys::node(node);
                 let mut record = self.rows.get::<NodeRecord>(&key)?.ok_or_else(|| damaged(&key))?;
-                record.set_config(config);
+                record.set_config(&key, config, by)?;
                 self.rows.put(&key, &record)?;
             }
             Change::Affiliated(entity, affiliation) => {

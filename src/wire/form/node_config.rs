@@ -6,8 +6,9 @@ use xmpp_parsers::data_forms::{DataForm, DataFormType, Field, FieldType};
 
 use crate::{
     pubsub::{
-        AccessModel, Feature, ItemExpire, ItemReply, MaxItems, NodeConfig, NotificationType,
-        PublishModel, PublishNodeFull, Refusal, SendLastPublishedItem, Setting,
+        AccessModel, Configuration, Epoch, Feature, ItemExpire, ItemReply, MaxItems, NodeConfig,
+        NotificationType, PublishModel, PublishNodeFull, Refusal, SeenConfig,
+        SendLastPublishedItem, Setting,
     },
     wire::{
         form::{
@@ -55,16 +56,28 @@ pub fn data_form(kind: DataFormType, config: &NodeConfig, reads_rosters: bool) -
             field.options.retain(|option| !matches!(option.value.as_str(), "presence" | "roster"));
         }
     }
-    if kind == DataFormType::Form {
-        let revision = format!("{:016x}", config.revision());
-        fields.push(Field::new(REVISION, FieldType::Hidden).with_value(&revision));
-    }
     form::form_of_type(kind, ns::NODE_CONFIG, fields)
 }
 
-/// Says which configuration a form shows, so that two who edit it do not overwrite each other's work. It comes
-/// back with the form (XEP-0004 §3.3, `hidden`).
+/// The configuration of a node as a form to fill in, which says which configuration it shows.
+#[must_use]
+pub fn form_of(shown: &Configuration, reads_rosters: bool) -> DataForm {
+    let mut form = data_form(DataFormType::Form, &shown.config, reads_rosters);
+    let SeenConfig { epoch, number } = shown.seen;
+    let revision = format!("{:016x}-{number}", epoch.0);
+    form.fields.push(Field::new(REVISION, FieldType::Hidden).with_value(&revision));
+    form
+}
+
+/// Which configuration of which node a form shows, so that two owners do not overwrite each other's changes unknowingly.
+/// It comes back with the form (XEP-0004 §3.3, `hidden`).
 const REVISION: &str = "x-gjallar#revision";
+
+fn seen(value: &str) -> Option<SeenConfig> {
+    let (epoch, number) = value.split_once('-')?;
+    let epoch = Epoch(u64::from_str_radix(epoch, 16).ok()?);
+    Some(SeenConfig { epoch, number: number.parse().ok()? })
+}
 
 /// What the newest item has to be, where items are published (XEP-0395 §3.2).
 const COMPARED: &str = "pubsub#prev_item_cap_value";
@@ -75,7 +88,7 @@ pub struct Submitted {
     /// What changes.
     pub settings: Vec<Setting>,
     /// The configuration that the form showed, if it says so.
-    pub seen: Option<u64>,
+    pub seen: Option<SeenConfig>,
     /// What a publisher says of the newest item (XEP-0395 §3.2).
     pub compared: Option<String>,
 }
@@ -276,9 +289,10 @@ fn settings_of<'a>(
                 let text = format!("{}: a value is required", form::shortened(var));
                 return Err(Refusal::NotAcceptable(text));
             }
+            // COMPAT: clients send back hidden fields without their value.
+            (REVISION, [value]) if is_config && value.is_empty() => {}
             (REVISION, [value]) if is_config => {
-                submitted.seen =
-                    Some(u64::from_str_radix(value, 16).map_err(|_| invalid(var, value))?);
+                submitted.seen = Some(seen(value).ok_or_else(|| invalid(var, value))?);
             }
             (COMPARED, [value]) if !is_config => submitted.compared = Some(value.clone()),
             (_, values) => match setting(var, &values.join("\n")) {

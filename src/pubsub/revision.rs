@@ -1,0 +1,55 @@
+//! Which configuration of a node somebody has seen, so that two owners do not overwrite each other's changes unknowingly.
+
+use jid::BareJid;
+
+use super::{Epoch, NodeConfig};
+
+/// Which configuration a node has: how often it was changed, and by whom last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigRevision {
+    /// How often the configuration was changed.
+    pub number: u64,
+    /// The entity that changed it last; its creator before the first change.
+    pub changed_by: BareJid,
+    /// The number before the latest changes in a row, all of which that entity made.
+    pub base: u64,
+}
+
+impl ConfigRevision {
+    /// The revision of a new node.
+    #[must_use]
+    pub fn first(creator: BareJid) -> Self {
+        Self { number: 0, changed_by: creator, base: 0 }
+    }
+
+    /// The revision after one more change.
+    #[must_use]
+    pub fn next(&self, by: &BareJid) -> Self {
+        let base = if self.changed_by == *by { self.base } else { self.number };
+        Self { number: self.number + 1, changed_by: by.clone(), base }
+    }
+
+    /// Whether an entity that has seen the configuration of this number knows all changes that others made since.
+    pub(super) fn is_known(&self, entity: &BareJid, seen: u64) -> bool {
+        seen == self.number
+            || self.changed_by == *entity && (self.base..self.number).contains(&seen)
+    }
+}
+
+/// The configuration that a form showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeenConfig {
+    /// The node, in this life of its name.
+    pub epoch: Epoch,
+    /// The number of its configuration ([`ConfigRevision::number`]).
+    pub number: u64,
+}
+
+/// A node's configuration for those who may change it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configuration {
+    /// How the node behaves.
+    pub config: NodeConfig,
+    /// Which configuration that is.
+    pub seen: SeenConfig,
+}
