@@ -18,7 +18,7 @@ use tokio::{
 use crate::{
     pubsub::Fresh,
     wire::{
-        multicast::{max_recipients, services},
+        multicast::{offered, services},
         ns,
         stanza::{Header, StanzaError},
         xml::Tag,
@@ -240,9 +240,9 @@ impl Doctor {
         for address in &candidates {
             let info = self.disco(connection, address, ns::DISCO_INFO).await;
             let found = info.as_ref().and_then(|(info, took)| {
-                Some((max_recipients(info.content("query", ns::DISCO_INFO)?)?, *took))
+                Some((offered(info.content("query", ns::DISCO_INFO)?)?, *took))
             });
-            if let Some((taken, took)) = found {
+            if let Some(((_, taken), took)) = found {
                 let taken =
                     if taken == usize::MAX { "any number of".into() } else { taken.to_string() };
                 let text = format!("{address} takes {taken} recipients");

@@ -7,7 +7,7 @@ use xmpp_parsers::data_forms::DataFormType;
 
 use crate::{
     pubsub::{
-        Affiliation, Configuration, Item, Limits, NodeConfig, NodeId, Part, SubId, Subscription,
+        Affiliation, Configuration, Item, Limits, NodeConfig, NodeId, SubId, Subscription,
         SubscriptionState,
         op::{
             affiliations::AffiliationsSet,
