@@ -103,7 +103,7 @@ async fn items_and_announcements_reach_subscribers() {
     let mut served = Served::start(&[], &[]).await;
     let create = ["node", "create", "n", "--set", "itemreply=none", "--as", "owner@localhost"];
     said(&served, &create).await;
-    said(&served, &["subscription", "set", "n", "subscribed", READER]).await;
+    served.granted(READER, &format!("<subscribe node='n' jid='{READER}'/>")).await;
     let published = ["item", "publish", "n", "--id", "1", "--as", "bot@localhost"];
     let published = run_with(&served, &published, "<x xmlns='urn:x'>one</x>\n").await;
     assert_eq!((published.code, published.out.as_str()), (0, "1\n"));

@@ -52,6 +52,10 @@ pub fn announce(
         let audience = Audience::Listed(Recipients::sorted(some.to_vec()));
         Notification { audience, ..told.clone() }
     };
-    let notifications = recipients.chunks(MAX_LISTED).map(to_some).collect();
+    let mut notifications: Vec<_> = recipients.chunks(MAX_LISTED).map(to_some).collect();
+    if notifications.is_empty() {
+        // The audit log has it even if nobody gets it.
+        notifications.push(to_some(&[]));
+    }
     Ok(Decision { reply: recipients.len(), changes, notifications })
 }
