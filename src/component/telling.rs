@@ -99,6 +99,10 @@ impl Writer {
             let headers = headers(telling.recipients.subids(sent.position.recipients));
             sent.position.recipients += 1;
             let reach = post.map_or(Reach::Past, |post| post.reach(recipient));
+            if lost.has(recipient, telling.number) || reach == Reach::Not {
+                budget.passed_over -= 1;
+                continue;
+            }
             let availability = shows.map_or(Availability::Available, |shows| {
                 self.presences.availability(node, recipient, shows)
             });
@@ -108,8 +112,7 @@ impl Writer {
                 is_done = false;
                 break;
             }
-            let is_there = availability == Availability::Available;
-            if lost.has(recipient, telling.number) || reach == Reach::Not || !is_there {
+            if availability != Availability::Available {
                 budget.passed_over -= 1;
                 continue;
             }

@@ -166,8 +166,7 @@ pub fn may_publish(node: &Node, actor: &Actor) -> Result<(), Refusal> {
 /// [`Refusal::Unsupported`].
 pub(super) fn may_begin_subscription(node: &Node, actor: &Actor) -> Result<(), Refusal> {
     let affiliation = node.affiliation_of(&actor.bare());
-    let always_may = matches!(affiliation, Affiliation::Owner | Affiliation::Publisher);
-    match node.config.subscribe || actor.is_administrator || always_may {
+    match actor.is_administrator || takes_subscriptions(&node.config, affiliation) {
         true => Ok(()),
         false => Err(Refusal::Unsupported(Feature::Subscribe)),
     }
