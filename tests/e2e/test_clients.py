@@ -139,6 +139,21 @@ async def test_slixmpp_hears_every_item_of_a_batch(server, gjallar):
 
 
 @with_loop
+async def test_slixmpp_submits_a_form_twice(server, gjallar):
+    async with clients(server.client_port, "owner") as (owner,):
+        await owner.pubsub.create_node(SERVICE, NODE)
+        answer = await owner.pubsub.get_node_config(SERVICE, NODE)
+        # With everything that the service put into it, hidden fields too.
+        changed = answer["pubsub_owner"]["configure"]["form"]
+        changed["type"] = "submit"
+        for title in ("First", "Second"):
+            changed.set_values({"pubsub#title": title})
+            await owner.pubsub.set_node_config(SERVICE, NODE, changed)
+        answer = await owner.pubsub.get_node_config(SERVICE, NODE)
+        assert answer["pubsub_owner"]["configure"]["form"].get_values()["pubsub#title"] == "Second"
+
+
+@with_loop
 async def test_slixmpp_pages_past_an_item_that_is_published_again(server, gjallar):
     register_stanza_plugin(Pubsub, Set)
     async with clients(server.client_port, "owner", "alice") as (owner, alice):

@@ -1,4 +1,4 @@
-"""nbxmpp, the library of Gajim: the events of a batch."""
+"""nbxmpp, the library of Gajim: the events of a batch, and a form that is submitted twice."""
 
 import asyncio
 import os
@@ -46,3 +46,9 @@ async def test_every_item_and_every_retraction_of_a_batch(server, gjallar):
         assert lines == [
             "subscription subscribed", "item one", "item two", "item three", "retract one", "retract two", "item end",
             "retract end"]
+
+
+@with_loop
+async def test_a_form_is_submitted_twice(server, gjallar):
+    async with asyncio.timeout(TIMEOUT):
+        assert [line async for line in said(await nbxmpp(server.client_port, "configure", NODE))] == ["title Second"]
