@@ -335,6 +335,17 @@ def binaries():
     return target / os.environ.get("GJALLAR_PROFILE", "debug")
 
 
+def shipped_policies(folder, beginning):
+    """A configuration with the policies that config/gjallar.toml offers for nodes whose names begin so."""
+    offered = (PROJECT / "config/gjallar.toml").read_text().replace("\n# ", "\n").replace("\n#\n", "\n\n")
+    policies = [text for text in offered.split("\n\n")
+                if text.startswith("[[policies]]") and f'nodes = "{beginning}' in text]
+    assert policies, f"config/gjallar.toml offers no policy for {beginning}"
+    path = pathlib.Path(folder) / "policies.toml"
+    path.write_text("\n".join(policies))
+    return path
+
+
 CONNECTED = '"message":"connected"'
 
 

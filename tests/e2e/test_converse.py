@@ -109,6 +109,19 @@ async def test_a_feed_longer_than_a_page_is_read_to_its_end(server, gjallar, tmp
     assert read == {"pageable": True, "count": posts, "ids": ids, "pages": requests}
 
 
+@with_loop
+async def test_comments_and_likes(server, gjallar, tmp_path):
+    node = "urn:xmpp:microblog:0:comments/post"
+    async with clients(server.client_port, "owner", "bob") as (owner, bob):
+        await owner.pubsub.create_node(SERVICE, node, config=form(owner, **COMMENTS))
+        await bob.pubsub.publish(SERVICE, node, id="bobs", payload=post(1, 0))
+    done = await asyncio.to_thread(
+        converse, server, tmp_path, "comments", "alice", node=node, me="alice@localhost", others="bobs")
+    assert done["events"] == [[["item", "mine"]], [["item", "like"]], [["retract", "like"]]]
+    assert (done["overwrite"], done["retract"]) == ("forbidden", "forbidden")
+    assert done["items"] == [["bobs", "bob@localhost", "Post 1 "], ["mine", "alice@localhost", "A comment"]]
+
+
 def test_a_configuration_is_submitted_twice(server, gjallar, tmp_path):
     done = converse(server, tmp_path, "configure", "alice", node="configured")
     assert done["title"] == "Second"

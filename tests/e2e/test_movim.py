@@ -13,7 +13,7 @@ from slixmpp.xmlstream.matcher import MatchXPath
 
 from clients import EVENT, IqError, PUBSUB, RSM, TIMEOUT, clients, item_ids, request
 from conftest import with_loop
-from servers import SERVICE
+from servers import SERVICE, Gjallar, shipped_policies
 
 OWNER = "{http://jabber.org/protocol/pubsub#owner}"
 DATA = "{jabber:x:data}"
@@ -151,6 +151,38 @@ async def test_a_community_and_its_older_posts(server, gjallar):
         assert (ids(oldest), edge(oldest, "count")) == (names[:8], "32")
         newer = await items(alice, "community", PAGE, after=edge(oldest, "last"))
         assert ids(newer) == names[8:20]
+
+
+@with_loop
+async def test_comments_and_likes_of_a_post(server, gjallar):
+    async with clients(server.client_port, "owner", "alice", "bob") as (owner, alice, bob):
+        thread = f"{COMMENTS}/post"
+        await create(owner, thread, THREAD)
+        await publish(alice, thread, "hers", post(alice, "hers", "A comment"))
+        await publish(bob, thread, "his", post(bob, "his", "♥"))
+        all_of_them = await items(owner, thread, 500)
+        assert [(item.get("id"), item.get("publisher")) for item in all_of_them.xml.iter(f"{PUBSUB}item")] == [
+            ("hers", alice.jid), ("his", bob.jid)]
+        assert await refusal(publish(bob, thread, "hers", post(bob, "hers", "Other words"))) == ("forbidden",)
+        assert await refusal(retract(bob, thread, "hers")) == ("forbidden",)
+        await retract(bob, thread, "his")
+        await retract(owner, thread, "hers")
+        assert ids(await items(alice, thread, 500)) == []
+
+
+@with_loop
+async def test_whoever_comments_first_locks_nobody_out(server, tmp_path):
+    """Bots link to comments and make no node for them."""
+    config = shipped_policies(tmp_path, "urn:xmpp:microblog:0:comments/")
+    with Gjallar(server.component_port, tmp_path, config=config):
+        async with clients(server.client_port, "alice", "bob") as (alice, bob):
+            thread = f"{COMMENTS}/of-a-bot"
+            await publish(alice, thread, "hers", post(alice, "hers", "A comment"))
+            await publish(bob, thread, "his", post(bob, "his", "♥"))
+            all_of_them = await items(bob, thread, 500)
+            assert [(item.get("id"), item.get("publisher")) for item in all_of_them.xml.iter(f"{PUBSUB}item")] == [
+                ("hers", alice.jid), ("his", bob.jid)]
+            assert await refusal(retract(bob, thread, "hers")) == ("forbidden",)
 
 
 @with_loop
