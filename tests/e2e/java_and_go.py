@@ -1,11 +1,13 @@
-"""`make clients`: clients in Java. Smack's own integration tests for pubsub."""
+"""`make clients`: clients in Java and Go. Smack's own integration tests for pubsub, a walk through what else Smack offers
+for it, and one through mellium's package.
+"""
 
 import pathlib
 import subprocess
 
 import pytest
 
-from servers import PASSWORD
+from servers import PASSWORD, SERVICE
 
 HERE = pathlib.Path(__file__).resolve().parent
 ACCOUNTS = ("One", "alice"), ("Two", "bob"), ("Three", "mallory")
@@ -36,3 +38,13 @@ def test_smacks_integration_tests(server, gjallar, java, tmp_path):
     said = run(*java, f"-Dport={server.client_port}", *(f"-Dsinttest.{name}={value}" for name, value in settings.items()),
                HERE / "smack/IntegrationTests.java", folder=tmp_path)
     assert "finished: 2/2" in said
+
+
+def test_a_walk_through_smack(server, gjallar, java, tmp_path):
+    said = run(*java, f"-Dport={server.client_port}", f"-Dpassword={PASSWORD}", f"-Dservice={SERVICE}",
+               HERE / "smack/Walk.java", folder=tmp_path)
+    assert said.splitlines()[-1] == "done", said
+
+
+def test_a_walk_through_mellium(server, gjallar):
+    run("go", "run", ".", str(server.client_port), "alice", PASSWORD, SERVICE, folder=HERE / "mellium")
