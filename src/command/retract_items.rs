@@ -39,14 +39,21 @@ impl Command for RetractItems {
                 order: Order::default(),
                 subid: None,
             };
-            let newest = asker.service.retrieve(asker.actor, &request).await?.part;
+            let retrieved = asker.service.retrieve(asker.actor, &request).await?;
+            // Owners see publishers that the node does not show.
+            let owns = asker.service.configuration(asker.actor, &node).await.is_ok();
             let mut items = Field::new("items", FieldType::ListMulti);
             items.label = Some("The newest items".into());
-            let option = |item: &Arc<Item>| Option_ {
-                label: Some(format!("{} ({})", item.id, item.publisher)),
-                value: item.id.to_string(),
+            let option = |item: &Arc<Item>| {
+                let shown = retrieved.attribution.publisher_of(item);
+                let publisher = if owns { Some(&item.publisher) } else { shown };
+                let label = match publisher {
+                    Some(publisher) => format!("{} ({publisher})", item.id),
+                    None => item.id.to_string(),
+                };
+                Option_ { label: Some(label), value: item.id.to_string() }
             };
-            items.options = newest.entries.iter().rev().map(option).collect();
+            items.options = retrieved.part.entries.iter().rev().map(option).collect();
             let fields = vec![
                 items,
                 lines("others", "Others, each in a line", []),

@@ -326,8 +326,9 @@ impl Answers {
     /// The JIDs in a field; at least one.
     pub(super) fn jids(&self, var: &str) -> Result<Vec<Jid>, Trouble> {
         let jid = |text: &str| {
-            Jid::prepare(text)
-                .map_err(|error| Trouble::Payload(format!("{text:?} is not a JID: {error}")))
+            Jid::prepare(text).map_err(|error| {
+                Trouble::Payload(format!("{:?} is not a JID: {error}", form::shortened(text)))
+            })
         };
         let jids = self.all(var).map(jid).collect::<Result<Vec<_>, _>>()?;
         let jids = form::distinct(jids.into_iter());

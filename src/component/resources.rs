@@ -13,6 +13,9 @@ use crate::{
 
 use super::dispatch::Dispatch;
 
+/// An error that a server gives has fewer bytes.
+const MAX_ERROR_BYTES: usize = 4096;
+
 /// Begins the id of a ping to a resource, and of one to the resource beside it.
 const IT: &str = "resource-";
 const BESIDE: &str = "beside-";
@@ -74,7 +77,14 @@ impl Dispatch {
             NOT_THERE.iter().any(|condition| error.has_child(condition, ns::STANZAS))
         };
         let answer = match error.filter(|error| is_not_there(error)) {
-            Some(_) => PingAnswer::NotThere(stanza.children().map(String::from).collect()),
+            Some(_) => {
+                let content: String = stanza.children().map(String::from).collect();
+                if content.len() > MAX_ERROR_BYTES {
+                    PingAnswer::Other
+                } else {
+                    PingAnswer::NotThere(content)
+                }
+            }
             None if stanza.attr("type") == Some("result") => PingAnswer::There,
             None => PingAnswer::Other,
         };

@@ -51,6 +51,7 @@ impl Writer {
     /// Fills a buffer from the outbox; says how far everything is then sent.
     pub(super) fn take_notifications(&mut self, way: &Way, buffer: &mut String) -> Sent {
         let mut sent = self.sent;
+        self.awaits_presence = false;
         if self.route.is_paused() {
             return sent;
         }
@@ -59,7 +60,6 @@ impl Writer {
             Way::Direct => None,
             Way::Through(post) => Some(post.as_ref()),
         };
-        self.awaits_presence = false;
         let repeatable = self.outbox.repeatable(sent.notifications);
         let mut budget = Budget {
             notifications: MAX_REPEATABLE.saturating_sub(repeatable),

@@ -19,7 +19,7 @@ pub struct FormerNode {
     pub redirect: Option<String>,
     /// The time of the deletion.
     pub deleted: Timestamp,
-    /// Its owners, at most [`MAX_OWNERS`].
+    /// Its owners, at most `MAX_OWNERS`.
     pub owners: Vec<OwnerHash>,
 }
 

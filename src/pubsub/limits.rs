@@ -66,7 +66,7 @@ impl Default for Limits {
             roster_seconds: 60,
             max_bounces: 20,
             bounce_interval_seconds: 3600,
-            dead_resource_seconds: 1_209_600,
+            dead_resource_seconds: 0,
             max_node_bytes: 268_435_456,
             max_affiliations: 10_000,
             max_reply_bytes: 500_000,

@@ -364,7 +364,7 @@ impl Presences {
         self.answered.notify_one();
     }
 
-    /// It refuses, or does not let the service have it any more. It is not asked again before it [asks](Self::forgive) for
+    /// It refuses, or does not let the service have it any more. It is not asked again before it asks for
     /// what needs it.
     pub fn refuse(&self, jid: &Jid) {
         let (mut known, entity) = (self.known(), jid.to_bare());
@@ -459,6 +459,7 @@ impl Presences {
     /// Nobody needs an entity's presence any more.
     pub(super) fn unwant(&self, entity: &BareJid) {
         self.known().forget(entity);
+        self.answered.notify_one();
     }
 
     fn want(&self, entity: &BareJid, is_doubtful: bool) {
@@ -511,6 +512,9 @@ impl Known {
 
     /// Whether a resource was there before the connection broke; that is asked once.
     fn was_there(&mut self, entity: &BareJid, resource: &str) -> bool {
+        if self.answers_until.is_some_and(|until| until + MAX_INTERRUPTION < Instant::now()) {
+            self.before.clear();
+        }
         let Some(resources) = self.before.get_mut(entity) else { return false };
         let was_there = resources.remove(resource).is_some();
         if resources.is_empty() {

@@ -244,7 +244,7 @@ impl Service {
 
     /// The nodes of some types that an actor may see (§5.2), in the order of their creation: a page, as far
     /// as it fits in one answer, where an entry takes `entry_bytes` beside name and title; none that are closed. Where
-    /// the service has more than [`MAX_COUNTED_NODES`] nodes, their number is known if the page reaches from one end of
+    /// the service has more than `MAX_COUNTED_NODES` nodes, their number is known if the page reaches from one end of
     /// the list to the other, or has no entries.
     ///
     /// # Errors

@@ -64,7 +64,7 @@ pub struct Rendered {
 pub struct To<'a> {
     /// Its JID.
     pub jid: &'a str,
-    /// What its [headers](headers) say.
+    /// What its [headers] say.
     pub headers: &'a str,
 }
 

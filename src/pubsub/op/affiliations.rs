@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jid::BareJid;
+use jid::{BareJid, Jid};
 
 use crate::pubsub::{
     Affiliation, Change, Changes, Context, Decision, Item, Node, NodeId, Refusal, access,
@@ -111,7 +111,7 @@ pub fn set_affiliations(
     let present = |entity: &BareJid| (entity.to_string(), node.affiliation_of(entity));
     let failed = failing.iter().chain(&last_owners).map(|(entity, _)| present(entity));
     let invalid = request.invalid.iter().map(|entry| {
-        let entity = BareJid::prepare(&entry.jid).ok();
+        let entity = Jid::prepare(&entry.jid).map(Jid::into_bare).ok();
         let affiliation = entity.map_or(Affiliation::None, |entity| node.affiliation_of(&entity));
         (entry.jid.clone(), affiliation)
     });

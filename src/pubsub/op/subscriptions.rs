@@ -131,12 +131,18 @@ pub fn set_subscriptions(
                 changes.push(Change::Subscribed(jid.clone()));
             }
             (Some(SubscriptionState::Subscribed), _) if admission.is_ok() && room > 0 => {
-                room -= 1;
-                changes.push(Change::Enrolled(jid.clone()));
-                if cx.limits().max_subids > 1 {
+                let terms = (cx.limits().max_subids > 1).then(|| {
                     let subid = SubId::new(&cx.fresh.name());
-                    let terms = Terms::new(Some(subid), Options::default(), node.seq, cx.now);
-                    changes.push(agreed(node, jid.clone(), vec![terms])?);
+                    Terms::new(Some(subid), Options::default(), node.seq, cx.now)
+                });
+                let terms = terms.map(|terms| agreed(node, jid.clone(), vec![terms])).transpose();
+                match terms {
+                    Ok(terms) => {
+                        room -= 1;
+                        changes.push(Change::Enrolled(jid.clone()));
+                        terms.into_iter().for_each(|terms| changes.push(terms));
+                    }
+                    Err(refusal) => fail(jid, subid, state, refusal.to_string()),
                 }
             }
             (Some(SubscriptionState::Subscribed), _) => match admission {

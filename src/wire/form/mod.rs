@@ -110,7 +110,7 @@ pub fn form_of_type(kind: DataFormType, form_type: &str, fields: Vec<Field>) -> 
 }
 
 /// The name or the value of a field as an error repeats it.
-pub(super) fn shortened(text: &str) -> String {
+pub(crate) fn shortened(text: &str) -> String {
     text.chars().take(100).collect()
 }
 

@@ -294,6 +294,10 @@ fn settings_of<'a>(
             (REVISION, [value]) if is_config => {
                 submitted.seen = Some(seen(value).ok_or_else(|| invalid(var, value))?);
             }
+            (REVISION, _) if is_config => {
+                let text = format!("{REVISION}: only one value is accepted");
+                return Err(Refusal::NotAcceptable(text));
+            }
             (COMPARED, [value]) if !is_config => submitted.compared = Some(value.clone()),
             (_, values) => match setting(var, &values.join("\n")) {
                 // A form is filled in by programs that know other fields (XEP-0004 §3.1); a precondition has to be
