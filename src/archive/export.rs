@@ -150,7 +150,7 @@ impl<W: Write> Writer<'_, W> {
             };
             for jid in recipients.iter() {
                 let (since, plain_until) = subscribers.entry(jid).or_insert((u64::MAX, None));
-                *since = (*since).min(notification.as_of - 1);
+                *since = (*since).min(notification.as_of.saturating_sub(1));
                 if is_plain {
                     *plain_until = Some(notification.as_of);
                 }

@@ -153,6 +153,9 @@ struct Restored<'a> {
 impl<'a> Restored<'a> {
     async fn begin(store: &'a dyn Store, line: &NodeLine, epochs: Epochs<'_>) -> Result<Self, Why> {
         let mut node = line.to_node()?;
+        if line.version() == u64::MAX || line.seq == u64::MAX {
+            return Err(Why::Form("a version or sequence that nothing can follow".into()));
+        }
         if let Epochs::New(fresh) = epochs {
             node.epoch = Epoch(fresh.number());
         }

@@ -437,7 +437,7 @@ impl EventLine {
                 NotificationType::Headline
             },
             happened: Timestamp(self.happened),
-            nonce: self.nonce.or_else(|| self.last_item.then_some(0)),
+            nonce: self.nonce.or_else(|| self.last_item.then_some(1)),
             as_of: self.as_of.unwrap_or(before),
         })
     }

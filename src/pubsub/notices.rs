@@ -7,7 +7,7 @@ use jid::{BareJid, Jid};
 
 use super::{
     Affiliation, AffiliationNotices, Audience, Change, Changes, Context, Event, Node, NodeConfig,
-    Notification, Recipients, SubId, SubscriptionState, Terms,
+    Notification, Recipients, SubId, SubscriptionState, Terms, event::MAX_LISTED,
 };
 
 /// Owners that are told of a subscription; all of them could be thousands.
@@ -139,10 +139,14 @@ pub(super) fn tell(
     changes: &mut Changes,
     cx: &Context<'_>,
 ) -> Vec<Notification> {
-    let notice = |(event, entities)| {
-        Notification::notice(node, changes, event, Audience::Entities(entities), cx.now)
-    };
-    told.into_iter().map(notice).collect()
+    let mut notices = Vec::new();
+    for (event, entities) in told {
+        for some in entities.chunks(MAX_LISTED) {
+            let audience = Audience::Entities(some);
+            notices.push(Notification::notice(node, changes, event.clone(), audience, cx.now));
+        }
+    }
+    notices
 }
 
 /// Those who own the node after the change, but for the actor.

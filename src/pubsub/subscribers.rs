@@ -231,6 +231,15 @@ impl Recipients {
         Ok(Self::with_subids(left))
     }
 
+    /// The same entities in lists of at most so many; none if there is nobody.
+    pub(super) fn chunks(&self, max: usize) -> Vec<Self> {
+        if self.len() <= max {
+            return (!self.is_empty()).then(|| self.clone()).into_iter().collect();
+        }
+        let all: Vec<_> = self.iter().cloned().collect();
+        all.chunks(max).map(|some| some.iter().cloned().collect()).collect()
+    }
+
     /// The parts that the list shares with others: what tells each from all others, and how many are in it.
     pub fn parts(&self) -> impl Iterator<Item = (usize, usize)> {
         self.0.parts.iter().map(|part| (Arc::as_ptr(part).addr(), part.len()))

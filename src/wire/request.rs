@@ -8,7 +8,8 @@ use minidom::Element;
 
 use crate::{
     pubsub::{
-        Feature, ItemId, NodeId, Order, Page, Payload, Refusal, SubId,
+        Affiliation, Feature, ItemId, NodeId, Order, Page, Payload, Refusal, SubId,
+        SubscriptionState,
         op::{
             InvalidEntry,
             affiliations::{OwnAffiliations, SetAffiliations},
@@ -436,11 +437,19 @@ fn entries<T>(
 
 const NOT_A_JID: &str = "not a valid JID";
 
+/// The address of an entry. One that takes something away may have an address as a server stamped it, which cannot be
+/// prepared: else nobody could ban such an entity.
+fn entry_jid(entry: &Element, sender: &str, takes_away: bool) -> Result<Jid, &'static str> {
+    let stamped = || entry.attr("jid").filter(|_| takes_away).and_then(|jid| Jid::new(jid).ok());
+    jid(entry, sender).ok().or_else(stamped).ok_or(NOT_A_JID)
+}
+
 fn set_affiliations(affiliations: &Element, sender: &str) -> Result<SetAffiliations, Refusal> {
     let node = node(affiliations)?;
     let (entries, invalid) = entries(affiliations, "affiliation", |entry, name| {
         let affiliation = affiliation_named(name).ok_or("not an affiliation of XEP-0060")?;
-        Ok((jid(entry, sender).map_err(|_| NOT_A_JID)?.into_bare(), affiliation))
+        let takes_away = matches!(affiliation, Affiliation::Outcast | Affiliation::None);
+        Ok((entry_jid(entry, sender, takes_away)?.into_bare(), affiliation))
     })?;
     Ok(SetAffiliations { node, entries, invalid })
 }
@@ -452,7 +461,8 @@ fn set_subscriptions(subscriptions: &Element, sender: &str) -> Result<SetSubscri
             "unconfigured" => None,
             name => Some(state_named(name).ok_or("not a subscription state of XEP-0060")?),
         };
-        Ok((jid(entry, sender).map_err(|_| NOT_A_JID)?, subid(entry), wanted))
+        let takes_away = wanted == Some(SubscriptionState::None);
+        Ok((entry_jid(entry, sender, takes_away)?, subid(entry), wanted))
     })?;
     Ok(SetSubscriptions { node, entries, invalid })
 }

@@ -261,3 +261,23 @@ async fn forms_headers_and_result_sets_are_announced() {
     let answer = component.ask("user@far.example/x", "get", &command).await;
     assert_eq!(error(&answer), "auth forbidden");
 }
+
+/// An entity with an address that RFC 7622 does not allow, but its server does, can be banned and unsubscribed.
+#[tokio::test]
+async fn an_entity_with_another_address_can_be_shut_out() {
+    let mut component = Component::start().await;
+    component.create(OWNER, "n", &[("publish_model", "open")]).await;
+    let odd = "☃@localhost";
+    component.granted(&format!("{odd}/x"), &format!("<subscribe node='n' jid='{odd}'/>")).await;
+    let entry = |affiliation: &str| {
+        format!(
+            "<affiliations node='n'><affiliation jid='{odd}' affiliation='{affiliation}'/></affiliations>"
+        )
+    };
+    let refused = component.owner(OWNER, "set", &entry("publisher")).await;
+    assert_eq!(error(&refused), "modify not-acceptable");
+    let banned = component.owner(OWNER, "set", &entry("outcast")).await;
+    assert_eq!(banned.attr("type"), Some("result"), "{}", shown(&banned));
+    let refused = component.publish(&format!("{odd}/x"), "n", "1").await;
+    assert_eq!(error(&refused), "auth forbidden");
+}

@@ -2,7 +2,7 @@
 
 use crate::pubsub::{
     Audience, Change, Changes, Context, Decision, Event, FormerNode, Node, NodeConfig, NodeId,
-    Notification, Recipients, Refusal, access,
+    Notification, Recipients, Refusal, access, event::MAX_LISTED,
 };
 
 use super::existing;
@@ -51,10 +51,12 @@ pub fn delete(
     let mut notifications = Vec::new();
     if node.config.notify_delete {
         let pending = Recipients::sorted(node.pending().cloned().collect());
-        let to_pending = Audience::Entities(pending);
-        let notice = Notification::notice(node, &mut changes, event.clone(), to_pending, cx.now);
-        let at = (notice.place, changes.version());
-        notifications.push(notice);
+        for some in pending.chunks(MAX_LISTED) {
+            let (event, to_pending) = (event.clone(), Audience::Entities(some));
+            let notice = Notification::notice(node, &mut changes, event, to_pending, cx.now);
+            notifications.push(notice);
+        }
+        let at = (changes.take_place(node.epoch), changes.version());
         // §8.4.2 wants all subscribers notified, and names no exception for a node that delivers no notifications.
         let config = NodeConfig { deliver_notifications: true, ..node.config.clone() };
         let told = Notification::to_subscribers(node, &config, at, event, cx.now);

@@ -58,6 +58,9 @@ impl Record for Vec<(u64, DebtRecord)> {
     }
 }
 
+/// The nonce of an item that was sent again in layout 9. Not 0, which is that of the first time.
+const NONCE_OF_LAYOUT_9: u64 = 1;
+
 impl EntryRecord {
     /// In layout 9 the sequence of an event said who gets it, and somebody on a list who was still subscribed got
     /// what was for that list.
@@ -66,7 +69,7 @@ impl EntryRecord {
             AudienceRecord::Listed(_) | AudienceRecord::ListedWithSubIds(_) => u64::MAX,
             AudienceRecord::Entities(_) | AudienceRecord::Subscribers => self.seq,
         };
-        let nonce = self.is_last_item.then_some(0);
+        let nonce = self.is_last_item.then_some(NONCE_OF_LAYOUT_9);
         DebtRecord { entry: self, as_of, nonce }
     }
 }

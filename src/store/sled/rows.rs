@@ -85,7 +85,7 @@ impl<'a> Rows<'a> {
         let mut number = 0;
         for chunk in bytes.chunks(chunk_bytes) {
             self.put(&key(number), &chunk)?;
-            number += 1;
+            number = number.checked_add(1).ok_or_else(|| failed(&"a record of too many parts"))?;
         }
         Ok(number)
     }
