@@ -146,7 +146,7 @@ impl<W: Write> Writer<'_, W> {
             let is_plain = match notification.audience {
                 Audience::Subscribers => true,
                 Audience::Listed(_) => false,
-                Audience::Entities(_) => continue,
+                Audience::Entities(_) | Audience::Interested(_) => continue,
             };
             for jid in recipients.iter() {
                 let (since, plain_until) = subscribers.entry(jid).or_insert((u64::MAX, None));

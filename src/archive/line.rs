@@ -140,6 +140,9 @@ pub(super) struct EventLine {
     /// The recipients, subscribed or not. Without these and the others, all who are entitled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     entities: Option<Vec<Jid>>,
+    /// The recipients, not subscribed, as far as the node lets them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    interested: Option<Vec<Jid>>,
     /// Whether it has a body.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     body: bool,
@@ -342,10 +345,12 @@ impl EventLine {
                 EventForm::Retracted(ids.iter().map(ToString::to_string).collect())
             }
         };
-        let (listed, entities) = match &notification.audience {
-            Audience::Entities(entities) => (None, Some(entities.iter().cloned().collect())),
-            Audience::Listed(listed) => (Some(listed.iter().cloned().collect()), None),
-            Audience::Subscribers => (None, None),
+        let all = |recipients: &Recipients| Some(recipients.iter().cloned().collect());
+        let (listed, entities, interested) = match &notification.audience {
+            Audience::Entities(entities) => (None, all(entities), None),
+            Audience::Interested(resources) => (None, None, all(resources)),
+            Audience::Listed(listed) => (all(listed), None, None),
+            Audience::Subscribers => (None, None, None),
         };
         let listed_subids = match &notification.audience {
             Audience::Listed(listed) if listed.have_subids() => {
@@ -363,6 +368,7 @@ impl EventLine {
             listed,
             listed_subids,
             entities,
+            interested,
             body: notification.view.has_body,
             subids: notification.view.subids.iter().map(SubId::to_string).collect(),
             shows: notification.view.shows.map(subscribe_options::show_names),
@@ -411,8 +417,12 @@ impl EventLine {
             place: Place { epoch: node.epoch, seq: self.seq },
             index: self.index,
             event,
-            audience: match (self.listed.or_else(|| self.to.map(|jid| vec![jid])), self.entities) {
-                (Some(listed), _) => {
+            audience: match (
+                self.listed.or_else(|| self.to.map(|jid| vec![jid])),
+                self.entities,
+                self.interested,
+            ) {
+                (Some(listed), ..) => {
                     let mut all = self.listed_subids.unwrap_or_default().into_iter();
                     let listed = listed.into_iter().map(|jid| {
                         let subids = all.next().unwrap_or_default();
@@ -420,8 +430,11 @@ impl EventLine {
                     });
                     Audience::Listed(Recipients::with_subids(listed.collect()))
                 }
-                (None, Some(entities)) => Audience::Entities(entities.into_iter().collect()),
-                (None, None) => Audience::Subscribers,
+                (None, Some(entities), _) => Audience::Entities(entities.into_iter().collect()),
+                (None, None, Some(resources)) => {
+                    Audience::Interested(resources.into_iter().collect())
+                }
+                (None, None, None) => Audience::Subscribers,
             },
             view: View {
                 has_body: self.body,

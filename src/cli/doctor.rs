@@ -21,10 +21,10 @@ pub(super) struct Examination {
 impl Examination {
     pub(super) fn run(self) -> Result<(), Failure> {
         let config = self.at.config()?;
-        config.check().map_err(Failure::from)?;
         let findings = match doctor::running(&config)? {
             Some(findings) => findings,
             None => {
+                config.check().map_err(Failure::from)?;
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 runtime.block_on(doctor::connect(&config))?
             }

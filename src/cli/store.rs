@@ -31,7 +31,7 @@ pub(super) enum Store {
 }
 
 const REBASE_HELP: &str = "\
-If it is interrupted, do it again before the service starts.
+If it is interrupted, do it again: the service does not start before.
 A store that was restored from an older copy would give ids to new events that clients
 and archives know from events that it has lost. With new epochs no id names two events.
 `gjallar import` does the same by itself.";

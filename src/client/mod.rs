@@ -27,7 +27,7 @@ use minidom::Element;
 use thiserror::Error;
 use tokio::{net::TcpStream, sync::mpsc, time::timeout};
 
-use crate::wire::{ns, xml::Tag};
+use crate::wire::{ns, payload, xml::Tag};
 
 use self::link::{Ask, Link};
 
@@ -163,7 +163,7 @@ impl Client {
         id: Option<&str>,
         payload: &str,
     ) -> Result<String, ClientError> {
-        let payload = crate::wire::payload::parse(payload)?;
+        let payload = payload::parse(payload)?;
         let item = Tag::new("item").attr_if("id", id).child(payload.xml());
         let publish = Tag::new("publish").attr("node", node).child(item);
         let answer = self.set(ns::PUBSUB, publish).await?;
@@ -234,7 +234,7 @@ impl Client {
         action: Tag,
     ) -> Result<Option<Element>, ClientError> {
         let content = Tag::ns("pubsub", namespace).child(action).to_string();
-        let content = content.parse().map_err(|_| ClientError::Answer)?;
+        let content = payload::element(&content).map_err(|_| ClientError::Answer)?;
         let (answer, mut answered) = mpsc::channel(1);
         self.link.ask(Ask { to: self.service.clone(), kind, content, answer }).await?;
         match timeout(DEADLINE, answered.recv()).await {

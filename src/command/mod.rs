@@ -235,8 +235,10 @@ async fn go_on(
             let answer = Answers::of(&session.shown, form);
             answers.push(answer.map_err(|refusal| failed(refusal.into()))?);
             match command.step(asker, &answers).await.map_err(failed)? {
-                // No further page is wanted.
-                Step::Ask(page, More::Page) if action == Action::Complete => Step::only_page(page),
+                // No further page is wanted; where `complete` is the only action, it says nothing of that.
+                Step::Ask(page, More::Page) if action == Action::Complete && more == More::List => {
+                    Step::only_page(page)
+                }
                 step => step,
             }
         }

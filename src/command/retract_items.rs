@@ -64,7 +64,7 @@ impl Command for RetractItems {
         let names = wanted.all("items").chain(wanted.all("others"));
         let items = names.map(ItemId::parse).collect::<Result<Vec<_>, _>>()?;
         let number = items.len();
-        let request = Retract { node, items, notify: wanted.is_set("notify") };
+        let request = Retract { node, items, notify: wanted.flag("notify")? };
         asker.service.retract(asker.actor, &request, |outcome| outcome).await.await?;
         Ok(Step::done(format!("Retracted: {number}.")))
     }

@@ -117,11 +117,12 @@ impl Step {
         Self::Done(Done { note: None, form: Some(result(title, fields)) })
     }
 
-    /// It is done with one page of a list.
+    /// It is done with one page of a list that has more.
     pub(super) fn only_page(page: DataForm) -> Self {
         let mut page = DataForm { type_: DataFormType::Result_, ..page };
         page.fields.retain(|field| field.type_ != FieldType::Hidden);
-        Self::Done(Done { note: None, form: Some(page) })
+        let note = Note { is_warning: true, text: "The list goes on after this page.".into() };
+        Self::Done(Done { note: Some(note), form: Some(page) })
     }
 
     /// The last form before the work.
@@ -298,8 +299,13 @@ impl Answers {
         found.map(|(_, values)| values.join("\n")).unwrap_or_default()
     }
 
-    pub(super) fn is_set(&self, var: &str) -> bool {
-        matches!(self.one(var), Some("1" | "true"))
+    /// A yes or no; no if the field is empty.
+    pub(super) fn flag(&self, var: &str) -> Result<bool, Trouble> {
+        match self.one(var) {
+            None | Some("0" | "false") => Ok(false),
+            Some("1" | "true") => Ok(true),
+            Some(_) => Err(Trouble::Payload(format!("{var} is neither true nor false"))),
+        }
     }
 
     /// The value of a field that must have one.

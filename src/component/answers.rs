@@ -121,7 +121,7 @@ impl Answers {
                 self.came.notify_one();
                 questions.is_some()
             }
-            ("message", Some("error")) if self.multicast.goes_through(from) => {
+            ("message", Some("error")) if self.multicast.has_refused(from, id) => {
                 self.multicast_failed();
                 true
             }
@@ -133,8 +133,8 @@ impl Answers {
     pub(super) fn take_notice_of(&self, header: &Header) {
         self.probes.take_refused(header);
         let is_error = header.name == "message" && header.kind.as_deref() == Some("error");
-        if is_error && header.from.as_deref().is_some_and(|from| self.multicast.goes_through(from))
-        {
+        let (from, id) = (header.from.as_deref(), header.id.as_deref().unwrap_or_default());
+        if is_error && from.is_some_and(|from| self.multicast.has_refused(from, id)) {
             self.multicast_failed();
         }
     }

@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use crate::wire::{
     multicast::{Format, offered, services},
+    notification::has_suffix,
     ns,
     xml::Tag,
 };
@@ -104,8 +105,16 @@ pub(super) enum Reach {
 impl Post {
     pub(super) fn reach(&self, recipient: &Jid) -> Reach {
         let domain = recipient.domain().as_str();
-        let is_theirs = domain == self.host || is_below(domain, &self.host);
-        if domain == self.jid && (domain != self.host || recipient.node().is_none()) {
+        let is_at = |host: &str| domain == host || is_below(domain, host);
+        // The module for Prosody is at a host with users, and takes for itself only what names recipients.
+        let (is_service, is_theirs) = match self.format {
+            Format::Addresses => {
+                let is_user = domain == self.host && recipient.node().is_some();
+                (domain == self.jid && !is_user, is_at(&self.host))
+            }
+            Format::Lines => (false, is_at(&self.host) || is_at(&self.jid)),
+        };
+        if is_service {
             Reach::Not
         } else if is_theirs && recipient.as_str().len() <= MAX_ADDRESS_BYTES {
             Reach::Through
@@ -217,6 +226,16 @@ impl Multicast {
     /// Whether notifications go through the service with this address.
     pub(super) fn goes_through(&self, from: &str) -> bool {
         matches!(&self.state().way, Way::Through(post) if post.jid == from || post.address == from)
+    }
+
+    /// Whether an error from an address, about a message of this id, is of the service. What the host of the module for
+    /// Prosody says as a subscriber is not: it is about a message with a suffix.
+    pub(super) fn has_refused(&self, from: &str, id: &str) -> bool {
+        self.goes_through(from)
+            && match &self.state().way {
+                Way::Through(post) => post.format == Format::Addresses || !has_suffix(id),
+                _ => false,
+            }
     }
 
     /// How often a service refused something.

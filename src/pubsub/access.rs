@@ -131,8 +131,21 @@ pub(super) fn takes_subscriptions(config: &NodeConfig, affiliation: Affiliation)
 /// admit keeps what it has.
 #[must_use]
 pub fn may_stay(config: &NodeConfig, affiliation: Affiliation) -> bool {
-    let is_up_to_rosters = affiliation == Affiliation::None && config.access_model.reads_rosters();
-    is_up_to_rosters || admits(config, affiliation, None).is_ok()
+    is_up_to_rosters(config, affiliation) || admits(config, affiliation, None).is_ok()
+}
+
+/// Whether a resource of somebody of an affiliation may hear of a node without a subscription (§12.2), where no roster
+/// can be read: whom only a roster can admit keeps what waits for it.
+#[must_use]
+pub fn may_hear(config: &NodeConfig, affiliation: Affiliation) -> bool {
+    let is_admitted = || admits(config, affiliation, None) == Ok(Admission::Granted);
+    takes_subscriptions(config, affiliation)
+        && (is_up_to_rosters(config, affiliation) || is_admitted())
+}
+
+/// Whether only a roster can admit somebody of an affiliation, or shut it out.
+pub(super) fn is_up_to_rosters(config: &NodeConfig, affiliation: Affiliation) -> bool {
+    affiliation == Affiliation::None && config.access_model.reads_rosters()
 }
 
 /// Whether any JID of an entity is subscribed.

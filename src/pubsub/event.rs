@@ -61,6 +61,8 @@ pub struct EventItem {
 pub enum Audience {
     /// These, subscribed or not.
     Entities(Recipients),
+    /// These, which have not subscribed, as long as the node lets them (§12.2).
+    Interested(Recipients),
     /// These, as long as they are subscribed.
     Listed(Recipients),
     /// All who are subscribed after the change, but for those with options or SubIDs; for a deletion, all who were.

@@ -7,8 +7,8 @@ use jid::{BareJid, Jid};
 
 use super::{
     Affiliation, Audience, Change, Changes, ConfigRevision, Epoch, NodeConfig, NodeId, Options,
-    Recipients, Special, SubscriptionState, Terms, Timestamp, is_entitled, special::Specials,
-    subscribers::Subscribers,
+    Recipients, Special, SubscriptionState, Terms, Timestamp, access, is_entitled,
+    special::Specials, subscribers::Subscribers,
 };
 
 /// A node as the rules see it.
@@ -190,6 +190,7 @@ impl Node {
     pub fn recipients_of(&self, audience: &Audience, as_of: u64) -> Recipients {
         match audience {
             Audience::Entities(entities) => entities.clone(),
+            Audience::Interested(resources) => resources.filter(|jid| self.lets_hear(jid)),
             Audience::Listed(listed) => listed.filter(|jid| {
                 self.began(jid).is_some_and(|began| is_entitled(began, u64::MAX, as_of))
             }),
@@ -199,6 +200,12 @@ impl Node {
                 entitled.map(|(jid, _)| jid.clone()).collect()
             }
         }
+    }
+
+    /// Whether a resource may hear of the node without a subscription, as far as no roster is needed for that (§12.2).
+    #[must_use]
+    pub fn lets_hear(&self, jid: &Jid) -> bool {
+        access::may_hear(&self.config, self.affiliation_of(&jid.to_bare()))
     }
 
     /// The version at which the subscription of exactly this JID began.

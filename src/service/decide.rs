@@ -5,18 +5,20 @@
 //! and told. If it fails, none that rests on it happens.
 
 use std::{
+    collections::BTreeSet,
     iter,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
+use jid::Jid;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tracing::{Span, error};
 
 use crate::{
     pubsub::{
         Actor, Audience, Change, Changes, Context, Decision, Node, NodeId, Notification,
-        Recipients, Refusal,
+        Recipients, Refusal, administers,
         op::{auto_subscribe, expire, presence, public},
     },
     store::{Commit, Committed, StoreError},
@@ -252,8 +254,8 @@ impl Service {
     ) -> Option<Vec<Told>> {
         let mut rooms = Vec::with_capacity(notifications.len());
         for notification in notifications {
-            let may_be_left =
-                changes.revoke() && matches!(notification.audience, Audience::Entities(_));
+            let may_be_left = changes.revoke()
+                && !matches!(notification.audience, Audience::Subscribers | Audience::Listed(_));
             match self.room(turn, changes.created(), notification) {
                 Some(told) => rooms.extend(told),
                 None if may_be_left => {}
@@ -272,7 +274,9 @@ impl Service {
         notification: Notification,
     ) -> Option<Option<Told>> {
         let recipients = match &notification.audience {
-            Audience::Entities(some) | Audience::Listed(some) => some.clone(),
+            Audience::Entities(some) | Audience::Interested(some) | Audience::Listed(some) => {
+                some.clone()
+            }
             // Those who were subscribed hear of a deletion; after it nobody is.
             Audience::Subscribers => turn.recipients(),
         };
@@ -324,6 +328,7 @@ impl Service {
             notifications: told.iter().map(|told| Arc::clone(&told.notification)).collect(),
             chain,
         };
+        let shut_out = self.shut_out(turn.node(), &changes);
         let (memory, underway, id) = (Arc::clone(&self.memory), turn.underway(), id.clone());
         let (began, auditor) = (Instant::now(), Arc::clone(&self.auditor));
         let request = Span::current();
@@ -343,6 +348,9 @@ impl Service {
                 Ok(committed) => {
                     memory.metrics.committed(began.elapsed(), committed.sync);
                     memory.became_true(&id, &underway, &changes, epoch, &committed);
+                    if let Some(epoch) = epoch {
+                        memory.outbox.leave_out(epoch, shut_out.iter());
+                    }
                     if let Some(due) = due {
                         memory.deadlines.add(&id, due);
                     }
@@ -364,5 +372,21 @@ impl Service {
         };
         self.store.commit(commit, Box::new(then));
         turn
+    }
+
+    /// The resources that a node, as it is after changes, does not let hear without a subscription any more (§12.2).
+    fn shut_out(&self, node: Option<&Node>, changes: &Changes) -> BTreeSet<Jid> {
+        let bears =
+            |change: &Change| matches!(change, Change::Affiliated(..) | Change::Configured { .. });
+        let Some(node) = node.filter(|_| changes.iter().any(bears)) else {
+            return BTreeSet::new();
+        };
+        let mut resources = self.memory.outbox.interested(node.epoch);
+        resources.extend(self.memory.interests.at(&node.id));
+        let policies = self.policies();
+        resources.retain(|jid| {
+            !node.lets_hear(jid) && !administers(policies.administrators(), &jid.to_bare())
+        });
+        resources
     }
 }

@@ -6,7 +6,7 @@
 //! out.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -216,18 +216,33 @@ impl Outbox {
         }
     }
 
-    /// Leaves out everybody who is not subscribed at a node any more.
+    /// Leaves out everybody who is not subscribed at a node any more, or whom it does not let hear without that.
     pub(super) fn keep(&self, node: &Node) {
         let mut audiences = HashMap::new();
         for telling in &self.queue().waiting {
             let Notification { place, audience, .. } = &*telling.notification;
-            if place.epoch == node.epoch && !matches!(audience, Audience::Entities(_)) {
+            if place.epoch == node.epoch
+                && matches!(audience, Audience::Subscribers | Audience::Listed(_))
+            {
                 audiences.insert(telling.recipients.id(), telling.recipients.clone());
             }
         }
         let all = audiences.values().flat_map(|audience| audience.iter());
         let gone: Vec<_> = all.filter(|jid| !node.is_subscribed(jid)).collect();
         self.leave_out(node.epoch, gone.into_iter());
+        let interested = self.interested(node.epoch);
+        self.leave_out(node.epoch, interested.iter().filter(|jid| !node.lets_hear(jid)));
+    }
+
+    /// The resources that something waits for which they get without a subscription at a node.
+    pub(super) fn interested(&self, node: Epoch) -> BTreeSet<Jid> {
+        let queue = self.queue();
+        let of_node = queue.waiting.iter().filter_map(|telling| {
+            let Notification { place, audience, .. } = &*telling.notification;
+            let is_wanted = place.epoch == node && matches!(audience, Audience::Interested(_));
+            is_wanted.then_some(&telling.recipients)
+        });
+        of_node.flat_map(Recipients::iter).cloned().collect()
     }
 
     /// Those whom what waits at an entry's node must not be told to any more.

@@ -334,6 +334,9 @@ pub enum StoreError {
         /// The version of this binary.
         expected: u8,
     },
+    /// `gjallar store rebase` was interrupted.
+    #[error("`gjallar store rebase` was interrupted: run it again")]
+    Rebase,
     /// The store was closed, or the disk or its software failed.
     #[error("{0}")]
     Failed(String),

@@ -4,6 +4,8 @@ use minidom::Element;
 
 use crate::pubsub::{EventItem, Payload, op::options::ATOM};
 
+use super::payload::element;
+
 /// The longest body, in bytes; a longer one is cut.
 const MAX_BODY_BYTES: usize = 2000;
 
@@ -25,8 +27,7 @@ fn words(payload: &Payload) -> Option<String> {
     if payload.namespace() != ATOM {
         return None;
     }
-    let entry: Element =
-        payload.xml().parse().ok().filter(|root: &Element| root.name() == "entry")?;
+    let entry = element(payload.xml()).ok().filter(|root| root.name() == "entry")?;
     let text = |name: &str| {
         let text = entry.get_child(name, ATOM).filter(|text| is_plain(text)).map(Element::text);
         text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())

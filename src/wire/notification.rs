@@ -39,10 +39,12 @@ impl Suffix {
         const ALPHABET: &[u8; 64] =
             b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let hash = SipHasher13::new_with_keys(self.key, self.nonce).hash(recipient.as_bytes());
-        for digit in 0..SUFFIX_BYTES {
+        let mut suffix = [0; SUFFIX_BYTES];
+        for (digit, byte) in suffix.iter_mut().enumerate() {
             let index = usize::try_from(hash >> (6 * digit) & 63).unwrap_or_default();
-            out.push(ALPHABET.get(index).copied().map_or('-', char::from));
+            *byte = ALPHABET.get(index).copied().unwrap_or(b'-');
         }
+        out.push_str(str::from_utf8(&suffix).unwrap_or_default());
     }
 }
 
@@ -231,6 +233,12 @@ pub fn node_of(id: &str) -> Option<Epoch> {
     u64::from_str_radix(epoch, 16).ok().map(Epoch)
 }
 
+/// Whether the id of a notification has the suffix of a recipient: that of a message to many in lines has none.
+#[must_use]
+pub fn has_suffix(id: &str) -> bool {
+    id.splitn(3, '-').nth(2).is_some_and(|suffix| !suffix.is_empty())
+}
+
 /// Whether an error says that who was addressed does not exist, or not any more (§12.4). SPEC: §12.4
 /// says so of any error of type `cancel`; but servers say `service-unavailable` of who is only away.
 #[must_use]
@@ -244,9 +252,11 @@ pub fn is_gone(bounce: &Element) -> bool {
 
 /// For which subscriptions of its recipient a message is (§12.16, XEP-0131). They are the last child (§7.1.2.4).
 fn shim(subids: &[SubId]) -> Option<Tag> {
+    if subids.is_empty() {
+        return None;
+    }
     let header = |subid: &SubId| Tag::new("header").attr("name", "SubID").text(subid.as_str());
-    let headers = Tag::ns("headers", ns::SHIM).children(subids.iter().map(header));
-    (!subids.is_empty()).then_some(headers)
+    Some(Tag::ns("headers", ns::SHIM).children(subids.iter().map(header)))
 }
 
 /// The headers of a message to a recipient who gets it for these subscriptions; none if it has no SubIDs.

@@ -21,7 +21,15 @@ const TOO_DEEP: Refusal = Refusal::InvalidPayload("the payload has more than 64 
 /// [`Refusal::InvalidPayload`] if it is none, or has what XMPP does not allow (RFC 6120 §11.1).
 pub fn parse(text: &str) -> Result<Payload, Refusal> {
     check_shape(text)?;
-    Ok(payload(&read(text, TreeBuilder::new())?))
+    Ok(payload(&element(text)?))
+}
+
+/// Reads an element that this program wrote.
+///
+/// # Errors
+/// [`Refusal::InvalidPayload`] if it is none.
+pub fn element(text: &str) -> Result<Element, Refusal> {
+    read(text, TreeBuilder::new())
 }
 
 /// A name or value may be as long as the text: the limit is the service's, of the payload as a whole.

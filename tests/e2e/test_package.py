@@ -79,6 +79,9 @@ def test_the_package_from_its_installation_to_its_end(debian):
     exposure = debian.ask("systemd-analyze", "security", "--no-pager", "gjallar").splitlines()[-1]
     assert float(re.search(r"gjallar.service: ([0-9.]+)", exposure)[1]) <= 1.5, exposure
 
+    # Examined as the document says: the secret is the unit's, not in the configuration.
+    assert "prosody" in debian.run("gjallar", "doctor", "--config", CONFIG).lower()
+
     # Another configuration is taken up without a new start.
     pid = state(debian, "MainPID")
     debian.write(CONFIG, debian.run("cat", CONFIG) + '\nlog = "debug"\n')

@@ -1,13 +1,20 @@
 //! Stores as text, and stores compared with themselves.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use gjallar::{
     archive::{ArchiveError, Epochs, Summary, export, import},
     pubsub::{
         AccessModel, Affiliation, Expire, Fresh, MaxItems, OptionSetting, Setting, Timestamp,
     },
-    store::{MemoryStore, SledStore, Store},
+    store::{MemoryStore, SledStore, Store, StoreError},
 };
 
 use minidom::Element;
@@ -337,6 +344,30 @@ async fn restored_stores_have_new_epochs() {
     let owed = store.owed(None).await.unwrap();
     let now = epoch(&*store).await;
     assert!(owed.iter().filter(|owed| of_a(owed)).all(|o| o.notification.place.epoch == now));
+}
+
+/// Numbers of which there are too few.
+struct Few(AtomicUsize);
+
+impl Fresh for Few {
+    fn number(&self) -> u64 {
+        let left = self.0.fetch_sub(1, Ordering::Relaxed);
+        u64::try_from(left.checked_sub(1).expect("no number is left")).unwrap() + 1
+    }
+}
+
+/// A store of which some nodes may have new epochs and others not is not opened before all have.
+#[tokio::test]
+async fn an_interrupted_rebase_is_done_again_before_the_store_is_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let stage = fill(open(folder.path())).await;
+    stage.store.close().await;
+    drop(stage);
+    let few = AssertUnwindSafe(|| SledStore::rebase(folder.path(), &Few(2.into())));
+    catch_unwind(few).unwrap_err();
+    assert!(matches!(SledStore::open(folder.path()), Err(StoreError::Rebase)));
+    SledStore::rebase(folder.path(), &Counted::default()).unwrap();
+    assert_eq!(open(folder.path()).check().await.unwrap(), Vec::<String>::new());
 }
 
 /// Every row removed, and one like it added, one by one: the check finds each.

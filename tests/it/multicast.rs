@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use gjallar::store::MemoryStore;
+use gjallar::{process::Config, store::MemoryStore};
 use minidom::Element;
 
 use crate::harness::{
@@ -200,6 +200,37 @@ async fn a_refusal_by_the_module_of_prosody_makes_events_go_directly() {
     let to: Vec<_> = messages.iter().map(|message| message.attr("to").unwrap()).collect();
     assert_eq!(to, ["a@localhost", "b@localhost"]);
     assert!(messages.iter().all(|message| !message.has_child("recipients", FANOUT)));
+}
+
+/// The module is at a host with users, which subscribes too where Prosody's modules read a block list. What the host says
+/// of an event is no refusal of the module's.
+#[tokio::test]
+async fn the_host_of_the_module_of_prosody_and_its_users_hear() {
+    const HOST: &str = "im.company.example";
+    let store = Arc::new(MemoryStore::new());
+    let named = |config: &mut Config| config.link.multicast = HOST.into();
+    let mut component = Component::with(store, named).await;
+    let asked = question(&mut component, &format!("{HOST}/barrier"), INFO).await;
+    answer(&mut component, &asked, "result", &format!("<feature var='{FANOUT}'/>")).await;
+    component.create(OWNER, "n", &[]).await;
+    component.subscribe(HOST, "n").await;
+    enrol(&mut component, &["a", "b"].map(|name| format!("{name}@{HOST}"))).await;
+    for item in ["1", "2"] {
+        component.publish(OWNER, "n", item).await;
+        let messages = component.messages().await;
+        let lines = messages[0].get_child("recipients", FANOUT).unwrap().text();
+        let mut of_host = None;
+        let told: Vec<_> = lines.lines().map(|line| line.split_once(' ').unwrap()).collect();
+        for (suffix, jid) in &told {
+            of_host = of_host.or((*jid == HOST).then_some(*suffix));
+        }
+        assert_eq!((messages.len(), told.len()), (1, 3), "{}", shown(&messages[0]));
+        let id = format!("{}{}", messages[0].attr("id").unwrap(), of_host.unwrap());
+        let error = "<error type='cancel'>\
+             <service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>";
+        let bounce = format!("<message type='error' from='{HOST}' to='{SERVICE}' id='{id}'>");
+        component.send(&format!("{bounce}{error}</message>")).await;
+    }
 }
 
 #[tokio::test]

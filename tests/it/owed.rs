@@ -9,7 +9,7 @@ use gjallar::{
     store::{Owed, SledStore, Told},
 };
 
-use crate::harness::stage::{Stage, jid, raw};
+use crate::harness::stage::{Stage, jid, node, raw};
 
 const OWNER: &str = "owner@localhost";
 
@@ -294,6 +294,7 @@ async fn what_was_told_before_older_events_is_not_told_again() {
 enum Between {
     Nothing,
     Ban(&'static str),
+    Dismiss(&'static str),
     Unsubscribe(&'static str),
     SubscribeAgain(&'static str),
     Option(&'static str, fn() -> OptionSetting),
@@ -312,6 +313,9 @@ impl Between {
             Self::Nothing => {}
             Self::Ban(name) => {
                 stage.affiliate(OWNER, "n", name, Affiliation::Outcast).await.unwrap();
+            }
+            Self::Dismiss(name) => {
+                stage.affiliate(OWNER, "n", name, Affiliation::None).await.unwrap();
             }
             Self::Unsubscribe(name) => stage.unsubscribe(name, "n").await.unwrap(),
             Self::SubscribeAgain(name) => {
@@ -359,6 +363,8 @@ async fn the_audience_after_a_restart_is_the_audience_live() {
         Between::Nothing,
         Between::Ban("plain@x"),
         Between::Ban("keyword@x"),
+        Between::Ban("member@x"),
+        Between::Dismiss("member@x"),
         Between::Unsubscribe("plain@x"),
         Between::Unsubscribe("keyword@x"),
         Between::SubscribeAgain("plain@x"),
@@ -389,6 +395,10 @@ async fn the_audience_after_a_restart_is_the_audience_live() {
         }
         stage.agree("keyword@x", "n", OptionSetting::Keyword("1".into())).await.unwrap();
         stage.subscribe("pending@x", "n").await.unwrap();
+        stage.affiliate(OWNER, "n", "member@x", Affiliation::Member).await.unwrap();
+        let interested = jid("member@x/phone");
+        assert!(stage.service.interests().note(&interested, "capabilities", "question"));
+        stage.service.interested(&interested, vec![node("n")]).await;
         stage.create(OWNER, "z").await.unwrap();
         stage.subscribe("z@x", "z").await.unwrap();
         told_until_now(stage).await;

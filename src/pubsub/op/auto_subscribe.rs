@@ -10,7 +10,7 @@ use jid::{BareJid, Jid};
 
 use crate::pubsub::{
     Affiliation, Audience, Change, Changes, Context, Item, Node, NodeConfig, Notification, Options,
-    Recipients, Terms, Timestamp, access,
+    Recipients, Terms, Timestamp, access, event::MAX_LISTED,
 };
 
 use super::subscribe;
@@ -39,8 +39,8 @@ pub fn told(
     }
     let mut sent = Vec::new();
     hears.extend(enters.iter().cloned());
-    if !hears.is_empty() {
-        let audience = Audience::Entities(Recipients::sorted(hears));
+    for part in hears.chunks(MAX_LISTED) {
+        let audience = Audience::Interested(Recipients::sorted(part.to_vec()));
         let of_all = notifications.iter().filter(|told| told.audience == Audience::Subscribers);
         sent.extend(of_all.map(|told| Notification { audience: audience.clone(), ..told.clone() }));
     }
@@ -65,7 +65,7 @@ fn last_item(
     let terms = Terms::new(None, Options::default(), node.seq, Timestamp(0));
     let at = (node.version + 1, cx.fresh.number());
     let told = subscribe::last_item(node, config, last, (jid, &terms), at)?;
-    Some(Notification { audience: Audience::Entities(Recipients::one(jid.clone())), ..told })
+    Some(Notification { audience: Audience::Interested(Recipients::one(jid.clone())), ..told })
 }
 
 /// Whether a resource may subscribe to a node at once.

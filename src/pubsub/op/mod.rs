@@ -70,8 +70,7 @@ fn settle_subscriptions(
     changes: &mut Changes,
     cx: &Context<'_>,
 ) {
-    let is_up_to_rosters = affiliation == Affiliation::None && config.access_model.reads_rosters();
-    if is_up_to_rosters && cx.contacts.is_none() {
+    if access::is_up_to_rosters(config, affiliation) && cx.contacts.is_none() {
         return;
     }
     let admission = match administers(cx.administrators, entity) {

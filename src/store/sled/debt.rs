@@ -67,7 +67,9 @@ impl EntryRecord {
     fn into_record(self) -> DebtRecord {
         let as_of = match self.audience {
             AudienceRecord::Listed(_) | AudienceRecord::ListedWithSubIds(_) => u64::MAX,
-            AudienceRecord::Entities(_) | AudienceRecord::Subscribers => self.seq,
+            AudienceRecord::Entities(_)
+            | AudienceRecord::Interested(_)
+            | AudienceRecord::Subscribers => self.seq,
         };
         let nonce = self.is_last_item.then_some(NONCE_OF_LAYOUT_9);
         DebtRecord { entry: self, as_of, nonce }
@@ -81,6 +83,7 @@ enum AudienceRecord {
     Subscribers,
     /// Each with its SubIDs.
     ListedWithSubIds(Vec<(String, Vec<String>)>),
+    Interested(Vec<String>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -153,6 +156,9 @@ impl DebtRecord {
                 Audience::Entities(jids) => {
                     AudienceRecord::Entities(jids.iter().map(Jid::to_string).collect())
                 }
+                Audience::Interested(jids) => {
+                    AudienceRecord::Interested(jids.iter().map(Jid::to_string).collect())
+                }
                 Audience::Listed(jids) if jids.have_subids() => {
                     let subids = |subids: &[SubId]| subids.iter().map(SubId::to_string).collect();
                     let listed = jids.iter_with_subids();
@@ -191,9 +197,9 @@ impl DebtRecord {
     /// About how many bytes it takes, as far as they are many: those of its audience, and of items.
     pub(super) fn len(&self) -> usize {
         let audience = match &self.entry.audience {
-            AudienceRecord::Entities(jids) | AudienceRecord::Listed(jids) => {
-                jids.iter().map(|jid| 3 + jid.len()).sum()
-            }
+            AudienceRecord::Entities(jids)
+            | AudienceRecord::Interested(jids)
+            | AudienceRecord::Listed(jids) => jids.iter().map(|jid| 3 + jid.len()).sum(),
             AudienceRecord::Subscribers => 0,
             AudienceRecord::ListedWithSubIds(listed) => {
                 let subids =
@@ -217,6 +223,7 @@ impl DebtRecord {
             event: entry.event.into_event(key)?,
             audience: match &entry.audience {
                 AudienceRecord::Entities(jids) => Audience::Entities(all(key, jids)?),
+                AudienceRecord::Interested(jids) => Audience::Interested(all(key, jids)?),
                 AudienceRecord::Listed(jids) => Audience::Listed(all(key, jids)?),
                 AudienceRecord::Subscribers => Audience::Subscribers,
                 AudienceRecord::ListedWithSubIds(listed) => {

@@ -26,6 +26,7 @@
 //! | `c` node position index chunk | a part of a long payload |
 //! | `o` debt chunk | a part of the events that are owed since one group of commits, the first of which this is |
 //! | `r` entity | it refused the service its presence |
+//! | `e` | new epochs are being given to all nodes, and some may have the old one |
 //! | `w` | what was told in part; the number of the next debt |
 //! | `w` debt | which of a group's events are paid, where some are not |
 //!
@@ -60,10 +61,11 @@ fn key(table: u8, parts: &[&[u8]]) -> Vec<u8> {
 pub(super) const VERSION: &[u8] = b"v";
 pub(super) const TOTAL: &[u8] = b"t";
 pub(super) const TOLD: &[u8] = b"w";
+pub(super) const REBASE: &[u8] = b"e";
 /// The tables whose rows are part of their node's sum.
 pub(super) const TABLES_OF_A_NODE: &[u8] = b"asixc";
 /// The tables whose rows are part of the store's sum.
-pub(super) const INDEX_TABLES: &[u8] = b"NnqdpuASlowMmFfr";
+pub(super) const INDEX_TABLES: &[u8] = b"NnqdpuASlowMmFfre";
 
 /// The sum that a row is part of.
 pub(super) enum Group {

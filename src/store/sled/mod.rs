@@ -68,7 +68,8 @@ impl SledStore {
     ///
     /// # Errors
     /// [`StoreError::Locked`] if another process has it, [`StoreError::Version`] if another version
-    /// wrote it, [`StoreError::Damaged`] if it is not what was written.
+    /// wrote it, [`StoreError::Damaged`] if it is not what was written, [`StoreError::Rebase`] if a rebase was
+    /// interrupted.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         Self::open_with_cache(directory, CACHE_MIB)
     }
@@ -80,6 +81,9 @@ impl SledStore {
     pub fn open_with_cache(directory: &Path, cache_mib: u16) -> Result<Self, StoreError> {
         let cache_bytes = u64::from(cache_mib) << 20;
         let opened = Opened::open(directory, cache_bytes)?;
+        if opened.tree.contains_key(keys::REBASE).map_err(|error| sled_failed(&error))? {
+            return Err(StoreError::Rebase);
+        }
         let (key, reader) = (opened.total.store, Reader::new(&opened.tree, &opened.ledger));
         let directory = directory.to_owned();
         let open = Box::new(move || Opened::open(&directory, cache_bytes));

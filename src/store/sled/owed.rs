@@ -6,7 +6,7 @@ use jid::{BareJid, Jid};
 use tracing::error;
 
 use crate::{
-    pubsub::{Audience, NodeId, Recipients, SubscriptionState, is_entitled},
+    pubsub::{Audience, NodeId, Recipients, SubscriptionState, is_entitled, may_hear},
     store::{Debt, Owed, StoreError},
 };
 
@@ -15,6 +15,7 @@ use super::{
     index,
     keys::{self, Number},
     reader::View,
+    record::NodeRecord,
 };
 
 /// A node's subscribers in the order in which they are told, with the version at which each began, and the last one up
@@ -39,6 +40,7 @@ pub(super) fn owed(view: &View, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, S
         let notification = record.into_notification(&key)?;
         let recipients = match &notification.audience {
             Audience::Entities(entities) => Ok(entities.clone()),
+            Audience::Interested(resources) => audiences.interested(number, resources),
             Audience::Listed(listed) => audiences.listed(number, listed, notification.as_of),
             Audience::Subscribers => audiences.at(number, notification.as_of),
         };
@@ -68,6 +70,17 @@ struct Audiences<'a> {
 }
 
 impl Audiences<'_> {
+    /// Those resources whom the node lets hear without a subscription; all of them if it is gone.
+    fn interested(&self, node: Number, resources: &Recipients) -> Result<Recipients, StoreError> {
+        let key = keys::node(node);
+        let Some(record) = self.view.get::<NodeRecord>(&key)? else { return Ok(resources.clone()) };
+        let config = record.to_node(&key)?.config;
+        resources.try_filter(|jid| {
+            let affiliation = self.view.affiliation(node, &jid.to_bare())?;
+            Ok(may_hear(&config, affiliation))
+        })
+    }
+
     /// Those on a list whose subscription began before a version, and has not ended.
     fn listed(
         &self,

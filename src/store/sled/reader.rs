@@ -8,11 +8,11 @@ use std::{
     },
 };
 
-use jid::Jid;
+use jid::{BareJid, Jid};
 use sled::Tree;
 
 use crate::{
-    pubsub::{Epoch, Item, ItemId, Node, NodeId, Part, SubscriptionState, within},
+    pubsub::{Affiliation, Epoch, Item, ItemId, Node, NodeId, Part, SubscriptionState, within},
     store::StoreError,
 };
 
@@ -162,6 +162,15 @@ impl View {
             }
         }
         Ok(Some(node))
+    }
+
+    pub(super) fn affiliation(
+        &self,
+        number: Number,
+        entity: &BareJid,
+    ) -> Result<Affiliation, StoreError> {
+        let record = self.get::<AffiliationRecord>(&keys::affiliation(number, entity.as_str()))?;
+        Ok(record.map_or(Affiliation::None, |record| record.affiliation()))
     }
 
     /// What there is of a node, if it has little that has to be read.

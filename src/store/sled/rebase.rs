@@ -16,9 +16,15 @@ use super::{
 /// Nodes that are rewritten with one sync.
 const BATCH: usize = 200;
 
-/// Gives every node a new epoch, and its pending entries too; returns the number of nodes. If it is interrupted, it has
-/// to be done again: each run gives new epochs to all. The store has to be opened again after it.
+/// Gives every node a new epoch, and its pending entries too; returns the number of nodes. A store where it was
+/// interrupted is opened for nothing but another run, which gives new epochs to all. The store has to be opened again
+/// after it.
 pub(super) fn rebase(opened: &mut Opened, fresh: &dyn Fresh) -> Result<u64, StoreError> {
+    opened.write(|rows, _| {
+        rows.put(keys::REBASE, &true)?;
+        rows.end_commit(true);
+        Ok(())
+    })?;
     let mut epochs = HashMap::<Number, u64>::new();
     let keys: Result<Vec<_>, _> = opened.tree.scan_prefix(b"n").keys().collect();
     let keys = keys.map_err(|error| sled_failed(&error))?;
@@ -48,5 +54,10 @@ pub(super) fn rebase(opened: &mut Opened, fresh: &dyn Fresh) -> Result<u64, Stor
             Ok(())
         })?;
     }
+    opened.write(|rows, _| {
+        rows.remove(keys::REBASE.to_vec());
+        rows.end_commit(true);
+        Ok(())
+    })?;
     Ok(nodes)
 }
