@@ -153,11 +153,12 @@ fn splice_a_notification() -> Hot {
     let ((node, publish), owner) = (node(), owner());
     let notification = decide(&node, &publish, &owner).notifications.remove(0);
     let rendered = render(&notification, false, "pubsub.localhost", 1);
-    let mut buffer = String::with_capacity(4096);
+    let (mut buffer, mut address) = (String::with_capacity(4096), String::new());
+    rendered.write_address(RECIPIENT, &mut address);
     Box::new(move || {
         buffer.clear();
-        let recipient = To { jid: black_box(RECIPIENT), headers: "" };
-        rendered.write_to(recipient, &mut buffer);
+        let to = To { jid: black_box(RECIPIENT), address: black_box(&address), headers: "" };
+        rendered.write_to(to, &mut buffer);
         black_box(&buffer);
     })
 }

@@ -1,11 +1,11 @@
 //! From the outbox to a connection: one message for each recipient, or one for many by multicast (XEP-0033).
 
-use std::mem;
+use std::{mem, ops::Range};
 
 use tracing::error;
 
 use crate::{
-    pubsub::{Notification, View, written_len},
+    pubsub::{Notification, Recipients, View, written_len},
     service::{Availability, Position, Telling},
     wire::notification::{Rendered, To, headers, render},
 };
@@ -24,11 +24,56 @@ const MAX_PASSED_OVER: usize = 10_000;
 /// Notifications that a kill may repeat; past it, barriers have to return first.
 const MAX_REPEATABLE: u64 = 10_000;
 
+/// Recipients whose addresses are kept for the next event of the same audience, and about how many bytes.
+const MAX_ADDRESSES: usize = 16_384;
+const MAX_ADDRESSES_BYTES: usize = 1024 * 1024;
+
 /// An entry of the outbox that is being sent.
 #[derive(Debug)]
 pub(super) struct Front {
     number: u64,
     rendered: Rendered,
+}
+
+/// The addresses of the audience that was told last, as far as they were needed: those of its next event are the same.
+#[derive(Debug, Default)]
+pub(super) struct Addresses {
+    of: Option<Recipients>,
+    text: String,
+    /// Where each recipient's begins and ends in the text; nowhere if it was not needed.
+    places: Vec<Range<usize>>,
+}
+
+impl Addresses {
+    /// The address of a recipient, of this index in its audience, in a message.
+    fn address(
+        &mut self,
+        rendered: &Rendered,
+        audience: &Recipients,
+        index: usize,
+        jid: &str,
+    ) -> &str {
+        let is_kept = rendered.has_common_addresses() && index < MAX_ADDRESSES;
+        let is_its = self.of.as_ref().is_some_and(|of| of.id() == audience.id());
+        if !is_kept || !is_its || self.text.len() > MAX_ADDRESSES_BYTES {
+            self.text.clear();
+            self.places.clear();
+            self.of = is_kept.then(|| audience.clone());
+        }
+        let index = if is_kept { index } else { 0 };
+        if self.places.len() <= index {
+            self.places.resize(index + 1, 0..0);
+        }
+        let begin = self.text.len();
+        match self.places.get_mut(index) {
+            Some(place) if place.start == place.end => {
+                rendered.write_address(jid, &mut self.text);
+                *place = begin..self.text.len();
+            }
+            _ => {}
+        }
+        self.places.get(index).and_then(|place| self.text.get(place.clone())).unwrap_or_default()
+    }
 }
 
 /// What may be done in one go.
@@ -132,8 +177,10 @@ impl Writer {
             }
             match post.filter(|_| reach == Reach::Through) {
                 None => {
-                    let to = To { jid: recipient.as_str(), headers: &headers };
-                    front.rendered.write_to(to, buffer);
+                    let (jid, index) = (recipient.as_str(), sent.position.recipients - 1);
+                    let audience = &telling.recipients;
+                    let address = self.addresses.address(&front.rendered, audience, index, jid);
+                    front.rendered.write_to(To { jid, address, headers: &headers }, buffer);
                 }
                 Some(post) => {
                     let next = ADDRESS_BYTES + written_len(recipient.as_str());
@@ -187,13 +234,17 @@ impl Writer {
         post: &Post,
         buffer: &mut String,
     ) {
-        let Group { addresses, len, last, headers } = mem::take(group);
-        let last = To { jid: &last, headers: &headers };
+        let Group { addresses, len, last: jid, headers } = mem::take(group);
+        let last = |address| To { jid: &jid, address, headers: &headers };
         match len {
             0 => {}
-            1 if !self.may_be_in_multicast() => rendered.write_to(last, buffer),
+            1 if !self.may_be_in_multicast() => {
+                let mut address = String::new();
+                rendered.write_address(&jid, &mut address);
+                rendered.write_to(last(&address), buffer);
+            }
             _ => {
-                rendered.write_by(&post.jid, (post.format, &addresses), last, buffer);
+                rendered.write_by(&post.jid, (post.format, &addresses), last(""), buffer);
                 self.multicast_until = self.last_barrier + 1;
             }
         }

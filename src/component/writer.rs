@@ -33,7 +33,7 @@ use super::{
     answers::{Answers, BARRIER},
     barriers::{Address, Due, Route},
     multicast::{Way, with_resource},
-    telling::Front,
+    telling::{Addresses, Front},
 };
 
 /// Bytes that are written at once; between two writes answers are looked for.
@@ -80,6 +80,7 @@ pub struct Writer {
     /// When no more is begun.
     ends_at: Option<Instant>,
     pub(super) front: Option<Front>,
+    pub(super) addresses: Addresses,
     /// What is being written.
     current: Option<Chunk>,
     /// The buffer of the last chunk.
@@ -148,6 +149,7 @@ impl Writer {
             awaits_presence: false,
             ends_at: None,
             front: None,
+            addresses: Addresses::default(),
             current: None,
             spare: String::new(),
         }

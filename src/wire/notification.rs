@@ -66,6 +66,8 @@ pub struct Rendered {
 pub struct To<'a> {
     /// Its JID.
     pub jid: &'a str,
+    /// Its [address](Rendered::write_address).
+    pub address: &'a str,
     /// What its [headers] say.
     pub headers: &'a str,
 }
@@ -93,9 +95,21 @@ impl Rendered {
         self.rest.is_some()
     }
 
+    /// Appends what names a recipient: the end of the message's id, and where it goes.
+    pub fn write_address(&self, jid: &str, out: &mut String) {
+        self.suffix.write(jid, out);
+        write_to_attribute(jid, out);
+    }
+
+    /// Whether a recipient has the same address in this message as in all others of which this holds.
+    #[must_use]
+    pub fn has_common_addresses(&self) -> bool {
+        self.suffix.nonce == 0
+    }
+
     /// Appends the message to one recipient.
     pub fn write_to(&self, recipient: To<'_>, out: &mut String) {
-        self.write(recipient.jid, None, recipient, out);
+        self.write(recipient.address, None, recipient, out);
     }
 
     /// Appends the message to many, of which this is the last, by way of the multicast service of this JID; they are
@@ -107,7 +121,13 @@ impl Rendered {
         last: To<'_>,
         out: &mut String,
     ) {
-        self.write(multicast, Some((format, recipients)), last, out);
+        let mut address = String::new();
+        match format {
+            Format::Addresses => self.write_address(multicast, &mut address),
+            // In lines each recipient has its own suffix.
+            Format::Lines => write_to_attribute(multicast, &mut address),
+        }
+        self.write(&address, Some((format, recipients)), last, out);
     }
 
     /// Appends one of the recipients of a message to many, in this format.
@@ -125,21 +145,14 @@ impl Rendered {
 
     fn write(
         &self,
-        to: &str,
+        address: &str,
         recipients: Option<(Format, &str)>,
         recipient: To<'_>,
         out: &mut String,
     ) {
         let begin = out.len();
         out.push_str(&self.head);
-        // In lines each recipient has its own suffix.
-        if !matches!(recipients, Some((Format::Lines, _))) {
-            self.suffix.write(to, out);
-        }
-        out.push_str("' to='");
-        escape_attribute(to, out);
-        let is_short = out.len() - begin - self.head.len() <= SHORT_ADDRESS;
-        out.push_str("'>");
+        out.push_str(address);
         if let Some((format, recipients)) = recipients.filter(|(_, all)| !all.is_empty()) {
             let (open, close) = match format {
                 Format::Addresses => ADDRESSES,
@@ -154,9 +167,19 @@ impl Rendered {
         }
         out.push_str(recipient.headers);
         out.push_str(END);
-        let spaces = if is_short { self.padding } else { padding(out.get(begin..).unwrap_or("")) };
+        let spaces = if address.len() <= SHORT_ADDRESS {
+            self.padding
+        } else {
+            padding(out.get(begin..).unwrap_or(""))
+        };
         write_spaces(spaces, out);
     }
+}
+
+fn write_to_attribute(jid: &str, out: &mut String) {
+    out.push_str("' to='");
+    escape_attribute(jid, out);
+    out.push_str("'>");
 }
 
 /// Renders a notification that comes from the service of this JID; with the time at which it happened if
@@ -252,11 +275,9 @@ pub fn is_gone(bounce: &Element) -> bool {
 
 /// For which subscriptions of its recipient a message is (§12.16, XEP-0131). They are the last child (§7.1.2.4).
 fn shim(subids: &[SubId]) -> Option<Tag> {
-    if subids.is_empty() {
-        return None;
-    }
     let header = |subid: &SubId| Tag::new("header").attr("name", "SubID").text(subid.as_str());
-    Some(Tag::ns("headers", ns::SHIM).children(subids.iter().map(header)))
+    let headers = || Tag::ns("headers", ns::SHIM).children(subids.iter().map(header));
+    (!subids.is_empty()).then(headers)
 }
 
 /// The headers of a message to a recipient who gets it for these subscriptions; none if it has no SubIDs.
@@ -362,8 +383,10 @@ mod tests {
             nonce: Some(1),
         };
         let mut message = String::new();
-        let recipient = To { jid: "it's@b", headers: "" };
-        render(&notification, false, "s", 7).write_to(recipient, &mut message);
+        let rendered = render(&notification, false, "s", 7);
+        let mut address = String::new();
+        rendered.write_address("it's@b", &mut address);
+        rendered.write_to(To { jid: "it's@b", address: &address, headers: "" }, &mut message);
         assert_eq!(
             message,
             "<message from='s' type='headline' id='000000000000000a-3-LpIGloX29_M' to='it&#39;s@b'>\
