@@ -144,7 +144,7 @@ impl Writer {
             let headers = headers(telling.recipients.subids(sent.position.recipients));
             sent.position.recipients += 1;
             let reach = post.map_or(Reach::Past, |post| post.reach(recipient));
-            if lost.has(recipient, telling.number) || reach == Reach::Not {
+            if lost.has(recipient, telling.number, &telling.notification) || reach == Reach::Not {
                 budget.passed_over -= 1;
                 continue;
             }

@@ -132,6 +132,12 @@ impl Changes {
         })
     }
 
+    /// Whether the node has no item any more after them.
+    #[must_use]
+    pub fn drop_all_items(&self) -> bool {
+        self.iter().any(|change| matches!(change, Change::Trimmed { keep: 0, .. } | Change::Purged))
+    }
+
     /// Whether somebody is less here than before. That does not wait until there is room to tell of it.
     #[must_use]
     pub fn revoke(&self) -> bool {

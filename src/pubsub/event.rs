@@ -1,6 +1,6 @@
 //! What subscribers hear of.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, iter, sync::Arc};
 
 use jid::{BareJid, Jid};
 
@@ -148,6 +148,17 @@ impl Notification {
         }
         all.insert(0, told);
         all
+    }
+
+    /// The subscriptions because of which it may go to a recipient: its own; an item that is sent again may go to a resource
+    /// because its bare JID is subscribed.
+    pub fn subscriptions_of<'a>(
+        &self,
+        recipient: &'a Jid,
+    ) -> impl Iterator<Item = Cow<'a, Jid>> + use<'a> {
+        let is_again = self.nonce.is_some() && !recipient.is_bare();
+        let bare = is_again.then(|| Cow::Owned(recipient.to_bare().into()));
+        iter::once(Cow::Borrowed(recipient)).chain(bare)
     }
 
     /// An item that is there already, for one subscriber, if these terms let it come (§6.1.7).

@@ -4,16 +4,21 @@ use std::{collections::HashMap, sync::Arc};
 
 use jid::Jid;
 
+use crate::pubsub::Notification;
+
 /// Those who must not hear any more of what happened at a node before they lost their subscription: with each
 /// the first entry of the outbox that it may hear of again.
 #[derive(Clone, Debug, Default)]
 pub struct Lost(Option<Arc<HashMap<Jid, u64>>>);
 
 impl Lost {
-    /// Whether somebody must not hear of an entry.
+    /// Whether a recipient must not hear of an entry, which is of this number.
     #[must_use]
-    pub fn has(&self, jid: &Jid, entry: u64) -> bool {
-        self.0.as_ref().and_then(|lost| lost.get(jid)).is_some_and(|next| entry < *next)
+    pub fn has(&self, recipient: &Jid, entry: u64, notification: &Notification) -> bool {
+        self.0.as_ref().is_some_and(|lost| {
+            let mut own = notification.subscriptions_of(recipient);
+            own.any(|jid| lost.get(&*jid).is_some_and(|next| entry < *next))
+        })
     }
 
     pub(super) fn len(&self) -> usize {

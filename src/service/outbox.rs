@@ -228,7 +228,9 @@ impl Outbox {
             }
         }
         let all = audiences.values().flat_map(|audience| audience.iter());
-        let gone: Vec<_> = all.filter(|jid| !node.is_subscribed(jid)).collect();
+        let is_subscribed =
+            |jid: &Jid| node.is_subscribed(jid) || node.is_subscribed(&jid.to_bare());
+        let gone: Vec<_> = all.filter(|jid| !is_subscribed(jid)).collect();
         self.leave_out(node.epoch, gone.into_iter());
         let interested = self.interested(node.epoch);
         self.leave_out(node.epoch, interested.iter().filter(|jid| !node.lets_hear(jid)));

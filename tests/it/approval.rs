@@ -237,6 +237,18 @@ async fn another_access_model_settles_what_waits() {
     assert_eq!(told(&mut component).await, shut_out);
 }
 
+/// §6.1.7: a configuration that drops all items leaves no last item for those whom it lets in.
+#[tokio::test]
+async fn items_that_go_are_not_sent_to_who_is_let_in() {
+    for dropping in ["persist_items", "max_items"] {
+        let mut component = stage(&[]).await;
+        request(&mut component, READER).await;
+        component.messages().await;
+        component.configure(OWNER, "n", &[("access_model", "open"), (dropping, "0")]).await;
+        assert_eq!(told(&mut component).await, [format!("{READER}: n {READER} subscribed")]);
+    }
+}
+
 #[tokio::test]
 async fn owners_manage_what_waits() {
     let mut component = stage(&[]).await;

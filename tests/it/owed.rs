@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use gjallar::{
     pubsub::{
-        AccessModel, Affiliation, Event, Limits, MaxItems, OptionSetting, Recipients, Setting,
+        AccessModel, Affiliation, Event, Limits, MaxItems, OptionSetting, Recipients,
+        SendLastPublishedItem, Setting, Show,
     },
     store::{Owed, SledStore, Told},
 };
@@ -220,6 +221,25 @@ async fn recipients_keep_their_subids_after_a_restart() {
     let event = owed.iter().find(|other| other.debt == event.debt).unwrap();
     let left: Vec<_> = event.recipients.iter_with_subids().collect();
     assert_eq!(left, live.iter_with_subids().skip(1).take(1).collect::<Vec<_>>());
+}
+
+/// Items that a resource missed wait for it, because its bare JID is subscribed, and do not come after it was shut out.
+#[tokio::test]
+async fn what_somebody_missed_does_not_come_after_it_was_shut_out() {
+    let process = with_readers(&[]).await;
+    let stage = process.stage();
+    let always = Setting::SendLastPublishedItem(SendLastPublishedItem::OnSubAndPresence);
+    stage.configure(OWNER, "n", always).await.unwrap();
+    stage.publish(OWNER, "n", "1").await.unwrap();
+    stage.subscribe("a@x", "n").await.unwrap();
+    stage.told();
+    stage.service.available(&jid("a@x/phone"), Show::Online, Some(3600)).await;
+    stage.service.available(&jid("a@x/desk"), Show::Online, Some(3600)).await;
+    stage.affiliate(OWNER, "n", "a@x", Affiliation::Outcast).await.unwrap();
+    let told = stage.told();
+    let items: Vec<_> = told.iter().filter(|(event, _)| event.contains("Published")).collect();
+    assert!(items.len() >= 2, "{told:?}");
+    assert!(items.iter().all(|(_, to)| to.is_empty()), "{told:?}");
 }
 
 /// A debt of a later process must not be taken for the one that was told in part.

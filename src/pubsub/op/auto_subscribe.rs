@@ -44,6 +44,7 @@ pub fn told(
         let of_all = notifications.iter().filter(|told| told.audience == Audience::Subscribers);
         sent.extend(of_all.map(|told| Notification { audience: audience.clone(), ..told.clone() }));
     }
+    let last = last.filter(|_| !changes.drop_all_items());
     sent.extend(enters.iter().filter_map(|jid| last_item(node, after.config, jid, last, cx)));
     sent
 }

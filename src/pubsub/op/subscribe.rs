@@ -182,6 +182,7 @@ pub(super) fn last_items(
     changes: &Changes,
     fresh: &dyn Fresh,
 ) -> Vec<Notification> {
+    let last = last.filter(|_| !changes.drop_all_items());
     let sent = changes.iter().flat_map(|change| match change {
         Change::Subscribed(jid) => {
             let terms = node.terms_of(jid);

@@ -235,7 +235,10 @@ impl Stage {
         let next = outbox.next();
         let shown = |telling: &Arc<gjallar::service::Telling>| {
             let lost = outbox.lost(telling);
-            let recipients = telling.recipients.iter().filter(|jid| !lost.has(jid, telling.number));
+            let recipients = telling
+                .recipients
+                .iter()
+                .filter(|jid| !lost.has(jid, telling.number, &telling.notification));
             let recipients = recipients.map(ToString::to_string).collect();
             (format!("{:?}", telling.notification.event), recipients)
         };
