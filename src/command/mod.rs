@@ -140,14 +140,16 @@ impl Commands {
     ///
     /// # Errors
     /// Those of XEP-0050 §4.4, and those of the use case behind the command.
-    pub async fn run(&self, actor: &Actor, request: &Element) -> Result<Tag, StanzaError> {
+    pub async fn run(&self, actor: &Actor, mut request: Element) -> Result<Tag, StanzaError> {
         let command = named(request.attr("node").unwrap_or_default())
             .ok_or_else(|| StanzaError::new("cancel", "item-not-found").text("no such command"))?;
-        let action = Action::of(request).ok_or_else(|| bad_request("malformed-action"))?;
-        let form = request.get_child("x", ns::DATA_FORMS);
+        let action = Action::of(&request).ok_or_else(|| bad_request("malformed-action"))?;
+        let form = request.remove_child("x", ns::DATA_FORMS);
         let form = form.filter(|form| form.attr("type") == Some("submit"));
+        let session_id = request.attr("sessionid").map(str::to_owned);
+        drop(request);
         let asker = Asker { service: &self.service, actor };
-        match request.attr("sessionid").filter(|id| !id.is_empty()) {
+        match session_id.as_deref().filter(|id| !id.is_empty()) {
             None if action != Action::Execute => Err(bad_request("bad-action")),
             None => {
                 let id = format!("{:016x}", self.service.fresh_number());
@@ -182,7 +184,7 @@ impl Commands {
         asker: &Asker<'_>,
         command: &dyn Command,
         id: &str,
-        form: Option<&Element>,
+        form: Option<Element>,
     ) -> Result<Tag, StanzaError> {
         let about = command.about();
         let failed = |trouble| failure(asker.service, about, trouble);
@@ -211,7 +213,7 @@ async fn go_on(
     command: &dyn Command,
     session: &mut Session,
     action: Action,
-    form: Option<&Element>,
+    form: Option<Element>,
 ) -> Result<Reply, StanzaError> {
     let failed = |trouble| failure(asker.service, command.about(), trouble);
     let mut answers = session.answers.clone();
@@ -232,7 +234,8 @@ async fn go_on(
             if form.is_none() && more != More::Page {
                 return Err(bad_request("bad-payload").text("the form is missing"));
             }
-            let answer = Answers::of(&session.shown, form);
+            let answer = Answers::of(&session.shown, form.as_ref());
+            drop(form);
             answers.push(answer.map_err(|refusal| failed(refusal.into()))?);
             match command.step(asker, &answers).await.map_err(failed)? {
                 // No further page is wanted; where `complete` is the only action, it says nothing of that.

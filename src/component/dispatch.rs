@@ -66,64 +66,79 @@ impl Dispatch {
             && content.is_some_and(|content| matches!(content.name(), "publish" | "retract"))
     }
 
-    /// Deals with a stanza. A request is answered; of everything else only the answers of owners to requests for
-    /// subscriptions are read (§8.6). Returns when what follows may be dealt
-    /// with, with what is still to be settled.
-    pub async fn handle(self: &Arc<Self>, stanza: &Element) -> Option<Settling<()>> {
+    /// The header of a stanza, which is to the service if it does not say to whom it is.
+    #[must_use]
+    pub fn header(&self, stanza: &Element) -> Header {
         let mut header = Header::of(stanza);
         header.to.get_or_insert_with(|| self.jid.to_string());
+        header
+    }
+
+    /// Deals with a stanza of this header. A request is answered; of everything else only the answers of owners to
+    /// requests for subscriptions are read (§8.6). Returns when what follows may be dealt with, with what is still to
+    /// be settled. The tree, which may be large, is dropped before anything outside the process is waited for.
+    pub async fn handle(
+        self: &Arc<Self>,
+        header: &Header,
+        stanza: Element,
+    ) -> Option<Settling<()>> {
         trace!(stanza = header.name, kind = header.kind, "received");
         match header.name.as_str() {
-            "message" if self.take_privileges(header.from.as_deref(), stanza) => return None,
-            "message" => return self.message(&header, stanza).await,
+            "message" if self.take_privileges(header.from.as_deref(), &stanza) => return None,
+            "message" => return self.message(header, stanza).await,
             "presence" => {
-                self.presence(&header, stanza).await;
+                self.presence(header, &stanza).await;
                 return None;
             }
             _ => {}
         }
         if !header.is_request() {
-            if let Some((jid, nodes)) = self.take_capabilities(stanza) {
+            if let Some((jid, nodes)) = self.take_capabilities(&stanza) {
+                drop(stanza);
                 self.service.interested(&jid, nodes).await;
-            } else if let Some(jid) = self.take_ping_answer(stanza) {
+            } else if let Some(jid) = self.take_ping_answer(&stanza) {
                 self.service.found_gone(&jid).await;
             }
             return None;
         }
         let Some(sender) = header.sender() else {
             let error = StanzaError::new("modify", "jid-malformed");
-            self.refuse(&header, &error.text("the address of the sender is not a JID"));
+            self.refuse(header, &error.text("the address of the sender is not a JID"));
             return None;
         };
         self.service.resources().is_there(&sender);
         let actor = self.service.policies().actor(&sender);
-        let is_set = self.acceptable(&header, stanza)?;
+        let is_set = self.acceptable(header, &stanza)?;
         let child = stanza.children().next()?;
         if let ("pubsub", ns::PUBSUB | ns::PUBSUB_OWNER) = (child.name(), child.ns().as_str()) {
-            return match request::parse(stanza, child, is_set) {
-                Ok(Request::Action(action)) => Some(self.act(&header, &actor, action).await),
+            let request = request::parse(&stanza, child, is_set);
+            drop(stanza);
+            return match request {
+                Ok(Request::Action(action)) => Some(self.act(header, &actor, action).await),
                 Ok(Request::Question(question)) => {
-                    self.show(&header, &actor, question).await;
+                    self.show(header, &actor, question).await;
                     None
                 }
                 Err(refusal) => {
                     let error = self.error(&refusal.into());
                     self.service.metrics().answered("malformed", error.condition);
-                    self.refuse(&header, &error);
+                    self.refuse(header, &error);
                     None
                 }
             };
         }
-        self.request(&header, &actor, child, is_set).await;
+        self.request(header, &actor, stanza, is_set).await;
         None
     }
 
     /// An owner's answer to a request for a subscription; it is answered only if it cannot be taken.
-    async fn message(self: &Arc<Self>, header: &Header, stanza: &Element) -> Option<Settling<()>> {
+    async fn message(self: &Arc<Self>, header: &Header, stanza: Element) -> Option<Settling<()>> {
         let form =
-            authorization::find(stanza).filter(|_| header.kind.as_deref() != Some("error"))?;
+            authorization::find(&stanza).filter(|_| header.kind.as_deref() != Some("error"))?;
         let actor = self.service.policies().actor(&header.sender()?);
-        match authorization::answer(form) {
+        let answer = authorization::answer(form);
+        drop(stanza);
+        match answer {
             Ok(None) => None,
             Ok(Some(request)) => {
                 let (dispatch, header) = (Arc::clone(self), header.clone());

@@ -4,6 +4,9 @@
 //! A lane goes on when a request has its place among the commits, so who sends many does not wait for the disk
 //! with each. Requests that look at more than one node wait until those before them are settled.
 //!
+//! A request that waits for something outside the process, such as a roster, has no place among those that are dealt
+//! with. Only one of each lane can wait so, and it counts in the limits of what waits; its tree is dropped before.
+//!
 //! A waiting stanza is held as the text that was read, and parsed again in its turn: as a tree it would take up to
 //! sixty times as much memory. Only a first mebibyte waits as trees.
 
@@ -16,15 +19,16 @@ use std::{
     task::Poll,
 };
 
+use async_trait::async_trait;
 use minidom::Element;
 use tokio::{
-    sync::{Notify, Semaphore, watch},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
     time::{Duration, Instant},
 };
 use tracing::{Instrument, error, error_span, instrument::Instrumented};
 
 use crate::{
-    service::Settling,
+    service::{RequestPermit, Settling, with_permit},
     wire::stanza::{Header, StanzaError},
 };
 
@@ -183,16 +187,15 @@ impl Lanes {
     /// Deals with a sender's stanzas until none waits and all are settled.
     async fn serve(self, sender: String, first: Waiting, came: &Notify) {
         let mut unsettled = Unsettled { lanes: &self, sender: &sender, stanzas: VecDeque::new() };
+        let turn = Arc::new(LaneTurn::new(&self));
         let mut next = Some(first);
         loop {
             while let Some(waiting) = next {
                 unsettled.make_way(waiting.looks_at_one_node).await;
-                // The semaphore is never closed, and whoever waits longest comes first.
-                let turn = self.turns.acquire().await;
-                // While nobody takes answers, none are made.
-                self.dispatch.room().await;
-                unsettled.handle(waiting).await;
-                drop(turn);
+                turn.acquire().await;
+                let permit = Arc::clone(&turn) as Arc<dyn RequestPermit>;
+                with_permit(permit, unsettled.handle(waiting)).await;
+                turn.release();
                 next = self.next(&sender);
             }
             if unsettled.stanzas.is_empty() {
@@ -350,6 +353,38 @@ fn domain_of(bare: &str) -> &str {
     bare.rsplit_once('@').map_or(bare, |(_, domain)| domain)
 }
 
+/// The turn of a lane among those of all senders, while it has it.
+struct LaneTurn {
+    turns: Arc<Semaphore>,
+    dispatch: Arc<Dispatch>,
+    permit: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+impl LaneTurn {
+    fn new(lanes: &Lanes) -> Self {
+        let (turns, dispatch) = (Arc::clone(&lanes.turns), Arc::clone(&lanes.dispatch));
+        Self { turns, dispatch, permit: Mutex::default() }
+    }
+
+    fn set(&self, permit: Option<OwnedSemaphorePermit>) {
+        *self.permit.lock().unwrap_or_else(PoisonError::into_inner) = permit;
+    }
+}
+
+#[async_trait]
+impl RequestPermit for LaneTurn {
+    fn release(&self) {
+        self.set(None);
+    }
+
+    async fn acquire(&self) {
+        // The semaphore is never closed, and whoever waits longest comes first.
+        self.set(Arc::clone(&self.turns).acquire_owned().await.ok());
+        // While nobody takes answers, none are made.
+        self.dispatch.room().await;
+    }
+}
+
 /// The stanzas of a sender that are not settled, oldest first.
 struct Unsettled<'a> {
     lanes: &'a Lanes,
@@ -386,13 +421,14 @@ impl Unsettled<'_> {
         let id = stanza.attr("id").unwrap_or_default();
         let id = id.char_indices().nth(MAX_ID_CHARS).map_or(id, |(end, _)| &id[..end]);
         let request = error_span!("request", id);
-        match guarded(dispatch.handle(&stanza)).instrument(request.clone()).await {
+        let header = dispatch.header(&stanza);
+        match guarded(dispatch.handle(&header, stanza)).instrument(request.clone()).await {
             Ok(Some(settling)) => {
-                self.stanzas.push_back((Header::of(&stanza), bytes, settling.instrument(request)));
+                self.stanzas.push_back((header, bytes, settling.instrument(request)));
             }
             Ok(None) => self.lanes.senders().settle(self.sender, bytes),
             Err(Defect) => {
-                request.in_scope(|| self.lanes.refuse_after_defect(&Header::of(&stanza)));
+                request.in_scope(|| self.lanes.refuse_after_defect(&header));
                 self.lanes.senders().settle(self.sender, bytes);
             }
         }

@@ -1,6 +1,6 @@
 //! Requests of other protocols than XEP-0060.
 
-use minidom::Element;
+use minidom::{Element, Node};
 
 use crate::{
     pubsub::Actor,
@@ -18,15 +18,19 @@ use super::{Dispatch, showing};
 type Content = Result<Option<Tag>, StanzaError>;
 
 impl Dispatch {
+    /// Answers a request. Its tree is dropped when it is understood.
     pub(super) async fn request(
         &self,
         header: &Header,
         actor: &Actor,
-        child: &Element,
+        mut stanza: Element,
         is_set: bool,
     ) {
+        let Some(child) = stanza.take_nodes().into_iter().find_map(Node::into_element) else {
+            return;
+        };
         let content = match (child.name(), child.ns().as_str(), is_set) {
-            ("query", ns::DISCO_INFO, false) => self.info(actor, child.attr("node")).await,
+            ("query", ns::DISCO_INFO, false) => self.info(actor, child).await,
             ("query", ns::DISCO_ITEMS, false) => self.items(actor, child).await,
             ("query", ns::MAM, false) => Ok(Some(mam::form())),
             ("query", ns::MAM, true) => self.shown(self.archive(header, actor, child).await),
@@ -57,17 +61,21 @@ impl Dispatch {
         shown.map(Some).map_err(|error| self.error(&error))
     }
 
-    async fn info(&self, actor: &Actor, node: Option<&str>) -> Content {
-        self.shown(showing::info(self.service(), self.commands(), actor, node).await)
+    async fn info(&self, actor: &Actor, query: Element) -> Content {
+        let node = query.attr("node").map(str::to_owned);
+        drop(query);
+        self.shown(showing::info(self.service(), self.commands(), actor, node.as_deref()).await)
     }
 
-    async fn items(&self, actor: &Actor, query: &Element) -> Content {
+    async fn items(&self, actor: &Actor, query: Element) -> Content {
         self.shown(showing::items(self.service(), self.commands(), self.jid(), actor, query).await)
     }
 
     /// Sends what an archive has, and says what ends the answer (XEP-0313 §4).
-    async fn archive(&self, header: &Header, actor: &Actor, query: &Element) -> Result<Tag, Error> {
-        let Submitted { query, queryid, is_flipped } = mam::submitted(query)?;
+    async fn archive(&self, header: &Header, actor: &Actor, query: Element) -> Result<Tag, Error> {
+        let submitted = mam::submitted(&query)?;
+        drop(query);
+        let Submitted { query, queryid, is_flipped } = submitted;
         let archived = self.service().query_archive(actor, &query).await?;
         let source = Source {
             service: self.jid().as_str(),
@@ -91,8 +99,10 @@ impl Dispatch {
         Ok(mam::fin(&archived.ids, archived.is_complete))
     }
 
-    async fn archive_ends(&self, actor: &Actor, metadata: &Element) -> Result<Tag, Error> {
-        let ends = self.service().archive_ends(actor, &request::node(metadata)?).await?;
+    async fn archive_ends(&self, actor: &Actor, metadata: Element) -> Result<Tag, Error> {
+        let node = request::node(&metadata)?;
+        drop(metadata);
+        let ends = self.service().archive_ends(actor, &node).await?;
         Ok(mam::metadata(ends.as_ref()))
     }
 }

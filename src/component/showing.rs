@@ -139,15 +139,15 @@ pub(super) async fn items(
     commands: &Commands,
     jid: &Jid,
     actor: &Actor,
-    query: &Element,
+    query: Element,
 ) -> Result<Tag, Error> {
-    let page = rsm::page(query)?;
+    let page = rsm::page(&query)?;
     let is_paged = page.is_some();
     let page = page.unwrap_or_else(|| Page::first(usize::MAX));
     let name = match query.attr("node") {
         None | Some("") => {
             let page = page.and_then(|node| NodeId::parse(&node).ok());
-            let (page, filter) = (page.ok_or(Refusal::ItemNotFound)?, disco::filter(query)?);
+            let (page, filter) = (page.ok_or(Refusal::ItemNotFound)?, disco::filter(&query)?);
             let nodes =
                 service.nodes(actor, &page, filter.as_ref(), disco::entry_bytes(jid)).await?;
             if !is_paged && !nodes.is_whole() {
@@ -156,9 +156,10 @@ pub(super) async fn items(
             return Ok(disco::nodes(jid, &nodes, is_paged));
         }
         Some(ns::COMMANDS) => return Ok(disco::commands(jid, commands.of(actor).await?)),
-        Some(name) => name,
+        Some(name) => name.to_owned(),
     };
-    let node = request::node_named(name)?;
+    drop(query);
+    let node = request::node_named(&name)?;
     let page = page.and_then(|id| ItemId::parse(&id).ok()).ok_or(Refusal::ItemNotFound)?;
     // Without a page the newest are more useful than the oldest.
     let page = if is_paged { page } else { Page::last(usize::MAX) };
@@ -170,5 +171,5 @@ pub(super) async fn items(
     if !is_paged && !ids.is_whole() {
         service.note_truncation(actor, Some(&node));
     }
-    Ok(disco::node_items(jid, name, &ids, is_paged))
+    Ok(disco::node_items(jid, &name, &ids, is_paged))
 }

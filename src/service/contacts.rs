@@ -6,7 +6,7 @@ use jid::BareJid;
 
 use crate::pubsub::{Actor, Contacts, Context, Node, NodeId, Timestamp};
 
-use super::{Error, Policies, Rosters, Service, facts::Need, nodes::Turn};
+use super::{Error, Policies, Rosters, Service, facts::Need, nodes::Turn, permit::without_permit};
 
 /// Owners of a node whose rosters are read.
 const MAX_OWNERS: usize = 10;
@@ -41,7 +41,8 @@ impl Service {
     }
 
     /// Waits for a node's turn, with the contacts of its owners if an operation looks at them. They are read while nobody
-    /// has the turn: a roster that does not come delays this operation, and no other one at the node.
+    /// has the turn, and without the permit of the request: a roster that does not come delays this operation, and no
+    /// other one.
     pub(super) async fn turn_with_contacts(
         &self,
         id: &NodeId,
@@ -61,7 +62,7 @@ impl Service {
                 return Ok((turn, contacts));
             }
             drop(turn);
-            read = self.rosters().read(&owners, oldest, now).await;
+            read = without_permit(self.rosters().read(&owners, oldest, now)).await;
             read_of = owners;
         }
         // Its owners change all the time. It is as if their rosters could not be read.

@@ -1,14 +1,14 @@
 //! The rosters of owners, as far as the server lets the service read them (XEP-0356).
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use jid::BareJid;
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     time::{Instant, timeout_at},
 };
 
@@ -26,7 +26,6 @@ const GRANT_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Rosters {
     known: Mutex<Known>,
     asked: Notify,
-    answered: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -35,11 +34,23 @@ struct Known {
     domain: Option<String>,
     /// Until when the server may still say so on this connection.
     grant_until: Option<Instant>,
+    /// Ends when something else is known of that.
+    grant: Answered,
     /// Each with when it was read; nothing where it could not be.
     rosters: HashMap<BareJid, (Timestamp, Option<Arc<Contacts>>)>,
     unasked: VecDeque<BareJid>,
     /// Those that were asked for, and are not here yet.
-    awaited: HashSet<BareJid>,
+    awaited: HashMap<BareJid, Answered>,
+}
+
+/// Ends when the answer comes. Each roster has one, so an answer wakes only those who wait for it.
+#[derive(Debug)]
+struct Answered(watch::Sender<()>);
+
+impl Default for Answered {
+    fn default() -> Self {
+        Self(watch::Sender::new(()))
+    }
 }
 
 impl Rosters {
@@ -56,7 +67,6 @@ impl Rosters {
 
     fn begin(&self, known: Known) {
         *self.known() = known;
-        self.answered.notify_waiters();
     }
 
     /// How many are kept.
@@ -116,13 +126,13 @@ impl Rosters {
     ) -> Option<Arc<Contacts>> {
         let deadline = Instant::now() + ROSTER_TIMEOUT;
         loop {
-            let answered = self.answered.notified();
             if let Some(contacts) = self.cached(owners, oldest) {
                 return contacts;
             }
-            self.ask(owners, oldest);
-            let until = self.known().grant_until.map_or(deadline, |until| until.min(deadline));
-            if timeout_at(until, answered).await.is_err() && Instant::now() >= deadline {
+            let Some((until, mut answered)) = self.ask(owners, oldest) else { continue };
+            let until = until.map_or(deadline, |until| until.min(deadline));
+            // A change is never sent: the channel closes.
+            if timeout_at(until, answered.changed()).await.is_err() && Instant::now() >= deadline {
                 // Nobody waits for them again before they are due again.
                 owners.iter().for_each(|owner| self.answer(owner, None, now));
                 return None;
@@ -130,19 +140,30 @@ impl Rosters {
         }
     }
 
-    /// Asks for those of these rosters that are not here, nor asked for already.
-    fn ask(&self, owners: &[BareJid], oldest: Timestamp) {
+    /// Asks for those of these rosters that are not here, nor asked for already. Returns what closes when there is news
+    /// of the first of them, and until when that may be awaited at the most; nothing if all are here.
+    fn ask(
+        &self,
+        owners: &[BareJid],
+        oldest: Timestamp,
+    ) -> Option<(Option<Instant>, watch::Receiver<()>)> {
         let mut known = self.known();
+        let missing = owners.iter().filter(|owner| known.look(owner, oldest).is_none());
+        let missing: Vec<_> = missing.cloned().collect();
+        let first = missing.first()?.clone();
         if known.domain.is_none() {
-            return;
+            return Some((known.grant_until, known.grant.0.subscribe()));
         }
-        for owner in owners {
-            if known.look(owner, oldest).is_none() && known.awaited.insert(owner.clone()) {
-                known.unasked.push_back(owner.clone());
+        for owner in missing {
+            if !known.awaited.contains_key(&owner) {
+                known.awaited.insert(owner.clone(), Answered::default());
+                known.unasked.push_back(owner);
             }
         }
+        let answered = known.awaited.get(&first)?.0.subscribe();
         drop(known);
         self.asked.notify_one();
+        Some((None, answered))
     }
 
     /// Waits for a user whose roster has to be read.
@@ -158,21 +179,18 @@ impl Rosters {
     /// Whether a user's roster was asked for, and is not here yet.
     #[must_use]
     pub fn awaits(&self, owner: &BareJid) -> bool {
-        self.known().awaited.contains(owner)
+        self.known().awaited.contains_key(owner)
     }
 
     /// A roster that was asked for; nothing if it cannot be read.
     pub(super) fn answer(&self, owner: &BareJid, contacts: Option<Contacts>, now: Timestamp) {
         let mut known = self.known();
-        if !known.awaited.remove(owner) {
-            return;
-        }
+        let Some(answered) = known.awaited.remove(owner) else { return };
         if known.rosters.len() >= MAX_ROSTERS {
             known.rosters.clear();
         }
         known.rosters.insert(owner.clone(), (now, contacts.map(Arc::new)));
-        drop(known);
-        self.answered.notify_waiters();
+        drop((known, answered));
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

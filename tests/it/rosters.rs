@@ -469,3 +469,73 @@ async fn administrators_stay_where_others_are_shut_out() {
     let told: Vec<_> = told.iter().map(|message| message.attr("to").unwrap()).collect();
     assert_eq!(told, [crate::harness::ADMIN]);
 }
+
+/// Sends requests without waiting for their answers, each from another sender; returns how many.
+async fn send_all(server: &mut Server, content: &str) -> usize {
+    for number in 0..WAITING {
+        let from = format!("reader{number}@far.example/x");
+        let iq = format!("<iq type='get' id='late' from='{from}' to='{SERVICE}'>{content}</iq>");
+        server.component.send(&iq).await;
+    }
+    WAITING
+}
+
+/// More senders than are served at the same time.
+const WAITING: usize = 80;
+
+/// However many requests wait for rosters, the others are answered.
+#[tokio::test]
+async fn requests_that_wait_for_rosters_take_nobody_elses_place() {
+    let mut server = start(60).await;
+    server.grant("localhost", 2, ROSTER).await;
+    server.create("n", &field("access_model", &["presence"])).await;
+    server.create("open", "").await;
+    let items = "<pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='n'/></pubsub>";
+    let disco =
+        |name: &str| format!("<query xmlns='http://jabber.org/protocol/disco#{name}' node='n'/>");
+    let mut waiting = send_all(&mut server, items).await;
+    let asked = roster_request(&mut server, "owner@localhost").await;
+    waiting += send_all(&mut server, &disco("info")).await;
+    waiting += send_all(&mut server, &disco("items")).await;
+    // Capabilities wait too, and what their resource asks afterwards waits behind them.
+    for number in 0..WAITING {
+        let from = format!("contact{number}@far.example/x");
+        name_nodes(&mut server.component, &from, &["n"]).await;
+    }
+    let other = "other@far.example/x";
+    let began = tokio::time::Instant::now();
+    server.component.ask(other, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    for (from, node) in [(OWNER, "n"), (OWNER, "open")] {
+        let published = server.component.publish(from, node, "1").await;
+        assert_eq!(published.attr("type"), Some("result"));
+    }
+    assert!(began.elapsed() < std::time::Duration::from_secs(3), "{:?}", began.elapsed());
+    send_roster(&mut server, &asked, &entry("reader7@far.example", "from", "Friends")).await;
+    let mut granted = 0;
+    for _ in 0..waiting {
+        let answer = server.component.answer().await;
+        assert_eq!(answer.attr("id"), Some("late"), "{}", shown(&answer));
+        granted += usize::from(answer.attr("type") == Some("result"));
+    }
+    assert_eq!(granted, 3);
+}
+
+/// What a sender sends behind a request that waits for a roster is answered after it.
+#[tokio::test]
+async fn requests_of_one_sender_keep_their_order_while_one_waits_for_a_roster() {
+    let mut server = start(60).await;
+    server.grant("localhost", 2, ROSTER).await;
+    server.create("n", &field("access_model", &["presence"])).await;
+    send_subscribe(&mut server).await;
+    let asked = roster_request(&mut server, "owner@localhost").await;
+    for id in ["1", "2"] {
+        let ping = "<ping xmlns='urn:xmpp:ping'/>";
+        let iq = format!("<iq type='get' id='{id}' from='{FRIEND}' to='{SERVICE}'>{ping}</iq>");
+        server.component.send(&iq).await;
+    }
+    server.component.ask(OWNER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    send_roster(&mut server, &asked, &entry("friend@localhost", "from", "Friends")).await;
+    for id in ["late", "1", "2"] {
+        assert_eq!(server.component.answer().await.attr("id"), Some(id));
+    }
+}
