@@ -1,9 +1,6 @@
 //! The answers that wait to be sent, and what came back of what was sent.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool};
 
 use minidom::Element;
 use tokio::sync::Notify;
@@ -18,15 +15,19 @@ use crate::{
 };
 
 use super::{
+    answer_queue::{AnswerQueue, MAX_BYTES},
     barriers::Address,
     multicast::{Multicast, QUESTION, Way, with_resource},
     probes::Probes,
     writer::WRITE_BYTES,
 };
 
-/// Bytes of answers that may wait; while there are more no answer is made, and nothing is read unless they wait for a
-/// barrier.
-const MAX_WAITING_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of answers of which so many wait that nothing is read, unless they wait for a barrier; and that not even
+/// refusals are made. Answers are made as long as the [queue](AnswerQueue) has room, which is less.
+const MAX_BYTES_WHILE_READING: usize = 2 * MAX_BYTES;
+const MAX_BYTES_WITH_REFUSALS: usize = 3 * MAX_BYTES;
+/// Bytes of answers in one buffer, so that there is room for notifications.
+const ANSWER_BYTES: usize = WRITE_BYTES / 2;
 /// What a barrier's id begins with.
 pub(super) const BARRIER: &str = "barrier-";
 
@@ -51,10 +52,9 @@ pub struct Answers {
 struct Queue {
     /// What is asked, and waits for nothing.
     questions: String,
-    ready: VecDeque<String>,
-    /// How many answers there ever were before the first that is ready.
-    taken: u64,
-    bytes: usize,
+    /// What was on its way when the connection broke.
+    again: String,
+    waiting: AnswerQueue,
     /// Whether answers wait for a barrier.
     is_held: bool,
 }
@@ -76,14 +76,16 @@ impl Answers {
         }
     }
 
-    /// Sends a stanza.
-    pub fn send(&self, mut stanza: String) {
+    /// Sends an answer to an entity.
+    pub fn send(&self, to: &str, mut stanza: String) {
         pad(&mut stanza);
-        let mut queue = self.queue();
-        queue.bytes += stanza.len();
-        queue.ready.push_back(stanza);
-        drop(queue);
+        self.queue().waiting.push(bare(to), stanza);
         self.came.notify_one();
+    }
+
+    /// Sends what nobody asked for. All of it has one turn together.
+    pub(super) fn send_own(&self, stanza: String) {
+        self.send("", stanza);
     }
 
     /// Sends a question of the component's own before everything that waits.
@@ -183,19 +185,24 @@ impl Answers {
         self.barriers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until more answers may come.
-    pub async fn room(&self) {
-        self.until(|queue| queue.bytes <= MAX_WAITING_BYTES).await;
+    /// Waits until one more answer may be made for an entity.
+    pub async fn room(&self, to: &str) {
+        self.until(|queue| queue.waiting.has_room(bare(to))).await;
+    }
+
+    /// Waits until the component may ask somebody something more.
+    pub(super) async fn room_of_own(&self) {
+        self.room("").await;
     }
 
     /// Waits until so little waits that the connection is not slow.
     pub(super) async fn calm(&self) {
-        self.until(|queue| queue.bytes <= WRITE_BYTES).await;
+        self.until(|queue| queue.bytes() <= WRITE_BYTES).await;
     }
 
     /// Waits until more may be read: also while answers are held, for a barrier may come that lets them go.
     pub(super) async fn may_read(&self) {
-        self.until(|queue| queue.bytes <= MAX_WAITING_BYTES || queue.is_held).await;
+        self.until(|queue| queue.bytes() <= MAX_BYTES_WHILE_READING || queue.is_held).await;
     }
 
     async fn until(&self, holds: impl Fn(&Queue) -> bool) {
@@ -210,45 +217,47 @@ impl Answers {
 
     /// Whether so much waits that not even refusals can be taken any more.
     pub(super) fn is_overfull(&self) -> bool {
-        self.queue().bytes > 2 * MAX_WAITING_BYTES
+        self.queue().bytes() > MAX_BYTES_WITH_REFUSALS
     }
 
     /// How many answers there ever were.
     pub(super) fn count(&self) -> u64 {
-        let queue = self.queue();
-        queue.taken + queue.ready.len() as u64
+        self.queue().waiting.count()
     }
 
-    /// Moves questions to the end of a buffer, and answers, of all that there ever were the first so many.
+    /// Moves questions to the end of a buffer, and answers, of all that there ever were some of the first so many.
     pub(super) fn take_ready(&self, up_to: u64, buffer: &mut String) {
         let mut queue = self.queue();
         buffer.push_str(&std::mem::take(&mut queue.questions));
-        while buffer.len() < WRITE_BYTES
-            && queue.taken < up_to
-            && let Some(stanza) = queue.ready.pop_front()
+        buffer.push_str(&std::mem::take(&mut queue.again));
+        while buffer.len() < ANSWER_BYTES
+            && let Some(answer) = queue.waiting.pop(up_to)
         {
-            queue.taken += 1;
-            queue.bytes -= stanza.len();
-            buffer.push_str(&stanza);
+            buffer.push_str(&answer);
         }
-        queue.is_held = queue.taken >= up_to && !queue.ready.is_empty();
+        queue.is_held = queue.waiting.is_held(up_to);
         drop(queue);
         self.went.notify_waiters();
     }
 
     /// Puts answers back to the front, for the connection broke.
-    pub(super) fn send_again(&self, answers: String) {
-        let mut queue = self.queue();
-        if !answers.is_empty() {
-            queue.bytes += answers.len();
-            queue.taken = queue.taken.saturating_sub(1);
-            queue.ready.push_front(answers);
-        }
+    pub(super) fn send_again(&self, answers: &str) {
+        self.queue().again.insert_str(0, answers);
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Queue {
+    fn bytes(&self) -> usize {
+        self.again.len() + self.waiting.bytes()
+    }
+}
+
+fn bare(jid: &str) -> &str {
+    jid.split('/').next().unwrap_or_default()
 }
 
 /// Whether an address is the component's own: that of its stanzas, or that of its pings.
@@ -277,16 +286,17 @@ mod tests {
     fn however_much_is_held_for_a_barrier_it_can_be_read() {
         let multicast = Multicast::new(Offer::None, "s".into());
         let answers = Answers::new(Arc::new(Outbox::new(1, 1, 0)), multicast, None);
-        answers.send("x".repeat(MAX_WAITING_BYTES + 1));
+        answers.send("a@x/r", "x".repeat(MAX_BYTES_WHILE_READING + 1));
         assert!(answers.may_read().now_or_never().is_none());
         let mut buffer = String::new();
         answers.take_ready(0, &mut buffer);
         assert!(answers.may_read().now_or_never().is_some());
-        assert!(answers.room().now_or_never().is_none(), "more would be answered");
-        answers.send("x".repeat(MAX_WAITING_BYTES));
+        assert!(answers.room("b@y").now_or_never().is_none(), "more would be answered");
+        answers.send("a@x/r", "x".repeat(MAX_BYTES));
         assert!(answers.is_overfull());
+        answers.take_ready(1, &mut buffer);
+        buffer.clear();
         answers.take_ready(2, &mut buffer);
-        answers.take_ready(2, &mut buffer);
-        assert!(answers.room().now_or_never().is_some() && !answers.is_overfull());
+        assert!(answers.room("a@x").now_or_never().is_some() && !answers.is_overfull());
     }
 }

@@ -46,7 +46,7 @@ impl Dispatch {
     }
 
     async fn ask(&self, jid: &Jid, name: &str, question: &str) {
-        self.room().await;
+        self.room_of_own().await;
         let request = Tag::new("iq")
             .attr("type", "get")
             .attr("id", question)

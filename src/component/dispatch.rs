@@ -206,7 +206,7 @@ impl Dispatch {
         } else if self.answers.is_overfull() {
             debug!("too many answers wait for one more");
         } else {
-            self.answers.send(error);
+            self.answers.send(header.from.as_deref().unwrap_or_default(), error);
         }
     }
 
@@ -285,9 +285,9 @@ impl Dispatch {
         }
     }
 
-    /// Waits until more answers may come.
-    pub async fn room(&self) {
-        self.answers.room().await;
+    /// Waits until one more answer may be made for an entity.
+    pub async fn room(&self, to: &str) {
+        self.answers.room(to).await;
     }
 
     /// Waits until the service may ask somebody something that nobody waits for: not too often, and while the connection
@@ -319,7 +319,12 @@ impl Dispatch {
 
     /// Sends what nobody asked for.
     pub(super) fn send_own(&self, stanza: String) {
-        self.answers.send(stanza);
+        self.answers.send_own(stanza);
+    }
+
+    /// Waits until [`send_own`](Self::send_own) may be called.
+    pub(super) async fn room_of_own(&self) {
+        self.answers.room_of_own().await;
     }
 
     /// Whether there is a connection to the server. On a new one it is not known who is available.
@@ -355,7 +360,7 @@ impl Dispatch {
         match outcome {
             Ok(reply) => {
                 self.service.metrics().answered(kind, GRANTED);
-                self.say(header.result(render(reply)), || header.result(None));
+                self.say(header, header.result(render(reply)), || header.result(None));
             }
             Err(error) => self.refuse_counted(header, kind, &error),
         }
@@ -368,9 +373,9 @@ impl Dispatch {
     }
 
     /// Says what was done: with less of it, if all would be larger than a stanza may be.
-    fn say(&self, answer: String, less: impl FnOnce() -> String) {
+    fn say(&self, header: &Header, answer: String, less: impl FnOnce() -> String) {
         let answer = if answer.len() > self.max_stanza_bytes { less() } else { answer };
-        self.answers.send(answer);
+        self.answers.send(header.from.as_deref().unwrap_or_default(), answer);
     }
 
     fn affiliated(&self, header: &Header, kind: &'static str, outcome: Outcome<AffiliationsSet>) {
@@ -382,7 +387,7 @@ impl Dispatch {
                 self.service.metrics().answered(kind, "not-acceptable");
                 let error = some_failed(&set.reason);
                 let all = header.error_with(reply::affiliations_failed(&set), &error);
-                self.say(all, || header.error(&error));
+                self.say(header, all, || header.error(&error));
             }
             _ => self.answer(header, kind, outcome, |_| None),
         }
@@ -397,7 +402,7 @@ impl Dispatch {
                 self.service.metrics().answered(kind, "not-acceptable");
                 let error = some_failed(&set.reason);
                 let all = header.error_with(reply::subscriptions_failed(&set), &error);
-                self.say(all, || header.error(&error));
+                self.say(header, all, || header.error(&error));
             }
             _ => self.answer(header, kind, outcome, |_| None),
         }
@@ -416,7 +421,7 @@ impl Dispatch {
             ));
             self.refuse_at_limit(header, "answer_bytes", &error);
         } else {
-            self.answers.send(stanza);
+            self.answers.send(header.from.as_deref().unwrap_or_default(), stanza);
         }
     }
 }

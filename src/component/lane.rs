@@ -32,7 +32,7 @@ use crate::{
     wire::stanza::{Header, StanzaError},
 };
 
-use super::{dispatch::Dispatch, stream::StanzaText};
+use super::{answer_queue::domain_of, dispatch::Dispatch, stream::StanzaText};
 
 /// How many senders are served at the same time; further ones wait for their turn.
 const MAX_SERVED: usize = 64;
@@ -187,7 +187,7 @@ impl Lanes {
     /// Deals with a sender's stanzas until none waits and all are settled.
     async fn serve(self, sender: String, first: Waiting, came: &Notify) {
         let mut unsettled = Unsettled { lanes: &self, sender: &sender, stanzas: VecDeque::new() };
-        let turn = Arc::new(LaneTurn::new(&self));
+        let turn = Arc::new(LaneTurn::new(&self, &sender));
         let mut next = Some(first);
         loop {
             while let Some(waiting) = next {
@@ -349,21 +349,18 @@ fn sender_of(stanza: &Element) -> &str {
     from.split_once('/').map_or(from, |(bare, _)| bare)
 }
 
-fn domain_of(bare: &str) -> &str {
-    bare.rsplit_once('@').map_or(bare, |(_, domain)| domain)
-}
-
 /// The turn of a lane among those of all senders, while it has it.
 struct LaneTurn {
     turns: Arc<Semaphore>,
     dispatch: Arc<Dispatch>,
+    sender: String,
     permit: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl LaneTurn {
-    fn new(lanes: &Lanes) -> Self {
+    fn new(lanes: &Lanes, sender: &str) -> Self {
         let (turns, dispatch) = (Arc::clone(&lanes.turns), Arc::clone(&lanes.dispatch));
-        Self { turns, dispatch, permit: Mutex::default() }
+        Self { turns, dispatch, sender: sender.to_owned(), permit: Mutex::default() }
     }
 
     fn set(&self, permit: Option<OwnedSemaphorePermit>) {
@@ -378,10 +375,10 @@ impl RequestPermit for LaneTurn {
     }
 
     async fn acquire(&self) {
+        // While the sender takes no answers, none are made for it.
+        self.dispatch.room(&self.sender).await;
         // The semaphore is never closed, and whoever waits longest comes first.
         self.set(Arc::clone(&self.turns).acquire_owned().await.ok());
-        // While nobody takes answers, none are made.
-        self.dispatch.room().await;
     }
 }
 

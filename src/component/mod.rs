@@ -1,5 +1,6 @@
 //! The XMPP side: one connection to a server, as an external component (XEP-0114).
 
+mod answer_queue;
 mod answers;
 mod barriers;
 mod builder;

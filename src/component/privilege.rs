@@ -30,7 +30,7 @@ impl Dispatch {
     pub async fn ask_for_rosters(&self) {
         loop {
             let owner = self.service().rosters().wanted().await;
-            self.room().await;
+            self.room_of_own().await;
             let id = format!("{ROSTER}{:016x}", self.service().fresh_number());
             let request = Tag::new("iq")
                 .attr("type", "get")

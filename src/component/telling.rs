@@ -80,6 +80,8 @@ impl Addresses {
 struct Budget {
     notifications: u64,
     passed_over: usize,
+    /// Up to where the buffer is filled.
+    end: usize,
 }
 
 /// The recipients of one stanza by multicast.
@@ -109,6 +111,8 @@ impl Writer {
         let mut budget = Budget {
             notifications: MAX_REPEATABLE.saturating_sub(repeatable),
             passed_over: MAX_PASSED_OVER,
+            // Answers come first, and leave some room.
+            end: WRITE_BYTES.max(buffer.len() + WRITE_BYTES / 2),
         };
         while let Some(telling) = self.outbox.get(sent.position.number)
             && !self.is_ending()
@@ -134,7 +138,7 @@ impl Writer {
         let mut is_too_large = false;
         let mut is_done = true;
         for recipient in telling.recipients.iter_from(sent.position.recipients) {
-            if buffer.len() + group.addresses.len() >= WRITE_BYTES
+            if buffer.len() + group.addresses.len() >= budget.end
                 || budget.notifications == 0
                 || budget.passed_over == 0
             {

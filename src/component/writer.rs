@@ -160,7 +160,7 @@ impl Writer {
     pub fn reconnected(&mut self, connection: u64) {
         if let Some(mut chunk) = self.current.take() {
             chunk.text.truncate(chunk.answers);
-            self.answers.send_again(chunk.text);
+            self.answers.send_again(&chunk.text);
         }
         self.settle_barriers();
         self.connection = format!("{connection:016x}");

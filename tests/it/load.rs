@@ -188,6 +188,41 @@ async fn subids_take_little_of_the_backlog() {
     assert_eq!(told, 4 * SUBSCRIBERS);
 }
 
+/// Who asks for much and reads slowly is sent it in turn with what others get: their answers and events come through as
+/// soon as what the connection holds already is read.
+#[tokio::test]
+async fn large_answers_to_one_sender_hold_up_no_others() {
+    const ASKED: usize = 600;
+    let mut component = Component::start().await;
+    component.create(BOT, "large", &[]).await;
+    let text = "x".repeat(50_000);
+    let item = format!("<item id='i'><x xmlns='urn:x'>{text}</x></item>");
+    let published = format!("<publish node='large'>{item}</publish>");
+    component.send(&pubsub(BOT, "set", 0, &published)).await;
+    are_granted(&mut component, 0..1).await;
+    component.create(OTHER, "n", &[]).await;
+    component.subscribe("reader@localhost", "n").await;
+    let items = "<items node='large'/>";
+    let all = (0..ASKED).map(|id| pubsub(BOT, "get", id, items)).collect::<String>();
+    component.send(&all).await;
+    component.send(&publish(OTHER, "n", ASKED)).await;
+    let (mut of_bot, mut before_answer, mut before_event) = (0, None, None);
+    while of_bot < ASKED {
+        let stanza = component.link.receive().await.expect("the stream ended");
+        match (stanza.name(), stanza.attr("to")) {
+            ("message", _) => before_event = Some(of_bot),
+            (_, Some(OTHER)) => before_answer = Some(of_bot),
+            (_, to) => {
+                assert_eq!(to, Some(BOT));
+                of_bot += 1;
+            }
+        }
+    }
+    // The buffers of the connection hold some megabytes.
+    let soon = |before: Option<usize>| before.is_some_and(|before| before < ASKED / 2);
+    assert!(soon(before_answer) && soon(before_event), "{before_answer:?} {before_event:?}");
+}
+
 /// While a bot's burst is dealt with, the slowest hundredth of another sender's publishes takes at most twice as long
 /// as without it. The machine may have other work too, which only adds: one of ten attempts has to show it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

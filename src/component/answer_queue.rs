@@ -1,0 +1,176 @@
+//! The answers that wait to be sent: each domain has its turn, and in it each entity. So who is sent much delays nobody
+//! else's answers by more than one of its own.
+
+use std::collections::{HashMap, VecDeque};
+
+/// Bytes of answers that may wait for one entity, for all of one domain, and for everybody, while more are made.
+const MAX_BYTES_PER_JID: usize = 1024 * 1024;
+const MAX_BYTES_PER_DOMAIN: usize = 4 * 1024 * 1024;
+pub(super) const MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// The answers that wait, in the order in which they are sent.
+#[derive(Debug, Default)]
+pub(super) struct AnswerQueue {
+    domains: HashMap<String, Domain>,
+    /// The domains for which something waits, in turn.
+    turn: VecDeque<String>,
+    bytes: usize,
+    /// How many answers came, and how many of them were taken.
+    came: u64,
+    taken: u64,
+}
+
+#[derive(Debug, Default)]
+struct Domain {
+    entities: HashMap<String, Waiting>,
+    turn: VecDeque<String>,
+    bytes: usize,
+}
+
+/// What waits for one entity, each with its number among all answers.
+#[derive(Debug, Default)]
+struct Waiting {
+    answers: VecDeque<(u64, String)>,
+    bytes: usize,
+}
+
+impl AnswerQueue {
+    /// Adds an answer to an entity, by its bare JID.
+    pub(super) fn push(&mut self, to: &str, answer: String) {
+        let name = domain_of(to);
+        let domain = self.domains.entry(name.to_owned()).or_default();
+        if domain.bytes == 0 {
+            self.turn.push_back(name.to_owned());
+        }
+        let waiting = domain.entities.entry(to.to_owned()).or_default();
+        if waiting.bytes == 0 {
+            domain.turn.push_back(to.to_owned());
+        }
+        waiting.bytes += answer.len();
+        domain.bytes += answer.len();
+        self.bytes += answer.len();
+        waiting.answers.push_back((self.came, answer));
+        self.came += 1;
+    }
+
+    /// Takes the next answer, of all that ever came one of the first so many.
+    pub(super) fn pop(&mut self, up_to: u64) -> Option<String> {
+        if self.taken >= up_to {
+            return None;
+        }
+        for _ in 0..self.turn.len() {
+            let name = self.turn.pop_front()?;
+            let domain = self.domains.get_mut(&name)?;
+            let answer = domain.pop(up_to);
+            match domain.bytes {
+                0 => drop(self.domains.remove(&name)),
+                _ => self.turn.push_back(name),
+            }
+            if let Some(answer) = answer {
+                self.bytes -= answer.len();
+                self.taken += 1;
+                return Some(answer);
+            }
+        }
+        None
+    }
+
+    /// Whether one more answer may be made for an entity, by its bare JID.
+    pub(super) fn has_room(&self, to: &str) -> bool {
+        let domain = self.domains.get(domain_of(to));
+        let of_domain = domain.map_or(0, |domain| domain.bytes);
+        let own = domain.and_then(|domain| domain.entities.get(to)).map_or(0, |own| own.bytes);
+        own <= MAX_BYTES_PER_JID && of_domain <= MAX_BYTES_PER_DOMAIN && self.bytes <= MAX_BYTES
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many answers there ever were.
+    pub(super) fn count(&self) -> u64 {
+        self.came
+    }
+
+    /// Whether all that waits came after the first so many.
+    pub(super) fn is_held(&self, up_to: u64) -> bool {
+        self.bytes > 0 && self.taken >= up_to
+    }
+}
+
+impl Domain {
+    fn pop(&mut self, up_to: u64) -> Option<String> {
+        for _ in 0..self.turn.len() {
+            let name = self.turn.pop_front()?;
+            let waiting = self.entities.get_mut(&name)?;
+            let is_free = waiting.answers.front().is_some_and(|(number, _)| *number < up_to);
+            let answer = if is_free { waiting.answers.pop_front() } else { None };
+            let bytes = answer.as_ref().map_or(0, |(_, answer)| answer.len());
+            waiting.bytes -= bytes;
+            self.bytes -= bytes;
+            match waiting.bytes {
+                0 => drop(self.entities.remove(&name)),
+                _ => self.turn.push_back(name),
+            }
+            if let Some((_, answer)) = answer {
+                return Some(answer);
+            }
+        }
+        None
+    }
+}
+
+/// The domain of a bare JID.
+pub(super) fn domain_of(bare: &str) -> &str {
+    bare.rsplit_once('@').map_or(bare, |(_, domain)| domain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(queue: &mut AnswerQueue, up_to: u64) -> String {
+        std::iter::from_fn(|| queue.pop(up_to)).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn domains_have_their_turn_and_in_them_entities() {
+        let mut queue = AnswerQueue::default();
+        for (to, answer) in [
+            ("bot@far", "b1"),
+            ("bot@far", "b2"),
+            ("bot@far", "b3"),
+            ("other@far", "o1"),
+            ("a@near", "a1"),
+            ("a@near", "a2"),
+        ] {
+            queue.push(to, answer.into());
+        }
+        assert_eq!(taken(&mut queue, u64::MAX), "b1 a1 o1 a2 b2 b3");
+        assert_eq!((queue.bytes(), queue.count()), (0, 6));
+        assert!(queue.domains.is_empty() && queue.turn.is_empty());
+    }
+
+    #[test]
+    fn what_came_later_is_held() {
+        let mut queue = AnswerQueue::default();
+        for (to, answer) in [("a@x", "a1"), ("b@x", "b1"), ("a@x", "a2"), ("c@y", "c1")] {
+            queue.push(to, answer.into());
+        }
+        assert_eq!(taken(&mut queue, 2), "a1 b1");
+        assert!(queue.is_held(2) && !queue.is_held(3));
+        assert_eq!(taken(&mut queue, 4), "c1 a2");
+        assert!(!queue.is_held(4));
+    }
+
+    #[test]
+    fn each_has_its_room() {
+        let mut queue = AnswerQueue::default();
+        queue.push("bot@far", "x".repeat(MAX_BYTES_PER_JID + 1));
+        assert!(!queue.has_room("bot@far") && queue.has_room("other@far"));
+        queue.push("other@far", "x".repeat(MAX_BYTES_PER_DOMAIN));
+        assert!(!queue.has_room("third@far") && queue.has_room("a@near"));
+        queue.push("a@near", "x".repeat(MAX_BYTES));
+        assert!(!queue.has_room("b@nearest"));
+    }
+}
