@@ -6,8 +6,8 @@ use jid::{BareJid, Jid};
 
 use crate::{
     pubsub::{
-        Audience, Edge, Epoch, FormerNode, Limits, Node, NodeConfig, NodeId, Options, Page, Part,
-        Place, Special, Terms, Timestamp,
+        Audience, Edge, Epoch, FormerNode, ItemBudget, Limits, Node, NodeConfig, NodeId, Options,
+        Page, Part, Place, Special, Terms, Timestamp,
     },
     store::{Damage, Owed, Store, StoreError},
     wire::name::affiliation_name,
@@ -114,7 +114,7 @@ impl<W: Write> Writer<'_, W> {
         let ids = store.page_of_ids(&node.id, &all, 0, usize::MAX).await?;
         let ids = ids.unwrap_or_else(Part::empty).map(|(id, _)| id);
         for page in ids.entries.chunks(PAGE) {
-            let items = store.items(&node.id, page, usize::MAX).await?;
+            let items = store.items(&node.id, page, &ItemBudget::stored(usize::MAX)).await?;
             for item in &items.entries {
                 self.summary.items += 1;
                 self.line(&Line::Item(ItemLine::of(item)))?;

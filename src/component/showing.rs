@@ -12,6 +12,7 @@ use crate::{
             public,
             retrieve::{Retrieve, Selection},
         },
+        within,
     },
     service::{Error, Service},
     wire::{
@@ -86,31 +87,49 @@ pub(super) async fn answer(
 
 async fn retrieve(service: &Service, actor: &Actor, request: &Retrieve) -> Result<Tag, Error> {
     if let Some(node) = public::of_which(&request.node) {
-        let mut public = service.public_subscribers(actor, &node).await?;
-        let page = match &request.selection {
-            Selection::Page(page) => page.clone(),
-            Selection::Recent(number) => Page::last(*number as usize),
-            Selection::Ids(ids) => {
-                public.retain(|jid| ids.iter().any(|id| id.as_str() == jid.as_str()));
-                Page::last(usize::MAX)
-            }
-        };
-        let page = page.map(|id| id.to_string());
-        let max_bytes = service.policies().limits().max_reply_bytes;
-        let (part, set) = rsm::part_of(public, Some(&page), ToString::to_string, max_bytes)?;
-        let set = set.filter(|_| !matches!(request.selection, Selection::Ids(_)));
-        return Ok(reply::public_subscribers(&request.node, &part).children(set));
+        return public_subscribers(service, actor, &node, request).await;
     }
     let items = service.retrieve(actor, request).await?;
-    let wanted = match &request.selection {
+    if is_cut(&items.part, &request.selection) {
+        service.note_truncation(actor, Some(&request.node));
+    }
+    Ok(reply::items(request, &items, service.policies().limits()))
+}
+
+/// Shows the public subscribers of a node as the items of another one (XEP-0465).
+async fn public_subscribers(
+    service: &Service,
+    actor: &Actor,
+    node: &NodeId,
+    request: &Retrieve,
+) -> Result<Tag, Error> {
+    let mut public = service.public_subscribers(actor, node).await?;
+    let page = match &request.selection {
+        Selection::Page(page) => page.clone(),
+        Selection::Recent(number) => Page::last(*number as usize),
+        Selection::Ids(ids) => {
+            public.retain(|jid| ids.iter().any(|id| id.as_str() == jid.as_str()));
+            Page::last(usize::MAX)
+        }
+    };
+    let page = page.map(|id| id.to_string());
+    let max_bytes = service.policies().limits().max_reply_bytes;
+    let fits = within(max_bytes, 1, reply::public_subscriber_len);
+    let part = page.of(public, ToString::to_string, fits).ok_or(Refusal::ItemNotFound)?;
+    if is_cut(&part, &request.selection) {
+        service.note_truncation(actor, Some(node));
+    }
+    Ok(reply::public_subscribers(request, &part))
+}
+
+/// Whether an answer has less than what was selected, though no page was asked for.
+fn is_cut<T>(part: &Part<T>, selection: &Selection) -> bool {
+    let wanted = match selection {
         Selection::Ids(_) => usize::MAX,
         Selection::Page(_) => 0,
         Selection::Recent(number) => *number as usize,
     };
-    if items.part.entries.len() < wanted && !items.part.is_whole() {
-        service.note_truncation(actor, Some(&request.node));
-    }
-    Ok(reply::items(request, &items, service.policies().limits()))
+    part.entries.len() < wanted && !part.is_whole()
 }
 
 /// Says what the service, a node or a command is (XEP-0030 §3).

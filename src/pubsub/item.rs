@@ -83,7 +83,7 @@ impl Item {
         (self.place.seq, self.index)
     }
 
-    /// About how many bytes it takes in an answer or an event.
+    /// About how many bytes it takes in an event, and what a node's limits count.
     #[must_use]
     pub fn size(&self) -> usize {
         let payload = self.payload.as_ref().map_or(0, |payload| payload.xml().len());

@@ -102,10 +102,4 @@ impl Limits {
             ("max_backlog_bytes", self.max_backlog_bytes as u64),
         ]
     }
-
-    /// Bytes of items in one answer.
-    #[must_use]
-    pub fn bytes_of_items(&self) -> usize {
-        if self.tells_content { self.max_reply_bytes / 3 } else { self.max_reply_bytes }
-    }
 }

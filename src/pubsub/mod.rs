@@ -10,6 +10,7 @@ mod access;
 mod actor;
 mod affiliation;
 mod attribution;
+mod budget;
 mod change;
 mod config;
 mod contacts;
@@ -45,6 +46,7 @@ pub use access::{
 pub use actor::{Actor, Context, Fresh, Timestamp, administers};
 pub use affiliation::Affiliation;
 pub use attribution::Attribution;
+pub use budget::ItemBudget;
 pub use change::{Change, Changes, Decision};
 pub use config::{
     AccessModel, ItemExpire, ItemReply, MaxItems, NodeConfig, NotificationType, PublishModel,

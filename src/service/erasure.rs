@@ -6,8 +6,8 @@ use jid::{BareJid, Jid};
 
 use crate::{
     pubsub::{
-        Actor, Affiliation, Edge, Filter, Item, Listed, Listing, Mark, NodeId, Order, Page,
-        Refusal, Spot, SubscriptionState, Timestamp,
+        Actor, Affiliation, Edge, Filter, Item, ItemBudget, Listed, Listing, Mark, NodeId, Order,
+        Page, Refusal, Spot, SubscriptionState, Timestamp,
         op::{
             affiliations::SetAffiliations, delete::Delete, retract::Retract,
             subscriptions::SetSubscriptions,
@@ -177,7 +177,8 @@ impl Service {
 
     /// A part of a list whose edge is a place, which need not be there.
     async fn list(&self, node: &NodeId, listing: &Listing) -> Result<Listed, Error> {
-        let listed = self.store.list(node, listing, self.policies().limits().max_reply_bytes).await;
+        let budget = ItemBudget::stored(self.policies().limits().max_reply_bytes);
+        let listed = self.store.list(node, listing, &budget).await;
         let listed = listed.map_err(|error| self.memory.failed_at(node, error))?;
         Ok(listed.unwrap_or_else(Listed::empty))
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use jid::{BareJid, Jid};
 
 use crate::pubsub::{
-    Actor, Item, ItemId, Node, NodeId, Page, Part,
+    Actor, Item, ItemBudget, ItemId, Node, NodeId, Page, Part,
     op::{
         expire,
         publish::{self, NewItem, Publish, There},
@@ -100,7 +100,7 @@ impl Service {
             }
             Need::Items(ids) => {
                 turn.settled().await;
-                let items = self.store.items(&node.id, ids, usize::MAX).await;
+                let items = self.store.items(&node.id, ids, &ItemBudget::stored(usize::MAX)).await;
                 let items = items.map_err(|error| self.memory.failed_at(&node.id, error))?.entries;
                 Ok(Facts { items, ..Facts::default() })
             }
@@ -178,7 +178,7 @@ impl Service {
         id: &NodeId,
         named: &[ItemId],
     ) -> Result<BTreeMap<ItemId, BareJid>, Error> {
-        let items = self.store.items(id, named, usize::MAX).await;
+        let items = self.store.items(id, named, &ItemBudget::stored(usize::MAX)).await;
         let items = items.map_err(|error| self.memory.failed_at(id, error))?;
         Ok(items.entries.into_iter().map(|item| (item.id, item.publisher)).collect())
     }

@@ -1,8 +1,8 @@
 //! Showing archives (XEP-0313), and lists of items in an order (XEP-0413).
 
 use crate::pubsub::{
-    Actor, ArchiveId, Attribution, Item, Listed, Listing, NodeConfig, NodeId, OrderField, Page,
-    Part, Refusal,
+    Actor, ArchiveId, Attribution, Item, ItemBudget, Listed, Listing, NodeConfig, NodeId,
+    OrderField, Page, Part, Refusal,
     op::mam::{self, Query},
 };
 
@@ -39,7 +39,9 @@ impl Service {
         let listing = self.unless_moved(&request.node, mam::query(turn.node(), request, &context));
         let listing = listing.await?;
         let node = turn.node().ok_or(Refusal::NodeNotFound)?;
-        let listed = self.listed(&request.node, &listing).await?;
+        // Each result is a message of its own, so their sum need not fit in a stanza.
+        let budget = ItemBudget::stored(policies.limits().max_reply_bytes);
+        let listed = self.listed(&request.node, &listing, &budget).await?;
         let Listed { part: Part { entries: items, index, total }, is_complete, looked_up_to } =
             listed;
         let mut ids: Vec<ArchiveId> = items.iter().map(Item::archive_id).collect();
@@ -67,12 +69,17 @@ impl Service {
     }
 
     /// A part of a list of items of a node in whose turn this is.
-    pub(super) async fn listed(&self, id: &NodeId, listing: &Listing) -> Result<Listed, Error> {
+    pub(super) async fn listed(
+        &self,
+        id: &NodeId,
+        listing: &Listing,
+        budget: &ItemBudget,
+    ) -> Result<Listed, Error> {
         if listing.order.by == OrderField::Creation && self.item_count(id).await? > MAX_SORTED {
             let what = format!("the order of creation of more than {MAX_SORTED} items");
             return Err(Refusal::NotImplemented(what).into());
         }
-        let listed = self.store.list(id, listing, self.policies().limits().bytes_of_items()).await;
+        let listed = self.store.list(id, listing, budget).await;
         let listed = listed.map_err(|error| self.memory.failed_at(id, error))?;
         Ok(listed.ok_or(Refusal::ItemNotFound)?)
     }

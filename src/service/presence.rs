@@ -8,7 +8,8 @@ use tracing::warn;
 
 use crate::{
     pubsub::{
-        Actor, Context, Listing, Node, NodeId, Order, Page, Show, SubscriptionState, Timestamp,
+        Actor, Context, ItemBudget, Listing, Node, NodeId, Order, Page, Show, SubscriptionState,
+        Timestamp,
         op::presence::{self, Went},
     },
     store::StoreError,
@@ -86,7 +87,8 @@ impl Service {
             }
             Some(_) => {
                 let listing = Listing::of(Page::last(presence::MAX_MISSED), Order::default());
-                self.listed(id, &listing).await?.part.entries
+                let budget = ItemBudget::stored(self.policies().limits().max_reply_bytes);
+                self.listed(id, &listing, &budget).await?.part.entries
             }
         };
         let sent =

@@ -6,8 +6,8 @@ use jid::BareJid;
 
 use crate::{
     pubsub::{
-        Actor, Affiliation, ArchiveId, Attribution, Configuration, Edge, Item, ItemId, Listing,
-        Mark, NodeId, Order, Page, Part, Refusal, Subscription,
+        Actor, Affiliation, ArchiveId, Attribution, Configuration, Edge, Item, ItemBudget, ItemId,
+        Listing, Mark, NodeId, Order, Page, Part, Refusal, Subscription,
         op::{
             affiliations::{self, OwnAffiliations},
             configure,
@@ -148,15 +148,17 @@ impl Service {
         self.unless_moved(&request.node, allowed).await?;
         let node = turn.node().ok_or(Refusal::NodeNotFound)?;
         let attribution = Attribution::of(node, &node.config);
-        let part = self.selected(&mut turn, request).await?;
+        let budget = ItemBudget::rendered(self.policies().limits(), attribution.clone());
+        let part = self.selected(&mut turn, request, &budget).await?;
         Ok(Retrieved { part, attribution })
     }
 
-    /// The items that a request selects.
+    /// The items that a request selects, as many as fit.
     async fn selected(
         &self,
         turn: &mut Turn,
         request: &Retrieve,
+        budget: &ItemBudget,
     ) -> Result<Part<Arc<Item>>, Error> {
         let page = match &request.selection {
             Selection::Recent(1) if request.order == Order::default() => {
@@ -166,10 +168,7 @@ impl Service {
                 return Ok(Part { entries, index, total: Some(total) });
             }
             Selection::Ids(ids) => {
-                let items = self
-                    .store
-                    .items(&request.node, ids, self.policies().limits().bytes_of_items())
-                    .await;
+                let items = self.store.items(&request.node, ids, budget).await;
                 let mut items =
                     items.map_err(|error| self.memory.failed_at(&request.node, error))?;
                 items.entries.sort_by_key(|item| request.order.by.of(item));
@@ -188,7 +187,7 @@ impl Service {
             Selection::Recent(number) => Page::last(*number as usize),
         };
         let listing = Listing::of(page, request.order);
-        Ok(self.listed(&request.node, &listing).await?.part.map(Arc::new))
+        Ok(self.listed(&request.node, &listing, budget).await?.part.map(Arc::new))
     }
 
     /// The newest item of a node of which all is settled.

@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use jid::{BareJid, Jid};
 
 use crate::pubsub::{
-    Affiliation, Change, Changes, Edge, FormerNode, Item, ItemId, Listed, Listing, Mark, Node,
-    NodeId, Order, Page, Part, Spot, Subscription,
+    Affiliation, Change, Changes, Edge, FormerNode, Item, ItemBudget, ItemId, Listed, Listing,
+    Mark, Node, NodeId, Order, Page, Part, Spot, Subscription,
     op::{discover::NodeSummary, subscriptions},
     within, written_len,
 };
@@ -318,12 +318,12 @@ impl Store for MemoryStore {
         &self,
         node: &NodeId,
         ids: &[ItemId],
-        max_bytes: usize,
+        budget: &ItemBudget,
     ) -> Result<Part<Item>, StoreError> {
         let shelf = self.shelf();
         let selected = shelf.get(node).map(|kept| kept.select(ids)).unwrap_or_default();
-        let fits = within(max_bytes, 1, |item: &&Item| item.size());
-        let part = Page::<()>::last(usize::MAX).of(selected, |_| (), fits);
+        let mut fits = budget.fits();
+        let part = Page::<()>::last(usize::MAX).of(selected, |_| (), |item| fits(item));
         let part = part.unwrap_or_else(Part::empty).map(Item::clone);
         Ok(Part { index: None, ..part })
     }
@@ -332,11 +332,11 @@ impl Store for MemoryStore {
         &self,
         node: &NodeId,
         listing: &Listing,
-        max_bytes: usize,
+        budget: &ItemBudget,
     ) -> Result<Option<Listed>, StoreError> {
         let shelf = self.shelf();
         let Some(kept) = shelf.get(node) else { return Ok(Some(Listed::empty())) };
-        kept.list(listing, within(max_bytes, 1, Item::size)).transpose()
+        kept.list(listing, budget.fits()).transpose()
     }
 
     async fn page_of_ids(

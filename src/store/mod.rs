@@ -27,8 +27,8 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::pubsub::{
-    Affiliation, Edge, FormerNode, Item, ItemId, Listed, Listing, Mark, Node, NodeId, Notification,
-    Order, Page, Part, Recipients, Spot, Subscription, op::discover::NodeSummary,
+    Affiliation, Edge, FormerNode, Item, ItemBudget, ItemId, Listed, Listing, Mark, Node, NodeId,
+    Notification, Order, Page, Part, Recipients, Spot, Subscription, op::discover::NodeSummary,
 };
 
 /// How many deleted nodes without a redirect are remembered: those that were deleted last.
@@ -136,8 +136,8 @@ pub trait Store: Send + Sync {
     /// If the store has ended.
     async fn redirects_len(&self) -> Result<usize, StoreError>;
 
-    /// Items of a node, oldest first, of which the newest that have together at most `max_bytes`
-    /// ([`Item::size`]) are given, but at least one; with the number of those that exist. An absent node has none.
+    /// Items of a node, oldest first, of which the newest that fit are given, but at least one; with the number of
+    /// those that exist. An absent node has none.
     ///
     /// # Errors
     /// If one of them cannot be read.
@@ -145,11 +145,11 @@ pub trait Store: Send + Sync {
         &self,
         node: &NodeId,
         ids: &[ItemId],
-        max_bytes: usize,
+        budget: &ItemBudget,
     ) -> Result<Part<Item>, StoreError>;
 
-    /// A part of a list of items of a node: what has together at most `max_bytes`, but at least one; nothing if an
-    /// item that is named is not there. An absent node has none. If a filter lets little through, the part may have
+    /// A part of a list of items of a node: as many as fit, but at least one; nothing if an item that is named is not
+    /// there. An absent node has none. If a filter lets little through, the part may have
     /// nothing though the list goes on.
     ///
     /// # Errors
@@ -158,10 +158,11 @@ pub trait Store: Send + Sync {
         &self,
         node: &NodeId,
         listing: &Listing,
-        max_bytes: usize,
+        budget: &ItemBudget,
     ) -> Result<Option<Listed>, StoreError>;
 
-    /// A page of all items of a node, oldest first.
+    /// A page of all items of a node, oldest first: those that have together at most `max_bytes` ([`Item::size`]), but
+    /// at least one.
     ///
     /// # Errors
     /// As [`list`](Self::list).
@@ -172,7 +173,10 @@ pub trait Store: Send + Sync {
         max_bytes: usize,
     ) -> Result<Option<Part<Item>>, StoreError> {
         let listing = Listing::of(page.clone().map(Mark::Name), Order::default());
-        Ok(self.list(node, &listing, max_bytes).await?.map(|listed| listed.part))
+        Ok(self
+            .list(node, &listing, &ItemBudget::stored(max_bytes))
+            .await?
+            .map(|listed| listed.part))
     }
 
     /// The ids and positions of a page of items, oldest first. An entry takes `entry_bytes` and the bytes of its id;

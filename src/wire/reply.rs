@@ -7,7 +7,7 @@ use xmpp_parsers::data_forms::DataFormType;
 
 use crate::{
     pubsub::{
-        Affiliation, Configuration, Item, Limits, NodeConfig, NodeId, SubId, Subscription,
+        Affiliation, Configuration, Item, Limits, NodeConfig, NodeId, Part, SubId, Subscription,
         SubscriptionState,
         op::{
             affiliations::AffiliationsSet,
@@ -19,6 +19,7 @@ use crate::{
             subscriptions::SubscriptionsSet,
             unsubscribe::Unsubscribe,
         },
+        written_len,
     },
     wire::{
         form::{self, node_config, subscribe_options},
@@ -206,12 +207,21 @@ pub fn own_subscriptions(node: Option<&NodeId>, entries: &[(NodeId, Subscription
     pubsub(list.children(entries.iter().map(entry)))
 }
 
+/// The most bytes of a public subscriber in [`public_subscribers`]: the JID stands there twice.
+#[must_use]
+pub fn public_subscriber_len(jid: &BareJid) -> usize {
+    let empty = "<item id=''><subscriber xmlns='' jid=''/></item>".len() + ns::PPS.len();
+    empty + 2 * written_len(jid.as_str())
+}
+
 /// Who subscribes to a node in public, as items (XEP-0465 §4.4).
 #[must_use]
-pub fn public_subscribers(node: &NodeId, subscribers: &[BareJid]) -> Tag {
-    let items = subscribers.iter().map(|jid| {
+pub fn public_subscribers(request: &Retrieve, part: &Part<BareJid>) -> Tag {
+    let items = part.entries.iter().map(|jid| {
         let subscriber = Tag::ns("subscriber", ns::PPS).attr("jid", jid.as_str());
         Tag::new("item").attr("id", jid.as_str()).child(subscriber)
     });
-    pubsub(Tag::new("items").attr("node", node.as_str()).children(items))
+    let is_noted = !matches!(request.selection, Selection::Ids(_)) || !part.is_whole();
+    let set = is_noted.then(|| rsm::set(part, ToString::to_string));
+    pubsub(Tag::new("items").attr("node", request.node.as_str()).children(items)).children(set)
 }

@@ -7,7 +7,7 @@ use crate::{
     wire::{ns, xml::Tag},
 };
 
-/// About what an entry of a list takes beside what it is told by.
+/// The most bytes of an entry of a list beside what it is told by.
 const ENTRY_BYTES: usize = 100;
 
 /// Which part of a list is asked for; nothing if that is not said.
@@ -32,7 +32,7 @@ pub fn page(parent: &Element) -> Result<Option<Page<String>>, Refusal> {
     Ok(Some(Page { max, edge }))
 }
 
-/// A page of a list, if one is asked for, and what says which it is.
+/// A page of a list, if one is asked for, and what says which it is. An entry has what it is told by once.
 ///
 /// # Errors
 /// [`Refusal::ItemNotFound`] if its edge is not there (XEP-0059 §2.2).

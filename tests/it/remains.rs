@@ -10,7 +10,8 @@ use std::{
 
 use gjallar::{
     pubsub::{
-        AccessModel, Affiliation, Event, Limits, MaxItems, Payload, Setting, SubscriptionState,
+        AccessModel, Affiliation, Event, ItemBudget, Limits, MaxItems, Payload, Setting,
+        SubscriptionState,
         op::{
             publish::{NewItem, Publish},
             subscriptions::SetSubscriptions,
@@ -150,7 +151,11 @@ async fn purged_items_are_nowhere_and_their_rows_go_by_and_by() {
             async move {
                 while !is_over.load(Ordering::Relaxed) {
                     assert_eq!(
-                        store.items(&node("n"), &last, usize::MAX).await.unwrap().entries,
+                        store
+                            .items(&node("n"), &last, &ItemBudget::stored(usize::MAX))
+                            .await
+                            .unwrap()
+                            .entries,
                         []
                     );
                 }

@@ -227,6 +227,100 @@ async fn cut_answers_for_requesters_without_pages_are_counted_and_logged_once() 
     assert!(second.contains("example.com") && !second.contains("other"), "{second}");
 }
 
+/// Publishes so many entries of a block list, in batches.
+async fn publish_entries(component: &mut Component, by: &str, node: &str, payload: &str, n: usize) {
+    let entry = |number: usize| format!("<item id='{number:0>64}'>{payload}</item>");
+    for first in (0..n).step_by(20) {
+        let entries: String = (first..first + 20).map(entry).collect();
+        component.granted(by, &format!("<publish node='{node}'>{entries}</publish>")).await;
+    }
+}
+
+const REPORT: &str = "<report xmlns='urn:xmpp:reporting:1' reason='urn:xmpp:reporting:spam'/>";
+
+/// Items fill an answer up to `max_reply_bytes` by what it shows of them: with the publisher that the node shows, or
+/// without one, and with what tells their content.
+#[tokio::test]
+async fn answers_are_filled_by_what_they_show_of_items() {
+    const LIMIT: usize = 10_000;
+    let long = format!("{}@localhost/x", "o".repeat(200));
+    for (owner, publisher) in [(OWNER, long.as_str()), (long.as_str(), OWNER)] {
+        for (itemreply, tells_content, payload) in [
+            ("none", false, REPORT),
+            ("owner", false, REPORT),
+            ("publisher", false, REPORT),
+            ("none", true, "<x xmlns='u'/>"),
+            ("owner", true, REPORT),
+        ] {
+            let few = |config: &mut Config| {
+                config.limits.max_reply_bytes = LIMIT;
+                config.limits.max_batch = 200;
+                config.compare_and_publish = tells_content;
+            };
+            let mut component = Component::with(Arc::new(MemoryStore::new()), few).await;
+            let fields = [("itemreply", itemreply), ("publish_model", "open")];
+            component.create(owner, "n", &fields).await;
+            publish_entries(&mut component, publisher, "n", payload, 200).await;
+            let names: String = (0..200).map(|id| format!("<item id='{id:0>64}'/>")).collect();
+            for content in [
+                "<items node='n'/>".to_owned(),
+                format!("<items node='n'/>{}", asked("<max>200</max>")),
+                format!("<items node='n'>{names}</items>"),
+            ] {
+                let answer = component.pubsub(STRANGER, "get", &content).await;
+                let bytes = shown(&answer).len();
+                let case = format!("{itemreply} {tells_content} {owner} {content:.40}");
+                // What surrounds the items takes some 500 bytes.
+                assert!((LIMIT - 500..LIMIT + 700).contains(&bytes), "{case}: {bytes} bytes");
+                assert!(shown(&answer).contains(RSM), "{case}");
+            }
+        }
+    }
+}
+
+/// The numbers of docs/OPERATING.md, "Running a block list"; the JID of the publisher makes no difference.
+#[tokio::test]
+async fn a_block_list_of_twelve_thousand_is_read_in_one_answer() {
+    let entries = async |max_stanza_bytes, max_reply_bytes| {
+        let configure = |config: &mut Config| {
+            config.link.max_stanza_bytes = max_stanza_bytes;
+            config.limits.max_reply_bytes = max_reply_bytes;
+            config.limits.max_items = 50_000;
+        };
+        let mut component = Component::with(Arc::new(MemoryStore::new()), configure).await;
+        let fields = [("max_items", "max"), ("publish_model", "open")];
+        component.create(OWNER, "list", &fields).await;
+        let bot = "block-list-publisher@moderation.example.org/bot";
+        publish_entries(&mut component, bot, "list", REPORT, 12_000).await;
+        component.items("muc.localhost", "list").await.len()
+    };
+    let Config { link, limits, .. } = Config::default();
+    assert_eq!(entries(link.max_stanza_bytes, limits.max_reply_bytes).await, 3_246);
+    assert_eq!(entries(2_000_000, 1_900_000).await, 12_000);
+}
+
+/// XEP-0465: an answer has the JID of a public subscriber twice. One that is cut is counted, as with items.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn public_subscribers_are_cut_at_max_reply_bytes() {
+    const AT: &str = "<items node='urn:xmpp:pps:subscribers:0/n'/>";
+    let mut service = Served::start(&[("LIMITS_MAX_REPLY_BYTES", "10000")], &[]).await;
+    service.granted(OWNER, "<create node='n'/>").await;
+    for number in 0..40 {
+        let jid = format!("{number:0>200}@localhost");
+        let public = "<public xmlns='urn:xmpp:pps:0'/>";
+        let subscribe = format!("<subscribe node='n' jid='{jid}'>{public}</subscribe>");
+        service.granted(&jid, &subscribe).await;
+    }
+    let retrieve = |set: &str| format!("<pubsub xmlns='{PUBSUB}'>{AT}{set}</pubsub>");
+    for (set, truncated) in [(asked("<max>40</max>"), 0), (String::new(), 1)] {
+        let answer = service.ask(OWNER, "get", &retrieve(&set)).await;
+        let bytes = shown(&answer).len();
+        assert!((9_500..11_200).contains(&bytes), "{bytes} bytes");
+        assert!(shown(&answer).contains("<count>40</count>"), "{}", shown(&answer));
+        assert_eq!(service.stat("replies_truncated_total").await, truncated);
+    }
+}
+
 /// Ids of items and names of nodes fill an answer up to `max_reply_bytes`.
 #[tokio::test]
 async fn lists_of_names_are_cut_at_max_reply_bytes() {

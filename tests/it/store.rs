@@ -4,8 +4,8 @@ use std::{path::Path, sync::Arc};
 
 use gjallar::{
     pubsub::{
-        Affiliation, Edge, Epoch, Filter, FormerNode, Limits, Listing, Mark, MaxItems, Node,
-        NodeConfig, Order, OrderField, OwnerHash, Page, Part, PublishModel, Refusal, Setting,
+        Affiliation, Edge, Epoch, Filter, FormerNode, ItemBudget, Limits, Listing, Mark, MaxItems,
+        Node, NodeConfig, Order, OrderField, OwnerHash, Page, Part, PublishModel, Refusal, Setting,
         Subscription, SubscriptionState, Timestamp,
         op::{affiliations::OwnAffiliations, subscriptions::OwnSubscriptions},
         restore,
@@ -170,12 +170,14 @@ async fn selects_items_by_name(kind: impl Kind) {
         stage.publish(OWNER, "a", id).await.unwrap();
     }
     let some = [item("3"), item("nothing"), item("1"), item("3")];
-    let items = stage.store.items(&node("a"), &some, usize::MAX).await.unwrap();
+    let items =
+        stage.store.items(&node("a"), &some, &ItemBudget::stored(usize::MAX)).await.unwrap();
     let names: Vec<_> = items.entries.iter().map(|item| item.id.to_string()).collect();
     assert_eq!((names, items.total), (vec!["1".to_owned(), "3".to_owned()], Some(2)));
-    let newest = stage.store.items(&node("a"), &some, 0).await.unwrap();
+    let newest = stage.store.items(&node("a"), &some, &ItemBudget::stored(0)).await.unwrap();
     assert_eq!((newest.entries.len(), newest.total), (1, Some(2)));
-    let nowhere = stage.store.items(&node("b"), &some, usize::MAX).await.unwrap();
+    let nowhere =
+        stage.store.items(&node("b"), &some, &ItemBudget::stored(usize::MAX)).await.unwrap();
     assert_eq!((nowhere.entries, nowhere.total), (Vec::new(), Some(0)));
 }
 
@@ -230,7 +232,8 @@ async fn lists_items_in_an_order_and_by_a_filter(kind: impl Kind) {
     let store = Arc::clone(&stage.store);
     let list = async |page: Page<Mark>, by, is_descending, filter: Filter| {
         let listing = Listing { page, order: Order { by, is_descending }, filter };
-        let listed = store.list(&node("n"), &listing, usize::MAX).await.unwrap()?;
+        let listed =
+            store.list(&node("n"), &listing, &ItemBudget::stored(usize::MAX)).await.unwrap()?;
         let ids: String = listed.part.entries.iter().map(|item| item.id.as_str()).collect();
         let index = listed.part.index.map_or_else(|| "-".to_owned(), |index| index.to_string());
         let more = if listed.is_complete { "" } else { " …" };

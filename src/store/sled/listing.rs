@@ -2,8 +2,8 @@
 
 use crate::{
     pubsub::{
-        Edge, Epoch, Item, ItemId, Listed, Listing, Mark, NodeId, Order, OrderField, Page, Part,
-        Timestamp, within, written_len,
+        Edge, Epoch, Item, ItemBudget, ItemId, Listed, Listing, Mark, NodeId, Order, OrderField,
+        Page, Part, Timestamp, within, written_len,
     },
     store::{
         StoreError,
@@ -29,9 +29,9 @@ impl View {
         &self,
         id: &NodeId,
         listing: &Listing,
-        max_bytes: usize,
+        budget: &ItemBudget,
     ) -> Result<Option<Listed>, StoreError> {
-        self.list_by(id, listing, Self::item, within(max_bytes, 1, Item::size))
+        self.list_by(id, listing, Self::item, budget.fits())
     }
 
     pub(super) fn page_of_ids(

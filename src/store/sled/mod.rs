@@ -38,8 +38,8 @@ use jid::{BareJid, Jid};
 use tokio::sync::oneshot;
 
 use crate::pubsub::{
-    Affiliation, Edge, FormerNode, Fresh, Item, ItemId, Listed, Listing, Mark, Node, NodeId,
-    OrderField, Page, Part, Spot, Subscription, op::discover::NodeSummary,
+    Affiliation, Edge, FormerNode, Fresh, Item, ItemBudget, ItemId, Listed, Listing, Mark, Node,
+    NodeId, OrderField, Page, Part, Spot, Subscription, op::discover::NodeSummary,
 };
 
 use self::{
@@ -300,23 +300,23 @@ impl Store for SledStore {
         &self,
         node: &NodeId,
         ids: &[ItemId],
-        max_bytes: usize,
+        budget: &ItemBudget,
     ) -> Result<Part<Item>, StoreError> {
-        let (node, ids) = (node.clone(), ids.to_vec());
-        self.read_little(move |view| view.items(&node, &ids, max_bytes)).await
+        let (node, ids, budget) = (node.clone(), ids.to_vec(), budget.clone());
+        self.read_little(move |view| view.items(&node, &ids, &budget)).await
     }
 
     async fn list(
         &self,
         node: &NodeId,
         listing: &Listing,
-        max_bytes: usize,
+        budget: &ItemBudget,
     ) -> Result<Option<Listed>, StoreError> {
-        let (node, listing) = (node.clone(), listing.clone());
+        let (node, listing, budget) = (node.clone(), listing.clone(), budget.clone());
         let is_little = listing.filter.is_none()
             && listing.order.by == OrderField::Modification
             && !matches!(listing.page.edge, Edge::At(index) if index > 0);
-        let read = move |view: &View| view.list(&node, &listing, max_bytes);
+        let read = move |view: &View| view.list(&node, &listing, &budget);
         if is_little { self.read_little(read).await } else { self.read(read).await }
     }
 

@@ -12,7 +12,7 @@ use jid::{BareJid, Jid};
 use sled::Tree;
 
 use crate::{
-    pubsub::{Affiliation, Epoch, Item, ItemId, Node, NodeId, Part, SubscriptionState, within},
+    pubsub::{Affiliation, Epoch, Item, ItemBudget, ItemId, Node, NodeId, Part, SubscriptionState},
     store::StoreError,
 };
 
@@ -270,7 +270,7 @@ impl View {
         &self,
         id: &NodeId,
         ids: &[ItemId],
-        max_bytes: usize,
+        budget: &ItemBudget,
     ) -> Result<Part<Item>, StoreError> {
         let Some(number) = self.number(id)? else {
             return Ok(Part { index: None, ..Part::empty() });
@@ -288,7 +288,7 @@ impl View {
         spots.dedup();
         let total = spots.len();
         let newest_first = spots.into_iter().rev().map(|spot| self.item(number, epoch, spot));
-        let mut items = while_they_fit(newest_first, within(max_bytes, 1, Item::size))?;
+        let mut items = while_they_fit(newest_first, budget.fits())?;
         items.reverse();
         Ok(Part { entries: items, index: None, total: Some(total) })
     }

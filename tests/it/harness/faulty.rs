@@ -13,8 +13,8 @@ use std::{
 use async_trait::async_trait;
 use gjallar::{
     pubsub::{
-        Affiliation, FormerNode, Item, ItemId, Listed, Listing, Mark, Node, NodeId, Page, Part,
-        Spot, Subscription, op::discover::NodeSummary,
+        Affiliation, FormerNode, Item, ItemBudget, ItemId, Listed, Listing, Mark, Node, NodeId,
+        Page, Part, Spot, Subscription, op::discover::NodeSummary,
     },
     store::{Commit, Cursor, Found, MAX_UNDERWAY, Owed, Store, StoreError, Then, Told},
 };
@@ -143,18 +143,18 @@ impl Store for Faulty {
         &self,
         node: &NodeId,
         ids: &[ItemId],
-        max_bytes: usize,
+        budget: &ItemBudget,
     ) -> Result<Part<Item>, StoreError> {
-        self.inner.items(node, ids, max_bytes).await
+        self.inner.items(node, ids, budget).await
     }
 
     async fn list(
         &self,
         node: &NodeId,
         listing: &Listing,
-        max_bytes: usize,
+        budget: &ItemBudget,
     ) -> Result<Option<Listed>, StoreError> {
-        self.inner.list(node, listing, max_bytes).await
+        self.inner.list(node, listing, budget).await
     }
 
     async fn page_of_ids(

@@ -1,0 +1,62 @@
+//! How many items fit in a list.
+
+use super::{Attribution, Item, Limits, within, written_len};
+
+/// The most bytes of a list of items, and how the bytes of an item are counted.
+#[derive(Clone, Debug)]
+pub struct ItemBudget {
+    max_bytes: usize,
+    rendering: Option<Rendering>,
+}
+
+/// What an answer says of each item.
+#[derive(Clone, Debug)]
+struct Rendering {
+    attribution: Attribution,
+    tells_content: bool,
+}
+
+impl ItemBudget {
+    /// Counts an item as it is stored ([`Item::size`]).
+    #[must_use]
+    pub fn stored(max_bytes: usize) -> Self {
+        Self { max_bytes, rendering: None }
+    }
+
+    /// Counts an item as an answer to a retrieval shows it (§6.5.2), at a node with this attribution.
+    #[must_use]
+    pub fn rendered(limits: &Limits, attribution: Attribution) -> Self {
+        let rendering = Rendering { attribution, tells_content: limits.tells_content };
+        Self { max_bytes: limits.max_reply_bytes, rendering: Some(rendering) }
+    }
+
+    /// Whether one item after the other fits; the first does anyway.
+    pub fn fits(&self) -> impl FnMut(&Item) -> bool {
+        within(self.max_bytes, 1, |item| self.size_of(item))
+    }
+
+    fn size_of(&self, item: &Item) -> usize {
+        self.rendering.as_ref().map_or_else(|| item.size(), |rendering| rendering.size_of(item))
+    }
+}
+
+impl Rendering {
+    /// The most bytes that an item takes.
+    fn size_of(&self, item: &Item) -> usize {
+        let id = written_len(item.id.as_str());
+        let publisher = self.attribution.publisher_of(item);
+        let publisher =
+            publisher.map_or(0, |jid| " publisher=''".len() + written_len(jid.as_str()));
+        let payload = item.payload.as_ref().map_or(0, |payload| payload.xml().len());
+        "<item id=''></item>".len() + id + publisher + payload + self.size_of_content(item, id)
+    }
+
+    /// The bytes of what tells an item's content (XEP-0395 §3.1).
+    fn size_of_content(&self, item: &Item, id: usize) -> usize {
+        if !self.tells_content {
+            return 0;
+        }
+        let value = item.archive_id().to_string().len();
+        "<cap-v-map-entry item-id='' cap-value=''/>".len() + id + value
+    }
+}
