@@ -3,7 +3,8 @@
 use minidom::Element;
 
 use crate::{
-    pubsub::Show,
+    pubsub::{Show, Timestamp},
+    service::Shown,
     wire::{notification, ns, stanza::Header, xml::Tag},
 };
 
@@ -20,7 +21,8 @@ impl Dispatch {
         match header.kind.as_deref() {
             None => {
                 if let Some(show) = show(stanza) {
-                    self.service().available(&sender, show, away(stanza)).await;
+                    let shown = Shown { show, away_seconds: away(stanza), stamp: stamp(stanza) };
+                    self.service().available(&sender, &shown).await;
                     self.ask_for_capabilities(&sender, stanza).await;
                 }
             }
@@ -72,6 +74,11 @@ impl Dispatch {
 /// For how many seconds a resource was away, if it says so (XEP-0312).
 fn away(presence: &Element) -> Option<u64> {
     presence.get_child("ago", ns::AGO)?.attr("secs")?.parse().ok()
+}
+
+/// When presence was sent, if its server says so (XEP-0203).
+fn stamp(presence: &Element) -> Option<Timestamp> {
+    notification::timestamp(presence.get_child("delay", ns::DELAY)?.attr("stamp")?)
 }
 
 /// How a resource shows itself; nothing if that is no value of RFC 6121 §4.7.2.1.

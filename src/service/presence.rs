@@ -1,6 +1,6 @@
 //! What the presence of entities does (§12.3, §12.5).
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use jid::{BareJid, Jid};
 use tokio::time::sleep;
@@ -8,7 +8,7 @@ use tracing::warn;
 
 use crate::{
     pubsub::{
-        Actor, Context, ItemBudget, Listing, Node, NodeId, Order, Page, Show, SubscriptionState,
+        Actor, Context, ItemBudget, Listing, Node, NodeId, Order, Page, SubscriptionState,
         Timestamp,
         op::presence::{self, Went},
     },
@@ -16,7 +16,7 @@ use crate::{
 };
 
 use super::{
-    Error, PresenceRequest, Service,
+    Error, PresenceRequest, Service, Shown,
     facts::{Facts, Need},
     retries::{PresenceTask, RETRY_INTERVAL},
 };
@@ -26,16 +26,19 @@ const MAX_NODES: usize = 1000;
 const MAX_SENT: usize = 1000;
 
 impl Service {
-    /// A resource is available, and shows itself so. If it has just come it is sent the last items of nodes that say so,
-    /// or what it missed, if it says how many seconds it was away.
-    pub async fn available(&self, jid: &Jid, show: Show, away: Option<u64>) {
+    /// A resource is available. If it has just come it is sent the last items of nodes that say so, or what it missed, if it
+    /// says how many seconds it was away.
+    pub async fn available(&self, jid: &Jid, shown: &Shown) {
         self.resources().is_there(jid);
-        if !self.memory.presences.note(jid, show) {
+        let now = (self.clock)();
+        let age = shown.stamp.map(|at| Duration::from_millis(now.0.saturating_sub(at.0)));
+        if !self.memory.presences.note(jid, shown, age) {
             return;
         }
-        let now = (self.clock)();
-        let gone_since =
-            away.map(|away| Timestamp(now.0.saturating_sub(away.saturating_mul(1000))));
+        let sent = shown.stamp.map_or(now, |at| at.min(now));
+        let gone_since = shown
+            .away_seconds
+            .map(|away| Timestamp(sent.0.saturating_sub(away.saturating_mul(1000))));
         self.do_or_retry(PresenceTask::Arrive { jid: jid.clone(), gone_since }).await;
     }
 

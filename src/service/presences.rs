@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::pubsub::{NodeId, Show, Shows, op::presence::Went};
+use crate::pubsub::{NodeId, Show, Shows, Timestamp, op::presence::Went};
 
 use super::domains::Domains;
 
@@ -34,8 +34,10 @@ const MAX_RESOURCES: usize = 32;
 const MAX_UNWANTED: usize = 8;
 /// How long after a connection began events wait for the presence of their recipients.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long there may be no connection, so that whoever is available afterwards counts as available all the time.
+/// How long there may be no connection before whoever was available then counts as having missed something.
 const MAX_INTERRUPTION: Duration = Duration::from_secs(300);
+/// By how much a server's stamp of presence has to be older than the interruption: some servers write whole seconds.
+const STAMP_PRECISION: Duration = Duration::from_secs(1);
 
 /// The presence of entities, and at which nodes it matters.
 #[derive(Debug, Default)]
@@ -73,6 +75,17 @@ pub enum Availability {
     Unknown,
 }
 
+/// The presence of a resource, as it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// How the resource shows itself.
+    pub show: Show,
+    /// How many seconds it was away before that, if it says so (XEP-0312).
+    pub away_seconds: Option<u64>,
+    /// When it sent that, if its server says so (XEP-0203), as servers do in the answer to a probe.
+    pub stamp: Option<Timestamp>,
+}
+
 #[derive(Debug)]
 struct Known {
     /// The nodes at which somebody's presence matters, or did.
@@ -80,8 +93,8 @@ struct Known {
     /// Those of them of which it is not known whose, since the service began.
     unread: HashSet<NodeId>,
     there: HashMap<BareJid, BTreeMap<String, Show>>,
-    /// Who was there before the connection broke, and has not said so since.
-    before: HashMap<BareJid, BTreeMap<String, Show>>,
+    /// The resources that were there before the connection broke, and of which nothing was heard since.
+    before: HashMap<BareJid, BTreeMap<String, Before>>,
     /// Those who have to be asked, and those who were or will be.
     unasked: VecDeque<BareJid>,
     wanted: HashMap<BareJid, Watch>,
@@ -102,6 +115,23 @@ struct Known {
     places: Domains,
     wanted_places: Domains,
     refused_places: Domains,
+}
+
+/// What is known of a resource that was there before the connection broke.
+#[derive(Clone, Copy, Debug)]
+struct Before {
+    show: Show,
+    /// When the connection broke on which it was there.
+    lost_at: Instant,
+    /// Whether it may have missed events since.
+    has_missed: bool,
+}
+
+impl Before {
+    /// Whether presence that was sent so long ago shows that the resource was there all the time.
+    fn was_there(&self, age: Duration) -> bool {
+        age >= self.lost_at.elapsed() + STAMP_PRECISION
+    }
 }
 
 /// What is known of an entity whose presence is wanted.
@@ -213,32 +243,24 @@ impl Presences {
         self.known().nodes.contains(node)
     }
 
-    /// A resource is there, and shows itself so. Whether it has just come: not if it was there before a short
-    /// interruption of the connection.
-    pub(super) fn note(&self, jid: &Jid, show: Show) -> bool {
+    /// A resource is there; its presence was sent so long ago, if that is known. Returns whether it counts as coming: it was
+    /// not there on this connection, or says that it was away. After an interruption only presence that was sent before
+    /// it shows that the resource was there all the time. What is sent to it once more is harmless, what it misses is not.
+    pub(super) fn note(&self, jid: &Jid, shown: &Shown, age: Option<Duration>) -> bool {
         let mut known = self.known();
         let (entity, resource) = parts(jid);
-        let is_wanted = known.wanted.contains_key(&entity);
-        let is_one_more = !known.there.contains_key(&entity);
-        let domain = entity.domain().as_str();
-        if is_one_more && is_wanted {
-            known.places.take_anyway(domain);
-        } else if is_one_more && !known.places.take(domain) {
-            return false;
-        }
-        let max = if is_wanted { MAX_RESOURCES } else { MAX_UNWANTED };
-        let resources = known.there.entry(entity.clone()).or_default();
-        if resources.len() >= max && !resources.contains_key(&resource) {
-            return false;
-        }
-        let is_new = resources.insert(resource.clone(), show).is_none();
-        let was_there = known.was_there(&entity, &resource);
+        let Some(is_new) = known.place(&entity, &resource, shown.show) else { return false };
+        let before = known.take_before(&entity, &resource);
+        let was_there = age
+            .zip(before)
+            .is_some_and(|(age, before)| before.was_there(age) && !before.has_missed);
         if !known.before.contains_key(&entity) {
             known.answer(&entity);
         }
         drop(known);
         self.answered.notify_one();
-        is_new && !was_there
+        let is_back = shown.away_seconds.is_some() && age.is_none();
+        (is_new && !was_there) || is_back
     }
 
     /// Whether a resource is available; of a bare JID, whether one of its resources is.
@@ -259,7 +281,7 @@ impl Presences {
             known.before.remove(&entity);
             known.answer(&entity);
         } else {
-            known.was_there(&entity, &resource);
+            known.take_before(&entity, &resource);
             if let Some(resources) = known.there.get_mut(&entity) {
                 resources.remove(&resource);
                 is_last = resources.is_empty();
@@ -321,12 +343,7 @@ impl Presences {
         let is_first = known.answers_until.is_none();
         known.is_connected = true;
         known.answers_until = Some(now + PROBE_TIMEOUT);
-        let there = mem::take(&mut known.there);
-        known.before.extend(there);
-        let is_long = known.broken_at.is_none_or(|at| at + MAX_INTERRUPTION < now);
-        if is_long || known.before.len() > MAX_ENTITIES {
-            known.before.clear();
-        }
+        known.keep_before(now);
         known.places.clear();
         let Known { unasked, wanted, .. } = &mut *known;
         for watch in wanted.values_mut() {
@@ -510,17 +527,54 @@ impl Known {
         }
     }
 
-    /// Whether a resource was there before the connection broke; that is asked once.
-    fn was_there(&mut self, entity: &BareJid, resource: &str) -> bool {
-        if self.answers_until.is_some_and(|until| until + MAX_INTERRUPTION < Instant::now()) {
+    /// Puts a resource among those that are there. Returns whether it is a new one; nothing if there is no room for it.
+    fn place(&mut self, entity: &BareJid, resource: &str, show: Show) -> Option<bool> {
+        let is_wanted = self.wanted.contains_key(entity);
+        let is_one_more = !self.there.contains_key(entity);
+        let domain = entity.domain().as_str();
+        if is_one_more && is_wanted {
+            self.places.take_anyway(domain);
+        } else if is_one_more && !self.places.take(domain) {
+            return None;
+        }
+        let max = if is_wanted { MAX_RESOURCES } else { MAX_UNWANTED };
+        let resources = self.there.entry(entity.clone()).or_default();
+        if resources.len() >= max && !resources.contains_key(resource) {
+            return None;
+        }
+        Some(resources.insert(resource.to_owned(), show).is_none())
+    }
+
+    /// A connection begins: those who were there on the one before are kept apart, beside those of earlier ones of whom
+    /// nothing was heard.
+    fn keep_before(&mut self, now: Instant) {
+        let lost_at = self.broken_at.unwrap_or(now);
+        let is_long = lost_at + MAX_INTERRUPTION < now;
+        for (entity, resources) in mem::take(&mut self.there) {
+            let before = self.before.entry(entity).or_default();
+            for (resource, show) in resources {
+                if before.len() < MAX_RESOURCES {
+                    before.insert(resource, Before { show, lost_at, has_missed: false });
+                }
+            }
+        }
+        if self.before.len() > MAX_ENTITIES {
             self.before.clear();
         }
-        let Some(resources) = self.before.get_mut(entity) else { return false };
-        let was_there = resources.remove(resource).is_some();
+        if is_long {
+            let all = self.before.values_mut().flat_map(BTreeMap::values_mut);
+            all.for_each(|before| before.has_missed = true);
+        }
+    }
+
+    /// What is known of a resource from before this connection; that is taken once.
+    fn take_before(&mut self, entity: &BareJid, resource: &str) -> Option<Before> {
+        let resources = self.before.get_mut(entity)?;
+        let before = resources.remove(resource);
         if resources.is_empty() {
             self.before.remove(entity);
         }
-        was_there
+        before
     }
 
     /// The presence of an entity is not wanted any more.

@@ -13,7 +13,7 @@ use crate::{
     },
     wire::{
         body,
-        form::{authorization, node_config},
+        form::{self, authorization, node_config},
         multicast::{ADDRESSES, Format, RECIPIENTS, write_address},
         name::{affiliation_name, state_name},
         ns,
@@ -353,6 +353,13 @@ pub fn date_time(timestamp: Timestamp) -> String {
     DateTime::from_timestamp_millis(millis)
         .unwrap_or(DateTime::UNIX_EPOCH)
         .to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// The point in time that a text of XEP-0082 stands for.
+#[must_use]
+pub fn timestamp(text: &str) -> Option<Timestamp> {
+    let time = DateTime::parse_from_rfc3339(form::collapsed(text)).ok()?;
+    u64::try_from(time.timestamp_millis()).ok().map(Timestamp)
 }
 
 #[cfg(test)]

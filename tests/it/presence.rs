@@ -199,9 +199,18 @@ async fn events_wait_for_the_answers_to_probes_on_a_new_connection() {
     assert_eq!(message.attr("to"), Some(READER), "{}", shown(&message));
 }
 
-/// §16.4.4: whoever was online all the time has not come online.
+/// Presence that a server repeats as the answer to a probe, with the time at which it was sent.
+async fn repeated(component: &mut Component, from: &str, stamp: &str) {
+    let delay = format!("<delay xmlns='urn:xmpp:delay' stamp='{stamp}'/>");
+    component.send(&format!("<presence from='{from}' to='{SERVICE}'>{delay}</presence>")).await;
+    component.ask(from, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+}
+
+/// §16.4.4: whoever was online all the time has not come online. That is known from what a server repeats; who may have
+/// been away is sent the last item.
 #[tokio::test]
 async fn a_new_connection_makes_nobody_come_online_who_was_there() {
+    const EARLIER: &str = "2000-01-01T00:00:00Z";
     let mut component = with(&[("send_last_published_item", "on_sub_and_presence")]).await;
     component.publish(OWNER, "n", "1").await;
     component.subscribe(READER, "n").await;
@@ -209,18 +218,35 @@ async fn a_new_connection_makes_nobody_come_online_who_was_there() {
     presence(&mut component, LAPTOP, "", "").await;
     assert_eq!(component.messages().await.len(), 3);
     for _ in 0..2 {
+        // The laptop is heard of after the second interruption only.
         component.reconnected_by_force().await;
         // What was not confirmed is sent again.
         component.messages().await;
+        repeated(&mut component, PHONE, EARLIER).await;
         presence(&mut component, PHONE, "", "away").await;
         assert_eq!(component.messages().await.len(), 0);
     }
+    repeated(&mut component, LAPTOP, EARLIER).await;
+    assert_eq!(component.messages().await.len(), 0);
     // Another one comes, and one comes again.
     presence(&mut component, "reader@localhost/third", "", "").await;
     assert_eq!(component.messages().await.len(), 1);
     presence(&mut component, LAPTOP, "unavailable", "").await;
     presence(&mut component, LAPTOP, "", "").await;
     assert_eq!(component.messages().await.len(), 1);
+    // The server was restarted, and with it everybody came again.
+    for (stamp, times) in [(None, 1), (Some("2999-01-01T00:00:00Z"), 1), (Some("soon"), 1)] {
+        component.reconnected_by_force().await;
+        component.messages().await;
+        match stamp {
+            None => presence(&mut component, PHONE, "", "").await,
+            Some(stamp) => repeated(&mut component, PHONE, stamp).await,
+        }
+        assert_eq!(component.messages().await.len(), times, "{stamp:?}");
+        // Once on each connection.
+        presence(&mut component, PHONE, "", "away").await;
+        assert_eq!(component.messages().await.len(), 0);
+    }
 }
 
 /// Questions after a reconnection are paced, and requests are answered meanwhile.
@@ -443,7 +469,10 @@ async fn who_says_how_long_it_was_away_is_sent_what_it_missed() {
     component.granted(OWNER, &format!("<publish node='n'>{batch}</publish>")).await;
     assert_eq!(component.messages().await.len(), 0);
     assert_eq!(come(&mut component, PHONE, "3600").await, "2 1 3 4");
-    assert_eq!(come(&mut component, PHONE, "3600").await, "", "it was there");
+    assert_eq!(come(&mut component, PHONE, "3600").await, "2 1 3 4", "its server did not notice");
+    component.reconnected_by_force().await;
+    component.messages().await;
+    assert_eq!(come(&mut component, PHONE, "3600").await, "2 1 3 4");
     assert_eq!(come(&mut component, LAPTOP, "long").await, "");
     presence(&mut component, PHONE, "unavailable", "").await;
     component.configure(OWNER, "n", &[("presence_based_delivery", "0")]).await;

@@ -1,14 +1,18 @@
 //! The form `pubsub#subscribe_options` (§6.3, §16.4.2): the options of a subscription, both ways.
 
-use chrono::DateTime;
 use minidom::Element;
 use xmpp_parsers::data_forms::{DataFormType, Field, FieldType, Option_};
 
 use crate::{
     pubsub::{
-        Expire, OptionSetting, Options, Refusal, Show, Shows, Timestamp, op::options::Offered,
+        Expire, OptionSetting, Options, Refusal, Show, Shows, op::options::Offered,
     },
-    wire::{form, notification::date_time, ns, xml::Tag},
+    wire::{
+        form,
+        notification::{date_time, timestamp},
+        ns,
+        xml::Tag,
+    },
 };
 
 /// A field that is the service's own (§12.20).
@@ -150,10 +154,4 @@ pub fn setting(var: &str, value: &str) -> Result<OptionSetting, Refusal> {
         SHOW_VALUES => OptionSetting::ShowValues(shows(value).ok_or_else(bad)?),
         _ => return Err(Refusal::UnknownField(form::shortened(var))),
     })
-}
-
-/// XEP-0082.
-fn timestamp(text: &str) -> Option<Timestamp> {
-    let time = DateTime::parse_from_rfc3339(form::collapsed(text)).ok()?;
-    u64::try_from(time.timestamp_millis()).ok().map(Timestamp)
 }
