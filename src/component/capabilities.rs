@@ -62,15 +62,21 @@ impl Dispatch {
             stanza.name() == "iq" && matches!(stanza.attr("type"), Some("result" | "error"));
         let question = stanza.attr("id").filter(|id| is_answer && id.starts_with(CAPABILITIES))?;
         let jid = Jid::new(stanza.attr("from")?).ok()?;
-        let interests = self.service().interests();
+        let (interests, presences) = (self.service().interests(), self.service().presences());
         if !interests.awaits(&jid, question) {
             return None;
         }
         if stanza.attr("type") == Some("error") {
             let error = stanza.children().find(|child| child.name() == "error");
             match error.and_then(|error| error.attr("type")) {
-                Some("wait") => interests.failed(&jid),
-                _ => interests.remove(&jid),
+                Some("wait") => {
+                    interests.failed(&jid);
+                    presences.leave_open(&jid);
+                }
+                _ => {
+                    interests.remove(&jid);
+                    presences.deny(&jid);
+                }
             }
             return None;
         }

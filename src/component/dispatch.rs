@@ -331,7 +331,8 @@ impl Dispatch {
     pub fn note_connected(&self, is_connected: bool) {
         if is_connected {
             self.service.presences().connected();
-            self.service.interests().doubt();
+            let asked = self.service.interests().doubt();
+            self.service.presences().await_answers(&asked);
             self.service.rosters().await_grant();
         } else {
             self.service.presences().disconnected();

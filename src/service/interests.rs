@@ -117,13 +117,16 @@ impl Interests {
         }
     }
 
-    /// On a new connection everybody is asked again: who was there may have gone.
-    pub fn doubt(&self) {
+    /// On a new connection all resources are asked again, which may have gone. Says which.
+    #[must_use]
+    pub fn doubt(&self) -> Vec<Jid> {
         let mut known = self.known();
         let Known { resources, unasked, .. } = &mut *known;
         *unasked = resources.values().map(|resource| resource.jid.clone()).collect();
+        let asked = unasked.iter().cloned().collect();
         drop(known);
         self.again.notify_one();
+        asked
     }
 
     /// Waits for a resource that has to be asked again, and says what tells its capabilities.
@@ -160,6 +163,12 @@ impl Interests {
             all.entry(node.clone()).or_default().insert(jid.clone());
         }
         resource.nodes.iter().filter(|node| !before.contains(node)).cloned().collect()
+    }
+
+    /// The nodes in which a resource is interested.
+    pub(super) fn of(&self, jid: &Jid) -> Vec<NodeId> {
+        let known = self.known();
+        known.resources.get(jid.as_str()).map(|of| of.nodes.clone()).unwrap_or_default()
     }
 
     /// Whether a resource is interested in a node.
@@ -216,8 +225,8 @@ impl Service {
         &self.memory.interests
     }
 
-    /// A resource is interested in these nodes, of which at most [`MAX_INTERESTS`] count, and 2 KiB of names. It is sent the last items
-    /// of new ones.
+    /// A resource that answered is interested in these nodes, of which at most [`MAX_INTERESTS`] count, and 2 KiB of names.
+    /// It is sent the last items of new ones; of all, if it may have missed something since it was there before.
     pub async fn interested(&self, jid: &Jid, mut nodes: Vec<NodeId>) {
         nodes.truncate(MAX_INTERESTS);
         let mut bytes = 0;
@@ -225,7 +234,13 @@ impl Service {
             bytes += node.as_str().len();
             bytes <= MAX_NAMES_BYTES
         });
-        for node in self.memory.interests.set(jid, nodes) {
+        let has_missed = self.memory.presences.confirm(jid);
+        let new = self.memory.interests.set(jid, nodes);
+        if has_missed {
+            self.do_or_retry(PresenceTask::Arrive { jid: jid.clone(), gone_since: None }).await;
+            return;
+        }
+        for node in new {
             self.do_or_retry(PresenceTask::SendLastItem { node, jid: jid.clone() }).await;
         }
     }

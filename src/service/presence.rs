@@ -70,6 +70,12 @@ impl Service {
                 break;
             }
         }
+        // What it can is known already if it was there on an earlier connection.
+        for node in self.memory.interests.of(jid) {
+            if let Err(error) = self.send_last_item(&node, jid).await {
+                self.retry(PresenceTask::SendLastItem { node, jid: jid.clone() }, &error);
+            }
+        }
         Ok(())
     }
 

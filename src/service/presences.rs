@@ -123,6 +123,8 @@ struct Before {
     show: Show,
     /// When the connection broke on which it was there.
     lost_at: Instant,
+    /// Whether it was asked for its capabilities, and has not answered.
+    is_asked: bool,
     /// Whether it may have missed events since.
     has_missed: bool,
 }
@@ -263,6 +265,42 @@ impl Presences {
         (is_new && !was_there) || is_back
     }
 
+    /// These resources are asked for their capabilities on this connection. Events wait for those that were there before.
+    pub fn await_answers(&self, resources: &[Jid]) {
+        let mut known = self.known();
+        for jid in resources {
+            known.before_of(jid).for_each(|before| before.is_asked = true);
+        }
+    }
+
+    /// A resource has answered on this connection: it is there as it was before. Returns whether it may have missed events
+    /// meanwhile.
+    pub(super) fn confirm(&self, jid: &Jid) -> bool {
+        let mut known = self.known();
+        let (entity, resource) = parts(jid);
+        let Some(before) = known.take_before(&entity, &resource) else { return false };
+        let is_placed = known.place(&entity, &resource, before.show).is_some();
+        if !known.before.contains_key(&entity) {
+            known.answer(&entity);
+        }
+        drop(known);
+        self.answered.notify_one();
+        is_placed && before.has_missed
+    }
+
+    /// A resource that was asked is not there any more.
+    pub fn deny(&self, jid: &Jid) {
+        let (entity, resource) = parts(jid);
+        self.known().take_before(&entity, &resource);
+        self.answered.notify_one();
+    }
+
+    /// A resource that was asked gave an answer that does not say whether it is there.
+    pub fn leave_open(&self, jid: &Jid) {
+        self.known().before_of(jid).for_each(|before| before.is_asked = false);
+        self.answered.notify_one();
+    }
+
     /// Whether a resource is available; of a bare JID, whether one of its resources is.
     pub(super) fn is_available(&self, jid: &Jid) -> bool {
         let (entity, resource) = parts(jid);
@@ -300,7 +338,7 @@ impl Presences {
     #[must_use]
     pub fn availability(&self, node: &NodeId, jid: &Jid, shows: Shows) -> Availability {
         let (entity, resource) = parts(jid);
-        let known = self.known();
+        let mut known = self.known();
         let resources = known.there.get(&entity);
         let is_wanted = |resources: &BTreeMap<String, Show>| match jid.is_bare() {
             true => resources.values().any(|show| shows.has(*show)),
@@ -310,7 +348,10 @@ impl Presences {
             return Availability::Available;
         }
         let is_known = resources.is_some();
-        let is_awaited = known.is_awaited(node, &entity);
+        let is_awaited = known.is_awaited(node, jid);
+        if !is_awaited {
+            known.before_of(jid).for_each(|before| before.has_missed = true);
+        }
         drop(known);
         if !is_known {
             self.want(&entity, true);
@@ -513,11 +554,24 @@ impl Presences {
 }
 
 impl Known {
-    /// Whether events of a node wait for the presence of an entity.
-    fn is_awaited(&self, node: &NodeId, entity: &BareJid) -> bool {
-        let is_early = self.answers_until.is_none_or(|until| Instant::now() < until);
-        let is_unread = self.unread.contains(node) && !self.refused.contains(entity);
-        is_early && (is_unread || self.wanted.get(entity).is_some_and(|watch| watch.is_awaited))
+    /// Whether events of a node for a JID wait: for the presence of its entity, or for the answer of a resource.
+    fn is_awaited(&mut self, node: &NodeId, jid: &Jid) -> bool {
+        if self.answers_until.is_some_and(|until| Instant::now() >= until) {
+            return false;
+        }
+        let entity = jid.to_bare();
+        let is_unread = self.unread.contains(node) && !self.refused.contains(&entity);
+        is_unread
+            || self.wanted.get(&entity).is_some_and(|watch| watch.is_awaited)
+            || self.before_of(jid).any(|before| before.is_asked)
+    }
+
+    /// What is known from before this connection of a resource, or of all of a bare JID.
+    fn before_of(&mut self, jid: &Jid) -> impl Iterator<Item = &mut Before> {
+        let (entity, resource) = parts(jid);
+        let is_bare = jid.is_bare();
+        let all = self.before.get_mut(&entity).into_iter().flatten();
+        all.filter(move |(name, _)| is_bare || **name == resource).map(|(_, before)| before)
     }
 
     /// The presence of an entity is here.
@@ -554,16 +608,19 @@ impl Known {
             let before = self.before.entry(entity).or_default();
             for (resource, show) in resources {
                 if before.len() < MAX_RESOURCES {
-                    before.insert(resource, Before { show, lost_at, has_missed: false });
+                    before.insert(
+                        resource,
+                        Before { show, lost_at, is_asked: false, has_missed: false },
+                    );
                 }
             }
         }
         if self.before.len() > MAX_ENTITIES {
             self.before.clear();
         }
-        if is_long {
-            let all = self.before.values_mut().flat_map(BTreeMap::values_mut);
-            all.for_each(|before| before.has_missed = true);
+        for before in self.before.values_mut().flat_map(BTreeMap::values_mut) {
+            before.is_asked = false;
+            before.has_missed |= is_long;
         }
     }
 

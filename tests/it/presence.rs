@@ -603,6 +603,9 @@ async fn who_sends_presence_hears_of_what_its_capabilities_name() {
     come(&mut component, PHONE, "2").await;
     let question = component.answer().await;
     component.send(&can(&question, &["m+notify"])).await;
+    // It may have been away.
+    component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    assert_eq!(told(&mut component).await, ["phone m 6"]);
     component.publish(OWNER, "m", "7").await;
     assert_eq!(told(&mut component).await, ["phone m 7"]);
     component.reconnected_by_force().await;
@@ -622,8 +625,13 @@ pub async fn name_nodes(component: &mut Component, from: &str, nodes: &[&str]) {
     );
     component.send(&format!("<presence from='{from}' to='{SERVICE}'>{caps}</presence>")).await;
     let question = component.answer().await;
-    let id = question.attr("id").unwrap();
     assert_eq!(question.attr("to"), Some(from), "{}", shown(&question));
+    answer_question(component, &question, nodes).await;
+}
+
+/// Answers a question about capabilities with those that name nodes.
+async fn answer_question(component: &mut Component, question: &Element, nodes: &[&str]) {
+    let (id, from) = (question.attr("id").unwrap(), question.attr("to").unwrap());
     let feature = |node: &&str| format!("<feature var='{node}+notify'/>");
     let features: String = nodes.iter().map(feature).collect();
     let query = format!("<query xmlns='{INFO}'>{features}</query>");
@@ -642,6 +650,68 @@ async fn sent_items(component: &mut Component) -> Vec<String> {
     let mut sent: Vec<_> = sent.collect();
     sent.sort_unstable();
     sent
+}
+
+/// §4.2, §12.2: on a new connection events wait for the resources that are interested, and for those of subscribers that
+/// sent their presence, where it is needed.
+#[tokio::test]
+async fn events_wait_for_resources_that_answer_on_a_new_connection() {
+    let mut component = with(&[("presence_based_delivery", "1")]).await;
+    component.publish(OWNER, "n", "1").await;
+    component.subscribe(READER, "n").await;
+    let desks = ["a@localhost/desk", "b@localhost/desk"];
+    name_nodes(&mut component, PHONE, &["else"]).await;
+    for desk in desks {
+        name_nodes(&mut component, desk, &["n"]).await;
+        component.ask(desk, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    }
+    let of_all = |item: &str| [desks[0], desks[1], READER].map(|to| format!("{to} n {item}"));
+    assert_eq!(sent_items(&mut component).await, of_all("1"));
+    component.publish(OWNER, "n", "2").await;
+    assert_eq!(sent_items(&mut component).await, of_all("2"));
+    component.reconnected_by_force().await;
+    let mut questions = Vec::new();
+    for _ in 0..3 {
+        questions.push(component.answer().await);
+    }
+    component.publish(OWNER, "n", "3").await;
+    let error = "<error type='cancel'/>";
+    for question in questions {
+        let (id, to) = (question.attr("id").unwrap(), question.attr("to").unwrap());
+        let gone = format!("<iq type='error' from='{to}' to='{SERVICE}' id='{id}'>{error}</iq>");
+        match to {
+            _ if to == desks[0] => answer_question(&mut component, &question, &["n"]).await,
+            PHONE => answer_question(&mut component, &question, &["else"]).await,
+            _ => component.send(&gone).await,
+        }
+    }
+    let is_three = |items: &Vec<String>| items.iter().any(|item| item.ends_with(" 3"));
+    let mut sent = sent_items(&mut component).await;
+    while !is_three(&sent) || sent.len() < 2 {
+        sent.extend(sent_items(&mut component).await);
+    }
+    sent.retain(|item| item.ends_with(" 3"));
+    assert_eq!(sent, [format!("{} n 3", desks[0]), format!("{READER} n 3")]);
+    // They are there as they were, and do not come.
+    presence(&mut component, PHONE, "", "away").await;
+    presence(&mut component, desks[0], "", "away").await;
+    assert_eq!(sent_items(&mut component).await, [""; 0]);
+}
+
+/// §12.2: a resource that comes again after the server was restarted is sent the last items of what it is interested in,
+/// although its capabilities are known.
+#[tokio::test]
+async fn who_may_have_been_away_is_sent_last_items_of_what_capabilities_name() {
+    let mut component = with(&[]).await;
+    component.publish(OWNER, "n", "1").await;
+    name_nodes(&mut component, PHONE, &["n"]).await;
+    component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    assert_eq!(sent_items(&mut component).await, [format!("{PHONE} n 1")]);
+    component.reconnected_by_force().await;
+    component.answer().await;
+    sent_items(&mut component).await;
+    presence(&mut component, PHONE, "", "").await;
+    assert_eq!(sent_items(&mut component).await, [format!("{PHONE} n 1")]);
 }
 
 /// §12.2: whoever is eligible to subscribe, at every access model; rosters are in `it::rosters`.

@@ -79,3 +79,39 @@ fn a_resource_that_was_away_always_comes() {
         presences.disconnected();
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_resource_that_answers_is_there_as_before() {
+    let presences = Presences::default();
+    let node = NodeId::parse("n").unwrap();
+    let jid = |name: &str| Jid::new(name).unwrap();
+    let is = |name: &str| presences.availability(&node, &jid(name), Shows::ALL);
+    let again = |asked: &[&str]| {
+        presences.disconnected();
+        presences.connected();
+        presences.await_answers(&asked.iter().map(|name| jid(name)).collect::<Vec<_>>());
+    };
+    presences.connected();
+    let all = ["a@x/r", "b@x/r", "c@x/r", "d@x/r"];
+    for name in all {
+        assert!(presences.note(&jid(name), &Shown { show: Show::Away, ..ONLINE }, None));
+    }
+    again(&all[..3]);
+    assert_eq!([is("a@x/r"), is("a@x"), is("b@x"), is("c@x/r")], [Availability::Unknown; 4]);
+    assert_eq!([is("a@x/other"), is("d@x")], [Availability::Unavailable; 2], "nobody was asked");
+    assert!(!presences.confirm(&jid("a@x/r")), "it has missed nothing");
+    presences.deny(&jid("b@x/r"));
+    presences.leave_open(&jid("c@x/r"));
+    assert_eq!([is("a@x/r"), is("a@x")], [Availability::Available; 2]);
+    assert_eq!([is("b@x"), is("c@x/r")], [Availability::Unavailable; 2]);
+    let online: Shows = [Show::Online].into_iter().collect();
+    assert_eq!(presences.availability(&node, &jid("a@x"), online), Availability::Unavailable);
+    assert!(!presences.note(&jid("a@x/r"), &ONLINE, None) && !presences.confirm(&jid("a@x/r")));
+    assert!(presences.confirm(&jid("d@x/r")), "it has missed an event");
+    // Whoever answers late has missed what could not wait any longer.
+    again(&all);
+    tokio::time::advance(PROBE_TIMEOUT).await;
+    assert_eq!(is("a@x"), Availability::Unavailable);
+    assert!(presences.confirm(&jid("a@x/r")));
+    assert_eq!(is("a@x"), Availability::Available);
+}

@@ -4,9 +4,7 @@ use minidom::Element;
 use xmpp_parsers::data_forms::{DataFormType, Field, FieldType, Option_};
 
 use crate::{
-    pubsub::{
-        Expire, OptionSetting, Options, Refusal, Show, Shows, op::options::Offered,
-    },
+    pubsub::{Expire, OptionSetting, Options, Refusal, Show, Shows, op::options::Offered},
     wire::{
         form,
         notification::{date_time, timestamp},
