@@ -2,6 +2,7 @@
 
 mod answer_queue;
 mod answers;
+mod aside;
 mod barriers;
 mod builder;
 mod capabilities;

@@ -84,6 +84,17 @@ struct Budget {
     end: usize,
 }
 
+/// What became of an entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// It is told to all of its recipients.
+    All,
+    /// There was no room for all of them.
+    Part,
+    /// The presence of its next recipient is not known yet.
+    Waiting,
+}
+
 /// The recipients of one stanza by multicast.
 #[derive(Default)]
 struct Group {
@@ -99,6 +110,7 @@ impl Writer {
     pub(super) fn take_notifications(&mut self, way: &Way, buffer: &mut String) -> Sent {
         let mut sent = self.sent;
         self.awaits_presence = false;
+        self.is_cut = false;
         if self.route.is_paused() {
             return sent;
         }
@@ -114,15 +126,67 @@ impl Writer {
             // Answers come first, and leave some room.
             end: WRITE_BYTES.max(buffer.len() + WRITE_BYTES / 2),
         };
-        while let Some(telling) = self.outbox.get(sent.position.number)
-            && !self.is_ending()
+        let mut has_room = self.tell_aside(post, buffer, &mut sent, &mut budget);
+        while has_room
             && budget.passed_over > 0
-            && self.tell(&telling, post, buffer, &mut sent, &mut budget)
-        {}
+            && !self.is_ending()
+            && let Some(telling) = self.outbox.get(sent.position.number)
+        {
+            let node = &telling.notification.node;
+            let told = match self.aside.has(node) {
+                true => Told::Waiting,
+                false => self.tell(&telling, post, buffer, &mut sent, &mut budget),
+            };
+            has_room = match told {
+                Told::All => true,
+                Told::Part => false,
+                Told::Waiting => self.aside.add(node, sent),
+            };
+            if has_room {
+                sent.position = Position { number: sent.position.number + 1, recipients: 0 };
+                budget.passed_over = budget.passed_over.saturating_sub(1);
+            }
+        }
+        self.is_cut = budget.passed_over == 0;
         sent
     }
 
-    /// Appends an entry's messages; whether there was room for all of them.
+    /// Tells the entries that were set aside, as far as they do not wait any more; whether there was room for that.
+    fn tell_aside(
+        &mut self,
+        post: Option<&Post>,
+        buffer: &mut String,
+        sent: &mut Sent,
+        budget: &mut Budget,
+    ) -> bool {
+        let mut has_room = !self.is_ending();
+        if !has_room || self.aside.is_empty() {
+            return has_room;
+        }
+        for mut entry in mem::take(&mut self.aside).entries() {
+            let Some(telling) = self.outbox.get(entry.position.number) else { continue };
+            let node = &telling.notification.node;
+            if has_room && !self.aside.has(node) {
+                let mut told_to = Sent { position: entry.position, ..*sent };
+                let told = self.tell(&telling, post, buffer, &mut told_to, budget);
+                sent.notifications = told_to.notifications;
+                entry.position = told_to.position;
+                has_room = told != Told::Part;
+                if told == Told::All {
+                    continue;
+                }
+            }
+            self.aside.add(node, entry);
+        }
+        has_room
+    }
+
+    /// How far everything is told, if notifications are sent so far.
+    pub(super) fn complete(&self, sent: Sent) -> Sent {
+        self.aside.first().unwrap_or(sent)
+    }
+
+    /// Appends an entry's messages, from the position on.
     fn tell(
         &mut self,
         telling: &Telling,
@@ -130,19 +194,19 @@ impl Writer {
         buffer: &mut String,
         sent: &mut Sent,
         budget: &mut Budget,
-    ) -> bool {
+    ) -> Told {
         let lost = self.outbox.lost(telling);
         let Notification { node, view: View { shows, .. }, .. } = &*telling.notification;
         let mut front = self.front.take().filter(|front| front.number == telling.number);
         let mut group = Group::default();
         let mut is_too_large = false;
-        let mut is_done = true;
+        let mut told = Told::All;
         for recipient in telling.recipients.iter_from(sent.position.recipients) {
             if buffer.len() + group.addresses.len() >= budget.end
                 || budget.notifications == 0
                 || budget.passed_over == 0
             {
-                is_done = false;
+                told = Told::Part;
                 break;
             }
             let headers = headers(telling.recipients.subids(sent.position.recipients));
@@ -158,7 +222,7 @@ impl Writer {
             if availability == Availability::Unknown {
                 sent.position.recipients -= 1;
                 self.awaits_presence = true;
-                is_done = false;
+                told = Told::Waiting;
                 break;
             }
             if availability != Availability::Available {
@@ -214,13 +278,10 @@ impl Writer {
                 "an event is too large for some recipients"
             );
         }
-        if is_done {
-            sent.position = Position { number: sent.position.number + 1, recipients: 0 };
-            budget.passed_over = budget.passed_over.saturating_sub(1);
-        } else {
+        if told != Told::All {
             self.front = front;
         }
-        is_done
+        told
     }
 
     fn front_of(&self, telling: &Telling) -> Front {

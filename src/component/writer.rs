@@ -6,6 +6,9 @@
 //! After a broken connection, what no barrier covered is sent again, with the same id and the time at
 //! which it happened. What happens when no barrier returns is in `barriers.rs`.
 //!
+//! An entry that waits for the presence of a recipient is set aside, and what follows at its node; other nodes go on. What
+//! is aside, and all after it, counts as not confirmed.
+//!
 //! Where notifications go by a multicast service, so do the barriers: it is a process of its own. An answer
 //! that shuts somebody out waits until it has nothing of theirs any more.
 
@@ -31,6 +34,7 @@ use crate::{
 use super::{
     Ended,
     answers::{Answers, BARRIER},
+    aside::Aside,
     barriers::{Address, Due, Route},
     multicast::{Way, with_resource},
     telling::{Addresses, Front},
@@ -55,8 +59,8 @@ pub struct Writer {
     /// What went into this connection, and what the server confirmed.
     pub(super) sent: Sent,
     confirmed: Position,
-    /// What this connection's newest barrier covers, and when it was sent.
-    covered: Sent,
+    /// What was sent before this connection's newest barrier, how much of that it covers, and when it was sent.
+    covered: (Sent, Sent),
     barrier_at: Instant,
     barriers: VecDeque<Barrier>,
     pub(super) route: Route,
@@ -75,8 +79,12 @@ pub struct Writer {
     connection: String,
     /// Entries that were there before this connection are late.
     pub(super) late_before: u64,
-    /// Whether the next notification waits for the presence of its recipient.
+    /// Entries that wait for the presence of a recipient, or behind one that does.
+    pub(super) aside: Aside,
+    /// Whether there is one.
     pub(super) awaits_presence: bool,
+    /// Whether so many recipients were passed over that others have their turn first.
+    pub(super) is_cut: bool,
     /// When no more is begun.
     ends_at: Option<Instant>,
     pub(super) front: Option<Front>,
@@ -97,6 +105,7 @@ pub(super) struct Sent {
 #[derive(Debug)]
 struct Barrier {
     number: u64,
+    sent: Sent,
     covers: Sent,
     at: Instant,
     address: Address,
@@ -133,7 +142,7 @@ impl Writer {
             max_stanza_bytes,
             sent: Sent::default(),
             confirmed: Position::default(),
-            covered: Sent::default(),
+            covered: Default::default(),
             barrier_at: Instant::now(),
             barriers: VecDeque::new(),
             route: Route::new(ping_after, ping_deadline),
@@ -146,7 +155,9 @@ impl Writer {
             losses: 0,
             connection: String::new(),
             late_before: 0,
+            aside: Aside::default(),
             awaits_presence: false,
+            is_cut: false,
             ends_at: None,
             front: None,
             addresses: Addresses::default(),
@@ -184,7 +195,8 @@ impl Writer {
         self.answers.begin_barriers(self.barrier_name());
         self.outbox.forgotten(0, self.sent.notifications);
         self.sent.position = self.confirmed;
-        self.covered = self.sent;
+        self.aside = Aside::default();
+        self.covered = (self.sent, self.sent);
         self.front = None;
     }
 
@@ -252,7 +264,7 @@ impl Writer {
             if self.route.is_paused() {
                 return Ok(());
             }
-            if self.confirmed == self.sent.position
+            if self.confirmed == self.complete(self.sent).position
                 && self.held_answers.is_none()
                 && (is_ending || self.outbox.get(self.confirmed.number).is_none())
             {
@@ -266,7 +278,7 @@ impl Writer {
     }
 
     async fn something_to_do(&self) {
-        let is_covered = self.sent == self.covered;
+        let is_covered = (self.sent, self.complete(self.sent)) == self.covered;
         let pause = if is_covered { self.route.keep_alive } else { BARRIER_PAUSE };
         let since = self.outstanding_since();
         let due = since.and_then(|since| self.route.due_at(since, self.may_retry()));
@@ -296,7 +308,7 @@ impl Writer {
             let barrier = self.barrier(&way, sent, due.is_retry, &mut buffer);
             write_spaces(due.spaces, &mut buffer);
             if buffer.is_empty() {
-                if sent == self.sent {
+                if sent == self.sent && !self.is_cut {
                     self.spare = buffer;
                     return Ok(false);
                 }
@@ -320,7 +332,7 @@ impl Writer {
             self.spare = chunk.text;
             self.spare.clear();
             if let Some(barrier) = chunk.barrier {
-                self.covered = barrier.covers;
+                self.covered = (barrier.sent, barrier.covers);
                 self.barriers.push_back(barrier);
             }
         }
@@ -369,10 +381,12 @@ impl Writer {
     ) -> Option<Barrier> {
         let elapsed = self.barrier_at.elapsed();
         let is_time = self.held_answers.is_some()
-            || sent.notifications - self.covered.notifications >= BARRIER_EVERY
+            || sent.notifications - self.covered.0.notifications >= BARRIER_EVERY
             || elapsed >= BARRIER_PAUSE;
+        let covers = self.complete(sent);
+        let is_news = (sent, covers) != self.covered;
         let is_kept_alive = elapsed >= self.route.keep_alive;
-        if !(is_retry || is_kept_alive || (sent != self.covered && is_time)) {
+        if !(is_retry || is_kept_alive || (is_news && is_time)) {
             return None;
         }
         if is_kept_alive && self.route.is_paused() {
@@ -396,7 +410,8 @@ impl Writer {
             .attr("id", &format!("{BARRIER}{}-{}", self.barrier_name(), self.last_barrier))
             .child(Tag::ns("ping", ns::PING));
         buffer.push_str(&ping.to_string());
-        Some(Barrier { number: self.last_barrier, covers: sent, at: self.barrier_at, address })
+        let (number, at) = (self.last_barrier, self.barrier_at);
+        Some(Barrier { number, sent, covers, at, address })
     }
 
     fn barrier_name(&self) -> String {

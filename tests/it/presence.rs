@@ -199,6 +199,48 @@ async fn events_wait_for_the_answers_to_probes_on_a_new_connection() {
     assert_eq!(message.attr("to"), Some(READER), "{}", shown(&message));
 }
 
+/// Events of other nodes do not wait with those of a node where somebody's presence is awaited.
+#[tokio::test]
+async fn events_of_other_nodes_do_not_wait_for_presence() {
+    let mut component = with(&[("presence_based_delivery", "1")]).await;
+    component.create(OWNER, "other", &[]).await;
+    for (node, name) in [("n", READER), ("n", "mute@localhost"), ("other", OTHER)] {
+        component.subscribe(name, node).await;
+    }
+    for name in [READER, "mute@localhost"] {
+        presence(&mut component, name, "subscribed", "").await;
+    }
+    component.messages().await;
+    component.reconnected_by_force().await;
+    component.messages().await;
+    let began = tokio::time::Instant::now();
+    component.publish(OWNER, "n", "1").await;
+    component.publish(OWNER, "other", "2").await;
+    component.publish(OWNER, "n", "3").await;
+    component.publish(OWNER, "other", "4").await;
+    assert_eq!(
+        sent_items(&mut component).await,
+        ["2", "4"].map(|id| format!("{OTHER} other {id}"))
+    );
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    // What waits outlives the connection, and is told in its order; one of the two is not heard of.
+    component.reconnected_by_force().await;
+    presence(&mut component, PHONE, "", "").await;
+    let mut sent = Vec::new();
+    while sent.len() < 2 {
+        let message = component.message().await;
+        if message.attr("to") == Some(READER) {
+            sent.push(event(&message).children().next().unwrap().attr("id").unwrap().to_owned());
+        }
+    }
+    assert_eq!(sent, ["1", "3"]);
+    // Then everything is confirmed, and nothing of it is repeated.
+    component.messages().await;
+    component.publish(OWNER, "other", "5").await;
+    assert_eq!(sent_items(&mut component).await, [format!("{OTHER} other 5")]);
+    component.finish().await;
+}
+
 /// Presence that a server repeats as the answer to a probe, with the time at which it was sent.
 async fn repeated(component: &mut Component, from: &str, stamp: &str) {
     let delay = format!("<delay xmlns='urn:xmpp:delay' stamp='{stamp}'/>");
