@@ -7,6 +7,7 @@ use gjallar::{
         AccessModel, Affiliation, Event, Limits, MaxItems, OptionSetting, Recipients,
         SendLastPublishedItem, Setting, Show,
     },
+    service::Shown,
     store::{Owed, SledStore, Told},
 };
 
@@ -233,8 +234,10 @@ async fn what_somebody_missed_does_not_come_after_it_was_shut_out() {
     stage.publish(OWNER, "n", "1").await.unwrap();
     stage.subscribe("a@x", "n").await.unwrap();
     stage.told();
-    stage.service.available(&jid("a@x/phone"), Show::Online, Some(3600)).await;
-    stage.service.available(&jid("a@x/desk"), Show::Online, Some(3600)).await;
+    for resource in ["a@x/phone", "a@x/desk"] {
+        let shown = Shown { show: Show::Online, away_seconds: Some(3600), stamp: None };
+        stage.service.available(&jid(resource), &shown).await;
+    }
     stage.affiliate(OWNER, "n", "a@x", Affiliation::Outcast).await.unwrap();
     let told = stage.told();
     let items: Vec<_> = told.iter().filter(|(event, _)| event.contains("Published")).collect();
