@@ -1,13 +1,13 @@
 //! From a store to text.
 
-use std::{collections::BTreeMap, io::Write};
+use std::{collections::BTreeMap, io::Write, sync::Arc};
 
 use jid::{BareJid, Jid};
 
 use crate::{
     pubsub::{
-        Audience, Edge, Epoch, FormerNode, ItemBudget, Limits, Node, NodeConfig, NodeId, Options,
-        Page, Part, Place, Special, Terms, Timestamp,
+        Audience, Edge, Epoch, FormerNode, ItemBudget, Limits, Node, NodeConfig, NodeId,
+        Notification, Options, Page, Part, Place, Recipients, Special, SubId, Terms, Timestamp,
     },
     store::{Damage, Owed, Store, StoreError},
     wire::name::affiliation_name,
@@ -23,6 +23,8 @@ use super::{
 const NOBODY: &str = "nobody.invalid";
 /// Nodes, and items, that are read at once.
 const PAGE: usize = 100;
+/// Bytes of the recipients of an entry, with their SubIDs; as text they may be twice as many.
+const MAX_RECIPIENTS_BYTES: usize = 4 * 1024 * 1024;
 
 /// Writes everything that a store has. Nobody may write to the store meanwhile. What is in memory at a time
 /// is a node without its items, some items, and all that is owed.
@@ -192,8 +194,39 @@ impl<W: Write> Writer<'_, W> {
     fn events(&mut self, owed: &[Owed]) -> Result<(), ArchiveError> {
         for debt in owed {
             self.summary.events += 1;
-            self.line(&Line::Event(Box::new(EventLine::of(&debt.notification))))?;
+            for part in parts(&debt.notification) {
+                self.line(&Line::Event(Box::new(EventLine::of(&part))))?;
+            }
         }
         Ok(())
     }
+}
+
+/// An entry as entries that are each no longer than an import takes.
+fn parts(notification: &Notification) -> Vec<Notification> {
+    let to = |audience| Notification { audience, ..notification.clone() };
+    match &notification.audience {
+        Audience::Entities(all) => split(all).into_iter().map(Audience::Entities).map(to).collect(),
+        Audience::Interested(all) => {
+            split(all).into_iter().map(Audience::Interested).map(to).collect()
+        }
+        Audience::Listed(all) => split(all).into_iter().map(Audience::Listed).map(to).collect(),
+        Audience::Subscribers => vec![notification.clone()],
+    }
+}
+
+fn split(recipients: &Recipients) -> Vec<Recipients> {
+    let (mut parts, mut bytes) = (Vec::<Vec<(Jid, Arc<[SubId]>)>>::new(), usize::MAX);
+    for (jid, subids) in recipients.iter_with_subids() {
+        let more = jid.as_str().len() + subids.iter().map(|id| id.as_str().len()).sum::<usize>();
+        bytes = bytes.saturating_add(more);
+        if bytes > MAX_RECIPIENTS_BYTES {
+            parts.push(Vec::new());
+            bytes = more;
+        }
+        if let Some(part) = parts.last_mut() {
+            part.push((jid.clone(), subids.into()));
+        }
+    }
+    parts.into_iter().map(Recipients::with_subids).collect()
 }

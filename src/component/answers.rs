@@ -76,14 +76,14 @@ impl Answers {
         }
     }
 
-    /// Sends an answer to an entity.
+    /// Sends a stanza to an entity, after what was sent to it before.
     pub fn send(&self, to: &str, mut stanza: String) {
         pad(&mut stanza);
         self.queue().waiting.push(bare(to), stanza);
         self.came.notify_one();
     }
 
-    /// Sends what nobody asked for. All of it has one turn together.
+    /// Sends a question that nobody asked for. All of them have one turn together.
     pub(super) fn send_own(&self, stanza: String) {
         self.send("", stanza);
     }

@@ -206,7 +206,7 @@ impl Dispatch {
         } else if self.answers.is_overfull() {
             debug!("too many answers wait for one more");
         } else {
-            self.answers.send(header.from.as_deref().unwrap_or_default(), error);
+            self.send_to(header.from.as_deref().unwrap_or_default(), error);
         }
     }
 
@@ -317,7 +317,12 @@ impl Dispatch {
         self.server.as_deref()
     }
 
-    /// Sends what nobody asked for.
+    /// Sends a stanza to an entity, after what was sent to it before.
+    pub(super) fn send_to(&self, to: &str, stanza: String) {
+        self.answers.send(to, stanza);
+    }
+
+    /// Sends a question that nobody asked for. All of them have one turn together.
     pub(super) fn send_own(&self, stanza: String) {
         self.answers.send_own(stanza);
     }
@@ -376,7 +381,7 @@ impl Dispatch {
     /// Says what was done: with less of it, if all would be larger than a stanza may be.
     fn say(&self, header: &Header, answer: String, less: impl FnOnce() -> String) {
         let answer = if answer.len() > self.max_stanza_bytes { less() } else { answer };
-        self.answers.send(header.from.as_deref().unwrap_or_default(), answer);
+        self.send_to(header.from.as_deref().unwrap_or_default(), answer);
     }
 
     fn affiliated(&self, header: &Header, kind: &'static str, outcome: Outcome<AffiliationsSet>) {
@@ -422,7 +427,7 @@ impl Dispatch {
             ));
             self.refuse_at_limit(header, "answer_bytes", &error);
         } else {
-            self.answers.send(header.from.as_deref().unwrap_or_default(), stanza);
+            self.send_to(header.from.as_deref().unwrap_or_default(), stanza);
         }
     }
 }

@@ -67,7 +67,8 @@ impl Dispatch {
 
     fn send_presence(&self, kind: Option<&str>, to: &str) {
         let presence = Tag::new("presence").attr_if("type", kind);
-        self.send_own(presence.attr("from", self.jid().as_str()).attr("to", to).to_string());
+        let presence = presence.attr("from", self.jid().as_str()).attr("to", to);
+        self.send_to(to, presence.to_string());
     }
 }
 

@@ -34,6 +34,11 @@ const MAX_RESOURCES: usize = 32;
 const MAX_UNWANTED: usize = 8;
 /// How long after a connection began events wait for the presence of their recipients.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it waits on the first connection for an entity to let the service have its presence. The server of one that
+/// did so before grants it at once.
+const GRANT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often what waits is looked at again, whether somebody answered or not.
+const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long there may be no connection before whoever was available then counts as having missed something.
 const MAX_INTERRUPTION: Duration = Duration::from_secs(300);
 /// By how much a server's stamp of presence has to be older than the interruption: some servers write whole seconds.
@@ -142,10 +147,21 @@ struct Watch {
     /// Whether it lets the service have it.
     is_given: bool,
     is_asked: bool,
+    /// When it was asked last.
+    asked_at: Option<Instant>,
     /// Whether it may not be needed any more.
     is_doubtful: bool,
     /// Whether events wait for the answer.
     is_awaited: bool,
+}
+
+impl Watch {
+    /// Whether events still wait for the answer. That of an entity that never let the service have its presence does not
+    /// come.
+    fn is_awaited(&self) -> bool {
+        let is_granted_late = |at: Instant| at.elapsed() >= GRANT_TIMEOUT;
+        self.is_awaited && (self.is_given || !self.asked_at.is_some_and(is_granted_late))
+    }
 }
 
 impl Default for Known {
@@ -371,7 +387,8 @@ impl Presences {
 
     /// Waits until somebody's presence is here, or events wait for it no more.
     pub async fn answers(&self) {
-        let until = self.known().answers_until.unwrap_or_else(Instant::now);
+        let now = Instant::now();
+        let until = self.known().answers_until.unwrap_or(now).min(now + RECHECK_INTERVAL);
         // Whichever it was, what waits is looked at again.
         let _ = timeout_at(until, self.answered.notified()).await;
     }
@@ -389,7 +406,7 @@ impl Presences {
         let Known { unasked, wanted, .. } = &mut *known;
         for watch in wanted.values_mut() {
             watch.is_doubtful |= watch.is_asked;
-            watch.is_asked = false;
+            (watch.is_asked, watch.asked_at) = (false, None);
             watch.is_awaited = watch.is_given || (is_first && watch.is_awaited);
         }
         // Those who are available may be waited for.
@@ -505,6 +522,7 @@ impl Presences {
                         && !watch.is_asked
                     {
                         watch.is_asked = true;
+                        watch.asked_at = Some(Instant::now());
                         let (is_probe, is_doubtful) = (watch.is_given, watch.is_doubtful);
                         return PresenceRequest { entity, is_probe, is_doubtful };
                     }
@@ -562,7 +580,7 @@ impl Known {
         let entity = jid.to_bare();
         let is_unread = self.unread.contains(node) && !self.refused.contains(&entity);
         is_unread
-            || self.wanted.get(&entity).is_some_and(|watch| watch.is_awaited)
+            || self.wanted.get(&entity).is_some_and(Watch::is_awaited)
             || self.before_of(jid).any(|before| before.is_asked)
     }
 

@@ -12,7 +12,8 @@ use std::{
 use gjallar::{
     archive::{ArchiveError, Epochs, Summary, export, import},
     pubsub::{
-        AccessModel, Affiliation, Expire, Fresh, MaxItems, OptionSetting, Setting, Timestamp,
+        AccessModel, Affiliation, Expire, Fresh, MaxItems, OptionSetting, Setting,
+        SubscriptionState, Timestamp, op::subscriptions::SetSubscriptions,
     },
     store::{MemoryStore, SledStore, Store, StoreError},
 };
@@ -21,7 +22,7 @@ use minidom::Element;
 
 use crate::harness::{
     Component, shown,
-    stage::{Counted, Stage, item, jid, node, raw},
+    stage::{Counted, Stage, actor, item, jid, node, raw},
 };
 
 const OWNER: &str = "owner@localhost";
@@ -344,6 +345,31 @@ async fn restored_stores_have_new_epochs() {
     let owed = store.owed(None).await.unwrap();
     let now = epoch(&*store).await;
     assert!(owed.iter().filter(|owed| of_a(owed)).all(|o| o.notification.place.epoch == now));
+}
+
+/// What waits for many long addresses is written in lines that an import takes.
+#[tokio::test]
+async fn an_archive_has_no_line_that_is_too_long_for_an_import() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let stage = Stage::new(open(folder.path())).await;
+    stage.create(OWNER, "n").await.unwrap();
+    let long = |number| {
+        let jid = format!("{}{number}@x/{}", "l".repeat(900), "\\".repeat(1000));
+        (jid::Jid::new(&jid).unwrap(), None, Some(SubscriptionState::Subscribed))
+    };
+    let request = |entries| SetSubscriptions { node: node("n"), entries, invalid: Vec::new() };
+    let owner = actor(OWNER);
+    let all = request((0..6_000).map(long).collect());
+    let set = stage.service.set_subscriptions(&owner, &all, |outcome| outcome).await.await;
+    assert!(set.unwrap().failed.is_empty());
+    stage.told();
+    stage.configure(OWNER, "n", Setting::AccessModel(AccessModel::Whitelist)).await.unwrap();
+    let (text, written) = exported(&*stage.store).await;
+    let longest = text.lines().map(str::len).max().unwrap();
+    assert!((4 << 20..16 << 20).contains(&longest), "{longest}");
+    let copy = open(other.path());
+    let read = import(&*copy, &mut text.as_bytes(), Epochs::Same).await.unwrap();
+    assert!(written.events > 0 && read.events > written.events);
 }
 
 /// Numbers of which there are too few.

@@ -115,3 +115,24 @@ async fn a_resource_that_answers_is_there_as_before() {
     assert!(presences.confirm(&jid("a@x/r")));
     assert_eq!(is("a@x"), Availability::Available);
 }
+
+#[tokio::test(start_paused = true)]
+async fn events_wait_on_the_first_connection_for_those_who_let_the_service_have_their_presence() {
+    let presences = Presences::default();
+    let node = NodeId::parse("n").unwrap();
+    let jid = |name: &str| Jid::new(name).unwrap();
+    let is = |name: &str| presences.availability(&node, &jid(name), Shows::ALL);
+    presences.begin_at(&node);
+    presences.connected();
+    presences.read_at(&node, ["a@x", "b@x"].map(|name| jid(name).to_bare()).into_iter());
+    for _ in 0..2 {
+        assert!(!presences.wanted().await.is_probe);
+    }
+    presences.give(&jid("a@x"));
+    let began = Instant::now();
+    while is("b@x") == Availability::Unknown {
+        presences.answers().await;
+    }
+    assert!((3..5).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    assert_eq!(is("a@x"), Availability::Unknown, "its server is asked");
+}
