@@ -1,5 +1,6 @@
 //! Presence: of those whom the service watches, and its own (XEP-0060 §12.3; RFC 6121 §3, §4).
 
+use jid::{BareJid, Jid};
 use minidom::Element;
 
 use crate::{
@@ -9,6 +10,11 @@ use crate::{
 };
 
 use super::dispatch::Dispatch;
+
+/// Begins the id of a ping to the server of somebody who is not heard of.
+const SILENT: &str = "silent-";
+/// The errors by which the server of an entity answers a ping to it.
+const OF_SERVER: [&str; 3] = ["service-unavailable", "feature-not-implemented", "item-not-found"];
 
 impl Dispatch {
     /// Deals with presence. Anyone may have that of the service, which is always there.
@@ -65,6 +71,40 @@ impl Dispatch {
         }
     }
 
+    /// Asks the servers of those who are not heard of after a probe whether they dealt with it, as long as it is awaited.
+    /// COMPAT: ejabberd answers no probe for somebody who is offline.
+    pub async fn ask_for_silent(&self) {
+        loop {
+            let entity = self.service().presences().silent().await;
+            self.next_question().await;
+            let number = self.service().fresh_number();
+            let ping = Tag::new("iq")
+                .attr("type", "get")
+                .attr("id", &format!("{SILENT}{number:016x}"))
+                .attr("from", self.jid().as_str())
+                .attr("to", entity.as_str())
+                .child(Tag::ns("ping", ns::PING));
+            self.service().presences().ping(&entity, number);
+            self.send_own(ping.to_string());
+        }
+    }
+
+    /// Takes notice of the answer to such a ping, unless it says that the server cannot be reached. Says of whom it is,
+    /// and its number.
+    pub(super) fn take_silence(&self, stanza: &Element) -> Option<(BareJid, u64)> {
+        let number = stanza.attr("id")?.strip_prefix(SILENT)?;
+        let from = Jid::new(stanza.attr("from")?).ok().filter(Jid::is_bare)?;
+        let error = stanza.children().find(|child| child.name() == "error");
+        let is_of_server = match error {
+            Some(error) => {
+                OF_SERVER.iter().any(|condition| error.has_child(condition, ns::STANZAS))
+            }
+            None => stanza.attr("type") == Some("result"),
+        };
+        let number = u64::from_str_radix(number, 16).ok()?;
+        is_of_server.then(|| (from.to_bare(), number))
+    }
+
     fn send_presence(&self, kind: Option<&str>, to: &str) {
         let presence = Tag::new("presence").attr_if("type", kind);
         let presence = presence.attr("from", self.jid().as_str()).attr("to", to);
@@ -93,4 +133,113 @@ fn show(presence: &Element) -> Option<Show> {
         Some("xa") => Show::Xa,
         Some(_) => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicU64, Ordering},
+        },
+        time::Duration,
+    };
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::{
+        component::{Answers, Multicast, multicast::Offer},
+        pubsub::{Fresh, Limits},
+        service::Service,
+        store::MemoryStore,
+    };
+
+    #[derive(Default)]
+    struct Numbers(AtomicU64);
+
+    impl Fresh for Numbers {
+        fn number(&self) -> u64 {
+            self.0.fetch_add(1, Ordering::Relaxed)
+        }
+    }
+
+    /// A service without a transport.
+    struct Stage {
+        dispatch: Arc<Dispatch>,
+        answers: Arc<Answers>,
+    }
+
+    impl Stage {
+        async fn new() -> Self {
+            let (store, fresh) = (Arc::new(MemoryStore::new()), Arc::new(Numbers::default()));
+            let clock = Arc::new(|| Timestamp(0));
+            let service = Service::open(store, Limits::default(), fresh, clock).await.unwrap();
+            let multicast = Multicast::new(Offer::None, "pubsub.x".into());
+            let answers = Answers::new(Arc::clone(service.outbox()), multicast, None);
+            let answers = Arc::new(answers);
+            let jid = Jid::new("pubsub.x").unwrap();
+            let (service, sent) = (Arc::new(service), Arc::clone(&answers));
+            let dispatch = Arc::new(Dispatch::new(service, sent, jid, None, 100_000));
+            dispatch.note_connected(true);
+            Self { dispatch, answers }
+        }
+
+        /// Sends the service a stanza; what it sends then.
+        async fn send(&self, stanza: &str) -> String {
+            let (name, rest) = stanza.split_once(' ').unwrap();
+            let stanza = format!("{name} xmlns='{}' to='pubsub.x' {rest}", ns::COMPONENT);
+            if let Some(settling) = self.dispatch.handle(&stanza.parse().unwrap()).await {
+                settling.await;
+            }
+            self.sent()
+        }
+
+        fn sent(&self) -> String {
+            let mut sent = String::new();
+            self.answers.take_ready(u64::MAX, &mut sent);
+            sent
+        }
+    }
+
+    /// §12.5: ejabberd answers no probe for somebody who went offline while there was no connection.
+    #[tokio::test(start_paused = true)]
+    async fn a_subscription_ends_with_presence_if_the_server_answers_no_probe() {
+        let stage = Stage::new().await;
+        let request = |from: &str, content: &str| {
+            format!(
+                "<iq type='set' id='1' from='{from}'><pubsub xmlns='{}'>{content}</pubsub></iq>",
+                ns::PUBSUB
+            )
+        };
+        let field =
+            |var: &str, value: &str| format!("<field var='{var}'><value>{value}</value></field>");
+        let fields = field("FORM_TYPE", ns::NODE_CONFIG) + &field("pubsub#tempsub", "1");
+        let form = format!("<x xmlns='{}' type='submit'>{fields}</x>", ns::DATA_FORMS);
+        let create = format!("<create node='n'/><configure>{form}</configure>");
+        stage.send(&request("o@x/r", &create)).await;
+        stage.send(&request("a@x/r", "<subscribe node='n' jid='a@x'/>")).await;
+        stage.send("<presence type='subscribed' from='a@x'/>").await;
+        let is_subscribed = async || {
+            let list = request("a@x/r", "<subscriptions node='n'/>").replace("'set'", "'get'");
+            stage.send(&list).await.contains("subscription=")
+        };
+        for (answer, stays) in [
+            ("type='error'><error type='cancel'><remote-server-not-found", true),
+            ("type='error'><error type='cancel'><service-unavailable", false),
+        ] {
+            let asking = timeout(Duration::from_secs(40), stage.dispatch.ask_for_silent()).await;
+            assert!(asking.is_err(), "it goes on");
+            let sent = stage.sent();
+            let ping = sent.split_once("id='silent-").expect(&sent).1;
+            let id = ping.split_once('\'').unwrap().0;
+            assert!(is_subscribed().await);
+            let end = format!(" xmlns='{}'/></error></iq>", ns::STANZAS);
+            for from in ["a@x/r", "b@x", "a@x"] {
+                stage.send(&format!("<iq from='{from}' id='silent-{id}' {answer}{end}")).await;
+                assert_eq!(is_subscribed().await, stays || from != "a@x", "{answer} {from}");
+            }
+            stage.send("<presence type='subscribed' from='a@x'/>").await;
+        }
+    }
 }

@@ -168,6 +168,14 @@ impl Service {
         self.do_or_retry(PresenceTask::Depart(went)).await;
     }
 
+    /// The server of an entity answered the ping of this number: if nothing was heard of the entity after a probe, it has
+    /// gone.
+    pub async fn found_silent(&self, entity: &BareJid, ping: u64) {
+        if let Some(went) = self.memory.presences.give_up(entity, ping) {
+            self.do_or_retry(PresenceTask::Depart(went)).await;
+        }
+    }
+
     pub(super) async fn departed(&self, went: &Went) -> Result<(), Error> {
         let bare = went.jid.to_bare();
         let subscriptions = self.store.subscriptions_of(&bare).await.map_err(Error::Failed)?;

@@ -11,7 +11,7 @@ use jid::{BareJid, Jid};
 use prometheus_client::metrics::{counter::Counter, family::Family};
 use tokio::{
     sync::Notify,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use crate::pubsub::{NodeId, Show, Shows, Timestamp, op::presence::Went};
@@ -37,6 +37,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long it waits on the first connection for an entity to let the service have its presence. The server of one that
 /// did so before grants it at once.
 const GRANT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long an entity may not be heard of after a probe before its server is asked whether it dealt with that.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often what waits is looked at again, whether somebody answered or not.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long there may be no connection before whoever was available then counts as having missed something.
@@ -52,6 +54,7 @@ pub struct Presences {
     known: Mutex<Known>,
     asked: Notify,
     answered: Notify,
+    probed: Notify,
     refused: Notify,
 }
 
@@ -103,6 +106,8 @@ struct Known {
     /// Those who have to be asked, and those who were or will be.
     unasked: VecDeque<BareJid>,
     wanted: HashMap<BareJid, Watch>,
+    /// Those whose servers were sent a probe on this connection, and when.
+    probed: VecDeque<(Instant, BareJid)>,
     /// Those who refused.
     refused: HashSet<BareJid>,
     /// Whose refusal the store does not have yet, or still has.
@@ -153,6 +158,18 @@ struct Watch {
     is_doubtful: bool,
     /// Whether events wait for the answer.
     is_awaited: bool,
+    /// The last probe, as long as nothing was heard of the entity after it.
+    unanswered: Option<Probe>,
+    /// Whether it is among those whose servers were sent one.
+    is_probed: bool,
+}
+
+/// A probe that is not answered.
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    at: Instant,
+    /// The number of the ping to its server that followed.
+    ping: Option<u64>,
 }
 
 impl Watch {
@@ -173,6 +190,7 @@ impl Default for Known {
             before: HashMap::new(),
             unasked: VecDeque::new(),
             wanted: HashMap::new(),
+            probed: VecDeque::new(),
             refused: HashSet::new(),
             unwritten_refusals: BTreeMap::new(),
             publishers: HashMap::new(),
@@ -267,6 +285,7 @@ impl Presences {
     pub(super) fn note(&self, jid: &Jid, shown: &Shown, age: Option<Duration>) -> bool {
         let mut known = self.known();
         let (entity, resource) = parts(jid);
+        known.hear_of(&entity);
         let Some(is_new) = known.place(&entity, &resource, shown.show) else { return false };
         let before = known.take_before(&entity, &resource);
         let was_there = age
@@ -294,6 +313,7 @@ impl Presences {
     pub(super) fn confirm(&self, jid: &Jid) -> bool {
         let mut known = self.known();
         let (entity, resource) = parts(jid);
+        known.hear_of(&entity);
         let Some(before) = known.take_before(&entity, &resource) else { return false };
         let is_placed = known.place(&entity, &resource, before.show).is_some();
         if !known.before.contains_key(&entity) {
@@ -329,6 +349,7 @@ impl Presences {
     pub(super) fn remove(&self, jid: &Jid) -> Went {
         let mut known = self.known();
         let (entity, resource) = parts(jid);
+        known.hear_of(&entity);
         // Of who is not known some may be there.
         let mut is_last = jid.is_bare();
         if jid.is_bare() {
@@ -403,10 +424,12 @@ impl Presences {
         known.answers_until = Some(now + PROBE_TIMEOUT);
         known.keep_before(now);
         known.places.clear();
+        known.probed.clear();
         let Known { unasked, wanted, .. } = &mut *known;
         for watch in wanted.values_mut() {
             watch.is_doubtful |= watch.is_asked;
             (watch.is_asked, watch.asked_at) = (false, None);
+            (watch.unanswered, watch.is_probed) = (None, false);
             watch.is_awaited = watch.is_given || (is_first && watch.is_awaited);
         }
         // Those who are available may be waited for.
@@ -426,17 +449,64 @@ impl Presences {
         known.is_connected = false;
     }
 
-    /// An entity lets the service have its presence.
+    /// An entity lets the service have its presence, and its server is sent a probe.
     pub fn give(&self, jid: &Jid) {
-        if let Some(watch) = self.known().wanted.get_mut(&jid.to_bare()) {
+        let (mut known, entity) = (self.known(), jid.to_bare());
+        if let Some(watch) = known.wanted.get_mut(&entity) {
             watch.is_given = true;
+            known.probe(entity);
         }
+        drop(known);
+        self.probed.notify_one();
     }
 
     /// It cannot be said whether an entity is there: its server cannot be reached.
     pub fn cannot_know(&self, jid: &Jid) {
-        self.known().answer(&jid.to_bare());
+        let (mut known, entity) = (self.known(), jid.to_bare());
+        known.hear_of(&entity);
+        known.answer(&entity);
+        drop(known);
         self.answered.notify_one();
+    }
+
+    /// Waits for an entity whose server was sent a probe, and of which nothing was heard for a while.
+    pub async fn silent(&self) -> BareJid {
+        loop {
+            let next = self.known().next_silent(Instant::now());
+            match next {
+                Ok(entity) => return entity,
+                Err(Some(at)) => tokio::select! {
+                    () = sleep_until(at) => {}
+                    () = self.probed.notified() => {}
+                },
+                Err(None) => self.probed.notified().await,
+            }
+        }
+    }
+
+    /// The server of such an entity is sent a ping of this number.
+    pub fn ping(&self, entity: &BareJid, number: u64) {
+        if let Some(watch) = self.known().wanted.get_mut(entity)
+            && let Some(probe) = &mut watch.unanswered
+        {
+            probe.ping = Some(number);
+        }
+    }
+
+    /// That ping is answered, so the server has dealt with the probe. Returns that the entity went, if nothing was heard
+    /// of it.
+    pub(super) fn give_up(&self, entity: &BareJid, number: u64) -> Option<Went> {
+        let mut known = self.known();
+        let watch = known.wanted.get_mut(entity)?;
+        watch.unanswered.take_if(|probe| probe.ping == Some(number))?;
+        if known.there.contains_key(entity) {
+            return None;
+        }
+        known.before.remove(entity);
+        known.answer(entity);
+        drop(known);
+        self.answered.notify_one();
+        Some(Went { jid: entity.clone().into(), is_last: true })
     }
 
     /// It refuses, or does not let the service have it any more. It is not asked again before it asks for
@@ -524,6 +594,10 @@ impl Presences {
                         watch.is_asked = true;
                         watch.asked_at = Some(Instant::now());
                         let (is_probe, is_doubtful) = (watch.is_given, watch.is_doubtful);
+                        if is_probe {
+                            known.probe(entity.clone());
+                            self.probed.notify_one();
+                        }
                         return PresenceRequest { entity, is_probe, is_doubtful };
                     }
                 }
@@ -597,6 +671,46 @@ impl Known {
         if let Some(watch) = self.wanted.get_mut(entity) {
             watch.is_awaited = false;
         }
+    }
+
+    /// Something is heard of an entity.
+    fn hear_of(&mut self, entity: &BareJid) {
+        if let Some(watch) = self.wanted.get_mut(entity) {
+            watch.unanswered = None;
+        }
+    }
+
+    /// The server of an entity is sent a probe.
+    fn probe(&mut self, entity: BareJid) {
+        let at = Instant::now();
+        if let Some(watch) = self.wanted.get_mut(&entity) {
+            watch.unanswered = Some(Probe { at, ping: None });
+            if !watch.is_probed && self.probed.len() < MAX_ENTITIES {
+                watch.is_probed = true;
+                self.probed.push_back((at, entity));
+            }
+        }
+    }
+
+    /// The next entity of which nothing was heard after a probe; or when there may be one.
+    fn next_silent(&mut self, now: Instant) -> Result<BareJid, Option<Instant>> {
+        while let Some((at, _)) = self.probed.front() {
+            if *at + SILENCE_TIMEOUT > now {
+                return Err(Some(*at + SILENCE_TIMEOUT));
+            }
+            let Some((_, entity)) = self.probed.pop_front() else { break };
+            let Some(watch) = self.wanted.get_mut(&entity) else { continue };
+            watch.is_probed = false;
+            match watch.unanswered {
+                Some(Probe { at, .. }) if at + SILENCE_TIMEOUT <= now => return Ok(entity),
+                Some(Probe { at, .. }) => {
+                    watch.is_probed = true;
+                    self.probed.push_back((at, entity));
+                }
+                None => {}
+            }
+        }
+        Err(None)
     }
 
     /// Puts a resource among those that are there. Returns whether it is a new one; nothing if there is no room for it.

@@ -136,3 +136,48 @@ async fn events_wait_on_the_first_connection_for_those_who_let_the_service_have_
     assert!((3..5).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
     assert_eq!(is("a@x"), Availability::Unknown, "its server is asked");
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_heard_of_after_a_probe_has_gone_when_its_server_answers() {
+    let presences = Presences::default();
+    let node = NodeId::parse("n").unwrap();
+    let jid = |name: &str| Jid::new(name).unwrap();
+    let bare = |name: &str| jid(name).to_bare();
+    let names = ["mute@x", "there@x", "lost@x", "late@x"];
+    presences.connected();
+    presences.matter(&node, names.map(bare).into_iter());
+    names.iter().for_each(|name| presences.give(&jid(name)));
+    presences.note(&jid("there@x/r"), &ONLINE, None);
+    presences.remove(&jid("lost@x"));
+    let silent = async || {
+        let began = Instant::now();
+        let silent = tokio::time::timeout(Duration::from_secs(60), presences.silent()).await.ok();
+        (silent.map(|entity| entity.to_string()), began.elapsed().as_secs())
+    };
+    let is = |name: &str, seconds| (Some(name.to_owned()), seconds);
+    assert_eq!(silent().await, is("mute@x", 30));
+    assert_eq!(silent().await, is("late@x", 0));
+    assert_eq!(silent().await, (None, 60), "that is said once");
+    presences.ping(&bare("mute@x"), 1);
+    presences.ping(&bare("late@x"), 2);
+    assert_eq!(presences.give_up(&bare("mute@x"), 2), None);
+    assert_eq!(presences.give_up(&bare("there@x"), 1), None);
+    let went = Went { jid: jid("mute@x"), is_last: true };
+    assert_eq!(presences.give_up(&bare("mute@x"), 1), Some(went));
+    assert_eq!(presences.give_up(&bare("mute@x"), 1), None);
+    presences.note(&jid("late@x/r"), &ONLINE, None);
+    assert_eq!(presences.give_up(&bare("late@x"), 2), None);
+    // A later probe is waited for as long, and one on an earlier connection not at all.
+    presences.give(&jid("late@x"));
+    tokio::time::advance(Duration::from_secs(20)).await;
+    presences.give(&jid("late@x"));
+    assert_eq!(silent().await, is("late@x", 30));
+    presences.give(&jid("late@x"));
+    presences.ping(&bare("late@x"), 3);
+    presences.disconnected();
+    presences.connected();
+    assert_eq!(presences.give_up(&bare("late@x"), 3), None);
+    assert_eq!(silent().await, (None, 60));
+    while presences.wanted().await.entity != bare("mute@x") {}
+    assert_eq!(silent().await, is("mute@x", 30), "it was sent a probe again");
+}
