@@ -189,7 +189,9 @@ mod tests {
         async fn send(&self, stanza: &str) -> String {
             let (name, rest) = stanza.split_once(' ').unwrap();
             let stanza = format!("{name} xmlns='{}' to='pubsub.x' {rest}", ns::COMPONENT);
-            if let Some(settling) = self.dispatch.handle(&stanza.parse().unwrap()).await {
+            let stanza = stanza.parse().unwrap();
+            let header = self.dispatch.header(&stanza);
+            if let Some(settling) = self.dispatch.handle(&header, stanza).await {
                 settling.await;
             }
             self.sent()
