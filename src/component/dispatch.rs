@@ -98,7 +98,7 @@ impl Dispatch {
                 self.service.interested(&jid, nodes).await;
             } else if let Some(jid) = self.take_ping_answer(&stanza) {
                 self.service.found_gone(&jid).await;
-            } else if let Some((entity, ping)) = self.take_silence(stanza) {
+            } else if let Some((entity, ping)) = self.take_silence(&stanza) {
                 self.service.found_silent(&entity, ping).await;
             }
             return None;

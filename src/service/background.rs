@@ -85,11 +85,13 @@ impl Service {
         Ok(())
     }
 
-    /// Has time do what it does at nodes, as long as it is awaited: leases end, digests are made, items expire.
+    /// Has time do what it does at nodes, as long as it is awaited: leases end, digests are made, items expire. It waits
+    /// for nothing outside the process: whoever is not in a roster any more goes when that has come.
     pub async fn pass_time(&self) {
-        let deadlines = &self.memory.deadlines;
+        let Memory { deadlines, rosters, .. } = &*self.memory;
         loop {
             let now = (self.clock)();
+            rosters.take_due().iter().for_each(|node| deadlines.add(node, now));
             if let Some(node) = deadlines.take(now) {
                 self.expire(&node).await;
                 continue;
@@ -99,6 +101,7 @@ impl Service {
             tokio::select! {
                 () = sleep(left.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)) => {}
                 () = deadlines.changed() => {}
+                () = rosters.became_due() => {}
             }
         }
     }

@@ -48,6 +48,11 @@ impl Service {
         id: &NodeId,
         need: &Need<'_>,
     ) -> Result<(Turn, Option<Arc<Contacts>>), Error> {
+        if matches!(need, Need::Time) {
+            let turn = self.turn(id).await?;
+            let contacts = self.contacts_in_time(id, turn.node());
+            return Ok((turn, contacts));
+        }
         let (mut read_of, mut read) = (Vec::new(), None);
         for _ in 0..MAX_READS {
             let turn = self.turn(id).await?;
@@ -67,6 +72,15 @@ impl Service {
         }
         // Its owners change all the time. It is as if their rosters could not be read.
         Ok((self.turn(id).await?, None))
+    }
+
+    /// The contacts of a node's owners for what time does there, which does not wait for rosters.
+    fn contacts_in_time(&self, id: &NodeId, node: Option<&Node>) -> Option<Arc<Contacts>> {
+        let owners = self.owners_to_read(node, &Need::Time);
+        // Whatever is configured, they are not asked for again when they come.
+        let max_age = self.policies().limits().roster_seconds.max(1).saturating_mul(1000);
+        let oldest = Timestamp((self.clock)().0.saturating_sub(max_age - 1));
+        self.rosters().watch(id, &owners, oldest)
     }
 
     /// The same for what is shown of a node: waits until all is true that is known there.
@@ -91,9 +105,12 @@ impl Service {
     /// The owners whose rosters an operation looks at: if the access model of the node does, or may be about to.
     fn owners_to_read(&self, node: Option<&Node>, need: &Need<'_>) -> Vec<BareJid> {
         let looks_at_rosters = |node: &&Node| match need {
-            Need::Nothing | Need::Creation(_) | Need::Deletion | Need::Enrolled | Need::Room(_) => {
-                false
-            }
+            Need::Nothing
+            | Need::Creation(_)
+            | Need::Deletion
+            | Need::Departure
+            | Need::Enrolled
+            | Need::Room(_) => false,
             Need::Configuration if self.reads_rosters() => true,
             _ => node.config.access_model.reads_rosters(),
         };

@@ -24,6 +24,8 @@ pub(super) enum Need<'a> {
     Creation(&'a NodeId),
     /// The number of deleted nodes with a redirect.
     Deletion,
+    /// Its newest item, if that goes with its publisher.
+    Departure,
     /// The subscribers whom an owner subscribed.
     Enrolled,
     /// Whether somebody has access.
@@ -35,7 +37,7 @@ pub(super) enum Need<'a> {
     LastItem,
     /// That, and rosters, for the access model may become one that looks at them.
     Configuration,
-    /// Its oldest items, and its newest, as far as time has to do with them.
+    /// Its oldest items, and its newest, as far as time has to do with them; and rosters, which are not waited for.
     Time,
     /// The newest item, and how many subscriptions the actor has, who wants one more.
     Subscriptions,
@@ -123,6 +125,15 @@ impl Service {
                 let items = page(Page::first(expire::MAX_EXPIRED + 1), expires).await?;
                 let newest = page(Page::last(expire::MAX_DIGESTED), needs_newest).await?;
                 Ok(Facts { items, newest, ..Facts::default() })
+            }
+            Need::Departure => {
+                if !node.config.purge_offline {
+                    return Ok(Facts::default());
+                }
+                turn.settled().await;
+                let last = self.last_item(turn).await?;
+                let newest = last.iter().map(|item| (**item).clone()).collect();
+                Ok(Facts { newest, ..Facts::default() })
             }
             Need::Subscriptions => {
                 let max = self.policies().limits().max_subscriptions_per_jid;

@@ -142,6 +142,9 @@ impl Service {
             deadlines.add(&node, Timestamp(0));
             presences.begin_at(&node);
         }
+        for recipients in outbox.recipients_by_presence() {
+            presences.expect_all(recipients.iter().map(Jid::to_bare));
+        }
         let (bounces, rosters) = (Bounces::default(), Rosters::default());
         let interests = Interests::default();
         let memory = Memory {

@@ -247,6 +247,15 @@ impl Outbox {
         of_node.flat_map(Recipients::iter).cloned().collect()
     }
 
+    /// The recipients of what waits that is sent only to those who are available, in the order in which it is sent.
+    pub(super) fn recipients_by_presence(&self) -> Vec<Recipients> {
+        let queue = self.queue();
+        let mut known = HashSet::new();
+        let some = queue.waiting.iter().filter(|telling| telling.notification.view.shows.is_some());
+        let some = some.filter(|telling| known.insert(telling.recipients.id()));
+        some.map(|telling| telling.recipients.clone()).collect()
+    }
+
     /// Those whom what waits at an entry's node must not be told to any more.
     #[must_use]
     pub fn lost(&self, telling: &Telling) -> Lost {

@@ -206,6 +206,6 @@ impl Service {
         let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
             presence::went(node, went, facts.newest.last(), cx)
         };
-        self.decide(&actor, id, Need::Time, rule, |outcome| outcome).await.await
+        self.decide(&actor, id, Need::Departure, rule, |outcome| outcome).await.await
     }
 }

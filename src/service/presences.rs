@@ -238,6 +238,16 @@ impl Presences {
         self.answered.notify_one();
     }
 
+    /// Events of before the service began wait for the presence of these entities, at whichever nodes that matters.
+    pub(super) fn expect_all(&self, entities: impl Iterator<Item = BareJid>) {
+        for entity in entities {
+            self.want(&entity, true);
+            if let Some(watch) = self.known().wanted.get_mut(&entity) {
+                watch.is_awaited = true;
+            }
+        }
+    }
+
     /// The presence of these entities matters at a node.
     pub(super) fn matter(&self, node: &NodeId, entities: impl Iterator<Item = BareJid>) {
         self.known().nodes.insert(node.clone());

@@ -1,7 +1,8 @@
 //! The rosters of owners, as far as the server lets the service read them (XEP-0356).
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -12,7 +13,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::pubsub::{Contacts, Timestamp};
+use crate::pubsub::{Contacts, NodeId, Timestamp};
 
 /// Rosters that are kept; with one more, all of them are read anew.
 const MAX_ROSTERS: usize = 1000;
@@ -26,6 +27,9 @@ const GRANT_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Rosters {
     known: Mutex<Known>,
     asked: Notify,
+    /// Nodes at which time looks at a roster that has come.
+    due: Mutex<HashSet<NodeId>>,
+    became_due: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -40,7 +44,17 @@ struct Known {
     rosters: HashMap<BareJid, (Timestamp, Option<Arc<Contacts>>)>,
     unasked: VecDeque<BareJid>,
     /// Those that were asked for, and are not here yet.
-    awaited: HashMap<BareJid, Answered>,
+    awaited: HashMap<BareJid, Awaited>,
+    /// The nodes at which time looks at a roster when it comes, by its owner.
+    watching: HashMap<BareJid, HashSet<NodeId>>,
+}
+
+/// A roster that was asked for.
+#[derive(Debug, Default)]
+struct Awaited {
+    /// When the request was sent; nothing before that.
+    asked: Option<Instant>,
+    answered: Answered,
 }
 
 /// Ends when the answer comes. Each roster has one, so an answer wakes only those who wait for it.
@@ -66,7 +80,8 @@ impl Rosters {
     }
 
     fn begin(&self, known: Known) {
-        *self.known() = known;
+        let before = mem::replace(&mut *self.known(), known);
+        self.make_due(before.watching.into_values().flatten());
     }
 
     /// How many are kept.
@@ -140,6 +155,42 @@ impl Rosters {
         }
     }
 
+    /// As [`cached`](Self::cached), for what time does at a node: that does not wait for a roster. Those that are not
+    /// here, or older, are asked for, and the node is [due](Self::take_due) when one of them comes. Until then those
+    /// count that are a little older.
+    pub(super) fn watch(
+        &self,
+        node: &NodeId,
+        owners: &[BareJid],
+        oldest: Timestamp,
+    ) -> Option<Arc<Contacts>> {
+        let mut known = self.known();
+        let missing = known.missing(owners, oldest);
+        for owner in &missing {
+            known.watching.entry(owner.clone()).or_default().insert(node.clone());
+        }
+        known.ask(missing);
+        drop(known);
+        self.asked.notify_one();
+        let oldest = Timestamp(oldest.0.saturating_sub(ROSTER_TIMEOUT.as_millis() as u64));
+        self.cached(owners, oldest).flatten()
+    }
+
+    /// The nodes that time has to look at, because a roster has come, or may be read from now on.
+    pub(super) fn take_due(&self) -> HashSet<NodeId> {
+        mem::take(&mut self.due())
+    }
+
+    /// Waits until there are some.
+    pub(super) async fn became_due(&self) {
+        self.became_due.notified().await;
+    }
+
+    fn make_due(&self, nodes: impl IntoIterator<Item = NodeId>) {
+        self.due().extend(nodes);
+        self.became_due.notify_one();
+    }
+
     /// Asks for those of these rosters that are not here, nor asked for already. Returns what closes when there is news
     /// of the first of them, and until when that may be awaited at the most; nothing if all are here.
     fn ask(
@@ -148,19 +199,13 @@ impl Rosters {
         oldest: Timestamp,
     ) -> Option<(Option<Instant>, watch::Receiver<()>)> {
         let mut known = self.known();
-        let missing = owners.iter().filter(|owner| known.look(owner, oldest).is_none());
-        let missing: Vec<_> = missing.cloned().collect();
+        let missing = known.missing(owners, oldest);
         let first = missing.first()?.clone();
-        if known.domain.is_none() {
+        known.ask(missing);
+        let Some(awaited) = known.awaited.get(&first) else {
             return Some((known.grant_until, known.grant.0.subscribe()));
-        }
-        for owner in missing {
-            if !known.awaited.contains_key(&owner) {
-                known.awaited.insert(owner.clone(), Answered::default());
-                known.unasked.push_back(owner);
-            }
-        }
-        let answered = known.awaited.get(&first)?.0.subscribe();
+        };
+        let answered = awaited.answered.0.subscribe();
         drop(known);
         self.asked.notify_one();
         Some((None, answered))
@@ -169,8 +214,15 @@ impl Rosters {
     /// Waits for a user whose roster has to be read.
     pub async fn wanted(&self) -> BareJid {
         loop {
-            if let Some(owner) = self.known().unasked.pop_front() {
-                return owner;
+            {
+                let mut known = self.known();
+                while let Some(owner) = known.unasked.pop_front() {
+                    // Nobody may wait for it any more.
+                    if let Some(awaited) = known.awaited.get_mut(&owner) {
+                        awaited.asked = Some(Instant::now());
+                        return owner;
+                    }
+                }
             }
             self.asked.notified().await;
         }
@@ -185,12 +237,18 @@ impl Rosters {
     /// A roster that was asked for; nothing if it cannot be read.
     pub(super) fn answer(&self, owner: &BareJid, contacts: Option<Contacts>, now: Timestamp) {
         let mut known = self.known();
-        let Some(answered) = known.awaited.remove(owner) else { return };
+        let Some(awaited) = known.awaited.remove(owner) else { return };
+        let nodes = known.watching.remove(owner).unwrap_or_default();
         if known.rosters.len() >= MAX_ROSTERS {
             known.rosters.clear();
         }
         known.rosters.insert(owner.clone(), (now, contacts.map(Arc::new)));
-        drop((known, answered));
+        drop((known, awaited));
+        self.make_due(nodes);
+    }
+
+    fn due(&self) -> MutexGuard<'_, HashSet<NodeId>> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -199,6 +257,26 @@ impl Rosters {
 }
 
 impl Known {
+    /// Those of these rosters that have to be awaited.
+    fn missing(&self, owners: &[BareJid], oldest: Timestamp) -> Vec<BareJid> {
+        owners.iter().filter(|owner| self.look(owner, oldest).is_none()).cloned().collect()
+    }
+
+    /// Asks for these rosters, as far as some may be read; for those that were asked for and did not come once more.
+    fn ask(&mut self, missing: Vec<BareJid>) {
+        if self.domain.is_none() {
+            return;
+        }
+        for owner in missing {
+            let is_new = !self.awaited.contains_key(&owner);
+            let awaited = self.awaited.entry(owner.clone()).or_default();
+            if is_new || awaited.asked.is_some_and(|at| at.elapsed() >= ROSTER_TIMEOUT) {
+                awaited.asked = None;
+                self.unasked.push_back(owner);
+            }
+        }
+    }
+
     /// What is known of a roster, which may be that it cannot be read; nothing if it has to be awaited.
     #[allow(clippy::option_option)]
     fn look(&self, owner: &BareJid, oldest: Timestamp) -> Option<Option<Arc<Contacts>>> {

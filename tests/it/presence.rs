@@ -5,10 +5,19 @@ use std::{
     time::Duration,
 };
 
-use gjallar::store::{MemoryStore, SledStore, Store};
+use gjallar::{
+    pubsub::{Setting, Show, Shows},
+    service::Availability,
+    store::{MemoryStore, SledStore, Store},
+};
 use minidom::Element;
 
-use crate::harness::{Component, EVENT, SERVICE, error, event, faulty::Faulty, shown};
+use crate::harness::{
+    Component, EVENT, SERVICE, error, event,
+    faulty::Faulty,
+    shown,
+    stage::{Stage, jid, node},
+};
 
 const OWNER: &str = "owner@localhost/desk";
 const OTHER: &str = "other@localhost/desk";
@@ -930,4 +939,40 @@ async fn what_a_stranger_published_goes_when_it_goes() {
         presence(&mut component, PHONE, "", "").await;
         presence(&mut component, PHONE, "unavailable", "").await;
     }
+}
+
+/// §4.2: after a start those are asked for their presence for whom something is pending, whatever else has to be done at
+/// nodes then, and all of them at once.
+#[tokio::test]
+async fn after_a_start_everybody_is_asked_for_whom_something_is_pending() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Arc::new(SledStore::open(folder.path()).unwrap());
+    let [gone, there] = ["a@localhost", "b@localhost"];
+    {
+        let stage = Stage::new(open()).await;
+        let setting = Setting::PresenceBasedDelivery(true);
+        stage.create_with("owner@localhost", "n", vec![setting]).await.unwrap();
+        for name in [gone, there] {
+            stage.subscribe(name, "n").await.unwrap();
+        }
+        stage.publish("owner@localhost", "n", "1").await.unwrap();
+        stage.store.close().await;
+    }
+    // Time does nothing there.
+    let Stage { service, .. } = Stage::new(open()).await;
+    let presences = service.presences();
+    presences.connected();
+    for name in [gone, there] {
+        let asked = tokio::time::timeout(Duration::from_secs(5), service.next_presence_request());
+        assert_eq!(asked.await.expect("nobody is asked").entity, jid(name));
+        presences.give(&jid(name));
+    }
+    let availability = |name| presences.availability(&node("n"), &jid(name), Shows::ALL);
+    assert_eq!([gone, there].map(availability), [Availability::Unknown; 2]);
+    service.unavailable(&jid(gone)).await;
+    service.available(&jid("b@localhost/x"), Show::Online, None).await;
+    assert_eq!(
+        [gone, there].map(availability),
+        [Availability::Unavailable, Availability::Available]
+    );
 }

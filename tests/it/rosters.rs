@@ -539,3 +539,63 @@ async fn requests_of_one_sender_keep_their_order_while_one_waits_for_a_roster() 
         assert_eq!(server.component.answer().await.attr("id"), Some(id));
     }
 }
+
+/// Rosters that do not come delay what time does at no other node, and nothing else at their own nodes.
+#[tokio::test]
+async fn rosters_that_do_not_come_delay_time_at_no_other_node() {
+    let mut server = start(1).await;
+    server.grant("localhost", 2, ROSTER).await;
+    server.roster = entry("friend@localhost", "both", "Friends");
+    let model = ("access_model", "presence");
+    for number in 0..4 {
+        let owner = format!("silent{number}@localhost");
+        let node = format!("a{number}");
+        let fields = [model, ("item_expire", "1"), ("notify_retract", "1")];
+        server.component.create(&owner, &node, &fields).await;
+        let friend = format!("<subscription jid='{FRIEND}' subscription='subscribed'/>");
+        let list = format!(
+            "<affiliations node='{node}'><affiliation jid='friend@localhost' affiliation='member'/></affiliations>"
+        );
+        for content in [list, format!("<subscriptions node='{node}'>{friend}</subscriptions>")] {
+            let content = format!("<pubsub xmlns='{OWNERS}'>{content}</pubsub>");
+            assert_eq!(server.ask(&owner, "set", &content).await.attr("type"), Some("result"));
+        }
+    }
+    server.create("n", &field("access_model", &["presence"])).await;
+    assert_eq!(server.subscribe(FRIEND, "n").await, "subscribed");
+    let began = tokio::time::Instant::now();
+    server.roster = entry("friend@localhost", "none", "Friends");
+    let mut silent = std::collections::BTreeSet::new();
+    let (mut has_ended, mut expired) = (false, 0);
+    // From now on one owner's roster comes, and the other ones' do not.
+    for number in 0..4 {
+        let content =
+            format!("<publish node='a{number}'><item id='1'><x xmlns='urn:x'/></item></publish>");
+        let content =
+            format!("<pubsub xmlns='http://jabber.org/protocol/pubsub'>{content}</pubsub>");
+        let from = format!("silent{number}@localhost");
+        let iq = format!("<iq type='set' id='p' from='{from}' to='{SERVICE}'>{content}</iq>");
+        server.component.send(&iq).await;
+    }
+    while silent.len() < 4 || !has_ended || expired < 4 {
+        let stanza = server.component.link.receive().await.unwrap();
+        if stanza.name() == "message" {
+            let event = stanza.get_child("event", crate::harness::EVENT).unwrap();
+            let items = event.children().find(|child| child.name() == "items");
+            let mut gone = items.into_iter().flat_map(Element::children);
+            expired += usize::from(gone.any(|child| child.name() == "retract"));
+            let ended = event.children().find(|child| child.name() == "subscription");
+            has_ended |= ended.is_some_and(|ended| {
+                (ended.attr("node"), ended.attr("subscription")) == (Some("n"), Some("none"))
+            });
+        } else if stanza.attr("id") == Some("p") {
+            assert_eq!(stanza.attr("type"), Some("result"), "{}", shown(&stanza));
+        } else if stanza.attr("to") == Some("owner@localhost") {
+            let roster = server.roster.clone();
+            send_roster(&mut server, &stanza, &roster).await;
+        } else {
+            silent.insert(stanza.attr("to").unwrap().to_owned());
+        }
+    }
+    assert!(began.elapsed() < std::time::Duration::from_secs(10), "{:?}", began.elapsed());
+}
