@@ -442,11 +442,14 @@ impl Presences {
             (watch.unanswered, watch.is_probed) = (None, false);
             watch.is_awaited = watch.is_given || (is_first && watch.is_awaited);
         }
-        // Those who are available may be waited for.
-        unasked.clear();
-        for is_given in [true, false] {
-            let some = wanted.iter().filter(|(_, watch)| watch.is_given == is_given);
-            unasked.extend(some.map(|(entity, _)| entity.clone()));
+        // Before the first connection nobody was asked, and those for whom something is pending come first.
+        if !is_first {
+            // Those who are available may be waited for.
+            unasked.clear();
+            for is_given in [true, false] {
+                let some = wanted.iter().filter(|(_, watch)| watch.is_given == is_given);
+                unasked.extend(some.map(|(entity, _)| entity.clone()));
+            }
         }
         drop(known);
         self.asked.notify_one();
