@@ -32,7 +32,7 @@ use crate::{
     wire::stanza::{Header, StanzaError},
 };
 
-use super::{answer_queue::domain_of, dispatch::Dispatch, stream::StanzaText};
+use super::{answer_queue::domain_of, bursts::Bursts, dispatch::Dispatch, stream::StanzaText};
 
 /// How many senders are served at the same time; further ones wait for their turn.
 const MAX_SERVED: usize = 64;
@@ -84,6 +84,7 @@ pub(super) struct Lanes {
 #[derive(Default)]
 struct Senders {
     lanes: HashMap<String, Lane>,
+    bursts: Bursts,
     /// The bytes of each domain that has a lane, and of all of them.
     domains: HashMap<String, usize>,
     bytes: usize,
@@ -100,9 +101,6 @@ struct Lane {
     /// How many stanzas wait or are not settled, and their bytes.
     stanzas: usize,
     bytes: usize,
-    /// The limit that was passed. Until nothing waits, what comes is refused too: then what is accepted of a burst is its
-    /// beginning.
-    passed: Option<QueueLimit>,
     came: Arc<Notify>,
 }
 
@@ -242,9 +240,26 @@ impl Lanes {
 }
 
 impl Senders {
-    /// The limit that a stanza of so many bytes would pass.
+    /// The limit that a stanza of so many bytes would pass, or that its sender's burst has passed.
     fn limit_passed(
         &mut self,
+        sender: &str,
+        bytes: usize,
+        limits: QueueLimits,
+    ) -> Option<QueueLimit> {
+        let now = Instant::now();
+        let is_settled = !self.lanes.contains_key(sender);
+        if let Some(passed) = self.bursts.limit_passed(sender, is_settled, now) {
+            return Some(passed);
+        }
+        let passed = self.limit_passed_by(sender, bytes, limits)?;
+        self.bursts.add(sender, passed, now, |sender| !self.lanes.contains_key(sender));
+        Some(passed)
+    }
+
+    /// The limit that a stanza of so many bytes would pass.
+    fn limit_passed_by(
+        &self,
         sender: &str,
         bytes: usize,
         limits: QueueLimits,
@@ -253,25 +268,18 @@ impl Senders {
         let domain = self.domains.get(domain_of(sender)).copied().unwrap_or_default();
         let max_of_domain = limits.max_bytes / 2;
         let all = bytes + STANZA_BYTES;
-        let lane = self.lanes.get_mut(sender);
-        let queued = lane.as_ref().map_or((0, 0), |lane| (lane.stanzas, lane.bytes));
-        let passed = lane.as_ref().and_then(|lane| lane.passed).or_else(|| {
-            if is_over(queued.0, 1, limits.max_stanzas_per_jid) {
-                Some(QueueLimit::StanzasPerJid(limits.max_stanzas_per_jid))
-            } else if is_over(queued.1, bytes, limits.max_bytes_per_jid) {
-                Some(QueueLimit::BytesPerJid(limits.max_bytes_per_jid))
-            } else if is_over(domain, all, max_of_domain) {
-                Some(QueueLimit::BytesPerDomain(max_of_domain))
-            } else if is_over(self.bytes, all, limits.max_bytes) {
-                Some(QueueLimit::Bytes(limits.max_bytes))
-            } else {
-                None
-            }
-        });
-        if let Some(lane) = lane.filter(|lane| !lane.waiting.is_empty()) {
-            lane.passed = passed;
+        let queued = self.lanes.get(sender).map_or((0, 0), |lane| (lane.stanzas, lane.bytes));
+        if is_over(queued.0, 1, limits.max_stanzas_per_jid) {
+            Some(QueueLimit::StanzasPerJid(limits.max_stanzas_per_jid))
+        } else if is_over(queued.1, bytes, limits.max_bytes_per_jid) {
+            Some(QueueLimit::BytesPerJid(limits.max_bytes_per_jid))
+        } else if is_over(domain, all, max_of_domain) {
+            Some(QueueLimit::BytesPerDomain(max_of_domain))
+        } else if is_over(self.bytes, all, limits.max_bytes) {
+            Some(QueueLimit::Bytes(limits.max_bytes))
+        } else {
+            None
         }
-        passed
     }
 
     /// Adds a stanza to its sender's lane. If there was none, it is to be served, with this stanza first.
@@ -304,12 +312,7 @@ impl Senders {
 
     /// The next stanza of a sender.
     fn next(&mut self, sender: &str) -> Option<Waiting> {
-        let lane = self.lanes.get_mut(sender)?;
-        let next = lane.waiting.pop_front();
-        if lane.waiting.is_empty() {
-            lane.passed = None;
-        }
-        next
+        self.lanes.get_mut(sender)?.waiting.pop_front()
     }
 
     /// How many stanzas of one sender may be unsettled now.

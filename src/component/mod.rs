@@ -5,6 +5,7 @@ mod answers;
 mod aside;
 mod barriers;
 mod builder;
+mod bursts;
 mod capabilities;
 mod dial;
 mod dispatch;

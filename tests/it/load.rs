@@ -100,7 +100,7 @@ async fn a_thousand_disco_info_requests_at_once_are_answered() {
     are_granted(&mut component, 0..1_000).await;
 }
 
-/// 70 wait, and what comes after that is refused until none waits: of a burst the beginning is accepted.
+/// 70 wait, and what comes after that is refused until the burst is over: its beginning is accepted.
 #[tokio::test]
 async fn what_passes_a_sender_queue_names_its_limit_and_leaves_no_holes() {
     let gate = Arc::new(Semaphore::new(1));
@@ -122,8 +122,52 @@ async fn what_passes_a_sender_queue_names_its_limit_and_leaves_no_holes() {
     }
     drop(closed);
     are_granted(&mut component, 0..70).await;
+    a_burst_is_over().await;
     component.send(&publish(BOT, "n", 80)).await;
     are_granted(&mut component, 80..81).await;
+}
+
+/// The time passes after which a sender that was refused is accepted again.
+async fn a_burst_is_over() {
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_millis(500)).await;
+    tokio::time::resume();
+}
+
+/// The queue is emptied while the burst still comes.
+#[tokio::test]
+async fn a_burst_past_a_limit_has_no_holes_while_it_is_dealt_with() {
+    const NUMBER: usize = 300;
+    let gate = Arc::new(Semaphore::new(1));
+    let store = Faulty::gated(Arc::new(MemoryStore::new()), &gate);
+    let mut component = Component::with(store, |_| {}).await;
+    component.create(BOT, "n", &[]).await;
+    let closed = gate.acquire().await.unwrap();
+    let text = "x".repeat(50_000);
+    let publish = |id: usize| {
+        let item = format!("<item id='{id}'><x xmlns='urn:x'>{text}</x></item>");
+        pubsub(BOT, "set", id, &format!("<publish node='n'>{item}</publish>"))
+    };
+    component.send(&(0..NUMBER / 3).map(publish).collect::<String>()).await;
+    let mut is_granted = [None; NUMBER];
+    let mut note = |answer: &Element| {
+        let id: usize = answer.attr("id").unwrap().parse().unwrap();
+        is_granted[id] = Some(answer.attr("type") == Some("result"));
+        id
+    };
+    let first_refused = note(&component.answer().await);
+    drop(closed);
+    for id in NUMBER / 3..NUMBER {
+        component.send(&publish(id)).await;
+    }
+    for _ in 1..NUMBER {
+        note(&component.answer().await);
+    }
+    let expected = std::array::from_fn(|id| Some(id < first_refused));
+    assert_eq!(is_granted, expected, "the first refused is {first_refused}");
+    a_burst_is_over().await;
+    component.send(&publish(first_refused)).await;
+    are_granted(&mut component, first_refused..first_refused + 1).await;
 }
 
 /// Each of a thousand subscribers has a SubID, and nothing that was sent is confirmed.
