@@ -4,6 +4,9 @@
 //! to itself. While a barrier is outstanding for a second and more, spaces are sent. After ten seconds the next one goes
 //! to another address. If none returns, no further notification is sent on this connection, for it could only be
 //! repeated; requests are answered. The connection is made again after a while, which doubles each time.
+//!
+//! Each connection has a barrier soon after its beginning, whether there is something to confirm or not. So on a link on
+//! which nothing else comes in, all addresses are tried before the reader takes the server for dead.
 
 use std::time::Duration;
 
@@ -16,6 +19,11 @@ const FIRST_SPACES: usize = 1024;
 const MAX_TIMES: u32 = 7;
 /// How long an address has to return a barrier; less where the link's timeouts are short.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long after the beginning of a connection its first barrier is sent at the latest; less where the link's timeouts
+/// are short. What comes earlier may be dropped.
+///
+/// COMPAT: ejabberd 24.10 and later with mod_privilege drop what comes before the component's grant is entered.
+const FIRST_AFTER: Duration = Duration::from_secs(5);
 /// How long a connection lasts at most on which no barrier returns, if the link's timeouts are not longer.
 const MAX_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
@@ -48,7 +56,7 @@ pub(super) struct Due {
 #[derive(Debug)]
 pub(super) struct Route {
     /// The interval between barriers where there is nothing to confirm.
-    pub(super) keep_alive: Duration,
+    keep_alive: Duration,
     /// How long a barrier may be outstanding on a link that is alive.
     timeout: Duration,
     address: Address,
@@ -80,17 +88,21 @@ impl Route {
     pub(super) fn begin(&mut self) {
         self.unconfirmed += u32::from(self.is_paused);
         self.is_paused = false;
+        self.begin_tries();
+        self.began = Instant::now();
+    }
+
+    /// From now on the next barrier is the first that is outstanding.
+    pub(super) fn begin_tries(&mut self) {
         self.retries = 0;
         self.spaces = 0;
-        self.began = Instant::now();
     }
 
     /// A barrier returned, from this address if that is known. Returns whether none did before for too long.
     pub(super) fn confirm(&mut self, address: Option<Address>) -> bool {
         let was_unconfirmed = self.is_unconfirmed();
         self.address = address.unwrap_or(self.address);
-        self.retries = 0;
-        self.spaces = 0;
+        self.begin_tries();
         self.is_paused = false;
         self.unconfirmed = 0;
         was_unconfirmed
@@ -106,9 +118,19 @@ impl Route {
         self.is_paused || self.unconfirmed > 0
     }
 
-    /// Whether the connection before this one ended without the return of a barrier.
+    /// Whether the connection before this one ended without the return of a barrier, and none returned since.
     pub(super) fn was_unconfirmed(&self) -> bool {
         self.unconfirmed > 0
+    }
+
+    /// How long after a barrier the next one is sent where there is nothing to confirm; or the first one, after the
+    /// beginning.
+    pub(super) fn interval(&self, is_first: bool) -> Duration {
+        if is_first {
+            FIRST_AFTER.min(self.timeout / 8).min(self.keep_alive)
+        } else {
+            self.keep_alive
+        }
     }
 
     /// The address of the next barrier, where the server has a multicast service or not.
@@ -169,7 +191,8 @@ impl Route {
         since.map(|since| since + lifetime)
     }
 
-    fn address_timeout(&self) -> Duration {
+    /// How long an address has to return a barrier.
+    pub(super) fn address_timeout(&self) -> Duration {
         ADDRESS_TIMEOUT.min(self.timeout / 4)
     }
 }
@@ -224,6 +247,16 @@ mod tests {
         assert!(!route.is_unconfirmed());
         route.begin();
         assert_eq!(route.address(false), Address::Domain);
+    }
+
+    #[test]
+    fn all_addresses_are_tried_before_a_quiet_link_counts_as_dead() {
+        for (after, deadline) in [(30, 15), (1, 1), (1, 300), (300, 1), (5, 10), (3600, 3600)] {
+            let route = Route::new(after * SECOND, deadline * SECOND);
+            let tried = route.interval(true) + 3 * route.address_timeout();
+            assert!(tried < route.timeout, "{after} and {deadline}: {tried:?}");
+            assert_eq!(route.interval(false), after * SECOND);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -178,10 +178,18 @@ impl Multicast {
         Self { offer, service, state: Mutex::new(state) }
     }
 
-    /// Begins on a new connection of this name; with what is to be asked there.
-    pub(super) fn begin(&self, connection: String) -> Option<String> {
+    /// Begins on a new connection of this name; with what is to be asked there. Unless a service may fail on it, one that
+    /// failed before is not looked for: what it got would be repeated once more, for nothing.
+    pub(super) fn begin(&self, connection: String, may_fail: bool) -> Option<String> {
         let mut state = self.state();
         state.connection = connection;
+        if state.failures > 0 && !may_fail {
+            state.asked.clear();
+            state.asked_at = Instant::now();
+            state.is_failing = false;
+            state.way = Way::Direct;
+            return None;
+        }
         let question = self.look(&mut state)?;
         state.wait();
         Some(question)

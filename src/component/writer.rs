@@ -45,8 +45,6 @@ pub(super) const WRITE_BYTES: usize = 64 * 1024;
 /// A barrier follows so many notifications, and otherwise when the last one is so long ago.
 const BARRIER_EVERY: u64 = 2000;
 const BARRIER_PAUSE: Duration = Duration::from_millis(20);
-/// How long a multicast service may owe the answer to one.
-const BARRIER_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The sending half, across connections.
 #[derive(Debug)]
@@ -180,7 +178,8 @@ impl Writer {
         self.show_confirmation();
         self.barrier_at = Instant::now();
         self.begin_again();
-        if let Some(question) = self.answers.multicast.begin(self.connection.clone()) {
+        let may_fail = !self.route.was_unconfirmed();
+        if let Some(question) = self.answers.multicast.begin(self.connection.clone(), may_fail) {
             self.answers.ask(&question);
         }
     }
@@ -279,7 +278,7 @@ impl Writer {
 
     async fn something_to_do(&self) {
         let is_covered = (self.sent, self.complete(self.sent)) == self.covered;
-        let pause = if is_covered { self.route.keep_alive } else { BARRIER_PAUSE };
+        let pause = if is_covered { self.interval() } else { BARRIER_PAUSE };
         let since = self.outstanding_since();
         let due = since.and_then(|since| self.route.due_at(since, self.may_retry()));
         let times = [self.answers.multicast.waits_until(), self.multicast_fails_at(), due];
@@ -348,7 +347,7 @@ impl Writer {
             warn!(
                 event = "link_unconfirmed",
                 seconds = since.elapsed().as_secs(),
-                "the server returns no pings of the service: notifications are paused"
+                "the server returns no pings: notifications are paused; look for what drops them"
             );
             self.show_confirmation();
         }
@@ -367,7 +366,12 @@ impl Writer {
 
     fn show_confirmation(&self) {
         self.outbox.note_confirmation(!self.route.is_unconfirmed());
-        self.answers.may_be_silent.store(self.route.was_unconfirmed(), Ordering::Relaxed);
+        self.answers.may_be_silent.store(self.route.is_unconfirmed(), Ordering::Relaxed);
+    }
+
+    /// How long after the last barrier the next one is sent where there is nothing to confirm.
+    fn interval(&self) -> Duration {
+        self.route.interval(self.last_barrier == 0)
     }
 
     /// Appends a barrier if it is time for one: after notifications, to another address, or to see whether the server
@@ -385,7 +389,7 @@ impl Writer {
             || elapsed >= BARRIER_PAUSE;
         let covers = self.complete(sent);
         let is_news = (sent, covers) != self.covered;
-        let is_kept_alive = elapsed >= self.route.keep_alive;
+        let is_kept_alive = elapsed >= self.interval();
         if !(is_retry || is_kept_alive || (is_news && is_time)) {
             return None;
         }
@@ -467,8 +471,9 @@ impl Writer {
 
     /// When a multicast service has owed an answer for too long.
     fn multicast_fails_at(&self) -> Option<Instant> {
-        let oldest = self.barriers.front().filter(|_| self.may_be_in_multicast())?;
-        Some(oldest.at + BARRIER_PATIENCE)
+        let is_its = |barrier: &&Barrier| barrier.address == Address::Multicast;
+        let oldest = self.barriers.iter().find(is_its).filter(|_| self.may_be_in_multicast())?;
+        Some(oldest.at + self.route.address_timeout())
     }
 
     /// After multicast failed: what is not confirmed is told again, another way.
@@ -480,6 +485,7 @@ impl Writer {
         if failures != self.failures {
             self.failures = failures;
             self.begin_again();
+            self.route.begin_tries();
         }
     }
 }

@@ -222,7 +222,7 @@ async fn the_host_of_the_module_of_prosody_and_its_users_hear() {
         let mut of_host = None;
         let told: Vec<_> = lines.lines().map(|line| line.split_once(' ').unwrap()).collect();
         for (suffix, jid) in &told {
-            of_host = of_host.or((*jid == HOST).then_some(*suffix));
+            of_host = of_host.or_else(|| (*jid == HOST).then_some(*suffix));
         }
         assert_eq!((messages.len(), told.len()), (1, 3), "{}", shown(&messages[0]));
         let id = format!("{}{}", messages[0].attr("id").unwrap(), of_host.unwrap());
@@ -512,6 +512,72 @@ async fn is_told_again(component: &mut Component) {
     let messages = component.messages().await;
     assert_eq!(messages.len(), 2);
     assert!(messages.iter().all(|message| recipients(message).is_none()));
+}
+
+/// A component with two subscribers whose server offers multicast. A barrier has a second for each address, on a link that
+/// counts as dead after four.
+async fn impatient() -> Component {
+    let store = Arc::new(MemoryStore::new());
+    let mut component = Component::with(store, |config| {
+        (config.link.ping_after_seconds, config.link.ping_deadline_seconds) = (3, 1);
+    })
+    .await;
+    offer(&mut component, "").await;
+    component.create(OWNER, "n", &[]).await;
+    enrol(&mut component, &names(2)).await;
+    component.publish(OWNER, "n", "i").await;
+    assert_eq!(recipients(&component.message().await).unwrap().len(), 2);
+    component
+}
+
+/// The service answers questions and no pings. Events go directly while the link lives, and answers that wait for its
+/// barrier go.
+#[tokio::test]
+async fn a_service_that_returns_no_barrier_fails_before_a_quiet_link_counts_as_dead() {
+    let mut component = impatient().await;
+    let began = tokio::time::Instant::now();
+    let out = "<unsubscribe node='n' jid='0@localhost'/>";
+    component
+        .send(&format!(
+            "<iq type='set' id='out' from='0@localhost/r' to='{SERVICE}'>\
+             <pubsub xmlns='http://jabber.org/protocol/pubsub'>{out}</pubsub></iq>"
+        ))
+        .await;
+    let (mut told, mut is_out, mut is_confirmed) = (Vec::new(), false, false);
+    while told.is_empty() || !is_out || !is_confirmed {
+        let stanza = component.link.receive_any().await.expect("the link lives");
+        if is_barrier(&stanza) && stanza.attr("to") != Some(ASKED) {
+            component.link.return_barrier(&stanza, false).await;
+            is_confirmed = !told.is_empty();
+        } else if stanza.name() == "message" {
+            assert_eq!(recipients(&stanza), None);
+            told.push(stanza.attr("to").unwrap().to_owned());
+        }
+        is_out |= stanza.attr("id") == Some("out");
+    }
+    assert_eq!(told, ["1@localhost"]);
+    assert!(began.elapsed().as_secs() < 3, "{:?}", began.elapsed());
+}
+
+/// The service failed, and nobody else returns barriers either: its recipients are not told twice on each connection.
+#[tokio::test]
+async fn a_service_that_failed_is_not_used_while_nothing_is_confirmed() {
+    let mut component = impatient().await;
+    let mut told = 0;
+    while let Some(stanza) = component.link.receive_any().await {
+        if stanza.name() == "message" {
+            assert_eq!(recipients(&stanza), None);
+            told += 1;
+        }
+    }
+    assert_eq!(told, 2);
+    component.reconnected().await;
+    component.link.on_questions(Questions::Received);
+    component.link.hold_barriers();
+    for _ in 0..2 {
+        let stanza = component.link.receive().await.unwrap();
+        assert!(stanza.name() == "message" && recipients(&stanza).is_none(), "{}", shown(&stanza));
+    }
 }
 
 #[tokio::test]

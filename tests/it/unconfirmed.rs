@@ -9,7 +9,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::harness::{Component, SERVICE, is_barrier, served::Served, shown};
+use crate::harness::{Component, Questions, SERVICE, is_barrier, served::Served, shown};
 
 const OWNER: &str = "owner@localhost";
 const READER: &str = "reader@localhost/r";
@@ -151,4 +151,45 @@ async fn where_none_returns_notifications_pause_and_the_connection_is_made_anew(
         let received = tokio::time::timeout(Duration::from_millis(100), served.link.receive());
         assert!(!matches!(received.await, Ok(None)), "{}", served.log());
     }
+}
+
+/// Where nothing else comes in, the addresses are tried before the server counts as dead.
+#[tokio::test]
+async fn a_quiet_link_on_which_no_barrier_returns_is_unconfirmed_and_not_silent() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let listen = format!("127.0.0.1:{free}");
+    // By itself the service would ask after three of four seconds, with a second for each address.
+    let variables = [
+        ("LINK_PING_AFTER_SECONDS", "3"),
+        ("LINK_PING_DEADLINE_SECONDS", "1"),
+        ("MONITORING_LISTEN", listen.as_str()),
+    ];
+    let mut served = Served::start(&variables, &[]).await;
+    let began = Instant::now();
+    let mut to = Vec::new();
+    served.link.on_questions(Questions::Dropped);
+    while !served.log().contains("notifications are paused") {
+        let received = tokio::time::timeout(Duration::from_millis(50), served.link.receive_any());
+        if let Ok(stanza) = received.await {
+            to.push(stanza.unwrap().attr("to").unwrap().to_owned());
+        }
+    }
+    assert_eq!(to, [OWN, "localhost"]);
+    assert!(ready(free).await.starts_with("HTTP/1.1 503"));
+    assert_eq!(served.stat("link_unconfirmed").await, 1);
+    while served.link.receive_any().await.is_some() {}
+    let lasted = began.elapsed();
+    assert!((4..7).contains(&lasted.as_secs()), "{lasted:?}");
+    // The next connection shows soon whether they return again.
+    served.reconnected().await;
+    let began = Instant::now();
+    while !served.log().contains("returns pings of the service again") {
+        let received = tokio::time::timeout(Duration::from_millis(50), served.link.receive());
+        assert!(!matches!(received.await, Ok(None)), "{}", served.log());
+    }
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(ready(free).await.starts_with("HTTP/1.1 200"));
+    let log = served.log();
+    assert_eq!(log.matches("notifications are paused").count(), 1, "{log}");
+    assert!(!log.contains("the server is silent"), "{log}");
 }
