@@ -158,6 +158,8 @@ struct Watch {
     is_doubtful: bool,
     /// Whether events wait for the answer.
     is_awaited: bool,
+    /// Whether it came on this connection.
+    is_answered: bool,
     /// The last probe, as long as nothing was heard of the entity after it.
     unanswered: Option<Probe>,
     /// Whether it is among those whose servers were sent one.
@@ -440,6 +442,7 @@ impl Presences {
             watch.is_doubtful |= watch.is_asked;
             (watch.is_asked, watch.asked_at) = (false, None);
             (watch.unanswered, watch.is_probed) = (None, false);
+            watch.is_answered = false;
             watch.is_awaited = watch.is_given || (is_first && watch.is_awaited);
         }
         // Before the first connection nobody was asked, and those for whom something is pending come first.
@@ -665,9 +668,12 @@ impl Known {
             return false;
         }
         let entity = jid.to_bare();
-        let is_unread = self.unread.contains(node) && !self.refused.contains(&entity);
+        let watch = self.wanted.get(&entity);
+        let is_unread = self.unread.contains(node)
+            && !self.refused.contains(&entity)
+            && !watch.is_some_and(|watch| watch.is_answered);
         is_unread
-            || self.wanted.get(&entity).is_some_and(Watch::is_awaited)
+            || watch.is_some_and(Watch::is_awaited)
             || self.before_of(jid).any(|before| before.is_asked)
     }
 
@@ -682,7 +688,7 @@ impl Known {
     /// The presence of an entity is here.
     fn answer(&mut self, entity: &BareJid) {
         if let Some(watch) = self.wanted.get_mut(entity) {
-            watch.is_awaited = false;
+            (watch.is_awaited, watch.is_answered) = (false, true);
         }
     }
 
