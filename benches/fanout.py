@@ -11,7 +11,6 @@ import base64
 import hashlib
 import os
 import pathlib
-import shutil
 import statistics
 import sys
 import time
@@ -27,18 +26,16 @@ MAX_RECIPIENTS = 500
 PAYLOAD = "<x xmlns='urn:x'>" + "x" * 379 + "</x>"
 
 
-class Prosody(servers.Prosody):
+class Prosody(servers.Fanout):
     def prepare(self):
         super().prepare()
-        shutil.copy(ROOT / "config/prosody/mod_gjallar_fanout.lua", self.folder)
         config = self.folder / "prosody.cfg.lua"
-        text = config.read_text().replace(
-            'modules_enabled = { "privilege" }\nprivileged',
-            'modules_enabled = { "privilege", "gjallar_fanout", "presence", "message" }\n'
-            f'gjallar_fanout_components = {{ "{servers.SERVICE}" }}\nprivileged')
+        enabled = '"gjallar_fanout";'
+        text = config.read_text()
+        assert enabled in text
         config.write_text(
-            f'plugin_paths = {{ "{self.folder}" }}\n{text}\n'
-            f'Component "{OWN}" "pubsub"\n  admins = {{ "user0@localhost" }}\n')
+            text.replace(enabled, f'{enabled} "presence"; "message";')
+            + f'Component "{OWN}" "pubsub"\n  admins = {{ "user0@localhost" }}\n')
 
 
 class Stream:

@@ -17,13 +17,18 @@ Component "pubsub.example.org"
 -- Optional, with the package prosody-modules: the access models presence and roster, which look at the rosters of a
 -- node's owners. Here, below the secret:
 --   modules_enabled = { "privilege" }
--- and below the line VirtualHost "example.org":
---   modules_enabled = { "privilege" }
---   privileged_entities = { ["pubsub.example.org"] = { roster = "get" } }
+-- and what names privilege below.
 
 -- Optional: events for many users of this server are parsed once instead of once for each user. The module is in
 -- /usr/share/gjallar/prosody of the Debian package, and in config/prosody of the sources. At the top of this file:
 --   plugin_paths = { "/usr/share/gjallar/prosody" }
--- and below the line VirtualHost "example.org":
---   modules_enabled = { "gjallar_fanout" }
+-- and what names gjallar_fanout below.
+
+-- For either, below the line VirtualHost "example.org". Leave out what is not wanted. A host has one list of modules, and
+-- a second one would replace it: if it has one already, add to that.
+--   modules_enabled = {
+--     "privilege";
+--     "gjallar_fanout";
+--   }
+--   privileged_entities = { ["pubsub.example.org"] = { roster = "get" } }
 --   gjallar_fanout_components = { "pubsub.example.org" }

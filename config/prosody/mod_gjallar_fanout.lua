@@ -1,7 +1,7 @@
 -- Routes one message of gjallar to many recipients, so that the server parses it once.
 --
 --   VirtualHost "example.org"
---     modules_enabled = { "gjallar_fanout" }
+--     modules_enabled = { "gjallar_fanout" } -- or added to the list that this host has
 --     gjallar_fanout_components = { "pubsub.example.org" }
 --
 -- The message is addressed to this host. Its child <recipients xmlns="urn:x-gjallar:fanout:0"/> has a line for each

@@ -4,6 +4,7 @@ Each has a data folder of its own, free ports, accounts that are there from the 
 pubsub.localhost. Standard library only, so that the demo can use it too.
 """
 
+import itertools
 import os
 import pathlib
 import platform
@@ -174,9 +175,16 @@ authentication = "internal_plain"
 c2s_stanza_size_limit = 4194304
 component_stanza_size_limit = 4194304
 VirtualHost "{domain}"
-modules_enabled = {{ "privilege" }}
-privileged_entities = {{ ["{component}"] = {{ roster = "get" }} }}
+{host_options}
 """
+
+    # The part of its host's options that is left out of what is shipped: the lines that name it.
+    left_out = "gjallar_fanout"
+
+    def optional(self, above):
+        """The lines of the shipped file for uncommenting that follow the end of a comment."""
+        lines = self.shipped("prosody.cfg.lua").split(f"{above}\n")[1].splitlines()
+        return [line.removeprefix("--") for line in itertools.takewhile(lambda line: line.startswith("--  "), lines)]
 
     def prepare(self):
         accounts = self.folder / "data" / DOMAIN / "accounts"
@@ -187,14 +195,31 @@ privileged_entities = {{ ["{component}"] = {{ roster = "get" }} }}
             (accounts / f"{user}.dat").write_text(text)
         # What is shipped for pasting; its global options have to stand before the first host.
         options, component = self.shipped("prosody.cfg.lua").split("Component ")
+        host_options = [line for line in self.optional("add to that.") if self.left_out not in line]
         (self.folder / "prosody.cfg.lua").write_text(
             options + self.CONFIG.format(
                 folder=self.folder, client_port=self.client_port, http_port=self.http_port,
-                domain=DOMAIN, component=self.component)
-            + "Component " + component + '  modules_enabled = { "privilege" }\n')
+                domain=DOMAIN, host_options="\n".join(host_options))
+            + "\n".join(["Component " + component, *self.optional("below the secret:"), ""]))
 
     def command(self):
         return in_root("/usr/bin/prosody", "-F", "--config", str(self.folder / "prosody.cfg.lua"))
+
+
+class Fanout(Prosody):
+    """With mod_gjallar_fanout and everything else that `config/prosody.cfg.lua` offers."""
+
+    name = "fanout"
+    left_out = "nothing"
+    INSTALLED = "/usr/share/gjallar/prosody"
+
+    def prepare(self):
+        super().prepare()
+        top = "\n".join(self.optional("At the top of this file:"))
+        assert self.INSTALLED in top
+        shutil.copy(PROJECT / "config/prosody/mod_gjallar_fanout.lua", self.folder)
+        config = self.folder / "prosody.cfg.lua"
+        config.write_text(f"{top.replace(self.INSTALLED, str(self.folder))}\n{config.read_text()}")
 
 
 class Ejabberd(Server):

@@ -1,36 +1,17 @@
 """Prosody with mod_gjallar_fanout: one stanza for many users, and everything else as without it."""
 
 import asyncio
-import pathlib
-import shutil
 
 import pytest
 from slixmpp import ET
 
 from clients import Callback, StanzaPath, clients, entry, form, item_ids
 from conftest import USERS, with_loop
-from servers import SERVICE, Gjallar, Prosody
+from servers import SERVICE, Fanout, Gjallar
 
 NODE = "princely_musings"
 FANOUT = "urn:x-gjallar:fanout:0"
 USED = "events go by multicast"
-MODULE = pathlib.Path(__file__).resolve().parents[2] / "config/prosody/mod_gjallar_fanout.lua"
-
-
-class Fanout(Prosody):
-    """With the module, as `config/prosody.cfg.lua` says."""
-
-    def prepare(self):
-        super().prepare()
-        shutil.copy(MODULE, self.folder)
-        config = self.folder / "prosody.cfg.lua"
-        host = 'modules_enabled = { "privilege" }\nprivileged'
-        text = config.read_text()
-        assert host in text
-        text = text.replace(host, f"""modules_enabled = {{ "privilege", "gjallar_fanout" }}
-gjallar_fanout_components = {{ "{SERVICE}" }}
-privileged""")
-        config.write_text(f'plugin_paths = {{ "{self.folder}" }}\n{text}')
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +95,10 @@ async def test_nobody_else_may_use_the_module(fanout, gjallar):
         assert error["error"]["condition"] == "forbidden"
         await bob.xmpp.plugin["xep_0199"].send_ping("localhost", timeout=30)
         assert not [message for message in came if message["body"]]
+
+
+@with_loop
+async def test_rosters_are_read_beside_the_module(fanout, gjallar):
+    async with clients(fanout.client_port, "owner") as (owner,):
+        await owner.pubsub.create_node(SERVICE, "near", config=form(owner, access_model="presence"))
+        await owner.pubsub.delete_node(SERVICE, "near")
