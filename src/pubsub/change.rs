@@ -138,10 +138,15 @@ impl Changes {
         self.iter().any(|change| matches!(change, Change::Trimmed { keep: 0, .. } | Change::Purged))
     }
 
-    /// Whether somebody is less here than before. That does not wait until there is room to tell of it.
+    /// Whether somebody is less here than before, at this node. That does not wait until there is room to tell of it.
     #[must_use]
-    pub fn revoke(&self) -> bool {
-        self.iter().any(|change| matches!(change, Change::Unsubscribed(_) | Change::Affiliated(..)))
+    pub fn revoke(&self, node: Option<&Node>) -> bool {
+        let before = |jid| node.and_then(|node| node.special(jid)).map_or(0, |s| s.terms.len());
+        self.iter().any(|change| match change {
+            Change::Unsubscribed(_) | Change::Affiliated(..) => true,
+            Change::Agreed(jid, terms) => terms.len() < before(jid),
+            _ => false,
+        })
     }
 }
 

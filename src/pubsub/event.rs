@@ -1,12 +1,12 @@
 //! What subscribers hear of.
 
-use std::{borrow::Cow, collections::BTreeMap, iter, sync::Arc};
+use std::{borrow::Cow, iter};
 
 use jid::{BareJid, Jid};
 
 use super::{
     Affiliation, Attribution, Changes, Item, ItemId, Node, NodeConfig, NodeId, NotificationType,
-    Payload, Place, Recipients, Shows, SubId, SubscriptionState, Terms, Timestamp,
+    Options, Payload, Place, Recipients, Shows, SubId, SubscriptionState, Terms, Timestamp,
 };
 
 /// A change at a node, as others see it.
@@ -120,36 +120,15 @@ pub fn is_entitled(began: u64, plain_until: u64, as_of: u64) -> bool {
 /// The most recipients that one notification names. What is stored of it names all of them.
 pub(super) const MAX_LISTED: usize = 10_000;
 
-impl Notification {
-    /// Tells the subscribers of a node, unless it delivers no notifications: those with options or SubIDs what they
-    /// want, and how they want it.
-    pub(super) fn to_subscribers(
-        node: &Node,
-        config: &NodeConfig,
-        (place, as_of): (Place, u64),
-        event: Event,
-        now: Timestamp,
-    ) -> Vec<Self> {
-        let told = Self::new(node, config, (place, as_of), event, Audience::Subscribers, now);
-        let Some(told) = told else { return Vec::new() };
-        let mut views = BTreeMap::<_, Vec<(Jid, Arc<[SubId]>)>>::new();
-        for (jid, special) in node.specials().filter(|(_, special)| !special.is_pending) {
-            if let Some(mut view) = View::of(&told.event, config, &special.terms) {
-                let subids = std::mem::take(&mut view.subids).into();
-                views.entry(view).or_default().push((jid.clone(), subids));
-            }
-        }
-        let mut all = Vec::with_capacity(1 + views.len());
-        for (view, jids) in views {
-            for jids in jids.chunks(MAX_LISTED) {
-                let audience = Audience::Listed(Recipients::with_subids(jids.to_vec()));
-                all.push(Self { audience, view: view.clone(), ..told.clone() });
-            }
-        }
-        all.insert(0, told);
-        all
+impl Event {
+    /// Whether it tells a subscriber that its lease ends soon (§12.19).
+    #[must_use]
+    pub fn is_warning(&self) -> bool {
+        matches!(self, Self::Subscription { expiry: Some(_), .. })
     }
+}
 
+impl Notification {
     /// The subscriptions because of which it may go to a recipient: its own; an item that is sent again may go to a resource
     /// because its bare JID is subscribed.
     pub fn subscriptions_of<'a>(
@@ -171,7 +150,9 @@ impl Notification {
     ) -> Option<Self> {
         let attribution = Attribution::of(node, config);
         let event = Event::Published(vec![EventItem::of(item, config, &attribution)]);
-        let view = View::of(&event, config, std::slice::from_ref(terms))?;
+        let payload = item.payload.as_ref().filter(|_| config.deliver_payloads);
+        let is_wanted = |options: &Options| options.wants(payload);
+        let view = View::of(&event, config, std::slice::from_ref(terms), is_wanted)?;
         let again = Self::again(node, config, item, subscriber, (as_of, nonce))?;
         // Whoever subscribes, or comes, is there.
         Some(Self { view: View { shows: None, ..view }, ..again })
@@ -231,7 +212,8 @@ impl Notification {
         }
     }
 
-    fn new(
+    /// An event for an audience, unless the node delivers no notifications.
+    pub(super) fn new(
         node: &Node,
         config: &NodeConfig,
         (place, as_of): (Place, u64),
@@ -258,9 +240,16 @@ impl Notification {
 }
 
 impl View {
-    /// How an event looks to a JID with these subscriptions; nothing if none of them wants it now.
-    fn of(event: &Event, config: &NodeConfig, terms: &[Terms]) -> Option<Self> {
-        let wanted: Vec<_> = terms.iter().filter(|terms| terms.want(event, config)).collect();
+    /// How an event looks to a JID with these subscriptions; nothing if none of them wants it now. Which options want the
+    /// items of the event by their keyword, is given.
+    pub(super) fn of(
+        event: &Event,
+        config: &NodeConfig,
+        terms: &[Terms],
+        is_wanted: impl Fn(&Options) -> bool,
+    ) -> Option<Self> {
+        let want = |terms: &&Terms| terms.want(event, config, &is_wanted);
+        let wanted: Vec<_> = terms.iter().filter(want).collect();
         // §12.16: not with a configuration event, and when a node is purged or deleted.
         let is_of_items = matches!(event, Event::Published(_) | Event::Retracted(_));
         let subids = wanted.iter().filter(|_| is_of_items).filter_map(|terms| terms.subid.clone());
@@ -278,13 +267,16 @@ impl View {
 impl Terms {
     /// Whether an event is sent to this subscription when it happens. SPEC: what a digest cannot have later is sent
     /// at once: items of a node that keeps none, and other events than items.
-    fn want(&self, event: &Event, config: &NodeConfig) -> bool {
+    fn want(
+        &self,
+        event: &Event,
+        config: &NodeConfig,
+        is_wanted: impl Fn(&Options) -> bool,
+    ) -> bool {
         match event {
             _ if !self.options.deliver => false,
             Event::Published(_) if self.is_digested(config.persist_items) => false,
-            Event::Published(items) if !items.is_empty() => {
-                items.iter().any(|item| self.options.wants(item.payload.as_ref()))
-            }
+            Event::Published(items) if !items.is_empty() => is_wanted(&self.options),
             _ => true,
         }
     }

@@ -15,6 +15,7 @@ mod change;
 mod config;
 mod contacts;
 mod event;
+mod fanout;
 pub mod feature;
 mod former;
 mod id;

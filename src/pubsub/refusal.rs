@@ -174,6 +174,11 @@ pub enum Refusal {
     /// A JID with several subscriptions, and it is not said which of them is meant (§6.2.3.1, §6.3.4.4, §6.5.9.1).
     #[error("a SubID is required: there are several subscriptions")]
     SubIdRequired,
+    /// More notifications of one request than ever wait at once.
+    #[error(
+        "this request has more to notify subscribers of than can wait for delivery at once: split it"
+    )]
+    TooManyNotifications,
     /// Deleting a node with a redirect, where there are as many as the service keeps (§8.4.2).
     #[error("the service keeps at most 1000000 redirects: delete the node without one")]
     TooManyRedirects,
@@ -219,6 +224,7 @@ impl Refusal {
             Self::MaxNodesExceeded => Some("max_nodes"),
             Self::MaxNodesOfOwnerExceeded => Some("max_nodes_per_owner"),
             Self::PayloadTooBig { .. } => Some("max_payload_bytes"),
+            Self::TooManyNotifications => Some("max_backlog"),
             Self::TooManyRedirects => Some("redirects"),
             Self::TooManySpecial => Some("special_subscriptions"),
             Self::TooManyOwnSubscriptions => Some("max_subscriptions_per_jid"),

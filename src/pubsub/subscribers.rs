@@ -10,6 +10,10 @@ use super::SubId;
 /// The most subscriptions in a part.
 const MAX_PART: usize = 256;
 
+/// About how many bytes a recipient takes in memory, and one of its SubIDs.
+const RECIPIENT_BYTES: usize = 100;
+const SUBID_BYTES: usize = 32;
+
 /// A subscription, with the position of the node's newest event when it was made.
 type Subscription = (Jid, u64);
 type Part = Arc<Vec<Subscription>>;
@@ -203,10 +207,16 @@ impl Recipients {
         !self.0.subids.is_empty()
     }
 
-    /// How many SubIDs all of them have.
+    /// About how many bytes the SubIDs of all of them take.
     #[must_use]
-    pub fn subid_count(&self) -> usize {
-        self.0.subids.iter().map(|subids| subids.len()).sum()
+    pub fn subids_size(&self) -> usize {
+        self.0.subids.iter().map(|subids| subids.len() * SUBID_BYTES).sum()
+    }
+
+    /// About how many bytes the list takes, with the parts that it shares.
+    #[must_use]
+    pub(super) fn size(&self) -> usize {
+        self.len() * RECIPIENT_BYTES + self.subids_size()
     }
 
     /// Those of them for whom something holds.
@@ -240,9 +250,10 @@ impl Recipients {
         all.chunks(max).map(|some| some.iter().cloned().collect()).collect()
     }
 
-    /// The parts that the list shares with others: what tells each from all others, and how many are in it.
+    /// The parts that the list shares with others: what tells each from all others, and about how many bytes it takes.
     pub fn parts(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.0.parts.iter().map(|part| (Arc::as_ptr(part).addr(), part.len()))
+        let bytes = |part: &Part| part.len() * RECIPIENT_BYTES;
+        self.0.parts.iter().map(move |part| (Arc::as_ptr(part).addr(), bytes(part)))
     }
 
     /// The same for a list and its clones, and no other list while these are there.

@@ -8,17 +8,17 @@ use tracing::{info, warn};
 
 use crate::{
     pubsub::{
-        Actor, Context, Epoch, Node, NodeId,
+        Actor, Context, Epoch, Node, NodeId, Refusal,
         op::{
             bounce,
-            expire::{self, Passed},
+            expire::{self, Extent, Passed},
         },
     },
     store::StoreError,
 };
 
 use super::{
-    Bounce, Error, Service,
+    Bounce, Error, Outcome, Service,
     facts::{Facts, Need},
     memory::Memory,
 };
@@ -164,25 +164,53 @@ impl Service {
     }
 
     async fn expire(&self, id: &NodeId) {
-        let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
-            let has_interested = self.memory.interests.is_any_at(id);
-            expire::expire(node, &facts.items, &facts.newest, has_interested, cx)
-        };
-        let outcome = self.decide(&self.nobody, id, Need::Time, rule, |outcome| outcome).await;
-        match outcome.await {
+        let Memory { deadlines, delays, .. } = &*self.memory;
+        let now = (self.clock)();
+        let extent = delays.extent(id, now);
+        let mut outcome = self.expire_to(extent, id).await;
+        let node = id.as_str();
+        match &outcome {
+            _ if extent == Extent::Ends => {}
+            Err(Error::Busy | Error::Refused(Refusal::TooManyNotifications)) => {
+                if delays.delay(id, extent, now) {
+                    let event = "expiry_delayed";
+                    warn!(event, node, "no room to notify of expired items and leases; will retry");
+                }
+                outcome = self.expire_to(Extent::Ends, id).await;
+            }
+            Ok(Passed { next, .. }) => {
+                if delays.end(id, next.is_none_or(|next| next > now)) {
+                    let event = "expiry_resumed";
+                    info!(event, node, "expired items and leases are processed again");
+                }
+            }
+            Err(_) => {}
+        }
+        delays.until(id).iter().for_each(|until| deadlines.add(id, *until));
+        match outcome {
             Ok(Passed { next, watched, publisher }) => {
-                next.iter().for_each(|next| self.memory.deadlines.add(id, *next));
+                next.iter().for_each(|next| deadlines.add(id, *next));
                 self.memory.presences.read_at(id, watched.into_iter());
                 publisher.into_iter().for_each(|who| self.memory.presences.publishes(id, who));
             }
+            // The delay says when it is tried again.
+            Err(Error::Busy | Error::Refused(Refusal::TooManyNotifications)) => {}
             Err(Error::Refused(_) | Error::Closed) => {
+                delays.end(id, true);
                 self.memory.presences.read_at(id, iter::empty());
             }
-            Err(Error::Busy | Error::Failed(_)) => {
-                let later = (self.clock)().later_by(PAUSE.as_millis() as u64);
-                self.memory.deadlines.add(id, later);
+            Err(Error::Failed(_)) => {
+                deadlines.add(id, (self.clock)().later_by(PAUSE.as_millis() as u64));
             }
         }
+    }
+
+    async fn expire_to(&self, extent: Extent, id: &NodeId) -> Outcome<Passed> {
+        let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
+            let has_interested = self.memory.interests.is_any_at(id);
+            expire::expire(node, &facts.items, &facts.newest, has_interested, extent, cx)
+        };
+        self.decide(&self.nobody, id, Need::Time, rule, |outcome| outcome).await.await
     }
 
     pub(super) async fn forget(&self) -> Result<(), StoreError> {

@@ -5,13 +5,13 @@
 //! and told. If it fails, none that rests on it happens.
 
 use std::{
-    collections::BTreeSet,
-    iter,
+    collections::{BTreeSet, HashMap},
+    iter, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
-use jid::Jid;
+use jid::{BareJid, Jid};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tracing::{Span, error};
 
@@ -25,7 +25,7 @@ use crate::{
 };
 
 use super::{
-    Audited, Error, Outcome, Policies, Service, Settling, audit,
+    Audited, Error, Outbox, Outcome, Policies, Service, Settling, audit,
     facts::{Facts, Need},
     memory::Memory,
     nodes::{Before, Turn},
@@ -59,6 +59,22 @@ struct Told {
     notification: Arc<Notification>,
     recipients: Recipients,
     room: Room,
+}
+
+/// What is to be told of a decision, at a node of this creator.
+struct ToTell {
+    notification: Arc<Notification>,
+    recipients: Recipients,
+    creator: BareJid,
+}
+
+impl ToTell {
+    /// The same with room for it, if there is any.
+    fn reserve(&self, outbox: &Arc<Outbox>) -> Option<Told> {
+        let (notification, recipients) = (Arc::clone(&self.notification), self.recipients.clone());
+        let room = outbox.reserve(&self.creator, &notification, &recipients)?;
+        Some(Told { notification, recipients, room })
+    }
 }
 
 impl Service {
@@ -221,9 +237,9 @@ impl Service {
                 false => audit::audited(actor, turn.node(), &changes, &notifications, id),
             };
             let told = match self.rooms(&mut turn, notifications, &changes) {
-                Some(told) => told,
-                None if turn.settled().await => return Err(Error::Busy.into()),
-                None => continue,
+                Ok(told) => told,
+                Err(error) if turn.settled().await => return Err(error.into()),
+                Err(_) => continue,
             };
             // The semaphore is never closed.
             let Ok(underway) = Arc::clone(&self.underway).acquire_owned().await else {
@@ -237,7 +253,8 @@ impl Service {
     /// Tells what nothing changes for, and what is not owed after a restart; as far as there is room.
     pub(super) fn tell_at_once(&self, turn: &mut Turn, notifications: Vec<Notification>) {
         for notification in notifications {
-            if let Some(Some(told)) = self.room(turn, None, notification) {
+            let Some(to_tell) = self.to_tell(turn, None, notification) else { continue };
+            if let Some(told) = to_tell.reserve(&self.memory.outbox) {
                 let Told { notification, recipients, room } = told;
                 self.memory.outbox.tell(room, notification, recipients, None);
             }
@@ -251,28 +268,40 @@ impl Service {
         turn: &mut Turn,
         notifications: Vec<Notification>,
         changes: &Changes,
-    ) -> Option<Vec<Told>> {
-        let mut rooms = Vec::with_capacity(notifications.len());
-        for notification in notifications {
-            let may_be_left = changes.revoke()
-                && !matches!(notification.audience, Audience::Subscribers | Audience::Listed(_));
-            match self.room(turn, changes.created(), notification) {
-                Some(told) => rooms.extend(told),
-                None if may_be_left => {}
-                None => return None,
+    ) -> Result<Vec<Told>, Error> {
+        let revoke = changes.revoke(turn.node());
+        let all = notifications.into_iter();
+        let all = all.filter_map(|told| self.to_tell(turn, changes.created(), told));
+        let all: Vec<_> = all.collect();
+        let may_be_left = |Notification { audience, event, .. }: &Notification| {
+            let is_event = matches!(audience, Audience::Subscribers | Audience::Listed(_));
+            revoke && !is_event && !event.is_warning()
+        };
+        let in_an_outbox = |outbox: &Arc<Outbox>| {
+            let mut rooms = Vec::with_capacity(all.len());
+            for to_tell in &all {
+                match to_tell.reserve(outbox) {
+                    Some(told) => rooms.push(told),
+                    None if may_be_left(&to_tell.notification) => {}
+                    None => return None,
+                }
             }
-        }
-        Some(rooms)
+            Some(rooms)
+        };
+        let outbox = &self.memory.outbox;
+        in_an_outbox(outbox).ok_or_else(|| match in_an_outbox(&outbox.emptied()) {
+            Some(_) => Error::Busy,
+            None => Refusal::TooManyNotifications.into(),
+        })
     }
 
-    /// Room for a notification, if there is any; what nobody is told of needs none.
-    #[allow(clippy::option_option)]
-    fn room(
+    /// A notification with its recipients, unless there are none.
+    fn to_tell(
         &self,
         turn: &mut Turn,
         created: Option<&Node>,
         notification: Notification,
-    ) -> Option<Option<Told>> {
+    ) -> Option<ToTell> {
         let recipients = match &notification.audience {
             Audience::Entities(some) | Audience::Interested(some) | Audience::Listed(some) => {
                 some.clone()
@@ -280,10 +309,9 @@ impl Service {
             // Those who were subscribed hear of a deletion; after it nobody is.
             Audience::Subscribers => turn.recipients(),
         };
-        let node = turn.node().or(created).filter(|_| !recipients.is_empty());
-        let Some(node) = node else { return Some(None) };
-        let room = self.memory.outbox.reserve(&node.creator, &notification, &recipients)?;
-        Some(Some(Told { notification: Arc::new(notification), recipients, room }))
+        let node = turn.node().or(created).filter(|_| !recipients.is_empty())?;
+        let creator = node.creator.clone();
+        Some(ToTell { notification: Arc::new(notification), recipients, creator })
     }
 
     /// Makes a decision true in memory, and has the store make it true.
@@ -315,9 +343,16 @@ impl Service {
         let changes_audiences = changes.iter().any(|change| {
             matches!(change, Change::Subscribed(_) | Change::Enrolled(_) | Change::Unsubscribed(_))
         });
+        // Notifications that share a list go on sharing one.
+        let mut lists = HashMap::new();
         for Told { notification, recipients, .. } in &mut told {
             if let Some(node) = turn.node().filter(|_| changes_audiences) {
-                *recipients = node.recipients_of(&notification.audience, notification.as_of);
+                let (audience, as_of) = (&notification.audience, notification.as_of);
+                let key = (mem::discriminant(audience), recipients.id(), as_of);
+                let (_, list) = lists
+                    .entry(key)
+                    .or_insert_with(|| (recipients.clone(), node.recipients_of(audience, as_of)));
+                *recipients = list.clone();
             } else if notification.audience == Audience::Subscribers && is_there {
                 *recipients = turn.recipients();
             }

@@ -11,7 +11,7 @@ use crate::{
 
 use super::{
     Error, Interests, Metrics, Outbox, Resources, Rosters, bounces::Bounces, census::Census,
-    deadlines::Deadlines, nodes::Nodes, presences::Presences, retries::Retries,
+    deadlines::Deadlines, delays::Delays, nodes::Nodes, presences::Presences, retries::Retries,
     truncation::TruncationLog, underway::Underway,
 };
 
@@ -22,6 +22,7 @@ pub(super) struct Memory {
     pub(super) bounces: Bounces,
     pub(super) census: Census,
     pub(super) deadlines: Deadlines,
+    pub(super) delays: Delays,
     pub(super) presences: Arc<Presences>,
     pub(super) rosters: Rosters,
     pub(super) interests: Interests,
@@ -45,6 +46,7 @@ impl Memory {
         self.census.count(id, underway.became_true(changes).as_ref(), changes);
         if changes.iter().any(|change| matches!(change, Change::Deleted { .. })) {
             self.deadlines.remove(id);
+            self.delays.end(id, true);
             self.presences.ignore(id);
         }
         if let Some(epoch) = before {

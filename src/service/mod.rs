@@ -11,6 +11,7 @@ mod census;
 mod contacts;
 mod deadlines;
 mod decide;
+mod delays;
 mod domains;
 mod erasure;
 mod error;
@@ -89,6 +90,7 @@ use self::{
     bounces::Bounces,
     census::Census,
     deadlines::Deadlines,
+    delays::Delays,
     facts::{Facts, Need},
     memory::Memory,
     nodes::Nodes,
@@ -153,6 +155,7 @@ impl Service {
             bounces,
             census,
             deadlines,
+            delays: Delays::default(),
             presences,
             rosters,
             interests,

@@ -29,9 +29,8 @@ use super::{
 
 /// The most debts that are forgotten at once.
 const MAX_FORGOTTEN: usize = 500;
-/// About how many bytes a recipient takes in memory, or one who lost a subscription; and one of its SubIDs.
-const RECIPIENT_BYTES: usize = 100;
-const SUBID_BYTES: usize = 32;
+/// About how many bytes one who lost a subscription takes in memory.
+const LOST_BYTES: usize = 100;
 
 /// A notification and everyone it goes to.
 #[derive(Debug)]
@@ -166,6 +165,12 @@ impl Outbox {
         Some(Room { outbox: Arc::clone(self), owner, bytes, recipients })
     }
 
+    /// An outbox in which nothing waits, with the same limits.
+    pub(super) fn emptied(&self) -> Arc<Self> {
+        let max = self.queue().shares.max();
+        Arc::new(Self::new(max.entries, max.bytes, self.key))
+    }
+
     /// Tells what room was reserved for; the audience may be another since.
     pub(super) fn tell(
         &self,
@@ -211,8 +216,8 @@ impl Outbox {
             lost.add(entities, next, first);
             let now = lost.len();
             queue.losses += 1;
-            queue.less(None, Load { entries: 0, bytes: before * RECIPIENT_BYTES });
-            queue.shares.add(None, Load { entries: 0, bytes: now * RECIPIENT_BYTES });
+            queue.less(None, Load { entries: 0, bytes: before * LOST_BYTES });
+            queue.shares.add(None, Load { entries: 0, bytes: now * LOST_BYTES });
         }
     }
 
@@ -392,8 +397,8 @@ impl Queue {
             true => 0,
             false => {
                 let parts = recipients.parts().filter(is_new);
-                let parts: usize = parts.map(|(_, len)| len * RECIPIENT_BYTES).sum();
-                parts + recipients.subid_count() * SUBID_BYTES
+                let parts: usize = parts.map(|(_, bytes)| bytes).sum();
+                parts + recipients.subids_size()
             }
         };
         Load { entries: 1, bytes: bytes + audience }
@@ -420,13 +425,13 @@ impl Queue {
             *shared = shared.saturating_sub(1);
             if *shared == 0 {
                 self.audiences.remove(&audience);
-                load.bytes += recipients.subid_count() * SUBID_BYTES;
-                for (part, len) in recipients.parts() {
+                load.bytes += recipients.subids_size();
+                for (part, bytes) in recipients.parts() {
                     if let Some(lists) = self.parts.get_mut(&part) {
                         *lists = lists.saturating_sub(1);
                         if *lists == 0 {
                             self.parts.remove(&part);
-                            load.bytes += len * RECIPIENT_BYTES;
+                            load.bytes += bytes;
                         }
                     }
                 }
@@ -452,7 +457,7 @@ impl Queue {
         if let Some((entries, lost)) = self.nodes.get_mut(&epoch) {
             *entries = entries.saturating_sub(1);
             if *entries == 0 {
-                let bytes = lost.len() * RECIPIENT_BYTES;
+                let bytes = lost.len() * LOST_BYTES;
                 self.nodes.remove(&epoch);
                 self.less(None, Load { entries: 0, bytes });
             }

@@ -31,6 +31,10 @@ impl Shares {
         self.max = max;
     }
 
+    pub(super) fn max(&self) -> Load {
+        self.max
+    }
+
     pub(super) fn has_room(&self, owner: &BareJid, load: Load) -> bool {
         let (mut own, mut all) = (self.of.get(owner).copied().unwrap_or_default(), self.all);
         own.add(load);

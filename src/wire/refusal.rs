@@ -74,6 +74,8 @@ pub fn stanza_error(refusal: &Refusal) -> StanzaError {
         }
         Refusal::SubIdRequired => error("modify", "bad-request").pubsub("subid-required"),
         Refusal::SubscriptionRequired => error("auth", "not-authorized").pubsub("not-subscribed"),
+        // Not `wait`: there is never room for it.
+        Refusal::TooManyNotifications => error("modify", "policy-violation"),
         Refusal::TooManyRedirects => error("wait", "resource-constraint"),
         Refusal::TooManyOwnSubscriptions
         | Refusal::TooManySpecial

@@ -7,7 +7,10 @@ use std::{
 };
 
 use gjallar::{
-    pubsub::{Limits, SubscriptionState, op::subscriptions::SetSubscriptions},
+    pubsub::{
+        Limits, OptionSetting, Refusal, SubscriptionState, op::subscriptions::SetSubscriptions,
+    },
+    service::Error,
     store::MemoryStore,
 };
 use minidom::Element;
@@ -265,6 +268,73 @@ async fn large_answers_to_one_sender_hold_up_no_others() {
     // The buffers of the connection hold some megabytes.
     let soon = |before: Option<usize>| before.is_some_and(|before| before < ASKED / 2);
     assert!(soon(before_answer) && soon(before_event), "{before_answer:?} {before_event:?}");
+}
+
+/// The list of those with SubIDs is in memory once for all items of a request, and so it counts.
+#[tokio::test]
+async fn a_batch_counts_its_recipients_once() {
+    let limits = Limits { max_subids: 8, max_backlog_bytes: 400_000, ..Limits::default() };
+    let stage = Stage::limited(Arc::new(MemoryStore::new()), limits).await;
+    stage.create(BOT, "n").await.unwrap();
+    stage.subscribe_many(BOT, "n", 500).await;
+    let items =
+        |bytes| (0..100).map(move |_| format!("<x xmlns='urn:x'>{}</x>", "x".repeat(bytes)));
+    stage.publish_all(BOT, "n", items(10)).await.unwrap();
+    let (events, bytes) = stage.service.outbox().size();
+    assert!(events == 100 && bytes < 100 * 1100 + 500 * 200, "{events} {bytes}");
+    // There is room for another one when the first is told.
+    let later = stage.publish_all(BOT, "n", items(10)).await;
+    assert!(matches!(later, Err(Error::Busy)), "{later:?}");
+    let told = stage.told();
+    assert!(told.iter().all(|(_, recipients)| recipients.len() == 500));
+    stage.publish_all(BOT, "n", items(10)).await.unwrap();
+    stage.told();
+    // For this one there is never.
+    let never = stage.publish_all(BOT, "n", items(1500)).await;
+    assert!(matches!(never, Err(Error::Refused(Refusal::TooManyNotifications))), "{never:?}");
+    assert_eq!(stage.service.outbox().size(), (0, 0));
+}
+
+#[tokio::test]
+async fn what_can_never_be_told_is_not_answered_wait() {
+    let configure = |config: &mut gjallar::process::Config| {
+        config.limits.max_backlog_events = 20;
+    };
+    let mut component = Component::with(Arc::new(MemoryStore::new()), configure).await;
+    component.create(BOT, "n", &[]).await;
+    component.subscribe("x@localhost", "n").await;
+    let items: String =
+        (0..20).map(|id| format!("<item id='{id}'><x xmlns='urn:x'/></item>")).collect();
+    let publish = format!("<publish node='n'>{items}</publish>");
+    let refused = component.pubsub(BOT, "set", &publish).await;
+    assert_eq!(error(&refused), "modify policy-violation");
+    let text = "max_backlog: this request has more to notify subscribers of";
+    assert!(shown(&refused).contains(text), "{}", shown(&refused));
+    assert!(component.items(BOT, "n").await.is_empty());
+}
+
+/// Items that have the same keywords have the same recipients, in one list.
+#[tokio::test]
+async fn items_share_the_recipients_whose_keywords_they_have() {
+    const READERS: usize = 100;
+    let limits = Limits { max_backlog_bytes: 400_000, ..Limits::default() };
+    let stage = Stage::limited(Arc::new(MemoryStore::new()), limits).await;
+    stage.create(BOT, "n").await.unwrap();
+    for number in 0..2 * READERS {
+        let keyword = if number < READERS { "be" } else { "NOT" };
+        let reader = format!("{number:03}@far.example");
+        stage.subscribe(&reader, "n").await.unwrap();
+        stage.agree(&reader, "n", OptionSetting::Keyword(keyword.into())).await.unwrap();
+    }
+    stage.told();
+    let texts = ["Be", "not", "or not to be", "that"].into_iter().cycle().take(100);
+    let items = texts.map(|text| format!("<x xmlns='urn:x'>{text}</x>"));
+    stage.publish_all(BOT, "n", items).await.unwrap();
+    let (events, bytes) = stage.service.outbox().size();
+    assert!(events == 75 && bytes < 75 * 1100 + 4 * READERS * 100 + 1, "{events} {bytes}");
+    let told: Vec<_> = stage.told().into_iter().map(|(_, recipients)| recipients.len()).collect();
+    let expected = [READERS, READERS, 2 * READERS].into_iter().cycle().take(75);
+    assert_eq!(told, expected.collect::<Vec<_>>());
 }
 
 /// While a bot's burst is dealt with, the slowest hundredth of another sender's publishes takes at most twice as long

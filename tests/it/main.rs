@@ -15,6 +15,7 @@ mod disk;
 mod doctor;
 mod errors;
 mod examples;
+mod expiry;
 mod faults;
 mod fields;
 mod former;

@@ -1,8 +1,8 @@
 //! Configuring a node (§8.2), and the default configuration (§8.3).
 
 use crate::pubsub::{
-    Change, Changes, Configuration, Context, Decision, Event, Item, Node, NodeId, Notification,
-    Refusal, SeenConfig, Setting, access, notices::notices,
+    Change, Changes, Configuration, Context, Decision, Event, Item, Node, NodeId, Refusal,
+    SeenConfig, Setting, access, fanout::Fanout, notices::notices,
 };
 
 use super::{existing, settle_all, subscribe};
@@ -75,7 +75,7 @@ pub fn configure(
     let shown = config.deliver_payloads.then(|| Box::new(config.clone()));
     let event = Event::Configured(shown);
     if config.notify_config {
-        notifications.extend(Notification::to_subscribers(node, &config, at, event, cx.now));
+        notifications.extend(Fanout::new(node, &config, cx).notify(at, event)?);
     }
     Ok(Decision { reply: (), changes, notifications })
 }

@@ -2,7 +2,7 @@
 
 use crate::pubsub::{
     Audience, Change, Changes, Context, Decision, Event, FormerNode, Node, NodeConfig, NodeId,
-    Notification, Recipients, Refusal, access, event::MAX_LISTED,
+    Notification, Recipients, Refusal, access, event::MAX_LISTED, fanout::Fanout,
 };
 
 use super::existing;
@@ -59,8 +59,7 @@ pub fn delete(
         let at = (changes.take_place(node.epoch), changes.version());
         // §8.4.2 wants all subscribers notified, and names no exception for a node that delivers no notifications.
         let config = NodeConfig { deliver_notifications: true, ..node.config.clone() };
-        let told = Notification::to_subscribers(node, &config, at, event, cx.now);
-        notifications.extend(told);
+        notifications.extend(Fanout::new(node, &config, cx).notify(at, event)?);
     }
     Ok(Decision { reply: (), changes, notifications })
 }

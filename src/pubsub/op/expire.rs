@@ -6,6 +6,7 @@ use jid::{BareJid, Jid};
 use crate::pubsub::{
     Change, Changes, Context, Decision, Event, Item, ItemId, Node, Notification, NotificationType,
     Recipients, Refusal, Shows, Special, Terms, Timestamp, View,
+    fanout::Fanout,
     notices::{notices, tell},
 };
 
@@ -13,6 +14,8 @@ use super::{existing, retract::retractions, settle_all};
 
 /// Items that go at once; the next ones go right after them.
 pub const MAX_EXPIRED: usize = 100;
+/// Subscribers who are told at once that their leases end; the next ones right after them.
+const MAX_WARNED: usize = 1000;
 /// Items of a digest. Of more the newest come.
 pub const MAX_DIGESTED: usize = 100;
 /// One decision makes no more digests once they have together so many bytes ([`Notification::size`]).
@@ -54,6 +57,51 @@ pub fn makes_digests(node: &Node) -> bool {
     node.specials().any(|(_, special)| special.terms.iter().any(|terms| awaits_digest(node, terms)))
 }
 
+/// How much of what is due at a node one decision does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Everything, but that items expire, and subscribers are told of leases and by digests, only up to the limits, halved
+    /// so often; at least one.
+    Everything {
+        /// How often.
+        halvings: u32,
+    },
+    /// Only that subscriptions end. That needs no room for notifications.
+    Ends,
+}
+
+impl Extent {
+    /// What is left of a limit.
+    fn within(self, limit: usize) -> usize {
+        match self {
+            Self::Everything { halvings } => limit.checked_shr(halvings).unwrap_or(0).max(1),
+            Self::Ends => 0,
+        }
+    }
+
+    /// Twice as much, if less than the limits was done.
+    #[must_use]
+    pub fn doubled(self) -> Self {
+        match self {
+            Self::Everything { halvings } => {
+                Self::Everything { halvings: halvings.saturating_sub(1) }
+            }
+            Self::Ends => Self::Ends,
+        }
+    }
+
+    /// Half of it; itself if there is no less.
+    #[must_use]
+    pub fn halved(self) -> Self {
+        match self {
+            Self::Everything { halvings } if self.within(MAX_DIGESTS_BYTES) > 1 => {
+                Self::Everything { halvings: halvings + 1 }
+            }
+            least => least,
+        }
+    }
+}
+
 /// What time did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Passed {
@@ -66,19 +114,20 @@ pub struct Passed {
 }
 
 /// Decides what time does, given the oldest items, at most one more than [`MAX_EXPIRED`], and the newest, and whether
-/// resources are interested in the node by their capabilities; says when it does more, and whom to watch.
+/// resources are interested in the node by their capabilities; says when it does more to that extent, and whom to watch.
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`].
+/// [`Refusal::NodeNotFound`], [`Refusal::TooManyNotifications`].
 pub fn expire(
     node: Option<&Node>,
     oldest: &[Item],
     newest: &[Item],
     has_interested: bool,
+    extent: Extent,
     cx: &Context<'_>,
 ) -> Result<Decision<Passed>, Refusal> {
     let node = existing(node)?;
-    let mut passing = Passing { node, cx, warnings: Vec::new(), next: Vec::new() };
+    let mut passing = Passing { node, cx, extent, warnings: Vec::new(), next: Vec::new() };
     let mut changes = Changes::none(node);
     let expired = passing.expired(oldest);
     for id in &expired {
@@ -97,14 +146,16 @@ pub fn expire(
         settle_all(node, &node.config, &mut changes, cx);
         passing.next.push(cx.now.later_by(cx.limits().roster_seconds.max(1).saturating_mul(1000)));
     }
-    // What has to end does not wait for room for digests.
     let has_more = changes.iter().next().is_some() || !passing.warnings.is_empty();
     let digests = passing.digests(newest, has_more, &mut changes);
     let mut notifications = notices(node, &node.config, &mut changes, cx);
     notifications.extend(tell(node, passing.warnings, &mut changes, cx));
     notifications.extend(digests);
     let is_notified = node.config.notify_retract;
-    notifications.extend(retractions(node, &expired, is_notified, &mut changes, cx));
+    if !expired.is_empty() {
+        let fanout = &mut Fanout::new(node, &node.config, cx);
+        notifications.extend(retractions(node, &expired, is_notified, &mut changes, fanout)?);
+    }
     let publisher = newest.last().filter(|_| node.config.purge_offline);
     let reply = Passed {
         next: passing.next.into_iter().min(),
@@ -128,6 +179,7 @@ fn watched(node: &Node, newest: &[Item]) -> Vec<BareJid> {
 struct Passing<'a> {
     node: &'a Node,
     cx: &'a Context<'a>,
+    extent: Extent,
     /// That a lease ends soon, and for whom it is.
     warnings: Vec<(Event, Recipients)>,
     /// When more is to be done.
@@ -137,9 +189,11 @@ struct Passing<'a> {
 impl Passing<'_> {
     /// The items that go.
     fn expired(&mut self, oldest: &[Item]) -> Vec<ItemId> {
-        let Some(age) = self.node.config.item_expire.millis() else { return Vec::new() };
+        let max = self.extent.within(MAX_EXPIRED);
+        let age = self.node.config.item_expire.millis().filter(|_| max > 0);
+        let Some(age) = age else { return Vec::new() };
         let end = |item: &Item| item.published.later_by(age);
-        let expired = oldest.iter().take(MAX_EXPIRED).take_while(|item| end(item) <= self.cx.now);
+        let expired = oldest.iter().take(max).take_while(|item| end(item) <= self.cx.now);
         let expired: Vec<_> = expired.map(|item| item.id.clone()).collect();
         // Those that were looked at may not be all that have to go.
         let next = oldest.get(expired.len()).or_else(|| oldest.last()).map(end);
@@ -149,11 +203,17 @@ impl Passing<'_> {
 
     /// What is left of a JID's subscriptions.
     fn terms(&mut self, jid: &Jid, special: &Special) -> Vec<Terms> {
+        let max = self.extent.within(MAX_WARNED);
         let is_over = |terms: &Terms| terms.end().is_some_and(|end| end <= self.cx.now);
         let mut left: Vec<_> =
             special.terms.iter().filter(|terms| !is_over(terms)).cloned().collect();
         for terms in &mut left {
-            if terms.warned_at().is_some_and(|at| at <= self.cx.now) && !terms.is_warned {
+            if max == 0 {
+                self.next.extend(terms.end());
+                continue;
+            }
+            let is_due = terms.warned_at().is_some_and(|at| at <= self.cx.now);
+            if is_due && !terms.is_warned && self.warnings.len() < max {
                 terms.is_warned = true;
                 let event = Event::Subscription {
                     jid: None,
@@ -176,11 +236,15 @@ impl Passing<'_> {
         changes: &mut Changes,
     ) -> Vec<Notification> {
         let node = self.node;
+        let max = self.extent.within(MAX_DIGESTS_BYTES);
+        if max == 0 {
+            return Vec::new();
+        }
         let (mut made, mut bytes) = (Vec::new(), 0);
         for (jid, special) in node.specials().filter(|(_, special)| !special.is_pending) {
             let awaited = special.terms.iter().filter(|terms| awaits_digest(node, terms));
             let Some(due) = awaited.map(Terms::digest_due).min() else { continue };
-            if have_to_wait || bytes >= MAX_DIGESTS_BYTES || due > self.cx.now {
+            if have_to_wait || bytes >= max || due > self.cx.now {
                 self.next.push(due);
                 continue;
             }

@@ -5,7 +5,7 @@ use jid::{BareJid, Jid};
 
 use crate::pubsub::{
     Change, Changes, Context, Decision, Event, Expire, Fresh, Item, Node, Notification, Refusal,
-    SendLastPublishedItem, Shows, Terms, Timestamp, View, notices::notices,
+    SendLastPublishedItem, Shows, Terms, Timestamp, View, fanout::Fanout, notices::notices,
 };
 
 use super::{existing, options::agreed, subscribe};
@@ -195,8 +195,7 @@ pub fn went(
         let at = (changes.take_place(node.epoch), changes.version());
         changes.push(Change::Purged);
         if node.config.notify_retract {
-            let (config, event) = (&node.config, Event::Purged);
-            notifications.extend(Notification::to_subscribers(node, config, at, event, cx.now));
+            notifications.extend(Fanout::new(node, &node.config, cx).notify(at, Event::Purged)?);
         }
     }
     Ok(Decision { reply: (), changes, notifications })

@@ -9,8 +9,8 @@ use jid::BareJid;
 
 use crate::pubsub::{
     Actor, Attribution, Change, Changes, Context, Decision, Event, EventItem, FormerNode, Item,
-    ItemId, Node, NodeConfig, NodeId, Notification, Payload, PublishNodeFull, Refusal, Setting,
-    access,
+    ItemId, Node, NodeConfig, NodeId, Payload, PublishNodeFull, Refusal, Setting, access,
+    fanout::Fanout,
 };
 
 use super::{create, retract::retractions};
@@ -67,7 +67,7 @@ pub struct Published {
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::ForeignItem`], [`Refusal::PreconditionNotMet`], [`Refusal::Outdated`], those of
-/// §7.1.3, and of a creation.
+/// §7.1.3, and of a creation; [`Refusal::TooManyNotifications`].
 pub fn publish(
     node: Option<&Node>,
     request: &Publish,
@@ -184,19 +184,21 @@ fn publish_at(
     }
     let as_of = changes.version();
     let attribution = Attribution::of(node, config);
+    let mut fanout = Fanout::new(node, config, cx);
     let mut notifications = Vec::new();
     for item in &items {
         let event = Event::Published(vec![EventItem::of(item, config, &attribution)]);
         let at = (item.place, as_of);
-        notifications.extend(Notification::to_subscribers(node, config, at, event, cx.now));
+        notifications.extend(fanout.notify(at, event)?);
     }
     if items.is_empty() {
         let at = (changes.take_place(node.epoch), as_of);
         let event = Event::Published(Vec::new());
-        notifications.extend(Notification::to_subscribers(node, config, at, event, cx.now));
+        notifications.extend(fanout.notify(at, event)?);
     }
     changes.retract_first(&evicted);
-    notifications.extend(retractions(node, &evicted, config.notify_retract, &mut changes, cx));
+    let of_evicted = retractions(node, &evicted, config.notify_retract, &mut changes, &mut fanout);
+    notifications.extend(of_evicted?);
     let items = items.iter().map(|item| item.id.clone()).collect();
     let reply = Published { node: node.id.clone(), items };
     Ok(Decision { reply, changes, notifications })

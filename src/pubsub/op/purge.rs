@@ -1,7 +1,8 @@
 //! Removing all items of a node (§8.5).
 
 use crate::pubsub::{
-    Change, Changes, Context, Decision, Event, Feature, Node, NodeId, Notification, Refusal, access,
+    Change, Changes, Context, Decision, Event, Feature, Node, NodeId, Refusal, access,
+    fanout::Fanout,
 };
 
 use super::existing;
@@ -33,7 +34,7 @@ pub fn purge(node: Option<&Node>, cx: &Context<'_>) -> Result<Decision<()>, Refu
     let notifications = match node.config.notify_retract {
         true => {
             let at = (place, changes.version());
-            Notification::to_subscribers(node, &node.config, at, Event::Purged, cx.now)
+            Fanout::new(node, &node.config, cx).notify(at, Event::Purged)?
         }
         false => Vec::new(),
     };

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::pubsub::{
     Change, Changes, Context, Decision, Event, Feature, Item, ItemId, Node, NodeId, Notification,
-    Refusal, access, written_len,
+    Refusal, access, fanout::Fanout, written_len,
 };
 
 use super::existing;
@@ -30,7 +30,7 @@ const RETRACTED_BYTES: usize = 20;
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::ItemNotFound`], [`Refusal::Forbidden`], [`Refusal::ForeignItem`],
-/// [`Refusal::BatchTooBig`];
+/// [`Refusal::BatchTooBig`], [`Refusal::TooManyNotifications`];
 /// [`Refusal::Unsupported`] at a node that keeps no items (§7.2.3.5).
 pub fn retract(
     node: Option<&Node>,
@@ -65,7 +65,8 @@ pub fn retract(
         changes.push(Change::Retracted(id.clone()));
     }
     let is_notified = node.config.notify_retract || request.notify;
-    let notifications = retractions(node, &request.items, is_notified, &mut changes, cx);
+    let mut fanout = Fanout::new(node, &node.config, cx);
+    let notifications = retractions(node, &request.items, is_notified, &mut changes, &mut fanout)?;
     Ok(Decision { reply: (), changes, notifications })
 }
 
@@ -75,21 +76,14 @@ pub(super) fn retractions(
     items: &[ItemId],
     is_notified: bool,
     changes: &mut Changes,
-    cx: &Context<'_>,
-) -> Vec<Notification> {
+    fanout: &mut Fanout<'_>,
+) -> Result<Vec<Notification>, Refusal> {
     let mut notifications = Vec::new();
     for id in items {
         let at = (changes.take_place(node.epoch), changes.version());
         if is_notified {
-            let event = Event::Retracted(vec![id.clone()]);
-            notifications.extend(Notification::to_subscribers(
-                node,
-                &node.config,
-                at,
-                event,
-                cx.now,
-            ));
+            notifications.extend(fanout.notify(at, Event::Retracted(vec![id.clone()]))?);
         }
     }
-    notifications
+    Ok(notifications)
 }

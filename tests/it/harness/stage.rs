@@ -27,7 +27,7 @@ use gjallar::{
             unsubscribe::Unsubscribe,
         },
     },
-    service::{Error, Position, Service, Settling},
+    service::{Clock, Error, Position, Service, Settling},
     store::{Store, StoreError},
 };
 use jid::Jid;
@@ -83,7 +83,10 @@ impl Stage {
     }
 
     pub async fn limited(store: Arc<dyn Store>, limits: Limits) -> Self {
-        let clock = Arc::new(|| Timestamp(1_700_000_000_000));
+        Self::clocked(store, limits, Arc::new(|| Timestamp(1_700_000_000_000))).await
+    }
+
+    pub async fn clocked(store: Arc<dyn Store>, limits: Limits, clock: Arc<Clock>) -> Self {
         let service =
             Service::open(Arc::clone(&store), limits, Arc::new(Counted::default()), clock);
         Self { service: service.await.unwrap(), store }
@@ -130,6 +133,37 @@ impl Stage {
         id: &str,
     ) -> Settling<Result<Published, Error>> {
         self.begin_to_publish_xml(by, name, id, "<x xmlns='urn:x'/>").await
+    }
+
+    /// Publishes so many items in one request.
+    pub async fn publish_all(
+        &self,
+        by: &str,
+        name: &str,
+        xml: impl Iterator<Item = String>,
+    ) -> Result<Published, Error> {
+        let new = |(id, xml): (usize, String)| NewItem {
+            id: Some(item(&id.to_string())),
+            payload: Some(Payload::new(xml, "urn:x")),
+        };
+        let items = xml.enumerate().map(new).collect();
+        let request = Publish { node: node(name), items, options: Vec::new(), compared: None };
+        self.service.publish(&actor(by), &request, |answer| answer).await.await
+    }
+
+    /// Subscribes so many by the list of the owner.
+    pub async fn subscribe_many(&self, by: &str, name: &str, number: usize) {
+        let entry = |number: usize| {
+            (jid(&format!("{number:06}@far.example")), None, Some(SubscriptionState::Subscribed))
+        };
+        let all: Vec<_> = (0..number).map(entry).collect();
+        for entries in all.chunks(20) {
+            let (node, entries) = (node(name), entries.to_vec());
+            let request = SetSubscriptions { node, entries, invalid: Vec::new() };
+            let set = self.service.set_subscriptions(&actor(by), &request, |answer| answer).await;
+            assert!(set.await.unwrap().failed.is_empty());
+            self.told();
+        }
     }
 
     async fn begin_to_publish_xml(

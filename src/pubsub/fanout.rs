@@ -1,0 +1,203 @@
+//! The events of one decision as notifications for the subscribers of a node.
+//!
+//! Subscribers with options or SubIDs are in lists. Each list is made once in a decision, and all notifications with these
+//! recipients share it: so a hundred items for a hundred thousand of them take the memory of one list.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use jid::Jid;
+
+use super::{
+    Audience, Context, Event, Node, NodeConfig, Notification, Options, Place, Recipients, Refusal,
+    Special, SubId, Timestamp, View, event::MAX_LISTED,
+};
+
+/// What the lists depend on.
+#[derive(PartialEq, Eq, Hash)]
+enum Selection {
+    /// The kind of event, for those whose subscriptions have no keyword.
+    Kind(Kind),
+    /// Which of the keywords an item has, for those whose subscriptions have some.
+    Keywords(Kind, Vec<bool>),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Published,
+    PublishedNothing,
+    Retracted,
+    Other,
+}
+
+/// Makes the notifications of one decision.
+pub(super) struct Fanout<'a> {
+    node: &'a Node,
+    config: &'a NodeConfig,
+    now: Timestamp,
+    /// The subscribers with options or SubIDs, without and with a keyword.
+    without_keyword: Vec<(&'a Jid, &'a Special)>,
+    with_keyword: Vec<(&'a Jid, &'a Special)>,
+    /// The place of each keyword among all.
+    keywords: HashMap<&'a str, usize>,
+    made: HashMap<Selection, Vec<(View, Recipients)>>,
+    lists: Vec<Recipients>,
+    /// How many events it was told of, and about how many bytes their lists take.
+    events: usize,
+    bytes: usize,
+    max_bytes: usize,
+}
+
+impl<'a> Fanout<'a> {
+    /// For a node that is then configured so.
+    pub(super) fn new(node: &'a Node, config: &'a NodeConfig, cx: &Context<'_>) -> Self {
+        let all = node.specials().filter(|(_, special)| !special.is_pending);
+        let has_keyword =
+            |special: &Special| special.terms.iter().any(|terms| !terms.options.keyword.is_empty());
+        let (with_keyword, without_keyword): (Vec<_>, Vec<_>) =
+            all.partition(|(_, special)| has_keyword(special));
+        let mut keywords = HashMap::new();
+        for terms in with_keyword.iter().flat_map(|(_, special)| special.terms.iter()) {
+            let next = keywords.len();
+            keywords.entry(terms.options.keyword.as_str()).or_insert(next);
+        }
+        Self {
+            node,
+            config,
+            now: cx.now,
+            without_keyword,
+            with_keyword,
+            keywords,
+            made: HashMap::new(),
+            lists: Vec::new(),
+            events: 0,
+            bytes: 0,
+            // More than one creator may have waiting.
+            max_bytes: cx.limits().max_backlog_bytes / 2,
+        }
+    }
+
+    /// Notifies the subscribers of an event, unless the node delivers no notifications: those with options or SubIDs of what
+    /// they want, and how they want it.
+    ///
+    /// # Errors
+    /// [`Refusal::TooManyNotifications`] if the lists of several events take more memory than there ever is for them.
+    pub(super) fn notify(
+        &mut self,
+        at: (Place, u64),
+        event: Event,
+    ) -> Result<Vec<Notification>, Refusal> {
+        let audience = Audience::Subscribers;
+        let plain = Notification::new(self.node, self.config, at, event, audience, self.now);
+        let Some(plain) = plain else { return Ok(Vec::new()) };
+        let kind = Kind::of(&plain.event);
+        let has = self.keywords_in(&plain.event);
+        let mut lists = self.lists(Selection::Kind(kind), &plain.event, &[]);
+        if !self.with_keyword.is_empty() {
+            lists.extend(self.lists(Selection::Keywords(kind, has.clone()), &plain.event, &has));
+        }
+        self.events += 1;
+        if self.events > 1 && self.bytes > self.max_bytes {
+            return Err(Refusal::TooManyNotifications);
+        }
+        let listed = |(view, recipients): (View, Recipients)| {
+            let audience = Audience::Listed(recipients);
+            Notification { audience, view, ..plain.clone() }
+        };
+        let listed: Vec<_> = lists.into_iter().map(listed).collect();
+        Ok([plain].into_iter().chain(listed).collect())
+    }
+
+    /// The recipients of an event, by the view that they get.
+    fn lists(
+        &mut self,
+        selection: Selection,
+        event: &Event,
+        has: &[bool],
+    ) -> Vec<(View, Recipients)> {
+        if let Some(made) = self.made.get(&selection) {
+            return made.clone();
+        }
+        let all = match &selection {
+            Selection::Kind(_) => &self.without_keyword,
+            Selection::Keywords(..) => &self.with_keyword,
+        };
+        let is_wanted = |options: &Options| {
+            let place = self.keywords.get(options.keyword.as_str());
+            options.keyword.is_empty() || place.is_some_and(|place| has.get(*place) == Some(&true))
+        };
+        let mut views = BTreeMap::<_, Vec<(&Jid, Arc<[SubId]>)>>::new();
+        for &(jid, special) in all {
+            if let Some(mut view) = View::of(event, self.config, &special.terms, is_wanted) {
+                let subids = std::mem::take(&mut view.subids).into();
+                views.entry(view).or_default().push((jid, subids));
+            }
+        }
+        let mut made = Vec::with_capacity(views.len());
+        for (view, entities) in views {
+            for some in entities.chunks(MAX_LISTED) {
+                made.push((view.clone(), Self::list(&mut self.lists, &mut self.bytes, some)));
+            }
+        }
+        self.made.insert(selection, made.clone());
+        made
+    }
+
+    /// The list of these entities: the one that was made for another selection, if there is one.
+    fn list(
+        lists: &mut Vec<Recipients>,
+        bytes: &mut usize,
+        entities: &[(&Jid, Arc<[SubId]>)],
+    ) -> Recipients {
+        let is_it = |list: &&Recipients| {
+            let mut both = list.iter_with_subids().zip(entities);
+            list.len() == entities.len()
+                && both.all(|((jid, subids), other)| jid == other.0 && *subids == *other.1)
+        };
+        if let Some(list) = lists.iter().find(is_it) {
+            return list.clone();
+        }
+        let entities = entities.iter().map(|(jid, subids)| ((*jid).clone(), Arc::clone(subids)));
+        let list = Recipients::with_subids(entities.collect());
+        *bytes += list.size();
+        lists.push(list.clone());
+        list
+    }
+
+    /// Which of the keywords an event has in one of its items.
+    fn keywords_in(&self, event: &Event) -> Vec<bool> {
+        let Event::Published(items) = event else { return Vec::new() };
+        if self.keywords.is_empty() {
+            return Vec::new();
+        }
+        let texts = items.iter().filter_map(|item| item.payload.as_ref());
+        let texts: Vec<_> = texts.map(|payload| payload.text().to_lowercase()).collect();
+        let mut has = vec![false; self.keywords.len()];
+        for (keyword, place) in &self.keywords {
+            let keyword = keyword.to_lowercase();
+            if let Some(has) = has.get_mut(*place) {
+                *has = texts.iter().any(|text| text.contains(&keyword));
+            }
+        }
+        has
+    }
+}
+
+impl Kind {
+    fn of(event: &Event) -> Self {
+        match event {
+            Event::Published(items) if items.is_empty() => Self::PublishedNothing,
+            Event::Published(_) => Self::Published,
+            Event::Retracted(_) => Self::Retracted,
+            Event::Affiliated(_)
+            | Event::Announced(_)
+            | Event::Configured(_)
+            | Event::Deleted { .. }
+            | Event::Purged
+            | Event::Requested(_)
+            | Event::Subscription { .. } => Self::Other,
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Nodes at which what time does waits for room in the backlog.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use crate::pubsub::{NodeId, Timestamp, op::expire::Extent};
+
+/// How long the first attempt waits that follows one without room, and the longest that one waits.
+const FIRST_INTERVAL: Duration = Duration::from_millis(500);
+const MAX_INTERVAL: Duration = Duration::from_secs(8);
+
+/// The nodes at which there was no room.
+#[derive(Debug, Default)]
+pub(super) struct Delays(Mutex<HashMap<NodeId, Delay>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Delay {
+    extent: Extent,
+    /// Not before then.
+    until: Timestamp,
+    interval: Duration,
+}
+
+/// Everything that is due.
+const EVERYTHING: Extent = Extent::Everything { halvings: 0 };
+
+impl Delays {
+    /// How much is done at a node now.
+    pub(super) fn extent(&self, node: &NodeId, now: Timestamp) -> Extent {
+        match self.delays().get(node) {
+            None => EVERYTHING,
+            Some(delay) if delay.until <= now => delay.extent,
+            Some(_) => Extent::Ends,
+        }
+    }
+
+    /// When more than ends is done at a node, if that waits.
+    pub(super) fn until(&self, node: &NodeId) -> Option<Timestamp> {
+        self.delays().get(node).map(|delay| delay.until)
+    }
+
+    /// There was no room for so much. Says whether that is news.
+    pub(super) fn delay(&self, node: &NodeId, extent: Extent, now: Timestamp) -> bool {
+        let mut delays = self.delays();
+        let before = delays.get(node).map(|delay| delay.interval);
+        let interval = before.map_or(FIRST_INTERVAL, |last| (2 * last).min(MAX_INTERVAL));
+        let until = now.later_by(interval.as_millis() as u64);
+        delays.insert(node.clone(), Delay { extent: extent.halved(), until, interval });
+        before.is_none()
+    }
+
+    /// There was room, or the node is not there any more. Says whether something had waited, and nothing does now.
+    pub(super) fn end(&self, node: &NodeId, is_all_done: bool) -> bool {
+        let mut delays = self.delays();
+        if is_all_done {
+            return delays.remove(node).is_some();
+        }
+        if let Some(delay) = delays.get_mut(node) {
+            delay.extent = delay.extent.doubled();
+            delay.interval = FIRST_INTERVAL;
+        }
+        false
+    }
+
+    fn delays(&self) -> MutexGuard<'_, HashMap<NodeId, Delay>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_without_room_do_less_and_less_often_and_are_news_once() {
+        let (delays, node) = (Delays::default(), NodeId::parse("n").unwrap());
+        let mut now = Timestamp(0);
+        assert_eq!(delays.extent(&node, now), EVERYTHING);
+        for attempt in 0..30 {
+            let extent = delays.extent(&node, now);
+            assert_eq!(delays.delay(&node, extent, now), attempt == 0);
+            assert_eq!(delays.extent(&node, now), Extent::Ends);
+            let until = delays.until(&node).unwrap();
+            assert_eq!(until.0 - now.0, (500 << attempt.min(4)).min(8000));
+            assert!(delays.extent(&node, until) == extent.halved());
+            now = until;
+        }
+        assert!(!delays.end(&node, false));
+        assert!(delays.end(&node, true));
+        assert!(!delays.end(&node, true));
+        assert_eq!(delays.extent(&node, now), EVERYTHING);
+        assert_eq!(delays.until(&node), None);
+    }
+}
