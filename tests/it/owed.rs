@@ -246,6 +246,40 @@ async fn what_somebody_missed_does_not_come_after_it_was_shut_out() {
 }
 
 /// A debt of a later process must not be taken for the one that was told in part.
+/// A request has many items, and those whom they go to are in the store, and in memory after a restart, a few times.
+#[tokio::test]
+async fn items_of_one_request_share_their_recipients_after_a_restart() {
+    const READERS: usize = 300;
+    let limits = Limits { max_subids: 8, ..Limits::default() };
+    let mut process = Process::limited(limits).await;
+    process.stage().create(OWNER, "n").await.unwrap();
+    process.stage().subscribe_many(OWNER, "n", READERS).await;
+    let items = (0..100).map(|id| format!("<x xmlns='urn:x'>{id}</x>"));
+    process.stage().publish_all(OWNER, "n", items).await.unwrap();
+    let all = process.owed().await;
+    assert_eq!(process.stage().store.check().await.unwrap(), Vec::<String>::new());
+    process.restart().await;
+    let outbox = process.stage().service.outbox();
+    let (events, bytes) = outbox.size();
+    assert_eq!(events, all.len());
+    assert!(bytes < events * 1100 + READERS * 200, "{bytes}");
+    let last = outbox.get(outbox.next() - 1).unwrap();
+    assert_eq!(last.recipients.len(), READERS);
+    assert_eq!(last.recipients.subids(READERS - 1).len(), 1);
+    // What is left of a group whose first entries are told has its recipients.
+    let told = Told { debts: all[..70].iter().map(|owed| owed.debt).collect(), partly: None };
+    process.stage().store.forget(told).await.unwrap();
+    process.restart().await;
+    let left = process.owed().await;
+    assert_eq!(left.len(), all.len() - 70);
+    for (left, before) in left.iter().zip(&all[70..]) {
+        assert_eq!(left.debt, before.debt);
+        assert_eq!(left.notification, before.notification);
+        assert_eq!(left.recipients, before.recipients);
+    }
+    assert_eq!(process.stage().store.check().await.unwrap(), Vec::<String>::new());
+}
+
 #[tokio::test]
 async fn what_was_told_in_part_is_said_of_one_event_only() {
     let mut process = with_readers(&["a", "b"]).await;

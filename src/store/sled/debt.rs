@@ -1,7 +1,9 @@
 //! What is owed, as it lies on disk.
 
+use std::{collections::HashMap, mem, sync::Arc};
+
 use jid::{BareJid, Jid};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     pubsub::{
@@ -69,6 +71,7 @@ impl EntryRecord {
             AudienceRecord::Listed(_) | AudienceRecord::ListedWithSubIds(_) => u64::MAX,
             AudienceRecord::Entities(_)
             | AudienceRecord::Interested(_)
+            | AudienceRecord::SameAs(_)
             | AudienceRecord::Subscribers => self.seq,
         };
         let nonce = self.is_last_item.then_some(NONCE_OF_LAYOUT_9);
@@ -76,14 +79,146 @@ impl EntryRecord {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum AudienceRecord {
     Entities(Vec<String>),
-    Listed(Vec<String>),
+    Listed(Shared<Vec<String>>),
     Subscribers,
     /// Each with its SubIDs.
-    ListedWithSubIds(Vec<(String, Vec<String>)>),
-    Interested(Vec<String>),
+    ListedWithSubIds(Shared<Vec<(String, Vec<String>)>>),
+    Interested(Shared<Vec<String>>),
+    /// The list of an earlier debt in the same rows.
+    SameAs(u64),
+}
+
+/// What several records have in memory together. It is written as what it is.
+#[derive(PartialEq, Eq, Hash)]
+struct Shared<T>(Arc<T>);
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T: Serialize> Serialize for Shared<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Shared<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        T::deserialize(deserializer).map(|what| Self(Arc::new(what)))
+    }
+}
+
+impl AudienceRecord {
+    fn of(audience: &Audience) -> Self {
+        let names = |jids: &Recipients| jids.iter().map(Jid::to_string).collect();
+        match audience {
+            Audience::Entities(jids) => Self::Entities(names(jids)),
+            Audience::Interested(jids) => Self::Interested(Shared(Arc::new(names(jids)))),
+            Audience::Listed(jids) if jids.have_subids() => {
+                let subids = |subids: &[SubId]| subids.iter().map(SubId::to_string).collect();
+                let listed = jids.iter_with_subids();
+                let listed = listed.map(|(jid, of)| (jid.to_string(), subids(of))).collect();
+                Self::ListedWithSubIds(Shared(Arc::new(listed)))
+            }
+            Audience::Listed(jids) => Self::Listed(Shared(Arc::new(names(jids)))),
+            Audience::Subscribers => Self::Subscribers,
+        }
+    }
+
+    fn to_audience(&self, key: &[u8]) -> Result<Audience, StoreError> {
+        Ok(match self {
+            Self::Entities(jids) => Audience::Entities(all(key, jids)?),
+            Self::Interested(jids) => Audience::Interested(all(key, &jids.0)?),
+            Self::Listed(jids) => Audience::Listed(all(key, &jids.0)?),
+            Self::Subscribers => Audience::Subscribers,
+            Self::ListedWithSubIds(listed) => {
+                let entity = |(jid, subids): &(String, Vec<String>)| {
+                    let subids = subids.iter().map(|subid| SubId::new(subid)).collect();
+                    Ok((full(key, jid)?, subids))
+                };
+                let listed = listed.0.iter().map(entity).collect::<Result<_, StoreError>>()?;
+                Audience::Listed(Recipients::with_subids(listed))
+            }
+            Self::SameAs(_) => return Err(damaged(key)),
+        })
+    }
+
+    /// What tells the list from all others that are there; nothing if it is never shared.
+    fn list(&self) -> Option<usize> {
+        match self {
+            Self::Listed(jids) | Self::Interested(jids) => Some(Arc::as_ptr(&jids.0).addr()),
+            Self::ListedWithSubIds(listed) => Some(Arc::as_ptr(&listed.0).addr()),
+            Self::Entities(_) | Self::SameAs(_) | Self::Subscribers => None,
+        }
+    }
+
+    /// About how many bytes it takes.
+    fn len(&self) -> usize {
+        match self {
+            Self::Entities(jids) => jids.iter().map(|jid| 3 + jid.len()).sum(),
+            Self::Interested(jids) | Self::Listed(jids) => {
+                jids.0.iter().map(|jid| 3 + jid.len()).sum()
+            }
+            Self::Subscribers | Self::SameAs(_) => 0,
+            Self::ListedWithSubIds(listed) => {
+                let subids =
+                    |subids: &[String]| subids.iter().map(|subid| 3 + subid.len()).sum::<usize>();
+                listed.0.iter().map(|(jid, of)| 4 + jid.len() + subids(of)).sum()
+            }
+        }
+    }
+}
+
+/// The records of the audiences of one commit, by what tells the lists apart: each is made once.
+#[derive(Default)]
+pub(super) struct AudienceRecords(HashMap<(mem::Discriminant<Audience>, usize), AudienceRecord>);
+
+/// The audiences that were read, each once.
+#[derive(Default)]
+pub(super) struct ReadAudiences(HashMap<AudienceRecord, Audience>);
+
+/// How many of these debts are written together: at least one, at most so many, and no more after so many bytes. What has
+/// the list of an earlier one says so from now on.
+pub(super) fn take_together(
+    debts: &mut [(u64, DebtRecord)],
+    max: usize,
+    max_bytes: usize,
+) -> usize {
+    let (mut number, mut bytes) = (0, 0);
+    let mut lists = HashMap::new();
+    for (debt, record) in debts.iter_mut().take(max) {
+        if bytes >= max_bytes {
+            break;
+        }
+        if let Some(list) = record.entry.audience.list() {
+            let first = *lists.entry(list).or_insert(*debt);
+            if first != *debt {
+                record.entry.audience = AudienceRecord::SameAs(first);
+            }
+        }
+        bytes += record.len();
+        number += 1;
+    }
+    number
+}
+
+/// Gives debts that were read together the lists that they share.
+pub(super) fn resolve(key: &[u8], debts: &mut [(u64, DebtRecord)]) -> Result<(), StoreError> {
+    let mut lists = HashMap::new();
+    for (debt, DebtRecord { entry, .. }) in debts {
+        if let AudienceRecord::SameAs(first) = entry.audience {
+            let list: Option<&AudienceRecord> = lists.get(&first);
+            entry.audience = list.cloned().ok_or_else(|| damaged(key))?;
+        } else if entry.audience.list().is_some() {
+            lists.insert(*debt, entry.audience.clone());
+        }
+    }
+    Ok(())
 }
 
 #[derive(Serialize, Deserialize)]
@@ -144,7 +279,20 @@ impl ToldRecord {
 }
 
 impl DebtRecord {
-    pub(super) fn of(number: Number, notification: &Notification) -> Self {
+    pub(super) fn of(
+        number: Number,
+        notification: &Notification,
+        audiences: &mut AudienceRecords,
+    ) -> Self {
+        let audience = &notification.audience;
+        let record = || AudienceRecord::of(audience);
+        let audience = match audience {
+            Audience::Entities(jids) | Audience::Interested(jids) | Audience::Listed(jids) => {
+                let key = (mem::discriminant(audience), jids.id());
+                audiences.0.entry(key).or_insert_with(record).clone()
+            }
+            Audience::Subscribers => record(),
+        };
         let entry = EntryRecord {
             number,
             node: notification.node.as_str().into(),
@@ -152,25 +300,7 @@ impl DebtRecord {
             seq: notification.place.seq,
             index: notification.index,
             event: EventRecord::of(&notification.event),
-            audience: match &notification.audience {
-                Audience::Entities(jids) => {
-                    AudienceRecord::Entities(jids.iter().map(Jid::to_string).collect())
-                }
-                Audience::Interested(jids) => {
-                    AudienceRecord::Interested(jids.iter().map(Jid::to_string).collect())
-                }
-                Audience::Listed(jids) if jids.have_subids() => {
-                    let subids = |subids: &[SubId]| subids.iter().map(SubId::to_string).collect();
-                    let listed = jids.iter_with_subids();
-                    AudienceRecord::ListedWithSubIds(
-                        listed.map(|(jid, of)| (jid.to_string(), subids(of))).collect(),
-                    )
-                }
-                Audience::Listed(jids) => {
-                    AudienceRecord::Listed(jids.iter().map(Jid::to_string).collect())
-                }
-                Audience::Subscribers => AudienceRecord::Subscribers,
-            },
+            audience,
             has_body: notification.view.has_body,
             subids: notification.view.subids.iter().map(SubId::to_string).collect(),
             shows: notification.view.shows.map(Shows::bits),
@@ -196,45 +326,35 @@ impl DebtRecord {
 
     /// About how many bytes it takes, as far as they are many: those of its audience, and of items.
     pub(super) fn len(&self) -> usize {
-        let audience = match &self.entry.audience {
-            AudienceRecord::Entities(jids)
-            | AudienceRecord::Interested(jids)
-            | AudienceRecord::Listed(jids) => jids.iter().map(|jid| 3 + jid.len()).sum(),
-            AudienceRecord::Subscribers => 0,
-            AudienceRecord::ListedWithSubIds(listed) => {
-                let subids =
-                    |subids: &[String]| subids.iter().map(|subid| 3 + subid.len()).sum::<usize>();
-                listed.iter().map(|(jid, of)| 4 + jid.len() + subids(of)).sum()
-            }
-        };
-        audience + self.entry.event.len()
+        self.entry.audience.len() + self.entry.event.len()
     }
 
     pub(super) fn is_at(&self, node: &NodeId) -> bool {
         self.entry.node == node.as_str()
     }
 
-    pub(super) fn into_notification(self, key: &[u8]) -> Result<Notification, StoreError> {
+    pub(super) fn into_notification(
+        self,
+        key: &[u8],
+        read: &mut ReadAudiences,
+    ) -> Result<Notification, StoreError> {
         let Self { entry, as_of, nonce } = self;
+        let audience = match read.0.get(&entry.audience) {
+            Some(audience) => audience.clone(),
+            None => {
+                let audience = entry.audience.to_audience(key)?;
+                if entry.audience.list().is_some() {
+                    read.0.insert(entry.audience.clone(), audience.clone());
+                }
+                audience
+            }
+        };
         Ok(Notification {
             node: NodeId::parse(&entry.node).map_err(|_| damaged(key))?,
             place: Place { epoch: Epoch(entry.epoch), seq: entry.seq },
             index: entry.index,
             event: entry.event.into_event(key)?,
-            audience: match &entry.audience {
-                AudienceRecord::Entities(jids) => Audience::Entities(all(key, jids)?),
-                AudienceRecord::Interested(jids) => Audience::Interested(all(key, jids)?),
-                AudienceRecord::Listed(jids) => Audience::Listed(all(key, jids)?),
-                AudienceRecord::Subscribers => Audience::Subscribers,
-                AudienceRecord::ListedWithSubIds(listed) => {
-                    let entity = |(jid, subids): &(String, Vec<String>)| {
-                        let subids = subids.iter().map(|subid| SubId::new(subid)).collect();
-                        Ok((full(key, jid)?, subids))
-                    };
-                    let listed = listed.iter().map(entity).collect::<Result<_, StoreError>>()?;
-                    Audience::Listed(Recipients::with_subids(listed))
-                }
-            },
+            audience,
             view: View {
                 has_body: entry.has_body,
                 subids: entry.subids.iter().map(|subid| SubId::new(subid)).collect(),

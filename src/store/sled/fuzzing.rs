@@ -5,7 +5,7 @@ use jid::{BareJid, Jid};
 use crate::store::StoreError;
 
 use super::{
-    debt::{DebtRecord, ToldRecord},
+    debt::{self, AudienceRecords, DebtRecord, ReadAudiences, ToldRecord},
     record::{
         AffiliationName, AffiliationRecord, Content, Counters, ItemRecord, NodeRecord, Total,
         decode, encode, encode_content,
@@ -73,15 +73,18 @@ fn part(key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
 
 /// The debts of a group.
 fn debts(key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
-    let debts = decode::<Vec<(u64, DebtRecord)>>(key, bytes)?;
-    debts.into_iter().try_for_each(|(_, record)| debt(key, record))
+    let mut debts = decode::<Vec<(u64, DebtRecord)>>(key, bytes)?;
+    debt::resolve(key, &mut debts)?;
+    debts.into_iter().try_for_each(|(_, record)| one_debt(key, record))
 }
 
-fn debt(key: &[u8], record: DebtRecord) -> Result<(), StoreError> {
+fn one_debt(key: &[u8], record: DebtRecord) -> Result<(), StoreError> {
     let number = record.number();
-    let notification = record.into_notification(key)?;
-    let again = encode(key, &DebtRecord::of(number, &notification))?;
-    let again = decode::<DebtRecord>(key, &again)?.into_notification(key)?;
+    let mut read = ReadAudiences::default();
+    let notification = record.into_notification(key, &mut read)?;
+    let again = DebtRecord::of(number, &notification, &mut AudienceRecords::default());
+    let again = encode(key, &again)?;
+    let again = decode::<DebtRecord>(key, &again)?.into_notification(key, &mut read)?;
     assert_eq!(again, notification);
     Ok(())
 }

@@ -5,7 +5,7 @@ use sled::Tree;
 use crate::store::StoreError;
 
 use super::{
-    debt::{DebtRecord, ToldRecord},
+    debt::{self, DebtRecord, ToldRecord},
     keys::{self, Number},
     ledger::{self, Ledger},
     record::{self, Total, damaged, weight},
@@ -116,6 +116,7 @@ fn group(
     let paid: u64 = paid.map_or(Ok(0), |paid| record::decode(&key, &paid))?;
     let mut unpaid: Vec<(u64, DebtRecord)> =
         record::decode_content(&keys::debt(first), layout, bytes)?;
+    debt::resolve(&keys::debt(first), &mut unpaid)?;
     let total = unpaid.len() as u64;
     unpaid.retain(|(debt, _)| paid & ledger::bit(first, *debt) == 0);
     Ok(Group { first, total, rows, paid, unpaid })

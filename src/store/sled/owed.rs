@@ -11,7 +11,7 @@ use crate::{
 };
 
 use super::{
-    debt::ToldRecord,
+    debt::{ReadAudiences, ToldRecord},
     index,
     keys::{self, Number},
     reader::View,
@@ -29,7 +29,8 @@ type Lists = HashMap<usize, Recipients>;
 pub(super) fn owed(view: &View, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, StoreError> {
     let told = view.get::<ToldRecord>(keys::TOLD)?.unwrap_or_default();
     let partly = told.partly(keys::TOLD)?;
-    let mut audiences = Audiences { view, of: HashMap::new() };
+    let mut audiences = Audiences { view, of: HashMap::new(), listed: HashMap::new() };
+    let mut read = ReadAudiences::default();
     let mut owed = Vec::new();
     let groups: Result<Vec<_>, _> = index::debts(&view.tree).collect();
     for (debt, record) in groups?.into_iter().flat_map(|group| group.unpaid) {
@@ -37,7 +38,7 @@ pub(super) fn owed(view: &View, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, S
             continue;
         }
         let (key, number) = (keys::debt(debt), record.number());
-        let notification = record.into_notification(&key)?;
+        let notification = record.into_notification(&key, &mut read)?;
         let recipients = match &notification.audience {
             Audience::Entities(entities) => Ok(entities.clone()),
             Audience::Interested(resources) => audiences.interested(number, resources),
@@ -67,31 +68,54 @@ pub(super) fn owed(view: &View, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, S
 struct Audiences<'a> {
     view: &'a View,
     of: HashMap<Number, (Subscribers, Lists)>,
+    /// Those of a node on lists, as of a version if it matters; each with the list.
+    listed: HashMap<(Number, usize, Option<u64>), (Recipients, Recipients)>,
 }
 
 impl Audiences<'_> {
     /// Those resources whom the node lets hear without a subscription; all of them if it is gone.
-    fn interested(&self, node: Number, resources: &Recipients) -> Result<Recipients, StoreError> {
+    fn interested(
+        &mut self,
+        node: Number,
+        resources: &Recipients,
+    ) -> Result<Recipients, StoreError> {
         let key = keys::node(node);
         let Some(record) = self.view.get::<NodeRecord>(&key)? else { return Ok(resources.clone()) };
         let config = record.to_node(&key)?.config;
-        resources.try_filter(|jid| {
-            let affiliation = self.view.affiliation(node, &jid.to_bare())?;
+        self.once(node, resources, None, |view, jid| {
+            let affiliation = view.affiliation(node, &jid.to_bare())?;
             Ok(may_hear(&config, affiliation))
         })
     }
 
     /// Those on a list whose subscription began before a version, and has not ended.
     fn listed(
-        &self,
+        &mut self,
         node: Number,
         listed: &Recipients,
         as_of: u64,
     ) -> Result<Recipients, StoreError> {
-        listed.try_filter(|jid| {
-            let record = self.view.subscription(jid, node)?;
+        self.once(node, listed, Some(as_of), |view, jid| {
+            let record = view.subscription(jid, node)?;
             Ok(record.is_some_and(|record| is_entitled(record.since, u64::MAX, as_of)))
         })
+    }
+
+    /// Those on a list who get an entry. Entries that have the same ones share them.
+    fn once(
+        &mut self,
+        node: Number,
+        list: &Recipients,
+        as_of: Option<u64>,
+        gets: impl Fn(&View, &Jid) -> Result<bool, StoreError>,
+    ) -> Result<Recipients, StoreError> {
+        let key = (node, list.id(), as_of);
+        if let Some((_, those)) = self.listed.get(&key) {
+            return Ok(those.clone());
+        }
+        let those = list.try_filter(|jid| gets(self.view, jid))?;
+        self.listed.insert(key, (list.clone(), those.clone()));
+        Ok(those)
     }
 
     /// The plain subscribers as of a version whose subscription has not ended.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::{pubsub::Fresh, store::StoreError};
 
 use super::{
-    debt::DEBT_CHUNK_BYTES,
+    debt::{self, DEBT_CHUNK_BYTES},
     index::{self, Group},
     keys::{self, Number},
     opening::Opened,
@@ -46,6 +46,7 @@ pub(super) fn rebase(opened: &mut Opened, fresh: &dyn Fresh) -> Result<u64, Stor
         for (_, record) in &mut unpaid {
             record.set_epoch(*epochs.entry(record.number()).or_insert_with(|| fresh.number()));
         }
+        debt::take_together(&mut unpaid, usize::MAX, usize::MAX);
         opened.write(|rows, _| {
             (0..chunks).for_each(|chunk| rows.remove(keys::debt_chunk(first, chunk)));
             let key = |chunk| keys::debt_chunk(first, chunk);

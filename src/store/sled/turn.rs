@@ -10,7 +10,7 @@ use crate::{
 };
 
 use super::{
-    debt::{DEBT_CHUNK_BYTES, DebtRecord, ToldRecord},
+    debt::{self, AudienceRecords, DEBT_CHUNK_BYTES, DebtRecord, ToldRecord},
     failed,
     keys::{self, Number, Spot},
     ledger::{Ledger, MAX_DEBTS, MAX_DEBTS_BYTES, Paid},
@@ -121,7 +121,8 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         if number == next {
             self.ledger.next_node += 1;
         }
-        let records = notifications.iter().map(|owed| DebtRecord::of(number, owed));
+        let mut audiences = AudienceRecords::default();
+        let records = notifications.iter().map(|owed| DebtRecord::of(number, owed, &mut audiences));
         let debts = records.map(|record| Debt(self.ledger.owe(record))).collect();
         if let Some(oldest) = self.oldest_item {
             self.ledger.note_oldest_item(number, oldest);
@@ -140,21 +141,17 @@ impl<'a, 'tree> Turn<'a, 'tree> {
 
     /// Writes the debts that the commits of this group made.
     pub(super) fn write_debts(&mut self) -> Result<(), StoreError> {
-        let debts = self.ledger.take_new_debts();
-        let mut rest = debts.as_slice();
+        let mut debts = self.ledger.take_new_debts();
+        let mut rest = debts.as_mut_slice();
         while let Some((first, _)) = rest.first() {
-            let mut bytes = 0;
-            let is_with_first = |(_, record): &&(u64, DebtRecord)| {
-                let is_with = bytes < MAX_DEBTS_BYTES;
-                bytes += record.len();
-                is_with
-            };
-            let together = rest.iter().take(MAX_DEBTS).take_while(is_with_first).count();
-            let (debts, others) = rest.split_at(together);
+            let first = *first;
+            let together = debt::take_together(rest, MAX_DEBTS, MAX_DEBTS_BYTES);
+            let (debts, others) = rest.split_at_mut(together);
             rest = others;
-            let key = |chunk| keys::debt_chunk(*first, chunk);
+            let debts = &*debts;
+            let key = |chunk| keys::debt_chunk(first, chunk);
             let rows = self.rows.put_in_chunks(&debts, DEBT_CHUNK_BYTES, key)?;
-            self.ledger.wrote(*first, debts.len(), rows);
+            self.ledger.wrote(first, debts.len(), rows);
         }
         Ok(())
     }
