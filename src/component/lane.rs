@@ -167,7 +167,7 @@ impl Lanes {
         let waiting = Waiting { stanza, bytes, looks_at_one_node };
         if let Some((came, first)) = senders.queue(&sender, waiting) {
             let lanes = self.clone();
-            tokio::spawn(async move { lanes.serve(sender, first, &came).await });
+            tokio::spawn(async move { Box::pin(lanes.serve(sender, first, &came)).await });
         }
     }
 
