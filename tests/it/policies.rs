@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, sync::Arc};
 
 use gjallar::{
-    process::{FieldValue, NodeLimits, NoticeConfig, PolicyConfig},
+    process::{Config, FieldValue, NodeLimits, NoticeConfig, PolicyConfig},
     store::MemoryStore,
 };
 
@@ -31,7 +31,7 @@ fn fields(fields: &[(&str, &str)]) -> BTreeMap<String, FieldValue> {
 }
 
 async fn governed(policies: Vec<PolicyConfig>) -> Component {
-    let configure = |config: &mut gjallar::process::Config| config.policies = policies;
+    let configure = |config: &mut Config| config.policies = policies;
     Component::with(Arc::new(MemoryStore::new()), configure).await
 }
 
@@ -219,7 +219,7 @@ async fn another_configuration_is_taken_up_on_the_same_connection() {
 }
 
 /// Gives it another configuration, and waits until it is taken up.
-async fn take_up(component: &mut Component, change: impl FnOnce(&mut gjallar::process::Config)) {
+async fn take_up(component: &mut Component, change: impl FnOnce(&mut Config)) {
     component.reload.send_modify(|config| {
         change(config);
         config.limits.max_batch -= 1;
@@ -383,6 +383,36 @@ async fn social_nodes_are_open_to_all() {
         let member = format!("<affiliations node='{node}'>{member}</affiliations>");
         component.owner(romeo, "set", &member).await;
         assert_eq!(component.message().await.attr("to"), Some("new@localhost"));
+    }
+}
+
+/// Neither by their number nor by their bytes.
+#[tokio::test]
+async fn nobody_removes_items_of_others_from_a_social_node_by_filling_it() {
+    let mut policies = shipped("Social nodes:");
+    policies.retain(|policy| policy.nodes.starts_with("urn:"));
+    let defaults = Config::default().limits;
+    for policy in &mut policies {
+        // With the longest id and publisher, escaped.
+        let item = u64::from(policy.limits.max_payload_bytes.unwrap()) + 6 * 1023 + 2047 + 40;
+        let items = policy.limits.max_items.unwrap_or(defaults.max_items);
+        assert!(item * u64::from(items) <= defaults.max_node_bytes, "{}", policy.nodes);
+        policy.limits.max_items = Some(3);
+    }
+    let mut component = governed(policies).await;
+    let (romeo, mallory) = ("romeo@localhost/b", "mallory@localhost/m");
+    for node in ["urn:xmpp:microblog:0:comments/post-1", "urn:xmpp:pubsub-attachments:1/post-1"] {
+        component.granted(romeo, &publish(node, "romeo", "a comment")).await;
+        for item in ["1", "2"] {
+            component.granted(mallory, &publish(node, item, "spam")).await;
+        }
+        let refused = component.pubsub(mallory, "set", &publish(node, "3", "spam")).await;
+        assert_eq!(error(&refused), "cancel conflict node-full");
+        assert_eq!(component.items(romeo, node).await, ["romeo", "1", "2"]);
+        // What is there can be changed, and its owner makes room.
+        component.granted(romeo, &publish(node, "romeo", "other words")).await;
+        component.granted(romeo, &format!("<retract node='{node}'><item id='1'/></retract>")).await;
+        component.granted(romeo, &publish(node, "romeo-2", "a comment")).await;
     }
 }
 
