@@ -91,10 +91,11 @@ impl Dispatch {
         }
         for item in items {
             let whole = mam::result(&source, item).to_string();
-            self.send_own(match whole.len() > self.max_stanza_bytes() {
+            let result = match whole.len() > self.max_stanza_bytes() {
                 true => mam::placeholder(&source, item).to_string(),
                 false => whole,
-            });
+            };
+            self.send_to(source.to, result);
         }
         Ok(mam::fin(&archived.ids, archived.is_complete))
     }

@@ -71,7 +71,7 @@ const HEAVY: &[&str] = &[
     "tokio_xmpp",
 ];
 
-const MAX_LINES: usize = 600;
+const MAX_LINES: usize = 900;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -145,7 +145,9 @@ fn used(text: &str) -> Vec<String> {
 fn modules_know_only_whom_they_may() {
     for (module, allowed, _) in ARROWS {
         for (path, text) in files(&root().join("src").join(module), "rs") {
-            for used in used(&text) {
+            // Tests may put together more.
+            let (code, _) = text.split_once("#[cfg(test)]\nmod tests {").unwrap_or((&text, ""));
+            for used in used(code) {
                 assert!(allowed.contains(&used.as_str()), "{}: crate::{used}", path.display());
             }
         }
