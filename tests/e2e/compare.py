@@ -206,9 +206,9 @@ async def play(script, port, service):
 
 
 # What the XEP leaves free: texts for people, the type of an error and what it repeats, how a message is named and
-# kept, and whether a creation is confirmed by more than its result.
-FREE = {"text", "stanza-id", "no-store", "delay"}
-FREE_ATTRIBUTES = {"message": {"id", "type"}, "error": {"type"}}
+# kept, which page of a list an answer is, and whether a creation is confirmed by more than its result.
+FREE = {"text", "stanza-id", "no-store", "delay", "set"}
+FREE_ATTRIBUTES = {"message": {"id", "type"}, "error": {"type"}, "identity": {"name"}}
 # Lists that have nothing else in them. Elsewhere an unknown element does no harm.
 COMPLETE = {"items", "affiliations", "subscriptions"}
 # Features that a service of XEP-0060 has to announce to be found.

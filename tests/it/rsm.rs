@@ -136,6 +136,34 @@ async fn paging_goes_on_where_its_edge_was() {
     assert_eq!(error(&items(&mut component, &before).await), "cancel item-not-found");
 }
 
+/// XEP-0059 §2.2: nor is a subscription because of the options that the edge of a page was given meanwhile.
+#[tokio::test]
+async fn paging_of_subscriptions_goes_on_where_its_edge_was() {
+    let mut component = Component::start().await;
+    component.create(OWNER, "n", &[]).await;
+    let jids: Vec<_> = (0..6).map(|number| format!("u{number}@localhost")).collect();
+    for jid in &jids {
+        component.subscribe(jid, "n").await;
+    }
+    let listed = async |component: &mut Component, set: &str| {
+        let set = asked(&format!("<max>3</max>{set}"));
+        let list = format!("<subscriptions node='n'/>{set}");
+        let answer = component.owner(OWNER, "get", &list).await;
+        let owned = answer.children().next().unwrap().children().next().unwrap();
+        let all: Vec<_> = owned.children().filter_map(|one| one.attr("jid")).collect();
+        all.join(" ")
+    };
+    let first = listed(&mut component, "").await;
+    assert_eq!(first, jids[..3].join(" "));
+    let option = "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'>\
+                  <value>http://jabber.org/protocol/pubsub#subscribe_options</value></field>\
+                  <field var='pubsub#include_body'><value>1</value></field></x>";
+    let options = format!("<options node='n' jid='{}'>{option}</options>", jids[2]);
+    component.granted(&jids[2], &options).await;
+    let second = listed(&mut component, &format!("<after>{}</after>", jids[2])).await;
+    assert_eq!(second, jids[3..].join(" "));
+}
+
 /// XEP-0413: in the order of creation an item that is published again keeps its place.
 #[tokio::test]
 async fn paging_by_creation_goes_on_where_its_edge_was() {

@@ -54,14 +54,17 @@ pub struct SubscriptionsSet {
     pub is_full: bool,
 }
 
-/// Shows who is subscribed to those who may manage it (§8.8.1); not who waits for that.
+/// Shows who is subscribed to those who may manage it (§8.8.1), in the order of JIDs, so that a page goes on where it was
+/// whatever options somebody sets meanwhile; not who waits for that.
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
 pub fn subscriptions(node: Option<&Node>, cx: &Context<'_>) -> Result<Vec<Subscription>, Refusal> {
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
-    Ok(node.subscribers().flat_map(|jid| of_jid(node, jid)).collect())
+    let mut jids: Vec<_> = node.subscribers().collect();
+    jids.sort_unstable();
+    Ok(jids.into_iter().flat_map(|jid| of_jid(node, jid)).collect())
 }
 
 /// The subscriptions of a JID at a node.

@@ -34,16 +34,22 @@ pub fn form(config: &NodeConfig, reads_rosters: bool) -> Tag {
 /// The configuration as a result, as events show it (§8.2.5.3).
 #[must_use]
 pub fn result(config: &NodeConfig) -> Tag {
-    form::render(&data_form(DataFormType::Result_, config, false))
+    let mut form = data_form(DataFormType::Result_, config, false);
+    form.fields.retain(is_public);
+    form::render(&form)
 }
 
-/// The configuration as a node's meta-data show it (§5.4): all of it but the names of groups in an owner's roster, which
-/// are nobody else's business.
+/// The configuration as a node's meta-data show it (§5.4).
 pub(super) fn public_fields(config: &NodeConfig) -> Vec<Field> {
     let mut fields = show(config);
-    fields.retain(|field| field.var.as_deref() != Some(GROUPS));
+    fields.retain(is_public);
     fields.iter_mut().for_each(|field| field.options.clear());
     fields
+}
+
+/// The names of groups in an owner's roster are nobody else's business.
+fn is_public(field: &Field) -> bool {
+    field.var.as_deref() != Some(GROUPS)
 }
 
 /// The configuration as a data form of any type.
