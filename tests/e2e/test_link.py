@@ -54,6 +54,7 @@ async def items(server):
         return [item["id"] for item in answer["pubsub"]["items"]]
 
 
+@pytest.mark.one_release
 @with_loop
 async def test_a_server_that_reads_nothing_for_a_while(own_server, tmp_path):
     """It is left and found again, and all that was acknowledged is heard, in order. STOPPED_SECONDS sets how
