@@ -185,6 +185,11 @@ impl Answers {
         self.barriers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether one more answer may be made for an entity.
+    pub(super) fn has_room(&self, to: &str) -> bool {
+        self.queue().waiting.has_room(bare(to))
+    }
+
     /// Waits until one more answer may be made for an entity.
     pub async fn room(&self, to: &str) {
         self.until(|queue| queue.waiting.has_room(bare(to))).await;

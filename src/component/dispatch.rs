@@ -191,6 +191,12 @@ impl Dispatch {
     /// Answers a request past a limit of this name, which is not one of the rules.
     pub fn refuse_at_limit(&self, header: &Header, limit: &'static str, error: &StanzaError) {
         self.service.metrics().limit_reached(limit);
+        if header.name == "presence"
+            && let Some(sender) = header.sender()
+        {
+            // It is there, or was: that its presence did not come does not show that it has gone.
+            self.service.presences().cannot_know(&sender);
+        }
         self.refuse(header, error);
     }
 
@@ -285,6 +291,11 @@ impl Dispatch {
             let how = if is_gone { Bounce::Gone } else { Bounce::Undelivered };
             self.service.bounced(&jid, node, how);
         }
+    }
+
+    /// Whether one more answer may be made for an entity.
+    pub(super) fn has_room(&self, to: &str) -> bool {
+        self.answers.has_room(to)
     }
 
     /// Waits until one more answer may be made for an entity.

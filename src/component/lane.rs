@@ -378,10 +378,16 @@ impl RequestPermit for LaneTurn {
     }
 
     async fn acquire(&self) {
-        // While the sender takes no answers, none are made for it.
-        self.dispatch.room(&self.sender).await;
-        // The semaphore is never closed, and whoever waits longest comes first.
-        self.set(Arc::clone(&self.turns).acquire_owned().await.ok());
+        loop {
+            // While the sender takes no answers, none are made for it, and it has no place.
+            self.dispatch.room(&self.sender).await;
+            // The semaphore is never closed, and whoever waits longest comes first.
+            let permit = Arc::clone(&self.turns).acquire_owned().await.ok();
+            // Others may have taken the room meanwhile.
+            if self.dispatch.has_room(&self.sender) {
+                return self.set(permit);
+            }
+        }
     }
 }
 

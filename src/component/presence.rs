@@ -30,6 +30,8 @@ impl Dispatch {
                     let shown = Shown { show, away_seconds: away(stanza), stamp: stamp(stanza) };
                     self.service().available(&sender, &shown).await;
                     self.ask_for_capabilities(&sender, stanza).await;
+                } else {
+                    self.service().presences().cannot_know(&sender);
                 }
             }
             // COMPAT: Prosody says that somebody is not available when it takes a request for its presence.

@@ -24,6 +24,8 @@ const MAX_PASSED_OVER: usize = 10_000;
 /// Notifications that a kill may repeat; past it, barriers have to return first.
 const MAX_REPEATABLE: u64 = 10_000;
 
+/// Notifications of entries that were set aside that may be sent in one go whatever may be repeated.
+const MAX_FROM_ASIDE: u64 = 1000;
 /// Recipients whose addresses are kept for the next event of the same audience, and about how many bytes.
 const MAX_ADDRESSES: usize = 16_384;
 const MAX_ADDRESSES_BYTES: usize = 1024 * 1024;
@@ -126,7 +128,12 @@ impl Writer {
             // Answers come first, and leave some room.
             end: WRITE_BYTES.max(buffer.len() + WRITE_BYTES / 2),
         };
+        // What is aside has to go on whatever may be repeated, or nothing is ever confirmed.
+        let of_others = budget.notifications;
+        budget.notifications = of_others.max(MAX_FROM_ASIDE);
         let mut has_room = self.tell_aside(post, buffer, &mut sent, &mut budget);
+        let of_aside = sent.notifications - self.sent.notifications;
+        budget.notifications = of_others.saturating_sub(of_aside);
         while has_room
             && budget.passed_over > 0
             && !self.is_ending()

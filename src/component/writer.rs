@@ -89,9 +89,14 @@ pub struct Writer {
     pub(super) addresses: Addresses,
     /// What is being written.
     current: Option<Chunk>,
+    /// When the server last went on to read after it had not read for a while.
+    unblocked_at: Option<Instant>,
     /// The buffer of the last chunk.
     spare: String,
 }
+
+/// A write that takes so long waited for the server to read.
+const BLOCKED_AFTER: Duration = Duration::from_secs(1);
 
 /// How far notifications were sent, and how many they were since the process started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -160,6 +165,7 @@ impl Writer {
             front: None,
             addresses: Addresses::default(),
             current: None,
+            unblocked_at: None,
             spare: String::new(),
         }
     }
@@ -316,6 +322,7 @@ impl Writer {
             }
             self.current = Some(Chunk { text: buffer, answers, written: 0, sent, barrier });
         }
+        let begun = Instant::now();
         if let Some(chunk) = &mut self.current {
             let bytes = chunk.text.as_bytes();
             while let Some(rest) = bytes.get(chunk.written..).filter(|rest| !rest.is_empty()) {
@@ -330,7 +337,13 @@ impl Writer {
             self.sent = chunk.sent;
             self.spare = chunk.text;
             self.spare.clear();
-            if let Some(barrier) = chunk.barrier {
+            let now = Instant::now();
+            if now - begun >= BLOCKED_AFTER {
+                self.unblocked_at = Some(now);
+            }
+            if let Some(mut barrier) = chunk.barrier {
+                // Before that the server cannot have answered it.
+                barrier.at = now;
                 self.covered = (barrier.sent, barrier.covers);
                 self.barriers.push_back(barrier);
             }
@@ -473,7 +486,8 @@ impl Writer {
     fn multicast_fails_at(&self) -> Option<Instant> {
         let is_its = |barrier: &&Barrier| barrier.address == Address::Multicast;
         let oldest = self.barriers.iter().find(is_its).filter(|_| self.may_be_in_multicast())?;
-        Some(oldest.at + self.route.address_timeout())
+        let since = self.unblocked_at.map_or(oldest.at, |at| at.max(oldest.at));
+        Some(since + self.route.address_timeout())
     }
 
     /// After multicast failed: what is not confirmed is told again, another way.

@@ -208,6 +208,12 @@ impl Node {
         access::may_hear(&self.config, self.affiliation_of(&jid.to_bare()))
     }
 
+    /// Whether a resource that heard of the node without a subscription may not any more, and has none.
+    #[must_use]
+    pub fn shuts_out(&self, jid: &Jid) -> bool {
+        !self.lets_hear(jid) && !self.is_subscribed(jid) && !self.is_subscribed(&jid.to_bare())
+    }
+
     /// The version at which the subscription of exactly this JID began.
     fn began(&self, jid: &Jid) -> Option<u64> {
         let special = self.specials.get(jid).filter(|special| !special.is_pending);

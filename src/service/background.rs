@@ -186,15 +186,15 @@ impl Service {
             }
             Err(_) => {}
         }
-        delays.until(id).iter().for_each(|until| deadlines.add(id, *until));
+        let until = || delays.until(id).iter().for_each(|until| deadlines.add(id, *until));
         match outcome {
             Ok(Passed { next, watched, publisher }) => {
+                until();
                 next.iter().for_each(|next| deadlines.add(id, *next));
                 self.memory.presences.read_at(id, watched.into_iter());
                 publisher.into_iter().for_each(|who| self.memory.presences.publishes(id, who));
             }
-            // The delay says when it is tried again.
-            Err(Error::Busy | Error::Refused(Refusal::TooManyNotifications)) => {}
+            Err(Error::Busy | Error::Refused(Refusal::TooManyNotifications)) => until(),
             Err(Error::Refused(_) | Error::Closed) => {
                 delays.end(id, true);
                 self.memory.presences.read_at(id, iter::empty());

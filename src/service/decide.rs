@@ -420,7 +420,7 @@ impl Service {
         resources.extend(self.memory.interests.at(&node.id));
         let policies = self.policies();
         resources.retain(|jid| {
-            !node.lets_hear(jid) && !administers(policies.administrators(), &jid.to_bare())
+            node.shuts_out(jid) && !administers(policies.administrators(), &jid.to_bare())
         });
         resources
     }

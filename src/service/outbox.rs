@@ -238,7 +238,7 @@ impl Outbox {
         let gone: Vec<_> = all.filter(|jid| !is_subscribed(jid)).collect();
         self.leave_out(node.epoch, gone.into_iter());
         let interested = self.interested(node.epoch);
-        self.leave_out(node.epoch, interested.iter().filter(|jid| !node.lets_hear(jid)));
+        self.leave_out(node.epoch, interested.iter().filter(|jid| node.shuts_out(jid)));
     }
 
     /// The resources that something waits for which they get without a subscription at a node.

@@ -160,6 +160,8 @@ struct Watch {
     is_awaited: bool,
     /// Whether it came on this connection.
     is_answered: bool,
+    /// Whether it is asked before the others, for an event waits.
+    is_first: bool,
     /// The last probe, as long as nothing was heard of the entity after it.
     unanswered: Option<Probe>,
     /// Whether it is among those whose servers were sent one.
@@ -363,7 +365,7 @@ impl Presences {
         let (entity, resource) = parts(jid);
         known.hear_of(&entity);
         // Of who is not known some may be there.
-        let mut is_last = jid.is_bare();
+        let mut none_is_known = jid.is_bare();
         if jid.is_bare() {
             known.before.remove(&entity);
             known.answer(&entity);
@@ -371,13 +373,19 @@ impl Presences {
             known.take_before(&entity, &resource);
             if let Some(resources) = known.there.get_mut(&entity) {
                 resources.remove(&resource);
-                is_last = resources.is_empty();
+                none_is_known = resources.is_empty();
             }
         }
-        if is_last && known.there.remove(&entity).is_some() {
+        if none_is_known && known.there.remove(&entity).is_some() {
             known.places.give_back(entity.domain().as_str());
         }
+        // Others were there before this connection: whether they are is asked.
+        let is_last = none_is_known && !known.before.contains_key(&entity);
+        if none_is_known && !is_last {
+            known.ask_again(&entity);
+        }
         drop(known);
+        self.asked.notify_one();
         self.answered.notify_one();
         Went { jid: jid.clone(), is_last }
     }
@@ -442,7 +450,7 @@ impl Presences {
             watch.is_doubtful |= watch.is_asked;
             (watch.is_asked, watch.asked_at) = (false, None);
             (watch.unanswered, watch.is_probed) = (None, false);
-            watch.is_answered = false;
+            (watch.is_answered, watch.is_first) = (false, false);
             watch.is_awaited = watch.is_given || (is_first && watch.is_awaited);
         }
         // Before the first connection nobody was asked, and those for whom something is pending come first.
@@ -650,8 +658,9 @@ impl Presences {
     /// An event waits for the presence of an entity: it is the next one that is asked, if it was not yet.
     fn ask_first(&self, entity: &BareJid) {
         let mut known = self.known();
-        let is_unasked = known.wanted.get(entity).is_some_and(|watch| !watch.is_asked);
-        if is_unasked && known.unasked.front() != Some(entity) {
+        let watch = known.wanted.get_mut(entity).filter(|watch| !watch.is_asked && !watch.is_first);
+        if let Some(watch) = watch {
+            watch.is_first = true;
             known.unasked.push_front(entity.clone());
         }
     }
@@ -689,6 +698,14 @@ impl Known {
     fn answer(&mut self, entity: &BareJid) {
         if let Some(watch) = self.wanted.get_mut(entity) {
             (watch.is_awaited, watch.is_answered) = (false, true);
+        }
+    }
+
+    /// An entity is asked once more, before the others.
+    fn ask_again(&mut self, entity: &BareJid) {
+        if let Some(watch) = self.wanted.get_mut(entity) {
+            watch.is_asked = false;
+            self.unasked.push_front(entity.clone());
         }
     }
 

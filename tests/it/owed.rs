@@ -245,6 +245,25 @@ async fn what_somebody_missed_does_not_come_after_it_was_shut_out() {
     assert!(items.iter().all(|(_, to)| to.is_empty()), "{told:?}");
 }
 
+/// A resource that is interested too keeps what waits for it as a subscriber, whoever else is shut out.
+#[tokio::test]
+async fn who_is_subscribed_is_not_shut_out_as_one_who_is_interested() {
+    let process = Process::start().await;
+    let stage = process.stage();
+    let setting = vec![Setting::AccessModel(AccessModel::Authorize)];
+    stage.create_with(OWNER, "n", setting).await.unwrap();
+    stage.enrol(OWNER, "n", "a@x/phone").await.unwrap();
+    let phone = jid("a@x/phone");
+    assert!(stage.service.interests().note(&phone, "capabilities", "question"));
+    stage.service.interested(&phone, vec![node("n")]).await;
+    stage.told();
+    stage.publish(OWNER, "n", "1").await.unwrap();
+    stage.affiliate(OWNER, "n", "b@x", Affiliation::Outcast).await.unwrap();
+    let told = stage.told();
+    let (_, to) = told.iter().find(|(event, _)| event.contains("Published")).unwrap();
+    assert_eq!(to, &["a@x/phone"], "{told:?}");
+}
+
 /// A debt of a later process must not be taken for the one that was told in part.
 /// A request has many items, and those whom they go to are in the store, and in memory after a restart, a few times.
 #[tokio::test]
@@ -352,6 +371,7 @@ enum Between {
     Nothing,
     Ban(&'static str),
     Dismiss(&'static str),
+    BanAndDelete(&'static str),
     Unsubscribe(&'static str),
     SubscribeAgain(&'static str),
     Option(&'static str, fn() -> OptionSetting),
@@ -373,6 +393,10 @@ impl Between {
             }
             Self::Dismiss(name) => {
                 stage.affiliate(OWNER, "n", name, Affiliation::None).await.unwrap();
+            }
+            Self::BanAndDelete(name) => {
+                stage.affiliate(OWNER, "n", name, Affiliation::Outcast).await.unwrap();
+                stage.delete(OWNER, "n").await.unwrap();
             }
             Self::Unsubscribe(name) => stage.unsubscribe(name, "n").await.unwrap(),
             Self::SubscribeAgain(name) => {
@@ -422,6 +446,7 @@ async fn the_audience_after_a_restart_is_the_audience_live() {
         Between::Ban("keyword@x"),
         Between::Ban("member@x"),
         Between::Dismiss("member@x"),
+        Between::BanAndDelete("member@x"),
         Between::Unsubscribe("plain@x"),
         Between::Unsubscribe("keyword@x"),
         Between::SubscribeAgain("plain@x"),

@@ -250,6 +250,43 @@ async fn events_of_other_nodes_do_not_wait_for_presence() {
     component.finish().await;
 }
 
+/// What was set aside goes on though as many notifications as a kill may repeat follow it: nothing of them counts as
+/// confirmed before.
+#[tokio::test]
+async fn what_waits_for_presence_goes_on_when_much_followed_it() {
+    const AUDIENCE: usize = 10_100;
+    let mut component = with(&[("presence_based_delivery", "1")]).await;
+    component.subscribe(READER, "n").await;
+    presence(&mut component, READER, "subscribed", "").await;
+    component.create(OWNER, "large", &[]).await;
+    for begin in (0..AUDIENCE).step_by(500) {
+        let entry = |n| format!("<subscription jid='s{n}@far.example' subscription='subscribed'/>");
+        let all: String = (begin..AUDIENCE.min(begin + 500)).map(entry).collect();
+        let content = format!("<subscriptions node='large'>{all}</subscriptions>");
+        let answer = component.owner(OWNER, "set", &content).await;
+        assert_eq!(answer.attr("type"), Some("result"), "{}", shown(&answer));
+    }
+    component.messages().await;
+    component.reconnected_by_force().await;
+    component.publish(OWNER, "n", "waits").await;
+    component.publish(OWNER, "large", "follows").await;
+    let (mut of_large, mut of_n) = (0, 0);
+    while (of_large, of_n) != (AUDIENCE, 1) {
+        let message = tokio::time::timeout(Duration::from_secs(60), component.message()).await;
+        let message = message.expect("nothing goes on");
+        let items = event(&message);
+        match items.attr("node") {
+            Some("large") => of_large += 1,
+            Some("n") => of_n += 1,
+            other => panic!("{other:?}"),
+        }
+        if of_large == 10_000 {
+            presence(&mut component, PHONE, "", "").await;
+        }
+    }
+    component.finish().await;
+}
+
 /// Presence that a server repeats as the answer to a probe, with the time at which it was sent.
 async fn repeated(component: &mut Component, from: &str, stamp: &str) {
     let delay = format!("<delay xmlns='urn:xmpp:delay' stamp='{stamp}'/>");

@@ -6,7 +6,7 @@ use jid::{BareJid, Jid};
 use tracing::error;
 
 use crate::{
-    pubsub::{Audience, NodeId, Recipients, SubscriptionState, is_entitled, may_hear},
+    pubsub::{Affiliation, Audience, NodeId, Recipients, SubscriptionState, is_entitled, may_hear},
     store::{Debt, Owed, StoreError},
 };
 
@@ -73,18 +73,19 @@ struct Audiences<'a> {
 }
 
 impl Audiences<'_> {
-    /// Those resources whom the node lets hear without a subscription; all of them if it is gone.
+    /// Those resources whom the node lets hear without a subscription; if it is gone, who was not shut out by name.
     fn interested(
         &mut self,
         node: Number,
         resources: &Recipients,
     ) -> Result<Recipients, StoreError> {
         let key = keys::node(node);
-        let Some(record) = self.view.get::<NodeRecord>(&key)? else { return Ok(resources.clone()) };
-        let config = record.to_node(&key)?.config;
+        let record = self.view.get::<NodeRecord>(&key)?;
+        let config = record.map(|record| record.to_node(&key)).transpose()?.map(|node| node.config);
         self.once(node, resources, None, |view, jid| {
             let affiliation = view.affiliation(node, &jid.to_bare())?;
-            Ok(may_hear(&config, affiliation))
+            let is_named = matches!(affiliation, Affiliation::Outcast | Affiliation::PublishOnly);
+            Ok(config.as_ref().map_or(!is_named, |config| may_hear(config, affiliation)))
         })
     }
 
