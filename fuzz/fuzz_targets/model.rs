@@ -291,7 +291,7 @@ async fn asked(service: &Service, who: &str, name: &str, what: &What) -> Result<
         }
         What::Affiliate(whom, number) => {
             let whom = Jid::new(ACTORS[usize::from(*whom) % 3]).expect("a JID").to_bare();
-            let request = SetAffiliations { node, entries: vec![(whom, affiliation(*number))] };
+            let request = SetAffiliations { node, entries: vec![(whom, affiliation(*number))], invalid: Vec::new() };
             service.set_affiliations(&actor, &request, |answer| answer.map(|_| ())).await.await
         }
         What::MaxItems(max) => {
