@@ -23,7 +23,7 @@ use super::{
 const NOBODY: &str = "nobody.invalid";
 /// Nodes, and items, that are read at once.
 const PAGE: usize = 100;
-/// Bytes of the recipients of an entry, with their SubIDs; as text they may be twice as many.
+/// Maximum bytes of the recipients on one line, including SubIDs; JSON may double them.
 const MAX_RECIPIENTS_BYTES: usize = 4 * 1024 * 1024;
 
 /// Writes everything that a store has. Nobody may write to the store meanwhile. What is in memory at a time
@@ -202,7 +202,7 @@ impl<W: Write> Writer<'_, W> {
     }
 }
 
-/// An entry as entries that are each no longer than an import takes.
+/// Splits an entry so that each line can be imported.
 fn parts(notification: &Notification) -> Vec<Notification> {
     let to = |audience| Notification { audience, ..notification.clone() };
     match &notification.audience {

@@ -140,7 +140,7 @@ pub(super) struct EventLine {
     /// The recipients, subscribed or not. Without these and the others, all who are entitled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     entities: Option<Vec<Jid>>,
-    /// The recipients, not subscribed, as far as the node lets them.
+    /// Resources with an implicit subscription.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     interested: Option<Vec<Jid>>,
     /// Whether it has a body.

@@ -238,7 +238,7 @@ async fn go_on(
             drop(form);
             answers.push(answer.map_err(|refusal| failed(refusal.into()))?);
             match command.step(asker, &answers).await.map_err(failed)? {
-                // No further page is wanted; where `complete` is the only action, it says nothing of that.
+                // `complete` ends a list only where other actions were offered.
                 Step::Ask(page, More::Page) if action == Action::Complete && more == More::List => {
                     Step::only_page(page)
                 }

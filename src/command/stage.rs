@@ -117,7 +117,7 @@ impl Step {
         Self::Done(Done { note: None, form: Some(result(title, fields)) })
     }
 
-    /// It is done with one page of a list that has more.
+    /// Completes with the first page of a longer list.
     pub(super) fn only_page(page: DataForm) -> Self {
         let mut page = DataForm { type_: DataFormType::Result_, ..page };
         page.fields.retain(|field| field.type_ != FieldType::Hidden);
@@ -267,7 +267,7 @@ impl Answers {
         form
     }
 
-    /// About how many bytes it takes.
+    /// Approximate size in bytes.
     pub(super) fn bytes(&self) -> usize {
         let value = |value: &String| 30 + value.len();
         let field = |(var, values): &(String, Vec<String>)| {
@@ -299,7 +299,7 @@ impl Answers {
         found.map(|(_, values)| values.join("\n")).unwrap_or_default()
     }
 
-    /// A yes or no; no if the field is empty.
+    /// A boolean; `false` if the field is empty.
     pub(super) fn flag(&self, var: &str) -> Result<bool, Trouble> {
         match self.one(var) {
             None | Some("0" | "false") => Ok(false),

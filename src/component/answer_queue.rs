@@ -1,21 +1,21 @@
-//! The answers that wait to be sent: each domain has its turn, and in it each entity. So who is sent much delays nobody
-//! else's answers by more than one of its own.
+//! Fair queue of outgoing replies: round-robin over domains, and over the entities of each domain, so that large
+//! replies to one entity delay nobody else by more than one reply.
 
 use std::collections::{HashMap, VecDeque};
 
-/// Bytes of answers that may wait for one entity, for all of one domain, and for everybody, while more are made.
+/// Limits of queued bytes, per entity, per domain and in total, above which no further requests are processed.
 const MAX_BYTES_PER_JID: usize = 1024 * 1024;
 const MAX_BYTES_PER_DOMAIN: usize = 4 * 1024 * 1024;
 pub(super) const MAX_BYTES: usize = 16 * 1024 * 1024;
 
-/// The answers that wait, in the order in which they are sent.
+/// The queued replies.
 #[derive(Debug, Default)]
 pub(super) struct AnswerQueue {
     domains: HashMap<String, Domain>,
-    /// The domains for which something waits, in turn.
+    /// The domains with queued replies, in round-robin order.
     turn: VecDeque<String>,
     bytes: usize,
-    /// How many answers came, and how many of them were taken.
+    /// Number of replies ever pushed, and ever popped.
     came: u64,
     taken: u64,
 }
@@ -27,7 +27,7 @@ struct Domain {
     bytes: usize,
 }
 
-/// What waits for one entity, each with its number among all answers.
+/// The replies to one entity, each with its number among all replies.
 #[derive(Debug, Default)]
 struct Waiting {
     answers: VecDeque<(u64, String)>,
@@ -35,7 +35,7 @@ struct Waiting {
 }
 
 impl AnswerQueue {
-    /// Adds an answer to an entity, by its bare JID.
+    /// Enqueues a reply to an entity, given by its bare JID.
     pub(super) fn push(&mut self, to: &str, answer: String) {
         let name = domain_of(to);
         let domain = self.domains.entry(name.to_owned()).or_default();
@@ -53,7 +53,7 @@ impl AnswerQueue {
         self.came += 1;
     }
 
-    /// Takes the next answer, of all that ever came one of the first so many.
+    /// Dequeues the next reply whose number is below `up_to`.
     pub(super) fn pop(&mut self, up_to: u64) -> Option<String> {
         if self.taken >= up_to {
             return None;
@@ -75,7 +75,7 @@ impl AnswerQueue {
         None
     }
 
-    /// Whether one more answer may be made for an entity, by its bare JID.
+    /// Whether another request of an entity, given by its bare JID, may be processed.
     pub(super) fn has_room(&self, to: &str) -> bool {
         let domain = self.domains.get(domain_of(to));
         let of_domain = domain.map_or(0, |domain| domain.bytes);
@@ -87,12 +87,12 @@ impl AnswerQueue {
         self.bytes
     }
 
-    /// How many answers there ever were.
+    /// Number of replies ever queued.
     pub(super) fn count(&self) -> u64 {
         self.came
     }
 
-    /// Whether all that waits came after the first so many.
+    /// Whether all queued replies have numbers from `up_to` on.
     pub(super) fn is_held(&self, up_to: u64) -> bool {
         self.bytes > 0 && self.taken >= up_to
     }

@@ -22,11 +22,11 @@ use super::{
     writer::WRITE_BYTES,
 };
 
-/// Bytes of answers of which so many wait that nothing is read, unless they wait for a barrier; and that not even
-/// refusals are made. Answers are made as long as the [queue](AnswerQueue) has room, which is less.
+/// Queued bytes above which the connection is not read, unless the replies wait for a barrier; and above which
+/// requests are not even rejected. Both are above the limits of the [queue](AnswerQueue).
 const MAX_BYTES_WHILE_READING: usize = 2 * MAX_BYTES;
 const MAX_BYTES_WITH_REFUSALS: usize = 3 * MAX_BYTES;
-/// Bytes of answers in one buffer, so that there is room for notifications.
+/// Maximum bytes of replies in one buffer; the rest is left to notifications.
 const ANSWER_BYTES: usize = WRITE_BYTES / 2;
 /// What a barrier's id begins with.
 pub(super) const BARRIER: &str = "barrier-";
@@ -52,7 +52,7 @@ pub struct Answers {
 struct Queue {
     /// What is asked, and waits for nothing.
     questions: String,
-    /// What was on its way when the connection broke.
+    /// Replies that were being written when the connection broke.
     again: String,
     waiting: AnswerQueue,
     /// Whether answers wait for a barrier.
@@ -76,14 +76,14 @@ impl Answers {
         }
     }
 
-    /// Sends a stanza to an entity, after what was sent to it before.
+    /// Enqueues a stanza to an entity; stanzas to one entity are sent in order.
     pub fn send(&self, to: &str, mut stanza: String) {
         pad(&mut stanza);
         self.queue().waiting.push(bare(to), stanza);
         self.came.notify_one();
     }
 
-    /// Sends a question that nobody asked for. All of them have one turn together.
+    /// Enqueues a query of the service itself. All of them share one queue.
     pub(super) fn send_own(&self, stanza: String) {
         self.send("", stanza);
     }
@@ -185,17 +185,17 @@ impl Answers {
         self.barriers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether one more answer may be made for an entity.
+    /// Whether another request of an entity may be processed.
     pub(super) fn has_room(&self, to: &str) -> bool {
         self.queue().waiting.has_room(bare(to))
     }
 
-    /// Waits until one more answer may be made for an entity.
+    /// Waits until another request of an entity may be processed.
     pub async fn room(&self, to: &str) {
         self.until(|queue| queue.waiting.has_room(bare(to))).await;
     }
 
-    /// Waits until the component may ask somebody something more.
+    /// Waits until the service may send another query of its own.
     pub(super) async fn room_of_own(&self) {
         self.room("").await;
     }
@@ -225,12 +225,12 @@ impl Answers {
         self.queue().bytes() > MAX_BYTES_WITH_REFUSALS
     }
 
-    /// How many answers there ever were.
+    /// Number of replies ever queued.
     pub(super) fn count(&self) -> u64 {
         self.queue().waiting.count()
     }
 
-    /// Moves questions to the end of a buffer, and answers, of all that there ever were some of the first so many.
+    /// Appends pending questions and replies with numbers below `up_to` to a buffer.
     pub(super) fn take_ready(&self, up_to: u64, buffer: &mut String) {
         let mut queue = self.queue();
         buffer.push_str(&std::mem::take(&mut queue.questions));

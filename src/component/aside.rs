@@ -1,4 +1,4 @@
-//! Entries of the outbox that wait for somebody's presence, while those of other nodes are told.
+//! Entries that are deferred until the presence of a recipient is known, while other nodes continue.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -6,19 +6,19 @@ use crate::pubsub::NodeId;
 
 use super::writer::Sent;
 
-/// The most entries that are set aside. While there are so many, everything waits that follows.
+/// Maximum number of deferred entries. At the maximum all later entries wait.
 const MAX_ENTRIES: usize = 1000;
 
-/// Entries in their order, and their nodes: what follows at these is set aside too.
+/// The deferred entries in order, and their nodes, whose later entries are deferred too.
 #[derive(Debug, Default)]
 pub(super) struct Aside {
-    /// How far each was told, and how many notifications were sent when it was set aside.
+    /// The delivery position of each, with the number of notifications sent when it was deferred.
     entries: VecDeque<Sent>,
     nodes: HashSet<NodeId>,
 }
 
 impl Aside {
-    /// Sets an entry of a node aside; whether there is room for it.
+    /// Defers an entry of a node. Returns `false` at the maximum.
     pub(super) fn add(&mut self, node: &NodeId, entry: Sent) -> bool {
         let has_room = self.entries.len() < MAX_ENTRIES;
         if has_room {
@@ -32,12 +32,12 @@ impl Aside {
         self.entries.is_empty()
     }
 
-    /// Whether an entry of a node is here.
+    /// Whether an entry of a node is deferred.
     pub(super) fn has(&self, node: &NodeId) -> bool {
         self.nodes.contains(node)
     }
 
-    /// The first one. Everything before it is told.
+    /// The first deferred entry. All entries before it are sent.
     pub(super) fn first(&self) -> Option<Sent> {
         self.entries.front().copied()
     }

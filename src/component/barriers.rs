@@ -4,9 +4,8 @@
 //! to itself. While a barrier is outstanding for a second and more, spaces are sent. After ten seconds the next one goes
 //! to another address. If none returns, no further notification is sent on this connection, for it could only be
 //! repeated; requests are answered. The connection is made again after a while, which doubles each time.
-//!
-//! Each connection has a barrier soon after its beginning, whether there is something to confirm or not. So on a link on
-//! which nothing else comes in, all addresses are tried before the reader takes the server for dead.
+//! Each connection sends a barrier soon after it is established, even if nothing is unconfirmed, so that on a quiet
+//! link all addresses are tried before the reader reports a silent server.
 
 use std::time::Duration;
 
@@ -19,8 +18,8 @@ const FIRST_SPACES: usize = 1024;
 const MAX_TIMES: u32 = 7;
 /// How long an address has to return a barrier; less where the link's timeouts are short.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long after the beginning of a connection its first barrier is sent at the latest; less where the link's timeouts
-/// are short. What comes earlier may be dropped.
+/// Delay of the first barrier of a connection; shorter if the link's timeouts are short. Earlier stanzas may be
+/// dropped.
 ///
 /// COMPAT: ejabberd 24.10 and later with mod_privilege drop what comes before the component's grant is entered.
 const FIRST_AFTER: Duration = Duration::from_secs(5);
@@ -92,7 +91,7 @@ impl Route {
         self.began = Instant::now();
     }
 
-    /// From now on the next barrier is the first that is outstanding.
+    /// Starts a new series of attempts with the next barrier.
     pub(super) fn begin_tries(&mut self) {
         self.retries = 0;
         self.spaces = 0;
@@ -118,13 +117,12 @@ impl Route {
         self.is_paused || self.unconfirmed > 0
     }
 
-    /// Whether the connection before this one ended without the return of a barrier, and none returned since.
+    /// Whether the previous connection ended without a returned barrier, and none has returned since.
     pub(super) fn was_unconfirmed(&self) -> bool {
         self.unconfirmed > 0
     }
 
-    /// How long after a barrier the next one is sent where there is nothing to confirm; or the first one, after the
-    /// beginning.
+    /// Interval between barriers while nothing is unconfirmed; for the first one, the delay after connecting.
     pub(super) fn interval(&self, is_first: bool) -> Duration {
         if is_first {
             FIRST_AFTER.min(self.timeout / 8).min(self.keep_alive)
@@ -191,7 +189,7 @@ impl Route {
         since.map(|since| since + lifetime)
     }
 
-    /// How long an address has to return a barrier.
+    /// Timeout for an address to return a barrier.
     pub(super) fn address_timeout(&self) -> Duration {
         ADDRESS_TIMEOUT.min(self.timeout / 4)
     }

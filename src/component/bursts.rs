@@ -1,4 +1,5 @@
-//! Bursts that passed a limit. All that follows in such a burst is refused, so that the accepted part is its beginning.
+//! Tracks senders that exceeded a queue limit. The rest of such a burst is rejected, so that the accepted requests are
+//! the first ones.
 
 use std::collections::HashMap;
 
@@ -6,16 +7,16 @@ use tokio::time::{Duration, Instant};
 
 use super::lane::QueueLimit;
 
-/// A burst is over when its sender was silent for so long: longer than a busy network or machine interrupts a burst, and
-/// shorter than clients wait before they try again.
+/// Silence of the sender that ends a burst: longer than gaps caused by a busy network or machine, shorter than the
+/// retry interval of clients.
 const PAUSE: Duration = Duration::from_millis(500);
-/// A sender that never pauses is refused for so long after its last request was settled: its other programs may have
-/// nothing to do with the burst.
+/// Maximum time for which a sender that never pauses is rejected: other programs with its JID may have no part in the
+/// burst.
 const MAX_REFUSED: Duration = Duration::from_secs(10);
-/// The most bursts that are remembered.
+/// Maximum number of tracked bursts.
 const MAX_BURSTS: usize = 10_000;
 
-/// The bursts that passed a limit and may not be over, by sender.
+/// The bursts that exceeded a limit, by bare JID.
 #[derive(Default)]
 pub(super) struct Bursts {
     by_sender: HashMap<String, Burst>,
@@ -24,20 +25,20 @@ pub(super) struct Bursts {
 
 struct Burst {
     passed: QueueLimit,
-    /// When its last stanza came, and when one came while others of the sender were unsettled.
+    /// Time of the last stanza, and of the last one that arrived while others of the sender were unsettled.
     last: Instant,
     last_unsettled: Instant,
 }
 
 impl Burst {
-    /// Whether it is over, if all requests of its sender are settled.
+    /// Whether the burst has ended, if all requests of its sender are settled.
     fn is_over(&self, now: Instant) -> bool {
         now - self.last >= PAUSE || now - self.last_unsettled >= MAX_REFUSED
     }
 }
 
 impl Bursts {
-    /// The limit that a sender's burst passed, if a stanza that comes now belongs to it.
+    /// The limit that the sender's burst exceeded, if a stanza that arrives now belongs to it.
     pub(super) fn limit_passed(
         &mut self,
         sender: &str,
@@ -56,7 +57,7 @@ impl Bursts {
         Some(burst.passed)
     }
 
-    /// Remembers that a sender's burst passed a limit. Where too many did it is forgotten.
+    /// Records that a sender's burst exceeded a limit, unless [`MAX_BURSTS`] are tracked.
     pub(super) fn add(
         &mut self,
         sender: &str,

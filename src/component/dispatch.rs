@@ -66,7 +66,7 @@ impl Dispatch {
             && content.is_some_and(|content| matches!(content.name(), "publish" | "retract"))
     }
 
-    /// The header of a stanza, which is to the service if it does not say to whom it is.
+    /// The header of a stanza, addressed to the service if it has no `to`.
     #[must_use]
     pub fn header(&self, stanza: &Element) -> Header {
         let mut header = Header::of(stanza);
@@ -74,9 +74,9 @@ impl Dispatch {
         header
     }
 
-    /// Deals with a stanza of this header. A request is answered; of everything else only the answers of owners to
-    /// requests for subscriptions are read (§8.6). Returns when what follows may be dealt with, with what is still to
-    /// be settled. The tree, which may be large, is dropped before anything outside the process is waited for.
+    /// Processes a stanza. Requests are answered; of other stanzas only owners' answers to subscription requests are
+    /// read (§8.6). Returns once the next stanza of the sender may be processed, with the rest of the operation. The
+    /// parsed stanza, which may be large, is dropped before the request waits for a roster.
     pub async fn handle(
         self: &Arc<Self>,
         header: &Header,
@@ -194,7 +194,7 @@ impl Dispatch {
         if header.name == "presence"
             && let Some(sender) = header.sender()
         {
-            // It is there, or was: that its presence did not come does not show that it has gone.
+            // A rejected presence stanza is no evidence that its sender is offline.
             self.service.presences().cannot_know(&sender);
         }
         self.refuse(header, error);
@@ -293,12 +293,12 @@ impl Dispatch {
         }
     }
 
-    /// Whether one more answer may be made for an entity.
+    /// Whether another request of an entity may be processed.
     pub(super) fn has_room(&self, to: &str) -> bool {
         self.answers.has_room(to)
     }
 
-    /// Waits until one more answer may be made for an entity.
+    /// Waits until another request of an entity may be processed.
     pub async fn room(&self, to: &str) {
         self.answers.room(to).await;
     }
@@ -330,17 +330,17 @@ impl Dispatch {
         self.server.as_deref()
     }
 
-    /// Sends a stanza to an entity, after what was sent to it before.
+    /// Enqueues a stanza to an entity; stanzas to one entity are sent in order.
     pub(super) fn send_to(&self, to: &str, stanza: String) {
         self.answers.send(to, stanza);
     }
 
-    /// Sends a question that nobody asked for. All of them have one turn together.
+    /// Enqueues a query of the service itself. All of them share one queue.
     pub(super) fn send_own(&self, stanza: String) {
         self.answers.send_own(stanza);
     }
 
-    /// Waits until [`send_own`](Self::send_own) may be called.
+    /// Waits until the queue has room for [`send_own`](Self::send_own).
     pub(super) async fn room_of_own(&self) {
         self.answers.room_of_own().await;
     }

@@ -240,7 +240,7 @@ impl Lanes {
 }
 
 impl Senders {
-    /// The limit that a stanza of so many bytes would pass, or that its sender's burst has passed.
+    /// The limit that a stanza of this size would exceed, or that its sender's burst has exceeded.
     fn limit_passed(
         &mut self,
         sender: &str,
@@ -257,7 +257,7 @@ impl Senders {
         Some(passed)
     }
 
-    /// The limit that a stanza of so many bytes would pass.
+    /// The limit that a stanza of this size would exceed.
     fn limit_passed_by(
         &self,
         sender: &str,
@@ -352,7 +352,7 @@ fn sender_of(stanza: &Element) -> &str {
     from.split_once('/').map_or(from, |(bare, _)| bare)
 }
 
-/// The turn of a lane among those of all senders, while it has it.
+/// The permit of a lane to process a request, while it holds one.
 struct LaneTurn {
     turns: Arc<Semaphore>,
     dispatch: Arc<Dispatch>,
@@ -379,11 +379,11 @@ impl RequestPermit for LaneTurn {
 
     async fn acquire(&self) {
         loop {
-            // While the sender takes no answers, none are made for it, and it has no place.
+            // A sender with too many queued replies waits without a permit.
             self.dispatch.room(&self.sender).await;
             // The semaphore is never closed, and whoever waits longest comes first.
             let permit = Arc::clone(&self.turns).acquire_owned().await.ok();
-            // Others may have taken the room meanwhile.
+            // Other requests may have used the room meanwhile.
             if self.dispatch.has_room(&self.sender) {
                 return self.set(permit);
             }

@@ -106,7 +106,7 @@ impl Post {
     pub(super) fn reach(&self, recipient: &Jid) -> Reach {
         let domain = recipient.domain().as_str();
         let is_at = |host: &str| domain == host || is_below(domain, host);
-        // The module for Prosody is at a host with users, and takes for itself only what names recipients.
+        // The Prosody module runs on a host with users and handles only messages with recipients.
         let (is_service, is_theirs) = match self.format {
             Format::Addresses => {
                 let is_user = domain == self.host && recipient.node().is_some();
@@ -236,8 +236,8 @@ impl Multicast {
         matches!(&self.state().way, Way::Through(post) if post.jid == from || post.address == from)
     }
 
-    /// Whether an error from an address, about a message of this id, is of the service. What the host of the module for
-    /// Prosody says as a subscriber is not: it is about a message with a suffix.
+    /// Whether an error is from the multicast service itself. The host of the Prosody module may also bounce a
+    /// notification as a subscriber; the id of that message has a recipient suffix.
     pub(super) fn has_refused(&self, from: &str, id: &str) -> bool {
         self.goes_through(from)
             && match &self.state().way {

@@ -18,7 +18,7 @@ use super::{Dispatch, showing};
 type Content = Result<Option<Tag>, StanzaError>;
 
 impl Dispatch {
-    /// Answers a request. Its tree is dropped when it is understood.
+    /// Answers a request. The parsed stanza is dropped early.
     pub(super) async fn request(
         &self,
         header: &Header,

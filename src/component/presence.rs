@@ -11,9 +11,9 @@ use crate::{
 
 use super::dispatch::Dispatch;
 
-/// Begins the id of a ping to the server of somebody who is not heard of.
+/// Id prefix of pings to entities that did not answer a probe.
 const SILENT: &str = "silent-";
-/// The errors by which the server of an entity answers a ping to it.
+/// Errors by which a server answers a ping to one of its accounts.
 const OF_SERVER: [&str; 3] = ["service-unavailable", "feature-not-implemented", "item-not-found"];
 
 impl Dispatch {
@@ -73,8 +73,8 @@ impl Dispatch {
         }
     }
 
-    /// Asks the servers of those who are not heard of after a probe whether they dealt with it, as long as it is awaited.
-    /// COMPAT: ejabberd answers no probe for somebody who is offline.
+    /// Pings entities that did not answer a probe, to learn whether their server has processed it. Runs until dropped.
+    /// COMPAT: ejabberd does not answer probes for offline users.
     pub async fn ask_for_silent(&self) {
         loop {
             let entity = self.service().presences().silent().await;
@@ -91,8 +91,8 @@ impl Dispatch {
         }
     }
 
-    /// Takes notice of the answer to such a ping, unless it says that the server cannot be reached. Says of whom it is,
-    /// and its number.
+    /// Reads the answer to such a ping, unless the server is unreachable. Returns the entity and the number of the
+    /// ping.
     pub(super) fn take_silence(&self, stanza: &Element) -> Option<(BareJid, u64)> {
         let number = stanza.attr("id")?.strip_prefix(SILENT)?;
         let from = Jid::new(stanza.attr("from")?).ok().filter(Jid::is_bare)?;
@@ -119,7 +119,7 @@ fn away(presence: &Element) -> Option<u64> {
     presence.get_child("ago", ns::AGO)?.attr("secs")?.parse().ok()
 }
 
-/// When presence was sent, if its server says so (XEP-0203).
+/// Time at which presence was sent, if the server states it (XEP-0203).
 fn stamp(presence: &Element) -> Option<Timestamp> {
     notification::timestamp(presence.get_child("delay", ns::DELAY)?.attr("stamp")?)
 }

@@ -13,7 +13,7 @@ use crate::{
 
 use super::dispatch::Dispatch;
 
-/// An error that a server gives has fewer bytes.
+/// Maximum size of the errors that servers send for a ping.
 const MAX_ERROR_BYTES: usize = 4096;
 
 /// Begins the id of a ping to a resource, and of one to the resource beside it.

@@ -122,7 +122,7 @@ async fn public_subscribers(
     Ok(reply::public_subscribers(request, &part))
 }
 
-/// Whether an answer has less than what was selected, though no page was asked for.
+/// Whether a reply is truncated although no page was requested.
 fn is_cut<T>(part: &Part<T>, selection: &Selection) -> bool {
     let wanted = match selection {
         Selection::Ids(_) => usize::MAX,

@@ -24,9 +24,9 @@ const MAX_PASSED_OVER: usize = 10_000;
 /// Notifications that a kill may repeat; past it, barriers have to return first.
 const MAX_REPEATABLE: u64 = 10_000;
 
-/// Notifications of entries that were set aside that may be sent in one go whatever may be repeated.
+/// Maximum number of notifications of deferred entries in one buffer, regardless of how many are unconfirmed.
 const MAX_FROM_ASIDE: u64 = 1000;
-/// Recipients whose addresses are kept for the next event of the same audience, and about how many bytes.
+/// Maximum number of cached recipient addresses, and their approximate bytes.
 const MAX_ADDRESSES: usize = 16_384;
 const MAX_ADDRESSES_BYTES: usize = 1024 * 1024;
 
@@ -37,17 +37,17 @@ pub(super) struct Front {
     rendered: Rendered,
 }
 
-/// The addresses of the audience that was told last, as far as they were needed: those of its next event are the same.
+/// Cache of the recipient addresses of one audience. Consecutive events of a node often have the same audience.
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
     of: Option<Recipients>,
     text: String,
-    /// Where each recipient's begins and ends in the text; nowhere if it was not needed.
+    /// The range of each recipient's address in the text; empty if not cached.
     places: Vec<Range<usize>>,
 }
 
 impl Addresses {
-    /// The address of a recipient, of this index in its audience, in a message.
+    /// The address of the recipient with this index in its audience.
     fn address(
         &mut self,
         rendered: &Rendered,
@@ -82,18 +82,18 @@ impl Addresses {
 struct Budget {
     notifications: u64,
     passed_over: usize,
-    /// Up to where the buffer is filled.
+    /// Length up to which the buffer is filled.
     end: usize,
 }
 
-/// What became of an entry.
+/// Result of sending an entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Told {
-    /// It is told to all of its recipients.
+    /// All recipients were sent the notification.
     All,
-    /// There was no room for all of them.
+    /// The budget is used up.
     Part,
-    /// The presence of its next recipient is not known yet.
+    /// The presence of the next recipient is not known yet.
     Waiting,
 }
 
@@ -125,10 +125,10 @@ impl Writer {
         let mut budget = Budget {
             notifications: MAX_REPEATABLE.saturating_sub(repeatable),
             passed_over: MAX_PASSED_OVER,
-            // Answers come first, and leave some room.
+            // Replies come first and leave room for notifications.
             end: WRITE_BYTES.max(buffer.len() + WRITE_BYTES / 2),
         };
-        // What is aside has to go on whatever may be repeated, or nothing is ever confirmed.
+        // Unconfirmed notifications must not block deferred entries: nothing is confirmed before these are sent.
         let of_others = budget.notifications;
         budget.notifications = of_others.max(MAX_FROM_ASIDE);
         let mut has_room = self.tell_aside(post, buffer, &mut sent, &mut budget);
@@ -158,7 +158,7 @@ impl Writer {
         sent
     }
 
-    /// Tells the entries that were set aside, as far as they do not wait any more; whether there was room for that.
+    /// Sends the deferred entries that need not wait any longer. Returns `false` if the budget is used up.
     fn tell_aside(
         &mut self,
         post: Option<&Post>,
@@ -188,12 +188,12 @@ impl Writer {
         has_room
     }
 
-    /// How far everything is told, if notifications are sent so far.
+    /// Position up to which all notifications are sent, given the position of the writer.
     pub(super) fn complete(&self, sent: Sent) -> Sent {
         self.aside.first().unwrap_or(sent)
     }
 
-    /// Appends an entry's messages, from the position on.
+    /// Appends the messages of an entry from a position on.
     fn tell(
         &mut self,
         telling: &Telling,

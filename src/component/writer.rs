@@ -5,9 +5,8 @@
 //! a stream's stanzas in order, so its return shows that the server has all that was sent before.
 //! After a broken connection, what no barrier covered is sent again, with the same id and the time at
 //! which it happened. What happens when no barrier returns is in `barriers.rs`.
-//!
-//! An entry that waits for the presence of a recipient is set aside, and what follows at its node; other nodes go on. What
-//! is aside, and all after it, counts as not confirmed.
+//! An entry that waits for the presence of a recipient is deferred, with later entries of its node, while other nodes
+//! continue. Deferred entries, and all after them, stay unconfirmed.
 //!
 //! Where notifications go by a multicast service, so do the barriers: it is a process of its own. An answer
 //! that shuts somebody out waits until it has nothing of theirs any more.
@@ -77,11 +76,11 @@ pub struct Writer {
     connection: String,
     /// Entries that were there before this connection are late.
     pub(super) late_before: u64,
-    /// Entries that wait for the presence of a recipient, or behind one that does.
+    /// The deferred entries.
     pub(super) aside: Aside,
     /// Whether there is one.
     pub(super) awaits_presence: bool,
-    /// Whether so many recipients were passed over that others have their turn first.
+    /// Whether the writer yields after skipping many recipients.
     pub(super) is_cut: bool,
     /// When no more is begun.
     ends_at: Option<Instant>,
@@ -89,13 +88,13 @@ pub struct Writer {
     pub(super) addresses: Addresses,
     /// What is being written.
     current: Option<Chunk>,
-    /// When the server last went on to read after it had not read for a while.
+    /// When the server last resumed reading.
     unblocked_at: Option<Instant>,
     /// The buffer of the last chunk.
     spare: String,
 }
 
-/// A write that takes so long waited for the server to read.
+/// Duration of a write that indicates a server that does not read.
 const BLOCKED_AFTER: Duration = Duration::from_secs(1);
 
 /// How far notifications were sent, and how many they were since the process started.
@@ -342,7 +341,7 @@ impl Writer {
                 self.unblocked_at = Some(now);
             }
             if let Some(mut barrier) = chunk.barrier {
-                // Before that the server cannot have answered it.
+                // The server cannot have answered earlier.
                 barrier.at = now;
                 self.covered = (barrier.sent, barrier.covers);
                 self.barriers.push_back(barrier);
@@ -382,7 +381,7 @@ impl Writer {
         self.answers.may_be_silent.store(self.route.is_unconfirmed(), Ordering::Relaxed);
     }
 
-    /// How long after the last barrier the next one is sent where there is nothing to confirm.
+    /// Interval until the next barrier while nothing is unconfirmed.
     fn interval(&self) -> Duration {
         self.route.interval(self.last_barrier == 0)
     }

@@ -102,7 +102,7 @@ pub struct Remarks(BTreeMap<String, Remark>);
 /// One kind of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Remark {
-    /// How often.
+    /// Number of halvings.
     pub times: u64,
     /// The first places, at most three.
     pub places: Vec<String>,

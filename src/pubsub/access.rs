@@ -134,8 +134,8 @@ pub fn may_stay(config: &NodeConfig, affiliation: Affiliation) -> bool {
     is_up_to_rosters(config, affiliation) || admits(config, affiliation, None).is_ok()
 }
 
-/// Whether a resource of somebody of an affiliation may hear of a node without a subscription (§12.2), where no roster
-/// can be read: whom only a roster can admit keeps what waits for it.
+/// Whether an entity with this affiliation may have an implicit subscription (§12.2), judged without rosters: entities
+/// that only a roster can admit keep their pending notifications.
 #[must_use]
 pub fn may_hear(config: &NodeConfig, affiliation: Affiliation) -> bool {
     let is_admitted = || admits(config, affiliation, None) == Ok(Admission::Granted);
@@ -143,7 +143,7 @@ pub fn may_hear(config: &NodeConfig, affiliation: Affiliation) -> bool {
         && (is_up_to_rosters(config, affiliation) || is_admitted())
 }
 
-/// Whether only a roster can admit somebody of an affiliation, or shut it out.
+/// Whether access of an entity with this affiliation depends on a roster.
 pub(super) fn is_up_to_rosters(config: &NodeConfig, affiliation: Affiliation) -> bool {
     affiliation == Affiliation::None && config.access_model.reads_rosters()
 }

@@ -1,15 +1,15 @@
-//! How many items fit in a list.
+//! Size limit of lists of items.
 
 use super::{Attribution, Item, Limits, within, written_len};
 
-/// The most bytes of a list of items, and how the bytes of an item are counted.
+/// Maximum bytes of a list of items, and how the size of an item is computed.
 #[derive(Clone, Debug)]
 pub struct ItemBudget {
     max_bytes: usize,
     rendering: Option<Rendering>,
 }
 
-/// What an answer says of each item.
+/// What a reply shows of each item.
 #[derive(Clone, Debug)]
 struct Rendering {
     attribution: Attribution,
@@ -17,20 +17,20 @@ struct Rendering {
 }
 
 impl ItemBudget {
-    /// Counts an item as it is stored ([`Item::size`]).
+    /// Uses the stored size of an item ([`Item::size`]).
     #[must_use]
     pub fn stored(max_bytes: usize) -> Self {
         Self { max_bytes, rendering: None }
     }
 
-    /// Counts an item as an answer to a retrieval shows it (§6.5.2), at a node with this attribution.
+    /// Uses the size of an item as rendered in a reply (§6.5.2) at a node with this attribution.
     #[must_use]
     pub fn rendered(limits: &Limits, attribution: Attribution) -> Self {
         let rendering = Rendering { attribution, tells_content: limits.tells_content };
         Self { max_bytes: limits.max_reply_bytes, rendering: Some(rendering) }
     }
 
-    /// Whether one item after the other fits; the first does anyway.
+    /// A predicate that accepts items while they fit; it always accepts the first.
     pub fn fits(&self) -> impl FnMut(&Item) -> bool {
         within(self.max_bytes, 1, |item| self.size_of(item))
     }
@@ -41,7 +41,7 @@ impl ItemBudget {
 }
 
 impl Rendering {
-    /// The most bytes that an item takes.
+    /// Upper bound of the rendered size of an item.
     fn size_of(&self, item: &Item) -> usize {
         let id = written_len(item.id.as_str());
         let publisher = self.attribution.publisher_of(item);
@@ -51,7 +51,7 @@ impl Rendering {
         "<item id=''></item>".len() + id + publisher + payload + self.size_of_content(item, id)
     }
 
-    /// The bytes of what tells an item's content (XEP-0395 §3.1).
+    /// Size of the entry that identifies the content of an item (XEP-0395 §3.1).
     fn size_of_content(&self, item: &Item, id: usize) -> usize {
         if !self.tells_content {
             return 0;

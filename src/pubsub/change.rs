@@ -132,13 +132,13 @@ impl Changes {
         })
     }
 
-    /// Whether the node has no item any more after them.
+    /// Whether the changes remove all items of the node.
     #[must_use]
     pub fn drop_all_items(&self) -> bool {
         self.iter().any(|change| matches!(change, Change::Trimmed { keep: 0, .. } | Change::Purged))
     }
 
-    /// Whether somebody is less here than before, at this node. That does not wait until there is room to tell of it.
+    /// Whether an entity loses access at this node. Revocations are committed even when the backlog is full.
     #[must_use]
     pub fn revoke(&self, node: Option<&Node>) -> bool {
         let before = |jid| node.and_then(|node| node.special(jid)).map_or(0, |s| s.terms.len());

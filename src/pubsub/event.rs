@@ -61,7 +61,7 @@ pub struct EventItem {
 pub enum Audience {
     /// These, subscribed or not.
     Entities(Recipients),
-    /// These, which have not subscribed, as long as the node lets them (§12.2).
+    /// Resources with an implicit subscription (§12.2), as long as they have access.
     Interested(Recipients),
     /// These, as long as they are subscribed.
     Listed(Recipients),
@@ -121,7 +121,7 @@ pub fn is_entitled(began: u64, plain_until: u64, as_of: u64) -> bool {
 pub(super) const MAX_LISTED: usize = 10_000;
 
 impl Event {
-    /// Whether it tells a subscriber that its lease ends soon (§12.19).
+    /// Whether it is a lease notice (§12.19).
     #[must_use]
     pub fn is_warning(&self) -> bool {
         matches!(self, Self::Subscription { expiry: Some(_), .. })
@@ -129,8 +129,7 @@ impl Event {
 }
 
 impl Notification {
-    /// The subscriptions because of which it may go to a recipient: its own; an item that is sent again may go to a resource
-    /// because its bare JID is subscribed.
+    /// The JIDs whose subscription entitles a recipient: the recipient itself; for resent items also its bare JID.
     pub fn subscriptions_of<'a>(
         &self,
         recipient: &'a Jid,
@@ -240,8 +239,8 @@ impl Notification {
 }
 
 impl View {
-    /// How an event looks to a JID with these subscriptions; nothing if none of them wants it now. Which options want the
-    /// items of the event by their keyword, is given.
+    /// The view of an event for a JID with these subscriptions; `None` if none of them selects it. The matching
+    /// keywords are given.
     pub(super) fn of(
         event: &Event,
         config: &NodeConfig,

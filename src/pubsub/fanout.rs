@@ -1,7 +1,6 @@
-//! The events of one decision as notifications for the subscribers of a node.
-//!
-//! Subscribers with options or SubIDs are in lists. Each list is made once in a decision, and all notifications with these
-//! recipients share it: so a hundred items for a hundred thousand of them take the memory of one list.
+//! Fan-out of the events of one decision to the subscribers of a node.
+//! Recipient lists of subscriptions with options or SubIDs are built once per decision and shared by its
+//! notifications, so that a batch of items needs the memory of one list.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,12 +14,12 @@ use super::{
     Special, SubId, Timestamp, View, event::MAX_LISTED,
 };
 
-/// What the lists depend on.
+/// Key of a recipient list.
 #[derive(PartialEq, Eq, Hash)]
 enum Selection {
-    /// The kind of event, for those whose subscriptions have no keyword.
+    /// The kind of event, for subscriptions without a keyword.
     Kind(Kind),
-    /// Which of the keywords an item has, for those whose subscriptions have some.
+    /// The keywords that match an item, for subscriptions with keywords.
     Keywords(Kind, Vec<bool>),
 }
 
@@ -32,7 +31,7 @@ enum Kind {
     Other,
 }
 
-/// Makes the notifications of one decision.
+/// Builds the notifications of one decision.
 pub(super) struct Fanout<'a> {
     node: &'a Node,
     config: &'a NodeConfig,
@@ -40,18 +39,18 @@ pub(super) struct Fanout<'a> {
     /// The subscribers with options or SubIDs, without and with a keyword.
     without_keyword: Vec<(&'a Jid, &'a Special)>,
     with_keyword: Vec<(&'a Jid, &'a Special)>,
-    /// The place of each keyword among all.
+    /// The index of each keyword.
     keywords: HashMap<&'a str, usize>,
     made: HashMap<Selection, Vec<(View, Recipients)>>,
     lists: Vec<Recipients>,
-    /// How many events it was told of, and about how many bytes their lists take.
+    /// Number of events so far, and the approximate bytes of their lists.
     events: usize,
     bytes: usize,
     max_bytes: usize,
 }
 
 impl<'a> Fanout<'a> {
-    /// For a node that is then configured so.
+    /// For a node with this configuration after the decision.
     pub(super) fn new(node: &'a Node, config: &'a NodeConfig, cx: &Context<'_>) -> Self {
         let all = node.specials().filter(|(_, special)| !special.is_pending);
         let has_keyword =
@@ -79,11 +78,11 @@ impl<'a> Fanout<'a> {
         }
     }
 
-    /// Notifies the subscribers of an event, unless the node delivers no notifications: those with options or SubIDs of what
-    /// they want, and how they want it.
+    /// Builds the notifications of an event according to each subscriber's options, unless the node delivers no
+    /// notifications.
     ///
     /// # Errors
-    /// [`Refusal::TooManyNotifications`] if the lists of several events take more memory than there ever is for them.
+    /// [`Refusal::TooManyNotifications`] if the lists of several events exceed the backlog.
     pub(super) fn notify(
         &mut self,
         at: (Place, u64),
@@ -110,7 +109,7 @@ impl<'a> Fanout<'a> {
         Ok([plain].into_iter().chain(listed).collect())
     }
 
-    /// The recipients of an event, by the view that they get.
+    /// The recipients of an event, grouped by view.
     fn lists(
         &mut self,
         selection: Selection,
@@ -145,7 +144,7 @@ impl<'a> Fanout<'a> {
         made
     }
 
-    /// The list of these entities: the one that was made for another selection, if there is one.
+    /// The list of these entities, shared with an equal one if it exists.
     fn list(
         lists: &mut Vec<Recipients>,
         bytes: &mut usize,
@@ -166,7 +165,7 @@ impl<'a> Fanout<'a> {
         list
     }
 
-    /// Which of the keywords an event has in one of its items.
+    /// The keywords that match an item of the event.
     fn keywords_in(&self, event: &Event) -> Vec<bool> {
         let Event::Published(items) = event else { return Vec::new() };
         if self.keywords.is_empty() {

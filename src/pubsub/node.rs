@@ -202,13 +202,13 @@ impl Node {
         }
     }
 
-    /// Whether a resource may hear of the node without a subscription, as far as no roster is needed for that (§12.2).
+    /// Whether a resource may have an implicit subscription, judged without rosters (§12.2).
     #[must_use]
     pub fn lets_hear(&self, jid: &Jid) -> bool {
         access::may_hear(&self.config, self.affiliation_of(&jid.to_bare()))
     }
 
-    /// Whether a resource that heard of the node without a subscription may not any more, and has none.
+    /// Whether a resource has lost its implicit subscription and has no explicit one.
     #[must_use]
     pub fn shuts_out(&self, jid: &Jid) -> bool {
         !self.lets_hear(jid) && !self.is_subscribed(jid) && !self.is_subscribed(&jid.to_bare())

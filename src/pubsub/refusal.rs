@@ -174,7 +174,7 @@ pub enum Refusal {
     /// A JID with several subscriptions, and it is not said which of them is meant (§6.2.3.1, §6.3.4.4, §6.5.9.1).
     #[error("a SubID is required: there are several subscriptions")]
     SubIdRequired,
-    /// More notifications of one request than ever wait at once.
+    /// The notifications of one request exceed the backlog.
     #[error(
         "this request has more to notify subscribers of than can wait for delivery at once: split it"
     )]

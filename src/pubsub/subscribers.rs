@@ -10,7 +10,7 @@ use super::SubId;
 /// The most subscriptions in a part.
 const MAX_PART: usize = 256;
 
-/// About how many bytes a recipient takes in memory, and one of its SubIDs.
+/// Approximate bytes of a recipient in memory, and of a SubID.
 const RECIPIENT_BYTES: usize = 100;
 const SUBID_BYTES: usize = 32;
 
@@ -207,13 +207,13 @@ impl Recipients {
         !self.0.subids.is_empty()
     }
 
-    /// About how many bytes the SubIDs of all of them take.
+    /// Approximate bytes of all SubIDs.
     #[must_use]
     pub fn subids_size(&self) -> usize {
         self.0.subids.iter().map(|subids| subids.len() * SUBID_BYTES).sum()
     }
 
-    /// About how many bytes the list takes, with the parts that it shares.
+    /// Approximate bytes of the list, including shared parts.
     #[must_use]
     pub(super) fn size(&self) -> usize {
         self.len() * RECIPIENT_BYTES + self.subids_size()

@@ -85,8 +85,8 @@ impl Service {
         Ok(())
     }
 
-    /// Has time do what it does at nodes, as long as it is awaited: leases end, digests are made, items expire. It waits
-    /// for nothing outside the process: whoever is not in a roster any more goes when that has come.
+    /// Runs timer-driven operations until dropped: leases, digests, item expiry and roster revocations. Never waits
+    /// for rosters; a node is processed again when a roster arrives.
     pub async fn pass_time(&self) {
         let Memory { deadlines, rosters, .. } = &*self.memory;
         loop {

@@ -74,7 +74,7 @@ impl Service {
         Ok((self.turn(id).await?, None))
     }
 
-    /// The contacts of a node's owners for what time does there, which does not wait for rosters.
+    /// The contacts of a node's owners for timer-driven operations, which do not wait for rosters.
     fn contacts_in_time(&self, id: &NodeId, node: Option<&Node>) -> Option<Arc<Contacts>> {
         let owners = self.owners_to_read(node, &Need::Time);
         // Whatever is configured, they are not asked for again when they come.

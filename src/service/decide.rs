@@ -61,7 +61,7 @@ struct Told {
     room: Room,
 }
 
-/// What is to be told of a decision, at a node of this creator.
+/// The notifications of a decision at a node of this creator.
 struct ToTell {
     notification: Arc<Notification>,
     recipients: Recipients,
@@ -69,7 +69,7 @@ struct ToTell {
 }
 
 impl ToTell {
-    /// The same with room for it, if there is any.
+    /// Reserves room in the outbox; `None` if it is full.
     fn reserve(&self, outbox: &Arc<Outbox>) -> Option<Told> {
         let (notification, recipients) = (Arc::clone(&self.notification), self.recipients.clone());
         let room = outbox.reserve(&self.creator, &notification, &recipients)?;
@@ -295,7 +295,7 @@ impl Service {
         })
     }
 
-    /// A notification with its recipients, unless there are none.
+    /// Resolves the recipients; `None` if there are none.
     fn to_tell(
         &self,
         turn: &mut Turn,
@@ -409,7 +409,7 @@ impl Service {
         turn
     }
 
-    /// The resources that a node, as it is after changes, does not let hear without a subscription any more (§12.2).
+    /// The resources that lose their implicit subscriptions by changes of a node, given the node after them (§12.2).
     fn shut_out(&self, node: Option<&Node>, changes: &Changes) -> BTreeSet<Jid> {
         let bears =
             |change: &Change| matches!(change, Change::Affiliated(..) | Change::Configured { .. });

@@ -1,4 +1,4 @@
-//! Nodes at which what time does waits for room in the backlog.
+//! Backoff of timer-driven operations at nodes without room in the backlog.
 
 use std::{
     collections::HashMap,
@@ -8,27 +8,27 @@ use std::{
 
 use crate::pubsub::{NodeId, Timestamp, op::expire::Extent};
 
-/// How long the first attempt waits that follows one without room, and the longest that one waits.
+/// First and longest interval between attempts.
 const FIRST_INTERVAL: Duration = Duration::from_millis(500);
 const MAX_INTERVAL: Duration = Duration::from_secs(8);
 
-/// The nodes at which there was no room.
+/// The delayed nodes.
 #[derive(Debug, Default)]
 pub(super) struct Delays(Mutex<HashMap<NodeId, Delay>>);
 
 #[derive(Clone, Copy, Debug)]
 struct Delay {
     extent: Extent,
-    /// Not before then.
+    /// Earliest time of the next attempt.
     until: Timestamp,
     interval: Duration,
 }
 
-/// Everything that is due.
+/// All due work.
 const EVERYTHING: Extent = Extent::Everything { halvings: 0 };
 
 impl Delays {
-    /// How much is done at a node now.
+    /// The extent of the next attempt at a node.
     pub(super) fn extent(&self, node: &NodeId, now: Timestamp) -> Extent {
         match self.delays().get(node) {
             None => EVERYTHING,
@@ -37,12 +37,12 @@ impl Delays {
         }
     }
 
-    /// When more than ends is done at a node, if that waits.
+    /// Time of the next full attempt at a delayed node.
     pub(super) fn until(&self, node: &NodeId) -> Option<Timestamp> {
         self.delays().get(node).map(|delay| delay.until)
     }
 
-    /// There was no room for so much. Says whether that is news.
+    /// Records an attempt without room. Returns whether the node was not delayed before.
     pub(super) fn delay(&self, node: &NodeId, extent: Extent, now: Timestamp) -> bool {
         let mut delays = self.delays();
         let before = delays.get(node).map(|delay| delay.interval);
@@ -52,7 +52,7 @@ impl Delays {
         before.is_none()
     }
 
-    /// There was room, or the node is not there any more. Says whether something had waited, and nothing does now.
+    /// Records a successful attempt, or that the node is gone. Returns whether a delay has ended.
     pub(super) fn end(&self, node: &NodeId, is_all_done: bool) -> bool {
         let mut delays = self.delays();
         if is_all_done {

@@ -37,7 +37,7 @@ pub(super) enum Need<'a> {
     LastItem,
     /// That, and rosters, for the access model may become one that looks at them.
     Configuration,
-    /// Its oldest items, and its newest, as far as time has to do with them; and rosters, which are not waited for.
+    /// Items that timer-driven operations need, and cached rosters.
     Time,
     /// The newest item, and how many subscriptions the actor has, who wants one more.
     Subscriptions,

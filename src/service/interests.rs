@@ -117,7 +117,7 @@ impl Interests {
         }
     }
 
-    /// On a new connection all resources are asked again, which may have gone. Says which.
+    /// Marks all resources for a new capability query on a new connection, and returns them.
     #[must_use]
     pub fn doubt(&self) -> Vec<Jid> {
         let mut known = self.known();
@@ -165,7 +165,7 @@ impl Interests {
         resource.nodes.iter().filter(|node| !before.contains(node)).cloned().collect()
     }
 
-    /// The nodes in which a resource is interested.
+    /// The nodes of a resource's implicit subscriptions.
     pub(super) fn of(&self, jid: &Jid) -> Vec<NodeId> {
         let known = self.known();
         known.resources.get(jid.as_str()).map(|of| of.nodes.clone()).unwrap_or_default()

@@ -12,7 +12,7 @@ use crate::pubsub::Notification;
 pub struct Lost(Option<Arc<HashMap<Jid, u64>>>);
 
 impl Lost {
-    /// Whether a recipient must not hear of an entry, which is of this number.
+    /// Whether a recipient has lost the entitlement to the entry with this number.
     #[must_use]
     pub fn has(&self, recipient: &Jid, entry: u64, notification: &Notification) -> bool {
         self.0.as_ref().is_some_and(|lost| {

@@ -29,7 +29,7 @@ use super::{
 
 /// The most debts that are forgotten at once.
 const MAX_FORGOTTEN: usize = 500;
-/// About how many bytes one who lost a subscription takes in memory.
+/// Approximate bytes of a revoked subscription in memory.
 const LOST_BYTES: usize = 100;
 
 /// A notification and everyone it goes to.
@@ -165,7 +165,7 @@ impl Outbox {
         Some(Room { outbox: Arc::clone(self), owner, bytes, recipients })
     }
 
-    /// An outbox in which nothing waits, with the same limits.
+    /// An empty outbox with the same limits.
     pub(super) fn emptied(&self) -> Arc<Self> {
         let max = self.queue().shares.max();
         Arc::new(Self::new(max.entries, max.bytes, self.key))
@@ -221,7 +221,7 @@ impl Outbox {
         }
     }
 
-    /// Leaves out everybody who is not subscribed at a node any more, or whom it does not let hear without that.
+    /// Drops pending notifications of recipients who lost their explicit or implicit subscription to a node.
     pub(super) fn keep(&self, node: &Node) {
         let mut audiences = HashMap::new();
         for telling in &self.queue().waiting {
@@ -241,7 +241,7 @@ impl Outbox {
         self.leave_out(node.epoch, interested.iter().filter(|jid| node.shuts_out(jid)));
     }
 
-    /// The resources that something waits for which they get without a subscription at a node.
+    /// The resources with pending notifications of an implicit subscription to a node.
     pub(super) fn interested(&self, node: Epoch) -> BTreeSet<Jid> {
         let queue = self.queue();
         let of_node = queue.waiting.iter().filter_map(|telling| {
@@ -252,7 +252,7 @@ impl Outbox {
         of_node.flat_map(Recipients::iter).cloned().collect()
     }
 
-    /// The recipients of what waits that is sent only to those who are available, in the order in which it is sent.
+    /// The recipients of pending presence-based notifications, in sending order.
     pub(super) fn recipients_by_presence(&self) -> Vec<Recipients> {
         let queue = self.queue();
         let mut known = HashSet::new();

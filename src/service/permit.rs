@@ -1,5 +1,5 @@
-//! The permits of requests: only so many requests are processed at the same time, and one that waits for something
-//! outside the process is not one of them.
+//! Permits that bound the number of requests processed concurrently. A request releases its permit while it waits for
+//! something outside the process.
 
 use std::{future::Future, sync::Arc};
 
@@ -10,22 +10,21 @@ task_local! {
     static PERMIT: Arc<dyn RequestPermit>;
 }
 
-/// The permit of the request that a task processes.
+/// Permit of the request that a task processes.
 #[async_trait]
 pub trait RequestPermit: Send + Sync {
-    /// Gives the permit to another request.
+    /// Releases the permit.
     fn release(&self);
-    /// Waits for a permit.
+    /// Acquires a permit.
     async fn acquire(&self);
 }
 
-/// Processes a request that has a permit. It releases the permit while it waits for something outside the process, so
-/// how many requests wait for that is bounded by their queues alone.
+/// Runs a request that holds a permit. The number of requests that wait without one is bounded by the sender queues.
 pub async fn with_permit<F: Future>(permit: Arc<dyn RequestPermit>, request: F) -> F::Output {
     PERMIT.scope(permit, request).await
 }
 
-/// Waits for something outside the process, without the permit of the request. The caller holds no lock meanwhile.
+/// Awaits something outside the process without holding the permit. The caller must not hold a lock.
 pub(super) async fn without_permit<F: Future>(wait: F) -> F::Output {
     let Ok(permit) = PERMIT.try_with(Arc::clone) else { return wait.await };
     permit.release();

@@ -168,8 +168,7 @@ impl Service {
         self.do_or_retry(PresenceTask::Depart(went)).await;
     }
 
-    /// The server of an entity answered the ping of this number: if nothing was heard of the entity after a probe, it has
-    /// gone.
+    /// Handles the answer to a ping: an entity that sent nothing since its probe counts as offline.
     pub async fn found_silent(&self, entity: &BareJid, ping: u64) {
         if let Some(went) = self.memory.presences.give_up(entity, ping) {
             self.do_or_retry(PresenceTask::Depart(went)).await;

@@ -34,16 +34,15 @@ const MAX_RESOURCES: usize = 32;
 const MAX_UNWANTED: usize = 8;
 /// How long after a connection began events wait for the presence of their recipients.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long it waits on the first connection for an entity to let the service have its presence. The server of one that
-/// did so before grants it at once.
+/// Timeout on the first connection for an entity to grant its presence. Servers grant at once what was granted before.
 const GRANT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long an entity may not be heard of after a probe before its server is asked whether it dealt with that.
+/// Time without any stanza of an entity after a probe before it is pinged.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often what waits is looked at again, whether somebody answered or not.
+/// Interval at which waiting entries are checked again.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// How long there may be no connection before whoever was available then counts as having missed something.
+/// Length of an interruption from which resources count as having missed events.
 const MAX_INTERRUPTION: Duration = Duration::from_secs(300);
-/// By how much a server's stamp of presence has to be older than the interruption: some servers write whole seconds.
+/// Minimum age of a presence timestamp before the interruption; some servers write whole seconds.
 const STAMP_PRECISION: Duration = Duration::from_secs(1);
 
 /// The presence of entities, and at which nodes it matters.
@@ -83,14 +82,14 @@ pub enum Availability {
     Unknown,
 }
 
-/// The presence of a resource, as it came.
+/// Presence as received from a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shown {
-    /// How the resource shows itself.
+    /// Availability state.
     pub show: Show,
-    /// How many seconds it was away before that, if it says so (XEP-0312).
+    /// Seconds of absence, if the resource states them (XEP-0312).
     pub away_seconds: Option<u64>,
-    /// When it sent that, if its server says so (XEP-0203), as servers do in the answer to a probe.
+    /// Time of sending, if the server states it (XEP-0203), as in answers to probes.
     pub stamp: Option<Timestamp>,
 }
 
@@ -101,12 +100,12 @@ struct Known {
     /// Those of them of which it is not known whose, since the service began.
     unread: HashSet<NodeId>,
     there: HashMap<BareJid, BTreeMap<String, Show>>,
-    /// The resources that were there before the connection broke, and of which nothing was heard since.
+    /// Resources that were available on earlier connections and have not sent anything since.
     before: HashMap<BareJid, BTreeMap<String, Before>>,
     /// Those who have to be asked, and those who were or will be.
     unasked: VecDeque<BareJid>,
     wanted: HashMap<BareJid, Watch>,
-    /// Those whose servers were sent a probe on this connection, and when.
+    /// Entities probed on this connection, with the time.
     probed: VecDeque<(Instant, BareJid)>,
     /// Those who refused.
     refused: HashSet<BareJid>,
@@ -127,20 +126,20 @@ struct Known {
     refused_places: Domains,
 }
 
-/// What is known of a resource that was there before the connection broke.
+/// A resource that was available on an earlier connection.
 #[derive(Clone, Copy, Debug)]
 struct Before {
     show: Show,
-    /// When the connection broke on which it was there.
+    /// When that connection broke.
     lost_at: Instant,
-    /// Whether it was asked for its capabilities, and has not answered.
+    /// Whether a capability query is unanswered.
     is_asked: bool,
-    /// Whether it may have missed events since.
+    /// Whether it may have missed events.
     has_missed: bool,
 }
 
 impl Before {
-    /// Whether presence that was sent so long ago shows that the resource was there all the time.
+    /// Whether presence of this age proves that the resource was available throughout.
     fn was_there(&self, age: Duration) -> bool {
         age >= self.lost_at.elapsed() + STAMP_PRECISION
     }
@@ -152,33 +151,33 @@ struct Watch {
     /// Whether it lets the service have it.
     is_given: bool,
     is_asked: bool,
-    /// When it was asked last.
+    /// Time of the last presence request.
     asked_at: Option<Instant>,
     /// Whether it may not be needed any more.
     is_doubtful: bool,
     /// Whether events wait for the answer.
     is_awaited: bool,
-    /// Whether it came on this connection.
+    /// Whether it arrived on this connection.
     is_answered: bool,
-    /// Whether it is asked before the others, for an event waits.
+    /// Whether it is at the front of the queue because an event waits.
     is_first: bool,
-    /// The last probe, as long as nothing was heard of the entity after it.
+    /// The last probe, until the entity sends something.
     unanswered: Option<Probe>,
-    /// Whether it is among those whose servers were sent one.
+    /// Whether it is in the list of probed entities.
     is_probed: bool,
 }
 
-/// A probe that is not answered.
+/// An unanswered probe.
 #[derive(Clone, Copy, Debug)]
 struct Probe {
     at: Instant,
-    /// The number of the ping to its server that followed.
+    /// Number of the ping that followed.
     ping: Option<u64>,
 }
 
 impl Watch {
-    /// Whether events still wait for the answer. That of an entity that never let the service have its presence does not
-    /// come.
+    /// Whether events still wait for the answer. An entity that has not granted its presence is waited for only
+    /// briefly.
     fn is_awaited(&self) -> bool {
         let is_granted_late = |at: Instant| at.elapsed() >= GRANT_TIMEOUT;
         self.is_awaited && (self.is_given || !self.asked_at.is_some_and(is_granted_late))
@@ -242,7 +241,7 @@ impl Presences {
         self.answered.notify_one();
     }
 
-    /// Events of before the service began wait for the presence of these entities, at whichever nodes that matters.
+    /// Makes pending notifications from before the start wait for the presence of these entities.
     pub(super) fn expect_all(&self, entities: impl Iterator<Item = BareJid>) {
         for entity in entities {
             self.want(&entity, true);
@@ -293,9 +292,9 @@ impl Presences {
         self.known().nodes.contains(node)
     }
 
-    /// A resource is there; its presence was sent so long ago, if that is known. Returns whether it counts as coming: it was
-    /// not there on this connection, or says that it was away. After an interruption only presence that was sent before
-    /// it shows that the resource was there all the time. What is sent to it once more is harmless, what it misses is not.
+    /// Records that a resource is available; `age` is the age of its presence, if known. Returns whether it counts as
+    /// coming online. After an interruption only presence sent before it proves that the resource was available
+    /// throughout: a repeated last item is harmless, a missing one is not.
     pub(super) fn note(&self, jid: &Jid, shown: &Shown, age: Option<Duration>) -> bool {
         let mut known = self.known();
         let (entity, resource) = parts(jid);
@@ -314,7 +313,7 @@ impl Presences {
         (is_new && !was_there) || is_back
     }
 
-    /// These resources are asked for their capabilities on this connection. Events wait for those that were there before.
+    /// Records capability queries on this connection. Events wait for resources that were available before.
     pub fn await_answers(&self, resources: &[Jid]) {
         let mut known = self.known();
         for jid in resources {
@@ -322,8 +321,7 @@ impl Presences {
         }
     }
 
-    /// A resource has answered on this connection: it is there as it was before. Returns whether it may have missed events
-    /// meanwhile.
+    /// Records that a resource answered a query: it is available as before. Returns whether it may have missed events.
     pub(super) fn confirm(&self, jid: &Jid) -> bool {
         let mut known = self.known();
         let (entity, resource) = parts(jid);
@@ -338,14 +336,14 @@ impl Presences {
         is_placed && before.has_missed
     }
 
-    /// A resource that was asked is not there any more.
+    /// Records that a queried resource is gone.
     pub fn deny(&self, jid: &Jid) {
         let (entity, resource) = parts(jid);
         self.known().take_before(&entity, &resource);
         self.answered.notify_one();
     }
 
-    /// A resource that was asked gave an answer that does not say whether it is there.
+    /// Records an answer that says nothing about the availability of the resource.
     pub fn leave_open(&self, jid: &Jid) {
         self.known().before_of(jid).for_each(|before| before.is_asked = false);
         self.answered.notify_one();
@@ -379,7 +377,7 @@ impl Presences {
         if none_is_known && known.there.remove(&entity).is_some() {
             known.places.give_back(entity.domain().as_str());
         }
-        // Others were there before this connection: whether they are is asked.
+        // Resources of an earlier connection may still be available.
         let is_last = none_is_known && !known.before.contains_key(&entity);
         if none_is_known && !is_last {
             known.ask_again(&entity);
@@ -473,7 +471,7 @@ impl Presences {
         known.is_connected = false;
     }
 
-    /// An entity lets the service have its presence, and its server is sent a probe.
+    /// Records that an entity shares its presence and is probed.
     pub fn give(&self, jid: &Jid) {
         let (mut known, entity) = (self.known(), jid.to_bare());
         if let Some(watch) = known.wanted.get_mut(&entity) {
@@ -493,7 +491,7 @@ impl Presences {
         self.answered.notify_one();
     }
 
-    /// Waits for an entity whose server was sent a probe, and of which nothing was heard for a while.
+    /// Waits for an entity that sent nothing for 30 s after a probe.
     pub async fn silent(&self) -> BareJid {
         loop {
             let next = self.known().next_silent(Instant::now());
@@ -508,7 +506,7 @@ impl Presences {
         }
     }
 
-    /// The server of such an entity is sent a ping of this number.
+    /// Records a ping to such an entity.
     pub fn ping(&self, entity: &BareJid, number: u64) {
         if let Some(watch) = self.known().wanted.get_mut(entity)
             && let Some(probe) = &mut watch.unanswered
@@ -517,8 +515,7 @@ impl Presences {
         }
     }
 
-    /// That ping is answered, so the server has dealt with the probe. Returns that the entity went, if nothing was heard
-    /// of it.
+    /// Handles the answer to that ping. Returns the departure of the entity if it has sent nothing since the probe.
     pub(super) fn give_up(&self, entity: &BareJid, number: u64) -> Option<Went> {
         let mut known = self.known();
         let watch = known.wanted.get_mut(entity)?;
@@ -671,7 +668,7 @@ impl Presences {
 }
 
 impl Known {
-    /// Whether events of a node for a JID wait: for the presence of its entity, or for the answer of a resource.
+    /// Whether events of a node for a JID wait for presence or for the answer to a capability query.
     fn is_awaited(&mut self, node: &NodeId, jid: &Jid) -> bool {
         if self.answers_until.is_some_and(|until| Instant::now() >= until) {
             return false;
@@ -686,7 +683,7 @@ impl Known {
             || self.before_of(jid).any(|before| before.is_asked)
     }
 
-    /// What is known from before this connection of a resource, or of all of a bare JID.
+    /// The earlier presence of a resource, or of all resources of a bare JID.
     fn before_of(&mut self, jid: &Jid) -> impl Iterator<Item = &mut Before> {
         let (entity, resource) = parts(jid);
         let is_bare = jid.is_bare();
@@ -701,7 +698,7 @@ impl Known {
         }
     }
 
-    /// An entity is asked once more, before the others.
+    /// Requests the presence of an entity again, before others.
     fn ask_again(&mut self, entity: &BareJid) {
         if let Some(watch) = self.wanted.get_mut(entity) {
             watch.is_asked = false;
@@ -709,14 +706,14 @@ impl Known {
         }
     }
 
-    /// Something is heard of an entity.
+    /// Records that an entity sent something.
     fn hear_of(&mut self, entity: &BareJid) {
         if let Some(watch) = self.wanted.get_mut(entity) {
             watch.unanswered = None;
         }
     }
 
-    /// The server of an entity is sent a probe.
+    /// Records a probe of an entity.
     fn probe(&mut self, entity: BareJid) {
         let at = Instant::now();
         if let Some(watch) = self.wanted.get_mut(&entity) {
@@ -728,7 +725,7 @@ impl Known {
         }
     }
 
-    /// The next entity of which nothing was heard after a probe; or when there may be one.
+    /// The next entity with an expired probe; or the time of the next expiry.
     fn next_silent(&mut self, now: Instant) -> Result<BareJid, Option<Instant>> {
         while let Some((at, _)) = self.probed.front() {
             if *at + SILENCE_TIMEOUT > now {
@@ -749,7 +746,7 @@ impl Known {
         Err(None)
     }
 
-    /// Puts a resource among those that are there. Returns whether it is a new one; nothing if there is no room for it.
+    /// Adds an available resource. Returns whether it is new; `None` at the limit.
     fn place(&mut self, entity: &BareJid, resource: &str, show: Show) -> Option<bool> {
         let is_wanted = self.wanted.contains_key(entity);
         let is_one_more = !self.there.contains_key(entity);
@@ -767,8 +764,7 @@ impl Known {
         Some(resources.insert(resource.to_owned(), show).is_none())
     }
 
-    /// A connection begins: those who were there on the one before are kept apart, beside those of earlier ones of whom
-    /// nothing was heard.
+    /// Moves the resources of the previous connection to those of earlier connections.
     fn keep_before(&mut self, now: Instant) {
         let lost_at = self.broken_at.unwrap_or(now);
         let is_long = lost_at + MAX_INTERRUPTION < now;
@@ -792,7 +788,7 @@ impl Known {
         }
     }
 
-    /// What is known of a resource from before this connection; that is taken once.
+    /// Takes the earlier presence of a resource.
     fn take_before(&mut self, entity: &BareJid, resource: &str) -> Option<Before> {
         let resources = self.before.get_mut(entity)?;
         let before = resources.remove(resource);

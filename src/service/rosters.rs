@@ -27,7 +27,7 @@ const GRANT_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Rosters {
     known: Mutex<Known>,
     asked: Notify,
-    /// Nodes at which time looks at a roster that has come.
+    /// Nodes with a newly arrived roster.
     due: Mutex<HashSet<NodeId>>,
     became_due: Notify,
 }
@@ -45,19 +45,19 @@ struct Known {
     unasked: VecDeque<BareJid>,
     /// Those that were asked for, and are not here yet.
     awaited: HashMap<BareJid, Awaited>,
-    /// The nodes at which time looks at a roster when it comes, by its owner.
+    /// The nodes to process when a roster arrives, by roster owner.
     watching: HashMap<BareJid, HashSet<NodeId>>,
 }
 
-/// A roster that was asked for.
+/// A pending roster request.
 #[derive(Debug, Default)]
 struct Awaited {
-    /// When the request was sent; nothing before that.
+    /// Time of the request; `None` before it is sent.
     asked: Option<Instant>,
     answered: Answered,
 }
 
-/// Ends when the answer comes. Each roster has one, so an answer wakes only those who wait for it.
+/// Closes when the answer arrives; one per roster, so that an answer wakes only its own waiters.
 #[derive(Debug)]
 struct Answered(watch::Sender<()>);
 
@@ -155,9 +155,9 @@ impl Rosters {
         }
     }
 
-    /// As [`cached`](Self::cached), for what time does at a node: that does not wait for a roster. Those that are not
-    /// here, or older, are asked for, and the node is [due](Self::take_due) when one of them comes. Until then those
-    /// count that are a little older.
+    /// As [`cached`](Self::cached), for timer-driven operations, which do not wait. Requests missing and outdated
+    /// rosters, and marks the node as [due](Self::take_due) when one arrives. Slightly older rosters are used until
+    /// then.
     pub(super) fn watch(
         &self,
         node: &NodeId,
@@ -176,7 +176,7 @@ impl Rosters {
         self.cached(owners, oldest).flatten()
     }
 
-    /// The nodes that time has to look at, because a roster has come, or may be read from now on.
+    /// The nodes to process because a roster arrived or became readable.
     pub(super) fn take_due(&self) -> HashSet<NodeId> {
         mem::take(&mut self.due())
     }
@@ -257,12 +257,12 @@ impl Rosters {
 }
 
 impl Known {
-    /// Those of these rosters that have to be awaited.
+    /// The rosters that must be awaited.
     fn missing(&self, owners: &[BareJid], oldest: Timestamp) -> Vec<BareJid> {
         owners.iter().filter(|owner| self.look(owner, oldest).is_none()).cloned().collect()
     }
 
-    /// Asks for these rosters, as far as some may be read; for those that were asked for and did not come once more.
+    /// Requests these rosters, and repeats unanswered requests.
     fn ask(&mut self, missing: Vec<BareJid>) {
         if self.domain.is_none() {
             return;

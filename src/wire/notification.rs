@@ -95,13 +95,13 @@ impl Rendered {
         self.rest.is_some()
     }
 
-    /// Appends what names a recipient: the end of the message's id, and where it goes.
+    /// Appends the recipient-specific part of a message: the id suffix and the `to` attribute.
     pub fn write_address(&self, jid: &str, out: &mut String) {
         self.suffix.write(jid, out);
         write_to_attribute(jid, out);
     }
 
-    /// Whether a recipient has the same address in this message as in all others of which this holds.
+    /// Whether a recipient's address is the same in all messages for which this is true.
     #[must_use]
     pub fn has_common_addresses(&self) -> bool {
         self.suffix.nonce == 0
@@ -256,7 +256,7 @@ pub fn node_of(id: &str) -> Option<Epoch> {
     u64::from_str_radix(epoch, 16).ok().map(Epoch)
 }
 
-/// Whether the id of a notification has the suffix of a recipient: that of a message to many in lines has none.
+/// Whether the id of a notification has a recipient suffix; ids of messages to the fan-out module have none.
 #[must_use]
 pub fn has_suffix(id: &str) -> bool {
     id.splitn(3, '-').nth(2).is_some_and(|suffix| !suffix.is_empty())
@@ -355,7 +355,7 @@ pub fn date_time(timestamp: Timestamp) -> String {
         .to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-/// The point in time that a text of XEP-0082 stands for.
+/// Parses a time (XEP-0082).
 #[must_use]
 pub fn timestamp(text: &str) -> Option<Timestamp> {
     let time = DateTime::parse_from_rfc3339(form::collapsed(text)).ok()?;

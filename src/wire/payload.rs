@@ -24,7 +24,7 @@ pub fn parse(text: &str) -> Result<Payload, Refusal> {
     Ok(payload(&element(text)?))
 }
 
-/// Reads an element that this program wrote.
+/// Parses an element that this program has written.
 ///
 /// # Errors
 /// [`Refusal::InvalidPayload`] if it is none.

@@ -207,7 +207,7 @@ pub fn own_subscriptions(node: Option<&NodeId>, entries: &[(NodeId, Subscription
     pubsub(list.children(entries.iter().map(entry)))
 }
 
-/// The most bytes of a public subscriber in [`public_subscribers`]: the JID stands there twice.
+/// Upper bound of the size of an entry of [`public_subscribers`], which contains the JID twice.
 #[must_use]
 pub fn public_subscriber_len(jid: &BareJid) -> usize {
     let empty = "<item id=''><subscriber xmlns='' jid=''/></item>".len() + ns::PPS.len();

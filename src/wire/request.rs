@@ -437,8 +437,8 @@ fn entries<T>(
 
 const NOT_A_JID: &str = "not a valid JID";
 
-/// The address of an entry. One that takes something away may have an address as a server stamped it, which cannot be
-/// prepared: else nobody could ban such an entity.
+/// The address of an entry. Revoking entries may name an address that cannot be prepared but was stamped by a server,
+/// so that such entities can be banned.
 fn entry_jid(entry: &Element, sender: &str, takes_away: bool) -> Result<Jid, &'static str> {
     let stamped = || entry.attr("jid").filter(|_| takes_away).and_then(|jid| Jid::new(jid).ok());
     jid(entry, sender).ok().or_else(stamped).ok_or(NOT_A_JID)

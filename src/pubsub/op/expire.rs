@@ -14,7 +14,7 @@ use super::{existing, retract::retractions, settle_all};
 
 /// Items that go at once; the next ones go right after them.
 pub const MAX_EXPIRED: usize = 100;
-/// Subscribers who are told at once that their leases end; the next ones right after them.
+/// Maximum number of lease notices in one decision.
 const MAX_WARNED: usize = 1000;
 /// Items of a digest. Of more the newest come.
 pub const MAX_DIGESTED: usize = 100;
@@ -57,21 +57,21 @@ pub fn makes_digests(node: &Node) -> bool {
     node.specials().any(|(_, special)| special.terms.iter().any(|terms| awaits_digest(node, terms)))
 }
 
-/// How much of what is due at a node one decision does.
+/// How much of the due work at a node one decision processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// Everything, but that items expire, and subscribers are told of leases and by digests, only up to the limits, halved
-    /// so often; at least one.
+    /// All work; item expiry, lease notices and digests up to their limits, which are halved this many times but at
+    /// least one.
     Everything {
-        /// How often.
+        /// Number of halvings.
         halvings: u32,
     },
-    /// Only that subscriptions end. That needs no room for notifications.
+    /// Only ends of subscriptions, which need no room in the backlog.
     Ends,
 }
 
 impl Extent {
-    /// What is left of a limit.
+    /// The halved limit, at least 1.
     fn within(self, limit: usize) -> usize {
         match self {
             Self::Everything { halvings } => limit.checked_shr(halvings).unwrap_or(0).max(1),
@@ -79,7 +79,7 @@ impl Extent {
         }
     }
 
-    /// Twice as much, if less than the limits was done.
+    /// The next larger extent.
     #[must_use]
     pub fn doubled(self) -> Self {
         match self {
@@ -90,7 +90,7 @@ impl Extent {
         }
     }
 
-    /// Half of it; itself if there is no less.
+    /// The next smaller extent; itself at the minimum.
     #[must_use]
     pub fn halved(self) -> Self {
         match self {

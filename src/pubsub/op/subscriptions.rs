@@ -54,8 +54,8 @@ pub struct SubscriptionsSet {
     pub is_full: bool,
 }
 
-/// Shows who is subscribed to those who may manage it (§8.8.1), in the order of JIDs, so that a page goes on where it was
-/// whatever options somebody sets meanwhile; not who waits for that.
+/// Lists the subscribers for the owner (§8.8.1), without pending ones, ordered by JID so that pages stay valid when
+/// options change.
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].

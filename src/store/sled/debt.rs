@@ -91,7 +91,7 @@ enum AudienceRecord {
     SameAs(u64),
 }
 
-/// What several records have in memory together. It is written as what it is.
+/// A value that records share in memory; serialized inline.
 #[derive(PartialEq, Eq, Hash)]
 struct Shared<T>(Arc<T>);
 
@@ -148,7 +148,7 @@ impl AudienceRecord {
         })
     }
 
-    /// What tells the list from all others that are there; nothing if it is never shared.
+    /// Identity of a shared list; `None` if it is never shared.
     fn list(&self) -> Option<usize> {
         match self {
             Self::Listed(jids) | Self::Interested(jids) => Some(Arc::as_ptr(&jids.0).addr()),
@@ -157,7 +157,7 @@ impl AudienceRecord {
         }
     }
 
-    /// About how many bytes it takes.
+    /// Approximate size in bytes.
     fn len(&self) -> usize {
         match self {
             Self::Entities(jids) => jids.iter().map(|jid| 3 + jid.len()).sum(),
@@ -174,16 +174,16 @@ impl AudienceRecord {
     }
 }
 
-/// The records of the audiences of one commit, by what tells the lists apart: each is made once.
+/// Audience records of one commit, by the identity of the list.
 #[derive(Default)]
 pub(super) struct AudienceRecords(HashMap<(mem::Discriminant<Audience>, usize), AudienceRecord>);
 
-/// The audiences that were read, each once.
+/// Audiences already read.
 #[derive(Default)]
 pub(super) struct ReadAudiences(HashMap<AudienceRecord, Audience>);
 
-/// How many of these debts are written together: at least one, at most so many, and no more after so many bytes. What has
-/// the list of an earlier one says so from now on.
+/// Number of records to write in one group, bounded by count and bytes, at least one. Records with the list of an
+/// earlier one refer to it.
 pub(super) fn take_together(
     debts: &mut [(u64, DebtRecord)],
     max: usize,
@@ -207,7 +207,7 @@ pub(super) fn take_together(
     number
 }
 
-/// Gives debts that were read together the lists that they share.
+/// Resolves shared lists of records that were read together.
 pub(super) fn resolve(key: &[u8], debts: &mut [(u64, DebtRecord)]) -> Result<(), StoreError> {
     let mut lists = HashMap::new();
     for (debt, DebtRecord { entry, .. }) in debts {

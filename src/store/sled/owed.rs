@@ -68,12 +68,13 @@ pub(super) fn owed(view: &View, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, S
 struct Audiences<'a> {
     view: &'a View,
     of: HashMap<Number, (Subscribers, Lists)>,
-    /// Those of a node on lists, as of a version if it matters; each with the list.
+    /// Cache of filtered lists, by node, list and version.
     listed: HashMap<(Number, usize, Option<u64>), (Recipients, Recipients)>,
 }
 
 impl Audiences<'_> {
-    /// Those resources whom the node lets hear without a subscription; if it is gone, who was not shut out by name.
+    /// The resources that keep their implicit subscription; after a deletion, those that are neither outcast nor
+    /// publish-only.
     fn interested(
         &mut self,
         node: Number,
@@ -102,7 +103,7 @@ impl Audiences<'_> {
         })
     }
 
-    /// Those on a list who get an entry. Entries that have the same ones share them.
+    /// The recipients of a list that are entitled to an entry. Entries with equal recipients share them.
     fn once(
         &mut self,
         node: Number,

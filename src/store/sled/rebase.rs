@@ -16,9 +16,8 @@ use super::{
 /// Nodes that are rewritten with one sync.
 const BATCH: usize = 200;
 
-/// Gives every node a new epoch, and its pending entries too; returns the number of nodes. A store where it was
-/// interrupted is opened for nothing but another run, which gives new epochs to all. The store has to be opened again
-/// after it.
+/// Assigns a new epoch to every node and its pending entries; returns the number of nodes. After an interruption the
+/// store opens only for another run. The store must be reopened afterwards.
 pub(super) fn rebase(opened: &mut Opened, fresh: &dyn Fresh) -> Result<u64, StoreError> {
     opened.write(|rows, _| {
         rows.put(keys::REBASE, &true)?;

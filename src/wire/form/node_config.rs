@@ -47,7 +47,7 @@ pub(super) fn public_fields(config: &NodeConfig) -> Vec<Field> {
     fields
 }
 
-/// The names of groups in an owner's roster are nobody else's business.
+/// Roster group names are private to the owner.
 fn is_public(field: &Field) -> bool {
     field.var.as_deref() != Some(GROUPS)
 }
