@@ -11,25 +11,25 @@ pub(super) const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// The queued replies.
 #[derive(Debug, Default)]
 pub(super) struct AnswerQueue {
-    domains: HashMap<String, Domain>,
+    domains: HashMap<String, DomainQueue>,
     /// The domains with queued replies, in round-robin order.
     turn: VecDeque<String>,
     bytes: usize,
     /// Number of replies ever pushed, and ever popped.
-    came: u64,
-    taken: u64,
+    pushed: u64,
+    popped: u64,
 }
 
 #[derive(Debug, Default)]
-struct Domain {
-    entities: HashMap<String, Waiting>,
+struct DomainQueue {
+    entities: HashMap<String, EntityQueue>,
     turn: VecDeque<String>,
     bytes: usize,
 }
 
 /// The replies to one entity, each with its number among all replies.
 #[derive(Debug, Default)]
-struct Waiting {
+struct EntityQueue {
     answers: VecDeque<(u64, String)>,
     bytes: usize,
 }
@@ -49,13 +49,13 @@ impl AnswerQueue {
         waiting.bytes += answer.len();
         domain.bytes += answer.len();
         self.bytes += answer.len();
-        waiting.answers.push_back((self.came, answer));
-        self.came += 1;
+        waiting.answers.push_back((self.pushed, answer));
+        self.pushed += 1;
     }
 
     /// Dequeues the next reply whose number is below `up_to`.
     pub(super) fn pop(&mut self, up_to: u64) -> Option<String> {
-        if self.taken >= up_to {
+        if self.popped >= up_to {
             return None;
         }
         for _ in 0..self.turn.len() {
@@ -68,7 +68,7 @@ impl AnswerQueue {
             }
             if let Some(answer) = answer {
                 self.bytes -= answer.len();
-                self.taken += 1;
+                self.popped += 1;
                 return Some(answer);
             }
         }
@@ -89,16 +89,16 @@ impl AnswerQueue {
 
     /// Number of replies ever queued.
     pub(super) fn count(&self) -> u64 {
-        self.came
+        self.pushed
     }
 
     /// Whether all queued replies have numbers from `up_to` on.
     pub(super) fn is_held(&self, up_to: u64) -> bool {
-        self.bytes > 0 && self.taken >= up_to
+        self.bytes > 0 && self.popped >= up_to
     }
 }
 
-impl Domain {
+impl DomainQueue {
     fn pop(&mut self, up_to: u64) -> Option<String> {
         for _ in 0..self.turn.len() {
             let name = self.turn.pop_front()?;
@@ -129,7 +129,7 @@ pub(super) fn domain_of(bare: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn taken(queue: &mut AnswerQueue, up_to: u64) -> String {
+    fn popped(queue: &mut AnswerQueue, up_to: u64) -> String {
         std::iter::from_fn(|| queue.pop(up_to)).collect::<Vec<_>>().join(" ")
     }
 
@@ -146,7 +146,7 @@ mod tests {
         ] {
             queue.push(to, answer.into());
         }
-        assert_eq!(taken(&mut queue, u64::MAX), "b1 a1 o1 a2 b2 b3");
+        assert_eq!(popped(&mut queue, u64::MAX), "b1 a1 o1 a2 b2 b3");
         assert_eq!((queue.bytes(), queue.count()), (0, 6));
         assert!(queue.domains.is_empty() && queue.turn.is_empty());
     }
@@ -157,9 +157,9 @@ mod tests {
         for (to, answer) in [("a@x", "a1"), ("b@x", "b1"), ("a@x", "a2"), ("c@y", "c1")] {
             queue.push(to, answer.into());
         }
-        assert_eq!(taken(&mut queue, 2), "a1 b1");
+        assert_eq!(popped(&mut queue, 2), "a1 b1");
         assert!(queue.is_held(2) && !queue.is_held(3));
-        assert_eq!(taken(&mut queue, 4), "c1 a2");
+        assert_eq!(popped(&mut queue, 4), "c1 a2");
         assert!(!queue.is_held(4));
     }
 

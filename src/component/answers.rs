@@ -53,7 +53,7 @@ struct Queue {
     /// What is asked, and waits for nothing.
     questions: String,
     /// Replies that were being written when the connection broke.
-    again: String,
+    interrupted: String,
     waiting: AnswerQueue,
     /// Whether answers wait for a barrier.
     is_held: bool,
@@ -234,7 +234,7 @@ impl Answers {
     pub(super) fn take_ready(&self, up_to: u64, buffer: &mut String) {
         let mut queue = self.queue();
         buffer.push_str(&std::mem::take(&mut queue.questions));
-        buffer.push_str(&std::mem::take(&mut queue.again));
+        buffer.push_str(&std::mem::take(&mut queue.interrupted));
         while buffer.len() < ANSWER_BYTES
             && let Some(answer) = queue.waiting.pop(up_to)
         {
@@ -247,7 +247,7 @@ impl Answers {
 
     /// Puts answers back to the front, for the connection broke.
     pub(super) fn send_again(&self, answers: &str) {
-        self.queue().again.insert_str(0, answers);
+        self.queue().interrupted.insert_str(0, answers);
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -257,7 +257,7 @@ impl Answers {
 
 impl Queue {
     fn bytes(&self) -> usize {
-        self.again.len() + self.waiting.bytes()
+        self.interrupted.len() + self.waiting.bytes()
     }
 }
 

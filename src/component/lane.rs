@@ -185,7 +185,7 @@ impl Lanes {
     /// Deals with a sender's stanzas until none waits and all are settled.
     async fn serve(self, sender: String, first: Waiting, came: &Notify) {
         let mut unsettled = Unsettled { lanes: &self, sender: &sender, stanzas: VecDeque::new() };
-        let turn = Arc::new(LaneTurn::new(&self, &sender));
+        let turn = Arc::new(LanePermit::new(&self, &sender));
         let mut next = Some(first);
         loop {
             while let Some(waiting) = next {
@@ -353,14 +353,14 @@ fn sender_of(stanza: &Element) -> &str {
 }
 
 /// The permit of a lane to process a request, while it holds one.
-struct LaneTurn {
+struct LanePermit {
     turns: Arc<Semaphore>,
     dispatch: Arc<Dispatch>,
     sender: String,
     permit: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
-impl LaneTurn {
+impl LanePermit {
     fn new(lanes: &Lanes, sender: &str) -> Self {
         let (turns, dispatch) = (Arc::clone(&lanes.turns), Arc::clone(&lanes.dispatch));
         Self { turns, dispatch, sender: sender.to_owned(), permit: Mutex::default() }
@@ -372,7 +372,7 @@ impl LaneTurn {
 }
 
 #[async_trait]
-impl RequestPermit for LaneTurn {
+impl RequestPermit for LanePermit {
     fn release(&self) {
         self.set(None);
     }

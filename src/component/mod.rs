@@ -2,11 +2,11 @@
 
 mod answer_queue;
 mod answers;
-mod aside;
 mod barriers;
 mod builder;
 mod bursts;
 mod capabilities;
+mod deferred;
 mod dial;
 mod dispatch;
 mod doctor;

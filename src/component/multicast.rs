@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use crate::wire::{
     multicast::{Format, offered, services},
-    notification::has_suffix,
+    notification::has_recipient_suffix,
     ns,
     xml::Tag,
 };
@@ -241,7 +241,7 @@ impl Multicast {
     pub(super) fn has_refused(&self, from: &str, id: &str) -> bool {
         self.goes_through(from)
             && match &self.state().way {
-                Way::Through(post) => post.format == Format::Addresses || !has_suffix(id),
+                Way::Through(post) => post.format == Format::Addresses || !has_recipient_suffix(id),
                 _ => false,
             }
     }

@@ -5,7 +5,7 @@ use minidom::Element;
 
 use crate::{
     pubsub::{Show, Timestamp},
-    service::Shown,
+    service::PresenceUpdate,
     wire::{notification, ns, stanza::Header, xml::Tag},
 };
 
@@ -27,7 +27,8 @@ impl Dispatch {
         match header.kind.as_deref() {
             None => {
                 if let Some(show) = show(stanza) {
-                    let shown = Shown { show, away_seconds: away(stanza), stamp: stamp(stanza) };
+                    let shown =
+                        PresenceUpdate { show, away_seconds: away(stanza), stamp: stamp(stanza) };
                     self.service().available(&sender, &shown).await;
                     self.ask_for_capabilities(&sender, stanza).await;
                 } else {

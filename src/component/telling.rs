@@ -25,7 +25,7 @@ const MAX_PASSED_OVER: usize = 10_000;
 const MAX_REPEATABLE: u64 = 10_000;
 
 /// Maximum number of notifications of deferred entries in one buffer, regardless of how many are unconfirmed.
-const MAX_FROM_ASIDE: u64 = 1000;
+const MAX_DEFERRED_NOTIFICATIONS: u64 = 1000;
 /// Maximum number of cached recipient addresses, and their approximate bytes.
 const MAX_ADDRESSES: usize = 16_384;
 const MAX_ADDRESSES_BYTES: usize = 1024 * 1024;
@@ -39,14 +39,14 @@ pub(super) struct Front {
 
 /// Cache of the recipient addresses of one audience. Consecutive events of a node often have the same audience.
 #[derive(Debug, Default)]
-pub(super) struct Addresses {
+pub(super) struct AddressCache {
     of: Option<Recipients>,
     text: String,
     /// The range of each recipient's address in the text; empty if not cached.
     places: Vec<Range<usize>>,
 }
 
-impl Addresses {
+impl AddressCache {
     /// The address of the recipient with this index in its audience.
     fn address(
         &mut self,
@@ -88,13 +88,13 @@ struct Budget {
 
 /// Result of sending an entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Told {
+enum Progress {
     /// All recipients were sent the notification.
-    All,
+    Complete,
     /// The budget is used up.
-    Part,
+    Partial,
     /// The presence of the next recipient is not known yet.
-    Waiting,
+    Deferred,
 }
 
 /// The recipients of one stanza by multicast.
@@ -130,24 +130,24 @@ impl Writer {
         };
         // Unconfirmed notifications must not block deferred entries: nothing is confirmed before these are sent.
         let of_others = budget.notifications;
-        budget.notifications = of_others.max(MAX_FROM_ASIDE);
-        let mut has_room = self.tell_aside(post, buffer, &mut sent, &mut budget);
-        let of_aside = sent.notifications - self.sent.notifications;
-        budget.notifications = of_others.saturating_sub(of_aside);
+        budget.notifications = of_others.max(MAX_DEFERRED_NOTIFICATIONS);
+        let mut has_room = self.send_deferred(post, buffer, &mut sent, &mut budget);
+        let of_deferred = sent.notifications - self.sent.notifications;
+        budget.notifications = of_others.saturating_sub(of_deferred);
         while has_room
             && budget.passed_over > 0
             && !self.is_ending()
             && let Some(telling) = self.outbox.get(sent.position.number)
         {
             let node = &telling.notification.node;
-            let told = match self.aside.has(node) {
-                true => Told::Waiting,
+            let told = match self.deferred.has(node) {
+                true => Progress::Deferred,
                 false => self.tell(&telling, post, buffer, &mut sent, &mut budget),
             };
             has_room = match told {
-                Told::All => true,
-                Told::Part => false,
-                Told::Waiting => self.aside.add(node, sent),
+                Progress::Complete => true,
+                Progress::Partial => false,
+                Progress::Deferred => self.deferred.add(node, sent),
             };
             if has_room {
                 sent.position = Position { number: sent.position.number + 1, recipients: 0 };
@@ -159,7 +159,7 @@ impl Writer {
     }
 
     /// Sends the deferred entries that need not wait any longer. Returns `false` if the budget is used up.
-    fn tell_aside(
+    fn send_deferred(
         &mut self,
         post: Option<&Post>,
         buffer: &mut String,
@@ -167,30 +167,30 @@ impl Writer {
         budget: &mut Budget,
     ) -> bool {
         let mut has_room = !self.is_ending();
-        if !has_room || self.aside.is_empty() {
+        if !has_room || self.deferred.is_empty() {
             return has_room;
         }
-        for mut entry in mem::take(&mut self.aside).entries() {
+        for mut entry in mem::take(&mut self.deferred).entries() {
             let Some(telling) = self.outbox.get(entry.position.number) else { continue };
             let node = &telling.notification.node;
-            if has_room && !self.aside.has(node) {
+            if has_room && !self.deferred.has(node) {
                 let mut told_to = Sent { position: entry.position, ..*sent };
                 let told = self.tell(&telling, post, buffer, &mut told_to, budget);
                 sent.notifications = told_to.notifications;
                 entry.position = told_to.position;
-                has_room = told != Told::Part;
-                if told == Told::All {
+                has_room = told != Progress::Partial;
+                if told == Progress::Complete {
                     continue;
                 }
             }
-            self.aside.add(node, entry);
+            self.deferred.add(node, entry);
         }
         has_room
     }
 
     /// Position up to which all notifications are sent, given the position of the writer.
     pub(super) fn complete(&self, sent: Sent) -> Sent {
-        self.aside.first().unwrap_or(sent)
+        self.deferred.first().unwrap_or(sent)
     }
 
     /// Appends the messages of an entry from a position on.
@@ -201,19 +201,19 @@ impl Writer {
         buffer: &mut String,
         sent: &mut Sent,
         budget: &mut Budget,
-    ) -> Told {
+    ) -> Progress {
         let lost = self.outbox.lost(telling);
         let Notification { node, view: View { shows, .. }, .. } = &*telling.notification;
         let mut front = self.front.take().filter(|front| front.number == telling.number);
         let mut group = Group::default();
         let mut is_too_large = false;
-        let mut told = Told::All;
+        let mut told = Progress::Complete;
         for recipient in telling.recipients.iter_from(sent.position.recipients) {
             if buffer.len() + group.addresses.len() >= budget.end
                 || budget.notifications == 0
                 || budget.passed_over == 0
             {
-                told = Told::Part;
+                told = Progress::Partial;
                 break;
             }
             let headers = headers(telling.recipients.subids(sent.position.recipients));
@@ -229,7 +229,7 @@ impl Writer {
             if availability == Availability::Unknown {
                 sent.position.recipients -= 1;
                 self.awaits_presence = true;
-                told = Told::Waiting;
+                told = Progress::Deferred;
                 break;
             }
             if availability != Availability::Available {
@@ -285,7 +285,7 @@ impl Writer {
                 "an event is too large for some recipients"
             );
         }
-        if told != Told::All {
+        if told != Progress::Complete {
             self.front = front;
         }
         told

@@ -33,10 +33,10 @@ use crate::{
 use super::{
     Ended,
     answers::{Answers, BARRIER},
-    aside::Aside,
     barriers::{Address, Due, Route},
+    deferred::DeferredEntries,
     multicast::{Way, with_resource},
-    telling::{Addresses, Front},
+    telling::{AddressCache, Front},
 };
 
 /// Bytes that are written at once; between two writes answers are looked for.
@@ -77,7 +77,7 @@ pub struct Writer {
     /// Entries that were there before this connection are late.
     pub(super) late_before: u64,
     /// The deferred entries.
-    pub(super) aside: Aside,
+    pub(super) deferred: DeferredEntries,
     /// Whether there is one.
     pub(super) awaits_presence: bool,
     /// Whether the writer yields after skipping many recipients.
@@ -85,7 +85,7 @@ pub struct Writer {
     /// When no more is begun.
     ends_at: Option<Instant>,
     pub(super) front: Option<Front>,
-    pub(super) addresses: Addresses,
+    pub(super) addresses: AddressCache,
     /// What is being written.
     current: Option<Chunk>,
     /// When the server last resumed reading.
@@ -157,12 +157,12 @@ impl Writer {
             losses: 0,
             connection: String::new(),
             late_before: 0,
-            aside: Aside::default(),
+            deferred: DeferredEntries::default(),
             awaits_presence: false,
             is_cut: false,
             ends_at: None,
             front: None,
-            addresses: Addresses::default(),
+            addresses: AddressCache::default(),
             current: None,
             unblocked_at: None,
             spare: String::new(),
@@ -199,7 +199,7 @@ impl Writer {
         self.answers.begin_barriers(self.barrier_name());
         self.outbox.forgotten(0, self.sent.notifications);
         self.sent.position = self.confirmed;
-        self.aside = Aside::default();
+        self.deferred = DeferredEntries::default();
         self.covered = (self.sent, self.sent);
         self.front = None;
     }

@@ -137,7 +137,7 @@ pub fn may_stay(config: &NodeConfig, affiliation: Affiliation) -> bool {
 /// Whether an entity with this affiliation may have an implicit subscription (§12.2), judged without rosters: entities
 /// that only a roster can admit keep their pending notifications.
 #[must_use]
-pub fn may_hear(config: &NodeConfig, affiliation: Affiliation) -> bool {
+pub fn may_subscribe_implicitly(config: &NodeConfig, affiliation: Affiliation) -> bool {
     let is_admitted = || admits(config, affiliation, None) == Ok(Admission::Granted);
     takes_subscriptions(config, affiliation)
         && (is_up_to_rosters(config, affiliation) || is_admitted())

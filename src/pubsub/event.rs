@@ -123,7 +123,7 @@ pub(super) const MAX_LISTED: usize = 10_000;
 impl Event {
     /// Whether it is a lease notice (§12.19).
     #[must_use]
-    pub fn is_warning(&self) -> bool {
+    pub fn is_lease_notice(&self) -> bool {
         matches!(self, Self::Subscription { expiry: Some(_), .. })
     }
 }

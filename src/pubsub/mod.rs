@@ -41,8 +41,8 @@ mod subscription;
 mod tests;
 
 pub use access::{
-    Admission, may_configure, may_discover, may_hear, may_publish, may_retrieve, may_stay,
-    may_subscribe,
+    Admission, may_configure, may_discover, may_publish, may_retrieve, may_stay, may_subscribe,
+    may_subscribe_implicitly,
 };
 pub use actor::{Actor, Context, Fresh, Timestamp, administers};
 pub use affiliation::Affiliation;

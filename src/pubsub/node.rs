@@ -190,7 +190,7 @@ impl Node {
     pub fn recipients_of(&self, audience: &Audience, as_of: u64) -> Recipients {
         match audience {
             Audience::Entities(entities) => entities.clone(),
-            Audience::Interested(resources) => resources.filter(|jid| self.lets_hear(jid)),
+            Audience::Interested(resources) => resources.filter(|jid| self.allows_implicit(jid)),
             Audience::Listed(listed) => listed.filter(|jid| {
                 self.began(jid).is_some_and(|began| is_entitled(began, u64::MAX, as_of))
             }),
@@ -204,14 +204,16 @@ impl Node {
 
     /// Whether a resource may have an implicit subscription, judged without rosters (§12.2).
     #[must_use]
-    pub fn lets_hear(&self, jid: &Jid) -> bool {
-        access::may_hear(&self.config, self.affiliation_of(&jid.to_bare()))
+    pub fn allows_implicit(&self, jid: &Jid) -> bool {
+        access::may_subscribe_implicitly(&self.config, self.affiliation_of(&jid.to_bare()))
     }
 
     /// Whether a resource has lost its implicit subscription and has no explicit one.
     #[must_use]
-    pub fn shuts_out(&self, jid: &Jid) -> bool {
-        !self.lets_hear(jid) && !self.is_subscribed(jid) && !self.is_subscribed(&jid.to_bare())
+    pub fn revokes_implicit(&self, jid: &Jid) -> bool {
+        !self.allows_implicit(jid)
+            && !self.is_subscribed(jid)
+            && !self.is_subscribed(&jid.to_bare())
     }
 
     /// The version at which the subscription of exactly this JID began.

@@ -275,7 +275,7 @@ impl Service {
         let all: Vec<_> = all.collect();
         let may_be_left = |Notification { audience, event, .. }: &Notification| {
             let is_event = matches!(audience, Audience::Subscribers | Audience::Listed(_));
-            revoke && !is_event && !event.is_warning()
+            revoke && !is_event && !event.is_lease_notice()
         };
         let in_an_outbox = |outbox: &Arc<Outbox>| {
             let mut rooms = Vec::with_capacity(all.len());
@@ -420,7 +420,7 @@ impl Service {
         resources.extend(self.memory.interests.at(&node.id));
         let policies = self.policies();
         resources.retain(|jid| {
-            node.shuts_out(jid) && !administers(policies.administrators(), &jid.to_bare())
+            node.revokes_implicit(jid) && !administers(policies.administrators(), &jid.to_bare())
         });
         resources
     }

@@ -49,7 +49,7 @@ pub use metrics::Metrics;
 pub use outbox::{Outbox, Position, Telling};
 pub use permit::{RequestPermit, with_permit};
 pub use policies::Policies;
-pub use presences::{Availability, PresenceRequest, Presences, Shown};
+pub use presences::{Availability, PresenceRequest, PresenceUpdate, Presences};
 pub use resources::{PingAnswer, Resources};
 pub use rosters::Rosters;
 pub use settling::Settling;

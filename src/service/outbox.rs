@@ -238,7 +238,7 @@ impl Outbox {
         let gone: Vec<_> = all.filter(|jid| !is_subscribed(jid)).collect();
         self.leave_out(node.epoch, gone.into_iter());
         let interested = self.interested(node.epoch);
-        self.leave_out(node.epoch, interested.iter().filter(|jid| node.shuts_out(jid)));
+        self.leave_out(node.epoch, interested.iter().filter(|jid| node.revokes_implicit(jid)));
     }
 
     /// The resources with pending notifications of an implicit subscription to a node.

@@ -16,7 +16,7 @@ use crate::{
 };
 
 use super::{
-    Error, PresenceRequest, Service, Shown,
+    Error, PresenceRequest, PresenceUpdate, Service,
     facts::{Facts, Need},
     retries::{PresenceTask, RETRY_INTERVAL},
 };
@@ -28,7 +28,7 @@ const MAX_SENT: usize = 1000;
 impl Service {
     /// A resource is available. If it has just come it is sent the last items of nodes that say so, or what it missed, if it
     /// says how many seconds it was away.
-    pub async fn available(&self, jid: &Jid, shown: &Shown) {
+    pub async fn available(&self, jid: &Jid, shown: &PresenceUpdate) {
         self.resources().is_there(jid);
         let now = (self.clock)();
         let age = shown.stamp.map(|at| Duration::from_millis(now.0.saturating_sub(at.0)));

@@ -84,7 +84,7 @@ pub enum Availability {
 
 /// Presence as received from a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shown {
+pub struct PresenceUpdate {
     /// Availability state.
     pub show: Show,
     /// Seconds of absence, if the resource states them (XEP-0312).
@@ -295,10 +295,10 @@ impl Presences {
     /// Records that a resource is available; `age` is the age of its presence, if known. Returns whether it counts as
     /// coming online. After an interruption only presence sent before it proves that the resource was available
     /// throughout: a repeated last item is harmless, a missing one is not.
-    pub(super) fn note(&self, jid: &Jid, shown: &Shown, age: Option<Duration>) -> bool {
+    pub(super) fn note(&self, jid: &Jid, shown: &PresenceUpdate, age: Option<Duration>) -> bool {
         let mut known = self.known();
         let (entity, resource) = parts(jid);
-        known.hear_of(&entity);
+        known.note_activity(&entity);
         let Some(is_new) = known.place(&entity, &resource, shown.show) else { return false };
         let before = known.take_before(&entity, &resource);
         let was_there = age
@@ -325,7 +325,7 @@ impl Presences {
     pub(super) fn confirm(&self, jid: &Jid) -> bool {
         let mut known = self.known();
         let (entity, resource) = parts(jid);
-        known.hear_of(&entity);
+        known.note_activity(&entity);
         let Some(before) = known.take_before(&entity, &resource) else { return false };
         let is_placed = known.place(&entity, &resource, before.show).is_some();
         if !known.before.contains_key(&entity) {
@@ -361,7 +361,7 @@ impl Presences {
     pub(super) fn remove(&self, jid: &Jid) -> Went {
         let mut known = self.known();
         let (entity, resource) = parts(jid);
-        known.hear_of(&entity);
+        known.note_activity(&entity);
         // Of who is not known some may be there.
         let mut none_is_known = jid.is_bare();
         if jid.is_bare() {
@@ -485,7 +485,7 @@ impl Presences {
     /// It cannot be said whether an entity is there: its server cannot be reached.
     pub fn cannot_know(&self, jid: &Jid) {
         let (mut known, entity) = (self.known(), jid.to_bare());
-        known.hear_of(&entity);
+        known.note_activity(&entity);
         known.answer(&entity);
         drop(known);
         self.answered.notify_one();
@@ -707,7 +707,7 @@ impl Known {
     }
 
     /// Records that an entity sent something.
-    fn hear_of(&mut self, entity: &BareJid) {
+    fn note_activity(&mut self, entity: &BareJid) {
         if let Some(watch) = self.wanted.get_mut(entity) {
             watch.unanswered = None;
         }

@@ -258,7 +258,7 @@ pub fn node_of(id: &str) -> Option<Epoch> {
 
 /// Whether the id of a notification has a recipient suffix; ids of messages to the fan-out module have none.
 #[must_use]
-pub fn has_suffix(id: &str) -> bool {
+pub fn has_recipient_suffix(id: &str) -> bool {
     id.splitn(3, '-').nth(2).is_some_and(|suffix| !suffix.is_empty())
 }
 

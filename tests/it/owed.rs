@@ -7,7 +7,7 @@ use gjallar::{
         AccessModel, Affiliation, Event, Limits, MaxItems, OptionSetting, Recipients,
         SendLastPublishedItem, Setting, Show,
     },
-    service::Shown,
+    service::PresenceUpdate,
     store::{Owed, SledStore, Told},
 };
 
@@ -235,7 +235,7 @@ async fn what_somebody_missed_does_not_come_after_it_was_shut_out() {
     stage.subscribe("a@x", "n").await.unwrap();
     stage.told();
     for resource in ["a@x/phone", "a@x/desk"] {
-        let shown = Shown { show: Show::Online, away_seconds: Some(3600), stamp: None };
+        let shown = PresenceUpdate { show: Show::Online, away_seconds: Some(3600), stamp: None };
         stage.service.available(&jid(resource), &shown).await;
     }
     stage.affiliate(OWNER, "n", "a@x", Affiliation::Outcast).await.unwrap();

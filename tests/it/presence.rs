@@ -7,7 +7,7 @@ use std::{
 
 use gjallar::{
     pubsub::{Setting, Show, Shows},
-    service::{Availability, Shown},
+    service::{Availability, PresenceUpdate},
     store::{MemoryStore, SledStore, Store},
 };
 use minidom::Element;
@@ -1007,7 +1007,7 @@ async fn after_a_start_everybody_is_asked_for_whom_something_is_pending() {
     let availability = |name| presences.availability(&node("n"), &jid(name), Shows::ALL);
     assert_eq!([gone, there].map(availability), [Availability::Unknown; 2]);
     service.unavailable(&jid(gone)).await;
-    let shown = Shown { show: Show::Online, away_seconds: None, stamp: None };
+    let shown = PresenceUpdate { show: Show::Online, away_seconds: None, stamp: None };
     service.available(&jid("b@localhost/x"), &shown).await;
     assert_eq!(
         [gone, there].map(availability),

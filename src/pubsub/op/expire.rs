@@ -15,7 +15,7 @@ use super::{existing, retract::retractions, settle_all};
 /// Items that go at once; the next ones go right after them.
 pub const MAX_EXPIRED: usize = 100;
 /// Maximum number of lease notices in one decision.
-const MAX_WARNED: usize = 1000;
+const MAX_LEASE_NOTICES: usize = 1000;
 /// Items of a digest. Of more the newest come.
 pub const MAX_DIGESTED: usize = 100;
 /// One decision makes no more digests once they have together so many bytes ([`Notification::size`]).
@@ -203,7 +203,7 @@ impl Passing<'_> {
 
     /// What is left of a JID's subscriptions.
     fn terms(&mut self, jid: &Jid, special: &Special) -> Vec<Terms> {
-        let max = self.extent.within(MAX_WARNED);
+        let max = self.extent.within(MAX_LEASE_NOTICES);
         let is_over = |terms: &Terms| terms.end().is_some_and(|end| end <= self.cx.now);
         let mut left: Vec<_> =
             special.terms.iter().filter(|terms| !is_over(terms)).cloned().collect();

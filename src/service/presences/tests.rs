@@ -2,7 +2,8 @@
 
 use super::*;
 
-const ONLINE: Shown = Shown { show: Show::Online, away_seconds: None, stamp: None };
+const ONLINE: PresenceUpdate =
+    PresenceUpdate { show: Show::Online, away_seconds: None, stamp: None };
 
 #[tokio::test(start_paused = true)]
 async fn what_is_withheld_is_counted_and_waits_ten_seconds_at_the_most() {
@@ -68,7 +69,7 @@ async fn only_older_presence_shows_that_a_resource_was_there_all_the_time() {
 fn a_resource_that_was_away_always_comes() {
     let presences = Presences::default();
     let jid = Jid::new("a@x/r").unwrap();
-    let back = Shown { away_seconds: Some(60), ..ONLINE };
+    let back = PresenceUpdate { away_seconds: Some(60), ..ONLINE };
     let old = Some(Duration::from_secs(3600));
     for _ in 0..2 {
         presences.connected();
@@ -94,7 +95,7 @@ async fn a_resource_that_answers_is_there_as_before() {
     presences.connected();
     let all = ["a@x/r", "b@x/r", "c@x/r", "d@x/r"];
     for name in all {
-        assert!(presences.note(&jid(name), &Shown { show: Show::Away, ..ONLINE }, None));
+        assert!(presences.note(&jid(name), &PresenceUpdate { show: Show::Away, ..ONLINE }, None));
     }
     again(&all[..3]);
     assert_eq!([is("a@x/r"), is("a@x"), is("b@x"), is("c@x/r")], [Availability::Unknown; 4]);

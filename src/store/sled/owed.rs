@@ -6,7 +6,10 @@ use jid::{BareJid, Jid};
 use tracing::error;
 
 use crate::{
-    pubsub::{Affiliation, Audience, NodeId, Recipients, SubscriptionState, is_entitled, may_hear},
+    pubsub::{
+        Affiliation, Audience, NodeId, Recipients, SubscriptionState, is_entitled,
+        may_subscribe_implicitly,
+    },
     store::{Debt, Owed, StoreError},
 };
 
@@ -86,7 +89,9 @@ impl Audiences<'_> {
         self.once(node, resources, None, |view, jid| {
             let affiliation = view.affiliation(node, &jid.to_bare())?;
             let is_named = matches!(affiliation, Affiliation::Outcast | Affiliation::PublishOnly);
-            Ok(config.as_ref().map_or(!is_named, |config| may_hear(config, affiliation)))
+            Ok(config
+                .as_ref()
+                .map_or(!is_named, |config| may_subscribe_implicitly(config, affiliation)))
         })
     }
 

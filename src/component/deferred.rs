@@ -11,13 +11,13 @@ const MAX_ENTRIES: usize = 1000;
 
 /// The deferred entries in order, and their nodes, whose later entries are deferred too.
 #[derive(Debug, Default)]
-pub(super) struct Aside {
+pub(super) struct DeferredEntries {
     /// The delivery position of each, with the number of notifications sent when it was deferred.
     entries: VecDeque<Sent>,
     nodes: HashSet<NodeId>,
 }
 
-impl Aside {
+impl DeferredEntries {
     /// Defers an entry of a node. Returns `false` at the maximum.
     pub(super) fn add(&mut self, node: &NodeId, entry: Sent) -> bool {
         let has_room = self.entries.len() < MAX_ENTRIES;
