@@ -35,6 +35,7 @@ RELEASES = bookworm trixie
 e2e: setup
 	cargo build -q $(CARGO_FLAGS) --bins --examples
 	$(MAKE) package BINARY=target/debug/gjallar INTO=target/package-test DEB_FLAGS=--fast
+	@echo "running the end-to-end tests with the servers of: $(RELEASES) (target/e2e-RELEASE.log, several minutes)"; \
 	for release in $(RELEASES); do \
 		said=target/e2e-$$release; rm -f $$said.failed; \
 		{ DEBIAN_RELEASE=$$release PACKAGE_UNDER_TEST=target/package-test \
