@@ -1,6 +1,6 @@
-"""Notifications a second to clients of Prosody, and processor time of the server for each, three ways in one run: one
-stanza for each recipient, one for many by mod_gjallar_fanout, and Prosody's own mod_pubsub. The processor time hardly
-depends on what else the machine does.
+"""Notifications a second to clients of Prosody, and processor time of the server for each, three ways in one run:
+gjallar with one stanza for each recipient, gjallar with one for many by mod_gjallar_fanout, and Prosody's own
+mod_pubsub. The processor time hardly depends on the load of the machine. It needs a release build of gjallar.
 
     benches/fanout.py [--clients 1000] [--events 40] [--rounds 5]
 """
@@ -8,11 +8,11 @@ depends on what else the machine does.
 import argparse
 import asyncio
 import base64
-import hashlib
 import os
 import pathlib
 import statistics
 import sys
+import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -20,9 +20,8 @@ sys.path.insert(0, str(ROOT / "tests" / "e2e"))
 
 import servers
 
-OWN = "own.localhost"
-FANOUT = "urn:x-gjallar:fanout:0"
-MAX_RECIPIENTS = 500
+OWN, DIRECT = "own.localhost", "direct.localhost"
+WAYS = {"gjallar, directly": DIRECT, "gjallar, mod_gjallar_fanout": servers.SERVICE, "mod_pubsub": OWN}
 PAYLOAD = "<x xmlns='urn:x'>" + "x" * 379 + "</x>"
 
 
@@ -35,21 +34,18 @@ class Prosody(servers.Fanout):
         assert enabled in text
         config.write_text(
             text.replace(enabled, f'{enabled} "presence"; "message";')
-            + f'Component "{OWN}" "pubsub"\n  admins = {{ "user0@localhost" }}\n')
+            + f'Component "{OWN}" "pubsub"\n  admins = {{ "user0@localhost" }}\n'
+            + f'Component "{DIRECT}"\n  component_secret = "{servers.SECRET}"\n')
 
 
 class Stream:
-    """A client or a component: raw XML."""
+    """A client: raw XML."""
 
     def __init__(self, port):
         self.port, self.messages, self.text = port, 0, b""
 
-    async def open(self, to, namespace):
-        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
-        await self.begin(to, namespace)
-
-    async def begin(self, to, namespace):
-        self.send(f"<stream:stream xmlns='{namespace}' to='{to}' version='1.0' "
+    def begin(self):
+        self.send("<stream:stream xmlns='jabber:client' to='localhost' version='1.0' "
                   "xmlns:stream='http://etherx.jabber.org/streams'>")
 
     def send(self, xml):
@@ -64,27 +60,18 @@ class Stream:
         return before + mark
 
     async def log_in(self, user):
-        await self.open("localhost", "jabber:client")
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self.begin()
         await self.until(b"</stream:features>")
         plain = base64.b64encode(f"\0{user}\0{servers.PASSWORD}".encode()).decode()
         self.send(f"<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{plain}</auth>")
         await self.until(b"<success")
         await self.until(b">")
-        await self.begin("localhost", "jabber:client")
+        self.begin()
         await self.until(b"</stream:features>")
         self.send("<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq><presence/>")
         await self.until(b"<presence")
         await self.until(b">")
-
-    async def log_in_as_component(self, jid):
-        await self.open(jid, "jabber:component:accept")
-        opened = await self.until(b"id='")
-        stream_id = (await self.until(b"'"))[:-1].decode()
-        assert opened
-        await self.until(b">")
-        digest = hashlib.sha1((stream_id + servers.SECRET).encode()).hexdigest()
-        self.send(f"<handshake>{digest}</handshake>")
-        await self.until(b"<handshake/>")
 
     async def count(self, counter):
         """Counts messages from now on."""
@@ -120,13 +107,6 @@ class Counter:
             await asyncio.wait_for(self.reached.wait(), 120)
 
 
-def event(identity):
-    return ("<event xmlns='http://jabber.org/protocol/pubsub#event'><items node='n'>"
-            f"<item id='{identity}'>{PAYLOAD}</item></items></event>"
-            f"<stanza-id xmlns='urn:xmpp:sid:0' by='pubsub.localhost' id='{identity}'/>"
-            "<no-store xmlns='urn:xmpp:hints'/>")
-
-
 async def measure(server, arguments):
     clients = [f"user{number}" for number in range(arguments.clients)]
     streams = [Stream(server.client_port) for _ in clients]
@@ -136,42 +116,28 @@ async def measure(server, arguments):
             for user, stream in zip(clients[first:first + 50], streams[first:first + 50])))
     owner = streams[0]
     pubsub = "http://jabber.org/protocol/pubsub"
-    owner.send(f"<iq type='set' id='create' to='{OWN}'><pubsub xmlns='{pubsub}'><create node='n'/></pubsub></iq>")
-    await owner.until(b"create")
-    await owner.until(b">")
-    for user, stream in zip(clients, streams):
-        stream.send(f"<iq type='set' id='s' to='{OWN}'><pubsub xmlns='{pubsub}'>"
-                    f"<subscribe node='n' jid='{user}@localhost'/></pubsub></iq>")
-        await stream.until(b"</iq>")
-    component = Stream(server.component_port)
-    await component.log_in_as_component(servers.SERVICE)
+    for service in WAYS.values():
+        owner.send(f"<iq type='set' id='create' to='{service}'><pubsub xmlns='{pubsub}'><create node='n'/></pubsub></iq>")
+        await owner.until(b"create")
+        await owner.until(b">")
+        for user, stream in zip(clients, streams):
+            stream.send(f"<iq type='set' id='s' to='{service}'><pubsub xmlns='{pubsub}'>"
+                        f"<subscribe node='n' jid='{user}@localhost'/></pubsub></iq>")
+            await stream.until(b"</iq>")
     counter = Counter()
     counting = [asyncio.create_task(stream.count(counter)) for stream in streams]
-    head = f"<message from='{servers.SERVICE}' type='headline' id='0123456789abcdef-"
 
-    def directly(number):
-        component.send("".join(
-            f"{head}{number}-{'s' * 12}' to='{user}@localhost'>{event(number)}</message>" for user in clients))
-
-    def by_fanout(number):
-        for first in range(0, len(clients), MAX_RECIPIENTS):
-            lines = "\n".join(
-                f"-{'s' * 12} {user}@localhost" for user in clients[first:first + MAX_RECIPIENTS])
-            component.send(f"{head}{number}' to='localhost'><recipients xmlns='{FANOUT}'>{lines}</recipients>"
-                           f"{event(number)}</message>")
-
-    def by_own(number):
-        owner.send(f"<iq type='set' id='p' to='{OWN}'><pubsub xmlns='{pubsub}'><publish node='n'>"
+    def publish(service, number):
+        owner.send(f"<iq type='set' id='p' to='{service}'><pubsub xmlns='{pubsub}'><publish node='n'>"
                    f"<item id='{number}'>{PAYLOAD}</item></publish></pubsub></iq>")
 
-    ways = {"directly": directly, "mod_gjallar_fanout": by_fanout, "mod_pubsub": by_own}
-    measured = {name: [] for name in ways}
+    measured = {name: [] for name in WAYS}
     notifications = arguments.events * len(clients)
     for _ in range(arguments.rounds):
-        for name, send in ways.items():
+        for name, service in WAYS.items():
             before, began, used = counter.number, time.monotonic(), seconds_of(server.process)
             for number in range(arguments.events):
-                send(number)
+                publish(service, number)
                 await asyncio.sleep(0)
             await counter.wait_for(before + notifications)
             assert counter.number == before + notifications, counter.number - before
@@ -189,13 +155,25 @@ def main():
     parser.add_argument("--events", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    with Prosody([f"user{number}" for number in range(arguments.clients)]) as server:
+    os.environ["GJALLAR_PROFILE"] = "release"
+    options = {
+        "creators": "anyone",
+        "limits_max_jid_requests_per_second": 0,
+        "limits_max_domain_requests_per_second": 0,
+    }
+    with (
+        Prosody([f"user{number}" for number in range(arguments.clients)]) as server,
+        tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other,
+        servers.Gjallar(server.component_port, one, **options) as gjallar,
+        servers.Gjallar(server.component_port, other, jid=DIRECT, link_multicast="off", **options),
+    ):
+        gjallar.wait_for_log("events go by multicast")
         measured = asyncio.run(measure(server, arguments))
     own = statistics.median(rate for rate, _ in measured["mod_pubsub"])
     for name, rounds in measured.items():
         rates, times = zip(*rounds)
         rate, spread = statistics.median(rates), f"{min(rates):.0f} – {max(rates):.0f}"
-        print(f"{name:20} {rate:8.0f} a second ({spread}), {rate / own:.2f} of mod_pubsub; "
+        print(f"{name:28} {rate:8.0f} a second ({spread}), {rate / own:.2f} of mod_pubsub; "
               f"{statistics.median(times):.0f} µs of the server's processor time for each")
 
 
