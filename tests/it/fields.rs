@@ -38,6 +38,19 @@ async fn meta_data(component: &mut Component, field: &str) -> String {
     field.children().map(Element::text).collect()
 }
 
+/// The values of a field of a form.
+fn values(form: &Element, var: &str) -> Option<Vec<String>> {
+    let field = form.children().find(|field| field.attr("var") == Some(var))?;
+    let values = field.children().filter(|child| child.name() == "value");
+    Some(values.map(Element::text).collect())
+}
+
+/// The form in the reply to a request of a node's configuration, or of options.
+fn form_in(reply: &Element) -> &Element {
+    let request = reply.children().next().unwrap().children().next().unwrap();
+    request.children().next().unwrap()
+}
+
 #[tokio::test]
 async fn title_names_the_node() {
     assert_eq!(title_of(&mut with(&[("title", "T")]).await).await.as_deref(), Some("T"));
@@ -219,6 +232,51 @@ async fn a_form_can_be_submitted_again_and_for_another_node() {
     add_owner(&mut component).await;
     assert!(is_granted(&submit(&mut component, OWNER, "anew", "").await));
     assert!(is_granted(&submit(&mut component, OTHER_OWNER, "kept", &seen).await));
+}
+
+/// XEP-0004 §3.6: a field without a value unsets a text or a list, so a form of the defaults or of another node leaves
+/// nothing of what was there; a flag, a number or a choice keeps its value.
+#[tokio::test]
+async fn a_field_without_a_value_unsets_it() {
+    let mut component = with(&[("title", "T"), ("type", "urn:x"), ("max_items", "7")]).await;
+    let empty = |vars: &[&str], form_type: &str| {
+        let fields: String = vars.iter().map(|var| format!("<field var='{var}'/>")).collect();
+        let form_type = format!("http://jabber.org/protocol/pubsub#{form_type}");
+        format!(
+            "<x xmlns='jabber:x:data' type='submit'>\
+             <field var='FORM_TYPE'><value>{form_type}</value></field>{fields}</x>"
+        )
+    };
+    let fields = ["title", "type", "max_items", "access_model", "persist_items", "contact"];
+    let fields = fields.map(|name| format!("pubsub#{name}"));
+    let configuration = empty(&fields.each_ref().map(String::as_str), "node_config");
+    let configure = format!("<configure node='n'>{configuration}</configure>");
+    let answer = component.owner(OWNER, "set", &configure).await;
+    assert!(is_granted(&answer), "{}", shown(&answer));
+    let shown_form = component.owner(OWNER, "get", "<configure node='n'/>").await;
+    let shown_form = form_in(&shown_form);
+    assert_eq!(values(shown_form, "pubsub#title"), Some(vec![]));
+    assert_eq!(values(shown_form, "pubsub#type"), Some(vec![]));
+    assert_eq!(values(shown_form, "pubsub#max_items"), Some(vec!["7".to_owned()]));
+
+    let subscribe = format!("<subscribe node='n' jid='{READER}'/>");
+    assert!(is_granted(&component.pubsub(READER, "set", &subscribe).await));
+    let set = |form: &str| format!("<options node='n' jid='{READER}'>{form}</options>");
+    let full = empty(&[], "subscribe_options").replace(
+        "</x>",
+        "<field var='x-gjallar#keyword'><value>rogue</value></field>\
+         <field var='pubsub#expire'><value>2099-01-01T00:00:00Z</value></field>\
+         <field var='pubsub#digest'><value>true</value></field></x>",
+    );
+    assert!(is_granted(&component.pubsub(READER, "set", &set(&full)).await));
+    let unset = ["x-gjallar#keyword", "pubsub#expire", "pubsub#digest"];
+    let unset = set(&empty(&unset, "subscribe_options"));
+    assert!(is_granted(&component.pubsub(READER, "set", &unset).await));
+    let options = component.pubsub(READER, "get", &set("")).await;
+    let options = form_in(&options);
+    assert_eq!(values(options, "x-gjallar#keyword"), Some(vec![]));
+    assert_eq!(values(options, "pubsub#expire"), Some(vec![]));
+    assert_eq!(values(options, "pubsub#digest"), Some(vec!["true".to_owned()]));
 }
 
 /// The revision is kept with the node.
@@ -708,11 +766,6 @@ async fn meta_data_have_every_configured_option() {
     let configured = component.owner(OWNER, "get", "<configure node='n'/>").await;
     let configured = configured.get_child("pubsub", crate::harness::OWNER).unwrap();
     let form = configured.children().next().unwrap().children().next().unwrap();
-    let values = |form: &Element, var: &str| {
-        let field = form.children().find(|field| field.attr("var") == Some(var))?;
-        let values = field.children().filter(|child| child.name() == "value");
-        Some(values.map(Element::text).collect::<Vec<_>>())
-    };
     for var in form.children().filter_map(|field| field.attr("var")) {
         let expected = match var {
             "FORM_TYPE" | "pubsub#roster_groups_allowed" | "x-gjallar#revision" => continue,

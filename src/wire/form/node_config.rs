@@ -288,8 +288,10 @@ fn settings_of<'a>(
             ("FORM_TYPE", values) => {
                 form::check_type(values, type_of_form).map_err(Refusal::NotAcceptable)?;
             }
-            // A field without a value is one that the form does not set (XEP-0004 §3.3), but a list may be made empty.
-            (_, []) if is_config && !LISTS.contains(&var) => {}
+            // A field without a value unsets a text or a list (XEP-0004 §3.6). A flag, a number or a choice keeps its value.
+            (_, []) if is_config => {
+                submitted.settings.extend(setting(var, "").ok().flatten());
+            }
             // No configuration can meet a precondition without a value.
             (_, []) if !LISTS.contains(&var) => {
                 let text = format!("{}: a value is required", form::shortened(var));

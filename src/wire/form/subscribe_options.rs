@@ -114,7 +114,8 @@ pub fn submitted(form: &Element) -> Result<Vec<OptionSetting>, Refusal> {
             ("FORM_TYPE", values) => {
                 form::check_type(values, ns::SUBSCRIBE_OPTIONS).map_err(Refusal::InvalidOptions)?;
             }
-            (_, []) if var != SHOW_VALUES => {}
+            // A field without a value unsets an option (XEP-0004 §3.6). A flag or a number keeps its value.
+            (_, []) => settings.extend(setting(var, "").ok()),
             (_, values) => match setting(var, &values.join("\n")) {
                 // Programs send fields that this service does not have (XEP-0004 §3.1).
                 Err(Refusal::UnknownField(_)) => {}
