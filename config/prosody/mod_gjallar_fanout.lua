@@ -18,7 +18,17 @@ local trusted = module:get_option_set("gjallar_fanout_components", {});
 local full_sessions, bare_sessions = prosody.full_sessions, prosody.bare_sessions;
 local core_post_stanza = prosody.core_post_stanza;
 
-module:add_feature(xmlns);
+-- Only the components that may use it see the feature. The reply of mod_disco is shared between all that ask.
+module:hook("iq-get/host/http://jabber.org/protocol/disco#info:query", function (event)
+	local origin, node = event.origin, event.stanza.tags[1].attr.node;
+	if origin.type ~= "component" or not trusted:contains(origin.host) or (node and node ~= "") then return; end
+	local function send(reply)
+		reply = st.clone(reply);
+		reply:get_child("query", "http://jabber.org/protocol/disco#info"):tag("feature", { var = xmlns }):up();
+		return origin.send(reply);
+	end
+	event.origin = setmetatable({ send = send }, { __index = origin });
+end, 10);
 
 -- A copy with attributes of its own. Children are shared between copies, as no module of Prosody changes them in place.
 local function copy_to(message, children, jid, id)

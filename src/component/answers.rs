@@ -28,6 +28,9 @@ const MAX_BYTES_WHILE_READING: usize = 2 * MAX_BYTES;
 const MAX_BYTES_WITH_REFUSALS: usize = 3 * MAX_BYTES;
 /// Maximum bytes of replies in one buffer; the rest is left to notifications.
 const ANSWER_BYTES: usize = WRITE_BYTES / 2;
+/// Pending bytes of the service's own queries above which it sends no further ones. They are sent before all replies, and
+/// leave room for these in each buffer.
+const MAX_OWN_BYTES: usize = ANSWER_BYTES / 2;
 /// What a barrier's id begins with.
 pub(super) const BARRIER: &str = "barrier-";
 
@@ -50,7 +53,7 @@ pub struct Answers {
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// What is asked, and waits for nothing.
+    /// The service's own queries, which wait for no reply.
     questions: String,
     /// Replies that were being written when the connection broke.
     interrupted: String,
@@ -83,12 +86,7 @@ impl Answers {
         self.came.notify_one();
     }
 
-    /// Enqueues a query of the service itself. All of them share one queue.
-    pub(super) fn send_own(&self, stanza: String) {
-        self.send("", stanza);
-    }
-
-    /// Sends a question of the component's own before everything that waits.
+    /// Enqueues a query of the service itself, before all replies.
     pub(super) fn ask(&self, question: &str) {
         let mut queue = self.queue();
         queue.questions.push_str(question);
@@ -141,9 +139,11 @@ impl Answers {
         }
     }
 
-    /// What was sent by multicast may not have come through. Its barriers do not count from now on.
+    /// What was sent by multicast may not have come through. No barrier of before counts from now on, not even one that
+    /// comes in the same read: the writer gives the next ones another name.
     pub(super) fn multicast_failed(&self) {
         if let Some(question) = self.multicast.fail() {
+            self.begin_barriers(String::new());
             self.ask(&question);
         }
     }
@@ -195,14 +195,9 @@ impl Answers {
         self.until(|queue| queue.waiting.has_room(bare(to))).await;
     }
 
-    /// Waits until the service may send another query of its own.
+    /// Waits until the service may send another query of its own. Replies do not count: large ones to others delay no query.
     pub(super) async fn room_of_own(&self) {
-        self.room("").await;
-    }
-
-    /// Waits until so little waits that the connection is not slow.
-    pub(super) async fn calm(&self) {
-        self.until(|queue| queue.bytes() <= WRITE_BYTES).await;
+        self.until(|queue| queue.questions.len() <= MAX_OWN_BYTES).await;
     }
 
     /// Waits until more may be read: also while answers are held, for a barrier may come that lets them go.
@@ -287,10 +282,33 @@ mod tests {
 
     use super::{super::multicast::Offer, *};
 
+    fn answers() -> Answers {
+        let multicast = Multicast::new(Offer::None, "s".into());
+        Answers::new(Arc::new(Outbox::new(1, 1, 0)), multicast, None)
+    }
+
+    /// Otherwise two entities that ask for much would end all requests for presence.
+    #[test]
+    fn replies_delay_no_query_of_the_service() {
+        let answers = answers();
+        for to in ["a@x/r", "b@x/r", "c@y/r"] {
+            answers.send(to, "<reply/>".repeat(100_000));
+        }
+        for _ in 0..MAX_OWN_BYTES / 8 {
+            assert!(answers.room_of_own().now_or_never().is_some());
+            answers.ask("<query/>");
+        }
+        answers.ask("<query/>");
+        assert!(answers.room_of_own().now_or_never().is_none());
+        let mut buffer = String::new();
+        answers.take_ready(1, &mut buffer);
+        assert!(buffer.starts_with("<query/>") && buffer.ends_with("<reply/>"), "both go out");
+        assert!(answers.room_of_own().now_or_never().is_some());
+    }
+
     #[test]
     fn however_much_is_held_for_a_barrier_it_can_be_read() {
-        let multicast = Multicast::new(Offer::None, "s".into());
-        let answers = Answers::new(Arc::new(Outbox::new(1, 1, 0)), multicast, None);
+        let answers = answers();
         answers.send("a@x/r", "x".repeat(MAX_BYTES_WHILE_READING + 1));
         assert!(answers.may_read().now_or_never().is_none());
         let mut buffer = String::new();

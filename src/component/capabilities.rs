@@ -53,7 +53,7 @@ impl Dispatch {
             .attr("from", self.jid().as_str())
             .attr("to", jid.as_str())
             .child(Tag::ns("query", ns::DISCO_INFO).attr("node", name));
-        self.send_own(request.to_string());
+        self.send_own(&request.to_string());
     }
 
     /// Takes notice of capabilities that were asked for; says whose they are, and the nodes that they name.

@@ -4,7 +4,7 @@ use std::{fmt, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, lookup_host},
+    net::{TcpSocket, TcpStream, lookup_host},
     time::timeout,
 };
 use tokio_rustls::{
@@ -97,6 +97,10 @@ pub(super) async fn dial(
     }
 }
 
+/// The bytes that the kernel holds for the server. Everything in there is sent before any later stanza, whoever that is
+/// for; by default the kernel holds up to 4 MiB for a server that reads slowly.
+const SEND_BUFFER_BYTES: u32 = 128 * 1024;
+
 /// Nothing at all is sent to an address that is not protected. Small packets are not held back (TCP_NODELAY), which would delay answers by some 40 ms.
 async fn dial_by<F, R>(look_up: F, transport: &Transport) -> Result<TcpStream, Ended>
 where
@@ -109,11 +113,11 @@ where
             last = Ended::Unprotected(address);
             continue;
         }
-        match timeout(DIAL_DEADLINE, TcpStream::connect(address)).await {
-            Ok(Ok(tcp)) => {
-                tcp.set_nodelay(true)?;
-                return Ok(tcp);
-            }
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_nodelay(true)?;
+        socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+        match timeout(DIAL_DEADLINE, socket.connect(address)).await {
+            Ok(Ok(tcp)) => return Ok(tcp),
             Ok(Err(error)) => last = error.into(),
             Err(elapsed) => last = io::Error::from(elapsed).into(),
         }
@@ -152,7 +156,7 @@ mod tests {
     #[tokio::test]
     async fn each_attempt_looks_the_server_up_and_tries_every_address() {
         // Taken, but nobody listens: whoever connects is refused.
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let dead = socket.local_addr().unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

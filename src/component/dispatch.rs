@@ -303,11 +303,11 @@ impl Dispatch {
         self.answers.room(to).await;
     }
 
-    /// Waits until the service may ask somebody something that nobody waits for: not too often, and while the connection
-    /// is slow not at all, for answers come first.
+    /// Waits until the service may send another query that no request needs: not too many a second, and none while the
+    /// connection does not take the ones before.
     pub(super) async fn next_question(&self) {
         self.pace.turn().await;
-        self.answers.calm().await;
+        self.answers.room_of_own().await;
     }
 
     pub(super) fn service(&self) -> &Service {
@@ -335,9 +335,9 @@ impl Dispatch {
         self.answers.send(to, stanza);
     }
 
-    /// Enqueues a query of the service itself. All of them share one queue.
-    pub(super) fn send_own(&self, stanza: String) {
-        self.answers.send_own(stanza);
+    /// Enqueues a query of the service itself, before all replies.
+    pub(super) fn send_own(&self, stanza: &str) {
+        self.answers.ask(stanza);
     }
 
     /// Waits until the queue has room for [`send_own`](Self::send_own).

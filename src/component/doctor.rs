@@ -405,7 +405,7 @@ impl Connection for Running<'_> {
     }
 
     fn send(&self, stanza: String) {
-        self.answers.send_own(stanza);
+        self.answers.ask(&stanza);
     }
 
     fn is_granted(&self) -> bool {

@@ -46,6 +46,9 @@ const AMONG_OTHERS: Duration = Duration::from_secs(10);
 const MAX_ID_CHARS: usize = 64;
 /// Bytes of the stanzas that wait as trees.
 const MAX_TREE_BYTES: usize = 1024 * 1024;
+/// Stanzas of one sender, and bytes of them, beyond its limits that may be queued if they need no answer.
+const RESERVED_STANZAS: usize = 1000;
+const RESERVED_BYTES: usize = 1024 * 1024;
 /// What a waiting stanza takes besides its text; it counts in what all senders have.
 const STANZA_BYTES: usize = 256;
 
@@ -59,6 +62,17 @@ pub struct QueueLimits {
     pub max_bytes_per_jid: usize,
     /// Bytes of the stanzas of all senders.
     pub max_bytes: usize,
+}
+
+impl QueueLimits {
+    /// The limits for stanzas that need no answer.
+    fn with_reserve(self) -> Self {
+        Self {
+            max_stanzas_per_jid: self.max_stanzas_per_jid + RESERVED_STANZAS,
+            max_bytes_per_jid: self.max_bytes_per_jid + RESERVED_BYTES,
+            max_bytes: self.max_bytes + self.max_bytes / 4,
+        }
+    }
 }
 
 /// The limit that a stanza would pass.
@@ -149,10 +163,20 @@ impl Lanes {
         }
     }
 
-    /// The limit that a stanza of so many bytes would pass in its sender's lane.
-    pub(super) fn limit_passed(&self, stanza: &Element, bytes: usize) -> Option<QueueLimit> {
+    /// The limit that a stanza of so many bytes would pass in its sender's lane. Stanzas that need no answer may pass the
+    /// limits of requests by a reserve, and are no part of a burst: nobody sends them again.
+    pub(super) fn limit_passed(
+        &self,
+        stanza: &Element,
+        needs_answer: bool,
+        bytes: usize,
+    ) -> Option<QueueLimit> {
         let limits = *self.limits.borrow();
-        self.senders().limit_passed(sender_of(stanza), bytes, limits)
+        let mut senders = self.senders();
+        match needs_answer {
+            true => senders.limit_passed(sender_of(stanza), bytes, limits),
+            false => senders.limit_passed_by(sender_of(stanza), bytes, limits.with_reserve()),
+        }
     }
 
     /// Puts a stanza, which had so many bytes of this text, into its sender's lane.

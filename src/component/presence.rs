@@ -23,7 +23,8 @@ impl Dispatch {
         if header.to.as_deref() != Some(self.jid().as_str()) {
             return;
         }
-        let answer = |kind| self.send_presence(kind, header.from.as_deref().unwrap_or_default());
+        let from = header.from.as_deref().unwrap_or_default();
+        let answer = |kind| self.send_to(from, self.own_presence(kind, from));
         match header.kind.as_deref() {
             None => {
                 if let Some(show) = show(stanza) {
@@ -70,12 +71,14 @@ impl Dispatch {
             let request = self.service().next_presence_request().await;
             // After a request a probe has to wait for the answer: Prosody takes it for a reason to cancel the request.
             let kind = if request.is_probe { "probe" } else { "subscribe" };
-            self.send_presence(Some(kind), request.entity.as_str());
+            self.send_own(&self.own_presence(Some(kind), request.entity.as_str()));
         }
     }
 
     /// Pings entities that did not answer a probe, to learn whether their server has processed it. Runs until dropped.
-    /// COMPAT: ejabberd does not answer probes for offline users.
+    ///
+    /// COMPAT: ejabberd does not answer probes for offline users. 24.10 and later with mod_privilege drop a ping to a bare
+    /// JID; for a resource that is not there the server answers.
     pub async fn ask_for_silent(&self) {
         loop {
             let entity = self.service().presences().silent().await;
@@ -85,10 +88,10 @@ impl Dispatch {
                 .attr("type", "get")
                 .attr("id", &format!("{SILENT}{number:016x}"))
                 .attr("from", self.jid().as_str())
-                .attr("to", entity.as_str())
+                .attr("to", &format!("{entity}/{number:016x}"))
                 .child(Tag::ns("ping", ns::PING));
             self.service().presences().ping(&entity, number);
-            self.send_own(ping.to_string());
+            self.send_own(&ping.to_string());
         }
     }
 
@@ -96,7 +99,7 @@ impl Dispatch {
     /// ping.
     pub(super) fn take_silence(&self, stanza: &Element) -> Option<(BareJid, u64)> {
         let number = stanza.attr("id")?.strip_prefix(SILENT)?;
-        let from = Jid::new(stanza.attr("from")?).ok().filter(Jid::is_bare)?;
+        let from = Jid::new(stanza.attr("from")?).ok()?;
         let error = stanza.children().find(|child| child.name() == "error");
         let is_of_server = match error {
             Some(error) => {
@@ -108,10 +111,10 @@ impl Dispatch {
         is_of_server.then(|| (from.to_bare(), number))
     }
 
-    fn send_presence(&self, kind: Option<&str>, to: &str) {
+    /// Presence of the service to an entity.
+    fn own_presence(&self, kind: Option<&str>, to: &str) -> String {
         let presence = Tag::new("presence").attr_if("type", kind);
-        let presence = presence.attr("from", self.jid().as_str()).attr("to", to);
-        self.send_to(to, presence.to_string());
+        presence.attr("from", self.jid().as_str()).attr("to", to).to_string()
     }
 }
 

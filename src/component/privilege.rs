@@ -38,7 +38,7 @@ impl Dispatch {
                 .attr("from", self.jid().as_str())
                 .attr("to", owner.as_str())
                 .child(Tag::ns("query", ns::ROSTER));
-            self.send_own(request.to_string());
+            self.send_own(&request.to_string());
         }
     }
 

@@ -28,27 +28,55 @@ pub(super) enum Passed {
     Domain,
 }
 
-/// Meters the requests of all senders.
+/// Meters the stanzas of all senders. Stanzas that need no answer, such as presence, have the same rates as requests but
+/// their own allowance: they are not sent again, so a burst of requests must not cost them.
 #[derive(Debug)]
 pub(super) struct Meter {
+    requests: Gauges,
+    others: Gauges,
+    rates: watch::Receiver<Rates>,
+}
+
+#[derive(Debug)]
+struct Gauges {
     jids: Gauge,
     domains: Gauge,
-    rates: watch::Receiver<Rates>,
 }
 
 impl Meter {
     pub(super) fn new(mut rates: watch::Receiver<Rates>) -> Self {
-        let Rates { per_jid, per_domain } = *rates.borrow_and_update();
-        Self { jids: Gauge::new(per_jid), domains: Gauge::new(per_domain), rates }
+        let current = *rates.borrow_and_update();
+        Self { requests: Gauges::new(current), others: Gauges::new(current), rates }
     }
 
-    /// Counts a request that came from a JID.
-    pub(super) fn count(&mut self, from: &str, now: Instant) -> Result<(), Passed> {
+    /// Counts a stanza that came from a JID.
+    pub(super) fn count(
+        &mut self,
+        from: &str,
+        needs_answer: bool,
+        now: Instant,
+    ) -> Result<(), Passed> {
         if self.rates.has_changed().unwrap_or(false) {
-            let Rates { per_jid, per_domain } = *self.rates.borrow_and_update();
-            self.jids.interval = interval(per_jid);
-            self.domains.interval = interval(per_domain);
+            let rates = *self.rates.borrow_and_update();
+            self.requests.hold_to(rates);
+            self.others.hold_to(rates);
         }
+        let gauges = if needs_answer { &mut self.requests } else { &mut self.others };
+        gauges.count(from, now)
+    }
+}
+
+impl Gauges {
+    fn new(Rates { per_jid, per_domain }: Rates) -> Self {
+        Self { jids: Gauge::new(per_jid), domains: Gauge::new(per_domain) }
+    }
+
+    fn hold_to(&mut self, Rates { per_jid, per_domain }: Rates) {
+        self.jids.interval = interval(per_jid);
+        self.domains.interval = interval(per_domain);
+    }
+
+    fn count(&mut self, from: &str, now: Instant) -> Result<(), Passed> {
         let bare = from.split_once('/').map_or(from, |(bare, _)| bare);
         let domain = bare.rsplit_once('@').map_or(bare, |(_, domain)| domain);
         if !self.jids.count(bare, now) {
@@ -111,15 +139,16 @@ mod tests {
         let (mut meter, now) = (meter(5, 0), Instant::now());
         for request in 0..50 {
             let resource = format!("a@x/{request}");
-            assert_eq!(meter.count(&resource, now), Ok(()));
+            assert_eq!(meter.count(&resource, true, now), Ok(()));
         }
-        assert_eq!(meter.count("a@x/r", now), Err(Passed::Jid));
-        assert_eq!(meter.count("b@x/r", now), Ok(()));
+        assert_eq!(meter.count("a@x/r", true, now), Err(Passed::Jid));
+        assert_eq!(meter.count("b@x/r", true, now), Ok(()));
+        assert_eq!(meter.count("a@x/r", false, now), Ok(()), "presence is counted for itself");
         let later = now + Duration::from_secs(1);
         for _ in 0..5 {
-            assert_eq!(meter.count("a@x", later), Ok(()));
+            assert_eq!(meter.count("a@x", true, later), Ok(()));
         }
-        assert_eq!(meter.count("a@x", later), Err(Passed::Jid));
+        assert_eq!(meter.count("a@x", true, later), Err(Passed::Jid));
     }
 
     #[test]
@@ -127,7 +156,7 @@ mod tests {
         let (rates, held) = watch::channel(Rates { per_jid: 1, per_domain: 0 });
         let (mut meter, now) = (Meter::new(held), Instant::now());
         let taken =
-            |meter: &mut Meter| (0..1000).filter(|_| meter.count("a@x", now).is_ok()).count();
+            |meter: &mut Meter| (0..1000).filter(|_| meter.count("a@x", true, now).is_ok()).count();
         assert_eq!(taken(&mut meter), 10);
         rates.send_replace(Rates { per_jid: 0, per_domain: 0 });
         assert_eq!(taken(&mut meter), 1000);
@@ -139,11 +168,11 @@ mod tests {
     fn a_domain_has_a_rate_of_its_own() {
         let (mut meter, now) = (meter(0, 1), Instant::now());
         for user in 0..10 {
-            assert_eq!(meter.count(&format!("u{user}@x/r"), now), Ok(()));
+            assert_eq!(meter.count(&format!("u{user}@x/r"), true, now), Ok(()));
         }
-        assert_eq!(meter.count("another@x", now), Err(Passed::Domain));
-        assert_eq!(meter.count("x", now), Err(Passed::Domain));
-        assert_eq!(meter.count("another@y", now), Ok(()));
+        assert_eq!(meter.count("another@x", true, now), Err(Passed::Domain));
+        assert_eq!(meter.count("x", true, now), Err(Passed::Domain));
+        assert_eq!(meter.count("another@y", true, now), Ok(()));
     }
 
     #[test]
@@ -151,8 +180,8 @@ mod tests {
         let (mut meter, mut now) = (meter(1000, 0), Instant::now());
         for user in 0..50_000 {
             now += Duration::from_millis(1);
-            assert_eq!(meter.count(&format!("u{user}@x"), now), Ok(()));
+            assert_eq!(meter.count(&format!("u{user}@x"), true, now), Ok(()));
         }
-        assert!(meter.jids.until.len() <= MAX_REMEMBERED + 1);
+        assert!(meter.requests.jids.until.len() <= MAX_REMEMBERED + 1);
     }
 }

@@ -57,7 +57,7 @@ impl Dispatch {
                 .attr("from", self.jid().as_str())
                 .attr("to", to)
                 .child(Tag::ns("ping", ns::PING));
-            self.send_own(ping.to_string());
+            self.send_own(&ping.to_string());
         }
         self.service().resources().begin(number, resource);
     }

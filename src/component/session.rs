@@ -273,6 +273,15 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
+/// Whether the sender of a stanza learns if it is rejected. Presence and replies are neither answered nor sent again.
+fn needs_answer(stanza: &Element) -> bool {
+    match stanza.name() {
+        "presence" => false,
+        "iq" => !matches!(stanza.attr("type"), Some("result" | "error")),
+        _ => true,
+    }
+}
+
 fn is_bounce(stanza: &Element) -> bool {
     stanza.name() == "message" && stanza.attr("type") == Some("error")
 }
@@ -331,12 +340,13 @@ async fn read(
             Ok(Received::Stanza(element)) if is_bounce(&element) => dispatch.bounced(&element),
             Ok(Received::Stanza(element)) => {
                 let from = element.attr("from").unwrap_or_default();
-                if let Err(passed) = meter.count(from, Instant::now()) {
+                let needs_answer = needs_answer(&element);
+                if let Err(passed) = meter.count(from, needs_answer, Instant::now()) {
                     refuse_too_many(dispatch, &Header::of(&element), passed);
                     continue;
                 }
                 let bytes = reader.stanza_bytes();
-                match lanes.limit_passed(&element, bytes) {
+                match lanes.limit_passed(&element, needs_answer, bytes) {
                     None => lanes.submit(element, bytes, || reader.stanza_text()),
                     Some(limit) => {
                         let header = Header::of(&element);
@@ -348,7 +358,7 @@ async fn read(
             Ok(Received::Refused(header, reason)) => {
                 answers.take_notice_of(&header);
                 let from = header.from.as_deref().unwrap_or_default();
-                if let Err(passed) = meter.count(from, Instant::now()) {
+                if let Err(passed) = meter.count(from, true, Instant::now()) {
                     refuse_too_many(dispatch, &header, passed);
                     continue;
                 }

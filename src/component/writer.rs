@@ -63,6 +63,8 @@ pub struct Writer {
     pub(super) route: Route,
     pub(super) last_barrier: u64,
     returned_barrier: u64,
+    /// When a barrier of this connection last returned.
+    returned_at: Option<Instant>,
     /// The barrier whose return shows that a multicast service has nothing left of this connection.
     pub(super) multicast_until: u64,
     /// How often multicast failed.
@@ -150,6 +152,7 @@ impl Writer {
             route: Route::new(ping_after, ping_deadline),
             last_barrier: 0,
             returned_barrier: 0,
+            returned_at: None,
             multicast_until: 0,
             failures: 0,
             free_answers: 0,
@@ -194,6 +197,7 @@ impl Writer {
         self.barriers.clear();
         self.last_barrier = 0;
         self.returned_barrier = 0;
+        self.returned_at = None;
         self.multicast_until = 0;
         self.held_answers = self.held_answers.map(|(up_to, _)| (up_to, 0));
         self.answers.begin_barriers(self.barrier_name());
@@ -366,9 +370,11 @@ impl Writer {
         due
     }
 
-    /// Since when a barrier is outstanding.
+    /// Since when a barrier is outstanding and none returned: a slow server returns one after the other.
     fn outstanding_since(&self) -> Option<Instant> {
-        self.barriers.front().map(|barrier| barrier.at)
+        self.barriers
+            .front()
+            .map(|barrier| self.returned_at.map_or(barrier.at, |at| at.max(barrier.at)))
     }
 
     /// Whether another address would confirm as much as the one that does not answer.
@@ -467,6 +473,7 @@ impl Writer {
         while self.barriers.front().is_some_and(|barrier| barrier.number <= self.returned_barrier)
             && let Some(Barrier { number, covers, address, .. }) = self.barriers.pop_front()
         {
+            self.returned_at = Some(Instant::now());
             self.confirmed = covers.position;
             self.outbox.confirm(covers.position, covers.notifications);
             // What goes through multicast says nothing of the other addresses.
@@ -485,8 +492,8 @@ impl Writer {
     fn multicast_fails_at(&self) -> Option<Instant> {
         let is_its = |barrier: &&Barrier| barrier.address == Address::Multicast;
         let oldest = self.barriers.iter().find(is_its).filter(|_| self.may_be_in_multicast())?;
-        let since = self.unblocked_at.map_or(oldest.at, |at| at.max(oldest.at));
-        Some(since + self.route.address_timeout())
+        let since = [self.unblocked_at, self.returned_at].into_iter().flatten();
+        Some(since.fold(oldest.at, Instant::max) + self.route.address_timeout())
     }
 
     /// After multicast failed: what is not confirmed is told again, another way.

@@ -98,6 +98,35 @@ async def test_nobody_else_may_use_the_module(fanout, gjallar):
 
 
 @with_loop
+async def test_only_components_that_may_use_the_module_see_it(fanout, tmp_path):
+    async with clients(fanout.client_port, "mallory") as (mallory,):
+        info = await mallory.xmpp.plugin["xep_0030"].get_info("localhost", timeout=30)
+        assert FANOUT not in info["disco_info"]["features"]
+        assert "http://jabber.org/protocol/disco#info" in info["disco_info"]["features"]
+    config = fanout.folder / "prosody.cfg.lua"
+    text = config.read_text()
+    other = text.replace('gjallar_fanout_components = { "pubsub.localhost" }', "gjallar_fanout_components = {}")
+    assert other != text
+    fanout.halt()
+    config.write_text(other)
+    fanout.launch()
+    try:
+        with Gjallar(fanout.component_port, tmp_path) as gjallar:
+            async with clients(fanout.client_port, "owner", "alice", "bob") as (owner, *readers):
+                await owner.pubsub.create_node(SERVICE, NODE)
+                for reader in readers:
+                    await reader.pubsub.subscribe(SERVICE, NODE)
+                await owner.pubsub.publish(SERVICE, NODE, id="1", payload=entry("x"))
+                for reader in readers:
+                    assert item_ids((await reader.until(1))[0]) == ["1"]
+            assert USED not in gjallar.logged()
+    finally:
+        fanout.halt()
+        config.write_text(text)
+        fanout.launch()
+
+
+@with_loop
 async def test_rosters_are_read_beside_the_module(fanout, gjallar):
     async with clients(fanout.client_port, "owner") as (owner,):
         await owner.pubsub.create_node(SERVICE, "near", config=form(owner, access_model="presence"))

@@ -1,12 +1,12 @@
 //! A server that returns no barrier while the connection lives.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use minidom::Element;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::Instant,
+    time::{Instant, advance},
 };
 
 use crate::harness::{Component, Questions, SERVICE, is_barrier, served::Served, shown};
@@ -60,6 +60,31 @@ async fn a_barrier_goes_to_the_servers_domain_when_its_own_address_is_silent() {
     let repeated = component.message().await;
     assert!(shown(&repeated).contains("id='2'"), "{}", shown(&repeated));
     assert_eq!(barrier(&mut component).await.attr("to"), Some("localhost"));
+}
+
+/// A server with much to do returns barriers in turn, each later than an address has time: no other address is tried.
+#[tokio::test(start_paused = true)]
+async fn a_slow_server_that_returns_one_barrier_after_the_other_is_no_silent_one() {
+    let mut component = Component::start().await;
+    component.create(OWNER, "n", &[]).await;
+    component.subscribe(READER, "n").await;
+    component.link.hold_barriers();
+    let mut outstanding = VecDeque::new();
+    let mut latency = Duration::ZERO;
+    for number in 0..120 {
+        component.publish(OWNER, "n", &number.to_string()).await;
+        let barrier = barrier(&mut component).await;
+        assert_eq!(barrier.attr("to"), Some(OWN), "{number}");
+        outstanding.push_back((Instant::now(), barrier));
+        advance(Duration::from_secs(1)).await;
+        if number % 2 == 1
+            && let Some((since, barrier)) = outstanding.pop_front()
+        {
+            latency = since.elapsed();
+            component.link.return_barrier(&barrier, false).await;
+        }
+    }
+    assert!(latency >= Duration::from_secs(45), "{latency:?}");
 }
 
 async fn ready(port: u16) -> String {
