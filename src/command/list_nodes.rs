@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use xmpp_parsers::data_forms::{Field, FieldType};
 
-use crate::{pubsub::NodeId, service::ManagedNodes, wire::form::field};
+use crate::{pubsub::op::discover::NodeSummary, service::ManagedNodes, wire::form::field};
 
 use super::stage::{About, Answers, Asker, Audience, Command, More, Step, Trouble, asking, lines};
 
@@ -11,7 +11,7 @@ use super::stage::{About, Answers, Asker, Audience, Command, More, Step, Trouble
 const PAGE: u64 = 100;
 const MAX_PAGE: u64 = 1000;
 
-/// The name of the last node of the page before.
+/// The UID of the last node of the page before.
 const AFTER: &str = "after";
 
 pub(super) struct ListNodes;
@@ -37,11 +37,11 @@ impl Command for ListNodes {
             return Ok(Step::Ask(asking("List nodes", fields), More::List));
         };
         let max = first.number("max")?.unwrap_or(PAGE).clamp(1, MAX_PAGE) as usize;
-        let after = answers.last().and_then(|answer| answer.one(AFTER)).map(NodeId::parse);
+        let after = answers.last().and_then(|answer| answer.one(AFTER)).map(str::to_owned);
         let pattern = first.one("pattern").unwrap_or_default().to_owned();
-        let request = ManagedNodes { pattern, after: after.transpose()?, max };
+        let request = ManagedNodes { pattern, after, max };
         let (nodes, has_more) = asker.service.managed_nodes(asker.actor, &request).await?;
-        let last = nodes.last().map(|last| last.node.to_string());
+        let last = nodes.last().map(NodeSummary::uid);
         let names =
             lines("nodes", "Nodes", nodes.into_iter().map(|summary| summary.node.to_string()));
         Ok(match last.filter(|_| has_more) {

@@ -165,8 +165,7 @@ pub(super) async fn items(
     let page = page.unwrap_or_else(|| Page::first(usize::MAX));
     let name = match query.attr("node") {
         None | Some("") => {
-            let page = page.and_then(|node| NodeId::parse(&node).ok());
-            let (page, filter) = (page.ok_or(Refusal::ItemNotFound)?, disco::filter(&query)?);
+            let filter = disco::filter(&query)?;
             let nodes =
                 service.nodes(actor, &page, filter.as_ref(), disco::entry_bytes(jid)).await?;
             if !is_paged && !nodes.is_whole() {

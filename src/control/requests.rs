@@ -16,6 +16,7 @@ use crate::{
             configure::Configure,
             create::Create,
             delete::Delete,
+            discover::NodeSummary,
             publish::{NewItem, Publish},
             purge::Purge,
             retract::Retract,
@@ -231,7 +232,7 @@ async fn nodes(
     let mut request = ManagedNodes { pattern, after: None, max: PAGE };
     loop {
         let (nodes, has_more) = service.managed_nodes(actor, &request).await?;
-        request.after = nodes.last().map(|last| last.node.clone());
+        request.after = nodes.last().map(NodeSummary::uid);
         for summary in nodes {
             let model = access_model(summary.access_model);
             let shown = json!({
@@ -263,7 +264,8 @@ async fn items(
         let found = service.retrieve(actor, &request).await?.part.entries;
         let Some(last) = found.last() else { break };
         left -= found.len();
-        page = Page { max: left, edge: Edge::After(last.id.clone()) };
+        let uid = ItemId::parse(&order.by.uid(last).to_string())?;
+        page = Page { max: left, edge: Edge::After(uid) };
         for item in found {
             line(out, shown(&node, &item)).await?;
         }

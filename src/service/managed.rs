@@ -6,7 +6,11 @@ use wildmatch::WildMatch;
 use crate::{
     pubsub::{
         Actor, Affiliation, Edge, Epoch, NodeId, Page, Refusal, Subscription,
-        op::{affiliations::OwnAffiliations, authorize, discover::NodeSummary},
+        op::{
+            affiliations::OwnAffiliations,
+            authorize,
+            discover::{self, NodeSummary},
+        },
     },
     store::Cursor,
 };
@@ -22,8 +26,8 @@ pub struct ManagedNodes {
     /// What their names look like: `*` stands for anything, `?` for one character. Without them it is a part of the
     /// name; case does not matter.
     pub pattern: String,
-    /// The node after which the list begins; it has to be there.
-    pub after: Option<NodeId>,
+    /// The UID of the node after which the list begins; it has to be there.
+    pub after: Option<String>,
     /// How many at the most.
     pub max: usize,
 }
@@ -38,8 +42,8 @@ pub struct Memberships {
 }
 
 impl Service {
-    /// Lists nodes that an actor manages, in the order of their creation or, for an owner, of its affiliations; and
-    /// says whether there are more.
+    /// Lists nodes that an actor manages, in the order of their creation or, for an owner, of their names; and says
+    /// whether there are more.
     ///
     /// # Errors
     /// [`Refusal::ItemNotFound`] if the node is not there after which the list begins; or the store fails.
@@ -69,9 +73,7 @@ impl Service {
     ) -> Result<Vec<NodeSummary>, Error> {
         let mut unread: Page<Cursor> = Page::first(PAGE);
         if let Some(after) = &request.after {
-            let found = self.store.summary(after).await;
-            let found = found.map_err(|error| self.memory.failed_at(after, error))?;
-            unread.edge = Edge::After(found.ok_or(Refusal::ItemNotFound)?.0);
+            unread.edge = Edge::After(self.cursor(after, |_| true).await?);
         }
         let mut nodes = Vec::new();
         loop {
@@ -103,8 +105,9 @@ impl Service {
             .map(|(node, _)| node)
             .collect();
         if let Some(after) = &request.after {
-            let at = own.iter().position(|node| node == after).ok_or(Refusal::ItemNotFound)?;
-            own.drain(..=at);
+            let mut names = discover::names_of_edge(after);
+            let at = names.find_map(|name| own.iter().position(|node| *node == name));
+            own.drain(..=at.ok_or(Refusal::ItemNotFound)?);
         }
         let mut nodes = Vec::new();
         for node in own.iter().filter(|node| pattern.matches(node.as_str())) {

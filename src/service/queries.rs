@@ -251,7 +251,7 @@ impl Service {
     pub async fn nodes(
         &self,
         actor: &Actor,
-        page: &Page<NodeId>,
+        page: &Page<String>,
         filter: Option<&TypeFilter>,
         entry_bytes: usize,
     ) -> Result<Part<NodeSummary>, Error> {
@@ -266,6 +266,13 @@ impl Service {
             entry_bytes + written_len(node.node.as_str()) + written_len(&node.title)
         };
         let mut fits = within(self.policies().limits().max_reply_bytes, 0, size);
+        let edge = match &page.edge {
+            Edge::After(edge) => Edge::After(self.cursor(edge, is_listed).await?),
+            Edge::Before(edge) => Edge::Before(self.cursor(edge, is_listed).await?),
+            Edge::At(index) => Edge::At(*index),
+            Edge::Last => Edge::Last,
+        };
+        let page = Page { max: page.max, edge };
         if self.memory.census.total() <= MAX_COUNTED_NODES {
             let mut listed = Vec::new();
             let mut unread = Page::first(PAGE);
@@ -274,20 +281,14 @@ impl Service {
                 let found = self.memory.sound(found);
                 let Some((last, _)) = found.last() else { break };
                 unread.edge = Edge::After(*last);
-                listed.extend(found.into_iter().map(|(_, node)| node).filter(is_listed));
+                listed.extend(found.into_iter().filter(|(_, node)| is_listed(node)));
             }
-            let part = page.of(listed, |summary| summary.node.clone(), fits);
-            return Ok(part.ok_or(Refusal::ItemNotFound)?);
+            let part = page.of(listed, |(cursor, _)| *cursor, |(_, node)| fits(node));
+            return Ok(part.ok_or(Refusal::ItemNotFound)?.map(|(_, node)| node));
         }
-        let mut skipped = 0;
-        let edge = match &page.edge {
-            Edge::After(node) => Edge::After(self.cursor(node, is_listed).await?),
-            Edge::Before(node) => Edge::Before(self.cursor(node, is_listed).await?),
-            Edge::At(index) => {
-                skipped = *index;
-                Edge::At(0)
-            }
-            Edge::Last => Edge::Last,
+        let (edge, skipped) = match &page.edge {
+            Edge::At(index) => (Edge::At(0), *index),
+            edge => (edge.clone(), 0),
         };
         let begins_at_an_end = matches!(edge, Edge::At(_) | Edge::Last);
         let mut unread = Page { max: PAGE, edge };
@@ -324,16 +325,23 @@ impl Service {
         Ok(Part { entries, index, total })
     }
 
-    /// Where a node stands in the list of nodes, if it is one that may be seen.
-    async fn cursor(
+    /// Where the edge of a page stands in the list of nodes, if it is a node that may be seen.
+    pub(super) async fn cursor(
         &self,
-        node: &NodeId,
+        edge: &str,
         is_listed: impl Fn(&NodeSummary) -> bool,
     ) -> Result<Cursor, Error> {
-        let found = self.store.summary(node).await;
-        let found = found.map_err(|error| self.memory.failed_at(node, error))?;
-        let found = found.filter(|(_, summary)| is_listed(summary));
-        Ok(found.ok_or(Refusal::ItemNotFound)?.0)
+        for node in discover::names_of_edge(edge) {
+            let found = self.store.summary(&node).await;
+            let found = found.map_err(|error| self.memory.failed_at(&node, error))?;
+            if let Some((cursor, summary)) = found
+                && summary.is_edge(edge)
+                && is_listed(&summary)
+            {
+                return Ok(cursor);
+            }
+        }
+        Err(Refusal::ItemNotFound.into())
     }
 
     /// The actor's own affiliations (§5.7).
@@ -364,7 +372,8 @@ impl Service {
         self.at(request.node.as_ref(), own)
     }
 
-    /// The entries of a list that are at a node, or all.
+    /// The entries of a list that are at a node, or all; by the names of the nodes, so that a node that is deleted and
+    /// created again stays where it was.
     fn at<T>(
         &self,
         node: Option<&NodeId>,
@@ -374,6 +383,7 @@ impl Service {
             return Err(Error::Closed);
         }
         entries.retain(|(other, _)| node.is_none_or(|node| node == other));
+        entries.sort_by(|(node, _), (other, _)| node.cmp(other));
         Ok(entries)
     }
 }

@@ -222,6 +222,7 @@ impl Kept {
     fn summary(&self) -> NodeSummary {
         NodeSummary {
             node: self.node.id.clone(),
+            epoch: self.node.epoch,
             title: self.node.config.title.clone(),
             access_model: self.node.config.access_model,
             publish_model: self.node.config.publish_model,

@@ -119,7 +119,7 @@ pub fn filter(query: &Element) -> Result<Option<TypeFilter>, Refusal> {
 /// are there.
 #[must_use]
 pub fn nodes(service: &Jid, part: &Part<NodeSummary>, is_paged: bool) -> Tag {
-    let set = is_noted(part, is_paged).then(|| rsm::set(part, |summary| summary.node.to_string()));
+    let set = is_noted(part, is_paged).then(|| rsm::set(part, NodeSummary::uid));
     let nodes = part.entries.iter().map(|summary| {
         let title = Some(summary.title.as_str()).filter(|title| !title.is_empty());
         Tag::new("item")

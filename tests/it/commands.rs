@@ -230,6 +230,13 @@ async fn nodes_are_listed_page_by_page() {
     list.fill(&[("max", "1")]).await;
     list.act("complete", &[]).await;
     assert_eq!(list.status(), "completed");
+    // A page does not go on after a node that was deleted and created again.
+    let mut list = Session::begin(&mut component, ADMIN, "list-nodes").await;
+    list.fill(&[("max", "2")]).await;
+    list.component.owner(OWNER, "set", "<delete node='news/b'/>").await;
+    list.component.create(OWNER, "news/b", &[]).await;
+    list.act("next", &[]).await;
+    assert_eq!(error(&list.answer), "cancel item-not-found");
     // Who completes at once gets the first page.
     let mut list = Session::begin(&mut component, OWNER, "list-nodes").await;
     list.act("complete", &[("max", "2")]).await;

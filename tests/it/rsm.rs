@@ -51,6 +51,14 @@ fn read_items(answer: &Element, by: &str) -> (String, String) {
     (names, said.collect::<Vec<_>>().join(" "))
 }
 
+/// The same of nodes, whose UIDs are names after the epoch of the node.
+fn read_nodes(answer: &Element) -> (String, String) {
+    let (names, said) = read(answer, "node");
+    let name = |text: &str| text.split_once('-').map_or(text, |(_, name)| name).to_owned();
+    let said = said.split(' ').map(|text| if text == "-" { "-".into() } else { name(text) });
+    (names, said.collect::<Vec<_>>().join(" "))
+}
+
 /// The UID of the first or the last entry of a page.
 fn uid(answer: &Element, end: &str) -> String {
     let set = answer.children().next().unwrap().get_child("set", RSM).unwrap();
@@ -391,7 +399,7 @@ async fn nodes_of_the_service() {
     ] {
         for (by, (names, said)) in [(OWNER, owner), (STRANGER, stranger)] {
             let answer = discovered(&mut component, by, "", set).await;
-            assert_eq!(read(&answer, "node"), both(names, said), "{by} {set}");
+            assert_eq!(read_nodes(&answer), both(names, said), "{by} {set}");
         }
     }
     // A node that is not shown is no edge either.
@@ -399,6 +407,60 @@ async fn nodes_of_the_service() {
         let set = format!("<after>{edge}</after>");
         let answer = discovered(&mut component, STRANGER, "", &set).await;
         assert_eq!(error(&answer), "cancel item-not-found");
+    }
+}
+
+/// XEP-0059 §2.2: a node that was deleted and created again is not the edge that it was; the client begins again, and
+/// misses none.
+#[tokio::test]
+async fn paging_of_nodes_ends_at_an_edge_that_was_created_again() {
+    let mut component = Component::start().await;
+    let names = ["a", "b", "c", "d", "d-e"];
+    for name in names {
+        component.create(OWNER, name, &[]).await;
+    }
+    let page = discovered(&mut component, OWNER, "", "<max>2</max>").await;
+    assert_eq!(read_nodes(&page), both("a b", "0 a b 5"));
+    let after = format!("<max>2</max><after>{}</after>", uid(&page, "last"));
+    let page = discovered(&mut component, OWNER, "", &after).await;
+    assert_eq!(read_nodes(&page), both("c d", "2 c d 5"));
+    let before = format!("<before>{}</before>", uid(&page, "first"));
+    for name in ["b", "c"] {
+        component.owner(OWNER, "set", &format!("<delete node='{name}'/>")).await;
+        component.create(OWNER, name, &[]).await;
+    }
+    for set in [&after, &before] {
+        let answer = discovered(&mut component, OWNER, "", set).await;
+        assert_eq!(error(&answer), "cancel item-not-found", "{set}");
+    }
+    // A name stands for the present position of its node, also one that looks like a UID.
+    for (edge, rest) in [("a", "d d-e b c"), ("d", "d-e b c"), ("d-e", "b c")] {
+        let answer = discovered(&mut component, OWNER, "", &format!("<after>{edge}</after>")).await;
+        assert_eq!(read(&answer, "node").0, rest);
+    }
+}
+
+/// One's own lists are in the order of names, so that one's new relation to a new node of the same name is where the
+/// old one was.
+#[tokio::test]
+async fn paging_of_own_lists_goes_on_after_a_node_that_was_created_again() {
+    let mut component = Component::start().await;
+    for node in ["d", "c", "b", "a"] {
+        component.create(OWNER, node, &[]).await;
+        component.subscribe(OWNER, node).await;
+    }
+    for list in ["<subscriptions/>", "<affiliations/>"] {
+        let page = async |component: &mut Component, set: &str| {
+            let set = asked(&format!("<max>2</max>{set}"));
+            component.pubsub(OWNER, "get", &format!("{list}{set}")).await
+        };
+        let first = page(&mut component, "").await;
+        assert_eq!(read(&first, "node").0, "a b");
+        component.owner(OWNER, "set", "<delete node='b'/>").await;
+        component.create(OWNER, "b", &[]).await;
+        component.subscribe(OWNER, "b").await;
+        let after = format!("<after>{}</after>", uid(&first, "last"));
+        assert_eq!(read(&page(&mut component, &after).await, "node").0, "c d", "{list}");
     }
 }
 

@@ -3,8 +3,8 @@
 use jid::BareJid;
 
 use crate::pubsub::{
-    AccessModel, Actor, Affiliation, Context, Node, NodeConfig, NodeId, PublishModel, Refusal,
-    Timestamp, access,
+    AccessModel, Actor, Affiliation, Context, Epoch, Node, NodeConfig, NodeId, PublishModel,
+    Refusal, Timestamp, access,
 };
 
 use super::existing;
@@ -41,6 +41,8 @@ pub struct MetaData {
 pub struct NodeSummary {
     /// Its name.
     pub node: NodeId,
+    /// Which of the nodes that have had this name it is.
+    pub epoch: Epoch,
     /// Its name for people; may be empty.
     pub title: String,
     /// Who has access.
@@ -58,6 +60,28 @@ pub enum TypeFilter {
     Included(Vec<String>),
     /// All but these.
     Excluded(Vec<String>),
+}
+
+impl NodeSummary {
+    /// The UID of the node in pages of the list (XEP-0059). A later node of the same name has another one.
+    #[must_use]
+    pub fn uid(&self) -> String {
+        format!("{:016x}-{}", self.epoch.0, self.node)
+    }
+
+    /// Whether a page that begins or ends with this edge begins or ends with this node.
+    ///
+    /// COMPAT: XEP-0059 has clients repeat the UIDs of a page; some take the name of the first or last node instead.
+    #[must_use]
+    pub fn is_edge(&self, edge: &str) -> bool {
+        self.uid() == edge || self.node.as_str() == edge
+    }
+}
+
+/// The names of the nodes that the edge of a page may stand for.
+pub fn names_of_edge(edge: &str) -> impl Iterator<Item = NodeId> {
+    let of_uid = edge.split_once('-').map(|(_, name)| name);
+    of_uid.into_iter().chain([edge]).filter_map(|name| NodeId::parse(name).ok())
 }
 
 impl TypeFilter {

@@ -275,6 +275,7 @@ fn summary(number: Number, key: &[u8], value: &[u8]) -> Result<(Cursor, NodeSumm
         node: node.id,
         title: node.config.title,
         access_model: node.config.access_model,
+        epoch: node.epoch,
         publish_model: node.config.publish_model,
         r#type: node.config.r#type,
     };
