@@ -416,6 +416,9 @@ fn delete(delete: &Element) -> Result<Delete, Refusal> {
 
 /// Sorts the entries of an owner's list: those that can be applied, and the others. An entry that asks for nothing is
 /// neither: the present value stays (§8.8.2.1, §8.9.2.1).
+///
+/// # Errors
+/// [`Refusal::JidRequired`] if an entry names no entity: there is none whose present value could be returned.
 fn entries<T>(
     list: &Element,
     value: &str,
@@ -423,7 +426,7 @@ fn entries<T>(
 ) -> Result<(Vec<T>, Vec<InvalidEntry>), Refusal> {
     let (mut valid, mut invalid) = (Vec::new(), Vec::new());
     for entry in list.children() {
-        let jid = entry.attr("jid").ok_or(Refusal::JidRequired)?;
+        let jid = entry.attr("jid").filter(|jid| !jid.is_empty()).ok_or(Refusal::JidRequired)?;
         let Some(value) = entry.attr(value) else { continue };
         match read(entry, value) {
             Ok(entry) => valid.push(entry),

@@ -378,6 +378,26 @@ async fn s8_8_2_4_invalid_subscriptions_come_back_and_the_others_hold() {
     assert_eq!(there, ["b@localhost=subscribed", "reader@localhost/phone=subscribed"]);
 }
 
+/// The schema of the owner's namespace requires `jid`. A list with an entry that names no entity is refused, and none of
+/// its entries is applied.
+#[tokio::test]
+async fn an_entry_without_a_jid_refuses_an_owners_list() {
+    let mut component = stage().await;
+    for (list, value) in [("affiliation", "member"), ("subscription", "subscribed")] {
+        let before = component.owner(OWNER, "get", &format!("<{list}s node='open'/>")).await;
+        for nobody in ["", "jid='' "] {
+            let both = format!(
+                "<{list} jid='c@localhost' {list}='{value}'/><{list} {nobody}{list}='{value}'/>"
+            );
+            let set = format!("<{list}s node='open'>{both}</{list}s>");
+            let answer = component.owner(OWNER, "set", &set).await;
+            assert_eq!(error(&answer), "modify bad-request jid-required", "{list} {nobody}");
+            let after = component.owner(OWNER, "get", &format!("<{list}s node='open'/>")).await;
+            assert_eq!(entries(&after, list), entries(&before, list));
+        }
+    }
+}
+
 /// An entry in either namespace is read; anything else in an owner's list is refused, and so is a child of XEP-0060
 /// that a request does not take.
 #[tokio::test]
