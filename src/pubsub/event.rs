@@ -139,7 +139,8 @@ impl Notification {
         iter::once(Cow::Borrowed(recipient)).chain(bare)
     }
 
-    /// An item that is there already, for one subscriber, if these terms let it come (§6.1.7).
+    /// An item that is there already, for one subscriber, if these terms let it come (§6.1.7), and in the states of
+    /// availability that they name.
     pub(super) fn of_item(
         node: &Node,
         config: &NodeConfig,
@@ -153,8 +154,7 @@ impl Notification {
         let is_wanted = |options: &Options| options.wants(payload);
         let view = View::of(&event, config, std::slice::from_ref(terms), is_wanted)?;
         let again = Self::again(node, config, item, subscriber, (as_of, nonce))?;
-        // Whoever subscribes, or comes, is there.
-        Some(Self { view: View { shows: None, ..view }, ..again })
+        Some(Self { view, ..again })
     }
 
     /// An item that is there already, for one subscriber.

@@ -910,6 +910,34 @@ async fn s16_4_2_the_last_item_comes_in_the_states_that_a_subscriber_wants() {
     }
 }
 
+/// The same for the last item that an approval sends: its subscriber may have gone since it asked.
+#[tokio::test]
+async fn s16_4_2_the_last_item_of_an_approval_comes_in_the_states_that_a_subscriber_wants() {
+    let config = [("access_model", "authorize"), ("send_last_published_item", "on_sub")];
+    let mut component = with(&config).await;
+    component.publish(OWNER, "n", "1").await;
+    let approve = format!("<subscription jid='{READER}' subscription='subscribed'/>");
+    let approve = format!("<subscriptions node='n'>{approve}</subscriptions>");
+    let wanted: [(&str, &[&str]); 1] = [("show-values", &["chat"])];
+    let (any, chat) = wanted.split_at(0);
+    for (delivery, options, kind, show, sent) in [
+        ("0", chat, "", "dnd", 0),
+        ("0", chat, "", "chat", 1),
+        ("1", any, "unavailable", "", 0),
+        ("1", any, "", "dnd", 1),
+        ("0", any, "unavailable", "", 1),
+    ] {
+        component.configure(OWNER, "n", &[("presence_based_delivery", delivery)]).await;
+        subscribe(&mut component, READER, options).await;
+        presence(&mut component, READER, "subscribed", "").await;
+        presence(&mut component, PHONE, kind, show).await;
+        component.owner(OWNER, "set", &approve).await;
+        let items = sent_items(&mut component).await;
+        assert_eq!(items.len(), sent, "{delivery} {options:?} {kind} {show}");
+        component.granted(READER, &format!("<unsubscribe node='n' jid='{READER}'/>")).await;
+    }
+}
+
 /// What follows from presence is tried again where the store fails.
 #[tokio::test]
 async fn a_departure_is_processed_when_the_store_can_be_read_again() {

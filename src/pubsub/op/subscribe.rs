@@ -4,7 +4,7 @@ use jid::Jid;
 
 use crate::pubsub::{
     Admission, Change, Changes, Context, Decision, Fresh, Item, Node, NodeConfig, NodeId,
-    Notification, OptionSetting, Options, Refusal, SubId, SubscriptionState, Terms, access,
+    Notification, OptionSetting, Options, Refusal, SubId, SubscriptionState, Terms, View, access,
     notices::notices,
 };
 
@@ -174,7 +174,8 @@ fn reply(node: &Node, request: &Subscribe, terms: &Terms, state: SubscriptionSta
 }
 
 /// The last item for those whose subscription has begun with these changes, at a node that is then configured so: an
-/// owner has approved it, or nobody has to any more (§12.2). SPEC: whom an owner subscribes gets no last item.
+/// owner has approved it, or nobody has to any more (§12.2). They may have gone meanwhile: it comes in the states of
+/// availability in which they want events. SPEC: whom an owner subscribes gets no last item.
 pub(super) fn last_items(
     node: &Node,
     config: &NodeConfig,
@@ -182,13 +183,14 @@ pub(super) fn last_items(
     changes: &Changes,
     fresh: &dyn Fresh,
 ) -> Vec<Notification> {
-    let last = last.filter(|_| !changes.drop_all_items());
+    let is_sent = config.send_last_published_item.is_on_sub() && !changes.drop_all_items();
+    let last = last.filter(|_| is_sent);
     let sent = changes.iter().flat_map(|change| match change {
         Change::Subscribed(jid) => {
             let terms = node.terms_of(jid);
             let item = |terms| {
-                let at = (changes.version() + 1, fresh.number());
-                last_item(node, config, last, (jid, terms), at)
+                let (last, at) = (last?, (changes.version() + 1, fresh.number()));
+                Notification::of_item(node, config, last, (jid, terms), at)
             };
             terms.iter().filter_map(item).collect()
         }
@@ -197,7 +199,8 @@ pub(super) fn last_items(
     sent.collect()
 }
 
-/// The last item for a JID that is subscribed on these terms now (§6.1.7), as of a version, with a nonce.
+/// The last item for a JID that is subscribed on these terms now (§6.1.7), as of a version, with a nonce. Whoever
+/// subscribes, or comes, is there.
 pub(super) fn last_item(
     node: &Node,
     config: &NodeConfig,
@@ -206,5 +209,6 @@ pub(super) fn last_item(
     at: (u64, u64),
 ) -> Option<Notification> {
     let last = last.filter(|_| config.send_last_published_item.is_on_sub())?;
-    Notification::of_item(node, config, last, subscriber, at)
+    let sent = Notification::of_item(node, config, last, subscriber, at)?;
+    Some(Notification { view: View { shows: None, ..sent.view }, ..sent })
 }
