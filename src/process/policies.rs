@@ -97,7 +97,12 @@ impl Config {
             ..Policy::default()
         };
         let administrators = administrators.collect::<Result<_, _>>()?;
-        Ok(Policies::new(administrators, by_name.collect::<Result<_, ConfigError>>()?, rest))
+        let by_name = by_name.collect::<Result<_, ConfigError>>()?;
+        let policies = Policies::new(administrators, by_name, rest);
+        Ok(match self.component() {
+            Ok(service) => policies.at(service),
+            Err(_) => policies,
+        })
     }
 
     fn policy(&self, policy: &PolicyConfig) -> Result<Policy, String> {

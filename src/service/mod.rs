@@ -253,8 +253,9 @@ impl Service {
         request: &Delete,
         respond: impl FnOnce(Outcome<()>) -> A + Send + 'static,
     ) -> Settling<A> {
+        let policies = self.policies();
         let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
-            delete::delete(node, request, facts.redirects, cx)
+            delete::delete(node, request, policies.service(), facts.redirects, cx)
         };
         self.decide(actor, &request.node, Need::Deletion, rule, respond).await
     }

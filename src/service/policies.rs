@@ -22,6 +22,7 @@ pub struct Policies {
     administrators: Vec<BareJid>,
     by_name: Vec<(WildMatch, Policy)>,
     rest: Policy,
+    service: Option<Jid>,
 }
 
 impl Policies {
@@ -31,7 +32,13 @@ impl Policies {
     #[must_use]
     pub fn new(administrators: Vec<BareJid>, by_name: Vec<(String, Policy)>, rest: Policy) -> Self {
         let by_name = by_name.into_iter().map(|(name, policy)| (WildMatch::new(&name), policy));
-        Self { administrators, by_name: by_name.collect(), rest }
+        Self { administrators, by_name: by_name.collect(), rest, service: None }
+    }
+
+    /// The same for the service of this JID.
+    #[must_use]
+    pub fn at(self, service: Jid) -> Self {
+        Self { service: Some(service), ..self }
     }
 
     /// The entity behind a JID.
@@ -82,6 +89,11 @@ impl Policies {
 
     fn have_quotas(&self) -> bool {
         self.by_name.iter().any(|(_, policy)| policy.max_nodes.is_some())
+    }
+
+    /// The JID of the service, if it is known.
+    pub(super) fn service(&self) -> Option<&Jid> {
+        self.service.as_ref()
     }
 
     pub(super) fn administrators(&self) -> &[BareJid] {

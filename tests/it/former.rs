@@ -121,3 +121,29 @@ async fn a_redirect_without_an_absolute_uri_is_refused() {
     }
     assert_eq!(component.items(OWNER, "closed").await, ["secret"]);
 }
+
+/// A node that points to itself would lead everybody who asks for it in a circle.
+#[tokio::test]
+async fn a_redirect_to_the_node_itself_is_refused() {
+    let mut component = with_bot(|_| {}).await;
+    let deleted = async |component: &mut Component, uri: &str| {
+        let content = format!("<delete node='closed'><redirect uri='{uri}'/></delete>");
+        component.owner(OWNER, "set", &content).await
+    };
+    for uri in [
+        "xmpp:pubsub.localhost?;node=closed",
+        "XMPP:PubSub.localhost?pubsub;action=subscribe;node=%63losed",
+        "xmpp://owner@localhost/pubsub.localhost?;node=closed#top",
+    ] {
+        let refused = deleted(&mut component, uri).await;
+        assert_eq!(error(&refused), "modify bad-request", "{uri}");
+        let text = "the redirect points to the node that is deleted";
+        assert!(shown(&refused).contains(text), "{}", shown(&refused));
+    }
+    assert_eq!(component.items(OWNER, "closed").await, ["secret"]);
+    for uri in ["xmpp:other.localhost?;node=closed", "xmpp:pubsub.localhost?;node=closed%2"] {
+        let answer = deleted(&mut component, uri).await;
+        assert_eq!(answer.attr("type"), Some("result"), "{uri}");
+        component.create(OWNER, "closed", &[]).await;
+    }
+}

@@ -1,5 +1,7 @@
 //! Deleting a node (§8.4).
 
+use jid::Jid;
+
 use crate::pubsub::{
     Audience, Change, Changes, Context, Decision, Event, FormerNode, Node, NodeConfig, NodeId,
     Notification, Recipients, Refusal, access, event::MAX_LISTED, fanout::Fanout,
@@ -24,15 +26,16 @@ pub const MAX_REDIRECTS: usize = 1_000_000;
 /// The longest URI of a redirect, in bytes.
 const MAX_URI_BYTES: usize = 2048;
 
-/// Decides a delete request, given the number of deleted nodes that have a redirect. The audience of the event are those who were
+/// Decides a delete request at the service of this JID, if it is known, given the number of deleted nodes that have a redirect. The audience of the event are those who were
 /// subscribed, or waited for that. Who comes later hears of the redirection too ([`Refusal::Gone`]).
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::TooManyRedirects`]; [`Refusal::BadRequest`] if the redirect is not an
-/// absolute URI of at most 2 048 bytes.
+/// absolute URI of at most 2 048 bytes, or points to the node itself.
 pub fn delete(
     node: Option<&Node>,
     request: &Delete,
+    service: Option<&Jid>,
     redirects: usize,
     cx: &Context<'_>,
 ) -> Result<Decision<()>, Refusal> {
@@ -40,6 +43,9 @@ pub fn delete(
     access::may_configure(node, cx.actor)?;
     if let Some(uri) = &request.redirect {
         check_uri(uri)?;
+        if service.is_some_and(|service| is_uri_of(uri, service, &node.id)) {
+            return Err(Refusal::BadRequest("the redirect points to the node that is deleted"));
+        }
         if redirects >= MAX_REDIRECTS {
             return Err(Refusal::TooManyRedirects);
         }
@@ -84,4 +90,37 @@ fn check_uri(uri: &str) -> Result<(), Refusal> {
             "the redirect needs an absolute URI, such as xmpp:pubsub.example.org?;node=other",
         )),
     }
+}
+
+/// Whether a URI names a node of a service: `xmpp:pubsub.example.org?;node=NAME` (RFC 5122, XEP-0060 §12.22).
+fn is_uri_of(uri: &str, service: &Jid, node: &NodeId) -> bool {
+    let Some((scheme, rest)) = uri.split_once(':') else { return false };
+    let rest = rest.split_once('#').map_or(rest, |(rest, _)| rest);
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    // An authority says by whom the address is asked.
+    let path = match path.strip_prefix("//") {
+        Some(authority) => authority.split_once('/').map_or("", |(_, path)| path),
+        None => path,
+    };
+    let is_service = |path: &String| Jid::prepare(path).is_ok_and(|jid| jid == *service);
+    let named = query.split(';').find_map(|pair| pair.strip_prefix("node="));
+    scheme.eq_ignore_ascii_case("xmpp")
+        && decoded(path).as_ref().is_some_and(is_service)
+        && named.and_then(decoded).is_some_and(|name| name == node.as_str())
+}
+
+/// A part of a URI without percent-encoding (RFC 3986 §2.1), if it is text.
+fn decoded(part: &str) -> Option<String> {
+    let (mut bytes, mut rest) = (Vec::with_capacity(part.len()), part.bytes());
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let digit = |byte: u8| char::from(byte).to_digit(16);
+                let (high, low) = (digit(rest.next()?)?, digit(rest.next()?)?);
+                u8::try_from(high * 16 + low).ok()?
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
 }

@@ -126,7 +126,7 @@ fn an_owner_cannot_subscribe_who_is_not_admitted() {
 fn a_deletion_takes_a_place_too() {
     let node = node().0;
     let request = Delete { node: node.id.clone(), redirect: None };
-    let decision = by("owner@x", |cx| delete(Some(&node), &request, 0, cx)).unwrap();
+    let decision = by("owner@x", |cx| delete(Some(&node), &request, None, 0, cx)).unwrap();
     assert_eq!(decision.notifications[0].place.seq, 1);
 }
 

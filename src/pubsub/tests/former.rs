@@ -35,14 +35,14 @@ fn a_redirect_is_an_absolute_uri() {
         ("xmpp:a\n", false),
         ("xmpp:<x/>", false),
     ] {
-        let decision = by("owner@x", |cx| delete(Some(&node), &deletion(Some(uri)), 0, cx));
+        let decision = by("owner@x", |cx| delete(Some(&node), &deletion(Some(uri)), None, 0, cx));
         match is_taken {
             true => assert!(decision.is_ok(), "{uri}"),
             false => assert!(matches!(decision, Err(Refusal::BadRequest(_))), "{uri}"),
         }
     }
     let long = format!("xmpp:{}", "x".repeat(2048));
-    let decision = by("owner@x", |cx| delete(Some(&node), &deletion(Some(&long)), 0, cx));
+    let decision = by("owner@x", |cx| delete(Some(&node), &deletion(Some(&long)), None, 0, cx));
     assert!(matches!(decision, Err(Refusal::BadRequest(text)) if text.contains("2048")));
 }
 
@@ -50,16 +50,18 @@ fn a_redirect_is_an_absolute_uri() {
 fn redirects_past_their_limit_are_refused() {
     let node = node().0;
     let request = deletion(Some("xmpp:x"));
-    let full = by("owner@x", |cx| delete(Some(&node), &request, MAX_REDIRECTS, cx));
+    let full = by("owner@x", |cx| delete(Some(&node), &request, None, MAX_REDIRECTS, cx));
     refuses(full, &Refusal::TooManyRedirects);
-    assert!(by("owner@x", |cx| delete(Some(&node), &request, MAX_REDIRECTS - 1, cx)).is_ok());
-    assert!(by("owner@x", |cx| delete(Some(&node), &deletion(None), MAX_REDIRECTS, cx)).is_ok());
+    assert!(by("owner@x", |cx| delete(Some(&node), &request, None, MAX_REDIRECTS - 1, cx)).is_ok());
+    assert!(
+        by("owner@x", |cx| delete(Some(&node), &deletion(None), None, MAX_REDIRECTS, cx)).is_ok()
+    );
 }
 
 #[test]
 fn a_deletion_remembers_the_owners() {
     let node = node().with("second@x", Affiliation::Owner).with("bot@x", Affiliation::Publisher).0;
-    let decision = by("admin@x", |cx| delete(Some(&node), &deletion(None), 0, cx)).unwrap();
+    let decision = by("admin@x", |cx| delete(Some(&node), &deletion(None), None, 0, cx)).unwrap();
     let former = changes_of(&decision).into_iter().find_map(|change| match change {
         Change::Deleted(former) => former.as_deref(),
         _ => None,
