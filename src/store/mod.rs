@@ -101,7 +101,8 @@ pub trait Store: Send + Sync {
     /// If one of them cannot be read.
     async fn watchful(&self) -> Result<Vec<NodeId>, StoreError>;
 
-    /// A page of the nodes, in the order of their creation.
+    /// A page of the nodes, in the order of their creation. It is full unless the list ends: others take the place of
+    /// damaged ones.
     ///
     /// # Errors
     /// If the store cannot be read.

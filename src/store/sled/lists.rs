@@ -62,12 +62,14 @@ impl View {
     ) -> Result<Found<Vec<(Cursor, NodeSummary)>>, StoreError> {
         let (numbers, skipped) = page.numbers();
         let rows = self.tree.range(keys::node(numbers.start)..keys::node(numbers.end));
-        let rows: Vec<_> = match page.is_backward() {
-            true => rows.rev().take(page.max).collect(),
-            false => rows.skip(skipped).take(page.max).collect(),
+        let rows: &mut dyn Iterator<Item = _> = match page.is_backward() {
+            true => &mut rows.rev(),
+            false => &mut rows.skip(skipped),
         };
         let mut nodes = Found::<Vec<_>>::default();
-        for row in rows {
+        while nodes.found.len() < page.max
+            && let Some(row) = rows.next()
+        {
             let (key, value) = row.map_err(|error| sled_failed(&error))?;
             let number = keys::number_at(&key, 1).ok_or_else(|| damaged(&key))?;
             let node = summary(number, &key, &value).map(Some);
@@ -273,11 +275,56 @@ fn summary(number: Number, key: &[u8], value: &[u8]) -> Result<(Cursor, NodeSumm
     let node = record::decode::<NodeRecord>(key, value)?.to_node(key)?;
     let summary = NodeSummary {
         node: node.id,
+        epoch: node.epoch,
         title: node.config.title,
         access_model: node.config.access_model,
-        epoch: node.epoch,
         publish_model: node.config.publish_model,
         r#type: node.config.r#type,
     };
     Ok((Cursor(number), summary))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        pubsub::{Edge, Epoch, Limits, Node, NodeConfig, restore},
+        store::{Chain, Commit, SledStore, Store},
+    };
+
+    /// A page leads to the nodes after it, wherever records are damaged while the store is open.
+    #[tokio::test]
+    async fn a_page_of_nodes_is_full_where_some_are_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SledStore::open(folder.path()).unwrap();
+        for name in ["a", "b", "c", "d", "e"] {
+            let node = NodeId::parse(name).unwrap();
+            let config = NodeConfig::initial(&Limits::default());
+            let creator = BareJid::new("owner@x").unwrap();
+            let created = Node::bare(node.clone(), Epoch(1), config, creator, Timestamp(0));
+            let commit = Commit {
+                node,
+                changes: Arc::new(restore::created(created)),
+                notifications: Vec::new(),
+                chain: Chain::default(),
+            };
+            store.commit_now(commit).await.unwrap();
+        }
+        let tree = store.reader.look().unwrap().tree;
+        for number in [1, 3, 4] {
+            tree.insert(keys::node(number), b"damaged").unwrap();
+        }
+        let page = async |max, edge| {
+            let page = store.nodes(&Page { max, edge }).await.unwrap();
+            let names = page.found.iter().map(|(_, node)| node.node.as_str());
+            (names.collect::<Vec<_>>().concat(), page.damaged.len())
+        };
+        let found = |names: &str, damaged| (names.to_owned(), damaged);
+        assert_eq!(page(1, Edge::At(0)).await, found("b", 1));
+        assert_eq!(page(1, Edge::After(Cursor(2))).await, found("e", 2));
+        assert_eq!(page(2, Edge::Last).await, found("be", 2));
+        assert_eq!(page(9, Edge::At(0)).await, found("be", 3));
+    }
 }
