@@ -70,6 +70,18 @@ fn settle_subscriptions(
     changes: &mut Changes,
     cx: &Context<'_>,
 ) {
+    settle_remaining(node, config, (entity, affiliation), &BTreeSet::new(), changes, cx);
+}
+
+/// The same for the subscriptions of an entity that the changes have not ended.
+fn settle_remaining(
+    node: &Node,
+    config: &NodeConfig,
+    (entity, affiliation): (&BareJid, Affiliation),
+    ended: &BTreeSet<Jid>,
+    changes: &mut Changes,
+    cx: &Context<'_>,
+) {
     if access::is_up_to_rosters(config, affiliation) && cx.contacts.is_none() {
         return;
     }
@@ -79,27 +91,29 @@ fn settle_subscriptions(
     };
     match admission {
         Ok(Admission::Granted) => {
-            for jid in node.pending_of(entity) {
+            for jid in node.pending_of(entity).filter(|jid| !ended.contains(*jid)) {
                 changes.push(Change::Subscribed(jid.clone()));
             }
         }
         Ok(Admission::OnApproval) => {}
         Err(_) => {
-            for jid in node.subscriptions_of(entity).chain(node.pending_of(entity)) {
+            let all = node.subscriptions_of(entity).chain(node.pending_of(entity));
+            for jid in all.filter(|jid| !ended.contains(*jid)) {
                 changes.push(Change::Unsubscribed(jid.clone()));
             }
         }
     }
 }
 
-/// The same for all who are subscribed or wait for that.
+/// The same for all who are subscribed or wait for that, unless the changes have ended it.
 fn settle_all(node: &Node, config: &NodeConfig, changes: &mut Changes, cx: &Context<'_>) {
     let concerned = node.subscribers().chain(node.pending());
     let mut entities: Vec<_> = concerned.map(Jid::to_bare).collect();
     entities.sort_unstable();
     entities.dedup();
+    let ended: BTreeSet<_> = changes.unsubscribed().cloned().collect();
     for entity in &entities {
         let affiliation = node.affiliation_of(entity);
-        settle_subscriptions(node, config, entity, affiliation, changes, cx);
+        settle_remaining(node, config, (entity, affiliation), &ended, changes, cx);
     }
 }

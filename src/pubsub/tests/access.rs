@@ -1,11 +1,16 @@
 //! The table of privileges (§4.1), transcribed, and who else may do what.
 
 use crate::pubsub::{
-    AccessModel, Admission, Affiliation, PublishModel, Refusal, Setting, access,
-    op::{create, subscribe},
+    AccessModel, Admission, Affiliation, Change, Contact, Contacts, Context, Expire, Options,
+    PublishModel, Refusal, Setting, Special, Terms, Timestamp, access,
+    op::{
+        create,
+        expire::{self, Extent},
+        subscribe,
+    },
 };
 
-use super::{actor, bare, by, jid, node, refuses};
+use super::{actor, bare, by, changes_of, jid, node, refuses};
 
 /// §4.1: subscribe, retrieve, publish, retract another's item, configure (purge and delete likewise),
 /// at a node that is open to read and where publishers publish.
@@ -113,8 +118,34 @@ fn refusals_are_asked_in_one_order() {
     let decision = by("a@x", |cx| {
         let creators = crate::pubsub::Creators::Administrators;
         let policy = crate::pubsub::Policy { creators, ..cx.policy.clone() };
-        let cx = crate::pubsub::Context { policy: &policy, ..*cx };
+        let cx = Context { policy: &policy, ..*cx };
         create::create(Some(&closed), closed.id.clone(), &create, None, &cx)
     });
     refuses(decision, &Refusal::Forbidden);
+}
+
+/// §12.19: a lease ends although a roster would admit its subscriber in the same commit; and it ends once.
+#[test]
+fn a_request_whose_lease_ends_is_not_granted_by_a_roster() {
+    let mut node = node().set(Setting::AccessModel(AccessModel::Presence)).0;
+    for (who, is_pending) in [("a@x", true), ("b@x", false)] {
+        let options = Options { expire: Expire::At(Timestamp(1)), ..Options::default() };
+        let terms = [Terms::new(None, options, 0, Timestamp(0))].into();
+        node.load_special(jid(who), Special { since: 0, special_since: 0, is_pending, terms });
+    }
+    node.load_pending(jid("c@x"));
+    let contact = Contact { has_presence: true, groups: Vec::new() };
+    let contacts: Contacts =
+        ["a@x", "c@x"].map(|who| (bare(who), contact.clone())).into_iter().collect();
+    let passed = by("owner@x", |cx| {
+        let cx = Context { contacts: Some(&contacts), ..*cx };
+        expire::expire(Some(&node), &[], &[], false, Extent::Everything { halvings: 0 }, &cx)
+    });
+    let passed = passed.unwrap();
+    let [Change::Unsubscribed(a), Change::Unsubscribed(b), Change::Subscribed(c)] =
+        changes_of(&passed)[..]
+    else {
+        panic!("{:?}", changes_of(&passed));
+    };
+    assert_eq!([a, b, c].map(|jid| jid.as_str()), ["a@x", "b@x", "c@x"]);
 }
