@@ -72,6 +72,14 @@ fn an_address_of_a_user_is_prepared_by_rfc_7622() {
         ("שלום1@localhost", "שלום1@localhost"),
         ("a@localhost/e\u{301}\u{a0}b", "a@localhost/é b"),
         ("a@[::1]/x", "a@[::1]/x"),
+        // RFC 5952.
+        ("a@[2001:DB8:0::0:1]", "a@[2001:db8::1]"),
+        ("a@[2001:db8:0:1:0:0:0:1]", "a@[2001:db8:0:1::1]"),
+        ("a@[::FFFF:c000:201]", "a@[::ffff:192.0.2.1]"),
+        // RFC 5892, appendix A.1: between letters that join, marks aside, and after a virama.
+        ("می\u{200c}خواهم@localhost", "می\u{200c}خواهم@localhost"),
+        ("a@localhost/می\u{64e}\u{200c}\u{64e}خ", "a@localhost/می\u{64e}\u{200c}\u{64e}خ"),
+        ("a@localhost/क्\u{200c}ष", "a@localhost/क्\u{200c}ष"),
         ("a@127.0.0.1", "a@127.0.0.1"),
     ] {
         assert_eq!(prepared(text).as_deref(), Ok(expected), "{text}");
@@ -84,6 +92,13 @@ fn an_address_of_a_user_is_prepared_by_rfc_7622() {
         ("aש@localhost", Error::Localpart),
         ("a\u{ad}b@localhost", Error::Localpart),
         ("\u{378}@localhost", Error::Localpart),
+        ("a\u{200c}b@localhost", Error::Localpart),
+        ("a@localhost/\u{200c}خ", Error::Resource),
+        ("a@localhost/م\u{200c}", Error::Resource),
+        // A letter that joins on its right only.
+        ("a@localhost/د\u{200c}خ", Error::Resource),
+        ("a@localhost/م\u{200d}خ", Error::Resource),
+        ("a@[::1::]", Error::Domain),
         ("a@b@c", Error::Domain),
         ("a@b c", Error::Domain),
         ("a@-b", Error::Domain),
@@ -209,13 +224,22 @@ async fn an_address_in_a_request_is_prepared() {
 #[tokio::test]
 async fn names_that_look_alike_or_are_reserved_are_refused() {
     let mut component = Component::start().await;
-    for name in ["é", "fi", "ﬁ", "a b", "🎉", "🥰𞤀", "urn:xmpp:microblog:0:comments/post-1"]
-    {
+    for name in [
+        "é",
+        "fi",
+        "ﬁ",
+        "a b",
+        "🎉",
+        "🥰𞤀",
+        "می\u{200c}خواهم",
+        "urn:xmpp:microblog:0:comments/post-1",
+    ] {
         component.create(OWNER, name, &[]).await;
     }
     for name in [
         "e\u{301}",
         "pay\u{ad}pal",
+        "pay\u{200c}pal",
         "a\u{a0}b",
         " ",
         "&#10;",

@@ -9,7 +9,7 @@ use icu_properties::{
     CodePointMapData, CodePointSetData,
     props::{
         BidiClass, CanonicalCombiningClass, DefaultIgnorableCodePoint, GeneralCategory as Category,
-        HangulSyllableType, Script,
+        HangulSyllableType, JoiningType, Script,
     },
 };
 
@@ -144,9 +144,20 @@ fn is_in_context(text: &str, at: usize, c: char) -> bool {
         }
         '\u{660}'..='\u{669}' => !text.contains(|c| matches!(c, '\u{6f0}'..='\u{6f9}')),
         '\u{6f0}'..='\u{6f9}' => !text.contains(|c| matches!(c, '\u{660}'..='\u{669}')),
-        // Joining types, which allow more, are left out.
+        '\u{200c}' => before.is_some_and(is_virama) || breaks_a_ligature(text, at, c),
         _ => before.is_some_and(is_virama),
     }
+}
+
+/// Whether a zero width non-joiner stands between letters that would join (RFC 5892, appendix A.1).
+fn breaks_a_ligature(text: &str, at: usize, c: char) -> bool {
+    let joining = |c: char| CodePointMapData::<JoiningType>::new().get(c);
+    let is_letter = |joining: &JoiningType| *joining != JoiningType::Transparent;
+    let before = text.get(..at).unwrap_or_default().chars().rev().map(joining).find(is_letter);
+    let after = text.get(at + c.len_utf8()..).unwrap_or_default();
+    let after = after.chars().map(joining).find(is_letter);
+    matches!(before, Some(JoiningType::LeftJoining | JoiningType::DualJoining))
+        && matches!(after, Some(JoiningType::RightJoining | JoiningType::DualJoining))
 }
 
 /// The rule for labels with characters that are written from right to left (RFC 5893 §2).

@@ -17,10 +17,14 @@ pub(crate) fn localpart(text: &str) -> Result<String, Error> {
     }
 }
 
-/// An IP address, or a domain name of U-labels. Transitional processing, which folds ß, is off.
+/// An IP address, IPv6 in the form of RFC 5952, or a domain name of U-labels. Transitional processing, which folds ß, is
+/// off.
 pub(crate) fn domain(text: &str) -> Result<Cow<'_, str>, Error> {
     let ipv6 = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    if text.parse::<Ipv4Addr>().is_ok() || ipv6.is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok()) {
+    if let Some(ip) = ipv6.and_then(|ip| ip.parse::<Ipv6Addr>().ok()) {
+        return Ok(Cow::Owned(format!("[{ip}]")));
+    }
+    if text.parse::<Ipv4Addr>().is_ok() {
         return Ok(Cow::Borrowed(text));
     }
     // The dot of the root is no part of the name.
