@@ -1,6 +1,6 @@
 //! Stanza, wire, service, wire, stanza: what every kind of request is answered.
 
-use std::sync::Arc;
+use std::{iter, sync::Arc};
 
 use jid::Jid;
 use minidom::Element;
@@ -208,13 +208,21 @@ impl Dispatch {
     }
 
     fn reject(&self, header: &Header, error: &StanzaError) {
-        let error = header.error(error);
-        if error.len() > self.max_stanza_bytes {
-            debug!(bytes = error.len(), "a request whose very id is too long for an answer");
-        } else if self.answers.is_overfull() {
+        if self.answers.is_overfull() {
             debug!("too many answers wait for one more");
         } else {
-            self.send_to(header.from.as_deref().unwrap_or_default(), error);
+            self.send_error(header, header.error(error), error);
+        }
+    }
+
+    /// Sends an error with all that is said beside it: with less, if it is larger than a stanza may be.
+    fn send_error(&self, header: &Header, whole: String, error: &StanzaError) {
+        let mut forms = iter::once(whole)
+            .chain(iter::once_with(|| header.error(error)))
+            .chain(iter::once_with(|| header.short_error(error)));
+        match forms.find(|form| form.len() <= self.max_stanza_bytes) {
+            Some(stanza) => self.send_to(header.from.as_deref().unwrap_or_default(), stanza),
+            None => debug!("a request whose very id is too long for an answer"),
         }
     }
 
@@ -406,7 +414,7 @@ impl Dispatch {
                 self.service.metrics().answered(kind, "not-acceptable");
                 let error = some_failed(&set.reason);
                 let all = header.error_with(reply::affiliations_failed(&set), &error);
-                self.say(header, all, || header.error(&error));
+                self.send_error(header, all, &error);
             }
             _ => self.answer(header, kind, outcome, |_| None),
         }
@@ -421,7 +429,7 @@ impl Dispatch {
                 self.service.metrics().answered(kind, "not-acceptable");
                 let error = some_failed(&set.reason);
                 let all = header.error_with(reply::subscriptions_failed(&set), &error);
-                self.say(header, all, || header.error(&error));
+                self.send_error(header, all, &error);
             }
             _ => self.answer(header, kind, outcome, |_| None),
         }

@@ -104,6 +104,17 @@ impl Header {
         self.answer("error").children(self.request.as_deref()).child(error.tag()).to_string()
     }
 
+    /// The conditions of an error, without the address in them, the text, and the request.
+    #[must_use]
+    pub fn short_error(&self, error: &StanzaError) -> String {
+        let detail = match &error.detail {
+            Detail::Feature(name) => Detail::Feature(name),
+            Detail::None | Detail::Compared(_) | Detail::Uri(_) => Detail::None,
+        };
+        let short = StanzaError { detail, text: None, ..error.clone() };
+        self.answer("error").child(short.tag()).to_string()
+    }
+
     /// An error that carries more of the protocol beside it (§8.8.2.4, §8.9.2.4).
     #[must_use]
     pub fn error_with(&self, content: Tag, error: &StanzaError) -> String {

@@ -539,3 +539,21 @@ async fn texts_of_a_node_together() {
     let longer = component.configure(OWNER, &name, &[("type", &"t".repeat(150))]).await;
     assert_eq!(longer.attr("type"), Some("result"), "{}", shown(&longer));
 }
+
+/// An error that is larger than a stanza may be is sent without what it says beside its conditions.
+#[tokio::test]
+async fn an_error_past_max_stanza_bytes_is_shortened() {
+    let mut component = limited("max_stanza_bytes", 10_000).await;
+    component.create(OWNER, "n", &[]).await;
+    // Each of these takes five bytes, in the request and in the error.
+    let uri = format!("xmpp:{}", "&amp;".repeat(1850));
+    let delete = format!("<delete node='n'><redirect uri='{uri}'/></delete>");
+    let deleted = component.owner(OWNER, "set", &delete).await;
+    assert_eq!(deleted.attr("type"), Some("result"), "{}", shown(&deleted));
+    let long = format!("reader@localhost/{}", "x".repeat(1000));
+    for (by, is_short) in [("reader@localhost/x", false), (long.as_str(), true)] {
+        let gone = component.pubsub(by, "get", "<items node='n'/>").await;
+        assert_eq!(error(&gone), "modify gone");
+        assert_eq!(!shown(&gone).contains(&uri), is_short, "{} bytes", shown(&gone).len());
+    }
+}
