@@ -62,7 +62,9 @@ async def test_delivery_and_confirmation(tmp_path, privilege, multicast):
                     assert len(await reader.until(ITEMS)) == ITEMS
                 # Everything is confirmed.
                 wait_for(lambda: gjallar.stat("backlog_events") == 0, "the confirmation", 5)
-                assert gjallar.stat("notifications_total") >= 2 * ITEMS
+                # They are counted once the store has recorded that they are confirmed.
+                wait_for(
+                    lambda: gjallar.stat("notifications_total") >= 2 * ITEMS, "the notifications to be counted")
                 by_multicast = "events go by multicast" in gjallar.logged()
                 assert by_multicast == (multicast != OFF)
                 # Three times the two timeouts without traffic.
