@@ -3,7 +3,7 @@
 use std::io::BufRead;
 
 use crate::{
-    pubsub::{Epoch, FormerNode, Fresh},
+    pubsub::{Audience, Epoch, FormerNode, Fresh},
     store::{Store, StoreError},
     wire::name::affiliation_named,
 };
@@ -179,7 +179,9 @@ impl<'a> Restored<'a> {
             }
             Line::Subscription { jid, since, enrolled, pending, special } => {
                 summary.subscriptions += u64::from(!self.is_deleted);
+                self.check("since", since, self.last_version())?;
                 if let Some(special) = special {
+                    self.check("special.since", special.since, self.last_version())?;
                     self.filling.agree(jid.clone(), special.to_terms()?, special.since);
                 }
                 match pending {
@@ -190,11 +192,20 @@ impl<'a> Restored<'a> {
             Line::Item(item) => {
                 summary.items += 1;
                 let item = item.into_item(self.filling.node().epoch)?;
+                self.check("seq", item.place.seq, self.last_sequence())?;
                 self.filling.item(item).await?;
             }
             Line::Event(event) => {
                 summary.events += 1;
                 let event = event.into_notification(self.filling.node())?;
+                self.check("seq", event.place.seq, self.last_sequence())?;
+                // An item that is sent again is for subscriptions up to the commit that sends it. A list of layout 9 is for
+                // all on it.
+                let is_unbounded =
+                    event.as_of == u64::MAX && matches!(event.audience, Audience::Listed(_));
+                if !is_unbounded {
+                    self.check("as_of", event.as_of, self.last_version().saturating_add(1))?;
+                }
                 self.filling.event(event).await?;
             }
             Line::Archive { .. }
@@ -205,6 +216,24 @@ impl<'a> Restored<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The version of the node, and the largest one that a node may have whose line only says what it has pending.
+    fn last_version(&self) -> u64 {
+        if self.is_deleted { u64::MAX - 1 } else { self.version }
+    }
+
+    /// The same of the sequence.
+    fn last_sequence(&self) -> u64 {
+        if self.is_deleted { u64::MAX - 1 } else { self.seq }
+    }
+
+    /// Refuses a number that the node has not reached: the numbers of later events and commits would meet it.
+    fn check(&self, what: &str, number: u64, last: u64) -> Result<(), Why> {
+        match number <= last {
+            true => Ok(()),
+            false => Err(Why::Form(format!("{what}: {number}, but the node is at {last}"))),
+        }
     }
 
     async fn finish(self) -> Result<(), StoreError> {

@@ -260,6 +260,9 @@ impl NodeLine {
         if self.redirect.is_none() && self.deleted_at.is_none() {
             return Ok(None);
         }
+        if self.owners.len() > FormerNode::MAX_OWNERS {
+            return Err(format!("owners: more than {}", FormerNode::MAX_OWNERS));
+        }
         let hash = |text: &String| OwnerHash::parse(text).ok_or_else(|| "owners".to_owned());
         let owners = self.owners.iter().map(hash).collect::<Result<_, _>>()?;
         let deleted = Timestamp(self.deleted_at.unwrap_or_default());

@@ -9,8 +9,6 @@ use super::{Context, Node, Timestamp};
 
 /// How long a name is reserved after the deletion of its node: 30 days.
 const RESERVED_MILLIS: u64 = 30 * 24 * 60 * 60 * 1000;
-/// Former owners of one node that are remembered.
-const MAX_OWNERS: usize = 100;
 
 /// A node that was deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +17,7 @@ pub struct FormerNode {
     pub redirect: Option<String>,
     /// The time of the deletion.
     pub deleted: Timestamp,
-    /// Its owners, at most `MAX_OWNERS`.
+    /// Its owners, at most [`Self::MAX_OWNERS`].
     pub owners: Vec<OwnerHash>,
 }
 
@@ -28,9 +26,12 @@ pub struct FormerNode {
 pub struct OwnerHash(pub [u8; 20]);
 
 impl FormerNode {
+    /// Former owners of one node that are remembered.
+    pub const MAX_OWNERS: usize = 100;
+
     /// A node that is deleted now.
     pub(super) fn of(node: &Node, redirect: Option<String>, cx: &Context<'_>) -> Self {
-        let owners = node.owners().take(MAX_OWNERS).map(OwnerHash::of).collect();
+        let owners = node.owners().take(Self::MAX_OWNERS).map(OwnerHash::of).collect();
         Self { redirect, deleted: cx.now, owners }
     }
 

@@ -19,6 +19,7 @@ use gjallar::{
 };
 
 use minidom::Element;
+use serde_json::Value;
 
 use crate::harness::{
     Component, shown,
@@ -345,6 +346,52 @@ async fn restored_stores_have_new_epochs() {
     let owed = store.owed(None).await.unwrap();
     let now = epoch(&*store).await;
     assert!(owed.iter().filter(|owed| of_a(owed)).all(|o| o.notification.place.epoch == now));
+}
+
+type Edit<'a> = &'a dyn Fn(&mut Value);
+
+/// Numbers that no export writes: events and commits of the node would meet them later, or never.
+#[tokio::test]
+async fn numbers_that_a_node_has_not_reached_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let stage = fill(open(folder.path())).await;
+    let (text, _) = exported(&*stage.store).await;
+    let lines: Vec<_> = text.lines().map(str::to_owned).collect();
+    // Nodes that are there come after those that are deleted.
+    let last = |what: &str| lines.iter().rposition(|line| line.contains(what)).unwrap();
+    let to_all =
+        |line: &String| line.contains("\"kind\":\"event\"") && !line.contains("\"listed\"");
+    let event = lines.iter().rposition(to_all).unwrap();
+    let read = async |number: usize, change: Edit<'_>| {
+        let mut lines = lines.clone();
+        let mut line = serde_json::from_str(&lines[number]).unwrap();
+        change(&mut line);
+        lines[number] = line.to_string();
+        let text = lines.join("\n") + "\n";
+        import(&MemoryStore::new(), &mut text.as_bytes(), Epochs::Same).await
+    };
+    let set = |path: &'static str, number: u64| {
+        move |line: &mut Value| *line.pointer_mut(path).unwrap() = number.into()
+    };
+    let owners = |line: &mut Value| line["owners"] = vec!["0".repeat(40); 101].into();
+    let changes: [(usize, &str, Edit<'_>); 6] = [
+        (last("\"kind\":\"subscription\""), "since", &set("/since", 1_000)),
+        (last("\"special\""), "special.since", &set("/special/since", 1_000)),
+        (last("\"kind\":\"item\""), "seq", &set("/seq", 1_000)),
+        (event, "seq", &set("/seq", 1_000)),
+        (event, "as_of", &set("/as_of", 1_000)),
+        (last("\"owners\""), "owners", &owners),
+    ];
+    for (number, what, change) in changes {
+        read(number, &|_| {}).await.unwrap();
+        match read(number, change).await {
+            Err(ArchiveError::Line { number: at, reason }) => {
+                assert_eq!(at, number as u64 + 1);
+                assert!(reason.starts_with(what), "{reason}");
+            }
+            other => panic!("{what}: {other:?}"),
+        }
+    }
 }
 
 /// What waits for many long addresses is written in lines that an import takes.
