@@ -30,7 +30,7 @@ use super::{
 /// Nodes that are read at once for a list.
 const PAGE: usize = 256;
 /// The most nodes of the service that are all read to count those that an actor may see.
-const MAX_COUNTED_NODES: u64 = 10_000;
+const MAX_COUNTED_NODES: u64 = 1_000;
 
 impl Service {
     /// Shows a node's configuration (§8.2.1).
@@ -291,7 +291,9 @@ impl Service {
             edge => (edge.clone(), 0),
         };
         let begins_at_an_end = matches!(edge, Edge::At(_) | Edge::Last);
-        let mut unread = Page { max: PAGE, edge };
+        // One more shows whether the list goes on. More are read at once where many are not seen.
+        let needed = if skipped == 0 { page.max.saturating_add(1) } else { PAGE };
+        let mut unread = Page { max: needed.clamp(2, PAGE), edge };
         let (mut entries, mut passed, mut is_cut) = (Vec::new(), 0, false);
         while !is_cut {
             let found = self.store.nodes(&unread).await.map_err(Error::Failed)?;
@@ -301,6 +303,7 @@ impl Service {
             }
             let Some((last, _)) = found.last() else { break };
             unread.edge = if page.is_backward() { Edge::Before(*last) } else { Edge::After(*last) };
+            unread.max = PAGE;
             for (_, node) in found.into_iter().filter(|(_, node)| is_listed(node)) {
                 if passed < skipped || page.max == 0 {
                     passed += 1;

@@ -1,11 +1,22 @@
 //! Long lists in parts (XEP-0059): items, nodes, subscriptions and affiliations.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
-use gjallar::{process::Config, store::MemoryStore};
+use gjallar::{
+    process::Config,
+    pubsub::{Edge, Page, Part, op::discover::NodeSummary},
+    store::{MemoryStore, Store},
+};
 use minidom::Element;
+use tokio::sync::Semaphore;
 
-use crate::harness::{Component, OWNER as OWNER_NS, PUBSUB, error, served::Served, shown};
+use crate::harness::{
+    Component, OWNER as OWNER_NS, PUBSUB, error,
+    faulty::Faulty,
+    served::Served,
+    shown,
+    stage::{Stage, actor},
+};
 
 const OWNER: &str = "owner@localhost/desk";
 const STRANGER: &str = "stranger@localhost/x";
@@ -438,6 +449,41 @@ async fn paging_of_nodes_ends_at_an_edge_that_was_created_again() {
         let answer = discovered(&mut component, OWNER, "", &format!("<after>{edge}</after>")).await;
         assert_eq!(read(&answer, "node").0, rest);
     }
+}
+
+/// In a service with many nodes a page of the list reads what it shows, and one more.
+#[tokio::test]
+async fn a_page_of_many_nodes_reads_no_more_than_it_needs() {
+    let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let stage = Stage::new(Arc::clone(&memory)).await;
+    for number in 0..1001 {
+        stage.create(OWNER, &format!("{number:04}")).await.unwrap();
+    }
+    let store = Faulty::gated(memory, &Arc::new(Semaphore::new(1)));
+    let stage = Stage::new(Arc::clone(&store) as Arc<dyn Store>).await;
+    let owner = actor(OWNER);
+    let read = async |edge| {
+        store.listed_nodes.store(0, Ordering::Relaxed);
+        let page = Page { max: 2, edge };
+        let part = stage.service.nodes(&owner, &page, None, 0).await.unwrap();
+        assert_eq!(store.listed_nodes.load(Ordering::Relaxed), 3);
+        part
+    };
+    let names = |part: &Part<NodeSummary>| {
+        part.entries.iter().map(|node| node.node.to_string()).collect::<Vec<_>>().join(" ")
+    };
+    let first = read(Edge::At(0)).await;
+    assert_eq!((names(&first).as_str(), first.index, first.total), ("0000 0001", Some(0), None));
+    let next = read(Edge::After(first.entries[1].uid())).await;
+    assert_eq!((names(&next).as_str(), next.index, next.total), ("0002 0003", None, None));
+    let last = read(Edge::Last).await;
+    assert_eq!(names(&last), "0999 1000");
+    assert_eq!(names(&read(Edge::Before(last.entries[0].uid())).await), "0997 0998");
+    // With one fewer they are counted.
+    stage.delete(OWNER, "0000").await.unwrap();
+    let page = Page { max: 2, edge: Edge::Last };
+    let counted = stage.service.nodes(&owner, &page, None, 0).await.unwrap();
+    assert_eq!((counted.index, counted.total), (Some(998), Some(1000)));
 }
 
 /// One's own lists are in the order of names, so that one's new relation to a new node of the same name is where the

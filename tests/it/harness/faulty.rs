@@ -29,6 +29,8 @@ pub struct Faulty {
     commits: mpsc::Sender<(Commit, Then)>,
     /// How often was asked what is owed.
     pub scans: AtomicUsize,
+    /// Nodes that were read for lists.
+    pub listed_nodes: AtomicUsize,
 }
 
 impl Faulty {
@@ -77,7 +79,8 @@ impl Faulty {
             }
         });
         let (failing_lists, scans) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Arc::new(Self { inner, failing_lists, commits, scans })
+        let listed_nodes = AtomicUsize::new(0);
+        Arc::new(Self { inner, failing_lists, commits, scans, listed_nodes })
     }
 }
 
@@ -120,7 +123,9 @@ impl Store for Faulty {
         &self,
         page: &Page<Cursor>,
     ) -> Result<Found<Vec<(Cursor, NodeSummary)>>, StoreError> {
-        self.inner.nodes(page).await
+        let page = self.inner.nodes(page).await?;
+        self.listed_nodes.fetch_add(page.found.len(), Ordering::Relaxed);
+        Ok(page)
     }
 
     async fn summary(&self, node: &NodeId) -> Result<Option<(Cursor, NodeSummary)>, StoreError> {
