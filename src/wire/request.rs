@@ -418,20 +418,25 @@ fn delete(delete: &Element) -> Result<Delete, Refusal> {
 /// neither: the present value stays (§8.8.2.1, §8.9.2.1).
 ///
 /// # Errors
-/// [`Refusal::JidRequired`] if an entry names no entity: there is none whose present value could be returned.
+/// [`Refusal::JidRequired`] if no entry has a JID.
 fn entries<T>(
     list: &Element,
     value: &str,
     read: impl Fn(&Element, &str) -> Result<T, &'static str>,
 ) -> Result<(Vec<T>, Vec<InvalidEntry>), Refusal> {
     let (mut valid, mut invalid) = (Vec::new(), Vec::new());
+    let jid_of = |entry: &Element| entry.attr("jid").unwrap_or_default().to_owned();
+    if list.children().next().is_some() && list.children().all(|entry| jid_of(entry).is_empty()) {
+        return Err(Refusal::JidRequired);
+    }
     for entry in list.children() {
-        let jid = entry.attr("jid").filter(|jid| !jid.is_empty()).ok_or(Refusal::JidRequired)?;
         let Some(value) = entry.attr(value) else { continue };
-        match read(entry, value) {
+        let jid = jid_of(entry);
+        let outcome = if jid.is_empty() { Err(NO_JID) } else { read(entry, value) };
+        match outcome {
             Ok(entry) => valid.push(entry),
             Err(reason) => {
-                invalid.push(InvalidEntry { jid: jid.to_owned(), subid: subid(entry), reason });
+                invalid.push(InvalidEntry { jid, subid: subid(entry), reason });
             }
         }
     }
@@ -439,6 +444,7 @@ fn entries<T>(
 }
 
 const NOT_A_JID: &str = "not a valid JID";
+const NO_JID: &str = "an entry without a JID";
 
 /// The address of an entry. Revoking entries may name an address that cannot be prepared but was stamped by a server,
 /// so that such entities can be banned.

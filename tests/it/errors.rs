@@ -378,22 +378,25 @@ async fn s8_8_2_4_invalid_subscriptions_come_back_and_the_others_hold() {
     assert_eq!(there, ["b@localhost=subscribed", "reader@localhost/phone=subscribed"]);
 }
 
-/// The schema of the owner's namespace requires `jid`. A list with an entry that names no entity is refused, and none of
-/// its entries is applied.
+/// §8.8.2.4, §8.9.2.4: entries that do not come back count as applied, so one without a JID does not keep the others from
+/// being applied, and comes back. If none has a JID, there is nothing to apply.
 #[tokio::test]
-async fn an_entry_without_a_jid_refuses_an_owners_list() {
+async fn an_entry_without_a_jid_comes_back_and_the_others_hold() {
     let mut component = stage().await;
     for (list, value) in [("affiliation", "member"), ("subscription", "subscribed")] {
-        let before = component.owner(OWNER, "get", &format!("<{list}s node='open'/>")).await;
-        for nobody in ["", "jid='' "] {
-            let both = format!(
-                "<{list} jid='c@localhost' {list}='{value}'/><{list} {nobody}{list}='{value}'/>"
-            );
-            let set = format!("<{list}s node='open'>{both}</{list}s>");
-            let answer = component.owner(OWNER, "set", &set).await;
-            assert_eq!(error(&answer), "modify bad-request jid-required", "{list} {nobody}");
-            let after = component.owner(OWNER, "get", &format!("<{list}s node='open'/>")).await;
-            assert_eq!(entries(&after, list), entries(&before, list));
+        for (number, nobody) in ["", "jid='' "].into_iter().enumerate() {
+            let nobody = format!("<{list} {nobody}{list}='{value}'/>");
+            let jid = format!("named{number}@localhost");
+            let named = format!("<{list} jid='{jid}' {list}='{value}'/>");
+            let set = |entries: &str| format!("<{list}s node='open'>{entries}</{list}s>");
+            let answer = component.owner(OWNER, "set", &set(&nobody.repeat(2))).await;
+            assert_eq!(error(&answer), "modify bad-request jid-required", "{nobody}");
+            let answer = component.owner(OWNER, "set", &set(&(nobody + &named))).await;
+            assert_eq!(error(&answer), "modify not-acceptable");
+            assert_eq!(entries(&answer, list), ["=none"]);
+            assert_eq!(text(&answer), "an entry without a JID");
+            let after = component.owner(OWNER, "get", &set("")).await;
+            assert!(entries(&after, list).contains(&format!("{jid}={value}")), "{}", shown(&after));
         }
     }
 }
