@@ -143,6 +143,18 @@ pub fn may_subscribe_implicitly(config: &NodeConfig, affiliation: Affiliation) -
         && (is_up_to_rosters(config, affiliation) || is_admitted())
 }
 
+/// Whether only a roster can give an entity with this affiliation access.
+pub(super) fn needs_roster(
+    config: &NodeConfig,
+    entity: &BareJid,
+    affiliation: Affiliation,
+    cx: &Context<'_>,
+) -> bool {
+    is_up_to_rosters(config, affiliation)
+        && takes_subscriptions(config, affiliation)
+        && !administers(cx.administrators, entity)
+}
+
 /// Whether access of an entity with this affiliation depends on a roster.
 pub(super) fn is_up_to_rosters(config: &NodeConfig, affiliation: Affiliation) -> bool {
     affiliation == Affiliation::None && config.access_model.reads_rosters()

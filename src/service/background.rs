@@ -166,6 +166,9 @@ impl Service {
     async fn expire(&self, id: &NodeId) {
         let Memory { deadlines, delays, .. } = &*self.memory;
         let now = (self.clock)();
+        if let Err(Error::Failed(_)) = self.apply_rosters(id).await {
+            deadlines.add(id, now.later_by(PAUSE.as_millis() as u64));
+        }
         let extent = delays.extent(id, now);
         let mut outcome = self.expire_to(extent, id).await;
         let node = id.as_str();
@@ -207,7 +210,9 @@ impl Service {
 
     async fn expire_to(&self, extent: Extent, id: &NodeId) -> Outcome<Passed> {
         let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
-            let has_interested = self.memory.interests.is_any_at(id);
+            let Memory { interests, outbox, .. } = &*self.memory;
+            let has_interested = interests.is_any_at(id)
+                || node.is_some_and(|node| outbox.has_interested(node.epoch));
             expire::expire(node, &facts.items, &facts.newest, has_interested, extent, cx)
         };
         self.decide(&self.nobody, id, Need::Time, rule, |outcome| outcome).await.await

@@ -88,18 +88,21 @@ impl Service {
         &self,
         id: &NodeId,
     ) -> Result<(Turn, Option<Arc<Contacts>>), Error> {
+        self.settled_turn_for(id, &Need::Access).await
+    }
+
+    /// Waits for a node's turn with the contacts of its owners, and until all is true that is known there.
+    pub(super) async fn settled_turn_for(
+        &self,
+        id: &NodeId,
+        need: &Need<'_>,
+    ) -> Result<(Turn, Option<Arc<Contacts>>), Error> {
         loop {
-            let (turn, contacts) = self.turn_with_contacts(id, &Need::Access).await?;
+            let (turn, contacts) = self.turn_with_contacts(id, need).await?;
             if turn.settled().await {
                 return Ok((turn, contacts));
             }
         }
-    }
-
-    /// The contacts of a node's owners as far as they are known, where the operation does not wait for them. Those of nodes
-    /// in which somebody is interested are read again and again, see [`Service::pass_time`].
-    pub(super) fn recent_contacts(&self, node: Option<&Node>) -> Option<Arc<Contacts>> {
-        self.rosters().recent(&self.owners_to_read(node, &Need::Access))
     }
 
     /// The owners whose rosters an operation looks at: if the access model of the node does, or may be about to.

@@ -17,9 +17,12 @@ use tracing::{Span, error};
 
 use crate::{
     pubsub::{
-        Actor, Audience, Change, Changes, Context, Decision, Node, NodeId, Notification,
-        Recipients, Refusal, administers,
-        op::{auto_subscribe, expire, presence, public},
+        Actor, Affiliation, Audience, Change, Changes, Contacts, Context, Decision, Node, NodeId,
+        Notification, Recipients, Refusal, Timestamp,
+        op::{
+            auto_subscribe::{self, InterestedResource},
+            expire, presence, public,
+        },
     },
     store::{Commit, Committed, StoreError},
 };
@@ -38,6 +41,10 @@ struct Decided<R> {
     reply: R,
     changes: Arc<Changes>,
     told: Vec<Told>,
+    /// The rosters that it rests on.
+    contacts: Option<Arc<Contacts>>,
+    /// The resources with another implicit subscription because of it.
+    readmitted: Vec<InterestedResource>,
     audited: Option<Audited>,
     underway: OwnedSemaphorePermit,
 }
@@ -219,9 +226,8 @@ impl Service {
             };
             let Decision { reply, changes, mut notifications } = decision;
             let interested = self.memory.interests.at(id);
+            let mut readmitted = Vec::new();
             if !interested.is_empty() {
-                let recent = contacts.clone().or_else(|| self.recent_contacts(turn.node()));
-                let context = Context { contacts: recent.as_deref(), ..context };
                 let last = facts.items.last();
                 notifications.extend(auto_subscribe::told(
                     turn.node(),
@@ -231,6 +237,8 @@ impl Service {
                     last,
                     &context,
                 ));
+                readmitted =
+                    auto_subscribe::readmitted(turn.node(), &changes, &interested, &context);
             }
             let audited = match actor.jid == self.nobody.jid {
                 true => None,
@@ -246,7 +254,16 @@ impl Service {
                 return Err(Error::Busy.into());
             };
             let changes = Arc::new(changes);
-            return Ok(Decided { turn, reply, changes, told, audited, underway });
+            return Ok(Decided {
+                turn,
+                reply,
+                changes,
+                told,
+                contacts,
+                readmitted,
+                audited,
+                underway,
+            });
         }
     }
 
@@ -322,8 +339,22 @@ impl Service {
         decided: Decided<R>,
         settle: impl FnOnce(Outcome<R>) + Send + 'static,
     ) -> Turn {
-        let Decided { mut turn, reply, changes, mut told, audited, underway: permit } = decided;
+        let Decided {
+            mut turn,
+            reply,
+            changes,
+            mut told,
+            contacts,
+            readmitted,
+            audited,
+            underway: permit,
+        } = decided;
         let epoch = turn.node().map(|node| node.epoch);
+        let has_other_rosters = match changes.created() {
+            // Resources may have been interested in the name before.
+            Some(_) => self.memory.interests.is_any_at(id),
+            None => turn.node().is_some_and(|node| change_owners(node, &changes)),
+        };
         let chain = turn.advance(&changes);
         let is_there = turn.node().is_some();
         let due = turn.node().and_then(|node| expire::due(node, &changes));
@@ -363,7 +394,12 @@ impl Service {
             notifications: told.iter().map(|told| Arc::clone(&told.notification)).collect(),
             chain,
         };
-        let shut_out = self.shut_out(turn.node(), &changes);
+        let shut_out = self.shut_out(turn.node(), &changes, actor, contacts.as_deref());
+        self.memory.interests.set_admitted(id, &readmitted);
+        let is_up_to_rosters = |node: &Node| node.config.access_model.reads_rosters();
+        if has_other_rosters && turn.node().is_some_and(is_up_to_rosters) {
+            self.memory.deadlines.add(id, (self.clock)());
+        }
         let (memory, underway, id) = (Arc::clone(&self.memory), turn.underway(), id.clone());
         let (began, auditor) = (Instant::now(), Arc::clone(&self.auditor));
         let request = Span::current();
@@ -400,6 +436,9 @@ impl Service {
                 }
                 Err(error) => {
                     memory.nodes.doubt(&id);
+                    if !readmitted.is_empty() {
+                        memory.deadlines.add(&id, Timestamp(0));
+                    }
                     settle(Err(memory.failed_at(&id, error)));
                 }
             }
@@ -410,18 +449,35 @@ impl Service {
     }
 
     /// The resources that lose their implicit subscriptions by changes of a node, given the node after them (§12.2).
-    fn shut_out(&self, node: Option<&Node>, changes: &Changes) -> BTreeSet<Jid> {
+    fn shut_out(
+        &self,
+        node: Option<&Node>,
+        changes: &Changes,
+        actor: &Actor,
+        contacts: Option<&Contacts>,
+    ) -> BTreeSet<Jid> {
         let bears =
             |change: &Change| matches!(change, Change::Affiliated(..) | Change::Configured { .. });
         let Some(node) = node.filter(|_| changes.iter().any(bears)) else {
             return BTreeSet::new();
         };
         let mut resources = self.memory.outbox.interested(node.epoch);
-        resources.extend(self.memory.interests.at(&node.id));
+        let interested = self.memory.interests.at(&node.id).into_iter();
+        resources.extend(interested.map(|resource| resource.jid));
         let policies = self.policies();
-        resources.retain(|jid| {
-            node.revokes_implicit(jid) && !administers(policies.administrators(), &jid.to_bare())
-        });
+        let cx = self.context_with(&policies, &node.id, actor, contacts);
+        resources.retain(|jid| auto_subscribe::is_revoked(node, jid, &cx));
         resources
     }
+}
+
+/// Whether changes make somebody an owner of a node, or an owner something else.
+fn change_owners(node: &Node, changes: &Changes) -> bool {
+    changes.iter().any(|change| match change {
+        Change::Affiliated(entity, affiliation) => {
+            (*affiliation == Affiliation::Owner)
+                != (node.affiliation_of(entity) == Affiliation::Owner)
+        }
+        _ => false,
+    })
 }

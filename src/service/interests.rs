@@ -1,7 +1,7 @@
 //! Which resources are interested in which nodes (§9.2), as long as they are there.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     ops::Range,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -9,9 +9,12 @@ use std::{
 use jid::Jid;
 use tokio::sync::Notify;
 
-use crate::pubsub::{NodeId, op::auto_subscribe};
+use crate::pubsub::{
+    NodeId,
+    op::auto_subscribe::{self, InterestedResource},
+};
 
-use super::{Error, Service, domains::Domains, retries::PresenceTask};
+use super::{Error, Service, domains::Domains, facts::Need, memory::Memory, retries::PresenceTask};
 
 /// Resources whose interests are known, and those of one entity. Those of more are not looked at.
 const MAX_RESOURCES: usize = 100_000;
@@ -30,7 +33,8 @@ pub struct Interests {
 #[derive(Debug)]
 struct Known {
     resources: BTreeMap<String, Resource>,
-    nodes: HashMap<NodeId, HashSet<Jid>>,
+    /// The interested resources of each node, and whether a roster gives them access.
+    nodes: HashMap<NodeId, HashMap<Jid, Option<bool>>>,
     /// Who is asked again after a connection broke.
     unasked: VecDeque<Jid>,
     /// The places of resources.
@@ -158,9 +162,11 @@ impl Interests {
         let Some(resource) = resources.get_mut(jid.as_str()) else { return Vec::new() };
         let before = std::mem::replace(&mut resource.nodes, nodes);
         resource.asked = None;
-        withdraw(all, jid, &before);
+        let gone: Vec<_> =
+            before.iter().filter(|node| !resource.nodes.contains(node)).cloned().collect();
+        withdraw(all, jid, &gone);
         for node in &resource.nodes {
-            all.entry(node.clone()).or_default().insert(jid.clone());
+            all.entry(node.clone()).or_default().entry(jid.clone()).or_default();
         }
         resource.nodes.iter().filter(|node| !before.contains(node)).cloned().collect()
     }
@@ -171,20 +177,38 @@ impl Interests {
         known.resources.get(jid.as_str()).map(|of| of.nodes.clone()).unwrap_or_default()
     }
 
-    /// Whether a resource is interested in a node.
-    pub(super) fn has(&self, jid: &Jid, node: &NodeId) -> bool {
-        self.known().nodes.get(node).is_some_and(|jids| jids.contains(jid))
-    }
-
-    /// Whether anybody is.
+    /// Whether anybody is interested in a node.
     pub(super) fn is_any_at(&self, node: &NodeId) -> bool {
         self.known().nodes.contains_key(node)
     }
 
-    /// Who is interested in a node.
-    pub(super) fn at(&self, node: &NodeId) -> Vec<Jid> {
+    /// The resources that are interested in a node.
+    pub(super) fn at(&self, node: &NodeId) -> Vec<InterestedResource> {
         let known = self.known();
-        known.nodes.get(node).map(|jids| jids.iter().cloned().collect()).unwrap_or_default()
+        let all = known.nodes.get(node).into_iter().flatten();
+        let resource = |(jid, is_admitted): (&Jid, &Option<bool>)| InterestedResource {
+            jid: jid.clone(),
+            is_admitted: *is_admitted,
+        };
+        all.map(resource).collect()
+    }
+
+    /// A resource, if it is interested in a node.
+    fn one_at(&self, node: &NodeId, jid: &Jid) -> Option<InterestedResource> {
+        let known = self.known();
+        let is_admitted = *known.nodes.get(node)?.get(jid)?;
+        Some(InterestedResource { jid: jid.clone(), is_admitted })
+    }
+
+    /// Records whether rosters give resources access to a node. Only for the holder of the node's turn.
+    pub(super) fn set_admitted(&self, node: &NodeId, resources: &[InterestedResource]) {
+        let mut known = self.known();
+        let Some(all) = known.nodes.get_mut(node) else { return };
+        for InterestedResource { jid, is_admitted } in resources {
+            if let Some(known) = all.get_mut(jid) {
+                *known = *is_admitted;
+            }
+        }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -201,7 +225,7 @@ impl Known {
     }
 }
 
-fn withdraw(all: &mut HashMap<NodeId, HashSet<Jid>>, jid: &Jid, nodes: &[NodeId]) {
+fn withdraw(all: &mut HashMap<NodeId, HashMap<Jid, Option<bool>>>, jid: &Jid, nodes: &[NodeId]) {
     for node in nodes {
         if let Some(jids) = all.get_mut(node) {
             jids.remove(jid);
@@ -246,23 +270,54 @@ impl Service {
     }
 
     pub(super) async fn send_last_item(&self, id: &NodeId, jid: &Jid) -> Result<(), Error> {
-        if !self.memory.interests.has(jid, id) {
+        let interests = &self.memory.interests;
+        if interests.one_at(id, jid).is_none() {
             return Ok(());
         }
         let (mut turn, contacts) = self.settled_turn_with_contacts(id).await?;
-        let Some(config) = turn.node().map(|node| &node.config) else { return Ok(()) };
-        if config.access_model.reads_rosters() {
+        let Some(mut resource) = interests.one_at(id, jid) else { return Ok(()) };
+        let config = turn.node().map(|node| &node.config);
+        if config.is_some_and(|config| config.access_model.reads_rosters()) {
             // From now on its rosters are read again and again.
             self.memory.deadlines.add(id, (self.clock)());
         }
-        if config.send_last_published_item.is_on_sub() {
-            let last = self.last_item(&mut turn).await?;
-            let policies = self.policies();
-            let cx = self.context_with(&policies, id, &self.nobody, contacts.as_deref());
-            let sent =
-                turn.node().and_then(|node| auto_subscribe::last(node, jid, last.as_deref(), &cx));
-            self.tell_at_once(&mut turn, sent.into_iter().collect());
-        }
+        let last = match config.is_some_and(|config| config.send_last_published_item.is_on_sub()) {
+            true => self.last_item(&mut turn).await?,
+            false => None,
+        };
+        let policies = self.policies();
+        let cx = self.context_with(&policies, id, &self.nobody, contacts.as_deref());
+        let is_admitted = |node| auto_subscribe::is_admitted(node, &resource, &cx);
+        resource.is_admitted = Some(turn.node().is_some_and(is_admitted));
+        let of_one = std::slice::from_ref(&resource);
+        interests.set_admitted(id, of_one);
+        let sent = turn.node().map(|node| auto_subscribe::last(node, of_one, last.as_deref(), &cx));
+        self.tell_at_once(&mut turn, sent.unwrap_or_default());
+        Ok(())
+    }
+
+    /// Applies the rosters of a node's owners to implicit subscriptions, as far as they are known (§12.2): resources that
+    /// gain access are sent the last item, and those that lose it no pending notification.
+    pub(super) async fn apply_rosters(&self, id: &NodeId) -> Result<(), Error> {
+        let Memory { interests, outbox, .. } = &*self.memory;
+        let (mut turn, contacts) = self.settled_turn_for(id, &Need::Time).await?;
+        let policies = self.policies();
+        let cx = self.context_with(&policies, id, &self.nobody, contacts.as_deref());
+        let Some(node) = turn.node().filter(|_| contacts.is_some()) else { return Ok(()) };
+        let is_revoked = |jid: &&Jid| auto_subscribe::is_revoked(node, jid, &cx);
+        outbox.leave_out(node.epoch, outbox.interested(node.epoch).iter().filter(is_revoked));
+        let checked = auto_subscribe::checked(node, &interests.at(id), &cx);
+        let sends = node.config.send_last_published_item.is_on_sub();
+        let gained = |resource: &&InterestedResource| resource.is_admitted == Some(true);
+        let gained: Vec<_> = checked.iter().filter(gained).cloned().collect();
+        let last = match sends && !gained.is_empty() {
+            true => self.last_item(&mut turn).await?,
+            false => None,
+        };
+        interests.set_admitted(id, &checked);
+        let sent =
+            turn.node().map(|node| auto_subscribe::last(node, &gained, last.as_deref(), &cx));
+        self.tell_at_once(&mut turn, sent.unwrap_or_default());
         Ok(())
     }
 }

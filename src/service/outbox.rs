@@ -243,13 +243,12 @@ impl Outbox {
 
     /// The resources with pending notifications of an implicit subscription to a node.
     pub(super) fn interested(&self, node: Epoch) -> BTreeSet<Jid> {
-        let queue = self.queue();
-        let of_node = queue.waiting.iter().filter_map(|telling| {
-            let Notification { place, audience, .. } = &*telling.notification;
-            let is_wanted = place.epoch == node && matches!(audience, Audience::Interested(_));
-            is_wanted.then_some(&telling.recipients)
-        });
-        of_node.flat_map(Recipients::iter).cloned().collect()
+        self.queue().of_interested(node).flat_map(Recipients::iter).cloned().collect()
+    }
+
+    /// Whether there are some.
+    pub(super) fn has_interested(&self, node: Epoch) -> bool {
+        self.queue().of_interested(node).any(|recipients| !recipients.is_empty())
     }
 
     /// The recipients of pending presence-based notifications, in sending order.
@@ -387,6 +386,16 @@ impl Outbox {
 impl Queue {
     fn next(&self) -> u64 {
         self.first + self.waiting.len() as u64
+    }
+
+    /// The recipients of each pending entry for implicit subscriptions to a node.
+    fn of_interested(&self, node: Epoch) -> impl Iterator<Item = &Recipients> {
+        let waiting = self.nodes.contains_key(&node).then_some(&self.waiting);
+        waiting.into_iter().flatten().filter_map(move |telling| {
+            let Notification { place, audience, .. } = &*telling.notification;
+            let is_wanted = place.epoch == node && matches!(audience, Audience::Interested(_));
+            is_wanted.then_some(&telling.recipients)
+        })
     }
 
     /// What an entry, or room for one, adds: a part of an audience that another has counts once. It counts in

@@ -15,8 +15,11 @@ use tokio::{
 
 use crate::pubsub::{Contacts, NodeId, Timestamp};
 
-/// Rosters that are kept; with one more, all of them are read anew.
+/// Maximum number of cached rosters; with one more, the oldest quarter is evicted.
 const MAX_ROSTERS: usize = 1000;
+/// Maximum number of nodes per owner that are processed as soon as the roster has changed; further ones are processed at
+/// their own time.
+const MAX_READERS: usize = 100;
 /// How long a roster may take to come.
 const ROSTER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long after a connection began the server may take to let rosters be read. Servers say so at once.
@@ -47,6 +50,8 @@ struct Known {
     awaited: HashMap<BareJid, Awaited>,
     /// The nodes to process when a roster arrives, by roster owner.
     watching: HashMap<BareJid, HashSet<NodeId>>,
+    /// The nodes to process when a roster has changed, by roster owner.
+    readers: HashMap<BareJid, HashSet<NodeId>>,
 }
 
 /// A pending roster request.
@@ -80,7 +85,11 @@ impl Rosters {
     }
 
     fn begin(&self, known: Known) {
-        let before = mem::replace(&mut *self.known(), known);
+        let before = {
+            let mut current = self.known();
+            let readers = mem::take(&mut current.readers);
+            mem::replace(&mut *current, Known { readers, ..known })
+        };
         self.make_due(before.watching.into_values().flatten());
     }
 
@@ -122,16 +131,6 @@ impl Rosters {
         }))
     }
 
-    /// The contacts of some owners together, from those of their rosters that are here.
-    pub(super) fn recent(&self, owners: &[BareJid]) -> Option<Arc<Contacts>> {
-        let known = self.known();
-        let all = owners.iter().filter_map(|owner| known.rosters.get(owner)?.1.clone());
-        all.reduce(|mut together, contacts| {
-            Arc::make_mut(&mut together).extend(&contacts);
-            together
-        })
-    }
-
     /// As [`cached`](Self::cached); a roster that is not here is awaited, and then counts as one that cannot be read.
     pub(super) async fn read(
         &self,
@@ -156,8 +155,8 @@ impl Rosters {
     }
 
     /// As [`cached`](Self::cached), for timer-driven operations, which do not wait. Requests missing and outdated
-    /// rosters, and marks the node as [due](Self::take_due) when one arrives. Slightly older rosters are used until
-    /// then.
+    /// rosters, and marks the node as [due](Self::take_due) when one arrives, or when one has changed that arrives for
+    /// another reason. Slightly older rosters are used until then.
     pub(super) fn watch(
         &self,
         node: &NodeId,
@@ -170,6 +169,7 @@ impl Rosters {
             known.watching.entry(owner.clone()).or_default().insert(node.clone());
         }
         known.ask(missing);
+        owners.iter().for_each(|owner| known.add_reader(owner, node));
         drop(known);
         self.asked.notify_one();
         let oldest = Timestamp(oldest.0.saturating_sub(ROSTER_TIMEOUT.as_millis() as u64));
@@ -238,11 +238,16 @@ impl Rosters {
     pub(super) fn answer(&self, owner: &BareJid, contacts: Option<Contacts>, now: Timestamp) {
         let mut known = self.known();
         let Some(awaited) = known.awaited.remove(owner) else { return };
-        let nodes = known.watching.remove(owner).unwrap_or_default();
-        if known.rosters.len() >= MAX_ROSTERS {
-            known.rosters.clear();
+        let mut nodes = known.watching.remove(owner).unwrap_or_default();
+        let contacts = contacts.map(Arc::new);
+        let is_same = known.rosters.get(owner).is_some_and(|(_, before)| *before == contacts);
+        if !is_same {
+            nodes.extend(known.readers.remove(owner).unwrap_or_default());
         }
-        known.rosters.insert(owner.clone(), (now, contacts.map(Arc::new)));
+        if known.rosters.len() >= MAX_ROSTERS {
+            known.evict();
+        }
+        known.rosters.insert(owner.clone(), (now, contacts));
         drop((known, awaited));
         self.make_due(nodes);
     }
@@ -273,6 +278,28 @@ impl Known {
             if is_new || awaited.asked.is_some_and(|at| at.elapsed() >= ROSTER_TIMEOUT) {
                 awaited.asked = None;
                 self.unasked.push_back(owner);
+            }
+        }
+    }
+
+    /// Evicts the oldest rosters.
+    fn evict(&mut self) {
+        let mut ages: Vec<_> =
+            self.rosters.iter().map(|(owner, (at, _))| (*at, owner.clone())).collect();
+        ages.sort_unstable();
+        for (_, owner) in ages.iter().take(MAX_ROSTERS / 4) {
+            self.rosters.remove(owner);
+        }
+    }
+
+    /// Makes a node due when the roster of an owner has changed.
+    fn add_reader(&mut self, owner: &BareJid, node: &NodeId) {
+        let is_readable = self.domain.as_deref() == Some(owner.domain().as_str());
+        let has_room = self.readers.len() < MAX_ROSTERS || self.readers.contains_key(owner);
+        if is_readable && has_room {
+            let readers = self.readers.entry(owner.clone()).or_default();
+            if readers.len() < MAX_READERS {
+                readers.insert(node.clone());
             }
         }
     }

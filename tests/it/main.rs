@@ -10,6 +10,7 @@ mod backlog;
 mod bounces;
 mod commands;
 mod conformance;
+mod contacts;
 mod crash;
 mod disk;
 mod doctor;

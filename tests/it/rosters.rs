@@ -414,6 +414,67 @@ async fn s12_2_capabilities_work_for_contacts() {
     assert_eq!(server.component.messages().await.len(), 0);
 }
 
+/// A message with an item: `recipient node item`.
+fn sent_item(message: &Element) -> String {
+    let items = event(message);
+    let item = items.children().next().unwrap().attr("id").unwrap().to_owned();
+    format!("{} {} {item}", message.attr("to").unwrap(), items.attr("node").unwrap())
+}
+
+/// The next message. Requests for rosters that come before it are answered.
+async fn message_with_rosters(server: &mut Server) -> Element {
+    if let Some(message) = server.component.take_messages().pop() {
+        return message;
+    }
+    loop {
+        let stanza = server.component.link.receive().await.unwrap();
+        if stanza.name() == "message" {
+            return stanza;
+        }
+        let roster = server.roster.clone();
+        send_roster(server, &stanza, &roster).await;
+    }
+}
+
+/// Creates a presence node and a roster node with an item each, and makes a stranger interested in them.
+async fn with_interested_stranger(roster_seconds: u64) -> Server {
+    let mut server = start(roster_seconds).await;
+    server.grant("localhost", 2, ROSTER).await;
+    server.create("presence", &field("access_model", &["presence"])).await;
+    let groups = field("roster_groups_allowed", &["Family"]);
+    server.create("roster", &(field("access_model", &["roster"]) + &groups)).await;
+    for node in ["presence", "roster"] {
+        let item = "<item id='1'><x xmlns='urn:x'/></item>";
+        let publish = format!("<publish node='{node}'>{item}</publish>");
+        assert_eq!(server.pubsub(OWNER, "set", &publish).await.attr("type"), Some("result"));
+    }
+    name_nodes(&mut server.component, STRANGER, &["presence", "roster"]).await;
+    server.ask(STRANGER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    server
+}
+
+/// §12.2: whoever gets a presence subscription or enters a group in the roster of an owner is sent the last item, once.
+#[tokio::test]
+async fn s12_2_contacts_that_gain_access_by_a_roster_are_sent_the_last_item() {
+    let mut server = with_interested_stranger(1).await;
+    assert_eq!(server.component.take_messages(), []);
+    for (subscription, group, node) in
+        [("from", "Friends", "presence"), ("both", "Family", "roster")]
+    {
+        server.roster = entry("stranger@far.example", subscription, group);
+        let message = message_with_rosters(&mut server).await;
+        assert_eq!(sent_item(&message), format!("{STRANGER} {node} 1"));
+    }
+    // Both nodes have it as a contact now, and nothing is sent to it again.
+    for node in ["presence", "roster"] {
+        let publish =
+            format!("<publish node='{node}'><item id='2'><x xmlns='urn:x'/></item></publish>");
+        assert_eq!(server.pubsub(OWNER, "set", &publish).await.attr("type"), Some("result"));
+        let message = message_with_rosters(&mut server).await;
+        assert_eq!(sent_item(&message), format!("{STRANGER} {node} 2"));
+    }
+}
+
 /// The server says at once which rosters may be read, and at any time that none may be any more.
 #[tokio::test]
 async fn a_permission_that_was_withdrawn_is_not_waited_for() {

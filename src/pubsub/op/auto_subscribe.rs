@@ -18,13 +18,22 @@ use super::subscribe;
 /// What this use case stands for in service discovery.
 pub const FEATURES: &[&str] = &["auto-subscribe", "filtered-notifications"];
 
+/// A resource with capabilities that name a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterestedResource {
+    /// The full JID.
+    pub jid: Jid,
+    /// Whether a roster gives it access, as of the last check; `None` before the first check, which sends the last item.
+    pub is_admitted: Option<bool>,
+}
+
 /// Sends those who are interested in a node what its subscribers are sent of these changes, and the last item to those
 /// whom the changes let in (§12.2).
 #[must_use]
 pub fn told(
     node: Option<&Node>,
     changes: &Changes,
-    interested: &[Jid],
+    interested: &[InterestedResource],
     notifications: &[Notification],
     last: Option<&Item>,
     cx: &Context<'_>,
@@ -32,47 +41,127 @@ pub fn told(
     let Some(node) = node.or_else(|| changes.created()) else { return Vec::new() };
     // Who has no access after them is not sent anything of them.
     let after = After::of(node, changes);
+    let may_let_in = changes.created().is_none() && concern_access(changes);
     let (mut hears, mut enters) = (Vec::new(), Vec::new());
-    for jid in interested.iter().filter(|jid| after.is_implicit(jid, cx)) {
-        let is_new = changes.created().is_none() && !is_eligible(node, jid, cx);
-        if is_new { &mut enters } else { &mut hears }.push(jid.clone());
+    for resource in interested.iter().filter(|resource| after.is_implicit(resource, cx)) {
+        if may_let_in && !had_access(node, resource, cx) {
+            enters.push(resource.jid.clone());
+        }
+        hears.push(resource.jid.clone());
     }
     let mut sent = Vec::new();
-    hears.extend(enters.iter().cloned());
     for part in hears.chunks(MAX_LISTED) {
         let audience = Audience::Interested(Recipients::sorted(part.to_vec()));
         let of_all = notifications.iter().filter(|told| told.audience == Audience::Subscribers);
         sent.extend(of_all.map(|told| Notification { audience: audience.clone(), ..told.clone() }));
     }
     let last = last.filter(|_| !changes.drop_all_items());
-    sent.extend(enters.iter().filter_map(|jid| last_item(node, after.config, jid, last, cx)));
+    sent.extend(last_items(node, after.config, &enters, last, cx));
     sent
 }
 
-/// The last item for a resource that is interested in a node from now on.
+/// The resources to which a roster gives access after these changes and did not before, or the reverse.
 #[must_use]
-pub fn last(node: &Node, jid: &Jid, last: Option<&Item>, cx: &Context<'_>) -> Option<Notification> {
-    let is_implicit = is_eligible(node, jid, cx) && !is_subscribed(node, jid);
-    last_item(node, &node.config, jid, last.filter(|_| is_implicit), cx)
+pub fn readmitted(
+    node: Option<&Node>,
+    changes: &Changes,
+    interested: &[InterestedResource],
+    cx: &Context<'_>,
+) -> Vec<InterestedResource> {
+    let is_deleted = changes.iter().any(|change| matches!(change, Change::Deleted(_)));
+    if !is_deleted && !concern_access(changes) {
+        return Vec::new();
+    }
+    let after = node.or_else(|| changes.created()).map(|node| After::of(node, changes));
+    let readmitted = |resource: &InterestedResource| {
+        let before = resource.is_admitted?;
+        let now = match &after {
+            _ if is_deleted => false,
+            Some(after) if after.needs_roster(&resource.jid, cx) => after.has_access(resource, cx),
+            _ => before,
+        };
+        (now != before).then(|| InterestedResource { is_admitted: Some(now), ..resource.clone() })
+    };
+    interested.iter().filter_map(readmitted).collect()
 }
 
-fn last_item(
+/// The resources to which the rosters of a node's owners now give access and did not before, or the reverse.
+#[must_use]
+pub fn checked(
     node: &Node,
-    config: &NodeConfig,
-    jid: &Jid,
+    interested: &[InterestedResource],
+    cx: &Context<'_>,
+) -> Vec<InterestedResource> {
+    let checked = |resource: &InterestedResource| {
+        let (before, now) = (resource.is_admitted?, is_admitted(node, resource, cx));
+        (now != before).then(|| InterestedResource { is_admitted: Some(now), ..resource.clone() })
+    };
+    interested.iter().filter_map(checked).collect()
+}
+
+/// Whether a roster gives a resource access, as far as that is known.
+#[must_use]
+pub fn is_admitted(node: &Node, resource: &InterestedResource, cx: &Context<'_>) -> bool {
+    let after = After::unchanged(node);
+    after.needs_roster(&resource.jid, cx) && after.has_access(resource, cx)
+}
+
+/// The last item for resources that are interested in a node from now on.
+#[must_use]
+pub fn last(
+    node: &Node,
+    resources: &[InterestedResource],
     last: Option<&Item>,
     cx: &Context<'_>,
-) -> Option<Notification> {
-    let terms = Terms::new(None, Options::default(), node.seq, Timestamp(0));
-    let at = (node.version + 1, cx.fresh.number());
-    let told = subscribe::last_item(node, config, last, (jid, &terms), at)?;
-    Some(Notification { audience: Audience::Interested(Recipients::one(jid.clone())), ..told })
+) -> Vec<Notification> {
+    let after = After::unchanged(node);
+    let implicit = resources.iter().filter(|resource| after.is_implicit(resource, cx));
+    let implicit: Vec<_> = implicit.map(|resource| resource.jid.clone()).collect();
+    last_items(node, &node.config, &implicit, last, cx)
 }
 
-/// Whether a resource may subscribe to a node at once.
-fn is_eligible(node: &Node, jid: &Jid, cx: &Context<'_>) -> bool {
-    let bare = jid.to_bare();
-    access::is_eligible(&node.config, &bare, node.affiliation_of(&bare), cx)
+/// Whether a resource has neither an implicit nor an explicit subscription. While rosters are unknown, entities to which
+/// only a roster can give access keep theirs.
+#[must_use]
+pub fn is_revoked(node: &Node, jid: &Jid, cx: &Context<'_>) -> bool {
+    let resource = InterestedResource { jid: jid.clone(), is_admitted: Some(true) };
+    !After::unchanged(node).has_access(&resource, cx) && !is_subscribed(node, jid)
+}
+
+fn last_items(
+    node: &Node,
+    config: &NodeConfig,
+    jids: &[Jid],
+    last: Option<&Item>,
+    cx: &Context<'_>,
+) -> Vec<Notification> {
+    let terms = Terms::new(None, Options::default(), node.seq, Timestamp(0));
+    let of_part = |part: &[Jid]| {
+        let at = (node.version + 1, cx.fresh.number());
+        let told = subscribe::last_item(node, config, last, (part.first()?, &terms), at)?;
+        let audience = Audience::Interested(Recipients::sorted(part.to_vec()));
+        Some(Notification { audience, ..told })
+    };
+    jids.chunks(MAX_LISTED).filter_map(of_part).collect()
+}
+
+/// Whether changes may give access or take it.
+fn concern_access(changes: &Changes) -> bool {
+    changes.iter().any(|change| {
+        matches!(change, Change::Affiliated(..) | Change::Configured { .. } | Change::Created(_))
+    })
+}
+
+/// Whether a resource could subscribe at once before a decision: where a roster decides, as of the last check.
+fn had_access(node: &Node, resource: &InterestedResource, cx: &Context<'_>) -> bool {
+    let bare = resource.jid.to_bare();
+    let affiliation = node.affiliation_of(&bare);
+    match resource.is_admitted {
+        Some(is_admitted) if access::needs_roster(&node.config, &bare, affiliation, cx) => {
+            is_admitted
+        }
+        _ => access::is_eligible(&node.config, &bare, affiliation, cx),
+    }
 }
 
 /// Whether a resource has a subscription, of its own or of its bare JID.
@@ -90,14 +179,18 @@ struct After<'a> {
 }
 
 impl<'a> After<'a> {
-    fn of(node: &'a Node, changes: &'a Changes) -> Self {
-        let mut after = Self {
+    fn unchanged(node: &'a Node) -> Self {
+        Self {
             node,
             config: &node.config,
             affiliations: HashMap::new(),
             subscribed: HashSet::new(),
             unsubscribed: HashSet::new(),
-        };
+        }
+    }
+
+    fn of(node: &'a Node, changes: &'a Changes) -> Self {
+        let mut after = Self::unchanged(node);
         for change in changes.iter() {
             match change {
                 Change::Configured { config, .. } => after.config = config,
@@ -116,13 +209,35 @@ impl<'a> After<'a> {
         after
     }
 
-    /// Whether a resource is sent events because of its presence: it may subscribe, and has not.
-    fn is_implicit(&self, jid: &Jid, cx: &Context<'_>) -> bool {
+    fn affiliation_of(&self, bare: &BareJid) -> Affiliation {
+        let affiliation = self.affiliations.get(bare).copied();
+        affiliation.unwrap_or_else(|| self.node.affiliation_of(bare))
+    }
+
+    /// Whether only a roster can give a resource access.
+    fn needs_roster(&self, jid: &Jid, cx: &Context<'_>) -> bool {
         let bare = jid.to_bare();
-        let affiliation = self.affiliations.get(&bare).copied();
-        let affiliation = affiliation.unwrap_or_else(|| self.node.affiliation_of(&bare));
+        access::needs_roster(self.config, &bare, self.affiliation_of(&bare), cx)
+    }
+
+    /// Whether a resource may subscribe at once. Where a roster decides that and none is known, it is as before.
+    fn has_access(&self, resource: &InterestedResource, cx: &Context<'_>) -> bool {
+        let bare = resource.jid.to_bare();
+        let affiliation = self.affiliation_of(&bare);
+        let is_unknown =
+            cx.contacts.is_none() && access::needs_roster(self.config, &bare, affiliation, cx);
+        match is_unknown {
+            true => had_access(self.node, resource, cx),
+            false => access::is_eligible(self.config, &bare, affiliation, cx),
+        }
+    }
+
+    /// Whether a resource is sent events because of its presence: it may subscribe, and has not.
+    fn is_implicit(&self, resource: &InterestedResource, cx: &Context<'_>) -> bool {
+        let jid = &resource.jid;
+        let bare = jid.to_bare();
         let mut own = self.node.subscriptions_of(&bare);
-        access::is_eligible(self.config, &bare, affiliation, cx)
+        self.has_access(resource, cx)
             && !self.subscribed.contains(&Jid::from(bare.clone()))
             && !self.subscribed.contains(jid)
             && !own.any(|other| {

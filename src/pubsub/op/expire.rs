@@ -114,7 +114,8 @@ pub struct Passed {
 }
 
 /// Decides what time does, given the oldest items, at most one more than [`MAX_EXPIRED`], and the newest, and whether
-/// resources are interested in the node by their capabilities; says when it does more to that extent, and whom to watch.
+/// resources are interested in the node by their capabilities, or notifications for such resources are pending; says
+/// when it does more to that extent, and whom to watch.
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::TooManyNotifications`].

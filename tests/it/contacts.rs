@@ -1,0 +1,274 @@
+//! Implicit subscriptions (`+notify`, §12.2) of resources to which only the roster of an owner gives access: they begin
+//! and end with what is known of the roster.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use gjallar::{
+    pubsub::{AccessModel, Affiliation, Contact, Contacts, Limits, Setting, Timestamp},
+    store::MemoryStore,
+};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::harness::stage::{Stage, jid, node};
+
+const OWNER: &str = "owner@localhost";
+const OTHER: &str = "other@localhost";
+const PHONE: &str = "friend@localhost/phone";
+const NODES: [&str; 2] = ["presence", "roster"];
+/// Longer than any test.
+const HOUR: u64 = 3600;
+
+/// A service without a transport, at a server that lets it read the rosters of two users.
+struct Fixture {
+    stage: Stage,
+    /// Whether each of the two has the friend in it.
+    has_friend: Mutex<[bool; 2]>,
+}
+
+impl Fixture {
+    /// The friend is interested in two nodes of the first user, which have an item each.
+    async fn new(roster_seconds: u64, has_friend: bool) -> Self {
+        let begin = Instant::now();
+        let clock = move || Timestamp(1_700_000_000_000 + begin.elapsed().as_millis() as u64);
+        let limits = Limits { roster_seconds, ..Limits::default() };
+        let store = Arc::new(MemoryStore::new());
+        let stage = Stage::clocked(store, limits, Arc::new(clock)).await;
+        let fixture = Self { stage, has_friend: Mutex::new([has_friend, false]) };
+        fixture.connect();
+        let stage = &fixture.stage;
+        let presence = vec![Setting::AccessModel(AccessModel::Presence)];
+        let groups = Setting::RosterGroupsAllowed(vec!["Family".into()]);
+        let group = vec![Setting::AccessModel(AccessModel::Roster), groups];
+        for (name, settings) in NODES.into_iter().zip([presence, group]) {
+            stage.create_with(OWNER, name, settings).await.unwrap();
+            stage.publish(OWNER, name, "1").await.unwrap();
+        }
+        fixture.become_interested(PHONE, &[NODES[0], NODES[1], "later"]).await;
+        let expected = if has_friend { 2 } else { 0 };
+        assert_eq!(fixture.sent().len(), expected);
+        fixture
+    }
+
+    async fn become_interested(&self, resource: &str, nodes: &[&str]) {
+        let (service, resource) = (&self.stage.service, jid(resource));
+        assert!(service.interests().note(&resource, "capabilities", "question"));
+        let nodes = nodes.iter().map(|name| node(name)).collect();
+        tokio::select! {
+            () = self.serve_rosters() => {}
+            () = service.interested(&resource, nodes) => {}
+        }
+    }
+
+    /// A new connection begins, and the server grants on it what it granted before.
+    fn connect(&self) {
+        self.stage.service.rosters().await_grant();
+        self.stage.service.rosters().grant(Some("localhost".into()));
+    }
+
+    fn set_friend(&self, has_friend: [bool; 2]) {
+        *self.has_friend.lock().unwrap() = has_friend;
+    }
+
+    async fn serve_rosters(&self) {
+        let service = &self.stage.service;
+        loop {
+            let owner = service.rosters().wanted().await;
+            let is_other = owner.as_str() == OTHER;
+            let friend = match is_other {
+                true => jid(PHONE).to_bare(),
+                false => jid(&owner.as_str().replacen("owner", "friend", 1)).to_bare(),
+            };
+            let contact = Contact { has_presence: true, groups: vec!["Family".into()] };
+            let has_friend = self.has_friend.lock().unwrap()[usize::from(is_other)];
+            let contacts = has_friend.then_some((friend, contact));
+            service.roster_came(&owner, Some(contacts.into_iter().collect::<Contacts>()));
+        }
+    }
+
+    /// Lets time pass, with rosters that are read as they are, until something holds.
+    async fn pass(&self, longest: Duration, mut holds: impl FnMut() -> bool) {
+        let looking = async {
+            while !holds() {
+                sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::select! {
+            () = self.stage.service.pass_time() => {}
+            () = self.serve_rosters() => {}
+            looked = timeout(longest, looking) => looked.expect("it holds in time"),
+        }
+    }
+
+    /// Lets some seconds pass.
+    async fn pass_seconds(&self, seconds: u64) {
+        let end = Instant::now() + Duration::from_secs(seconds);
+        self.pass(Duration::from_secs(seconds + 1), || Instant::now() >= end).await;
+    }
+
+    /// The items that the friend is sent by now: `node item`.
+    fn sent(&self) -> Vec<String> {
+        let outbox = self.stage.service.outbox();
+        let all = (0..outbox.next()).filter_map(|number| outbox.get(number));
+        let mut sent = Vec::new();
+        for entry in all {
+            let (notification, lost) = (&entry.notification, outbox.lost(&entry));
+            let is_theirs = entry.recipients.iter().any(|to| to.as_str() == PHONE);
+            if is_theirs && !lost.has(&jid(PHONE), entry.number, notification) {
+                let event = format!("{:?}", notification.event);
+                let item = event.split("ItemId(\"").nth(1).unwrap().split('"').next().unwrap();
+                sent.push(format!("{} {item}", notification.node.as_str()));
+            }
+        }
+        self.stage.told();
+        sent
+    }
+
+    async fn publish(&self, id: &str) {
+        for name in NODES {
+            self.stage.publish(OWNER, name, id).await.unwrap();
+        }
+    }
+}
+
+/// §12.2: a contact that enters a group, or gets a subscription to presence, is sent the last item, once.
+#[tokio::test(start_paused = true)]
+async fn s12_2_whoever_enters_a_roster_is_sent_the_last_item() {
+    let fixture = Fixture::new(60, false).await;
+    fixture.pass_seconds(5).await;
+    assert_eq!(fixture.sent(), [""; 0]);
+    fixture.set_friend([true, false]);
+    fixture.pass_seconds(65).await;
+    let mut sent = fixture.sent();
+    sent.sort();
+    assert_eq!(sent, NODES.map(|name| format!("{name} 1")));
+    fixture.publish("2").await;
+    fixture.pass_seconds(200).await;
+    assert_eq!(fixture.sent(), NODES.map(|name| format!("{name} 2")));
+}
+
+/// Whoever leaves a roster is sent neither what waits nor what happens later; after a return, the last item and what
+/// happens later.
+#[tokio::test(start_paused = true)]
+async fn whoever_left_a_roster_is_sent_nothing_that_waits() {
+    let fixture = Fixture::new(60, true).await;
+    fixture.publish("2").await;
+    fixture.set_friend([false, false]);
+    // Nothing is delivered meanwhile.
+    fixture.pass_seconds(70).await;
+    fixture.publish("3").await;
+    assert_eq!(fixture.sent(), [""; 0]);
+    fixture.set_friend([true, false]);
+    fixture.pass_seconds(70).await;
+    let mut sent = fixture.sent();
+    sent.sort();
+    assert_eq!(sent, NODES.map(|name| format!("{name} 3")));
+}
+
+/// The same for a resource that has gone and may come back before it is delivered.
+#[tokio::test(start_paused = true)]
+async fn a_resource_that_has_gone_is_sent_nothing_that_waits_after_it_left_the_roster() {
+    let fixture = Fixture::new(60, true).await;
+    fixture.publish("2").await;
+    fixture.stage.service.interests().remove(&jid(PHONE));
+    fixture.set_friend([false, false]);
+    fixture.pass_seconds(70).await;
+    assert_eq!(fixture.sent(), [""; 0]);
+}
+
+/// Contacts keep their implicit subscriptions on a new connection: an event before the roster is read there reaches them.
+#[tokio::test(start_paused = true)]
+async fn contacts_are_sent_events_before_rosters_are_read_on_a_new_connection() {
+    let fixture = Fixture::new(HOUR, true).await;
+    fixture.pass_seconds(5).await;
+    fixture.connect();
+    fixture.publish("2").await;
+    assert_eq!(fixture.sent(), NODES.map(|name| format!("{name} 2")));
+    // The last item is not sent again when it is read.
+    fixture.pass_seconds(HOUR + 10).await;
+    assert_eq!(fixture.sent(), [""; 0]);
+}
+
+/// A roster that is read for one request is applied at all nodes of its owner.
+#[tokio::test(start_paused = true)]
+async fn a_roster_that_is_read_for_a_request_is_applied_at_all_nodes() {
+    let fixture = Fixture::new(HOUR, false).await;
+    fixture.pass_seconds(5).await;
+    fixture.connect();
+    fixture.set_friend([true, false]);
+    tokio::select! {
+        () = fixture.serve_rosters() => {}
+        subscribed = fixture.stage.subscribe(OWNER, "presence") => subscribed.unwrap(),
+    }
+    fixture.pass_seconds(5).await;
+    let mut sent = fixture.sent();
+    sent.sort();
+    assert_eq!(sent, NODES.map(|name| format!("{name} 1")));
+}
+
+/// Access by a roster begins and ends with the ownership of its user.
+#[tokio::test(start_paused = true)]
+async fn contacts_gain_and_lose_access_with_an_owner() {
+    let fixture = Fixture::new(HOUR, false).await;
+    fixture.set_friend([false, true]);
+    let affiliate = async |affiliation| {
+        for name in NODES {
+            let set = fixture.stage.affiliate(OWNER, name, OTHER, affiliation);
+            tokio::select! {
+                () = fixture.serve_rosters() => {}
+                set = set => set.unwrap(),
+            }
+        }
+        fixture.pass_seconds(5).await;
+    };
+    affiliate(Affiliation::Owner).await;
+    assert_eq!(fixture.sent(), NODES.map(|name| format!("{name} 1")));
+    fixture.publish("2").await;
+    affiliate(Affiliation::None).await;
+    fixture.publish("3").await;
+    assert_eq!(fixture.sent(), [""; 0]);
+}
+
+/// Interest in a name outlives the node: at another node of that name the rosters are looked at anew.
+#[tokio::test(start_paused = true)]
+async fn contacts_have_access_to_a_node_that_is_created_later() {
+    let fixture = Fixture::new(HOUR, true).await;
+    for has_friend in [true, false] {
+        fixture.set_friend([has_friend, false]);
+        fixture.connect();
+        let presence = vec![Setting::AccessModel(AccessModel::Presence)];
+        fixture.stage.create_with(OWNER, "later", presence).await.unwrap();
+        fixture.stage.publish(OWNER, "later", "1").await.unwrap();
+        fixture.pass_seconds(5).await;
+        fixture.stage.publish(OWNER, "later", "2").await.unwrap();
+        let expected = if has_friend { vec!["later 1", "later 2"] } else { vec![] };
+        assert_eq!(fixture.sent(), expected);
+        fixture.stage.delete(OWNER, "later").await.unwrap();
+        fixture.stage.told();
+    }
+}
+
+/// The implicit subscriptions of contacts do not depend on how many rosters the service keeps.
+#[tokio::test(start_paused = true)]
+async fn contacts_of_more_owners_than_rosters_are_kept_are_sent_events() {
+    const OWNERS: usize = 1300;
+    let fixture = Fixture::new(60, true).await;
+    let stage = &fixture.stage;
+    let owner = |number| format!("owner{number}@localhost");
+    let name = |number| format!("n{number}");
+    let friend = |number| format!("friend{number}@localhost/phone");
+    for number in 0..OWNERS {
+        let presence = vec![Setting::AccessModel(AccessModel::Presence)];
+        stage.create_with(&owner(number), &name(number), presence).await.unwrap();
+        fixture.become_interested(&friend(number), &[&name(number)]).await;
+    }
+    fixture.pass_seconds(100).await;
+    for number in 0..OWNERS {
+        stage.publish(&owner(number), &name(number), "1").await.unwrap();
+    }
+    let told = stage.told();
+    let recipients: Vec<_> = told.into_iter().flat_map(|(_, recipients)| recipients).collect();
+    assert_eq!(recipients, (0..OWNERS).map(friend).collect::<Vec<_>>());
+}
