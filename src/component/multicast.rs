@@ -150,6 +150,8 @@ struct State {
     /// How often a service refused something. The next answer only shows that it has nothing left.
     failures: u64,
     is_failing: bool,
+    /// Whether the server has read the question after a failure.
+    is_read: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,6 +176,7 @@ impl Multicast {
             has_guessed: false,
             failures: 0,
             is_failing: false,
+            is_read: false,
         };
         Self { offer, service, state: Mutex::new(state) }
     }
@@ -199,7 +202,7 @@ impl Multicast {
     pub(super) fn way(&self) -> (Way, Option<String>) {
         let mut state = self.state();
         let since = state.asked_at.elapsed();
-        if state.is_unknown() && since >= state.patience {
+        if state.is_unknown() && since >= state.patience && !state.is_unread() {
             state.way = Way::Direct;
         }
         let question = match state.way {
@@ -226,8 +229,24 @@ impl Multicast {
         let end = state.asked_at + state.patience;
         let repeated = state.is_asking().then(|| state.repeated_at + REPEATED_AFTER);
         match state.way {
-            Way::Unknown => Some(repeated.map_or(end, |repeated| repeated.min(end))),
+            Way::Unknown if !state.is_unread() => {
+                Some(repeated.map_or(end, |repeated| repeated.min(end)))
+            }
             _ => repeated,
+        }
+    }
+
+    /// Whether the server may not have read yet the question after a failure.
+    pub(super) fn is_unread(&self) -> bool {
+        self.state().is_unread()
+    }
+
+    /// Records that the server has read the question after a failure. The timeout for the answer begins.
+    pub(super) fn note_read(&self) {
+        let mut state = self.state();
+        if state.is_unread() {
+            state.is_read = true;
+            state.asked_at = Instant::now();
         }
     }
 
@@ -252,13 +271,14 @@ impl Multicast {
     }
 
     /// The service refused something, or is silent. Returns what is to be asked, so that its answer shows that it has
-    /// nothing left.
+    /// nothing left. The cause may be a link that stalls. So the timeout for the answer begins when the server has
+    /// [read](Self::note_read) the question.
     pub(super) fn fail(&self) -> Option<String> {
         let mut state = self.state();
         let Way::Through(post) = state.way.clone() else { return None };
         warn!(service = post.jid, "multicast failed; events go to each recipient by itself");
         state.failures += 1;
-        state.is_failing = true;
+        (state.is_failing, state.is_read) = (true, false);
         state.known = None;
         state.wait();
         Some(self.begin_asking(&mut state, &post.address))
@@ -398,6 +418,10 @@ impl State {
 
     fn is_unknown(&self) -> bool {
         matches!(self.way, Way::Unknown)
+    }
+
+    fn is_unread(&self) -> bool {
+        self.is_unknown() && self.is_failing && !self.is_read
     }
 
     /// From now on nothing is told before there is an answer.

@@ -407,7 +407,8 @@ impl Writer {
             || elapsed >= BARRIER_PAUSE;
         let covers = self.complete(sent);
         let is_news = (sent, covers) != self.covered;
-        let is_kept_alive = elapsed >= self.interval();
+        let is_kept_alive = elapsed >= self.interval()
+            || (self.last_barrier == 0 && self.answers.multicast.is_unread());
         if !(is_retry || is_kept_alive || (is_news && is_time)) {
             return None;
         }
@@ -506,6 +507,12 @@ impl Writer {
             self.failures = failures;
             self.begin_again();
             self.route.begin_tries();
+        } else if self.returned_barrier > 0 {
+            // Barriers of the current name are sent after the question that follows a failure.
+            self.answers.multicast.note_read();
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

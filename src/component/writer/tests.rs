@@ -1,0 +1,160 @@
+use jid::Jid;
+use minidom::Element;
+use tokio::{
+    io::{AsyncReadExt, DuplexStream, duplex},
+    task::JoinHandle,
+    time::timeout_at,
+};
+
+use super::*;
+use crate::{
+    component::{Dispatch, Multicast, multicast::Offer},
+    pubsub::{Fresh, Limits, Timestamp},
+    service::Service,
+    store::MemoryStore,
+};
+
+const SERVICE: &str = "pubsub.x";
+const MULTICAST: &str = "multicast.x/barrier";
+const SECOND: Duration = Duration::from_secs(1);
+
+struct Zero;
+
+impl Fresh for Zero {
+    fn number(&self) -> u64 {
+        0
+    }
+}
+
+/// A writer on a link whose other end reads only when the test does, at a server with a multicast service.
+struct Stage {
+    dispatch: Arc<Dispatch>,
+    answers: Arc<Answers>,
+    link: DuplexStream,
+    writing: JoinHandle<()>,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.writing.abort();
+    }
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let clock = Arc::new(|| Timestamp(0));
+        let store = Arc::new(MemoryStore::new());
+        let service = Service::open(store, Limits::default(), Arc::new(Zero), clock).await.unwrap();
+        let offer = Offer::At { jid: "multicast.x".into(), host: "x".into() };
+        let multicast = Multicast::new(offer, SERVICE.into());
+        let answers = Arc::new(Answers::new(Arc::clone(service.outbox()), multicast, None));
+        let (service, sent) = (Arc::new(service), Arc::clone(&answers));
+        let jid = Jid::new(SERVICE).unwrap();
+        let presences = Arc::clone(service.presences());
+        let dispatch = Arc::new(Dispatch::new(service, sent, jid, None, 100_000));
+        let times = (30 * SECOND, 15 * SECOND);
+        let sent = Arc::clone(&answers);
+        let mut writer = Writer::new(sent, presences, SERVICE.into(), 100_000, times);
+        let (link, mut io) = duplex(1 << 20);
+        writer.reconnected(1);
+        let writing = tokio::spawn(async move {
+            writer.run(&mut io).await;
+        });
+        Self { dispatch, answers, link, writing }
+    }
+
+    /// What is written in some time.
+    async fn written(&mut self, time: Duration) -> Vec<Element> {
+        let (end, mut text) = (Instant::now() + time, String::new());
+        while let Ok(byte) = timeout_at(end, self.link.read_u8()).await {
+            text.push(byte.unwrap().into());
+        }
+        let all: Element = format!("<all xmlns='{}'>{text}</all>", ns::COMPONENT).parse().unwrap();
+        all.children().cloned().collect()
+    }
+
+    /// Has the service process a request.
+    async fn request(&self, id: &str, namespace: &str, content: &str) {
+        let content = format!("<pubsub xmlns='{namespace}'>{content}</pubsub>");
+        let iq = format!(
+            "<iq xmlns='{}' type='set' id='{id}' from='owner@x/r' to='{SERVICE}'>{content}</iq>",
+            ns::COMPONENT
+        );
+        let stanza: Element = iq.parse().unwrap();
+        let header = self.dispatch.header(&stanza);
+        if let Some(settling) = self.dispatch.handle(&header, stanza).await {
+            settling.await;
+        }
+    }
+
+    /// The answer to a ping or a question comes.
+    fn return_one(&self, asked: &Element) {
+        let (to, id) = (asked.attr("to").unwrap(), asked.attr("id").unwrap());
+        let feature = format!("<feature var='{}'/>", ns::ADDRESS);
+        let query = format!("<query xmlns='{}'>{feature}</query>", ns::DISCO_INFO);
+        let answer = format!(
+            "<iq xmlns='{}' type='result' from='{to}' to='{SERVICE}' id='{id}'>{query}</iq>",
+            ns::COMPONENT
+        );
+        assert!(self.answers.take_notice(SERVICE, &answer.parse().unwrap()), "{answer}");
+    }
+
+    /// A stage with an event in the multicast service, one of whose recipients has just been banned.
+    async fn with_ban() -> Self {
+        let mut stage = Self::new().await;
+        let asked = stage.written(SECOND / 10).await;
+        stage.return_one(asked.iter().find(|one| one.attr("to") == Some(MULTICAST)).unwrap());
+        stage.request("create", ns::PUBSUB, "<create node='n'/>").await;
+        let entry = |jid| format!("<subscription jid='{jid}' subscription='subscribed'/>");
+        let entries: String = ["a@x", "b@x", "c@x"].map(entry).concat();
+        let list = format!("<subscriptions node='n'>{entries}</subscriptions>");
+        stage.request("list", ns::PUBSUB_OWNER, &list).await;
+        for barrier in stage.written(SECOND).await.iter().filter(|one| is_barrier(one)) {
+            stage.return_one(barrier);
+        }
+        let item = "<item id='i'><x xmlns='urn:x'/></item>";
+        stage.request("publish", ns::PUBSUB, &format!("<publish node='n'>{item}</publish>")).await;
+        let written = stage.written(SECOND).await;
+        assert!(written.iter().any(|one| one.attr("to") == Some("multicast.x")), "{written:?}");
+        let mut barriers = written.iter().filter(|one| is_barrier(one));
+        assert!(barriers.all(|one| one.attr("to") == Some(MULTICAST)));
+        let entry = "<affiliation jid='a@x' affiliation='outcast'/>";
+        let list = format!("<affiliations node='n'>{entry}</affiliations>");
+        stage.request("ban", ns::PUBSUB_OWNER, &list).await;
+        stage
+    }
+}
+
+fn is_barrier(stanza: &Element) -> bool {
+    stanza.attr("id").is_some_and(|id| id.starts_with(BARRIER))
+}
+
+fn is_answer_to_ban(stanza: &Element) -> bool {
+    stanza.attr("id") == Some("ban")
+}
+
+/// The server reads nothing, so that the multicast service seems to fail. The answer that confirms a ban is not written
+/// before the service has dealt with all events that were written before.
+#[tokio::test(start_paused = true)]
+async fn a_link_that_stalls_does_not_let_events_come_after_the_answer_to_a_ban() {
+    for answers_question in [true, false] {
+        let mut stage = Stage::with_ban().await;
+        let written = stage.written(30 * SECOND).await;
+        assert!(!written.iter().any(is_answer_to_ban), "the service may have the event");
+        // Now the server reads all of it.
+        let is_own = |one: &&Element| is_barrier(one) && one.attr("to") != Some(MULTICAST);
+        stage.return_one(written.iter().rfind(is_own).expect("a barrier after the question"));
+        let written = stage.written(5 * SECOND).await;
+        assert!(!written.iter().any(is_answer_to_ban), "the service may have the event");
+        if answers_question {
+            let question = written.iter().find(|one| one.attr("to") == Some(MULTICAST));
+            stage.return_one(question.expect("the question is repeated"));
+        }
+        let written = stage.written(6 * SECOND).await;
+        assert!(written.iter().any(is_answer_to_ban), "{answers_question}: {written:?}");
+        let again = written.iter().filter(|one| one.name() == "message");
+        let mut to: Vec<_> = again.map(|one| one.attr("to").unwrap()).collect();
+        to.retain(|to| *to != "a@x");
+        assert_eq!(to, ["b@x", "c@x"]);
+    }
+}
