@@ -63,9 +63,11 @@ fn page(now: &Value, before: Option<&Value>) -> String {
     // Writing to a string does not fail.
     let _ = writeln!(
         page,
-        "link {link} · nodes {} · backlog {} events, {} bytes · notifications {}/s · bounces {}/s",
+        "link {link} · nodes {} · backlog {} events, {} notifications, {} bytes · notifications {}/s · \
+         bounces {}/s",
         figure("nodes"),
         figure("backlog_events"),
+        figure("backlog_notifications"),
         figure("backlog_bytes"),
         rate("notifications"),
         rate("bounces"),

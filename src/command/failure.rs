@@ -19,10 +19,12 @@ pub fn service_error(service: &Service, error: &Error) -> StanzaError {
             refusal.limit().into_iter().for_each(|limit| service.metrics().limit_reached(limit));
             stanza_error(refusal)
         }
-        Error::Busy => {
+        Error::Busy { limit } => {
             service.metrics().limit_reached("max_backlog");
-            StanzaError::new("wait", "resource-constraint")
-                .text("max_backlog: the events that wait for delivery take all their room")
+            StanzaError::new("wait", "resource-constraint").text(format!(
+                "max_backlog: the events that wait for delivery take all their room ({limit}): \
+                 retry later"
+            ))
         }
         Error::Closed => StanzaError::new("wait", "internal-server-error")
             .text("the node is closed, for what is stored of it is damaged"),

@@ -281,10 +281,11 @@ mod tests {
     use futures::FutureExt;
 
     use super::{super::multicast::Offer, *};
+    use crate::service::Load;
 
     fn answers() -> Answers {
         let multicast = Multicast::new(Offer::None, "s".into());
-        Answers::new(Arc::new(Outbox::new(1, 1, 0)), multicast, None)
+        Answers::new(Arc::new(Outbox::new(Load::default(), 0)), multicast, None)
     }
 
     /// Otherwise two entities that ask for much would end all requests for presence.

@@ -43,6 +43,7 @@ pub struct Limits {
     pub max_reply_bytes: usize,
     pub max_backlog_events: usize,
     pub max_backlog_bytes: usize,
+    pub max_backlog_notifications: usize,
 }
 
 impl Default for Limits {
@@ -73,6 +74,7 @@ impl Default for Limits {
             max_reply_bytes: limits.max_reply_bytes,
             max_backlog_events: limits.max_backlog_events,
             max_backlog_bytes: limits.max_backlog_bytes,
+            max_backlog_notifications: limits.max_backlog_notifications,
         }
     }
 }
@@ -136,6 +138,7 @@ impl Limits {
             max_reply_bytes,
             max_backlog_events,
             max_backlog_bytes,
+            max_backlog_notifications,
         } = *self;
         pubsub::Limits {
             max_nodes,
@@ -158,6 +161,7 @@ impl Limits {
             max_reply_bytes,
             max_backlog_events,
             max_backlog_bytes,
+            max_backlog_notifications,
         }
     }
 

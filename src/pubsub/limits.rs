@@ -47,6 +47,8 @@ pub struct Limits {
     pub max_backlog_events: usize,
     /// About how many bytes of memory they may take.
     pub max_backlog_bytes: usize,
+    /// How many notifications they may amount to: the recipients of each, added up.
+    pub max_backlog_notifications: usize,
 }
 
 impl Default for Limits {
@@ -72,6 +74,7 @@ impl Default for Limits {
             max_reply_bytes: 500_000,
             max_backlog_events: 100_000,
             max_backlog_bytes: 268_435_456,
+            max_backlog_notifications: 100_000_000,
         }
     }
 }
@@ -100,6 +103,7 @@ impl Limits {
             ("max_reply_bytes", self.max_reply_bytes as u64),
             ("max_backlog_events", self.max_backlog_events as u64),
             ("max_backlog_bytes", self.max_backlog_bytes as u64),
+            ("max_backlog_notifications", self.max_backlog_notifications as u64),
         ]
     }
 }

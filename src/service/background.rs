@@ -157,7 +157,7 @@ impl Service {
                 }
                 // It is of another node.
                 Err(Error::Refused(_) | Error::Closed) => {}
-                Err(error @ (Error::Busy | Error::Failed(_))) => return Err(error),
+                Err(error @ (Error::Busy { .. } | Error::Failed(_))) => return Err(error),
             }
         }
         Ok(())
@@ -174,7 +174,7 @@ impl Service {
         let node = id.as_str();
         match &outcome {
             _ if extent == Extent::Ends => {}
-            Err(Error::Busy | Error::Refused(Refusal::TooManyNotifications)) => {
+            Err(Error::Busy { .. } | Error::Refused(Refusal::TooManyNotifications)) => {
                 if delays.delay(id, extent, now) {
                     let event = "expiry_delayed";
                     warn!(event, node, "no room to notify of expired items and leases; will retry");
@@ -197,7 +197,7 @@ impl Service {
                 self.memory.presences.read_at(id, watched.into_iter());
                 publisher.into_iter().for_each(|who| self.memory.presences.publishes(id, who));
             }
-            Err(Error::Busy | Error::Refused(Refusal::TooManyNotifications)) => until(),
+            Err(Error::Busy { .. } | Error::Refused(Refusal::TooManyNotifications)) => until(),
             Err(Error::Refused(_) | Error::Closed) => {
                 delays.end(id, true);
                 self.memory.presences.read_at(id, iter::empty());

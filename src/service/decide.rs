@@ -76,11 +76,11 @@ struct ToTell {
 }
 
 impl ToTell {
-    /// Reserves room in the outbox; `None` if it is full.
-    fn reserve(&self, outbox: &Arc<Outbox>) -> Option<Told> {
+    /// Reserves room in the outbox; the key of a limit if there is none.
+    fn reserve(&self, outbox: &Arc<Outbox>) -> Result<Told, &'static str> {
         let (notification, recipients) = (Arc::clone(&self.notification), self.recipients.clone());
         let room = outbox.reserve(&self.creator, &notification, &recipients)?;
-        Some(Told { notification, recipients, room })
+        Ok(Told { notification, recipients, room })
     }
 }
 
@@ -251,7 +251,9 @@ impl Service {
             };
             // The semaphore is never closed.
             let Ok(underway) = Arc::clone(&self.underway).acquire_owned().await else {
-                return Err(Error::Busy.into());
+                return Err(
+                    Error::Failed(StoreError::Failed("the service has ended".into())).into()
+                );
             };
             let changes = Arc::new(changes);
             return Ok(Decided {
@@ -271,7 +273,7 @@ impl Service {
     pub(super) fn tell_at_once(&self, turn: &mut Turn, notifications: Vec<Notification>) {
         for notification in notifications {
             let Some(to_tell) = self.to_tell(turn, None, notification) else { continue };
-            if let Some(told) = to_tell.reserve(&self.memory.outbox) {
+            if let Ok(told) = to_tell.reserve(&self.memory.outbox) {
                 let Told { notification, recipients, room } = told;
                 self.memory.outbox.tell(room, notification, recipients, None);
             }
@@ -298,17 +300,17 @@ impl Service {
             let mut rooms = Vec::with_capacity(all.len());
             for to_tell in &all {
                 match to_tell.reserve(outbox) {
-                    Some(told) => rooms.push(told),
-                    None if may_be_left(&to_tell.notification) => {}
-                    None => return None,
+                    Ok(told) => rooms.push(told),
+                    Err(_) if may_be_left(&to_tell.notification) => {}
+                    Err(limit) => return Err(limit),
                 }
             }
-            Some(rooms)
+            Ok(rooms)
         };
         let outbox = &self.memory.outbox;
-        in_an_outbox(outbox).ok_or_else(|| match in_an_outbox(&outbox.emptied()) {
-            Some(_) => Error::Busy,
-            None => Refusal::TooManyNotifications.into(),
+        in_an_outbox(outbox).map_err(|limit| match in_an_outbox(&outbox.emptied()) {
+            Ok(_) => Error::Busy { limit },
+            Err(_) => Refusal::TooManyNotifications.into(),
         })
     }
 

@@ -14,8 +14,11 @@ pub enum Error {
     #[error("the node is closed")]
     Closed,
     /// Too much is waiting; nothing has changed, and later it may be granted.
-    #[error("too much is waiting")]
-    Busy,
+    #[error("too much is waiting ({limit})")]
+    Busy {
+        /// The limit that leaves no room: its key in the configuration.
+        limit: &'static str,
+    },
     /// The store failed: what became of the request is unknown.
     #[error("{0}")]
     Failed(StoreError),

@@ -46,6 +46,7 @@ pub struct Metrics {
     nodes: Gauge,
     backlog_events: Gauge,
     backlog_bytes: Gauge,
+    backlog_notifications: Gauge,
     backlog_seconds: Gauge,
     hot_nodes: Gauge,
     rosters: Gauge,
@@ -62,6 +63,7 @@ pub(super) struct Measured {
     pub(super) nodes: u64,
     pub(super) backlog_events: usize,
     pub(super) backlog_bytes: usize,
+    pub(super) backlog_notifications: usize,
     pub(super) backlog_seconds: u64,
     pub(super) hot_nodes: usize,
     pub(super) rosters: usize,
@@ -93,6 +95,7 @@ impl Metrics {
             nodes: Gauge::default(),
             backlog_events: Gauge::default(),
             backlog_bytes: Gauge::default(),
+            backlog_notifications: Gauge::default(),
             backlog_seconds: Gauge::default(),
             hot_nodes: Gauge::default(),
             rosters: Gauge::default(),
@@ -141,7 +144,7 @@ impl Metrics {
         ]
     }
 
-    fn gauges(&self) -> [(&'static str, &'static str, Gauge); 12] {
+    fn gauges(&self) -> [(&'static str, &'static str, Gauge); 13] {
         let backlog = "Events that the server does not have yet";
         [
             ("connected", "Whether there is a connection to the server", self.connected.clone()),
@@ -153,6 +156,11 @@ impl Metrics {
             ("nodes", "Nodes in the service", self.nodes.clone()),
             ("backlog_events", backlog, self.backlog_events.clone()),
             ("backlog_bytes", "About how many bytes they take", self.backlog_bytes.clone()),
+            (
+                "backlog_notifications",
+                "How many notifications they amount to",
+                self.backlog_notifications.clone(),
+            ),
             ("backlog_seconds", "How long the oldest of them waits", self.backlog_seconds.clone()),
             ("hot_nodes", "Nodes in memory", self.hot_nodes.clone()),
             ("rosters", "Rosters in memory", self.rosters.clone()),
@@ -192,6 +200,7 @@ impl Metrics {
         self.memory.set(long(measured.memory));
         self.backlog_events.set(number(measured.backlog_events));
         self.backlog_bytes.set(number(measured.backlog_bytes));
+        self.backlog_notifications.set(number(measured.backlog_notifications));
         self.tasks.set(number(measured.tasks));
     }
 
@@ -244,6 +253,7 @@ impl Service {
             nodes,
             backlog_events,
             backlog_bytes,
+            backlog_notifications: self.memory.outbox.notifications(),
             backlog_seconds: oldest.map_or(0, |at| now.saturating_sub(at) / 1000),
             hot_nodes: self.memory.nodes.len(),
             rosters: self.memory.rosters.len(),

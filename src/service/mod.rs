@@ -53,6 +53,7 @@ pub use presences::{Availability, PresenceRequest, PresenceUpdate, Presences};
 pub use resources::{PingAnswer, Resources};
 pub use rosters::Rosters;
 pub use settling::Settling;
+pub use shares::Load;
 
 use std::{
     collections::HashSet,
@@ -132,8 +133,7 @@ impl Service {
         clock: Arc<Clock>,
     ) -> Result<Self, StoreError> {
         let census = Census::new(store.creators().await?);
-        let (max_events, max_bytes) = (limits.max_backlog_events, limits.max_backlog_bytes);
-        let outbox = Arc::new(Outbox::new(max_events, max_bytes, store.key()));
+        let outbox = Arc::new(Outbox::new(Load::max(&limits), store.key()));
         let metrics = Metrics::new(outbox.miscounts());
         let nodes = Nodes::new(MAX_HOT_NODES, metrics.node_reads.clone());
         outbox.restore(store.owed(None).await?, &HashSet::new());

@@ -105,11 +105,9 @@ struct Queue {
 }
 
 impl Outbox {
-    /// An outbox that holds at most so many entries and about so many bytes; the ids of its messages are made with a
-    /// key.
+    /// An outbox that holds at most so much; the ids of its messages are made with a key.
     #[must_use]
-    pub fn new(max_entries: usize, max_bytes: usize, key: u64) -> Self {
-        let max = Load { entries: max_entries, bytes: max_bytes };
+    pub fn new(max: Load, key: u64) -> Self {
         let queue = Queue {
             waiting: VecDeque::new(),
             first: 0,
@@ -143,32 +141,32 @@ impl Outbox {
         self.queue().miscounts.clone()
     }
 
-    /// From now on it holds at most so many entries and about so many bytes.
-    pub(super) fn hold_to(&self, max_entries: usize, max_bytes: usize) {
-        self.queue().shares.hold_to(Load { entries: max_entries, bytes: max_bytes });
+    /// From now on it holds at most so much.
+    pub(super) fn hold_to(&self, max: Load) {
+        self.queue().shares.hold_to(max);
     }
 
-    /// Reserves room for what is told to an audience at a node of this creator; nothing if there is none.
+    /// Reserves room for what is told to an audience at a node of this creator.
+    ///
+    /// # Errors
+    /// The key of the limit that leaves no room.
     pub(super) fn reserve(
         self: &Arc<Self>,
         owner: &BareJid,
         notification: &Notification,
         recipients: &Recipients,
-    ) -> Option<Room> {
+    ) -> Result<Room, &'static str> {
         let mut queue = self.queue();
         let bytes = notification.size();
-        if !queue.shares.has_room(owner, queue.load(bytes, recipients)) {
-            return None;
-        }
+        queue.shares.check(owner, queue.load(bytes, recipients))?;
         queue.take(Some(owner), bytes, recipients);
         let (owner, recipients) = (owner.clone(), recipients.clone());
-        Some(Room { outbox: Arc::clone(self), owner, bytes, recipients })
+        Ok(Room { outbox: Arc::clone(self), owner, bytes, recipients })
     }
 
     /// An empty outbox with the same limits.
     pub(super) fn emptied(&self) -> Arc<Self> {
-        let max = self.queue().shares.max();
-        Arc::new(Self::new(max.entries, max.bytes, self.key))
+        Arc::new(Self::new(self.queue().shares.max(), self.key))
     }
 
     /// Tells what room was reserved for; the audience may be another since.
@@ -216,8 +214,8 @@ impl Outbox {
             lost.add(entities, next, first);
             let now = lost.len();
             queue.losses += 1;
-            queue.less(None, Load { entries: 0, bytes: before * LOST_BYTES });
-            queue.shares.add(None, Load { entries: 0, bytes: now * LOST_BYTES });
+            queue.less(None, Load::of_bytes(before * LOST_BYTES));
+            queue.shares.add(None, Load::of_bytes(now * LOST_BYTES));
         }
     }
 
@@ -290,6 +288,12 @@ impl Outbox {
     pub fn size(&self) -> (usize, usize) {
         let queue = self.queue();
         (queue.waiting.len(), queue.shares.all().bytes)
+    }
+
+    /// How many recipients the waiting entries have, and those that room is reserved for.
+    #[must_use]
+    pub fn notifications(&self) -> usize {
+        self.queue().shares.all().notifications
     }
 
     /// When the oldest that waits happened, in milliseconds since 1970.
@@ -398,7 +402,7 @@ impl Queue {
         })
     }
 
-    /// What an entry, or room for one, adds: a part of an audience that another has counts once. It counts in
+    /// What an entry, or room for one, adds: a part of an audience that another has counts once in bytes. It counts in
     /// full, for its node may go before it.
     fn load(&self, bytes: usize, recipients: &Recipients) -> Load {
         let is_new = |(part, _): &(usize, usize)| !self.parts.contains_key(part);
@@ -410,7 +414,7 @@ impl Queue {
                 parts + recipients.subids_size()
             }
         };
-        Load { entries: 1, bytes: bytes + audience }
+        Load { entries: 1, bytes: bytes + audience, notifications: recipients.len() }
     }
 
     /// Takes that from an owner's share.
@@ -428,7 +432,7 @@ impl Queue {
 
     /// Gives it back, with its audience if no other has that.
     fn release(&mut self, owner: Option<&BareJid>, bytes: usize, recipients: &Recipients) {
-        let mut load = Load { entries: 1, bytes };
+        let mut load = Load { entries: 1, bytes, notifications: recipients.len() };
         let audience = recipients.id();
         if let Some(shared) = self.audiences.get_mut(&audience) {
             *shared = shared.saturating_sub(1);
@@ -468,7 +472,7 @@ impl Queue {
             if *entries == 0 {
                 let bytes = lost.len() * LOST_BYTES;
                 self.nodes.remove(&epoch);
-                self.less(None, Load { entries: 0, bytes });
+                self.less(None, Load::of_bytes(bytes));
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::{
     store::StoreError,
 };
 
-use super::Service;
+use super::{Load, Service};
 
 /// Nodes that are looked at at once.
 const PAGE: usize = 1000;
@@ -129,7 +129,7 @@ impl Service {
         }
         self.memory.census.finish_roll();
         let limits = policies.limits();
-        self.outbox().hold_to(limits.max_backlog_events, limits.max_backlog_bytes);
+        self.outbox().hold_to(Load::max(limits));
         *self.policies.write().unwrap_or_else(PoisonError::into_inner) = policies;
         Ok(())
     }

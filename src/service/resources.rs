@@ -223,7 +223,7 @@ impl Service {
             let outcome = self.decide(&actor, node, Need::Nothing, rule, |outcome| outcome);
             match outcome.await.await {
                 Ok(()) => subscriptions += 1,
-                Err(Error::Busy | Error::Failed(_)) => failures += 1,
+                Err(Error::Busy { .. } | Error::Failed(_)) => failures += 1,
                 Err(Error::Refused(_) | Error::Closed) => {}
             }
         }

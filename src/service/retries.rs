@@ -75,7 +75,7 @@ impl Service {
 
     /// A task failed. Nodes that are not there, or closed, have nothing to do with it any more.
     pub(super) fn retry(&self, task: PresenceTask, error: &Error) {
-        let may_succeed_later = matches!(error, Error::Busy | Error::Failed(_));
+        let may_succeed_later = matches!(error, Error::Busy { .. } | Error::Failed(_));
         if may_succeed_later && !self.memory.retries.add(task) {
             self.metrics().limit_reached("presence_retries");
         }
@@ -87,7 +87,7 @@ impl Service {
         loop {
             let task = self.memory.retries.next().await;
             match self.follow_presence(&task).await {
-                Err(error @ (Error::Busy | Error::Failed(_))) => {
+                Err(error @ (Error::Busy { .. } | Error::Failed(_))) => {
                     if failures == 0 {
                         let event = "presence_update_failed";
                         warn!(event, %error, "failed to process a change of presence; will retry");

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use jid::BareJid;
 
+use crate::pubsub::Limits;
+
 /// What waits, in all and at the nodes of each creator.
 ///
 /// Nobody gets more than what is free then. So one creator can fill half of the room, a second one half of the
@@ -17,9 +19,13 @@ pub(super) struct Shares {
 
 /// An amount of what waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Load {
-    pub(super) entries: usize,
-    pub(super) bytes: usize,
+pub struct Load {
+    /// The number of entries.
+    pub entries: usize,
+    /// About how many bytes of memory they take.
+    pub bytes: usize,
+    /// The number of recipients of all entries: an entity counts once for each entry.
+    pub notifications: usize,
 }
 
 impl Shares {
@@ -35,13 +41,24 @@ impl Shares {
         self.max
     }
 
-    pub(super) fn has_room(&self, owner: &BareJid, load: Load) -> bool {
+    /// Checks that there is room for more.
+    ///
+    /// # Errors
+    /// The key of the limit that the owner's share would exceed.
+    pub(super) fn check(&self, owner: &BareJid, load: Load) -> Result<(), &'static str> {
+        if self.all == Load::default() {
+            return Ok(());
+        }
         let (mut own, mut all) = (self.of.get(owner).copied().unwrap_or_default(), self.all);
         own.add(load);
         all.add(load);
-        self.all == Load::default()
-            || own.entries <= self.max.entries.saturating_sub(all.entries)
-                && own.bytes <= self.max.bytes.saturating_sub(all.bytes)
+        let is_full = |of: fn(Load) -> usize| of(own) > of(self.max).saturating_sub(of(all));
+        match () {
+            () if is_full(|load| load.entries) => Err("limits.max_backlog_events"),
+            () if is_full(|load| load.bytes) => Err("limits.max_backlog_bytes"),
+            () if is_full(|load| load.notifications) => Err("limits.max_backlog_notifications"),
+            () => Ok(()),
+        }
     }
 
     /// What waits in all.
@@ -73,18 +90,36 @@ impl Shares {
 }
 
 impl Load {
+    /// The most that may wait.
+    #[must_use]
+    pub fn max(limits: &Limits) -> Self {
+        Self {
+            entries: limits.max_backlog_events,
+            bytes: limits.max_backlog_bytes,
+            notifications: limits.max_backlog_notifications,
+        }
+    }
+
+    /// Bytes that belong to no entry.
+    pub(super) fn of_bytes(bytes: usize) -> Self {
+        Self { bytes, ..Self::default() }
+    }
+
     fn add(&mut self, other: Self) {
-        self.entries += other.entries;
-        self.bytes += other.bytes;
+        self.entries = self.entries.saturating_add(other.entries);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.notifications = self.notifications.saturating_add(other.notifications);
     }
 
     /// Whether so much was there; if not, nothing is left.
     fn remove(&mut self, other: Self) -> bool {
-        let left = self.entries.checked_sub(other.entries).zip(self.bytes.checked_sub(other.bytes));
-        let (entries, bytes) =
-            (self.entries.saturating_sub(other.entries), self.bytes.saturating_sub(other.bytes));
-        *self = Self { entries, bytes };
-        left.is_some()
+        let was_there = self.entries >= other.entries
+            && self.bytes >= other.bytes
+            && self.notifications >= other.notifications;
+        self.entries = self.entries.saturating_sub(other.entries);
+        self.bytes = self.bytes.saturating_sub(other.bytes);
+        self.notifications = self.notifications.saturating_sub(other.notifications);
+        was_there
     }
 }
 
@@ -95,13 +130,32 @@ mod tests {
     #[test]
     fn more_than_was_added_is_noticed_and_leaves_nothing() {
         let owner = BareJid::new("a@b").unwrap();
-        let load = |entries, bytes| Load { entries, bytes };
-        let mut shares = Shares::new(load(10, 1000));
-        shares.add(Some(&owner), load(2, 200));
-        assert!(shares.remove(Some(&owner), load(1, 50)));
-        assert!(!shares.remove(Some(&owner), load(1, 151)));
-        assert_eq!(shares.all(), load(0, 0));
-        assert!(!shares.remove(Some(&owner), load(1, 0)), "nobody has a share");
-        assert!(shares.has_room(&owner, load(1, 500)));
+        let load = |entries, bytes, notifications| Load { entries, bytes, notifications };
+        let mut shares = Shares::new(load(10, 1000, 100));
+        for more in [load(1, 151, 10), load(1, 150, 11)] {
+            shares.add(Some(&owner), load(2, 200, 20));
+            assert!(shares.remove(Some(&owner), load(1, 50, 10)));
+            assert!(!shares.remove(Some(&owner), more));
+            assert_eq!(shares.all(), Load::default());
+        }
+        assert!(!shares.remove(Some(&owner), load(1, 0, 0)), "nobody has a share");
+        assert_eq!(shares.check(&owner, load(1, 500, 50)), Ok(()));
+    }
+
+    #[test]
+    fn a_share_is_what_is_free_of_each_limit() {
+        let owner = BareJid::new("a@b").unwrap();
+        let load = |entries, bytes, notifications| Load { entries, bytes, notifications };
+        let mut shares = Shares::new(load(10, 1000, 100));
+        assert_eq!(shares.check(&owner, load(11, 1001, 101)), Ok(()), "nothing waits");
+        shares.add(None, load(2, 200, 20));
+        assert_eq!(shares.check(&owner, load(4, 400, 40)), Ok(()));
+        for (more, limit) in [
+            (load(5, 400, 40), "limits.max_backlog_events"),
+            (load(4, 401, 40), "limits.max_backlog_bytes"),
+            (load(4, 400, 41), "limits.max_backlog_notifications"),
+        ] {
+            assert_eq!(shares.check(&owner, more), Err(limit));
+        }
     }
 }

@@ -66,7 +66,11 @@ async fn expired_items_go_a_few_at_a_time_if_there_is_no_room_for_all() {
 /// when there is room again.
 #[tokio::test(start_paused = true)]
 async fn leases_end_while_there_is_no_room_for_anything() {
-    let limits = Limits { max_backlog_events: 20, ..Limits::default() };
+    leases_end_at(Limits { max_backlog_events: 20, ..Limits::default() }).await;
+    leases_end_at(Limits { max_backlog_notifications: 40, ..Limits::default() }).await;
+}
+
+async fn leases_end_at(limits: Limits) {
     let stage = stage(limits).await;
     stage.create(OWNER, "n").await.unwrap();
     for reader in [READER, "other@localhost"] {

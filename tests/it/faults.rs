@@ -99,7 +99,7 @@ async fn a_full_outbox_refuses_before_anything_changes() {
             Err(error) => break error,
         }
     };
-    assert!(matches!(busy, Error::Busy), "{busy:?}");
+    assert!(matches!(busy, Error::Busy { .. }), "{busy:?}");
     assert_eq!(published, 50);
     // Who has to go can be sent away all the same.
     stage.affiliate(OWNER, "a", "x@localhost", Affiliation::Outcast).await.unwrap();
@@ -108,7 +108,7 @@ async fn a_full_outbox_refuses_before_anything_changes() {
     assert_eq!(stage.items(OWNER, "a").await.unwrap()[0].place.seq, published);
     // And a node can be deleted, if that is not told.
     let refused = stage.delete(OWNER, "a").await;
-    assert!(matches!(refused, Err(Error::Busy)), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Busy { .. })), "{refused:?}");
     stage.configure(OWNER, "a", Setting::NotifyDelete(false)).await.unwrap();
     stage.delete(OWNER, "a").await.unwrap();
     // Another creator has as much as is free, and the next one too.
@@ -117,7 +117,7 @@ async fn a_full_outbox_refuses_before_anything_changes() {
             stage.publish(owner, node, "1").await.unwrap();
         }
         let busy = stage.publish(owner, node, "1").await;
-        assert!(matches!(busy, Err(Error::Busy)), "{busy:?}");
+        assert!(matches!(busy, Err(Error::Busy { .. })), "{busy:?}");
     }
     assert_eq!(stage.told().len() as u64, published + 25 + 12);
     stage.create(OWNER, "a").await.unwrap();

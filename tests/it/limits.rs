@@ -226,7 +226,7 @@ async fn max_backlog_bytes() {
     }
     assert_eq!(stage.service.outbox().size(), (4, 5_000));
     let refused = stage.publish_xml("owner@localhost", "a", "over", &xml).await;
-    assert!(matches!(refused, Err(Error::Busy)), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Busy { .. })), "{refused:?}");
     stage.create("other@localhost", "c").await.unwrap();
     stage.subscribe("x@localhost", "c").await.unwrap();
     stage.publish_xml("other@localhost", "c", "1", &xml).await.unwrap();

@@ -8,10 +8,11 @@ use std::{
 
 use gjallar::{
     pubsub::{
-        Limits, OptionSetting, Refusal, SubscriptionState, op::subscriptions::SetSubscriptions,
+        Affiliation, Limits, OptionSetting, Refusal, SubscriptionState,
+        op::subscriptions::SetSubscriptions,
     },
     service::Error,
-    store::MemoryStore,
+    store::{MemoryStore, SledStore},
 };
 use minidom::Element;
 use tokio::{sync::Semaphore, time::Instant};
@@ -314,17 +315,143 @@ async fn a_batch_counts_its_recipients_once() {
     stage.publish_all(BOT, "n", items(10)).await.unwrap();
     let (events, bytes) = stage.service.outbox().size();
     assert!(events == 100 && bytes < 100 * 1100 + 500 * 200, "{events} {bytes}");
+    assert_eq!(stage.service.outbox().notifications(), 100 * 500);
     // There is room for another one when the first is told.
     let later = stage.publish_all(BOT, "n", items(10)).await;
-    assert!(matches!(later, Err(Error::Busy)), "{later:?}");
+    assert!(matches!(later, Err(Error::Busy { .. })), "{later:?}");
     let told = stage.told();
     assert!(told.iter().all(|(_, recipients)| recipients.len() == 500));
     stage.publish_all(BOT, "n", items(10)).await.unwrap();
     stage.told();
+    assert_eq!(stage.service.outbox().notifications(), 0);
     // For this one there is never.
     let never = stage.publish_all(BOT, "n", items(1500)).await;
     assert!(matches!(never, Err(Error::Refused(Refusal::TooManyNotifications))), "{never:?}");
     assert_eq!(stage.service.outbox().size(), (0, 0));
+}
+
+/// A batch of so many items that are all alike.
+async fn publish_batch(stage: &Stage, by: &str, to: &str, number: usize) -> Result<(), Error> {
+    let items = (0..number).map(|_| "<x xmlns='urn:x'/>".to_owned());
+    stage.publish_all(by, to, items).await.map(drop)
+}
+
+/// The limit that leaves no room for a request.
+fn full(outcome: &Result<(), Error>) -> &'static str {
+    match outcome {
+        Err(Error::Busy { limit }) => limit,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A node of 50 subscribers.
+async fn create_for_fifty(stage: &Stage, owner: &str, name: &str) {
+    stage.create(owner, name).await.unwrap();
+    stage.subscribe_many(owner, name, 50).await;
+}
+
+const NOTIFICATIONS: &str = "limits.max_backlog_notifications";
+
+#[tokio::test]
+async fn items_times_subscribers_count_before_the_commit() {
+    let limits = Limits { max_backlog_notifications: 1000, ..Limits::default() };
+    let stage = Stage::limited(Arc::new(MemoryStore::new()), limits).await;
+    create_for_fifty(&stage, BOT, "n").await;
+    create_for_fifty(&stage, OTHER, "of-other").await;
+    let outbox = stage.service.outbox();
+    // Half of the limit is 10 items for 50 subscribers. One more never fits.
+    let never = publish_batch(&stage, BOT, "n", 11).await;
+    assert!(matches!(never, Err(Error::Refused(Refusal::TooManyNotifications))), "{never:?}");
+    publish_batch(&stage, BOT, "n", 10).await.unwrap();
+    assert_eq!((outbox.size().0, outbox.notifications()), (10, 500));
+    stage.told();
+    // Beside 4 items that wait, 6 fit and 7 do not.
+    publish_batch(&stage, BOT, "n", 4).await.unwrap();
+    let before = stage.store.node(&node("n")).await.unwrap();
+    let items = stage.items(BOT, "n").await.unwrap();
+    assert_eq!(full(&publish_batch(&stage, BOT, "n", 7).await), NOTIFICATIONS);
+    assert_eq!(stage.store.node(&node("n")).await.unwrap(), before);
+    assert_eq!(stage.items(BOT, "n").await.unwrap(), items);
+    assert_eq!((outbox.size().0, outbox.notifications()), (4, 200));
+    publish_batch(&stage, BOT, "n", 6).await.unwrap();
+    assert_eq!(full(&publish_batch(&stage, BOT, "n", 1).await), NOTIFICATIONS);
+    // Another creator has half of the rest.
+    assert_eq!(full(&publish_batch(&stage, OTHER, "of-other", 6).await), NOTIFICATIONS);
+    publish_batch(&stage, OTHER, "of-other", 5).await.unwrap();
+    assert_eq!(outbox.notifications(), 750);
+    let figures = stage.service.figures();
+    let figure = figures.iter().find(|(name, ..)| *name == "backlog_notifications");
+    assert_eq!(figure.map(|(.., number)| *number), Some(750));
+    // Access is revoked all the same.
+    let reader = "000007@far.example";
+    stage.affiliate(BOT, "n", reader, Affiliation::Outcast).await.unwrap();
+    assert_eq!(outbox.notifications(), 750);
+    let told: usize = stage.told().iter().map(|(_, recipients)| recipients.len()).sum();
+    assert_eq!(told, 750 - 10, "the outcast gets none of 10 items");
+    assert_eq!(outbox.notifications(), 0);
+    publish_batch(&stage, BOT, "n", 10).await.unwrap();
+    assert_eq!(outbox.notifications(), 490);
+}
+
+#[tokio::test]
+async fn a_single_event_for_more_than_the_limit_fits_when_nothing_is_pending() {
+    let limits = Limits { max_backlog_notifications: 40, ..Limits::default() };
+    let stage = Stage::limited(Arc::new(MemoryStore::new()), limits).await;
+    create_for_fifty(&stage, BOT, "n").await;
+    publish_batch(&stage, BOT, "n", 1).await.unwrap();
+    assert_eq!(stage.service.outbox().notifications(), 50);
+    assert_eq!(full(&publish_batch(&stage, BOT, "n", 1).await), NOTIFICATIONS);
+    stage.told();
+    publish_batch(&stage, BOT, "n", 1).await.unwrap();
+}
+
+/// What was pending before a restart counts, and for no creator.
+#[tokio::test]
+async fn notifications_count_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = async || {
+        let limits = Limits { max_backlog_notifications: 1000, ..Limits::default() };
+        Stage::limited(Arc::new(SledStore::open(folder.path()).unwrap()), limits).await
+    };
+    let stage = open().await;
+    create_for_fifty(&stage, BOT, "n").await;
+    publish_batch(&stage, BOT, "n", 4).await.unwrap();
+    stage.service.close().await;
+    drop(stage);
+    let stage = open().await;
+    assert_eq!(stage.service.outbox().notifications(), 200);
+    assert_eq!(full(&publish_batch(&stage, BOT, "n", 9).await), NOTIFICATIONS);
+    publish_batch(&stage, BOT, "n", 8).await.unwrap();
+    assert_eq!(stage.service.outbox().notifications(), 600);
+}
+
+/// The error is defined, and names the limit.
+#[tokio::test]
+async fn a_backlog_that_is_full_names_its_limit() {
+    for limit in ["max_backlog_events", "max_backlog_notifications"] {
+        let configure = |config: &mut gjallar::process::Config| match limit {
+            "max_backlog_events" => config.limits.max_backlog_events = 6,
+            _ => config.limits.max_backlog_notifications = 60,
+        };
+        let mut component = Component::with(Arc::new(MemoryStore::new()), configure).await;
+        component.create(BOT, "n", &[]).await;
+        for reader in 0..10 {
+            component.subscribe(&format!("{reader}@far.example"), "n").await;
+        }
+        component.link.hold_barriers();
+        for id in ["1", "2", "3"] {
+            let published = component.publish(BOT, "n", id).await;
+            assert_eq!(published.attr("type"), Some("result"), "{}", shown(&published));
+        }
+        let refused = component.publish(BOT, "n", "4").await;
+        assert_eq!(error(&refused), "wait resource-constraint");
+        let text = format!(
+            "max_backlog: the events that wait for delivery take all their room (limits.{limit}): \
+             retry later"
+        );
+        assert!(shown(&refused).contains(&text), "{}", shown(&refused));
+        assert_eq!(component.items(BOT, "n").await, ["1", "2", "3"]);
+    }
 }
 
 #[tokio::test]
