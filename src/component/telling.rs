@@ -23,9 +23,8 @@ const ADDRESS_BYTES: usize = 64;
 const MAX_PASSED_OVER: usize = 10_000;
 /// Notifications that a kill may repeat; past it, barriers have to return first.
 const MAX_REPEATABLE: u64 = 10_000;
-
-/// Maximum number of notifications of deferred entries in one buffer, regardless of how many are unconfirmed.
-const MAX_DEFERRED_NOTIFICATIONS: u64 = 1000;
+/// How many of them only the first deferred entry may use. Until that is sent, no later notification is confirmed.
+const RESERVED_FOR_DEFERRED: u64 = 1000;
 /// Maximum number of cached recipient addresses, and their approximate bytes.
 const MAX_ADDRESSES: usize = 16_384;
 const MAX_ADDRESSES_BYTES: usize = 1024 * 1024;
@@ -121,25 +120,20 @@ impl Writer {
             Way::Direct => None,
             Way::Through(post) => Some(post.as_ref()),
         };
-        let repeatable = self.outbox.repeatable(sent.notifications);
         let mut budget = Budget {
-            notifications: MAX_REPEATABLE.saturating_sub(repeatable),
+            notifications: 0,
             passed_over: MAX_PASSED_OVER,
             // Replies come first and leave room for notifications.
             end: WRITE_BYTES.max(buffer.len() + WRITE_BYTES / 2),
         };
-        // Unconfirmed notifications must not block deferred entries: nothing is confirmed before these are sent.
-        let of_others = budget.notifications;
-        budget.notifications = of_others.max(MAX_DEFERRED_NOTIFICATIONS);
         let mut has_room = self.send_deferred(post, buffer, &mut sent, &mut budget);
-        let of_deferred = sent.notifications - self.sent.notifications;
-        budget.notifications = of_others.saturating_sub(of_deferred);
         while has_room
             && budget.passed_over > 0
             && !self.is_ending()
             && let Some(telling) = self.outbox.get(sent.position.number)
         {
             let node = &telling.notification.node;
+            budget.notifications = self.sendable(sent);
             let told = match self.deferred.has(node) {
                 true => Progress::Deferred,
                 false => self.tell(&telling, post, buffer, &mut sent, &mut budget),
@@ -170,22 +164,33 @@ impl Writer {
         if !has_room || self.deferred.is_empty() {
             return has_room;
         }
+        let before = sent.notifications;
         for mut entry in mem::take(&mut self.deferred).entries() {
             let Some(telling) = self.outbox.get(entry.position.number) else { continue };
             let node = &telling.notification.node;
+            let mut told = Progress::Deferred;
             if has_room && !self.deferred.has(node) {
+                budget.notifications = self.sendable(*sent);
                 let mut told_to = Sent { position: entry.position, ..*sent };
-                let told = self.tell(&telling, post, buffer, &mut told_to, budget);
+                told = self.tell(&telling, post, buffer, &mut told_to, budget);
                 sent.notifications = told_to.notifications;
                 entry.position = told_to.position;
                 has_room = told != Progress::Partial;
-                if told == Progress::Complete {
-                    continue;
-                }
             }
-            self.deferred.add(node, entry);
+            if told != Progress::Complete {
+                // The notifications of the entries before it, and its own.
+                entry.notifications += sent.notifications - before;
+                self.deferred.add(node, entry);
+            }
         }
         has_room
+    }
+
+    /// Number of notifications that may be sent now, so that a kill repeats at most [`MAX_REPEATABLE`].
+    fn sendable(&self, sent: Sent) -> u64 {
+        let is_first = self.deferred.is_empty();
+        let reserved = if is_first { 0 } else { RESERVED_FOR_DEFERRED };
+        (MAX_REPEATABLE - reserved).saturating_sub(self.outbox.repeatable(sent.notifications))
     }
 
     /// Position up to which all notifications are sent, given the position of the writer.

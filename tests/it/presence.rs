@@ -208,6 +208,51 @@ async fn events_wait_for_the_answers_to_probes_on_a_new_connection() {
     assert_eq!(message.attr("to"), Some(READER), "{}", shown(&message));
 }
 
+/// Entries that waited for presence count in what a kill may repeat, and go on as the server confirms them.
+#[tokio::test]
+async fn no_more_deferred_notifications_are_sent_than_may_be_repeated() {
+    const SUBSCRIBERS: usize = 300;
+    const EVENTS: usize = 40;
+    let never = ("send_last_published_item", "never");
+    let mut component = with(&[("presence_based_delivery", "1"), never]).await;
+    let names: Vec<_> = (0..SUBSCRIBERS).map(|number| format!("u{number:03}@localhost")).collect();
+    let said = |name: &str, kind: &str| format!("<presence {kind} from='{name}' to='{SERVICE}'/>");
+    let ping = "<ping xmlns='urn:xmpp:ping'/>";
+    let ping = format!("<iq type='get' id='x' from='a@b/c' to='{SERVICE}'>{ping}</iq>");
+    for name in &names {
+        component.subscribe(name, "n").await;
+        component.send(&said(name, "type='subscribed'")).await;
+        component.send(&said(&format!("{name}/r"), "")).await;
+    }
+    component.messages().await;
+    component.reconnected_by_force().await;
+    component.link.hold_barriers();
+    for number in 0..EVENTS {
+        component.publish(OWNER, "n", &number.to_string()).await;
+    }
+    for name in names.iter().rev() {
+        component.send(&said(&format!("{name}/r"), "")).await;
+    }
+    for _ in 0..10_000 {
+        component.message().await;
+    }
+    for _ in 0..3 {
+        component.send(&ping).await;
+        loop {
+            let stanza = component.link.receive_any().await.unwrap();
+            assert_ne!(stanza.name(), "message", "more than 10 000 may be repeated");
+            if stanza.attr("id") == Some("x") {
+                break;
+            }
+        }
+    }
+    component.link.release_barriers().await;
+    for _ in 10_000..SUBSCRIBERS * EVENTS {
+        component.message().await;
+    }
+    assert!(component.messages().await.is_empty());
+}
+
 /// Events of other nodes do not wait with those of a node where somebody's presence is awaited.
 #[tokio::test]
 async fn events_of_other_nodes_do_not_wait_for_presence() {
