@@ -100,6 +100,7 @@ impl Dispatch {
     pub(super) fn take_silence(&self, stanza: &Element) -> Option<(BareJid, u64)> {
         let number = stanza.attr("id")?.strip_prefix(SILENT)?;
         let from = Jid::new(stanza.attr("from")?).ok()?;
+        from.resource().filter(|resource| resource.as_str() == number)?;
         let error = stanza.children().find(|child| child.name() == "error");
         let is_of_server = match error {
             Some(error) => {
@@ -243,9 +244,11 @@ mod tests {
             let id = ping.split_once('\'').unwrap().0;
             assert!(is_subscribed().await);
             let end = format!(" xmlns='{}'/></error></iq>", ns::STANZAS);
-            for from in ["a@x/r", "b@x", "a@x"] {
+            let asked = format!("a@x/{id}");
+            assert!(sent.contains(&format!("to='{asked}'")), "{sent}");
+            for from in ["a@x/r", "a@x", &format!("b@x/{id}"), &asked] {
                 stage.send(&format!("<iq from='{from}' id='silent-{id}' {answer}{end}")).await;
-                assert_eq!(is_subscribed().await, stays || from != "a@x", "{answer} {from}");
+                assert_eq!(is_subscribed().await, stays || from != asked, "{answer} {from}");
             }
             stage.send("<presence type='subscribed' from='a@x'/>").await;
         }
