@@ -1,7 +1,12 @@
 //! Fair queue of outgoing replies: round-robin over domains, and over the entities of each domain, so that large
 //! replies to one entity delay nobody else by more than one reply.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, VecDeque},
+};
+
+use jid::with_u_labels;
 
 /// Limits of queued bytes, per entity, per domain and in total, above which no further requests are processed.
 const MAX_BYTES_PER_JID: usize = 1024 * 1024;
@@ -38,9 +43,9 @@ impl AnswerQueue {
     /// Enqueues a reply to an entity, given by its bare JID.
     pub(super) fn push(&mut self, to: &str, answer: String) {
         let name = domain_of(to);
-        let domain = self.domains.entry(name.to_owned()).or_default();
+        let domain = self.domains.entry(name.clone().into_owned()).or_default();
         if domain.bytes == 0 {
-            self.turn.push_back(name.to_owned());
+            self.turn.push_back(name.into_owned());
         }
         let waiting = domain.entities.entry(to.to_owned()).or_default();
         if waiting.bytes == 0 {
@@ -77,7 +82,7 @@ impl AnswerQueue {
 
     /// Whether another request of an entity, given by its bare JID, may be processed.
     pub(super) fn has_room(&self, to: &str) -> bool {
-        let domain = self.domains.get(domain_of(to));
+        let domain = self.domains.get(&*domain_of(to));
         let of_domain = domain.map_or(0, |domain| domain.bytes);
         let own = domain.and_then(|domain| domain.entities.get(to)).map_or(0, |own| own.bytes);
         own <= MAX_BYTES_PER_JID && of_domain <= MAX_BYTES_PER_DOMAIN && self.bytes <= MAX_BYTES
@@ -120,9 +125,9 @@ impl DomainQueue {
     }
 }
 
-/// The domain of a bare JID.
-pub(super) fn domain_of(bare: &str) -> &str {
-    bare.rsplit_once('@').map_or(bare, |(_, domain)| domain)
+/// The domain of a bare JID, with U-labels: the limits of a domain count both of its spellings.
+pub(super) fn domain_of(bare: &str) -> Cow<'_, str> {
+    with_u_labels(bare.rsplit_once('@').map_or(bare, |(_, domain)| domain))
 }
 
 #[cfg(test)]

@@ -289,7 +289,7 @@ impl Senders {
         limits: QueueLimits,
     ) -> Option<QueueLimit> {
         let is_over = |queued: usize, more: usize, max: usize| queued > 0 && queued + more > max;
-        let domain = self.domains.get(domain_of(sender)).copied().unwrap_or_default();
+        let domain = self.domains.get(&*domain_of(sender)).copied().unwrap_or_default();
         let max_of_domain = limits.max_bytes / 2;
         let all = bytes + STANZA_BYTES;
         let queued = self.lanes.get(sender).map_or((0, 0), |lane| (lane.stanzas, lane.bytes));
@@ -309,7 +309,7 @@ impl Senders {
     /// Adds a stanza to its sender's lane. If there was none, it is to be served, with this stanza first.
     fn queue(&mut self, sender: &str, waiting: Waiting) -> Option<(Arc<Notify>, Waiting)> {
         let all = waiting.bytes + STANZA_BYTES;
-        *self.domains.entry(domain_of(sender).to_owned()).or_default() += all;
+        *self.domains.entry(domain_of(sender).into_owned()).or_default() += all;
         self.bytes += all;
         if matches!(waiting.stanza, Form::Tree(_)) {
             self.tree_bytes += waiting.bytes;
@@ -361,10 +361,10 @@ impl Senders {
         let all = bytes + STANZA_BYTES;
         self.bytes -= all;
         let domain = domain_of(sender);
-        if let Some(queued) = self.domains.get_mut(domain) {
+        if let Some(queued) = self.domains.get_mut(&*domain) {
             *queued -= all;
             if *queued == 0 {
-                self.domains.remove(domain);
+                self.domains.remove(&*domain);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use jid::with_u_labels;
 use tokio::{
     sync::watch,
     time::{Duration, Instant},
@@ -79,6 +80,7 @@ impl Gauges {
     fn count(&mut self, from: &str, now: Instant) -> Result<(), Passed> {
         let bare = from.split_once('/').map_or(from, |(bare, _)| bare);
         let domain = bare.rsplit_once('@').map_or(bare, |(_, domain)| domain);
+        let domain = &*with_u_labels(domain);
         if !self.jids.count(bare, now) {
             return Err(Passed::Jid);
         }
@@ -173,6 +175,10 @@ mod tests {
         assert_eq!(meter.count("another@x", true, now), Err(Passed::Domain));
         assert_eq!(meter.count("x", true, now), Err(Passed::Domain));
         assert_eq!(meter.count("another@y", true, now), Ok(()));
+        for user in 0..10 {
+            assert_eq!(meter.count(&format!("u{user}@bücher.example"), true, now), Ok(()));
+        }
+        assert_eq!(meter.count("u@xn--bcher-kva.example/r", true, now), Err(Passed::Domain));
     }
 
     #[test]

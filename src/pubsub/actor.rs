@@ -1,6 +1,6 @@
 //! Who asks, and what a rule may know besides the node and the request.
 
-use jid::{BareJid, Jid};
+use jid::{BareJid, Jid, is_same_domain};
 
 use super::{Contacts, Limits, Policy};
 
@@ -71,11 +71,13 @@ pub struct Context<'a> {
     pub contacts: Option<&'a Contacts>,
 }
 
-/// Whether an entity is among the administrators: by its name, or by its domain.
+/// Whether an entity is among the administrators: by its name, or by its domain, however that is written.
 #[must_use]
 pub fn administers(administrators: &[BareJid], entity: &BareJid) -> bool {
-    let is_it =
-        |one: &BareJid| one == entity || (one.node().is_none() && one.domain() == entity.domain());
+    let is_of = |domain: &str| is_same_domain(domain, entity.domain().as_str());
+    let is_it = |one: &BareJid| {
+        one.is_same(entity) || (one.node().is_none() && is_of(one.domain().as_str()))
+    };
     administrators.iter().any(is_it)
 }
 

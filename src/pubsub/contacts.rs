@@ -19,10 +19,10 @@ pub struct Contact {
 pub struct Contacts(HashMap<BareJid, Contact>);
 
 impl Contacts {
-    /// The entry of an entity.
+    /// The entry of an entity, however a roster writes its domain.
     #[must_use]
     pub fn get(&self, entity: &BareJid) -> Option<&Contact> {
-        self.0.get(entity)
+        entity.spellings().find_map(|address| self.0.get(&address))
     }
 
     /// Adds the entries of another roster.

@@ -50,7 +50,7 @@ impl FormerNode {
         self.is_over(cx.now)
             || cx.actor.is_administrator
             || cx.policy.has_own_creators
-            || self.owners.contains(&OwnerHash::of(&cx.actor.bare()))
+            || cx.actor.bare().spellings().any(|own| self.owners.contains(&OwnerHash::of(&own)))
     }
 }
 

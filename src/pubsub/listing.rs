@@ -73,7 +73,7 @@ pub struct Filter {
     pub since: Option<Timestamp>,
     /// What was published then or earlier.
     pub until: Option<Timestamp>,
-    /// What this JID published.
+    /// What this JID published, in every spelling of its domain.
     pub publisher: Option<Jid>,
 }
 
@@ -149,7 +149,7 @@ impl Filter {
             && self.names(item.spot())
             && self.since.is_none_or(|since| item.published >= since)
             && self.until.is_none_or(|until| item.published <= until)
-            && self.publisher.as_ref().is_none_or(|jid| item.publisher.as_str() == jid.as_str())
+            && self.publisher.as_ref().is_none_or(|jid| item.publisher.is_same(jid))
     }
 
     /// Whether an item that stands here may be in the list: if some are named it is one of them.

@@ -66,10 +66,19 @@ impl Node {
         }
     }
 
-    /// What an entity is here.
+    /// What an entity is here. The affiliation of an address also holds for the other spellings of its domain, unless
+    /// these have their own.
     #[must_use]
     pub fn affiliation_of(&self, entity: &BareJid) -> Affiliation {
-        self.affiliations.get(entity).copied().unwrap_or(Affiliation::None)
+        let own = |address: &BareJid| self.affiliations.get(address).copied();
+        let of_others = || entity.other_spellings().find_map(|other| own(&other));
+        own(entity).or_else(of_others).unwrap_or(Affiliation::None)
+    }
+
+    /// The affiliation of exactly this address.
+    #[must_use]
+    pub fn affiliation_of_address(&self, address: &BareJid) -> Affiliation {
+        self.affiliations.get(address).copied().unwrap_or(Affiliation::None)
     }
 
     /// Every affiliation but `none`.
@@ -136,16 +145,73 @@ impl Node {
         self.pending.len() + self.specials.pending_len()
     }
 
-    /// Those of them that are an entity's.
+    /// Those of them that are an entity's, in every spelling of its domain.
     pub fn pending_of<'a>(&'a self, entity: &'a BareJid) -> impl Iterator<Item = &'a Jid> {
-        let special = self.specials.of(entity).filter(|(_, special)| special.is_pending);
-        self.pending.of(entity).chain(special.map(|(jid, _)| jid))
+        let others = entity.other_spellings();
+        let others = others.flat_map(|other| self.pending_of_address(&other).collect::<Vec<_>>());
+        self.pending_of_address(entity).chain(others)
     }
 
-    /// The subscriptions of an entity: its bare JID, and its resources.
+    /// Those of exactly this address, and of its resources.
+    pub fn pending_of_address<'a>(&'a self, address: &BareJid) -> impl Iterator<Item = &'a Jid> {
+        let special = self.specials.of(address).filter(|(_, special)| special.is_pending);
+        self.pending.of(address).chain(special.map(|(jid, _)| jid))
+    }
+
+    /// The subscriptions of an entity, in every spelling of its domain: its bare JID, and its resources.
     pub fn subscriptions_of<'a>(&'a self, entity: &'a BareJid) -> impl Iterator<Item = &'a Jid> {
-        let special = self.specials.of(entity).filter(|(_, special)| !special.is_pending);
-        self.subscribers.of(entity).chain(special.map(|(jid, _)| jid))
+        let others = entity.other_spellings();
+        let others =
+            others.flat_map(|other| self.subscriptions_of_address(&other).collect::<Vec<_>>());
+        self.subscriptions_of_address(entity).chain(others)
+    }
+
+    /// Those of exactly this address, and of its resources.
+    pub fn subscriptions_of_address<'a>(
+        &'a self,
+        address: &BareJid,
+    ) -> impl Iterator<Item = &'a Jid> {
+        let special = self.specials.of(address).filter(|(_, special)| !special.is_pending);
+        self.subscribers.of(address).chain(special.map(|(jid, _)| jid))
+    }
+
+    /// The addresses by which the node knows an entity that a request names: of its spellings those with an affiliation,
+    /// else one with a subscription, else the named one.
+    #[must_use]
+    pub fn known(&self, entity: &BareJid) -> Vec<BareJid> {
+        let has_subscription = |address: &BareJid| {
+            let mut own = self.subscriptions_of_address(address);
+            own.next().is_some() || self.pending_of_address(address).next().is_some()
+        };
+        let is_affiliated = |address: &BareJid| self.affiliations.contains_key(address);
+        let known: Vec<_> = entity.spellings().filter(is_affiliated).collect();
+        match known.is_empty() {
+            true => {
+                vec![entity.spellings().find(has_subscription).unwrap_or_else(|| entity.clone())]
+            }
+            false => known,
+        }
+    }
+
+    /// The subscribed or pending JIDs that a request names: of the spellings of a JID those, else the one by which the
+    /// node knows the entity. At least one.
+    #[must_use]
+    pub fn known_subscriptions(&self, jid: &Jid) -> Vec<Jid> {
+        let spellings = || [jid.clone()].into_iter().chain(jid.other_spellings());
+        let is_there = |jid: &Jid| self.state_of(jid) != SubscriptionState::None;
+        let known: Vec<_> = spellings().filter(is_there).collect();
+        if !known.is_empty() {
+            return known;
+        }
+        let of_entity = self.known(&jid.to_bare());
+        let is_known = |jid: &Jid| of_entity.contains(&jid.to_bare());
+        vec![spellings().find(is_known).unwrap_or_else(|| jid.clone())]
+    }
+
+    /// The first of these.
+    #[must_use]
+    pub fn known_subscription(&self, jid: &Jid) -> Jid {
+        self.known_subscriptions(jid).into_iter().next().unwrap_or_else(|| jid.clone())
     }
 
     /// What is kept of a JID with options or SubIDs.

@@ -2,6 +2,8 @@
 
 use std::mem;
 
+use jid::with_u_labels;
+
 use super::{Actor, Limits, NodeConfig, Refusal, Setting};
 
 /// What holds at a node because of its name.
@@ -127,8 +129,8 @@ impl Creators {
             Self::Administrators => false,
             Self::Anyone => true,
             Self::Domains(domains) => domains.iter().any(|allowed| {
-                domain
-                    .strip_suffix(allowed.as_str())
+                with_u_labels(domain)
+                    .strip_suffix(&*with_u_labels(allowed))
                     .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
             }),
         }
@@ -150,6 +152,13 @@ mod tests {
             ("org", false),
         ] {
             assert_eq!(creators.contain(domain), may_create, "{domain}");
+        }
+        for allowed in ["bücher.example", "xn--bcher-kva.example"] {
+            let creators = Creators::Domains(vec![allowed.into()]);
+            for domain in ["bücher.example", "xn--bcher-kva.example", "a.xn--bcher-kva.example"] {
+                assert!(creators.contain(domain), "{allowed}: {domain}");
+            }
+            assert!(!creators.contain("bucher.example"), "{allowed}");
         }
     }
 }

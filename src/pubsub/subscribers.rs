@@ -68,7 +68,7 @@ impl Subscribers {
     }
 
     /// The subscriptions of an entity.
-    pub(super) fn of<'a>(&'a self, entity: &'a BareJid) -> impl Iterator<Item = &'a Jid> {
+    pub(super) fn of<'a>(&'a self, entity: &BareJid) -> impl Iterator<Item = &'a Jid> {
         let is_before = |(jid, _): &Subscription| parts_of(jid) < (entity.as_str(), "");
         let first = self.part_of_first(is_before);
         let later = self.parts.iter().skip(first).flat_map(|part| part.iter());

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use jid::with_u_labels;
+
 /// Places, and how many of them each domain has.
 ///
 /// A domain gets no more than are free then. So one can take half of all, a second one half of the rest, and so on; and
@@ -20,7 +22,7 @@ impl Domains {
 
     /// Takes a place for a JID of a domain, if it may have one more.
     pub(super) fn take(&mut self, domain: &str) -> bool {
-        let own = self.of.get(domain).copied().unwrap_or_default();
+        let own = self.of.get(&*with_u_labels(domain)).copied().unwrap_or_default();
         let may = own < self.max.saturating_sub(self.taken);
         if may {
             self.take_anyway(domain);
@@ -30,16 +32,17 @@ impl Domains {
 
     pub(super) fn take_anyway(&mut self, domain: &str) {
         self.taken += 1;
-        *self.of.entry(domain.to_owned()).or_default() += 1;
+        *self.of.entry(with_u_labels(domain).into_owned()).or_default() += 1;
     }
 
     /// Gives a place back.
     pub(super) fn give_back(&mut self, domain: &str) {
         self.taken = self.taken.saturating_sub(1);
-        if let Some(own) = self.of.get_mut(domain) {
+        let domain = with_u_labels(domain);
+        if let Some(own) = self.of.get_mut(&*domain) {
             *own -= 1;
             if *own == 0 {
-                self.of.remove(domain);
+                self.of.remove(&*domain);
             }
         }
     }
@@ -63,6 +66,9 @@ mod tests {
         assert_eq!(take(&mut domains, "a"), 0);
         (0..50).for_each(|_| domains.give_back("a"));
         assert_eq!(take(&mut domains, "c"), 38);
+        domains.clear();
+        assert_eq!(take(&mut domains, "bücher.example"), 50);
+        assert_eq!(take(&mut domains, "xn--bcher-kva.example"), 0);
         domains.clear();
         assert_eq!(take(&mut domains, "b"), 50);
     }

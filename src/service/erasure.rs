@@ -183,7 +183,7 @@ impl Service {
         Ok(listed.unwrap_or_else(Listed::empty))
     }
 
-    /// Erases what the service has of an entity: nodes of which it is the only owner, its affiliations and
+    /// Erases what the service has of an entity, in every spelling of its domain: nodes of which it is the only owner, its affiliations and
     /// subscriptions at all others, and what it published there. Who was told of it keeps what it was told, and a node that others
     /// own too goes on naming it as its creator.
     ///
@@ -193,7 +193,7 @@ impl Service {
     pub async fn erase(&self, actor: &Actor, entity: &BareJid) -> Result<Erased, Error> {
         let Memberships { affiliations, subscriptions } = self.memberships(actor, entity).await?;
         let mut erased = Erased::default();
-        self.memory.presences.forgive(entity);
+        entity.spellings().for_each(|address| self.memory.presences.forgive(&address));
         let mut gone = Vec::new();
         for (node, affiliation) in affiliations {
             if affiliation == Affiliation::Owner && self.is_last_owner(actor, &node, entity).await?
@@ -240,7 +240,7 @@ impl Service {
         entity: &BareJid,
     ) -> Result<bool, Error> {
         match self.affiliations(actor, node).await {
-            Ok(all) => Ok(!all.iter().any(|(e, a)| *a == Affiliation::Owner && e != entity)),
+            Ok(all) => Ok(!all.iter().any(|(e, a)| *a == Affiliation::Owner && !e.is_same(entity))),
             Err(Error::Refused(Refusal::NodeNotFound | Refusal::Gone { .. })) => Ok(false),
             Err(error) => Err(error),
         }

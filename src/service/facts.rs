@@ -137,8 +137,8 @@ impl Service {
             }
             Need::Subscriptions => {
                 let max = self.policies().limits().max_subscriptions_per_jid;
-                let own = self.store.count_subscriptions_of(&actor.bare(), max).await;
-                let subscriptions = self.memory.sound(own.map_err(Error::Failed)?);
+                let own = self.count_subscriptions_of(&actor.bare(), max).await;
+                let subscriptions = own.map_err(Error::Failed)?;
                 let items = self.item_for_new_subscribers(turn).await?;
                 Ok(Facts { items, subscriptions, ..Facts::default() })
             }

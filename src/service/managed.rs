@@ -145,7 +145,7 @@ impl Service {
         self.unless_moved(id, found).await
     }
 
-    /// Shows administrators what an entity is in the service.
+    /// Shows administrators what an entity is in the service, in every spelling of its domain.
     ///
     /// # Errors
     /// [`Refusal::Forbidden`]; or the store fails.
@@ -153,10 +153,8 @@ impl Service {
         if !actor.is_administrator {
             return Err(Refusal::Forbidden.into());
         }
-        let affiliations = self.store.affiliations_of(entity).await.map_err(Error::Failed)?;
-        let subscriptions = self.store.subscriptions_of(entity).await.map_err(Error::Failed)?;
-        let (affiliations, subscriptions) =
-            (self.memory.sound(affiliations), self.memory.sound(subscriptions));
+        let affiliations = self.affiliations_of(entity).await.map_err(Error::Failed)?;
+        let subscriptions = self.subscriptions_of(entity).await.map_err(Error::Failed)?;
         Ok(Memberships { affiliations, subscriptions })
     }
 }

@@ -13,6 +13,7 @@ mod deadlines;
 mod decide;
 mod delays;
 mod domains;
+mod entities;
 mod erasure;
 mod error;
 mod facts;

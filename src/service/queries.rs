@@ -255,8 +255,9 @@ impl Service {
         filter: Option<&TypeFilter>,
         entry_bytes: usize,
     ) -> Result<Part<NodeSummary>, Error> {
-        let own = self.store.affiliations_of(&actor.bare()).await.map_err(Error::Failed)?;
-        let own: HashMap<_, _> = self.memory.sound(own).into_iter().collect();
+        let own = self.affiliations_of(&actor.bare()).await.map_err(Error::Failed)?;
+        // That of the actor's own address is the last one.
+        let own: HashMap<_, _> = own.into_iter().rev().collect();
         let is_listed = |summary: &NodeSummary| {
             let affiliation = own.get(&summary.node).copied().unwrap_or(Affiliation::None);
             !self.memory.nodes.is_closed(&summary.node)
@@ -356,8 +357,7 @@ impl Service {
         actor: &Actor,
         request: &OwnAffiliations,
     ) -> Result<Vec<(NodeId, Affiliation)>, Error> {
-        let own = self.store.affiliations_of(&actor.bare()).await.map_err(Error::Failed)?;
-        let own = self.memory.sound(own);
+        let own = self.affiliations_of(&actor.bare()).await.map_err(Error::Failed)?;
         self.at(request.node.as_ref(), own)
     }
 
@@ -370,8 +370,7 @@ impl Service {
         actor: &Actor,
         request: &OwnSubscriptions,
     ) -> Result<Vec<(NodeId, Subscription)>, Error> {
-        let own = self.store.subscriptions_of(&actor.bare()).await.map_err(Error::Failed)?;
-        let own = self.memory.sound(own);
+        let own = self.subscriptions_of(&actor.bare()).await.map_err(Error::Failed)?;
         self.at(request.node.as_ref(), own)
     }
 

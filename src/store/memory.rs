@@ -362,7 +362,7 @@ impl Store for MemoryStore {
         let shelf = self.shelf();
         let nodes = shelf.nodes.values().map(|kept| &kept.node);
         Ok(nodes
-            .map(|node| (node.id.clone(), node.affiliation_of(entity)))
+            .map(|node| (node.id.clone(), node.affiliation_of_address(entity)))
             .filter(|(_, affiliation)| *affiliation != Affiliation::None)
             .collect::<Vec<_>>()
             .into())
@@ -376,7 +376,8 @@ impl Store for MemoryStore {
         let nodes = shelf.nodes.values().map(|kept| &kept.node);
         Ok(nodes
             .flat_map(|node| {
-                let all = node.subscriptions_of(entity).chain(node.pending_of(entity));
+                let pending = node.pending_of_address(entity);
+                let all = node.subscriptions_of_address(entity).chain(pending);
                 let all = all.flat_map(|jid| subscriptions::of_jid(node, jid));
                 all.map(|subscription| (node.id.clone(), subscription))
             })
@@ -396,8 +397,8 @@ impl Store for MemoryStore {
         let shelf = self.shelf();
         let own = shelf.nodes.values().flat_map(|kept| {
             let own = |jid: &&Jid| !kept.enrolled.contains(*jid);
-            let all = kept.node.subscriptions_of(entity).chain(kept.node.pending_of(entity));
-            all.filter(own)
+            let pending = kept.node.pending_of_address(entity);
+            kept.node.subscriptions_of_address(entity).chain(pending).filter(own)
         });
         Ok(own.take(up_to).count().into())
     }

@@ -193,7 +193,7 @@ pub trait Store: Send + Sync {
         max_bytes: usize,
     ) -> Result<Option<Part<(ItemId, Spot)>>, StoreError>;
 
-    /// Where an entity is something, and what.
+    /// Where exactly this address has an affiliation, and which.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -202,7 +202,7 @@ pub trait Store: Send + Sync {
         entity: &BareJid,
     ) -> Result<Found<Vec<(NodeId, Affiliation)>>, StoreError>;
 
-    /// Where an entity is subscribed or waits for that, and which of its JIDs.
+    /// Where exactly this address or one of its resources is subscribed or waits for that, and which of these JIDs.
     ///
     /// # Errors
     /// If the store cannot be read.

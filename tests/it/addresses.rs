@@ -1,5 +1,8 @@
 //! Addresses (RFC 7622): stamped ones byte by byte, those in requests prepared. And the names of nodes.
 
+use std::sync::Arc;
+
+use gjallar::{process::Config, store::MemoryStore};
 use jid::{BareJid, Error, Jid, Part};
 use minidom::Element;
 
@@ -304,4 +307,314 @@ async fn an_entity_with_another_address_can_be_shut_out() {
     assert_eq!(banned.attr("type"), Some("result"), "{}", shown(&banned));
     let refused = component.publish(&format!("{odd}/x"), "n", "1").await;
     assert_eq!(error(&refused), "auth forbidden");
+}
+
+/// An entity whose server stamps A-labels, and its bare address in both spellings.
+const STAMPED: &str = "u@xn--bcher-kva.example/x";
+const A_LABELS: &str = "u@xn--bcher-kva.example";
+const U_LABELS: &str = "u@bücher.example";
+
+#[test]
+fn a_domain_has_two_spellings() {
+    let others = |text: &str| {
+        let others = Jid::new(text).unwrap().other_spellings();
+        others.map(|other| other.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(others(STAMPED), ["u@bücher.example/x"]);
+    assert_eq!(others(U_LABELS), [A_LABELS]);
+    assert_eq!(others("xn--bcher-kva.example"), ["bücher.example"]);
+    let mixed = "u@xn--bcher-kva.münchen.example/x";
+    let of_mixed = [
+        "u@bücher.münchen.example/x",
+        "u@bücher.xn--mnchen-3ya.example/x",
+        "u@xn--bcher-kva.xn--mnchen-3ya.example/x",
+    ];
+    assert_eq!(others(mixed), of_mixed);
+    let many = format!("{}example", "bücher.".repeat(6));
+    assert_eq!(others(&many), [format!("{}example", "xn--bcher-kva.".repeat(6))]);
+    // ASCII; folded; no A-label; an address of IP; not as the other spelling gives it back.
+    for text in [
+        "u@example.org/ü",
+        "u@BÜCHER.example",
+        "u@xn--a.example",
+        "u@[::1]",
+        "u@XN--BCHER-KVA.example",
+    ] {
+        assert_eq!(others(text), [""; 0], "{text}");
+    }
+    assert_eq!(others(&format!("u@{}.example", "ü".repeat(500))), [""; 0]);
+    let is_same =
+        |one: &str, other: &str| Jid::new(one).unwrap().is_same(&Jid::new(other).unwrap());
+    assert!(
+        is_same(A_LABELS, U_LABELS) && is_same(U_LABELS, A_LABELS) && is_same(mixed, of_mixed[0])
+    );
+    for other in ["u@bücher.example/x", "v@bücher.example", "bücher.example", "u@bucher.example"]
+    {
+        assert!(!is_same(A_LABELS, other), "{other}");
+    }
+    assert!(!is_same("u@weiß.example", "u@weiss.example"));
+}
+
+#[test]
+fn the_own_address_of_a_sender_is_known_in_both_spellings() {
+    let own = |text| Jid::prepare_from(text, STAMPED).map(|jid| jid.to_string());
+    for (text, expected) in [
+        (U_LABELS, A_LABELS),
+        ("U@BÜCHER.example", A_LABELS),
+        ("u@bücher.example/y", "u@xn--bcher-kva.example/y"),
+        ("v@xn--bcher-kva.example", "v@bücher.example"),
+    ] {
+        assert_eq!(own(text).as_deref(), Ok(expected));
+    }
+    let of_u = Jid::prepare_from(A_LABELS, "u@bücher.example/x").map(|jid| jid.to_string());
+    assert_eq!(of_u.as_deref(), Ok(U_LABELS));
+    let of_odd = Jid::prepare_from("☃@bücher.example/Y", "☃@xn--bcher-kva.example/x");
+    assert_eq!(of_odd.unwrap().as_str(), "☃@xn--bcher-kva.example/Y");
+}
+
+/// The entries of an owner's list: the address and what it is.
+async fn list(component: &mut Component, name: &str, value: &str) -> Vec<String> {
+    let answer = component.owner(OWNER, "get", &format!("<{name} node='n'/>")).await;
+    let list = answer.get_child("pubsub", OWNED).unwrap().children().next().unwrap().clone();
+    let entry =
+        |entry: &Element| format!("{} {}", entry.attr("jid").unwrap(), entry.attr(value).unwrap());
+    list.children().map(entry).filter(|entry| !entry.starts_with("owner@")).collect()
+}
+
+async fn affiliations(component: &mut Component) -> Vec<String> {
+    list(component, "affiliations", "affiliation").await
+}
+
+async fn subscriptions(component: &mut Component) -> Vec<String> {
+    list(component, "subscriptions", "subscription").await
+}
+
+async fn affiliate(component: &mut Component, jid: &str, affiliation: &str) {
+    let entry = format!("<affiliation jid='{jid}' affiliation='{affiliation}'/>");
+    let content = format!("<affiliations node='n'>{entry}</affiliations>");
+    let set = component.owner(OWNER, "set", &content).await;
+    assert_eq!(set.attr("type"), Some("result"), "{}", shown(&set));
+}
+
+async fn set_subscription(component: &mut Component, jid: &str, state: &str) {
+    let entry = format!("<subscription jid='{jid}' subscription='{state}'/>");
+    let content = format!("<subscriptions node='n'>{entry}</subscriptions>");
+    let set = component.owner(OWNER, "set", &content).await;
+    assert_eq!(set.attr("type"), Some("result"), "{}", shown(&set));
+}
+
+const PUBLISH: &str = "<publish node='n'><item id='of-u'><x xmlns='urn:x'/></item></publish>";
+
+/// Requests of the stamped sender are refused with this error.
+async fn is_refused(component: &mut Component, expected: &str) {
+    let subscribe = format!("<subscribe node='n' jid='{A_LABELS}'/>");
+    for (kind, content) in [("set", PUBLISH), ("set", &*subscribe), ("get", "<items node='n'/>")] {
+        let refused = component.pubsub(STAMPED, kind, content).await;
+        assert_eq!(error(&refused), expected, "{content}");
+    }
+}
+
+/// The addresses of the messages that came by now.
+async fn recipients(component: &mut Component) -> Vec<String> {
+    let messages = component.messages().await;
+    messages.iter().map(|message| message.attr("to").unwrap().to_owned()).collect()
+}
+
+/// §8.8.2, §8.9.2: an owner names an entity in either spelling; it stays known by the address that its server stamped.
+#[tokio::test]
+async fn an_entity_with_a_labels_is_named_in_both_spellings() {
+    for named in [A_LABELS, U_LABELS] {
+        let mut component = Component::start().await;
+        component.create(OWNER, "n", &[("publish_model", "open")]).await;
+        component.granted(STAMPED, &format!("<subscribe node='n' jid='{U_LABELS}'/>")).await;
+        assert_eq!(subscriptions(&mut component).await, [format!("{A_LABELS} subscribed")]);
+        affiliate(&mut component, named, "publisher").await;
+        assert_eq!(affiliations(&mut component).await, [format!("{A_LABELS} publisher")]);
+        assert_eq!(recipients(&mut component).await, [A_LABELS], "the notice, {named}");
+        component.publish(STAMPED, "n", "1").await;
+        assert_eq!(recipients(&mut component).await, [A_LABELS], "the event, {named}");
+        // An owner subscribes the address that is known.
+        component.granted(STAMPED, &format!("<unsubscribe node='n' jid='{U_LABELS}'/>")).await;
+        set_subscription(&mut component, named, "subscribed").await;
+        assert_eq!(subscriptions(&mut component).await, [format!("{A_LABELS} subscribed")]);
+        affiliate(&mut component, named, "outcast").await;
+        assert_eq!(affiliations(&mut component).await, [format!("{A_LABELS} outcast")]);
+        assert_eq!(subscriptions(&mut component).await, [""; 0], "{named}");
+        is_refused(&mut component, "auth forbidden").await;
+        component.messages().await;
+        component.publish(OWNER, "n", "2").await;
+        assert_eq!(recipients(&mut component).await, [""; 0], "{named}");
+        affiliate(&mut component, named, "none").await;
+        assert_eq!(affiliations(&mut component).await, [""; 0], "{named}");
+        component.granted(STAMPED, &format!("<subscribe node='n' jid='{STAMPED}'/>")).await;
+        set_subscription(&mut component, &format!("{named}/x"), "none").await;
+        assert_eq!(subscriptions(&mut component).await, [""; 0], "{named}");
+    }
+}
+
+/// A server may stamp both kinds of labels in one domain.
+#[tokio::test]
+async fn an_entity_with_mixed_labels_can_be_banned() {
+    let (stamped, named) = ("u@xn--bcher-kva.münchen.example", "u@bücher.münchen.example");
+    let mut component = Component::start().await;
+    component.create(OWNER, "n", &[("publish_model", "open")]).await;
+    component.subscribe(stamped, "n").await;
+    affiliate(&mut component, named, "outcast").await;
+    assert_eq!(affiliations(&mut component).await, [format!("{stamped} outcast")]);
+    assert_eq!(subscriptions(&mut component).await, [""; 0]);
+    let refused = component.pubsub(&format!("{stamped}/x"), "set", PUBLISH).await;
+    assert_eq!(error(&refused), "auth forbidden");
+}
+
+/// Nothing of the entity is known before: a ban and a white list hold for both spellings.
+#[tokio::test]
+async fn affiliations_hold_for_both_spellings() {
+    for named in [A_LABELS, U_LABELS] {
+        let mut component = Component::start().await;
+        component.create(OWNER, "n", &[("publish_model", "open")]).await;
+        affiliate(&mut component, named, "outcast").await;
+        assert_eq!(affiliations(&mut component).await, [format!("{U_LABELS} outcast")]);
+        is_refused(&mut component, "auth forbidden").await;
+        let refused = component.pubsub("u@bücher.example/x", "set", PUBLISH).await;
+        assert_eq!(error(&refused), "auth forbidden");
+        let whitelist = component.configure(OWNER, "n", &[("access_model", "whitelist")]).await;
+        assert_eq!(whitelist.attr("type"), Some("result"));
+        affiliate(&mut component, named, "none").await;
+        let items = "<items node='n'/>";
+        let refused = component.pubsub(STAMPED, "get", items).await;
+        assert_eq!(error(&refused), "cancel not-allowed closed-node");
+        affiliate(&mut component, named, "member").await;
+        component.granted(STAMPED, &format!("<subscribe node='n' jid='{A_LABELS}'/>")).await;
+        let own = component.pubsub(STAMPED, "get", "<affiliations/>").await;
+        assert!(shown(&own).contains("affiliation='member'"), "{}", shown(&own));
+        // From here on the entity is known by its stamped address, with the affiliation that it has.
+        affiliate(&mut component, named, "owner").await;
+        assert_eq!(affiliations(&mut component).await, [format!("{U_LABELS} owner")]);
+        let list = component.owner(STAMPED, "get", "<affiliations node='n'/>").await;
+        assert_eq!(list.attr("type"), Some("result"), "{}", shown(&list));
+        affiliate(&mut component, named, "outcast").await;
+        assert_eq!(subscriptions(&mut component).await, [""; 0]);
+        let refused = component.pubsub(STAMPED, "get", items).await;
+        assert_eq!(error(&refused), "auth forbidden");
+    }
+}
+
+/// §6.2, §6.3, §8.8.2: a subscription that an owner made in the other spelling is the entity's own.
+#[tokio::test]
+async fn subscriptions_are_found_in_both_spellings() {
+    let mut component = Component::start().await;
+    component.create(OWNER, "n", &[]).await;
+    set_subscription(&mut component, A_LABELS, "subscribed").await;
+    assert_eq!(subscriptions(&mut component).await, [format!("{U_LABELS} subscribed")]);
+    let own = component.pubsub(STAMPED, "get", "<subscriptions/>").await;
+    assert!(shown(&own).contains(U_LABELS), "{}", shown(&own));
+    let options = format!("<options node='n' jid='{A_LABELS}'/>");
+    let options = component.pubsub(STAMPED, "get", &options).await;
+    assert_eq!(options.attr("type"), Some("result"), "{}", shown(&options));
+    // The entity subscribes the address that its server knows; then it leaves both.
+    component.granted(STAMPED, &format!("<subscribe node='n' jid='{A_LABELS}'/>")).await;
+    let both = [format!("{U_LABELS} subscribed"), format!("{A_LABELS} subscribed")];
+    assert_eq!(subscriptions(&mut component).await, both);
+    let unsubscribe = format!("<unsubscribe node='n' jid='{A_LABELS}'/>");
+    component.granted(STAMPED, &unsubscribe).await;
+    assert_eq!(subscriptions(&mut component).await, [format!("{U_LABELS} subscribed")]);
+    component.granted(STAMPED, &unsubscribe).await;
+    let refused = component.pubsub(STAMPED, "set", &unsubscribe).await;
+    assert_eq!(error(&refused), "cancel unexpected-request not-subscribed");
+    // An owner ends both at once, and an access model that admits neither too.
+    for state in ["none", "closed"] {
+        set_subscription(&mut component, U_LABELS, "subscribed").await;
+        component.granted(STAMPED, &format!("<subscribe node='n' jid='{A_LABELS}'/>")).await;
+        assert_eq!(subscriptions(&mut component).await, both);
+        component.messages().await;
+        match state {
+            "none" => set_subscription(&mut component, A_LABELS, "none").await,
+            _ => {
+                let fields = [("access_model", "whitelist")];
+                let closed = component.configure(OWNER, "n", &fields).await;
+                assert_eq!(closed.attr("type"), Some("result"), "{}", shown(&closed));
+            }
+        }
+        assert_eq!(subscriptions(&mut component).await, [""; 0], "{state}");
+        let mut told = recipients(&mut component).await;
+        told.sort_unstable();
+        assert_eq!(told, [U_LABELS, A_LABELS], "{state}");
+    }
+}
+
+/// §8.6: a request that waits is approved in either spelling.
+#[tokio::test]
+async fn requests_are_approved_in_both_spellings() {
+    for named in [A_LABELS, U_LABELS] {
+        let mut component = Component::start().await;
+        component.create(OWNER, "n", &[("access_model", "authorize")]).await;
+        component.granted(STAMPED, &format!("<subscribe node='n' jid='{A_LABELS}'/>")).await;
+        set_subscription(&mut component, named, "subscribed").await;
+        assert_eq!(subscriptions(&mut component).await, [format!("{A_LABELS} subscribed")]);
+        // A pending one is found beside one that an owner has made.
+        set_subscription(&mut component, named, "none").await;
+        set_subscription(&mut component, U_LABELS, "subscribed").await;
+        component.granted(STAMPED, &format!("<subscribe node='n' jid='{A_LABELS}'/>")).await;
+        set_subscription(&mut component, named, "subscribed").await;
+        let both = [format!("{U_LABELS} subscribed"), format!("{A_LABELS} subscribed")];
+        assert_eq!(subscriptions(&mut component).await, both);
+        set_subscription(&mut component, named, "none").await;
+        let again = component.pubsub(STAMPED, "get", "<items node='n'/>").await;
+        assert_eq!(error(&again), "auth not-authorized not-subscribed");
+    }
+}
+
+/// The configuration names administrators and domains, in either spelling.
+#[tokio::test]
+async fn the_configuration_holds_for_both_spellings() {
+    for named in ["xn--bcher-kva.example", "bücher.example"] {
+        let configure = |config: &mut Config| {
+            config.creators = vec![named.into()];
+            config.admins.push(format!("root@{named}"));
+            config
+                .policies
+                .push(toml::from_str("nodes = 'none/*'\ncreators = ['admins']").unwrap());
+        };
+        let store = Arc::new(MemoryStore::new());
+        let mut component = Component::with(store, configure).await;
+        for (number, domain) in ["xn--bcher-kva.example", "bücher.example"].iter().enumerate() {
+            component.create(&format!("u@{domain}/x"), &number.to_string(), &[]).await;
+            component.create(&format!("root@{domain}/x"), &format!("none/{number}"), &[]).await;
+            let create = "<create node='none/u'/>";
+            let refused = component.pubsub(&format!("u@{domain}/x"), "set", create).await;
+            assert_eq!(error(&refused), "auth forbidden");
+        }
+        let refused = component.pubsub("u@bucher.example", "set", "<create node='b'/>").await;
+        assert_eq!(error(&refused), "auth forbidden");
+    }
+}
+
+/// A former owner that was named in the other spelling gets the name of its node back; the archive's filter finds what
+/// the entity published.
+#[tokio::test]
+async fn names_and_publishers_are_found_in_both_spellings() {
+    let store = Arc::new(MemoryStore::new());
+    let mut component =
+        Component::with(store, |config| config.creators = vec!["anyone".into()]).await;
+    component.create(OWNER, "n", &[("itemreply", "publisher")]).await;
+    affiliate(&mut component, A_LABELS, "owner").await;
+    component.publish(STAMPED, "n", "of-u").await;
+    component.publish(OWNER, "n", "of-owner").await;
+    for named in [A_LABELS, U_LABELS] {
+        let with = format!("<field var='with'><value>{named}</value></field>");
+        let query = format!(
+            "<query xmlns='urn:xmpp:mam:2' node='n'><x xmlns='jabber:x:data' type='submit'>\
+             <field var='FORM_TYPE'><value>urn:xmpp:mam:2</value></field>{with}</x></query>"
+        );
+        let answer = component.ask(OWNER, "set", &query).await;
+        assert_eq!(answer.attr("type"), Some("result"), "{}", shown(&answer));
+        let results = component.take_messages();
+        let [result] = results.as_slice() else { panic!("{} results", results.len()) };
+        assert!(shown(result).contains("of-u"), "{}", shown(result));
+    }
+    let deleted = component.owner(OWNER, "set", "<delete node='n'/>").await;
+    assert_eq!(deleted.attr("type"), Some("result"));
+    let refused = component.pubsub("v@xn--bcher-kva.example", "set", "<create node='n'/>").await;
+    assert_eq!(error(&refused), "auth forbidden");
+    component.create(STAMPED, "n", &[]).await;
 }

@@ -522,6 +522,42 @@ async fn what_there_is_of_an_entity_is_shown_and_erased() {
     assert_eq!(erase.note(), "Erased: 1 nodes, 0 affiliations, 0 subscriptions, 0 items.");
 }
 
+/// The commands name an entity in another spelling of its domain than its server stamps.
+#[tokio::test]
+async fn an_entity_is_approved_shown_and_erased_in_both_spellings_of_its_domain() {
+    let stamped = "bot@xn--bcher-kva.localhost";
+    for named in [stamped, "bot@bücher.localhost"] {
+        let mut component = component().await;
+        let fields = [("access_model", "authorize"), ("publish_model", "open")];
+        component.configure(OWNER, "n", &fields).await;
+        component.subscribe(stamped, "n").await;
+        let mut approve = Session::begin(&mut component, OWNER, "approve").await;
+        approve.fill(&[("node", "n")]).await;
+        approve.fill(&[("jids", named), ("decision", "approve")]).await;
+        assert_eq!(approve.note(), "Approved: 1.");
+        component.publish(stamped, "n", "of the bot").await;
+        component.create(stamped, "own", &[]).await;
+        let member = format!("<affiliation jid='{named}' affiliation='member'/>");
+        let set = format!("<affiliations node='n'>{member}</affiliations>");
+        component.owner(OWNER, "set", &set).await;
+        let mut entity = Session::begin(&mut component, ADMIN, "entity").await;
+        entity.fill(&[("jid", named)]).await;
+        assert_eq!(entity.values("affiliations"), ["n: member", "own: owner"]);
+        assert_eq!(entity.values("subscriptions"), [format!("n: {stamped} subscribed")]);
+        let mut export = Session::begin(&mut component, ADMIN, "export").await;
+        export.fill(&[("jid", named)]).await;
+        assert!(export.values("items")[0].starts_with("n: of the bot 2"));
+        let mut erase = Session::begin(&mut component, ADMIN, "erase").await;
+        erase.fill(&[("jid", named)]).await;
+        erase.fill(&[("again", named)]).await;
+        assert_eq!(erase.note(), "Erased: 1 nodes, 1 affiliations, 1 subscriptions, 1 items.");
+        let mut entity = Session::begin(&mut component, ADMIN, "entity").await;
+        entity.fill(&[("jid", stamped)]).await;
+        assert_eq!(entity.values("affiliations").len() + entity.values("subscriptions").len(), 0);
+        assert_eq!(component.items(OWNER, "n").await, ["1"]);
+    }
+}
+
 #[tokio::test]
 async fn what_an_answer_does_not_hold_is_on_the_next_page() {
     let mut component = Component::with(Arc::new(MemoryStore::new()), |config| {

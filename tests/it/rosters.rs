@@ -108,6 +108,23 @@ fn field(name: &str, values: &[&str]) -> String {
 
 const ROSTER: &str = "<perm access='roster' type='both'/>";
 
+/// A roster may write the domain of a contact otherwise than its server stamps it.
+#[tokio::test]
+async fn contacts_have_access_in_both_spellings_of_their_domains() {
+    let (stamped, with_u_labels) = ("u@xn--bcher-kva.example", "u@bücher.example");
+    for (contact, who) in [(with_u_labels, stamped), (stamped, with_u_labels)] {
+        let mut server = start(60).await;
+        server.roster = entry(contact, "both", "Family");
+        server.grant("localhost", 2, ROSTER).await;
+        server.create("presence", &field("access_model", &["presence"])).await;
+        let groups = field("roster_groups_allowed", &["Family"]);
+        server.create("roster", &(field("access_model", &["roster"]) + &groups)).await;
+        for node in ["presence", "roster"] {
+            assert_eq!(server.subscribe(who, node).await, "subscribed", "{who} {node}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn rosters_decide_who_has_access() {
     for version in [1, 2] {

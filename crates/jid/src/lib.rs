@@ -3,14 +3,20 @@
 //! An address is compared byte by byte. [`Jid::new`] takes it as it stands: servers stamp addresses in the form in which
 //! they compare them, and the store keeps that form. [`Jid::prepare`] brings an address that a user wrote into the form
 //! of RFC 7622; it does not fold more than the RFC does, so that no address takes the place of another one.
+//!
+//! A domain may be written with A-labels or with U-labels. These are different addresses of one entity:
+//! [`Jid::other_spellings`], [`Jid::is_same`].
 
 mod precis;
 mod prepare;
+mod spellings;
 
 use std::{borrow::Borrow, fmt, ops::Deref, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
+
+pub use spellings::{is_same_domain, with_u_labels};
 
 /// The most bytes of each part of an address.
 const MAX_PART_BYTES: usize = 1023;
@@ -122,20 +128,50 @@ impl Jid {
     }
 
     /// Prepares an address in a request of a sender, as [`prepare`](Self::prepare) does. The sender's own address, bare or
-    /// full, is taken as the server stamped it: that is the form in which the server knows it.
+    /// full, is taken as the server stamped it, however its domain is written in the request: that is the form in which
+    /// the server knows it.
     ///
     /// # Errors
     /// As [`prepare`](Self::prepare).
     pub fn prepare_from(text: &str, sender: &str) -> Result<Self, Error> {
-        let bare = |text: &str| text.split('/').next().unwrap_or_default().to_owned();
-        let is_own = text == sender || text == bare(sender);
-        match (is_own, text.split_once('/')) {
-            (true, _) => Self::new(text),
-            (false, Some((own, resource))) if own == bare(sender) => {
-                Self::new(&format!("{own}/{}", prepare::resource(resource)?))
-            }
-            (false, _) => Self::prepare(text),
+        if text == sender {
+            return Self::new(text);
         }
+        let own = Self::new(sender.split('/').next().unwrap_or_default());
+        let is_own = |address: &Self| own.as_ref().is_ok_and(|own| own.is_same(address));
+        let (bare, resource) = match text.split_once('/') {
+            Some((bare, resource)) => (bare, Some(resource)),
+            None => (text, None),
+        };
+        let prepared = match Self::new(bare) {
+            Ok(written) if is_own(&written) => written,
+            _ => Self::prepare(bare)?,
+        };
+        let entity = if is_own(&prepared) { own? } else { prepared };
+        match resource {
+            Some(resource) => Self::new(&format!("{entity}/{}", prepare::resource(resource)?)),
+            None => Ok(entity),
+        }
+    }
+
+    /// The same address with the labels of its domain written otherwise, as U-labels and as A-labels. None if there is
+    /// only one spelling, as for most domains.
+    pub fn other_spellings(&self) -> impl Iterator<Item = Self> + use<> {
+        let (local, domain, resource) = parts(&self.0);
+        let written = |domain: String| {
+            let local = local.map_or(String::new(), |local| format!("{local}@"));
+            let resource = resource.map_or(String::new(), |resource| format!("/{resource}"));
+            Self::new(&format!("{local}{domain}{resource}")).ok()
+        };
+        let others = spellings::others(domain).into_iter();
+        others.filter_map(written).collect::<Vec<_>>().into_iter()
+    }
+
+    /// Whether two addresses are the same but for the spelling of their domains.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let ((local, domain, resource), other) = (parts(&self.0), parts(&other.0));
+        (local, resource) == (other.0, other.2) && is_same_domain(domain, other.1)
     }
 
     /// The address as text.
@@ -200,6 +236,16 @@ impl BareJid {
     /// As [`Jid::prepare`]; or if it has a resource.
     pub fn prepare(text: &str) -> Result<Self, Error> {
         Self::of(Jid::prepare(text)?)
+    }
+
+    /// The same entity with the labels of its domain written otherwise, as [`Jid::other_spellings`].
+    pub fn other_spellings(&self) -> impl Iterator<Item = Self> + use<> {
+        self.0.other_spellings().map(Self)
+    }
+
+    /// This address in each of its spellings, itself first.
+    pub fn spellings(&self) -> impl Iterator<Item = Self> + use<> {
+        [self.clone()].into_iter().chain(self.other_spellings())
     }
 
     fn of(jid: Jid) -> Result<Self, Error> {

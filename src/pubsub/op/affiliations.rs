@@ -1,6 +1,6 @@
 //! Affiliations as the owner manages them (§8.9), and as an entity sees its own (§5.7).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jid::{BareJid, Jid};
 
@@ -26,7 +26,7 @@ pub struct OwnAffiliations {
 pub struct SetAffiliations {
     /// To which node.
     pub node: NodeId,
-    /// Who, and what they shall be; each entity once.
+    /// Who, and what they shall be; each entity once, in any spelling of its domain.
     pub entries: Vec<(BareJid, Affiliation)>,
     /// The entries that cannot be applied. The others are.
     pub invalid: Vec<InvalidEntry>,
@@ -72,8 +72,12 @@ pub fn set_affiliations(
 ) -> Result<Decision<AffiliationsSet>, Refusal> {
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
-    let wanted: BTreeMap<_, _> = request.entries.iter().map(|(e, a)| (e, *a)).collect();
-    if wanted.len() < request.entries.len() {
+    let entries = request.entries.iter();
+    let entries: Vec<_> = entries
+        .flat_map(|(entity, wanted)| node.known(entity).into_iter().map(|known| (known, *wanted)))
+        .collect();
+    let wanted: BTreeMap<_, _> = entries.iter().map(|(e, a)| (e, *a)).collect();
+    if wanted.len() < entries.len() {
         return Err(Refusal::BadRequest("two entries for one JID"));
     }
     let mut room = cx.limits().max_affiliations.saturating_sub(node.affiliations_len());
@@ -87,7 +91,7 @@ pub fn set_affiliations(
         fits
     };
     let (fitting, failing): (Vec<_>, Vec<_>) =
-        request.entries.iter().partition(|(entity, affiliation)| fits(entity, *affiliation));
+        entries.iter().partition(|(entity, affiliation)| fits(entity, *affiliation));
     let is_full = !failing.is_empty();
     let stays_owned = node.owners().any(|o| wanted.get(o).is_none_or(|a| *a == Affiliation::Owner))
         || fitting.iter().any(|(_, affiliation)| *affiliation == Affiliation::Owner);
@@ -96,12 +100,20 @@ pub fn set_affiliations(
         .partition(|(entity, _)| stays_owned || node.affiliation_of(entity) != Affiliation::Owner);
 
     let mut changes = Changes::none(node);
+    let mut settled = BTreeSet::new();
     for (entity, affiliation) in fitting {
         if node.affiliation_of(entity) == *affiliation {
             continue;
         }
         changes.push(Change::Affiliated(entity.clone(), *affiliation));
-        settle_subscriptions(node, &node.config, entity, *affiliation, &mut changes, cx);
+        let has_own = |address: &BareJid| {
+            address != entity && node.affiliation_of_address(address) != Affiliation::None
+        };
+        for address in entity.spellings().filter(|address| !has_own(address)) {
+            if settled.insert(address.clone()) {
+                settle_subscriptions(node, &node.config, &address, *affiliation, &mut changes, cx);
+            }
+        }
     }
     let limit = cx.limits().max_affiliations;
     let full = is_full.then(|| format!("max_affiliations: at most {limit} at one node"));

@@ -41,12 +41,13 @@ pub fn authorize(
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
     let mut changes = Changes::none(node);
-    if node.state_of(&request.jid) != SubscriptionState::Pending {
+    let is_pending = |jid: &Jid| node.state_of(jid) == SubscriptionState::Pending;
+    let Some(jid) = node.known_subscriptions(&request.jid).into_iter().find(is_pending) else {
         return Ok(Decision::quiet((), changes));
-    }
+    };
     changes.push(match request.allow {
-        true => Change::Subscribed(request.jid.clone()),
-        false => Change::Unsubscribed(request.jid.clone()),
+        true => Change::Subscribed(jid),
+        false => Change::Unsubscribed(jid),
     });
     let mut notifications = notices(node, &node.config, &mut changes, cx);
     notifications.extend(subscribe::last_items(node, &node.config, last, &changes, cx.fresh));

@@ -166,7 +166,7 @@ fn had_access(node: &Node, resource: &InterestedResource, cx: &Context<'_>) -> b
 
 /// Whether a resource has a subscription, of its own or of its bare JID.
 fn is_subscribed(node: &Node, jid: &Jid) -> bool {
-    node.subscriptions_of(&jid.to_bare()).any(|other| other.is_bare() || other == jid)
+    node.subscriptions_of_address(&jid.to_bare()).any(|other| other.is_bare() || other == jid)
 }
 
 /// A node as it is after changes, as far as implicit subscriptions depend on them.
@@ -236,7 +236,7 @@ impl<'a> After<'a> {
     fn is_implicit(&self, resource: &InterestedResource, cx: &Context<'_>) -> bool {
         let jid = &resource.jid;
         let bare = jid.to_bare();
-        let mut own = self.node.subscriptions_of(&bare);
+        let mut own = self.node.subscriptions_of_address(&bare);
         self.has_access(resource, cx)
             && !self.subscribed.contains(&Jid::from(bare.clone()))
             && !self.subscribed.contains(jid)

@@ -56,7 +56,7 @@ fn existing(node: Option<&Node>) -> Result<&Node, Refusal> {
     node.ok_or(Refusal::NodeNotFound)
 }
 
-/// Ends the subscriptions of an entity if the node does not admit it any more, and begins those that
+/// Ends the subscriptions of exactly this address if the node does not admit the entity any more, and begins those that
 /// wait if nobody has to approve them any more (§8.7.4).
 ///
 /// SPEC: the XEP does not say what becomes of a subscriber who loses access. Here nobody stays
@@ -91,13 +91,13 @@ fn settle_remaining(
     };
     match admission {
         Ok(Admission::Granted) => {
-            for jid in node.pending_of(entity).filter(|jid| !ended.contains(*jid)) {
+            for jid in node.pending_of_address(entity).filter(|jid| !ended.contains(*jid)) {
                 changes.push(Change::Subscribed(jid.clone()));
             }
         }
         Ok(Admission::OnApproval) => {}
         Err(_) => {
-            let all = node.subscriptions_of(entity).chain(node.pending_of(entity));
+            let all = node.subscriptions_of_address(entity).chain(node.pending_of_address(entity));
             for jid in all.filter(|jid| !ended.contains(*jid)) {
                 changes.push(Change::Unsubscribed(jid.clone()));
             }

@@ -53,7 +53,7 @@ pub fn options(
     cx: &Context<'_>,
 ) -> Result<Offered, Refusal> {
     let node = existing(node)?;
-    let terms = configurable(node, request, cx.actor)?;
+    let (_, terms) = configurable(node, request, cx.actor)?;
     let at = find(&terms, request.subid.as_ref())?;
     let terms = terms.get(at).ok_or(Refusal::InvalidSubId)?;
     Ok(Offered { options: terms.options.clone(), offers_body: offers_body(&node.config) })
@@ -79,7 +79,7 @@ pub fn set_options(
     cx: &Context<'_>,
 ) -> Result<Decision<()>, Refusal> {
     let node = existing(node)?;
-    let mut terms = configurable(node, &request.of, cx.actor)?;
+    let (jid, mut terms) = configurable(node, &request.of, cx.actor)?;
     let at = find(&terms, request.of.subid.as_ref())?;
     let mut changes = Changes::none(node);
     if let Some(terms) = terms.get_mut(at) {
@@ -93,19 +93,21 @@ pub fn set_options(
         }
         *terms = terms.renewed(options, node.seq, cx.now);
     }
-    changes.push(agreed(node, request.of.jid.clone(), terms)?);
+    changes.push(agreed(node, jid, terms)?);
     Ok(Decision::quiet((), changes))
 }
 
-/// The subscriptions of a JID, if it has some and the actor may configure them.
-fn configurable(node: &Node, of: &OptionsOf, actor: &Actor) -> Result<Vec<Terms>, Refusal> {
+/// The subscribed or pending JID that is named, with its subscriptions, if the actor may configure them.
+fn configurable(node: &Node, of: &OptionsOf, actor: &Actor) -> Result<(Jid, Vec<Terms>), Refusal> {
     if !access::is_self(actor, &of.jid.to_bare()) && !actor.is_administrator {
         return Err(Refusal::Forbidden);
     }
-    if node.state_of(&of.jid) == SubscriptionState::None {
+    let jid = node.known_subscription(&of.jid);
+    if node.state_of(&jid) == SubscriptionState::None {
         return Err(Refusal::NoOptions);
     }
-    Ok(node.terms_of(&of.jid).into_owned())
+    let terms = node.terms_of(&jid).into_owned();
+    Ok((jid, terms))
 }
 
 /// Which of several subscriptions is meant. SPEC: a SubID is ignored where there is none (§6.2.3.5).

@@ -52,7 +52,8 @@ pub fn asks(changes: &Changes, entity: &BareJid) -> bool {
 #[must_use]
 pub fn is_needed(node: &Node, entity: &BareJid) -> bool {
     let of_all = node.config.presence_based_delivery || node.config.tempsub;
-    let mut own = node.subscriptions_of(entity).chain(node.pending_of(entity));
+    let pending = node.pending_of_address(entity);
+    let mut own = node.subscriptions_of_address(entity).chain(pending);
     own.any(|jid| of_all || node.terms_of(jid).iter().any(Terms::looks_at_presence))
 }
 
@@ -123,7 +124,7 @@ fn missed(
 /// The subscriptions of which a resource is told.
 fn own_subscriptions(node: &Node, jid: &Jid) -> Vec<Jid> {
     let bare = jid.to_bare();
-    let all = node.subscriptions_of(&bare);
+    let all = node.subscriptions_of_address(&bare);
     all.filter(|other| other.is_bare() || *other == jid).cloned().collect()
 }
 
@@ -176,7 +177,7 @@ pub fn went(
         true => went.is_last,
         false => went.jid.is_bare() || **jid == went.jid,
     };
-    let own = node.subscriptions_of(&bare).chain(node.pending_of(&bare));
+    let own = node.subscriptions_of_address(&bare).chain(node.pending_of_address(&bare));
     for jid in own.filter(has_gone) {
         let mut terms = node.terms_of(jid).into_owned();
         let before = terms.len();

@@ -80,6 +80,22 @@ pub fn of_jid(node: &Node, jid: &Jid) -> Vec<Subscription> {
     }
 }
 
+/// An entry with the JID that it names at the node: an approval with the pending one. An entry that ends all subscriptions
+/// of a JID ends those in every spelling of its domain.
+fn known(
+    node: &Node,
+    (jid, subid, wanted): &(Jid, Option<SubId>, Wanted),
+) -> Vec<(Jid, Option<SubId>, Wanted)> {
+    let mut jids = node.known_subscriptions(jid);
+    if *wanted == Some(SubscriptionState::Subscribed) {
+        jids.sort_by_key(|jid| node.state_of(jid) != SubscriptionState::Pending);
+    }
+    if subid.is_some() || *wanted != Some(SubscriptionState::None) {
+        jids.truncate(1);
+    }
+    jids.into_iter().map(|jid| (jid, subid.clone(), *wanted)).collect()
+}
+
 /// Decides a request to set subscriptions (§8.8.2), given the newest item: one that waits is approved, or refused, so too. Those
 /// concerned are told (§8.8.4).
 ///
@@ -93,13 +109,11 @@ pub fn set_subscriptions(
 ) -> Result<Decision<SubscriptionsSet>, Refusal> {
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
-    let distinct: BTreeSet<_> =
-        request.entries.iter().map(|(jid, subid, _)| (jid, subid)).collect();
-    let of_some = request.entries.iter().filter(|(_, subid, _)| subid.is_some());
+    let entries: Vec<_> = request.entries.iter().flat_map(|entry| known(node, entry)).collect();
+    let distinct: BTreeSet<_> = entries.iter().map(|(jid, subid, _)| (jid, subid)).collect();
+    let of_some = entries.iter().filter(|(_, subid, _)| subid.is_some());
     let is_of_all_too = |jid: &Jid| distinct.contains(&(jid, &None));
-    if distinct.len() < request.entries.len()
-        || of_some.into_iter().any(|(jid, ..)| is_of_all_too(jid))
-    {
+    if distinct.len() < entries.len() || of_some.into_iter().any(|(jid, ..)| is_of_all_too(jid)) {
         return Err(Refusal::BadRequest("two entries for one subscription"));
     }
     let mut changes = Changes::none(node);
@@ -111,7 +125,7 @@ pub fn set_subscriptions(
     let there = node.subscribers_len() + node.pending_len();
     let mut room = cx.limits().max_subscriptions.saturating_sub(there);
     let mut agreements = BTreeMap::new();
-    for (jid, subid, wanted) in &request.entries {
+    for (jid, subid, wanted) in &entries {
         let state = node.state_of(jid);
         let entity = jid.to_bare();
         let contact = access::contact(cx, &entity);
@@ -169,7 +183,8 @@ pub fn set_subscriptions(
         });
     }
     for InvalidEntry { jid, subid, reason } in &request.invalid {
-        let state = Jid::prepare(jid).map_or(SubscriptionState::None, |jid| node.state_of(&jid));
+        let present = |jid: Jid| node.state_of(&node.known_subscription(&jid));
+        let state = Jid::prepare(jid).map_or(SubscriptionState::None, present);
         failed.push((jid.clone(), subid.clone(), state));
         reasons.push((*reason).to_owned());
     }

@@ -37,15 +37,16 @@ pub fn unsubscribe(
     if !access::is_self(cx.actor, &request.jid.to_bare()) {
         return Err(Refusal::Forbidden);
     }
-    if node.state_of(&request.jid) == SubscriptionState::None {
+    let jid = node.known_subscription(&request.jid);
+    if node.state_of(&jid) == SubscriptionState::None {
         return Err(Refusal::NotSubscribed);
     }
-    let mut terms = node.terms_of(&request.jid).into_owned();
+    let mut terms = node.terms_of(&jid).into_owned();
     let ended = terms.remove(find(&terms, request.subid.as_ref())?);
     let mut changes = Changes::none(node);
     changes.push(match terms.is_empty() {
-        true => Change::Unsubscribed(request.jid.clone()),
-        false => agreed(node, request.jid.clone(), terms)?,
+        true => Change::Unsubscribed(jid),
+        false => agreed(node, jid, terms)?,
     });
     let notifications = notices(node, &node.config, &mut changes, cx);
     let reply = Unsubscribe { subid: ended.subid, ..request.clone() };

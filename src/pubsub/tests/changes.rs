@@ -145,3 +145,38 @@ fn a_revision_tells_whose_changes_a_requester_has_not_seen() {
     assert!(again.is_known(&one, 3) && !again.is_known(&one, 2) && !again.is_known(&one, 9));
     assert_eq!(again, ConfigRevision { number: 4, changed_by: one, base: 3 });
 }
+
+/// A node may know both spellings of a domain: owners named one, and the server stamps the other.
+#[test]
+fn a_ban_holds_for_every_spelling_that_a_node_knows() {
+    let (a_labels, u_labels) = ("u@xn--bcher-kva.example", "u@bücher.example");
+    let member = Affiliation::Member;
+    for named in [a_labels, u_labels] {
+        for of in [&[a_labels, u_labels][..], &[a_labels], &[u_labels], &[]] {
+            let mut making = node();
+            for address in of {
+                making = making.with(address, member);
+            }
+            let node = making.subscribed(a_labels).subscribed(u_labels).0;
+            let request = set(&[(named, Affiliation::Outcast)]);
+            let decision = by("owner@x", |cx| set_affiliations(Some(&node), &request, None, cx));
+            let decision = decision.unwrap();
+            assert_eq!(decision.changes.unsubscribed().count(), 2, "{named} {of:?}");
+            let after = applied(&node, &decision.changes);
+            for address in [a_labels, u_labels] {
+                assert_eq!(after.affiliation_of(&bare(address)), Affiliation::Outcast);
+            }
+            assert_eq!(after.affiliations_len(), 1 + of.len().max(1), "{named} {of:?}");
+            assert_eq!(after.subscribers_len(), 0);
+        }
+    }
+}
+
+#[test]
+fn the_last_owner_stays_in_every_spelling() {
+    let node = node().with("u@xn--bcher-kva.example", Affiliation::Owner).0;
+    let request = set(&[("owner@x", Affiliation::None), ("u@bücher.example", Affiliation::None)]);
+    let decision = by("owner@x", |cx| set_affiliations(Some(&node), &request, None, cx)).unwrap();
+    assert_eq!(decision.reply.failed.len(), 2);
+    assert!(decision.changes.is_none(Some(&node)));
+}

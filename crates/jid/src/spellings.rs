@@ -1,0 +1,74 @@
+//! The spellings of an internationalised domain (RFC 5890 §2.3.2): with U-labels, such as `münchen`, and with A-labels, such
+//! as `xn--mnchen-3ya`.
+
+use std::borrow::Cow;
+
+use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
+
+/// The most characters of a label in either spelling (RFC 1035 §2.3.4). Converting longer ones takes long.
+const MAX_LABEL_CHARS: usize = 63;
+/// Labels with two spellings that may differ in it. Where there are more, all are U-labels or all are A-labels.
+const MAX_MIXED: usize = 4;
+
+/// The labels of a domain, each as U-label and as A-label; equal where there is one spelling.
+struct Labels(Vec<[String; 2]>);
+
+impl Labels {
+    /// `None` for a domain with one spelling, and for one whose labels are not exactly what one is made of the other.
+    fn of(domain: &str) -> Option<Self> {
+        let is_long = |label: &str| label.chars().count() > MAX_LABEL_CHARS;
+        if domain.is_ascii() && !domain.contains("xn--") || domain.split('.').any(is_long) {
+            return None;
+        }
+        let (bytes, deny) = (domain.as_bytes(), AsciiDenyList::URL);
+        let ascii = Uts46::new().to_ascii(bytes, deny, Hyphens::Check, DnsLength::Verify).ok()?;
+        let (unicode, outcome) = Uts46::new().to_unicode(bytes, deny, Hyphens::Check);
+        outcome.ok()?;
+        let both = unicode.split('.').zip(ascii.split('.'));
+        let both: Vec<_> = both.map(|(u, a)| [u.to_owned(), a.to_owned()]).collect();
+        let is_exact = both.len() == domain.split('.').count()
+            && domain.split('.').zip(&both).all(|(own, both)| both.iter().any(|one| one == own));
+        is_exact.then_some(Self(both))
+    }
+
+    /// The domain with the label of each position that is chosen.
+    fn with(&self, choose: impl Fn(usize) -> usize) -> String {
+        let mut positions = 0..;
+        let label = |[u, a]: &[String; 2]| match u == a {
+            true => u.clone(),
+            false if positions.next().is_some_and(|at| choose(at) == 0) => u.clone(),
+            false => a.clone(),
+        };
+        self.0.iter().map(label).collect::<Vec<_>>().join(".")
+    }
+
+    fn all(&self) -> Vec<String> {
+        let number = self.0.iter().filter(|[u, a]| u != a).count();
+        match number {
+            0..=MAX_MIXED => (0..1 << number).map(|bits| self.with(|at| bits >> at & 1)).collect(),
+            _ => vec![self.with(|_| 0), self.with(|_| 1)],
+        }
+    }
+}
+
+/// A domain in its other spellings: that with U-labels first, that with A-labels last.
+pub(crate) fn others(domain: &str) -> Vec<String> {
+    let mut all = Labels::of(domain).map(|labels| labels.all()).unwrap_or_default();
+    all.retain(|other| other != domain);
+    all
+}
+
+/// A domain with U-labels; unchanged if it has one spelling.
+#[must_use]
+pub fn with_u_labels(domain: &str) -> Cow<'_, str> {
+    match Labels::of(domain) {
+        Some(labels) => Cow::Owned(labels.with(|_| 0)),
+        None => Cow::Borrowed(domain),
+    }
+}
+
+/// Whether two domains are the same but for the spelling of their labels.
+#[must_use]
+pub fn is_same_domain(one: &str, other: &str) -> bool {
+    one == other || with_u_labels(one) == with_u_labels(other)
+}
