@@ -1,14 +1,14 @@
-//! Fair queue of outgoing replies: round-robin over domains, and over the entities of each domain, so that large
-//! replies to one entity delay nobody else by more than one reply.
+//! Fair queue of outgoing replies: by turns and fair in bytes between domains, and between the entities of each domain, so
+//! that large replies to one entity delay nobody else by more than one reply.
 
 use std::{
     borrow::Cow,
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
 };
 
 use jid::with_u_labels;
 
-/// Limits of queued bytes, per entity, per domain and in total, above which no further requests are processed.
+/// Limits of queued and reserved bytes, per entity, per domain and in total, above which no further requests are processed.
 const MAX_BYTES_PER_JID: usize = 1024 * 1024;
 const MAX_BYTES_PER_DOMAIN: usize = 4 * 1024 * 1024;
 pub(super) const MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -17,9 +17,11 @@ pub(super) const MAX_BYTES: usize = 16 * 1024 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct AnswerQueue {
     domains: HashMap<String, DomainQueue>,
-    /// The domains with queued replies, in round-robin order.
-    turn: VecDeque<String>,
+    turns: Turns,
     bytes: usize,
+    /// Bytes reserved for replies to requests in progress, per domain and in total.
+    reserved: HashMap<String, usize>,
+    all_reserved: usize,
     /// Number of replies ever pushed, and ever popped.
     pushed: u64,
     popped: u64,
@@ -28,8 +30,10 @@ pub(super) struct AnswerQueue {
 #[derive(Debug, Default)]
 struct DomainQueue {
     entities: HashMap<String, EntityQueue>,
-    turn: VecDeque<String>,
+    turns: Turns,
     bytes: usize,
+    /// Its place in the order of domains.
+    place: u64,
 }
 
 /// The replies to one entity, each with its number among all replies.
@@ -37,25 +41,71 @@ struct DomainQueue {
 struct EntityQueue {
     answers: VecDeque<(u64, String)>,
     bytes: usize,
+    /// Its place in the order of the entities of its domain.
+    place: u64,
+}
+
+/// Order of queues that are served by turns, fair in bytes (start-time fair queuing): a queue moves back by the bytes it
+/// is sent, and a new one starts at the place of the queue that was served last.
+#[derive(Debug, Default)]
+struct Turns {
+    order: BTreeSet<(u64, String)>,
+    now: u64,
+    /// The places of queues that became empty, as long as they are behind the present one.
+    empty: HashMap<String, u64>,
+    /// Number of them above which they are looked through.
+    most_empty: usize,
+}
+
+/// Number of remembered places of empty queues that are not worth looking through.
+const MIN_EMPTY: usize = 1000;
+
+impl Turns {
+    /// Adds a queue. Returns its place.
+    fn join(&mut self, name: &str) -> u64 {
+        let place = self.empty.remove(name).unwrap_or_default().max(self.now);
+        self.order.insert((place, name.to_owned()));
+        place
+    }
+
+    /// Moves a queue that was sent bytes, or removes it if it is empty. Returns its new place.
+    fn serve(&mut self, name: String, place: u64, bytes: usize, is_empty: bool) -> u64 {
+        let mut key = (place, name);
+        self.order.remove(&key);
+        self.now = self.now.max(place);
+        key.0 += bytes as u64;
+        let place = key.0;
+        if is_empty {
+            self.empty.insert(key.1, place);
+            if self.empty.len() > self.most_empty {
+                self.empty.retain(|_, place| *place > self.now);
+                self.most_empty = MIN_EMPTY.max(2 * self.empty.len());
+            }
+        } else {
+            self.order.insert(key);
+        }
+        place
+    }
+
+    /// The first queue that holds.
+    fn first(&self, holds: impl Fn(&str) -> bool) -> Option<String> {
+        self.order.iter().find(|(_, name)| holds(name)).map(|(_, name)| name.clone())
+    }
 }
 
 impl AnswerQueue {
     /// Enqueues a reply to an entity, given by its bare JID.
     pub(super) fn push(&mut self, to: &str, answer: String) {
-        let name = domain_of(to);
-        let domain = self.domains.entry(name.clone().into_owned()).or_default();
-        if domain.bytes == 0 {
-            self.turn.push_back(name.into_owned());
-        }
-        let waiting = domain.entities.entry(to.to_owned()).or_default();
-        if waiting.bytes == 0 {
-            domain.turn.push_back(to.to_owned());
-        }
-        waiting.bytes += answer.len();
-        domain.bytes += answer.len();
+        let name = &*domain_of(to);
         self.bytes += answer.len();
-        waiting.answers.push_back((self.pushed, answer));
-        self.pushed += 1;
+        if !self.domains.contains_key(name) {
+            let place = self.turns.join(name);
+            self.domains.insert(name.to_owned(), DomainQueue { place, ..DomainQueue::default() });
+        }
+        if let Some(domain) = self.domains.get_mut(name) {
+            domain.push(to, self.pushed, answer);
+            self.pushed += 1;
+        }
     }
 
     /// Dequeues the next reply whose number is below `up_to`.
@@ -63,29 +113,53 @@ impl AnswerQueue {
         if self.popped >= up_to {
             return None;
         }
-        for _ in 0..self.turn.len() {
-            let name = self.turn.pop_front()?;
-            let domain = self.domains.get_mut(&name)?;
-            let answer = domain.pop(up_to);
-            match domain.bytes {
-                0 => drop(self.domains.remove(&name)),
-                _ => self.turn.push_back(name),
-            }
-            if let Some(answer) = answer {
-                self.bytes -= answer.len();
-                self.popped += 1;
-                return Some(answer);
-            }
+        let is_free = |name: &str| {
+            self.domains.get(name).is_some_and(|domain| domain.first_free(up_to).is_some())
+        };
+        let name = self.turns.first(is_free)?;
+        let domain = self.domains.get_mut(&name)?;
+        let answer = domain.pop(up_to)?;
+        let is_empty = domain.entities.is_empty();
+        domain.place = self.turns.serve(name.clone(), domain.place, answer.len(), is_empty);
+        if is_empty {
+            self.domains.remove(&name);
         }
-        None
+        self.bytes -= answer.len();
+        self.popped += 1;
+        Some(answer)
     }
 
     /// Whether another request of an entity, given by its bare JID, may be processed.
     pub(super) fn has_room(&self, to: &str) -> bool {
-        let domain = self.domains.get(&*domain_of(to));
-        let of_domain = domain.map_or(0, |domain| domain.bytes);
+        let name = &*domain_of(to);
+        let domain = self.domains.get(name);
+        let reserved = self.reserved.get(name).copied().unwrap_or_default();
+        let of_domain = domain.map_or(0, |domain| domain.bytes) + reserved;
         let own = domain.and_then(|domain| domain.entities.get(to)).map_or(0, |own| own.bytes);
-        own <= MAX_BYTES_PER_JID && of_domain <= MAX_BYTES_PER_DOMAIN && self.bytes <= MAX_BYTES
+        own <= MAX_BYTES_PER_JID
+            && of_domain <= MAX_BYTES_PER_DOMAIN
+            && self.bytes + self.all_reserved <= MAX_BYTES
+    }
+
+    /// Reserves bytes for the reply to a request of an entity. Returns `false` without room.
+    pub(super) fn reserve(&mut self, to: &str, bytes: usize) -> bool {
+        let has_room = self.has_room(to);
+        if has_room && bytes > 0 {
+            *self.reserved.entry(domain_of(to).into_owned()).or_default() += bytes;
+            self.all_reserved += bytes;
+        }
+        has_room
+    }
+
+    /// Releases reserved bytes.
+    pub(super) fn release(&mut self, to: &str, bytes: usize) {
+        let domain = &*domain_of(to);
+        let Some(reserved) = self.reserved.get_mut(domain) else { return };
+        *reserved = reserved.saturating_sub(bytes);
+        if *reserved == 0 {
+            self.reserved.remove(domain);
+        }
+        self.all_reserved = self.all_reserved.saturating_sub(bytes);
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -104,24 +178,36 @@ impl AnswerQueue {
 }
 
 impl DomainQueue {
-    fn pop(&mut self, up_to: u64) -> Option<String> {
-        for _ in 0..self.turn.len() {
-            let name = self.turn.pop_front()?;
-            let waiting = self.entities.get_mut(&name)?;
-            let is_free = waiting.answers.front().is_some_and(|(number, _)| *number < up_to);
-            let answer = if is_free { waiting.answers.pop_front() } else { None };
-            let bytes = answer.as_ref().map_or(0, |(_, answer)| answer.len());
-            waiting.bytes -= bytes;
-            self.bytes -= bytes;
-            match waiting.bytes {
-                0 => drop(self.entities.remove(&name)),
-                _ => self.turn.push_back(name),
-            }
-            if let Some((_, answer)) = answer {
-                return Some(answer);
-            }
+    fn push(&mut self, to: &str, number: u64, answer: String) {
+        self.bytes += answer.len();
+        if !self.entities.contains_key(to) {
+            let place = self.turns.join(to);
+            self.entities.insert(to.to_owned(), EntityQueue { place, ..EntityQueue::default() });
         }
-        None
+        if let Some(entity) = self.entities.get_mut(to) {
+            entity.bytes += answer.len();
+            entity.answers.push_back((number, answer));
+        }
+    }
+
+    /// The entity whose turn it is among those with a reply below `up_to`.
+    fn first_free(&self, up_to: u64) -> Option<String> {
+        let first = |name: &str| self.entities.get(name).and_then(|entity| entity.answers.front());
+        self.turns.first(|name| first(name).is_some_and(|(number, _)| *number < up_to))
+    }
+
+    fn pop(&mut self, up_to: u64) -> Option<String> {
+        let name = self.first_free(up_to)?;
+        let entity = self.entities.get_mut(&name)?;
+        let (_, answer) = entity.answers.pop_front()?;
+        entity.bytes -= answer.len();
+        let is_empty = entity.answers.is_empty();
+        entity.place = self.turns.serve(name.clone(), entity.place, answer.len(), is_empty);
+        if is_empty {
+            self.entities.remove(&name);
+        }
+        self.bytes -= answer.len();
+        Some(answer)
     }
 }
 
@@ -133,6 +219,27 @@ pub(super) fn domain_of(bare: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Otherwise all senders that wait for room are served at once when there is some.
+    #[test]
+    fn replies_to_requests_in_progress_count() {
+        let mut queue = AnswerQueue::default();
+        let half = MAX_BYTES_PER_DOMAIN / 2;
+        for entity in ["a@x", "b@x", "c@x"] {
+            assert!(queue.reserve(entity, half), "{entity}");
+        }
+        assert!(!queue.reserve("d@x", 0) && !queue.has_room("x"));
+        assert!(queue.reserve("a@y", half));
+        queue.push("a@x", "x".repeat(half));
+        queue.release("a@x", half);
+        assert!(!queue.has_room("d@x"));
+        queue.release("b@x", half);
+        assert!(queue.has_room("d@x"));
+        for domain in ["b@y", "a@z", "b@z"] {
+            queue.reserve(domain, MAX_BYTES_PER_DOMAIN);
+        }
+        assert!(!queue.has_room("a@new"), "{}", queue.all_reserved);
+    }
 
     fn popped(queue: &mut AnswerQueue, up_to: u64) -> String {
         std::iter::from_fn(|| queue.pop(up_to)).collect::<Vec<_>>().join(" ")
@@ -153,7 +260,33 @@ mod tests {
         }
         assert_eq!(popped(&mut queue, u64::MAX), "b1 a1 o1 a2 b2 b3");
         assert_eq!((queue.bytes(), queue.count()), (0, 6));
-        assert!(queue.domains.is_empty() && queue.turn.is_empty());
+        assert!(queue.domains.is_empty() && queue.turns.order.is_empty());
+    }
+
+    /// An entity that is sent large replies one after the other gets no more bytes than the others together, although its
+    /// queue is empty in between.
+    #[test]
+    fn turns_are_fair_in_bytes() {
+        for (reader, others) in [("reader@far", "near"), ("reader@near", "near")] {
+            let mut queue = AnswerQueue::default();
+            let small = |number| (format!("u{}@{others}", number % 10), "x".repeat(100));
+            for number in 0..10_000 {
+                let (to, answer) = small(number);
+                queue.push(&to, answer);
+            }
+            let (mut large_bytes, mut small_bytes) = (0, 0);
+            queue.push(reader, "x".repeat(50_000));
+            while small_bytes < 500_000 {
+                let answer = queue.pop(u64::MAX).unwrap();
+                if answer.len() == 100 {
+                    small_bytes += 100;
+                } else {
+                    large_bytes += answer.len();
+                    queue.push(reader, "x".repeat(50_000));
+                }
+            }
+            assert!(large_bytes <= small_bytes + 50_000, "{large_bytes} {small_bytes}");
+        }
     }
 
     #[test]

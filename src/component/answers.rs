@@ -1,6 +1,9 @@
 //! The answers that wait to be sent, and what came back of what was sent.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool};
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+};
 
 use minidom::Element;
 use tokio::sync::Notify;
@@ -185,9 +188,11 @@ impl Answers {
         self.barriers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether another request of an entity may be processed.
-    pub(super) fn has_room(&self, to: &str) -> bool {
-        self.queue().waiting.has_room(bare(to))
+    /// Reserves bytes for the reply to a request of an entity, as long as the result lives. Returns nothing without room.
+    pub(super) fn reserve(self: &Arc<Self>, to: &str, bytes: usize) -> Option<Reservation> {
+        let has_room = self.queue().waiting.reserve(bare(to), bytes);
+        let to = bare(to).to_owned();
+        has_room.then(|| Reservation { answers: Arc::clone(self), to, bytes })
     }
 
     /// Waits until another request of an entity may be processed.
@@ -225,11 +230,14 @@ impl Answers {
         self.queue().waiting.count()
     }
 
-    /// Appends pending questions and replies with numbers below `up_to` to a buffer.
-    pub(super) fn take_ready(&self, up_to: u64, buffer: &mut String) {
+    /// Appends interrupted replies, pending queries, and replies with numbers below `up_to` to a buffer. Returns the range of
+    /// the interrupted ones.
+    pub(super) fn take_ready(&self, up_to: u64, buffer: &mut String) -> Range<usize> {
         let mut queue = self.queue();
-        buffer.push_str(&std::mem::take(&mut queue.questions));
+        let begin = buffer.len();
         buffer.push_str(&std::mem::take(&mut queue.interrupted));
+        let interrupted = begin..buffer.len();
+        buffer.push_str(&std::mem::take(&mut queue.questions));
         while buffer.len() < ANSWER_BYTES
             && let Some(answer) = queue.waiting.pop(up_to)
         {
@@ -238,6 +246,7 @@ impl Answers {
         queue.is_held = queue.waiting.is_held(up_to);
         drop(queue);
         self.went.notify_waiters();
+        interrupted
     }
 
     /// Puts answers back to the front, for the connection broke.
@@ -247,6 +256,22 @@ impl Answers {
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Bytes that are reserved for the reply to a request in progress.
+pub(super) struct Reservation {
+    answers: Arc<Answers>,
+    to: String,
+    bytes: usize,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.answers.queue().waiting.release(&self.to, self.bytes);
+            self.answers.went.notify_waiters();
+        }
     }
 }
 

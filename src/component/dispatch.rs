@@ -22,7 +22,11 @@ use crate::{
     },
 };
 
-use super::{answers::Answers, pace::Pace, showing};
+use super::{
+    answers::{Answers, Reservation},
+    pace::Pace,
+    showing,
+};
 
 /// Answers stanzas.
 pub struct Dispatch {
@@ -64,6 +68,16 @@ impl Dispatch {
         let content = stanza.get_child("pubsub", ns::PUBSUB).and_then(|p| p.children().next());
         stanza.attr("type") == Some("set")
             && content.is_some_and(|content| matches!(content.name(), "publish" | "retract"))
+    }
+
+    /// Whether the reply to a stanza may be large: it reads items, lists or an archive.
+    #[must_use]
+    pub(super) fn may_have_large_reply(stanza: &Element) -> bool {
+        let is_change = stanza.attr("type") == Some("set")
+            && stanza.children().any(|child| {
+                child.is("pubsub", ns::PUBSUB) || child.is("pubsub", ns::PUBSUB_OWNER)
+            });
+        stanza.name() == "iq" && !is_change
     }
 
     /// The header of a stanza, addressed to the service if it has no `to`.
@@ -301,9 +315,9 @@ impl Dispatch {
         }
     }
 
-    /// Whether another request of an entity may be processed.
-    pub(super) fn has_room(&self, to: &str) -> bool {
-        self.answers.has_room(to)
+    /// Reserves room for the reply to a request of an entity, which may be large or not.
+    pub(super) fn reserve(&self, to: &str, may_be_large: bool) -> Option<Reservation> {
+        self.answers.reserve(to, if may_be_large { self.max_stanza_bytes } else { 0 })
     }
 
     /// Waits until another request of an entity may be processed.

@@ -15,7 +15,10 @@ use std::{
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::Poll,
 };
 
@@ -32,7 +35,10 @@ use crate::{
     wire::stanza::{Header, StanzaError},
 };
 
-use super::{answer_queue::domain_of, bursts::Bursts, dispatch::Dispatch, stream::StanzaText};
+use super::{
+    answer_queue::domain_of, answers::Reservation, bursts::Bursts, dispatch::Dispatch,
+    stream::StanzaText,
+};
 
 /// How many senders are served at the same time; further ones wait for their turn.
 const MAX_SERVED: usize = 64;
@@ -122,6 +128,8 @@ struct Waiting {
     stanza: Form,
     bytes: usize,
     looks_at_one_node: bool,
+    /// Whether the reply may be large.
+    may_be_large: bool,
 }
 
 enum Form {
@@ -184,11 +192,12 @@ impl Lanes {
         let sender = sender_of(&stanza).to_owned();
         let mut senders = self.senders();
         let looks_at_one_node = Dispatch::looks_at_one_node(&stanza);
+        let may_be_large = Dispatch::may_have_large_reply(&stanza);
         let stanza = match senders.tree_bytes + bytes <= MAX_TREE_BYTES {
             true => Form::Tree(stanza),
             false => Form::Text(text()),
         };
-        let waiting = Waiting { stanza, bytes, looks_at_one_node };
+        let waiting = Waiting { stanza, bytes, looks_at_one_node, may_be_large };
         if let Some((came, first)) = senders.queue(&sender, waiting) {
             let lanes = self.clone();
             tokio::spawn(async move { Box::pin(lanes.serve(sender, first, &came)).await });
@@ -214,6 +223,7 @@ impl Lanes {
         loop {
             while let Some(waiting) = next {
                 unsettled.make_way(waiting.looks_at_one_node).await;
+                turn.may_be_large.store(waiting.may_be_large, Ordering::Relaxed);
                 turn.acquire().await;
                 let permit = Arc::clone(&turn) as Arc<dyn RequestPermit>;
                 with_permit(permit, unsettled.handle(waiting)).await;
@@ -376,22 +386,25 @@ fn sender_of(stanza: &Element) -> &str {
     from.split_once('/').map_or(from, |(bare, _)| bare)
 }
 
-/// The permit of a lane to process a request, while it holds one.
+/// The permit of a lane to process a request, while it holds one, and the room for the reply.
 struct LanePermit {
     turns: Arc<Semaphore>,
     dispatch: Arc<Dispatch>,
     sender: String,
-    permit: Mutex<Option<OwnedSemaphorePermit>>,
+    /// Whether the reply to the request may be large.
+    may_be_large: AtomicBool,
+    held: Mutex<Option<(OwnedSemaphorePermit, Reservation)>>,
 }
 
 impl LanePermit {
     fn new(lanes: &Lanes, sender: &str) -> Self {
         let (turns, dispatch) = (Arc::clone(&lanes.turns), Arc::clone(&lanes.dispatch));
-        Self { turns, dispatch, sender: sender.to_owned(), permit: Mutex::default() }
+        let may_be_large = AtomicBool::new(false);
+        Self { turns, dispatch, sender: sender.to_owned(), may_be_large, held: Mutex::default() }
     }
 
-    fn set(&self, permit: Option<OwnedSemaphorePermit>) {
-        *self.permit.lock().unwrap_or_else(PoisonError::into_inner) = permit;
+    fn set(&self, held: Option<(OwnedSemaphorePermit, Reservation)>) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
     }
 }
 
@@ -406,10 +419,11 @@ impl RequestPermit for LanePermit {
             // A sender with too many queued replies waits without a permit.
             self.dispatch.room(&self.sender).await;
             // The semaphore is never closed, and whoever waits longest comes first.
-            let permit = Arc::clone(&self.turns).acquire_owned().await.ok();
+            let Ok(permit) = Arc::clone(&self.turns).acquire_owned().await else { return };
             // Other requests may have used the room meanwhile.
-            if self.dispatch.has_room(&self.sender) {
-                return self.set(permit);
+            let may_be_large = self.may_be_large.load(Ordering::Relaxed);
+            if let Some(room) = self.dispatch.reserve(&self.sender, may_be_large) {
+                return self.set(Some((permit, room)));
             }
         }
     }

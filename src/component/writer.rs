@@ -14,6 +14,7 @@
 use std::{
     collections::VecDeque,
     io, mem,
+    ops::Range,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -121,6 +122,8 @@ struct Chunk {
     text: String,
     /// How much of it, at its beginning, are answers.
     answers: usize,
+    /// The replies that were being written when an earlier connection broke.
+    interrupted: Range<usize>,
     written: usize,
     sent: Sent,
     barrier: Option<Barrier>,
@@ -177,6 +180,15 @@ impl Writer {
     pub fn reconnected(&mut self, connection: u64) {
         if let Some(mut chunk) = self.current.take() {
             chunk.text.truncate(chunk.answers);
+            // A reply that the server does not take would break each connection.
+            if !chunk.interrupted.is_empty() {
+                warn!(
+                    event = "replies_dropped",
+                    bytes = chunk.interrupted.len(),
+                    "two connections broke while replies were written: these are dropped; compare link.max_stanza_bytes with the server's limit"
+                );
+                chunk.text.replace_range(chunk.interrupted, "");
+            }
             self.answers.send_again(&chunk.text);
         }
         self.settle_barriers();
@@ -309,7 +321,7 @@ impl Writer {
             let (way, question) = self.answers.multicast.way();
             buffer.extend(question);
             let free_answers = self.free_answers(&way);
-            self.answers.take_ready(free_answers, &mut buffer);
+            let interrupted = self.answers.take_ready(free_answers, &mut buffer);
             let answers = buffer.len();
             let due = self.due(&way);
             let sent = self.take_notifications(&way, &mut buffer);
@@ -323,7 +335,8 @@ impl Writer {
                 // Many lost their subscriptions. Nothing is waited for, but others have their turn.
                 yield_now().await;
             }
-            self.current = Some(Chunk { text: buffer, answers, written: 0, sent, barrier });
+            self.current =
+                Some(Chunk { text: buffer, answers, interrupted, written: 0, sent, barrier });
         }
         let begun = Instant::now();
         if let Some(chunk) = &mut self.current {

@@ -176,6 +176,12 @@ struct Probe {
 }
 
 impl Watch {
+    /// Whether the connection broke before the time for an answer was over. Then events wait on the next one too.
+    fn was_cut_off(&self, broken_at: Option<Instant>) -> bool {
+        let is_before = |at: Instant| broken_at.is_some_and(|broken| broken < at + GRANT_TIMEOUT);
+        !self.is_answered && self.asked_at.is_none_or(is_before)
+    }
+
     /// Whether events still wait for the answer. An entity that has not granted its presence is waited for only
     /// briefly.
     fn is_awaited(&self) -> bool {
@@ -443,20 +449,21 @@ impl Presences {
         known.keep_before(now);
         known.places.clear();
         known.probed.clear();
-        let Known { unasked, wanted, .. } = &mut *known;
+        let Known { unasked, wanted, broken_at, .. } = &mut *known;
         for watch in wanted.values_mut() {
+            let stays_awaited = is_first || watch.was_cut_off(*broken_at);
             watch.is_doubtful |= watch.is_asked;
             (watch.is_asked, watch.asked_at) = (false, None);
             (watch.unanswered, watch.is_probed) = (None, false);
             (watch.is_answered, watch.is_first) = (false, false);
-            watch.is_awaited = watch.is_given || (is_first && watch.is_awaited);
+            watch.is_awaited = watch.is_given || (watch.is_awaited && stays_awaited);
         }
         // Before the first connection nobody was asked, and those for whom something is pending come first.
         if !is_first {
             // Those who are available may be waited for.
             unasked.clear();
-            for is_given in [true, false] {
-                let some = wanted.iter().filter(|(_, watch)| watch.is_given == is_given);
+            for is_awaited in [true, false] {
+                let some = wanted.iter().filter(|(_, watch)| watch.is_awaited == is_awaited);
                 unasked.extend(some.map(|(entity, _)| entity.clone()));
             }
         }

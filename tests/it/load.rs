@@ -303,6 +303,39 @@ async fn large_answers_to_one_sender_hold_up_no_others() {
     assert!(soon(before_answer) && soon(before_event), "{before_answer:?} {before_event:?}");
 }
 
+/// Many senders of one domain whose large replies wait take no more memory than their domain has, and keep the service
+/// free for others.
+#[tokio::test]
+async fn large_answers_to_many_of_one_domain_hold_up_no_other_domain() {
+    const SENDERS: usize = 64;
+    let mut component = Component::start().await;
+    component.create(BOT, "large", &[]).await;
+    let text = "x".repeat(50_000);
+    for id in 0..9 {
+        let item = format!("<item id='{id}'><x xmlns='urn:x'>{text}</x></item>");
+        let published = format!("<publish node='large'>{item}</publish>");
+        component.send(&pubsub(BOT, "set", id, &published)).await;
+    }
+    are_granted(&mut component, 0..9).await;
+    component.create(OTHER, "n", &[]).await;
+    let ask = |number: usize| {
+        let from = format!("u{}@far.example/r", number % SENDERS);
+        pubsub(&from, "get", number, "<items node='large'/>")
+    };
+    component.send(&(0..2 * SENDERS).map(ask).collect::<String>()).await;
+    let (mut of_far, mut before_answer) = (0, None);
+    while of_far < 2 * SENDERS {
+        if of_far == SENDERS / 4 {
+            component.send(&publish(OTHER, "n", 0)).await;
+        }
+        match component.link.receive().await.expect("the stream ended").attr("to") {
+            Some(OTHER) => before_answer = Some(of_far - SENDERS / 4),
+            _ => of_far += 1,
+        }
+    }
+    assert!(before_answer.is_some_and(|before| before < 16), "{before_answer:?}");
+}
+
 /// The list of those with SubIDs is in memory once for all items of a request, and so it counts.
 #[tokio::test]
 async fn a_batch_counts_its_recipients_once() {

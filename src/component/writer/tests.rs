@@ -1,3 +1,5 @@
+//! The writer at a server that reads late, or breaks connections.
+
 use jid::Jid;
 use minidom::Element;
 use tokio::{
@@ -40,21 +42,26 @@ impl Drop for Stage {
     }
 }
 
+/// A writer and what it writes for.
+async fn writer(offer: Offer) -> (Arc<Dispatch>, Arc<Answers>, Writer) {
+    let clock = Arc::new(|| Timestamp(0));
+    let store = Arc::new(MemoryStore::new());
+    let service = Service::open(store, Limits::default(), Arc::new(Zero), clock).await.unwrap();
+    let multicast = Multicast::new(offer, SERVICE.into());
+    let answers = Arc::new(Answers::new(Arc::clone(service.outbox()), multicast, None));
+    let (service, sent) = (Arc::new(service), Arc::clone(&answers));
+    let jid = Jid::new(SERVICE).unwrap();
+    let presences = Arc::clone(service.presences());
+    let dispatch = Arc::new(Dispatch::new(service, sent, jid, None, 100_000));
+    let times = (30 * SECOND, 15 * SECOND);
+    let sent = Arc::clone(&answers);
+    (dispatch, answers, Writer::new(sent, presences, SERVICE.into(), 100_000, times))
+}
+
 impl Stage {
     async fn new() -> Self {
-        let clock = Arc::new(|| Timestamp(0));
-        let store = Arc::new(MemoryStore::new());
-        let service = Service::open(store, Limits::default(), Arc::new(Zero), clock).await.unwrap();
         let offer = Offer::At { jid: "multicast.x".into(), host: "x".into() };
-        let multicast = Multicast::new(offer, SERVICE.into());
-        let answers = Arc::new(Answers::new(Arc::clone(service.outbox()), multicast, None));
-        let (service, sent) = (Arc::new(service), Arc::clone(&answers));
-        let jid = Jid::new(SERVICE).unwrap();
-        let presences = Arc::clone(service.presences());
-        let dispatch = Arc::new(Dispatch::new(service, sent, jid, None, 100_000));
-        let times = (30 * SECOND, 15 * SECOND);
-        let sent = Arc::clone(&answers);
-        let mut writer = Writer::new(sent, presences, SERVICE.into(), 100_000, times);
+        let (dispatch, answers, mut writer) = writer(offer).await;
         let (link, mut io) = duplex(1 << 20);
         writer.reconnected(1);
         let writing = tokio::spawn(async move {
@@ -157,4 +164,26 @@ async fn a_link_that_stalls_does_not_let_events_come_after_the_answer_to_a_ban()
         to.retain(|to| *to != "a@x");
         assert_eq!(to, ["b@x", "c@x"]);
     }
+}
+
+/// A reply that the server does not take, for example as too large, breaks two connections and no third one.
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_breaks_connections_is_dropped() {
+    let (_dispatch, answers, mut writer) = writer(Offer::None).await;
+    answers.send("a@x/r", format!("<large>{}</large>", "x".repeat(100_000)));
+    let mut began_with_it = Vec::new();
+    for connection in 1..=3 {
+        writer.reconnected(connection);
+        answers.send("b@x/r", format!("<small id='{connection}'/>"));
+        let (mut link, mut io) = duplex(50_000);
+        assert!(timeout(SECOND, writer.run(&mut io)).await.is_err());
+        let mut read = vec![0; 50_000];
+        let len = link.read(&mut read).await.unwrap();
+        let text = String::from_utf8_lossy(&read[..len]).into_owned();
+        began_with_it.push(text.starts_with("<large>"));
+        if connection == 3 {
+            assert!((1..=3).all(|id| text.contains(&format!("<small id='{id}'/>"))), "{text}");
+        }
+    }
+    assert_eq!(began_with_it, [true, true, false]);
 }

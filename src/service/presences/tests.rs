@@ -138,6 +138,33 @@ async fn events_wait_on_the_first_connection_for_those_who_let_the_service_have_
     assert_eq!(is("a@x"), Availability::Unknown, "its server is asked");
 }
 
+/// A first connection that breaks at once, as when the server is restarted with the service, loses nothing.
+#[tokio::test(start_paused = true)]
+async fn events_wait_on_the_next_connection_if_the_first_one_broke_before_the_answers() {
+    let presences = Presences::default();
+    let node = NodeId::parse("n").unwrap();
+    let jid = Jid::new("a@x").unwrap();
+    let is = || presences.availability(&node, &jid, Shows::ALL);
+    presences.begin_at(&node);
+    presences.read_at(&node, std::iter::once(jid.to_bare()));
+    for _ in 0..3 {
+        presences.connected();
+        assert_eq!(presences.wanted().await.entity, jid.to_bare());
+        tokio::time::advance(GRANT_TIMEOUT / 2).await;
+        assert_eq!(is(), Availability::Unknown);
+        presences.disconnected();
+        tokio::time::advance(PROBE_TIMEOUT).await;
+    }
+    // An entity that did not answer in time is not waited for again.
+    presences.connected();
+    presences.wanted().await;
+    tokio::time::advance(GRANT_TIMEOUT).await;
+    assert_eq!(is(), Availability::Unavailable);
+    presences.disconnected();
+    presences.connected();
+    assert_eq!(is(), Availability::Unavailable);
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_is_not_heard_of_after_a_probe_has_gone_when_its_server_answers() {
     let presences = Presences::default();
