@@ -2,7 +2,7 @@
 
 # Each needs what `setup` installs, and two builds at once are slower than one after the other.
 .NOTPARALLEL:
-.PHONY: demo test setup check unit doc e2e e2e-newest clients package static image release sbom notes crash power hostile compare fuzz soak deny bench
+.PHONY: demo test setup check unit doc e2e e2e-newest clients package static image release sbom notes crash power hostile presence compare fuzz soak deny bench
 
 CARGO_FLAGS = --locked
 
@@ -115,7 +115,7 @@ notes:
 	@grep -q '^## $(VERSION)' CHANGELOG.md && version=$(VERSION) || version=Unreleased; \
 	awk -v version=$$version '/^## / { found = $$2 == version } found' CHANGELOG.md
 
-# The proofs in their long form; `make test` has short ones of the first three. docs/PROOFS.md says what each
+# The proofs in their long form; `make test` has short ones of the first four. docs/PROOFS.md says what each
 # shows, and what came out.
 
 # A thousand kills and broken connections, and two hundred kills behind Prosody and ejabberd.
@@ -131,6 +131,10 @@ power: setup
 # A corpus of what strangers send, and 200 000 requests that chance makes of it.
 hostile: setup
 	HOSTILE_REQUESTS=200000 cargo test $(CARGO_FLAGS) --test it storm -- --nocapture
+
+# A reconnection with 200 000 entities whose presence is known.
+presence: setup
+	PRESENCE_ENTITIES=200000 cargo test $(CARGO_FLAGS) --test it a_reconnection_with_many -- --nocapture
 
 # Where Prosody's and ejabberd's own modules answer otherwise, into docs/CONFORMANCE.md.
 compare: setup

@@ -36,6 +36,9 @@ const MAX_UNWANTED: usize = 8;
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout on the first connection for an entity to grant its presence. Servers grant at once what was granted before.
 const GRANT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time after its probe for which an entity that shares its presence counts as before the interruption, once events no
+/// longer wait. It does so until the probe is sent, too: with many entities, that takes longer than events wait.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time without any stanza of an entity after a probe before it is pinged.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Interval at which waiting entries are checked again.
@@ -410,6 +413,9 @@ impl Presences {
         }
         let is_known = resources.is_some();
         let is_awaited = known.is_awaited(node, jid);
+        if !is_awaited && known.was_available(jid, shows) {
+            return Availability::Available;
+        }
         if !is_awaited {
             known.before_of(jid).for_each(|before| before.has_missed = true);
         }
@@ -688,6 +694,16 @@ impl Known {
         is_unread
             || watch.is_some_and(Watch::is_awaited)
             || self.before_of(jid).any(|before| before.is_asked)
+    }
+
+    /// Whether a JID was available in one of these states before the interruption, and its probe is not due to be answered.
+    fn was_available(&mut self, jid: &Jid, shows: Shows) -> bool {
+        let watch = self.wanted.get(&jid.to_bare());
+        let had_time = |at: Instant| at.elapsed() >= ANSWER_TIMEOUT;
+        let is_open = |watch: &Watch| {
+            watch.is_given && !watch.is_answered && !watch.asked_at.is_some_and(had_time)
+        };
+        watch.is_some_and(is_open) && self.before_of(jid).any(|before| shows.has(before.show))
     }
 
     /// The earlier presence of a resource, or of all resources of a bare JID.

@@ -15,7 +15,7 @@ use minidom::Element;
 use crate::harness::{
     Component, EVENT, SERVICE, error, event,
     faulty::Faulty,
-    shown,
+    is_barrier, shown,
     stage::{Stage, jid, node},
 };
 
@@ -404,6 +404,134 @@ async fn a_reconnection_asks_for_presence_by_and_by() {
     let most = 50.0 + 500.0 * broken.elapsed().as_secs_f64();
     assert!(asked > 500 && (asked as f64) <= most, "{asked} of at most {most}");
     assert!(p99 < Duration::from_millis(100), "{p99:?} of {} requests", took.len());
+}
+
+/// Known entities in the test below, and how long it looks at most.
+const ENTITIES: usize = 2000;
+const LOOKED_AT: Duration = Duration::from_secs(120);
+
+/// Memory of this process in MiB, which includes the server's end of the stream.
+fn memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+/// Plays a server that answers pings until an answer of the service comes.
+async fn answer_until(component: &mut Component, id: &str) {
+    loop {
+        let stanza = component.link.receive_any().await.unwrap();
+        let (to, asked) = (stanza.attr("to").unwrap(), stanza.attr("id").unwrap_or_default());
+        if is_barrier(&stanza) {
+            component.link.return_barrier(&stanza, false).await;
+        } else if asked.starts_with("silent-") {
+            let pong = format!("<iq type='result' from='{to}' to='{SERVICE}' id='{asked}'/>");
+            component.send(&pong).await;
+        } else if asked == id {
+            assert_eq!(stanza.attr("type"), Some("result"), "{}", shown(&stanza));
+            return;
+        }
+    }
+}
+
+/// After a reconnection with many known entities, events of other nodes and answers are not delayed, and events that depend
+/// on presence wait no longer than the timeout. `make presence` runs the long form; `PRESENCE_ENTITIES` sets the number.
+#[tokio::test]
+async fn a_reconnection_with_many_entities_delays_nobody() {
+    #[allow(clippy::disallowed_methods)] // the long form is asked for by a variable
+    let entities = std::env::var("PRESENCE_ENTITIES").map_or(ENTITIES, |all| all.parse().unwrap());
+    // No domain may take all places.
+    let name = |number: usize| format!("u{number}@d{}.example", number % 1000);
+    let never = ("send_last_published_item", "never");
+    let mut component = with(&[("presence_based_delivery", "1"), never]).await;
+    component.create(OWNER, "other", &[]).await;
+    component.subscribe(OTHER, "other").await;
+    for first in (0..entities).step_by(2000) {
+        let batch = first..entities.min(first + 2000);
+        let entry = |n| format!("<subscription jid='{}' subscription='subscribed'/>", name(n));
+        let entries: String = batch.clone().map(entry).collect();
+        let content = format!("<subscriptions node='n'>{entries}</subscriptions>");
+        let content = format!("<pubsub xmlns='{}'>{content}</pubsub>", crate::harness::OWNER);
+        component
+            .send(&format!("<iq type='set' id='list' from='{OWNER}' to='{SERVICE}'>{content}</iq>"))
+            .await;
+        answer_until(&mut component, "list").await;
+        for number in batch.clone() {
+            let from = name(number);
+            component
+                .send(&format!("<presence type='subscribed' from='{from}' to='{SERVICE}'/>"))
+                .await;
+            component.send(&format!("<presence from='{from}/x' to='{SERVICE}'/>")).await;
+        }
+        let last = format!("{}/x", name(batch.end - 1));
+        component
+            .send(&format!(
+                "<iq type='get' id='last' from='{last}' to='{SERVICE}'>\
+                 <ping xmlns='urn:xmpp:ping'/></iq>"
+            ))
+            .await;
+        answer_until(&mut component, "last").await;
+    }
+    let before = memory();
+    component.reconnected_by_force().await;
+    let began = tokio::time::Instant::now();
+    let send = |node: &str| {
+        let item = "<item id='1'><x xmlns='urn:x'/></item>";
+        let publish = format!("<publish node='{node}'>{item}</publish>");
+        let content = format!("<pubsub xmlns='{}'>{publish}</pubsub>", crate::harness::PUBSUB);
+        format!("<iq type='set' id='p' from='{OWNER}' to='{SERVICE}'>{content}</iq>")
+    };
+    let ping = format!(
+        "<iq type='get' id='ping' from='{OTHER}' to='{SERVICE}'><ping xmlns='urn:xmpp:ping'/></iq>"
+    );
+    component.send(&(send("n") + &send("other") + &ping)).await;
+    let (mut asked, mut pinged, mut sent, mut most) = (0, 0, 0, before);
+    let (mut of_other, mut of_presence) = (None, None);
+    let (mut took, mut ping_sent) = (Vec::new(), began);
+    while (asked < entities || sent <= entities / 2) && began.elapsed() < LOOKED_AT {
+        let stanza = component.link.receive_any().await.unwrap();
+        let (to, id) = (stanza.attr("to").unwrap(), stanza.attr("id").unwrap_or_default());
+        if is_barrier(&stanza) {
+            component.link.return_barrier(&stanza, false).await;
+        } else if stanza.name() == "presence" {
+            assert_eq!(stanza.attr("type"), Some("probe"));
+            asked += 1;
+            // Every second one is not available, and its server does not say so.
+            if asked % 2 == 0 {
+                component.send(&format!("<presence from='{to}/x' to='{SERVICE}'/>")).await;
+            }
+        } else if stanza.name() == "message" {
+            sent += 1;
+            let first = if to == OTHER { &mut of_other } else { &mut of_presence };
+            first.get_or_insert_with(|| began.elapsed());
+        } else if id.starts_with("silent-") {
+            pinged += 1;
+            let pong = format!("<iq type='result' from='{to}' to='{SERVICE}' id='{id}'/>");
+            component.send(&pong).await;
+        } else if id == "ping" {
+            took.push(ping_sent.elapsed());
+            ping_sent = tokio::time::Instant::now();
+            component.send(&ping).await;
+            if took.len().is_multiple_of(1000) {
+                most = most.max(memory());
+            }
+        }
+    }
+    let elapsed = began.elapsed();
+    took.sort_unstable();
+    let (p99, worst) = (took[took.len() * 99 / 100], took[took.len() - 1]);
+    eprintln!(
+        "{entities} entities: {asked} asked and {pinged} pinged in {elapsed:?}; first event of another node after \
+         {of_other:?}, of the node with presence after {of_presence:?}, {sent} notifications; p99 of {} pings {p99:?}, \
+         worst {worst:?}; {before} MiB before, {most} MiB at most",
+        took.len()
+    );
+    // All entities are gone through once when the connection begins.
+    let begins = Duration::from_secs(1 + entities as u64 / 40_000);
+    assert!(of_other.unwrap() < begins, "{of_other:?}");
+    assert!(p99 < Duration::from_millis(100), "{p99:?}");
+    assert!(of_presence.unwrap() < Duration::from_secs(11) + begins, "{of_presence:?}");
+    assert!(sent > entities / 2, "{sent}");
 }
 
 #[tokio::test]

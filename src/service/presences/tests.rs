@@ -210,3 +210,36 @@ async fn who_is_not_heard_of_after_a_probe_has_gone_when_its_server_answers() {
     assert!(asked.is_probe);
     assert_eq!(silent().await, is(&asked.entity.to_string(), 30), "it was sent a probe again");
 }
+
+/// With many entities, probes take longer than events wait. An entity counts as before until its probe had time to be
+/// answered.
+#[tokio::test(start_paused = true)]
+async fn an_entity_whose_probe_is_not_sent_yet_counts_as_before_the_interruption() {
+    let presences = Presences::default();
+    let node = NodeId::parse("n").unwrap();
+    let names = ["there@x", "gone@x", "never@x"];
+    let jid = |name: &str| Jid::new(name).unwrap();
+    let is = |name: &str| presences.availability(&node, &jid(name), Shows::ALL);
+    presences.connected();
+    presences.matter(&node, names.iter().map(|name| jid(name).to_bare()));
+    for name in names {
+        presences.give(&jid(name));
+    }
+    for name in ["there@x/r", "gone@x/r"] {
+        presences.note(&jid(name), &ONLINE, None);
+    }
+    presences.disconnected();
+    presences.connected();
+    assert_eq!(names.map(is), [Availability::Unknown; 3]);
+    tokio::time::advance(PROBE_TIMEOUT).await;
+    let expected = [Availability::Available, Availability::Available, Availability::Unavailable];
+    assert_eq!(names.map(is), expected);
+    presences.remove(&jid("gone@x"));
+    assert_eq!(is("gone@x"), Availability::Unavailable);
+    while presences.wanted().await.entity != jid("there@x").to_bare() {}
+    assert_eq!(is("there@x"), Availability::Available);
+    tokio::time::advance(ANSWER_TIMEOUT).await;
+    assert_eq!(is("there@x"), Availability::Unavailable);
+    // It may have missed something.
+    assert!(presences.note(&jid("there@x/r"), &ONLINE, Some(PROBE_TIMEOUT * 10)));
+}
