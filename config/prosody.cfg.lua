@@ -1,4 +1,7 @@
--- Paste into /etc/prosody/prosody.cfg.lua. The JID and the secret are those of gjallar's configuration.
+-- Two parts to paste into /etc/prosody/prosody.cfg.lua. `prosodyctl check config` finds what stands in the wrong place.
+
+---- Part 1: at the top, above the first VirtualHost or Component. Prosody ignores these options anywhere else, such as in a
+---- file of /etc/prosody/conf.d.
 
 -- Where components may connect; this is the default.
 component_ports = { 5347 }
@@ -11,6 +14,8 @@ component_stanza_size_limit = 2 * 1024 * 1024
 -- Prosody holds small packets back by default, which delays every answer.
 network_settings = { nagle = false }
 
+---- Part 2: at the end. The JID and the secret are those of gjallar's configuration.
+
 Component "pubsub.example.org"
   component_secret = "change me"
 
@@ -20,7 +25,7 @@ Component "pubsub.example.org"
 -- and what names privilege below.
 
 -- Optional: events for many users of this server are parsed once instead of once for each user. The module is in
--- /usr/share/gjallar/prosody of the Debian package, and in config/prosody of the sources. At the top of this file:
+-- /usr/share/gjallar/prosody of the Debian package, and in config/prosody of the sources. In part 1:
 --   plugin_paths = { "/usr/share/gjallar/prosody" }
 -- and what names gjallar_fanout below.
 

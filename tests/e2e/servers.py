@@ -173,7 +173,6 @@ s2s_require_encryption = false
 allow_unencrypted_plain_auth = true
 authentication = "internal_plain"
 c2s_stanza_size_limit = 4194304
-component_stanza_size_limit = 4194304
 VirtualHost "{domain}"
 {host_options}
 """
@@ -193,14 +192,15 @@ VirtualHost "{domain}"
         for user in self.users:
             text = f'return {{\n\t["password"] = "{PASSWORD}";\n}};\n'
             (accounts / f"{user}.dat").write_text(text)
-        # What is shipped for pasting; its global options have to stand before the first host.
-        options, component = self.shipped("prosody.cfg.lua").split("Component ")
+        # What is shipped for pasting, each part where it says.
+        top, end = self.shipped("prosody.cfg.lua").split("---- Part 2")
+        end = f"---- Part 2{end}"
         host_options = [line for line in self.optional("add to that.") if self.left_out not in line]
         (self.folder / "prosody.cfg.lua").write_text(
-            options + self.CONFIG.format(
+            top + self.CONFIG.format(
                 folder=self.folder, client_port=self.client_port, http_port=self.http_port,
                 domain=DOMAIN, host_options="\n".join(host_options))
-            + "\n".join(["Component " + component, *self.optional("below the secret:"), ""]))
+            + "\n".join([end, *self.optional("below the secret:"), ""]))
 
     def command(self):
         return in_root("/usr/bin/prosody", "-F", "--config", str(self.folder / "prosody.cfg.lua"))
@@ -215,7 +215,7 @@ class Fanout(Prosody):
 
     def prepare(self):
         super().prepare()
-        top = "\n".join(self.optional("At the top of this file:"))
+        top = "\n".join(self.optional("In part 1:"))
         assert self.INSTALLED in top
         shutil.copy(PROJECT / "config/prosody/mod_gjallar_fanout.lua", self.folder)
         config = self.folder / "prosody.cfg.lua"

@@ -23,10 +23,6 @@ LIMITS = dict(link_max_stanza_bytes=2_000_000, limits_max_reply_bytes=1_900_000)
 
 
 class ProsodyWithRooms(Prosody):
-    """Its stanza limit for components is the one that is shipped."""
-
-    CONFIG = Prosody.CONFIG.replace("component_stanza_size_limit = 4194304\n", "")
-
     def prepare(self):
         super().prepare()
         config = self.folder / "prosody.cfg.lua"
