@@ -22,6 +22,8 @@ use xmpp_parsers::{
     stanza_error::StanzaError,
 };
 
+use crate::wire::{ns, padding::padding};
+
 use super::{
     Account, ClientError,
     event::{Event, events},
@@ -86,6 +88,7 @@ async fn drive(
     say: &watch::Sender<bool>,
 ) {
     let Ok(own) = address(&account.jid) else { return };
+    let server = Address::from(own.to_bare().domain().to_owned());
     let mut client = connected(own, account);
     loop {
         tokio::select! {
@@ -112,12 +115,16 @@ async fn drive(
                     let _ = client.send_end().await;
                     return;
                 };
+                let spaces = padding(&String::from(&content));
                 let request = match kind {
                     "get" => IqRequest::Get(content),
                     _ => IqRequest::Set(content),
                 };
                 let Ok(to) = address(&to) else { continue };
                 let token = client.send_iq(Some(to), request).await;
+                if spaces > 0 {
+                    drop(client.send_iq(Some(server.clone()), IqRequest::Get(ping(spaces))).await);
+                }
                 tokio::spawn(async move {
                     let answered = match token.await {
                         Ok(IqResponse::Result(content)) => Ok(content),
@@ -130,6 +137,12 @@ async fn drive(
             }
         }
     }
+}
+
+/// A ping with so many spaces, which may follow a request with a long tag: the server has the parser that
+/// [`padding`] is about, and tokio-xmpp sends white space in stanzas only.
+fn ping(spaces: usize) -> Element {
+    Element::builder("ping", ns::PING).append(" ".repeat(spaces)).build()
 }
 
 /// An address as tokio-xmpp knows it; it refuses characters younger than Unicode 3.2.

@@ -3,13 +3,14 @@ has followed: no payload within the limits delays what others get on the service
 """
 
 import asyncio
+import subprocess
 import time
 
 import pytest
 
 from clients import Callback, StanzaPath, clients, entry
 from conftest import USERS, with_loop
-from servers import CONNECTED, SERVICE, Gjallar, Prosody, wait_for
+from servers import CONNECTED, DOMAIN, PASSWORD, SERVICE, Gjallar, Prosody, wait_for
 
 NODE = "princely_musings"
 LONG = "long"
@@ -103,3 +104,18 @@ async def test_a_long_tag_delays_nobody(prosody, tmp_path):
             print(f"alone {alone:.3f} s, beside long tags at most {worst:.3f} s")
         assert gjallar.logged().count(CONNECTED) == 1
         assert "WARN" not in gjallar.logged(), gjallar.logged()
+
+
+def test_the_client_half_publishes_long_tags(prosody, tmp_path):
+    """`gjallar client` has a parser before it, too, that of its own stream."""
+    password = tmp_path / "password"
+    password.write_text(PASSWORD)
+    with Gjallar(prosody.component_port, tmp_path) as gjallar:
+        for size in (3000, 9000, 20000, 60000):
+            for kind, payload in payloads(size).items():
+                done = subprocess.run(
+                    [gjallar.binary, "client", "publish", "client", "--id", f"{kind}-{size}",
+                     "--jid", f"bot@{DOMAIN}", "--service", SERVICE, "--server", f"127.0.0.1:{prosody.client_port}",
+                     "--password-file", password],
+                    input=payload, capture_output=True, text=True, timeout=60, check=False)
+                assert (done.returncode, done.stdout) == (0, f"{kind}-{size}\n"), done.stderr
