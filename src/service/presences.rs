@@ -139,6 +139,9 @@ struct Before {
     is_asked: bool,
     /// Whether it may have missed events.
     has_missed: bool,
+    /// Whether the answer to a query suggests that it is gone. It is not waited for, and no reason to doubt that the
+    /// last resource has gone.
+    is_denied: bool,
 }
 
 impl Before {
@@ -310,16 +313,16 @@ impl Presences {
         known.note_activity(&entity);
         let Some(is_new) = known.place(&entity, &resource, shown.show) else { return false };
         let before = known.take_before(&entity, &resource);
-        let was_there = age
-            .zip(before)
-            .is_some_and(|(age, before)| before.was_there(age) && !before.has_missed);
-        if !known.before.contains_key(&entity) {
+        let has_missed = before.is_some_and(|before| before.has_missed);
+        let was_there = age.zip(before).is_some_and(|(age, before)| before.was_there(age));
+        // Presence without a timestamp is no answer to a probe, and says nothing about other resources.
+        if age.is_some() && !known.is_in_doubt(&entity) {
             known.answer(&entity);
         }
         drop(known);
         self.answered.notify_one();
         let is_back = shown.away_seconds.is_some() && age.is_none();
-        (is_new && !was_there) || is_back
+        (is_new && !was_there) || has_missed || is_back
     }
 
     /// Records capability queries on this connection. Events wait for resources that were available before.
@@ -331,24 +334,28 @@ impl Presences {
     }
 
     /// Records that a resource answered a query: it is available as before. Returns whether it may have missed events.
+    /// The answer to a probe may still change its state, and is waited for.
     pub(super) fn confirm(&self, jid: &Jid) -> bool {
         let mut known = self.known();
         let (entity, resource) = parts(jid);
         known.note_activity(&entity);
         let Some(before) = known.take_before(&entity, &resource) else { return false };
         let is_placed = known.place(&entity, &resource, before.show).is_some();
-        if !known.before.contains_key(&entity) {
-            known.answer(&entity);
+        if is_placed && known.is_unanswered(&entity) {
+            let confirmed =
+                Before { is_asked: false, has_missed: false, is_denied: false, ..before };
+            known.before.entry(entity).or_default().insert(resource, confirmed);
         }
         drop(known);
         self.answered.notify_one();
         is_placed && before.has_missed
     }
 
-    /// Records that a queried resource is gone.
+    /// Records that a queried resource is gone, or cannot be told from one that is.
     pub fn deny(&self, jid: &Jid) {
-        let (entity, resource) = parts(jid);
-        self.known().take_before(&entity, &resource);
+        for before in self.known().before_of(jid) {
+            (before.is_asked, before.is_denied) = (false, true);
+        }
         self.answered.notify_one();
     }
 
@@ -371,23 +378,27 @@ impl Presences {
         let mut known = self.known();
         let (entity, resource) = parts(jid);
         known.note_activity(&entity);
-        // Of who is not known some may be there.
-        let mut none_is_known = jid.is_bare();
-        if jid.is_bare() {
-            known.before.remove(&entity);
-            known.answer(&entity);
-        } else {
-            known.take_before(&entity, &resource);
-            if let Some(resources) = known.there.get_mut(&entity) {
-                resources.remove(&resource);
-                none_is_known = resources.is_empty();
+        let none_is_known = match jid.is_bare() {
+            true => {
+                known.before.remove(&entity);
+                known.answer(&entity);
+                true
             }
-        }
+            false => {
+                let was_there = known.take_before(&entity, &resource).is_some();
+                // Of an entity of which nothing is known some resources may be available.
+                known.there.get_mut(&entity).map_or(was_there, |resources| {
+                    resources.remove(&resource);
+                    resources.is_empty()
+                })
+            }
+        };
         if none_is_known && known.there.remove(&entity).is_some() {
             known.places.give_back(entity.domain().as_str());
         }
-        // Resources of an earlier connection may still be available.
-        let is_last = none_is_known && !known.before.contains_key(&entity);
+        // Resources of an earlier connection may still be available, and others until a probe is answered.
+        let is_last =
+            none_is_known && !known.is_in_doubt(&entity) && !known.is_probe_awaited(&entity);
         if none_is_known && !is_last {
             known.ask_again(&entity);
         }
@@ -683,7 +694,7 @@ impl Presences {
 impl Known {
     /// Whether events of a node for a JID wait for presence or for the answer to a capability query.
     fn is_awaited(&mut self, node: &NodeId, jid: &Jid) -> bool {
-        if self.answers_until.is_some_and(|until| Instant::now() >= until) {
+        if !self.is_waiting_time() || self.is_current(jid) {
             return false;
         }
         let entity = jid.to_bare();
@@ -704,6 +715,37 @@ impl Known {
             watch.is_given && !watch.is_answered && !watch.asked_at.is_some_and(had_time)
         };
         watch.is_some_and(is_open) && self.before_of(jid).any(|before| shows.has(before.show))
+    }
+
+    /// Whether events wait for presence on this connection; before the first one they do.
+    fn is_waiting_time(&self) -> bool {
+        self.answers_until.is_none_or(|until| Instant::now() < until)
+    }
+
+    /// Whether the presence of a resource arrived on this connection, so that no answer says more about it.
+    fn is_current(&self, jid: &Jid) -> bool {
+        let (entity, resource) = parts(jid);
+        let is_there = |all: &BTreeMap<_, _>| all.contains_key(&resource);
+        !jid.is_bare()
+            && self.there.get(&entity).is_some_and(is_there)
+            && !self.before.get(&entity).is_some_and(|all| all.contains_key(&resource))
+    }
+
+    /// Whether resources of an earlier connection may be available in a state that is not known.
+    fn is_in_doubt(&self, entity: &BareJid) -> bool {
+        let mut resources = self.before.get(entity).into_iter().flat_map(BTreeMap::values);
+        resources.any(|before| !before.is_denied)
+    }
+
+    /// Whether an entity shares its presence, and the server has not answered a probe on this connection.
+    fn is_unanswered(&self, entity: &BareJid) -> bool {
+        self.wanted.get(entity).is_some_and(|watch| watch.is_given && !watch.is_answered)
+    }
+
+    /// Whether events wait for that answer.
+    fn is_probe_awaited(&self, entity: &BareJid) -> bool {
+        let watch = self.wanted.get(entity);
+        self.is_waiting_time() && watch.is_some_and(|watch| watch.is_given && watch.is_awaited)
     }
 
     /// The earlier presence of a resource, or of all resources of a bare JID.
@@ -791,14 +833,18 @@ impl Known {
     fn keep_before(&mut self, now: Instant) {
         let lost_at = self.broken_at.unwrap_or(now);
         let is_long = lost_at + MAX_INTERRUPTION < now;
+        self.before.retain(|_, resources| {
+            resources.retain(|_, before| !before.is_denied);
+            !resources.is_empty()
+        });
         for (entity, resources) in mem::take(&mut self.there) {
-            let before = self.before.entry(entity).or_default();
+            let all = self.before.entry(entity).or_default();
             for (resource, show) in resources {
-                if before.len() < MAX_RESOURCES {
-                    before.insert(
-                        resource,
-                        Before { show, lost_at, is_asked: false, has_missed: false },
-                    );
+                if all.len() < MAX_RESOURCES {
+                    let has_missed = all.get(&resource).is_some_and(|before| before.has_missed);
+                    let before =
+                        Before { show, lost_at, is_asked: false, has_missed, is_denied: false };
+                    all.insert(resource, before);
                 }
             }
         }

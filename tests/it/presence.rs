@@ -960,6 +960,41 @@ async fn events_wait_for_resources_that_answer_on_a_new_connection() {
     assert_eq!(sent_items(&mut component).await, [""; 0]);
 }
 
+/// §4.2, §12.3: presence that does not answer the probe of a new connection ends no wait for the answer: neither
+/// capabilities of a resource, whose state may have changed, nor presence of another resource.
+#[tokio::test]
+async fn only_the_answer_to_a_probe_ends_the_wait_for_it() {
+    const TABLET: &str = "reader@localhost/tablet";
+    let mut component = with(&[("presence_based_delivery", "1")]).await;
+    component.create(OWNER, "shown", &[]).await;
+    component.subscribe(LAPTOP, "n").await;
+    let values = "<field var='pubsub#show-values'><value>online</value></field>";
+    let form_type = format!("<field var='FORM_TYPE'><value>{OPTIONS}</value></field>");
+    let form = format!("<x xmlns='jabber:x:data' type='submit'>{form_type}{values}</x>");
+    let subscribe = format!("<subscribe node='shown' jid='{READER}'/><options>{form}</options>");
+    component.granted(READER, &subscribe).await;
+    presence(&mut component, READER, "subscribed", "").await;
+    name_nodes(&mut component, PHONE, &["else"]).await;
+    presence(&mut component, PHONE, "", "dnd").await;
+    component.messages().await;
+    component.reconnected_by_force().await;
+    let question = component.answer().await;
+    answer_question(&mut component, &question, &["else"]).await;
+    presence(&mut component, TABLET, "", "dnd").await;
+    component.publish(OWNER, "shown", "1").await;
+    component.publish(OWNER, "n", "2").await;
+    assert_eq!(sent_items(&mut component).await, [""; 0]);
+    // The phone is online since the interruption, and the laptop came in it.
+    for from in [PHONE, LAPTOP] {
+        repeated(&mut component, from, "2000-01-01T00:00:00Z").await;
+    }
+    let mut sent = Vec::new();
+    while sent.len() < 2 {
+        sent.extend(sent_items(&mut component).await);
+    }
+    assert_eq!(sent, [format!("{LAPTOP} n 2"), format!("{READER} shown 1")]);
+}
+
 /// §12.2: a resource that comes again after the server was restarted is sent the last items of what it is interested in,
 /// although its capabilities are known.
 #[tokio::test]

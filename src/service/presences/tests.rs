@@ -17,7 +17,7 @@ async fn what_is_withheld_is_counted_and_waits_ten_seconds_at_the_most() {
     assert_eq!(is("a@x"), Availability::Unknown, "its subscribers are not known yet");
     presences.read_at(&node, ["a@x", "b@x"].map(|name| jid(name).to_bare()).into_iter());
     assert_eq!(is("a@x"), Availability::Unknown);
-    presences.note(&jid("a@x/r"), &ONLINE, None);
+    presences.note(&jid("a@x/r"), &ONLINE, Some(Duration::from_secs(60)));
     assert_eq!(is("a@x"), Availability::Available);
     presences.remove(&jid("a@x/r"));
     assert_eq!(is("a@x"), Availability::Unavailable);
@@ -115,6 +115,53 @@ async fn a_resource_that_answers_is_there_as_before() {
     assert_eq!(is("a@x"), Availability::Unavailable);
     assert!(presences.confirm(&jid("a@x/r")));
     assert_eq!(is("a@x"), Availability::Available);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_answer_to_a_probe_is_awaited_after_other_answers() {
+    let node = NodeId::parse("n").unwrap();
+    let online: Shows = [Show::Online].into_iter().collect();
+    let (phone, laptop) = (Jid::new("a@x/phone").unwrap(), Jid::new("a@x/laptop").unwrap());
+    let bare = Jid::from(phone.to_bare());
+    let age = Some(Duration::from_secs(3600));
+    let begin = || {
+        let presences = Presences::default();
+        presences.connected();
+        presences.matter(&node, [bare.to_bare()].into_iter());
+        presences.give(&bare);
+        presences.note(&phone, &PresenceUpdate { show: Show::Dnd, ..ONLINE }, age);
+        presences.disconnected();
+        presences.connected();
+        presences.await_answers(std::slice::from_ref(&phone));
+        presences
+    };
+    let all = |presences: &Presences| {
+        [&bare, &phone, &laptop].map(|jid| presences.availability(&node, jid, online))
+    };
+    let presences = begin();
+    assert!(!presences.confirm(&phone));
+    assert_eq!(all(&presences), [Availability::Unknown; 3]);
+    assert_eq!(presences.availability(&node, &phone, Shows::ALL), Availability::Available);
+    assert!(!presences.note(&phone, &ONLINE, age), "it was there");
+    assert_eq!(all(&presences)[2], Availability::Unavailable);
+    assert_eq!(all(&presences)[..2], [Availability::Available; 2]);
+    // Other presence says nothing but of its resource.
+    let presences = begin();
+    presences.note(&laptop, &PresenceUpdate { show: Show::Dnd, ..ONLINE }, None);
+    presences.confirm(&phone);
+    assert_eq!(all(&presences)[2], Availability::Unavailable);
+    assert_eq!(all(&presences)[..2], [Availability::Unknown; 2]);
+    // Whoever answers late has missed what could not wait any longer.
+    tokio::time::advance(PROBE_TIMEOUT).await;
+    assert_eq!(all(&presences), [Availability::Unavailable; 3]);
+    assert!(presences.note(&phone, &ONLINE, age));
+    assert!(!presences.note(&phone, &ONLINE, age), "that is said once");
+    // A resource of which nothing was known may be there as long as a probe is unanswered.
+    let presences = begin();
+    assert!(!presences.remove(&phone).is_last);
+    let presences = begin();
+    tokio::time::advance(PROBE_TIMEOUT).await;
+    assert!(presences.remove(&phone).is_last);
 }
 
 #[tokio::test(start_paused = true)]
