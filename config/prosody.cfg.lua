@@ -19,8 +19,8 @@ network_settings = { nagle = false }
 Component "pubsub.example.org"
   component_secret = "change me"
 
--- Optional, with the package prosody-modules: the access models presence and roster, which look at the rosters of a
--- node's owners. Here, below the secret:
+-- Optional, with the package prosody-modules: the access models presence and roster, which look at the roster of a
+-- node's owner. Here, below the secret:
 --   modules_enabled = { "privilege" }
 -- and what names privilege below.
 

@@ -97,6 +97,22 @@ impl Node {
         self.affiliations().filter(|(_, a)| *a == Affiliation::Owner).map(|(entity, _)| entity)
     }
 
+    /// The owner whose roster gives access (§4.5): the creator, as long as it is an owner; then the entity that changed the
+    /// configuration last, if that is an owner.
+    ///
+    /// SPEC: §4.5 speaks of the owner. An entity that others made an owner has not agreed to have its roster read.
+    #[must_use]
+    pub fn responsible_owner(&self) -> Option<&BareJid> {
+        self.responsible_owner_after(&self.revision.changed_by)
+    }
+
+    /// The same after a change of the configuration by an entity.
+    #[must_use]
+    pub fn responsible_owner_after<'a>(&'a self, by: &'a BareJid) -> Option<&'a BareJid> {
+        let is_owner = |entity: &&BareJid| self.affiliation_of(entity) == Affiliation::Owner;
+        [&self.creator, by].into_iter().find(is_owner)
+    }
+
     /// Every subscriber.
     pub fn subscribers(&self) -> impl Iterator<Item = &Jid> {
         self.subscriptions().map(|(jid, _)| jid)

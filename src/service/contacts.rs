@@ -1,4 +1,4 @@
-//! Whom the owners of a node have in their rosters, where that matters (§4.5).
+//! The contacts of the owner of a node, where access depends on them (§4.5).
 
 use std::sync::Arc;
 
@@ -8,9 +8,7 @@ use crate::pubsub::{Actor, Contacts, Context, Node, NodeId, Timestamp};
 
 use super::{Error, Policies, Rosters, Service, facts::Need, nodes::Turn, permit::without_permit};
 
-/// Owners of a node whose rosters are read.
-const MAX_OWNERS: usize = 10;
-/// How often rosters are read for one operation, because the node has other owners each time.
+/// How often a roster is read for one operation, because the node has another owner each time.
 const MAX_READS: usize = 3;
 
 impl Service {
@@ -26,12 +24,14 @@ impl Service {
         self.rosters().are_granted()
     }
 
-    /// Whether the roster of an owner of a node may be read, or of the actor if there is no such node.
+    /// Whether the roster may be read that gives access to a node which the actor creates or configures.
     pub(super) fn reads_rosters_of(&self, node: Option<&Node>, actor: &Actor) -> bool {
-        let rosters = self.rosters();
+        let (rosters, actor) = (self.rosters(), actor.bare());
         match node {
-            Some(node) => node.owners().take(MAX_OWNERS).any(|owner| rosters.may_read(owner)),
-            None => rosters.may_read(&actor.bare()),
+            Some(node) => {
+                node.responsible_owner_after(&actor).is_some_and(|owner| rosters.may_read(owner))
+            }
+            None => rosters.may_read(&actor),
         }
     }
 
@@ -40,7 +40,7 @@ impl Service {
         self.rosters().answer(owner, contacts, (self.clock)());
     }
 
-    /// Waits for a node's turn, with the contacts of its owners if an operation looks at them. They are read while nobody
+    /// Waits for a node's turn, with the contacts of its owner if an operation looks at them. They are read while nobody
     /// has the turn, and without the permit of the request: a roster that does not come delays this operation, and no
     /// other one.
     pub(super) async fn turn_with_contacts(
@@ -70,7 +70,7 @@ impl Service {
             read = without_permit(self.rosters().read(&owners, oldest, now)).await;
             read_of = owners;
         }
-        // Its owners change all the time. It is as if their rosters could not be read.
+        // Its owner changes all the time. It is as if the roster could not be read.
         Ok((self.turn(id).await?, None))
     }
 
@@ -105,7 +105,8 @@ impl Service {
         }
     }
 
-    /// The owners whose rosters an operation looks at: if the access model of the node does, or may be about to.
+    /// The owner whose roster an operation looks at, if the access model of the node does, or may be about to. If there is
+    /// none, it is as if the roster could not be read.
     fn owners_to_read(&self, node: Option<&Node>, need: &Need<'_>) -> Vec<BareJid> {
         let looks_at_rosters = |node: &&Node| match need {
             Need::Nothing
@@ -114,11 +115,14 @@ impl Service {
             | Need::Departure
             | Need::Enrolled
             | Need::Room(_) => false,
-            Need::Configuration if self.reads_rosters() => true,
+            Need::Configuration(_) if self.reads_rosters() => true,
             _ => node.config.access_model.reads_rosters(),
         };
-        let owners = node.filter(looks_at_rosters).map(|node| node.owners().take(MAX_OWNERS));
-        owners.into_iter().flatten().cloned().collect()
+        let owner = node.filter(looks_at_rosters).and_then(|node| match need {
+            Need::Configuration(by) => node.responsible_owner_after(by),
+            _ => node.responsible_owner(),
+        });
+        owner.into_iter().cloned().collect()
     }
 
     /// What a rule that changes nothing has to know.

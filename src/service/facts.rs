@@ -35,8 +35,9 @@ pub(super) enum Need<'a> {
     Room(&'a Publish),
     /// The newest item, if new subscribers get it.
     LastItem,
-    /// That, and rosters, for the access model may become one that looks at them.
-    Configuration,
+    /// That, and the roster of its owner after the change by this entity, for the access model may become one that looks at
+    /// it.
+    Configuration(&'a BareJid),
     /// Items that timer-driven operations need, and cached rosters.
     Time,
     /// The newest item, and how many subscriptions the actor has, who wants one more.
@@ -106,7 +107,7 @@ impl Service {
                 let items = items.map_err(|error| self.memory.failed_at(&node.id, error))?.entries;
                 Ok(Facts { items, ..Facts::default() })
             }
-            Need::LastItem | Need::Configuration => {
+            Need::LastItem | Need::Configuration(_) => {
                 let items = self.item_for_new_subscribers(turn).await?;
                 Ok(Facts { items, ..Facts::default() })
             }

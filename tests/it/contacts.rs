@@ -208,14 +208,15 @@ async fn a_roster_that_is_read_for_a_request_is_applied_at_all_nodes() {
     assert_eq!(sent, NODES.map(|name| format!("{name} 1")));
 }
 
-/// Access by a roster begins and ends with the ownership of its user.
+/// Access by a roster begins and ends with the responsibility of its user for the node: an owner that others appointed has
+/// none before it configures the node.
 #[tokio::test(start_paused = true)]
-async fn contacts_gain_and_lose_access_with_an_owner() {
+async fn contacts_gain_and_lose_access_with_the_responsible_owner() {
     let fixture = Fixture::new(HOUR, false).await;
     fixture.set_friend([false, true]);
-    let affiliate = async |affiliation| {
+    let affiliate = async |by: &str, entity: &str, affiliation| {
         for name in NODES {
-            let set = fixture.stage.affiliate(OWNER, name, OTHER, affiliation);
+            let set = fixture.stage.affiliate(by, name, entity, affiliation);
             tokio::select! {
                 () = fixture.serve_rosters() => {}
                 set = set => set.unwrap(),
@@ -223,10 +224,22 @@ async fn contacts_gain_and_lose_access_with_an_owner() {
         }
         fixture.pass_seconds(5).await;
     };
-    affiliate(Affiliation::Owner).await;
+    affiliate(OWNER, OTHER, Affiliation::Owner).await;
+    affiliate(OWNER, OWNER, Affiliation::None).await;
+    assert_eq!(fixture.sent(), [""; 0]);
+    for name in NODES {
+        let title = fixture.stage.configure(OTHER, name, Setting::Title("T".into()));
+        tokio::select! {
+            () = fixture.serve_rosters() => {}
+            configured = title => configured.unwrap(),
+        }
+    }
+    fixture.pass_seconds(5).await;
     assert_eq!(fixture.sent(), NODES.map(|name| format!("{name} 1")));
-    fixture.publish("2").await;
-    affiliate(Affiliation::None).await;
+    for name in NODES {
+        fixture.stage.publish(OTHER, name, "2").await.unwrap();
+    }
+    affiliate(OTHER, OWNER, Affiliation::Owner).await;
     fixture.publish("3").await;
     assert_eq!(fixture.sent(), [""; 0]);
 }

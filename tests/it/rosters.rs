@@ -319,12 +319,52 @@ async fn nobody_loses_a_subscription_while_rosters_cannot_be_read() {
 async fn an_owner_who_does_not_exist_any_more_has_no_contacts() {
     let mut server = start(60).await;
     server.grant("localhost", 2, ROSTER).await;
-    server.create("n", &field("access_model", &["presence"])).await;
-    let gone = "<affiliation jid='gone@localhost' affiliation='owner'/>";
-    let content =
-        format!("<pubsub xmlns='{OWNERS}'><affiliations node='n'>{gone}</affiliations></pubsub>");
-    assert_eq!(server.ask(OWNER, "set", &content).await.attr("type"), Some("result"));
-    assert_eq!(server.subscribe(FRIEND, "n").await, "subscribed");
+    server.component.create("gone@localhost", "n", &[("access_model", "presence")]).await;
+    let no_presence = "auth not-authorized presence-subscription-required";
+    assert_eq!(server.subscribe(FRIEND, "n").await, no_presence);
+    assert_eq!(server.read, 1);
+}
+
+/// Whoever makes another user an owner learns nothing of its roster: neither by subscriptions of others, nor by lists.
+#[tokio::test]
+async fn rosters_of_owners_whom_others_appointed_are_not_read() {
+    const CREATOR: &str = "creator@localhost/x";
+    let mut server = start(60).await;
+    server.grant("localhost", 2, ROSTER).await;
+    let groups = [("access_model", "roster"), ("roster_groups_allowed", "Friends")];
+    for (node, fields) in [("presence", &[("access_model", "presence")][..]), ("roster", &groups)] {
+        server.component.create(CREATOR, node, fields).await;
+        let appoint = async |server: &mut Server, jid: &str, affiliation: &str| {
+            let entry = format!("<affiliation jid='{jid}' affiliation='{affiliation}'/>");
+            let list = format!("<affiliations node='{node}'>{entry}</affiliations>");
+            let content = format!("<pubsub xmlns='{OWNERS}'>{list}</pubsub>");
+            assert_eq!(server.ask(CREATOR, "set", &content).await.attr("type"), Some("result"));
+        };
+        appoint(&mut server, "owner@localhost", "owner").await;
+        let refused = server.subscribe(FRIEND, node).await;
+        assert!(refused.starts_with("auth not-authorized"), "{refused}");
+        let friend = format!("<subscription jid='{FRIEND}' subscription='subscribed'/>");
+        let list = format!("<subscriptions node='{node}'>{friend}</subscriptions>");
+        let content = format!("<pubsub xmlns='{OWNERS}'>{list}</pubsub>");
+        assert_eq!(server.ask(CREATOR, "set", &content).await.attr("type"), Some("error"));
+        // Not after its creator has left the node either.
+        appoint(&mut server, "creator@localhost", "publisher").await;
+        let refused = server.subscribe(FRIEND, node).await;
+        assert!(refused.starts_with("auth not-authorized"), "{refused}");
+    }
+    // That of the creator, once.
+    assert_eq!(server.read, 1);
+    // Whoever configures the node then lets its roster be read.
+    let form_type = "<field var='FORM_TYPE'><value>http://jabber.org/protocol/pubsub#node_config</value></field>";
+    let title = field("title", &["T"]);
+    let form = format!("<x xmlns='jabber:x:data' type='submit'>{form_type}{title}</x>");
+    for node in ["presence", "roster"] {
+        let content = format!("<configure node='{node}'>{form}</configure>");
+        let content = format!("<pubsub xmlns='{OWNERS}'>{content}</pubsub>");
+        assert_eq!(server.ask(OWNER, "set", &content).await.attr("type"), Some("result"));
+        assert_eq!(server.subscribe(FRIEND, node).await, "subscribed");
+    }
+    assert_eq!(server.read, 2);
 }
 
 #[tokio::test]
