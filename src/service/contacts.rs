@@ -112,7 +112,8 @@ impl Service {
             Need::Nothing
             | Need::Creation(_)
             | Need::Deletion
-            | Need::Departure
+            | Need::Departure(_)
+            | Need::EnrolledOf(_)
             | Need::Enrolled
             | Need::Room(_) => false,
             Need::Configuration(_) if self.reads_rosters() => true,

@@ -24,8 +24,11 @@ pub(super) enum Need<'a> {
     Creation(&'a NodeId),
     /// The number of deleted nodes with a redirect.
     Deletion,
-    /// Its newest item, if that goes with its publisher.
-    Departure,
+    /// The newest item, if that goes with its publisher, and the JIDs of this entity that an owner subscribed, if
+    /// subscriptions are temporary.
+    Departure(&'a BareJid),
+    /// The JIDs of this entity that an owner subscribed.
+    EnrolledOf(&'a BareJid),
     /// The subscribers whom an owner subscribed.
     Enrolled,
     /// Whether somebody has access.
@@ -127,14 +130,10 @@ impl Service {
                 let newest = page(Page::last(expire::MAX_DIGESTED), needs_newest).await?;
                 Ok(Facts { items, newest, ..Facts::default() })
             }
-            Need::Departure => {
-                if !node.config.purge_offline {
-                    return Ok(Facts::default());
-                }
-                turn.settled().await;
-                let last = self.last_item(turn).await?;
-                let newest = last.iter().map(|item| (**item).clone()).collect();
-                Ok(Facts { newest, ..Facts::default() })
+            Need::Departure(entity) => Box::pin(self.departure(turn, entity)).await,
+            Need::EnrolledOf(entity) => {
+                let enrolled = Box::pin(self.enrolled_of(turn, entity)).await?;
+                Ok(Facts { enrolled, ..Facts::default() })
             }
             Need::Subscriptions => {
                 let max = self.policies().limits().max_subscriptions_per_jid;
@@ -144,6 +143,29 @@ impl Service {
                 Ok(Facts { items, subscriptions, ..Facts::default() })
             }
         }
+    }
+
+    /// What has to be known of a node when an entity has gone.
+    async fn departure(&self, turn: &mut Turn, entity: &BareJid) -> Result<Facts, Error> {
+        let mut facts = Facts::default();
+        if turn.node().is_some_and(|node| node.config.tempsub) {
+            facts.enrolled = self.enrolled_of(turn, entity).await?;
+        }
+        if turn.node().is_some_and(|node| node.config.purge_offline) {
+            turn.settled().await;
+            let last = self.last_item(turn).await?;
+            facts.newest = last.iter().map(|item| (**item).clone()).collect();
+        }
+        Ok(facts)
+    }
+
+    /// The JIDs of an entity that an owner subscribed to a node.
+    async fn enrolled_of(&self, turn: &Turn, entity: &BareJid) -> Result<HashSet<Jid>, Error> {
+        let Some(node) = turn.node() else { return Ok(HashSet::new()) };
+        let subscribed: Vec<_> = node.subscriptions_of_address(entity).cloned().collect();
+        turn.settled().await;
+        let enrolled = self.store.enrolled_among(&node.id, &subscribed).await;
+        enrolled.map_err(|error| self.memory.failed_at(&node.id, error))
     }
 
     /// What a node has that may be full.

@@ -203,8 +203,10 @@ impl Service {
         // Whoever goes knows what ends with that.
         let actor = Actor { jid: went.jid.clone(), ..self.nobody.clone() };
         let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
-            presence::went(node, went, facts.newest.last(), cx)
+            presence::went(node, went, facts.newest.last(), &facts.enrolled, cx)
         };
-        self.decide(&actor, id, Need::Departure, rule, |outcome| outcome).await.await
+        let entity = went.jid.to_bare();
+        let need = Need::Departure(&entity);
+        self.decide(&actor, id, need, rule, |outcome| outcome).await.await
     }
 }

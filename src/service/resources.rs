@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::{
-    pubsub::{Actor, Context, Edge, Node, Page, Timestamp, op::bounce},
+    pubsub::{Actor, Context, Edge, Node, Page, Refusal, Timestamp, op::bounce},
     store::Cursor,
 };
 
@@ -212,15 +212,22 @@ impl Service {
             return;
         }
         // Where that fails it is tried again in the next round.
-        let Ok(own) = self.store.subscriptions_of(&jid.to_bare()).await else { return };
+        let entity = jid.to_bare();
+        let Ok(own) = self.store.subscriptions_of(&entity).await else { return };
         let own = self.memory.sound(own).into_iter().filter(|(_, own)| own.jid == *jid);
         let nodes: HashSet<_> = own.map(|(node, _)| node).collect();
         let actor = Actor { jid: jid.clone(), ..self.nobody.clone() };
         let (mut subscriptions, mut failures) = (0, 0);
         for node in &nodes {
-            let rule =
-                |node: Option<&Node>, _: &Facts, cx: &Context<'_>| bounce::gone(node, jid, cx);
-            let outcome = self.decide(&actor, node, Need::Nothing, rule, |outcome| outcome);
+            let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
+                match facts.enrolled.contains(jid) {
+                    // Its end would tell an owner that the resource has gone.
+                    true => Err(Refusal::NotSubscribed),
+                    false => bounce::gone(node, jid, cx),
+                }
+            };
+            let need = Need::EnrolledOf(&entity);
+            let outcome = self.decide(&actor, node, need, rule, |outcome| outcome);
             match outcome.await.await {
                 Ok(()) => subscriptions += 1,
                 Err(Error::Busy { .. } | Error::Failed(_)) => failures += 1,

@@ -389,6 +389,17 @@ impl Store for MemoryStore {
         Ok(self.shelf().get(node).map(|kept| kept.enrolled.clone()).unwrap_or_default())
     }
 
+    async fn enrolled_among(
+        &self,
+        node: &NodeId,
+        subscribers: &[Jid],
+    ) -> Result<HashSet<Jid>, StoreError> {
+        let shelf = self.shelf();
+        let is_enrolled =
+            |jid: &&Jid| shelf.get(node).is_some_and(|kept| kept.enrolled.contains(*jid));
+        Ok(subscribers.iter().filter(is_enrolled).cloned().collect())
+    }
+
     async fn count_subscriptions_of(
         &self,
         entity: &BareJid,

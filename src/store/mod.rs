@@ -217,6 +217,16 @@ pub trait Store: Send + Sync {
     /// If one of the subscriptions cannot be read.
     async fn enrolled(&self, node: &NodeId) -> Result<HashSet<Jid>, StoreError>;
 
+    /// Which of these subscribers of a node owners subscribed.
+    ///
+    /// # Errors
+    /// If one of the subscriptions cannot be read.
+    async fn enrolled_among(
+        &self,
+        node: &NodeId,
+        subscribers: &[Jid],
+    ) -> Result<HashSet<Jid>, StoreError>;
+
     /// How many subscriptions an entity made that are there or wait, counted up to a number. One that cannot be
     /// read counts.
     ///

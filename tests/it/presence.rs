@@ -607,6 +607,36 @@ async fn temporary_subscriptions_end_with_the_presence_of_their_subscriber() {
     assert!(!is_subscribed(&mut component, READER).await);
 }
 
+/// Owners learn nothing of the presence of entities that they subscribed themselves.
+#[tokio::test]
+async fn subscriptions_that_owners_made_do_not_end_with_presence() {
+    let folder = tempfile::tempdir().unwrap();
+    let stores: [Arc<dyn Store>; 2] =
+        [Arc::new(MemoryStore::new()), Arc::new(SledStore::open(folder.path()).unwrap())];
+    for store in stores {
+        let mut component = Component::with(store, |_| {}).await;
+        component.create(OWNER, "n", &[("tempsub", "1"), ("notify_sub", "1")]).await;
+        let entry = |jid: &str| format!("<subscription jid='{jid}' subscription='subscribed'/>");
+        let entries = entry(READER) + &entry(PHONE);
+        let list = format!("<subscriptions node='n'>{entries}</subscriptions>");
+        component.owner(OWNER, "set", &list).await;
+        component.subscribe(LAPTOP, "n").await;
+        component.messages().await;
+        for resource in [PHONE, LAPTOP] {
+            presence(&mut component, resource, "", "").await;
+        }
+        for resource in [PHONE, LAPTOP] {
+            presence(&mut component, resource, "unavailable", "").await;
+        }
+        assert!(is_subscribed(&mut component, READER).await);
+        assert!(is_subscribed(&mut component, PHONE).await);
+        assert!(!is_subscribed(&mut component, LAPTOP).await);
+        let told = component.messages().await;
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(event(&told[0]).attr("jid"), Some(LAPTOP));
+    }
+}
+
 #[tokio::test]
 async fn a_subscription_that_wants_it_ends_with_presence() {
     let folder = tempfile::tempdir().unwrap();

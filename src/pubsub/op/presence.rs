@@ -1,6 +1,8 @@
 //! What the presence of an entity does at a node: temporary subscriptions end (§12.5), items go
 //! (`pubsub#purge_offline`), the last one is sent (`pubsub#send_last_published_item`).
 
+use std::collections::HashSet;
+
 use jid::{BareJid, Jid};
 
 use crate::pubsub::{
@@ -160,7 +162,11 @@ pub struct Went {
     pub is_last: bool,
 }
 
-/// Decides what it does that an entity has gone, given the newest item.
+/// Decides what it does that an entity has gone, given the newest item and the JIDs of the entity that an owner
+/// subscribed.
+///
+/// SPEC: §12.5 does not say whether `tempsub` holds for subscriptions that owners made. These stay: their end would tell
+/// an owner when an entity goes that gave the service its presence for other subscriptions.
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`].
@@ -168,6 +174,7 @@ pub fn went(
     node: Option<&Node>,
     went: &Went,
     newest: Option<&Item>,
+    enrolled: &HashSet<Jid>,
     cx: &Context<'_>,
 ) -> Result<Decision<()>, Refusal> {
     let node = existing(node)?;
@@ -181,7 +188,8 @@ pub fn went(
     for jid in own.filter(has_gone) {
         let mut terms = node.terms_of(jid).into_owned();
         let before = terms.len();
-        terms.retain(|terms| !node.config.tempsub && terms.options.expire != Expire::Presence);
+        let is_temporary = node.config.tempsub && !enrolled.contains(jid);
+        terms.retain(|terms| !is_temporary && terms.options.expire != Expire::Presence);
         if terms.is_empty() {
             changes.push(Change::Unsubscribed(jid.clone()));
         } else if terms.len() < before {

@@ -352,6 +352,15 @@ impl Store for SledStore {
         self.read(move |view| view.enrolled(&node)).await
     }
 
+    async fn enrolled_among(
+        &self,
+        node: &NodeId,
+        subscribers: &[Jid],
+    ) -> Result<HashSet<Jid>, StoreError> {
+        let (node, subscribers) = (node.clone(), subscribers.to_vec());
+        self.read(move |view| view.enrolled_among(&node, subscribers)).await
+    }
+
     async fn count_subscriptions_of(
         &self,
         entity: &BareJid,

@@ -184,9 +184,27 @@ impl View {
 
     pub(super) fn enrolled(&self, id: &NodeId) -> Result<HashSet<Jid>, StoreError> {
         let Some(number) = self.number(id)? else { return Ok(HashSet::new()) };
+        let jids = self.subscriptions(number).map(|found| found.map(|(_, jid, _)| jid));
+        self.enrolled_of(number, jids)
+    }
+
+    pub(super) fn enrolled_among(
+        &self,
+        id: &NodeId,
+        subscribers: Vec<Jid>,
+    ) -> Result<HashSet<Jid>, StoreError> {
+        let Some(number) = self.number(id)? else { return Ok(HashSet::new()) };
+        self.enrolled_of(number, subscribers.into_iter().map(Ok))
+    }
+
+    fn enrolled_of(
+        &self,
+        number: Number,
+        subscribers: impl Iterator<Item = Result<Jid, StoreError>>,
+    ) -> Result<HashSet<Jid>, StoreError> {
         let mut enrolled = HashSet::new();
-        for subscription in self.subscriptions(number) {
-            let (_, jid, _) = subscription?;
+        for jid in subscribers {
+            let jid = jid?;
             let back = keys::subscription_of(&jid, number);
             if !self.get::<SubscriptionPlace>(&back)?.ok_or_else(|| damaged(&back))?.is_own {
                 enrolled.insert(jid);

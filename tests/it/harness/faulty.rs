@@ -194,6 +194,14 @@ impl Store for Faulty {
         self.inner.enrolled(node).await
     }
 
+    async fn enrolled_among(
+        &self,
+        node: &NodeId,
+        subscribers: &[Jid],
+    ) -> Result<HashSet<Jid>, StoreError> {
+        self.inner.enrolled_among(node, subscribers).await
+    }
+
     async fn count_subscriptions_of(
         &self,
         entity: &BareJid,
