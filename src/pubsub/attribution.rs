@@ -2,7 +2,7 @@
 
 use jid::BareJid;
 
-use super::{Affiliation, Item, ItemReply, Node, NodeConfig};
+use super::{Item, ItemReply, Node, NodeConfig};
 
 /// The `publisher` attribute of a node's items, in events and in every form of retrieval (§7.1.2.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,17 +16,18 @@ pub enum Attribution {
 }
 
 impl Attribution {
-    /// The attribution of a node with this configuration. Of several owners it is the creator, as long as that is one.
+    /// The attribution of a node with this configuration. Of several owners it is the
+    /// [responsible](Node::responsible_owner) one; if there is none, items show nobody.
     #[must_use]
     pub fn of(node: &Node, config: &NodeConfig) -> Self {
         match config.itemreply {
             ItemReply::None => Self::Hidden,
             ItemReply::Publisher => Self::Publisher,
             ItemReply::Owner => {
-                let is_owner = node.affiliation_of(&node.creator) == Affiliation::Owner;
                 // A node that is about to be created has no affiliations yet.
-                let other = node.owners().next().filter(|_| !is_owner);
-                Self::Owner(other.unwrap_or(&node.creator).clone())
+                let is_new = node.affiliations_len() == 0;
+                let owner = node.responsible_owner().or_else(|| is_new.then_some(&node.creator));
+                owner.cloned().map_or(Self::Hidden, Self::Owner)
             }
         }
     }

@@ -97,10 +97,11 @@ impl Node {
         self.affiliations().filter(|(_, a)| *a == Affiliation::Owner).map(|(entity, _)| entity)
     }
 
-    /// The owner whose roster gives access (§4.5): the creator, as long as it is an owner; then the entity that changed the
-    /// configuration last, if that is an owner.
+    /// The owner whose roster gives access (§4.5), and whose JID items show with `pubsub#itemreply=owner` (§12.17): the
+    /// creator, as long as it is an owner; then the entity that changed the configuration last, if that is an owner.
     ///
-    /// SPEC: §4.5 speaks of the owner. An entity that others made an owner has not agreed to have its roster read.
+    /// SPEC: both speak of the owner. An entity that others made an owner has agreed neither to have its roster read nor to
+    /// be shown as a publisher.
     #[must_use]
     pub fn responsible_owner(&self) -> Option<&BareJid> {
         self.responsible_owner_after(&self.revision.changed_by)

@@ -565,9 +565,10 @@ async fn itemreply_says_which_publisher_items_show() {
     }
 }
 
-/// The owner of a node is its creator, as long as that owns it.
+/// The owner that items show is the creator of the node, as long as that owns it; then the owner who configured the node
+/// last. Nobody who was made an owner by others alone is shown.
 #[tokio::test]
-async fn itemreply_owner_is_one_that_the_node_has() {
+async fn itemreply_owner_is_one_that_is_responsible_for_the_node() {
     let mut component = with(&[("itemreply", "owner")]).await;
     let set = |owner: &str, jid: &str, affiliation: &str| {
         let entry = format!("<affiliation jid='{jid}' affiliation='{affiliation}'/>");
@@ -580,9 +581,18 @@ async fn itemreply_owner_is_one_that_the_node_has() {
         let answer = component.owner(&owner, "set", &content).await;
         assert_eq!(answer.attr("type"), Some("result"));
     }
-    component.publish(OWNER, NODE, "1").await;
-    let item = component.events_for(READER).await.remove(0).children().next().unwrap().clone();
-    assert_eq!(item.attr("publisher"), Some("another@localhost"));
+    for (id, shown_publisher) in [("1", None), ("2", Some("another@localhost"))] {
+        component.publish(OWNER, NODE, id).await;
+        let last = component.events_for(READER).await.pop().unwrap();
+        let item = last.children().next().unwrap().clone();
+        assert_eq!((item.attr("id"), item.attr("publisher")), (Some(id), shown_publisher));
+        let items = format!("<items node='{NODE}'><item id='{id}'/></items>");
+        let retrieved = shown(&component.pubsub(READER, "get", &items).await);
+        let has_publisher = retrieved.contains("publisher='another@localhost'");
+        assert_eq!(has_publisher, shown_publisher.is_some(), "{retrieved}");
+        assert!(has_publisher || !retrieved.contains("publisher="), "{retrieved}");
+        component.configure("another@localhost", NODE, &[("title", "T")]).await;
+    }
     // A node that is created by its first item has its owner at once.
     component.subscribe(READER, NODE).await;
     let options = form(&[("itemreply", "owner")]).replace("node_config", "publish-options");
