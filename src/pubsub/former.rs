@@ -5,7 +5,7 @@ use std::fmt;
 use jid::BareJid;
 use sha2::{Digest, Sha256};
 
-use super::{Context, Node, Timestamp};
+use super::{Affiliation, Context, Node, Timestamp};
 
 /// How long a name is reserved after the deletion of its node: 30 days.
 const RESERVED_MILLIS: u64 = 30 * 24 * 60 * 60 * 1000;
@@ -17,12 +17,12 @@ pub struct FormerNode {
     pub redirect: Option<String>,
     /// The time of the deletion.
     pub deleted: Timestamp,
-    /// Its owners, at most [`Self::MAX_OWNERS`].
+    /// Its owners, at most [`Self::MAX_OWNERS`]. It is in the [share](Self::share) of the first.
     pub owners: Vec<OwnerHash>,
 }
 
 /// The first 20 bytes of the SHA-256 of a bare JID: a former owner is recognised without keeping its address.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OwnerHash(pub [u8; 20]);
 
 impl FormerNode {
@@ -31,8 +31,23 @@ impl FormerNode {
 
     /// A node that is deleted now.
     pub(super) fn of(node: &Node, redirect: Option<String>, cx: &Context<'_>) -> Self {
-        let owners = node.owners().take(Self::MAX_OWNERS).map(OwnerHash::of).collect();
-        Self { redirect, deleted: cx.now, owners }
+        let first = Self::sharer(node, &cx.actor.bare()).cloned();
+        let others = node.owners().filter(|owner| Some(*owner) != first.as_ref());
+        let owners = first.iter().chain(others).take(Self::MAX_OWNERS);
+        Self { redirect, deleted: cx.now, owners: owners.map(OwnerHash::of).collect() }
+    }
+
+    /// The owner in whose share a node is that an entity deletes: that entity, if it is an owner.
+    pub(crate) fn sharer<'a>(node: &'a Node, actor: &'a BareJid) -> Option<&'a BareJid> {
+        let is_owner = node.affiliation_of(actor) == Affiliation::Owner;
+        let responsible = || node.responsible_owner().or_else(|| node.owners().next());
+        Some(actor).filter(|_| is_owner).or_else(responsible)
+    }
+
+    /// The owner in whose share of redirects and reserved names it is.
+    #[must_use]
+    pub fn share(&self) -> Option<OwnerHash> {
+        self.owners.first().copied()
     }
 
     /// Whether the time is over for which the name is reserved. With a redirect it has no end.

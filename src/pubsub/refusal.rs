@@ -179,8 +179,10 @@ pub enum Refusal {
         "this request has more to notify subscribers of than can wait for delivery at once: split it"
     )]
     TooManyNotifications,
-    /// Deleting a node with a redirect, where there are as many as the service keeps (§8.4.2).
-    #[error("the service keeps at most 1000000 redirects: delete the node without one")]
+    /// Deleting a node with a redirect, where there are as many as the service keeps, altogether or of one owner (§8.4.2).
+    #[error(
+        "the service keeps at most 1000000 redirects, and 10000 of one owner: delete the node without one"
+    )]
     TooManyRedirects,
     /// More subscriptions with options or SubIDs than the node takes, or more of one JID.
     #[error("the node takes no more subscriptions with options or SubIDs")]

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 use jid::{BareJid, Jid};
 
 use crate::pubsub::{
-    Actor, Item, ItemBudget, ItemId, Node, NodeId, Page, Part,
+    Actor, FormerNode, Item, ItemBudget, ItemId, Node, NodeId, OwnerHash, Page, Part,
     op::{
+        delete::RedirectCounts,
         expire,
         publish::{self, NewItem, Publish, There},
     },
@@ -22,7 +23,7 @@ pub(super) enum Need<'a> {
     Nothing,
     /// The node of this name that was deleted.
     Creation(&'a NodeId),
-    /// The number of deleted nodes with a redirect.
+    /// The numbers of deleted nodes with a redirect.
     Deletion,
     /// The newest item, if that goes with its publisher, and the JIDs of this entity that an owner subscribed, if
     /// subscriptions are temporary.
@@ -54,7 +55,7 @@ pub(super) struct Facts {
     pub(super) newest: Vec<Item>,
     pub(super) there: There,
     pub(super) subscriptions: usize,
-    pub(super) redirects: usize,
+    pub(super) redirects: RedirectCounts,
     pub(super) enrolled: HashSet<Jid>,
 }
 
@@ -86,7 +87,8 @@ impl Service {
                 Ok(Facts { enrolled, ..Facts::default() })
             }
             Need::Deletion => {
-                let redirects = self.store.redirects_len().await.map_err(Error::Failed)?;
+                let owner = FormerNode::sharer(node, &actor.bare()).map(OwnerHash::of);
+                let redirects = Box::pin(self.redirects(owner)).await?;
                 Ok(Facts { redirects, ..Facts::default() })
             }
             Need::Room(request) => {
@@ -143,6 +145,16 @@ impl Service {
                 Ok(Facts { items, subscriptions, ..Facts::default() })
             }
         }
+    }
+
+    /// The numbers of redirects, with those in the share of an owner.
+    async fn redirects(&self, owner: Option<OwnerHash>) -> Result<RedirectCounts, Error> {
+        let all = self.store.redirects_len().await.map_err(Error::Failed)?;
+        let own = match owner {
+            Some(owner) => self.store.redirects_of(&owner).await.map_err(Error::Failed)?,
+            None => 0,
+        };
+        Ok(RedirectCounts { all, own })
     }
 
     /// What has to be known of a node when an entity has gone.

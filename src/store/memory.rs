@@ -12,14 +12,14 @@ use jid::{BareJid, Jid};
 
 use crate::pubsub::{
     Affiliation, Change, Changes, Edge, FormerNode, Item, ItemBudget, ItemId, Listed, Listing,
-    Mark, Node, NodeId, Order, Page, Part, Spot, Subscription,
+    Mark, Node, NodeId, Order, OwnerHash, Page, Part, Spot, Subscription,
     op::{discover::NodeSummary, subscriptions},
     within, written_len,
 };
 
 use super::{
     Commit, Committed, Cursor, Found, MAX_FORMER_NODES, Owed, Store, StoreError, Then, Told,
-    walk::walk,
+    former::FormerShares, walk::walk,
 };
 
 /// A store in memory. Its commits are atomic, and durable until the process ends.
@@ -37,6 +37,7 @@ struct Shelf {
     /// Those with a redirect by their number, and the others by the time of their deletion and their number.
     moved: BTreeMap<(u64, u64), NodeId>,
     deleted: BTreeMap<(u64, u64), NodeId>,
+    shares: FormerShares,
     presence_refusals: BTreeSet<BareJid>,
 }
 
@@ -72,10 +73,7 @@ impl Shelf {
             if let Change::Created(node) = change {
                 self.last_number += 1;
                 self.numbers.insert(id.clone(), self.last_number);
-                if let Some((place, _)) = self.former.remove(id) {
-                    self.moved.remove(&place);
-                    self.deleted.remove(&place);
-                }
+                self.forget_former(id);
                 self.nodes.insert(self.last_number, Kept::new(node));
             }
         }
@@ -103,14 +101,32 @@ impl Shelf {
         };
         let list = if former.redirect.is_some() { &mut self.moved } else { &mut self.deleted };
         list.insert(place, id.clone());
+        if let Some(owner) = former.share() {
+            let is_reserved = former.redirect.is_none();
+            let own_oldest = self.shares.oldest_of_full(&owner).filter(|_| is_reserved);
+            if let Some(oldest) = own_oldest.and_then(|oldest| self.deleted.get(&oldest).cloned()) {
+                self.forget_former(&oldest);
+            }
+            self.shares.add(owner, is_reserved.then_some(place));
+        }
         self.former.insert(id.clone(), (place, former.clone()));
-        while let Some(oldest) = self.deleted.first_entry() {
-            let is_over = self.former.get(oldest.get());
+        while let Some((_, oldest)) = self.deleted.first_key_value() {
+            let is_over = self.former.get(oldest);
             let is_over = is_over.is_some_and(|(_, other)| other.is_over(former.deleted));
             if self.former.len() - self.moved.len() <= MAX_FORMER_NODES && !is_over {
                 break;
             }
-            self.former.remove(&oldest.remove());
+            let oldest = oldest.clone();
+            self.forget_former(&oldest);
+        }
+    }
+
+    fn forget_former(&mut self, id: &NodeId) {
+        let Some((place, former)) = self.former.remove(id) else { return };
+        let list = if former.redirect.is_some() { &mut self.moved } else { &mut self.deleted };
+        list.remove(&place);
+        if let Some(owner) = former.share() {
+            self.shares.remove(&owner, former.redirect.is_none().then_some(place));
         }
     }
 }
@@ -313,6 +329,10 @@ impl Store for MemoryStore {
 
     async fn redirects_len(&self) -> Result<usize, StoreError> {
         Ok(self.shelf().moved.len())
+    }
+
+    async fn redirects_of(&self, owner: &OwnerHash) -> Result<usize, StoreError> {
+        Ok(self.shelf().shares.redirects_of(owner))
     }
 
     async fn items(

@@ -5,6 +5,7 @@
 //! `tests/it/store.rs`.
 
 mod commit;
+mod former;
 mod memory;
 mod sled;
 mod walk;
@@ -28,11 +29,14 @@ use tokio::sync::oneshot;
 
 use crate::pubsub::{
     Affiliation, Edge, FormerNode, Item, ItemBudget, ItemId, Listed, Listing, Mark, Node, NodeId,
-    Notification, Order, Page, Part, Recipients, Spot, Subscription, op::discover::NodeSummary,
+    Notification, Order, OwnerHash, Page, Part, Recipients, Spot, Subscription,
+    op::discover::NodeSummary,
 };
 
 /// How many deleted nodes without a redirect are remembered: those that were deleted last.
 pub const MAX_FORMER_NODES: usize = 100_000;
+/// Those in the share of one entity.
+pub const MAX_OWN_FORMER_NODES: usize = 10_000;
 
 /// Where a service keeps its nodes.
 ///
@@ -118,7 +122,7 @@ pub trait Store: Send + Sync {
     async fn summary(&self, node: &NodeId) -> Result<Option<(Cursor, NodeSummary)>, StoreError>;
 
     /// What is remembered of a node that was deleted, until there is one of this name again: of those without a redirect,
-    /// of the newest [`MAX_FORMER_NODES`].
+    /// of the newest [`MAX_FORMER_NODES`], and of the newest [`MAX_OWN_FORMER_NODES`] of one share.
     ///
     /// # Errors
     /// If it cannot be read.
@@ -136,6 +140,12 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// If the store has ended.
     async fn redirects_len(&self) -> Result<usize, StoreError>;
+
+    /// How many of these are in the [share](FormerNode::share) of an entity.
+    ///
+    /// # Errors
+    /// If the store has ended.
+    async fn redirects_of(&self, owner: &OwnerHash) -> Result<usize, StoreError>;
 
     /// Items of a node, oldest first, of which the newest that fit are given, but at least one; with the number of
     /// those that exist. An absent node has none.

@@ -11,7 +11,10 @@ use gjallar::{
         restore,
     },
     service::Error,
-    store::{Chain, Commit, MAX_FORMER_NODES, MemoryStore, SledStore, Store, StoreError},
+    store::{
+        Chain, Commit, MAX_FORMER_NODES, MAX_OWN_FORMER_NODES, MemoryStore, SledStore, Store,
+        StoreError,
+    },
 };
 
 use crate::harness::stage::{Stage, actor, item, jid, node, raw};
@@ -82,6 +85,7 @@ store_contract! {
     lists_items_in_an_order_and_by_a_filter
     remembers_deleted_nodes
     forgets_deleted_nodes_whose_names_are_free
+    deleted_nodes_of_one_owner_take_no_room_of_others
     remembers_who_refused_presence
     gives_the_newest_items_that_fit
     keeps_so_many_bytes
@@ -359,17 +363,73 @@ async fn remembers_deleted_nodes(kind: impl Kind) {
     assert_eq!(stage.store.check().await.unwrap(), Vec::<String>::new());
 }
 
-/// Creates a node and deletes it at this time, in the store alone.
-async fn delete_at(store: &dyn Store, name: &str, at: Timestamp, redirect: Option<&str>) {
+/// The commits that create a node and delete it.
+fn deletion(name: &str, former: FormerNode) -> [Commit; 2] {
     let config = NodeConfig::initial(&Limits::default());
     let made = Node::bare(node(name), Epoch(1), config, jid(OWNER).to_bare(), Timestamp(0));
-    let redirect = redirect.map(str::to_owned);
-    let former = FormerNode { redirect, deleted: at, owners: Vec::new() };
-    for changes in [restore::created(made), restore::deleted(1, 1, Some(former))] {
+    [restore::created(made), restore::deleted(1, 1, Some(former))].map(|changes| {
         let (node, changes, chain) = (node(name), Arc::new(changes), Chain::default());
-        let commit = Commit { node, changes, notifications: Vec::new(), chain };
+        Commit { node, changes, notifications: Vec::new(), chain }
+    })
+}
+
+/// Creates a node and deletes it at this time, in the store alone.
+async fn delete_at(store: &dyn Store, name: &str, at: Timestamp, redirect: Option<&str>) {
+    let redirect = redirect.map(str::to_owned);
+    for commit in deletion(name, FormerNode { redirect, deleted: at, owners: Vec::new() }) {
         store.commit_now(commit).await.unwrap();
     }
+}
+
+/// Of the names that one owner deleted the newest stay reserved; names of others are not forgotten for them. Redirects are
+/// counted for each owner.
+async fn deleted_nodes_of_one_owner_take_no_room_of_others(kind: impl Kind) {
+    let owner = OwnerHash::of(&jid(OWNER).to_bare());
+    let former = |at: u64, redirect: Option<&str>, owners: &[OwnerHash]| FormerNode {
+        redirect: redirect.map(str::to_owned),
+        deleted: Timestamp(at),
+        owners: owners.to_vec(),
+    };
+    let begin = |store: &dyn Store, name: &str, former: FormerNode| {
+        for commit in deletion(name, former) {
+            store.commit(commit, Box::new(|result| drop(result.unwrap())));
+        }
+    };
+    let store = kind.open();
+    delete_at(&*store, "other", Timestamp(1), None).await;
+    for name in ["moved", "again"] {
+        begin(&*store, name, former(1, Some("xmpp:there"), &[owner]));
+    }
+    begin(&*store, "again", former(1, None, &[owner]));
+    let number = MAX_OWN_FORMER_NODES as u64;
+    for at in 0..number {
+        begin(&*store, &at.to_string(), former(at + 2, None, &[owner]));
+        // Commits are carried out in order, and not too many may wait.
+        if (at + 1) % 400 == 0 {
+            delete_at(&*store, &format!("other {at}"), Timestamp(1), None).await;
+        }
+    }
+    let is_there =
+        async |store: &dyn Store, name: &str| store.former(&node(name)).await.unwrap().is_some();
+    for (name, expected) in [("other", true), ("moved", true), ("again", false), ("0", true)] {
+        assert_eq!(is_there(&*store, name).await, expected, "{name}");
+    }
+    let stranger = OwnerHash::of(&jid("stranger@x").to_bare());
+    let redirects = async |store: &dyn Store| {
+        let counts = [store.redirects_of(&owner).await, store.redirects_of(&stranger).await];
+        counts.map(Result::unwrap)
+    };
+    assert_eq!(redirects(&*store).await, [1, 0]);
+    drop(store);
+    let Some(store) = kind.again() else { return };
+    assert_eq!(redirects(&*store).await, [1, 0]);
+    begin(&*store, "newest", former(number + 2, None, &[owner, stranger]));
+    delete_at(&*store, "moved", Timestamp(number + 2), None).await;
+    for (name, expected) in [("other", true), ("newest", true), ("0", false), ("1", true)] {
+        assert_eq!(is_there(&*store, name).await, expected, "{name}");
+    }
+    assert_eq!(redirects(&*store).await, [0, 0]);
+    assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
 }
 
 async fn forgets_deleted_nodes_whose_names_are_free(kind: impl Kind) {

@@ -23,10 +23,22 @@ pub struct Delete {
 
 /// The most deleted nodes with a redirect.
 pub const MAX_REDIRECTS: usize = 1_000_000;
+/// Those of one owner, unless an administrator deletes the node.
+pub const MAX_OWN_REDIRECTS: usize = 10_000;
+
+/// The deleted nodes that have a redirect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RedirectCounts {
+    /// All of them.
+    pub all: usize,
+    /// Those in the share in which one more would be.
+    pub own: usize,
+}
+
 /// The longest URI of a redirect, in bytes.
 const MAX_URI_BYTES: usize = 2048;
 
-/// Decides a delete request at the service of this JID, if it is known, given the number of deleted nodes that have a redirect. The audience of the event are those who were
+/// Decides a delete request at the service of this JID, if it is known, given the numbers of deleted nodes that have a redirect. The audience of the event are those who were
 /// subscribed, or waited for that. Who comes later hears of the redirection too ([`Refusal::Gone`]).
 ///
 /// # Errors
@@ -36,7 +48,7 @@ pub fn delete(
     node: Option<&Node>,
     request: &Delete,
     service: Option<&Jid>,
-    redirects: usize,
+    redirects: RedirectCounts,
     cx: &Context<'_>,
 ) -> Result<Decision<()>, Refusal> {
     let node = existing(node)?;
@@ -46,7 +58,8 @@ pub fn delete(
         if service.is_some_and(|service| is_uri_of(uri, service, &node.id)) {
             return Err(Refusal::BadRequest("the redirect points to the node that is deleted"));
         }
-        if redirects >= MAX_REDIRECTS {
+        let has_enough = redirects.own >= MAX_OWN_REDIRECTS && !cx.actor.is_administrator;
+        if has_enough || redirects.all >= MAX_REDIRECTS {
             return Err(Refusal::TooManyRedirects);
         }
     }

@@ -5,7 +5,7 @@ use crate::pubsub::{
     op::{
         affiliations::{SetAffiliations, set_affiliations},
         configure::{Configure, configure},
-        delete::{Delete, delete},
+        delete::{Delete, RedirectCounts, delete},
         subscriptions::{SetSubscriptions, set_subscriptions},
     },
 };
@@ -126,7 +126,9 @@ fn an_owner_cannot_subscribe_who_is_not_admitted() {
 fn a_deletion_takes_a_place_too() {
     let node = node().0;
     let request = Delete { node: node.id.clone(), redirect: None };
-    let decision = by("owner@x", |cx| delete(Some(&node), &request, None, 0, cx)).unwrap();
+    let decision =
+        by("owner@x", |cx| delete(Some(&node), &request, None, RedirectCounts::default(), cx));
+    let decision = decision.unwrap();
     assert_eq!(decision.notifications[0].place.seq, 1);
 }
 

@@ -4,12 +4,12 @@ use crate::pubsub::{
     Affiliation, Change, Context, FormerNode, OwnerHash, Policy, Refusal, Timestamp,
     op::{
         create::{Create, create},
-        delete::{Delete, MAX_REDIRECTS, delete},
+        delete::{Delete, MAX_OWN_REDIRECTS, MAX_REDIRECTS, RedirectCounts, delete},
         publish::{There, publish},
     },
 };
 
-use super::{bare, by, changes_of, item, node, publication, refuses};
+use super::{bare, by, changes_of, item, node, publication};
 
 fn deletion(redirect: Option<&str>) -> Delete {
     Delete { node: node().0.id, redirect: redirect.map(str::to_owned) }
@@ -35,33 +35,65 @@ fn a_redirect_is_an_absolute_uri() {
         ("xmpp:a\n", false),
         ("xmpp:<x/>", false),
     ] {
-        let decision = by("owner@x", |cx| delete(Some(&node), &deletion(Some(uri)), None, 0, cx));
+        let decision = by("owner@x", |cx| {
+            delete(Some(&node), &deletion(Some(uri)), None, RedirectCounts::default(), cx)
+        });
         match is_taken {
             true => assert!(decision.is_ok(), "{uri}"),
             false => assert!(matches!(decision, Err(Refusal::BadRequest(_))), "{uri}"),
         }
     }
     let long = format!("xmpp:{}", "x".repeat(2048));
-    let decision = by("owner@x", |cx| delete(Some(&node), &deletion(Some(&long)), None, 0, cx));
+    let decision = by("owner@x", |cx| {
+        delete(Some(&node), &deletion(Some(&long)), None, RedirectCounts::default(), cx)
+    });
     assert!(matches!(decision, Err(Refusal::BadRequest(text)) if text.contains("2048")));
 }
 
 #[test]
-fn redirects_past_their_limit_are_refused() {
+fn redirects_past_their_limits_are_refused() {
     let node = node().0;
-    let request = deletion(Some("xmpp:x"));
-    let full = by("owner@x", |cx| delete(Some(&node), &request, None, MAX_REDIRECTS, cx));
-    refuses(full, &Refusal::TooManyRedirects);
-    assert!(by("owner@x", |cx| delete(Some(&node), &request, None, MAX_REDIRECTS - 1, cx)).is_ok());
-    assert!(
-        by("owner@x", |cx| delete(Some(&node), &deletion(None), None, MAX_REDIRECTS, cx)).is_ok()
-    );
+    let leave = |who, uri, all, own| {
+        by(who, |cx| {
+            delete(Some(&node), &deletion(uri), None, RedirectCounts { all, own }, cx).map(drop)
+        })
+    };
+    let uri = Some("xmpp:x");
+    let (last, own_last) = (MAX_REDIRECTS - 1, MAX_OWN_REDIRECTS - 1);
+    for who in ["owner@x", "admin@x"] {
+        assert_eq!(leave(who, uri, MAX_REDIRECTS, 0), Err(Refusal::TooManyRedirects));
+        assert_eq!(leave(who, uri, last, own_last), Ok(()));
+        assert_eq!(leave(who, None, MAX_REDIRECTS, MAX_OWN_REDIRECTS), Ok(()));
+    }
+    assert_eq!(leave("owner@x", uri, last, MAX_OWN_REDIRECTS), Err(Refusal::TooManyRedirects));
+    assert_eq!(leave("admin@x", uri, last, MAX_OWN_REDIRECTS), Ok(()));
+}
+
+/// A deletion is in the share of whoever decides on it, and not of an owner whom others appointed.
+#[test]
+fn a_deletion_is_in_the_share_of_the_owner_who_deletes() {
+    let node = node().with("a@x", Affiliation::Owner).0;
+    for (who, share) in [("owner@x", "owner@x"), ("a@x", "a@x"), ("admin@x", "owner@x")] {
+        let no_redirects = RedirectCounts::default();
+        let decision = by(who, |cx| delete(Some(&node), &deletion(None), None, no_redirects, cx));
+        let decision = decision.unwrap();
+        let former = changes_of(&decision).into_iter().find_map(|change| match change {
+            Change::Deleted(former) => former.as_deref(),
+            _ => None,
+        });
+        let former = former.unwrap();
+        assert_eq!(former.share(), Some(OwnerHash::of(&bare(share))), "{who}");
+        assert_eq!(former.owners.len(), 2);
+    }
 }
 
 #[test]
 fn a_deletion_remembers_the_owners() {
     let node = node().with("second@x", Affiliation::Owner).with("bot@x", Affiliation::Publisher).0;
-    let decision = by("admin@x", |cx| delete(Some(&node), &deletion(None), None, 0, cx)).unwrap();
+    let decision = by("admin@x", |cx| {
+        delete(Some(&node), &deletion(None), None, RedirectCounts::default(), cx)
+    })
+    .unwrap();
     let former = changes_of(&decision).into_iter().find_map(|change| match change {
         Change::Deleted(former) => former.as_deref(),
         _ => None,

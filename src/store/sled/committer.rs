@@ -165,7 +165,7 @@ impl Committer {
                         None => return,
                     }
                     opened.ledger.next_debt = opened.ledger.next_debt.max(next_debt);
-                    reader.replace(&opened.tree);
+                    reader.replace(&opened.tree, &opened.ledger);
                 }
             }
         }

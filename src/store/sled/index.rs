@@ -8,7 +8,7 @@ use super::{
     debt::{self, DebtRecord, ToldRecord},
     keys::{self, Number},
     ledger::{self, Ledger},
-    record::{self, Total, damaged, weight},
+    record::{self, FormerRecord, Total, damaged, weight},
     sled_failed,
 };
 
@@ -42,6 +42,14 @@ pub(super) fn check(tree: &Tree) -> Result<(Total, Ledger), StoreError> {
                 b'u' => ledger.revoke(number()?),
                 b'm' => ledger.redirects += 1,
                 b'f' => ledger.former += 1,
+                b'F' => {
+                    let former: FormerRecord = record::decode(&key, &value)?;
+                    let redirect = keys::redirect_of_former(&key);
+                    let has_moved = tree.contains_key(redirect).map_err(|e| sled_failed(&e))?;
+                    if let Some(owner) = former.share() {
+                        ledger.shares().add(owner, (!has_moved).then(|| former.place()));
+                    }
+                }
                 b'p' => ledger.begin_items(number()?, record::decode(&key, &value)?),
                 b'w' if *key == *keys::TOLD => {
                     let told: ToldRecord = record::decode(&key, &value)?;

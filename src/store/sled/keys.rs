@@ -103,6 +103,11 @@ pub(super) fn former(node: &NodeId) -> Vec<u8> {
     key(b'F', &[&hash(node.as_str())])
 }
 
+/// What took the place of the deleted node with this key.
+pub(super) fn redirect_of_former(former: &[u8]) -> Vec<u8> {
+    key(b'M', &[former.get(1..).unwrap_or_default()])
+}
+
 /// The name of a node that was deleted without a redirect.
 pub(super) fn deleted(at: u64, node: Number) -> Vec<u8> {
     key(b'f', &[&at.to_be_bytes(), &node.to_be_bytes()])

@@ -1,6 +1,11 @@
 //! What the committer keeps in mind: the numbers that come next, and what is owed at which node.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::store::former::FormerShares;
 
 use super::{
     debt::DebtRecord,
@@ -15,6 +20,8 @@ pub(super) struct Ledger {
     pub(super) redirects: usize,
     /// Those of which it is not, and that are remembered.
     pub(super) former: usize,
+    /// Both by the entities in whose shares they are; readers know it too.
+    shares: Arc<Mutex<FormerShares>>,
     debts: BTreeMap<u64, Number>,
     owing: HashMap<Number, usize>,
     /// Debts that were made together, by the first of them.
@@ -84,6 +91,7 @@ impl Default for Ledger {
             next_debt: 1,
             redirects: 0,
             former: 0,
+            shares: Arc::default(),
             debts: BTreeMap::new(),
             owing: HashMap::new(),
             groups: BTreeMap::new(),
@@ -98,6 +106,14 @@ impl Default for Ledger {
 }
 
 impl Ledger {
+    pub(super) fn shares(&self) -> MutexGuard<'_, FormerShares> {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn shared_shares(&self) -> Arc<Mutex<FormerShares>> {
+        Arc::clone(&self.shares)
+    }
+
     /// A debt is made; it is to be written with the others of its group of commits.
     pub(super) fn owe(&mut self, record: DebtRecord) -> u64 {
         let debt = self.next_debt;

@@ -39,7 +39,7 @@ use tokio::sync::oneshot;
 
 use crate::pubsub::{
     Affiliation, Edge, FormerNode, Fresh, Item, ItemBudget, ItemId, Listed, Listing, Mark, Node,
-    NodeId, OrderField, Page, Part, Spot, Subscription, op::discover::NodeSummary,
+    NodeId, OrderField, OwnerHash, Page, Part, Spot, Subscription, op::discover::NodeSummary,
 };
 
 use self::{
@@ -294,6 +294,10 @@ impl Store for SledStore {
 
     async fn redirects_len(&self) -> Result<usize, StoreError> {
         Ok(self.reader.redirects_len())
+    }
+
+    async fn redirects_of(&self, owner: &OwnerHash) -> Result<usize, StoreError> {
+        Ok(self.reader.redirects_of(owner))
     }
 
     async fn items(

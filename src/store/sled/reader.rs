@@ -12,8 +12,11 @@ use jid::{BareJid, Jid};
 use sled::Tree;
 
 use crate::{
-    pubsub::{Affiliation, Epoch, Item, ItemBudget, ItemId, Node, NodeId, Part, SubscriptionState},
-    store::StoreError,
+    pubsub::{
+        Affiliation, Epoch, Item, ItemBudget, ItemId, Node, NodeId, OwnerHash, Part,
+        SubscriptionState,
+    },
+    store::{StoreError, former::FormerShares},
 };
 
 use super::{
@@ -48,11 +51,19 @@ struct State {
     tree: Result<Tree, String>,
     /// The nodes whose sum was checked since the store was opened.
     checked: HashSet<Number>,
+    /// The shares of deleted nodes.
+    shares: Arc<Mutex<FormerShares>>,
+}
+
+impl State {
+    fn new(tree: &Tree, ledger: &Ledger) -> Self {
+        Self { tree: Ok(tree.clone()), checked: HashSet::new(), shares: ledger.shared_shares() }
+    }
 }
 
 impl Reader {
     pub(super) fn new(tree: &Tree, ledger: &Ledger) -> Self {
-        let state = State { tree: Ok(tree.clone()), checked: HashSet::new() };
+        let state = State::new(tree, ledger);
         let redirects = Arc::new(AtomicUsize::new(ledger.redirects));
         Self { state: Arc::new(Mutex::new(state)), files: Arc::default(), redirects }
     }
@@ -80,14 +91,20 @@ impl Reader {
         self.redirects.load(Ordering::Relaxed)
     }
 
+    pub(super) fn redirects_of(&self, owner: &OwnerHash) -> usize {
+        let shares = Arc::clone(&self.state().shares);
+        let shares = shares.lock().unwrap_or_else(PoisonError::into_inner);
+        shares.redirects_of(owner)
+    }
+
     /// Nothing is read any more.
     pub(super) fn close(&self, reason: &str) {
         self.state().tree = Err(reason.to_owned());
     }
 
     /// The store was opened again.
-    pub(super) fn replace(&self, tree: &Tree) {
-        *self.state() = State { tree: Ok(tree.clone()), checked: HashSet::new() };
+    pub(super) fn replace(&self, tree: &Tree, ledger: &Ledger) {
+        *self.state() = State::new(tree, ledger);
     }
 
     /// Looks into the store as it is.

@@ -161,6 +161,16 @@ impl FormerRecord {
         Self { number, deleted: former.deleted.0, owners }
     }
 
+    /// The entity in whose share it is.
+    pub(super) fn share(&self) -> Option<OwnerHash> {
+        self.owners.first().copied().map(OwnerHash)
+    }
+
+    /// Its place among the reserved names.
+    pub(super) fn place(&self) -> (u64, u64) {
+        (self.deleted, self.number)
+    }
+
     pub(super) fn to_former(&self, redirect: Option<String>) -> FormerNode {
         let owners = self.owners.iter().copied().map(OwnerHash).collect();
         FormerNode { redirect, deleted: Timestamp(self.deleted), owners }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jid::{BareJid, Jid};
 
 use crate::{
-    pubsub::{Affiliation, Change, Changes, FormerNode, Item, NodeId, Notification},
+    pubsub::{Affiliation, Change, Changes, FormerNode, Item, NodeId, Notification, OwnerHash},
     store::{Committed, Debt, MAX_FORMER_NODES, StoreError, Told},
 };
 
@@ -47,12 +47,23 @@ pub(super) struct Turn<'a, 'tree> {
     /// How many more deleted nodes are remembered: with a redirect, and without one.
     new_redirects: isize,
     new_former: isize,
+    /// Those that are new in the share of an entity, and those that are forgotten.
+    shared: Vec<(OwnerHash, Option<(u64, u64)>)>,
+    unshared: Vec<(OwnerHash, Option<(u64, u64)>)>,
 }
 
 impl<'a, 'tree> Turn<'a, 'tree> {
     pub(super) fn new(rows: &'a mut Rows<'tree>, ledger: &'a mut Ledger) -> Self {
-        let (new_redirects, new_former) = (0, 0);
-        Self { rows, ledger, first_item: None, oldest_item: None, new_redirects, new_former }
+        Self {
+            rows,
+            ledger,
+            first_item: None,
+            oldest_item: None,
+            new_redirects: 0,
+            new_former: 0,
+            shared: Vec::new(),
+            unshared: Vec::new(),
+        }
     }
 
     /// Carries out the changes of one node, and owes what is told of them. Says at which node
@@ -118,6 +129,12 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         let count = |number: usize, more: isize| number.saturating_add_signed(more);
         self.ledger.redirects = count(self.ledger.redirects, self.new_redirects);
         self.ledger.former = count(self.ledger.former, self.new_former);
+        for (owner, place) in self.unshared.drain(..) {
+            self.ledger.shares().remove(&owner, place);
+        }
+        for (owner, place) in self.shared.drain(..) {
+            self.ledger.shares().add(owner, place);
+        }
         if number == next {
             self.ledger.next_node += 1;
         }
@@ -381,6 +398,8 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         former: &FormerNode,
     ) -> Result<(), StoreError> {
         self.rows.put(&keys::former(id), &FormerRecord::of(number, former))?;
+        let place = former.redirect.is_none().then_some((former.deleted.0, number));
+        self.shared.extend(former.share().map(|owner| (owner, place)));
         if let Some(uri) = &former.redirect {
             let record = RedirectRecord { number, uri: uri.clone() };
             self.rows.put(&keys::redirect(id), &record)?;
@@ -388,21 +407,39 @@ impl<'a, 'tree> Turn<'a, 'tree> {
             self.new_redirects += 1;
             return Ok(());
         }
+        let own_oldest = former.share().and_then(|own| self.ledger.shares().oldest_of_full(&own));
+        if let Some((deleted, number)) = own_oldest {
+            let key = keys::deleted(deleted, number);
+            let (oldest, record) = self.reserved(&key)?;
+            self.release(key, oldest, &record);
+        }
         self.rows.put(&keys::deleted(former.deleted.0, number), &id.as_str())?;
         self.new_former += 1;
         for key in self.rows.first(b"f", MAX_FORGOTTEN)? {
-            let name = self.rows.get::<String>(&key)?.ok_or_else(|| damaged(&key))?;
-            let oldest = keys::former(&NodeId::parse(&name).map_err(|_| damaged(&key))?);
-            let record = self.rows.get::<FormerRecord>(&oldest)?.ok_or_else(|| damaged(&key))?;
+            let (oldest, record) = self.reserved(&key)?;
             let known = self.ledger.former.saturating_add_signed(self.new_former);
             if known <= MAX_FORMER_NODES && !record.to_former(None).is_over(former.deleted) {
                 break;
             }
-            self.rows.remove(oldest);
-            self.rows.remove(key);
-            self.new_former -= 1;
+            self.release(key, oldest, &record);
         }
         Ok(())
+    }
+
+    /// The deleted node whose name is reserved by this row, and its key.
+    fn reserved(&self, key: &[u8]) -> Result<(Vec<u8>, FormerRecord), StoreError> {
+        let name = self.rows.get::<String>(key)?.ok_or_else(|| damaged(key))?;
+        let former = keys::former(&NodeId::parse(&name).map_err(|_| damaged(key))?);
+        let record = self.rows.get::<FormerRecord>(&former)?.ok_or_else(|| damaged(key))?;
+        Ok((former, record))
+    }
+
+    /// Forgets a deleted node without a redirect.
+    fn release(&mut self, reserved: Vec<u8>, former: Vec<u8>, record: &FormerRecord) {
+        self.rows.remove(former);
+        self.rows.remove(reserved);
+        self.new_former -= 1;
+        self.unshared.extend(record.share().map(|owner| (owner, Some(record.place()))));
     }
 
     /// A node of this name is there again.
@@ -416,6 +453,8 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         }
         if let Some(record) = self.rows.get::<FormerRecord>(&former)? {
             self.rows.remove(former);
+            let place = moved.is_none().then(|| record.place());
+            self.unshared.extend(record.share().map(|owner| (owner, place)));
             if moved.is_none() {
                 self.rows.remove(keys::deleted(record.deleted, record.number));
                 self.new_former -= 1;

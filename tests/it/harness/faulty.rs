@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use gjallar::{
     pubsub::{
         Affiliation, FormerNode, Item, ItemBudget, ItemId, Listed, Listing, Mark, Node, NodeId,
-        Page, Part, Spot, Subscription, op::discover::NodeSummary,
+        OwnerHash, Page, Part, Spot, Subscription, op::discover::NodeSummary,
     },
     store::{Commit, Cursor, Found, MAX_UNDERWAY, Owed, Store, StoreError, Then, Told},
 };
@@ -142,6 +142,10 @@ impl Store for Faulty {
 
     async fn redirects_len(&self) -> Result<usize, StoreError> {
         self.inner.redirects_len().await
+    }
+
+    async fn redirects_of(&self, owner: &OwnerHash) -> Result<usize, StoreError> {
+        self.inner.redirects_of(owner).await
     }
 
     async fn items(

@@ -1,0 +1,54 @@
+//! The deleted nodes that are remembered, counted for each entity in whose share they are.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::pubsub::OwnerHash;
+
+use super::MAX_OWN_FORMER_NODES;
+
+/// The shares of all entities.
+#[derive(Debug, Default)]
+pub(super) struct FormerShares {
+    redirects: HashMap<OwnerHash, usize>,
+    /// The places of those without a redirect: the time of the deletion and the number of the node.
+    reserved: HashMap<OwnerHash, BTreeSet<(u64, u64)>>,
+}
+
+impl FormerShares {
+    /// The number of redirects of an entity.
+    pub(super) fn redirects_of(&self, owner: &OwnerHash) -> usize {
+        self.redirects.get(owner).copied().unwrap_or_default()
+    }
+
+    /// The place of the oldest reserved name of an entity that has no room for one more.
+    pub(super) fn oldest_of_full(&self, owner: &OwnerHash) -> Option<(u64, u64)> {
+        let reserved = self.reserved.get(owner)?;
+        let is_full = reserved.len() >= MAX_OWN_FORMER_NODES;
+        reserved.first().copied().filter(|_| is_full)
+    }
+
+    /// Adds a deleted node: a reserved name with its place, or a redirect without one.
+    pub(super) fn add(&mut self, owner: OwnerHash, place: Option<(u64, u64)>) {
+        match place {
+            Some(place) => drop(self.reserved.entry(owner).or_default().insert(place)),
+            None => *self.redirects.entry(owner).or_default() += 1,
+        }
+    }
+
+    /// Removes one.
+    pub(super) fn remove(&mut self, owner: &OwnerHash, place: Option<(u64, u64)>) {
+        let Some(place) = place else {
+            match self.redirects.get_mut(owner) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => drop(self.redirects.remove(owner)),
+            }
+            return;
+        };
+        if let Some(reserved) = self.reserved.get_mut(owner) {
+            reserved.remove(&place);
+            if reserved.is_empty() {
+                self.reserved.remove(owner);
+            }
+        }
+    }
+}
