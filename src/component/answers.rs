@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
+use jid::stamped_bare;
 use minidom::Element;
 use tokio::sync::Notify;
 
@@ -85,7 +86,7 @@ impl Answers {
     /// Enqueues a stanza to an entity; stanzas to one entity are sent in order.
     pub fn send(&self, to: &str, mut stanza: String) {
         pad(&mut stanza);
-        self.queue().waiting.push(bare(to), stanza);
+        self.queue().waiting.push(&stamped_bare(to), stanza);
         self.came.notify_one();
     }
 
@@ -190,14 +191,15 @@ impl Answers {
 
     /// Reserves bytes for the reply to a request of an entity, as long as the result lives. Returns nothing without room.
     pub(super) fn reserve(self: &Arc<Self>, to: &str, bytes: usize) -> Option<Reservation> {
-        let has_room = self.queue().waiting.reserve(bare(to), bytes);
-        let to = bare(to).to_owned();
+        let to = stamped_bare(to).into_owned();
+        let has_room = self.queue().waiting.reserve(&to, bytes);
         has_room.then(|| Reservation { answers: Arc::clone(self), to, bytes })
     }
 
     /// Waits until another request of an entity may be processed.
     pub async fn room(&self, to: &str) {
-        self.until(|queue| queue.waiting.has_room(bare(to))).await;
+        let entity = stamped_bare(to);
+        self.until(|queue| queue.waiting.has_room(&entity)).await;
     }
 
     /// Waits until the service may send another query of its own. Replies do not count: large ones to others delay no query.
@@ -279,10 +281,6 @@ impl Queue {
     fn bytes(&self) -> usize {
         self.interrupted.len() + self.waiting.bytes()
     }
-}
-
-fn bare(jid: &str) -> &str {
-    jid.split('/').next().unwrap_or_default()
 }
 
 /// Whether an address is the component's own: that of its stanzas, or that of its pings.

@@ -61,7 +61,7 @@ impl Dispatch {
         let is_answer =
             stanza.name() == "iq" && matches!(stanza.attr("type"), Some("result" | "error"));
         let question = stanza.attr("id").filter(|id| is_answer && id.starts_with(CAPABILITIES))?;
-        let jid = Jid::new(stanza.attr("from")?).ok()?;
+        let jid = Jid::stamped(stanza.attr("from")?).ok()?;
         let (interests, presences) = (self.service().interests(), self.service().presences());
         if !interests.awaits(&jid, question) {
             return None;

@@ -194,12 +194,18 @@ impl Dispatch {
             self.refuse(header, &error.text("a request has an id and one child element"));
             return None;
         }
-        if header.to.as_deref().and_then(|to| Jid::new(to).ok()).as_ref() != Some(&self.jid) {
+        if !self.is_to_service(header) {
             let error = StanzaError::new("cancel", "service-unavailable");
             self.refuse(header, &error.text("the service has this JID only, without a resource"));
             return None;
         }
         Some(is_set)
+    }
+
+    /// Whether a stanza is addressed to the service, in whichever case its sender typed that.
+    pub(super) fn is_to_service(&self, header: &Header) -> bool {
+        let to = header.to.as_deref().and_then(|to| Jid::stamped(to).ok());
+        to.is_some_and(|to| to.is_same(&self.jid))
     }
 
     /// Answers a request past a limit of this name, which is not one of the rules.

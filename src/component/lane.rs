@@ -11,6 +11,7 @@
 //! sixty times as much memory. Only a first mebibyte waits as trees.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, VecDeque},
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -23,6 +24,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use jid::stamped_bare;
 use minidom::Element;
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
@@ -179,17 +181,17 @@ impl Lanes {
         needs_answer: bool,
         bytes: usize,
     ) -> Option<QueueLimit> {
-        let limits = *self.limits.borrow();
+        let (limits, sender) = (*self.limits.borrow(), sender_of(stanza));
         let mut senders = self.senders();
         match needs_answer {
-            true => senders.limit_passed(sender_of(stanza), bytes, limits),
-            false => senders.limit_passed_by(sender_of(stanza), bytes, limits.with_reserve()),
+            true => senders.limit_passed(&sender, bytes, limits),
+            false => senders.limit_passed_by(&sender, bytes, limits.with_reserve()),
         }
     }
 
     /// Puts a stanza, which had so many bytes of this text, into its sender's lane.
     pub(super) fn submit(&self, stanza: Element, bytes: usize, text: impl FnOnce() -> StanzaText) {
-        let sender = sender_of(&stanza).to_owned();
+        let sender = sender_of(&stanza).into_owned();
         let mut senders = self.senders();
         let looks_at_one_node = Dispatch::looks_at_one_node(&stanza);
         let may_be_large = Dispatch::may_have_large_reply(&stanza);
@@ -380,10 +382,9 @@ impl Senders {
     }
 }
 
-/// The bare JID of a stanza's sender.
-fn sender_of(stanza: &Element) -> &str {
-    let from = stanza.attr("from").unwrap_or_default();
-    from.split_once('/').map_or(from, |(bare, _)| bare)
+/// The bare JID of a stanza's sender, in its identity form.
+fn sender_of(stanza: &Element) -> Cow<'_, str> {
+    stamped_bare(stanza.attr("from").unwrap_or_default())
 }
 
 /// The permit of a lane to process a request, while it holds one, and the room for the reply.

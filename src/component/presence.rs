@@ -20,7 +20,7 @@ impl Dispatch {
     /// Deals with presence. Anyone may have that of the service, which is always there.
     pub(super) async fn presence(&self, header: &Header, stanza: &Element) {
         let Some(sender) = header.sender() else { return };
-        if header.to.as_deref() != Some(self.jid().as_str()) {
+        if !self.is_to_service(header) {
             return;
         }
         let from = header.from.as_deref().unwrap_or_default();
@@ -99,7 +99,7 @@ impl Dispatch {
     /// ping.
     pub(super) fn take_silence(&self, stanza: &Element) -> Option<(BareJid, u64)> {
         let number = stanza.attr("id")?.strip_prefix(SILENT)?;
-        let from = Jid::new(stanza.attr("from")?).ok()?;
+        let from = Jid::stamped(stanza.attr("from")?).ok()?;
         from.resource().filter(|resource| resource.as_str() == number)?;
         let error = stanza.children().find(|child| child.name() == "error");
         let is_of_server = match error {

@@ -61,7 +61,9 @@ impl Dispatch {
             && matches!(stanza.attr("type"), Some("result" | "error"))
             && stanza.attr("id").is_some_and(|id| id.starts_with(ROSTER));
         let owner = stanza.attr("from").filter(|_| is_answer);
-        let Some(owner) = owner.and_then(|owner| BareJid::new(owner).ok()) else { return false };
+        let Some(owner) = owner.and_then(|owner| BareJid::stamped(owner).ok()) else {
+            return false;
+        };
         if !self.service().rosters().awaits(&owner) {
             return false;
         }
@@ -85,7 +87,7 @@ pub(super) fn grants_rosters(message: &Element) -> Option<bool> {
 
 fn contacts(query: &Element) -> Contacts {
     let entry = |item: &Element| {
-        let entity = BareJid::new(item.attr("jid")?).ok()?;
+        let entity = BareJid::stamped(item.attr("jid")?).ok()?;
         let groups = item.children().filter(|child| child.is("group", ns::ROSTER));
         let groups = groups.map(Element::text).collect();
         let has_presence = matches!(item.attr("subscription"), Some("from" | "both"));

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use jid::with_u_labels;
+use jid::{stamped_bare, with_u_labels};
 use tokio::{
     sync::watch,
     time::{Duration, Instant},
@@ -78,7 +78,7 @@ impl Gauges {
     }
 
     fn count(&mut self, from: &str, now: Instant) -> Result<(), Passed> {
-        let bare = from.split_once('/').map_or(from, |(bare, _)| bare);
+        let bare = &*stamped_bare(from);
         let domain = bare.rsplit_once('@').map_or(bare, |(_, domain)| domain);
         let domain = &*with_u_labels(domain);
         if !self.jids.count(bare, now) {
@@ -143,7 +143,9 @@ mod tests {
             let resource = format!("a@x/{request}");
             assert_eq!(meter.count(&resource, true, now), Ok(()));
         }
-        assert_eq!(meter.count("a@x/r", true, now), Err(Passed::Jid));
+        for spelling in ["a@x/r", "A@x/r", "a@X", "ａ@x"] {
+            assert_eq!(meter.count(spelling, true, now), Err(Passed::Jid), "{spelling}");
+        }
         assert_eq!(meter.count("b@x/r", true, now), Ok(()));
         assert_eq!(meter.count("a@x/r", false, now), Ok(()), "presence is counted for itself");
         let later = now + Duration::from_secs(1);
@@ -173,7 +175,7 @@ mod tests {
             assert_eq!(meter.count(&format!("u{user}@x/r"), true, now), Ok(()));
         }
         assert_eq!(meter.count("another@x", true, now), Err(Passed::Domain));
-        assert_eq!(meter.count("x", true, now), Err(Passed::Domain));
+        assert_eq!(meter.count("X", true, now), Err(Passed::Domain));
         assert_eq!(meter.count("another@y", true, now), Ok(()));
         for user in 0..10 {
             assert_eq!(meter.count(&format!("u{user}@bücher.example"), true, now), Ok(()));

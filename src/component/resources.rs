@@ -71,7 +71,7 @@ impl Dispatch {
             (None, None) => return None,
         };
         let number = u64::from_str_radix(number, 16).ok()?;
-        let from = Jid::new(stanza.attr("from")?).ok()?;
+        let from = Jid::stamped(stanza.attr("from")?).ok()?;
         let error = stanza.children().find(|child| child.name() == "error");
         let is_not_there = |error: &Element| {
             NOT_THERE.iter().any(|condition| error.has_child(condition, ns::STANZAS))

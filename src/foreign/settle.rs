@@ -130,14 +130,6 @@ impl Remarked<'_> {
     }
 }
 
-/// An address as servers stamp it: localpart and domain in lower case. The resource keeps its case.
-fn in_lower_case(jid: &str) -> String {
-    match jid.split_once('/') {
-        Some((bare, resource)) => format!("{}/{resource}", bare.to_lowercase()),
-        None => jid.to_lowercase(),
-    }
-}
-
 /// So much of a text as is shown.
 fn shortened(text: &str) -> String {
     text.chars().take(60).collect()
@@ -203,7 +195,7 @@ fn affiliated(
 ) -> BTreeMap<BareJid, Affiliation> {
     let mut affiliations = BTreeMap::new();
     for (jid, name) in found {
-        match (affiliation_named(&name), BareJid::new(&in_lower_case(&jid))) {
+        match (affiliation_named(&name), BareJid::stamped(&jid)) {
             (Some(Affiliation::None), _) => {}
             (Some(affiliation), Ok(entity)) => {
                 let other = affiliations.remove(&entity);
@@ -241,7 +233,7 @@ fn subscribed(
         _ => 2,
     });
     for FoundSubscription { jid: text, state, options } in found {
-        let Ok(jid) = Jid::new(&in_lower_case(&text)) else {
+        let Ok(jid) = Jid::stamped(&text) else {
             place.remark_of("a subscription of what is no JID", &text);
             continue;
         };
@@ -341,7 +333,7 @@ fn placed(
             place.remark_of(what, &item.id);
             continue;
         };
-        let publisher = item.publisher.as_deref().map(Jid::new);
+        let publisher = item.publisher.as_deref().map(Jid::stamped);
         let publisher = match publisher {
             Some(Ok(jid)) => jid.to_bare(),
             Some(Err(_)) | None => {

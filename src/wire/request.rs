@@ -449,7 +449,8 @@ const NO_JID: &str = "an entry without a JID";
 /// The address of an entry. Revoking entries may name an address that cannot be prepared but was stamped by a server,
 /// so that such entities can be banned.
 fn entry_jid(entry: &Element, sender: &str, takes_away: bool) -> Result<Jid, &'static str> {
-    let stamped = || entry.attr("jid").filter(|_| takes_away).and_then(|jid| Jid::new(jid).ok());
+    let stamped =
+        || entry.attr("jid").filter(|_| takes_away).and_then(|jid| Jid::stamped(jid).ok());
     jid(entry, sender).ok().or_else(stamped).ok_or(NOT_A_JID)
 }
 

@@ -86,10 +86,10 @@ impl Header {
         self.name == "iq" && !matches!(self.kind.as_deref(), Some("result" | "error"))
     }
 
-    /// Who sent it, if that is a JID.
+    /// The identity form of the JID that sent it, if `from` is a JID.
     #[must_use]
     pub fn sender(&self) -> Option<Jid> {
-        Jid::new(self.from.as_deref()?).ok()
+        Jid::stamped(self.from.as_deref()?).ok()
     }
 
     /// A result with this content.

@@ -1,4 +1,4 @@
-//! Addresses (RFC 7622): stamped ones byte by byte, those in requests prepared. And the names of nodes.
+//! Addresses (RFC 7622): stamped ones in their identity form, those in requests prepared. And the names of nodes.
 
 use std::sync::Arc;
 
@@ -126,6 +126,78 @@ fn addresses_that_differ_stay_different() {
     }
 }
 
+fn stamped(text: &str) -> String {
+    Jid::stamped(text).map(|jid| jid.to_string()).expect(text)
+}
+
+/// ejabberd stamps an address as its user typed it at login.
+#[test]
+fn every_spelling_of_a_stamped_address_has_one_identity_form() {
+    let long = format!("{}@localhost", "ﷺ".repeat(300));
+    for (text, expected) in [
+        ("mallory@localhost/R", "mallory@localhost/R"),
+        ("MaLLory@LocalHost/R", "mallory@localhost/R"),
+        ("ｍallory@localhost", "mallory@localhost"),
+        ("ﬁsh@localhost/ﬁ", "fish@localhost/ﬁ"),
+        ("𝐌allory@localhost/🎉", "mallory@localhost/🎉"),
+        ("mal\u{ad}lory@localhost", "mallory@localhost"),
+        ("e\u{301}@localhost", "é@localhost"),
+        ("A'B@localhost", "a'b@localhost"),
+        ("☃@localhost", "☃@localhost"),
+        ("Ꙋ@localhost", "ꙋ@localhost"),
+        // RFC 7622 tells these apart.
+        ("Straße@WEIß.example", "straße@weiß.example"),
+        ("ς@localhost", "ς@localhost"),
+        // A-labels stay.
+        ("A@XN--MNCHEN-3YA.Example.", "a@xn--mnchen-3ya.example"),
+        ("a@MÜNCHEN.xn--mnchen-3ya", "a@münchen.xn--mnchen-3ya"),
+        ("a@ＬocalHost", "a@localhost"),
+        ("a@[2001:DB8:0::0:1]", "a@[2001:db8::1]"),
+        ("LocalHost", "localhost"),
+        // Nothing would be left, or too much, or other parts.
+        ("\u{ad}@localhost", "\u{ad}@localhost"),
+        (&long, &long),
+        ("a／b@localhost", "a／b@localhost"),
+        ("℀＠\u{3000}@localhost", "℀＠\u{3000}@localhost"),
+    ] {
+        if expected.contains('\u{3000}') {
+            assert_eq!(Jid::stamped(text), Err(Error::Character));
+        } else {
+            assert_eq!(stamped(text), expected);
+        }
+        assert_eq!(jid::stamped_bare(expected), expected.split('/').next().unwrap());
+    }
+    assert_eq!(Jid::stamped("a@b@c"), Err(Error::Character));
+    assert_eq!(jid::stamped_bare("A@b@c/d"), "A@b@c");
+}
+
+#[test]
+fn an_identity_form_is_its_own_and_that_of_the_prepared_address() {
+    let chars = ('\u{80}'..'\u{ffff}').chain('\u{1d400}'..'\u{1d800}');
+    for c in chars.filter(|c| Jid::new(&format!("{c}@{c}")).is_ok()) {
+        for text in [format!("X{c}y@localhost"), format!("x@y{c}.example")] {
+            let one = BareJid::stamped(&text).unwrap();
+            assert_eq!(BareJid::stamped(one.as_str()).as_ref(), Ok(&one), "{text}");
+            if let Ok(prepared) = BareJid::prepare(&text) {
+                assert!(one.is_same(&prepared), "{text}: {one} {prepared}");
+            }
+            let fold = BareJid::new(&one.fold()).unwrap();
+            assert_eq!(fold.fold(), fold.as_str(), "{text}");
+        }
+    }
+}
+
+#[test]
+fn the_own_address_of_a_sender_is_known_in_every_case() {
+    let sender = "MALLORY@LocalHost/🎉☃";
+    let own = |text| Jid::prepare_from(text, sender).map(|jid| jid.to_string());
+    for text in [sender, "mallory@localhost/🎉☃", "ｍallory@localhost./🎉☃"] {
+        assert_eq!(own(text).as_deref(), Ok("mallory@localhost/🎉☃"));
+    }
+    assert_eq!(own("Mallory@localhost").as_deref(), Ok("mallory@localhost"));
+    assert_eq!(own("owner@localhost/a\u{ad}"), Err(Error::Resource));
+}
+
 #[test]
 fn the_own_address_of_a_sender_is_taken_as_the_server_stamped_it() {
     let sender = "☃@xn--mnchen-3ya.example/A";
@@ -168,9 +240,127 @@ async fn every_sender_is_answered() {
     }
 }
 
-/// A stamped address is compared byte by byte: ß is a letter of its own, and `ss` is somebody else.
+/// How ejabberd stamps the account `mallory` of `localhost`, as its user typed that at login.
+const TYPED: [&str; 7] = [
+    "mallory@localhost/r",
+    "MALLORY@localhost/r",
+    "mallory@LOCALHOST/r",
+    "MaLLory@LocalHost/r",
+    "ｍallory@localhost/r",
+    "𝓶allory@localhost/r",
+    "mal\u{ad}lory@localhost/r",
+];
+
+/// §4.1: an outcast stays one, and is named by its owner, however it typed its name at login.
 #[tokio::test]
-async fn stamped_addresses_are_compared_byte_by_byte() {
+async fn an_outcast_is_shut_out_in_every_spelling() {
+    for named in ["mallory@localhost", "MALLORY@LocalHost", "𝓶allory@localhost"] {
+        let mut component = Component::start().await;
+        component.create(OWNER, "n", &[("publish_model", "open")]).await;
+        component.subscribe("MALLORY@LocalHost", "n").await;
+        assert_eq!(subscriptions(&mut component).await, ["mallory@localhost subscribed"]);
+        affiliate(&mut component, named, "outcast").await;
+        assert_eq!(affiliations(&mut component).await, ["mallory@localhost outcast"]);
+        assert_eq!(subscriptions(&mut component).await, [""; 0]);
+        for from in TYPED {
+            let bare = from.trim_end_matches("/r");
+            let subscribe = format!("<subscribe node='n' jid='{bare}'/>");
+            for (kind, content) in
+                [("set", PUBLISH), ("set", &*subscribe), ("get", "<items node='n'/>")]
+            {
+                let refused = component.pubsub(from, kind, content).await;
+                assert_eq!(error(&refused), "auth forbidden", "{from} {content}");
+                assert_eq!(refused.attr("to"), Some(from));
+            }
+            let own = component.pubsub(from, "get", "<affiliations/>").await;
+            assert!(shown(&own).contains("outcast"), "{from}: {}", shown(&own));
+        }
+        let other = component.publish("malory@localhost/r", "n", "1").await;
+        assert_eq!(other.attr("type"), Some("result"));
+    }
+}
+
+/// RFC 6120 §8.1.2.1: one account is one entity, with its rights and its subscriptions; each reply goes to the address
+/// that was stamped.
+#[tokio::test]
+async fn an_account_keeps_its_rights_in_every_spelling() {
+    let mut component = Component::start().await;
+    component.create("MALLORY@localhost/1", "n", &[("access_model", "whitelist")]).await;
+    for from in TYPED {
+        let configure = component.owner(from, "get", "<configure node='n'/>").await;
+        assert_eq!(configure.attr("type"), Some("result"), "{from}: {}", shown(&configure));
+        assert_eq!(configure.attr("to"), Some(from));
+        for jid in ["mallory@localhost", "Mallory@LocalHost/r", from] {
+            component.granted(from, &format!("<subscribe node='n' jid='{jid}'/>")).await;
+        }
+        component.messages().await;
+        component.publish(from, "n", "1").await;
+        let mut told = recipients(&mut component).await;
+        told.sort_unstable();
+        assert_eq!(told, ["mallory@localhost", "mallory@localhost/r"], "{from}");
+        component.granted(from, "<unsubscribe node='n' jid='MALLORY@localhost'/>").await;
+        component.granted(from, "<unsubscribe node='n' jid='mallory@localhost/r'/>").await;
+    }
+    let refused = component.owner("straße@localhost/x", "get", "<configure node='n'/>").await;
+    assert_eq!(error(&refused), "auth forbidden");
+}
+
+/// Administrators are named in the configuration.
+#[tokio::test]
+async fn an_administrator_is_one_in_every_spelling() {
+    let configure = |config: &mut Config| config.admins.push("Root@LocalHost".into());
+    let mut component = Component::with(Arc::new(MemoryStore::new()), configure).await;
+    component.create(OWNER, "n", &[]).await;
+    for from in ["root@localhost/x", "ROOT@localhost/x", "root@LOCALHOST/x"] {
+        let answer = component.owner(from, "get", "<affiliations node='n'/>").await;
+        assert_eq!(answer.attr("type"), Some("result"), "{from}: {}", shown(&answer));
+    }
+}
+
+/// The service's own JID, too, comes as a client typed it.
+#[tokio::test]
+async fn the_service_is_addressed_in_every_case() {
+    let mut component = Component::start().await;
+    for to in ["PubSub.LocalHost", SERVICE] {
+        let iq = format!(
+            "<iq type='get' from='a@localhost/x' to='{to}' id='1'><ping xmlns='urn:xmpp:ping'/></iq>"
+        );
+        component.send(&iq).await;
+        let answer = component.answer().await;
+        assert_eq!((answer.attr("type"), answer.attr("from")), (Some("result"), Some(to)));
+    }
+    for to in [format!("a@{SERVICE}"), format!("{SERVICE}/x"), "other.localhost".to_owned()] {
+        let iq = format!(
+            "<iq type='get' from='a@localhost/x' to='{to}' id='1'><ping xmlns='urn:xmpp:ping'/></iq>"
+        );
+        component.send(&iq).await;
+        assert_eq!(error(&component.answer().await), "cancel service-unavailable");
+    }
+}
+
+/// One account has one allowance.
+#[tokio::test]
+async fn limits_count_every_spelling_once() {
+    let configure = |config: &mut Config| {
+        config.limits.max_subscriptions_per_jid = 3;
+        config.limits.max_nodes_per_owner = 3;
+    };
+    let mut component = Component::with(Arc::new(MemoryStore::new()), configure).await;
+    for (number, from) in TYPED.iter().enumerate() {
+        component.create(&format!("o{number}@localhost"), &format!("n{number}"), &[]).await;
+        let create = format!("<create node='{number}'/>");
+        let subscribe = format!("<subscribe node='n{number}' jid='{from}'/>");
+        for content in [create, subscribe] {
+            let answer = component.pubsub(from, "set", &content).await;
+            let expected = if number < 3 { "result" } else { "error" };
+            assert_eq!(answer.attr("type"), Some(expected), "{from}: {}", shown(&answer));
+        }
+    }
+}
+
+/// RFC 7622: ß is a letter of its own, and `ss` is somebody else.
+#[tokio::test]
+async fn letters_that_rfc_7622_tells_apart_are_two_entities() {
     let mut component = Component::start().await;
     for (one, other) in [
         ("straße@localhost/x", "strasse@localhost/x"),

@@ -1,17 +1,24 @@
 //! Addresses of XMPP (RFC 7622).
 //!
-//! An address is compared byte by byte. [`Jid::new`] takes it as it stands: servers stamp addresses in the form in which
-//! they compare them, and the store keeps that form. [`Jid::prepare`] brings an address that a user wrote into the form
-//! of RFC 7622; it does not fold more than the RFC does, so that no address takes the place of another one.
+//! [`Jid::stamped`] brings the address that a server stamped into its identity form, for some servers stamp it as its user
+//! typed it. Identity forms are compared byte by byte, and the store keeps them: [`Jid::new`] takes one as it stands.
+//! [`Jid::prepare`] brings an address that a user wrote into the form of RFC 7622. Neither folds more than the RFC does,
+//! so that no address takes the place of another one.
 //!
 //! A domain may be written with A-labels or with U-labels. These are different addresses of one entity:
 //! [`Jid::other_spellings`], [`Jid::is_same`].
 
+mod identity;
 mod precis;
 mod prepare;
 mod spellings;
 
-use std::{borrow::Borrow, fmt, ops::Deref, str::FromStr};
+use std::{
+    borrow::{Borrow, Cow},
+    fmt, 
+    ops::Deref,
+    str::FromStr,
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
@@ -71,6 +78,22 @@ fn parts(text: &str) -> (Option<&str>, &str, Option<&str>) {
     }
 }
 
+/// A text without the resource.
+fn bare_of(text: &str) -> &str {
+    text.split('/').next().unwrap_or_default()
+}
+
+/// The bare address of one that a server stamped, in its identity form ([`Jid::stamped`]). A text that is no address stays
+/// as it is.
+#[must_use]
+pub fn stamped_bare(from: &str) -> Cow<'_, str> {
+    let bare = bare_of(from);
+    match identity::is_plain(bare) {
+        true => Cow::Borrowed(bare),
+        false => BareJid::stamped(bare).map_or(Cow::Borrowed(bare), |bare| bare.0.0.into()),
+    }
+}
+
 /// Whether a text is as the profile OpaqueString leaves it (RFC 8265 §4.2): of several spellings that look alike, only
 /// one is.
 #[must_use]
@@ -98,7 +121,7 @@ fn check(text: &str) -> Result<(), Error> {
 }
 
 impl Jid {
-    /// Takes an address as it stands: from the server, or from the store.
+    /// Takes an address as it stands: from the store.
     ///
     /// # Errors
     /// If a part is empty or too long, or has a character that no form of an address has.
@@ -127,30 +150,47 @@ impl Jid {
         Self::new(&prepared)
     }
 
+    /// Takes an address that a server stamped, in its identity form: the same for every spelling in which a user may have
+    /// typed its own address at login. The localpart is case-mapped by UsernameCaseMapped, and the domain by UTS 46. The
+    /// resource, and the A-labels of the domain, stay as they are.
+    ///
+    /// A localpart that RFC 7622 refuses takes the characters for which its compatibility characters stand, in lower case
+    /// and without those that are not shown. A server of RFC 7622 has no account of such a name.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn stamped(text: &str) -> Result<Self, Error> {
+        let stamped = Self::new(text)?;
+        let (local, domain, resource) = parts(text);
+        if identity::is_plain(bare_of(text)) {
+            return Ok(stamped);
+        }
+        let local = local.map_or(String::new(), |local| format!("{}@", identity::localpart(local)));
+        let resource = resource.map_or(String::new(), |resource| format!("/{resource}"));
+        let identity = format!("{local}{}{resource}", identity::domain(domain));
+        // Mapping may leave nothing of a part, or make it too long.
+        Ok(Self::new(&identity).unwrap_or(stamped))
+    }
+
     /// Prepares an address in a request of a sender, as [`prepare`](Self::prepare) does. The sender's own address, bare or
-    /// full, is taken as the server stamped it, however its domain is written in the request: that is the form in which
-    /// the server knows it.
+    /// full, is taken in the identity form of the stamped one, however it is written in the request.
     ///
     /// # Errors
     /// As [`prepare`](Self::prepare).
     pub fn prepare_from(text: &str, sender: &str) -> Result<Self, Error> {
-        if text == sender {
-            return Self::new(text);
-        }
-        let own = Self::new(sender.split('/').next().unwrap_or_default());
-        let is_own = |address: &Self| own.as_ref().is_ok_and(|own| own.is_same(address));
-        let (bare, resource) = match text.split_once('/') {
-            Some((bare, resource)) => (bare, Some(resource)),
-            None => (text, None),
+        let split = |text: &str| text.split_once('/').map(|(_, resource)| resource.to_owned());
+        let own = BareJid::stamped(bare_of(sender));
+        let is_own = match (&own, BareJid::stamped(bare_of(text))) {
+            (Ok(own), Ok(written)) => own.is_same(&written),
+            _ => false,
         };
-        let prepared = match Self::new(bare) {
-            Ok(written) if is_own(&written) => written,
-            _ => Self::prepare(bare)?,
-        };
-        let entity = if is_own(&prepared) { own? } else { prepared };
-        match resource {
-            Some(resource) => Self::new(&format!("{entity}/{}", prepare::resource(resource)?)),
-            None => Ok(entity),
+        let entity = if is_own { own? } else { BareJid::prepare(bare_of(text))? };
+        match split(text) {
+            None => Ok(entity.into()),
+            resource if is_own && resource == split(sender) => {
+                Self::new(&format!("{entity}/{}", resource.unwrap_or_default()))
+            }
+            Some(resource) => Self::new(&format!("{entity}/{}", prepare::resource(&resource)?)),
         }
     }
 
@@ -230,6 +270,14 @@ impl BareJid {
         Self::of(Jid::new(text)?)
     }
 
+    /// Takes a bare address that a server stamped, as [`Jid::stamped`].
+    ///
+    /// # Errors
+    /// As [`Jid::new`]; or if it has a resource.
+    pub fn stamped(text: &str) -> Result<Self, Error> {
+        Self::of(Jid::stamped(text)?)
+    }
+
     /// Prepares a bare address that a user wrote.
     ///
     /// # Errors
@@ -246,6 +294,20 @@ impl BareJid {
     /// This address in each of its spellings, itself first.
     pub fn spellings(&self) -> impl Iterator<Item = Self> + use<> {
         [self.clone()].into_iter().chain(self.other_spellings())
+    }
+
+    /// The form that is the same for all addresses that some server takes for this one: NFKC_Casefold, with U-labels. It
+    /// also makes addresses equal that RFC 7622 tells apart, such as those with ß and with ss.
+    #[must_use]
+    pub fn fold(&self) -> Cow<'_, str> {
+        let text = self.as_str();
+        if identity::is_plain(text) && !text.contains("xn--") {
+            return text.into();
+        }
+        let (local, domain, _) = parts(text);
+        let local = local.map(identity::folded_localpart);
+        let local = local.map_or(String::new(), |local| format!("{local}@"));
+        format!("{local}{}", identity::folded_domain(domain)).into()
     }
 
     fn of(jid: Jid) -> Result<Self, Error> {

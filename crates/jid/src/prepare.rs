@@ -17,12 +17,17 @@ pub(crate) fn localpart(text: &str) -> Result<String, Error> {
     }
 }
 
+/// An IPv6 address in brackets, in the form of RFC 5952.
+pub(crate) fn ipv6(text: &str) -> Option<String> {
+    let ip = text.strip_prefix('[')?.strip_suffix(']')?;
+    Some(format!("[{}]", ip.parse::<Ipv6Addr>().ok()?))
+}
+
 /// An IP address, IPv6 in the form of RFC 5952, or a domain name of U-labels. Transitional processing, which folds ß, is
 /// off.
 pub(crate) fn domain(text: &str) -> Result<Cow<'_, str>, Error> {
-    let ipv6 = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    if let Some(ip) = ipv6.and_then(|ip| ip.parse::<Ipv6Addr>().ok()) {
-        return Ok(Cow::Owned(format!("[{ip}]")));
+    if let Some(ip) = ipv6(text) {
+        return Ok(Cow::Owned(ip));
     }
     if text.parse::<Ipv4Addr>().is_ok() {
         return Ok(Cow::Borrowed(text));

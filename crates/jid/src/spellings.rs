@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 
 /// The most characters of a label in either spelling (RFC 1035 §2.3.4). Converting longer ones takes long.
-const MAX_LABEL_CHARS: usize = 63;
+pub(crate) const MAX_LABEL_CHARS: usize = 63;
 /// Labels with two spellings that may differ in it. Where there are more, all are U-labels or all are A-labels.
 const MAX_MIXED: usize = 4;
 

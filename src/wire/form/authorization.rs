@@ -57,7 +57,7 @@ pub fn answer(form: &Element) -> Result<Option<Authorize>, Refusal> {
     }
     let allow = form::flag(value(ALLOW)?).ok_or_else(|| bad(ALLOW))?;
     let node = NodeId::parse(value(NODE)?)?;
-    let jid = Jid::new(value(SUBSCRIBER)?).map_err(|_| bad(SUBSCRIBER))?;
+    let jid = Jid::stamped(value(SUBSCRIBER)?).map_err(|_| bad(SUBSCRIBER))?;
     Ok(Some(Authorize { node, jid, allow }))
 }
 
