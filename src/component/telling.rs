@@ -92,7 +92,7 @@ enum Progress {
     Complete,
     /// The budget is used up.
     Partial,
-    /// The presence of the next recipient is not known yet.
+    /// The presence of the next recipient is not known yet, or the roster that gives it access.
     Deferred,
 }
 
@@ -207,6 +207,10 @@ impl Writer {
         sent: &mut Sent,
         budget: &mut Budget,
     ) -> Progress {
+        if self.outbox.awaits_rosters(telling) && self.presences.is_waiting() {
+            self.awaits_presence = true;
+            return Progress::Deferred;
+        }
         let lost = self.outbox.lost(telling);
         let Notification { node, view: View { shows, .. }, .. } = &*telling.notification;
         let mut front = self.front.take().filter(|front| front.number == telling.number);

@@ -303,9 +303,16 @@ impl Service {
         let (mut turn, contacts) = self.settled_turn_for(id, &Need::Time).await?;
         let policies = self.policies();
         let cx = self.context_with(&policies, id, &self.nobody, contacts.as_deref());
-        let Some(node) = turn.node().filter(|_| contacts.is_some()) else { return Ok(()) };
+        let Some(node) = turn.node().filter(|node| node.config.access_model.reads_rosters()) else {
+            outbox.note_rosters(id);
+            return Ok(());
+        };
+        if contacts.is_none() {
+            return Ok(());
+        }
         let is_revoked = |jid: &&Jid| auto_subscribe::is_revoked(node, jid, &cx);
         outbox.leave_out(node.epoch, outbox.interested(node.epoch).iter().filter(is_revoked));
+        outbox.note_rosters(id);
         let checked = auto_subscribe::checked(node, &interests.at(id), &cx);
         let sends = node.config.send_last_published_item.is_on_sub();
         let gained = |resource: &&InterestedResource| resource.is_admitted == Some(true);

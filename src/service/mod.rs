@@ -145,6 +145,9 @@ impl Service {
             deadlines.add(&node, Timestamp(0));
             presences.begin_at(&node);
         }
+        for node in outbox.await_rosters() {
+            deadlines.add(&node, Timestamp(0));
+        }
         for recipients in outbox.recipients_by_presence() {
             presences.expect_all(recipients.iter().map(Jid::to_bare));
         }

@@ -18,7 +18,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Notify;
 
 use crate::{
-    pubsub::{Audience, Epoch, Node, Notification, Recipients},
+    pubsub::{Audience, Epoch, Node, NodeId, Notification, Recipients},
     store::{Debt, Owed, Told},
 };
 
@@ -93,6 +93,8 @@ struct Queue {
     parts: HashMap<usize, usize>,
     /// Of the nodes of these entries: how many they are, and who lost a subscription since.
     nodes: HashMap<Epoch, (usize, Lost)>,
+    /// Nodes with entries of an earlier process for implicit subscriptions, to which no roster was applied since.
+    unchecked: HashSet<NodeId>,
     /// What the server has, and the store has not forgotten.
     told: Told,
     /// How many stanzas were sent when that was confirmed, and how many of them are forgotten.
@@ -115,6 +117,7 @@ impl Outbox {
             audiences: HashMap::new(),
             parts: HashMap::new(),
             nodes: HashMap::new(),
+            unchecked: HashSet::new(),
             told: Told::default(),
             told_stanzas: 0,
             forgotten_stanzas: 0,
@@ -247,6 +250,31 @@ impl Outbox {
     /// Whether there are some.
     pub(super) fn has_interested(&self, node: Epoch) -> bool {
         self.queue().of_interested(node).any(|recipients| !recipients.is_empty())
+    }
+
+    /// Makes the entries of an earlier process for implicit subscriptions wait for rosters. Returns their nodes.
+    pub(super) fn await_rosters(&self) -> Vec<NodeId> {
+        let mut queue = self.queue();
+        let waiting = queue.waiting.iter().map(|telling| &telling.notification);
+        let of_interested = waiting.filter(|one| matches!(one.audience, Audience::Interested(_)));
+        let nodes: HashSet<_> =
+            of_interested.map(|notification| notification.node.clone()).collect();
+        queue.unchecked.clone_from(&nodes);
+        nodes.into_iter().collect()
+    }
+
+    /// Rosters were applied to a node, or do not matter there.
+    pub(super) fn note_rosters(&self, node: &NodeId) {
+        if self.queue().unchecked.remove(node) {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Whether the recipients of an entry are not known before a roster is read.
+    #[must_use]
+    pub fn awaits_rosters(&self, telling: &Telling) -> bool {
+        let Notification { node, audience, .. } = &*telling.notification;
+        matches!(audience, Audience::Interested(_)) && self.queue().unchecked.contains(node)
     }
 
     /// The recipients of pending presence-based notifications, in sending order.

@@ -447,6 +447,12 @@ impl Presences {
         }
     }
 
+    /// Whether events still wait on this connection for what is not known yet.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.known().answers_until.is_none_or(|until| Instant::now() < until)
+    }
+
     /// Waits until somebody's presence is here, or events wait for it no more.
     pub async fn answers(&self) {
         let now = Instant::now();

@@ -165,7 +165,9 @@ impl Rosters {
     ) -> Option<Arc<Contacts>> {
         let mut known = self.known();
         let missing = known.missing(owners, oldest);
-        for owner in &missing {
+        // Without a permission, also before the first connection, the node is processed when there is one.
+        let awaited = if known.domain.is_none() { owners } else { missing.as_slice() };
+        for owner in awaited {
             known.watching.entry(owner.clone()).or_default().insert(node.clone());
         }
         known.ask(missing);

@@ -8,11 +8,14 @@ use std::{
 
 use gjallar::{
     pubsub::{AccessModel, Affiliation, Contact, Contacts, Limits, Setting, Timestamp},
-    store::MemoryStore,
+    store::{MemoryStore, SledStore, Store},
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::harness::stage::{Stage, jid, node};
+use crate::harness::{
+    Component, SERVICE, event, shown,
+    stage::{Stage, jid, node},
+};
 
 const OWNER: &str = "owner@localhost";
 const OTHER: &str = "other@localhost";
@@ -31,10 +34,13 @@ struct Fixture {
 impl Fixture {
     /// The friend is interested in two nodes of the first user, which have an item each.
     async fn new(roster_seconds: u64, has_friend: bool) -> Self {
+        Self::with(Arc::new(MemoryStore::new()), roster_seconds, has_friend).await
+    }
+
+    async fn with(store: Arc<dyn Store>, roster_seconds: u64, has_friend: bool) -> Self {
         let begin = Instant::now();
         let clock = move || Timestamp(1_700_000_000_000 + begin.elapsed().as_millis() as u64);
         let limits = Limits { roster_seconds, ..Limits::default() };
-        let store = Arc::new(MemoryStore::new());
         let stage = Stage::clocked(store, limits, Arc::new(clock)).await;
         let fixture = Self { stage, has_friend: Mutex::new([has_friend, false]) };
         fixture.connect();
@@ -284,4 +290,60 @@ async fn contacts_of_more_owners_than_rosters_are_kept_are_sent_events() {
     let told = stage.told();
     let recipients: Vec<_> = told.into_iter().flat_map(|(_, recipients)| recipients).collect();
     assert_eq!(recipients, (0..OWNERS).map(friend).collect::<Vec<_>>());
+}
+
+/// After a restart, what was pending for contacts waits for the roster too.
+#[tokio::test]
+async fn whoever_left_a_roster_is_sent_nothing_that_waits_after_a_restart() {
+    for has_friend in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Arc::new(SledStore::open(folder.path()).unwrap());
+        {
+            let fixture = Fixture::with(open(), HOUR, true).await;
+            for name in NODES {
+                tokio::select! {
+                    () = fixture.serve_rosters() => {}
+                    subscribed = fixture.stage.subscribe(OWNER, name) => subscribed.unwrap(),
+                }
+            }
+            fixture.stage.told();
+            fixture.publish("2").await;
+            fixture.stage.store.close().await;
+        }
+        let mut component = Component::with(open(), |_| {}).await;
+        let perm = "<perm access='roster' type='get'/>";
+        let privilege = format!("<privilege xmlns='urn:xmpp:privilege:2'>{perm}</privilege>");
+        component
+            .send(&format!("<message from='localhost' to='{SERVICE}'>{privilege}</message>"))
+            .await;
+        let asked = component.answer().await;
+        let (to, id) = (asked.attr("to").unwrap(), asked.attr("id").unwrap());
+        assert_eq!(to, OWNER, "{}", shown(&asked));
+        let friend =
+            "<item jid='friend@localhost' subscription='both'><group>Family</group></item>";
+        let items = if has_friend { friend } else { "" };
+        let query = format!("<query xmlns='jabber:iq:roster'>{items}</query>");
+        component
+            .send(&format!("<iq type='result' from='{to}' to='{SERVICE}' id='{id}'>{query}</iq>"))
+            .await;
+        for name in NODES {
+            component.publish(&format!("{OWNER}/x"), name, "3").await;
+        }
+        // Later events of a node wait with it.
+        let (mut of_friend, mut of_owner) = (Vec::new(), 0);
+        while of_owner < 2 {
+            let message = component.message().await;
+            let items = event(&message);
+            let item = items.children().next().unwrap().attr("id").unwrap().to_owned();
+            match message.attr("to") {
+                Some(PHONE) => of_friend.push(format!("{} {item}", items.attr("node").unwrap())),
+                _ => of_owner += usize::from(item == "3"),
+            }
+        }
+        of_friend.retain(|item| !item.ends_with(" 1"));
+        let expected =
+            if has_friend { NODES.map(|name| format!("{name} 2")).to_vec() } else { vec![] };
+        assert_eq!(of_friend, expected, "{has_friend}");
+        component.finish().await;
+    }
 }
