@@ -15,7 +15,9 @@ use crate::{
     service::{Bounce, Error, Outcome, Service, Settling},
     wire::{
         form::authorization,
-        notification, ns, reply,
+        notification, ns,
+        padding::fits,
+        reply,
         request::{self, Action, Question, Request},
         stanza::{Header, StanzaError},
         xml::Tag,
@@ -240,7 +242,7 @@ impl Dispatch {
         let mut forms = iter::once(whole)
             .chain(iter::once_with(|| header.error(error)))
             .chain(iter::once_with(|| header.short_error(error)));
-        match forms.find(|form| form.len() <= self.max_stanza_bytes) {
+        match forms.find(|form| self.fits(form)) {
             Some(stanza) => self.send_to(header.from.as_deref().unwrap_or_default(), stanza),
             None => debug!("a request whose very id is too long for an answer"),
         }
@@ -346,8 +348,9 @@ impl Dispatch {
         &self.commands
     }
 
-    pub(super) fn max_stanza_bytes(&self) -> usize {
-        self.max_stanza_bytes
+    /// Whether the server takes a stanza of this size.
+    pub(super) fn fits(&self, stanza: &str) -> bool {
+        fits(stanza, self.max_stanza_bytes)
     }
 
     pub(super) fn jid(&self) -> &Jid {
@@ -421,7 +424,7 @@ impl Dispatch {
 
     /// Says what was done: with less of it, if all would be larger than a stanza may be.
     fn say(&self, header: &Header, answer: String, less: impl FnOnce() -> String) {
-        let answer = if answer.len() > self.max_stanza_bytes { less() } else { answer };
+        let answer = if self.fits(&answer) { answer } else { less() };
         self.send_to(header.from.as_deref().unwrap_or_default(), answer);
     }
 
@@ -461,7 +464,7 @@ impl Dispatch {
 
     /// Sends an answer, or says that it is larger than a stanza may be.
     pub(super) fn send(&self, header: &Header, stanza: String) {
-        if stanza.len() > self.max_stanza_bytes {
+        if !self.fits(&stanza) {
             let error = StanzaError::new("modify", "policy-violation").text(format!(
                 "max_stanza_bytes: the answer has more than {} bytes; ask for pages",
                 self.max_stanza_bytes

@@ -91,9 +91,9 @@ impl Dispatch {
         }
         for item in items {
             let whole = mam::result(&source, item).to_string();
-            let result = match whole.len() > self.max_stanza_bytes() {
-                true => mam::placeholder(&source, item).to_string(),
-                false => whole,
+            let result = match self.fits(&whole) {
+                true => whole,
+                false => mam::placeholder(&source, item).to_string(),
             };
             self.send_to(source.to, result);
         }

@@ -1,6 +1,8 @@
 //! Size limit of lists of items.
 
-use super::{Attribution, Item, Limits, within, written_len};
+use std::mem;
+
+use super::{Attribution, Item, Limits, written_len};
 
 /// Maximum bytes of a list of items, and how the size of an item is computed.
 #[derive(Clone, Debug)]
@@ -30,9 +32,15 @@ impl ItemBudget {
         Self { max_bytes: limits.max_reply_bytes, rendering: Some(rendering) }
     }
 
-    /// A predicate that accepts items while they fit; it always accepts the first.
+    /// A predicate that accepts items while they fit, with the spaces that the longest tag among them may need; it
+    /// always accepts the first.
     pub fn fits(&self) -> impl FnMut(&Item) -> bool {
-        within(self.max_bytes, 1, |item| self.size_of(item))
+        let (mut bytes, mut longest_tag, mut is_first) = (0_usize, 0, true);
+        move |item| {
+            bytes = bytes.saturating_add(self.size_of(item));
+            longest_tag = item.longest_tag().max(longest_tag);
+            mem::take(&mut is_first) || bytes.saturating_add(longest_tag) <= self.max_bytes
+        }
     }
 
     fn size_of(&self, item: &Item) -> usize {

@@ -6,6 +6,9 @@ use jid::BareJid;
 
 use super::{ArchiveId, ItemId, Place, Timestamp};
 
+/// Tags up to this length fit into one read of a server's parser: a TCP segment has room for them.
+pub const SHORT_TAG: usize = 1024;
+
 /// The published XML element, as text that stands alone: every prefix that it uses, or that its text
 /// may use, is declared in it. Opaque to the rules, cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +41,19 @@ impl Payload {
         [("&lt;", "<"), ("&gt;", ">"), ("&#13;", "\r"), ("&amp;", "&")]
             .iter()
             .fold(text, |text, (escaped, char)| text.replace(escaped, char))
+    }
+
+    /// Bytes of the longest tag, or 0 if none is longer than [`SHORT_TAG`]. As many spaces may have to follow a stanza
+    /// that ends with this payload.
+    #[must_use]
+    pub fn longest_tag(&self) -> usize {
+        if self.xml.len() <= SHORT_TAG {
+            return 0;
+        }
+        // `>` is always escaped in values and text.
+        let tags = self.xml.split('<').filter_map(|piece| piece.find('>'));
+        let longest = tags.max().map_or(0, |end| end + "<>".len());
+        if longest > SHORT_TAG { longest } else { 0 }
     }
 
     /// The namespace of the root element, which `pubsub#type` is compared with (§7.1.3.6).
@@ -81,6 +97,12 @@ impl Item {
     #[must_use]
     pub fn spot(&self) -> Spot {
         (self.place.seq, self.index)
+    }
+
+    /// Bytes of the longest tag of its payload; see [`Payload::longest_tag`].
+    #[must_use]
+    pub fn longest_tag(&self) -> usize {
+        self.payload.as_ref().map_or(0, Payload::longest_tag)
     }
 
     /// About how many bytes it takes in an event, and what a node's limits count.

@@ -57,7 +57,7 @@ pub use contacts::{Contact, Contacts};
 pub use event::{Audience, Event, EventItem, Notification, View, is_entitled};
 pub use former::{FormerNode, OwnerHash};
 pub use id::{ArchiveId, Epoch, ItemId, NodeId, Place, is_xml};
-pub use item::{Item, Payload, Spot, written_len};
+pub use item::{Item, Payload, SHORT_TAG, Spot, written_len};
 pub use limits::Limits;
 pub use listing::{Filter, Listed, Listing, Mark, Order, OrderField};
 pub use node::Node;

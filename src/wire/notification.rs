@@ -79,14 +79,16 @@ const END: &str = "</message>";
 const SHORT_ADDRESS: usize = 512;
 
 impl Rendered {
-    /// How many bytes it has, without the recipient, which a [personal](Self::is_personal) one names twice.
+    /// How many bytes it has with its padding, without the recipient, which a [personal](Self::is_personal) one names
+    /// twice.
     #[must_use]
     #[allow(clippy::len_without_is_empty)] // it never is
     pub fn len(&self) -> usize {
         let addresses = ADDRESSES.0.len() + ADDRESSES.1.len();
         let rest = self.rest.as_ref().map_or(0, |rest| rest.len());
         let recipient = SUFFIX_BYTES + "' to=''>".len();
-        self.head.len() + recipient + addresses + self.tail.len() + rest + END.len()
+        let message = self.head.len() + recipient + addresses + self.tail.len() + rest + END.len();
+        message + self.padding
     }
 
     /// Whether it says something else to each recipient.

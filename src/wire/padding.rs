@@ -6,8 +6,7 @@
 
 use memchr::memchr;
 
-/// Shorter tags fit into one read: a TCP segment has room for them.
-const SHORT_TAG: usize = 1024;
+use crate::pubsub::SHORT_TAG;
 
 /// How many spaces have to follow a text of whole stanzas, so that none of its tags waits in a parser.
 #[must_use]
@@ -25,6 +24,14 @@ pub fn padding(stanzas: &str) -> usize {
         }
     }
     spaces
+}
+
+/// Whether a text of whole stanzas has at most so many bytes with its padding. A server counts the padding, too, while
+/// its parser waits.
+#[must_use]
+pub fn fits(stanzas: &str, max_bytes: usize) -> bool {
+    // There is never more padding than text.
+    stanzas.len() <= max_bytes / 2 || stanzas.len() + padding(stanzas) <= max_bytes
 }
 
 /// Appends that many spaces.
@@ -88,6 +95,15 @@ mod tests {
             }
         }
         assert!(is_needed, "the model of the parser never waits");
+    }
+
+    #[test]
+    fn padding_counts_as_what_has_to_fit() {
+        let long = format!("<m><x a='{}'/></m>", "v".repeat(10_000));
+        let padded = long.len() + padding(&long);
+        assert!(fits(&long, padded) && !fits(&long, padded - 1));
+        let text = format!("<m>{}</m>", "x".repeat(10_000));
+        assert!(fits(&text, text.len()) && !fits(&text, text.len() - 1));
     }
 
     #[test]

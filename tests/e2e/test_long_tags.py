@@ -106,6 +106,36 @@ async def test_a_long_tag_delays_nobody(prosody, tmp_path):
         assert "WARN" not in gjallar.logged(), gjallar.logged()
 
 
+class DefaultLimit(Prosody):
+    """Takes 512 KiB from components, as much as the service sends by default."""
+
+    def prepare(self):
+        super().prepare()
+        config = self.folder / "prosody.cfg.lua"
+        text = config.read_text()
+        assert "\ncomponent_stanza_size_limit" in text
+        config.write_text(text.replace("\ncomponent_stanza_size_limit", "\n-- component_stanza_size_limit", 1))
+
+
+@with_loop
+async def test_spaces_count_for_the_servers_limit(tmp_path):
+    with DefaultLimit(USERS) as prosody, Gjallar(prosody.component_port, tmp_path) as gjallar:
+        async with clients(prosody.client_port, "mallory") as (mallory,):
+            came = answers(mallory)
+            await mallory.pubsub.create_node(SERVICE, NODE)
+            await mallory.pubsub.subscribe(SERVICE, NODE)
+            pubsub = "<pubsub xmlns='http://jabber.org/protocol/pubsub'>{}</pubsub>"
+            texts = "".join(f"<item id='{number}'><x xmlns='urn:x'>{'t' * 61000}</x></item>" for number in range(7))
+            content = pubsub.format(f"<publish node='{NODE}'>{texts}</publish>")
+            assert await ask_in_text(mallory, came, "texts", "set", content, 0) == "result"
+            tag = f"<item id='tag'>{payloads(65000)['attribute']}</item>"
+            content = pubsub.format(f"<publish node='{NODE}'>{tag}</publish>")
+            assert await ask_in_text(mallory, came, "tag", "set", content, 65000) == "result"
+            assert await ask_in_text(mallory, came, "all", "get", pubsub.format(f"<items node='{NODE}'/>"), 0) == "result"
+            await mallory.until(2)
+        assert gjallar.logged().count(CONNECTED) == 1
+
+
 def test_the_client_half_publishes_long_tags(prosody, tmp_path):
     """`gjallar client` has a parser before it, too, that of its own stream."""
     password = tmp_path / "password"

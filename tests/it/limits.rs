@@ -241,7 +241,7 @@ async fn forms_rates_answers_and_the_backlog_are_counted() {
         ("LIMITS_MAX_JID_REQUESTS_PER_SECOND", "1"),
         ("LIMITS_MAX_DOMAIN_REQUESTS_PER_SECOND", "2"),
         ("LIMITS_MAX_BACKLOG_EVENTS", "2"),
-        ("LIMITS_MAX_PAYLOAD_BYTES", "1000"),
+        ("LIMITS_MAX_PAYLOAD_BYTES", "500"),
         ("LIMITS_MAX_REPLY_BYTES", "1000"),
         ("LINK_MAX_STANZA_BYTES", "21000"),
     ];

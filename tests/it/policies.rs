@@ -322,7 +322,7 @@ async fn sighup_reads_the_file_again_and_says_what_changed_or_why_not() {
     service.hang_up();
     service.has_logged("link.max_stanza_bytes: from").await;
     write(
-        "link = { max_stanza_bytes = 1000000 }\nlimits = { max_items = 9, max_payload_bytes = 500000 }\n",
+        "link = { max_stanza_bytes = 1000000 }\nlimits = { max_items = 9, max_payload_bytes = 400000 }\n",
     );
     service.hang_up();
     service.has_logged("needs a restart, and nothing has changed").await;
