@@ -1,5 +1,9 @@
 //! The standing of an entity at a node (§4.1).
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use jid::BareJid;
+
 /// What an entity is at a node. Absence of an affiliation is `none`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Affiliation {
@@ -26,5 +30,77 @@ impl Affiliation {
     #[must_use]
     pub fn is_listed(self) -> bool {
         matches!(self, Self::Owner | Self::Publisher | Self::Member)
+    }
+}
+
+/// The affiliations of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Affiliations {
+    /// Every one but `none`.
+    of: BTreeMap<BareJid, Affiliation>,
+    /// The outcasts whose addresses are not their own folds, by these.
+    folded_outcasts: BTreeMap<String, BTreeSet<BareJid>>,
+}
+
+impl Affiliations {
+    /// Sets the affiliation of an address.
+    pub fn set(&mut self, address: BareJid, affiliation: Affiliation) {
+        let fold = address.fold();
+        if *fold != *address.as_str() {
+            let fold = fold.into_owned();
+            if affiliation == Affiliation::Outcast {
+                self.folded_outcasts.entry(fold).or_default().insert(address.clone());
+            } else if let Some(outcasts) = self.folded_outcasts.get_mut(&fold) {
+                outcasts.remove(&address);
+                if outcasts.is_empty() {
+                    self.folded_outcasts.remove(&fold);
+                }
+            }
+        }
+        match affiliation {
+            Affiliation::None => self.of.remove(&address),
+            _ => self.of.insert(address, affiliation),
+        };
+    }
+
+    /// The affiliation of an entity: that of its address, else that of another spelling of its domain. An entity without
+    /// one is an outcast if an outcast has the same fold.
+    #[must_use]
+    pub fn of(&self, entity: &BareJid) -> Affiliation {
+        let named = || entity.other_spellings().find_map(|other| self.of.get(&other));
+        match self.of.get(entity).or_else(named) {
+            Some(affiliation) => *affiliation,
+            None if self.has_outcast_of(&entity.fold()) => Affiliation::Outcast,
+            None => Affiliation::None,
+        }
+    }
+
+    /// Whether an outcast has this fold.
+    fn has_outcast_of(&self, fold: &str) -> bool {
+        let is_outcast = |address: BareJid| self.of_address(&address) == Affiliation::Outcast;
+        self.folded_outcasts.contains_key(fold) || BareJid::new(fold).is_ok_and(is_outcast)
+    }
+
+    /// The affiliation of exactly this address.
+    #[must_use]
+    pub fn of_address(&self, address: &BareJid) -> Affiliation {
+        self.of.get(address).copied().unwrap_or(Affiliation::None)
+    }
+
+    /// Every affiliation but `none`.
+    pub fn iter(&self) -> impl Iterator<Item = (&BareJid, Affiliation)> {
+        self.of.iter().map(|(entity, affiliation)| (entity, *affiliation))
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.of.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.of.is_empty()
     }
 }

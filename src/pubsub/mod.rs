@@ -45,7 +45,7 @@ pub use access::{
     may_subscribe_implicitly,
 };
 pub use actor::{Actor, Context, Fresh, Timestamp, administers};
-pub use affiliation::Affiliation;
+pub use affiliation::{Affiliation, Affiliations};
 pub use attribution::Attribution;
 pub use budget::ItemBudget;
 pub use change::{Change, Changes, Decision};

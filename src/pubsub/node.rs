@@ -1,13 +1,17 @@
 //! A node: its configuration, who stands how to it, who is subscribed, and where its order is at.
 //! Items are not part of it: there may be many, and few rules look at them.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use jid::{BareJid, Jid};
 
 use super::{
-    Affiliation, Audience, Change, Changes, ConfigRevision, Epoch, NodeConfig, NodeId, Options,
-    Recipients, Special, SubscriptionState, Terms, Timestamp, access, is_entitled,
+    Affiliation, Affiliations, Audience, Change, Changes, ConfigRevision, Epoch, NodeConfig,
+    NodeId, Options, Recipients, Special, SubscriptionState, Terms, Timestamp, access, is_entitled,
     special::Specials, subscribers::Subscribers,
 };
 
@@ -30,7 +34,7 @@ pub struct Node {
     pub creator: BareJid,
     /// When.
     pub created: Timestamp,
-    affiliations: BTreeMap<BareJid, Affiliation>,
+    affiliations: Affiliations,
     /// Each with the version at which it began.
     subscribers: Subscribers,
     /// Those who wait for an owner.
@@ -59,31 +63,29 @@ impl Node {
             revision: ConfigRevision::first(creator.clone()),
             creator,
             created,
-            affiliations: BTreeMap::new(),
+            affiliations: Affiliations::default(),
             subscribers: Subscribers::default(),
             pending: Subscribers::default(),
             specials: Specials::default(),
         }
     }
 
-    /// What an entity is here. The affiliation of an address also holds for the other spellings of its domain, unless
-    /// these have their own.
+    /// What an entity is here. The affiliation of an address also holds for the other spellings of its domain, and that of
+    /// an outcast for all addresses with the same [fold](BareJid::fold), unless these have their own.
     #[must_use]
     pub fn affiliation_of(&self, entity: &BareJid) -> Affiliation {
-        let own = |address: &BareJid| self.affiliations.get(address).copied();
-        let of_others = || entity.other_spellings().find_map(|other| own(&other));
-        own(entity).or_else(of_others).unwrap_or(Affiliation::None)
+        self.affiliations.of(entity)
     }
 
     /// The affiliation of exactly this address.
     #[must_use]
     pub fn affiliation_of_address(&self, address: &BareJid) -> Affiliation {
-        self.affiliations.get(address).copied().unwrap_or(Affiliation::None)
+        self.affiliations.of_address(address)
     }
 
     /// Every affiliation but `none`.
     pub fn affiliations(&self) -> impl Iterator<Item = (&BareJid, Affiliation)> {
-        self.affiliations.iter().map(|(entity, affiliation)| (entity, *affiliation))
+        self.affiliations.iter()
     }
 
     /// How many affiliations there are.
@@ -192,6 +194,23 @@ impl Node {
         self.subscribers.of(address).chain(special.map(|(jid, _)| jid))
     }
 
+    fn is_affiliated(&self, address: &BareJid) -> bool {
+        self.affiliation_of_address(address) != Affiliation::None
+    }
+
+    /// The subscribed and pending addresses without an affiliation that have one of these folds.
+    pub(super) fn alike(&self, folds: &HashSet<String>) -> BTreeSet<BareJid> {
+        if folds.is_empty() {
+            return BTreeSet::new();
+        }
+        let is_folded = |jid: &&Jid| !jid.as_str().is_ascii() || jid.as_str().contains("xn--");
+        let others = self.subscribers().chain(self.pending()).filter(is_folded).map(Jid::to_bare);
+        let others = others.filter(|address| folds.contains(&*address.fold()));
+        let folds = folds.iter().filter_map(|fold| BareJid::new(fold).ok());
+        let has_own = |address: &BareJid| address.spellings().any(|one| self.is_affiliated(&one));
+        folds.chain(others).filter(|address| !has_own(address)).collect()
+    }
+
     /// The addresses by which the node knows an entity that a request names: of its spellings those with an affiliation,
     /// else one with a subscription, else the named one.
     #[must_use]
@@ -200,7 +219,7 @@ impl Node {
             let mut own = self.subscriptions_of_address(address);
             own.next().is_some() || self.pending_of_address(address).next().is_some()
         };
-        let is_affiliated = |address: &BareJid| self.affiliations.contains_key(address);
+        let is_affiliated = |address: &BareJid| self.is_affiliated(address);
         let known: Vec<_> = entity.spellings().filter(is_affiliated).collect();
         match known.is_empty() {
             true => {
@@ -314,11 +333,8 @@ impl Node {
                     self.config = (**config).clone();
                     self.revision = self.revision.next(by);
                 }
-                Change::Affiliated(entity, Affiliation::None) => {
-                    self.affiliations.remove(entity);
-                }
                 Change::Affiliated(entity, affiliation) => {
-                    self.affiliations.insert(entity.clone(), *affiliation);
+                    self.affiliations.set(entity.clone(), *affiliation);
                 }
                 Change::Requested(jid) => self.load_pending(jid.clone()),
                 Change::Subscribed(jid) | Change::Enrolled(jid) => {
@@ -362,7 +378,7 @@ impl Node {
 
     /// Adds an affiliation while a store loads the node.
     pub fn load_affiliation(&mut self, entity: BareJid, affiliation: Affiliation) {
-        self.affiliations.insert(entity, affiliation);
+        self.affiliations.set(entity, affiliation);
     }
 
     /// Adds a subscription while a store loads the node.

@@ -358,6 +358,111 @@ async fn limits_count_every_spelling_once() {
     }
 }
 
+#[test]
+fn a_fold_is_that_of_stringprep() {
+    let fold = |text| BareJid::new(text).unwrap().fold().into_owned();
+    for (text, expected) in [
+        ("mallory@localhost", "mallory@localhost"),
+        ("straße@weiß.example", "strasse@weiss.example"),
+        ("STRAẞE@localhost", "strasse@localhost"),
+        ("ςᾳ@localhost", "σαι@localhost"),
+        ("u@xn--bcher-kva.example", U_LABELS),
+        ("u@xn--wei-7ka.example", "u@weiss.example"),
+        // A letter of its own, whose capital is that of i.
+        ("ı@localhost", "ı@localhost"),
+    ] {
+        assert_eq!(fold(text), expected, "{text}");
+    }
+    let is_folded = |text| BareJid::new(text).unwrap().is_folded();
+    assert!(is_folded("strasse@localhost") && is_folded(A_LABELS) && is_folded(U_LABELS));
+    assert!(!is_folded("straße@localhost") && !is_folded("u@xn--wei-7ka.example"));
+}
+
+/// Servers that fold more than RFC 7622 stamp one account in both ways: a ban holds for both, and nothing else does.
+#[tokio::test]
+async fn a_ban_holds_for_all_that_a_server_may_take_for_the_outcast() {
+    for (banned, alike) in [
+        ("strasse@localhost", "straße@localhost"),
+        ("straße@localhost", "strasse@localhost"),
+        ("ςσ@localhost", "σς@localhost"),
+        ("u@weiss.example", "u@xn--wei-7ka.example"),
+    ] {
+        let mut component = Component::start().await;
+        component.create(OWNER, "n", &[("publish_model", "open")]).await;
+        component.subscribe(alike, "n").await;
+        affiliate(&mut component, banned, "outcast").await;
+        assert_eq!(affiliations(&mut component).await, [format!("{banned} outcast")]);
+        assert_eq!(subscriptions(&mut component).await, [""; 0], "{alike}");
+        let from = format!("{alike}/x");
+        for content in [PUBLISH, &format!("<subscribe node='n' jid='{alike}'/>")] {
+            let refused = component.pubsub(&from, "set", content).await;
+            assert_eq!(error(&refused), "auth forbidden", "{alike}");
+        }
+        // An affiliation of its own comes first.
+        affiliate(&mut component, alike, "member").await;
+        component.subscribe(alike, "n").await;
+        affiliate(&mut component, banned, "none").await;
+        affiliate(&mut component, banned, "outcast").await;
+        assert_eq!(subscriptions(&mut component).await, [format!("{alike} subscribed")]);
+        affiliate(&mut component, alike, "none").await;
+        let refused = component.pubsub(&from, "set", PUBLISH).await;
+        assert_eq!(error(&refused), "auth forbidden", "{alike}");
+        affiliate(&mut component, banned, "publisher").await;
+        let whitelist = component.configure(OWNER, "n", &[("access_model", "whitelist")]).await;
+        assert_eq!(whitelist.attr("type"), Some("result"));
+        let refused = component.pubsub(&from, "get", "<items node='n'/>").await;
+        assert_eq!(error(&refused), "cancel not-allowed closed-node", "{alike}");
+    }
+}
+
+#[tokio::test]
+async fn a_ban_ends_with_the_last_outcast_that_is_alike() {
+    let mut component = Component::start().await;
+    component.create(OWNER, "n", &[("publish_model", "open")]).await;
+    let outcasts = ["ςσ@localhost", "σς@localhost"];
+    for outcast in outcasts {
+        affiliate(&mut component, outcast, "outcast").await;
+    }
+    for outcast in outcasts {
+        let refused = component.pubsub("σσ@localhost/x", "set", PUBLISH).await;
+        assert_eq!(error(&refused), "auth forbidden");
+        affiliate(&mut component, outcast, "none").await;
+    }
+    component.granted("σσ@localhost/x", PUBLISH).await;
+}
+
+/// §8.8.2: a server may deliver to `jessica` what is sent to `jeßica`, and `jessica` could not unsubscribe.
+#[tokio::test]
+async fn an_owner_subscribes_nobody_who_may_be_somebody_else() {
+    let mut component = Component::start().await;
+    component.create(OWNER, "n", &[]).await;
+    for jid in ["jeßica@localhost", "jeßica@localhost/x", "u@weiß.example", "u@xn--wei-7ka.example"]
+    {
+        let content = format!(
+            "<subscriptions node='n'><subscription jid='{jid}' subscription='subscribed'/>\
+             <subscription jid='other@localhost' subscription='subscribed'/></subscriptions>"
+        );
+        let refused = component.owner(OWNER, "set", &content).await;
+        assert_eq!(error(&refused), "modify not-acceptable", "{jid}");
+        assert!(shown(&refused).contains("has to subscribe itself"), "{}", shown(&refused));
+        assert_eq!(subscriptions(&mut component).await, ["other@localhost subscribed"]);
+        set_subscription(&mut component, "other@localhost", "none").await;
+        set_subscription(&mut component, jid, "none").await;
+    }
+    // It is known after it has subscribed itself.
+    component.subscribe("jeßica@localhost", "n").await;
+    set_subscription(&mut component, "jeßica@localhost/x", "subscribed").await;
+    set_subscription(&mut component, "jeßica@localhost", "none").await;
+    set_subscription(&mut component, "jeßica@localhost/x", "none").await;
+    assert_eq!(subscriptions(&mut component).await, [""; 0]);
+    affiliate(&mut component, "jeßica@localhost", "outcast").await;
+    // An owner subscribes itself.
+    affiliate(&mut component, "jeßica@localhost", "owner").await;
+    let own = "<subscriptions node='n'><subscription jid='jeßica@localhost' subscription='subscribed'/></subscriptions>";
+    let set = component.owner("jeßica@localhost/x", "set", own).await;
+    assert_eq!(set.attr("type"), Some("result"), "{}", shown(&set));
+}
+
 /// RFC 7622: ß is a letter of its own, and `ss` is somebody else.
 #[tokio::test]
 async fn letters_that_rfc_7622_tells_apart_are_two_entities() {

@@ -310,6 +310,14 @@ impl BareJid {
         format!("{local}{}", identity::folded_domain(domain)).into()
     }
 
+    /// Whether an address, in one of its spellings, is its own [fold](Self::fold). If not, a server that folds more than
+    /// RFC 7622 delivers to another account.
+    #[must_use]
+    pub fn is_folded(&self) -> bool {
+        let fold = self.fold();
+        *fold == *self.as_str() || self.other_spellings().any(|other| *fold == *other.as_str())
+    }
+
     fn of(jid: Jid) -> Result<Self, Error> {
         if jid.is_bare() { Ok(Self(jid)) } else { Err(Error::NotBare) }
     }

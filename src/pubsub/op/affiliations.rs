@@ -1,6 +1,6 @@
 //! Affiliations as the owner manages them (§8.9), and as an entity sees its own (§5.7).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use jid::{BareJid, Jid};
 
@@ -82,7 +82,7 @@ pub fn set_affiliations(
     }
     let mut room = cx.limits().max_affiliations.saturating_sub(node.affiliations_len());
     let mut fits = |entity: &BareJid, affiliation| {
-        let is_new = node.affiliation_of(entity) == Affiliation::None;
+        let is_new = node.affiliation_of_address(entity) == Affiliation::None;
         if !is_new || affiliation == Affiliation::None {
             return true;
         }
@@ -100,12 +100,15 @@ pub fn set_affiliations(
         .partition(|(entity, _)| stays_owned || node.affiliation_of(entity) != Affiliation::Owner);
 
     let mut changes = Changes::none(node);
-    let mut settled = BTreeSet::new();
+    let (mut settled, mut folds) = (BTreeSet::new(), HashSet::new());
     for (entity, affiliation) in fitting {
-        if node.affiliation_of(entity) == *affiliation {
+        if node.affiliation_of_address(entity) == *affiliation {
             continue;
         }
         changes.push(Change::Affiliated(entity.clone(), *affiliation));
+        if *affiliation == Affiliation::Outcast {
+            folds.insert(entity.fold().into_owned());
+        }
         let has_own = |address: &BareJid| {
             address != entity && node.affiliation_of_address(address) != Affiliation::None
         };
@@ -113,6 +116,13 @@ pub fn set_affiliations(
             if settled.insert(address.clone()) {
                 settle_subscriptions(node, &node.config, &address, *affiliation, &mut changes, cx);
             }
+        }
+    }
+    let is_named = |address: &BareJid| entries.iter().any(|(entity, _)| entity.is_same(address));
+    for address in node.alike(&folds).iter().filter(|address| !is_named(address)) {
+        if settled.insert(address.clone()) {
+            let outcast = Affiliation::Outcast;
+            settle_subscriptions(node, &node.config, address, outcast, &mut changes, cx);
         }
     }
     let limit = cx.limits().max_affiliations;

@@ -4,7 +4,10 @@
 //! SPEC: §9 speaks of accounts. Here presence goes to the service; it counts for the nodes that the capabilities name
 //! with `+notify`, for without names it would be for all nodes there are. Who has subscribed is told as a subscriber.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
 use jid::{BareJid, Jid};
 
@@ -174,6 +177,8 @@ struct After<'a> {
     node: &'a Node,
     config: &'a NodeConfig,
     affiliations: HashMap<&'a BareJid, Affiliation>,
+    /// The folds of new outcasts.
+    outcasts: HashSet<Cow<'a, str>>,
     subscribed: HashSet<&'a Jid>,
     unsubscribed: HashSet<&'a Jid>,
 }
@@ -184,6 +189,7 @@ impl<'a> After<'a> {
             node,
             config: &node.config,
             affiliations: HashMap::new(),
+            outcasts: HashSet::new(),
             subscribed: HashSet::new(),
             unsubscribed: HashSet::new(),
         }
@@ -196,6 +202,9 @@ impl<'a> After<'a> {
                 Change::Configured { config, .. } => after.config = config,
                 Change::Affiliated(entity, affiliation) => {
                     after.affiliations.insert(entity, *affiliation);
+                    if *affiliation == Affiliation::Outcast {
+                        after.outcasts.insert(entity.fold());
+                    }
                 }
                 Change::Subscribed(jid) | Change::Enrolled(jid) => {
                     after.subscribed.insert(jid);
@@ -210,8 +219,11 @@ impl<'a> After<'a> {
     }
 
     fn affiliation_of(&self, bare: &BareJid) -> Affiliation {
-        let affiliation = self.affiliations.get(bare).copied();
-        affiliation.unwrap_or_else(|| self.node.affiliation_of(bare))
+        let changed = bare.spellings().find_map(|one| self.affiliations.get(&one).copied());
+        match changed.unwrap_or_else(|| self.node.affiliation_of(bare)) {
+            Affiliation::None if self.outcasts.contains(&bare.fold()) => Affiliation::Outcast,
+            affiliation => affiliation,
+        }
     }
 
     /// Whether only a roster can give a resource access.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jid::Jid;
+use jid::{BareJid, Jid};
 
 use crate::pubsub::{
     Change, Changes, Context, Decision, Item, Node, NodeId, Options, Refusal, SubId, Subscription,
@@ -96,6 +96,17 @@ fn known(
     jids.into_iter().map(|jid| (jid, subid.clone(), *wanted)).collect()
 }
 
+/// Whether a server may deliver what is sent to an entity to another account, so that only the entity itself may begin its
+/// subscriptions.
+///
+/// SPEC: §8.8.2 lets an owner subscribe any JID. Here the recipient could not unsubscribe: it is stamped otherwise.
+fn may_be_of_another(node: &Node, entity: &BareJid, cx: &Context<'_>) -> bool {
+    let is_known = || {
+        node.subscriptions_of(entity).next().is_some() || node.pending_of(entity).next().is_some()
+    };
+    !entity.is_folded() && !access::is_self(cx.actor, entity) && !is_known()
+}
+
 /// Decides a request to set subscriptions (§8.8.2), given the newest item: one that waits is approved, or refused, so too. Those
 /// concerned are told (§8.8.4).
 ///
@@ -146,6 +157,12 @@ pub fn set_subscriptions(
             }
             (Some(SubscriptionState::Subscribed), SubscriptionState::Pending) => {
                 changes.push(Change::Subscribed(jid.clone()));
+            }
+            (Some(SubscriptionState::Subscribed), _) if may_be_of_another(node, &entity, cx) => {
+                let other = entity.fold();
+                let reason =
+                    format!("a server may deliver to {other}: {entity} has to subscribe itself");
+                fail(jid, subid, state, reason);
             }
             (Some(SubscriptionState::Subscribed), _) if admission.is_ok() && room > 0 => {
                 let terms = (cx.limits().max_subids > 1).then(|| {

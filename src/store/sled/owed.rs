@@ -7,7 +7,7 @@ use tracing::error;
 
 use crate::{
     pubsub::{
-        Affiliation, Audience, NodeId, Recipients, SubscriptionState, is_entitled,
+        Affiliation, Affiliations, Audience, NodeId, Recipients, SubscriptionState, is_entitled,
         may_subscribe_implicitly,
     },
     store::{Debt, Owed, StoreError},
@@ -86,8 +86,15 @@ impl Audiences<'_> {
         let key = keys::node(node);
         let record = self.view.get::<NodeRecord>(&key)?;
         let config = record.map(|record| record.to_node(&key)).transpose()?.map(|node| node.config);
-        self.once(node, resources, None, |view, jid| {
-            let affiliation = view.affiliation(node, &jid.to_bare())?;
+        let mut affiliations = Affiliations::default();
+        if !self.listed.contains_key(&(node, resources.id(), None)) {
+            for affiliation in self.view.affiliations(node) {
+                let (entity, affiliation) = affiliation?;
+                affiliations.set(entity, affiliation);
+            }
+        }
+        self.once(node, resources, None, |_, jid| {
+            let affiliation = affiliations.of(&jid.to_bare());
             let is_named = matches!(affiliation, Affiliation::Outcast | Affiliation::PublishOnly);
             Ok(config
                 .as_ref()

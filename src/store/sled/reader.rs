@@ -165,10 +165,9 @@ impl View {
         let mut node = record.to_node(&key)?;
         let counters = self.get::<Counters>(&keys::counters(number))?.unwrap_or_default();
         (node.seq, node.version) = (counters.seq, counters.version);
-        for row in self.scan(&keys::of_node(b'a', number)) {
-            let (key, value) = row?;
-            let record: AffiliationRecord = record::decode(&key, &value)?;
-            node.load_affiliation(record.entity(&key)?, record.affiliation());
+        for affiliation in self.affiliations(number) {
+            let (entity, affiliation) = affiliation?;
+            node.load_affiliation(entity, affiliation);
         }
         for subscription in self.subscriptions(number) {
             let (_, jid, record) = subscription?;
@@ -181,13 +180,15 @@ impl View {
         Ok(Some(node))
     }
 
-    pub(super) fn affiliation(
+    pub(super) fn affiliations(
         &self,
         number: Number,
-        entity: &BareJid,
-    ) -> Result<Affiliation, StoreError> {
-        let record = self.get::<AffiliationRecord>(&keys::affiliation(number, entity.as_str()))?;
-        Ok(record.map_or(Affiliation::None, |record| record.affiliation()))
+    ) -> impl Iterator<Item = Result<(BareJid, Affiliation), StoreError>> + use<> {
+        self.scan(&keys::of_node(b'a', number)).map(|row| {
+            let (key, value) = row?;
+            let record: AffiliationRecord = record::decode(&key, &value)?;
+            Ok((record.entity(&key)?, record.affiliation()))
+        })
     }
 
     /// What there is of a node, if it has little that has to be read.
