@@ -9,6 +9,7 @@ mod archive;
 mod backlog;
 mod bounces;
 mod commands;
+mod concurrency;
 mod conformance;
 mod contacts;
 mod crash;

@@ -13,15 +13,12 @@ use crate::{
 
 use super::{
     keys::{self, Number},
-    reader::{View, name},
+    reader::{LOOKS, View, name},
     record::{self, FormerRecord, NodeRecord, Record, RedirectRecord, damaged},
     sled_failed,
     subscriptions::{SubscriptionPlace, SubscriptionRecord, read_part},
     turn,
 };
-
-/// How often a row is looked for that a pointer leads to, before it is taken for missing.
-const LOOKS: usize = 3;
 
 impl View {
     pub(super) fn creators(&self) -> Result<HashMap<BareJid, u64>, StoreError> {

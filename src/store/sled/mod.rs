@@ -169,29 +169,38 @@ impl SledStore {
         self.writer().take().map(|(_, thread)| thread)
     }
 
+    /// Reads while others read and commit; at last without commits, if these keep changing what is read.
     async fn read<T, F>(&self, read: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&View) -> Result<T, StoreError> + Send + 'static,
+        F: Fn(&View) -> Result<T, StoreError> + Send + 'static,
     {
         let reader = self.reader.clone();
         let read = tokio::task::spawn_blocking(move || {
-            let _reading = reader.reading();
+            let reading = reader.reading();
+            if let Some(found) = reader.look()?.read_between_commits(&read) {
+                return found;
+            }
+            drop(reading);
+            let _nobody_writes = reader.pause();
             read(&reader.look()?)
         });
         read.await.map_err(|_| cannot_be_read())?
     }
 
-    /// Reads a little: at once, and not on another thread, unless the files are being copied.
+    /// Reads a little: at once, and not on another thread, unless the files are being copied or commits keep changing what
+    /// is read.
     async fn read_little<T, F>(&self, read: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&View) -> Result<T, StoreError> + Send + 'static,
+        F: Fn(&View) -> Result<T, StoreError> + Send + 'static,
     {
         if let Some(_reading) = self.reader.try_reading() {
             let view = self.reader.look()?;
-            let read = catch_unwind(AssertUnwindSafe(|| read(&view)));
-            return read.unwrap_or_else(|_| Err(cannot_be_read()));
+            let found = catch_unwind(AssertUnwindSafe(|| view.read_between_commits(&read)));
+            if let Some(found) = found.unwrap_or_else(|_| Some(Err(cannot_be_read()))) {
+                return found;
+            }
         }
         self.read(read).await
     }

@@ -24,7 +24,8 @@ use super::{
     keys::{self, Number, Spot},
     ledger::Ledger,
     record::{
-        self, AffiliationRecord, Content, Counters, ItemRecord, NodeRecord, Record, damaged, weight,
+        self, AffiliationRecord, Content, Counters, ItemRecord, NodeRecord, Record, Total, damaged,
+        weight,
     },
     sled_failed,
     subscriptions::{SubscriptionPlace, SubscriptionRecord, read_part},
@@ -34,6 +35,8 @@ use super::{
 /// subscriptions stand in at most so many parts.
 const FEW_ITEMS: u64 = 100;
 const FEW_PARTS: u32 = 2;
+/// How often a row is looked for that another one leads to, before it is taken for missing.
+pub(super) const LOOKS: usize = 3;
 
 /// The reading half, which outlives that the store is opened again.
 #[derive(Clone, Debug)]
@@ -130,6 +133,28 @@ pub(super) struct View {
 }
 
 impl View {
+    /// Reads rows that lead to each other. A commit may remove some of them in between, so damage is a result only if no
+    /// commit was applied while it was found; nothing is known if that does not happen in [`LOOKS`] attempts.
+    pub(super) fn read_between_commits<T>(
+        &self,
+        read: impl Fn(&Self) -> Result<T, StoreError>,
+    ) -> Option<Result<T, StoreError>> {
+        let commit = || self.get::<Total>(keys::TOTAL).ok().flatten().map(|total| total.commit);
+        let mut before = None;
+        for _ in 0..LOOKS {
+            let found = read(self);
+            if !matches!(found, Err(StoreError::Damaged(_))) {
+                return Some(found);
+            }
+            let after = commit();
+            if before == Some(after) {
+                return Some(found);
+            }
+            before = Some(after);
+        }
+        None
+    }
+
     pub(super) fn get<T: Record>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
         match self.tree.get(key).map_err(|error| sled_failed(&error))? {
             Some(value) => record::decode(key, &value).map(Some),

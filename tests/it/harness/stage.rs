@@ -166,7 +166,8 @@ impl Stage {
         }
     }
 
-    async fn begin_to_publish_xml(
+    /// The same, with a payload.
+    pub async fn begin_to_publish_xml(
         &self,
         by: &str,
         name: &str,
