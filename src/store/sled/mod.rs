@@ -371,7 +371,7 @@ impl Store for SledStore {
         subscribers: &[Jid],
     ) -> Result<HashSet<Jid>, StoreError> {
         let (node, subscribers) = (node.clone(), subscribers.to_vec());
-        self.read(move |view| view.enrolled_among(&node, subscribers)).await
+        self.read(move |view| view.enrolled_among(&node, &subscribers)).await
     }
 
     async fn count_subscriptions_of(

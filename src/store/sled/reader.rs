@@ -234,10 +234,10 @@ impl View {
     pub(super) fn enrolled_among(
         &self,
         id: &NodeId,
-        subscribers: Vec<Jid>,
+        subscribers: &[Jid],
     ) -> Result<HashSet<Jid>, StoreError> {
         let Some(number) = self.number(id)? else { return Ok(HashSet::new()) };
-        self.enrolled_of(number, subscribers.into_iter().map(Ok))
+        self.enrolled_of(number, subscribers.iter().cloned().map(Ok))
     }
 
     fn enrolled_of(
