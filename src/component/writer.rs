@@ -262,7 +262,7 @@ impl Writer {
     }
 
     /// Sends what waits until the [end](Self::end_at), and waits until the server has confirmed what was sent,
-    /// as long as something happens within this time.
+    /// as long as something happens within this time. Deferred entries are left for the next start.
     ///
     /// # Errors
     /// If the connection breaks, or takes nothing, or no barrier returns.
@@ -286,7 +286,9 @@ impl Writer {
             }
             if self.confirmed == self.complete(self.sent).position
                 && self.held_answers.is_none()
-                && (is_ending || self.outbox.get(self.confirmed.number).is_none())
+                && (is_ending
+                    || self.awaits_presence
+                    || self.outbox.get(self.confirmed.number).is_none())
             {
                 return Ok(());
             }

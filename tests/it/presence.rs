@@ -295,6 +295,36 @@ async fn events_of_other_nodes_do_not_wait_for_presence() {
     component.finish().await;
 }
 
+/// A stop does not wait for presence, which is not read any more: what waits is sent after the next start.
+#[tokio::test]
+async fn a_stop_leaves_what_waits_for_presence_to_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Arc::new(SledStore::open(folder.path()).unwrap());
+    let mut component = Component::with(open(), |_| {}).await;
+    component.create(OWNER, "n", &[("presence_based_delivery", "1")]).await;
+    component.create(OWNER, "other", &[]).await;
+    component.subscribe(READER, "n").await;
+    component.subscribe(OTHER, "other").await;
+    presence(&mut component, READER, "subscribed", "").await;
+    component.messages().await;
+    component.reconnected_by_force().await;
+    component.messages().await;
+    component.publish(OWNER, "n", "1").await;
+    component.publish(OWNER, "other", "2").await;
+    let stopping = tokio::time::timeout(Duration::from_secs(5), component.finish());
+    let sent = stopping.await.expect("it waits for presence");
+    let sent: Vec<_> = sent.iter().filter(|stanza| stanza.name() == "message").collect();
+    assert_eq!(sent.iter().map(|to| to.attr("to").unwrap()).collect::<Vec<_>>(), [OTHER]);
+    let mut component = Component::with(open(), |_| {}).await;
+    presence(&mut component, PHONE, "", "").await;
+    let mut sent = sent_items(&mut component).await;
+    while !sent.contains(&format!("{READER} n 1")) {
+        sent.extend(sent_items(&mut component).await);
+    }
+    component.finish().await;
+    assert_eq!(open().check().await.unwrap(), Vec::<String>::new());
+}
+
 /// What was set aside goes on though as many notifications as a kill may repeat follow it: nothing of them counts as
 /// confirmed before.
 #[tokio::test]
