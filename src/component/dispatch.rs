@@ -112,8 +112,8 @@ impl Dispatch {
             if let Some((jid, nodes)) = self.take_capabilities(&stanza) {
                 drop(stanza);
                 self.service.interested(&jid, nodes).await;
-            } else if let Some(jid) = self.take_ping_answer(&stanza) {
-                self.service.found_gone(&jid).await;
+            } else if let Some(result) = self.take_ping_answer(&stanza) {
+                self.service.checked(&result).await;
             } else if let Some((entity, ping)) = self.take_silence(&stanza) {
                 self.service.found_silent(&entity, ping).await;
             }

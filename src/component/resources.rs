@@ -7,7 +7,7 @@ use minidom::Element;
 use tokio::time::sleep;
 
 use crate::{
-    service::PingAnswer,
+    service::{CheckResult, PingAnswer},
     wire::{ns, xml::Tag},
 };
 
@@ -41,15 +41,26 @@ impl Dispatch {
                 after = Some(cursor);
                 for resource in resources {
                     self.next_question().await;
-                    self.check(resource);
+                    self.check(&resource);
                 }
             }
         }
     }
 
-    fn check(&self, resource: Jid) {
+    /// Checks the resources again, on each new connection, that were available before and do not share their presence.
+    /// Runs until dropped.
+    pub async fn check_unconfirmed(&self) {
+        loop {
+            self.next_question().await;
+            let resource = self.service().presences().unconfirmed().await;
+            self.check(&resource);
+        }
+    }
+
+    fn check(&self, resource: &Jid) {
         let number = self.service().fresh_number();
         let beside = format!("{}/{number:016x}", resource.to_bare());
+        self.service().resources().begin(number, resource.clone());
         for (prefix, to) in [(IT, resource.as_str()), (BESIDE, &beside)] {
             let ping = Tag::new("iq")
                 .attr("type", "get")
@@ -59,11 +70,10 @@ impl Dispatch {
                 .child(Tag::ns("ping", ns::PING));
             self.send_own(&ping.to_string());
         }
-        self.service().resources().begin(number, resource);
     }
 
-    /// Takes notice of the answer to such a ping; says who was found gone by it.
-    pub(super) fn take_ping_answer(&self, stanza: &Element) -> Option<Jid> {
+    /// Reads the answer to such a ping. Returns the result of the check once there is one.
+    pub(super) fn take_ping_answer(&self, stanza: &Element) -> Option<CheckResult> {
         let id = stanza.attr("id")?;
         let (of_it, number) = match (id.strip_prefix(IT), id.strip_prefix(BESIDE)) {
             (Some(number), _) => (true, number),

@@ -134,7 +134,7 @@ async fn serve_as(
         max_stanza_bytes,
     ));
     let (presence, capabilities) = (Arc::clone(&dispatch), Arc::clone(&dispatch));
-    let silence = Arc::clone(&dispatch);
+    let (silence, unconfirmed) = (Arc::clone(&dispatch), Arc::clone(&dispatch));
     let (rosters, resources) = (Arc::clone(&dispatch), Arc::clone(&dispatch));
     let (rates, metered) = watch::channel(config.limits.rates());
     let (queue_limits, queued) = watch::channel(config.limits.queues());
@@ -180,6 +180,7 @@ async fn serve_as(
         () = presence.ask_for_presence() => {}
         () = silence.ask_for_silent() => {}
         () = capabilities.ask_for_capabilities_again() => {}
+        () = unconfirmed.check_unconfirmed() => {}
         () = rosters.ask_for_rosters() => {}
         () = resources.check_resources() => {}
     }

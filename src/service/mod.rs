@@ -51,7 +51,7 @@ pub use outbox::{Outbox, Position, Telling};
 pub use permit::{RequestPermit, with_permit};
 pub use policies::Policies;
 pub use presences::{Availability, PresenceRequest, PresenceUpdate, Presences};
-pub use resources::{PingAnswer, Resources};
+pub use resources::{CheckResult, PingAnswer, Resources};
 pub use rosters::Rosters;
 pub use settling::Settling;
 pub use shares::Load;

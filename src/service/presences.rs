@@ -1,8 +1,9 @@
 //! Who is available, as far as it is known on this connection, and of whom it should be.
 
+mod earlier;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
-    mem,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -17,6 +18,8 @@ use tokio::{
 use crate::pubsub::{NodeId, Show, Shows, Timestamp, op::presence::Went};
 
 use super::domains::Domains;
+
+use earlier::Before;
 
 /// Entities whose presence is known, or asked for. That of more is not looked at.
 const MAX_ENTITIES: usize = 200_000;
@@ -43,10 +46,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Interval at which waiting entries are checked again.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// Length of an interruption from which resources count as having missed events.
-const MAX_INTERRUPTION: Duration = Duration::from_secs(300);
-/// Minimum age of a presence timestamp before the interruption; some servers write whole seconds.
-const STAMP_PRECISION: Duration = Duration::from_secs(1);
+/// How long events wait for further resources after the first answer to a probe. Servers answer for all at once.
+const ANSWER_GRACE: Duration = Duration::from_secs(1);
 
 /// The presence of entities, and at which nodes it matters.
 #[derive(Debug, Default)]
@@ -58,6 +59,7 @@ pub struct Presences {
     answered: Notify,
     probed: Notify,
     refused: Notify,
+    ping_queued: Notify,
 }
 
 /// Notifications that were not sent because of presence, by the reason.
@@ -105,6 +107,8 @@ struct Known {
     there: HashMap<BareJid, BTreeMap<String, Show>>,
     /// Resources that were available on earlier connections and have not sent anything since.
     before: HashMap<BareJid, BTreeMap<String, Before>>,
+    /// Those of them that have to be pinged on this connection.
+    unconfirmed: VecDeque<Jid>,
     /// Those who have to be asked, and those who were or will be.
     unasked: VecDeque<BareJid>,
     wanted: HashMap<BareJid, Watch>,
@@ -129,28 +133,6 @@ struct Known {
     refused_places: Domains,
 }
 
-/// A resource that was available on an earlier connection.
-#[derive(Clone, Copy, Debug)]
-struct Before {
-    show: Show,
-    /// When that connection broke.
-    lost_at: Instant,
-    /// Whether a capability query is unanswered.
-    is_asked: bool,
-    /// Whether it may have missed events.
-    has_missed: bool,
-    /// Whether the answer to a query suggests that it is gone. It is not waited for, and no reason to doubt that the
-    /// last resource has gone.
-    is_denied: bool,
-}
-
-impl Before {
-    /// Whether presence of this age proves that the resource was available throughout.
-    fn was_there(&self, age: Duration) -> bool {
-        age >= self.lost_at.elapsed() + STAMP_PRECISION
-    }
-}
-
 /// What is known of an entity whose presence is wanted.
 #[derive(Clone, Copy, Debug, Default)]
 struct Watch {
@@ -165,6 +147,8 @@ struct Watch {
     is_awaited: bool,
     /// Whether it arrived on this connection.
     is_answered: bool,
+    /// When the first resource answered a probe on this connection.
+    answered_at: Option<Instant>,
     /// Whether it is at the front of the queue because an event waits.
     is_first: bool,
     /// The last probe, until the entity sends something.
@@ -192,7 +176,10 @@ impl Watch {
     /// briefly.
     fn is_awaited(&self) -> bool {
         let is_granted_late = |at: Instant| at.elapsed() >= GRANT_TIMEOUT;
-        self.is_awaited && (self.is_given || !self.asked_at.is_some_and(is_granted_late))
+        let is_complete = |at: Instant| at.elapsed() >= ANSWER_GRACE;
+        self.is_awaited
+            && !self.answered_at.is_some_and(is_complete)
+            && (self.is_given || !self.asked_at.is_some_and(is_granted_late))
     }
 }
 
@@ -203,6 +190,7 @@ impl Default for Known {
             unread: HashSet::new(),
             there: HashMap::new(),
             before: HashMap::new(),
+            unconfirmed: VecDeque::new(),
             unasked: VecDeque::new(),
             wanted: HashMap::new(),
             probed: VecDeque::new(),
@@ -316,8 +304,12 @@ impl Presences {
         let has_missed = before.is_some_and(|before| before.has_missed);
         let was_there = age.zip(before).is_some_and(|(age, before)| before.was_there(age));
         // Presence without a timestamp is no answer to a probe, and says nothing about other resources.
-        if age.is_some() && !known.is_in_doubt(&entity) {
-            known.answer(&entity);
+        if age.is_some()
+            && !known.has_unconfirmed(&entity)
+            && let Some(watch) = known.wanted.get_mut(&entity)
+        {
+            watch.is_answered = true;
+            watch.answered_at.get_or_insert_with(Instant::now);
         }
         drop(known);
         self.answered.notify_one();
@@ -325,11 +317,32 @@ impl Presences {
         (is_new && !was_there) || has_missed || is_back
     }
 
-    /// Records capability queries on this connection. Events wait for resources that were available before.
+    /// Records capability queries on this connection. Resources that were available before and are neither queried nor
+    /// probed have to be pinged. Events wait for all of them.
     pub fn await_answers(&self, resources: &[Jid]) {
         let mut known = self.known();
         for jid in resources {
             known.before_of(jid).for_each(|before| before.is_asked = true);
+        }
+        known.queue_pings();
+        drop(known);
+        self.ping_queued.notify_one();
+    }
+
+    /// Waits for a resource that has to be pinged.
+    pub async fn unconfirmed(&self) -> Jid {
+        loop {
+            {
+                let mut known = self.known();
+                while known.is_connected
+                    && let Some(jid) = known.unconfirmed.pop_front()
+                {
+                    if known.before_of(&jid).any(|before| before.is_asked) {
+                        return jid;
+                    }
+                }
+            }
+            self.ping_queued.notified().await;
         }
     }
 
@@ -398,7 +411,7 @@ impl Presences {
         }
         // Resources of an earlier connection may still be available, and others until a probe is answered.
         let is_last =
-            none_is_known && !known.is_in_doubt(&entity) && !known.is_probe_awaited(&entity);
+            none_is_known && !known.has_unconfirmed(&entity) && !known.is_probe_awaited(&entity);
         if none_is_known && !is_last {
             known.ask_again(&entity);
         }
@@ -479,6 +492,7 @@ impl Presences {
             (watch.is_asked, watch.asked_at) = (false, None);
             (watch.unanswered, watch.is_probed) = (None, false);
             (watch.is_answered, watch.is_first) = (false, false);
+            watch.answered_at = None;
             watch.is_awaited = watch.is_given || (watch.is_awaited && stays_awaited);
         }
         // Before the first connection nobody was asked, and those for whom something is pending come first.
@@ -737,12 +751,6 @@ impl Known {
             && !self.before.get(&entity).is_some_and(|all| all.contains_key(&resource))
     }
 
-    /// Whether resources of an earlier connection may be available in a state that is not known.
-    fn is_in_doubt(&self, entity: &BareJid) -> bool {
-        let mut resources = self.before.get(entity).into_iter().flat_map(BTreeMap::values);
-        resources.any(|before| !before.is_denied)
-    }
-
     /// Whether an entity shares its presence, and the server has not answered a probe on this connection.
     fn is_unanswered(&self, entity: &BareJid) -> bool {
         self.wanted.get(entity).is_some_and(|watch| watch.is_given && !watch.is_answered)
@@ -751,15 +759,7 @@ impl Known {
     /// Whether events wait for that answer.
     fn is_probe_awaited(&self, entity: &BareJid) -> bool {
         let watch = self.wanted.get(entity);
-        self.is_waiting_time() && watch.is_some_and(|watch| watch.is_given && watch.is_awaited)
-    }
-
-    /// The earlier presence of a resource, or of all resources of a bare JID.
-    fn before_of(&mut self, jid: &Jid) -> impl Iterator<Item = &mut Before> {
-        let (entity, resource) = parts(jid);
-        let is_bare = jid.is_bare();
-        let all = self.before.get_mut(&entity).into_iter().flatten();
-        all.filter(move |(name, _)| is_bare || **name == resource).map(|(_, before)| before)
+        self.is_waiting_time() && watch.is_some_and(|watch| watch.is_given && watch.is_awaited())
     }
 
     /// The presence of an entity is here.
@@ -833,44 +833,6 @@ impl Known {
             return None;
         }
         Some(resources.insert(resource.to_owned(), show).is_none())
-    }
-
-    /// Moves the resources of the previous connection to those of earlier connections.
-    fn keep_before(&mut self, now: Instant) {
-        let lost_at = self.broken_at.unwrap_or(now);
-        let is_long = lost_at + MAX_INTERRUPTION < now;
-        self.before.retain(|_, resources| {
-            resources.retain(|_, before| !before.is_denied);
-            !resources.is_empty()
-        });
-        for (entity, resources) in mem::take(&mut self.there) {
-            let all = self.before.entry(entity).or_default();
-            for (resource, show) in resources {
-                if all.len() < MAX_RESOURCES {
-                    let has_missed = all.get(&resource).is_some_and(|before| before.has_missed);
-                    let before =
-                        Before { show, lost_at, is_asked: false, has_missed, is_denied: false };
-                    all.insert(resource, before);
-                }
-            }
-        }
-        if self.before.len() > MAX_ENTITIES {
-            self.before.clear();
-        }
-        for before in self.before.values_mut().flat_map(BTreeMap::values_mut) {
-            before.is_asked = false;
-            before.has_missed |= is_long;
-        }
-    }
-
-    /// Takes the earlier presence of a resource.
-    fn take_before(&mut self, entity: &BareJid, resource: &str) -> Option<Before> {
-        let resources = self.before.get_mut(entity)?;
-        let before = resources.remove(resource);
-        if resources.is_empty() {
-            self.before.remove(entity);
-        }
-        before
     }
 
     /// The presence of an entity is not wanted any more.

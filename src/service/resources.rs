@@ -4,6 +4,8 @@
 //! a few times in [`Limits::dead_resource_seconds`](crate::pubsub::Limits), and beside it one of the same entity that
 //! cannot be there. Where both answers are the same error, the server gave them, and not the resource. Some servers answer
 //! strangers as if nobody was there: nobody is taken for gone at a domain of which no resource ever answered.
+//!
+//! The same check shows after a reconnection whether resources are available that sent their presence and do not share it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,12 +25,14 @@ use crate::{
 use super::{
     Error, Service,
     facts::{Facts, Need},
+    retries::PresenceTask,
 };
 
 /// Resources that were found gone, and those that were checked in a round. More are not looked at.
 const MAX_RESOURCES: usize = 100_000;
-/// Checks whose answers are awaited, and for how long.
-const MAX_CHECKS: usize = 1000;
+/// Maximum number of unanswered checks, and the timeout of each. After a reconnection events wait ten seconds for
+/// answers, in which 5 000 checks begin at the most.
+const MAX_CHECKS: usize = 5000;
 /// Domains of which it is known that pings reach their resources.
 const MAX_DOMAINS: usize = 10_000;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -80,6 +84,17 @@ pub enum PingAnswer {
     NotThere(String),
 }
 
+/// The result of a check of a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckResult {
+    /// The resource answered.
+    Present(Jid),
+    /// Its server answered as for a resource that does not exist.
+    Absent(Jid),
+    /// The answers say nothing about it.
+    Unknown(Jid),
+}
+
 impl Resources {
     /// A check begins, with a number that no other has.
     pub fn begin(&self, number: u64, resource: Jid) {
@@ -91,8 +106,8 @@ impl Resources {
         }
     }
 
-    /// An answer of a check has come from a JID: of the resource itself, or of the one beside it. Whether somebody was
-    /// found gone by both.
+    /// Processes an answer of a check from a JID: of the resource itself, or of the one beside it. Returns the result of
+    /// the check once there is one.
     #[must_use]
     pub fn answered(
         &self,
@@ -100,7 +115,7 @@ impl Resources {
         from: &Jid,
         of_it: bool,
         answer: PingAnswer,
-    ) -> Option<Jid> {
+    ) -> Option<CheckResult> {
         let mut table = self.table();
         let check = table.checks.get_mut(&number)?;
         if check.resource.to_bare() != from.to_bare() || (check.resource == *from) != of_it {
@@ -109,22 +124,25 @@ impl Resources {
         let content = match answer {
             PingAnswer::NotThere(content) => content,
             answer => {
-                table.checks.remove(&number);
+                let resource = table.checks.remove(&number)?.resource;
                 if of_it && answer == PingAnswer::There {
-                    table.found(from);
+                    table.found(&resource);
+                    return Some(CheckResult::Present(resource));
                 }
-                return None;
+                return Some(CheckResult::Unknown(resource));
             }
         };
         match check.first.take() {
             Some((first_of_it, first)) if first_of_it != of_it => {
                 let resource = table.checks.remove(&number)?.resource;
-                let is_of_server = first == content;
-                if !is_of_server {
+                if first != content {
                     table.found(&resource);
+                    return Some(CheckResult::Present(resource));
                 }
-                (is_of_server && table.reached.contains(resource.domain().as_str()))
-                    .then_some(resource)
+                Some(match table.reached.contains(resource.domain().as_str()) {
+                    true => CheckResult::Absent(resource),
+                    false => CheckResult::Unknown(resource),
+                })
             }
             _ => {
                 check.first = Some((of_it, content));
@@ -205,8 +223,24 @@ impl Service {
         Some((resources, cursor))
     }
 
+    /// Processes the result of a check.
+    pub async fn checked(&self, result: &CheckResult) {
+        let presences = &self.memory.presences;
+        match result {
+            CheckResult::Present(jid) if presences.confirm(jid) => {
+                self.do_or_retry(PresenceTask::Arrive { jid: jid.clone(), gone_since: None }).await;
+            }
+            CheckResult::Present(_) => {}
+            CheckResult::Absent(jid) => {
+                presences.deny(jid);
+                self.found_gone(jid).await;
+            }
+            CheckResult::Unknown(jid) => presences.leave_open(jid),
+        }
+    }
+
     /// A resource was found gone: its subscriptions end if that was so often enough.
-    pub async fn found_gone(&self, jid: &Jid) {
+    async fn found_gone(&self, jid: &Jid) {
         let seconds = self.policies().limits().dead_resource_seconds;
         if seconds == 0 || !self.resources().found_gone(jid, (self.clock)(), seconds) {
             return;

@@ -24,6 +24,7 @@ const OTHER: &str = "other@localhost/desk";
 const READER: &str = "reader@localhost";
 const PHONE: &str = "reader@localhost/phone";
 const LAPTOP: &str = "reader@localhost/laptop";
+const TABLET: &str = "reader@localhost/tablet";
 const OPTIONS: &str = "http://jabber.org/protocol/pubsub#subscribe_options";
 
 async fn with(fields: &[(&str, &str)]) -> Component {
@@ -793,6 +794,9 @@ async fn who_says_how_long_it_was_away_is_sent_what_it_missed() {
     assert_eq!(come(&mut component, PHONE, "3600").await, "2 1 3 4");
     assert_eq!(come(&mut component, PHONE, "3600").await, "2 1 3 4", "its server did not notice");
     component.reconnected_by_force().await;
+    // Events that were not confirmed are sent again, to those who are available now.
+    answer_pings(&mut component, 1).await;
+    component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
     component.messages().await;
     assert_eq!(come(&mut component, PHONE, "3600").await, "2 1 3 4");
     assert_eq!(come(&mut component, LAPTOP, "long").await, "");
@@ -1024,9 +1028,9 @@ async fn events_wait_for_resources_that_answer_on_a_new_connection() {
 /// capabilities of a resource, whose state may have changed, nor presence of another resource.
 #[tokio::test]
 async fn only_the_answer_to_a_probe_ends_the_wait_for_it() {
-    const TABLET: &str = "reader@localhost/tablet";
-    let mut component = with(&[("presence_based_delivery", "1")]).await;
-    component.create(OWNER, "shown", &[]).await;
+    let never = ("send_last_published_item", "never");
+    let mut component = with(&[("presence_based_delivery", "1"), never]).await;
+    component.create(OWNER, "shown", &[never]).await;
     component.subscribe(LAPTOP, "n").await;
     let values = "<field var='pubsub#show-values'><value>online</value></field>";
     let form_type = format!("<field var='FORM_TYPE'><value>{OPTIONS}</value></field>");
@@ -1045,14 +1049,97 @@ async fn only_the_answer_to_a_probe_ends_the_wait_for_it() {
     component.publish(OWNER, "n", "2").await;
     assert_eq!(sent_items(&mut component).await, [""; 0]);
     // The phone is online since the interruption, and the laptop came in it.
-    for from in [PHONE, LAPTOP] {
-        repeated(&mut component, from, "2000-01-01T00:00:00Z").await;
-    }
+    let delay = "<delay xmlns='urn:xmpp:delay' stamp='2000-01-01T00:00:00Z'/>";
+    let answer = |from: &str| format!("<presence from='{from}' to='{SERVICE}'>{delay}</presence>");
+    component.send(&(answer(PHONE) + &answer(LAPTOP))).await;
     let mut sent = Vec::new();
     while sent.len() < 2 {
         sent.extend(sent_items(&mut component).await);
     }
-    assert_eq!(sent, [format!("{LAPTOP} n 2"), format!("{READER} shown 1")]);
+    sent.sort_unstable();
+    assert_eq!(sent, [format!("{READER} shown 1"), format!("{LAPTOP} n 2")]);
+}
+
+/// Answers the pings to resources of the reader that come on a new connection: the laptop is gone, and the tablet knows
+/// no pings.
+async fn answer_pings(component: &mut Component, resources: usize) {
+    let mut pings = Vec::new();
+    while pings.len() < 2 * resources {
+        component.ask(OWNER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+        pings.extend(component.link.take_pings());
+    }
+    for ping in pings {
+        let (to, id) = (ping.attr("to").unwrap(), ping.attr("id").unwrap());
+        let stanzas = "urn:ietf:params:xml:ns:xmpp-stanzas";
+        let error =
+            format!("<error type='cancel'><service-unavailable xmlns='{stanzas}'/></error>");
+        let (kind, content) = match to {
+            PHONE => ("result", String::new()),
+            TABLET => ("error", format!("<ping xmlns='urn:xmpp:ping'/>{error}")),
+            _ => ("error", error),
+        };
+        component
+            .send(&format!("<iq type='{kind}' from='{to}' to='{SERVICE}' id='{id}'>{content}</iq>"))
+            .await;
+    }
+}
+
+/// §4.2, §12.3: a resource that sent its presence, and whose server is not asked for it, is pinged on a new connection, and
+/// events wait for the answer.
+#[tokio::test]
+async fn events_wait_for_pings_of_resources_that_do_not_share_presence() {
+    let never = ("send_last_published_item", "never");
+    let mut component = with(&[("presence_based_delivery", "1"), never]).await;
+    component.create(OWNER, "else", &[]).await;
+    for jid in [PHONE, LAPTOP, TABLET] {
+        component.subscribe(jid, "n").await;
+        presence(&mut component, jid, "", "").await;
+    }
+    presence(&mut component, OTHER, "", "").await;
+    // It refuses, and is still there.
+    presence(&mut component, READER, "unsubscribed", "").await;
+    let to = |resources: &[&str], item: &str| -> Vec<_> {
+        resources.iter().map(|to| format!("{to} n {item}")).collect()
+    };
+    component.publish(OWNER, "n", "1").await;
+    assert_eq!(sent_items(&mut component).await, to(&[LAPTOP, PHONE, TABLET], "1"));
+    component.reconnected_by_force().await;
+    component.publish(OWNER, "n", "2").await;
+    let waits = sent_items(&mut component).await;
+    assert!(waits.iter().all(|item| item.ends_with(" 1")), "{waits:?}");
+    // Nobody needs the presence of the other one.
+    answer_pings(&mut component, 3).await;
+    let mut sent = Vec::new();
+    while sent.len() < 2 {
+        sent.extend(sent_items(&mut component).await);
+    }
+    assert_eq!(sent, to(&[PHONE, TABLET], "2"));
+    assert_eq!(component.link.take_pings().len(), 0);
+}
+
+/// §12.5: the departure of the last resource is known on a new connection, too.
+#[tokio::test]
+async fn a_temporary_subscription_ends_with_presence_that_was_known_before_a_new_connection() {
+    let mut component = with(&[("tempsub", "1")]).await;
+    for resources in [&[PHONE][..], &[PHONE, LAPTOP]] {
+        component.subscribe(READER, "n").await;
+        for resource in resources {
+            presence(&mut component, resource, "", "").await;
+        }
+        component.reconnected_by_force().await;
+        component.messages().await;
+        assert!(is_subscribed(&mut component, READER).await);
+        answer_pings(&mut component, resources.len()).await;
+        presence(&mut component, PHONE, "unavailable", "").await;
+        assert!(!is_subscribed(&mut component, READER).await, "{resources:?}");
+    }
+    // Without an answer too.
+    component.subscribe(READER, "n").await;
+    presence(&mut component, PHONE, "", "").await;
+    component.reconnected_by_force().await;
+    component.messages().await;
+    presence(&mut component, PHONE, "unavailable", "").await;
+    assert!(!is_subscribed(&mut component, READER).await);
 }
 
 /// §12.2: a resource that comes again after the server was restarted is sent the last items of what it is interested in,

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use gjallar::store::MemoryStore;
 use minidom::Element;
 
-use crate::harness::{Component, SERVICE, shown};
+use crate::harness::{Component, SERVICE, is_ping, shown};
 
 const OWNER: &str = "owner@localhost/desk";
 /// Whose server cannot be reached, and whose server lets no stranger reach its users.
@@ -43,10 +43,7 @@ async fn subscriptions_of_resources_that_are_gone_for_long_end() {
     let kept = ["live", "plain", "mute", "busy"].map(|name| format!("reader@localhost/{name}"));
     let kept: Vec<_> =
         kept.into_iter().chain(["reader@localhost", FAR, SHY].map(String::from)).collect();
-    let is_ping = |stanza: &Element| {
-        let id = stanza.attr("id").unwrap_or_default();
-        id.starts_with("resource-") || id.starts_with("beside-")
-    };
+    component.link.receive_pings();
     // Rounds begin at once.
     let send = |from: &str, kind: &str, id: &str, content: &str| {
         let pubsub =

@@ -61,6 +61,8 @@ pub struct Link {
     questions: Questions,
     /// The presence that came: its type, and to whom it goes.
     presence: Vec<(String, String)>,
+    /// The pings to resources that came; `None` if they are received like other stanzas.
+    pings: Option<Vec<Element>>,
 }
 
 /// What the server's end does with a question about multicast services.
@@ -105,6 +107,7 @@ impl Link {
             held: None,
             questions: Questions::Refused,
             presence: Vec::new(),
+            pings: Some(Vec::new()),
         }
     }
 
@@ -131,6 +134,10 @@ impl Link {
                 self.presence.push((attr("type"), attr("to")));
                 continue;
             }
+            if let Some(pings) = self.pings.as_mut().filter(|_| is_ping(&stanza)) {
+                pings.push(stanza);
+                continue;
+            }
             if !is_barrier(&stanza) {
                 return Some(stanza);
             }
@@ -144,6 +151,16 @@ impl Link {
     /// The presence that came by now, and since this was asked last.
     pub fn take_presence(&mut self) -> Vec<(String, String)> {
         std::mem::take(&mut self.presence)
+    }
+
+    /// From now on pings to resources are received like other stanzas.
+    pub fn receive_pings(&mut self) {
+        self.pings = None;
+    }
+
+    /// The pings to resources that came by now, and since this was asked last.
+    pub fn take_pings(&mut self) -> Vec<Element> {
+        self.pings.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Routes the next barrier back, which has to come: what was told before it is confirmed then.
@@ -443,6 +460,12 @@ pub fn is_about_a_subscription(message: &Element) -> bool {
 /// Whether a stanza is a barrier of the component.
 pub fn is_barrier(stanza: &Element) -> bool {
     stanza.name() == "iq" && stanza.attr("id").is_some_and(|id| id.starts_with("barrier-"))
+}
+
+/// Whether a stanza is a ping to a resource, or to the one beside it.
+pub fn is_ping(stanza: &Element) -> bool {
+    let id = stanza.attr("id").unwrap_or_default();
+    stanza.attr("type") == Some("get") && (id.starts_with("resource-") || id.starts_with("beside-"))
 }
 
 /// Whether the component looks for a multicast service.
