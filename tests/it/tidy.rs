@@ -71,7 +71,7 @@ const HEAVY: &[&str] = &[
     "tokio_xmpp",
 ];
 
-const MAX_LINES: usize = 900;
+const MAX_LINES: usize = 1000;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
