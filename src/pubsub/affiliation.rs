@@ -70,15 +70,17 @@ impl Affiliations {
         let named = || entity.other_spellings().find_map(|other| self.of.get(&other));
         match self.of.get(entity).or_else(named) {
             Some(affiliation) => *affiliation,
-            None if self.has_outcast_of(&entity.fold()) => Affiliation::Outcast,
+            None if self.has_outcast_like(entity) => Affiliation::Outcast,
             None => Affiliation::None,
         }
     }
 
-    /// Whether an outcast has this fold.
-    fn has_outcast_of(&self, fold: &str) -> bool {
-        let is_outcast = |address: BareJid| self.of_address(&address) == Affiliation::Outcast;
-        self.folded_outcasts.contains_key(fold) || BareJid::new(fold).is_ok_and(is_outcast)
+    /// Whether an outcast has the same fold as an address without an affiliation.
+    fn has_outcast_like(&self, address: &BareJid) -> bool {
+        let fold = address.fold();
+        let is_outcast = |folded: BareJid| self.of_address(&folded) == Affiliation::Outcast;
+        self.folded_outcasts.contains_key(&*fold)
+            || (*fold != *address.as_str() && BareJid::new(&fold).is_ok_and(is_outcast))
     }
 
     /// The affiliation of exactly this address.

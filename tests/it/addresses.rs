@@ -305,6 +305,39 @@ async fn an_account_keeps_its_rights_in_every_spelling() {
     assert_eq!(error(&refused), "auth forbidden");
 }
 
+/// §9.2, §12.4: what comes from a resource counts for its account, as ejabberd stamps presence and errors too.
+#[tokio::test]
+async fn presence_capabilities_and_errors_count_in_every_spelling() {
+    let from = "MALLORY@LocalHost/r";
+    let mut component = Component::start().await;
+    component.create(OWNER, "n", &[]).await;
+    let caps = "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='urn:x' ver='1'/>";
+    component
+        .send(&format!("<presence from='{from}' to='PubSub.LocalHost'>{caps}</presence>"))
+        .await;
+    let question = component.answer().await;
+    assert_eq!(question.attr("to"), Some("mallory@localhost/r"), "{}", shown(&question));
+    let id = question.attr("id").unwrap();
+    let query = format!("<query xmlns='{INFO}'><feature var='n+notify'/></query>");
+    component
+        .send(&format!("<iq type='result' from='{from}' to='{SERVICE}' id='{id}'>{query}</iq>"))
+        .await;
+    component.ask(from, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    component.publish(OWNER, "n", "1").await;
+    let [event] = &component.messages().await[..] else { panic!("one event") };
+    assert_eq!(event.attr("to"), Some("mallory@localhost/r"));
+    let (id, stanzas) = (event.attr("id").unwrap(), "urn:ietf:params:xml:ns:xmpp-stanzas");
+    let error = format!("<error type='cancel'><service-unavailable xmlns='{stanzas}'/></error>");
+    component
+        .send(&format!(
+            "<message type='error' from='{from}' to='{SERVICE}' id='{id}'>{error}</message>"
+        ))
+        .await;
+    component.ask(from, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    component.publish(OWNER, "n", "2").await;
+    assert_eq!(recipients(&mut component).await, [""; 0], "the resource is not there");
+}
+
 /// Administrators are named in the configuration.
 #[tokio::test]
 async fn an_administrator_is_one_in_every_spelling() {

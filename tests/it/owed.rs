@@ -264,6 +264,33 @@ async fn who_is_subscribed_is_not_shut_out_as_one_who_is_interested() {
     assert_eq!(to, &["a@x/phone"], "{told:?}");
 }
 
+/// After a restart as before, a ban holds for other spellings of the outcast's domain and for addresses with the same fold.
+#[tokio::test]
+async fn resources_of_an_outcast_by_another_address_are_sent_nothing_that_waits() {
+    for (banned, alike) in [
+        ("strasse@x", "straße@x/phone"),
+        ("straße@x", "strasse@x/phone"),
+        ("u@bücher.example", "u@xn--bcher-kva.example/phone"),
+    ] {
+        for is_restarted in [false, true] {
+            let mut process = Process::start().await;
+            let stage = process.stage();
+            stage.create(OWNER, "n").await.unwrap();
+            let phone = jid(alike);
+            assert!(stage.service.interests().note(&phone, "capabilities", "question"));
+            stage.service.interested(&phone, vec![node("n")]).await;
+            stage.told();
+            stage.publish(OWNER, "n", "1").await.unwrap();
+            stage.affiliate(OWNER, "n", banned, Affiliation::Outcast).await.unwrap();
+            if is_restarted {
+                process.restart().await;
+            }
+            let told = process.stage().told();
+            assert!(told.iter().all(|(_, to)| to.is_empty()), "{banned} {is_restarted}: {told:?}");
+        }
+    }
+}
+
 /// A debt of a later process must not be taken for the one that was told in part.
 /// A request has many items, and those whom they go to are in the store, and in memory after a restart, a few times.
 #[tokio::test]
