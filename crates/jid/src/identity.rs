@@ -87,12 +87,12 @@ fn lower_case(ascii: &str) -> Cow<'_, str> {
     }
 }
 
-/// A localpart as NFKC_Casefold has it.
+/// A localpart as Nodeprep folds it (RFC 3454, B.2), with current Unicode: NFKC_Casefold but for a few newer letters.
 pub(crate) fn folded_localpart(text: &str) -> String {
     mapped(text, Mapping::Fold)
 }
 
-/// A domain of U-labels as NFKC_Casefold has it.
+/// The same of a domain, with U-labels.
 pub(crate) fn folded_domain(text: &str) -> String {
     mapped(&with_u_labels(text), Mapping::Fold)
 }

@@ -296,7 +296,7 @@ impl BareJid {
         [self.clone()].into_iter().chain(self.other_spellings())
     }
 
-    /// The form that is the same for all addresses that some server takes for this one: NFKC_Casefold, with U-labels. It
+    /// The form that is the same for all addresses that some server takes for this one: as Stringprep folds, with U-labels. It
     /// also makes addresses equal that RFC 7622 tells apart, such as those with ß and with ss.
     #[must_use]
     pub fn fold(&self) -> Cow<'_, str> {
