@@ -381,6 +381,9 @@ fn full(outcome: &Result<(), Error>) -> &'static str {
 async fn create_for_fifty(stage: &Stage, owner: &str, name: &str) {
     stage.create(owner, name).await.unwrap();
     stage.subscribe_many(owner, name, 50).await;
+    // Behind all notices of the subscriptions.
+    publish_batch(stage, owner, name, 1).await.unwrap();
+    stage.told();
 }
 
 const NOTIFICATIONS: &str = "limits.max_backlog_notifications";
