@@ -169,9 +169,7 @@ fn publish_at(
             payload: new.payload.clone(),
         }));
     }
-    let bytes: usize = items.iter().map(|item| item.size()).sum();
-    let longest_tag = items.iter().map(|item| item.longest_tag()).max().unwrap_or(0);
-    if bytes + longest_tag > cx.limits().max_reply_bytes {
+    if items.iter().map(|item| item.size()).sum::<usize>() > cx.limits().max_reply_bytes {
         return Err(Refusal::BatchTooBig { max: cx.limits().max_reply_bytes });
     }
     if items.iter().map(|item| &item.id).collect::<BTreeSet<_>>().len() < items.len() {
