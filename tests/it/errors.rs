@@ -271,7 +271,7 @@ async fn owner_of_lists() {
         "8.9.2.4" OWNER set OWNED affiliations("open", nobody) => "modify not-acceptable";
         "8.9.2.4" OWNER set OWNED affiliations("open", &member.repeat(2)) => "modify bad-request";
         "8.9" OWNER get OWNED "<affiliations/>" => "modify bad-request nodeid-required";
-        "12.13" ADMIN get OWNED affiliations("listed", "") => "result";
+        "administrators" ADMIN get OWNED affiliations("listed", "") => "result";
     })
     .await;
 }
