@@ -46,6 +46,21 @@ impl<'a> Session<'a> {
         self
     }
 
+    /// Sends the form back as it was shown, with its options and values, as Gajim does.
+    async fn give_back(&mut self, action: &str, chosen: &[(&str, &str)]) -> &mut Self {
+        let mut form = stage(&self.answer).unwrap().get_child("x", FORMS).unwrap().clone();
+        for (var, value) in chosen {
+            let field = form.children_mut().find(|field| field.attr("var") == Some(var)).unwrap();
+            let value = Element::builder("value", FORMS).append(*value);
+            field.append_child(value.build());
+        }
+        let action = format!(" action='{action}'");
+        let form = shown(&form).replacen("type='form'", "type='submit'", 1);
+        let content = request(self.command, self.id.as_deref(), &action, &form);
+        self.answer = self.component.ask(self.who, "set", &content).await;
+        self
+    }
+
     fn status(&self) -> &str {
         let stage = stage(&self.answer).unwrap_or_else(|| panic!("{}", shown(&self.answer)));
         stage.attr("status").unwrap()
@@ -243,6 +258,20 @@ async fn nodes_are_listed_page_by_page() {
     assert_eq!(list.note(), "The list goes on after this page.");
     assert_eq!(list.values("nodes").len(), 2);
     assert!(!list.has("after"));
+}
+
+#[tokio::test]
+async fn a_form_with_many_options_may_be_given_back() {
+    let mut component = Component::start().await;
+    for number in 0..300 {
+        component.create(OWNER, &format!("n{number}"), &[]).await;
+    }
+    let mut configure = Session::begin(&mut component, OWNER, "configure-node").await;
+    assert!(shown(&configure.field("node")).matches("<option").count() == 300);
+    configure.give_back("next", &[("node", "n7")]).await;
+    assert_eq!(configure.status(), "executing");
+    configure.give_back("complete", &[]).await;
+    assert_eq!(configure.note(), "The node is configured.");
 }
 
 /// XEP-0050 §4.1: the responder chooses a session id "if not provided". Movim sends one of its own with the first request.

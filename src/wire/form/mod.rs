@@ -163,7 +163,8 @@ pub(super) fn number(value: &str) -> Option<u32> {
     collapsed(value).parse().ok()
 }
 
-/// Fields and values of a submitted form together; our forms have far fewer.
+/// Fields and values of a submitted form together; our forms have far fewer. Options come back from some clients, and the
+/// limit of a stanza bounds them.
 const MAX_PARTS: usize = 256;
 
 /// The fields of a submitted form, each with its values.
@@ -171,16 +172,15 @@ const MAX_PARTS: usize = 256;
 /// # Errors
 /// [`Refusal::FormTooLarge`].
 pub fn fields(form: &Element) -> Result<impl Iterator<Item = (&str, Vec<String>)>, Refusal> {
-    let parts = form.children().map(|field| 1 + field.children().count()).sum::<usize>();
+    let fields = || children(form, "field");
+    let parts = fields().map(|field| 1 + children(field, "value").count()).sum::<usize>();
     if parts > MAX_PARTS {
         return Err(Refusal::FormTooLarge { max: MAX_PARTS });
     }
-    let values = |field: &Element| {
-        let values = field.children().filter(|child| child.is("value", ns::DATA_FORMS));
-        values.map(Element::text).collect()
-    };
-    Ok(form
-        .children()
-        .filter(|child| child.is("field", ns::DATA_FORMS))
-        .filter_map(move |field| Some((field.attr("var")?, values(field)))))
+    let values = |field| children(field, "value").map(Element::text).collect();
+    Ok(fields().filter_map(move |field| Some((field.attr("var")?, values(field)))))
+}
+
+fn children<'a>(parent: &'a Element, name: &'static str) -> impl Iterator<Item = &'a Element> {
+    parent.children().filter(move |child| child.is(name, ns::DATA_FORMS))
 }
