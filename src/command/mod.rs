@@ -234,7 +234,10 @@ async fn go_on(
             if form.is_none() && more != More::Page {
                 return Err(bad_request("bad-payload").text("the form is missing"));
             }
-            let answer = Answers::of(&session.shown, form.as_ref());
+            let answer = match more {
+                More::Page => Ok(Answers::of_page(&session.shown)),
+                More::Last | More::Next | More::List => Answers::of(&session.shown, form.as_ref()),
+            };
             drop(form);
             answers.push(answer.map_err(|refusal| failed(refusal.into()))?);
             match command.step(asker, &answers).await.map_err(failed)? {

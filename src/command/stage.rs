@@ -16,6 +16,9 @@ const MAX_OFFERED: usize = 500;
 /// Entries of a longer list that a form shows.
 pub(super) const MAX_SHOWN: usize = 200;
 
+/// The types of fields that have as many values as a stanza holds; lists with options do not.
+const LISTS: [FieldType; 2] = [FieldType::JidMulti, FieldType::TextMulti];
+
 /// A command. What it does depends on what its forms were answered, and on nothing that it keeps.
 #[async_trait]
 pub(super) trait Command: Send + Sync {
@@ -242,9 +245,15 @@ pub(super) struct Answers(Vec<(String, Vec<String>)>);
 impl Answers {
     /// What a form says that was shown so.
     pub(super) fn of(shown: &DataForm, submitted: Option<&Element>) -> Result<Self, Refusal> {
+        let is_list = |var: &str| {
+            let field = shown.fields.iter().find(|field| field.var.as_deref() == Some(var));
+            field.is_some_and(|field| LISTS.contains(&field.type_))
+        };
         let mut answers = Vec::new();
-        for (var, values) in submitted.map(form::fields).transpose()?.into_iter().flatten() {
-            answers.push((var.to_owned(), values));
+        if let Some(submitted) = submitted {
+            for (var, values) in form::fields_and_lists(submitted, is_list)? {
+                answers.push((var.to_owned(), values));
+            }
         }
         for field in &shown.fields {
             if let Some(var) = &field.var
@@ -254,6 +263,13 @@ impl Answers {
             }
         }
         Ok(Self(answers))
+    }
+
+    /// What a page is answered: where it ended, whatever of it comes back.
+    pub(super) fn of_page(shown: &DataForm) -> Self {
+        let hidden = shown.fields.iter().filter(|field| field.type_ == FieldType::Hidden);
+        let answer = |field: &Field| Some((field.var.clone()?, field.values.clone()));
+        Self(hidden.filter_map(answer).collect())
     }
 
     /// The same form with these values in it.

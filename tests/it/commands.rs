@@ -274,6 +274,61 @@ async fn a_form_with_many_options_may_be_given_back() {
     assert_eq!(configure.note(), "The node is configured.");
 }
 
+#[tokio::test]
+async fn a_page_may_be_given_back() {
+    let mut component = Component::with(Arc::new(MemoryStore::new()), |config| {
+        config.limits.max_payload_bytes = 25_000;
+        config.limits.max_reply_bytes = 30_000;
+    })
+    .await;
+    for node in 0..300 {
+        component.create(OWNER, &format!("n{node}"), &[]).await;
+    }
+    let item = |id| format!("<item id='{id}'><x xmlns='urn:x'/></item>");
+    let items: String = (0..90).map(item).collect();
+    let nodes = ["b0", "b1", "b2", "b3", "b4", "b5"];
+    for node in nodes {
+        component.create("bot@localhost", node, &[]).await;
+        component
+            .granted("bot@localhost", &format!("<publish node='{node}'>{items}</publish>"))
+            .await;
+    }
+    let mut list = Session::begin(&mut component, OWNER, "list-nodes").await;
+    list.fill(&[("max", "290")]).await;
+    assert_eq!(list.values("nodes").len(), 290);
+    list.give_back("next", &[]).await;
+    assert_eq!(list.values("nodes").len(), 10);
+    let mut export = Session::begin(&mut component, ADMIN, "export").await;
+    export.fill(&[("jid", "bot@localhost")]).await;
+    let mut items = export.values("items");
+    assert!(items.len() > 256 && items.len() < 540, "{}", items.len());
+    while export.status() == "executing" {
+        export.give_back("next", &[]).await;
+        items.extend(export.values("items"));
+    }
+    items.dedup();
+    assert_eq!(items.len(), nodes.len() * 90);
+}
+
+#[tokio::test]
+async fn a_form_takes_long_lists() {
+    let mut component = component().await;
+    let list = |entry: &dyn Fn(u32) -> String| (0..300).map(entry).collect::<Vec<_>>().join("\n");
+    let payload = format!("&lt;x xmlns='urn:x'&gt;\n{}\n&lt;/x&gt;", list(&|n| n.to_string()));
+    let mut publish = Session::begin(&mut component, OWNER, "publish-item").await;
+    publish.fill(&[("node", "n"), ("id", "2"), ("payload", &payload)]).await;
+    assert_eq!(publish.note(), "Published: 2.");
+    let jids = list(&|n| format!("u{n}@localhost"));
+    let mut affiliations = Session::begin(&mut component, OWNER, "affiliations").await;
+    affiliations.fill(&[("node", "n")]).await;
+    affiliations.fill(&[("jids", &jids), ("affiliation", "member")]).await;
+    assert_eq!(affiliations.note(), "Set: 300.");
+    // Fields that take one value, and fields that the form does not have, are as limited as in any form.
+    let mut purge = Session::begin(&mut component, OWNER, "purge-node").await;
+    purge.fill(&[("node", &list(&|n| n.to_string()))]).await;
+    assert!(error(&purge.answer).contains("not-acceptable"));
+}
+
 /// XEP-0050 §4.1: the responder chooses a session id "if not provided". Movim sends one of its own with the first request.
 #[tokio::test]
 async fn a_requester_may_choose_the_session_id() {

@@ -9,6 +9,8 @@ pub mod meta_data;
 pub mod node_config;
 pub mod subscribe_options;
 
+use std::{collections::HashSet, hash::Hash};
+
 use minidom::Element;
 use xmpp_parsers::data_forms::{DataForm, DataFormType, Field, FieldType, Option_};
 
@@ -134,13 +136,9 @@ pub(super) fn check_type(found: &[String], expected: &str) -> Result<(), String>
 }
 
 /// The values of a field that is a set, each once, in their order (XEP-0004 §3.3: "duplicate JIDs MUST be ignored").
-pub(crate) fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
-    values.fold(Vec::new(), |mut distinct, value| {
-        if !distinct.contains(&value) {
-            distinct.push(value);
-        }
-        distinct
-    })
+pub(crate) fn distinct<T: Clone + Eq + Hash>(values: impl Iterator<Item = T>) -> Vec<T> {
+    let mut seen = HashSet::new();
+    values.filter(|value| seen.insert(value.clone())).collect()
 }
 
 /// A value of a data type of XML Schema without the white space around it, which is no part of it (XML Schema 2, §4.3.6,
@@ -172,9 +170,23 @@ const MAX_PARTS: usize = 256;
 /// # Errors
 /// [`Refusal::FormTooLarge`].
 pub fn fields(form: &Element) -> Result<impl Iterator<Item = (&str, Vec<String>)>, Refusal> {
+    fields_and_lists(form, |_| false)
+}
+
+/// The fields of a submitted form, each with its values; those of lists do not count, for the limit of a stanza bounds them.
+///
+/// # Errors
+/// [`Refusal::FormTooLarge`].
+pub fn fields_and_lists(
+    form: &Element,
+    is_list: impl Fn(&str) -> bool,
+) -> Result<impl Iterator<Item = (&str, Vec<String>)>, Refusal> {
     let fields = || children(form, "field");
-    let parts = fields().map(|field| 1 + children(field, "value").count()).sum::<usize>();
-    if parts > MAX_PARTS {
+    let counted = |field: &Element| match field.attr("var").is_some_and(&is_list) {
+        true => 1,
+        false => 1 + children(field, "value").count(),
+    };
+    if fields().map(counted).sum::<usize>() > MAX_PARTS {
         return Err(Refusal::FormTooLarge { max: MAX_PARTS });
     }
     let values = |field| children(field, "value").map(Element::text).collect();
