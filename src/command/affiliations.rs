@@ -14,9 +14,7 @@ use crate::{
     },
 };
 
-use super::stage::{
-    About, Answers, Asker, Audience, Command, MAX_SHOWN, Step, Trouble, jids_field, shown_list,
-};
+use super::stage::{About, Answers, Asker, Audience, Command, Step, Trouble, jids_field};
 
 pub(super) struct Affiliations;
 
@@ -35,12 +33,10 @@ impl Command for Affiliations {
         let node = chosen.node("node")?;
         let [wanted] = rest else {
             let there = asker.service.affiliations(asker.actor, &node).await?;
-            let number = there.len();
             let line = |(jid, affiliation)| format!("{jid}: {}", affiliation_name(affiliation));
-            let there = there.into_iter().take(MAX_SHOWN).map(line).collect();
             let title = format!("Affiliations at {node}");
             let fields = vec![
-                shown_list(there, number),
+                asker.shown_list(there.into_iter().map(line)),
                 jids_field("jids", "Whose affiliation to set"),
                 choice(),
             ];
@@ -59,7 +55,7 @@ impl Command for Affiliations {
         }
         let line = |(jid, affiliation)| format!("{jid} is still {}", affiliation_name(affiliation));
         let failed: Vec<_> = failed.into_iter().map(line).collect();
-        Ok(Step::partly(format!("Not set: {} ({reason}).", failed.join(", "))))
+        Ok(Step::partly(format!("Not set: {} ({reason}).", asker.enumeration(failed))))
     }
 }
 

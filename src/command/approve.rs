@@ -5,7 +5,7 @@ use xmpp_parsers::data_forms::{Field, FieldType, Option_};
 
 use crate::{pubsub::op::authorize::Authorize, wire::form};
 
-use super::stage::{About, Answers, Asker, Audience, Command, MAX_SHOWN, Step, Trouble};
+use super::stage::{About, Answers, Asker, Audience, Command, Step, Trouble};
 
 pub(super) struct Approve;
 
@@ -30,7 +30,7 @@ impl Command for Approve {
             let mut jids = Field::new("jids", FieldType::ListMulti);
             jids.label = Some("Who waits".into());
             let option = |jid: &jid::Jid| Option_ { label: None, value: jid.to_string() };
-            jids.options = waiting.iter().take(MAX_SHOWN).map(option).collect();
+            jids.options = asker.offered(waiting.iter().map(option));
             let options = [("approve", "Approve"), ("refuse", "Refuse")];
             let decision = form::choice("decision", "Decision", &options, "approve");
             return Ok(Step::last(&format!("Requests at {node}"), vec![jids, decision]));

@@ -10,7 +10,7 @@ use crate::{
     wire::name::{affiliation_name, state_name},
 };
 
-use super::stage::{About, Answers, Asker, Audience, Command, Step, Trouble, jid_field, lines};
+use super::stage::{About, Answers, Asker, Audience, Command, Room, Step, Trouble, jid_field};
 
 pub(super) struct Entity;
 
@@ -27,15 +27,16 @@ impl Command for Entity {
             return Ok(Step::last(self.about().name, vec![jid_field("jid")]));
         };
         let entity = wanted.entity("jid")?;
-        let fields = memberships(asker, &entity).await?;
+        let fields = memberships(asker, &entity, &mut asker.room()).await?;
         Ok(Step::shown(&format!("{entity} in the service"), fields))
     }
 }
 
-/// The affiliations and subscriptions of an entity, as fields.
+/// The affiliations and subscriptions of an entity, as fields; each has half of the room.
 pub(super) async fn memberships(
     asker: &Asker<'_>,
     entity: &BareJid,
+    room: &mut Room,
 ) -> Result<Vec<Field>, Trouble> {
     let Memberships { affiliations, subscriptions } =
         asker.service.memberships(asker.actor, entity).await?;
@@ -45,8 +46,13 @@ pub(super) async fn memberships(
     let subscription = |(node, own): (NodeId, Subscription)| {
         format!("{node}: {} {}", own.jid, state_name(own.state))
     };
-    Ok(vec![
-        lines("affiliations", "Affiliations", affiliations.into_iter().map(affiliation)),
-        lines("subscriptions", "Subscriptions", subscriptions.into_iter().map(subscription)),
-    ])
+    let affiliations = affiliations.into_iter().map(affiliation).collect();
+    let subscriptions = subscriptions.into_iter().map(subscription).collect();
+    let mut half = room.half();
+    let fields = vec![
+        half.lines("affiliations", "Affiliations", affiliations),
+        room.lines("subscriptions", "Subscriptions", subscriptions),
+    ];
+    room.add(&half);
+    Ok(fields)
 }

@@ -4,15 +4,15 @@ use async_trait::async_trait;
 use xmpp_parsers::data_forms::{Field, FieldType};
 
 use crate::{
-    pubsub::{Item, NodeId},
-    service::Reached,
+    service::{OwnItem, Reached},
     wire::notification::date_time,
 };
 
 use super::{
     entity,
     stage::{
-        About, Answers, Asker, Audience, Command, More, Step, Trouble, asking, jid_field, lines,
+        About, Answers, Asker, Audience, Command, More, Room, Step, Trouble, asking, jid_field,
+        lines,
     },
 };
 
@@ -34,16 +34,15 @@ impl Command for Export {
         };
         let entity = wanted.entity("jid")?;
         let after = answers.last().and_then(|answer| answer.one(AFTER)).and_then(Reached::parse);
+        let mut room = asker.room();
         let mut fields = match after {
-            None => entity::memberships(asker, &entity).await?,
+            None => entity::memberships(asker, &entity, &mut room).await?,
             Some(_) => Vec::new(),
         };
         let (items, further) = asker.service.items_of(asker.actor, &entity, after).await?;
-        let line = |(node, item): (NodeId, Item)| {
-            let xml = item.payload.as_ref().map_or("", |payload| payload.xml());
-            format!("{node}: {} {} {xml}", item.id, date_time(item.published))
-        };
-        fields.push(lines("items", "Items", items.into_iter().map(line)));
+        let (items, cut) = fitting(items, &mut room, after);
+        let further = cut.or(further);
+        fields.push(lines("items", "Items", items));
         let title = format!("Everything of {entity}");
         Ok(match further {
             None => Step::shown(&title, fields),
@@ -54,4 +53,30 @@ impl Command for Export {
             }
         })
     }
+}
+
+/// The lines of the items that fit in a page, and from where one goes on if not all do. An item that does not even fit in a page
+/// of its own is shown without its payload.
+fn fitting(
+    items: Vec<OwnItem>,
+    room: &mut Room,
+    after: Option<Reached>,
+) -> (Vec<String>, Option<Reached>) {
+    let (mut shown, mut reached) = (Vec::new(), after);
+    for OwnItem { node, item, reached: next } in items {
+        let head = format!("{node}: {} {}", item.id, date_time(item.published));
+        let xml = item.payload.as_ref().map_or("", |payload| payload.xml());
+        let mut line = format!("{head} {xml}");
+        if !room.takes(&line) {
+            // The memberships have room on the first page.
+            if reached.is_none() || !shown.is_empty() {
+                return (shown, Some(reached.unwrap_or(Reached::START)));
+            }
+            line = format!("{head} ({} bytes: too many for a form)", xml.len());
+            room.takes(&line);
+        }
+        shown.push(line);
+        reached = Some(next);
+    }
+    (shown, None)
 }

@@ -5,7 +5,7 @@ use xmpp_parsers::data_forms::{DataFormType, Field, FieldType};
 
 use crate::wire::{form, ns};
 
-use super::stage::{About, Answers, Asker, Audience, Command, More, Step, Trouble, shown_list};
+use super::stage::{About, Answers, Asker, Audience, Command, More, Step, Trouble, fixed};
 
 pub(super) struct GetPending;
 
@@ -25,7 +25,7 @@ impl Command for GetPending {
             let node = Field { type_: FieldType::TextSingle, options: Vec::new(), ..field };
             let fields = match nodes.is_empty() {
                 true => vec![node],
-                false => vec![shown_list(nodes, 0), node],
+                false => vec![fixed(&nodes), node],
             };
             let form = form::form_of_type(DataFormType::Form, ns::SUBSCRIBE_AUTHORIZATION, fields);
             return Ok(Step::Ask(form, More::Last));

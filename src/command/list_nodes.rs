@@ -3,7 +3,11 @@
 use async_trait::async_trait;
 use xmpp_parsers::data_forms::{Field, FieldType};
 
-use crate::{pubsub::op::discover::NodeSummary, service::ManagedNodes, wire::form::field};
+use crate::{
+    pubsub::{op::discover::NodeSummary, within},
+    service::ManagedNodes,
+    wire::form::{field, value_len},
+};
 
 use super::stage::{About, Answers, Asker, Audience, Command, More, Step, Trouble, asking, lines};
 
@@ -40,7 +44,12 @@ impl Command for ListNodes {
         let after = answers.last().and_then(|answer| answer.one(AFTER)).map(str::to_owned);
         let pattern = first.one("pattern").unwrap_or_default().to_owned();
         let request = ManagedNodes { pattern, after, max };
-        let (nodes, has_more) = asker.service.managed_nodes(asker.actor, &request).await?;
+        let (mut nodes, has_more) = asker.service.managed_nodes(asker.actor, &request).await?;
+        let max_bytes = asker.service.policies().limits().max_reply_bytes;
+        let fits = within(max_bytes, 1, |node: &&NodeSummary| value_len(node.node.as_str()));
+        let fitting = nodes.iter().take_while(fits).count();
+        let has_more = has_more || fitting < nodes.len();
+        nodes.truncate(fitting);
         let last = nodes.last().map(NodeSummary::uid);
         let names =
             lines("nodes", "Nodes", nodes.into_iter().map(|summary| summary.node.to_string()));

@@ -136,11 +136,17 @@ impl Commands {
         }
     }
 
-    /// Executes a stage of a command.
+    /// Executes a stage of a command, whose answer has room for so many bytes. After an error the session is where it
+    /// was, and the asker may send a better form.
     ///
     /// # Errors
-    /// Those of XEP-0050 §4.4, and those of the use case behind the command.
-    pub async fn run(&self, actor: &Actor, mut request: Element) -> Result<Tag, StanzaError> {
+    /// Those of XEP-0050 §4.4, and those of the use case behind the command; or the answer is too large.
+    pub async fn run(
+        &self,
+        actor: &Actor,
+        mut request: Element,
+        room: usize,
+    ) -> Result<Tag, StanzaError> {
         let command = named(request.attr("node").unwrap_or_default())
             .ok_or_else(|| StanzaError::new("cancel", "item-not-found").text("no such command"))?;
         let action = Action::of(&request).ok_or_else(|| bad_request("malformed-action"))?;
@@ -153,7 +159,7 @@ impl Commands {
             None if action != Action::Execute => Err(bad_request("bad-action")),
             None => {
                 let id = format!("{:016x}", self.service.fresh_number());
-                self.begin(&asker, command, &id, form).await
+                self.begin(&asker, command, &id, form, room).await
             }
             // The requester chooses the id of a session that begins (XEP-0050 §4.1: "if not provided").
             Some(id)
@@ -164,18 +170,38 @@ impl Commands {
                     let text = format!("a session id has at most {MAX_ID_BYTES} bytes");
                     return Err(bad_request("bad-sessionid").text(text));
                 }
-                self.begin(&asker, command, id, form).await
+                self.begin(&asker, command, id, form, room).await
             }
             Some(id) => {
-                let mut session = self.sessions.take(id, actor, command.about().node)?;
-                let answer = go_on(&asker, command, &mut session, action, form).await;
-                if matches!(answer, Ok(Reply::Stage(_)) | Err(_)) {
-                    // After an error the asker may send a better form.
+                let session = self.sessions.take(id, actor, command.about().node)?;
+                let reply = go_on(&asker, command, &session, action, form).await;
+                let answer = reply.and_then(|reply| self.answer(reply, command.about(), id, room));
+                if answer.is_err() {
                     self.sessions.put(id, session);
                 }
-                Ok(answer?.render(command.about(), id))
+                answer
             }
         }
+    }
+
+    /// Renders a reply, and remembers the session that goes on.
+    fn answer(
+        &self,
+        reply: Reply,
+        about: About,
+        id: &str,
+        room: usize,
+    ) -> Result<Tag, StanzaError> {
+        let answer = reply.render(about, id);
+        if answer.byte_len() > room {
+            self.service.metrics().limit_reached("answer_bytes");
+            return Err(StanzaError::new("modify", "policy-violation")
+                .text("max_stanza_bytes: the answer is too large"));
+        }
+        if let Reply::Stage(session) = reply {
+            self.sessions.put(id, *session);
+        }
+        Ok(answer)
     }
 
     /// A form that comes with the first request answers the first form.
@@ -185,6 +211,7 @@ impl Commands {
         command: &dyn Command,
         id: &str,
         form: Option<Element>,
+        room: usize,
     ) -> Result<Tag, StanzaError> {
         let about = command.about();
         let failed = |trouble| failure(asker.service, about, trouble);
@@ -192,26 +219,23 @@ impl Commands {
             return Err(failed(Refusal::Forbidden.into()));
         }
         let (shown, more) = match command.step(asker, &[]).await.map_err(failed)? {
-            Step::Done(done) => return Ok(Reply::Done(done).render(about, id)),
+            Step::Done(done) => return self.answer(Reply::Done(done), about, id, room),
             Step::Ask(shown, more) => (shown, more),
         };
-        let mut session = Session::new(asker.actor, about.node, shown, more);
-        let answer = match form {
-            Some(_) => go_on(asker, command, &mut session, Action::Execute, form).await?,
-            None => Reply::stage(&session),
+        let session = Session::new(asker.actor, about.node, shown, more);
+        let reply = match form {
+            Some(_) => go_on(asker, command, &session, Action::Execute, form).await?,
+            None => Reply::Stage(session.into()),
         };
-        if matches!(answer, Reply::Stage(_)) {
-            self.sessions.put(id, session);
-        }
-        Ok(answer.render(about, id))
+        self.answer(reply, about, id, room)
     }
 }
 
-/// Takes an action in a session, which stays as it was if that fails.
+/// Takes an action in a session.
 async fn go_on(
     asker: &Asker<'_>,
     command: &dyn Command,
-    session: &mut Session,
+    session: &Session,
     action: Action,
     form: Option<Element>,
 ) -> Result<Reply, StanzaError> {
@@ -251,10 +275,7 @@ async fn go_on(
     };
     Ok(match step {
         Step::Done(done) => Reply::Done(done),
-        Step::Ask(shown, more) => {
-            (session.answers, session.shown, session.more) = (answers, shown, more);
-            Reply::stage(session)
-        }
+        Step::Ask(shown, more) => Reply::Stage(session.after(answers, shown, more).into()),
     })
 }
 
@@ -262,26 +283,12 @@ async fn go_on(
 enum Reply {
     Cancelled,
     Done(Done),
-    /// A form, and the actions of which one may follow (XEP-0050 §3.4).
-    Stage(String),
+    /// The form of a session that goes on, and the actions of which one may follow (XEP-0050 §3.4).
+    Stage(Box<Session>),
 }
 
 impl Reply {
-    fn stage(session: &Session) -> Self {
-        let (first, others): (_, &[&'static str]) = match session.more {
-            More::Last => ("complete", &["complete"]),
-            More::Next => ("next", &["next"]),
-            More::List | More::Page => ("next", &["next", "complete"]),
-        };
-        let prev = (!session.answers.is_empty()).then(|| Tag::new("prev"));
-        let actions = Tag::new("actions")
-            .attr("execute", first)
-            .children(prev)
-            .children(others.iter().map(|action| Tag::new(action)));
-        Self::Stage(format!("{actions}{}", form::render(&session.shown)))
-    }
-
-    fn render(self, about: About, id: &str) -> Tag {
+    fn render(&self, about: About, id: &str) -> Tag {
         let reply = |status| {
             Tag::ns("command", ns::COMMANDS)
                 .attr("node", about.node)
@@ -291,16 +298,32 @@ impl Reply {
         match self {
             Self::Cancelled => reply("canceled"),
             Self::Done(Done { note, form }) => {
-                let note = note.map(|Note { is_warning, text }| {
+                let note = note.as_ref().map(|Note { is_warning, text }| {
                     Tag::new("note")
-                        .attr("type", if is_warning { "warn" } else { "info" })
-                        .text(&text)
+                        .attr("type", if *is_warning { "warn" } else { "info" })
+                        .text(text)
                 });
                 reply("completed").children(note).children(form.as_ref().map(form::render))
             }
-            Self::Stage(content) => reply("executing").child(content),
+            Self::Stage(session) => {
+                reply("executing").child(actions(session)).child(form::render(&session.shown))
+            }
         }
     }
+}
+
+/// The actions of which one may follow.
+fn actions(session: &Session) -> Tag {
+    let (first, others): (_, &[&'static str]) = match session.more {
+        More::Last => ("complete", &["complete"]),
+        More::Next => ("next", &["next"]),
+        More::List | More::Page => ("next", &["next", "complete"]),
+    };
+    let prev = (!session.answers.is_empty()).then(|| Tag::new("prev"));
+    Tag::new("actions")
+        .attr("execute", first)
+        .children(prev)
+        .children(others.iter().map(|action| Tag::new(action)))
 }
 
 fn named(node: &str) -> Option<&'static dyn Command> {

@@ -53,7 +53,7 @@ impl Command for RetractItems {
                 };
                 Option_ { label: Some(label), value: item.id.to_string() }
             };
-            items.options = retrieved.part.entries.iter().rev().map(option).collect();
+            items.options = asker.offered(retrieved.part.entries.iter().rev().map(option));
             let fields = vec![
                 items,
                 lines("others", "Others, each in a line", []),

@@ -27,6 +27,7 @@ const LIFETIME: Duration = Duration::from_secs(600);
 pub(super) struct Session {
     asker: Jid,
     command: &'static str,
+    /// Since when it waits for its form.
     began: Instant,
     /// What its forms were answered.
     pub(super) answers: Vec<Answers>,
@@ -40,6 +41,12 @@ impl Session {
     pub(super) fn new(actor: &Actor, command: &'static str, shown: DataForm, more: More) -> Self {
         let asker = actor.jid.clone();
         Self { asker, command, began: Instant::now(), answers: Vec::new(), shown, more }
+    }
+
+    /// The session after these answers, with the form that it shows next.
+    pub(super) fn after(&self, answers: Vec<Answers>, shown: DataForm, more: More) -> Self {
+        let (asker, began) = (self.asker.clone(), Instant::now());
+        Self { asker, command: self.command, began, answers, shown, more }
     }
 
     fn bytes(&self) -> usize {
@@ -154,10 +161,13 @@ mod tests {
         sessions.put("1", session(&asker));
         tokio::time::advance(LIFETIME - Duration::from_secs(1)).await;
         let taken = sessions.take("1", &asker, "x").unwrap();
+        sessions.put("2", taken.after(Vec::new(), asking("", Vec::new()), More::Last));
         sessions.put("1", taken);
         tokio::time::advance(Duration::from_secs(1)).await;
         let expired = sessions.take("1", &asker, "x").unwrap_err();
         assert_eq!(expired.application.unwrap().0, "session-expired");
+        // Each form has its own time.
+        assert!(sessions.take("2", &asker, "x").is_ok());
     }
 
     #[tokio::test]

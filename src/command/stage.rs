@@ -6,14 +6,14 @@ use minidom::Element;
 use xmpp_parsers::data_forms::{DataForm, DataFormType, Field, FieldType, Option_};
 
 use crate::{
-    pubsub::{Actor, NodeId, Refusal, op::discover::NodeSummary},
+    pubsub::{Actor, NodeId, Refusal, op::discover::NodeSummary, within, written_len},
     service::{Error, ManagedNodes, Service},
     wire::form,
 };
 
 /// Nodes that a form offers for choice; where there are more, the name is typed.
 const MAX_OFFERED: usize = 500;
-/// Entries of a longer list that a form shows.
+/// Entries of a longer list that a form shows; fewer if they are long.
 pub(super) const MAX_SHOWN: usize = 200;
 
 /// The types of fields that have as many values as a stanza holds; lists with options do not.
@@ -160,21 +160,47 @@ pub(super) fn lines(var: &str, label: &str, lines: impl IntoIterator<Item = Stri
     field
 }
 
+/// The bytes that are left for the values of an answer.
+pub(super) struct Room(usize);
+
+impl Room {
+    /// Whether a value fits; its bytes are taken then.
+    pub(super) fn takes(&mut self, value: &str) -> bool {
+        let left = self.0.checked_sub(form::value_len(value));
+        self.0 = left.unwrap_or(self.0);
+        left.is_some()
+    }
+
+    /// Takes half of it.
+    pub(super) fn half(&mut self) -> Self {
+        let half = self.0 / 2;
+        self.0 -= half;
+        Self(half)
+    }
+
+    /// Gives back what another one left.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.0 += other.0;
+    }
+
+    /// A field of as many lines as fit, with how many more there are.
+    pub(super) fn lines(&mut self, var: &str, label: &str, all: Vec<String>) -> Field {
+        let number = all.len();
+        let mut shown: Vec<_> = all.into_iter().take_while(|line| self.takes(line)).collect();
+        shown.extend(more(number - shown.len()));
+        lines(var, label, shown)
+    }
+}
+
+/// How many entries a list does not show.
+fn more(number: usize) -> Option<String> {
+    (number > 0).then(|| format!("… and {number} more"))
+}
+
 /// Lines to read.
 pub(super) fn fixed(lines: &[String]) -> Field {
     let field = Field::new("", FieldType::Fixed).with_value(&lines.join("\n"));
     Field { var: None, ..field }
-}
-
-/// What there is at a node, as lines to read; of more than are shown, how many there are.
-pub(super) fn shown_list(mut shown: Vec<String>, number: usize) -> Field {
-    if number > shown.len() {
-        shown.push(format!("… and {} more", number - shown.len()));
-    }
-    if shown.is_empty() {
-        shown.push("(none)".into());
-    }
-    fixed(&shown)
 }
 
 /// A field for JIDs.
@@ -211,22 +237,64 @@ impl Asker<'_> {
             })
     }
 
+    /// The room for the values of a form.
+    pub(super) fn room(&self) -> Room {
+        Room(self.max_bytes())
+    }
+
+    fn max_bytes(&self) -> usize {
+        self.service.policies().limits().max_reply_bytes
+    }
+
+    /// The options of a list that fit in an answer; the first one does anyway.
+    pub(super) fn offered(&self, options: impl Iterator<Item = Option_>) -> Vec<Option_> {
+        options.take(MAX_SHOWN).take_while(within(self.max_bytes(), 1, option_len)).collect()
+    }
+
+    /// What there is at a node, as lines to read; of more than are shown, how many there are.
+    pub(super) fn shown_list(&self, all: impl ExactSizeIterator<Item = String>) -> Field {
+        let (number, mut room) = (all.len(), self.room());
+        let mut shown: Vec<_> = all.take(MAX_SHOWN).take_while(|line| room.takes(line)).collect();
+        shown.extend(more(number - shown.len()));
+        if shown.is_empty() {
+            shown.push("(none)".into());
+        }
+        fixed(&shown)
+    }
+
+    /// Entries in a text: as many as fit in an answer, with how many more there are.
+    pub(super) fn enumeration(&self, entries: Vec<String>) -> String {
+        let (number, mut room) = (entries.len(), self.room());
+        let fitting = entries.into_iter().take_while(|entry| room.takes(entry));
+        let mut shown: Vec<_> = fitting.collect();
+        shown.extend(more(number - shown.len()));
+        shown.join(", ")
+    }
+
     /// A field with a choice among the nodes that the asker manages.
     pub(super) async fn node_field(&self, var: &str) -> Result<Field, Error> {
         let all = ManagedNodes { pattern: String::new(), after: None, max: MAX_OFFERED };
         let (nodes, has_more) = self.service.managed_nodes(self.actor, &all).await?;
-        let is_list = !has_more && !nodes.is_empty();
+        let options: Vec<_> = nodes.iter().map(option).collect();
+        let fit = options.iter().map(option_len).sum::<usize>() <= self.max_bytes();
+        let is_list = !has_more && !nodes.is_empty() && fit;
         let kind = if is_list { FieldType::ListSingle } else { FieldType::TextSingle };
         let mut field = Field::new(var, kind);
         field.label = Some("Node".into());
         if is_list {
-            field.options = nodes.iter().map(option).collect();
+            field.options = options;
             if let [only] = field.options.as_slice() {
                 field.values = vec![only.value.clone()];
             }
         }
         Ok(required(field))
     }
+}
+
+/// How many bytes an option takes in a form at the most.
+fn option_len(option: &Option_) -> usize {
+    let label = option.label.as_deref().map_or(0, written_len);
+    "<option label=''></option>".len() + label + form::value_len(&option.value)
 }
 
 fn option(node: &NodeSummary) -> Option_ {

@@ -13,9 +13,7 @@ use crate::{
     },
 };
 
-use super::stage::{
-    About, Answers, Asker, Audience, Command, MAX_SHOWN, Step, Trouble, jids_field, shown_list,
-};
+use super::stage::{About, Answers, Asker, Audience, Command, Step, Trouble, jids_field};
 
 pub(super) struct Subscriptions;
 
@@ -34,12 +32,10 @@ impl Command for Subscriptions {
         let node = chosen.node("node")?;
         let [wanted] = rest else {
             let there = asker.service.subscriptions(asker.actor, &node).await?;
-            let number = there.len();
-            let there = there.iter().take(MAX_SHOWN).map(|own| own.jid.to_string()).collect();
             let states = [SubscriptionState::Subscribed, SubscriptionState::None].map(state_name);
             let options = [(states[0], "Subscribed"), (states[1], "Not subscribed")];
             let fields = vec![
-                shown_list(there, number),
+                asker.shown_list(there.iter().map(|own| own.jid.to_string())),
                 jids_field("jids", "Whose subscription to set"),
                 form::choice("subscription", "Subscription", &options, states[0]),
             ];
@@ -56,6 +52,6 @@ impl Command for Subscriptions {
             return Ok(Step::done(format!("Set: {number}.")));
         }
         let failed: Vec<_> = failed.into_iter().map(|(jid, ..)| jid).collect();
-        Ok(Step::partly(format!("Not set: {} ({reason}).", failed.join(", "))))
+        Ok(Step::partly(format!("Not set: {} ({reason}).", asker.enumeration(failed))))
     }
 }

@@ -38,7 +38,9 @@ impl Dispatch {
             ("ping", ns::PING, false) => Ok(None),
             ("query", ns::VERSION, false) => Ok(Some(version())),
             ("command", ns::COMMANDS, true) => {
-                return match self.commands().run(actor, child).await {
+                let frame = header.result(Some(Tag::new("command"))).len();
+                let room = self.max_stanza_bytes().saturating_sub(frame);
+                return match self.commands().run(actor, child, room).await {
                     Ok(stage) => self.send(header, header.result(Some(stage))),
                     Err(error) => self.refuse(header, &error),
                 };

@@ -24,7 +24,7 @@ use crate::{
             subscriptions::SetSubscriptions,
         },
     },
-    service::{self, Erased, ManagedNodes, Memberships, Service},
+    service::{self, Erased, ManagedNodes, Memberships, OwnItem, Service},
     wire::{
         form::{choice::access_model, node_config},
         name::{affiliation_name, affiliation_named, state_name, state_named},
@@ -318,7 +318,7 @@ async fn items_of(
     let mut reached = None;
     loop {
         let (items, further) = service.items_of(actor, jid, reached).await?;
-        for (node, item) in items {
+        for OwnItem { node, item, .. } in items {
             line(out, shown(&node, &item)).await?;
         }
         reached = further;

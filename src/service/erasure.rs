@@ -42,6 +42,17 @@ pub struct Reached {
     spot: Option<Spot>,
 }
 
+/// An item that an entity published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnItem {
+    /// Where it is.
+    pub node: NodeId,
+    /// The item.
+    pub item: Item,
+    /// From where one goes on after it.
+    pub reached: Reached,
+}
+
 impl fmt::Display for Reached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seq, index) = self.spot.unwrap_or_default();
@@ -50,6 +61,9 @@ impl fmt::Display for Reached {
 }
 
 impl Reached {
+    /// Before all items: the numbers of nodes begin at 1.
+    pub const START: Self = Self { node: Cursor(0), spot: None };
+
     /// Parses what [`fmt::Display`] writes.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -72,7 +86,7 @@ impl Service {
         actor: &Actor,
         entity: &BareJid,
         reached: Option<Reached>,
-    ) -> Result<(Vec<(NodeId, Item)>, Option<Reached>), Error> {
+    ) -> Result<(Vec<OwnItem>, Option<Reached>), Error> {
         if !actor.is_administrator {
             return Err(Refusal::Forbidden.into());
         }
@@ -86,7 +100,7 @@ impl Service {
             listing.page.edge = Edge::After(Mark::Position(spot));
             let listed = self.list(&name, &listing).await?;
             let spot = goes_on(&listed);
-            items.extend(listed.part.entries.into_iter().map(|item| (name.clone(), item)));
+            bytes = add(&mut items, node, &name, listed);
             if spot.is_some() {
                 return Ok((items, Some(Reached { node, spot })));
             }
@@ -102,9 +116,7 @@ impl Service {
             for (node, summary) in found {
                 let listed = self.list(&summary.node, &self.listing_of(&by(entity))).await?;
                 let spot = goes_on(&listed);
-                bytes += listed.part.entries.iter().map(Item::size).sum::<usize>();
-                let name = summary.node;
-                items.extend(listed.part.entries.into_iter().map(|item| (name.clone(), item)));
+                bytes += add(&mut items, node, &summary.node, listed);
                 if spot.is_some() || bytes >= self.policies().limits().max_reply_bytes {
                     return Ok((items, Some(Reached { node, spot })));
                 }
@@ -220,7 +232,7 @@ impl Service {
         let mut reached = None;
         loop {
             let (items, further) = self.items_of(actor, entity, reached).await?;
-            let mut nodes: Vec<_> = items.into_iter().map(|(node, _)| node).collect();
+            let mut nodes: Vec<_> = items.into_iter().map(|own| own.node).collect();
             nodes.dedup();
             for node in nodes {
                 erased.items += self.retract_all(actor, &node, &by(entity)).await?;
@@ -250,6 +262,17 @@ impl Service {
 /// What an entity published.
 fn by(entity: &BareJid) -> Filter {
     Filter { publisher: Some(Jid::from(entity.clone())), ..Filter::default() }
+}
+
+/// Adds the items that were listed of a node; returns about how many bytes they take.
+fn add(items: &mut Vec<OwnItem>, at: Cursor, node: &NodeId, listed: Listed) -> usize {
+    let own = |item: Item| {
+        let reached = Reached { node: at, spot: Some(item.spot()) };
+        OwnItem { node: node.clone(), item, reached }
+    };
+    let bytes = listed.part.entries.iter().map(Item::size).sum();
+    items.extend(listed.part.entries.into_iter().map(own));
+    bytes
 }
 
 /// Where a list goes on.

@@ -40,7 +40,7 @@ mod underway;
 
 pub use audit::{Audited, Auditor, Entry};
 pub use bounces::Bounce;
-pub use erasure::{Erased, Reached};
+pub use erasure::{Erased, OwnItem, Reached};
 pub use error::{Error, Outcome};
 pub use interests::{Interests, MAX_INTERESTS};
 pub use lost::Lost;

@@ -89,6 +89,12 @@ impl Tag {
         self
     }
 
+    /// How many bytes it takes.
+    #[must_use]
+    pub fn byte_len(&self) -> usize {
+        self.written.len() + self.end().iter().map(|part| part.len()).sum::<usize>()
+    }
+
     fn finish(mut self) -> String {
         for part in self.end() {
             self.written.push_str(part);

@@ -675,6 +675,95 @@ async fn what_an_answer_does_not_hold_is_on_the_next_page() {
     assert!(pages > 2, "{pages}");
 }
 
+/// Payloads are written as text in a form: their markup is escaped, which takes up to five times the bytes.
+#[tokio::test]
+async fn a_page_of_an_export_fits_into_an_answer() {
+    let mut component = Component::start().await;
+    let large = format!("<x xmlns='urn:x'>{}</x>", "y".repeat(60_000));
+    let marked = format!("<x xmlns='urn:x'>{}</x>", "<b/>&amp;".repeat(500));
+    for (node, items, payload) in [("a", 7, &large), ("b", 7, &large), ("c", 100, &marked)] {
+        component.create("bot@localhost", node, &[]).await;
+        for id in 0..items {
+            let item = format!("<item id='{id}'>{payload}</item>");
+            let publish = format!("<publish node='{node}'>{item}</publish>");
+            component.granted("bot@localhost", &publish).await;
+        }
+    }
+    let mut export = Session::begin(&mut component, ADMIN, "export").await;
+    export.fill(&[("jid", "bot@localhost")]).await;
+    let mut items = export.values("items");
+    while export.status() == "executing" {
+        export.act("next", &[]).await;
+        items.extend(export.values("items"));
+    }
+    let is_whole = |item: &String| item.ends_with(&large) || item.ends_with(&marked);
+    assert!(items.iter().all(is_whole));
+    items.dedup();
+    assert_eq!(items.len(), 114);
+}
+
+#[tokio::test]
+async fn long_lists_and_large_items_fit_into_an_answer() {
+    let mut component = Component::with(Arc::new(MemoryStore::new()), |config| {
+        config.link.max_stanza_bytes = 50_000;
+        config.limits.max_payload_bytes = 25_000;
+        config.limits.max_reply_bytes = 30_000;
+    })
+    .await;
+    let node = |number: u32| format!("{number}{}", "&lt;".repeat(200));
+    for number in 0..60 {
+        component.create(OWNER, &node(number), &[]).await;
+    }
+    let marked = format!("<item id='1'><x xmlns='urn:x'>{}</x></item>", "<b/>".repeat(6000));
+    let publish = format!("<publish node='{}'>{marked}</publish>", node(0));
+    component.granted(OWNER, &publish).await;
+
+    let mut entity = Session::begin(&mut component, ADMIN, "entity").await;
+    entity.fill(&[("jid", "owner@localhost")]).await;
+    let affiliations = entity.values("affiliations");
+    assert!(affiliations.last().unwrap().starts_with("… and "), "{affiliations:?}");
+    let mut export = Session::begin(&mut component, ADMIN, "export").await;
+    export.fill(&[("jid", "owner@localhost")]).await;
+    assert_eq!(export.values("affiliations"), affiliations);
+    let mut items = export.values("items");
+    while export.status() == "executing" {
+        export.act("next", &[]).await;
+        items.extend(export.values("items"));
+    }
+    assert_eq!(items.len(), 1);
+    assert!(items[0].ends_with("(24021 bytes: too many for a form)"), "{}", items[0]);
+
+    let mut list = Session::begin(&mut component, OWNER, "list-nodes").await;
+    list.fill(&[("max", "60")]).await;
+    let mut nodes = list.values("nodes");
+    assert!(nodes.len() < 60);
+    while list.status() == "executing" {
+        list.act("next", &[]).await;
+        nodes.extend(list.values("nodes"));
+    }
+    nodes.dedup();
+    assert_eq!(nodes.len(), 60);
+    // A name is typed where so many do not fit.
+    let configure = Session::begin(&mut component, OWNER, "configure-node").await;
+    assert_eq!(configure.field("node").attr("type"), Some("text-single"));
+}
+
+#[tokio::test]
+async fn a_session_stays_where_it_was_if_the_answer_is_too_large() {
+    let mut component = Component::with(Arc::new(MemoryStore::new()), |config| {
+        config.link.max_stanza_bytes = 2_000;
+    })
+    .await;
+    let mut create = Session::begin(&mut component, OWNER, "create-node").await;
+    for _ in 0..2 {
+        create.fill(&[("node", "n")]).await;
+        assert_eq!(error(&create.answer), "modify policy-violation");
+    }
+    assert!(shown(&create.answer).contains("max_stanza_bytes"));
+    create.act("cancel", &[]).await;
+    assert_eq!(create.status(), "canceled");
+}
+
 #[tokio::test]
 async fn statistics_and_limits_are_shown() {
     let mut component = component().await;

@@ -75,6 +75,13 @@ fn open_validation() -> Tag {
     Tag::ns("validate", ns::VALIDATE).attr("datatype", "xs:string").child(Tag::new("open"))
 }
 
+/// How many bytes a value takes in a form at the most.
+pub(crate) fn value_len(value: &str) -> usize {
+    let is_escaped = |byte: &u8| matches!(byte, b'<' | b'>' | b'&' | b'\r');
+    let escaped = value.as_bytes().iter().filter(|byte| is_escaped(byte)).count();
+    "<value></value>".len() + value.len() + 4 * escaped
+}
+
 /// A field with its label, and its value unless it is unset: a `<value/>` without content is no JID, time or number.
 #[must_use]
 pub fn field(var: &str, kind: FieldType, label: &str, value: &str) -> Field {
