@@ -353,6 +353,10 @@ impl Dispatch {
         fits(stanza, self.max_stanza_bytes)
     }
 
+    pub(super) fn max_stanza_bytes(&self) -> usize {
+        self.max_stanza_bytes
+    }
+
     pub(super) fn jid(&self) -> &Jid {
         &self.jid
     }

@@ -207,7 +207,7 @@ impl Service {
         }
         loop {
             let (mut turn, contacts) = self.turn_with_contacts(id, need).await?;
-            let facts = self.facts(actor, &mut turn, need).await?;
+            let facts = self.facts(actor, &mut turn, need, contacts.as_deref()).await?;
             let policies = self.policies();
             let reads_rosters = self.reads_rosters_of(turn.node(), actor);
             let context = self.context_with(&policies, id, actor, contacts.as_deref());

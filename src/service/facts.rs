@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, HashSet};
 use jid::{BareJid, Jid};
 
 use crate::pubsub::{
-    Actor, FormerNode, Item, ItemBudget, ItemId, Node, NodeId, OwnerHash, Page, Part,
+    Actor, Contacts, FormerNode, Item, ItemId, Node, NodeId, OwnerHash, Page, Part, may_configure,
+    may_publish,
     op::{
         delete::RedirectCounts,
         expire,
         publish::{self, NewItem, Publish, There},
+        retract::{self, Retract},
     },
 };
 
@@ -34,7 +36,8 @@ pub(super) enum Need<'a> {
     Enrolled,
     /// Whether somebody has access.
     Access,
-    Items(Vec<ItemId>),
+    /// The publishers of the items that are retracted.
+    Publishers(&'a Retract),
     /// The node that was deleted, if none is there; what is there, if the node may be full, for items to come; and the newest item, if it is compared.
     Room(&'a Publish),
     /// The newest item, if new subscribers get it.
@@ -54,18 +57,20 @@ pub(super) struct Facts {
     pub(super) items: Vec<Item>,
     pub(super) newest: Vec<Item>,
     pub(super) there: There,
+    pub(super) publishers: BTreeMap<ItemId, BareJid>,
     pub(super) subscriptions: usize,
     pub(super) redirects: RedirectCounts,
     pub(super) enrolled: HashSet<Jid>,
 }
 
 impl Service {
-    /// What a rule needs to know of a node.
+    /// What a rule needs to know of a node; nothing if it refuses the actor whatever is there.
     pub(super) async fn facts(
         &self,
         actor: &Actor,
         turn: &mut Turn,
         need: &Need<'_>,
+        contacts: Option<&Contacts>,
     ) -> Result<Facts, Error> {
         let Some(node) = turn.node() else {
             let id = match need {
@@ -78,6 +83,9 @@ impl Service {
             let former = former.map_err(|error| self.memory.failed_at(id, error))?;
             return Ok(Facts { there: There { former, ..There::default() }, ..Facts::default() });
         };
+        if self.is_refused(actor, node, need, contacts) {
+            return Ok(Facts::default());
+        }
         match need {
             Need::Nothing | Need::Access | Need::Creation(_) => Ok(Facts::default()),
             Need::Enrolled => {
@@ -106,11 +114,13 @@ impl Service {
                 }
                 Ok(facts)
             }
-            Need::Items(ids) => {
+            Need::Publishers(request) => {
                 turn.settled().await;
-                let items = self.store.items(&node.id, ids, &ItemBudget::stored(usize::MAX)).await;
-                let items = items.map_err(|error| self.memory.failed_at(&node.id, error))?.entries;
-                Ok(Facts { items, ..Facts::default() })
+                // The rule refuses more names than a batch may have, without looking at them.
+                let named = request.items.iter().take(self.policies().limits().max_batch);
+                let named: Vec<_> = named.cloned().collect();
+                let publishers = self.publishers_of(&node.id, &named).await?;
+                Ok(Facts { publishers, ..Facts::default() })
             }
             Need::LastItem | Need::Configuration(_) => {
                 let items = self.item_for_new_subscribers(turn).await?;
@@ -180,9 +190,38 @@ impl Service {
         enrolled.map_err(|error| self.memory.failed_at(&node.id, error))
     }
 
+    /// Whether a rule refuses the actor whatever the store has.
+    fn is_refused(
+        &self,
+        actor: &Actor,
+        node: &Node,
+        need: &Need<'_>,
+        contacts: Option<&Contacts>,
+    ) -> bool {
+        match need {
+            Need::Configuration(_) | Need::Enrolled | Need::LastItem => {
+                may_configure(node, actor).is_err()
+            }
+            Need::Publishers(_) => {
+                let policies = self.policies();
+                let cx = self.context_with(&policies, &node.id, actor, contacts);
+                retract::check_access(node, &cx).is_err()
+            }
+            Need::Room(_) => may_publish(node, actor).is_err(),
+            Need::Nothing
+            | Need::Creation(_)
+            | Need::Deletion
+            | Need::Departure(_)
+            | Need::EnrolledOf(_)
+            | Need::Access
+            | Need::Time
+            | Need::Subscriptions => false,
+        }
+    }
+
     /// What a node has that may be full.
     async fn there(&self, id: &NodeId, new: &[NewItem]) -> Result<There, Error> {
-        let replaced = self.replaced(id, &self.named(new)).await?;
+        let replaced = self.publishers_of(id, &self.named(new)).await?;
         let page = Page::first(2 * new.len().min(self.policies().limits().max_batch));
         let oldest = self.store.page_of_ids(id, &page, 0, usize::MAX).await;
         let oldest = oldest.map_err(|error| self.memory.failed_at(id, error))?;
@@ -197,7 +236,8 @@ impl Service {
     }
 
     /// The publishers of the items that new ones would overwrite. Waits for the commits under way only if they change
-    /// one of these items, or if the request would be refused without them.
+    /// one of these items, or if the request would be refused without them. An eviction under way makes no difference:
+    /// nobody is refused for an item that is gone.
     async fn publishers(
         &self,
         actor: &Actor,
@@ -209,24 +249,23 @@ impl Service {
             return Ok(BTreeMap::new());
         };
         if !turn.underway().changes_any(&named) {
-            let found = self.replaced(&node.id, &named).await?;
+            let found = self.publishers_of(&node.id, &named).await?;
             if found.values().all(|publisher| *publisher == actor.bare()) {
                 return Ok(found);
             }
         }
         turn.settled().await;
-        self.replaced(&node.id, &named).await
+        self.publishers_of(&node.id, &named).await
     }
 
     /// The items of these names that are in the store, each with its publisher.
-    async fn replaced(
+    async fn publishers_of(
         &self,
         id: &NodeId,
         named: &[ItemId],
     ) -> Result<BTreeMap<ItemId, BareJid>, Error> {
-        let items = self.store.items(id, named, &ItemBudget::stored(usize::MAX)).await;
-        let items = items.map_err(|error| self.memory.failed_at(id, error))?;
-        Ok(items.entries.into_iter().map(|item| (item.id, item.publisher)).collect())
+        let publishers = self.store.publishers(id, named).await;
+        publishers.map_err(|error| self.memory.failed_at(id, error))
     }
 
     /// The names in a request, as many as a batch may have.

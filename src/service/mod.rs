@@ -309,11 +309,9 @@ impl Service {
         respond: impl FnOnce(Outcome<()>) -> A + Send + 'static,
     ) -> Settling<A> {
         let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
-            retract::retract(node, request, &facts.items, cx)
+            retract::retract(node, request, &facts.publishers, cx)
         };
-        // The rule refuses more names than a batch may have, without looking at them.
-        let ids = request.items.iter().take(self.policies().limits().max_batch).cloned().collect();
-        self.decide(actor, &request.node, Need::Items(ids), rule, respond).await
+        self.decide(actor, &request.node, Need::Publishers(request), rule, respond).await
     }
 
     /// Subscribes a JID (§6.1).

@@ -734,7 +734,8 @@ impl Known {
         let is_open = |watch: &Watch| {
             watch.is_given && !watch.is_answered && !watch.asked_at.is_some_and(had_time)
         };
-        watch.is_some_and(is_open) && self.before_of(jid).any(|before| shows.has(before.show))
+        watch.is_some_and(is_open)
+            && self.before_of(jid).any(|before| !before.is_denied && shows.has(before.show))
     }
 
     /// Whether events wait for presence on this connection; before the first one they do.

@@ -25,6 +25,8 @@ struct State {
     commits: usize,
     /// The items that they publish or retract, each with the number of these changes.
     items: HashMap<ItemId, usize>,
+    /// How many of them may change items that they do not name; evictions are not counted.
+    sweeping: usize,
     chain: Chain,
     /// Whose node it is, as far as that is settled.
     creator: Option<BareJid>,
@@ -35,6 +37,7 @@ impl Underway {
     pub(super) fn begin(&self, changes: &Changes) -> Chain {
         let mut state = self.state();
         state.commits += 1;
+        state.sweeping += usize::from(is_sweeping(changes));
         for item in items_of(changes) {
             *state.items.entry(item.clone()).or_default() += 1;
         }
@@ -59,6 +62,7 @@ impl Underway {
     pub(super) fn end(&self, changes: &Changes) {
         let mut state = self.state();
         state.commits -= 1;
+        state.sweeping -= usize::from(is_sweeping(changes));
         for item in items_of(changes) {
             if let Some(number) = state.items.get_mut(item) {
                 *number -= 1;
@@ -73,10 +77,10 @@ impl Underway {
         }
     }
 
-    /// Whether one of them publishes or retracts one of these items.
+    /// Whether one of them may change one of these items, but for evictions.
     pub(super) fn changes_any(&self, items: &[ItemId]) -> bool {
         let state = self.state();
-        items.iter().any(|item| state.items.contains_key(item))
+        state.sweeping > 0 || items.iter().any(|item| state.items.contains_key(item))
     }
 
     /// Whether one has failed, so that nobody knows how the node is.
@@ -113,6 +117,16 @@ impl Underway {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether changes create, configure, purge or delete the node.
+fn is_sweeping(changes: &Changes) -> bool {
+    changes.iter().any(|change| {
+        matches!(
+            change,
+            Change::Created(_) | Change::Configured { .. } | Change::Purged | Change::Deleted(_)
+        )
+    })
 }
 
 fn items_of(changes: &Changes) -> impl Iterator<Item = &ItemId> {

@@ -349,6 +349,16 @@ impl Store for MemoryStore {
         Ok(Part { index: None, ..part })
     }
 
+    async fn publishers(
+        &self,
+        node: &NodeId,
+        ids: &[ItemId],
+    ) -> Result<BTreeMap<ItemId, BareJid>, StoreError> {
+        let shelf = self.shelf();
+        let items = shelf.get(node).map(|kept| kept.select(ids)).unwrap_or_default();
+        Ok(items.into_iter().map(|item| (item.id.clone(), item.publisher.clone())).collect())
+    }
+
     async fn list(
         &self,
         node: &NodeId,

@@ -17,7 +17,7 @@ pub use sled::fuzzing;
 pub use sled::{CACHE_MIB, SledStore};
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     ops::Range,
     path::Path,
 };
@@ -158,6 +158,16 @@ pub trait Store: Send + Sync {
         ids: &[ItemId],
         budget: &ItemBudget,
     ) -> Result<Part<Item>, StoreError>;
+
+    /// The publishers of items of a node, as far as these exist. An absent node has none.
+    ///
+    /// # Errors
+    /// If one of them cannot be read.
+    async fn publishers(
+        &self,
+        node: &NodeId,
+        ids: &[ItemId],
+    ) -> Result<BTreeMap<ItemId, BareJid>, StoreError>;
 
     /// A part of a list of items of a node: as many as fit, but at least one; nothing if an item that is named is not
     /// there. An absent node has none. If a filter lets little through, the part may have

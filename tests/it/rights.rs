@@ -1,12 +1,20 @@
 //! Rights: items of other publishers, and which of them a node names.
 
-use std::sync::Arc;
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use gjallar::store::MemoryStore;
-use tokio::sync::Semaphore;
+use gjallar::{
+    pubsub::{AccessModel, PublishModel, Setting},
+    service::Error,
+    store::MemoryStore,
+};
+use tokio::{sync::Semaphore, time::timeout};
 
 use crate::harness::{
-    ADMIN, Component, PUBSUB, SERVICE, STREAM, error, event, faulty::Faulty, shown,
+    ADMIN, Component, PUBSUB, SERVICE, STREAM, error, event, faulty::Faulty, shown, stage::Stage,
 };
 
 const OWNER: &str = "owner@localhost/desk";
@@ -160,6 +168,61 @@ async fn items_that_are_not_on_disk_yet_have_a_publisher() {
     let outcomes: Vec<_> = answers.iter().map(|(_, outcome)| outcome.as_str()).collect();
     assert_eq!(outcomes, ["result", "result", "auth forbidden"]);
     assert_eq!(texts(&mut component).await, ["by romeo again"]);
+}
+
+/// Nothing is read of items that the actor may not know about.
+#[tokio::test]
+async fn a_refused_request_reads_no_publishers() {
+    let store = Faulty::new(Arc::new(MemoryStore::new()), 0, false);
+    let stage = Stage::new(store.clone()).await;
+    let closed = vec![Setting::AccessModel(AccessModel::Whitelist)];
+    stage.create_with(OWNER, "n", closed).await.unwrap();
+    stage.publish(OWNER, "n", "1").await.unwrap();
+    let published = stage.publish(NURSE, "n", "1").await;
+    assert!(matches!(published, Err(Error::Refused(_))), "{published:?}");
+    let retracted = stage.retract(NURSE, "n", "1").await;
+    assert!(matches!(retracted, Err(Error::Refused(_))), "{retracted:?}");
+    assert_eq!(store.read_publishers.load(Ordering::Relaxed), 0);
+    stage.retract(OWNER, "n", "1").await.unwrap();
+    assert_eq!(store.read_publishers.load(Ordering::Relaxed), 1);
+}
+
+/// Publishers are read once a purge in progress is committed; evictions are not waited for.
+#[tokio::test]
+async fn a_publish_waits_for_a_purge_before_it_and_not_for_evictions() {
+    let gate = Arc::new(Semaphore::new(1));
+    let store = Faulty::gated(Arc::new(MemoryStore::new()), &gate);
+    let stage = Stage::new(store.clone()).await;
+    let open = vec![Setting::PublishModel(PublishModel::Open)];
+    stage.create_with(OWNER, "n", open).await.unwrap();
+    stage.publish(ROMEO, "n", "1").await.unwrap();
+    let closed = gate.acquire().await.unwrap();
+    let reads = || store.read_publishers.load(Ordering::Relaxed);
+    let before = reads();
+    let mut publishing = Vec::new();
+    for (by, id) in [(NURSE, "2"), (ROMEO, "1")] {
+        let begun = stage.begin_to_publish(by, "n", id);
+        let begun = timeout(Duration::from_secs(10), begun).await;
+        publishing.push(begun.expect("it does not wait for the eviction"));
+    }
+    assert_eq!(reads(), before + 2);
+    let mut purge = pin!(stage.purge(OWNER, "n"));
+    let mut third = pin!(stage.publish(ROMEO, "n", "3"));
+    tokio::select! {
+        biased;
+        _ = &mut purge => panic!("it is committed"),
+        _ = &mut third => panic!("it is committed"),
+        () = tokio::task::yield_now() => {}
+    }
+    assert_eq!(reads(), before + 2);
+    drop(closed);
+    for published in publishing {
+        published.await.unwrap();
+    }
+    purge.await.unwrap();
+    third.await.unwrap();
+    assert_eq!(reads(), before + 3);
+    assert_eq!(stage.ids("n").await, ["3"]);
 }
 
 /// §12.17: with `itemreply=none`, the default, nobody learns who published.

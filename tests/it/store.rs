@@ -183,6 +183,12 @@ async fn selects_items_by_name(kind: impl Kind) {
     let nowhere =
         stage.store.items(&node("b"), &some, &ItemBudget::stored(usize::MAX)).await.unwrap();
     assert_eq!((nowhere.entries, nowhere.total), (Vec::new(), Some(0)));
+    let publishers = stage.store.publishers(&node("a"), &some).await.unwrap();
+    let owner = jid(OWNER).to_bare();
+    assert_eq!(publishers, [(item("1"), owner.clone()), (item("3"), owner)].into());
+    assert!(stage.store.publishers(&node("b"), &some).await.unwrap().is_empty());
+    stage.purge(OWNER, "a").await.unwrap();
+    assert!(stage.store.publishers(&node("a"), &some).await.unwrap().is_empty());
 }
 
 async fn selects_items_by_page(kind: impl Kind) {

@@ -1,9 +1,11 @@
 //! Retracting items (§7.2).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use jid::BareJid;
 
 use crate::pubsub::{
-    Change, Changes, Context, Decision, Event, Feature, Item, ItemId, Node, NodeId, Notification,
+    Change, Changes, Context, Decision, Event, Feature, ItemId, Node, NodeId, Notification,
     Refusal, access, fanout::Fanout, written_len,
 };
 
@@ -26,7 +28,7 @@ pub struct Retract {
 /// What an item takes in an event besides its name.
 const RETRACTED_BYTES: usize = 20;
 
-/// Decides a retract request, given those of the items that are there.
+/// Decides a retract request, given the publishers of those of the items that are there.
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::ItemNotFound`], [`Refusal::Forbidden`], [`Refusal::ForeignItem`],
@@ -35,13 +37,11 @@ const RETRACTED_BYTES: usize = 20;
 pub fn retract(
     node: Option<&Node>,
     request: &Retract,
-    there: &[Item],
+    publishers: &BTreeMap<ItemId, BareJid>,
     cx: &Context<'_>,
 ) -> Result<Decision<()>, Refusal> {
     let node = existing(node)?;
-    if access::may_publish(node, cx.actor).is_err() && access::may_retrieve(node, cx).is_err() {
-        return Err(Refusal::Forbidden);
-    }
+    check_access(node, cx)?;
     if !node.config.persist_items {
         return Err(Refusal::Unsupported(Feature::PersistentItems));
     }
@@ -60,14 +60,24 @@ pub fn retract(
     }
     let mut changes = Changes::none(node);
     for id in &request.items {
-        let item = there.iter().find(|item| item.id == *id).ok_or(Refusal::ItemNotFound)?;
-        access::may_change_item(node, cx.actor, &item.publisher)?;
+        let publisher = publishers.get(id).ok_or(Refusal::ItemNotFound)?;
+        access::may_change_item(node, cx.actor, publisher)?;
         changes.push(Change::Retracted(id.clone()));
     }
     let is_notified = node.config.notify_retract || request.notify;
     let mut fanout = Fanout::new(node, &node.config, cx);
     let notifications = retractions(node, &request.items, is_notified, &mut changes, &mut fanout)?;
     Ok(Decision { reply: (), changes, notifications })
+}
+
+/// Whether the actor may learn which items are there.
+///
+/// # Errors
+/// [`Refusal::Forbidden`].
+pub fn check_access(node: &Node, cx: &Context<'_>) -> Result<(), Refusal> {
+    let is_refused =
+        access::may_publish(node, cx.actor).is_err() && access::may_retrieve(node, cx).is_err();
+    if is_refused { Err(Refusal::Forbidden) } else { Ok(()) }
 }
 
 /// One event for each item that is gone; each takes its place, whether subscribers are notified or not.

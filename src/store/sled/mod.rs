@@ -25,7 +25,7 @@ mod turn;
 mod waker;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt::Display,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
@@ -317,6 +317,15 @@ impl Store for SledStore {
     ) -> Result<Part<Item>, StoreError> {
         let (node, ids, budget) = (node.clone(), ids.to_vec(), budget.clone());
         self.read_little(move |view| view.items(&node, &ids, &budget)).await
+    }
+
+    async fn publishers(
+        &self,
+        node: &NodeId,
+        ids: &[ItemId],
+    ) -> Result<BTreeMap<ItemId, BareJid>, StoreError> {
+        let (node, ids) = (node.clone(), ids.to_vec());
+        self.read_little(move |view| view.publishers(&node, &ids)).await
     }
 
     async fn list(

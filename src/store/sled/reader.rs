@@ -1,7 +1,7 @@
 //! Reads: rows to nodes and items. They never wait for writes.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicUsize, Ordering},
@@ -337,14 +337,7 @@ impl View {
             return Ok(Part { index: None, ..Part::empty() });
         };
         let epoch = self.record(number)?.1.to_node(&[])?.epoch;
-        // Before the names: it goes with the last of those that are void.
-        let first = self.first_item(number)?;
-        let mut spots = Vec::new();
-        for id in ids {
-            let found = self.get::<(Spot, Spot)>(&keys::item_name(number, id.as_str()))?;
-            spots.extend(found.map(|(spot, _)| spot));
-        }
-        spots.retain(|spot| *spot >= first);
+        let mut spots = self.spots_of(number, ids)?;
         spots.sort_unstable();
         spots.dedup();
         let total = spots.len();
@@ -352,6 +345,30 @@ impl View {
         let mut items = while_they_fit(newest_first, budget.fits())?;
         items.reverse();
         Ok(Part { entries: items, index: None, total: Some(total) })
+    }
+
+    pub(super) fn publishers(
+        &self,
+        id: &NodeId,
+        ids: &[ItemId],
+    ) -> Result<BTreeMap<ItemId, BareJid>, StoreError> {
+        let Some(number) = self.number(id)? else { return Ok(BTreeMap::new()) };
+        let epoch = self.record(number)?.1.to_node(&[])?.epoch;
+        let items = self.spots_of(number, ids)?.into_iter();
+        let items = items.map(|spot| self.item_without_payload(number, epoch, spot));
+        items.map(|item| item.map(|item| (item.id, item.publisher))).collect()
+    }
+
+    /// The positions of the items of these names that a node has.
+    fn spots_of(&self, node: Number, ids: &[ItemId]) -> Result<Vec<Spot>, StoreError> {
+        // Before the names: it goes with the last of those that are void.
+        let first = self.first_item(node)?;
+        let mut spots = Vec::new();
+        for id in ids {
+            let found = self.get::<(Spot, Spot)>(&keys::item_name(node, id.as_str()))?;
+            spots.extend(found.map(|(spot, _)| spot).filter(|spot| *spot >= first));
+        }
+        Ok(spots)
     }
 
     pub(super) fn item_without_payload(

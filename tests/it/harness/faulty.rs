@@ -1,7 +1,7 @@
 //! A store that fails when it is told to.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     ops::Range,
     path::Path,
     sync::{
@@ -31,6 +31,8 @@ pub struct Faulty {
     pub scans: AtomicUsize,
     /// Nodes that were read for lists.
     pub listed_nodes: AtomicUsize,
+    /// How often the publishers of items were read.
+    pub read_publishers: AtomicUsize,
 }
 
 impl Faulty {
@@ -79,8 +81,8 @@ impl Faulty {
             }
         });
         let (failing_lists, scans) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let listed_nodes = AtomicUsize::new(0);
-        Arc::new(Self { inner, failing_lists, commits, scans, listed_nodes })
+        let (listed_nodes, read_publishers) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self { inner, failing_lists, commits, scans, listed_nodes, read_publishers })
     }
 }
 
@@ -155,6 +157,15 @@ impl Store for Faulty {
         budget: &ItemBudget,
     ) -> Result<Part<Item>, StoreError> {
         self.inner.items(node, ids, budget).await
+    }
+
+    async fn publishers(
+        &self,
+        node: &NodeId,
+        ids: &[ItemId],
+    ) -> Result<BTreeMap<ItemId, BareJid>, StoreError> {
+        self.read_publishers.fetch_add(1, Ordering::Relaxed);
+        self.inner.publishers(node, ids).await
     }
 
     async fn list(
