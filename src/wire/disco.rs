@@ -22,6 +22,7 @@ pub fn service_info(policy: &Policy) -> Tag {
     let mut features: Vec<String> =
         feature::implemented(policy).map(|name| format!("{}#{name}", ns::PUBSUB)).collect();
     let others = [
+        ns::CAPS,
         ns::COMMANDS,
         ns::DATA_FORMS,
         ns::DISCO_INFO,

@@ -64,7 +64,10 @@ async fn the_registered_features_and_meta_data_are_announced() {
     let query = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
     let info = component.ask(READER, "get", query).await;
     let query = info.children().next().unwrap();
-    let features = query.children().filter_map(|child| child.attr("var"));
+    let features: Vec<_> = query.children().filter_map(|child| child.attr("var")).collect();
+    // XEP-0115 §6.1: whatever reads capabilities announces that.
+    assert!(features.contains(&"http://jabber.org/protocol/caps"));
+    let features = features.into_iter();
     let features =
         features.filter_map(|var| var.strip_prefix("http://jabber.org/protocol/pubsub#"));
     assert_eq!(features.map(str::to_owned).collect::<BTreeSet<_>>(), listed(FEATURES));

@@ -415,6 +415,7 @@ async fn deliver_notifications_sends_events_or_none() {
     component.publish(OWNER, NODE, "1").await;
     component.subscribe("late@localhost/x", NODE).await;
     component.configure(OWNER, NODE, &[("title", "T")]).await;
+    component.granted(OWNER, "<retract node='n' notify='true'><item id='1'/></retract>").await;
     component.owner(OWNER, "set", "<purge node='n'/>").await;
     assert!(component.messages().await.is_empty());
     component.configure(OWNER, NODE, &[("deliver_notifications", "1")]).await;

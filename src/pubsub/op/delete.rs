@@ -76,7 +76,7 @@ pub fn delete(
             notifications.push(notice);
         }
         let at = (changes.take_place(node.epoch), changes.version());
-        // §8.4.2 wants all subscribers notified, and names no exception for a node that delivers no notifications.
+        // A node that delivers no notifications tells of its end only, with which the subscriptions end (§8.4.2).
         let config = NodeConfig { deliver_notifications: true, ..node.config.clone() };
         notifications.extend(Fanout::new(node, &config, cx).notify(at, event)?);
     }
