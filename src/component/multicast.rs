@@ -37,9 +37,11 @@ const PATIENCE_WITH_A_SERVICE: Duration = Duration::from_secs(10);
 /// that is broken; 24.10 and later with mod_privilege drop what comes before the component's grant is entered.
 const REPEATED_AFTER: Duration = Duration::from_millis(500);
 const REPEATED_FOR: Duration = Duration::from_secs(5);
-/// When it is asked again; after each failure twice as late, up to some 21 hours.
+/// When it is asked again; after each failure in a row twice as late, up to some 21 hours.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(600);
-const MAX_DOUBLINGS: u64 = 7;
+const MAX_DOUBLINGS: u32 = 7;
+/// The time of use without a failure that ends a row of failures.
+const ROW_ENDS_AFTER: Duration = Duration::from_secs(3600);
 /// The most services of the server that are asked.
 pub(super) const MAX_SERVICES: usize = 50;
 /// Recipients of one stanza, if the service takes as many.
@@ -96,7 +98,7 @@ pub(super) enum Reach {
     /// Through the service.
     Through,
     /// Past it: it would ask the recipient's domain how to go on, and believe what a stranger says. A long address
-    /// goes past it too, so that no address is a long tag.
+    /// goes past it too, so that no address is a long tag, and one that it may refuse with the whole stanza.
     Past,
     /// Not at all: the service itself would take an event for something to send on.
     Not,
@@ -106,11 +108,12 @@ impl Post {
     pub(super) fn reach(&self, recipient: &Jid) -> Reach {
         let domain = recipient.domain().as_str();
         let is_at = |host: &str| domain == host || is_below(domain, host);
-        // The Prosody module runs on a host with users and handles only messages with recipients.
+        // The Prosody module runs on a host with users and handles only messages with recipients. It routes to each
+        // recipient by itself, so an invalid address fails alone.
         let (is_service, is_theirs) = match self.format {
             Format::Addresses => {
                 let is_user = domain == self.host && recipient.node().is_some();
-                (domain == self.jid && !is_user, is_at(&self.host))
+                (domain == self.jid && !is_user, is_at(&self.host) && self.is_valid(recipient))
             }
             Format::Lines => (false, is_at(&self.host) || is_at(&self.jid)),
         };
@@ -121,6 +124,18 @@ impl Post {
         } else {
             Reach::Past
         }
+    }
+
+    /// Whether a server that prepares addresses by stringprep accepts a recipient at its host or below: it consists of
+    /// ASCII, apart from the host's own name.
+    ///
+    /// COMPAT: ejabberd knows the characters of Unicode 3.2 only, and refuses all recipients of a stanza for one that it
+    /// does not take.
+    fn is_valid(&self, recipient: &Jid) -> bool {
+        let domain = recipient.domain().as_str();
+        let name = domain.strip_suffix(self.host.as_str()).unwrap_or(domain);
+        let parts = [recipient.node(), recipient.resource()];
+        name.is_ascii() && parts.iter().flatten().all(|part| part.as_str().is_ascii())
     }
 }
 
@@ -149,6 +164,10 @@ struct State {
     has_guessed: bool,
     /// How often a service refused something. The next answer only shows that it has nothing left.
     failures: u64,
+    /// How often since the service was last used for long without a failure.
+    failures_in_a_row: u32,
+    /// When the use of the service began.
+    used_since: Instant,
     is_failing: bool,
     /// Whether the server has read the question after a failure.
     is_read: bool,
@@ -175,6 +194,8 @@ impl Multicast {
             patience: PATIENCE,
             has_guessed: false,
             failures: 0,
+            failures_in_a_row: 0,
+            used_since: Instant::now(),
             is_failing: false,
             is_read: false,
         };
@@ -214,7 +235,8 @@ impl Multicast {
                 Some(questions.collect())
             }
             Way::Direct
-                if since >= ASKED_AGAIN_AFTER * (1 << state.failures.min(MAX_DOUBLINGS)) =>
+                if since
+                    >= ASKED_AGAIN_AFTER * (1 << state.failures_in_a_row.min(MAX_DOUBLINGS)) =>
             {
                 self.look(&mut state)
             }
@@ -277,10 +299,11 @@ impl Multicast {
         let mut state = self.state();
         let Way::Through(post) = state.way.clone() else { return None };
         warn!(service = post.jid, "multicast failed; events go to each recipient by itself");
+        state.wait();
         state.failures += 1;
+        state.failures_in_a_row = state.failures_in_a_row.saturating_add(1);
         (state.is_failing, state.is_read) = (true, false);
         state.known = None;
-        state.wait();
         Some(self.begin_asking(&mut state, &post.address))
     }
 
@@ -306,6 +329,7 @@ impl Multicast {
                 state.asked.clear();
                 state.known = Some(Arc::clone(&post));
                 state.way = Way::Through(post);
+                state.used_since = Instant::now();
             }
             (About::Info, Offer::Of(host), None) if host == from => {
                 questions.push(self.ask(&mut state, from, About::Items));
@@ -427,7 +451,12 @@ impl State {
     /// From now on nothing is told before there is an answer.
     fn wait(&mut self) {
         match self.way {
-            Way::Through(_) => self.patience = PATIENCE_WITH_A_SERVICE,
+            Way::Through(_) => {
+                self.patience = PATIENCE_WITH_A_SERVICE;
+                if self.used_since.elapsed() >= ROW_ENDS_AFTER {
+                    self.failures_in_a_row = 0;
+                }
+            }
             Way::Direct => self.patience = PATIENCE,
             Way::Unknown => {}
         }
@@ -449,4 +478,71 @@ fn without_resource(address: &str) -> Option<&str> {
 
 pub(super) fn is_below(domain: &str, host: &str) -> bool {
     domain.strip_suffix(host).is_some_and(|rest| rest.ends_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: &str = "bücher.example";
+    const POST: &str = "multicast.bücher.example";
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn post(format: Format) -> Post {
+        Post {
+            jid: POST.into(),
+            address: with_resource(POST),
+            host: HOST.into(),
+            format,
+            max_recipients: 20,
+        }
+    }
+
+    #[test]
+    fn only_addresses_that_stringprep_accepts_are_sent_to_a_xep_0033_service() {
+        for (jid, reach) in [
+            ("u@bücher.example", Reach::Through),
+            ("u@bücher.example/r", Reach::Through),
+            ("u@chat.bücher.example/r r", Reach::Through),
+            ("u@bücher.example/🎉", Reach::Past),
+            ("ꙋ@bücher.example", Reach::Past),
+            ("u@ꙋ.bücher.example", Reach::Past),
+            ("u@far.example", Reach::Past),
+            (POST, Reach::Not),
+        ] {
+            assert_eq!(post(Format::Addresses).reach(&Jid::new(jid).unwrap()), reach, "{jid}");
+        }
+        let invalid = Jid::new("u@bücher.example/🎉").unwrap();
+        assert_eq!(post(Format::Lines).reach(&invalid), Reach::Through);
+    }
+
+    /// Answers the open question.
+    fn offer(multicast: &Multicast, question: &str) {
+        let asked: Element =
+            question.replacen("<iq", &format!("<iq xmlns='{}'", ns::COMPONENT), 1).parse().unwrap();
+        let (jid, id) = (asked.attr("to").unwrap(), asked.attr("id").unwrap());
+        let feature = format!("<feature var='{}'/>", ns::ADDRESS);
+        let query = format!("<query xmlns='{}'>{feature}</query>", ns::DISCO_INFO);
+        let answer = format!("<iq xmlns='{}' type='result' id='{id}'>{query}</iq>", ns::COMPONENT);
+        assert!(multicast.answered(jid, &answer.parse().unwrap()).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_hour_without_a_failure_ends_a_row_of_failures() {
+        let at = Offer::At { jid: POST.into(), host: HOST.into() };
+        let multicast = Multicast::new(at, "pubsub.bücher.example".into());
+        offer(&multicast, &multicast.begin("1".into(), true).unwrap());
+        // The minutes of use before a failure, and those after it until the service is asked again.
+        for (used, unused) in [(1, 20), (1, 40), (59, 80), (60, 20), (1, 40)] {
+            tokio::time::advance(used * MINUTE).await;
+            offer(&multicast, &multicast.fail().unwrap());
+            tokio::time::advance((unused - 1) * MINUTE).await;
+            assert_eq!(multicast.way().1, None, "after {used} minutes of use");
+            tokio::time::advance(MINUTE).await;
+            let question = multicast.way().1;
+            offer(&multicast, &question.expect("the service is asked again"));
+            assert!(matches!(multicast.way().0, Way::Through(_)));
+        }
+        assert_eq!(multicast.failures(), 5);
+    }
 }

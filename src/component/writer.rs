@@ -520,6 +520,7 @@ impl Writer {
         let failures = self.answers.multicast.failures();
         if failures != self.failures {
             self.failures = failures;
+            self.late_before = self.outbox.next();
             self.begin_again();
             self.route.begin_tries();
         } else if self.returned_barrier > 0 {

@@ -299,6 +299,25 @@ async fn users_of_other_servers_are_told_past_the_service() {
     );
 }
 
+/// ejabberd refuses a stanza for each of its recipients if its stringprep does not accept the address of one.
+#[tokio::test]
+async fn addresses_that_stringprep_may_refuse_are_told_past_the_service() {
+    let mut component = offered("", 2).await;
+    let others = ["2@localhost/🎉", "ꙋ@localhost", "שלום1@localhost"];
+    enrol(&mut component, &others.map(str::to_owned)).await;
+    component.publish(OWNER, "n", "i").await;
+    let (mut through, mut past) = (Vec::new(), Vec::new());
+    for message in component.messages().await {
+        match recipients(&message) {
+            Some(recipients) => through.extend(recipients),
+            None => past.push(message.attr("to").unwrap().to_owned()),
+        }
+    }
+    assert_eq!(through, ["0@localhost", "1@localhost"]);
+    assert_eq!(past.len(), others.len());
+    assert!(others.iter().all(|jid| past.iter().any(|to| to == jid)), "{past:?}");
+}
+
 /// Messages wait for the answer, but not for long: a server may drop the question.
 #[tokio::test]
 async fn events_wait_a_moment_for_the_answer_and_a_late_answer_counts() {
@@ -454,6 +473,8 @@ async fn what_a_service_refuses_is_told_to_each_by_itself_once_it_has_nothing_le
     for message in component.messages().await {
         assert_eq!(recipients(&message), None);
         let item = event(&message).children().next().unwrap().attr("id").unwrap().to_owned();
+        // Only what was on its way is late.
+        assert_eq!(message.has_child("delay", "urn:xmpp:delay"), item != "3", "{item}");
         told.push((item, message.attr("to").unwrap().to_owned()));
     }
     let to_each = |id: &str| ["0", "1", "2"].map(|to| (id.into(), format!("{to}@localhost")));
