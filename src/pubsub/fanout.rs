@@ -10,8 +10,8 @@ use std::{
 use jid::Jid;
 
 use super::{
-    Audience, Context, Event, Node, NodeConfig, Notification, Options, Place, Recipients, Refusal,
-    Special, SubId, Timestamp, View, event::MAX_LISTED,
+    Audience, Context, Event, Node, NodeConfig, Notification, Options, Payload, Place, Recipients,
+    Refusal, Special, SubId, Timestamp, View, event::MAX_LISTED, keywords::Keywords,
 };
 
 /// Key of a recipient list.
@@ -39,8 +39,8 @@ pub(super) struct Fanout<'a> {
     /// The subscribers with options or SubIDs, without and with a keyword.
     without_keyword: Vec<(&'a Jid, &'a Special)>,
     with_keyword: Vec<(&'a Jid, &'a Special)>,
-    /// The index of each keyword.
-    keywords: HashMap<&'a str, usize>,
+    /// The keywords, from the first item that is searched for them.
+    keywords: Option<Keywords<'a>>,
     made: HashMap<Selection, Vec<(View, Recipients)>>,
     lists: Vec<Recipients>,
     /// Number of events so far, and the approximate bytes of their lists.
@@ -57,18 +57,13 @@ impl<'a> Fanout<'a> {
             |special: &Special| special.terms.iter().any(|terms| !terms.options.keyword.is_empty());
         let (with_keyword, without_keyword): (Vec<_>, Vec<_>) =
             all.partition(|(_, special)| has_keyword(special));
-        let mut keywords = HashMap::new();
-        for terms in with_keyword.iter().flat_map(|(_, special)| special.terms.iter()) {
-            let next = keywords.len();
-            keywords.entry(terms.options.keyword.as_str()).or_insert(next);
-        }
         Self {
             node,
             config,
             now: cx.now,
             without_keyword,
             with_keyword,
-            keywords,
+            keywords: None,
             made: HashMap::new(),
             lists: Vec::new(),
             events: 0,
@@ -124,8 +119,9 @@ impl<'a> Fanout<'a> {
             Selection::Keywords(..) => &self.with_keyword,
         };
         let is_wanted = |options: &Options| {
-            let place = self.keywords.get(options.keyword.as_str());
-            options.keyword.is_empty() || place.is_some_and(|place| has.get(*place) == Some(&true))
+            let keywords = self.keywords.as_ref();
+            options.keyword.is_empty()
+                || keywords.is_some_and(|keywords| keywords.is_in(&options.keyword, has))
         };
         let mut views = BTreeMap::<_, Vec<(&Jid, Arc<[SubId]>)>>::new();
         for &(jid, special) in all {
@@ -166,21 +162,16 @@ impl<'a> Fanout<'a> {
     }
 
     /// The keywords that match an item of the event.
-    fn keywords_in(&self, event: &Event) -> Vec<bool> {
+    fn keywords_in(&mut self, event: &Event) -> Vec<bool> {
         let Event::Published(items) = event else { return Vec::new() };
-        if self.keywords.is_empty() {
+        if items.is_empty() || self.with_keyword.is_empty() {
             return Vec::new();
         }
-        let texts = items.iter().filter_map(|item| item.payload.as_ref());
-        let texts: Vec<_> = texts.map(|payload| payload.text().to_lowercase()).collect();
-        let mut has = vec![false; self.keywords.len()];
-        for (keyword, place) in &self.keywords {
-            let keyword = keyword.to_lowercase();
-            if let Some(has) = has.get_mut(*place) {
-                *has = texts.iter().any(|text| text.contains(&keyword));
-            }
-        }
-        has
+        let keywords = self.keywords.get_or_insert_with(|| {
+            let terms = self.with_keyword.iter().flat_map(|(_, special)| special.terms.iter());
+            Keywords::new(terms.map(|terms| terms.options.keyword.as_str()))
+        });
+        keywords.in_texts(items.iter().filter_map(|item| item.payload.as_ref()).map(Payload::text))
     }
 }
 

@@ -20,6 +20,7 @@ pub mod feature;
 mod former;
 mod id;
 mod item;
+mod keywords;
 mod limits;
 mod listing;
 mod node;
