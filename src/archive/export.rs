@@ -193,8 +193,9 @@ impl<W: Write> Writer<'_, W> {
 
     fn events(&mut self, owed: &[Owed]) -> Result<(), ArchiveError> {
         for debt in owed {
-            self.summary.events += 1;
-            for part in parts(&debt.notification) {
+            let parts = parts(debt);
+            self.summary.events += u64::from(!parts.is_empty());
+            for part in parts {
                 self.line(&Line::Event(Box::new(EventLine::of(&part))))?;
             }
         }
@@ -202,13 +203,15 @@ impl<W: Write> Writer<'_, W> {
     }
 }
 
-/// Splits an entry so that each line can be imported.
-fn parts(notification: &Notification) -> Vec<Notification> {
+/// Splits an entry so that each line can be imported. The archive does not say which resources lost their implicit
+/// subscriptions, so they are left out.
+fn parts(owed: &Owed) -> Vec<Notification> {
+    let Owed { notification, recipients, .. } = owed;
     let to = |audience| Notification { audience, ..notification.clone() };
     match &notification.audience {
         Audience::Entities(all) => split(all).into_iter().map(Audience::Entities).map(to).collect(),
-        Audience::Interested(all) => {
-            split(all).into_iter().map(Audience::Interested).map(to).collect()
+        Audience::Interested(_) => {
+            split(recipients).into_iter().map(Audience::Interested).map(to).collect()
         }
         Audience::Listed(all) => split(all).into_iter().map(Audience::Listed).map(to).collect(),
         Audience::Subscribers => vec![notification.clone()],

@@ -12,7 +12,7 @@ use std::{
 use gjallar::{
     archive::{ArchiveError, Epochs, Summary, export, import},
     pubsub::{
-        AccessModel, Affiliation, Expire, Fresh, MaxItems, OptionSetting, Setting,
+        AccessModel, Affiliation, Event, Expire, Fresh, MaxItems, OptionSetting, Setting,
         SubscriptionState, Timestamp, op::subscriptions::SetSubscriptions,
     },
     store::{MemoryStore, SledStore, Store, StoreError},
@@ -252,6 +252,36 @@ fn without_forms(element: &Element) -> Element {
         }
     }
     bare
+}
+
+/// Pending events of a node that is deleted meanwhile go only to those resources with `+notify` that kept their access,
+/// after an import as after a restart.
+#[tokio::test]
+async fn a_banned_resource_gets_no_events_of_a_deleted_node_from_an_archive() {
+    let folder = tempfile::tempdir().unwrap();
+    let stage = Stage::new(open(folder.path())).await;
+    stage.create(OWNER, "n").await.unwrap();
+    for name in ["banned@x/phone", "reader@x/phone"].map(jid) {
+        assert!(stage.service.interests().note(&name, "capabilities", "question"));
+        stage.service.interested(&name, vec![node("n")]).await;
+    }
+    stage.publish(OWNER, "n", "1").await.unwrap();
+    stage.affiliate(OWNER, "n", "banned@x", Affiliation::Outcast).await.unwrap();
+    stage.delete(OWNER, "n").await.unwrap();
+    let (text, summary) = exported(&*stage.store).await;
+    for epochs in [Epochs::Same, Epochs::New(&Counted::default())] {
+        let folder = tempfile::tempdir().unwrap();
+        let copy = open(folder.path());
+        let read = import(&*copy, &mut text.as_bytes(), epochs).await.unwrap();
+        assert_eq!(read.events, summary.events);
+        let owed = copy.owed(None).await.unwrap();
+        let mut published = owed
+            .iter()
+            .filter(|owed| matches!(owed.notification.event, Event::Published(_)))
+            .flat_map(|owed| owed.recipients.iter());
+        assert_eq!(published.next(), Some(&jid("reader@x/phone")));
+        assert_eq!(published.next(), None);
+    }
 }
 
 /// What a binary of layout 9 left pending, in its store and in its archive, comes as that binary would have sent it:
