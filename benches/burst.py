@@ -1,6 +1,6 @@
-"""How much one sender's burst delays another sender: the p99 of a publish and its reply, alone and during bursts, with
-the default limits of bytes and stanzas. It plays the XMPP server itself, and reads replies with as little work as it
-can: its own time counts as a delay. It needs a release build of gjallar.
+"""Measures the delay that one sender's burst causes another sender: the p99 of a publish and its reply, alone and during
+bursts, with the default limits of bytes and stanzas. It plays the XMPP server itself, and reads replies with little work,
+because its own time counts as a delay. It needs a release build of gjallar.
 
     benches/burst.py [--requests 5000] [--mixed] [--rounds 5]
 """

@@ -199,8 +199,8 @@ impl<'a> Restored<'a> {
                 summary.events += 1;
                 let event = event.into_notification(self.filling.node())?;
                 self.check("seq", event.place.seq, self.last_sequence())?;
-                // An item that is sent again is for subscriptions up to the commit that sends it. A list of layout 9 is for
-                // all on it.
+                // A repeated item is for subscriptions up to the commit that sends it. A list of layout 9 is for all its
+                // entries.
                 let is_unbounded =
                     event.as_of == u64::MAX && matches!(event.audience, Audience::Listed(_));
                 if !is_unbounded {
@@ -218,17 +218,17 @@ impl<'a> Restored<'a> {
         Ok(())
     }
 
-    /// The version of the node, and the largest one that a node may have whose line only says what it has pending.
+    /// The version of the node, and the largest one of a node whose line only describes its pending entries.
     fn last_version(&self) -> u64 {
         if self.is_deleted { u64::MAX - 1 } else { self.version }
     }
 
-    /// The same of the sequence.
+    /// The sequence of the node, and the largest one of such a node.
     fn last_sequence(&self) -> u64 {
         if self.is_deleted { u64::MAX - 1 } else { self.seq }
     }
 
-    /// Refuses a number that the node has not reached: the numbers of later events and commits would meet it.
+    /// Refuses a number that the node has not reached: later events or commits would have the same number.
     fn check(&self, what: &str, number: u64, last: u64) -> Result<(), Why> {
         match number <= last {
             true => Ok(()),

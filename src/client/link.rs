@@ -139,8 +139,8 @@ async fn drive(
     }
 }
 
-/// A ping with so many spaces, which may follow a request with a long tag: the server has the parser that
-/// [`padding`] is about, and tokio-xmpp sends white space in stanzas only.
+/// A ping with this many spaces, sent after a request with a long tag: the server may have the parser that needs
+/// [`padding`], and tokio-xmpp sends white space in stanzas only.
 fn ping(spaces: usize) -> Element {
     Element::builder("ping", ns::PING).append(" ".repeat(spaces)).build()
 }

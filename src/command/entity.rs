@@ -32,7 +32,7 @@ impl Command for Entity {
     }
 }
 
-/// The affiliations and subscriptions of an entity, as fields; each has half of the room.
+/// The affiliations and subscriptions of an entity, as fields. Each list may use half of the room.
 pub(super) async fn memberships(
     asker: &Asker<'_>,
     entity: &BareJid,

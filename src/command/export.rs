@@ -55,8 +55,8 @@ impl Command for Export {
     }
 }
 
-/// The lines of the items that fit in a page, and from where one goes on if not all do. An item that does not even fit in a page
-/// of its own is shown without its payload.
+/// The lines of the items that fit in a page, and the position after them if items remain. An item that does not fit in
+/// a page of its own is shown without its payload.
 fn fitting(
     items: Vec<OwnItem>,
     room: &mut Room,
@@ -68,7 +68,7 @@ fn fitting(
         let xml = item.payload.as_ref().map_or("", |payload| payload.xml());
         let mut line = format!("{head} {xml}");
         if !room.takes(&line) {
-            // The memberships have room on the first page.
+            // The memberships are on the first page.
             if reached.is_none() || !shown.is_empty() {
                 return (shown, Some(reached.unwrap_or(Reached::START)));
             }

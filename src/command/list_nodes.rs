@@ -15,7 +15,7 @@ use super::stage::{About, Answers, Asker, Audience, Command, More, Step, Trouble
 const PAGE: u64 = 100;
 const MAX_PAGE: u64 = 1000;
 
-/// The UID of the last node of the page before.
+/// The UID of the last node of the previous page.
 const AFTER: &str = "after";
 
 pub(super) struct ListNodes;

@@ -136,11 +136,11 @@ impl Commands {
         }
     }
 
-    /// Executes a stage of a command, whose answer has room for so many bytes. After an error the session is where it
-    /// was, and the asker may send a better form.
+    /// Executes a stage of a command, with the room for its reply in bytes. After an error the session is unchanged,
+    /// and the requester may send a corrected form.
     ///
     /// # Errors
-    /// Those of XEP-0050 §4.4, and those of the use case behind the command; or the answer is too large.
+    /// The errors of XEP-0050 §4.4, those of the use case, and `policy-violation` for a reply that is too large.
     pub async fn run(
         &self,
         actor: &Actor,
@@ -184,7 +184,7 @@ impl Commands {
         }
     }
 
-    /// Renders a reply, and remembers the session that goes on.
+    /// Renders a reply, and stores the session if it continues.
     fn answer(
         &self,
         reply: Reply,
@@ -231,7 +231,7 @@ impl Commands {
     }
 }
 
-/// Takes an action in a session.
+/// Performs an action in a session.
 async fn go_on(
     asker: &Asker<'_>,
     command: &dyn Command,
@@ -283,7 +283,7 @@ async fn go_on(
 enum Reply {
     Cancelled,
     Done(Done),
-    /// The form of a session that goes on, and the actions of which one may follow (XEP-0050 §3.4).
+    /// The form of a session that continues, and the actions that are allowed next (XEP-0050 §3.4).
     Stage(Box<Session>),
 }
 
@@ -312,7 +312,7 @@ impl Reply {
     }
 }
 
-/// The actions of which one may follow.
+/// The actions that are allowed next.
 fn actions(session: &Session) -> Tag {
     let (first, others): (_, &[&'static str]) = match session.more {
         More::Last => ("complete", &["complete"]),

@@ -27,7 +27,7 @@ const LIFETIME: Duration = Duration::from_secs(600);
 pub(super) struct Session {
     asker: Jid,
     command: &'static str,
-    /// Since when it waits for its form.
+    /// The time since which it waits for its form.
     began: Instant,
     /// What its forms were answered.
     pub(super) answers: Vec<Answers>,
@@ -43,7 +43,7 @@ impl Session {
         Self { asker, command, began: Instant::now(), answers: Vec::new(), shown, more }
     }
 
-    /// The session after these answers, with the form that it shows next.
+    /// The session after these answers, with its next form.
     pub(super) fn after(&self, answers: Vec<Answers>, shown: DataForm, more: More) -> Self {
         let (asker, began) = (self.asker.clone(), Instant::now());
         Self { asker, command: self.command, began, answers, shown, more }
@@ -166,7 +166,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(1)).await;
         let expired = sessions.take("1", &asker, "x").unwrap_err();
         assert_eq!(expired.application.unwrap().0, "session-expired");
-        // Each form has its own time.
+        // The timeout begins anew with each form.
         assert!(sessions.take("2", &asker, "x").is_ok());
     }
 

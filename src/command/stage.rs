@@ -13,10 +13,10 @@ use crate::{
 
 /// Nodes that a form offers for choice; where there are more, the name is typed.
 const MAX_OFFERED: usize = 500;
-/// Entries of a longer list that a form shows; fewer if they are long.
+/// Maximum number of entries of a list in a form; fewer are shown if they are long.
 pub(super) const MAX_SHOWN: usize = 200;
 
-/// The types of fields that have as many values as a stanza holds; lists with options do not.
+/// Types of fields without options, whose number of values is limited by the stanza only.
 const LISTS: [FieldType; 2] = [FieldType::JidMulti, FieldType::TextMulti];
 
 /// A command. What it does depends on what its forms were answered, and on nothing that it keeps.
@@ -160,30 +160,30 @@ pub(super) fn lines(var: &str, label: &str, lines: impl IntoIterator<Item = Stri
     field
 }
 
-/// The bytes that are left for the values of an answer.
+/// Bytes left for the values of a reply.
 pub(super) struct Room(usize);
 
 impl Room {
-    /// Whether a value fits; its bytes are taken then.
+    /// Subtracts the bytes of a value. Returns `false` if it does not fit.
     pub(super) fn takes(&mut self, value: &str) -> bool {
         let left = self.0.checked_sub(form::value_len(value));
         self.0 = left.unwrap_or(self.0);
         left.is_some()
     }
 
-    /// Takes half of it.
+    /// Splits off half of the room.
     pub(super) fn half(&mut self) -> Self {
         let half = self.0 / 2;
         self.0 -= half;
         Self(half)
     }
 
-    /// Gives back what another one left.
+    /// Adds the unused bytes of another room.
     pub(super) fn add(&mut self, other: &Self) {
         self.0 += other.0;
     }
 
-    /// A field of as many lines as fit, with how many more there are.
+    /// A field with the lines that fit, and the number of the others.
     pub(super) fn lines(&mut self, var: &str, label: &str, all: Vec<String>) -> Field {
         let number = all.len();
         let mut shown: Vec<_> = all.into_iter().take_while(|line| self.takes(line)).collect();
@@ -192,7 +192,7 @@ impl Room {
     }
 }
 
-/// How many entries a list does not show.
+/// The line that says how many entries of a list are left out.
 fn more(number: usize) -> Option<String> {
     (number > 0).then(|| format!("… and {number} more"))
 }
@@ -246,12 +246,12 @@ impl Asker<'_> {
         self.service.policies().limits().max_reply_bytes
     }
 
-    /// The options of a list that fit in an answer; the first one does anyway.
+    /// The options of a list that fit in a reply, at least one.
     pub(super) fn offered(&self, options: impl Iterator<Item = Option_>) -> Vec<Option_> {
         options.take(MAX_SHOWN).take_while(within(self.max_bytes(), 1, option_len)).collect()
     }
 
-    /// What there is at a node, as lines to read; of more than are shown, how many there are.
+    /// The entries at a node, as lines to read; if entries are left out, with their total number.
     pub(super) fn shown_list(&self, all: impl ExactSizeIterator<Item = String>) -> Field {
         let (number, mut room) = (all.len(), self.room());
         let mut shown: Vec<_> = all.take(MAX_SHOWN).take_while(|line| room.takes(line)).collect();
@@ -262,7 +262,7 @@ impl Asker<'_> {
         fixed(&shown)
     }
 
-    /// Entries in a text: as many as fit in an answer, with how many more there are.
+    /// Entries as text: those that fit in a reply, and the number of the others.
     pub(super) fn enumeration(&self, entries: Vec<String>) -> String {
         let (number, mut room) = (entries.len(), self.room());
         let fitting = entries.into_iter().take_while(|entry| room.takes(entry));
@@ -291,7 +291,7 @@ impl Asker<'_> {
     }
 }
 
-/// How many bytes an option takes in a form at the most.
+/// Maximum number of bytes of an option in a form.
 fn option_len(option: &Option_) -> usize {
     let label = option.label.as_deref().map_or(0, written_len);
     "<option label=''></option>".len() + label + form::value_len(&option.value)
@@ -333,7 +333,7 @@ impl Answers {
         Ok(Self(answers))
     }
 
-    /// What a page is answered: where it ended, whatever of it comes back.
+    /// The answer to a page: the page's end, whichever values the requester sends back.
     pub(super) fn of_page(shown: &DataForm) -> Self {
         let hidden = shown.fields.iter().filter(|field| field.type_ == FieldType::Hidden);
         let answer = |field: &Field| Some((field.var.clone()?, field.values.clone()));

@@ -45,19 +45,19 @@ struct EntityQueue {
     place: u64,
 }
 
-/// Order of queues that are served by turns, fair in bytes (start-time fair queuing): a queue moves back by the bytes it
-/// is sent, and a new one starts at the place of the queue that was served last.
+/// Order of queues that are served in turn, fair in bytes (start-time fair queuing): a queue moves back by the bytes
+/// that are sent from it, and a new one starts at the place of the queue that was served last.
 #[derive(Debug, Default)]
 struct Turns {
     order: BTreeSet<(u64, String)>,
     now: u64,
-    /// The places of queues that became empty, as long as they are behind the present one.
+    /// The places of queues that became empty; needed until the present place has passed them.
     empty: HashMap<String, u64>,
-    /// Number of them above which they are looked through.
+    /// Number of these places above which outdated ones are removed.
     most_empty: usize,
 }
 
-/// Number of remembered places of empty queues that are not worth looking through.
+/// Minimum number of remembered places before outdated ones are removed.
 const MIN_EMPTY: usize = 1000;
 
 impl Turns {
@@ -68,7 +68,7 @@ impl Turns {
         place
     }
 
-    /// Moves a queue that was sent bytes, or removes it if it is empty. Returns its new place.
+    /// Moves a queue from which bytes were sent, or removes it if it is empty. Returns its new place.
     fn serve(&mut self, name: String, place: u64, bytes: usize, is_empty: bool) -> u64 {
         let mut key = (place, name);
         self.order.remove(&key);
@@ -87,7 +87,7 @@ impl Turns {
         place
     }
 
-    /// The first queue that holds.
+    /// The first queue that satisfies a predicate.
     fn first(&self, holds: impl Fn(&str) -> bool) -> Option<String> {
         self.order.iter().find(|(_, name)| holds(name)).map(|(_, name)| name.clone())
     }
@@ -141,7 +141,7 @@ impl AnswerQueue {
             && self.bytes + self.all_reserved <= MAX_BYTES
     }
 
-    /// Reserves bytes for the reply to a request of an entity. Returns `false` without room.
+    /// Reserves bytes for the reply to a request of an entity. Returns `false` if there is no room.
     pub(super) fn reserve(&mut self, to: &str, bytes: usize) -> bool {
         let has_room = self.has_room(to);
         if has_room && bytes > 0 {
@@ -190,7 +190,7 @@ impl DomainQueue {
         }
     }
 
-    /// The entity whose turn it is among those with a reply below `up_to`.
+    /// The entity to serve next, among those with a reply numbered below `up_to`.
     fn first_free(&self, up_to: u64) -> Option<String> {
         let first = |name: &str| self.entities.get(name).and_then(|entity| entity.answers.front());
         self.turns.first(|name| first(name).is_some_and(|(number, _)| *number < up_to))
@@ -220,7 +220,7 @@ pub(super) fn domain_of(bare: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
 
-    /// Otherwise all senders that wait for room are served at once when there is some.
+    /// Otherwise all senders that wait for room would be served at once when room becomes available.
     #[test]
     fn replies_to_requests_in_progress_count() {
         let mut queue = AnswerQueue::default();

@@ -32,8 +32,8 @@ const MAX_BYTES_WHILE_READING: usize = 2 * MAX_BYTES;
 const MAX_BYTES_WITH_REFUSALS: usize = 3 * MAX_BYTES;
 /// Maximum bytes of replies in one buffer; the rest is left to notifications.
 const ANSWER_BYTES: usize = WRITE_BYTES / 2;
-/// Pending bytes of the service's own queries above which it sends no further ones. They are sent before all replies, and
-/// leave room for these in each buffer.
+/// Pending bytes of the service's own queries above which no further ones are sent. Queries precede all replies; the
+/// limit leaves room for replies in each buffer.
 const MAX_OWN_BYTES: usize = ANSWER_BYTES / 2;
 /// What a barrier's id begins with.
 pub(super) const BARRIER: &str = "barrier-";
@@ -57,7 +57,7 @@ pub struct Answers {
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// The service's own queries, which wait for no reply.
+    /// The service's own queries, which are sent before all replies.
     questions: String,
     /// Replies that were being written when the connection broke.
     interrupted: String,
@@ -143,8 +143,8 @@ impl Answers {
         }
     }
 
-    /// What was sent by multicast may not have come through. No barrier of before counts from now on, not even one that
-    /// comes in the same read: the writer gives the next ones another name.
+    /// Records that notifications sent by multicast may not have been delivered. Earlier barriers do not count from now
+    /// on, not even one that returns in the same read: the writer gives later barriers another name.
     pub(super) fn multicast_failed(&self) {
         if let Some(question) = self.multicast.fail() {
             self.begin_barriers(String::new());
@@ -189,7 +189,8 @@ impl Answers {
         self.barriers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reserves bytes for the reply to a request of an entity, as long as the result lives. Returns nothing without room.
+    /// Reserves bytes for the reply to a request of an entity, for the lifetime of the result. Returns `None` if there
+    /// is no room.
     pub(super) fn reserve(self: &Arc<Self>, to: &str, bytes: usize) -> Option<Reservation> {
         let to = stamped_bare(to).into_owned();
         let has_room = self.queue().waiting.reserve(&to, bytes);
@@ -202,7 +203,7 @@ impl Answers {
         self.until(|queue| queue.waiting.has_room(&entity)).await;
     }
 
-    /// Waits until the service may send another query of its own. Replies do not count: large ones to others delay no query.
+    /// Waits until the service may send another query of its own. Queued replies do not delay it.
     pub(super) async fn room_of_own(&self) {
         self.until(|queue| queue.questions.len() <= MAX_OWN_BYTES).await;
     }
@@ -261,7 +262,7 @@ impl Answers {
     }
 }
 
-/// Bytes that are reserved for the reply to a request in progress.
+/// Bytes reserved for the reply to a request in progress.
 pub(super) struct Reservation {
     answers: Arc<Answers>,
     to: String,
@@ -311,7 +312,7 @@ mod tests {
         Answers::new(Arc::new(Outbox::new(Load::default(), 0)), multicast, None)
     }
 
-    /// Otherwise two entities that ask for much would end all requests for presence.
+    /// Otherwise two entities that request large replies would stop all requests for presence.
     #[test]
     fn replies_delay_no_query_of_the_service() {
         let answers = answers();

@@ -12,7 +12,7 @@ const MAX_ENTRIES: usize = 1000;
 /// The deferred entries in order, and their nodes, whose later entries are deferred too.
 #[derive(Debug, Default)]
 pub(super) struct DeferredEntries {
-    /// The delivery position of each, with the number of notifications sent up to it: of the entries before it, and its own.
+    /// The delivery position of each, with the number of notifications sent up to and including it.
     entries: VecDeque<Sent>,
     nodes: HashSet<NodeId>,
 }

@@ -97,8 +97,8 @@ pub(super) async fn dial(
     }
 }
 
-/// The bytes that the kernel holds for the server. Everything in there is sent before any later stanza, whoever that is
-/// for; by default the kernel holds up to 4 MiB for a server that reads slowly.
+/// The send buffer of the kernel in bytes. The kernel sends its content before any later stanza, whichever entity that
+/// is for; by default it holds up to 4 MiB for a server that reads slowly.
 const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 
 /// Nothing at all is sent to an address that is not protected. Small packets are not held back (TCP_NODELAY), which would delay answers by some 40 ms.

@@ -204,7 +204,7 @@ impl Dispatch {
         Some(is_set)
     }
 
-    /// Whether a stanza is addressed to the service, in whichever case its sender typed that.
+    /// Whether a stanza is addressed to the service, in any case of letters.
     pub(super) fn is_to_service(&self, header: &Header) -> bool {
         let to = header.to.as_deref().and_then(|to| Jid::stamped(to).ok());
         to.is_some_and(|to| to.is_same(&self.jid))
@@ -237,14 +237,14 @@ impl Dispatch {
         }
     }
 
-    /// Sends an error with all that is said beside it: with less, if it is larger than a stanza may be.
+    /// Sends an error; without its details if it is larger than a stanza may be.
     fn send_error(&self, header: &Header, whole: String, error: &StanzaError) {
         let mut forms = iter::once(whole)
             .chain(iter::once_with(|| header.error(error)))
             .chain(iter::once_with(|| header.short_error(error)));
         match forms.find(|form| self.fits(form)) {
             Some(stanza) => self.send_to(header.from.as_deref().unwrap_or_default(), stanza),
-            None => debug!("a request whose very id is too long for an answer"),
+            None => debug!("failed to answer a request: its id is too long"),
         }
     }
 
@@ -323,7 +323,7 @@ impl Dispatch {
         }
     }
 
-    /// Reserves room for the reply to a request of an entity, which may be large or not.
+    /// Reserves room for the reply to a request of an entity, depending on whether the reply may be large.
     pub(super) fn reserve(&self, to: &str, may_be_large: bool) -> Option<Reservation> {
         self.answers.reserve(to, if may_be_large { self.max_stanza_bytes } else { 0 })
     }
@@ -333,8 +333,8 @@ impl Dispatch {
         self.answers.room(to).await;
     }
 
-    /// Waits until the service may send another query that no request needs: not too many a second, and none while the
-    /// connection does not take the ones before.
+    /// Waits until the service may send another query that no request needs: within the rate, and after the connection
+    /// has taken the previous ones.
     pub(super) async fn next_question(&self) {
         self.pace.turn().await;
         self.answers.room_of_own().await;
@@ -348,7 +348,7 @@ impl Dispatch {
         &self.commands
     }
 
-    /// Whether the server takes a stanza of this size.
+    /// Whether a stanza of this size is within the server's limit.
     pub(super) fn fits(&self, stanza: &str) -> bool {
         fits(stanza, self.max_stanza_bytes)
     }

@@ -54,7 +54,7 @@ const AMONG_OTHERS: Duration = Duration::from_secs(10);
 const MAX_ID_CHARS: usize = 64;
 /// Bytes of the stanzas that wait as trees.
 const MAX_TREE_BYTES: usize = 1024 * 1024;
-/// Stanzas of one sender, and bytes of them, beyond its limits that may be queued if they need no answer.
+/// Stanzas of one sender, and their bytes, that may be queued in excess of its limits if they need no reply.
 const RESERVED_STANZAS: usize = 1000;
 const RESERVED_BYTES: usize = 1024 * 1024;
 /// What a waiting stanza takes besides its text; it counts in what all senders have.
@@ -73,7 +73,7 @@ pub struct QueueLimits {
 }
 
 impl QueueLimits {
-    /// The limits for stanzas that need no answer.
+    /// The limits for stanzas that need no reply.
     fn with_reserve(self) -> Self {
         Self {
             max_stanzas_per_jid: self.max_stanzas_per_jid + RESERVED_STANZAS,
@@ -173,8 +173,8 @@ impl Lanes {
         }
     }
 
-    /// The limit that a stanza of so many bytes would pass in its sender's lane. Stanzas that need no answer may pass the
-    /// limits of requests by a reserve, and are no part of a burst: nobody sends them again.
+    /// The limit that a stanza of this size would exceed in its sender's lane. Stanzas that need no reply may exceed
+    /// the limits of requests by a reserve, and are no part of a burst: their sender does not repeat them.
     pub(super) fn limit_passed(
         &self,
         stanza: &Element,
@@ -387,7 +387,7 @@ fn sender_of(stanza: &Element) -> Cow<'_, str> {
     stamped_bare(stanza.attr("from").unwrap_or_default())
 }
 
-/// The permit of a lane to process a request, while it holds one, and the room for the reply.
+/// The permit of a lane to process a request, while it holds one, and the room reserved for the reply.
 struct LanePermit {
     turns: Arc<Semaphore>,
     dispatch: Arc<Dispatch>,

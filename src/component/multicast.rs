@@ -37,10 +37,10 @@ const PATIENCE_WITH_A_SERVICE: Duration = Duration::from_secs(10);
 /// that is broken; 24.10 and later with mod_privilege drop what comes before the component's grant is entered.
 const REPEATED_AFTER: Duration = Duration::from_millis(500);
 const REPEATED_FOR: Duration = Duration::from_secs(5);
-/// When it is asked again; after each failure in a row twice as late, up to some 21 hours.
+/// Time until it is asked again; doubled after each failure in a row, up to about 21 hours.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(600);
 const MAX_DOUBLINGS: u32 = 7;
-/// The time of use without a failure that ends a row of failures.
+/// Time of use without a failure that ends a row of failures.
 const ROW_ENDS_AFTER: Duration = Duration::from_secs(3600);
 /// The most services of the server that are asked.
 pub(super) const MAX_SERVICES: usize = 50;
@@ -126,11 +126,11 @@ impl Post {
         }
     }
 
-    /// Whether a server that prepares addresses by stringprep accepts a recipient at its host or below: it consists of
+    /// Whether a server that prepares addresses by stringprep accepts a recipient at its host or below: its address is
     /// ASCII, apart from the host's own name.
     ///
-    /// COMPAT: ejabberd knows the characters of Unicode 3.2 only, and refuses all recipients of a stanza for one that it
-    /// does not take.
+    /// COMPAT: ejabberd supports the characters of Unicode 3.2 only, and refuses a stanza with all its recipients if it
+    /// rejects one of them.
     fn is_valid(&self, recipient: &Jid) -> bool {
         let domain = recipient.domain().as_str();
         let name = domain.strip_suffix(self.host.as_str()).unwrap_or(domain);
@@ -164,12 +164,12 @@ struct State {
     has_guessed: bool,
     /// How often a service refused something. The next answer only shows that it has nothing left.
     failures: u64,
-    /// How often since the service was last used for long without a failure.
+    /// Number of failures since the service was last used for [`ROW_ENDS_AFTER`] without one.
     failures_in_a_row: u32,
     /// When the use of the service began.
     used_since: Instant,
     is_failing: bool,
-    /// Whether the server has read the question after a failure.
+    /// Whether the server has read the query that follows a failure.
     is_read: bool,
 }
 
@@ -258,12 +258,12 @@ impl Multicast {
         }
     }
 
-    /// Whether the server may not have read yet the question after a failure.
+    /// Whether the server may not have read the query that follows a failure.
     pub(super) fn is_unread(&self) -> bool {
         self.state().is_unread()
     }
 
-    /// Records that the server has read the question after a failure. The timeout for the answer begins.
+    /// Records that the server has read the query that follows a failure. The timeout for the answer begins.
     pub(super) fn note_read(&self) {
         let mut state = self.state();
         if state.is_unread() {
@@ -516,7 +516,7 @@ mod tests {
         assert_eq!(post(Format::Lines).reach(&invalid), Reach::Through);
     }
 
-    /// Answers the open question.
+    /// Answers the pending query.
     fn offer(multicast: &Multicast, question: &str) {
         let asked: Element =
             question.replacen("<iq", &format!("<iq xmlns='{}'", ns::COMPONENT), 1).parse().unwrap();
@@ -532,7 +532,7 @@ mod tests {
         let at = Offer::At { jid: POST.into(), host: HOST.into() };
         let multicast = Multicast::new(at, "pubsub.bücher.example".into());
         offer(&multicast, &multicast.begin("1".into(), true).unwrap());
-        // The minutes of use before a failure, and those after it until the service is asked again.
+        // The minutes of use before a failure, and the minutes until the service is asked again.
         for (used, unused) in [(1, 20), (1, 40), (59, 80), (60, 20), (1, 40)] {
             tokio::time::advance(used * MINUTE).await;
             offer(&multicast, &multicast.fail().unwrap());

@@ -1,4 +1,4 @@
-//! Presence: of those whom the service watches, and its own (XEP-0060 §12.3; RFC 6121 §3, §4).
+//! Presence: of those whom the service watches, and its own (XEP-0060 §12.6; RFC 6121 §3, §4).
 
 use jid::{BareJid, Jid};
 use minidom::Element;
@@ -77,8 +77,8 @@ impl Dispatch {
 
     /// Pings entities that did not answer a probe, to learn whether their server has processed it. Runs until dropped.
     ///
-    /// COMPAT: ejabberd does not answer probes for offline users. 24.10 and later with mod_privilege drop a ping to a bare
-    /// JID; for a resource that is not there the server answers.
+    /// COMPAT: ejabberd does not answer probes for offline users. 24.10 and later with mod_privilege drop a ping to a
+    /// bare JID; the server answers a ping to an absent resource.
     pub async fn ask_for_silent(&self) {
         loop {
             let entity = self.service().presences().silent().await;

@@ -29,8 +29,9 @@ pub(super) enum Passed {
     Domain,
 }
 
-/// Meters the stanzas of all senders. Stanzas that need no answer, such as presence, have the same rates as requests but
-/// their own allowance: they are not sent again, so a burst of requests must not cost them.
+/// Limits the rates of the stanzas of all senders. Stanzas that need no reply, such as presence, have the same rates as
+/// requests but separate allowances: their senders do not repeat them, so a burst of requests must not use up their
+/// allowance.
 #[derive(Debug)]
 pub(super) struct Meter {
     requests: Gauges,

@@ -47,8 +47,8 @@ impl Dispatch {
         }
     }
 
-    /// Checks the resources again, on each new connection, that were available before and do not share their presence.
-    /// Runs until dropped.
+    /// Checks on each new connection the resources that were available before and do not share their presence. Runs
+    /// until dropped.
     pub async fn check_unconfirmed(&self) {
         loop {
             self.next_question().await;

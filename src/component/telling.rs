@@ -23,7 +23,7 @@ const ADDRESS_BYTES: usize = 64;
 const MAX_PASSED_OVER: usize = 10_000;
 /// Notifications that a kill may repeat; past it, barriers have to return first.
 const MAX_REPEATABLE: u64 = 10_000;
-/// How many of them only the first deferred entry may use. Until that is sent, no later notification is confirmed.
+/// How many of them are reserved for the first deferred entry. Until it is sent, no later notification is confirmed.
 const RESERVED_FOR_DEFERRED: u64 = 1000;
 /// Maximum number of cached recipient addresses, and their approximate bytes.
 const MAX_ADDRESSES: usize = 16_384;
@@ -92,7 +92,7 @@ enum Progress {
     Complete,
     /// The budget is used up.
     Partial,
-    /// The presence of the next recipient is not known yet, or the roster that gives it access.
+    /// The presence of the next recipient, or the roster that gives it access, is not known yet.
     Deferred,
 }
 
@@ -178,7 +178,7 @@ impl Writer {
                 has_room = told != Progress::Partial;
             }
             if told != Progress::Complete {
-                // The notifications of the entries before it, and its own.
+                // The notifications of earlier entries and its own.
                 entry.notifications += sent.notifications - before;
                 self.deferred.add(node, entry);
             }

@@ -180,12 +180,12 @@ impl Writer {
     pub fn reconnected(&mut self, connection: u64) {
         if let Some(mut chunk) = self.current.take() {
             chunk.text.truncate(chunk.answers);
-            // A reply that the server does not take would break each connection.
+            // A reply that the server refuses would break every connection.
             if !chunk.interrupted.is_empty() {
                 warn!(
                     event = "replies_dropped",
                     bytes = chunk.interrupted.len(),
-                    "two connections broke while replies were written: these are dropped; compare link.max_stanza_bytes with the server's limit"
+                    "replies are dropped: two connections broke while these were written; compare link.max_stanza_bytes with the server's limit"
                 );
                 chunk.text.replace_range(chunk.interrupted, "");
             }
@@ -385,7 +385,8 @@ impl Writer {
         due
     }
 
-    /// Since when a barrier is outstanding and none returned: a slow server returns one after the other.
+    /// The time since which a barrier is pending and none has returned. A slow server returns one after the other, so
+    /// it does not count as unconfirmed.
     fn outstanding_since(&self) -> Option<Instant> {
         self.barriers
             .front()
@@ -524,7 +525,7 @@ impl Writer {
             self.begin_again();
             self.route.begin_tries();
         } else if self.returned_barrier > 0 {
-            // Barriers of the current name are sent after the question that follows a failure.
+            // Barriers of the current name are sent after the query that follows a failure.
             self.answers.multicast.note_read();
         }
     }

@@ -82,7 +82,7 @@ impl Default for Limits {
 impl Limits {
     /// Finds what does not fit together, or into a stanza of so many bytes.
     pub(super) fn check(&self, max_stanza_bytes: usize) -> Result<(), ConfigError> {
-        // What surrounds payloads and items in a stanza has to fit too, and the spaces after a payload that is one tag.
+        // A stanza also holds the elements around payloads and items, and the spaces after a payload that is one tag.
         if self.max_payload_bytes as usize > max_stanza_bytes.saturating_sub(ENVELOPE_BYTES) / 2 {
             let reason = format!("at most half of link.max_stanza_bytes less {ENVELOPE_BYTES}");
             return Err(wrong("limits.max_payload_bytes", reason));

@@ -34,7 +34,7 @@ pub fn may_discover(node: &Node, cx: &Context<'_>) -> Result<(), Refusal> {
 }
 
 /// Whether a node shows itself to entities of an affiliation. SPEC: in lists a node that looks at rosters is
-/// shown to those with an affiliation; the rosters of all owners would have to be read for the others.
+/// shown to those with an affiliation; the roster of each node's owner would have to be read for the others.
 #[must_use]
 pub(super) fn is_visible(
     model: AccessModel,
@@ -64,7 +64,7 @@ pub fn may_subscribe(node: &Node, cx: &Context<'_>) -> Result<Admission, Refusal
     admits(&node.config, node.affiliation_of(&bare), contact(cx, &bare))
 }
 
-/// The entry of an entity in the rosters of a node's owners.
+/// The entry of an entity in the roster of a node's owner.
 pub(super) fn contact<'a>(cx: &Context<'a>, entity: &BareJid) -> Option<&'a Contact> {
     cx.contacts.and_then(|contacts| contacts.get(entity))
 }
@@ -143,7 +143,7 @@ pub fn may_subscribe_implicitly(config: &NodeConfig, affiliation: Affiliation) -
         && (is_up_to_rosters(config, affiliation) || is_admitted())
 }
 
-/// Whether only a roster can give an entity with this affiliation access.
+/// Whether an entity with this affiliation can get access only by a roster.
 pub(super) fn needs_roster(
     config: &NodeConfig,
     entity: &BareJid,

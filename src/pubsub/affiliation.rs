@@ -36,9 +36,9 @@ impl Affiliation {
 /// The affiliations of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Affiliations {
-    /// Every one but `none`.
+    /// All affiliations but `none`.
     of: BTreeMap<BareJid, Affiliation>,
-    /// The outcasts whose addresses are not their own folds, by these.
+    /// The outcasts whose addresses are not their own folds, by fold.
     folded_outcasts: BTreeMap<String, BTreeSet<BareJid>>,
 }
 
@@ -63,8 +63,8 @@ impl Affiliations {
         };
     }
 
-    /// The affiliation of an entity: that of its address, else that of another spelling of its domain. An entity without
-    /// one is an outcast if an outcast has the same fold.
+    /// The affiliation of an entity: that of its address, otherwise that of another spelling of its domain. An entity
+    /// without one is an outcast if an outcast has the same fold.
     #[must_use]
     pub fn of(&self, entity: &BareJid) -> Affiliation {
         let named = || entity.other_spellings().find_map(|other| self.of.get(&other));
@@ -89,18 +89,18 @@ impl Affiliations {
         self.of.get(address).copied().unwrap_or(Affiliation::None)
     }
 
-    /// Every affiliation but `none`.
+    /// All affiliations but `none`.
     pub fn iter(&self) -> impl Iterator<Item = (&BareJid, Affiliation)> {
         self.of.iter().map(|(entity, affiliation)| (entity, *affiliation))
     }
 
-    /// How many there are.
+    /// The number of affiliations.
     #[must_use]
     pub fn len(&self) -> usize {
         self.of.len()
     }
 
-    /// Whether there is none.
+    /// Whether no entity has an affiliation.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.of.is_empty()

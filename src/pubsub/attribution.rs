@@ -16,8 +16,8 @@ pub enum Attribution {
 }
 
 impl Attribution {
-    /// The attribution of a node with this configuration. Of several owners it is the
-    /// [responsible](Node::responsible_owner) one; if there is none, items show nobody.
+    /// The attribution of a node with this configuration. With `owner` items show the
+    /// [responsible](Node::responsible_owner) owner, and no publisher if there is none.
     #[must_use]
     pub fn of(node: &Node, config: &NodeConfig) -> Self {
         match config.itemreply {

@@ -32,8 +32,8 @@ impl ItemBudget {
         Self { max_bytes: limits.max_reply_bytes, rendering: Some(rendering) }
     }
 
-    /// A predicate that accepts items while they fit, with the spaces that the longest tag among them may need; it
-    /// always accepts the first.
+    /// A predicate that accepts items while they fit, with the spaces that their longest tag may need. It always
+    /// accepts the first one.
     pub fn fits(&self) -> impl FnMut(&Item) -> bool {
         let (mut bytes, mut longest_tag, mut is_first) = (0_usize, 0, true);
         move |item| {

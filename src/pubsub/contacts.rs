@@ -19,7 +19,7 @@ pub struct Contact {
 pub struct Contacts(HashMap<BareJid, Contact>);
 
 impl Contacts {
-    /// The entry of an entity, however a roster writes its domain.
+    /// The entry of an entity, in any spelling of its domain.
     #[must_use]
     pub fn get(&self, entity: &BareJid) -> Option<&Contact> {
         entity.spellings().find_map(|address| self.0.get(&address))

@@ -139,7 +139,7 @@ impl Notification {
         iter::once(Cow::Borrowed(recipient)).chain(bare)
     }
 
-    /// An item that is there already, for one subscriber, if these terms let it come (§6.1.7), and in the states of
+    /// A stored item for one subscriber, if the terms of its subscription allow it (§6.1.7), and in the states of
     /// availability that they name.
     pub(super) fn of_item(
         node: &Node,

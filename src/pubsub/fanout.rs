@@ -39,7 +39,7 @@ pub(super) struct Fanout<'a> {
     /// The subscribers with options or SubIDs, without and with a keyword.
     without_keyword: Vec<(&'a Jid, &'a Special)>,
     with_keyword: Vec<(&'a Jid, &'a Special)>,
-    /// The keywords, from the first item that is searched for them.
+    /// The keywords, prepared when the first item is searched.
     keywords: Option<Keywords<'a>>,
     made: HashMap<Selection, Vec<(View, Recipients)>>,
     lists: Vec<Recipients>,

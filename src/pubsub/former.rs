@@ -17,7 +17,7 @@ pub struct FormerNode {
     pub redirect: Option<String>,
     /// The time of the deletion.
     pub deleted: Timestamp,
-    /// Its owners, at most [`Self::MAX_OWNERS`]. It is in the [share](Self::share) of the first.
+    /// Its owners, at most [`Self::MAX_OWNERS`]. The node counts for the [share](Self::share) of the first one.
     pub owners: Vec<OwnerHash>,
 }
 
@@ -26,7 +26,7 @@ pub struct FormerNode {
 pub struct OwnerHash(pub [u8; 20]);
 
 impl FormerNode {
-    /// Former owners of one node that are remembered.
+    /// Maximum number of former owners that are kept of one node.
     pub const MAX_OWNERS: usize = 100;
 
     /// A node that is deleted now.
@@ -37,14 +37,14 @@ impl FormerNode {
         Self { redirect, deleted: cx.now, owners: owners.map(OwnerHash::of).collect() }
     }
 
-    /// The owner in whose share a node is that an entity deletes: that entity, if it is an owner.
+    /// The owner for whose share a node counts that an entity deletes: that entity, if it is an owner.
     pub(crate) fn sharer<'a>(node: &'a Node, actor: &'a BareJid) -> Option<&'a BareJid> {
         let is_owner = node.affiliation_of(actor) == Affiliation::Owner;
         let responsible = || node.responsible_owner().or_else(|| node.owners().next());
         Some(actor).filter(|_| is_owner).or_else(responsible)
     }
 
-    /// The owner in whose share of redirects and reserved names it is.
+    /// The owner for whose share of redirects and reserved names the node counts.
     #[must_use]
     pub fn share(&self) -> Option<OwnerHash> {
         self.owners.first().copied()

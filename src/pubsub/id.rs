@@ -49,7 +49,7 @@ macro_rules! id {
 }
 
 id!(NodeId, "The name of a node, unique in the service (§4.6).", Refusal::NodeIdRequired);
-id!(ItemId, "The name of an item, unique in its node (§12.6).", Refusal::ItemRequired);
+id!(ItemId, "The name of an item, unique in its node (§12.9).", Refusal::ItemRequired);
 
 /// Whether a text can stand in XML 1.0, which has no control characters but tabs and ends of lines (§2.2 there).
 #[must_use]

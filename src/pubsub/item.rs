@@ -43,8 +43,8 @@ impl Payload {
             .fold(text, |text, (escaped, char)| text.replace(escaped, char))
     }
 
-    /// Bytes of the longest tag, or 0 if none is longer than [`SHORT_TAG`]. As many spaces may have to follow a stanza
-    /// that ends with this payload.
+    /// Bytes of the longest tag, or 0 if none is longer than [`SHORT_TAG`]. A stanza that ends with this payload may
+    /// need as many spaces after it.
     #[must_use]
     pub fn longest_tag(&self) -> usize {
         if self.xml.len() <= SHORT_TAG {

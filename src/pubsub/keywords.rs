@@ -1,21 +1,21 @@
-//! Keywords of subscriptions (§12.20), all of which a text is searched for in one pass.
+//! Keywords of subscriptions (§12.20): searches a text for all of them in one pass.
 
 use std::collections::HashMap;
 
 /// The different keywords of a node's subscribers.
 ///
-/// A search costs a binary search for each character of the text, whatever the keywords have in common.
+/// A search takes one binary search for each character of the text, whatever prefixes the keywords share.
 pub(super) struct Keywords<'a> {
     /// In lower case, sorted.
     sorted: Vec<String>,
-    /// For each the longest other one that it begins with.
+    /// For each keyword, the longest other one that it begins with.
     prefixes: Vec<Option<usize>>,
-    /// Where each keyword is, as its subscriber wrote it.
+    /// The index of each keyword, as its subscriber wrote it.
     places: HashMap<&'a str, usize>,
 }
 
 impl<'a> Keywords<'a> {
-    /// Of these keywords; empty ones are left out.
+    /// Prepares a search for these keywords; empty ones are ignored.
     pub(super) fn new(keywords: impl Iterator<Item = &'a str>) -> Self {
         let mut places: HashMap<_, _> =
             keywords.filter(|keyword| !keyword.is_empty()).map(|keyword| (keyword, 0)).collect();
@@ -38,7 +38,7 @@ impl<'a> Keywords<'a> {
         self.places.get(keyword).is_some_and(|place| found.get(*place) == Some(&true))
     }
 
-    /// Which keywords a text has, in any case.
+    /// Finds the keywords that occur in the texts, ignoring case.
     pub(super) fn in_texts(&self, texts: impl Iterator<Item = String>) -> Vec<bool> {
         let mut found = vec![false; self.sorted.len()];
         for text in texts {
@@ -50,9 +50,9 @@ impl<'a> Keywords<'a> {
         found
     }
 
-    /// Marks those with which a text begins.
+    /// Marks the keywords that a text begins with.
     fn add(&self, text: &str, found: &mut [bool]) {
-        // All with which it begins are prefixes of the last one that is not behind it.
+        // These are prefixes of the last keyword that does not sort after the text.
         let mut next =
             self.sorted.partition_point(|keyword| keyword.as_str() <= text).checked_sub(1);
         let Some(last) = next.and_then(|last| self.sorted.get(last)) else { return };
@@ -61,7 +61,7 @@ impl<'a> Keywords<'a> {
             if self.sorted.get(place).is_some_and(|keyword| keyword.len() <= common) {
                 match found.get_mut(place) {
                     Some(is_found) if !*is_found => *is_found = true,
-                    // So its prefixes were found too.
+                    // Its prefixes are marked already.
                     _ => return,
                 }
             }
@@ -70,7 +70,7 @@ impl<'a> Keywords<'a> {
     }
 }
 
-/// For each of some sorted texts the longest other one that it begins with.
+/// For each of these sorted texts, the longest other one that it begins with.
 fn prefixes(sorted: &[String]) -> Vec<Option<usize>> {
     let mut within = Vec::<(usize, &str)>::new();
     let prefix = |(place, text)| {
@@ -88,7 +88,7 @@ mod tests {
 
     use super::*;
 
-    /// The keywords that a text has, each searched for by itself.
+    /// The keywords in a text, each searched for separately.
     fn expected<'a>(keywords: &[&'a str], text: &str) -> Vec<&'a str> {
         let text = text.to_lowercase();
         let is_in = |keyword: &&&str| text.contains(&keyword.to_lowercase());
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_for_all_keywords_finds_what_a_search_for_each_finds() {
+    fn a_search_for_all_keywords_equals_separate_searches() {
         let keywords = [
             "be", "Be", "b", "or", "or not", "not", "note", "to be", "ß", "É", "e", "🎉", "zz",
             "be that", "that is", "İ", " ",
@@ -125,7 +125,7 @@ mod tests {
             assert_eq!(found(&keywords, text), expected(&keywords, text), "{text}");
         }
         assert!(found(&[], "text").is_empty());
-        // All texts of up to eight letters of a and b, and all keywords of up to three.
+        // All texts of up to eight letters a and b, and all keywords of up to three.
         let words = |longest: u32| {
             let word = |length: u32, bits: u32| {
                 (0..length).map(|bit| if bits >> bit & 1 == 0 { 'a' } else { 'b' }).collect()
@@ -140,7 +140,7 @@ mod tests {
         }
     }
 
-    /// With keywords that nearly match at each place of a text a search for each of them takes seconds.
+    /// With keywords that nearly match at each position of a text, a search for each of them would take seconds.
     #[test]
     fn many_keywords_that_nearly_match_cost_little_more_than_one() {
         let keywords: Vec<_> =
@@ -150,7 +150,7 @@ mod tests {
         let begun = Instant::now();
         assert!(found(&keywords, &text).is_empty());
         let (together, begun) = (begun.elapsed(), Instant::now());
-        // A tenth of them is enough to see it.
+        // A tenth of the keywords suffices to show the difference.
         assert!(expected(&keywords[..3_000], &text).is_empty());
         let each = begun.elapsed() * 10;
         assert!(together * 2 < each, "{together:?} {each:?}");

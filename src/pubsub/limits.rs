@@ -47,7 +47,7 @@ pub struct Limits {
     pub max_backlog_events: usize,
     /// About how many bytes of memory they may take.
     pub max_backlog_bytes: usize,
-    /// How many notifications they may amount to: the recipients of each, added up.
+    /// Maximum number of pending notifications: the recipients of each event, added up.
     pub max_backlog_notifications: usize,
 }
 

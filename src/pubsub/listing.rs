@@ -73,7 +73,7 @@ pub struct Filter {
     pub since: Option<Timestamp>,
     /// What was published then or earlier.
     pub until: Option<Timestamp>,
-    /// What this JID published, in every spelling of its domain.
+    /// Items that this JID published, in every spelling of its domain.
     pub publisher: Option<Jid>,
 }
 

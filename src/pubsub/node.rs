@@ -70,8 +70,8 @@ impl Node {
         }
     }
 
-    /// What an entity is here. The affiliation of an address also holds for the other spellings of its domain, and that of
-    /// an outcast for all addresses with the same [fold](BareJid::fold), unless these have their own.
+    /// The affiliation of an entity. The affiliation of an address also holds for the other spellings of its domain,
+    /// and that of an outcast for all addresses with the same [fold](BareJid::fold), unless these have their own.
     #[must_use]
     pub fn affiliation_of(&self, entity: &BareJid) -> Affiliation {
         self.affiliations.of(entity)
@@ -102,14 +102,14 @@ impl Node {
     /// The owner whose roster gives access (§4.5), and whose JID items show with `pubsub#itemreply=owner` (§12.17): the
     /// creator, as long as it is an owner; then the entity that changed the configuration last, if that is an owner.
     ///
-    /// SPEC: both speak of the owner. An entity that others made an owner has agreed neither to have its roster read nor to
-    /// be shown as a publisher.
+    /// SPEC: §4.5 and §12.17 speak of the owner. An entity that others made an owner has agreed neither to have its
+    /// roster read nor to be shown as a publisher.
     #[must_use]
     pub fn responsible_owner(&self) -> Option<&BareJid> {
         self.responsible_owner_after(&self.revision.changed_by)
     }
 
-    /// The same after a change of the configuration by an entity.
+    /// The responsible owner after an entity has changed the configuration.
     #[must_use]
     pub fn responsible_owner_after<'a>(&'a self, by: &'a BareJid) -> Option<&'a BareJid> {
         let is_owner = |entity: &&BareJid| self.affiliation_of(entity) == Affiliation::Owner;
@@ -164,14 +164,14 @@ impl Node {
         self.pending.len() + self.specials.pending_len()
     }
 
-    /// Those of them that are an entity's, in every spelling of its domain.
+    /// The pending subscriptions of an entity, in every spelling of its domain.
     pub fn pending_of<'a>(&'a self, entity: &'a BareJid) -> impl Iterator<Item = &'a Jid> {
         let others = entity.other_spellings();
         let others = others.flat_map(|other| self.pending_of_address(&other).collect::<Vec<_>>());
         self.pending_of_address(entity).chain(others)
     }
 
-    /// Those of exactly this address, and of its resources.
+    /// The pending subscriptions of exactly this address, and of its resources.
     pub fn pending_of_address<'a>(&'a self, address: &BareJid) -> impl Iterator<Item = &'a Jid> {
         let special = self.specials.of(address).filter(|(_, special)| special.is_pending);
         self.pending.of(address).chain(special.map(|(jid, _)| jid))
@@ -185,7 +185,7 @@ impl Node {
         self.subscriptions_of_address(entity).chain(others)
     }
 
-    /// Those of exactly this address, and of its resources.
+    /// The subscriptions of exactly this address, and of its resources.
     pub fn subscriptions_of_address<'a>(
         &'a self,
         address: &BareJid,
@@ -211,8 +211,8 @@ impl Node {
         folds.chain(others).filter(|address| !has_own(address)).collect()
     }
 
-    /// The addresses by which the node knows an entity that a request names: of its spellings those with an affiliation,
-    /// else one with a subscription, else the named one.
+    /// The addresses by which the node knows an entity that a request names: its spellings with an affiliation,
+    /// otherwise one with a subscription, otherwise the address in the request.
     #[must_use]
     pub fn known(&self, entity: &BareJid) -> Vec<BareJid> {
         let has_subscription = |address: &BareJid| {
@@ -229,8 +229,8 @@ impl Node {
         }
     }
 
-    /// The subscribed or pending JIDs that a request names: of the spellings of a JID those, else the one by which the
-    /// node knows the entity. At least one.
+    /// The subscribed or pending JIDs that a request names: the spellings of the JID with a subscription, otherwise the
+    /// one by which the node knows the entity. At least one.
     #[must_use]
     pub fn known_subscriptions(&self, jid: &Jid) -> Vec<Jid> {
         let spellings = || [jid.clone()].into_iter().chain(jid.other_spellings());
@@ -244,7 +244,7 @@ impl Node {
         vec![spellings().find(is_known).unwrap_or_else(|| jid.clone())]
     }
 
-    /// The first of these.
+    /// The first of the JIDs that a request names.
     #[must_use]
     pub fn known_subscription(&self, jid: &Jid) -> Jid {
         self.known_subscriptions(jid).into_iter().next().unwrap_or_else(|| jid.clone())

@@ -179,7 +179,8 @@ pub enum Refusal {
         "this request has more to notify subscribers of than can wait for delivery at once: split it"
     )]
     TooManyNotifications,
-    /// Deleting a node with a redirect, where there are as many as the service keeps, altogether or of one owner (§8.4.2).
+    /// Deleting a node with a redirect when the number of redirects, in total or of one owner, is at its limit
+    /// (§8.4.2).
     #[error(
         "the service keeps at most 1000000 redirects, and 10000 of one owner: delete the node without one"
     )]

@@ -8,7 +8,7 @@ use crate::pubsub::{Actor, Contacts, Context, Node, NodeId, Timestamp};
 
 use super::{Error, Policies, Rosters, Service, facts::Need, nodes::Turn, permit::without_permit};
 
-/// How often a roster is read for one operation, because the node has another owner each time.
+/// How often a roster is read for one operation if the responsible owner of the node changes meanwhile.
 const MAX_READS: usize = 3;
 
 impl Service {
@@ -24,7 +24,7 @@ impl Service {
         self.rosters().are_granted()
     }
 
-    /// Whether the roster may be read that gives access to a node which the actor creates or configures.
+    /// Whether the service may read the roster that gives access to a node which the actor creates or configures.
     pub(super) fn reads_rosters_of(&self, node: Option<&Node>, actor: &Actor) -> bool {
         let (rosters, actor) = (self.rosters(), actor.bare());
         match node {
@@ -40,9 +40,8 @@ impl Service {
         self.rosters().answer(owner, contacts, (self.clock)());
     }
 
-    /// Waits for a node's turn, with the contacts of its owner if an operation looks at them. They are read while nobody
-    /// has the turn, and without the permit of the request: a roster that does not come delays this operation, and no
-    /// other one.
+    /// Waits for the turn of a node, with the contacts of its owner if an operation depends on them. The roster is read
+    /// without the turn and without the permit of the request, so a missing roster delays only this operation.
     pub(super) async fn turn_with_contacts(
         &self,
         id: &NodeId,
@@ -70,7 +69,7 @@ impl Service {
             read = without_permit(self.rosters().read(&owners, oldest, now)).await;
             read_of = owners;
         }
-        // Its owner changes all the time. It is as if the roster could not be read.
+        // The responsible owner keeps changing. The operation proceeds as if the roster could not be read.
         Ok((self.turn(id).await?, None))
     }
 
@@ -91,7 +90,7 @@ impl Service {
         self.settled_turn_for(id, &Need::Access).await
     }
 
-    /// Waits for a node's turn with the contacts of its owners, and until all is true that is known there.
+    /// Waits for the turn of a node with the contacts of its owner, and until all its commits are applied.
     pub(super) async fn settled_turn_for(
         &self,
         id: &NodeId,
@@ -105,8 +104,8 @@ impl Service {
         }
     }
 
-    /// The owner whose roster an operation looks at, if the access model of the node does, or may be about to. If there is
-    /// none, it is as if the roster could not be read.
+    /// The responsible owner, if the access model of the node depends on a roster, or may do so after the operation.
+    /// Without one, the operation proceeds as if the roster could not be read.
     fn owners_to_read(&self, node: Option<&Node>, need: &Need<'_>) -> Vec<BareJid> {
         let looks_at_rosters = |node: &&Node| match need {
             Need::Nothing

@@ -41,9 +41,9 @@ struct Decided<R> {
     reply: R,
     changes: Arc<Changes>,
     told: Vec<Told>,
-    /// The rosters that it rests on.
+    /// The roster that the decision is based on.
     contacts: Option<Arc<Contacts>>,
-    /// The resources with another implicit subscription because of it.
+    /// The resources whose implicit subscription the decision changes.
     readmitted: Vec<InterestedResource>,
     audited: Option<Audited>,
     underway: OwnedSemaphorePermit,
@@ -76,7 +76,7 @@ struct ToTell {
 }
 
 impl ToTell {
-    /// Reserves room in the outbox; the key of a limit if there is none.
+    /// Reserves room in the outbox. Returns the key of the exceeded limit if there is none.
     fn reserve(&self, outbox: &Arc<Outbox>) -> Result<Told, &'static str> {
         let (notification, recipients) = (Arc::clone(&self.notification), self.recipients.clone());
         let room = outbox.reserve(&self.creator, &notification, &recipients)?;
@@ -353,7 +353,7 @@ impl Service {
         } = decided;
         let epoch = turn.node().map(|node| node.epoch);
         let has_other_rosters = match changes.created() {
-            // Resources may have been interested in the name before.
+            // Resources may have declared interest in the name before the node existed.
             Some(_) => self.memory.interests.is_any_at(id),
             None => turn.node().is_some_and(|node| change_owners(node, &changes)),
         };
@@ -473,7 +473,7 @@ impl Service {
     }
 }
 
-/// Whether changes make somebody an owner of a node, or an owner something else.
+/// Whether changes add or remove an owner of a node.
 fn change_owners(node: &Node, changes: &Changes) -> bool {
     changes.iter().any(|change| match change {
         Change::Affiliated(entity, affiliation) => {

@@ -1,4 +1,4 @@
-//! What the store has of an entity, in every spelling of its domain.
+//! Reads from the store the affiliations and subscriptions of an entity, in every spelling of its domain.
 
 use jid::BareJid;
 
@@ -22,7 +22,7 @@ impl Service {
         Ok(all)
     }
 
-    /// The subscriptions of an entity and of its resources, and those that wait.
+    /// The subscriptions of an entity and of its resources, pending ones too.
     pub(super) async fn subscriptions_of(
         &self,
         entity: &BareJid,
@@ -34,7 +34,7 @@ impl Service {
         Ok(all)
     }
 
-    /// The number of subscriptions that an entity made, up to this number.
+    /// The number of subscriptions that an entity made, counted up to a maximum.
     pub(super) async fn count_subscriptions_of(
         &self,
         entity: &BareJid,

@@ -45,11 +45,11 @@ pub struct Reached {
 /// An item that an entity published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnItem {
-    /// Where it is.
+    /// Its node.
     pub node: NodeId,
     /// The item.
     pub item: Item,
-    /// From where one goes on after it.
+    /// The position at which listing continues after it.
     pub reached: Reached,
 }
 
@@ -61,7 +61,7 @@ impl fmt::Display for Reached {
 }
 
 impl Reached {
-    /// Before all items: the numbers of nodes begin at 1.
+    /// The position before all items: node numbers begin at 1.
     pub const START: Self = Self { node: Cursor(0), spot: None };
 
     /// Parses what [`fmt::Display`] writes.
@@ -195,9 +195,9 @@ impl Service {
         Ok(listed.unwrap_or_else(Listed::empty))
     }
 
-    /// Erases what the service has of an entity, in every spelling of its domain: nodes of which it is the only owner, its affiliations and
-    /// subscriptions at all others, and what it published there. Who was told of it keeps what it was told, and a node that others
-    /// own too goes on naming it as its creator.
+    /// Erases the data of an entity, in every spelling of its domain: nodes of which it is the only owner, and its
+    /// affiliations, subscriptions and items at all other nodes. Notifications that were sent are not recalled, and nodes
+    /// with other owners still name it as their creator.
     ///
     /// # Errors
     /// [`Refusal::Forbidden`]; or the store fails, and some of it is erased. What is left is erased by the
@@ -264,7 +264,7 @@ fn by(entity: &BareJid) -> Filter {
     Filter { publisher: Some(Jid::from(entity.clone())), ..Filter::default() }
 }
 
-/// Adds the items that were listed of a node; returns about how many bytes they take.
+/// Adds the listed items of a node. Returns their approximate bytes.
 fn add(items: &mut Vec<OwnItem>, at: Cursor, node: &NodeId, listed: Listed) -> usize {
     let own = |item: Item| {
         let reached = Reached { node: at, spot: Some(item.spot()) };

@@ -14,9 +14,9 @@ pub enum Error {
     #[error("the node is closed")]
     Closed,
     /// Too much is waiting; nothing has changed, and later it may be granted.
-    #[error("too much is waiting ({limit})")]
+    #[error("the backlog has no room ({limit})")]
     Busy {
-        /// The limit that leaves no room: its key in the configuration.
+        /// The configuration key of the exceeded limit.
         limit: &'static str,
     },
     /// The store failed: what became of the request is unknown.

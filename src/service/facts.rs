@@ -27,8 +27,8 @@ pub(super) enum Need<'a> {
     Creation(&'a NodeId),
     /// The numbers of deleted nodes with a redirect.
     Deletion,
-    /// The newest item, if that goes with its publisher, and the JIDs of this entity that an owner subscribed, if
-    /// subscriptions are temporary.
+    /// The newest item, if it is removed with the departure of its publisher, and the JIDs of this entity that an owner
+    /// subscribed, if subscriptions are temporary.
     Departure(&'a BareJid),
     /// The JIDs of this entity that an owner subscribed.
     EnrolledOf(&'a BareJid),
@@ -42,8 +42,8 @@ pub(super) enum Need<'a> {
     Room(&'a Publish),
     /// The newest item, if new subscribers get it.
     LastItem,
-    /// That, and the roster of its owner after the change by this entity, for the access model may become one that looks at
-    /// it.
+    /// The newest item as above, and the roster of the owner after the change by this entity, because the new access
+    /// model may depend on it.
     Configuration(&'a BareJid),
     /// Items that timer-driven operations need, and cached rosters.
     Time,
@@ -64,7 +64,7 @@ pub(super) struct Facts {
 }
 
 impl Service {
-    /// What a rule needs to know of a node; nothing if it refuses the actor whatever is there.
+    /// The facts that a rule needs of a node; none if it refuses the actor in any case.
     pub(super) async fn facts(
         &self,
         actor: &Actor,
@@ -116,7 +116,7 @@ impl Service {
             }
             Need::Publishers(request) => {
                 turn.settled().await;
-                // The rule refuses more names than a batch may have, without looking at them.
+                // The rule refuses a larger batch without facts.
                 let named = request.items.iter().take(self.policies().limits().max_batch);
                 let named: Vec<_> = named.cloned().collect();
                 let publishers = self.publishers_of(&node.id, &named).await?;
@@ -157,7 +157,7 @@ impl Service {
         }
     }
 
-    /// The numbers of redirects, with those in the share of an owner.
+    /// The numbers of redirects, in total and in the share of an owner.
     async fn redirects(&self, owner: Option<OwnerHash>) -> Result<RedirectCounts, Error> {
         let all = self.store.redirects_len().await.map_err(Error::Failed)?;
         let own = match owner {
@@ -167,7 +167,7 @@ impl Service {
         Ok(RedirectCounts { all, own })
     }
 
-    /// What has to be known of a node when an entity has gone.
+    /// The facts that the departure of an entity needs of a node.
     async fn departure(&self, turn: &mut Turn, entity: &BareJid) -> Result<Facts, Error> {
         let mut facts = Facts::default();
         if turn.node().is_some_and(|node| node.config.tempsub) {
@@ -190,7 +190,7 @@ impl Service {
         enrolled.map_err(|error| self.memory.failed_at(&node.id, error))
     }
 
-    /// Whether a rule refuses the actor whatever the store has.
+    /// Whether a rule refuses the actor whatever the store contains.
     fn is_refused(
         &self,
         actor: &Actor,
@@ -235,9 +235,9 @@ impl Service {
         })
     }
 
-    /// The publishers of the items that new ones would overwrite. Waits for the commits under way only if they change
-    /// one of these items, or if the request would be refused without them. An eviction under way makes no difference:
-    /// nobody is refused for an item that is gone.
+    /// The publishers of the items that new ones would overwrite. Waits for pending commits only if they change one of
+    /// these items, or if the request would be refused without them. It does not wait for evictions: an evicted item
+    /// causes no refusal.
     async fn publishers(
         &self,
         actor: &Actor,

@@ -177,7 +177,7 @@ impl Interests {
         known.resources.get(jid.as_str()).map(|of| of.nodes.clone()).unwrap_or_default()
     }
 
-    /// Whether anybody is interested in a node.
+    /// Whether a resource is interested in a node.
     pub(super) fn is_any_at(&self, node: &NodeId) -> bool {
         self.known().nodes.contains_key(node)
     }
@@ -200,7 +200,7 @@ impl Interests {
         Some(InterestedResource { jid: jid.clone(), is_admitted })
     }
 
-    /// Records whether rosters give resources access to a node. Only for the holder of the node's turn.
+    /// Records whether rosters give resources access to a node. The caller holds the turn of the node.
     pub(super) fn set_admitted(&self, node: &NodeId, resources: &[InterestedResource]) {
         let mut known = self.known();
         let Some(all) = known.nodes.get_mut(node) else { return };
@@ -296,8 +296,8 @@ impl Service {
         Ok(())
     }
 
-    /// Applies the rosters of a node's owners to implicit subscriptions, as far as they are known (§12.2): resources that
-    /// gain access are sent the last item, and those that lose it no pending notification.
+    /// Applies the roster of a node's owner to implicit subscriptions, if it is known (§12.2): resources that gain
+    /// access receive the last item, and those that lose it receive no pending notification.
     pub(super) async fn apply_rosters(&self, id: &NodeId) -> Result<(), Error> {
         let Memory { interests, outbox, .. } = &*self.memory;
         let (mut turn, contacts) = self.settled_turn_for(id, &Need::Time).await?;

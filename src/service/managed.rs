@@ -26,7 +26,7 @@ pub struct ManagedNodes {
     /// What their names look like: `*` stands for anything, `?` for one character. Without them it is a part of the
     /// name; case does not matter.
     pub pattern: String,
-    /// The UID of the node after which the list begins; it has to be there.
+    /// The UID of the node after which the list begins; that node has to exist.
     pub after: Option<String>,
     /// How many at the most.
     pub max: usize,
@@ -42,8 +42,8 @@ pub struct Memberships {
 }
 
 impl Service {
-    /// Lists nodes that an actor manages, in the order of their creation or, for an owner, of their names; and says
-    /// whether there are more.
+    /// Lists nodes that an actor manages, in the order of their creation or, for an owner, of their names. Also returns
+    /// whether more nodes follow.
     ///
     /// # Errors
     /// [`Refusal::ItemNotFound`] if the node is not there after which the list begins; or the store fails.
@@ -145,7 +145,7 @@ impl Service {
         self.unless_moved(id, found).await
     }
 
-    /// Shows administrators what an entity is in the service, in every spelling of its domain.
+    /// Shows administrators the affiliations and subscriptions of an entity, in every spelling of its domain.
     ///
     /// # Errors
     /// [`Refusal::Forbidden`]; or the store fails.

@@ -93,7 +93,7 @@ struct Queue {
     parts: HashMap<usize, usize>,
     /// Of the nodes of these entries: how many they are, and who lost a subscription since.
     nodes: HashMap<Epoch, (usize, Lost)>,
-    /// Nodes with entries of an earlier process for implicit subscriptions, to which no roster was applied since.
+    /// Nodes with entries of an earlier process for implicit subscriptions, to which no roster has been applied since.
     unchecked: HashSet<NodeId>,
     /// What the server has, and the store has not forgotten.
     told: Told,
@@ -107,7 +107,7 @@ struct Queue {
 }
 
 impl Outbox {
-    /// An outbox that holds at most so much; the ids of its messages are made with a key.
+    /// Creates an outbox with these limits. The key is used for the ids of its messages.
     #[must_use]
     pub fn new(max: Load, key: u64) -> Self {
         let queue = Queue {
@@ -144,15 +144,15 @@ impl Outbox {
         self.queue().miscounts.clone()
     }
 
-    /// From now on it holds at most so much.
+    /// Replaces the limits.
     pub(super) fn hold_to(&self, max: Load) {
         self.queue().shares.hold_to(max);
     }
 
-    /// Reserves room for what is told to an audience at a node of this creator.
+    /// Reserves room for the notifications to an audience at a node of this creator.
     ///
     /// # Errors
-    /// The key of the limit that leaves no room.
+    /// The key of the exceeded limit.
     pub(super) fn reserve(
         self: &Arc<Self>,
         owner: &BareJid,
@@ -247,12 +247,13 @@ impl Outbox {
         self.queue().of_interested(node).flat_map(Recipients::iter).cloned().collect()
     }
 
-    /// Whether there are some.
+    /// Whether a node has such resources.
     pub(super) fn has_interested(&self, node: Epoch) -> bool {
         self.queue().of_interested(node).any(|recipients| !recipients.is_empty())
     }
 
-    /// Makes the entries of an earlier process for implicit subscriptions wait for rosters. Returns their nodes.
+    /// Defers the entries of an earlier process for implicit subscriptions until rosters are applied. Returns their
+    /// nodes.
     pub(super) fn await_rosters(&self) -> Vec<NodeId> {
         let mut queue = self.queue();
         let waiting = queue.waiting.iter().map(|telling| &telling.notification);
@@ -263,14 +264,14 @@ impl Outbox {
         nodes.into_iter().collect()
     }
 
-    /// Rosters were applied to a node, or do not matter there.
+    /// Records that a roster was applied to a node, or that the node needs none.
     pub(super) fn note_rosters(&self, node: &NodeId) {
         if self.queue().unchecked.remove(node) {
             self.changed.notify_one();
         }
     }
 
-    /// Whether the recipients of an entry are not known before a roster is read.
+    /// Whether the recipients of an entry depend on a roster that has not been read.
     #[must_use]
     pub fn awaits_rosters(&self, telling: &Telling) -> bool {
         let Notification { node, audience, .. } = &*telling.notification;
@@ -318,7 +319,7 @@ impl Outbox {
         (queue.waiting.len(), queue.shares.all().bytes)
     }
 
-    /// How many recipients the waiting entries have, and those that room is reserved for.
+    /// The number of recipients of the pending entries and of the reservations.
     #[must_use]
     pub fn notifications(&self) -> usize {
         self.queue().shares.all().notifications

@@ -35,7 +35,7 @@ impl Policies {
         Self { administrators, by_name: by_name.collect(), rest, service: None }
     }
 
-    /// The same for the service of this JID.
+    /// Creates the same policies for the service of this JID.
     #[must_use]
     pub fn at(self, service: Jid) -> Self {
         Self { service: Some(service), ..self }

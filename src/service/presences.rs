@@ -39,14 +39,15 @@ const MAX_UNWANTED: usize = 8;
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout on the first connection for an entity to grant its presence. Servers grant at once what was granted before.
 const GRANT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Time after its probe for which an entity that shares its presence counts as before the interruption, once events no
-/// longer wait. It does so until the probe is sent, too: with many entities, that takes longer than events wait.
+/// Time after its probe for which an entity that shares its presence counts as before the interruption, when events no
+/// longer wait. It also counts so until its probe is sent, which with many entities is later.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time without any stanza of an entity after a probe before it is pinged.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Interval at which waiting entries are checked again.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// How long events wait for further resources after the first answer to a probe. Servers answer for all at once.
+/// How long events wait for further resources after the first answer to a probe. Servers answer for all resources
+/// together.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 
 /// The presence of entities, and at which nodes it matters.
@@ -107,7 +108,7 @@ struct Known {
     there: HashMap<BareJid, BTreeMap<String, Show>>,
     /// Resources that were available on earlier connections and have not sent anything since.
     before: HashMap<BareJid, BTreeMap<String, Before>>,
-    /// Those of them that have to be pinged on this connection.
+    /// Resources of earlier connections that have to be pinged on this connection.
     unconfirmed: VecDeque<Jid>,
     /// Those who have to be asked, and those who were or will be.
     unasked: VecDeque<BareJid>,
@@ -166,7 +167,7 @@ struct Probe {
 }
 
 impl Watch {
-    /// Whether the connection broke before the time for an answer was over. Then events wait on the next one too.
+    /// Whether the connection broke before the time for answers was over. Then events wait on the next connection too.
     fn was_cut_off(&self, broken_at: Option<Instant>) -> bool {
         let is_before = |at: Instant| broken_at.is_some_and(|broken| broken < at + GRANT_TIMEOUT);
         !self.is_answered && self.asked_at.is_none_or(is_before)
@@ -329,7 +330,7 @@ impl Presences {
         self.ping_queued.notify_one();
     }
 
-    /// Waits for a resource that has to be pinged.
+    /// Makes events wait for a resource that has to be pinged.
     pub async fn unconfirmed(&self) -> Jid {
         loop {
             {
@@ -364,7 +365,7 @@ impl Presences {
         is_placed && before.has_missed
     }
 
-    /// Records that a queried resource is gone, or cannot be told from one that is.
+    /// Records that a queried resource is absent, or that its answer does not distinguish it from an absent one.
     pub fn deny(&self, jid: &Jid) {
         for before in self.known().before_of(jid) {
             (before.is_asked, before.is_denied) = (false, true);
@@ -399,7 +400,7 @@ impl Presences {
             }
             false => {
                 let was_there = known.take_before(&entity, &resource).is_some();
-                // Of an entity of which nothing is known some resources may be available.
+                // If the presence of an entity is unknown, some resources may be available.
                 known.there.get_mut(&entity).map_or(was_there, |resources| {
                     resources.remove(&resource);
                     resources.is_empty()
@@ -460,7 +461,7 @@ impl Presences {
         }
     }
 
-    /// Whether events still wait on this connection for what is not known yet.
+    /// Whether events still wait for presence on this connection.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         self.known().answers_until.is_none_or(|until| Instant::now() < until)
@@ -727,7 +728,8 @@ impl Known {
             || self.before_of(jid).any(|before| before.is_asked)
     }
 
-    /// Whether a JID was available in one of these states before the interruption, and its probe is not due to be answered.
+    /// Whether a JID was available in one of these states before the interruption, and its probe has not had time for
+    /// an answer.
     fn was_available(&mut self, jid: &Jid, shows: Shows) -> bool {
         let watch = self.wanted.get(&jid.to_bare());
         let had_time = |at: Instant| at.elapsed() >= ANSWER_TIMEOUT;
@@ -743,7 +745,7 @@ impl Known {
         self.answers_until.is_none_or(|until| Instant::now() < until)
     }
 
-    /// Whether the presence of a resource arrived on this connection, so that no answer says more about it.
+    /// Whether the presence of a resource arrived on this connection, so that answers to queries add nothing.
     fn is_current(&self, jid: &Jid) -> bool {
         let (entity, resource) = parts(jid);
         let is_there = |all: &BTreeMap<_, _>| all.contains_key(&resource);
@@ -757,7 +759,7 @@ impl Known {
         self.wanted.get(entity).is_some_and(|watch| watch.is_given && !watch.is_answered)
     }
 
-    /// Whether events wait for that answer.
+    /// Whether events wait for the answer to the probe.
     fn is_probe_awaited(&self, entity: &BareJid) -> bool {
         let watch = self.wanted.get(entity);
         self.is_waiting_time() && watch.is_some_and(|watch| watch.is_given && watch.is_awaited())

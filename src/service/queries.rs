@@ -256,7 +256,7 @@ impl Service {
         entry_bytes: usize,
     ) -> Result<Part<NodeSummary>, Error> {
         let own = self.affiliations_of(&actor.bare()).await.map_err(Error::Failed)?;
-        // That of the actor's own address is the last one.
+        // The affiliation of the actor's own address is inserted last, so it takes precedence.
         let own: HashMap<_, _> = own.into_iter().rev().collect();
         let is_listed = |summary: &NodeSummary| {
             let affiliation = own.get(&summary.node).copied().unwrap_or(Affiliation::None);
@@ -292,7 +292,7 @@ impl Service {
             edge => (edge.clone(), 0),
         };
         let begins_at_an_end = matches!(edge, Edge::At(_) | Edge::Last);
-        // One more shows whether the list goes on. More are read at once where many are not seen.
+        // One more node shows whether the list continues. Where many nodes are not listed, more are read at once.
         let needed = if skipped == 0 { page.max.saturating_add(1) } else { PAGE };
         let mut unread = Page { max: needed.clamp(2, PAGE), edge };
         let (mut entries, mut passed, mut is_cut) = (Vec::new(), 0, false);
@@ -329,7 +329,7 @@ impl Service {
         Ok(Part { entries, index, total })
     }
 
-    /// Where the edge of a page stands in the list of nodes, if it is a node that may be seen.
+    /// The position of the edge of a page in the list of nodes, if the actor may see that node.
     pub(super) async fn cursor(
         &self,
         edge: &str,

@@ -5,7 +5,8 @@
 //! cannot be there. Where both answers are the same error, the server gave them, and not the resource. Some servers answer
 //! strangers as if nobody was there: nobody is taken for gone at a domain of which no resource ever answered.
 //!
-//! The same check shows after a reconnection whether resources are available that sent their presence and do not share it.
+//! After a reconnection the same check shows whether resources are available that sent their presence without sharing
+//! it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -31,7 +32,7 @@ use super::{
 /// Resources that were found gone, and those that were checked in a round. More are not looked at.
 const MAX_RESOURCES: usize = 100_000;
 /// Maximum number of unanswered checks, and the timeout of each. After a reconnection events wait ten seconds for
-/// answers, in which 5 000 checks begin at the most.
+/// answers, in which at most 5 000 checks begin.
 const MAX_CHECKS: usize = 5000;
 /// Domains of which it is known that pings reach their resources.
 const MAX_DOMAINS: usize = 10_000;
@@ -91,7 +92,7 @@ pub enum CheckResult {
     Present(Jid),
     /// Its server answered as for a resource that does not exist.
     Absent(Jid),
-    /// The answers say nothing about it.
+    /// The answers do not show whether the resource exists.
     Unknown(Jid),
 }
 
@@ -106,8 +107,8 @@ impl Resources {
         }
     }
 
-    /// Processes an answer of a check from a JID: of the resource itself, or of the one beside it. Returns the result of
-    /// the check once there is one.
+    /// Processes an answer to a check: of the resource itself, or of the absent one. Returns the result of the check
+    /// when it is known.
     #[must_use]
     pub fn answered(
         &self,
@@ -255,7 +256,7 @@ impl Service {
         for node in &nodes {
             let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
                 match facts.enrolled.contains(jid) {
-                    // Its end would tell an owner that the resource has gone.
+                    // The end of such a subscription would show an owner that the resource is absent.
                     true => Err(Refusal::NotSubscribed),
                     false => bounce::gone(node, jid, cx),
                 }

@@ -17,8 +17,8 @@ use crate::pubsub::{Contacts, NodeId, Timestamp};
 
 /// Maximum number of cached rosters; with one more, the oldest quarter is evicted.
 const MAX_ROSTERS: usize = 1000;
-/// Maximum number of nodes per owner that are processed as soon as the roster has changed; further ones are processed at
-/// their own time.
+/// Maximum number of nodes per owner that are processed as soon as the roster has changed; further ones are processed
+/// by their timers.
 const MAX_READERS: usize = 100;
 /// How long a roster may take to come.
 const ROSTER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -155,8 +155,8 @@ impl Rosters {
     }
 
     /// As [`cached`](Self::cached), for timer-driven operations, which do not wait. Requests missing and outdated
-    /// rosters, and marks the node as [due](Self::take_due) when one arrives, or when one has changed that arrives for
-    /// another reason. Slightly older rosters are used until then.
+    /// rosters, and marks the node as [due](Self::take_due) when one arrives, or when one that another operation requested
+    /// has changed. Slightly older rosters are used until then.
     pub(super) fn watch(
         &self,
         node: &NodeId,

@@ -24,7 +24,7 @@ pub struct Load {
     pub entries: usize,
     /// About how many bytes of memory they take.
     pub bytes: usize,
-    /// The number of recipients of all entries: an entity counts once for each entry.
+    /// The number of recipients of all entries; an entity counts once for each entry.
     pub notifications: usize,
 }
 
@@ -41,7 +41,7 @@ impl Shares {
         self.max
     }
 
-    /// Checks that there is room for more.
+    /// Checks that more fits.
     ///
     /// # Errors
     /// The key of the limit that the owner's share would exceed.
@@ -90,7 +90,7 @@ impl Shares {
 }
 
 impl Load {
-    /// The most that may wait.
+    /// The limits of the backlog.
     #[must_use]
     pub fn max(limits: &Limits) -> Self {
         Self {
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_what_is_free_of_each_limit() {
+    fn a_share_is_the_free_part_of_each_limit() {
         let owner = BareJid::new("a@b").unwrap();
         let load = |entries, bytes, notifications| Load { entries, bytes, notifications };
         let mut shares = Shares::new(load(10, 1000, 100));

@@ -25,7 +25,7 @@ struct State {
     commits: usize,
     /// The items that they publish or retract, each with the number of these changes.
     items: HashMap<ItemId, usize>,
-    /// How many of them may change items that they do not name; evictions are not counted.
+    /// How many of them may change items that they do not name, apart from evictions.
     sweeping: usize,
     chain: Chain,
     /// Whose node it is, as far as that is settled.
@@ -77,7 +77,7 @@ impl Underway {
         }
     }
 
-    /// Whether one of them may change one of these items, but for evictions.
+    /// Whether one of them may change one of these items, apart from evictions.
     pub(super) fn changes_any(&self, items: &[ItemId]) -> bool {
         let state = self.state();
         state.sweeping > 0 || items.iter().any(|item| state.items.contains_key(item))

@@ -1,4 +1,4 @@
-//! The deleted nodes that are remembered, counted for each entity in whose share they are.
+//! Counts the deleted nodes that are kept, by the owner for whose share each counts.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,24 +10,24 @@ use super::MAX_OWN_FORMER_NODES;
 #[derive(Debug, Default)]
 pub(super) struct FormerShares {
     redirects: HashMap<OwnerHash, usize>,
-    /// The places of those without a redirect: the time of the deletion and the number of the node.
+    /// Keys of the reserved names: the time of the deletion and the number of the node.
     reserved: HashMap<OwnerHash, BTreeSet<(u64, u64)>>,
 }
 
 impl FormerShares {
-    /// The number of redirects of an entity.
+    /// The number of redirects of an owner.
     pub(super) fn redirects_of(&self, owner: &OwnerHash) -> usize {
         self.redirects.get(owner).copied().unwrap_or_default()
     }
 
-    /// The place of the oldest reserved name of an entity that has no room for one more.
+    /// The key of the oldest reserved name of an owner whose share is full.
     pub(super) fn oldest_of_full(&self, owner: &OwnerHash) -> Option<(u64, u64)> {
         let reserved = self.reserved.get(owner)?;
         let is_full = reserved.len() >= MAX_OWN_FORMER_NODES;
         reserved.first().copied().filter(|_| is_full)
     }
 
-    /// Adds a deleted node: a reserved name with its place, or a redirect without one.
+    /// Adds a deleted node: a reserved name with its key, or a redirect without one.
     pub(super) fn add(&mut self, owner: OwnerHash, place: Option<(u64, u64)>) {
         match place {
             Some(place) => drop(self.reserved.entry(owner).or_default().insert(place)),
@@ -35,7 +35,7 @@ impl FormerShares {
         }
     }
 
-    /// Removes one.
+    /// Removes a deleted node.
     pub(super) fn remove(&mut self, owner: &OwnerHash, place: Option<(u64, u64)>) {
         let Some(place) = place else {
             match self.redirects.get_mut(owner) {

@@ -35,7 +35,7 @@ use crate::pubsub::{
 
 /// How many deleted nodes without a redirect are remembered: those that were deleted last.
 pub const MAX_FORMER_NODES: usize = 100_000;
-/// Those in the share of one entity.
+/// Maximum number of reserved names in the share of one owner.
 pub const MAX_OWN_FORMER_NODES: usize = 10_000;
 
 /// Where a service keeps its nodes.
@@ -105,8 +105,8 @@ pub trait Store: Send + Sync {
     /// If one of them cannot be read.
     async fn watchful(&self) -> Result<Vec<NodeId>, StoreError>;
 
-    /// A page of the nodes, in the order of their creation. It is full unless the list ends: others take the place of
-    /// damaged ones.
+    /// Reads a page of the nodes, in the order of their creation. It is full unless the list ends: damaged nodes are
+    /// replaced by the next ones.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -141,7 +141,7 @@ pub trait Store: Send + Sync {
     /// If the store has ended.
     async fn redirects_len(&self) -> Result<usize, StoreError>;
 
-    /// How many of these are in the [share](FormerNode::share) of an entity.
+    /// The number of redirects in the [share](FormerNode::share) of an owner.
     ///
     /// # Errors
     /// If the store has ended.
@@ -159,7 +159,7 @@ pub trait Store: Send + Sync {
         budget: &ItemBudget,
     ) -> Result<Part<Item>, StoreError>;
 
-    /// The publishers of items of a node, as far as these exist. An absent node has none.
+    /// The publishers of items of a node; absent items are left out. An absent node has none.
     ///
     /// # Errors
     /// If one of them cannot be read.
@@ -213,7 +213,7 @@ pub trait Store: Send + Sync {
         max_bytes: usize,
     ) -> Result<Option<Part<(ItemId, Spot)>>, StoreError>;
 
-    /// Where exactly this address has an affiliation, and which.
+    /// The affiliations of exactly this address, by node.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -222,7 +222,7 @@ pub trait Store: Send + Sync {
         entity: &BareJid,
     ) -> Result<Found<Vec<(NodeId, Affiliation)>>, StoreError>;
 
-    /// Where exactly this address or one of its resources is subscribed or waits for that, and which of these JIDs.
+    /// The subscriptions of exactly this address and its resources, pending ones too, by node.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -237,7 +237,7 @@ pub trait Store: Send + Sync {
     /// If one of the subscriptions cannot be read.
     async fn enrolled(&self, node: &NodeId) -> Result<HashSet<Jid>, StoreError>;
 
-    /// Which of these subscribers of a node owners subscribed.
+    /// The subscribers among these of a node that were subscribed by owners.
     ///
     /// # Errors
     /// If one of the subscriptions cannot be read.

@@ -26,11 +26,11 @@ pub fn padding(stanzas: &str) -> usize {
     spaces
 }
 
-/// Whether a text of whole stanzas has at most so many bytes with its padding. A server counts the padding, too, while
-/// its parser waits.
+/// Whether a text of whole stanzas, with its padding, has at most this many bytes. A server counts the padding too
+/// while its parser waits.
 #[must_use]
 pub fn fits(stanzas: &str, max_bytes: usize) -> bool {
-    // There is never more padding than text.
+    // The padding is never longer than the text.
     stanzas.len() <= max_bytes / 2 || stanzas.len() + padding(stanzas) <= max_bytes
 }
 
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_counts_as_what_has_to_fit() {
+    fn padding_counts_for_the_limit() {
         let long = format!("<m><x a='{}'/></m>", "v".repeat(10_000));
         let padded = long.len() + padding(&long);
         assert!(fits(&long, padded) && !fits(&long, padded - 1));

@@ -86,7 +86,7 @@ impl Header {
         self.name == "iq" && !matches!(self.kind.as_deref(), Some("result" | "error"))
     }
 
-    /// The identity form of the JID that sent it, if `from` is a JID.
+    /// The identity form of the sender's JID, if `from` is a JID.
     #[must_use]
     pub fn sender(&self) -> Option<Jid> {
         Jid::stamped(self.from.as_deref()?).ok()
@@ -104,7 +104,7 @@ impl Header {
         self.answer("error").children(self.request.as_deref()).child(error.tag()).to_string()
     }
 
-    /// The conditions of an error, without the address in them, the text, and the request.
+    /// The conditions of an error without their address, without the text and the request.
     #[must_use]
     pub fn short_error(&self, error: &StanzaError) -> String {
         let detail = match &error.detail {

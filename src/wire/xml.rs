@@ -89,7 +89,7 @@ impl Tag {
         self
     }
 
-    /// How many bytes it takes.
+    /// The number of bytes written.
     #[must_use]
     pub fn byte_len(&self) -> usize {
         self.written.len() + self.end().iter().map(|part| part.len()).sum::<usize>()

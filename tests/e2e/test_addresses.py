@@ -19,7 +19,7 @@ SPELLINGS = [("mallory", DOMAIN), ("MALLORY", DOMAIN), ("mallory", "LOCALHOST"),
 
 
 class Raw:
-    """A client that types what it is told to."""
+    """A client that logs in with a given spelling."""
 
     def __init__(self, port, user, domain=DOMAIN, resource="r"):
         self.socket = socket.create_connection(("127.0.0.1", port), 30)
@@ -111,7 +111,7 @@ def owner(port):
 
 
 def rights(client):
-    """What a client is answered that tries to subscribe, publish and retrieve."""
+    """The answers to a subscription, a publish and a retrieval by a client."""
     subscribe = f"<subscribe node='n' jid='{client.bare}'/>"
     return [client.pubsub("set", subscribe), client.pubsub("set", PUBLISH.format("x")), client.pubsub("get", "<items node='n'/>")]
 

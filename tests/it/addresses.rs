@@ -130,7 +130,7 @@ fn stamped(text: &str) -> String {
     Jid::stamped(text).map(|jid| jid.to_string()).expect(text)
 }
 
-/// ejabberd stamps an address as its user typed it at login.
+/// ejabberd stamps an address in the spelling that its user typed at login.
 #[test]
 fn every_spelling_of_a_stamped_address_has_one_identity_form() {
     let long = format!("{}@localhost", "ﷺ".repeat(300));
@@ -145,7 +145,7 @@ fn every_spelling_of_a_stamped_address_has_one_identity_form() {
         ("A'B@localhost", "a'b@localhost"),
         ("☃@localhost", "☃@localhost"),
         ("Ꙋ@localhost", "ꙋ@localhost"),
-        // RFC 7622 tells these apart.
+        // RFC 7622 distinguishes these.
         ("Straße@WEIß.example", "straße@weiß.example"),
         ("ς@localhost", "ς@localhost"),
         // A-labels stay.
@@ -154,7 +154,7 @@ fn every_spelling_of_a_stamped_address_has_one_identity_form() {
         ("a@ＬocalHost", "a@localhost"),
         ("a@[2001:DB8:0::0:1]", "a@[2001:db8::1]"),
         ("LocalHost", "localhost"),
-        // Nothing would be left, or too much, or other parts.
+        // The mapped address would be empty, too long, or split into other parts.
         ("\u{ad}@localhost", "\u{ad}@localhost"),
         (&long, &long),
         ("a／b@localhost", "a／b@localhost"),
@@ -240,7 +240,7 @@ async fn every_sender_is_answered() {
     }
 }
 
-/// How ejabberd stamps the account `mallory` of `localhost`, as its user typed that at login.
+/// Stamps of ejabberd for the account `mallory` of `localhost`, by the spelling that its user typed at login.
 const TYPED: [&str; 7] = [
     "mallory@localhost/r",
     "MALLORY@localhost/r",
@@ -251,7 +251,7 @@ const TYPED: [&str; 7] = [
     "mal\u{ad}lory@localhost/r",
 ];
 
-/// §4.1: an outcast stays one, and is named by its owner, however it typed its name at login.
+/// §4.1: an outcast stays an outcast in every spelling of its address, and an owner can name it.
 #[tokio::test]
 async fn an_outcast_is_shut_out_in_every_spelling() {
     for named in ["mallory@localhost", "MALLORY@LocalHost", "𝓶allory@localhost"] {
@@ -305,7 +305,7 @@ async fn an_account_keeps_its_rights_in_every_spelling() {
     assert_eq!(error(&refused), "auth forbidden");
 }
 
-/// §9.2, §12.4: what comes from a resource counts for its account, as ejabberd stamps presence and errors too.
+/// §9.2, §12.4: presence and errors of a resource count for its account; ejabberd stamps them in the typed spelling too.
 #[tokio::test]
 async fn presence_capabilities_and_errors_count_in_every_spelling() {
     let from = "MALLORY@LocalHost/r";
@@ -350,7 +350,7 @@ async fn an_administrator_is_one_in_every_spelling() {
     }
 }
 
-/// The service's own JID, too, comes as a client typed it.
+/// ejabberd also passes on the service's own JID in the spelling that a client typed.
 #[tokio::test]
 async fn the_service_is_addressed_in_every_case() {
     let mut component = Component::start().await;
@@ -411,9 +411,9 @@ fn a_fold_is_that_of_stringprep() {
     assert!(!is_folded("straße@localhost") && !is_folded("u@xn--wei-7ka.example"));
 }
 
-/// Servers that fold more than RFC 7622 stamp one account in both ways: a ban holds for both, and nothing else does.
+/// Servers that fold more than RFC 7622 stamp one account in both spellings: only a ban applies to both.
 #[tokio::test]
-async fn a_ban_holds_for_all_that_a_server_may_take_for_the_outcast() {
+async fn a_ban_holds_for_addresses_that_a_server_may_fold() {
     for (banned, alike) in [
         ("strasse@localhost", "straße@localhost"),
         ("straße@localhost", "strasse@localhost"),
@@ -464,9 +464,9 @@ async fn a_ban_ends_with_the_last_outcast_that_is_alike() {
     component.granted("σσ@localhost/x", PUBLISH).await;
 }
 
-/// §8.8.2: a server may deliver to `jessica` what is sent to `jeßica`, and `jessica` could not unsubscribe.
+/// §8.8.2: a server may deliver notifications for `jeßica` to `jessica`, and `jessica` could not unsubscribe.
 #[tokio::test]
-async fn an_owner_subscribes_nobody_who_may_be_somebody_else() {
+async fn an_owner_cannot_subscribe_an_address_that_a_server_may_fold() {
     let mut component = Component::start().await;
     component.create(OWNER, "n", &[]).await;
     for jid in ["jeßica@localhost", "jeßica@localhost/x", "u@weiß.example", "u@xn--wei-7ka.example"]
@@ -482,7 +482,7 @@ async fn an_owner_subscribes_nobody_who_may_be_somebody_else() {
         set_subscription(&mut component, "other@localhost", "none").await;
         set_subscription(&mut component, jid, "none").await;
     }
-    // It is known after it has subscribed itself.
+    // The node knows it after it has subscribed itself.
     component.subscribe("jeßica@localhost", "n").await;
     set_subscription(&mut component, "jeßica@localhost/x", "subscribed").await;
     set_subscription(&mut component, "jeßica@localhost", "none").await;
@@ -496,7 +496,7 @@ async fn an_owner_subscribes_nobody_who_may_be_somebody_else() {
     assert_eq!(set.attr("type"), Some("result"), "{}", shown(&set));
 }
 
-/// RFC 7622: ß is a letter of its own, and `ss` is somebody else.
+/// RFC 7622: ß is a letter of its own, so the address with `ss` is another entity.
 #[tokio::test]
 async fn letters_that_rfc_7622_tells_apart_are_two_entities() {
     let mut component = Component::start().await;
@@ -700,7 +700,7 @@ fn the_own_address_of_a_sender_is_known_in_both_spellings() {
     assert_eq!(of_odd.unwrap().as_str(), "☃@xn--bcher-kva.example/Y");
 }
 
-/// The entries of an owner's list: the address and what it is.
+/// The entries of an owner's list: the address and its affiliation or subscription.
 async fn list(component: &mut Component, name: &str, value: &str) -> Vec<String> {
     let answer = component.owner(OWNER, "get", &format!("<{name} node='n'/>")).await;
     let list = answer.get_child("pubsub", OWNED).unwrap().children().next().unwrap().clone();
@@ -742,7 +742,7 @@ async fn is_refused(component: &mut Component, expected: &str) {
     }
 }
 
-/// The addresses of the messages that came by now.
+/// The addresses of the messages received so far.
 async fn recipients(component: &mut Component) -> Vec<String> {
     let messages = component.messages().await;
     messages.iter().map(|message| message.attr("to").unwrap().to_owned()).collect()
@@ -794,7 +794,7 @@ async fn an_entity_with_mixed_labels_can_be_banned() {
     assert_eq!(error(&refused), "auth forbidden");
 }
 
-/// Nothing of the entity is known before: a ban and a white list hold for both spellings.
+/// A ban and a whitelist entry apply to both spellings before the node knows the entity.
 #[tokio::test]
 async fn affiliations_hold_for_both_spellings() {
     for named in [A_LABELS, U_LABELS] {
@@ -870,7 +870,7 @@ async fn subscriptions_are_found_in_both_spellings() {
     }
 }
 
-/// §8.6: a request that waits is approved in either spelling.
+/// §8.6: a pending request is approved in either spelling.
 #[tokio::test]
 async fn requests_are_approved_in_both_spellings() {
     for named in [A_LABELS, U_LABELS] {

@@ -380,7 +380,7 @@ async fn restored_stores_have_new_epochs() {
 
 type Edit<'a> = &'a dyn Fn(&mut Value);
 
-/// Numbers that no export writes: events and commits of the node would meet them later, or never.
+/// Numbers that no export writes: later events or commits of the node would have the same numbers, or never reach them.
 #[tokio::test]
 async fn numbers_that_a_node_has_not_reached_are_refused() {
     let folder = tempfile::tempdir().unwrap();

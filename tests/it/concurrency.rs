@@ -1,4 +1,4 @@
-//! Reads beside commits that remove what is read. A row that is gone is no damage: the node stays open.
+//! Reads during commits that remove the rows. A removed row is no damage: the node stays open.
 
 use std::{
     sync::{
@@ -22,7 +22,7 @@ use crate::harness::stage::{Stage, actor, item, jid, node};
 
 const OWNER: &str = "owner@localhost/x";
 const ADMIN: &str = "admin@localhost/x";
-/// Publishes beside the reads, and how many of them are in progress at once.
+/// Number of publishes during the reads, and how many of them are in progress at once.
 const PUBLISHES: usize = 3_000;
 const AT_ONCE: usize = 40;
 
@@ -125,7 +125,7 @@ async fn a_retraction_of_old_items_beside_publishing_closes_no_node() {
     .await;
 }
 
-/// The store itself, whoever reads: by name, in pages, in the order of creation, by a filter, and names only.
+/// Reads of the store itself: by name, in pages, in the order of creation, by a filter, and names only.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_list_of_items_can_be_read_beside_evictions() {
     let busy = Busy::new(3, &[]).await;

@@ -1,5 +1,5 @@
-//! Implicit subscriptions (`+notify`, §12.2) of resources to which only the roster of an owner gives access: they begin
-//! and end with what is known of the roster.
+//! Implicit subscriptions (`+notify`, §12.2) of resources to which only the roster of an owner gives access: they
+//! begin and end when the roster is read.
 
 use std::{
     sync::{Arc, Mutex},
@@ -141,7 +141,7 @@ impl Fixture {
 
 /// §12.2: a contact that enters a group, or gets a subscription to presence, is sent the last item, once.
 #[tokio::test(start_paused = true)]
-async fn s12_2_whoever_enters_a_roster_is_sent_the_last_item() {
+async fn s12_2_new_contacts_are_sent_the_last_item() {
     let fixture = Fixture::new(60, false).await;
     fixture.pass_seconds(5).await;
     assert_eq!(fixture.sent(), [""; 0]);
@@ -294,7 +294,7 @@ async fn contacts_of_more_owners_than_rosters_are_kept_are_sent_events() {
 
 /// After a restart, what was pending for contacts waits for the roster too.
 #[tokio::test]
-async fn whoever_left_a_roster_is_sent_nothing_that_waits_after_a_restart() {
+async fn former_contacts_are_sent_nothing_pending_after_a_restart() {
     for has_friend in [true, false] {
         let folder = tempfile::tempdir().unwrap();
         let open = || Arc::new(SledStore::open(folder.path()).unwrap());

@@ -137,7 +137,7 @@ async fn a_redirect_to_the_node_itself_is_refused() {
     ] {
         let refused = deleted(&mut component, uri).await;
         assert_eq!(error(&refused), "modify bad-request", "{uri}");
-        let text = "the redirect points to the node that is deleted";
+        let text = "the redirect points to the deleted node itself";
         assert!(shown(&refused).contains(text), "{}", shown(&refused));
     }
     assert_eq!(component.items(OWNER, "closed").await, ["secret"]);

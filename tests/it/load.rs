@@ -15,7 +15,7 @@ use gjallar::{
     store::{MemoryStore, SledStore},
 };
 use minidom::Element;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{sync::Semaphore, task::yield_now, time::Instant};
 
 use crate::harness::{
     Component, PUBSUB, SERVICE, error,
@@ -383,7 +383,9 @@ async fn create_for_fifty(stage: &Stage, owner: &str, name: &str) {
     stage.subscribe_many(owner, name, 50).await;
     // Behind all notices of the subscriptions.
     publish_batch(stage, owner, name, 1).await.unwrap();
-    stage.told();
+    while !stage.told().iter().any(|(_, recipients)| recipients.len() == 50) {
+        yield_now().await;
+    }
 }
 
 const NOTIFICATIONS: &str = "limits.max_backlog_notifications";

@@ -14,7 +14,7 @@ use crate::{
     spellings::{MAX_LABEL_CHARS, with_u_labels},
 };
 
-/// How often a domain is mapped: a character may stand for one that UTS 46 maps to a dot or to nothing.
+/// How often a domain is mapped: UTS 46 may map a character to one that it maps again, to a dot or to nothing.
 const MAX_MAPPINGS: usize = 3;
 
 /// How many different letters [`mapped`] makes equal.
@@ -22,7 +22,7 @@ const MAX_MAPPINGS: usize = 3;
 enum Mapping {
     /// Case, width and compatibility characters.
     Lower,
-    /// The letters that only case folding makes equal, such as ß and ss, too.
+    /// Also letters that only case folding makes equal, such as ß and ss.
     Fold,
 }
 
@@ -31,7 +31,8 @@ pub(crate) fn is_plain(bare: &str) -> bool {
     !bare.ends_with('.') && bare.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase() && b != b'[')
 }
 
-/// UsernameCaseMapped. A localpart that RFC 7622 refuses is mapped first, and is taken as it is then if it is still refused.
+/// Prepares a localpart by UsernameCaseMapped. A localpart that RFC 7622 refuses is mapped first; if it is still
+/// refused, the mapped one is used.
 pub(crate) fn localpart(text: &str) -> Cow<'_, str> {
     if text.is_ascii() {
         return lower_case(text);
@@ -43,7 +44,8 @@ pub(crate) fn localpart(text: &str) -> Cow<'_, str> {
     prepared.into()
 }
 
-/// The domain in lower case, as UTS 46 maps it. A-labels stay A-labels: its server may not know it by another name.
+/// The domain in lower case, as UTS 46 maps it. A-labels stay A-labels, because the server may know the domain by them
+/// only.
 pub(crate) fn domain(text: &str) -> Cow<'_, str> {
     if let Some(ip) = prepare::ipv6(text) {
         return ip.into();
@@ -60,7 +62,7 @@ pub(crate) fn domain(text: &str) -> Cow<'_, str> {
     domain.into()
 }
 
-/// A domain without the dots of the root, which are no part of its name.
+/// A domain without the trailing dots of the root.
 fn without_root(domain: &str) -> &str {
     let name = domain.trim_end_matches('.');
     if name.is_empty() { domain } else { name }
@@ -92,14 +94,15 @@ pub(crate) fn folded_localpart(text: &str) -> String {
     mapped(text, Mapping::Fold)
 }
 
-/// The same of a domain, with U-labels.
+/// The domain, folded in the same way, with U-labels.
 pub(crate) fn folded_domain(text: &str) -> String {
     mapped(&with_u_labels(text), Mapping::Fold)
 }
 
-/// Each character in lower case, as those for which it stands, without those that are not shown; then in NFC.
+/// The text in lower case and NFC, with compatibility characters replaced and ignorable characters removed.
 ///
-/// A character that stands for one that separates the parts of an address, or cannot stand in one, is kept.
+/// A compatibility character whose replacement contains a separator of the parts of an address, or a character that no
+/// part may contain, is kept.
 fn mapped(text: &str, mapping: Mapping) -> String {
     let nfkd = DecomposingNormalizerBorrowed::new_nfkd();
     let is_ignorable = |c: char| {

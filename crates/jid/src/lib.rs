@@ -1,9 +1,9 @@
 //! Addresses of XMPP (RFC 7622).
 //!
-//! [`Jid::stamped`] brings the address that a server stamped into its identity form, for some servers stamp it as its user
-//! typed it. Identity forms are compared byte by byte, and the store keeps them: [`Jid::new`] takes one as it stands.
-//! [`Jid::prepare`] brings an address that a user wrote into the form of RFC 7622. Neither folds more than the RFC does,
-//! so that no address takes the place of another one.
+//! [`Jid::stamped`] brings the address that a server stamped into its identity form, because some servers stamp it as
+//! its user typed it. Identity forms are compared byte by byte, and the store keeps them: [`Jid::new`] takes an address
+//! unchanged. [`Jid::prepare`] brings an address that a user wrote into the form of RFC 7622. Neither folds more than
+//! the RFC does, so no two accounts of such a server have the same address.
 //!
 //! A domain may be written with A-labels or with U-labels. These are different addresses of one entity:
 //! [`Jid::other_spellings`], [`Jid::is_same`].
@@ -83,8 +83,8 @@ fn bare_of(text: &str) -> &str {
     text.split('/').next().unwrap_or_default()
 }
 
-/// The bare address of one that a server stamped, in its identity form ([`Jid::stamped`]). A text that is no address stays
-/// as it is.
+/// The bare address of an address that a server stamped, in its identity form ([`Jid::stamped`]). A text that is no
+/// address is returned unchanged.
 #[must_use]
 pub fn stamped_bare(from: &str) -> Cow<'_, str> {
     let bare = bare_of(from);
@@ -121,7 +121,7 @@ fn check(text: &str) -> Result<(), Error> {
 }
 
 impl Jid {
-    /// Takes an address as it stands: from the store.
+    /// Takes an address unchanged, from the store.
     ///
     /// # Errors
     /// If a part is empty or too long, or has a character that no form of an address has.
@@ -154,8 +154,8 @@ impl Jid {
     /// typed its own address at login. The localpart is case-mapped by UsernameCaseMapped, and the domain by UTS 46. The
     /// resource, and the A-labels of the domain, stay as they are.
     ///
-    /// A localpart that RFC 7622 refuses takes the characters for which its compatibility characters stand, in lower case
-    /// and without those that are not shown. A server of RFC 7622 has no account of such a name.
+    /// In a localpart that RFC 7622 refuses, compatibility characters are replaced, letters are converted to lower
+    /// case, and ignorable characters are removed. A server of RFC 7622 has no account of such a name.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -194,8 +194,8 @@ impl Jid {
         }
     }
 
-    /// The same address with the labels of its domain written otherwise, as U-labels and as A-labels. None if there is
-    /// only one spelling, as for most domains.
+    /// The same address in the other spellings of its domain, with U-labels and with A-labels. Empty if there is only
+    /// one spelling, as for most domains.
     pub fn other_spellings(&self) -> impl Iterator<Item = Self> + use<> {
         let (local, domain, resource) = parts(&self.0);
         let written = |domain: String| {
@@ -207,7 +207,7 @@ impl Jid {
         others.filter_map(written).collect::<Vec<_>>().into_iter()
     }
 
-    /// Whether two addresses are the same but for the spelling of their domains.
+    /// Whether two addresses are equal except for the spelling of their domains.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         let ((local, domain, resource), other) = (parts(&self.0), parts(&other.0));
@@ -286,7 +286,7 @@ impl BareJid {
         Self::of(Jid::prepare(text)?)
     }
 
-    /// The same entity with the labels of its domain written otherwise, as [`Jid::other_spellings`].
+    /// The same address in the other spellings of its domain, as [`Jid::other_spellings`].
     pub fn other_spellings(&self) -> impl Iterator<Item = Self> + use<> {
         self.0.other_spellings().map(Self)
     }
@@ -296,8 +296,8 @@ impl BareJid {
         [self.clone()].into_iter().chain(self.other_spellings())
     }
 
-    /// The form that is the same for all addresses that some server takes for this one: as Stringprep folds, with U-labels. It
-    /// also makes addresses equal that RFC 7622 tells apart, such as those with ß and with ss.
+    /// The form that is the same for all addresses that some server treats as this one: folded as Stringprep does, with
+    /// U-labels. It also makes addresses equal that RFC 7622 distinguishes, such as those with ß and with ss.
     #[must_use]
     pub fn fold(&self) -> Cow<'_, str> {
         let text = self.as_str();

@@ -5,16 +5,16 @@ use std::borrow::Cow;
 
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 
-/// The most characters of a label in either spelling (RFC 1035 §2.3.4). Converting longer ones takes long.
+/// Maximum number of characters of a label in either spelling (RFC 1035 §2.3.4). Converting longer ones is slow.
 pub(crate) const MAX_LABEL_CHARS: usize = 63;
-/// Labels with two spellings that may differ in it. Where there are more, all are U-labels or all are A-labels.
+/// Maximum number of labels whose spellings are combined. With more such labels, all are U-labels or all are A-labels.
 const MAX_MIXED: usize = 4;
 
-/// The labels of a domain, each as U-label and as A-label; equal where there is one spelling.
+/// The labels of a domain, each as U-label and as A-label; both are equal for a label with one spelling.
 struct Labels(Vec<[String; 2]>);
 
 impl Labels {
-    /// `None` for a domain with one spelling, and for one whose labels are not exactly what one is made of the other.
+    /// `None` for a domain with one spelling, and for one whose labels do not convert to each other exactly.
     fn of(domain: &str) -> Option<Self> {
         let is_long = |label: &str| label.chars().count() > MAX_LABEL_CHARS;
         if domain.is_ascii() && !domain.contains("xn--") || domain.split('.').any(is_long) {
@@ -31,7 +31,7 @@ impl Labels {
         is_exact.then_some(Self(both))
     }
 
-    /// The domain with the label of each position that is chosen.
+    /// The domain with the chosen spelling of each label.
     fn with(&self, choose: impl Fn(usize) -> usize) -> String {
         let mut positions = 0..;
         let label = |[u, a]: &[String; 2]| match u == a {
@@ -51,7 +51,7 @@ impl Labels {
     }
 }
 
-/// A domain in its other spellings: that with U-labels first, that with A-labels last.
+/// The other spellings of a domain: the one with U-labels first, the one with A-labels last.
 pub(crate) fn others(domain: &str) -> Vec<String> {
     let mut all = Labels::of(domain).map(|labels| labels.all()).unwrap_or_default();
     all.retain(|other| other != domain);
@@ -67,7 +67,7 @@ pub fn with_u_labels(domain: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether two domains are the same but for the spelling of their labels.
+/// Whether two domains are equal except for the spelling of their labels.
 #[must_use]
 pub fn is_same_domain(one: &str, other: &str) -> bool {
     one == other || with_u_labels(one) == with_u_labels(other)

@@ -1,4 +1,4 @@
-//! The writer at a server that reads late, or breaks connections.
+//! The writer with a server that reads late or breaks connections.
 
 use jid::Jid;
 use minidom::Element;
@@ -70,7 +70,7 @@ impl Stage {
         Self { dispatch, answers, link, writing }
     }
 
-    /// What is written in some time.
+    /// The data written within a time.
     async fn written(&mut self, time: Duration) -> Vec<Element> {
         let (end, mut text) = (Instant::now() + time, String::new());
         while let Ok(byte) = timeout_at(end, self.link.read_u8()).await {
@@ -94,7 +94,7 @@ impl Stage {
         }
     }
 
-    /// The answer to a ping or a question comes.
+    /// Returns the answer to a ping or a query.
     fn return_one(&self, asked: &Element) {
         let (to, id) = (asked.attr("to").unwrap(), asked.attr("id").unwrap());
         let feature = format!("<feature var='{}'/>", ns::ADDRESS);
@@ -140,8 +140,8 @@ fn is_answer_to_ban(stanza: &Element) -> bool {
     stanza.attr("id") == Some("ban")
 }
 
-/// The server reads nothing, so that the multicast service seems to fail. The answer that confirms a ban is not written
-/// before the service has dealt with all events that were written before.
+/// The server reads nothing, so the multicast service seems to fail. The reply that acknowledges a ban is not written
+/// before the service has processed all events that were written earlier.
 #[tokio::test(start_paused = true)]
 async fn a_link_that_stalls_does_not_let_events_come_after_the_answer_to_a_ban() {
     for answers_question in [true, false] {
@@ -166,7 +166,7 @@ async fn a_link_that_stalls_does_not_let_events_come_after_the_answer_to_a_ban()
     }
 }
 
-/// A reply that the server does not take, for example as too large, breaks two connections and no third one.
+/// A reply that the server refuses, for example because of its size, breaks two connections and no third one.
 #[tokio::test(start_paused = true)]
 async fn a_reply_that_breaks_connections_is_dropped() {
     let (_dispatch, answers, mut writer) = writer(Offer::None).await;

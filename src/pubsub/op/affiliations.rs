@@ -26,7 +26,7 @@ pub struct OwnAffiliations {
 pub struct SetAffiliations {
     /// To which node.
     pub node: NodeId,
-    /// Who, and what they shall be; each entity once, in any spelling of its domain.
+    /// The entities and their new affiliations; each entity once, in any spelling of its domain.
     pub entries: Vec<(BareJid, Affiliation)>,
     /// The entries that cannot be applied. The others are.
     pub invalid: Vec<InvalidEntry>,

@@ -26,7 +26,8 @@ pub const FEATURES: &[&str] = &["auto-subscribe", "filtered-notifications"];
 pub struct InterestedResource {
     /// The full JID.
     pub jid: Jid,
-    /// Whether a roster gives it access, as of the last check; `None` before the first check, which sends the last item.
+    /// Whether a roster gives it access, as of the last check; `None` before the first check, after which the last item
+    /// is sent.
     pub is_admitted: Option<bool>,
 }
 
@@ -63,7 +64,7 @@ pub fn told(
     sent
 }
 
-/// The resources to which a roster gives access after these changes and did not before, or the reverse.
+/// The resources that gain or lose access by a roster with these changes.
 #[must_use]
 pub fn readmitted(
     node: Option<&Node>,
@@ -88,7 +89,7 @@ pub fn readmitted(
     interested.iter().filter_map(readmitted).collect()
 }
 
-/// The resources to which the rosters of a node's owners now give access and did not before, or the reverse.
+/// The resources that gained or lost access by the roster of a node's owner since the last check.
 #[must_use]
 pub fn checked(
     node: &Node,
@@ -102,14 +103,14 @@ pub fn checked(
     interested.iter().filter_map(checked).collect()
 }
 
-/// Whether a roster gives a resource access, as far as that is known.
+/// Whether a roster gives a resource access, if that is known.
 #[must_use]
 pub fn is_admitted(node: &Node, resource: &InterestedResource, cx: &Context<'_>) -> bool {
     let after = After::unchanged(node);
     after.needs_roster(&resource.jid, cx) && after.has_access(resource, cx)
 }
 
-/// The last item for resources that are interested in a node from now on.
+/// The last item for resources whose interest in a node begins now.
 #[must_use]
 pub fn last(
     node: &Node,
@@ -148,14 +149,14 @@ fn last_items(
     jids.chunks(MAX_LISTED).filter_map(of_part).collect()
 }
 
-/// Whether changes may give access or take it.
+/// Whether changes may give or revoke access.
 fn concern_access(changes: &Changes) -> bool {
     changes.iter().any(|change| {
         matches!(change, Change::Affiliated(..) | Change::Configured { .. } | Change::Created(_))
     })
 }
 
-/// Whether a resource could subscribe at once before a decision: where a roster decides, as of the last check.
+/// Whether a resource could subscribe without approval before a decision; access by a roster as of the last check.
 fn had_access(node: &Node, resource: &InterestedResource, cx: &Context<'_>) -> bool {
     let bare = resource.jid.to_bare();
     let affiliation = node.affiliation_of(&bare);
@@ -226,13 +227,14 @@ impl<'a> After<'a> {
         }
     }
 
-    /// Whether only a roster can give a resource access.
+    /// Whether a resource can get access only by a roster.
     fn needs_roster(&self, jid: &Jid, cx: &Context<'_>) -> bool {
         let bare = jid.to_bare();
         access::needs_roster(self.config, &bare, self.affiliation_of(&bare), cx)
     }
 
-    /// Whether a resource may subscribe at once. Where a roster decides that and none is known, it is as before.
+    /// Whether a resource may subscribe without approval. If that needs a roster and none is known, the result is as
+    /// before.
     fn has_access(&self, resource: &InterestedResource, cx: &Context<'_>) -> bool {
         let bare = resource.jid.to_bare();
         let affiliation = self.affiliation_of(&bare);

@@ -23,27 +23,28 @@ pub struct Delete {
 
 /// The most deleted nodes with a redirect.
 pub const MAX_REDIRECTS: usize = 1_000_000;
-/// Those of one owner, unless an administrator deletes the node.
+/// Maximum of one owner; it does not apply to deletions by an administrator.
 pub const MAX_OWN_REDIRECTS: usize = 10_000;
 
-/// The deleted nodes that have a redirect.
+/// Numbers of deleted nodes with a redirect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RedirectCounts {
-    /// All of them.
+    /// All deleted nodes with a redirect.
     pub all: usize,
-    /// Those in the share in which one more would be.
+    /// Those in the share for which another one would count.
     pub own: usize,
 }
 
 /// The longest URI of a redirect, in bytes.
 const MAX_URI_BYTES: usize = 2048;
 
-/// Decides a delete request at the service of this JID, if it is known, given the numbers of deleted nodes that have a redirect. The audience of the event are those who were
-/// subscribed, or waited for that. Who comes later hears of the redirection too ([`Refusal::Gone`]).
+/// Decides a delete request at the service of this JID, if that is known, given the numbers of deleted nodes with a
+/// redirect. The audience of the event are the subscribers, pending ones too. Later requests for the node return the
+/// redirect ([`Refusal::Gone`]).
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::TooManyRedirects`]; [`Refusal::BadRequest`] if the redirect is not an
-/// absolute URI of at most 2 048 bytes, or points to the node itself.
+/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::TooManyRedirects`]; [`Refusal::BadRequest`] if the redirect
+/// is not an absolute URI of at most 2 048 bytes, or points to the node itself.
 pub fn delete(
     node: Option<&Node>,
     request: &Delete,
@@ -56,7 +57,7 @@ pub fn delete(
     if let Some(uri) = &request.redirect {
         check_uri(uri)?;
         if service.is_some_and(|service| is_uri_of(uri, service, &node.id)) {
-            return Err(Refusal::BadRequest("the redirect points to the node that is deleted"));
+            return Err(Refusal::BadRequest("the redirect points to the deleted node itself"));
         }
         let has_enough = redirects.own >= MAX_OWN_REDIRECTS && !cx.actor.is_administrator;
         if has_enough || redirects.all >= MAX_REDIRECTS {
@@ -76,7 +77,7 @@ pub fn delete(
             notifications.push(notice);
         }
         let at = (changes.take_place(node.epoch), changes.version());
-        // A node that delivers no notifications tells of its end only, with which the subscriptions end (§8.4.2).
+        // A node that delivers no notifications announces only its deletion, which ends the subscriptions (§8.4.2).
         let config = NodeConfig { deliver_notifications: true, ..node.config.clone() };
         notifications.extend(Fanout::new(node, &config, cx).notify(at, event)?);
     }
@@ -110,7 +111,7 @@ fn is_uri_of(uri: &str, service: &Jid, node: &NodeId) -> bool {
     let Some((scheme, rest)) = uri.split_once(':') else { return false };
     let rest = rest.split_once('#').map_or(rest, |(rest, _)| rest);
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-    // An authority says by whom the address is asked.
+    // An authority names the account that sends the request, not the service.
     let path = match path.strip_prefix("//") {
         Some(authority) => authority.split_once('/').map_or("", |(_, path)| path),
         None => path,
@@ -122,7 +123,7 @@ fn is_uri_of(uri: &str, service: &Jid, node: &NodeId) -> bool {
         && named.and_then(decoded).is_some_and(|name| name == node.as_str())
 }
 
-/// A part of a URI without percent-encoding (RFC 3986 §2.1), if it is text.
+/// A part of a URI with percent-encoding (RFC 3986 §2.1) decoded, if it is UTF-8.
 fn decoded(part: &str) -> Option<String> {
     let (mut bytes, mut rest) = (Vec::with_capacity(part.len()), part.bytes());
     while let Some(byte) = rest.next() {

@@ -41,7 +41,7 @@ pub struct MetaData {
 pub struct NodeSummary {
     /// Its name.
     pub node: NodeId,
-    /// Which of the nodes that have had this name it is.
+    /// The epoch of the node.
     pub epoch: Epoch,
     /// Its name for people; may be empty.
     pub title: String,
@@ -69,9 +69,9 @@ impl NodeSummary {
         format!("{:016x}-{}", self.epoch.0, self.node)
     }
 
-    /// Whether a page that begins or ends with this edge begins or ends with this node.
+    /// Whether this node is the edge of a page.
     ///
-    /// COMPAT: XEP-0059 has clients repeat the UIDs of a page; some take the name of the first or last node instead.
+    /// COMPAT: by XEP-0059 clients repeat the UIDs of a page; some send the name of the first or last node instead.
     #[must_use]
     pub fn is_edge(&self, edge: &str) -> bool {
         self.uid() == edge || self.node.as_str() == edge

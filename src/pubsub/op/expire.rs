@@ -113,9 +113,9 @@ pub struct Passed {
     pub publisher: Option<BareJid>,
 }
 
-/// Decides what time does, given the oldest items, at most one more than [`MAX_EXPIRED`], and the newest, and whether
-/// resources are interested in the node by their capabilities, or notifications for such resources are pending; says
-/// when it does more to that extent, and whom to watch.
+/// Decides the timer-driven changes, given the oldest items, at most one more than [`MAX_EXPIRED`], and the newest, and
+/// whether resources are interested in the node by their capabilities, or notifications for such resources are pending.
+/// Also returns the time of the next changes, and the entities to watch.
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::TooManyNotifications`].

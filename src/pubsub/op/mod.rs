@@ -56,8 +56,8 @@ fn existing(node: Option<&Node>) -> Result<&Node, Refusal> {
     node.ok_or(Refusal::NodeNotFound)
 }
 
-/// Ends the subscriptions of exactly this address if the node does not admit the entity any more, and begins those that
-/// wait if nobody has to approve them any more (§8.7.4).
+/// Ends the subscriptions of exactly this address if the node does not admit the entity any more, and approves its pending
+/// ones if they need no approval any more (§8.7.4).
 ///
 /// SPEC: the XEP does not say what becomes of a subscriber who loses access. Here nobody stays
 /// subscribed who could not subscribe, so events need no second check. Whom only a roster can admit keeps what it has
@@ -73,7 +73,7 @@ fn settle_subscriptions(
     settle_remaining(node, config, (entity, affiliation), &BTreeSet::new(), changes, cx);
 }
 
-/// The same for the subscriptions of an entity that the changes have not ended.
+/// Reevaluates the subscriptions of an entity that the changes have not ended.
 fn settle_remaining(
     node: &Node,
     config: &NodeConfig,
@@ -105,7 +105,7 @@ fn settle_remaining(
     }
 }
 
-/// The same for all who are subscribed or wait for that, unless the changes have ended it.
+/// Reevaluates all subscriptions, pending ones too, that the changes have not ended.
 fn settle_all(node: &Node, config: &NodeConfig, changes: &mut Changes, cx: &Context<'_>) {
     let concerned = node.subscribers().chain(node.pending());
     let mut entities: Vec<_> = concerned.map(Jid::to_bare).collect();

@@ -97,7 +97,7 @@ pub fn set_options(
     Ok(Decision::quiet((), changes))
 }
 
-/// The subscribed or pending JID that is named, with its subscriptions, if the actor may configure them.
+/// The named JID, subscribed or pending, with its subscriptions, if the actor may configure them.
 fn configurable(node: &Node, of: &OptionsOf, actor: &Actor) -> Result<(Jid, Vec<Terms>), Refusal> {
     if !access::is_self(actor, &of.jid.to_bare()) && !actor.is_administrator {
         return Err(Refusal::Forbidden);

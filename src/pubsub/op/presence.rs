@@ -162,11 +162,11 @@ pub struct Went {
     pub is_last: bool,
 }
 
-/// Decides what it does that an entity has gone, given the newest item and the JIDs of the entity that an owner
-/// subscribed.
+/// Decides on the departure of an entity, given the newest item and the JIDs of the entity that an owner subscribed.
 ///
-/// SPEC: §12.5 does not say whether `tempsub` holds for subscriptions that owners made. These stay: their end would tell
-/// an owner when an entity goes that gave the service its presence for other subscriptions.
+/// SPEC: §12.5 does not say whether `tempsub` applies to subscriptions that owners made. These do not end: their end
+/// would disclose to an owner that an entity became unavailable, although the entity shares its presence with the
+/// service for other subscriptions.
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`].

@@ -28,7 +28,7 @@ pub struct Retract {
 /// What an item takes in an event besides its name.
 const RETRACTED_BYTES: usize = 20;
 
-/// Decides a retract request, given the publishers of those of the items that are there.
+/// Decides a retract request, given the publishers of the named items that exist.
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::ItemNotFound`], [`Refusal::Forbidden`], [`Refusal::ForeignItem`],
@@ -70,7 +70,7 @@ pub fn retract(
     Ok(Decision { reply: (), changes, notifications })
 }
 
-/// Whether the actor may learn which items are there.
+/// Checks whether the actor may learn which items exist.
 ///
 /// # Errors
 /// [`Refusal::Forbidden`].

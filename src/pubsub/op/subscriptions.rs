@@ -80,8 +80,8 @@ pub fn of_jid(node: &Node, jid: &Jid) -> Vec<Subscription> {
     }
 }
 
-/// An entry with the JID that it names at the node: an approval with the pending one. An entry that ends all subscriptions
-/// of a JID ends those in every spelling of its domain.
+/// Resolves the JID of an entry at the node: an approval applies to the pending JID. An entry that ends all
+/// subscriptions of a JID ends those in every spelling of its domain.
 fn known(
     node: &Node,
     (jid, subid, wanted): &(Jid, Option<SubId>, Wanted),
@@ -96,10 +96,11 @@ fn known(
     jids.into_iter().map(|jid| (jid, subid.clone(), *wanted)).collect()
 }
 
-/// Whether a server may deliver what is sent to an entity to another account, so that only the entity itself may begin its
-/// subscriptions.
+/// Whether a server may deliver notifications for an entity to another account, so that only the entity itself may
+/// create its subscriptions.
 ///
-/// SPEC: §8.8.2 lets an owner subscribe any JID. Here the recipient could not unsubscribe: it is stamped otherwise.
+/// SPEC: §8.8.2 lets an owner subscribe any JID. The account that receives such notifications could not unsubscribe,
+/// because its server stamps another address.
 fn may_be_of_another(node: &Node, entity: &BareJid, cx: &Context<'_>) -> bool {
     let is_known = || {
         node.subscriptions_of(entity).next().is_some() || node.pending_of(entity).next().is_some()

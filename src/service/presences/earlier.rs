@@ -24,8 +24,8 @@ pub(super) struct Before {
     pub(super) is_asked: bool,
     /// Whether it may have missed events.
     pub(super) has_missed: bool,
-    /// Whether the answer to a query suggests that it is gone. It is not waited for, and no reason to doubt that the
-    /// last resource has gone.
+    /// Whether the answer to a query suggests that it is absent. Events do not wait for it, and its entity can count as
+    /// unavailable.
     pub(super) is_denied: bool,
 }
 
@@ -45,7 +45,7 @@ impl Known {
         all.filter(move |(name, _)| is_bare || **name == resource).map(|(_, before)| before)
     }
 
-    /// Whether resources of an earlier connection may be available in a state that is not known.
+    /// Whether resources of an earlier connection may be available in an unknown state.
     pub(super) fn has_unconfirmed(&self, entity: &BareJid) -> bool {
         let mut resources = self.before.get(entity).into_iter().flat_map(BTreeMap::values);
         resources.any(|before| !before.is_denied)

@@ -103,7 +103,7 @@ pub(super) fn former(node: &NodeId) -> Vec<u8> {
     key(b'F', &[&hash(node.as_str())])
 }
 
-/// What took the place of the deleted node with this key.
+/// The number and the redirect of a deleted node, given the key of its [`former`] row.
 pub(super) fn redirect_of_former(former: &[u8]) -> Vec<u8> {
     key(b'M', &[former.get(1..).unwrap_or_default()])
 }

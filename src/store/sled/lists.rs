@@ -291,7 +291,7 @@ mod tests {
         store::{Chain, Commit, SledStore, Store},
     };
 
-    /// A page leads to the nodes after it, wherever records are damaged while the store is open.
+    /// A page continues past damaged records, wherever they are.
     #[tokio::test]
     async fn a_page_of_nodes_is_full_where_some_are_damaged() {
         let folder = tempfile::tempdir().unwrap();

@@ -169,7 +169,7 @@ impl SledStore {
         self.writer().take().map(|(_, thread)| thread)
     }
 
-    /// Reads while others read and commit; at last without commits, if these keep changing what is read.
+    /// Reads while others read and commit; after several failed attempts, while no commit is applied.
     async fn read<T, F>(&self, read: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -188,8 +188,7 @@ impl SledStore {
         read.await.map_err(|_| cannot_be_read())?
     }
 
-    /// Reads a little: at once, and not on another thread, unless the files are being copied or commits keep changing what
-    /// is read.
+    /// Reads a little without another thread, unless the files are being copied or commits keep changing the rows.
     async fn read_little<T, F>(&self, read: F) -> Result<T, StoreError>
     where
         T: Send + 'static,

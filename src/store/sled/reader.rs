@@ -35,7 +35,7 @@ use super::{
 /// subscriptions stand in at most so many parts.
 const FEW_ITEMS: u64 = 100;
 const FEW_PARTS: u32 = 2;
-/// How often a row is looked for that another one leads to, before it is taken for missing.
+/// How often a referenced row is looked up before it counts as missing.
 pub(super) const LOOKS: usize = 3;
 
 /// The reading half, which outlives that the store is opened again.
@@ -133,8 +133,8 @@ pub(super) struct View {
 }
 
 impl View {
-    /// Reads rows that lead to each other. A commit may remove some of them in between, so damage is a result only if no
-    /// commit was applied while it was found; nothing is known if that does not happen in [`LOOKS`] attempts.
+    /// Reads rows that refer to each other. A concurrent commit may remove some of them, so damage is reported only if
+    /// no commit was applied during the read. Returns `None` if that fails [`LOOKS`] times.
     pub(super) fn read_between_commits<T>(
         &self,
         read: impl Fn(&Self) -> Result<T, StoreError>,
@@ -359,9 +359,9 @@ impl View {
         items.map(|item| item.map(|item| (item.id, item.publisher))).collect()
     }
 
-    /// The positions of the items of these names that a node has.
+    /// The positions of the named items that exist.
     fn spots_of(&self, node: Number, ids: &[ItemId]) -> Result<Vec<Spot>, StoreError> {
-        // Before the names: it goes with the last of those that are void.
+        // Read before the names, because it is removed with the last obsolete one.
         let first = self.first_item(node)?;
         let mut spots = Vec::new();
         for id in ids {

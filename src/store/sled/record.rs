@@ -161,12 +161,12 @@ impl FormerRecord {
         Self { number, deleted: former.deleted.0, owners }
     }
 
-    /// The entity in whose share it is.
+    /// The owner for whose share it counts.
     pub(super) fn share(&self) -> Option<OwnerHash> {
         self.owners.first().copied().map(OwnerHash)
     }
 
-    /// Its place among the reserved names.
+    /// Its key among the reserved names.
     pub(super) fn place(&self) -> (u64, u64) {
         (self.deleted, self.number)
     }

@@ -426,7 +426,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         Ok(())
     }
 
-    /// The deleted node whose name is reserved by this row, and its key.
+    /// The deleted node whose name this row reserves, and its key.
     fn reserved(&self, key: &[u8]) -> Result<(Vec<u8>, FormerRecord), StoreError> {
         let name = self.rows.get::<String>(key)?.ok_or_else(|| damaged(key))?;
         let former = keys::former(&NodeId::parse(&name).map_err(|_| damaged(key))?);
@@ -434,7 +434,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         Ok((former, record))
     }
 
-    /// Forgets a deleted node without a redirect.
+    /// Removes the record of a deleted node without a redirect.
     fn release(&mut self, reserved: Vec<u8>, former: Vec<u8>, record: &FormerRecord) {
         self.rows.remove(former);
         self.rows.remove(reserved);

@@ -75,7 +75,7 @@ fn open_validation() -> Tag {
     Tag::ns("validate", ns::VALIDATE).attr("datatype", "xs:string").child(Tag::new("open"))
 }
 
-/// How many bytes a value takes in a form at the most.
+/// Maximum number of bytes of a value in a form.
 pub(crate) fn value_len(value: &str) -> usize {
     let is_escaped = |byte: &u8| matches!(byte, b'<' | b'>' | b'&' | b'\r');
     let escaped = value.as_bytes().iter().filter(|byte| is_escaped(byte)).count();
@@ -168,8 +168,8 @@ pub(super) fn number(value: &str) -> Option<u32> {
     collapsed(value).parse().ok()
 }
 
-/// Fields and values of a submitted form together; our forms have far fewer. Options come back from some clients, and the
-/// limit of a stanza bounds them.
+/// Maximum number of fields and values of a submitted form. The service's own forms have far fewer. Options, which some
+/// clients send back, do not count; the limit of a stanza bounds them.
 const MAX_PARTS: usize = 256;
 
 /// The fields of a submitted form, each with its values.
@@ -180,7 +180,8 @@ pub fn fields(form: &Element) -> Result<impl Iterator<Item = (&str, Vec<String>)
     fields_and_lists(form, |_| false)
 }
 
-/// The fields of a submitted form, each with its values; those of lists do not count, for the limit of a stanza bounds them.
+/// The fields of a submitted form, each with its values. Values of lists do not count; the limit of a stanza bounds
+/// them.
 ///
 /// # Errors
 /// [`Refusal::FormTooLarge`].
