@@ -8,7 +8,7 @@ use std::{
 
 use jid::with_u_labels;
 
-/// Limits of queued and reserved bytes, per entity, per domain and in total, above which no further requests are processed.
+/// Limits of queued bytes, per entity, per domain and in total, above which no further requests are processed.
 const MAX_BYTES_PER_JID: usize = 1024 * 1024;
 const MAX_BYTES_PER_DOMAIN: usize = 4 * 1024 * 1024;
 pub(super) const MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -19,9 +19,6 @@ pub(super) struct AnswerQueue {
     domains: HashMap<String, DomainQueue>,
     turns: Turns,
     bytes: usize,
-    /// Bytes reserved for replies to requests in progress, per domain and in total.
-    reserved: HashMap<String, usize>,
-    all_reserved: usize,
     /// Number of replies ever pushed, and ever popped.
     pushed: u64,
     popped: u64,
@@ -131,35 +128,10 @@ impl AnswerQueue {
 
     /// Whether another request of an entity, given by its bare JID, may be processed.
     pub(super) fn has_room(&self, to: &str) -> bool {
-        let name = &*domain_of(to);
-        let domain = self.domains.get(name);
-        let reserved = self.reserved.get(name).copied().unwrap_or_default();
-        let of_domain = domain.map_or(0, |domain| domain.bytes) + reserved;
+        let domain = self.domains.get(&*domain_of(to));
+        let of_domain = domain.map_or(0, |domain| domain.bytes);
         let own = domain.and_then(|domain| domain.entities.get(to)).map_or(0, |own| own.bytes);
-        own <= MAX_BYTES_PER_JID
-            && of_domain <= MAX_BYTES_PER_DOMAIN
-            && self.bytes + self.all_reserved <= MAX_BYTES
-    }
-
-    /// Reserves bytes for the reply to a request of an entity. Returns `false` if there is no room.
-    pub(super) fn reserve(&mut self, to: &str, bytes: usize) -> bool {
-        let has_room = self.has_room(to);
-        if has_room && bytes > 0 {
-            *self.reserved.entry(domain_of(to).into_owned()).or_default() += bytes;
-            self.all_reserved += bytes;
-        }
-        has_room
-    }
-
-    /// Releases reserved bytes.
-    pub(super) fn release(&mut self, to: &str, bytes: usize) {
-        let domain = &*domain_of(to);
-        let Some(reserved) = self.reserved.get_mut(domain) else { return };
-        *reserved = reserved.saturating_sub(bytes);
-        if *reserved == 0 {
-            self.reserved.remove(domain);
-        }
-        self.all_reserved = self.all_reserved.saturating_sub(bytes);
+        own <= MAX_BYTES_PER_JID && of_domain <= MAX_BYTES_PER_DOMAIN && self.bytes <= MAX_BYTES
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -219,27 +191,6 @@ pub(super) fn domain_of(bare: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Otherwise all senders that wait for room would be served at once when room becomes available.
-    #[test]
-    fn replies_to_requests_in_progress_count() {
-        let mut queue = AnswerQueue::default();
-        let half = MAX_BYTES_PER_DOMAIN / 2;
-        for entity in ["a@x", "b@x", "c@x"] {
-            assert!(queue.reserve(entity, half), "{entity}");
-        }
-        assert!(!queue.reserve("d@x", 0) && !queue.has_room("x"));
-        assert!(queue.reserve("a@y", half));
-        queue.push("a@x", "x".repeat(half));
-        queue.release("a@x", half);
-        assert!(!queue.has_room("d@x"));
-        queue.release("b@x", half);
-        assert!(queue.has_room("d@x"));
-        for domain in ["b@y", "a@z", "b@z"] {
-            queue.reserve(domain, MAX_BYTES_PER_DOMAIN);
-        }
-        assert!(!queue.has_room("a@new"), "{}", queue.all_reserved);
-    }
 
     fn popped(queue: &mut AnswerQueue, up_to: u64) -> String {
         std::iter::from_fn(|| queue.pop(up_to)).collect::<Vec<_>>().join(" ")

@@ -189,12 +189,9 @@ impl Answers {
         self.barriers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reserves bytes for the reply to a request of an entity, for the lifetime of the result. Returns `None` if there
-    /// is no room.
-    pub(super) fn reserve(self: &Arc<Self>, to: &str, bytes: usize) -> Option<Reservation> {
-        let to = stamped_bare(to).into_owned();
-        let has_room = self.queue().waiting.reserve(&to, bytes);
-        has_room.then(|| Reservation { answers: Arc::clone(self), to, bytes })
+    /// Whether another request of an entity may be processed.
+    pub(super) fn has_room(&self, to: &str) -> bool {
+        self.queue().waiting.has_room(&stamped_bare(to))
     }
 
     /// Waits until another request of an entity may be processed.
@@ -259,22 +256,6 @@ impl Answers {
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Bytes reserved for the reply to a request in progress.
-pub(super) struct Reservation {
-    answers: Arc<Answers>,
-    to: String,
-    bytes: usize,
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        if self.bytes > 0 {
-            self.answers.queue().waiting.release(&self.to, self.bytes);
-            self.answers.went.notify_waiters();
-        }
     }
 }
 

@@ -24,11 +24,7 @@ use crate::{
     },
 };
 
-use super::{
-    answers::{Answers, Reservation},
-    pace::Pace,
-    showing,
-};
+use super::{answers::Answers, pace::Pace, showing};
 
 /// Answers stanzas.
 pub struct Dispatch {
@@ -72,14 +68,16 @@ impl Dispatch {
             && content.is_some_and(|content| matches!(content.name(), "publish" | "retract"))
     }
 
-    /// Whether the reply to a stanza may be large: it reads items, lists or an archive.
+    /// Whether the reply to a stanza may be large: it reads items, a list or an archive, or runs a command.
     #[must_use]
     pub(super) fn may_have_large_reply(stanza: &Element) -> bool {
-        let is_change = stanza.attr("type") == Some("set")
-            && stanza.children().any(|child| {
-                child.is("pubsub", ns::PUBSUB) || child.is("pubsub", ns::PUBSUB_OWNER)
-            });
-        stanza.name() == "iq" && !is_change
+        let is_get = stanza.attr("type") == Some("get");
+        stanza.name() == "iq"
+            && stanza.children().any(|child| match child.ns().as_str() {
+                ns::PUBSUB | ns::PUBSUB_OWNER | ns::DISCO_ITEMS => is_get,
+                ns::MAM | ns::COMMANDS => !is_get,
+                _ => false,
+            })
     }
 
     /// The header of a stanza, addressed to the service if it has no `to`.
@@ -323,9 +321,9 @@ impl Dispatch {
         }
     }
 
-    /// Reserves room for the reply to a request of an entity, depending on whether the reply may be large.
-    pub(super) fn reserve(&self, to: &str, may_be_large: bool) -> Option<Reservation> {
-        self.answers.reserve(to, if may_be_large { self.max_stanza_bytes } else { 0 })
+    /// Whether another request of an entity may be processed.
+    pub(super) fn has_room(&self, to: &str) -> bool {
+        self.answers.has_room(to)
     }
 
     /// Waits until another request of an entity may be processed.

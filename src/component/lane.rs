@@ -16,10 +16,7 @@ use std::{
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Poll,
 };
 
@@ -37,13 +34,13 @@ use crate::{
     wire::stanza::{Header, StanzaError},
 };
 
-use super::{
-    answer_queue::domain_of, answers::Reservation, bursts::Bursts, dispatch::Dispatch,
-    stream::StanzaText,
-};
+use super::{answer_queue::domain_of, bursts::Bursts, dispatch::Dispatch, stream::StanzaText};
 
 /// How many senders are served at the same time; further ones wait for their turn.
 const MAX_SERVED: usize = 64;
+/// Requests of one domain in progress whose replies may be large. These replies exceed the domain's room by some mebibytes at
+/// most.
+const MAX_LARGE_PER_DOMAIN: usize = 8;
 /// How many stanzas of one sender may be unsettled: as many as share a sync well. A few while others ask for something
 /// too, because each of them waits for a sync with all of these.
 const MAX_UNSETTLED: usize = 64;
@@ -108,12 +105,25 @@ struct Senders {
     lanes: HashMap<String, Lane>,
     bursts: Bursts,
     /// The bytes of each domain that has a lane, and of all of them.
-    domains: HashMap<String, usize>,
+    domains: HashMap<String, DomainLanes>,
     bytes: usize,
     /// The bytes of those that wait as trees.
     tree_bytes: usize,
     /// When there was more than one lane.
     were_several: Option<Instant>,
+}
+
+/// The lanes of a domain.
+struct DomainLanes {
+    bytes: usize,
+    /// Permits for requests whose replies may be large.
+    large: Arc<Semaphore>,
+}
+
+impl Default for DomainLanes {
+    fn default() -> Self {
+        Self { bytes: 0, large: Arc::new(Semaphore::new(MAX_LARGE_PER_DOMAIN)) }
+    }
 }
 
 /// What waits behind the stanza that is dealt with.
@@ -225,7 +235,7 @@ impl Lanes {
         loop {
             while let Some(waiting) = next {
                 unsettled.make_way(waiting.looks_at_one_node).await;
-                turn.may_be_large.store(waiting.may_be_large, Ordering::Relaxed);
+                turn.set_large(self.large(&sender, &waiting));
                 turn.acquire().await;
                 let permit = Arc::clone(&turn) as Arc<dyn RequestPermit>;
                 with_permit(permit, unsettled.handle(waiting)).await;
@@ -249,6 +259,13 @@ impl Lanes {
     /// The next stanza of a sender.
     fn next(&self, sender: &str) -> Option<Waiting> {
         self.senders().next(sender)
+    }
+
+    /// The semaphore for large replies to a sender's domain, if the reply to this stanza may be one.
+    fn large(&self, sender: &str, waiting: &Waiting) -> Option<Arc<Semaphore>> {
+        let senders = self.senders();
+        let domain = senders.domains.get(&*domain_of(sender)).filter(|_| waiting.may_be_large);
+        domain.map(|domain| Arc::clone(&domain.large))
     }
 
     /// Ends a sender's lane, unless a stanza came.
@@ -301,7 +318,7 @@ impl Senders {
         limits: QueueLimits,
     ) -> Option<QueueLimit> {
         let is_over = |queued: usize, more: usize, max: usize| queued > 0 && queued + more > max;
-        let domain = self.domains.get(&*domain_of(sender)).copied().unwrap_or_default();
+        let domain = self.domains.get(&*domain_of(sender)).map_or(0, |domain| domain.bytes);
         let max_of_domain = limits.max_bytes / 2;
         let all = bytes + STANZA_BYTES;
         let queued = self.lanes.get(sender).map_or((0, 0), |lane| (lane.stanzas, lane.bytes));
@@ -321,7 +338,7 @@ impl Senders {
     /// Adds a stanza to its sender's lane. If there was none, it is to be served, with this stanza first.
     fn queue(&mut self, sender: &str, waiting: Waiting) -> Option<(Arc<Notify>, Waiting)> {
         let all = waiting.bytes + STANZA_BYTES;
-        *self.domains.entry(domain_of(sender).into_owned()).or_default() += all;
+        self.domains.entry(domain_of(sender).into_owned()).or_default().bytes += all;
         self.bytes += all;
         if matches!(waiting.stanza, Form::Tree(_)) {
             self.tree_bytes += waiting.bytes;
@@ -373,9 +390,9 @@ impl Senders {
         let all = bytes + STANZA_BYTES;
         self.bytes -= all;
         let domain = domain_of(sender);
-        if let Some(queued) = self.domains.get_mut(&*domain) {
-            *queued -= all;
-            if *queued == 0 {
+        if let Some(lanes) = self.domains.get_mut(&*domain) {
+            lanes.bytes -= all;
+            if lanes.bytes == 0 {
                 self.domains.remove(&*domain);
             }
         }
@@ -387,24 +404,31 @@ fn sender_of(stanza: &Element) -> Cow<'_, str> {
     stamped_bare(stanza.attr("from").unwrap_or_default())
 }
 
-/// The permit of a lane to process a request, while it holds one, and the room reserved for the reply.
+/// The permit to process a request, and that for its large reply.
+type HeldPermits = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
+
+/// The permits of a lane, while it processes a request.
 struct LanePermit {
     turns: Arc<Semaphore>,
     dispatch: Arc<Dispatch>,
     sender: String,
-    /// Whether the reply to the request may be large.
-    may_be_large: AtomicBool,
-    held: Mutex<Option<(OwnedSemaphorePermit, Reservation)>>,
+    /// The semaphore of the domain, if the reply to the request may be large.
+    large: Mutex<Option<Arc<Semaphore>>>,
+    held: Mutex<Option<HeldPermits>>,
 }
 
 impl LanePermit {
     fn new(lanes: &Lanes, sender: &str) -> Self {
         let (turns, dispatch) = (Arc::clone(&lanes.turns), Arc::clone(&lanes.dispatch));
-        let may_be_large = AtomicBool::new(false);
-        Self { turns, dispatch, sender: sender.to_owned(), may_be_large, held: Mutex::default() }
+        let (sender, large) = (sender.to_owned(), Mutex::default());
+        Self { turns, dispatch, sender, large, held: Mutex::default() }
     }
 
-    fn set(&self, held: Option<(OwnedSemaphorePermit, Reservation)>) {
+    fn set_large(&self, large: Option<Arc<Semaphore>>) {
+        *self.large.lock().unwrap_or_else(PoisonError::into_inner) = large;
+    }
+
+    fn set(&self, held: Option<HeldPermits>) {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
     }
 }
@@ -416,15 +440,19 @@ impl RequestPermit for LanePermit {
     }
 
     async fn acquire(&self) {
+        let large = self.large.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // The semaphores are never closed, and serve in the order of arrival.
+        let large = match large {
+            Some(large) => large.acquire_owned().await.ok(),
+            None => None,
+        };
         loop {
             // A sender with too many queued replies waits without a permit.
             self.dispatch.room(&self.sender).await;
-            // The semaphore is never closed, and whoever waits longest comes first.
             let Ok(permit) = Arc::clone(&self.turns).acquire_owned().await else { return };
             // Other requests may have used the room meanwhile.
-            let may_be_large = self.may_be_large.load(Ordering::Relaxed);
-            if let Some(room) = self.dispatch.reserve(&self.sender, may_be_large) {
-                return self.set(Some((permit, room)));
+            if self.dispatch.has_room(&self.sender) {
+                return self.set(Some((permit, large)));
             }
         }
     }

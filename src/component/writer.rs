@@ -181,7 +181,7 @@ impl Writer {
         if let Some(mut chunk) = self.current.take() {
             chunk.text.truncate(chunk.answers);
             // A reply that the server refuses would break every connection.
-            if !chunk.interrupted.is_empty() {
+            if !chunk.interrupted.is_empty() && chunk.written > 0 {
                 warn!(
                     event = "replies_dropped",
                     bytes = chunk.interrupted.len(),
