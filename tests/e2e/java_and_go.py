@@ -43,7 +43,7 @@ def test_smacks_integration_tests(server, gjallar, java, tmp_path):
 def test_a_walk_through_smack(server, gjallar, java, tmp_path):
     said = run(*java, f"-Dport={server.client_port}", f"-Dpassword={PASSWORD}", f"-Dservice={SERVICE}",
                HERE / "smack/Walk.java", folder=tmp_path)
-    assert said.splitlines()[-1] == "done", said
+    assert "done" in said.splitlines(), said
 
 
 def test_a_walk_through_mellium(server, gjallar):

@@ -32,13 +32,12 @@ class Walk {
         service = JidCreate.domainBareFrom(System.getProperty("service"));
         XMPPTCPConnection owner = login("admin");
         XMPPTCPConnection reader = login("alice");
-        XMPPTCPConnection stranger = login("bob");
         itemsOneByOne(owner, reader);
         aFormSubmittedTwice(owner);
-        ownersLists(owner, stranger);
+        ownersLists(owner);
         waiting(owner, reader);
         commands(owner);
-        for (XMPPTCPConnection connection : List.of(owner, reader, stranger)) {
+        for (XMPPTCPConnection connection : List.of(owner, reader)) {
             check(PingManager.getInstanceFor(connection).pingMyServer(), "the connection is alive");
             connection.disconnect();
         }
@@ -98,11 +97,12 @@ class Walk {
         check("Second".equals(node.getNodeConfiguration().readFirstValue("pubsub#title")), "the second title");
     }
 
-    static void ownersLists(XMPPTCPConnection owner, XMPPTCPConnection stranger) throws Exception {
+    static void ownersLists(XMPPTCPConnection owner) throws Exception {
         LeafNode node = pubsub(owner).createNode("lists");
-        // Smack cannot read a notice about a node that its user has nothing to do with.
-        node.modifyAffiliationAsOwner(List.of(new Affiliation(jid(stranger), Affiliation.Type.member)));
-        node.modifySubscriptionsAsOwner(List.of(new Subscription(jid(stranger), Subscription.State.subscribed)));
+        // Not connected: Smack cannot parse the notification of a subscription that an owner set (8.8.4).
+        BareJid stranger = JidCreate.bareFrom("bob@localhost");
+        node.modifyAffiliationAsOwner(List.of(new Affiliation(stranger, Affiliation.Type.member)));
+        node.modifySubscriptionsAsOwner(List.of(new Subscription(stranger, Subscription.State.subscribed)));
         check(node.getSubscriptionsAsOwner().size() == 1, "the subscription that the owner set");
     }
 
