@@ -126,7 +126,7 @@ impl AnswerQueue {
         Some(answer)
     }
 
-    /// Whether another request of an entity, given by its bare JID, may be processed.
+    /// Whether there is room for the reply to another request of an entity, given by its bare JID.
     pub(super) fn has_room(&self, to: &str) -> bool {
         let domain = self.domains.get(&*domain_of(to));
         let of_domain = domain.map_or(0, |domain| domain.bytes);
@@ -143,7 +143,7 @@ impl AnswerQueue {
         self.pushed
     }
 
-    /// Whether all queued replies have numbers from `up_to` on.
+    /// Whether every queued reply has a number of at least `up_to`.
     pub(super) fn is_held(&self, up_to: u64) -> bool {
         self.bytes > 0 && self.popped >= up_to
     }

@@ -189,7 +189,7 @@ impl Answers {
         self.barriers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether another request of an entity may be processed.
+    /// Whether there is room for the reply to another request of an entity.
     pub(super) fn has_room(&self, to: &str) -> bool {
         self.queue().waiting.has_room(&stamped_bare(to))
     }

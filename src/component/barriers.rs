@@ -117,7 +117,7 @@ impl Route {
         self.is_paused || self.unconfirmed > 0
     }
 
-    /// Whether the previous connection ended without a returned barrier, and none has returned since.
+    /// Whether the previous connection ended without a confirmation, and none has arrived since.
     pub(super) fn was_unconfirmed(&self) -> bool {
         self.unconfirmed > 0
     }

@@ -321,7 +321,7 @@ impl Dispatch {
         }
     }
 
-    /// Whether another request of an entity may be processed.
+    /// Whether there is room for the reply to another request of an entity.
     pub(super) fn has_room(&self, to: &str) -> bool {
         self.answers.has_room(to)
     }

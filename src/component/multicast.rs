@@ -37,7 +37,7 @@ const PATIENCE_WITH_A_SERVICE: Duration = Duration::from_secs(10);
 /// that is broken; 24.10 and later with mod_privilege drop what comes before the component's grant is entered.
 const REPEATED_AFTER: Duration = Duration::from_millis(500);
 const REPEATED_FOR: Duration = Duration::from_secs(5);
-/// Time until it is asked again; doubled after each failure in a row, up to about 21 hours.
+/// Interval until the service is queried again; doubled after each consecutive failure, up to about 21 hours.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(600);
 const MAX_DOUBLINGS: u32 = 7;
 /// Time of use without a failure that ends a row of failures.

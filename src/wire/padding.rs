@@ -27,7 +27,7 @@ pub fn padding(stanzas: &str) -> usize {
 }
 
 /// Whether a text of whole stanzas, with its padding, has at most this many bytes. A server counts the padding too
-/// while its parser waits.
+/// as long as its parser holds the stanza.
 #[must_use]
 pub fn fits(stanzas: &str, max_bytes: usize) -> bool {
     // The padding is never longer than the text.

@@ -401,7 +401,7 @@ fn a_fold_is_that_of_stringprep() {
         ("ςᾳ@localhost", "σαι@localhost"),
         ("u@xn--bcher-kva.example", U_LABELS),
         ("u@xn--wei-7ka.example", "u@weiss.example"),
-        // A letter of its own, whose capital is that of i.
+        // A separate letter with the same capital as i.
         ("ı@localhost", "ı@localhost"),
     ] {
         assert_eq!(fold(text), expected, "{text}");

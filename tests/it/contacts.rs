@@ -155,8 +155,8 @@ async fn s12_2_new_contacts_are_sent_the_last_item() {
     assert_eq!(fixture.sent(), NODES.map(|name| format!("{name} 2")));
 }
 
-/// Whoever leaves a roster is sent neither what waits nor what happens later; after a return, the last item and what
-/// happens later.
+/// A contact that leaves a roster receives neither pending nor later events; after its return, the last item and later
+/// events.
 #[tokio::test(start_paused = true)]
 async fn whoever_left_a_roster_is_sent_nothing_that_waits() {
     let fixture = Fixture::new(60, true).await;
@@ -292,7 +292,7 @@ async fn contacts_of_more_owners_than_rosters_are_kept_are_sent_events() {
     assert_eq!(recipients, (0..OWNERS).map(friend).collect::<Vec<_>>());
 }
 
-/// After a restart, what was pending for contacts waits for the roster too.
+/// After a restart, pending events for contacts wait for the roster too.
 #[tokio::test]
 async fn former_contacts_are_sent_nothing_pending_after_a_restart() {
     for has_friend in [true, false] {

@@ -567,7 +567,7 @@ async fn itemreply_says_which_publisher_items_show() {
 }
 
 /// The owner that items show is the creator of the node, as long as that owns it; then the owner who configured the node
-/// last. Nobody who was made an owner by others alone is shown.
+/// last. An owner appointed by others is not shown.
 #[tokio::test]
 async fn itemreply_owner_is_one_that_is_responsible_for_the_node() {
     let mut component = with(&[("itemreply", "owner")]).await;

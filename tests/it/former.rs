@@ -122,7 +122,7 @@ async fn a_redirect_without_an_absolute_uri_is_refused() {
     assert_eq!(component.items(OWNER, "closed").await, ["secret"]);
 }
 
-/// A node that points to itself would lead everybody who asks for it in a circle.
+/// A redirect from a node to itself would send clients in a circle.
 #[tokio::test]
 async fn a_redirect_to_the_node_itself_is_refused() {
     let mut component = with_bot(|_| {}).await;

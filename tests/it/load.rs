@@ -303,8 +303,7 @@ async fn large_answers_to_one_sender_hold_up_no_others() {
     assert!(soon(before_answer) && soon(before_event), "{before_answer:?} {before_event:?}");
 }
 
-/// Many senders of one domain whose large replies wait take no more memory than their domain has, and keep the service
-/// free for others.
+/// Large replies to many senders of one domain stay within the memory of that domain, and do not block other domains.
 #[tokio::test]
 async fn large_answers_to_many_of_one_domain_hold_up_no_other_domain() {
     const SENDERS: usize = 64;

@@ -116,7 +116,7 @@ async fn large_answers_fit_with_the_spaces_after_them() {
         for _ in 0..8 {
             component.message().await;
         }
-        // What stands before the next answer was read when that comes.
+        // Everything before the next reply has been read when that reply arrives.
         component.pubsub(READER, "get", "<affiliations/>").await;
         let before = bytes(&component);
         let newest = component.items(READER, "n").await;

@@ -296,7 +296,7 @@ async fn events_of_other_nodes_do_not_wait_for_presence() {
     component.finish().await;
 }
 
-/// A stop does not wait for presence, which is not read any more: what waits is sent after the next start.
+/// A stop does not wait for presence, which is not read any more: deferred events are sent after the next start.
 #[tokio::test]
 async fn a_stop_leaves_what_waits_for_presence_to_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
@@ -794,7 +794,7 @@ async fn who_says_how_long_it_was_away_is_sent_what_it_missed() {
     assert_eq!(come(&mut component, PHONE, "3600").await, "2 1 3 4");
     assert_eq!(come(&mut component, PHONE, "3600").await, "2 1 3 4", "its server did not notice");
     component.reconnected_by_force().await;
-    // Events that were not confirmed are sent again, to those who are available now.
+    // Unconfirmed events are sent again, to the resources that are available now.
     answer_pings(&mut component, 1).await;
     component.ask(PHONE, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
     component.messages().await;
@@ -1107,7 +1107,7 @@ async fn events_wait_for_pings_of_resources_that_do_not_share_presence() {
     component.publish(OWNER, "n", "2").await;
     let waits = sent_items(&mut component).await;
     assert!(waits.iter().all(|item| item.ends_with(" 1")), "{waits:?}");
-    // Nobody needs the presence of the other one.
+    // No event depends on the presence of the other one.
     answer_pings(&mut component, 3).await;
     let mut sent = Vec::new();
     while sent.len() < 2 {

@@ -325,7 +325,7 @@ async fn an_owner_who_does_not_exist_any_more_has_no_contacts() {
     assert_eq!(server.read, 1);
 }
 
-/// Whoever makes another user an owner learns nothing of its roster: neither by subscriptions of others, nor by lists.
+/// An owner that makes another user an owner learns nothing about its roster, neither by subscriptions nor by lists.
 #[tokio::test]
 async fn rosters_of_owners_whom_others_appointed_are_not_read() {
     const CREATOR: &str = "creator@localhost/x";
@@ -354,7 +354,7 @@ async fn rosters_of_owners_whom_others_appointed_are_not_read() {
     }
     // That of the creator, once.
     assert_eq!(server.read, 1);
-    // Whoever configures the node then lets its roster be read.
+    // The owner that configures the node then agrees to the use of its roster.
     let form_type = "<field var='FORM_TYPE'><value>http://jabber.org/protocol/pubsub#node_config</value></field>";
     let title = field("title", &["T"]);
     let form = format!("<x xmlns='jabber:x:data' type='submit'>{form_type}{title}</x>");
@@ -510,7 +510,7 @@ async fn with_interested_stranger(roster_seconds: u64) -> Server {
     server
 }
 
-/// §12.2: whoever gets a presence subscription or enters a group in the roster of an owner is sent the last item, once.
+/// §12.2: a contact that gets a presence subscription, or enters a group in the roster of an owner, receives the last item once.
 #[tokio::test]
 async fn s12_2_contacts_that_gain_access_by_a_roster_are_sent_the_last_item() {
     let mut server = with_interested_stranger(1).await;

@@ -444,7 +444,7 @@ async fn paging_of_nodes_ends_at_an_edge_that_was_created_again() {
         let answer = discovered(&mut component, OWNER, "", set).await;
         assert_eq!(error(&answer), "cancel item-not-found", "{set}");
     }
-    // A name stands for the present position of its node, also one that looks like a UID.
+    // A name denotes the present position of its node, even if it looks like a UID.
     for (edge, rest) in [("a", "d d-e b c"), ("d", "d-e b c"), ("d-e", "b c")] {
         let answer = discovered(&mut component, OWNER, "", &format!("<after>{edge}</after>")).await;
         assert_eq!(read(&answer, "node").0, rest);

@@ -4,7 +4,7 @@
 //! `X receives:` takes the next stanza to X and compares: what is written must be there. A value
 //! `{scansion:any}` stands for any; more attributes may be there, more elements only with
 //! `scansion:strict='false'`. `X receives nothing` is what it says, of all that was told by then.
-//! The comment `# choice` stands before a request to which the XEP names no answer; `make compare` leaves these out.
+//! The comment `# choice` marks a request for which the XEP demands no particular answer; `make compare` leaves these out.
 
 use std::{collections::HashMap, fs, path::PathBuf, sync::Arc};
 

@@ -26,7 +26,7 @@ enum Mapping {
     Fold,
 }
 
-/// Whether a bare address is its own identity form: ASCII without capitals, as nearly all are.
+/// Whether a bare address is lower-case ASCII, and thereby equals its identity form. Most addresses do.
 pub(crate) fn is_plain(bare: &str) -> bool {
     !bare.ends_with('.') && bare.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase() && b != b'[')
 }
@@ -89,7 +89,8 @@ fn lower_case(ascii: &str) -> Cow<'_, str> {
     }
 }
 
-/// A localpart as Nodeprep folds it (RFC 3454, B.2), with current Unicode: NFKC_Casefold but for a few newer letters.
+/// The fold of a localpart: Nodeprep (RFC 3454, table B.2) with current Unicode data, which is NFKC_Casefold except for a
+/// few newer letters.
 pub(crate) fn folded_localpart(text: &str) -> String {
     mapped(text, Mapping::Fold)
 }

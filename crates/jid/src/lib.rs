@@ -207,7 +207,7 @@ impl Jid {
         others.filter_map(written).collect::<Vec<_>>().into_iter()
     }
 
-    /// Whether two addresses are equal except for the spelling of their domains.
+    /// Whether two addresses differ at most in the spelling of their domains.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         let ((local, domain, resource), other) = (parts(&self.0), parts(&other.0));
@@ -310,7 +310,7 @@ impl BareJid {
         format!("{local}{}", identity::folded_domain(domain)).into()
     }
 
-    /// Whether an address, in one of its spellings, is its own [fold](Self::fold). If not, a server that folds more than
+    /// Whether the address equals its [fold](Self::fold) in one of its spellings. Otherwise a server that folds more than
     /// RFC 7622 delivers to another account.
     #[must_use]
     pub fn is_folded(&self) -> bool {

@@ -149,7 +149,7 @@ fn is_in_context(text: &str, at: usize, c: char) -> bool {
     }
 }
 
-/// Whether a zero width non-joiner stands between letters that would join (RFC 5892, appendix A.1).
+/// The contextual rule of the zero width non-joiner: allowed between joining letters (RFC 5892, appendix A.1).
 fn breaks_a_ligature(text: &str, at: usize, c: char) -> bool {
     let joining = |c: char| CodePointMapData::<JoiningType>::new().get(c);
     let is_letter = |joining: &JoiningType| *joining != JoiningType::Transparent;

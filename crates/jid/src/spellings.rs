@@ -67,7 +67,7 @@ pub fn with_u_labels(domain: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether two domains are equal except for the spelling of their labels.
+/// Whether two domains differ at most in the spelling of their labels.
 #[must_use]
 pub fn is_same_domain(one: &str, other: &str) -> bool {
     one == other || with_u_labels(one) == with_u_labels(other)

@@ -106,7 +106,7 @@ impl Stage {
         assert!(self.answers.take_notice(SERVICE, &answer.parse().unwrap()), "{answer}");
     }
 
-    /// A stage with an event in the multicast service, one of whose recipients has just been banned.
+    /// A stage with an event in the multicast service, after a ban of one of its recipients.
     async fn with_ban() -> Self {
         let mut stage = Self::new().await;
         let asked = stage.written(SECOND / 10).await;

@@ -199,8 +199,8 @@ pub(super) fn last_items(
     sent.collect()
 }
 
-/// The last item for a JID that is subscribed on these terms now (§6.1.7), as of a version, with a nonce. Whoever
-/// subscribes, or comes, is there.
+/// The last item for a JID that is subscribed on these terms now (§6.1.7), as of a version, with a nonce. A
+/// subscribing entity, or one that sends presence, is available.
 pub(super) fn last_item(
     node: &Node,
     config: &NodeConfig,

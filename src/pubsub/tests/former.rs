@@ -69,7 +69,7 @@ fn redirects_past_their_limits_are_refused() {
     assert_eq!(leave("admin@x", uri, last, MAX_OWN_REDIRECTS), Ok(()));
 }
 
-/// A deletion is in the share of whoever decides on it, and not of an owner whom others appointed.
+/// A deletion counts in the share of the deleting owner, not of an owner appointed by others.
 #[test]
 fn a_deletion_is_in_the_share_of_the_owner_who_deletes() {
     let node = node().with("a@x", Affiliation::Owner).0;

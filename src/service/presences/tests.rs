@@ -109,7 +109,7 @@ async fn a_resource_that_answers_is_there_as_before() {
     assert_eq!(presences.availability(&node, &jid("a@x"), online), Availability::Unavailable);
     assert!(!presences.note(&jid("a@x/r"), &ONLINE, None) && !presences.confirm(&jid("a@x/r")));
     assert!(presences.confirm(&jid("d@x/r")), "it has missed an event");
-    // Whoever answers late has missed what could not wait any longer.
+    // A late answer comes from a resource that missed the event.
     again(&all);
     tokio::time::advance(PROBE_TIMEOUT).await;
     assert_eq!(is("a@x"), Availability::Unavailable);
@@ -153,7 +153,7 @@ async fn the_answer_to_a_probe_is_awaited_after_other_answers() {
     presences.confirm(&phone);
     assert_eq!(all(&presences)[2], Availability::Unavailable);
     assert_eq!(all(&presences)[..2], [Availability::Unknown; 2]);
-    // Whoever answers late has missed what could not wait any longer.
+    // A late answer comes from a resource that missed the event.
     tokio::time::advance(PROBE_TIMEOUT).await;
     assert_eq!(all(&presences), [Availability::Unavailable; 3]);
     assert!(presences.note(&phone, &ONLINE, age));
@@ -289,6 +289,6 @@ async fn an_entity_whose_probe_is_not_sent_yet_counts_as_before_the_interruption
     assert_eq!(is("there@x"), Availability::Available);
     tokio::time::advance(ANSWER_TIMEOUT).await;
     assert_eq!(is("there@x"), Availability::Unavailable);
-    // It may have missed something.
+    // It may have missed an event.
     assert!(presences.note(&jid("there@x/r"), &ONLINE, Some(PROBE_TIMEOUT * 10)));
 }
