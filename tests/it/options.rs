@@ -568,6 +568,33 @@ async fn a_jid_with_several_subscriptions_is_told_once_for_which_it_is() {
     assert!(heard(&mut component, READER).await.is_empty());
 }
 
+/// §12.16; §7.1.2.4: headers are the last child.
+#[tokio::test]
+async fn s12_16_events_about_the_node_itself_have_no_subid() {
+    let mut component = Component::with(Arc::new(MemoryStore::new()), many).await;
+    component.create(OWNER, "n", &[("notify_config", "1"), ("notify_retract", "1")]).await;
+    let subid = subscribe_again(&mut component, "").await;
+    publish(&mut component, "1", ATOM).await;
+    let retract = "<retract node='n' notify='true'><item id='1'/></retract>";
+    component.granted(OWNER, retract).await;
+    let configured = component.configure(OWNER, "n", &[("title", "News")]).await;
+    assert_eq!(configured.attr("type"), Some("result"), "{}", shown(&configured));
+    for content in ["<purge node='n'/>", "<delete node='n'/>"] {
+        let answer = component.owner(OWNER, "set", content).await;
+        assert_eq!(answer.attr("type"), Some("result"), "{}", shown(&answer));
+    }
+    let events = heard(&mut component, READER).await;
+    let kinds = events.iter().map(|message| (event(message).name().to_owned(), subids(message)));
+    let with_subid = || ("items".to_owned(), vec![subid.clone()]);
+    let without = |name: &str| (name.to_owned(), vec![]);
+    let expected =
+        [with_subid(), with_subid(), without("configuration"), without("purge"), without("delete")];
+    assert_eq!(kinds.collect::<Vec<_>>(), expected);
+    let last = |message: &Element| message.children().last().unwrap().name().to_owned();
+    let expected = ["headers", "headers", "no-store", "no-store", "no-store"];
+    assert_eq!(events.iter().map(last).collect::<Vec<_>>(), expected);
+}
+
 /// §6.1.6, §8.8.4.
 #[tokio::test]
 async fn who_has_several_subscriptions_is_told_which_one_an_owner_begins_or_ends() {
