@@ -13,6 +13,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from urllib.parse import quote
 
 DOMAIN = "localhost"
 SERVICE = "pubsub.localhost"
@@ -191,7 +192,7 @@ VirtualHost "{domain}"
         (self.folder / "certs").mkdir()
         for user in self.users:
             text = f'return {{\n\t["password"] = "{PASSWORD}";\n}};\n'
-            (accounts / f"{user}.dat").write_text(text)
+            (accounts / f"{quote(user).lower()}.dat").write_text(text)
         # What is shipped for pasting, each part where it says.
         top, end = self.shipped("prosody.cfg.lua").split("---- Part 2")
         end = f"---- Part 2{end}"

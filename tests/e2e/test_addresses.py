@@ -8,7 +8,9 @@ import pytest
 
 from servers import DOMAIN, PASSWORD, SERVERS, SERVICE, Gjallar
 
-USERS = ["owner", "mallory", "strasse", "jessica"]
+# A letter that nobody sees, and that Stringprep keeps: the account of somebody else.
+FILLER = "owner\u1160"
+USERS = ["owner", FILLER, "mallory", "strasse", "jessica"]
 PUBSUB = "http://jabber.org/protocol/pubsub"
 EVENT = f"{{{PUBSUB}#event}}"
 STANZAS = "{urn:ietf:params:xml:ns:xmpp-stanzas}"
@@ -138,6 +140,13 @@ def test_an_owner_keeps_its_rights_however_it_logs_in(port, owner):
             while same.next("message").find(f".//{EVENT}item").get("id") != user:
                 pass
             assert same.pubsub("set", f"<unsubscribe node='n' jid='{same.full}'/>") == "result"
+
+
+def test_an_account_with_a_hangul_filler_is_another_entity(port, owner):
+    for user in (FILLER, "owner\u3164"):
+        with Raw(port, user) as other:
+            assert other.owner("get", "<configure node='n'/>") == "forbidden", ascii(other.full)
+            assert "affiliation=" not in ET.tostring(other.ask("get", f"<pubsub xmlns='{PUBSUB}'><affiliations/></pubsub>"), "unicode")
 
 
 def test_a_ban_holds_for_all_that_the_server_takes_for_the_outcast(port, owner):

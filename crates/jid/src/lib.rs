@@ -2,8 +2,8 @@
 //!
 //! [`Jid::stamped`] brings the address that a server stamped into its identity form, because some servers stamp it as
 //! its user typed it. Identity forms are compared byte by byte, and the store keeps them: [`Jid::new`] takes an address
-//! unchanged. [`Jid::prepare`] brings an address that a user wrote into the form of RFC 7622. Neither folds more than
-//! the RFC does, so no two accounts of such a server have the same address.
+//! unchanged. [`Jid::prepare`] brings an address that a user wrote into the form of RFC 7622. Neither makes two addresses
+//! equal that a server keeps as two accounts.
 //!
 //! A domain may be written with A-labels or with U-labels. These are different addresses of one entity:
 //! [`Jid::other_spellings`], [`Jid::is_same`].
@@ -151,11 +151,10 @@ impl Jid {
     }
 
     /// Takes an address that a server stamped, in its identity form: the same for every spelling in which a user may have
-    /// typed its own address at login. The localpart is case-mapped by UsernameCaseMapped, and the domain by UTS 46. The
-    /// resource, and the A-labels of the domain, stay as they are.
-    ///
-    /// In a localpart that RFC 7622 refuses, compatibility characters are replaced, letters are converted to lower
-    /// case, and ignorable characters are removed. A server of RFC 7622 has no account of such a name.
+    /// typed its own address at login. In the localpart and the domain, letters are converted to lower case, compatibility
+    /// characters are replaced, and ignorable characters are removed, as far as the characters are those of Unicode 3.2,
+    /// the version of Stringprep (RFC 3454). Letters that RFC 7622 distinguishes, such as ß and ss, stay. So do the
+    /// resource and the A-labels of the domain.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -305,7 +304,7 @@ impl BareJid {
             return text.into();
         }
         let (local, domain, _) = parts(text);
-        let local = local.map(identity::folded_localpart);
+        let local = local.map(identity::folded);
         let local = local.map_or(String::new(), |local| format!("{local}@"));
         format!("{local}{}", identity::folded_domain(domain)).into()
     }
