@@ -111,10 +111,11 @@ impl Post {
         // The Prosody module runs on a host with users and handles only messages with recipients. It routes to each
         // recipient by itself, so an invalid address fails alone.
         let (is_service, is_theirs) = match self.format {
-            Format::Addresses => {
-                let is_user = domain == self.host && recipient.node().is_some();
-                (domain == self.jid && !is_user, is_at(&self.host) && self.is_valid(recipient))
-            }
+            // COMPAT: ejabberd hands on to the multicast service of a domain below, which no barrier covers.
+            Format::Addresses => (
+                domain == self.jid && recipient.node().is_none(),
+                domain == self.host && self.is_valid(recipient),
+            ),
             Format::Lines => (false, is_at(&self.host) || is_at(&self.jid)),
         };
         if is_service {
@@ -126,16 +127,14 @@ impl Post {
         }
     }
 
-    /// Whether a server that prepares addresses by stringprep accepts a recipient at its host or below: its address is
-    /// ASCII, apart from the host's own name.
+    /// Whether a server that prepares addresses by stringprep accepts a recipient at its host: its address is ASCII, apart
+    /// from the host's own name.
     ///
     /// COMPAT: ejabberd supports the characters of Unicode 3.2 only, and refuses a stanza with all its recipients if it
     /// rejects one of them.
     fn is_valid(&self, recipient: &Jid) -> bool {
-        let domain = recipient.domain().as_str();
-        let name = domain.strip_suffix(self.host.as_str()).unwrap_or(domain);
         let parts = [recipient.node(), recipient.resource()];
-        name.is_ascii() && parts.iter().flatten().all(|part| part.as_str().is_ascii())
+        parts.iter().flatten().all(|part| part.as_str().is_ascii())
     }
 }
 

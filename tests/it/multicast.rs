@@ -250,7 +250,7 @@ async fn a_service_that_takes_one_recipient_is_not_used() {
 async fn a_service_may_be_named_and_the_servers_domain_may_be_one() {
     for (named, jid, users) in [
         ("post.near.example", "post.near.example", "near.example"),
-        ("post.example", "post.example", "sub.post.example"),
+        ("post.example", "post.example", "post.example"),
         ("auto", "localhost", "localhost"),
     ] {
         // The server's domain has no resources.
@@ -269,6 +269,22 @@ async fn a_service_may_be_named_and_the_servers_domain_may_be_one() {
         let addresses = message.get_child("addresses", ADDRESS).unwrap();
         assert_eq!(addresses.children().count(), 2);
     }
+}
+
+/// A server's own domain that offers XEP-0033 may be named, with a component below the domain above.
+#[tokio::test]
+async fn users_at_a_named_domain_get_events() {
+    const HOST: &str = "im.company.example";
+    let named = |config: &mut Config| config.link.multicast = HOST.into();
+    let mut component = Component::with(Arc::new(MemoryStore::new()), named).await;
+    let asked = question(&mut component, &format!("{HOST}/barrier"), INFO).await;
+    answer(&mut component, &asked, "result", &format!("<feature var='{ADDRESS}'/>")).await;
+    component.create(OWNER, "n", &[]).await;
+    let users = ["a", "b"].map(|name| format!("{name}@{HOST}"));
+    enrol(&mut component, &users).await;
+    component.publish(OWNER, "n", "i").await;
+    let messages = component.messages().await;
+    assert_eq!(messages.iter().map(|message| message.attr("to").unwrap()).collect::<Vec<_>>(), users);
 }
 
 #[tokio::test]
@@ -294,7 +310,8 @@ async fn users_of_other_servers_are_told_past_the_service() {
             "1@localhost",
             "to x@far.example",
             "to y@evillocalhost",
-            "z@users.localhost"
+            // ejabberd hands events on to the multicast service of a virtual host below, which returns no barrier.
+            "to z@users.localhost"
         ]
     );
 }
@@ -654,7 +671,6 @@ async fn strangers_and_the_service_as_a_subscriber_change_nothing() {
     enrol(&mut component, &names(2)).await;
     // It would take an event for something to be sent on.
     component.subscribe(POST, "n").await;
-    component.subscribe(&format!("u@{POST}"), "n").await;
     component.publish(OWNER, "n", "i").await;
     assert_eq!(recipients(&component.message().await).unwrap(), ["0@localhost", "1@localhost"]);
     // An error of another's is one of those that come back from recipients.
