@@ -1,6 +1,9 @@
 //! Addresses (RFC 7622): stamped ones in their identity form, those in requests prepared. And the names of nodes.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use gjallar::{process::Config, store::MemoryStore};
 use jid::{BareJid, Error, Jid, Part};
@@ -246,6 +249,9 @@ fn the_own_address_of_a_sender_is_known_in_every_case() {
     }
     assert_eq!(own("Mallory@localhost").as_deref(), Ok("mallory@localhost"));
     assert_eq!(own("owner@localhost/a\u{ad}"), Err(Error::Resource));
+    // Prosody stamps the fold of what the user configured.
+    let own = Jid::prepare_from("νίκος@localhost", "νίκοσ@localhost/x");
+    assert_eq!(own.unwrap().as_str(), "νίκοσ@localhost");
 }
 
 #[test]
@@ -496,6 +502,21 @@ async fn a_ban_holds_for_addresses_that_a_server_may_fold() {
         let refused = component.pubsub(&from, "get", "<items node='n'/>").await;
         assert_eq!(error(&refused), "cancel not-allowed closed-node", "{alike}");
     }
+}
+
+/// Outcasts are compared with each other's names by a lookup: comparing each with each took minutes.
+#[tokio::test]
+async fn many_outcasts_of_internationalised_domains_are_set_at_once() {
+    let mut component = Component::start().await;
+    component.create(OWNER, "n", &[]).await;
+    let entry = |i| format!("<affiliation jid='a@ü{i}.example' affiliation='outcast'/>");
+    let entries: String = (0..3000).map(entry).collect();
+    let started = Instant::now();
+    let content = format!("<affiliations node='n'>{entries}</affiliations>");
+    let answer = component.owner(OWNER, "set", &content).await;
+    assert_eq!(answer.attr("type"), Some("result"), "{}", shown(&answer));
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    assert_eq!(affiliations(&mut component).await.len(), 3000);
 }
 
 #[tokio::test]

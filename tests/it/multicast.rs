@@ -284,7 +284,10 @@ async fn users_at_a_named_domain_get_events() {
     enrol(&mut component, &users).await;
     component.publish(OWNER, "n", "i").await;
     let messages = component.messages().await;
-    assert_eq!(messages.iter().map(|message| message.attr("to").unwrap()).collect::<Vec<_>>(), users);
+    assert_eq!(
+        messages.iter().map(|message| message.attr("to").unwrap()).collect::<Vec<_>>(),
+        users
+    );
 }
 
 #[tokio::test]

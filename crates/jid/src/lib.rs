@@ -172,7 +172,8 @@ impl Jid {
     }
 
     /// Prepares an address in a request of a sender, as [`prepare`](Self::prepare) does. The sender's own address, bare or
-    /// full, is taken in the identity form of the stamped one, however it is written in the request.
+    /// full, is taken in the identity form of the stamped one, however it is written in the request: in any spelling with
+    /// the same [fold](BareJid::fold).
     ///
     /// # Errors
     /// As [`prepare`](Self::prepare).
@@ -180,7 +181,7 @@ impl Jid {
         let split = |text: &str| text.split_once('/').map(|(_, resource)| resource.to_owned());
         let own = BareJid::stamped(bare_of(sender));
         let is_own = match (&own, BareJid::stamped(bare_of(text))) {
-            (Ok(own), Ok(written)) => own.is_same(&written),
+            (Ok(own), Ok(written)) => own.is_same(&written) || own.fold() == written.fold(),
             _ => false,
         };
         let entity = if is_own { own? } else { BareJid::prepare(bare_of(text))? };

@@ -118,8 +118,11 @@ pub fn set_affiliations(
             }
         }
     }
-    let is_named = |address: &BareJid| entries.iter().any(|(entity, _)| entity.is_same(address));
-    for address in node.alike(&folds).iter().filter(|address| !is_named(address)) {
+    let named: HashSet<_> = match folds.is_empty() {
+        true => HashSet::new(),
+        false => entries.iter().flat_map(|(entity, _)| entity.spellings()).collect(),
+    };
+    for address in node.alike(&folds).iter().filter(|address| !named.contains(*address)) {
         if settled.insert(address.clone()) {
             let outcast = Affiliation::Outcast;
             settle_subscriptions(node, &node.config, address, outcast, &mut changes, cx);
