@@ -12,6 +12,9 @@ use jid::with_u_labels;
 const MAX_BYTES_PER_JID: usize = 1024 * 1024;
 const MAX_BYTES_PER_DOMAIN: usize = 4 * 1024 * 1024;
 pub(super) const MAX_BYTES: usize = 16 * 1024 * 1024;
+/// Queued bytes of a domain, and in total, in excess of these limits up to which requests with small replies are processed,
+/// so that large replies to others do not delay them.
+const RESERVED_FOR_SMALL: usize = 8 * 1024 * 1024;
 
 /// The queued replies.
 #[derive(Debug, Default)]
@@ -127,11 +130,14 @@ impl AnswerQueue {
     }
 
     /// Whether there is room for the reply to another request of an entity, given by its bare JID.
-    pub(super) fn has_room(&self, to: &str) -> bool {
+    pub(super) fn has_room(&self, to: &str, may_be_large: bool) -> bool {
+        let reserved = if may_be_large { 0 } else { RESERVED_FOR_SMALL };
         let domain = self.domains.get(&*domain_of(to));
         let of_domain = domain.map_or(0, |domain| domain.bytes);
         let own = domain.and_then(|domain| domain.entities.get(to)).map_or(0, |own| own.bytes);
-        own <= MAX_BYTES_PER_JID && of_domain <= MAX_BYTES_PER_DOMAIN && self.bytes <= MAX_BYTES
+        own <= MAX_BYTES_PER_JID
+            && of_domain <= MAX_BYTES_PER_DOMAIN + reserved
+            && self.bytes <= MAX_BYTES + reserved
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -255,11 +261,17 @@ mod tests {
     #[test]
     fn each_has_its_room() {
         let mut queue = AnswerQueue::default();
+        let small = |queue: &AnswerQueue, to| queue.has_room(to, false);
+        let large = |queue: &AnswerQueue, to| queue.has_room(to, true);
         queue.push("bot@far", "x".repeat(MAX_BYTES_PER_JID + 1));
-        assert!(!queue.has_room("bot@far") && queue.has_room("other@far"));
+        assert!(!small(&queue, "bot@far") && large(&queue, "other@far"));
         queue.push("other@far", "x".repeat(MAX_BYTES_PER_DOMAIN));
-        assert!(!queue.has_room("third@far") && queue.has_room("a@near"));
-        queue.push("a@near", "x".repeat(MAX_BYTES));
-        assert!(!queue.has_room("b@nearest"));
+        assert!(!large(&queue, "third@far") && small(&queue, "third@far"));
+        queue.push("other@far", "x".repeat(RESERVED_FOR_SMALL));
+        assert!(!small(&queue, "third@far") && large(&queue, "a@near"));
+        queue.push("a@near", "x".repeat(MAX_BYTES_PER_DOMAIN));
+        assert!(!large(&queue, "b@nearest") && small(&queue, "b@nearest"));
+        queue.push("a@near", "x".repeat(RESERVED_FOR_SMALL));
+        assert!(!small(&queue, "b@nearest"));
     }
 }

@@ -190,14 +190,14 @@ impl Answers {
     }
 
     /// Whether there is room for the reply to another request of an entity.
-    pub(super) fn has_room(&self, to: &str) -> bool {
-        self.queue().waiting.has_room(&stamped_bare(to))
+    pub(super) fn has_room(&self, to: &str, may_be_large: bool) -> bool {
+        self.queue().waiting.has_room(&stamped_bare(to), may_be_large)
     }
 
     /// Waits until another request of an entity may be processed.
-    pub async fn room(&self, to: &str) {
+    pub(super) async fn room(&self, to: &str, may_be_large: bool) {
         let entity = stamped_bare(to);
-        self.until(|queue| queue.waiting.has_room(&entity)).await;
+        self.until(|queue| queue.waiting.has_room(&entity, may_be_large)).await;
     }
 
     /// Waits until the service may send another query of its own. Queued replies do not delay it.
@@ -320,12 +320,12 @@ mod tests {
         let mut buffer = String::new();
         answers.take_ready(0, &mut buffer);
         assert!(answers.may_read().now_or_never().is_some());
-        assert!(answers.room("b@y").now_or_never().is_none(), "more would be answered");
+        assert!(answers.room("b@y", false).now_or_never().is_none(), "more would be answered");
         answers.send("a@x/r", "x".repeat(MAX_BYTES));
         assert!(answers.is_overfull());
         answers.take_ready(1, &mut buffer);
         buffer.clear();
         answers.take_ready(2, &mut buffer);
-        assert!(answers.room("a@x").now_or_never().is_some() && !answers.is_overfull());
+        assert!(answers.room("a@x", true).now_or_never().is_some() && !answers.is_overfull());
     }
 }

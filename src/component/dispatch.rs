@@ -322,13 +322,13 @@ impl Dispatch {
     }
 
     /// Whether there is room for the reply to another request of an entity.
-    pub(super) fn has_room(&self, to: &str) -> bool {
-        self.answers.has_room(to)
+    pub(super) fn has_room(&self, to: &str, may_be_large: bool) -> bool {
+        self.answers.has_room(to, may_be_large)
     }
 
     /// Waits until another request of an entity may be processed.
-    pub async fn room(&self, to: &str) {
-        self.answers.room(to).await;
+    pub(super) async fn room(&self, to: &str, may_be_large: bool) {
+        self.answers.room(to, may_be_large).await;
     }
 
     /// Waits until the service may send another query that no request needs: within the rate, and after the connection

@@ -441,6 +441,7 @@ impl RequestPermit for LanePermit {
 
     async fn acquire(&self) {
         let large = self.large.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let may_be_large = large.is_some();
         // The semaphores are never closed, and serve in the order of arrival.
         let large = match large {
             Some(large) => large.acquire_owned().await.ok(),
@@ -448,10 +449,10 @@ impl RequestPermit for LanePermit {
         };
         loop {
             // A sender with too many queued replies waits without a permit.
-            self.dispatch.room(&self.sender).await;
+            self.dispatch.room(&self.sender, may_be_large).await;
             let Ok(permit) = Arc::clone(&self.turns).acquire_owned().await else { return };
             // Other requests may have used the room meanwhile.
-            if self.dispatch.has_room(&self.sender) {
+            if self.dispatch.has_room(&self.sender, may_be_large) {
                 return self.set(Some((permit, large)));
             }
         }
