@@ -50,10 +50,12 @@ class Container:
 
     def boot(self):
         self.log = tempfile.TemporaryFile()
-        # Its network has nobody but itself in it.
+        # Its network has nobody but itself in it. systemd 258 and later need the unified hierarchy of cgroups, and
+        # without this variable systemd-nspawn uses the hierarchy of this machine.
         self.nspawn = subprocess.Popen(
-            [*AS_ROOT, "systemd-nspawn", "-q", "-b", "-D", str(self.root), "--private-network", "--register=no",
-             "--keep-unit", "--console=pipe"], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+            [*AS_ROOT, "env", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1", "systemd-nspawn", "-q", "-b", "-D", str(self.root),
+             "--private-network", "--register=no", "--keep-unit", "--console=pipe"],
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         wait_for(self.init, "systemd to start in the container")
         self.leader = self.init()
         wait_for(lambda: self.ask("systemctl", "is-system-running") in ("running", "degraded"),
