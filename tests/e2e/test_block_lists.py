@@ -1,8 +1,10 @@
-"""Block lists for chat rooms, which Prosody's and ejabberd's own modules read from a node in one answer."""
+"""Block lists for chat rooms and messages, which modules of Prosody and ejabberd read from a node in one answer."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
+import re
 import subprocess
 import urllib.request
 import xml.etree.ElementTree as ET
@@ -11,9 +13,8 @@ import pytest
 
 from clients import TIMEOUT, clients, form, publish_batch
 from conftest import with_loop
-from servers import ROOT, SERVICE, Ejabberd, Gjallar, Prosody, in_root
+from servers import DOMAIN, ROOT, SERVICE, Ejabberd, Gjallar, Prosody, in_root
 
-NODE = "muc_bans_sha256"
 ROOMS = "rooms.localhost"
 ROOM = f"hall@{ROOMS}"
 ENTRIES = 5_000
@@ -22,21 +23,98 @@ BATCH = 100
 LIMITS = dict(link_max_stanza_bytes=2_000_000, limits_max_reply_bytes=1_900_000)
 
 
-class ProsodyWithRooms(Prosody):
+@contextlib.contextmanager
+def handled(client, **handlers):
+    """Handlers for events of slixmpp."""
+    for event, handler in handlers.items():
+        client.xmpp.add_event_handler(event, handler)
+    try:
+        yield
+    finally:
+        for event, handler in handlers.items():
+            client.xmpp.del_event_handler(event, handler)
+
+
+class Rooms:
+    """Chat rooms refuse entry to the JIDs of a block list."""
+
+    NODE = "muc_bans_sha256"
+
+    async def open(self, owner):
+        """Makes a room; its owner is let in whatever the list says."""
+        assert not await self.enter(owner)
+
+    async def is_banned(self, client, _owner):
+        banned = await self.enter(client)
+        if not banned:
+            client.xmpp.make_presence(pto=f"{ROOM}/{client.xmpp.boundjid.user}", ptype="unavailable").send()
+        return banned
+
+    async def enter(self, client):
+        """Whether somebody is refused entry to the room."""
+        answered = asyncio.get_running_loop().create_future()
+
+        def on_presence(presence):
+            if presence["from"].bare == ROOM and not answered.done():
+                answered.set_result(presence["type"] == "error" and presence["error"]["condition"] == "forbidden")
+        with handled(client, presence_available=on_presence, presence_error=on_presence):
+            presence = client.xmpp.make_presence(pto=f"{ROOM}/{client.xmpp.boundjid.user}")
+            ET.SubElement(presence.xml, "{http://jabber.org/protocol/muc}x")
+            presence.send()
+            return await asyncio.wait_for(answered, TIMEOUT)
+
+
+class Messages:
+    """Messages to somebody in whose roster the sender is not are refused for the JIDs of a block list."""
+
+    NODE = "spam_source_jids_sha256"
+
+    async def open(self, owner):
+        pass
+
+    async def is_banned(self, client, owner):
+        answered = asyncio.get_running_loop().create_future()
+
+        def on_message(banned):
+            def handler(message):
+                if message["id"] == sent["id"] and not answered.done():
+                    answered.set_result(banned)
+            return handler
+        with handled(owner, message=on_message(False)), handled(client, message_error=on_message(True)):
+            sent = client.xmpp.make_message(mto=owner.jid, mbody="hello")
+            sent["id"] = client.xmpp.new_id()
+            sent.send()
+            return await asyncio.wait_for(answered, TIMEOUT)
+
+
+class ProsodyWithModule(Prosody):
+    """A Prosody that loads MODULE, which reads block lists, when the test asks for it."""
+
     def prepare(self):
         super().prepare()
         config = self.folder / "prosody.cfg.lua"
-        config.write_text(
-            config.read_text().replace('"websocket" }', '"websocket", "admin_shell" }', 1)
-            + f'Component "{ROOMS}" "muc"\n  muc_rtbl_jid = "{SERVICE}"\n')
+        config.write_text(self.OPTIONS + config.read_text().replace('"websocket" }', '"websocket", "admin_shell" }', 1)
+                          + self.HOSTS)
 
     def read_block_list(self):
         command = in_root("/usr/bin/prosodyctl", "--config", str(self.folder / "prosody.cfg.lua"),
-                          "shell", f'module:load("muc_rtbl", "{ROOMS}")')
+                          "shell", f'module:load("{self.MODULE}", "{self.HOST}")')
         subprocess.run(command, check=True, cwd=self.folder, capture_output=True, timeout=TIMEOUT)
 
 
-class EjabberdWithRooms(Ejabberd):
+class ProsodyWithRooms(Rooms, ProsodyWithModule):
+    MODULE, HOST = "muc_rtbl", ROOMS
+    OPTIONS = ""
+    HOSTS = f'Component "{ROOMS}" "muc"\n  muc_rtbl_jid = "{SERVICE}"\n'
+
+
+class ProsodyAgainstSpam(Messages, ProsodyWithModule):
+    MODULE, HOST = "anti_spam", DOMAIN
+    OPTIONS = f'anti_spam_services = {{ "{SERVICE}" }}\n'
+    HOSTS = ""
+
+
+class EjabberdWithRooms(Rooms, Ejabberd):
     CONFIG = Ejabberd.CONFIG.replace(
         "      /xmpp-websocket", "      /api: mod_http_api\n      /xmpp-websocket") + """  mod_muc:
     host: "{rooms}"
@@ -57,9 +135,18 @@ api_permissions:
             assert answer.status == 200
 
 
-def has_block_lists():
-    """Whether this ejabberd has them, as it does since 23.04."""
-    return any(ROOT.glob("usr/lib/*/ejabberd-*/ebin/mod_muc_rtbl.beam"))
+def prosody_has(module):
+    """Whether this Prosody has a module and the modules that it depends on."""
+    def sources(name):
+        folder = ROOT / "usr/lib/prosody/modules"
+        return [*folder.glob(f"mod_{name}.lua"), *folder.glob(f"mod_{name}/*.lua")]
+    needed = [name for source in sources(module)
+              for name in re.findall(r'module:depends\("(\w+)"', source.read_text())]
+    return all(sources(name) for name in [module, *needed])
+
+
+def ejabberd_has(module):
+    return any(ROOT.glob(f"usr/lib/*/ejabberd-*/ebin/{module}.beam"))
 
 
 def entry_id(jid):
@@ -70,36 +157,13 @@ def report(_id=None):
     return ET.Element("{urn:xmpp:reporting:1}report", reason="urn:xmpp:reporting:spam")
 
 
-async def is_banned(client, leave=True):
-    """Whether somebody is refused entry to the room."""
-    answered = asyncio.get_running_loop().create_future()
-
-    def on_presence(presence):
-        if presence["from"].bare == ROOM and not answered.done():
-            answered.set_result(presence["type"] == "error" and presence["error"]["condition"] == "forbidden")
-    client.xmpp.add_event_handler("presence_available", on_presence)
-    client.xmpp.add_event_handler("presence_error", on_presence)
-    try:
-        presence = client.xmpp.make_presence(pto=f"{ROOM}/{client.xmpp.boundjid.user}")
-        ET.SubElement(presence.xml, "{http://jabber.org/protocol/muc}x")
-        presence.send()
-        banned = await asyncio.wait_for(answered, TIMEOUT)
-    finally:
-        client.xmpp.del_event_handler("presence_available", on_presence)
-        client.xmpp.del_event_handler("presence_error", on_presence)
-    if leave and not banned:
-        client.xmpp.make_presence(pto=f"{ROOM}/{client.xmpp.boundjid.user}", ptype="unavailable").send()
-    return banned
-
-
-async def becomes(client, banned):
-    async with asyncio.timeout(TIMEOUT):
-        while await is_banned(client) != banned:
-            pass
-
-
-# ejabberd has mod_muc_rtbl since 23.04.
-KINDS = {"prosody": ProsodyWithRooms, **({"ejabberd": EjabberdWithRooms} if has_block_lists() else {})}
+# Debian 12 has no mod_anti_spam, and its ejabberd no mod_muc_rtbl. Debian testing has no mod_rtbl, on which the
+# mod_muc_rtbl of its prosody-modules depends.
+KINDS = {
+    **{f"prosody-{kind.MODULE}": kind for kind in (ProsodyWithRooms, ProsodyAgainstSpam) if prosody_has(kind.MODULE)},
+    **({"ejabberd-muc_rtbl": EjabberdWithRooms} if ejabberd_has("mod_muc_rtbl") else {}),
+}
+assert any(issubclass(kind, Prosody) for kind in KINDS.values()), "this Prosody has no reader of block lists"
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
@@ -108,19 +172,23 @@ async def test_a_block_list_of_five_thousand_is_read_in_one_answer(kind, tmp_pat
     with (kind(["owner", "alice", "mallory"]) as server,
           Gjallar(server.component_port, tmp_path, **LIMITS) as gjallar):
         async with clients(server.client_port, "owner", "alice", "mallory") as (owner, alice, mallory):
-            await owner.pubsub.create_node(SERVICE, NODE, config=form(owner, max_items="max"))
+            async def becomes(client, banned):
+                async with asyncio.timeout(TIMEOUT):
+                    while await server.is_banned(client, owner) != banned:
+                        pass
+
+            await owner.pubsub.create_node(SERVICE, server.NODE, config=form(owner, max_items="max"))
             ids = [entry_id(mallory.jid)] + [entry_id(f"spammer{n}@spam.example") for n in range(1, ENTRIES)]
             for start in range(0, ENTRIES, BATCH):
-                await publish_batch(owner, NODE, ids[start:start + BATCH], report)
-            # The first makes the room; its owner is let in whatever the list says.
-            assert not await is_banned(owner, leave=False)
-            assert not await is_banned(mallory)
+                await publish_batch(owner, server.NODE, ids[start:start + BATCH], report)
+            await server.open(owner)
+            assert not await server.is_banned(mallory, owner)
             server.read_block_list()
             # The oldest entry; an answer that is cut has the newest ones.
             await becomes(mallory, banned=True)
-            assert not await is_banned(alice)
-            await owner.pubsub.publish(SERVICE, NODE, id=entry_id(alice.jid), payload=report())
+            assert not await server.is_banned(alice, owner)
+            await owner.pubsub.publish(SERVICE, server.NODE, id=entry_id(alice.jid), payload=report())
             await becomes(alice, banned=True)
-            await owner.pubsub.retract(SERVICE, NODE, entry_id(alice.jid), notify=True)
+            await owner.pubsub.retract(SERVICE, server.NODE, entry_id(alice.jid), notify=True)
             await becomes(alice, banned=False)
         assert "panicked" not in gjallar.logged()

@@ -419,7 +419,7 @@ async fn nobody_removes_items_of_others_from_a_social_node_by_filling_it() {
 #[tokio::test]
 async fn block_lists_are_written_by_those_who_may_and_read_by_all() {
     let mut component = governed(shipped("Block lists (RTBL)")).await;
-    for node in ["muc_bans_sha256", "spam_source_domains"] {
+    for node in ["muc_bans_sha256", "spam_source_domains", "spam_source_jids_sha256"] {
         let create = format!("<create node='{node}'/>");
         assert_eq!(error(&component.pubsub(USER, "set", &create).await), "auth forbidden");
         let entry = publish(node, "a9993e36", "");
