@@ -70,5 +70,5 @@ pub use refusal::{Feature, Refusal};
 pub use revision::{ConfigRevision, Configuration, SeenConfig};
 pub use setting::Setting;
 pub use special::Special;
-pub use subscribers::Recipients;
+pub use subscribers::{Recipients, WeakRecipients};
 pub use subscription::{Subscription, SubscriptionState};

@@ -1,7 +1,12 @@
 //! Who is subscribed to a node: a sorted list in parts, which lists of recipients share. So a change copies a
 //! part, and an event for a million takes no more than a list of parts.
 
-use std::{cmp::Ordering, convert::Infallible, fmt, sync::Arc};
+use std::{
+    cmp::Ordering,
+    convert::Infallible,
+    fmt,
+    sync::{Arc, Weak},
+};
 
 use jid::{BareJid, Jid};
 
@@ -28,6 +33,10 @@ pub(super) struct Subscribers {
 /// Who an event goes to, at one time, and for which of its subscriptions; cheap to clone.
 #[derive(Clone, Default)]
 pub struct Recipients(Arc<Listed>);
+
+/// A reference to a list of recipients that does not keep it in memory.
+#[derive(Clone)]
+pub struct WeakRecipients(Weak<Listed>);
 
 #[derive(Default)]
 struct Listed {
@@ -262,6 +271,12 @@ impl Recipients {
         Arc::as_ptr(&self.0).addr()
     }
 
+    /// A reference that does not keep the list in memory.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakRecipients {
+        WeakRecipients(Arc::downgrade(&self.0))
+    }
+
     fn of(parts: Vec<Part>) -> Self {
         Self(Arc::new(Self::listed(parts)))
     }
@@ -274,6 +289,20 @@ impl Recipients {
         };
         let ends = parts.iter().map(end).collect();
         Listed { parts, ends, subids: Vec::new() }
+    }
+}
+
+impl WeakRecipients {
+    /// The list, as long as it is in memory.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<Recipients> {
+        self.0.upgrade().map(Recipients)
+    }
+}
+
+impl fmt::Debug for WeakRecipients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

@@ -225,9 +225,16 @@ impl Service {
                 _ => continue,
             };
             let Decision { reply, changes, mut notifications } = decision;
-            let interested = self.memory.interests.at(id);
+            let affects_roster_access =
+                |node: &Node| contacts.is_some() && node.config.access_model.reads_rosters();
+            let is_unaffected = auto_subscribe::are_unaffected(&changes)
+                && !turn.node().is_some_and(affects_roster_access);
             let mut readmitted = Vec::new();
-            if !interested.is_empty() {
+            if is_unaffected {
+                let implicit = self.implicit(&turn, &policies, &context);
+                notifications.extend(auto_subscribe::copies(&notifications, &implicit));
+            } else {
+                let interested = self.memory.interests.at(id);
                 let last = facts.items.last();
                 notifications.extend(auto_subscribe::told(
                     turn.node(),
@@ -240,6 +247,7 @@ impl Service {
                 readmitted =
                     auto_subscribe::readmitted(turn.node(), &changes, &interested, &context);
             }
+            turn.share_lists(&mut notifications);
             let audited = match actor.jid == self.nobody.jid {
                 true => None,
                 false => audit::audited(actor, turn.node(), &changes, &notifications, id),

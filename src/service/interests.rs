@@ -3,18 +3,21 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     ops::Range,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use jid::Jid;
 use tokio::sync::Notify;
 
 use crate::pubsub::{
-    NodeId,
+    Context, NodeId, Recipients,
     op::auto_subscribe::{self, InterestedResource},
 };
 
-use super::{Error, Service, domains::Domains, facts::Need, memory::Memory, retries::PresenceTask};
+use super::{
+    Error, Policies, Service, domains::Domains, facts::Need, memory::Memory, nodes::Turn,
+    retries::PresenceTask,
+};
 
 /// Resources whose interests are known, and those of one entity. Those of more are not looked at.
 const MAX_RESOURCES: usize = 100_000;
@@ -33,8 +36,9 @@ pub struct Interests {
 #[derive(Debug)]
 struct Known {
     resources: BTreeMap<String, Resource>,
-    /// The interested resources of each node, and whether a roster gives them access.
-    nodes: HashMap<NodeId, HashMap<Jid, Option<bool>>>,
+    nodes: HashMap<NodeId, NodeInterests>,
+    /// Number of changes to these.
+    version: u64,
     /// Who is asked again after a connection broke.
     unasked: VecDeque<Jid>,
     /// The places of resources.
@@ -51,11 +55,44 @@ struct Resource {
     nodes: Vec<NodeId>,
 }
 
+/// The interests in a node.
+#[derive(Debug, Default)]
+struct NodeInterests {
+    /// The interested resources, and whether a roster gives them access.
+    resources: HashMap<Jid, Option<bool>>,
+    /// Number of the last change.
+    version: u64,
+    /// The resources with an implicit subscription; computed when first needed after a change.
+    implicit: Option<Implicit>,
+}
+
+/// The resources with an implicit subscription to a node, and what they depend on besides interests.
+#[derive(Debug)]
+struct Implicit {
+    lists: Vec<Recipients>,
+    basis: Basis,
+}
+
+/// What implicit subscriptions to a node depend on besides interests: its access rules and subscriptions, and the
+/// administrators.
+#[derive(Clone, Debug)]
+struct Basis {
+    access: Weak<()>,
+    policies: Weak<Policies>,
+}
+
+impl Basis {
+    fn is(&self, other: &Self) -> bool {
+        self.access.ptr_eq(&other.access) && self.policies.ptr_eq(&other.policies)
+    }
+}
+
 impl Default for Known {
     fn default() -> Self {
         Self {
             resources: BTreeMap::new(),
             nodes: HashMap::new(),
+            version: 0,
             unasked: VecDeque::new(),
             domains: Domains::new(MAX_RESOURCES),
         }
@@ -158,17 +195,14 @@ impl Interests {
     /// A resource is interested in these nodes, and no others. Says which of them are new.
     fn set(&self, jid: &Jid, nodes: Vec<NodeId>) -> Vec<NodeId> {
         let mut known = self.known();
-        let Known { resources, nodes: all, .. } = &mut *known;
-        let Some(resource) = resources.get_mut(jid.as_str()) else { return Vec::new() };
-        let before = std::mem::replace(&mut resource.nodes, nodes);
+        let Some(resource) = known.resources.get_mut(jid.as_str()) else { return Vec::new() };
+        let before = std::mem::replace(&mut resource.nodes, nodes.clone());
         resource.asked = None;
-        let gone: Vec<_> =
-            before.iter().filter(|node| !resource.nodes.contains(node)).cloned().collect();
-        withdraw(all, jid, &gone);
-        for node in &resource.nodes {
-            all.entry(node.clone()).or_default().entry(jid.clone()).or_default();
-        }
-        resource.nodes.iter().filter(|node| !before.contains(node)).cloned().collect()
+        let gone: Vec<_> = before.iter().filter(|node| !nodes.contains(node)).cloned().collect();
+        known.withdraw(jid, &gone);
+        let new: Vec<_> = nodes.into_iter().filter(|node| !before.contains(node)).collect();
+        known.declare(jid, &new);
+        new
     }
 
     /// The nodes of a resource's implicit subscriptions.
@@ -182,10 +216,28 @@ impl Interests {
         self.known().nodes.contains_key(node)
     }
 
+    /// The number of the last change of the interests in a node, and the resources with an implicit subscription if
+    /// they are known. `None` if no resource is interested.
+    fn implicit_at(&self, node: &NodeId, basis: &Basis) -> Option<(u64, Option<Vec<Recipients>>)> {
+        let known = self.known();
+        let NodeInterests { version, implicit, .. } = known.nodes.get(node)?;
+        let implicit = implicit.as_ref().filter(|implicit| implicit.basis.is(basis));
+        Some((*version, implicit.map(|implicit| implicit.lists.clone())))
+    }
+
+    /// Keeps the resources with an implicit subscription to a node, unless its interests have changed since this change.
+    fn set_implicit(&self, node: &NodeId, version: u64, implicit: Implicit) {
+        let mut known = self.known();
+        let interests = known.nodes.get_mut(node).filter(|interests| interests.version == version);
+        if let Some(interests) = interests {
+            interests.implicit = Some(implicit);
+        }
+    }
+
     /// The resources that are interested in a node.
     pub(super) fn at(&self, node: &NodeId) -> Vec<InterestedResource> {
         let known = self.known();
-        let all = known.nodes.get(node).into_iter().flatten();
+        let all = known.nodes.get(node).into_iter().flat_map(|interests| &interests.resources);
         let resource = |(jid, is_admitted): (&Jid, &Option<bool>)| InterestedResource {
             jid: jid.clone(),
             is_admitted: *is_admitted,
@@ -196,17 +248,19 @@ impl Interests {
     /// A resource, if it is interested in a node.
     fn one_at(&self, node: &NodeId, jid: &Jid) -> Option<InterestedResource> {
         let known = self.known();
-        let is_admitted = *known.nodes.get(node)?.get(jid)?;
+        let is_admitted = *known.nodes.get(node)?.resources.get(jid)?;
         Some(InterestedResource { jid: jid.clone(), is_admitted })
     }
 
     /// Records whether rosters give resources access to a node. The caller holds the turn of the node.
     pub(super) fn set_admitted(&self, node: &NodeId, resources: &[InterestedResource]) {
         let mut known = self.known();
-        let Some(all) = known.nodes.get_mut(node) else { return };
+        let Known { nodes, version, .. } = &mut *known;
+        let Some(interests) = nodes.get_mut(node) else { return };
         for InterestedResource { jid, is_admitted } in resources {
-            if let Some(known) = all.get_mut(jid) {
+            if let Some(known) = interests.resources.get_mut(jid) {
                 *known = *is_admitted;
+                interests.change(version);
             }
         }
     }
@@ -220,19 +274,38 @@ impl Known {
     fn remove(&mut self, name: &str) {
         if let Some(Resource { jid, nodes, .. }) = self.resources.remove(name) {
             self.domains.give_back(jid.domain().as_str());
-            withdraw(&mut self.nodes, &jid, &nodes);
+            self.withdraw(&jid, &nodes);
+        }
+    }
+
+    /// Adds a resource to the interests in these nodes.
+    fn declare(&mut self, jid: &Jid, nodes: &[NodeId]) {
+        for node in nodes {
+            let interests = self.nodes.entry(node.clone()).or_default();
+            interests.resources.entry(jid.clone()).or_default();
+            interests.change(&mut self.version);
+        }
+    }
+
+    /// Removes a resource from the interests in these nodes.
+    fn withdraw(&mut self, jid: &Jid, nodes: &[NodeId]) {
+        for node in nodes {
+            if let Some(interests) = self.nodes.get_mut(node) {
+                interests.resources.remove(jid);
+                interests.change(&mut self.version);
+                if interests.resources.is_empty() {
+                    self.nodes.remove(node);
+                }
+            }
         }
     }
 }
 
-fn withdraw(all: &mut HashMap<NodeId, HashMap<Jid, Option<bool>>>, jid: &Jid, nodes: &[NodeId]) {
-    for node in nodes {
-        if let Some(jids) = all.get_mut(node) {
-            jids.remove(jid);
-            if jids.is_empty() {
-                all.remove(node);
-            }
-        }
+impl NodeInterests {
+    fn change(&mut self, version: &mut u64) {
+        *version += 1;
+        self.version = *version;
+        self.implicit = None;
     }
 }
 
@@ -266,6 +339,28 @@ impl Service {
         }
         for node in new {
             self.do_or_retry(PresenceTask::SendLastItem { node, jid: jid.clone() }).await;
+        }
+    }
+
+    /// The resources with an implicit subscription to a node, judged without rosters that were not applied.
+    pub(super) fn implicit(
+        &self,
+        turn: &Turn,
+        policies: &Arc<Policies>,
+        cx: &Context<'_>,
+    ) -> Vec<Recipients> {
+        let Some(node) = turn.node() else { return Vec::new() };
+        let interests = &self.memory.interests;
+        let basis = Basis { access: turn.access(), policies: Arc::downgrade(policies) };
+        match interests.implicit_at(&node.id, &basis) {
+            None => Vec::new(),
+            Some((_, Some(lists))) => lists,
+            Some((version, None)) => {
+                let lists = auto_subscribe::recipients(node, &interests.at(&node.id), cx);
+                let implicit = Implicit { lists: lists.clone(), basis };
+                interests.set_implicit(&node.id, version, implicit);
+                lists
+            }
         }
     }
 

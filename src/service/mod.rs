@@ -34,6 +34,7 @@ mod resources;
 mod retries;
 mod rosters;
 mod settling;
+mod shared_lists;
 mod shares;
 mod truncation;
 mod underway;

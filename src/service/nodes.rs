@@ -6,7 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use jid::BareJid;
@@ -14,11 +14,13 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{Mutex as TurnMutex, Notify, OwnedMutexGuard};
 
 use crate::{
-    pubsub::{Change, Changes, Epoch, Item, Node, NodeId, Recipients},
+    pubsub::{
+        Change, Changes, Epoch, Item, Node, NodeId, Notification, Recipients, op::auto_subscribe,
+    },
     store::{Chain, Store, StoreError},
 };
 
-use super::underway::Underway;
+use super::{shared_lists::SharedLists, underway::Underway};
 
 /// The largest item that is kept in memory as the newest of its node ([`Item::size`]).
 const MAX_LAST_ITEM_BYTES: usize = 4096;
@@ -80,6 +82,10 @@ struct Hot {
     node: Node,
     /// Everyone subscribed; made when first needed after a change.
     recipients: Option<Recipients>,
+    /// Replaced when access rules or subscriptions change.
+    access: Arc<()>,
+    /// Recipient lists of pending notifications.
+    lists: SharedLists,
     last: Last,
 }
 
@@ -316,6 +322,18 @@ impl Turn {
             Known::Nothing | Known::Absent => Recipients::default(),
         }
     }
+
+    /// Identity of the access rules and subscriptions of the node, until one of them changes.
+    pub(super) fn access(&self) -> Weak<()> {
+        self.hot().map_or_else(Weak::new, |hot| Arc::downgrade(&hot.access))
+    }
+
+    /// Replaces the recipient lists of notifications by equal ones of pending notifications of the node.
+    pub(super) fn share_lists(&mut self, notifications: &mut [Notification]) {
+        if let Known::There(hot) = &mut self.cell.known {
+            hot.lists.share(notifications);
+        }
+    }
 }
 
 impl Cell {
@@ -327,7 +345,13 @@ impl Cell {
 
 impl Known {
     fn there(node: Node) -> Self {
-        Self::There(Box::new(Hot { node, recipients: None, last: Last::Unread }))
+        Self::There(Box::new(Hot {
+            node,
+            recipients: None,
+            access: Arc::default(),
+            lists: SharedLists::default(),
+            last: Last::Unread,
+        }))
     }
 
     fn with(self, changes: &Changes) -> Self {
@@ -356,6 +380,9 @@ impl Known {
                 | Change::Trimmed { .. } => {}
                 Change::Deleted { .. } => return Self::Absent,
             }
+        }
+        if !auto_subscribe::are_unaffected(changes) {
+            hot.access = Arc::default();
         }
         hot.node.apply(changes);
         Self::There(hot)

@@ -244,7 +244,10 @@ impl Outbox {
 
     /// The resources with pending notifications of an implicit subscription to a node.
     pub(super) fn interested(&self, node: Epoch) -> BTreeSet<Jid> {
-        self.queue().of_interested(node).flat_map(Recipients::iter).cloned().collect()
+        let queue = self.queue();
+        let mut known = HashSet::new();
+        let lists = queue.of_interested(node).filter(|recipients| known.insert(recipients.id()));
+        lists.flat_map(Recipients::iter).cloned().collect()
     }
 
     /// Whether a node has such resources.

@@ -23,6 +23,7 @@ mod fields;
 mod former;
 mod harness;
 mod hostile;
+mod interested;
 mod limits;
 mod load;
 mod long_tags;

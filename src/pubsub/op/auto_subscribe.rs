@@ -53,15 +53,46 @@ pub fn told(
         }
         hears.push(resource.jid.clone());
     }
-    let mut sent = Vec::new();
-    for part in hears.chunks(MAX_LISTED) {
-        let audience = Audience::Interested(Recipients::sorted(part.to_vec()));
-        let of_all = notifications.iter().filter(|told| told.audience == Audience::Subscribers);
-        sent.extend(of_all.map(|told| Notification { audience: audience.clone(), ..told.clone() }));
-    }
+    let mut sent = copies(notifications, &lists(&hears));
     let last = last.filter(|_| !changes.drop_all_items());
     sent.extend(last_items(node, after.config, &enters, last, cx));
     sent
+}
+
+/// Whether changes of a node leave its implicit subscriptions as they are.
+#[must_use]
+pub fn are_unaffected(changes: &Changes) -> bool {
+    changes.iter().all(|change| {
+        matches!(
+            change,
+            Change::Published(_) | Change::Retracted(_) | Change::Trimmed { .. } | Change::Purged
+        )
+    })
+}
+
+/// The resources with an implicit subscription to a node.
+#[must_use]
+pub fn recipients(
+    node: &Node,
+    interested: &[InterestedResource],
+    cx: &Context<'_>,
+) -> Vec<Recipients> {
+    lists(&After::unchanged(node).implicit(interested, cx))
+}
+
+/// The notifications to subscribers, for these lists of resources.
+#[must_use]
+pub fn copies(notifications: &[Notification], lists: &[Recipients]) -> Vec<Notification> {
+    let for_list = |list: &Recipients| {
+        let audience = Audience::Interested(list.clone());
+        let of_all = notifications.iter().filter(|one| one.audience == Audience::Subscribers);
+        of_all.map(move |one| Notification { audience: audience.clone(), ..one.clone() })
+    };
+    lists.iter().flat_map(for_list).collect()
+}
+
+fn lists(jids: &[Jid]) -> Vec<Recipients> {
+    jids.chunks(MAX_LISTED).map(|part| Recipients::sorted(part.to_vec())).collect()
 }
 
 /// The resources that gain or lose access by a roster with these changes.
@@ -119,9 +150,7 @@ pub fn last(
     cx: &Context<'_>,
 ) -> Vec<Notification> {
     let after = After::unchanged(node);
-    let implicit = resources.iter().filter(|resource| after.is_implicit(resource, cx));
-    let implicit: Vec<_> = implicit.map(|resource| resource.jid.clone()).collect();
-    last_items(node, &node.config, &implicit, last, cx)
+    last_items(node, &node.config, &after.implicit(resources, cx), last, cx)
 }
 
 /// Whether a resource has neither an implicit nor an explicit subscription. While rosters are unknown, entities to which
@@ -244,6 +273,12 @@ impl<'a> After<'a> {
             true => had_access(self.node, resource, cx),
             false => access::is_eligible(self.config, &bare, affiliation, cx),
         }
+    }
+
+    /// The resources among these that are sent events because of their presence.
+    fn implicit(&self, resources: &[InterestedResource], cx: &Context<'_>) -> Vec<Jid> {
+        let implicit = resources.iter().filter(|resource| self.is_implicit(resource, cx));
+        implicit.map(|resource| resource.jid.clone()).collect()
     }
 
     /// Whether a resource is sent events because of its presence: it may subscribe, and has not.

@@ -174,9 +174,11 @@ impl AudienceRecord {
     }
 }
 
-/// Audience records of one commit, by the identity of the list.
+/// Audience records of the commits that are written together, by the identity of the list, which is kept so long.
 #[derive(Default)]
-pub(super) struct AudienceRecords(HashMap<(mem::Discriminant<Audience>, usize), AudienceRecord>);
+pub(super) struct AudienceRecords(
+    HashMap<(mem::Discriminant<Audience>, usize), (Recipients, AudienceRecord)>,
+);
 
 /// Audiences already read.
 #[derive(Default)]
@@ -289,7 +291,9 @@ impl DebtRecord {
         let audience = match audience {
             Audience::Entities(jids) | Audience::Interested(jids) | Audience::Listed(jids) => {
                 let key = (mem::discriminant(audience), jids.id());
-                audiences.0.entry(key).or_insert_with(record).clone()
+                let (_, record) =
+                    audiences.0.entry(key).or_insert_with(|| (jids.clone(), record()));
+                record.clone()
             }
             Audience::Subscribers => record(),
         };

@@ -5,10 +5,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::store::former::FormerShares;
+use crate::{pubsub::Notification, store::former::FormerShares};
 
 use super::{
-    debt::DebtRecord,
+    debt::{AudienceRecords, DebtRecord},
     index::Group,
     keys::{Number, Spot},
 };
@@ -28,6 +28,8 @@ pub(super) struct Ledger {
     groups: BTreeMap<u64, Owing>,
     /// Those of the group of commits that is being made.
     new_debts: Vec<(u64, DebtRecord)>,
+    /// Their recipient lists.
+    new_audiences: AudienceRecords,
     /// Before it a node has no items.
     oldest_items: HashMap<Number, Spot>,
     /// Deleted nodes whose subscribers are kept until they were told.
@@ -96,6 +98,7 @@ impl Default for Ledger {
             owing: HashMap::new(),
             groups: BTreeMap::new(),
             new_debts: Vec::new(),
+            new_audiences: AudienceRecords::default(),
             oldest_items: HashMap::new(),
             dead: HashSet::new(),
             revoking: BTreeSet::new(),
@@ -115,17 +118,19 @@ impl Ledger {
     }
 
     /// A debt is made; it is to be written with the others of its group of commits.
-    pub(super) fn owe(&mut self, record: DebtRecord) -> u64 {
+    pub(super) fn owe(&mut self, node: Number, notification: &Notification) -> u64 {
         let debt = self.next_debt;
         self.next_debt += 1;
-        self.debts.insert(debt, record.number());
-        *self.owing.entry(record.number()).or_default() += 1;
+        self.debts.insert(debt, node);
+        *self.owing.entry(node).or_default() += 1;
+        let record = DebtRecord::of(node, notification, &mut self.new_audiences);
         self.new_debts.push((debt, record));
         debt
     }
 
     /// The debts that are not written yet.
     pub(super) fn take_new_debts(&mut self) -> Vec<(u64, DebtRecord)> {
+        self.new_audiences = AudienceRecords::default();
         std::mem::take(&mut self.new_debts)
     }
 
@@ -228,5 +233,45 @@ impl Ledger {
             Remains::Items(node, _) => drop(self.first_items.remove(&node)),
             Remains::Node(node) => drop(self.graves.remove(&node)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jid::Jid;
+
+    use super::*;
+    use crate::{
+        pubsub::{
+            Audience, Epoch, Event, NodeId, NotificationType, Place, Recipients, Timestamp, View,
+        },
+        store::sled::debt::take_together,
+    };
+
+    /// Commits that are written together have a list of recipients once.
+    #[test]
+    fn commits_share_lists_on_disk() {
+        let jid = |number| Jid::new(&format!("{number}@far.example/phone")).unwrap();
+        let list: Recipients = (0..1000).map(jid).collect();
+        let notification = Notification {
+            node: NodeId::parse("n").unwrap(),
+            place: Place { epoch: Epoch(1), seq: 1 },
+            index: 0,
+            event: Event::Purged,
+            audience: Audience::Interested(list.clone()),
+            as_of: 1,
+            view: View::default(),
+            notification_type: NotificationType::Normal,
+            happened: Timestamp(0),
+            nonce: None,
+        };
+        let mut ledger = Ledger::default();
+        for _ in 0..MAX_DEBTS {
+            ledger.owe(1, &notification);
+        }
+        let mut debts = ledger.take_new_debts();
+        assert_eq!(take_together(&mut debts, MAX_DEBTS, MAX_DEBTS_BYTES), MAX_DEBTS);
+        let bytes: usize = debts.iter().map(|(_, record)| record.len()).sum();
+        assert!(bytes < 2 * list.iter().map(|jid| 3 + jid.as_str().len()).sum::<usize>());
     }
 }

@@ -10,7 +10,7 @@ use crate::{
 };
 
 use super::{
-    debt::{self, AudienceRecords, DEBT_CHUNK_BYTES, DebtRecord, ToldRecord},
+    debt::{self, DEBT_CHUNK_BYTES, ToldRecord},
     failed,
     keys::{self, Number, Spot},
     ledger::{Ledger, MAX_DEBTS, MAX_DEBTS_BYTES, Paid},
@@ -138,9 +138,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         if number == next {
             self.ledger.next_node += 1;
         }
-        let mut audiences = AudienceRecords::default();
-        let records = notifications.iter().map(|owed| DebtRecord::of(number, owed, &mut audiences));
-        let debts = records.map(|record| Debt(self.ledger.owe(record))).collect();
+        let debts = notifications.iter().map(|owed| Debt(self.ledger.owe(number, owed))).collect();
         if let Some(oldest) = self.oldest_item {
             self.ledger.note_oldest_item(number, oldest);
         }
