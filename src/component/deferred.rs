@@ -2,7 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use crate::pubsub::NodeId;
+use crate::{pubsub::NodeId, service::Position};
 
 use super::writer::Sent;
 
@@ -40,6 +40,11 @@ impl DeferredEntries {
     /// The first deferred entry. All entries before it are sent.
     pub(super) fn first(&self) -> Option<Sent> {
         self.entries.front().copied()
+    }
+
+    /// The delivery position of each.
+    pub(super) fn positions(&self) -> Vec<Position> {
+        self.entries.iter().map(|entry| entry.position).collect()
     }
 
     pub(super) fn entries(self) -> VecDeque<Sent> {

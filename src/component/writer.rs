@@ -6,7 +6,7 @@
 //! After a broken connection, what no barrier covered is sent again, with the same id and the time at
 //! which it happened. What happens when no barrier returns is in `barriers.rs`.
 //! An entry that waits for the presence of a recipient is deferred, with later entries of its node, while other nodes
-//! continue. Deferred entries, and all after them, stay unconfirmed.
+//! continue. Deferred entries, and all after them, stay unconfirmed until a stop.
 //!
 //! Where notifications go by a multicast service, so do the barriers: it is a process of its own. An answer
 //! that shuts somebody out waits until it has nothing of theirs any more.
@@ -54,10 +54,11 @@ pub struct Writer {
     pub(super) presences: Arc<Presences>,
     pub(super) service: String,
     pub(super) max_stanza_bytes: usize,
-    /// What went into this connection, and what the server confirmed.
+    /// What went into this connection.
     pub(super) sent: Sent,
-    confirmed: Position,
-    /// What was sent before this connection's newest barrier, how much of that it covers, and when it was sent.
+    /// What was sent before this connection's newest barrier that returned, and up to where everything was.
+    confirmed: (Sent, Sent),
+    /// The same for its newest barrier, and when that was sent.
     covered: (Sent, Sent),
     barrier_at: Instant,
     barriers: VecDeque<Barrier>,
@@ -148,7 +149,7 @@ impl Writer {
             service,
             max_stanza_bytes,
             sent: Sent::default(),
-            confirmed: Position::default(),
+            confirmed: Default::default(),
             covered: Default::default(),
             barrier_at: Instant::now(),
             barriers: VecDeque::new(),
@@ -214,9 +215,10 @@ impl Writer {
         self.held_answers = self.held_answers.map(|(up_to, _)| (up_to, 0));
         self.answers.begin_barriers(self.barrier_name());
         self.outbox.forgotten(0, self.sent.notifications);
-        self.sent.position = self.confirmed;
+        self.sent.position = self.confirmed.1.position;
         self.deferred = DeferredEntries::default();
-        self.covered = (self.sent, self.sent);
+        self.confirmed = (self.sent, self.sent);
+        self.covered = self.confirmed;
         self.front = None;
     }
 
@@ -262,7 +264,8 @@ impl Writer {
     }
 
     /// Sends what waits until the [end](Self::end_at), and waits until the server has confirmed what was sent,
-    /// as long as something happens within this time. Deferred entries are left for the next start.
+    /// as long as something happens within this time. Deferred entries are left for the next start; what was sent
+    /// after them is not repeated then.
     ///
     /// # Errors
     /// If the connection breaks, or takes nothing, or no barrier returns.
@@ -284,12 +287,14 @@ impl Writer {
             if self.route.is_paused() {
                 return Ok(());
             }
-            if self.confirmed == self.complete(self.sent).position
+            if self.confirmed == (self.sent, self.complete(self.sent))
                 && self.held_answers.is_none()
                 && (is_ending
                     || self.awaits_presence
-                    || self.outbox.get(self.confirmed.number).is_none())
+                    || self.outbox.get(self.sent.position.number).is_none())
             {
+                let Sent { position, notifications } = self.sent;
+                self.outbox.confirm_finally(position, self.deferred.positions(), notifications);
                 return Ok(());
             }
             tokio::select! {
@@ -488,10 +493,10 @@ impl Writer {
         self.returned_barrier = self.answers.barriers().1;
         let mut returned = None;
         while self.barriers.front().is_some_and(|barrier| barrier.number <= self.returned_barrier)
-            && let Some(Barrier { number, covers, address, .. }) = self.barriers.pop_front()
+            && let Some(Barrier { number, sent, covers, address, .. }) = self.barriers.pop_front()
         {
             self.returned_at = Some(Instant::now());
-            self.confirmed = covers.position;
+            self.confirmed = (sent, covers);
             self.outbox.confirm(covers.position, covers.notifications);
             // What goes through multicast says nothing of the other addresses.
             let is_its_own = number == self.returned_barrier && address != Address::Multicast;

@@ -6,6 +6,7 @@
 //! out.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -310,9 +311,7 @@ impl Outbox {
     /// The entry of a number, if it is there yet.
     #[must_use]
     pub fn get(&self, number: u64) -> Option<Arc<Telling>> {
-        let queue = self.queue();
-        let index = usize::try_from(number.checked_sub(queue.first)?).ok()?;
-        queue.waiting.get(index).cloned()
+        self.queue().get(number).cloned()
     }
 
     /// How many entries wait, and about how many bytes they take.
@@ -350,15 +349,25 @@ impl Outbox {
             queue.forget(&telling);
             queue.told.debts.extend(telling.debt);
         }
-        queue.told.partly = match (position.recipients.checked_sub(1), queue.waiting.front()) {
-            (Some(last), Some(front)) => {
-                front.debt.zip(front.recipients.iter_from(last).next().cloned())
-            }
-            _ => None,
-        };
+        queue.told.partly = queue.partly(position).into_iter().collect();
         queue.told_stanzas = stanzas;
         drop(queue);
         self.confirmed.notify_one();
+    }
+
+    /// The server has everything up to a position, after so many stanzas, except deferred entries, of which it has the
+    /// recipients before these positions. Nothing is sent after that, and the entries stay here.
+    pub fn confirm_finally(&self, end: Position, mut deferred: Vec<Position>, stanzas: u64) {
+        let mut queue = self.queue();
+        let numbers: HashSet<_> = deferred.iter().map(|position| position.number).collect();
+        let sent = queue.waiting.iter().take_while(|telling| telling.number < end.number);
+        let complete = sent.filter(|telling| !numbers.contains(&telling.number));
+        let debts: Vec<_> = complete.filter_map(|telling| telling.debt).collect();
+        queue.told.debts.extend(debts);
+        deferred.push(end);
+        deferred.sort_by_key(|position| Reverse(position.recipients));
+        queue.told.partly = deferred.into_iter().filter_map(|part| queue.partly(part)).collect();
+        queue.told_stanzas = stanzas;
     }
 
     /// Whether the server confirms what is sent.
@@ -384,7 +393,7 @@ impl Outbox {
     pub(super) fn told(&self) -> Option<(Told, u64)> {
         let queue = self.queue();
         if let Some(first) = queue.told.debts.get(..MAX_FORGOTTEN) {
-            let told = Told { debts: first.to_vec(), partly: None };
+            let told = Told { debts: first.to_vec(), partly: Vec::new() };
             return Some((told, queue.forgotten_stanzas));
         }
         (queue.told_stanzas > queue.forgotten_stanzas || !queue.told.debts.is_empty())
@@ -422,6 +431,18 @@ impl Outbox {
 impl Queue {
     fn next(&self) -> u64 {
         self.first + self.waiting.len() as u64
+    }
+
+    fn get(&self, number: u64) -> Option<&Arc<Telling>> {
+        let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        self.waiting.get(index)
+    }
+
+    /// The entry of a position, and the last of its recipients who was told.
+    fn partly(&self, position: Position) -> Option<(Debt, Jid)> {
+        let telling = self.get(position.number)?;
+        let last = position.recipients.checked_sub(1)?;
+        telling.debt.zip(telling.recipients.iter_from(last).next().cloned())
     }
 
     /// The recipients of each pending entry for implicit subscriptions to a node.

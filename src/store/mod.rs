@@ -345,8 +345,8 @@ pub struct Owed {
 pub struct Told {
     /// To everyone.
     pub debts: Vec<Debt>,
-    /// To all up to this recipient.
-    pub partly: Option<(Debt, Jid)>,
+    /// To all up to this recipient. Of very many a store keeps the first.
+    pub partly: Vec<(Debt, Jid)>,
 }
 
 /// Why a store could not do what it was asked.

@@ -77,7 +77,7 @@ impl Process {
 
     async fn forget(&self, debts: &[&Owed]) {
         let debts = debts.iter().map(|owed| owed.debt).collect();
-        self.stage().store.forget(Told { debts, partly: None }).await.unwrap();
+        self.stage().store.forget(Told { debts, partly: Vec::new() }).await.unwrap();
     }
 
     /// How many rows the store has, but for what it says of itself.
@@ -183,9 +183,30 @@ async fn an_audience_that_was_told_in_part_is_told_the_rest() {
     process.stage().publish(OWNER, "n", "1").await.unwrap();
     process.stage().publish(OWNER, "n", "2").await.unwrap();
     let debt = process.owed().await[0].debt;
-    let partly = Told { debts: Vec::new(), partly: Some((debt, jid("b@x"))) };
+    let partly = Told { debts: Vec::new(), partly: vec![(debt, jid("b@x"))] };
     process.stage().store.forget(partly).await.unwrap();
     assert_eq!(process.told_after_restart().await, ["item 1 to c d", "item 2 to a b c d"]);
+}
+
+/// As many events as fit into a row.
+#[tokio::test]
+async fn many_audiences_that_were_told_in_part_are_told_the_rest() {
+    const EVENTS: usize = 10;
+    let names = [format!("a@{}.x", "long.".repeat(100)), "b@x".into()];
+    let mut process = with_readers(&[]).await;
+    for name in &names {
+        process.stage().subscribe(name, "n").await.unwrap();
+    }
+    process.stage().told();
+    for number in 0..EVENTS {
+        process.stage().publish(OWNER, "n", &number.to_string()).await.unwrap();
+    }
+    let owed = process.owed().await;
+    let partly = owed.iter().map(|owed| (owed.debt, jid(&names[0]))).collect();
+    process.stage().store.forget(Told { debts: Vec::new(), partly }).await.unwrap();
+    process.restart().await;
+    let left: Vec<_> = process.owed().await.iter().map(|owed| owed.recipients.len()).collect();
+    assert_eq!(left, [1, 1, 1, 1, 1, 1, 2, 2, 2, 2]);
 }
 
 #[tokio::test]
@@ -214,7 +235,7 @@ async fn recipients_keep_their_subids_after_a_restart() {
     let event = owed.last().unwrap();
     assert_eq!(event.recipients, live);
     // After a part of them was told, and one is not subscribed any more.
-    let partly = Told { debts: Vec::new(), partly: Some((event.debt, jid("a@x"))) };
+    let partly = Told { debts: Vec::new(), partly: vec![(event.debt, jid("a@x"))] };
     process.stage().store.forget(partly).await.unwrap();
     process.stage().affiliate(OWNER, "n", "c@x", Affiliation::Outcast).await.unwrap();
     process.restart().await;
@@ -313,7 +334,7 @@ async fn items_of_one_request_share_their_recipients_after_a_restart() {
     assert_eq!(last.recipients.len(), READERS);
     assert_eq!(last.recipients.subids(READERS - 1).len(), 1);
     // What is left of a group whose first entries are told has its recipients.
-    let told = Told { debts: all[..70].iter().map(|owed| owed.debt).collect(), partly: None };
+    let told = Told { debts: all[..70].iter().map(|owed| owed.debt).collect(), partly: Vec::new() };
     process.stage().store.forget(told).await.unwrap();
     process.restart().await;
     let left = process.owed().await;
@@ -331,7 +352,7 @@ async fn what_was_told_in_part_is_said_of_one_event_only() {
     let mut process = with_readers(&["a", "b"]).await;
     process.stage().publish(OWNER, "n", "1").await.unwrap();
     let owed = process.owed().await;
-    let partly = Told { debts: Vec::new(), partly: Some((owed[0].debt, jid("a@x"))) };
+    let partly = Told { debts: Vec::new(), partly: vec![(owed[0].debt, jid("a@x"))] };
     process.stage().store.forget(partly).await.unwrap();
     process.forget(&[&owed[0]]).await;
     process.restart().await;
@@ -377,7 +398,7 @@ async fn what_was_told_before_older_events_is_not_told_again() {
     // The last of what is left of it goes; a new node gets none of it.
     process.stage().create(OWNER, "later").await.unwrap();
     process.stage().subscribe("d@x", "later").await.unwrap();
-    let partly = Told { debts: Vec::new(), partly: Some((owed[4].debt, jid("a@x"))) };
+    let partly = Told { debts: Vec::new(), partly: vec![(owed[4].debt, jid("a@x"))] };
     process.stage().store.forget(partly).await.unwrap();
     let mut expected = others;
     expected[2] = "item 4 to b".into();

@@ -326,6 +326,53 @@ async fn a_stop_leaves_what_waits_for_presence_to_the_next_start() {
     assert_eq!(open().check().await.unwrap(), Vec::<String>::new());
 }
 
+/// A stop records what was sent after deferred events, and to which of their recipients they were sent.
+#[tokio::test]
+async fn a_stop_repeats_nothing_that_was_sent_after_deferred_events() {
+    const NODES: [&str; 3] = ["n1", "n2", "n3"];
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Arc::new(SledStore::open(folder.path()).unwrap());
+    let mut component = Component::with(open(), |_| {}).await;
+    component.create(OWNER, "other", &[]).await;
+    component.subscribe(OTHER, "other").await;
+    for node in NODES {
+        let fields = [("presence_based_delivery", "1"), ("send_last_published_item", "never")];
+        component.create(OWNER, node, &fields).await;
+        for name in ["early@localhost", READER] {
+            component.subscribe(name, node).await;
+        }
+    }
+    for name in ["early@localhost", READER] {
+        presence(&mut component, name, "subscribed", "").await;
+    }
+    component.messages().await;
+    component.reconnected_by_force().await;
+    presence(&mut component, "early@localhost/phone", "", "").await;
+    component.messages().await;
+    let mut sent = Vec::new();
+    for node in NODES.into_iter().chain(["other"]) {
+        component.publish(OWNER, node, "1").await;
+        sent.extend(sent_items(&mut component).await);
+    }
+    let early = NODES.map(|node| format!("early@localhost {node} 1"));
+    assert_eq!(sent, [&early[..], &[format!("{OTHER} other 1")]].concat());
+    component.finish().await;
+    let mut component = Component::with(open(), |_| {}).await;
+    for name in ["early@localhost/phone", PHONE] {
+        presence(&mut component, name, "", "").await;
+    }
+    let mut sent = Vec::new();
+    while sent.len() < NODES.len() {
+        sent.extend(sent_items(&mut component).await);
+    }
+    component.publish(OWNER, "other", "2").await;
+    sent.extend(sent_items(&mut component).await);
+    let expected = NODES.map(|node| format!("{READER} {node} 1"));
+    assert_eq!(sent, [&expected[..], &[format!("{OTHER} other 2")]].concat());
+    component.finish().await;
+    assert_eq!(open().check().await.unwrap(), Vec::<String>::new());
+}
+
 /// What was set aside goes on though as many notifications as a kill may repeat follow it: nothing of them counts as
 /// confirmed before.
 #[tokio::test]

@@ -114,7 +114,7 @@ async fn a_deleted_node_is_nowhere_and_its_rows_go_by_and_by() {
     // When all was told, the rest need not stay. Nobody waits until it is gone.
     let debts = owed.iter().map(|owed| owed.debt).collect();
     let (forgotten, published, killed) = tokio::join!(
-        store.forget(Told { debts, partly: None }),
+        store.forget(Told { debts, partly: Vec::new() }),
         stage.publish(OWNER, "other", "1"),
         process.copy(),
     );

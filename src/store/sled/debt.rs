@@ -21,6 +21,9 @@ use super::{
 
 /// The length of a part of what is owed.
 pub(super) const DEBT_CHUNK_BYTES: usize = 3500;
+/// The most bytes of debts that were told in part, and those of one without its JID.
+const MAX_PARTLY_BYTES: usize = 3500;
+const PARTLY_BYTES: usize = 12;
 
 /// An event with its audience.
 #[derive(Serialize, Deserialize)]
@@ -260,23 +263,29 @@ struct EventItemRecord {
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct ToldRecord {
     pub(super) next: u64,
-    /// A debt, and the last recipient of it who was told.
-    partly: Option<(u64, String)>,
+    /// Debts, and the last recipient of each who was told.
+    partly: Vec<(u64, String)>,
 }
 
 impl Record for ToldRecord {}
 
 impl ToldRecord {
-    pub(super) fn of(next: u64, partly: Option<&(Debt, Jid)>) -> Self {
-        let partly = partly.map(|(Debt(debt), jid)| (*debt, jid.as_str().into()));
+    /// The record, with as many debts as fit into a row.
+    pub(super) fn of(next: u64, partly: &[(Debt, Jid)]) -> Self {
+        let mut bytes = 0;
+        let fitting = partly.iter().take_while(|(_, jid)| {
+            bytes += PARTLY_BYTES + jid.as_str().len();
+            bytes <= MAX_PARTLY_BYTES
+        });
+        let partly = fitting.map(|(Debt(debt), jid)| (*debt, jid.as_str().into())).collect();
         Self { next, partly }
     }
 
-    /// The debt that was told in part, and the last recipient who was.
-    pub(super) fn partly(&self, key: &[u8]) -> Result<Option<(u64, Jid)>, StoreError> {
+    /// The debts that were told in part, and the last recipient of each who was.
+    pub(super) fn partly(&self, key: &[u8]) -> Result<HashMap<u64, Jid>, StoreError> {
         let read =
             |(debt, jid): &(u64, String)| Ok((*debt, Jid::new(jid).map_err(|_| damaged(key))?));
-        self.partly.as_ref().map(read).transpose()
+        self.partly.iter().map(read).collect()
     }
 }
 

@@ -57,7 +57,7 @@ pub(super) fn owed(view: &View, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, S
             }
             (Err(error), _) => return Err(error),
         };
-        if let Some((_, jid)) = partly.as_ref().filter(|(told, _)| *told == debt) {
+        if let Some(jid) = partly.get(&debt) {
             let last = (jid.to_bare(), jid.clone());
             recipients = recipients
                 .try_filter(|jid| Ok::<_, StoreError>((jid.to_bare(), jid.clone()) > last))?;

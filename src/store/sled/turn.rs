@@ -183,7 +183,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
                 None => {}
             }
         }
-        self.rows.put(keys::TOLD, &ToldRecord::of(self.ledger.next_debt, told.partly.as_ref()))
+        self.rows.put(keys::TOLD, &ToldRecord::of(self.ledger.next_debt, &told.partly))
     }
 
     /// Adds entities to those that refused the service their presence, or removes them.
