@@ -185,7 +185,10 @@ impl Service {
     async fn enrolled_of(&self, turn: &Turn, entity: &BareJid) -> Result<HashSet<Jid>, Error> {
         let Some(node) = turn.node() else { return Ok(HashSet::new()) };
         let subscribed: Vec<_> = node.subscriptions_of_address(entity).cloned().collect();
-        turn.settled().await;
+        if !turn.settled().await {
+            // The store has not all of them. What is decided in this turn fails as well.
+            return Ok(HashSet::new());
+        }
         let enrolled = self.store.enrolled_among(&node.id, &subscribed).await;
         enrolled.map_err(|error| self.memory.failed_at(&node.id, error))
     }

@@ -1,6 +1,7 @@
 //! What happens when the store fails, or the stream breaks.
 
 use std::{
+    pin::pin,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -12,7 +13,11 @@ use gjallar::{
 };
 use tokio::{sync::Semaphore, time::timeout};
 
-use crate::harness::{Component, error, faulty::Faulty, stage::Stage};
+use crate::harness::{
+    Component, error,
+    faulty::Faulty,
+    stage::{Stage, jid},
+};
 
 const OWNER: &str = "owner@localhost";
 
@@ -149,6 +154,27 @@ async fn a_large_audience_counts_once_however_many_publishes_are_under_way() {
         published.await.unwrap();
     }
     assert_eq!(stage.told().len(), 20);
+}
+
+/// Memory has a subscription that the store does not have, for its commit failed. That is no damage.
+#[tokio::test(start_paused = true)]
+async fn a_departure_after_a_commit_that_failed_closes_no_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, gate) = (SledStore::open(folder.path()).unwrap(), Arc::new(Semaphore::new(1)));
+    let stage = Stage::new(Faulty::begin(Arc::new(store), 3..4, false, &gate)).await;
+    stage.create_with(OWNER, "a", vec![Setting::Tempsub(true)]).await.unwrap();
+    stage.subscribe("x@localhost", "a").await.unwrap();
+    let closed = gate.acquire().await.unwrap();
+    let phone = "x@localhost/phone";
+    let mut subscribing = pin!(stage.subscribe(phone, "a"));
+    assert!(timeout(Duration::from_secs(1), &mut subscribing).await.is_err());
+    let phone = jid(phone);
+    let mut departing = pin!(stage.service.unavailable(&phone));
+    assert!(timeout(Duration::from_secs(1), &mut departing).await.is_err(), "it does not wait");
+    drop(closed);
+    departing.await;
+    assert!(matches!(subscribing.await, Err(Error::Failed(_))));
+    stage.publish(OWNER, "a", "1").await.unwrap();
 }
 
 /// The first request shuts somebody out and fails, though it happened; the second changes nothing. What waited
