@@ -41,7 +41,7 @@ impl Dispatch {
                 after = Some(cursor);
                 for resource in resources {
                     self.next_question().await;
-                    self.check(&resource);
+                    self.check(&resource).await;
                 }
             }
         }
@@ -53,14 +53,14 @@ impl Dispatch {
         loop {
             self.next_question().await;
             let resource = self.service().presences().unconfirmed().await;
-            self.check(&resource);
+            self.check(&resource).await;
         }
     }
 
-    fn check(&self, resource: &Jid) {
+    async fn check(&self, resource: &Jid) {
         let number = self.service().fresh_number();
         let beside = format!("{}/{number:016x}", resource.to_bare());
-        self.service().resources().begin(number, resource.clone());
+        self.service().resources().begin(number, resource.clone()).await;
         for (prefix, to) in [(IT, resource.as_str()), (BESIDE, &beside)] {
             let ping = Tag::new("iq")
                 .attr("type", "get")

@@ -15,7 +15,10 @@ use std::{
 };
 
 use jid::Jid;
-use tokio::time::Instant;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
 use tracing::info;
 
 use crate::{
@@ -31,7 +34,7 @@ use super::{
 
 /// Resources that were found gone, and those that were checked in a round. More are not looked at.
 const MAX_RESOURCES: usize = 100_000;
-/// Maximum number of unanswered checks, and the timeout of each. After a reconnection events wait ten seconds for
+/// Maximum number of unanswered checks, and the timeout of each; further checks wait. After a reconnection events wait ten seconds for
 /// answers, in which at most 5 000 checks begin.
 const MAX_CHECKS: usize = 5000;
 /// Domains of which it is known that pings reach their resources.
@@ -47,6 +50,8 @@ const FIRST_ROUND: Duration = Duration::from_secs(600);
 #[derive(Debug, Default)]
 pub struct Resources {
     table: Mutex<ResourceTable>,
+    /// Wakes those that wait for the end of a check.
+    ended: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -97,13 +102,22 @@ pub enum CheckResult {
 }
 
 impl Resources {
-    /// A check begins, with a number that no other has.
-    pub fn begin(&self, number: u64, resource: Jid) {
-        let mut table = self.table();
-        table.checks.retain(|_, check| check.asked_at.elapsed() < ANSWER_TIMEOUT);
-        if table.checks.len() < MAX_CHECKS {
-            let check = Check { resource, asked_at: Instant::now(), first: None };
-            table.checks.insert(number, check);
+    /// Waits until few enough checks are unanswered. Then a check begins, with a number that no other has.
+    pub async fn begin(&self, number: u64, resource: Jid) {
+        loop {
+            let ended = self.ended.notified();
+            let oldest = {
+                let mut table = self.table();
+                table.checks.retain(|_, check| check.asked_at.elapsed() < ANSWER_TIMEOUT);
+                if table.checks.len() < MAX_CHECKS {
+                    let check = Check { resource, asked_at: Instant::now(), first: None };
+                    table.checks.insert(number, check);
+                    return;
+                }
+                table.checks.values().map(|check| check.asked_at).min()
+            };
+            let until = oldest.unwrap_or_else(Instant::now) + ANSWER_TIMEOUT;
+            let _ = timeout_at(until, ended).await;
         }
     }
 
@@ -125,7 +139,7 @@ impl Resources {
         let content = match answer {
             PingAnswer::NotThere(content) => content,
             answer => {
-                let resource = table.checks.remove(&number)?.resource;
+                let resource = self.end(&mut table, number)?;
                 if of_it && answer == PingAnswer::There {
                     table.found(&resource);
                     return Some(CheckResult::Present(resource));
@@ -135,7 +149,7 @@ impl Resources {
         };
         match check.first.take() {
             Some((first_of_it, first)) if first_of_it != of_it => {
-                let resource = table.checks.remove(&number)?.resource;
+                let resource = self.end(&mut table, number)?;
                 if first != content {
                     table.found(&resource);
                     return Some(CheckResult::Present(resource));
@@ -150,6 +164,12 @@ impl Resources {
                 None
             }
         }
+    }
+
+    /// Removes a check, which has a result. Returns its resource.
+    fn end(&self, table: &mut ResourceTable, number: u64) -> Option<Jid> {
+        self.ended.notify_waiters();
+        Some(table.checks.remove(&number)?.resource)
     }
 
     /// A resource has sent something.
@@ -276,5 +296,38 @@ impl Service {
             let event = "dead_resource_unsubscribed";
             info!(event, subscriptions, "ended the subscriptions of a resource that is gone");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures::FutureExt;
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn checks_wait_while_too_many_are_unanswered() {
+        let resources = Resources::default();
+        let resource = |number| Jid::new(&format!("{number}@x/r")).unwrap();
+        let begin = |number| resources.begin(number, resource(number));
+        let max = MAX_CHECKS as u64;
+        for number in 0..max {
+            assert!(begin(number).now_or_never().is_some());
+        }
+        let mut next = pin!(begin(max));
+        assert!(next.as_mut().now_or_never().is_none());
+        let result = resources.answered(0, &resource(0), true, PingAnswer::There);
+        assert_eq!(result, Some(CheckResult::Present(resource(0))));
+        assert!(next.now_or_never().is_some());
+        // Those that are not answered end as well.
+        let mut next = pin!(begin(max + 1));
+        assert!(next.as_mut().now_or_never().is_none());
+        advance(ANSWER_TIMEOUT).await;
+        assert!(next.now_or_never().is_some());
+        let result = resources.answered(max + 1, &resource(max + 1), true, PingAnswer::There);
+        assert_eq!(result, Some(CheckResult::Present(resource(max + 1))));
     }
 }
