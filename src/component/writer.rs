@@ -232,7 +232,7 @@ impl Writer {
     /// one goes on.
     pub async fn run(&mut self, io: &mut (impl AsyncWrite + Unpin)) -> Ended {
         loop {
-            let end = self.route.ends_at(self.outstanding_since().filter(|_| self.may_retry()));
+            let end = self.connection_end();
             let writing = async {
                 match self.write_some(io).await {
                     Ok(true) => Ok(()),
@@ -248,10 +248,19 @@ impl Writer {
                     return error.into();
                 },
                 () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => {
-                    return Ended::Unconfirmed;
+                    // Barriers may have returned while a write was blocked.
+                    self.settle_barriers();
+                    if self.connection_end().is_some_and(|end| Instant::now() >= end) {
+                        return Ended::Unconfirmed;
+                    }
                 }
             }
         }
+    }
+
+    /// When the connection ends if no barrier returns.
+    fn connection_end(&self) -> Option<Instant> {
+        self.route.ends_at(self.outstanding_since().filter(|_| self.may_retry()))
     }
 
     /// After this time no notification is begun: the rest is owed.

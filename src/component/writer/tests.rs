@@ -187,3 +187,25 @@ async fn a_reply_that_breaks_connections_is_dropped() {
     }
     assert_eq!(began_with_it, [true, true, false]);
 }
+
+/// A barrier that returns while a write is blocked confirms the connection.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_reads_slowly_and_returns_barriers_is_confirmed() {
+    let (_dispatch, answers, mut writer) = writer(Offer::None).await;
+    let (mut link, mut io) = duplex(50_000);
+    writer.reconnected(1);
+    assert!(timeout(6 * SECOND, writer.run(&mut io)).await.is_err());
+    let mut read = vec![0; 50_000];
+    let len = link.read(&mut read).await.unwrap();
+    let text = std::str::from_utf8(&read[..len]).unwrap();
+    let all: Element = format!("<all xmlns='{}'>{text}</all>", ns::COMPONENT).parse().unwrap();
+    let barrier = all.children().find(|one| is_barrier(one)).expect("a barrier");
+    answers.send("a@x/r", format!("<large>{}</large>", "x".repeat(100_000)));
+    let returning = async {
+        sleep_until(Instant::now() + SECOND).await;
+        let answer = barrier.clone();
+        assert!(answers.take_notice(SERVICE, &answer));
+    };
+    let (running, ()) = tokio::join!(timeout(60 * SECOND, writer.run(&mut io)), returning);
+    assert!(running.is_err(), "{running:?}");
+}
