@@ -191,16 +191,16 @@ impl Service {
         }
         let until = || delays.until(id).iter().for_each(|until| deadlines.add(id, *until));
         match outcome {
-            Ok(Passed { next, watched, publisher }) => {
+            Ok(Passed { next, creator, watched, publisher }) => {
                 until();
                 next.iter().for_each(|next| deadlines.add(id, *next));
-                self.memory.presences.read_at(id, watched.into_iter());
+                self.memory.presences.read_at(id, creator.as_ref(), watched.into_iter());
                 publisher.into_iter().for_each(|who| self.memory.presences.publishes(id, who));
             }
             Err(Error::Busy { .. } | Error::Refused(Refusal::TooManyNotifications)) => until(),
             Err(Error::Refused(_) | Error::Closed) => {
                 delays.end(id, true);
-                self.memory.presences.read_at(id, iter::empty());
+                self.memory.presences.read_at(id, None, iter::empty());
             }
             Err(Error::Failed(_)) => {
                 deadlines.add(id, (self.clock)().later_by(PAUSE.as_millis() as u64));

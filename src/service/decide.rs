@@ -373,7 +373,7 @@ impl Service {
             if presence::asks(&changes, &actor.bare()) {
                 presences.forgive(&actor.bare());
             }
-            presences.matter(id, presence::concerned(node, &changes));
+            presences.matter(id, &node.creator, presence::concerned(node, &changes));
             for publisher in presence::publishers(node, &changes) {
                 presences.publishes(id, publisher);
             }

@@ -1,6 +1,7 @@
 //! Who is available, as far as it is known on this connection, and of whom it should be.
 
 mod earlier;
+mod requests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -20,6 +21,7 @@ use crate::pubsub::{NodeId, Show, Shows, Timestamp, op::presence::Went};
 use super::domains::Domains;
 
 use earlier::Before;
+use requests::{Requests, Share};
 
 /// Entities whose presence is known, or asked for. That of more is not looked at.
 const MAX_ENTITIES: usize = 200_000;
@@ -111,7 +113,7 @@ struct Known {
     /// Resources of earlier connections that have to be pinged on this connection.
     unconfirmed: VecDeque<Jid>,
     /// Those who have to be asked, and those who were or will be.
-    unasked: VecDeque<BareJid>,
+    requests: Requests,
     wanted: HashMap<BareJid, Watch>,
     /// Entities probed on this connection, with the time.
     probed: VecDeque<(Instant, BareJid)>,
@@ -135,8 +137,10 @@ struct Known {
 }
 
 /// What is known of an entity whose presence is wanted.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Watch {
+    /// In whose turn it is asked.
+    share: Share,
     /// Whether it lets the service have it.
     is_given: bool,
     is_asked: bool,
@@ -150,8 +154,6 @@ struct Watch {
     is_answered: bool,
     /// When the first resource answered a probe on this connection.
     answered_at: Option<Instant>,
-    /// Whether it is at the front of the queue because an event waits.
-    is_first: bool,
     /// The last probe, until the entity sends something.
     unanswered: Option<Probe>,
     /// Whether it is in the list of probed entities.
@@ -192,7 +194,7 @@ impl Default for Known {
             there: HashMap::new(),
             before: HashMap::new(),
             unconfirmed: VecDeque::new(),
-            unasked: VecDeque::new(),
+            requests: Requests::default(),
             wanted: HashMap::new(),
             probed: VecDeque::new(),
             refused: HashSet::new(),
@@ -227,12 +229,17 @@ impl Presences {
         known.unread.insert(node.clone());
     }
 
-    /// The presence of these entities, and of no others, matters at a node as it was read.
-    pub(super) fn read_at(&self, node: &NodeId, entities: impl Iterator<Item = BareJid>) {
+    /// The presence of these entities, and of no others, matters at a node of this creator as it was read.
+    pub(super) fn read_at(
+        &self,
+        node: &NodeId,
+        creator: Option<&BareJid>,
+        entities: impl Iterator<Item = BareJid>,
+    ) {
         let is_first = self.known().unread.contains(node);
         for entity in entities {
             self.known().nodes.insert(node.clone());
-            self.want(&entity, false);
+            self.want(&entity, creator, false);
             // It may have given it to the service before that began.
             if is_first && let Some(watch) = self.known().wanted.get_mut(&entity) {
                 watch.is_awaited = true;
@@ -245,17 +252,23 @@ impl Presences {
     /// Makes pending notifications from before the start wait for the presence of these entities.
     pub(super) fn expect_all(&self, entities: impl Iterator<Item = BareJid>) {
         for entity in entities {
-            self.want(&entity, true);
+            self.want(&entity, None, true);
             if let Some(watch) = self.known().wanted.get_mut(&entity) {
                 watch.is_awaited = true;
             }
+            self.ask_first(&entity);
         }
     }
 
-    /// The presence of these entities matters at a node.
-    pub(super) fn matter(&self, node: &NodeId, entities: impl Iterator<Item = BareJid>) {
+    /// The presence of these entities matters at a node of this creator.
+    pub(super) fn matter(
+        &self,
+        node: &NodeId,
+        creator: &BareJid,
+        entities: impl Iterator<Item = BareJid>,
+    ) {
         self.known().nodes.insert(node.clone());
-        entities.for_each(|entity| self.want(&entity, false));
+        entities.for_each(|entity| self.want(&entity, Some(creator), false));
     }
 
     /// What an entity published at a node goes when it goes.
@@ -446,7 +459,7 @@ impl Presences {
         }
         drop(known);
         if !is_known {
-            self.want(&entity, true);
+            self.want(&entity, None, true);
         }
         match is_awaited {
             true => {
@@ -486,23 +499,22 @@ impl Presences {
         known.keep_before(now);
         known.places.clear();
         known.probed.clear();
-        let Known { unasked, wanted, broken_at, .. } = &mut *known;
+        let Known { requests, wanted, broken_at, .. } = &mut *known;
         for watch in wanted.values_mut() {
             let stays_awaited = is_first || watch.was_cut_off(*broken_at);
             watch.is_doubtful |= watch.is_asked;
             (watch.is_asked, watch.asked_at) = (false, None);
             (watch.unanswered, watch.is_probed) = (None, false);
-            (watch.is_answered, watch.is_first) = (false, false);
-            watch.answered_at = None;
+            (watch.is_answered, watch.answered_at) = (false, None);
             watch.is_awaited = watch.is_given || (watch.is_awaited && stays_awaited);
         }
         // Before the first connection nobody was asked, and those for whom something is pending come first.
         if !is_first {
             // Those who are available may be waited for.
-            unasked.clear();
+            requests.clear();
             for is_awaited in [true, false] {
                 let some = wanted.iter().filter(|(_, watch)| watch.is_awaited == is_awaited);
-                unasked.extend(some.map(|(entity, _)| entity.clone()));
+                some.for_each(|(entity, watch)| requests.push(entity, &watch.share, false));
             }
         }
         drop(known);
@@ -652,7 +664,7 @@ impl Presences {
             {
                 let mut known = self.known();
                 while known.is_connected
-                    && let Some(entity) = known.unasked.pop_front()
+                    && let Some(entity) = known.requests.pop()
                 {
                     if let Some(watch) = known.wanted.get_mut(&entity)
                         && !watch.is_asked
@@ -678,9 +690,17 @@ impl Presences {
         self.answered.notify_one();
     }
 
-    fn want(&self, entity: &BareJid, is_doubtful: bool) {
+    /// The presence of an entity matters at a node of this creator, if the node is known.
+    fn want(&self, entity: &BareJid, creator: Option<&BareJid>, is_doubtful: bool) {
         let mut known = self.known();
-        if known.wanted.contains_key(entity) || known.refused.contains(entity) {
+        let Known { wanted, requests, refused, .. } = &mut *known;
+        if let Some(watch) = wanted.get_mut(entity) {
+            if let Some(creator) = creator {
+                requests.reassign(entity, &mut watch.share, creator);
+            }
+            return;
+        }
+        if refused.contains(entity) {
             return;
         }
         let domain = entity.domain().as_str();
@@ -690,20 +710,20 @@ impl Presences {
                 return;
             }
         }
-        let watch = Watch { is_doubtful, ..Watch::default() };
+        let share = known.requests.join(creator);
+        known.requests.push(entity, &share, false);
+        let watch = Watch { share, is_doubtful, ..Watch::default() };
         known.wanted.insert(entity.clone(), watch);
-        known.unasked.push_back(entity.clone());
         drop(known);
         self.asked.notify_one();
     }
 
-    /// An event waits for the presence of an entity: it is the next one that is asked, if it was not yet.
+    /// An event waits for the presence of an entity: it is asked before others, if it was not yet.
     fn ask_first(&self, entity: &BareJid) {
         let mut known = self.known();
-        let watch = known.wanted.get_mut(entity).filter(|watch| !watch.is_asked && !watch.is_first);
-        if let Some(watch) = watch {
-            watch.is_first = true;
-            known.unasked.push_front(entity.clone());
+        let Known { wanted, requests, .. } = &mut *known;
+        if let Some(watch) = wanted.get(entity).filter(|watch| !watch.is_asked) {
+            requests.push(entity, &watch.share, true);
         }
     }
 
@@ -776,7 +796,7 @@ impl Known {
     fn ask_again(&mut self, entity: &BareJid) {
         if let Some(watch) = self.wanted.get_mut(entity) {
             watch.is_asked = false;
-            self.unasked.push_front(entity.clone());
+            self.requests.push(entity, &watch.share, true);
         }
     }
 
@@ -840,7 +860,9 @@ impl Known {
 
     /// The presence of an entity is not wanted any more.
     fn forget(&mut self, entity: &BareJid) {
-        if self.wanted.remove(entity).is_some() {
+        if let Some(watch) = self.wanted.remove(entity) {
+            self.requests.leave(&watch.share);
+            self.requests.remove(entity);
             self.wanted_places.give_back(entity.domain().as_str());
             self.publishers.remove(entity);
         }
@@ -852,10 +874,12 @@ impl Known {
             return;
         }
         self.dropped = Some(Instant::now());
-        let Self { wanted, there, wanted_places, publishers, .. } = self;
+        let Self { wanted, requests, there, wanted_places, publishers, .. } = self;
         wanted.retain(|entity, watch| {
             let stays = watch.is_given || there.contains_key(entity);
             if !stays {
+                requests.leave(&watch.share);
+                requests.remove(entity);
                 wanted_places.give_back(entity.domain().as_str());
                 publishers.remove(entity);
             }

@@ -8,7 +8,7 @@ use std::{
 
 use gjallar::{
     pubsub::{
-        Affiliation, Limits, OptionSetting, Refusal, SubscriptionState,
+        Affiliation, Limits, OptionSetting, Refusal, Setting, SubscriptionState,
         op::subscriptions::SetSubscriptions,
     },
     service::Error,
@@ -583,4 +583,33 @@ async fn p99_of_publishes(served: &mut Served, burst: usize) -> Duration {
     }
     latencies.sort();
     latencies[latencies.len() * 99 / 100 - 1]
+}
+
+/// A long list of subscribers at one creator's node delays the presence requests for others by no more than one request,
+/// also if the list has them too, and on the next connection.
+#[tokio::test]
+async fn presence_requests_take_turns_between_creators() {
+    const LISTED: &str = "000150@far.example";
+    let stage = Stage::new(Arc::new(MemoryStore::new())).await;
+    let by_presence = || vec![Setting::PresenceBasedDelivery(true)];
+    stage.create_with(BOT, "listed", by_presence()).await.unwrap();
+    stage.create_with(OTHER, "n", by_presence()).await.unwrap();
+    stage.subscribe_many(BOT, "listed", 200).await;
+    for reader in ["reader@localhost", LISTED] {
+        stage.subscribe(reader, "n").await.unwrap();
+    }
+    let presences = stage.service.presences();
+    for _ in 0..2 {
+        presences.connected();
+        let mut requested = Vec::new();
+        for _ in 0..201 {
+            requested.push(stage.service.next_presence_request().await.entity.to_string());
+        }
+        for reader in ["reader@localhost", LISTED] {
+            let place = requested.iter().position(|entity| entity == reader);
+            assert!(place.is_some_and(|place| place < 5), "{reader} {place:?}");
+        }
+        assert_eq!(requested.into_iter().collect::<HashSet<_>>().len(), 201);
+        presences.disconnected();
+    }
 }

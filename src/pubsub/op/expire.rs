@@ -107,6 +107,8 @@ impl Extent {
 pub struct Passed {
     /// When it does more.
     pub next: Option<Timestamp>,
+    /// Who created the node.
+    pub creator: Option<BareJid>,
     /// Whose presence has to do with the node.
     pub watched: Vec<BareJid>,
     /// Whose items go from it when it goes.
@@ -160,6 +162,7 @@ pub fn expire(
     let publisher = newest.last().filter(|_| node.config.purge_offline);
     let reply = Passed {
         next: passing.next.into_iter().min(),
+        creator: Some(node.creator.clone()),
         watched: watched(node, newest),
         publisher: publisher.map(|item| item.publisher.clone()),
     };

@@ -5,6 +5,10 @@ use super::*;
 const ONLINE: PresenceUpdate =
     PresenceUpdate { show: Show::Online, away_seconds: None, stamp: None };
 
+fn creator() -> BareJid {
+    BareJid::new("owner@x").unwrap()
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_withheld_is_counted_and_waits_ten_seconds_at_the_most() {
     let withheld = Withheld::default();
@@ -15,7 +19,7 @@ async fn what_is_withheld_is_counted_and_waits_ten_seconds_at_the_most() {
     presences.begin_at(&node);
     presences.connected();
     assert_eq!(is("a@x"), Availability::Unknown, "its subscribers are not known yet");
-    presences.read_at(&node, ["a@x", "b@x"].map(|name| jid(name).to_bare()).into_iter());
+    presences.read_at(&node, None, ["a@x", "b@x"].map(|name| jid(name).to_bare()).into_iter());
     assert_eq!(is("a@x"), Availability::Unknown);
     presences.note(&jid("a@x/r"), &ONLINE, Some(Duration::from_secs(60)));
     assert_eq!(is("a@x"), Availability::Available);
@@ -127,7 +131,7 @@ async fn the_answer_to_a_probe_is_awaited_after_other_answers() {
     let begin = || {
         let presences = Presences::default();
         presences.connected();
-        presences.matter(&node, [bare.to_bare()].into_iter());
+        presences.matter(&node, &creator(), [bare.to_bare()].into_iter());
         presences.give(&bare);
         presences.note(&phone, &PresenceUpdate { show: Show::Dnd, ..ONLINE }, age);
         presences.disconnected();
@@ -174,7 +178,7 @@ async fn events_wait_on_the_first_connection_for_those_who_let_the_service_have_
     let is = |name: &str| presences.availability(&node, &jid(name), Shows::ALL);
     presences.begin_at(&node);
     presences.connected();
-    presences.read_at(&node, ["a@x", "b@x"].map(|name| jid(name).to_bare()).into_iter());
+    presences.read_at(&node, None, ["a@x", "b@x"].map(|name| jid(name).to_bare()).into_iter());
     for _ in 0..2 {
         assert!(!presences.wanted().await.is_probe);
     }
@@ -195,7 +199,7 @@ async fn events_wait_on_the_next_connection_if_the_first_one_broke_before_the_an
     let jid = Jid::new("a@x").unwrap();
     let is = || presences.availability(&node, &jid, Shows::ALL);
     presences.begin_at(&node);
-    presences.read_at(&node, std::iter::once(jid.to_bare()));
+    presences.read_at(&node, None, std::iter::once(jid.to_bare()));
     for _ in 0..3 {
         presences.connected();
         assert_eq!(presences.wanted().await.entity, jid.to_bare());
@@ -222,7 +226,7 @@ async fn who_is_not_heard_of_after_a_probe_has_gone_when_its_server_answers() {
     let bare = |name: &str| jid(name).to_bare();
     let names = ["mute@x", "there@x", "lost@x", "late@x"];
     presences.connected();
-    presences.matter(&node, names.map(bare).into_iter());
+    presences.matter(&node, &creator(), names.map(bare).into_iter());
     names.iter().for_each(|name| presences.give(&jid(name)));
     presences.note(&jid("there@x/r"), &ONLINE, None);
     presences.remove(&jid("lost@x"));
@@ -270,7 +274,7 @@ async fn an_entity_whose_probe_is_not_sent_yet_counts_as_before_the_interruption
     let jid = |name: &str| Jid::new(name).unwrap();
     let is = |name: &str| presences.availability(&node, &jid(name), Shows::ALL);
     presences.connected();
-    presences.matter(&node, names.iter().map(|name| jid(name).to_bare()));
+    presences.matter(&node, &creator(), names.iter().map(|name| jid(name).to_bare()));
     for name in names {
         presences.give(&jid(name));
     }

@@ -1,0 +1,240 @@
+//! The order of presence requests. Entities are requested by turns between the creators of the nodes that need their
+//! presence, so that a long list of subscribers at one creator's nodes delays no others.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+};
+
+use jid::BareJid;
+
+/// The creator in whose turn an entity is requested; `None` as long as the node is unknown.
+pub(super) type Share = Option<Arc<BareJid>>;
+
+/// One of so many requests is for an entity for which no event waits, also while events wait for others.
+const OTHERS_INTERVAL: u64 = 10;
+
+/// The entities to request. Each is queued once.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    /// Entities for which an event waits.
+    urgent: Turns,
+    others: Turns,
+    places: HashMap<BareJid, Place>,
+    /// Number of watched entities in the share of each creator.
+    sizes: HashMap<Arc<BareJid>, usize>,
+    pushed: u64,
+    popped: u64,
+}
+
+/// The place of an entity in the queue.
+#[derive(Debug)]
+struct Place {
+    share: Share,
+    is_urgent: bool,
+    number: u64,
+}
+
+/// The queued entities of each share, in order.
+#[derive(Debug, Default)]
+struct Turns {
+    shares: HashMap<Share, BTreeMap<u64, BareJid>>,
+    /// Each of these shares once.
+    order: VecDeque<Share>,
+}
+
+impl Requests {
+    /// Adds a watched entity to the share of a creator.
+    pub(super) fn join(&mut self, creator: Option<&BareJid>) -> Share {
+        let creator = creator?;
+        let known = self.sizes.get_key_value(creator).map(|(known, _)| Arc::clone(known));
+        let share = known.unwrap_or_else(|| Arc::new(creator.clone()));
+        *self.sizes.entry(Arc::clone(&share)).or_default() += 1;
+        Some(share)
+    }
+
+    /// Moves an entity to the share of another creator whose nodes need its presence too, if that share is smaller.
+    pub(super) fn reassign(&mut self, entity: &BareJid, share: &mut Share, creator: &BareJid) {
+        let size = |creator: &BareJid| self.sizes.get(creator).copied().unwrap_or_default();
+        let is_smaller =
+            share.as_ref().is_none_or(|current| size(creator) + 1 < size(current.as_ref()));
+        if is_smaller {
+            self.leave(share);
+            *share = self.join(Some(creator));
+            if self.places.contains_key(entity) {
+                self.push(entity, share, false);
+            }
+        }
+    }
+
+    /// Removes a watched entity from its share.
+    pub(super) fn leave(&mut self, share: &Share) {
+        if let Some(creator) = share
+            && let Some(size) = self.sizes.get_mut(creator)
+        {
+            *size -= 1;
+            if *size == 0 {
+                self.sizes.remove(creator);
+            }
+        }
+    }
+
+    /// Queues an entity, or moves it to this share, or before entities for which no event waits.
+    pub(super) fn push(&mut self, entity: &BareJid, share: &Share, is_urgent: bool) {
+        let before = self.places.get(entity);
+        let is_urgent = is_urgent || before.is_some_and(|place| place.is_urgent);
+        if before.is_some_and(|place| place.share == *share && place.is_urgent == is_urgent) {
+            return;
+        }
+        let number = before.map_or(self.pushed, |place| place.number);
+        self.remove(entity);
+        self.pushed += 1;
+        self.turns(is_urgent).push(share, number, entity.clone());
+        self.places.insert(entity.clone(), Place { share: share.clone(), is_urgent, number });
+    }
+
+    /// Takes the next entity.
+    pub(super) fn pop(&mut self) -> Option<BareJid> {
+        self.popped += 1;
+        let is_urgent = !self.popped.is_multiple_of(OTHERS_INTERVAL);
+        let next = self.turns(is_urgent).pop();
+        let entity = next.or_else(|| self.turns(!is_urgent).pop())?;
+        self.places.remove(&entity);
+        Some(entity)
+    }
+
+    /// Removes an entity from the queue.
+    pub(super) fn remove(&mut self, entity: &BareJid) {
+        if let Some(Place { share, is_urgent, number }) = self.places.remove(entity) {
+            self.turns(is_urgent).remove(&share, number);
+        }
+    }
+
+    /// Empties the queue.
+    pub(super) fn clear(&mut self) {
+        (self.urgent, self.others) = (Turns::default(), Turns::default());
+        self.places.clear();
+    }
+
+    fn turns(&mut self, is_urgent: bool) -> &mut Turns {
+        if is_urgent { &mut self.urgent } else { &mut self.others }
+    }
+}
+
+impl Turns {
+    fn push(&mut self, share: &Share, number: u64, entity: BareJid) {
+        if !self.shares.contains_key(share) {
+            self.order.push_back(share.clone());
+        }
+        self.shares.entry(share.clone()).or_default().insert(number, entity);
+    }
+
+    /// Takes the first entity of the share whose turn it is.
+    fn pop(&mut self) -> Option<BareJid> {
+        while let Some(share) = self.order.pop_front() {
+            let first = self.shares.get_mut(&share).and_then(BTreeMap::pop_first);
+            match first {
+                Some((_, entity)) => {
+                    self.order.push_back(share);
+                    return Some(entity);
+                }
+                None => drop(self.shares.remove(&share)),
+            }
+        }
+        None
+    }
+
+    /// Removes an entity. An empty share stays until its turn.
+    fn remove(&mut self, share: &Share, number: u64) {
+        if let Some(entities) = self.shares.get_mut(share) {
+            entities.remove(&number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bare(name: &str) -> BareJid {
+        BareJid::new(&format!("{name}@x")).unwrap()
+    }
+
+    fn shares(requests: &mut Requests, creators: [&str; 2]) -> [Share; 2] {
+        creators.map(|creator| requests.join(Some(&bare(creator))))
+    }
+
+    fn popped(requests: &mut Requests) -> String {
+        let names = std::iter::from_fn(|| requests.pop());
+        names.map(|entity| entity.node().unwrap().as_str().to_owned()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn creators_have_their_turn() {
+        let mut requests = Requests::default();
+        let [many, few] = shares(&mut requests, ["many", "few"]);
+        for name in ["a", "b", "c", "d"] {
+            requests.push(&bare(name), &many, false);
+        }
+        for name in ["y", "z"] {
+            requests.push(&bare(name), &few, false);
+        }
+        requests.push(&bare("unknown"), &None, false);
+        requests.push(&bare("a"), &many, false);
+        assert_eq!(popped(&mut requests), "a y unknown b z c d");
+        assert!(requests.places.is_empty());
+        assert!(requests.others.shares.is_empty() && requests.others.order.is_empty());
+    }
+
+    /// Entities for which an event waits come first, and do not stop the others.
+    #[test]
+    fn urgent_requests_come_first() {
+        let mut requests = Requests::default();
+        let [many, few] = shares(&mut requests, ["many", "few"]);
+        requests.push(&bare("other"), &few, false);
+        for number in 0..20 {
+            requests.push(&bare(&format!("m{number}")), &many, false);
+            requests.push(&bare(&format!("m{number}")), &many, true);
+        }
+        requests.push(&bare("urgent"), &few, true);
+        let order = popped(&mut requests);
+        assert!(order.starts_with("m0 urgent m1 m2 m3 m4 m5 m6 m7 other m8 "), "{order}");
+        assert_eq!(order.split(' ').count(), 22);
+    }
+
+    /// An entity that one creator put on a long list is requested in the turn of another one whose node needs it too.
+    #[test]
+    fn an_entity_is_in_the_smallest_share() {
+        let mut requests = Requests::default();
+        let mut shares = Vec::new();
+        for name in ["a", "b", "c", "reader"] {
+            let share = requests.join(Some(&bare("many")));
+            requests.push(&bare(name), &share, false);
+            shares.push(share);
+        }
+        let share = shares.last_mut().unwrap();
+        requests.reassign(&bare("reader"), share, &bare("few"));
+        assert_eq!(**share.as_ref().unwrap(), bare("few"));
+        requests.reassign(&bare("reader"), share, &bare("many"));
+        assert_eq!(**share.as_ref().unwrap(), bare("few"), "that is larger");
+        assert_eq!(popped(&mut requests), "a reader b c");
+        shares.iter().for_each(|share| requests.leave(share));
+        assert!(requests.sizes.is_empty());
+    }
+
+    #[test]
+    fn removed_entities_leave_nothing() {
+        let mut requests = Requests::default();
+        let [many, few] = shares(&mut requests, ["many", "few"]);
+        for (name, share) in [("a", &many), ("b", &few), ("c", &many)] {
+            requests.push(&bare(name), share, false);
+        }
+        requests.remove(&bare("b"));
+        requests.push(&bare("d"), &few, false);
+        requests.remove(&bare("a"));
+        assert_eq!(popped(&mut requests), "c d");
+        requests.push(&bare("a"), &many, true);
+        requests.clear();
+        assert_eq!(popped(&mut requests), "");
+    }
+}
