@@ -89,7 +89,7 @@ pub(super) struct NodeLine {
     pub(super) owners: Vec<String>,
 }
 
-/// Who changed a node's configuration last, as [`ConfigRevision`] has it.
+/// How often a node's configuration was changed, and by which owner last, as [`ConfigRevision`] has it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct RevisionLine {
     number: u64,
@@ -227,11 +227,7 @@ impl NodeLine {
             creator: node.creator.clone(),
             created: node.created.0,
             config: config_of(&node.config),
-            revision: (node.revision.number > 0).then(|| RevisionLine {
-                number: node.revision.number,
-                changed_by: node.revision.changed_by.clone(),
-                base: node.revision.base,
-            }),
+            revision: RevisionLine::of(node),
             deleted: false,
             redirect: None,
             deleted_at: None,
@@ -280,6 +276,15 @@ impl NodeLine {
             node.revision = ConfigRevision { number, changed_by, base };
         }
         Ok(node)
+    }
+}
+
+impl RevisionLine {
+    /// Nothing for a new node.
+    fn of(node: &Node) -> Option<Self> {
+        let ConfigRevision { number, changed_by, base } = node.revision.clone();
+        let is_first = node.revision == ConfigRevision::first(node.creator.clone());
+        (!is_first).then_some(Self { number, changed_by, base })
     }
 }
 

@@ -230,7 +230,7 @@ pub(super) fn may_change_item(
 /// # Errors
 /// [`Refusal::Forbidden`].
 pub fn may_configure(node: &Node, actor: &Actor) -> Result<(), Refusal> {
-    if actor.is_administrator || node.affiliation_of(&actor.bare()) == Affiliation::Owner {
+    if actor.is_administrator || node.is_owner(&actor.bare()) {
         Ok(())
     } else {
         Err(Refusal::Forbidden)

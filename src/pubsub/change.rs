@@ -5,7 +5,8 @@ use std::sync::Arc;
 use jid::{BareJid, Jid};
 
 use super::{
-    Affiliation, Epoch, FormerNode, Item, ItemId, Node, NodeConfig, Notification, Place, Terms,
+    Affiliation, ConfigRevision, Epoch, FormerNode, Item, ItemId, Node, NodeConfig, Notification,
+    Place, Terms,
 };
 
 /// One thing that becomes true at a node.
@@ -14,12 +15,9 @@ pub enum Change {
     /// The node is there; affiliations follow as changes of their own.
     Created(Box<Node>),
     /// It behaves like this.
-    Configured {
-        /// How.
-        config: Box<NodeConfig>,
-        /// Who said so.
-        by: BareJid,
-    },
+    Configured(Box<NodeConfig>),
+    /// Its configuration has this revision.
+    Revised(ConfigRevision),
     /// It is gone, with everything in it; and what is remembered of it, if something is.
     Deleted(Option<Box<FormerNode>>),
     /// An entity is this here; `None` forgets it.

@@ -1,5 +1,4 @@
-//! Whom the owners of a node have in their rosters (§4.5), as far as the access models `presence` and `roster` look at
-//! them.
+//! The roster of the owner of a node (§4.5), as far as the access models `presence` and `roster` look at it.
 
 use std::collections::HashMap;
 
@@ -14,7 +13,7 @@ pub struct Contact {
     pub groups: Vec<String>,
 }
 
-/// The entries of one roster, or of several together.
+/// The entries of a roster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contacts(HashMap<BareJid, Contact>);
 
@@ -23,15 +22,6 @@ impl Contacts {
     #[must_use]
     pub fn get(&self, entity: &BareJid) -> Option<&Contact> {
         entity.spellings().find_map(|address| self.0.get(&address))
-    }
-
-    /// Adds the entries of another roster.
-    pub fn extend(&mut self, other: &Self) {
-        for (entity, contact) in &other.0 {
-            let both = self.0.entry(entity.clone()).or_default();
-            both.has_presence |= contact.has_presence;
-            both.groups.extend(contact.groups.iter().cloned());
-        }
     }
 }
 

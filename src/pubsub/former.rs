@@ -5,7 +5,7 @@ use std::fmt;
 use jid::BareJid;
 use sha2::{Digest, Sha256};
 
-use super::{Affiliation, Context, Node, Timestamp};
+use super::{Context, Node, Timestamp};
 
 /// How long a name is reserved after the deletion of its node: 30 days.
 const RESERVED_MILLIS: u64 = 30 * 24 * 60 * 60 * 1000;
@@ -39,9 +39,8 @@ impl FormerNode {
 
     /// The owner for whose share a node counts that an entity deletes: that entity, if it is an owner.
     pub(crate) fn sharer<'a>(node: &'a Node, actor: &'a BareJid) -> Option<&'a BareJid> {
-        let is_owner = node.affiliation_of(actor) == Affiliation::Owner;
         let responsible = || node.responsible_owner().or_else(|| node.owners().next());
-        Some(actor).filter(|_| is_owner).or_else(responsible)
+        Some(actor).filter(|actor| node.is_owner(actor)).or_else(responsible)
     }
 
     /// The owner for whose share of redirects and reserved names the node counts.

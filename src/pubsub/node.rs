@@ -100,7 +100,8 @@ impl Node {
     }
 
     /// The owner whose roster gives access (§4.5), and whose JID items show with `pubsub#itemreply=owner` (§12.17): the
-    /// creator, as long as it is an owner; then the entity that changed the configuration last, if that is an owner.
+    /// creator, as long as it is an owner; then the entity that last changed the configuration or the affiliations as an
+    /// owner, as long as it is one.
     ///
     /// SPEC: §4.5 and §12.17 speak of the owner. An entity that others made an owner has agreed neither to have its
     /// roster read nor to be shown as a publisher.
@@ -112,8 +113,14 @@ impl Node {
     /// The responsible owner after an entity has changed the configuration.
     #[must_use]
     pub fn responsible_owner_after<'a>(&'a self, by: &'a BareJid) -> Option<&'a BareJid> {
-        let is_owner = |entity: &&BareJid| self.affiliation_of(entity) == Affiliation::Owner;
-        [&self.creator, by].into_iter().find(is_owner)
+        let candidates = [&self.creator, by, &self.revision.changed_by];
+        candidates.into_iter().find(|entity| self.is_owner(entity))
+    }
+
+    /// Whether an entity is an owner.
+    #[must_use]
+    pub fn is_owner(&self, entity: &BareJid) -> bool {
+        self.affiliation_of(entity) == Affiliation::Owner
     }
 
     /// Every subscriber.
@@ -329,10 +336,8 @@ impl Node {
         for change in changes.iter() {
             match change {
                 Change::Created(node) => *self = (**node).clone(),
-                Change::Configured { config, by } => {
-                    self.config = (**config).clone();
-                    self.revision = self.revision.next(by);
-                }
+                Change::Configured(config) => self.config = (**config).clone(),
+                Change::Revised(revision) => self.revision = revision.clone(),
                 Change::Affiliated(entity, affiliation) => {
                     self.affiliations.set(entity.clone(), *affiliation);
                 }

@@ -88,9 +88,7 @@ pub(super) fn audited(
 ) -> Option<Audited> {
     let created = changes.created();
     let bare = actor.bare();
-    let is_owner = node
-        .or(created)
-        .is_some_and(|node| created.is_some() || node.affiliation_of(&bare) == Affiliation::Owner);
+    let is_owner = node.or(created).is_some_and(|node| created.is_some() || node.is_owner(&bare));
     if !is_owner && !actor.is_administrator {
         return None;
     }
@@ -101,8 +99,9 @@ pub(super) fn audited(
     for change in changes.iter() {
         match change {
             Change::Created(node) => entries.push(Entry::Created(Box::new(node.config.clone()))),
-            Change::Configured { config: after, .. } => entries.extend(node.map(|node| {
-                Entry::Configured { before: Box::new(node.config.clone()), after: after.clone() }
+            Change::Configured(after) => entries.extend(node.map(|node| Entry::Configured {
+                before: Box::new(node.config.clone()),
+                after: after.clone(),
             })),
             Change::Deleted(former) => {
                 let redirect = former.as_ref().and_then(|former| former.redirect.clone());

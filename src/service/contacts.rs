@@ -11,6 +11,16 @@ use super::{Error, Policies, Rosters, Service, facts::Need, nodes::Turn, permit:
 /// How often a roster is read for one operation if the responsible owner of the node changes meanwhile.
 const MAX_READS: usize = 3;
 
+/// The roster that an operation needs.
+enum NeededRoster {
+    /// None: the operation does not depend on one.
+    None,
+    /// An empty one: the access model depends on a roster, and the node has no responsible owner.
+    Empty,
+    /// That of this owner.
+    Of(BareJid),
+}
+
 impl Service {
     /// The rosters that may be read.
     #[must_use]
@@ -52,34 +62,42 @@ impl Service {
             let contacts = self.contacts_in_time(id, turn.node());
             return Ok((turn, contacts));
         }
-        let (mut read_of, mut read) = (Vec::new(), None);
+        let (mut read_of, mut read) = (None, None);
         for _ in 0..MAX_READS {
             let turn = self.turn(id).await?;
-            let owners = self.owners_to_read(turn.node(), need);
-            if owners == read_of {
+            let owner = match self.needed_roster(turn.node(), need) {
+                NeededRoster::None => return Ok((turn, None)),
+                NeededRoster::Empty => return Ok((turn, Some(Arc::default()))),
+                NeededRoster::Of(owner) => owner,
+            };
+            if read_of.as_ref() == Some(&owner) {
                 return Ok((turn, read));
             }
             let now = (self.clock)();
             let max_age = self.policies().limits().roster_seconds.saturating_mul(1000);
             let oldest = Timestamp(now.0.saturating_sub(max_age));
-            if let Some(contacts) = self.rosters().cached(&owners, oldest) {
+            if let Some(contacts) = self.rosters().cached(&owner, oldest) {
                 return Ok((turn, contacts));
             }
             drop(turn);
-            read = without_permit(self.rosters().read(&owners, oldest, now)).await;
-            read_of = owners;
+            read = without_permit(self.rosters().read(&owner, oldest, now)).await;
+            read_of = Some(owner);
         }
         // The responsible owner keeps changing. The operation proceeds as if the roster could not be read.
         Ok((self.turn(id).await?, None))
     }
 
-    /// The contacts of a node's owners for timer-driven operations, which do not wait for rosters.
+    /// The contacts of a node's owner for timer-driven operations, which do not wait for rosters.
     fn contacts_in_time(&self, id: &NodeId, node: Option<&Node>) -> Option<Arc<Contacts>> {
-        let owners = self.owners_to_read(node, &Need::Time);
-        // Whatever is configured, they are not asked for again when they come.
+        let owner = match self.needed_roster(node, &Need::Time) {
+            NeededRoster::None => return None,
+            NeededRoster::Empty => return Some(Arc::default()),
+            NeededRoster::Of(owner) => owner,
+        };
+        // Whatever is configured, it is not asked for again when it comes.
         let max_age = self.policies().limits().roster_seconds.max(1).saturating_mul(1000);
         let oldest = Timestamp((self.clock)().0.saturating_sub(max_age - 1));
-        self.rosters().watch(id, &owners, oldest)
+        self.rosters().watch(id, &owner, oldest)
     }
 
     /// The same for what is shown of a node: waits until all is true that is known there.
@@ -104,9 +122,9 @@ impl Service {
         }
     }
 
-    /// The responsible owner, if the access model of the node depends on a roster, or may do so after the operation.
-    /// Without one, the operation proceeds as if the roster could not be read.
-    fn owners_to_read(&self, node: Option<&Node>, need: &Need<'_>) -> Vec<BareJid> {
+    /// The roster of the responsible owner, if the access model of the node depends on a roster, or may do so after the
+    /// operation.
+    fn needed_roster(&self, node: Option<&Node>, need: &Need<'_>) -> NeededRoster {
         let looks_at_rosters = |node: &&Node| match need {
             Need::Nothing
             | Need::Creation(_)
@@ -118,11 +136,12 @@ impl Service {
             Need::Configuration(_) if self.reads_rosters() => true,
             _ => node.config.access_model.reads_rosters(),
         };
-        let owner = node.filter(looks_at_rosters).and_then(|node| match need {
+        let Some(node) = node.filter(looks_at_rosters) else { return NeededRoster::None };
+        let owner = match need {
             Need::Configuration(by) => node.responsible_owner_after(by),
             _ => node.responsible_owner(),
-        });
-        owner.into_iter().cloned().collect()
+        };
+        owner.cloned().map_or(NeededRoster::Empty, NeededRoster::Of)
     }
 
     /// What a rule that changes nothing has to know.

@@ -17,8 +17,8 @@ use tracing::{Span, error};
 
 use crate::{
     pubsub::{
-        Actor, Affiliation, Audience, Change, Changes, Contacts, Context, Decision, Node, NodeId,
-        Notification, Recipients, Refusal, Timestamp,
+        Actor, Audience, Change, Changes, Contacts, Context, Decision, Node, NodeId, Notification,
+        Recipients, Refusal, Timestamp,
         op::{
             auto_subscribe::{self, InterestedResource},
             expire, presence, public,
@@ -360,12 +360,15 @@ impl Service {
             underway: permit,
         } = decided;
         let epoch = turn.node().map(|node| node.epoch);
-        let has_other_rosters = match changes.created() {
+        let responsible =
+            |turn: &Turn| turn.node().and_then(|node| node.responsible_owner().cloned());
+        let responsible_before = responsible(&turn);
+        let chain = turn.advance(&changes);
+        let has_other_roster = match changes.created() {
             // Resources may have declared interest in the name before the node existed.
             Some(_) => self.memory.interests.is_any_at(id),
-            None => turn.node().is_some_and(|node| change_owners(node, &changes)),
+            None => responsible(&turn) != responsible_before,
         };
-        let chain = turn.advance(&changes);
         let is_there = turn.node().is_some();
         let due = turn.node().and_then(|node| expire::due(node, &changes));
         if let Some(node) = turn.node().filter(|node| presence::matters(node, &changes)) {
@@ -407,7 +410,7 @@ impl Service {
         let shut_out = self.shut_out(turn.node(), &changes, actor, contacts.as_deref());
         self.memory.interests.set_admitted(id, &readmitted);
         let is_up_to_rosters = |node: &Node| node.config.access_model.reads_rosters();
-        if has_other_rosters && turn.node().is_some_and(is_up_to_rosters) {
+        if has_other_roster && turn.node().is_some_and(is_up_to_rosters) {
             self.memory.deadlines.add(id, (self.clock)());
         }
         let (memory, underway, id) = (Arc::clone(&self.memory), turn.underway(), id.clone());
@@ -467,7 +470,7 @@ impl Service {
         contacts: Option<&Contacts>,
     ) -> BTreeSet<Jid> {
         let bears =
-            |change: &Change| matches!(change, Change::Affiliated(..) | Change::Configured { .. });
+            |change: &Change| matches!(change, Change::Affiliated(..) | Change::Configured(_));
         let Some(node) = node.filter(|_| changes.iter().any(bears)) else {
             return BTreeSet::new();
         };
@@ -479,15 +482,4 @@ impl Service {
         resources.retain(|jid| auto_subscribe::is_revoked(node, jid, &cx));
         resources
     }
-}
-
-/// Whether changes add or remove an owner of a node.
-fn change_owners(node: &Node, changes: &Changes) -> bool {
-    changes.iter().any(|change| match change {
-        Change::Affiliated(entity, affiliation) => {
-            (*affiliation == Affiliation::Owner)
-                != (node.affiliation_of(entity) == Affiliation::Owner)
-        }
-        _ => false,
-    })
 }

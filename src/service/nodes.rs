@@ -374,7 +374,8 @@ impl Known {
                 | Change::Unsubscribed(_) => {
                     hot.recipients = None;
                 }
-                Change::Configured { .. }
+                Change::Configured(_)
+                | Change::Revised(_)
                 | Change::Affiliated(..)
                 | Change::Requested(_)
                 | Change::Trimmed { .. } => {}

@@ -111,71 +111,63 @@ impl Rosters {
         self.known().domain.is_some()
     }
 
-    /// The contacts of some owners together, from rosters none of which is older than that; nothing if one of these is
-    /// not here. `None` inside: one of them cannot be read.
+    /// The contacts of an owner, from a roster that is not older than that; nothing if none is here. `None` inside: it
+    /// cannot be read.
     #[allow(clippy::option_option)]
     pub(super) fn cached(
         &self,
-        owners: &[BareJid],
+        owner: &BareJid,
         oldest: Timestamp,
     ) -> Option<Option<Arc<Contacts>>> {
-        let known = self.known();
-        let all: Vec<_> =
-            owners.iter().map(|owner| known.look(owner, oldest)).collect::<Option<_>>()?;
-        let mut all = all.into_iter();
-        let first = all.next().unwrap_or_default();
-        Some(all.fold(first, |together, contacts| {
-            let (mut together, contacts) = (together?, contacts?);
-            Arc::make_mut(&mut together).extend(&contacts);
-            Some(together)
-        }))
+        self.known().look(owner, oldest)
     }
 
     /// As [`cached`](Self::cached); a roster that is not here is awaited, and then counts as one that cannot be read.
     pub(super) async fn read(
         &self,
-        owners: &[BareJid],
+        owner: &BareJid,
         oldest: Timestamp,
         now: Timestamp,
     ) -> Option<Arc<Contacts>> {
         let deadline = Instant::now() + ROSTER_TIMEOUT;
         loop {
-            if let Some(contacts) = self.cached(owners, oldest) {
+            if let Some(contacts) = self.cached(owner, oldest) {
                 return contacts;
             }
-            let Some((until, mut answered)) = self.ask(owners, oldest) else { continue };
+            let Some((until, mut answered)) = self.ask(owner, oldest) else { continue };
             let until = until.map_or(deadline, |until| until.min(deadline));
             // A change is never sent: the channel closes.
             if timeout_at(until, answered.changed()).await.is_err() && Instant::now() >= deadline {
-                // Nobody waits for them again before they are due again.
-                owners.iter().for_each(|owner| self.answer(owner, None, now));
+                // Nobody waits for it again before it is due again.
+                self.answer(owner, None, now);
                 return None;
             }
         }
     }
 
-    /// As [`cached`](Self::cached), for timer-driven operations, which do not wait. Requests missing and outdated
-    /// rosters, and marks the node as [due](Self::take_due) when one arrives, or when one that another operation requested
-    /// has changed. Slightly older rosters are used until then.
+    /// As [`cached`](Self::cached), for timer-driven operations, which do not wait. Requests a missing or outdated
+    /// roster, and marks the node as [due](Self::take_due) when it arrives, or when one that another operation requested
+    /// has changed. A slightly older roster is used until then.
     pub(super) fn watch(
         &self,
         node: &NodeId,
-        owners: &[BareJid],
+        owner: &BareJid,
         oldest: Timestamp,
     ) -> Option<Arc<Contacts>> {
         let mut known = self.known();
-        let missing = known.missing(owners, oldest);
+        let is_missing = known.look(owner, oldest).is_none();
         // Without a permission, also before the first connection, the node is processed when there is one.
-        let awaited = if known.domain.is_none() { owners } else { missing.as_slice() };
-        for owner in awaited {
+        if is_missing || known.domain.is_none() {
             known.watching.entry(owner.clone()).or_default().insert(node.clone());
         }
-        known.ask(missing);
-        owners.iter().for_each(|owner| known.add_reader(owner, node));
+        if is_missing {
+            known.ask(owner);
+        }
+        known.add_reader(owner, node);
         drop(known);
         self.asked.notify_one();
         let oldest = Timestamp(oldest.0.saturating_sub(ROSTER_TIMEOUT.as_millis() as u64));
-        self.cached(owners, oldest).flatten()
+        self.cached(owner, oldest).flatten()
     }
 
     /// The nodes to process because a roster arrived or became readable.
@@ -193,18 +185,19 @@ impl Rosters {
         self.became_due.notify_one();
     }
 
-    /// Asks for those of these rosters that are not here, nor asked for already. Returns what closes when there is news
-    /// of the first of them, and until when that may be awaited at the most; nothing if all are here.
+    /// Asks for a roster that is not here, unless it is asked for already. Returns what closes when there is news of it,
+    /// and until when that may be awaited at the most; nothing if it is here.
     fn ask(
         &self,
-        owners: &[BareJid],
+        owner: &BareJid,
         oldest: Timestamp,
     ) -> Option<(Option<Instant>, watch::Receiver<()>)> {
         let mut known = self.known();
-        let missing = known.missing(owners, oldest);
-        let first = missing.first()?.clone();
-        known.ask(missing);
-        let Some(awaited) = known.awaited.get(&first) else {
+        if known.look(owner, oldest).is_some() {
+            return None;
+        }
+        known.ask(owner);
+        let Some(awaited) = known.awaited.get(owner) else {
             return Some((known.grant_until, known.grant.0.subscribe()));
         };
         let answered = awaited.answered.0.subscribe();
@@ -264,23 +257,16 @@ impl Rosters {
 }
 
 impl Known {
-    /// The rosters that must be awaited.
-    fn missing(&self, owners: &[BareJid], oldest: Timestamp) -> Vec<BareJid> {
-        owners.iter().filter(|owner| self.look(owner, oldest).is_none()).cloned().collect()
-    }
-
-    /// Requests these rosters, and repeats unanswered requests.
-    fn ask(&mut self, missing: Vec<BareJid>) {
+    /// Requests a roster, and repeats an unanswered request.
+    fn ask(&mut self, owner: &BareJid) {
         if self.domain.is_none() {
             return;
         }
-        for owner in missing {
-            let is_new = !self.awaited.contains_key(&owner);
-            let awaited = self.awaited.entry(owner.clone()).or_default();
-            if is_new || awaited.asked.is_some_and(|at| at.elapsed() >= ROSTER_TIMEOUT) {
-                awaited.asked = None;
-                self.unasked.push_back(owner);
-            }
+        let is_new = !self.awaited.contains_key(owner);
+        let awaited = self.awaited.entry(owner.clone()).or_default();
+        if is_new || awaited.asked.is_some_and(|at| at.elapsed() >= ROSTER_TIMEOUT) {
+            awaited.asked = None;
+            self.unasked.push_back(owner.clone());
         }
     }
 

@@ -124,7 +124,7 @@ fn is_sweeping(changes: &Changes) -> bool {
     changes.iter().any(|change| {
         matches!(
             change,
-            Change::Created(_) | Change::Configured { .. } | Change::Purged | Change::Deleted(_)
+            Change::Created(_) | Change::Configured(_) | Change::Purged | Change::Deleted(_)
         )
     })
 }

@@ -162,7 +162,8 @@ impl Kept {
                 self.bytes = 0;
             }
             Change::Created(_)
-            | Change::Configured { .. }
+            | Change::Configured(_)
+            | Change::Revised(_)
             | Change::Deleted { .. }
             | Change::Agreed(..)
             | Change::Affiliated(..) => {}

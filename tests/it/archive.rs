@@ -12,7 +12,7 @@ use std::{
 use gjallar::{
     archive::{ArchiveError, Epochs, Summary, export, import},
     pubsub::{
-        AccessModel, Affiliation, Event, Expire, Fresh, MaxItems, OptionSetting, Setting,
+        AccessModel, Affiliation, Event, Expire, Fresh, MaxItems, Node, OptionSetting, Setting,
         SubscriptionState, Timestamp, op::subscriptions::SetSubscriptions,
     },
     store::{MemoryStore, SledStore, Store, StoreError},
@@ -87,6 +87,9 @@ async fn fill(store: Arc<dyn Store>) -> Stage {
     stage.subscribe("r@x/1", "approved").await.unwrap();
     stage.enrol(OWNER, "approved", "e@x").await.unwrap();
     stage.agree("r@x/1", "approved", OptionSetting::Deliver(false)).await.unwrap();
+    stage.create(OWNER, "handed over").await.unwrap();
+    stage.affiliate(OWNER, "handed over", "other@x", Affiliation::Owner).await.unwrap();
+    stage.affiliate("other@x", "handed over", OWNER, Affiliation::None).await.unwrap();
     stage
 }
 
@@ -106,15 +109,18 @@ async fn a_store_goes_to_text_and_back() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let stage = fill(open(from.path())).await;
     let (text, summary) = exported(&*stage.store).await;
-    assert_eq!((summary.nodes, summary.items), (3, 4));
+    assert_eq!((summary.nodes, summary.items), (4, 4));
     assert!(summary.events > 10);
 
     let copy = open(to.path());
     let read = import(&*copy, &mut text.as_bytes(), Epochs::Same).await.unwrap();
-    assert_eq!((read.nodes, read.items, read.events), (3, 4, summary.events));
-    for name in ["a", "approved", "gone"] {
+    assert_eq!((read.nodes, read.items, read.events), (4, 4, summary.events));
+    for (name, owner) in
+        [("a", OWNER), ("approved", OWNER), ("gone", OWNER), ("handed over", "other@x")]
+    {
         let there = copy.node(&node(name)).await.unwrap();
-        assert!(there.is_some());
+        let responsible = there.as_ref().and_then(Node::responsible_owner);
+        assert_eq!(responsible, Some(&jid(owner).to_bare()));
         assert_eq!(there, stage.store.node(&node(name)).await.unwrap());
     }
     let former = copy.former_nodes().await.unwrap();
@@ -367,7 +373,7 @@ async fn restored_stores_have_new_epochs() {
     let expected = pending(&*stage.store).await;
     stage.store.close().await;
     drop(stage);
-    assert_eq!(SledStore::rebase(original.path(), &fresh).unwrap(), 3);
+    assert_eq!(SledStore::rebase(original.path(), &fresh).unwrap(), 4);
     let store = open(original.path());
     assert_ne!(epoch(&*store).await, before);
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());

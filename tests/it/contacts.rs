@@ -14,12 +14,13 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::harness::{
     Component, SERVICE, event, shown,
-    stage::{Stage, jid, node},
+    stage::{Stage, actor, jid, node},
 };
 
 const OWNER: &str = "owner@localhost";
 const OTHER: &str = "other@localhost";
 const PHONE: &str = "friend@localhost/phone";
+const DESK: &str = "friend@localhost/desk";
 const NODES: [&str; 2] = ["presence", "roster"];
 /// Longer than any test.
 const HOUR: u64 = 3600;
@@ -132,6 +133,17 @@ impl Fixture {
         sent
     }
 
+    async fn affiliate(&self, by: &str, entity: &str, affiliation: Affiliation) {
+        for name in NODES {
+            let set = self.stage.affiliate(by, name, entity, affiliation);
+            tokio::select! {
+                () = self.serve_rosters() => {}
+                set = set => set.unwrap(),
+            }
+        }
+        self.pass_seconds(5).await;
+    }
+
     async fn publish(&self, id: &str) {
         for name in NODES {
             self.stage.publish(OWNER, name, id).await.unwrap();
@@ -220,18 +232,8 @@ async fn a_roster_that_is_read_for_a_request_is_applied_at_all_nodes() {
 async fn contacts_gain_and_lose_access_with_the_responsible_owner() {
     let fixture = Fixture::new(HOUR, false).await;
     fixture.set_friend([false, true]);
-    let affiliate = async |by: &str, entity: &str, affiliation| {
-        for name in NODES {
-            let set = fixture.stage.affiliate(by, name, entity, affiliation);
-            tokio::select! {
-                () = fixture.serve_rosters() => {}
-                set = set => set.unwrap(),
-            }
-        }
-        fixture.pass_seconds(5).await;
-    };
-    affiliate(OWNER, OTHER, Affiliation::Owner).await;
-    affiliate(OWNER, OWNER, Affiliation::None).await;
+    fixture.affiliate(OWNER, OTHER, Affiliation::Owner).await;
+    fixture.affiliate(OWNER, OWNER, Affiliation::None).await;
     assert_eq!(fixture.sent(), [""; 0]);
     for name in NODES {
         let title = fixture.stage.configure(OTHER, name, Setting::Title("T".into()));
@@ -245,9 +247,43 @@ async fn contacts_gain_and_lose_access_with_the_responsible_owner() {
     for name in NODES {
         fixture.stage.publish(OTHER, name, "2").await.unwrap();
     }
-    affiliate(OTHER, OWNER, Affiliation::Owner).await;
+    fixture.affiliate(OTHER, OWNER, Affiliation::Owner).await;
     fixture.publish("3").await;
     assert_eq!(fixture.sent(), [""; 0]);
+}
+
+/// After the former owner has left, its roster gives nobody access, although no roster is read instead. A change of
+/// affiliations makes the owner who makes it responsible.
+#[tokio::test(start_paused = true)]
+async fn contacts_of_a_former_owner_lose_access() {
+    let fixture = Fixture::new(HOUR, true).await;
+    let subscribers = async || {
+        let mut numbers = Vec::new();
+        for name in NODES {
+            let (owner, node) = (actor(OTHER), node(name));
+            let all = fixture.stage.service.subscriptions(&owner, &node);
+            numbers.push(all.await.unwrap().len());
+        }
+        numbers
+    };
+    for name in NODES {
+        tokio::select! {
+            () = fixture.serve_rosters() => {}
+            subscribed = fixture.stage.subscribe(DESK, name) => subscribed.unwrap(),
+        }
+    }
+    fixture.affiliate(OWNER, OTHER, Affiliation::Owner).await;
+    fixture.publish("2").await;
+    assert_eq!(subscribers().await, [1, 1]);
+    fixture.affiliate(OWNER, OWNER, Affiliation::None).await;
+    assert_eq!(subscribers().await, [0, 0]);
+    for name in NODES {
+        fixture.stage.publish(OTHER, name, "3").await.unwrap();
+    }
+    assert_eq!(fixture.sent(), [""; 0]);
+    fixture.set_friend([false, true]);
+    fixture.affiliate(OTHER, "member@localhost", Affiliation::Member).await;
+    assert_eq!(fixture.sent(), NODES.map(|name| format!("{name} 3")));
 }
 
 /// Interest in a name outlives the node: at another node of that name the rosters are looked at anew.

@@ -566,8 +566,8 @@ async fn itemreply_says_which_publisher_items_show() {
     }
 }
 
-/// The owner that items show is the creator of the node, as long as that owns it; then the owner who configured the node
-/// last. An owner appointed by others is not shown.
+/// The owner that items show is the creator of the node, as long as that owns it; then the owner who changed the
+/// configuration or the affiliations last. An owner appointed by others is not shown.
 #[tokio::test]
 async fn itemreply_owner_is_one_that_is_responsible_for_the_node() {
     let mut component = with(&[("itemreply", "owner")]).await;
@@ -575,10 +575,9 @@ async fn itemreply_owner_is_one_that_is_responsible_for_the_node() {
         let entry = format!("<affiliation jid='{jid}' affiliation='{affiliation}'/>");
         (owner.to_owned(), format!("<affiliations node='{NODE}'>{entry}</affiliations>"))
     };
-    for (owner, content) in [
-        set(OWNER, "another@localhost", "owner"),
-        set("another@localhost", "owner@localhost", "publisher"),
-    ] {
+    for (owner, content) in
+        [set(OWNER, "another@localhost", "owner"), set(OWNER, "owner@localhost", "publisher")]
+    {
         let answer = component.owner(&owner, "set", &content).await;
         assert_eq!(answer.attr("type"), Some("result"));
     }

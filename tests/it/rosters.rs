@@ -354,12 +354,14 @@ async fn rosters_of_owners_whom_others_appointed_are_not_read() {
     }
     // That of the creator, once.
     assert_eq!(server.read, 1);
-    // The owner that configures the node then agrees to the use of its roster.
+    // The owner that configures the node, or changes its affiliations, then agrees to the use of its roster.
     let form_type = "<field var='FORM_TYPE'><value>http://jabber.org/protocol/pubsub#node_config</value></field>";
     let title = field("title", &["T"]);
     let form = format!("<x xmlns='jabber:x:data' type='submit'>{form_type}{title}</x>");
-    for node in ["presence", "roster"] {
-        let content = format!("<configure node='{node}'>{form}</configure>");
+    let configure = format!("<configure node='presence'>{form}</configure>");
+    let entry = "<affiliation jid='creator@localhost' affiliation='none'/>";
+    let affiliate = format!("<affiliations node='roster'>{entry}</affiliations>");
+    for (node, content) in [("presence", configure), ("roster", affiliate)] {
         let content = format!("<pubsub xmlns='{OWNERS}'>{content}</pubsub>");
         assert_eq!(server.ask(OWNER, "set", &content).await.attr("type"), Some("result"));
         assert_eq!(server.subscribe(FRIEND, node).await, "subscribed");

@@ -181,7 +181,7 @@ fn last_items(
 /// Whether changes may give or revoke access.
 fn concern_access(changes: &Changes) -> bool {
     changes.iter().any(|change| {
-        matches!(change, Change::Affiliated(..) | Change::Configured { .. } | Change::Created(_))
+        matches!(change, Change::Affiliated(..) | Change::Configured(_) | Change::Created(_))
     })
 }
 
@@ -229,7 +229,7 @@ impl<'a> After<'a> {
         let mut after = Self::unchanged(node);
         for change in changes.iter() {
             match change {
-                Change::Configured { config, .. } => after.config = config,
+                Change::Configured(config) => after.config = config,
                 Change::Affiliated(entity, affiliation) => {
                     after.affiliations.insert(entity, *affiliation);
                     if *affiliation == Affiliation::Outcast {

@@ -71,7 +71,8 @@ pub fn configure(
     let mut notifications = notices(node, &config, &mut changes, cx);
     notifications.extend(subscribe::last_items(node, &config, last, &changes, cx.fresh));
     let at = (changes.take_place(node.epoch), changes.version());
-    changes.push(Change::Configured { config: Box::new(config.clone()), by });
+    changes.push(Change::Configured(Box::new(config.clone())));
+    changes.push(Change::Revised(node.revision.next(Some(&by).filter(|by| node.is_owner(by)))));
     let shown = config.deliver_payloads.then(|| Box::new(config.clone()));
     let event = Event::Configured(shown);
     if config.notify_config {

@@ -26,7 +26,7 @@ const MAX_DIGESTS_BYTES: usize = 1024 * 1024;
 pub fn due(node: &Node, changes: &Changes) -> Option<Timestamp> {
     let by_change = changes.iter().filter_map(|change| match change {
         Change::Agreed(_, terms) => terms.iter().filter_map(Terms::due).min(),
-        Change::Configured { config, .. } => {
+        Change::Configured(config) => {
             let is_timed =
                 config.item_expire.millis().is_some() || config.access_model.reads_rosters();
             is_timed.then_some(Timestamp(0))

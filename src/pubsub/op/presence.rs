@@ -27,7 +27,7 @@ pub fn matters(node: &Node, changes: &Changes) -> bool {
 
 /// Those whose presence has to do with these changes at such a node.
 pub fn concerned<'a>(node: &'a Node, changes: &'a Changes) -> impl Iterator<Item = BareJid> + 'a {
-    let of_all = changes.iter().any(|change| matches!(change, Change::Configured { .. }));
+    let of_all = changes.iter().any(|change| matches!(change, Change::Configured(_)));
     let all = node.subscribers().take(if of_all { usize::MAX } else { 0 });
     let some = changes.iter().filter_map(|change| match change {
         Change::Agreed(jid, _) | Change::Subscribed(jid) | Change::Enrolled(jid) => {
@@ -71,7 +71,7 @@ pub fn publishers<'a>(node: &'a Node, changes: &'a Changes) -> impl Iterator<Ite
 /// Whether the publisher of the newest item has to be looked for, because these changes make its presence matter.
 #[must_use]
 pub fn looks_at_newest(node: &Node, changes: &Changes) -> bool {
-    let is_configured = changes.iter().any(|change| matches!(change, Change::Configured { .. }));
+    let is_configured = changes.iter().any(|change| matches!(change, Change::Configured(_)));
     node.config.purge_offline && is_configured
 }
 

@@ -1,7 +1,9 @@
 //! Affiliations, subscriptions and configurations: what changes, and who loses what.
 
+use jid::BareJid;
+
 use crate::pubsub::{
-    AccessModel, Affiliation, Change, ConfigRevision, MaxItems, Setting, SubscriptionState,
+    AccessModel, Affiliation, Change, ConfigRevision, MaxItems, Node, Setting, SubscriptionState,
     op::{
         affiliations::{SetAffiliations, set_affiliations},
         configure::{Configure, configure},
@@ -137,15 +139,51 @@ fn a_deletion_takes_a_place_too() {
 fn a_revision_tells_whose_changes_a_requester_has_not_seen() {
     let (one, other) = (bare("one@x"), bare("other@x"));
     let first = ConfigRevision::first(one.clone());
-    let own = first.next(&one).next(&one);
+    let own = first.next(Some(&one)).next(Some(&one));
     assert!((0..=2).all(|seen| own.is_known(&one, seen)));
     assert!(own.is_known(&other, 2) && !own.is_known(&other, 1));
-    let changed = own.next(&other);
+    let changed = own.next(Some(&other));
     assert!(!changed.is_known(&one, 2) && changed.is_known(&one, 3));
     assert!(changed.is_known(&other, 2) && !changed.is_known(&other, 1));
-    let again = changed.next(&one);
+    let again = changed.next(Some(&one));
     assert!(again.is_known(&one, 3) && !again.is_known(&one, 2) && !again.is_known(&one, 9));
-    assert_eq!(again, ConfigRevision { number: 4, changed_by: one, base: 3 });
+    assert_eq!(again, ConfigRevision { number: 4, changed_by: one.clone(), base: 3 });
+    let taken = again.taken_by(&other);
+    assert_eq!(taken, ConfigRevision { number: 4, changed_by: other.clone(), base: 4 });
+    assert!([&one, &other].into_iter().all(|by| taken.is_known(by, 4) && !taken.is_known(by, 3)));
+    let by_administrator = taken.next(None);
+    assert_eq!(by_administrator, ConfigRevision { number: 5, changed_by: other.clone(), base: 5 });
+    assert!(by_administrator.is_known(&other, 5) && !by_administrator.is_known(&other, 4));
+}
+
+/// An owner becomes responsible for a node with changes of its own only.
+#[test]
+fn an_owner_is_responsible_for_a_node_after_a_change_of_its_own() {
+    let node = node().with("other@x", Affiliation::Owner).with("third@x", Affiliation::Owner).0;
+    let set = |node: &Node, who: &str, entity: &str, affiliation| {
+        let entries = vec![(bare(entity), affiliation)];
+        let request = SetAffiliations { node: node.id.clone(), entries, invalid: Vec::new() };
+        let decision = by(who, |cx| set_affiliations(Some(node), &request, None, cx)).unwrap();
+        applied(node, &decision.changes)
+    };
+    let none = Affiliation::None;
+    let responsible =
+        |node: &Node| node.responsible_owner().map_or(String::new(), BareJid::to_string);
+    assert_eq!(responsible(&node), "owner@x");
+    assert_eq!(responsible(&set(&node, "owner@x", "owner@x", none)), "");
+    assert_eq!(responsible(&set(&node, "admin@x", "owner@x", none)), "");
+    let handed_over = set(&node, "other@x", "owner@x", none);
+    assert_eq!(responsible(&handed_over), "other@x");
+    // An entry that changes nothing counts as no change.
+    assert_eq!(responsible(&set(&handed_over, "third@x", "u@x", none)), "other@x");
+    assert_eq!(responsible(&set(&handed_over, "third@x", "third@x", none)), "other@x");
+    assert_eq!(responsible(&set(&handed_over, "third@x", "u@x", Affiliation::Member)), "third@x");
+    let title = || vec![Setting::Title("T".into())];
+    let request = Configure { node: node.id.clone(), settings: title(), seen: None };
+    for (who, expected) in [("admin@x", "other@x"), ("third@x", "third@x")] {
+        let decision = by(who, |cx| configure(Some(&handed_over), &request, None, cx)).unwrap();
+        assert_eq!(responsible(&applied(&handed_over, &decision.changes)), expected);
+    }
 }
 
 /// A node may know both spellings of a domain: owners named one, and the server stamps the other.

@@ -112,7 +112,7 @@ pub(super) struct NodeRecord {
 #[derive(Default, Serialize, Deserialize)]
 struct RevisionRecord {
     number: u64,
-    /// Who changed it last; `None` is the creator.
+    /// The owner who changed it or the affiliations last; `None` is the creator.
     changed_by: Option<String>,
     base: u64,
 }
@@ -289,17 +289,12 @@ impl NodeRecord {
         self.epoch = epoch;
     }
 
-    /// An entity changes the configuration.
-    pub(super) fn set_config(
-        &mut self,
-        key: &[u8],
-        config: &NodeConfig,
-        by: &BareJid,
-    ) -> Result<(), StoreError> {
+    pub(super) fn set_config(&mut self, config: &NodeConfig) {
         self.config = ConfigRecord::of(config);
-        let revision = self.revision.to_revision(key, &self.creator)?.next(by);
-        self.revision = RevisionRecord::of(&revision, &self.creator);
-        Ok(())
+    }
+
+    pub(super) fn set_revision(&mut self, revision: &ConfigRevision) {
+        self.revision = RevisionRecord::of(revision, &self.creator);
     }
 
     pub(super) fn name(&self) -> &str {

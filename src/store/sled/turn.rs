@@ -212,11 +212,11 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         match change {
             // The one is done before, the other after all others.
             Change::Created(_) | Change::Deleted(_) => {}
-            Change::Configured { config, by } => {
-                let key = keys::node(node);
-                let mut record = self.rows.get::<NodeRecord>(&key)?.ok_or_else(|| damaged(&key))?;
-                record.set_config(&key, config, by)?;
-                self.rows.put(&key, &record)?;
+            Change::Configured(config) => {
+                self.change_node(node, |record| record.set_config(config))?;
+            }
+            Change::Revised(revision) => {
+                self.change_node(node, |record| record.set_revision(revision))?;
             }
             Change::Affiliated(entity, affiliation) => {
                 let (row, back) = (
@@ -274,6 +274,17 @@ impl<'a, 'tree> Turn<'a, 'tree> {
             Change::Purged => self.begin_items(node, (changes.seq(), 0), 0, 0)?,
         }
         Ok(0)
+    }
+
+    fn change_node(
+        &mut self,
+        node: Number,
+        change: impl FnOnce(&mut NodeRecord),
+    ) -> Result<(), StoreError> {
+        let key = keys::node(node);
+        let mut record = self.rows.get::<NodeRecord>(&key)?.ok_or_else(|| damaged(&key))?;
+        change(&mut record);
+        self.rows.put(&key, &record)
     }
 
     fn publish(&mut self, node: Number, item: &Item) -> Result<(), StoreError> {
