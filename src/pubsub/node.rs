@@ -192,6 +192,13 @@ impl Node {
         self.subscriptions_of_address(entity).chain(others)
     }
 
+    /// The JIDs with which a resource is subscribed: its own and its bare one, in every spelling of the domain. If one of
+    /// them is subscribed, the resource has no implicit subscription.
+    pub(super) fn own_jids(resource: &Jid) -> impl Iterator<Item = Jid> {
+        let spellings = [resource.clone()].into_iter().chain(resource.other_spellings());
+        spellings.flat_map(|one| [Jid::from(one.to_bare()), one])
+    }
+
     /// The subscriptions of exactly this address, and of its resources.
     pub fn subscriptions_of_address<'a>(
         &'a self,
@@ -320,9 +327,7 @@ impl Node {
     /// Whether a resource has lost its implicit subscription and has no explicit one.
     #[must_use]
     pub fn revokes_implicit(&self, jid: &Jid) -> bool {
-        !self.allows_implicit(jid)
-            && !self.is_subscribed(jid)
-            && !self.is_subscribed(&jid.to_bare())
+        !self.allows_implicit(jid) && !Self::own_jids(jid).any(|own| self.is_subscribed(&own))
     }
 
     /// The version at which the subscription of exactly this JID began.

@@ -158,7 +158,8 @@ pub fn last(
 #[must_use]
 pub fn is_revoked(node: &Node, jid: &Jid, cx: &Context<'_>) -> bool {
     let resource = InterestedResource { jid: jid.clone(), is_admitted: Some(true) };
-    !After::unchanged(node).has_access(&resource, cx) && !is_subscribed(node, jid)
+    let after = After::unchanged(node);
+    !after.has_access(&resource, cx) && !after.is_subscribed(jid)
 }
 
 fn last_items(
@@ -195,11 +196,6 @@ fn had_access(node: &Node, resource: &InterestedResource, cx: &Context<'_>) -> b
         }
         _ => access::is_eligible(&node.config, &bare, affiliation, cx),
     }
-}
-
-/// Whether a resource has a subscription, of its own or of its bare JID.
-fn is_subscribed(node: &Node, jid: &Jid) -> bool {
-    node.subscriptions_of_address(&jid.to_bare()).any(|other| other.is_bare() || other == jid)
 }
 
 /// A node as it is after changes, as far as implicit subscriptions depend on them.
@@ -283,14 +279,12 @@ impl<'a> After<'a> {
 
     /// Whether a resource is sent events because of its presence: it may subscribe, and has not.
     fn is_implicit(&self, resource: &InterestedResource, cx: &Context<'_>) -> bool {
-        let jid = &resource.jid;
-        let bare = jid.to_bare();
-        let mut own = self.node.subscriptions_of_address(&bare);
-        self.has_access(resource, cx)
-            && !self.subscribed.contains(&Jid::from(bare.clone()))
-            && !self.subscribed.contains(jid)
-            && !own.any(|other| {
-                (other.is_bare() || other == jid) && !self.unsubscribed.contains(other)
-            })
+        self.has_access(resource, cx) && !self.is_subscribed(&resource.jid)
+    }
+
+    /// Whether a resource has an explicit subscription, of its own or of its bare JID.
+    fn is_subscribed(&self, resource: &Jid) -> bool {
+        let stays = |jid: &Jid| self.node.is_subscribed(jid) && !self.unsubscribed.contains(jid);
+        Node::own_jids(resource).any(|jid| self.subscribed.contains(&jid) || stays(&jid))
     }
 }

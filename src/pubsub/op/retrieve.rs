@@ -81,7 +81,7 @@ pub fn list(node: Option<&Node>, cx: &Context<'_>) -> Result<(), Refusal> {
 /// Who has several subscriptions says which it has in mind, and who says one has that one (§6.5.9.1, §6.5.9.2).
 fn check_subid(node: &Node, request: &Retrieve, cx: &Context<'_>) -> Result<(), Refusal> {
     let bare = cx.actor.bare();
-    let own = node.subscriptions_of_address(&bare).filter_map(|jid| node.special(jid));
+    let own = node.subscriptions_of(&bare).filter_map(|jid| node.special(jid));
     let own: Vec<&Terms> = own.flat_map(|special| special.terms.iter()).collect();
     let subids: Vec<_> = own.iter().filter_map(|terms| terms.subid.as_ref()).collect();
     match &request.subid {

@@ -69,8 +69,9 @@ pub fn subscribe(
         return Err(Refusal::InvalidJid);
     }
     let admission = access::may_subscribe(node, cx)?;
-    match node.state_of(jid) {
-        SubscriptionState::Subscribed => return again(node, request, last, cx),
+    let known = node.known_subscription(jid);
+    match node.state_of(&known) {
+        SubscriptionState::Subscribed => return again(node, request, &known, last, cx),
         SubscriptionState::Pending => return Err(Refusal::PendingSubscription),
         SubscriptionState::None => {}
     }
@@ -109,14 +110,16 @@ pub fn subscribe(
     Ok(Decision { reply: reply(node, request, &terms, state), changes, notifications })
 }
 
-/// One more subscription of a JID, where it can have several; else its options are set, if it says some.
+/// One more subscription of a JID, where it can have several; else its options are set, if it says some. The node may
+/// know the JID by another spelling of its domain.
 fn again(
     node: &Node,
     request: &Subscribe,
+    known: &Jid,
     last: Option<&Item>,
     cx: &Context<'_>,
 ) -> Result<Decision<Subscribed>, Refusal> {
-    let mut all = node.terms_of(&request.jid).into_owned();
+    let mut all = node.terms_of(known).into_owned();
     let mut changes = Changes::none(node);
     let mut notifications = Vec::new();
     let is_one_more = cx.limits().max_subids > 1;
@@ -132,7 +135,7 @@ fn again(
     }
     if is_one_more {
         let at = (changes.version() + 1, cx.fresh.number());
-        notifications.extend(last_item(node, &node.config, last, (&request.jid, &terms), at));
+        notifications.extend(last_item(node, &node.config, last, (known, &terms), at));
         all.push(terms.clone());
     } else if let Some(first) = all.first_mut() {
         let options = match request.settings {
@@ -146,7 +149,7 @@ fn again(
         }
         *first = terms.clone();
     }
-    changes.push(agreed(node, request.jid.clone(), all)?);
+    changes.push(agreed(node, known.clone(), all)?);
     let reply = reply(node, request, &terms, SubscriptionState::Subscribed);
     Ok(Decision { reply, changes, notifications })
 }

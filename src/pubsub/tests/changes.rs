@@ -220,3 +220,28 @@ fn the_last_owner_stays_in_every_spelling() {
     assert_eq!(decision.reply.failed.len(), 2);
     assert!(decision.changes.is_none(Some(&node)));
 }
+
+/// An earlier version stored subscriptions in both spellings of a domain. An approval applies to the pending one.
+#[test]
+fn subscriptions_in_both_spellings_are_approved_and_end_together() {
+    let (a_labels, u_labels) = ("u@xn--bcher-kva.example", "u@bücher.example");
+    let mut pending = node().subscribed(u_labels).0;
+    pending.load_pending(jid(a_labels));
+    for named in [a_labels, u_labels] {
+        let entries = vec![(jid(named), None, Some(SubscriptionState::Subscribed))];
+        let request = SetSubscriptions { node: pending.id.clone(), entries, invalid: Vec::new() };
+        let approved = by("owner@x", |cx| set_subscriptions(Some(&pending), &request, None, cx));
+        assert_eq!(applied(&pending, &approved.unwrap().changes).subscribers_len(), 2);
+    }
+    let node = node().subscribed(a_labels).subscribed(u_labels).0;
+    for named in [a_labels, u_labels] {
+        let entries = vec![(jid(named), None, Some(SubscriptionState::None))];
+        let request = SetSubscriptions { node: node.id.clone(), entries, invalid: Vec::new() };
+        let ended = by("owner@x", |cx| set_subscriptions(Some(&node), &request, None, cx));
+        assert_eq!(ended.unwrap().changes.unsubscribed().count(), 2);
+    }
+    let settings = vec![Setting::AccessModel(AccessModel::Whitelist)];
+    let request = Configure { node: node.id.clone(), settings, seen: None };
+    let closed = by("owner@x", |cx| configure(Some(&node), &request, None, cx)).unwrap();
+    assert_eq!(closed.changes.unsubscribed().count(), 2);
+}
