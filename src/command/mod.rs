@@ -184,7 +184,7 @@ impl Commands {
         }
     }
 
-    /// Renders a reply, and stores the session if it continues.
+    /// Renders a reply, and stores the session if it continues. The reply of a command that made a change always fits.
     fn answer(
         &self,
         reply: Reply,
@@ -195,8 +195,11 @@ impl Commands {
         let answer = reply.render(about, id);
         if answer.byte_len() > room {
             self.service.metrics().limit_reached("answer_bytes");
-            return Err(StanzaError::new("modify", "policy-violation")
-                .text("max_stanza_bytes: the answer is too large"));
+            // With an error, the requester would try again what is done.
+            return reply.shortened(about, id, room).ok_or_else(|| {
+                StanzaError::new("modify", "policy-violation")
+                    .text("max_stanza_bytes: the answer is too large")
+            });
         }
         if let Reply::Stage(session) = reply {
             self.sessions.put(id, *session);
@@ -309,6 +312,14 @@ impl Reply {
                 reply("executing").child(actions(session)).child(form::render(&session.shown))
             }
         }
+    }
+
+    /// The reply of a completed command with as much of its note as fits; nothing if it is a form that does not fit.
+    fn shortened(&self, about: About, id: &str, room: usize) -> Option<Tag> {
+        let Self::Done(Done { note: Some(note), form: None }) = self else { return None };
+        let done = |note| Self::Done(Done { note: Some(note), form: None }).render(about, id);
+        let room = room.saturating_sub(done(note.shortened(0)).byte_len());
+        Some(done(note.shortened(room)))
     }
 }
 

@@ -87,6 +87,19 @@ pub(super) struct Note {
     pub(super) text: String,
 }
 
+impl Note {
+    /// The note with so many bytes of its text at the most.
+    pub(super) fn shortened(&self, mut bytes: usize) -> Self {
+        let fits = |c: &char| {
+            let left = bytes.checked_sub(written_len(c.encode_utf8(&mut [0; 4])));
+            bytes = left.unwrap_or_default();
+            left.is_some()
+        };
+        let text = self.text.chars().take_while(fits).chain(['…']).collect();
+        Self { is_warning: self.is_warning, text }
+    }
+}
+
 /// Why a command does not go on. The asker may send a better form.
 #[derive(Debug)]
 pub(super) enum Trouble {

@@ -764,6 +764,29 @@ async fn a_session_stays_where_it_was_if_the_answer_is_too_large() {
     assert_eq!(create.status(), "canceled");
 }
 
+/// A command that made a change ends its session, and says so with a part of its note if the whole one does not fit.
+#[tokio::test]
+async fn a_command_that_made_a_change_is_completed_whatever_fits() {
+    let mut component = Component::with(Arc::new(MemoryStore::new()), |config| {
+        config.link.max_stanza_bytes = 3_000;
+        config.limits.max_subscriptions = 1;
+    })
+    .await;
+    component.create(OWNER, "n", &[]).await;
+    // Each `>` takes four bytes in the reply.
+    let jids: Vec<_> = (0..10).map(|n| format!("r{n}@localhost/{}", ">".repeat(100))).collect();
+    let jids: Vec<_> = jids.iter().map(|jid| ("jids", jid.as_str())).collect();
+    let mut set = Session::begin(&mut component, OWNER, "subscriptions").await;
+    set.fill(&[("node", "n")]).await;
+    set.fill(&jids).await;
+    assert_eq!(set.status(), "completed", "{}", shown(&set.answer));
+    let note = stage(&set.answer).unwrap().get_child("note", COMMANDS).unwrap().clone();
+    assert_eq!(note.attr("type"), Some("warn"));
+    assert!(note.text().starts_with("Not set: r1@localhost/>") && note.text().ends_with(">…"));
+    set.act("complete", &jids).await;
+    assert_eq!(error(&set.answer), "modify bad-request bad-sessionid");
+}
+
 #[tokio::test]
 async fn statistics_and_limits_are_shown() {
     let mut component = component().await;
