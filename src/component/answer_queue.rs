@@ -1,5 +1,6 @@
 //! Fair queue of outgoing replies: by turns and fair in bytes between domains, and between the entities of each domain, so
-//! that large replies to one entity delay nobody else by more than one reply.
+//! that a small reply waits for one large reply at most, however many entities are sent large ones (weighted fair queuing,
+//! Demers, Keshav and Shenker 1989).
 
 use std::{
     borrow::Cow,
@@ -32,8 +33,7 @@ struct DomainQueue {
     entities: HashMap<String, EntityQueue>,
     turns: Turns,
     bytes: usize,
-    /// Its place in the order of domains.
-    place: u64,
+    place: Place,
 }
 
 /// The replies to one entity, each with its number among all replies.
@@ -41,50 +41,77 @@ struct DomainQueue {
 struct EntityQueue {
     answers: VecDeque<(u64, String)>,
     bytes: usize,
-    /// Its place in the order of the entities of its domain.
-    place: u64,
+    place: Place,
 }
 
-/// Order of queues that are served in turn, fair in bytes (start-time fair queuing): a queue moves back by the bytes
-/// that are sent from it, and a new one starts at the place of the queue that was served last.
+/// The place of a queue among others.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    /// Bytes that were sent from the queue, as far as it had a share in the connection.
+    start: u64,
+    /// Bytes of its next reply.
+    next: usize,
+}
+
+impl Place {
+    fn end(self) -> u64 {
+        self.start + self.next as u64
+    }
+}
+
+/// Order of queues that are served in turn: first the one whose next reply would end first, if each queue had an equal
+/// share in the connection.
 #[derive(Debug, Default)]
 struct Turns {
+    /// The queues by the ends of their next replies.
     order: BTreeSet<(u64, String)>,
+    /// The bytes that each queue with replies has had as its share.
     now: u64,
-    /// The places of queues that became empty; needed until the present place has passed them.
+    /// The starts of queues that became empty; needed until the present share has passed them.
     empty: HashMap<String, u64>,
-    /// Number of these places above which outdated ones are removed.
+    /// Number of these above which outdated ones are removed.
     most_empty: usize,
 }
 
-/// Minimum number of remembered places before outdated ones are removed.
+/// Minimum number of remembered starts before outdated ones are removed.
 const MIN_EMPTY: usize = 1000;
 
 impl Turns {
-    /// Adds a queue. Returns its place.
-    fn join(&mut self, name: &str) -> u64 {
-        let place = self.empty.remove(name).unwrap_or_default().max(self.now);
-        self.order.insert((place, name.to_owned()));
+    /// Adds a queue with its first reply.
+    fn join(&mut self, name: &str, next: usize) -> Place {
+        let start = self.empty.remove(name).unwrap_or_default().max(self.now);
+        let place = Place { start, next };
+        self.order.insert((place.end(), name.to_owned()));
         place
     }
 
-    /// Moves a queue from which bytes were sent, or removes it if it is empty. Returns its new place.
-    fn serve(&mut self, name: String, place: u64, bytes: usize, is_empty: bool) -> u64 {
-        let mut key = (place, name);
-        self.order.remove(&key);
-        self.now = self.now.max(place);
-        key.0 += bytes as u64;
-        let place = key.0;
-        if is_empty {
-            self.empty.insert(key.1, place);
-            if self.empty.len() > self.most_empty {
-                self.empty.retain(|_, place| *place > self.now);
-                self.most_empty = MIN_EMPTY.max(2 * self.empty.len());
-            }
-        } else {
-            self.order.insert(key);
+    /// Takes notice that the next reply of a queue is another one.
+    fn replace(&mut self, name: &str, place: &mut Place, next: usize) {
+        if place.next != next {
+            self.order.remove(&(place.end(), name.to_owned()));
+            place.next = next;
+            self.order.insert((place.end(), name.to_owned()));
         }
-        place
+    }
+
+    /// Moves a queue from which bytes were sent behind its next reply, or removes it if there is none.
+    fn serve(&mut self, name: String, place: &mut Place, sent: usize, next: Option<usize>) {
+        let sent = sent as u64;
+        self.now += sent.div_ceil(self.order.len().max(1) as u64);
+        let mut key = (place.end(), name);
+        self.order.remove(&key);
+        place.start += sent;
+        if let Some(next) = next {
+            place.next = next;
+            key.0 = place.end();
+            self.order.insert(key);
+            return;
+        }
+        self.empty.insert(key.1, place.start);
+        if self.empty.len() > self.most_empty {
+            self.empty.retain(|_, start| *start > self.now);
+            self.most_empty = MIN_EMPTY.max(2 * self.empty.len());
+        }
     }
 
     /// The first queue that satisfies a predicate.
@@ -99,11 +126,13 @@ impl AnswerQueue {
         let name = &*domain_of(to);
         self.bytes += answer.len();
         if !self.domains.contains_key(name) {
-            let place = self.turns.join(name);
+            let place = self.turns.join(name, answer.len());
             self.domains.insert(name.to_owned(), DomainQueue { place, ..DomainQueue::default() });
         }
         if let Some(domain) = self.domains.get_mut(name) {
             domain.push(to, self.pushed, answer);
+            let next = domain.next().unwrap_or_default();
+            self.turns.replace(name, &mut domain.place, next);
             self.pushed += 1;
         }
     }
@@ -119,9 +148,9 @@ impl AnswerQueue {
         let name = self.turns.first(is_free)?;
         let domain = self.domains.get_mut(&name)?;
         let answer = domain.pop(up_to)?;
-        let is_empty = domain.entities.is_empty();
-        domain.place = self.turns.serve(name.clone(), domain.place, answer.len(), is_empty);
-        if is_empty {
+        let next = domain.next();
+        self.turns.serve(name.clone(), &mut domain.place, answer.len(), next);
+        if next.is_none() {
             self.domains.remove(&name);
         }
         self.bytes -= answer.len();
@@ -159,13 +188,19 @@ impl DomainQueue {
     fn push(&mut self, to: &str, number: u64, answer: String) {
         self.bytes += answer.len();
         if !self.entities.contains_key(to) {
-            let place = self.turns.join(to);
+            let place = self.turns.join(to, answer.len());
             self.entities.insert(to.to_owned(), EntityQueue { place, ..EntityQueue::default() });
         }
         if let Some(entity) = self.entities.get_mut(to) {
             entity.bytes += answer.len();
             entity.answers.push_back((number, answer));
         }
+    }
+
+    /// Bytes of the next reply; none if there is no reply.
+    fn next(&self) -> Option<usize> {
+        let (_, name) = self.turns.order.first()?;
+        self.entities.get(name).map(|entity| entity.place.next)
     }
 
     /// The entity to serve next, among those with a reply numbered below `up_to`.
@@ -179,9 +214,9 @@ impl DomainQueue {
         let entity = self.entities.get_mut(&name)?;
         let (_, answer) = entity.answers.pop_front()?;
         entity.bytes -= answer.len();
-        let is_empty = entity.answers.is_empty();
-        entity.place = self.turns.serve(name.clone(), entity.place, answer.len(), is_empty);
-        if is_empty {
+        let next = entity.answers.front().map(|(_, answer)| answer.len());
+        self.turns.serve(name.clone(), &mut entity.place, answer.len(), next);
+        if next.is_none() {
             self.entities.remove(&name);
         }
         self.bytes -= answer.len();
@@ -243,6 +278,42 @@ mod tests {
                 }
             }
             assert!(large_bytes <= small_bytes + 50_000, "{large_bytes} {small_bytes}");
+        }
+    }
+
+    /// However many entities, of one domain or of several, are sent large replies one after the other.
+    #[test]
+    fn a_small_reply_waits_for_one_large_reply() {
+        for domains in [1, 4, 30] {
+            let mut queue = AnswerQueue::default();
+            let reader = |number| format!("reader{number}@{}.example", number % domains);
+            let large = || "x".repeat(50_000);
+            (0..30).for_each(|number| queue.push(&reader(number), large()));
+            let mut served = [0; 30];
+            for round in 0..300 {
+                if round % 3 == 0 {
+                    queue.push(&format!("small{round}@0.example"), "small".into());
+                }
+                let popped: Vec<_> = (0..2).map_while(|_| queue.pop(u64::MAX)).collect();
+                let number_of = |queue: &AnswerQueue| {
+                    (0..30).find(|number| {
+                        let domain = queue.domains.get(&*domain_of(&reader(*number)));
+                        domain.is_none_or(|domain| !domain.entities.contains_key(&reader(*number)))
+                    })
+                };
+                while let Some(number) = number_of(&queue) {
+                    served[number] += 1;
+                    queue.push(&reader(number), large());
+                }
+                if round % 3 == 0 {
+                    assert!(popped.contains(&"small".to_owned()), "{domains} domains, {round}");
+                }
+            }
+            let per_domain =
+                |domain: usize| served.iter().skip(domain).step_by(domains).sum::<usize>();
+            let shares: Vec<_> = (0..domains).map(per_domain).collect();
+            let (least, most) = (shares.iter().min().unwrap(), shares.iter().max().unwrap());
+            assert!(most - least <= 2, "{shares:?}");
         }
     }
 

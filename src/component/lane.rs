@@ -38,9 +38,10 @@ use super::{answer_queue::domain_of, bursts::Bursts, dispatch::Dispatch, stream:
 
 /// How many senders are served at the same time; further ones wait for their turn.
 const MAX_SERVED: usize = 64;
-/// Requests of one domain in progress whose replies may be large. These replies exceed the domain's room by some mebibytes at
-/// most.
+/// Requests in progress whose replies may be large, of one domain and in total. These replies exceed the room for large
+/// replies by some mebibytes at most.
 const MAX_LARGE_PER_DOMAIN: usize = 8;
+const MAX_LARGE: usize = 16;
 /// How many stanzas of one sender may be unsettled: as many as share a sync well. A few while others ask for something
 /// too, because each of them waits for a sync with all of these.
 const MAX_UNSETTLED: usize = 64;
@@ -97,6 +98,8 @@ pub(super) struct Lanes {
     limits: watch::Receiver<QueueLimits>,
     waiting: Arc<Mutex<Senders>>,
     turns: Arc<Semaphore>,
+    /// Permits for requests whose replies may be large.
+    large: Arc<Semaphore>,
     ended: Arc<Notify>,
 }
 
@@ -179,6 +182,7 @@ impl Lanes {
             limits,
             waiting: Arc::default(),
             turns: Arc::new(Semaphore::new(MAX_SERVED)),
+            large: Arc::new(Semaphore::new(MAX_LARGE)),
             ended: Arc::default(),
         }
     }
@@ -261,11 +265,14 @@ impl Lanes {
         self.senders().next(sender)
     }
 
-    /// The semaphore for large replies to a sender's domain, if the reply to this stanza may be one.
-    fn large(&self, sender: &str, waiting: &Waiting) -> Option<Arc<Semaphore>> {
+    /// The semaphores for large replies, those to a sender's domain and all, if the reply to this stanza may be one.
+    fn large(&self, sender: &str, waiting: &Waiting) -> Vec<Arc<Semaphore>> {
+        if !waiting.may_be_large {
+            return Vec::new();
+        }
         let senders = self.senders();
-        let domain = senders.domains.get(&*domain_of(sender)).filter(|_| waiting.may_be_large);
-        domain.map(|domain| Arc::clone(&domain.large))
+        let of_domain = senders.domains.get(&*domain_of(sender)).map(|domain| &domain.large);
+        of_domain.into_iter().chain([&self.large]).cloned().collect()
     }
 
     /// Ends a sender's lane, unless a stanza came.
@@ -404,17 +411,14 @@ fn sender_of(stanza: &Element) -> Cow<'_, str> {
     stamped_bare(stanza.attr("from").unwrap_or_default())
 }
 
-/// The permit to process a request, and that for its large reply.
-type HeldPermits = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
-
 /// The permits of a lane, while it processes a request.
 struct LanePermit {
     turns: Arc<Semaphore>,
     dispatch: Arc<Dispatch>,
     sender: String,
-    /// The semaphore of the domain, if the reply to the request may be large.
-    large: Mutex<Option<Arc<Semaphore>>>,
-    held: Mutex<Option<HeldPermits>>,
+    /// The semaphores for large replies, if the reply to the request may be one.
+    large: Mutex<Vec<Arc<Semaphore>>>,
+    held: Mutex<Vec<OwnedSemaphorePermit>>,
 }
 
 impl LanePermit {
@@ -424,11 +428,11 @@ impl LanePermit {
         Self { turns, dispatch, sender, large, held: Mutex::default() }
     }
 
-    fn set_large(&self, large: Option<Arc<Semaphore>>) {
+    fn set_large(&self, large: Vec<Arc<Semaphore>>) {
         *self.large.lock().unwrap_or_else(PoisonError::into_inner) = large;
     }
 
-    fn set(&self, held: Option<HeldPermits>) {
+    fn set(&self, held: Vec<OwnedSemaphorePermit>) {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
     }
 }
@@ -436,24 +440,25 @@ impl LanePermit {
 #[async_trait]
 impl RequestPermit for LanePermit {
     fn release(&self) {
-        self.set(None);
+        self.set(Vec::new());
     }
 
     async fn acquire(&self) {
         let large = self.large.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let may_be_large = large.is_some();
-        // The semaphores are never closed, and serve in the order of arrival.
-        let large = match large {
-            Some(large) => large.acquire_owned().await.ok(),
-            None => None,
-        };
+        let may_be_large = !large.is_empty();
+        let mut held = Vec::new();
+        for large in large {
+            // The semaphores are never closed, and serve in the order of arrival.
+            held.extend(large.acquire_owned().await.ok());
+        }
         loop {
             // A sender with too many queued replies waits without a permit.
             self.dispatch.room(&self.sender, may_be_large).await;
             let Ok(permit) = Arc::clone(&self.turns).acquire_owned().await else { return };
             // Other requests may have used the room meanwhile.
             if self.dispatch.has_room(&self.sender, may_be_large) {
-                return self.set(Some((permit, large)));
+                held.push(permit);
+                return self.set(held);
             }
         }
     }

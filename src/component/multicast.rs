@@ -502,7 +502,8 @@ mod tests {
         for (jid, reach) in [
             ("u@bücher.example", Reach::Through),
             ("u@bücher.example/r", Reach::Through),
-            ("u@chat.bücher.example/r r", Reach::Through),
+            ("u@bücher.example/r r", Reach::Through),
+            ("u@chat.bücher.example", Reach::Past),
             ("u@bücher.example/🎉", Reach::Past),
             ("ꙋ@bücher.example", Reach::Past),
             ("u@ꙋ.bücher.example", Reach::Past),
