@@ -123,8 +123,8 @@ impl Writer {
         let mut budget = Budget {
             notifications: 0,
             passed_over: MAX_PASSED_OVER,
-            // Replies come first and leave room for notifications.
-            end: WRITE_BYTES.max(buffer.len() + WRITE_BYTES / 2),
+            // Replies come first, and notifications take as many bytes as they do.
+            end: WRITE_BYTES.max(2 * buffer.len()),
         };
         let mut has_room = self.send_deferred(post, buffer, &mut sent, &mut budget);
         while has_room

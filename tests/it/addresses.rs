@@ -1,9 +1,6 @@
 //! Addresses (RFC 7622): stamped ones in their identity form, those in requests prepared. And the names of nodes.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
 use gjallar::{process::Config, store::MemoryStore};
 use jid::{BareJid, Error, Jid, Part};
@@ -514,11 +511,11 @@ async fn many_outcasts_of_internationalised_domains_are_set_at_once() {
     component.create(OWNER, "n", &[]).await;
     let entry = |i| format!("<affiliation jid='a@ü{i}.example' affiliation='outcast'/>");
     let entries: String = (0..3000).map(entry).collect();
-    let started = Instant::now();
+    let started = tokio::time::Instant::now();
     let content = format!("<affiliations node='n'>{entries}</affiliations>");
     let answer = component.owner(OWNER, "set", &content).await;
     assert_eq!(answer.attr("type"), Some("result"), "{}", shown(&answer));
-    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
     assert_eq!(affiliations(&mut component).await.len(), 3000);
 }
 
