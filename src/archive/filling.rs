@@ -135,6 +135,7 @@ impl<'a> Filling<'a> {
             node: self.node.id.clone(),
             changes: Arc::new(changes),
             notifications: event.map(Arc::new).into_iter().collect(),
+            revoked: Arc::default(),
             chain: Chain::default(),
         };
         self.store.commit_now(commit).await?;

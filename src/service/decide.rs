@@ -401,13 +401,14 @@ impl Service {
                 *recipients = turn.recipients();
             }
         }
+        let revoked = Arc::new(self.revoked(turn.node(), &changes, actor, contacts.as_deref()));
         let commit = Commit {
             node: id.clone(),
             changes: Arc::clone(&changes),
             notifications: told.iter().map(|told| Arc::clone(&told.notification)).collect(),
+            revoked: Arc::clone(&revoked),
             chain,
         };
-        let shut_out = self.shut_out(turn.node(), &changes, actor, contacts.as_deref());
         self.memory.interests.set_admitted(id, &readmitted);
         let is_up_to_rosters = |node: &Node| node.config.access_model.reads_rosters();
         if has_other_roster && turn.node().is_some_and(is_up_to_rosters) {
@@ -433,7 +434,7 @@ impl Service {
                     memory.metrics.committed(began.elapsed(), committed.sync);
                     memory.became_true(&id, &underway, &changes, epoch, &committed);
                     if let Some(epoch) = epoch {
-                        memory.outbox.leave_out(epoch, shut_out.iter());
+                        memory.outbox.leave_out(epoch, revoked.iter());
                     }
                     if let Some(due) = due {
                         memory.deadlines.add(&id, due);
@@ -461,25 +462,37 @@ impl Service {
         turn
     }
 
-    /// The resources that lose their implicit subscriptions by changes of a node, given the node after them (§12.2).
-    fn shut_out(
+    /// The resources that lose pending notifications of implicit subscriptions by changes of a node, given the node after
+    /// them (§12.2): they lose access, or an explicit subscription that took the place of the implicit one.
+    fn revoked(
         &self,
         node: Option<&Node>,
         changes: &Changes,
         actor: &Actor,
         contacts: Option<&Contacts>,
     ) -> BTreeSet<Jid> {
+        let unsubscribed: BTreeSet<_> = changes.unsubscribed().collect();
         let bears =
             |change: &Change| matches!(change, Change::Affiliated(..) | Change::Configured(_));
-        let Some(node) = node.filter(|_| changes.iter().any(bears)) else {
+        let affect_access = changes.iter().any(bears);
+        let Some(node) = node.filter(|_| affect_access || !unsubscribed.is_empty()) else {
             return BTreeSet::new();
         };
-        let mut resources = self.memory.outbox.interested(node.epoch);
         let interested = self.memory.interests.at(&node.id).into_iter();
-        resources.extend(interested.map(|resource| resource.jid));
+        let mut resources: BTreeSet<_> = interested.map(|resource| resource.jid).collect();
+        if affect_access {
+            resources.extend(self.memory.outbox.interested(node.epoch));
+        }
         let policies = self.policies();
         let cx = self.context_with(&policies, &node.id, actor, contacts);
-        resources.retain(|jid| auto_subscribe::is_revoked(node, jid, &cx));
+        let is_revoked = |jid: &Jid| {
+            unsubscribed.contains(jid)
+                || (affect_access && auto_subscribe::is_revoked(node, jid, &cx))
+        };
+        let bare = resources.iter().map(|jid| Jid::from(jid.to_bare()));
+        let bare: Vec<_> = bare.filter(|jid| unsubscribed.contains(jid)).collect();
+        resources.retain(is_revoked);
+        resources.extend(bare);
         resources
     }
 }

@@ -1,12 +1,15 @@
 //! What a store is asked to make true, and what comes of it.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
+
+use jid::Jid;
 
 use crate::pubsub::{Changes, NodeId, Notification};
 
@@ -25,6 +28,9 @@ pub struct Commit {
     /// What is owed then, in this order: to entities, or to those who are subscribed when it is true, or, of a
     /// deletion, were.
     pub notifications: Vec<Arc<Notification>>,
+    /// Resources that lose their implicit subscription by it (§12.2). Pending notifications of the node go to them neither
+    /// now nor after a restart.
+    pub revoked: Arc<BTreeSet<Jid>>,
     /// What it rests on.
     pub chain: Chain,
 }

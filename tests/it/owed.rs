@@ -420,8 +420,11 @@ enum Between {
     Ban(&'static str),
     Dismiss(&'static str),
     BanAndDelete(&'static str),
+    BanAndReadmit(&'static str),
+    CloseAndReopen,
     Unsubscribe(&'static str),
     SubscribeAgain(&'static str),
+    SubscribeForNow(&'static str),
     Option(&'static str, fn() -> OptionSetting),
     AccessModel(AccessModel),
     Approve,
@@ -446,10 +449,25 @@ impl Between {
                 stage.affiliate(OWNER, "n", name, Affiliation::Outcast).await.unwrap();
                 stage.delete(OWNER, "n").await.unwrap();
             }
+            Self::BanAndReadmit(name) => {
+                for affiliation in [Affiliation::Outcast, Affiliation::Member] {
+                    stage.affiliate(OWNER, "n", name, affiliation).await.unwrap();
+                }
+            }
+            Self::CloseAndReopen => {
+                for is_open in [false, true] {
+                    let setting = Setting::Subscribe(is_open);
+                    stage.configure(OWNER, "n", setting).await.unwrap();
+                }
+            }
             Self::Unsubscribe(name) => stage.unsubscribe(name, "n").await.unwrap(),
             Self::SubscribeAgain(name) => {
                 stage.unsubscribe(name, "n").await.unwrap();
                 stage.subscribe(name, "n").await.unwrap();
+            }
+            Self::SubscribeForNow(name) => {
+                stage.subscribe(name, "n").await.unwrap();
+                stage.unsubscribe(name, "n").await.unwrap();
             }
             Self::Option(name, option) => stage.agree(name, "n", option()).await.unwrap(),
             Self::AccessModel(model) => {
@@ -495,10 +513,14 @@ async fn the_audience_after_a_restart_is_the_audience_live() {
         Between::Ban("member@x"),
         Between::Dismiss("member@x"),
         Between::BanAndDelete("member@x"),
+        Between::BanAndReadmit("member@x"),
+        Between::CloseAndReopen,
         Between::Unsubscribe("plain@x"),
         Between::Unsubscribe("keyword@x"),
         Between::SubscribeAgain("plain@x"),
         Between::SubscribeAgain("keyword@x"),
+        Between::SubscribeForNow("member@x/phone"),
+        Between::SubscribeForNow("member@x"),
         Between::Option("plain@x", || OptionSetting::Deliver(false)),
         Between::Option("plain@x", || OptionSetting::Keyword("nowhere".into())),
         Between::Option("plain@x", || OptionSetting::Digest(true)),
@@ -549,4 +571,47 @@ async fn the_audience_after_a_restart_is_the_audience_live() {
         }
         assert_eq!(after, live, "{change:?}");
     }
+}
+
+/// Resources that lost an implicit subscription and regained it are sent only later events, after a restart as before it.
+/// The store remembers them as long as earlier events are pending.
+#[tokio::test]
+async fn resources_that_regained_access_are_sent_only_later_events() {
+    const MANY: usize = 300;
+    let mut process = Process::start().await;
+    let stage = process.stage();
+    stage.create(OWNER, "n").await.unwrap();
+    for number in 0..MANY {
+        let resource = jid(&format!("{number}@far.example/phone"));
+        assert!(stage.service.interests().note(&resource, "capabilities", "question"));
+        stage.service.interested(&resource, vec![node("n")]).await;
+    }
+    stage.publish(OWNER, "n", "1").await.unwrap();
+    for affiliation in [Affiliation::Outcast, Affiliation::None] {
+        stage.affiliate(OWNER, "n", "7@far.example", affiliation).await.unwrap();
+    }
+    stage.publish(OWNER, "n", "2").await.unwrap();
+    let counts = |told: Vec<(String, Vec<String>)>| {
+        let events = told.into_iter().filter(|(event, _)| event.contains("Published"));
+        events.map(|(_, to)| to.len()).collect::<Vec<_>>()
+    };
+    // The resource was sent the last item when it regained access.
+    let expected = [MANY - 1, 1, MANY];
+    for _ in 0..2 {
+        process.restart().await;
+        assert_eq!(counts(process.stage().told()), expected);
+        assert_eq!(process.stage().store.check().await.unwrap(), Vec::<String>::new());
+    }
+    process.restart().await;
+    for model in [AccessModel::Whitelist, AccessModel::Open] {
+        process.stage().configure(OWNER, "n", Setting::AccessModel(model)).await.unwrap();
+    }
+    process.stage().publish(OWNER, "n", "3").await.unwrap();
+    process.restart().await;
+    assert_eq!(counts(process.stage().told()), [0; 3], "nobody is interested any more");
+    assert_eq!(process.stage().store.check().await.unwrap(), Vec::<String>::new());
+    let owed = process.owed().await;
+    process.forget(&owed.iter().collect::<Vec<_>>()).await;
+    process.stage.take().unwrap().store.close().await;
+    assert_eq!(raw(process.folder.path()).scan_prefix(b"R").count(), 0);
 }

@@ -375,7 +375,8 @@ fn deletion(name: &str, former: FormerNode) -> [Commit; 2] {
     let made = Node::bare(node(name), Epoch(1), config, jid(OWNER).to_bare(), Timestamp(0));
     [restore::created(made), restore::deleted(1, 1, Some(former))].map(|changes| {
         let (node, changes, chain) = (node(name), Arc::new(changes), Chain::default());
-        Commit { node, changes, notifications: Vec::new(), chain }
+        let revoked = Arc::default();
+        Commit { node, changes, notifications: Vec::new(), revoked, chain }
     })
 }
 
@@ -854,6 +855,7 @@ async fn carries_out_nothing_that_rests_on_a_failure(kind: impl Kind) {
         node: node("a"),
         changes: Arc::new(restore::affiliated(vec![(x.clone(), Affiliation::Member)])),
         notifications: Vec::new(),
+        revoked: Arc::default(),
         chain: chain.clone(),
     };
     let (broken, whole) = (Chain::default(), Chain::default());

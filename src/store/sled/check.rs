@@ -11,6 +11,7 @@ use super::{
     record::{
         self, AffiliationRecord, Content, Counters, FormerRecord, ItemRecord, NodeRecord, damaged,
     },
+    revoked::RevokedRecord,
     sled_failed,
     subscriptions::SubscriptionPlace,
     turn,
@@ -48,6 +49,12 @@ pub(super) fn check(view: &View) -> Result<Vec<String>, StoreError> {
     for row in view.scan(b"u") {
         check.note(Err(damaged(&row?.0)));
     }
+    for row in view.scan(b"R") {
+        let (key, value) = row?;
+        let number = keys::number_at(&key, 1).ok_or_else(|| damaged(&key))?;
+        let checked = record::decode::<RevokedRecord>(&key, &value);
+        check.note(checked.and_then(|_| check.debt(&key, number)));
+    }
     for row in view.scan(b"p") {
         let (key, _) = row?;
         let number = keys::number_at(&key, 1).ok_or_else(|| damaged(&key))?;
@@ -76,7 +83,7 @@ pub(super) fn check(view: &View) -> Result<Vec<String>, StoreError> {
     for group in index::debts(&view.tree) {
         let checked = group.and_then(|group| {
             let mut unpaid = group.unpaid.iter();
-            unpaid.try_for_each(|(_, record)| check.debt(group.first, record.number()))
+            unpaid.try_for_each(|(_, record)| check.debt(&keys::debt(group.first), record.number()))
         });
         check.note(checked);
     }
@@ -177,9 +184,9 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn debt(&self, debt: u64, node: Number) -> Result<(), StoreError> {
+    fn debt(&self, key: &[u8], node: Number) -> Result<(), StoreError> {
         let (live, dead) = (self.raw(&keys::node(node))?, self.raw(&keys::dead(node))?);
-        if live.is_some() == dead.is_some() { Err(damaged(&keys::debt(debt))) } else { Ok(()) }
+        if live.is_some() == dead.is_some() { Err(damaged(key)) } else { Ok(()) }
     }
 
     fn raw(&self, key: &[u8]) -> Result<Option<sled::IVec>, StoreError> {

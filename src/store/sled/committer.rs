@@ -263,8 +263,9 @@ fn commit(
                     Err(failed("a commit before it failed")),
                     Waiting::Commit(Committed::default(), pending),
                 ),
-                Write::Commit(Commit { node, changes, notifications, .. }, pending) => {
-                    let changed = turn.change(&node, &changes, &notifications);
+                Write::Commit(commit, pending) => {
+                    let Commit { node, changes, notifications, revoked, .. } = commit;
+                    let changed = turn.change(&node, &changes, &notifications, &revoked);
                     let result = changed.as_ref().map(|(_, at)| *at).map_err(Clone::clone);
                     (result, Waiting::Commit(changed.unwrap_or_default().0, pending))
                 }

@@ -40,6 +40,7 @@ pub(super) fn check(tree: &Tree) -> Result<(Total, Ledger), StoreError> {
                 }
                 b'd' => dead.push(number()?),
                 b'u' => ledger.revoke(number()?),
+                b'R' => ledger.load_revoked(number()?, record::decode(&key, &value)?),
                 b'm' => ledger.redirects += 1,
                 b'f' => ledger.former += 1,
                 b'F' => {

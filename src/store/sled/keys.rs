@@ -15,6 +15,7 @@
 //! | `F` name | when a node was deleted, and its owners |
 //! | `f` time node | the name of a node that was deleted then without a redirect |
 //! | `u` node part | JIDs whose subscriptions are gone; their rows go before anyone asks for the node |
+//! | `R` node row | resources that lost an implicit subscription while something was owed there |
 //! | `p` node | the items before this position and index are gone; their rows go by and by |
 //! | `a` node entity | affiliation |
 //! | `A` entity node | affiliation |
@@ -65,7 +66,7 @@ pub(super) const REBASE: &[u8] = b"e";
 /// The tables whose rows are part of their node's sum.
 pub(super) const TABLES_OF_A_NODE: &[u8] = b"asixc";
 /// The tables whose rows are part of the store's sum.
-pub(super) const INDEX_TABLES: &[u8] = b"NnqdpuASlowMmFfre";
+pub(super) const INDEX_TABLES: &[u8] = b"NnqdpuRASlowMmFfre";
 
 /// The sum that a row is part of.
 pub(super) enum Group {
@@ -204,6 +205,11 @@ pub(super) fn dead(node: Number) -> Vec<u8> {
 /// Some of the subscriptions that a node lost at once.
 pub(super) fn revoked(node: Number, part: u32) -> Vec<u8> {
     key(b'u', &[&node.to_be_bytes(), &part.to_be_bytes()])
+}
+
+/// Some of the resources that lost an implicit subscription.
+pub(super) fn revoked_implicit(node: Number, row: u32) -> Vec<u8> {
+    key(b'R', &[&node.to_be_bytes(), &row.to_be_bytes()])
 }
 
 /// Where a node's items begin, if there are rows before.

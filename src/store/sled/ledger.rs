@@ -11,6 +11,7 @@ use super::{
     debt::{AudienceRecords, DebtRecord},
     index::Group,
     keys::{Number, Spot},
+    revoked::{Revoked, RevokedRecord},
 };
 
 pub(super) struct Ledger {
@@ -30,6 +31,8 @@ pub(super) struct Ledger {
     new_debts: Vec<(u64, DebtRecord)>,
     /// Their recipient lists.
     new_audiences: AudienceRecords,
+    /// Resources that lost implicit subscriptions to these nodes.
+    revoked: HashMap<Number, Revoked>,
     /// Before it a node has no items.
     oldest_items: HashMap<Number, Spot>,
     /// Deleted nodes whose subscribers are kept until they were told.
@@ -99,6 +102,7 @@ impl Default for Ledger {
             groups: BTreeMap::new(),
             new_debts: Vec::new(),
             new_audiences: AudienceRecords::default(),
+            revoked: HashMap::new(),
             oldest_items: HashMap::new(),
             dead: HashSet::new(),
             revoking: BTreeSet::new(),
@@ -159,6 +163,38 @@ impl Ledger {
         } else {
             self.graves.insert(node);
         }
+    }
+
+    /// Whether something is owed at a node.
+    pub(super) fn owes_at(&self, node: Number) -> bool {
+        self.owing.contains_key(&node)
+    }
+
+    /// The node of a debt.
+    pub(super) fn node_of(&self, debt: u64) -> Option<Number> {
+        self.debts.get(&debt).copied()
+    }
+
+    /// The oldest debt, or the next one if nothing is owed.
+    pub(super) fn oldest_debt(&self) -> u64 {
+        self.debts.keys().next().copied().unwrap_or(self.next_debt)
+    }
+
+    /// The resources that lost implicit subscriptions to a node.
+    pub(super) fn revoked(&self, node: Number) -> Option<&Revoked> {
+        self.revoked.get(&node)
+    }
+
+    pub(super) fn take_revoked(&mut self, node: Number) -> Option<Revoked> {
+        self.revoked.remove(&node)
+    }
+
+    pub(super) fn set_revoked(&mut self, node: Number, revoked: Revoked) {
+        self.revoked.insert(node, revoked);
+    }
+
+    pub(super) fn load_revoked(&mut self, node: Number, record: RevokedRecord) {
+        self.revoked.entry(node).or_default().load(record);
     }
 
     /// A node lost many subscriptions at once.

@@ -305,6 +305,7 @@ mod tests {
                 node,
                 changes: Arc::new(restore::created(created)),
                 notifications: Vec::new(),
+                revoked: Arc::default(),
                 chain: Chain::default(),
             };
             store.commit_now(commit).await.unwrap();

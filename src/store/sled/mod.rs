@@ -18,6 +18,7 @@ mod owed;
 mod reader;
 mod rebase;
 mod record;
+mod revoked;
 mod rows;
 mod subscriptions;
 mod sweep;

@@ -1,14 +1,14 @@
 //! What is owed since before the store was opened, and to whom.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use jid::{BareJid, Jid};
 use tracing::error;
 
 use crate::{
     pubsub::{
-        Affiliation, Affiliations, Audience, NodeId, Recipients, SubscriptionState, is_entitled,
-        may_subscribe_implicitly,
+        Affiliation, Affiliations, Audience, NodeId, Notification, Recipients, SubscriptionState,
+        is_entitled, may_subscribe_implicitly,
     },
     store::{Debt, Owed, StoreError},
 };
@@ -18,7 +18,8 @@ use super::{
     index,
     keys::{self, Number},
     reader::View,
-    record::NodeRecord,
+    record::{self, NodeRecord, damaged},
+    revoked::RevokedRecord,
 };
 
 /// A node's subscribers in the order in which they are told, with the version at which each began, and the last one up
@@ -32,7 +33,8 @@ type Lists = HashMap<usize, Recipients>;
 pub(super) fn owed(view: &View, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, StoreError> {
     let told = view.get::<ToldRecord>(keys::TOLD)?.unwrap_or_default();
     let partly = told.partly(keys::TOLD)?;
-    let mut audiences = Audiences { view, of: HashMap::new(), listed: HashMap::new() };
+    let mut audiences =
+        Audiences { view, of: HashMap::new(), listed: HashMap::new(), revoked: HashMap::new() };
     let mut read = ReadAudiences::default();
     let mut owed = Vec::new();
     let groups: Result<Vec<_>, _> = index::debts(&view.tree).collect();
@@ -44,7 +46,9 @@ pub(super) fn owed(view: &View, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, S
         let notification = record.into_notification(&key, &mut read)?;
         let recipients = match &notification.audience {
             Audience::Entities(entities) => Ok(entities.clone()),
-            Audience::Interested(resources) => audiences.interested(number, resources),
+            Audience::Interested(resources) => {
+                audiences.interested(number, resources, (debt, &notification))
+            }
             Audience::Listed(listed) => audiences.listed(number, listed, notification.as_of),
             Audience::Subscribers => audiences.at(number, notification.as_of),
         };
@@ -71,35 +75,81 @@ pub(super) fn owed(view: &View, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, S
 struct Audiences<'a> {
     view: &'a View,
     of: HashMap<Number, (Subscribers, Lists)>,
-    /// Cache of filtered lists, by node, list and version.
-    listed: HashMap<(Number, usize, Option<u64>), (Recipients, Recipients)>,
+    /// Cache of filtered lists, by node, list and the state that the filter depends on.
+    listed: HashMap<(Number, usize, u64), (Recipients, Recipients)>,
+    revoked: HashMap<Number, Arc<RevokedResources>>,
+}
+
+/// The resources that lost an implicit subscription to a node.
+struct RevokedResources {
+    /// Each with the first debt that may be for it again.
+    until: HashMap<Jid, u64>,
+    /// These debts, in order.
+    debts: Vec<u64>,
+}
+
+impl RevokedResources {
+    /// Whether a debt of the node is not for a resource.
+    fn has(&self, jid: &Jid, debt: u64, notification: &Notification) -> bool {
+        let mut own = notification.subscriptions_of(jid);
+        own.any(|jid| self.until.get(&*jid).is_some_and(|until| debt < *until))
+    }
+
+    /// Number of resources that a debt is not for; equal numbers mean equal resources.
+    fn count(&self, debt: u64) -> usize {
+        self.debts.len() - self.debts.partition_point(|until| *until <= debt)
+    }
 }
 
 impl Audiences<'_> {
-    /// The resources that keep their implicit subscription; after a deletion, those that are neither outcast nor
-    /// publish-only.
+    /// The resources that have kept their implicit subscription since a debt; after a deletion, those that are neither
+    /// outcast nor publish-only.
     fn interested(
         &mut self,
         node: Number,
         resources: &Recipients,
+        (debt, notification): (u64, &Notification),
     ) -> Result<Recipients, StoreError> {
-        let key = keys::node(node);
-        let record = self.view.get::<NodeRecord>(&key)?;
-        let config = record.map(|record| record.to_node(&key)).transpose()?.map(|node| node.config);
-        let mut affiliations = Affiliations::default();
-        if !self.listed.contains_key(&(node, resources.id(), None)) {
-            for affiliation in self.view.affiliations(node) {
-                let (entity, affiliation) = affiliation?;
-                affiliations.set(entity, affiliation);
-            }
+        let revoked = self.revoked(node)?;
+        let key = 2 * revoked.count(debt) as u64 + u64::from(notification.nonce.is_some());
+        if let Some((_, known)) = self.listed.get(&(node, resources.id(), key)) {
+            return Ok(known.clone());
         }
-        self.once(node, resources, None, |_, jid| {
+        let of_node = keys::node(node);
+        let record = self.view.get::<NodeRecord>(&of_node)?;
+        let config =
+            record.map(|record| record.to_node(&of_node)).transpose()?.map(|node| node.config);
+        let mut affiliations = Affiliations::default();
+        for affiliation in self.view.affiliations(node) {
+            let (entity, affiliation) = affiliation?;
+            affiliations.set(entity, affiliation);
+        }
+        self.once(node, resources, key, |_, jid| {
             let affiliation = affiliations.of(&jid.to_bare());
             let is_named = matches!(affiliation, Affiliation::Outcast | Affiliation::PublishOnly);
-            Ok(config
+            let has_access = config
                 .as_ref()
-                .map_or(!is_named, |config| may_subscribe_implicitly(config, affiliation)))
+                .map_or(!is_named, |config| may_subscribe_implicitly(config, affiliation));
+            Ok(has_access && !revoked.has(jid, debt, notification))
         })
+    }
+
+    fn revoked(&mut self, node: Number) -> Result<Arc<RevokedResources>, StoreError> {
+        if let Some(revoked) = self.revoked.get(&node) {
+            return Ok(Arc::clone(revoked));
+        }
+        let mut until = HashMap::new();
+        for row in self.view.scan(&keys::of_node(b'R', node)) {
+            let (key, value) = row?;
+            for (jid, debt) in record::decode::<RevokedRecord>(&key, &value)? {
+                until.insert(Jid::new(&jid).map_err(|_| damaged(&key))?, debt);
+            }
+        }
+        let mut debts: Vec<_> = until.values().copied().collect();
+        debts.sort_unstable();
+        let revoked = Arc::new(RevokedResources { until, debts });
+        self.revoked.insert(node, Arc::clone(&revoked));
+        Ok(revoked)
     }
 
     /// Those on a list whose subscription began before a version, and has not ended.
@@ -109,21 +159,22 @@ impl Audiences<'_> {
         listed: &Recipients,
         as_of: u64,
     ) -> Result<Recipients, StoreError> {
-        self.once(node, listed, Some(as_of), |view, jid| {
+        self.once(node, listed, as_of, |view, jid| {
             let record = view.subscription(jid, node)?;
             Ok(record.is_some_and(|record| is_entitled(record.since, u64::MAX, as_of)))
         })
     }
 
-    /// The recipients of a list that are entitled to an entry. Entries with equal recipients share them.
+    /// The recipients of a list that are entitled to an entry. Entries with equal recipients share them, if what they
+    /// depend on is in the same state.
     fn once(
         &mut self,
         node: Number,
         list: &Recipients,
-        as_of: Option<u64>,
+        state: u64,
         gets: impl Fn(&View, &Jid) -> Result<bool, StoreError>,
     ) -> Result<Recipients, StoreError> {
-        let key = (node, list.id(), as_of);
+        let key = (node, list.id(), state);
         if let Some((_, those)) = self.listed.get(&key) {
             return Ok(those.clone());
         }

@@ -1,6 +1,6 @@
 //! One commit: changes, and what is told, to rows.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use jid::{BareJid, Jid};
 
@@ -73,6 +73,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         id: &NodeId,
         changes: &Changes,
         notifications: &[Arc<Notification>],
+        revoked: &BTreeSet<Jid>,
     ) -> Result<(Committed, Option<Number>), StoreError> {
         let loses_many = changes.unsubscribed().count() > FEW_SUBSCRIPTIONS;
         let mut evicted = 0;
@@ -124,6 +125,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         if let Some(former) = former {
             self.remember(id, number, former)?;
         }
+        let revoked = self.revoke_implicit(number, revoked)?;
 
         // Nothing fails from here on.
         let count = |number: usize, more: isize| number.saturating_add_signed(more);
@@ -137,6 +139,9 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         }
         if number == next {
             self.ledger.next_node += 1;
+        }
+        if let Some(revoked) = revoked {
+            self.ledger.set_revoked(number, revoked);
         }
         let debts = notifications.iter().map(|owed| Debt(self.ledger.owe(number, owed))).collect();
         if let Some(oldest) = self.oldest_item {
@@ -174,6 +179,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
     /// Forgets what was told.
     pub(super) fn forget(&mut self, told: &Told) -> Result<(), StoreError> {
         for Debt(debt) in &told.debts {
+            let node = self.ledger.node_of(*debt);
             match self.ledger.forget(*debt) {
                 Some(Paid::All { first, rows }) => {
                     (0..rows).for_each(|chunk| self.rows.remove(keys::debt_chunk(first, chunk)));
@@ -181,6 +187,9 @@ impl<'a, 'tree> Turn<'a, 'tree> {
                 }
                 Some(Paid::Some { first, paid }) => self.rows.put(&keys::paid(first), &paid)?,
                 None => {}
+            }
+            if let Some(node) = node {
+                self.forget_revoked(node);
             }
         }
         self.rows.put(keys::TOLD, &ToldRecord::of(self.ledger.next_debt, &told.partly))

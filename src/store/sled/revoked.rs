@@ -1,0 +1,91 @@
+//! Resources that lost an implicit subscription (`+notify`, §12.2) while notifications of the node were pending. These go to
+//! them neither before nor after a restart, also if the resources have regained access.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jid::Jid;
+
+use crate::store::StoreError;
+
+use super::{
+    keys::{self, Number},
+    record::Record,
+    turn::Turn,
+};
+
+/// Maximum bytes of the JIDs in a row that has several.
+const MAX_JIDS_BYTES: usize = 3000;
+
+/// Some resources of a node, each with the first debt that may be for it again.
+pub(super) type RevokedRecord = Vec<(String, u64)>;
+
+impl Record for RevokedRecord {}
+
+/// The resources of a node, and the number of their rows.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Revoked {
+    resources: BTreeMap<String, u64>,
+    rows: u32,
+}
+
+impl Revoked {
+    /// Adds a row of the store.
+    pub(super) fn load(&mut self, record: RevokedRecord) {
+        self.resources.extend(record);
+        self.rows += 1;
+    }
+
+    /// The resources in rows.
+    fn records(&self) -> Vec<RevokedRecord> {
+        let (mut records, mut bytes) = (Vec::<RevokedRecord>::new(), usize::MAX);
+        for (jid, until) in &self.resources {
+            bytes = bytes.saturating_add(jid.len());
+            if bytes > MAX_JIDS_BYTES {
+                records.push(Vec::new());
+                bytes = jid.len();
+            }
+            if let Some(record) = records.last_mut() {
+                record.push((jid.clone(), *until));
+            }
+        }
+        records
+    }
+}
+
+impl Turn<'_, '_> {
+    /// Records that resources lost their implicit subscription to a node, if notifications are pending there. Returns all
+    /// such resources that pending notifications of the store may be for.
+    pub(super) fn revoke_implicit(
+        &mut self,
+        node: Number,
+        resources: &BTreeSet<Jid>,
+    ) -> Result<Option<Revoked>, StoreError> {
+        if resources.is_empty() || !self.ledger.owes_at(node) {
+            return Ok(None);
+        }
+        let (oldest, next) = (self.ledger.oldest_debt(), self.ledger.next_debt);
+        let mut revoked = self.ledger.revoked(node).cloned().unwrap_or_default();
+        revoked.resources.retain(|_, until| *until > oldest);
+        revoked.resources.extend(resources.iter().map(|jid| (jid.to_string(), next)));
+        let mut rows = 0;
+        for record in revoked.records() {
+            self.rows.put(&keys::revoked_implicit(node, rows), &record)?;
+            rows += 1;
+        }
+        self.remove_revoked(node, rows..revoked.rows);
+        Ok(Some(Revoked { rows, ..revoked }))
+    }
+
+    /// Forgets these resources of a node at which nothing is pending.
+    pub(super) fn forget_revoked(&mut self, node: Number) {
+        if !self.ledger.owes_at(node)
+            && let Some(revoked) = self.ledger.take_revoked(node)
+        {
+            self.remove_revoked(node, 0..revoked.rows);
+        }
+    }
+
+    fn remove_revoked(&mut self, node: Number, rows: std::ops::Range<u32>) {
+        rows.for_each(|row| self.rows.remove(keys::revoked_implicit(node, row)));
+    }
+}
