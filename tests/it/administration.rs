@@ -135,6 +135,30 @@ async fn items_and_announcements_reach_subscribers() {
     assert!(refused(&served, &["item", "retract", "n"], 2).await.contains("<ITEM>"));
 }
 
+/// A list of several pages is whole, although items have ids of the form of UIDs.
+#[tokio::test]
+async fn items_with_ids_like_uids_hide_no_others() {
+    let mut served = Served::start(&[("LIMITS_MAX_REPLY_BYTES", "2000")], &[]).await;
+    said(&served, &["node", "create", "n", "--set", "publish_model=open"]).await;
+    let payload = format!("<x xmlns='urn:x'>{}</x>", "y".repeat(600));
+    for id in ["1", "2"] {
+        said(&served, &["item", "publish", "n", "--id", id, "--payload", &payload]).await;
+    }
+    let items = "<pubsub xmlns='http://jabber.org/protocol/pubsub'><items node='n' max_items='1'/></pubsub>";
+    let answer = shown(&served.ask(READER, "get", items).await);
+    let last = answer.split("<last>").nth(1).unwrap_or_else(|| panic!("{answer}"));
+    let (epoch, _) = last.split_once('-').unwrap();
+    let mut expected = vec!["2".to_owned(), "1".to_owned()];
+    for sequence in (1..10).rev() {
+        let id = format!("{epoch}-{sequence}");
+        said(&served, &["item", "publish", "n", "--id", &id, "--payload", &payload]).await;
+        expected.insert(0, id);
+    }
+    let all = listed(&served, &["item", "list", "n"]).await;
+    let ids: Vec<_> = all.iter().map(|item| item["item"].as_str().unwrap()).collect();
+    assert_eq!(ids, expected);
+}
+
 #[tokio::test]
 async fn affiliations_and_subscriptions_are_administered_from_the_command_line() {
     let mut served = Served::start(&[], &[]).await;
