@@ -26,6 +26,39 @@ const FIRST_AFTER: Duration = Duration::from_secs(5);
 /// How long a connection lasts at most on which no barrier returns, if the link's timeouts are not longer.
 const MAX_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
+/// Least and most notifications between two barriers.
+const MIN_SPACING: u64 = 50;
+const MAX_SPACING: u64 = 2000;
+/// Times within which, and after which, a server returns barriers that are close enough, and too far apart.
+const FAST: Duration = Duration::from_secs(1);
+const SLOW: Duration = Duration::from_secs(2);
+
+/// Number of notifications between two barriers: few, so that also a slow server returns a barrier in time, such as one that
+/// commits each message to a database; more while the server returns them quickly.
+#[derive(Debug)]
+pub(super) struct Spacing(u64);
+
+impl Default for Spacing {
+    fn default() -> Self {
+        Self(2 * MIN_SPACING)
+    }
+}
+
+impl Spacing {
+    pub(super) fn notifications(&self) -> u64 {
+        self.0
+    }
+
+    /// Adapts to a barrier that covers so many notifications, and returned this long after the previous one.
+    pub(super) fn adapt(&mut self, notifications: u64, elapsed: Duration) {
+        if elapsed >= SLOW {
+            self.0 = (self.0 / 2).max(MIN_SPACING);
+        } else if elapsed < FAST && notifications >= self.0 / 2 {
+            self.0 = (self.0 * 2).min(MAX_SPACING);
+        }
+    }
+}
+
 /// Where a barrier goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Address {
@@ -202,6 +235,24 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn spacing_follows_the_speed_of_the_server() {
+        let mut spacing = Spacing::default();
+        let after = |spacing: &mut Spacing, notifications, elapsed| {
+            spacing.adapt(notifications, elapsed);
+            spacing.notifications()
+        };
+        assert_eq!(after(&mut spacing, 100, SECOND / 10), 200);
+        assert_eq!(after(&mut spacing, 99, SECOND / 10), 200, "a single event says nothing");
+        assert_eq!(after(&mut spacing, 200, SECOND), 200);
+        assert_eq!(
+            (0..5).map(|_| after(&mut spacing, 2000, SECOND / 10)).last(),
+            Some(MAX_SPACING)
+        );
+        assert_eq!(after(&mut spacing, 0, 2 * SECOND), MAX_SPACING / 2);
+        assert_eq!((0..9).map(|_| after(&mut spacing, 50, 3 * SECOND)).last(), Some(MIN_SPACING));
+    }
 
     fn route() -> Route {
         Route::new(30 * SECOND, 15 * SECOND)

@@ -186,11 +186,14 @@ impl Writer {
         has_room
     }
 
-    /// Number of notifications that may be sent now, so that a kill repeats at most [`MAX_REPEATABLE`].
+    /// Number of notifications that may be sent now, so that a barrier follows in time and a kill repeats at most
+    /// [`MAX_REPEATABLE`].
     fn sendable(&self, sent: Sent) -> u64 {
         let is_first = self.deferred.is_empty();
         let reserved = if is_first { 0 } else { RESERVED_FOR_DEFERRED };
-        (MAX_REPEATABLE - reserved).saturating_sub(self.outbox.repeatable(sent.notifications))
+        let repeatable = MAX_REPEATABLE - reserved;
+        let sendable = repeatable.saturating_sub(self.outbox.repeatable(sent.notifications));
+        sendable.min(self.left_of_chunk(sent))
     }
 
     /// Position up to which all notifications are sent, given the position of the writer.

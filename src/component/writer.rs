@@ -34,7 +34,7 @@ use crate::{
 use super::{
     Ended,
     answers::{Answers, BARRIER},
-    barriers::{Address, Due, Route},
+    barriers::{Address, Due, Route, Spacing},
     deferred::DeferredEntries,
     multicast::{Way, with_resource},
     telling::{AddressCache, Front},
@@ -42,8 +42,7 @@ use super::{
 
 /// Bytes that are written at once; between two writes answers are looked for.
 pub(super) const WRITE_BYTES: usize = 64 * 1024;
-/// A barrier follows so many notifications, and otherwise when the last one is so long ago.
-const BARRIER_EVERY: u64 = 2000;
+/// A barrier follows this long after the last one, or after a number of notifications ([`Spacing`]).
 const BARRIER_PAUSE: Duration = Duration::from_millis(20);
 
 /// The sending half, across connections.
@@ -62,6 +61,7 @@ pub struct Writer {
     covered: (Sent, Sent),
     barrier_at: Instant,
     barriers: VecDeque<Barrier>,
+    spacing: Spacing,
     pub(super) route: Route,
     pub(super) last_barrier: u64,
     returned_barrier: u64,
@@ -153,6 +153,7 @@ impl Writer {
             covered: Default::default(),
             barrier_at: Instant::now(),
             barriers: VecDeque::new(),
+            spacing: Spacing::default(),
             route: Route::new(ping_after, ping_deadline),
             last_barrier: 0,
             returned_barrier: 0,
@@ -194,6 +195,7 @@ impl Writer {
         }
         self.settle_barriers();
         self.connection = format!("{connection:016x}");
+        self.spacing = Spacing::default();
         self.late_before = self.outbox.next();
         self.route.begin();
         self.show_confirmation();
@@ -433,7 +435,7 @@ impl Writer {
     ) -> Option<Barrier> {
         let elapsed = self.barrier_at.elapsed();
         let is_time = self.held_answers.is_some()
-            || sent.notifications - self.covered.0.notifications >= BARRIER_EVERY
+            || sent.notifications - self.covered.0.notifications >= self.spacing.notifications()
             || elapsed >= BARRIER_PAUSE;
         let covers = self.complete(sent);
         let is_news = (sent, covers) != self.covered;
@@ -471,6 +473,11 @@ impl Writer {
         format!("{}.{}", self.connection, self.failures)
     }
 
+    /// Number of notifications that may be written together: a barrier is due after them.
+    pub(super) fn left_of_chunk(&self, sent: Sent) -> u64 {
+        self.spacing.notifications().saturating_sub(sent.notifications - self.sent.notifications)
+    }
+
     /// Whether a multicast service may have stanzas of this connection that it has not dealt with.
     pub(super) fn may_be_in_multicast(&self) -> bool {
         self.returned_barrier < self.multicast_until
@@ -502,8 +509,11 @@ impl Writer {
         self.returned_barrier = self.answers.barriers().1;
         let mut returned = None;
         while self.barriers.front().is_some_and(|barrier| barrier.number <= self.returned_barrier)
-            && let Some(Barrier { number, sent, covers, address, .. }) = self.barriers.pop_front()
+            && let Some(Barrier { number, sent, covers, at, address }) = self.barriers.pop_front()
         {
+            let since = self.returned_at.map_or(at, |returned| returned.max(at));
+            let notifications = sent.notifications.saturating_sub(self.confirmed.0.notifications);
+            self.spacing.adapt(notifications, since.elapsed());
             self.returned_at = Some(Instant::now());
             self.confirmed = (sent, covers);
             self.outbox.confirm(covers.position, covers.notifications);

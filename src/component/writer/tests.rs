@@ -188,6 +188,33 @@ async fn a_reply_that_breaks_connections_is_dropped() {
     assert_eq!(began_with_it, [true, true, false]);
 }
 
+/// Behind a server that commits each message to a database, thousands of notifications before a barrier would look like a
+/// server that returns none.
+#[tokio::test(start_paused = true)]
+async fn few_notifications_are_sent_before_a_barrier_until_barriers_return() {
+    let mut stage = Stage::new().await;
+    let asked = stage.written(SECOND / 10).await;
+    stage.return_one(asked.iter().find(|one| one.attr("to") == Some(MULTICAST)).unwrap());
+    stage.request("create", ns::PUBSUB, "<create node='n'/>").await;
+    let entry = |n| format!("<subscription jid='u{n}@x' subscription='subscribed'/>");
+    let entries: String = (0..450).map(entry).collect();
+    let list = format!("<subscriptions node='n'>{entries}</subscriptions>");
+    stage.request("list", ns::PUBSUB_OWNER, &list).await;
+    stage.written(SECOND).await;
+    let item = "<item id='i'><x xmlns='urn:x'/></item>";
+    stage.request("publish", ns::PUBSUB, &format!("<publish node='n'>{item}</publish>")).await;
+    let (mut recipients, mut before_barriers) = (0, Vec::new());
+    for stanza in stage.written(SECOND).await {
+        if is_barrier(&stanza) {
+            before_barriers.push(mem::take(&mut recipients));
+        } else if let Some(addresses) = stanza.get_child("addresses", ns::ADDRESS) {
+            recipients += addresses.children().count();
+        }
+    }
+    assert_eq!(before_barriers.iter().sum::<usize>(), 450, "{before_barriers:?}");
+    assert!(before_barriers.iter().all(|number| *number <= 100), "{before_barriers:?}");
+}
+
 /// A barrier that returns while a write is blocked confirms the connection.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_reads_slowly_and_returns_barriers_is_confirmed() {
