@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 /// The different keywords of a node's subscribers.
 ///
-/// A search takes one binary search for each character of the text, whatever prefixes the keywords share.
+/// A search takes two binary searches for each character of the text, whatever prefixes the keywords share.
 pub(super) struct Keywords<'a> {
     /// In lower case, sorted.
     sorted: Vec<String>,
-    /// For each keyword, the longest other one that it begins with.
-    prefixes: Vec<Option<usize>>,
+    /// The shorter keywords that each of them begins with.
+    prefixes: Vec<Prefixes>,
     /// The index of each keyword, as its subscriber wrote it.
     places: HashMap<&'a str, usize>,
 }
@@ -53,33 +53,73 @@ impl<'a> Keywords<'a> {
     /// Marks the keywords that a text begins with.
     fn add(&self, text: &str, found: &mut [bool]) {
         // These are prefixes of the last keyword that does not sort after the text.
-        let mut next =
-            self.sorted.partition_point(|keyword| keyword.as_str() <= text).checked_sub(1);
-        let Some(last) = next.and_then(|last| self.sorted.get(last)) else { return };
-        let common = last.bytes().zip(text.bytes()).take_while(|(one, other)| one == other).count();
+        let last = self.sorted.partition_point(|keyword| keyword.as_str() <= text).checked_sub(1);
+        let Some((last, keyword)) = last.and_then(|last| Some((last, self.sorted.get(last)?)))
+        else {
+            return;
+        };
+        let bytes = keyword.bytes().zip(text.bytes());
+        let common = bytes.take_while(|(one, other)| one == other).count();
+        let mut next = self.longest_prefix(last, common);
         while let Some(place) = next {
-            if self.sorted.get(place).is_some_and(|keyword| keyword.len() <= common) {
-                match found.get_mut(place) {
-                    Some(is_found) if !*is_found => *is_found = true,
-                    // Its prefixes are marked already.
-                    _ => return,
-                }
+            match found.get_mut(place) {
+                Some(is_found) if !*is_found => *is_found = true,
+                // Its prefixes are marked already.
+                _ => return,
             }
-            next = self.prefixes.get(place).copied().flatten();
+            next = self.prefixes.get(place).and_then(|prefixes| prefixes.longest);
         }
+    }
+
+    /// The longest keyword of at most so many bytes with which a keyword begins, which may be itself.
+    fn longest_prefix(&self, mut place: usize, bytes: usize) -> Option<usize> {
+        let is_longer =
+            |place: usize| self.sorted.get(place).is_some_and(|keyword| keyword.len() > bytes);
+        while is_longer(place) {
+            let Prefixes { longest, far, .. } = self.prefixes.get(place)?;
+            place = if far != &place && is_longer(*far) { *far } else { (*longest)? };
+        }
+        Some(place)
     }
 }
 
-/// For each of these sorted texts, the longest other one that it begins with.
-fn prefixes(sorted: &[String]) -> Vec<Option<usize>> {
+/// The shorter keywords that a keyword begins with.
+#[derive(Clone, Copy)]
+struct Prefixes {
+    /// The longest one.
+    longest: Option<usize>,
+    /// The place of a shorter one, chosen so that each of them is reached in logarithmic steps; its own if there is none.
+    far: usize,
+    /// Their number.
+    number: usize,
+}
+
+impl Prefixes {
+    /// Those of the keyword at this place, given the longest one and those of the places before.
+    fn new(place: usize, longest: Option<usize>, before: &[Self]) -> Self {
+        let of = |place: usize| before.get(place).copied();
+        let far = |longest: usize| {
+            let first = of(longest)?;
+            let second = of(first.far)?;
+            let third = of(second.far)?;
+            let is_even = first.number - second.number == second.number - third.number;
+            Some((if is_even { second.far } else { longest }, first.number + 1))
+        };
+        let (far, number) = longest.and_then(far).unwrap_or((place, 0));
+        Self { longest, far, number }
+    }
+}
+
+/// For each of these sorted texts, those that it begins with.
+fn prefixes(sorted: &[String]) -> Vec<Prefixes> {
     let mut within = Vec::<(usize, &str)>::new();
-    let prefix = |(place, text)| {
+    let mut all = Vec::with_capacity(sorted.len());
+    for (place, text) in sorted.iter().map(String::as_str).enumerate() {
         while within.pop_if(|(_, outer)| !str::starts_with(text, *outer)).is_some() {}
-        let prefix = within.last().map(|(place, _)| *place);
+        all.push(Prefixes::new(place, within.last().map(|(place, _)| *place), &all));
         within.push((place, text));
-        prefix
-    };
-    sorted.iter().map(String::as_str).enumerate().map(prefix).collect()
+    }
+    all
 }
 
 #[cfg(test)]
@@ -125,6 +165,13 @@ mod tests {
             assert_eq!(found(&keywords, text), expected(&keywords, text), "{text}");
         }
         assert!(found(&[], "text").is_empty());
+        // Each keyword begins with all shorter ones.
+        let chain: Vec<_> = (1..=64).map(|length| "a".repeat(length)).collect();
+        let chain: Vec<_> = chain.iter().map(String::as_str).chain(["b", "aab"]).collect();
+        for length in 0..70 {
+            let text = format!("{}b", "a".repeat(length));
+            assert_eq!(found(&chain, &text), expected(&chain, &text), "{text}");
+        }
         // All texts of up to eight letters a and b, and all keywords of up to three.
         let words = |longest: u32| {
             let word = |length: u32, bits: u32| {
@@ -138,6 +185,23 @@ mod tests {
         for text in words(8) {
             assert_eq!(found(&keywords, &text), expected(&keywords, &text), "{text}");
         }
+    }
+
+    /// The prefixes of a keyword are not visited one by one at each position of a text.
+    #[test]
+    fn keywords_that_begin_with_each_other_cost_little_more_than_one() {
+        let chain: Vec<_> = (1..=3_000).map(|length| "a".repeat(length)).collect();
+        let chain: Vec<_> = chain.iter().map(String::as_str).collect();
+        let text = "ab".repeat(20_000);
+        let search = |keywords: &[&str]| {
+            let all = Keywords::new(keywords.iter().copied());
+            let begun = Instant::now();
+            let found = all.in_texts([text.clone()].into_iter());
+            (found.into_iter().filter(|is_found| *is_found).count(), begun.elapsed())
+        };
+        let ((number, together), (none, one)) = (search(&chain), search(&chain[2_999..]));
+        assert_eq!((number, none), (1, 0));
+        assert!(together < one * 100, "{together:?} {one:?}");
     }
 
     /// With keywords that nearly match at each position of a text, a search for each of them would take seconds.
