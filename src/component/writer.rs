@@ -28,7 +28,11 @@ use tracing::{info, warn};
 
 use crate::{
     service::{Outbox, Position, Presences},
-    wire::{ns, padding::write_spaces, xml::Tag},
+    wire::{
+        ns,
+        padding::{end_padding, write_spaces},
+        xml::Tag,
+    },
 };
 
 use super::{
@@ -344,7 +348,7 @@ impl Writer {
             let due = self.due(&way);
             let sent = self.take_notifications(&way, &mut buffer);
             let barrier = self.barrier(&way, sent, due.is_retry, &mut buffer);
-            write_spaces(due.spaces, &mut buffer);
+            write_spaces(due.spaces.max(end_padding(&buffer)), &mut buffer);
             if buffer.is_empty() {
                 if sent == self.sent && !self.is_cut {
                     self.spare = buffer;

@@ -6,7 +6,7 @@ use jid::BareJid;
 
 use super::{ArchiveId, ItemId, Place, Timestamp};
 
-/// Tags up to this length fit into one read of a server's parser: a TCP segment has room for them.
+/// Length of a tag up to which it is not padded by itself: the padding at the end of each write covers it.
 pub const SHORT_TAG: usize = 1024;
 
 /// The published XML element, as text that stands alone: every prefix that it uses, or that its text

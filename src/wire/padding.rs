@@ -1,4 +1,4 @@
-//! White space after stanzas with long tags, for servers whose parser waits for more.
+//! White space after stanzas with long tags, and at the end of each write, for servers whose parser waits for more.
 //!
 //! COMPAT: libexpat 2.6 and later (Prosody on Debian 13) parses a tag of which it had only a part again when it has
 //! twice as much. A tag that spans a whole read stays in the server's parser, with everything that follows it on the
@@ -8,18 +8,30 @@ use memchr::memchr;
 
 use crate::pubsub::SHORT_TAG;
 
-/// How many spaces have to follow a text of whole stanzas, so that none of its tags waits in a parser.
+/// How many spaces have to follow a text of whole stanzas, so that none of its long tags waits in a parser.
 #[must_use]
 pub fn padding(stanzas: &str) -> usize {
-    let mut rest = stanzas.as_bytes();
+    padding_of_tags(stanzas.as_bytes(), SHORT_TAG)
+}
+
+/// How many spaces have to follow the last stanza of a write, so that none of its short tags waits in a parser. A network
+/// may deliver a part of a tag that is shorter than a segment.
+#[must_use]
+pub fn end_padding(stanzas: &str) -> usize {
+    let begin = stanzas.len().saturating_sub(2 * SHORT_TAG);
+    stanzas.as_bytes().get(begin..).map_or(0, |end| padding_of_tags(end, 0))
+}
+
+/// How many spaces have to follow, so that no tag that is longer than this waits in a parser.
+fn padding_of_tags(mut rest: &[u8], short: usize) -> usize {
     let mut spaces = 0;
     // Attributes and text have no '<' and no '>' of their own: they are escaped.
-    while rest.len() > SHORT_TAG
+    while rest.len() > short
         && let Some(tag) = memchr(b'<', rest).and_then(|begin| rest.get(begin..))
         && let Some((tag, after)) = memchr(b'>', tag).and_then(|end| tag.split_at_checked(end + 1))
     {
         rest = after;
-        if tag.len() > SHORT_TAG {
+        if tag.len() > short {
             spaces = spaces.max(tag.len().saturating_sub(rest.len()));
         }
     }
@@ -31,7 +43,8 @@ pub fn padding(stanzas: &str) -> usize {
 #[must_use]
 pub fn fits(stanzas: &str, max_bytes: usize) -> bool {
     // The padding is never longer than the text.
-    stanzas.len() <= max_bytes / 2 || stanzas.len() + padding(stanzas) <= max_bytes
+    let padding = || padding(stanzas).max(end_padding(stanzas));
+    stanzas.len() <= max_bytes / 2 || stanzas.len() + padding() <= max_bytes
 }
 
 /// Appends that many spaces.
@@ -103,7 +116,28 @@ mod tests {
         let padded = long.len() + padding(&long);
         assert!(fits(&long, padded) && !fits(&long, padded - 1));
         let text = format!("<m>{}</m>", "x".repeat(10_000));
-        assert!(fits(&text, text.len()) && !fits(&text, text.len() - 1));
+        let padded = text.len() + end_padding(&text);
+        assert!(fits(&text, padded) && !fits(&text, padded - 1));
+    }
+
+    /// A first read may end anywhere, also within a tag that is shorter than a segment.
+    #[test]
+    fn a_padded_write_leaves_no_short_tag_in_the_parser() {
+        let mut is_needed = false;
+        for n in [0, 100, 300, 900, 1_000] {
+            let value = "v".repeat(n);
+            let text = "x".repeat(2_000);
+            let stanza = format!("<m><t>{text}</t><l h='{value}'/></m><iq id='{value}'/>");
+            let padded = format!("{stanza}{}", " ".repeat(end_padding(&stanza)));
+            assert!(padded.len() <= stanza.len() + n + 20);
+            for read in [100, 248, 1_448] {
+                for first in 1..=padded.len() {
+                    assert!(is_parsed(&padded, first, read), "{n} {first} {read}");
+                    is_needed |= !is_parsed(&stanza, first, read);
+                }
+            }
+        }
+        assert!(is_needed, "the model of the parser never waits");
     }
 
     #[test]
