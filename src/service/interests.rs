@@ -405,8 +405,13 @@ impl Service {
         if contacts.is_none() {
             return Ok(());
         }
-        let is_revoked = |jid: &&Jid| auto_subscribe::is_revoked(node, jid, &cx);
-        outbox.leave_out(node.epoch, outbox.interested(node.epoch).iter().filter(is_revoked));
+        let mut revoked = outbox.interested(node.epoch);
+        revoked.retain(|jid| auto_subscribe::is_revoked(node, jid, &cx));
+        if !revoked.is_empty() {
+            let recorded = self.store.revoke_implicit(id, revoked.clone()).await;
+            outbox.leave_out(node.epoch, revoked.iter());
+            recorded.map_err(|error| self.memory.failed_at(id, error))?;
+        }
         outbox.note_rosters(id);
         let checked = auto_subscribe::checked(node, &interests.at(id), &cx);
         let sends = node.config.send_last_published_item.is_on_sub();

@@ -274,6 +274,10 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn revoke_implicit(&self, _: &NodeId, _: BTreeSet<Jid>) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn node(&self, id: &NodeId) -> Result<Option<Node>, StoreError> {
         Ok(self.shelf().get(id).map(|kept| kept.node.clone()))
     }

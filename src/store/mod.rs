@@ -17,7 +17,7 @@ pub use sled::fuzzing;
 pub use sled::{CACHE_MIB, SledStore};
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ops::Range,
     path::Path,
 };
@@ -86,6 +86,17 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// If that cannot be written; then it may be told again.
     async fn forget(&self, told: Told) -> Result<(), StoreError>;
+
+    /// Records that resources have lost their implicit subscription to a node without a change of the node: pending
+    /// notifications go to them neither now nor after a restart.
+    ///
+    /// # Errors
+    /// If that cannot be written; then these may go to them after a restart.
+    async fn revoke_implicit(
+        &self,
+        node: &NodeId,
+        resources: BTreeSet<Jid>,
+    ) -> Result<(), StoreError>;
 
     /// A node, without its items.
     ///

@@ -117,6 +117,13 @@ impl Fixture {
 
     /// The items that the friend is sent by now: `node item`.
     fn sent(&self) -> Vec<String> {
+        let sent = self.pending();
+        self.stage.told();
+        sent
+    }
+
+    /// The items that are pending for the friend.
+    fn pending(&self) -> Vec<String> {
         let outbox = self.stage.service.outbox();
         let all = (0..outbox.next()).filter_map(|number| outbox.get(number));
         let mut sent = Vec::new();
@@ -129,7 +136,6 @@ impl Fixture {
                 sent.push(format!("{} {item}", notification.node.as_str()));
             }
         }
-        self.stage.told();
         sent
     }
 
@@ -326,6 +332,36 @@ async fn contacts_of_more_owners_than_rosters_are_kept_are_sent_events() {
     let told = stage.told();
     let recipients: Vec<_> = told.into_iter().flat_map(|(_, recipients)| recipients).collect();
     assert_eq!(recipients, (0..OWNERS).map(friend).collect::<Vec<_>>());
+}
+
+/// Resources that left a roster are remembered: events that were pending then go to them neither before nor after a
+/// restart, also if they are in the roster again.
+#[tokio::test]
+async fn the_store_remembers_who_left_a_roster() {
+    let folder = tempfile::tempdir().unwrap();
+    let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
+    let fixture = Fixture::with(Arc::clone(&store), HOUR, true).await;
+    fixture.publish("2").await;
+    for has_friend in [false, true] {
+        fixture.set_friend([has_friend, false]);
+        fixture.connect();
+        tokio::select! {
+            () = fixture.serve_rosters() => {}
+            subscribed = fixture.stage.subscribe(OWNER, "presence") => subscribed.unwrap(),
+        }
+        // A resource that gains access is sent the last item.
+        let expected = if has_friend { NODES.len() } else { 0 };
+        fixture.pass(Duration::from_secs(20), || fixture.pending().len() == expected).await;
+    }
+    fixture.publish("3").await;
+    store.close().await;
+    drop((fixture, store));
+    let store = SledStore::open(folder.path()).unwrap();
+    let owed = store.owed(None).await.unwrap();
+    let of_friend = owed.iter().filter(|owed| owed.recipients.iter().any(|to| *to == jid(PHONE)));
+    let events: Vec<_> = of_friend.map(|owed| format!("{:?}", owed.notification.event)).collect();
+    assert!(events.iter().all(|event| event.contains("ItemId(\"3\")")), "{events:?}");
+    assert_eq!(events.len(), 2);
 }
 
 /// After a restart, pending events for contacts wait for the roster too.

@@ -2,14 +2,22 @@
 //! its log was synced, which `durable.c` makes true.
 
 use std::{
-    collections::HashMap, io, panic::AssertUnwindSafe, path::PathBuf, sync::mpsc, thread,
+    collections::{BTreeSet, HashMap},
+    io,
+    panic::AssertUnwindSafe,
+    path::PathBuf,
+    sync::mpsc,
+    thread,
     time::Duration,
 };
 
-use jid::BareJid;
+use jid::{BareJid, Jid};
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::store::{Chain, Commit, Committed, MAX_UNDERWAY, StoreError, Then, Told};
+use crate::{
+    pubsub::NodeId,
+    store::{Chain, Commit, Committed, MAX_UNDERWAY, StoreError, Then, Told},
+};
 
 use super::{
     failed, keys::Number, opening::Opened, reader::Reader, rows::Rows, sled_failed, sweep,
@@ -38,6 +46,7 @@ pub(super) enum Write {
     Commit(Commit, Pending),
     Forget { told: Told, done: Done<()> },
     PresenceRefusals { changes: Vec<(BareJid, bool)>, done: Done<()> },
+    RevokeImplicit { node: NodeId, resources: BTreeSet<Jid>, done: Done<()> },
 }
 
 type Done<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -237,7 +246,11 @@ fn open_again(open: &Open, work: &mut mpsc::Receiver<Work>, reason: &str) -> Opt
 fn refuse(work: Work, reason: &str) {
     match work {
         Work::Write(Write::Commit(_, pending)) => pending.end(Err(failed(reason))),
-        Work::Write(Write::Forget { done, .. } | Write::PresenceRefusals { done, .. })
+        Work::Write(
+            Write::Forget { done, .. }
+            | Write::PresenceRefusals { done, .. }
+            | Write::RevokeImplicit { done, .. },
+        )
         | Work::Copy { done, .. } => {
             drop(done.send(Err(failed(reason))));
         }
@@ -275,6 +288,10 @@ fn commit(
                 Write::PresenceRefusals { changes, done } => {
                     let set = turn.set_presence_refusals(&changes);
                     (set.map(|()| None), Waiting::Other(done))
+                }
+                Write::RevokeImplicit { node, resources, done } => {
+                    let revoked = turn.revoke_implicit_at(&node, &resources);
+                    (revoked.map(|()| None), Waiting::Other(done))
                 }
             };
             rows.end_commit(result.is_ok());

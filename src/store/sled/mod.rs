@@ -26,7 +26,7 @@ mod turn;
 mod waker;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt::Display,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
@@ -390,6 +390,15 @@ impl Store for SledStore {
     ) -> Result<Found<usize>, StoreError> {
         let entity = entity.clone();
         self.read_little(move |view| view.count_subscriptions_of(&entity, up_to)).await
+    }
+
+    async fn revoke_implicit(
+        &self,
+        node: &NodeId,
+        resources: BTreeSet<Jid>,
+    ) -> Result<(), StoreError> {
+        let node = node.clone();
+        self.work(|done| Work::Write(Write::RevokeImplicit { node, resources, done })).await
     }
 
     async fn presence_refusals(&self) -> Result<Vec<BareJid>, StoreError> {

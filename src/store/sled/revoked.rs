@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jid::Jid;
 
-use crate::store::StoreError;
+use crate::{pubsub::NodeId, store::StoreError};
 
 use super::{
     keys::{self, Number},
@@ -74,6 +74,19 @@ impl Turn<'_, '_> {
         }
         self.remove_revoked(node, rows..revoked.rows);
         Ok(Some(Revoked { rows, ..revoked }))
+    }
+
+    /// Does so without another change of the node, if it exists.
+    pub(super) fn revoke_implicit_at(
+        &mut self,
+        id: &NodeId,
+        resources: &BTreeSet<Jid>,
+    ) -> Result<(), StoreError> {
+        let Some(node) = self.rows.get::<Number>(&keys::name(id))? else { return Ok(()) };
+        if let Some(revoked) = self.revoke_implicit(node, resources)? {
+            self.ledger.set_revoked(node, revoked);
+        }
+        Ok(())
     }
 
     /// Forgets these resources of a node at which nothing is pending.

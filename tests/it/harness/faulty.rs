@@ -1,7 +1,7 @@
 //! A store that fails when it is told to.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ops::Range,
     path::Path,
     sync::{
@@ -223,6 +223,14 @@ impl Store for Faulty {
         up_to: usize,
     ) -> Result<Found<usize>, StoreError> {
         self.inner.count_subscriptions_of(entity, up_to).await
+    }
+
+    async fn revoke_implicit(
+        &self,
+        node: &NodeId,
+        resources: BTreeSet<Jid>,
+    ) -> Result<(), StoreError> {
+        self.inner.revoke_implicit(node, resources).await
     }
 
     async fn presence_refusals(&self) -> Result<Vec<BareJid>, StoreError> {
