@@ -1,7 +1,7 @@
 //! The answers that wait to be sent, and what came back of what was sent.
 
 use std::{
-    ops::Range,
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
@@ -60,7 +60,7 @@ struct Queue {
     /// The service's own queries, which are sent before all replies.
     questions: String,
     /// Replies that were being written when the connection broke.
-    interrupted: String,
+    interrupted: Vec<String>,
     waiting: AnswerQueue,
     /// Whether answers wait for a barrier.
     is_held: bool,
@@ -230,28 +230,31 @@ impl Answers {
         self.queue().waiting.count()
     }
 
-    /// Appends interrupted replies, pending queries, and replies with numbers below `up_to` to a buffer. Returns the range of
-    /// the interrupted ones.
-    pub(super) fn take_ready(&self, up_to: u64, buffer: &mut String) -> Range<usize> {
+    /// Appends interrupted replies, pending queries, and replies with numbers below `up_to` to a buffer.
+    pub(super) fn take_ready(&self, up_to: u64, buffer: &mut String) -> Taken {
         let mut queue = self.queue();
-        let begin = buffer.len();
-        buffer.push_str(&std::mem::take(&mut queue.interrupted));
-        let interrupted = begin..buffer.len();
-        buffer.push_str(&std::mem::take(&mut queue.questions));
-        while buffer.len() < ANSWER_BYTES
-            && let Some(answer) = queue.waiting.pop(up_to)
-        {
-            buffer.push_str(&answer);
+        let mut taken = Taken { bounds: vec![buffer.len()], interrupted: queue.interrupted.len() };
+        let mut append = |stanza: &str| {
+            buffer.push_str(stanza);
+            taken.bounds.push(buffer.len());
+            buffer.len() < ANSWER_BYTES
+        };
+        for stanza in mem::take(&mut queue.interrupted) {
+            append(&stanza);
+        }
+        let mut has_room = append(&mem::take(&mut queue.questions));
+        while has_room && let Some(answer) = queue.waiting.pop(up_to) {
+            has_room = append(&answer);
         }
         queue.is_held = queue.waiting.is_held(up_to);
         drop(queue);
         self.went.notify_waiters();
-        interrupted
+        taken
     }
 
     /// Puts answers back to the front, for the connection broke.
-    pub(super) fn send_again(&self, answers: &str) {
-        self.queue().interrupted.insert_str(0, answers);
+    pub(super) fn send_again(&self, answers: Vec<String>) {
+        self.queue().interrupted.splice(0..0, answers);
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -261,7 +264,35 @@ impl Answers {
 
 impl Queue {
     fn bytes(&self) -> usize {
-        self.interrupted.len() + self.waiting.bytes()
+        self.interrupted.iter().map(String::len).sum::<usize>() + self.waiting.bytes()
+    }
+}
+
+/// Stanzas that were appended to a buffer.
+#[derive(Debug)]
+pub(super) struct Taken {
+    /// Where the first begins, and where each of them ends.
+    bounds: Vec<usize>,
+    /// How many of the first were being written when an earlier connection broke.
+    interrupted: usize,
+}
+
+impl Taken {
+    /// The stanzas to send again after so many bytes of the buffer were written and the connection broke, and the
+    /// bytes of the others: interrupted stanzas that were begun once more. A reply that the server refuses would break
+    /// every connection.
+    pub(super) fn to_resend(&self, buffer: &str, written: usize) -> (Vec<String>, usize) {
+        let (mut kept, mut dropped) = (Vec::new(), 0);
+        for (number, bounds) in self.bounds.windows(2).enumerate() {
+            let [begin, end] = *bounds else { continue };
+            match buffer.get(begin..end) {
+                Some(stanza) if number >= self.interrupted || written <= begin => {
+                    kept.push(stanza.to_owned());
+                }
+                _ => dropped += end - begin,
+            }
+        }
+        (kept, dropped)
     }
 }
 

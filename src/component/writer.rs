@@ -14,7 +14,6 @@
 use std::{
     collections::VecDeque,
     io, mem,
-    ops::Range,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -37,7 +36,7 @@ use crate::{
 
 use super::{
     Ended,
-    answers::{Answers, BARRIER},
+    answers::{Answers, BARRIER, Taken},
     barriers::{Address, Due, Route, Spacing},
     deferred::DeferredEntries,
     multicast::{Way, with_resource},
@@ -125,10 +124,8 @@ struct Barrier {
 #[derive(Debug)]
 struct Chunk {
     text: String,
-    /// How much of it, at its beginning, are answers.
-    answers: usize,
-    /// The replies that were being written when an earlier connection broke.
-    interrupted: Range<usize>,
+    /// The answers in it.
+    answers: Taken,
     written: usize,
     sent: Sent,
     barrier: Option<Barrier>,
@@ -184,18 +181,16 @@ impl Writer {
     /// Begins on a new connection, with a name that no other had. What the server did not confirm is sent
     /// again.
     pub fn reconnected(&mut self, connection: u64) {
-        if let Some(mut chunk) = self.current.take() {
-            chunk.text.truncate(chunk.answers);
-            // A reply that the server refuses would break every connection.
-            if !chunk.interrupted.is_empty() && chunk.written > 0 {
+        if let Some(Chunk { text, answers, written, .. }) = self.current.take() {
+            let (kept, dropped) = answers.to_resend(&text, written);
+            if dropped > 0 {
                 warn!(
                     event = "replies_dropped",
-                    bytes = chunk.interrupted.len(),
+                    bytes = dropped,
                     "replies are dropped: two connections broke while these were written; compare link.max_stanza_bytes with the server's limit"
                 );
-                chunk.text.replace_range(chunk.interrupted, "");
             }
-            self.answers.send_again(&chunk.text);
+            self.answers.send_again(kept);
         }
         self.settle_barriers();
         self.connection = format!("{connection:016x}");
@@ -343,8 +338,7 @@ impl Writer {
             let (way, question) = self.answers.multicast.way();
             buffer.extend(question);
             let free_answers = self.free_answers(&way);
-            let interrupted = self.answers.take_ready(free_answers, &mut buffer);
-            let answers = buffer.len();
+            let answers = self.answers.take_ready(free_answers, &mut buffer);
             let due = self.due(&way);
             let sent = self.take_notifications(&way, &mut buffer);
             let barrier = self.barrier(&way, sent, due.is_retry, &mut buffer);
@@ -357,8 +351,7 @@ impl Writer {
                 // Many lost their subscriptions. Nothing is waited for, but others have their turn.
                 yield_now().await;
             }
-            self.current =
-                Some(Chunk { text: buffer, answers, interrupted, written: 0, sent, barrier });
+            self.current = Some(Chunk { text: buffer, answers, written: 0, sent, barrier });
         }
         let begun = Instant::now();
         if let Some(chunk) = &mut self.current {

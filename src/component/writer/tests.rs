@@ -215,6 +215,28 @@ async fn few_notifications_are_sent_before_a_barrier_until_barriers_return() {
     assert!(before_barriers.iter().all(|number| *number <= 100), "{before_barriers:?}");
 }
 
+/// Those that the server cannot have seen are kept.
+#[tokio::test(start_paused = true)]
+async fn only_begun_replies_are_dropped() {
+    let (_dispatch, answers, mut writer) = writer(Offer::None).await;
+    for number in 0..5 {
+        answers.send("a@x/r", format!("<reply id='{number}'>{}</reply>", "x".repeat(10_000)));
+    }
+    for (connection, capacity) in [(1, 5000), (2, 15_000)] {
+        writer.reconnected(connection);
+        let (_link, mut io) = duplex(capacity);
+        assert!(timeout(SECOND, writer.run(&mut io)).await.is_err());
+    }
+    writer.reconnected(3);
+    let (mut link, mut io) = duplex(100_000);
+    assert!(timeout(SECOND, writer.run(&mut io)).await.is_err());
+    let mut read = vec![0; 100_000];
+    let len = link.read(&mut read).await.unwrap();
+    let text = std::str::from_utf8(&read[..len]).unwrap();
+    let there: Vec<_> = (0..5).map(|id| text.contains(&format!("<reply id='{id}'>"))).collect();
+    assert_eq!(there, [false, false, true, true, true]);
+}
+
 /// A barrier that returns while a write is blocked confirms the connection.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_reads_slowly_and_returns_barriers_is_confirmed() {
