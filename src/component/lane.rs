@@ -21,7 +21,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use jid::stamped_bare;
+use jid::folded_bare;
 use minidom::Element;
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
@@ -406,9 +406,9 @@ impl Senders {
     }
 }
 
-/// The bare JID of a stanza's sender, in its identity form.
+/// The fold of the bare JID of a stanza's sender.
 fn sender_of(stanza: &Element) -> Cow<'_, str> {
-    stamped_bare(stanza.attr("from").unwrap_or_default())
+    folded_bare(stanza.attr("from").unwrap_or_default())
 }
 
 /// The permits of a lane, while it processes a request.

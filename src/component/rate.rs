@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use jid::{stamped_bare, with_u_labels};
+use jid::{folded_bare, with_u_labels};
 use tokio::{
     sync::watch,
     time::{Duration, Instant},
@@ -79,7 +79,7 @@ impl Gauges {
     }
 
     fn count(&mut self, from: &str, now: Instant) -> Result<(), Passed> {
-        let bare = &*stamped_bare(from);
+        let bare = &*folded_bare(from);
         let domain = bare.rsplit_once('@').map_or(bare, |(_, domain)| domain);
         let domain = &*with_u_labels(domain);
         if !self.jids.count(bare, now) {
@@ -154,6 +154,11 @@ mod tests {
             assert_eq!(meter.count("a@x", true, later), Ok(()));
         }
         assert_eq!(meter.count("a@x", true, later), Err(Passed::Jid));
+        for request in 0..50 {
+            let spelling = ["ssss@x", "sßs@x", "ßß@x"][request % 3];
+            assert_eq!(meter.count(spelling, true, now), Ok(()));
+        }
+        assert_eq!(meter.count("ssß@x", true, now), Err(Passed::Jid), "it may be the same account");
     }
 
     #[test]

@@ -83,14 +83,17 @@ fn bare_of(text: &str) -> &str {
     text.split('/').next().unwrap_or_default()
 }
 
-/// The bare address of an address that a server stamped, in its identity form ([`Jid::stamped`]). A text that is no
-/// address is returned unchanged.
+/// The fold of the bare address of an address that a server stamped ([`BareJid::fold`]): the same for all addresses by which
+/// one account may have the server stamp it. A text that is no address is returned unchanged.
 #[must_use]
-pub fn stamped_bare(from: &str) -> Cow<'_, str> {
+pub fn folded_bare(from: &str) -> Cow<'_, str> {
     let bare = bare_of(from);
     match identity::is_plain(bare) {
         true => Cow::Borrowed(bare),
-        false => BareJid::stamped(bare).map_or(Cow::Borrowed(bare), |bare| bare.0.0.into()),
+        false => match BareJid::stamped(bare) {
+            Ok(identity) => identity.fold().into_owned().into(),
+            Err(_) => Cow::Borrowed(bare),
+        },
     }
 }
 
