@@ -92,8 +92,8 @@ struct Queue {
     /// How many of the entries have a list of recipients, and how many of these lists a part.
     audiences: HashMap<usize, usize>,
     parts: HashMap<usize, usize>,
-    /// Of the nodes of these entries: how many they are, and who lost a subscription since.
-    nodes: HashMap<Epoch, (usize, Lost)>,
+    /// The nodes of these entries.
+    nodes: HashMap<Epoch, NodeEntries>,
     /// Nodes with entries of an earlier process for implicit subscriptions, to which no roster has been applied since.
     unchecked: HashSet<NodeId>,
     /// What the server has, and the store has not forgotten.
@@ -105,6 +105,17 @@ struct Queue {
     losses: u64,
     /// How often more was to be taken from what waits than was counted there.
     miscounts: Counter,
+}
+
+/// The pending entries of a node.
+#[derive(Debug, Default)]
+struct NodeEntries {
+    /// Their number.
+    entries: usize,
+    /// The numbers of those for implicit subscriptions.
+    interested: VecDeque<u64>,
+    /// Who lost a subscription since.
+    lost: Lost,
 }
 
 impl Outbox {
@@ -213,7 +224,7 @@ impl Outbox {
         }
         let mut queue = self.queue();
         let (next, first) = (queue.next(), queue.first);
-        if let Some((_, lost)) = queue.nodes.get_mut(&node) {
+        if let Some(NodeEntries { lost, .. }) = queue.nodes.get_mut(&node) {
             let before = lost.len();
             lost.add(entities, next, first);
             let now = lost.len();
@@ -299,7 +310,7 @@ impl Outbox {
         }
         let queue = self.queue();
         let node = queue.nodes.get(&telling.notification.place.epoch);
-        node.map(|(_, lost)| lost.clone()).unwrap_or_default()
+        node.map(|node| node.lost.clone()).unwrap_or_default()
     }
 
     /// How often somebody lost a subscription while something of its node was not confirmed.
@@ -447,12 +458,12 @@ impl Queue {
 
     /// The recipients of each pending entry for implicit subscriptions to a node.
     fn of_interested(&self, node: Epoch) -> impl Iterator<Item = &Recipients> {
-        let waiting = self.nodes.contains_key(&node).then_some(&self.waiting);
-        waiting.into_iter().flatten().filter_map(move |telling| {
-            let Notification { place, audience, .. } = &*telling.notification;
-            let is_wanted = place.epoch == node && matches!(audience, Audience::Interested(_));
-            is_wanted.then_some(&telling.recipients)
-        })
+        let numbers = self.nodes.get(&node).into_iter().flat_map(|node| &node.interested);
+        numbers.filter_map(|number| Some(&self.get(*number)?.recipients))
+    }
+
+    fn get(&self, number: u64) -> Option<&Arc<Telling>> {
+        self.waiting.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
 
     /// What an entry, or room for one, adds: a part of an audience that another has counts once in bytes. It counts in
@@ -520,10 +531,13 @@ impl Queue {
     fn forget(&mut self, telling: &Telling) {
         self.release(telling.owner.as_ref(), telling.bytes, &telling.recipients);
         let epoch = telling.notification.place.epoch;
-        if let Some((entries, lost)) = self.nodes.get_mut(&epoch) {
-            *entries = entries.saturating_sub(1);
-            if *entries == 0 {
-                let bytes = lost.len() * LOST_BYTES;
+        if let Some(node) = self.nodes.get_mut(&epoch) {
+            node.entries = node.entries.saturating_sub(1);
+            if node.interested.front() == Some(&telling.number) {
+                node.interested.pop_front();
+            }
+            if node.entries == 0 {
+                let bytes = node.lost.len() * LOST_BYTES;
                 self.nodes.remove(&epoch);
                 self.less(None, Load::of_bytes(bytes));
             }
@@ -539,8 +553,12 @@ impl Queue {
     ) {
         let bytes = notification.size();
         self.take(owner.as_ref(), bytes, &recipients);
-        self.nodes.entry(notification.place.epoch).or_default().0 += 1;
         let number = self.next();
+        let node = self.nodes.entry(notification.place.epoch).or_default();
+        node.entries += 1;
+        if let Audience::Interested(_) = notification.audience {
+            node.interested.push_back(number);
+        }
         let telling = Telling { notification, recipients, number, debt, bytes, owner };
         self.waiting.push_back(Arc::new(telling));
     }
