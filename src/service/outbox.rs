@@ -462,10 +462,6 @@ impl Queue {
         numbers.filter_map(|number| Some(&self.get(*number)?.recipients))
     }
 
-    fn get(&self, number: u64) -> Option<&Arc<Telling>> {
-        self.waiting.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
-    }
-
     /// What an entry, or room for one, adds: a part of an audience that another has counts once in bytes. It counts in
     /// full, for its node may go before it.
     fn load(&self, bytes: usize, recipients: &Recipients) -> Load {

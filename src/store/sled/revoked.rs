@@ -13,8 +13,9 @@ use super::{
     turn::Turn,
 };
 
-/// Maximum bytes of the JIDs in a row that has several.
-const MAX_JIDS_BYTES: usize = 3000;
+/// Maximum bytes of the resources in a row that has several, and those of one without its JID.
+const MAX_RESOURCES_BYTES: usize = 3500;
+const RESOURCE_BYTES: usize = 12;
 
 /// Some resources of a node, each with the first debt that may be for it again.
 pub(super) type RevokedRecord = Vec<(String, u64)>;
@@ -39,10 +40,11 @@ impl Revoked {
     fn records(&self) -> Vec<RevokedRecord> {
         let (mut records, mut bytes) = (Vec::<RevokedRecord>::new(), usize::MAX);
         for (jid, until) in &self.resources {
-            bytes = bytes.saturating_add(jid.len());
-            if bytes > MAX_JIDS_BYTES {
+            let own = jid.len() + RESOURCE_BYTES;
+            bytes = bytes.saturating_add(own);
+            if bytes > MAX_RESOURCES_BYTES {
                 records.push(Vec::new());
-                bytes = jid.len();
+                bytes = own;
             }
             if let Some(record) = records.last_mut() {
                 record.push((jid.clone(), *until));
@@ -100,5 +102,26 @@ impl Turn<'_, '_> {
 
     fn remove_revoked(&mut self, node: Number, rows: std::ops::Range<u32>) {
         rows.for_each(|row| self.rows.remove(keys::revoked_implicit(node, row)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::rows::MAX_ROW_BYTES, *};
+
+    #[test]
+    fn rows_have_their_size_whatever_the_length_of_jids_and_numbers() {
+        for len in [3, 8, 20, 200, 3071] {
+            let number = if len > 200 { 3 } else { 400 };
+            let jid = |index: usize| format!("{index:0len$}");
+            let resources: BTreeMap<_, _> =
+                (0..number).map(|index| (jid(index), u64::MAX)).collect();
+            let records = Revoked { resources, rows: 0 }.records();
+            assert_eq!(records.iter().map(Vec::len).sum::<usize>(), number);
+            for record in records {
+                let bytes = postcard::to_stdvec(&record).unwrap().len();
+                assert!(bytes <= MAX_ROW_BYTES - 500, "{len}: {bytes}");
+            }
+        }
     }
 }

@@ -18,7 +18,7 @@ use super::{
 };
 
 /// The largest row, key and value together. Rows above it would make sled write blob files.
-const MAX_ROW_BYTES: usize = 4096;
+pub(super) const MAX_ROW_BYTES: usize = 4096;
 /// The length of a part of a long payload.
 pub(super) const CHUNK_BYTES: usize = 900;
 
