@@ -5,7 +5,8 @@ use std::{
     cmp::Ordering,
     convert::Infallible,
     fmt,
-    sync::{Arc, Weak},
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Arc, OnceLock, Weak},
 };
 
 use jid::{BareJid, Jid};
@@ -45,6 +46,8 @@ struct Listed {
     ends: Vec<usize>,
     /// The SubIDs of each (§12.16). If no recipient has some there are none.
     subids: Vec<Arc<[SubId]>>,
+    /// Computed when first needed.
+    hash: OnceLock<u64>,
 }
 
 /// The bare JID of a JID as text, and its resource.
@@ -271,6 +274,16 @@ impl Recipients {
         Arc::as_ptr(&self.0).addr()
     }
 
+    /// The same for equal lists. It is computed once for a list and its clones.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        *self.0.hash.get_or_init(|| {
+            let mut hasher = DefaultHasher::new();
+            self.iter_with_subids().for_each(|recipient| recipient.hash(&mut hasher));
+            hasher.finish()
+        })
+    }
+
     /// A reference that does not keep the list in memory.
     #[must_use]
     pub fn downgrade(&self) -> WeakRecipients {
@@ -288,7 +301,7 @@ impl Recipients {
             len
         };
         let ends = parts.iter().map(end).collect();
-        Listed { parts, ends, subids: Vec::new() }
+        Listed { parts, ends, ..Listed::default() }
     }
 }
 
@@ -314,7 +327,7 @@ impl FromIterator<Jid> for Recipients {
 
 impl PartialEq for Recipients {
     fn eq(&self, other: &Self) -> bool {
-        self.iter_with_subids().eq(other.iter_with_subids())
+        self.id() == other.id() || self.iter_with_subids().eq(other.iter_with_subids())
     }
 }
 

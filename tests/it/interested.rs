@@ -1,9 +1,10 @@
-//! Implicit subscriptions (`+notify`, §12.2): the resources that are sent events, and their lists in the backlog.
+//! Implicit subscriptions (`+notify`, §12.2): the resources that are sent events, and their lists in the backlog, with those
+//! of explicit subscriptions.
 
 use std::sync::Arc;
 
 use gjallar::{
-    pubsub::{AccessModel, Affiliation, Limits, OptionSetting, Policy, Setting},
+    pubsub::{AccessModel, Affiliation, Expire, Limits, OptionSetting, Policy, Setting, Timestamp},
     service::Policies,
     store::MemoryStore,
 };
@@ -18,32 +19,48 @@ async fn become_interested(stage: &Stage, resource: &str, name: &str) {
     stage.service.interested(&jid(resource), vec![node(name)]).await;
 }
 
-/// Requests have one list for a thousand resources, and one for a thousand subscribers with options: 64 of them in flight
-/// take little of the backlog.
+/// The subscriptions of the readers of a node.
+enum Subscriptions {
+    Implicit,
+    WithSubIds,
+    With(OptionSetting),
+}
+
+/// Requests have one list for a thousand resources, and one for a thousand subscribers with options, leases or SubIDs: 64
+/// of them in flight take little of the backlog.
 #[tokio::test]
 async fn requests_share_their_recipients() {
     const READERS: usize = 1_000;
     const PUBLISHES: usize = 64;
-    for has_options in [false, true] {
+    let lease = Expire::At(Timestamp(1_700_000_000_000 + 86_400_000 * 30));
+    for subscriptions in [
+        Subscriptions::Implicit,
+        Subscriptions::WithSubIds,
+        Subscriptions::With(OptionSetting::IncludeBody(true)),
+        Subscriptions::With(OptionSetting::Expire(lease)),
+        Subscriptions::With(OptionSetting::Keyword("news".into())),
+    ] {
         // Half is for one creator.
-        let max_backlog_bytes = 2 * (2 * PUBLISHES * 1_100 + READERS * 100);
-        let limits = Limits { max_backlog_bytes, ..Limits::default() };
+        let max_backlog_bytes = 2 * (2 * PUBLISHES * 1_100 + READERS * 132);
+        let max_subids = if matches!(subscriptions, Subscriptions::WithSubIds) { 8 } else { 1 };
+        let limits = Limits { max_backlog_bytes, max_subids, ..Limits::default() };
         let stage = Stage::limited(Arc::new(MemoryStore::new()), limits).await;
         stage.create(OWNER, "n").await.unwrap();
         for number in 0..READERS {
             let reader = format!("{number}@far.example/phone");
-            if has_options {
-                stage.enrol(OWNER, "n", &reader).await.unwrap();
-                let setting = OptionSetting::IncludeBody(true);
-                stage.agree(&reader, "n", setting).await.unwrap();
-                stage.told();
-            } else {
-                become_interested(&stage, &reader, "n").await;
+            match &subscriptions {
+                Subscriptions::Implicit => become_interested(&stage, &reader, "n").await,
+                Subscriptions::WithSubIds => stage.enrol(OWNER, "n", &reader).await.unwrap(),
+                Subscriptions::With(setting) => {
+                    stage.enrol(OWNER, "n", &reader).await.unwrap();
+                    stage.agree(&reader, "n", setting.clone()).await.unwrap();
+                }
             }
+            stage.told();
         }
-        stage.told();
         for id in 0..PUBLISHES {
-            stage.publish(OWNER, "n", &id.to_string()).await.unwrap();
+            let xml = format!("<x xmlns='urn:x'>news {id}</x>");
+            stage.publish_xml(OWNER, "n", &id.to_string(), &xml).await.unwrap();
         }
         assert_eq!(stage.service.outbox().notifications(), PUBLISHES * READERS);
         let told = stage.told();
