@@ -14,7 +14,7 @@ pub(super) enum Node {
     List {
         #[command(flatten)]
         at: AtService,
-        /// A part of the name, or a pattern with * and ?
+        /// A part of the name, or a pattern with * and ?, of at most 127 characters
         #[arg(default_value = "")]
         pattern: String,
     },

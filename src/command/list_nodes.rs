@@ -5,7 +5,7 @@ use xmpp_parsers::data_forms::{Field, FieldType};
 
 use crate::{
     pubsub::{op::discover::NodeSummary, within},
-    service::ManagedNodes,
+    service::{ManagedNodes, NamePattern},
     wire::form::{field, value_len},
 };
 
@@ -42,7 +42,8 @@ impl Command for ListNodes {
         };
         let max = first.number("max")?.unwrap_or(PAGE).clamp(1, MAX_PAGE) as usize;
         let after = answers.last().and_then(|answer| answer.one(AFTER)).map(str::to_owned);
-        let pattern = first.one("pattern").unwrap_or_default().to_owned();
+        let pattern = NamePattern::parse(first.one("pattern").unwrap_or_default());
+        let pattern = pattern.map_err(|refusal| Trouble::Payload(refusal.to_string()))?;
         let request = ManagedNodes { pattern, after, max };
         let (mut nodes, has_more) = asker.service.managed_nodes(asker.actor, &request).await?;
         let max_bytes = asker.service.policies().limits().max_reply_bytes;

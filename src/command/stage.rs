@@ -7,7 +7,7 @@ use xmpp_parsers::data_forms::{DataForm, DataFormType, Field, FieldType, Option_
 
 use crate::{
     pubsub::{Actor, NodeId, Refusal, op::discover::NodeSummary, within, written_len},
-    service::{Error, ManagedNodes, Service},
+    service::{Error, ManagedNodes, NamePattern, Service},
     wire::form,
 };
 
@@ -286,7 +286,8 @@ impl Asker<'_> {
 
     /// A field with a choice among the nodes that the asker manages.
     pub(super) async fn node_field(&self, var: &str) -> Result<Field, Error> {
-        let all = ManagedNodes { pattern: String::new(), after: None, max: MAX_OFFERED };
+        let pattern = NamePattern::default();
+        let all = ManagedNodes { pattern, after: None, max: MAX_OFFERED };
         let (nodes, has_more) = self.service.managed_nodes(self.actor, &all).await?;
         let options: Vec<_> = nodes.iter().map(option).collect();
         let fit = options.iter().map(option_len).sum::<usize>() <= self.max_bytes();

@@ -24,7 +24,7 @@ use crate::{
             subscriptions::SetSubscriptions,
         },
     },
-    service::{self, Erased, ManagedNodes, Memberships, OwnItem, Service},
+    service::{self, Erased, ManagedNodes, Memberships, NamePattern, OwnItem, Service},
     wire::{
         form::{choice::access_model, node_config},
         name::{affiliation_name, affiliation_named, state_name, state_named},
@@ -229,6 +229,7 @@ async fn nodes(
     pattern: String,
     out: &mut Lines,
 ) -> Result<Value, Failure> {
+    let pattern = NamePattern::parse(&pattern)?;
     let mut request = ManagedNodes { pattern, after: None, max: PAGE };
     loop {
         let (nodes, has_more) = service.managed_nodes(actor, &request).await?;

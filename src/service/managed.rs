@@ -1,7 +1,7 @@
 //! What is shown to those who manage nodes: administrators all of them, owners theirs.
 
 use jid::{BareJid, Jid};
-use wildmatch::WildMatch;
+use tokio::task::yield_now;
 
 use crate::{
     pubsub::{
@@ -15,17 +15,18 @@ use crate::{
     store::Cursor,
 };
 
-use super::{Error, Service};
+use super::{Error, NamePattern, Service};
 
 /// Nodes that are read at once for a list.
 const PAGE: usize = 256;
+/// Names of an owner's nodes that are matched before other tasks run.
+const MATCHED: usize = 64;
 
 /// Asks for nodes that somebody manages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManagedNodes {
-    /// What their names look like: `*` stands for anything, `?` for one character. Without them it is a part of the
-    /// name; case does not matter.
-    pub pattern: String,
+    /// What their names look like.
+    pub pattern: NamePattern,
     /// The UID of the node after which the list begins; that node has to exist.
     pub after: Option<String>,
     /// How many at the most.
@@ -52,13 +53,9 @@ impl Service {
         actor: &Actor,
         request: &ManagedNodes,
     ) -> Result<(Vec<NodeSummary>, bool), Error> {
-        let pattern = match request.pattern.contains(['*', '?']) {
-            true => WildMatch::new_case_insensitive(&request.pattern),
-            false => WildMatch::new_case_insensitive(&format!("*{}*", request.pattern)),
-        };
         let mut nodes = match actor.is_administrator {
-            true => self.all_nodes(&pattern, request).await?,
-            false => self.owned_nodes(actor, &pattern, request).await?,
+            true => self.all_nodes(request).await?,
+            false => self.owned_nodes(actor, request).await?,
         };
         let has_more = nodes.len() > request.max;
         nodes.truncate(request.max);
@@ -66,11 +63,7 @@ impl Service {
     }
 
     /// One more than asked for, if there are so many.
-    async fn all_nodes(
-        &self,
-        pattern: &WildMatch,
-        request: &ManagedNodes,
-    ) -> Result<Vec<NodeSummary>, Error> {
+    async fn all_nodes(&self, request: &ManagedNodes) -> Result<Vec<NodeSummary>, Error> {
         let mut unread: Page<Cursor> = Page::first(PAGE);
         if let Some(after) = &request.after {
             unread.edge = Edge::After(self.cursor(after, |_| true).await?);
@@ -82,20 +75,20 @@ impl Service {
             let Some((last, _)) = found.last() else { return Ok(nodes) };
             unread.edge = Edge::After(*last);
             for (_, node) in found {
-                if pattern.matches(node.node.as_str()) {
+                if request.pattern.matches(node.node.as_str()) {
                     nodes.push(node);
                 }
                 if nodes.len() > request.max {
                     return Ok(nodes);
                 }
             }
+            yield_now().await;
         }
     }
 
     async fn owned_nodes(
         &self,
         actor: &Actor,
-        pattern: &WildMatch,
         request: &ManagedNodes,
     ) -> Result<Vec<NodeSummary>, Error> {
         let own = self.own_affiliations(actor, &OwnAffiliations { node: None }).await?;
@@ -110,13 +103,16 @@ impl Service {
             own.drain(..=at.ok_or(Refusal::ItemNotFound)?);
         }
         let mut nodes = Vec::new();
-        for node in own.iter().filter(|node| pattern.matches(node.as_str())) {
-            let found = self.store.summary(node).await;
-            let found = found.map_err(|error| self.memory.failed_at(node, error))?;
-            nodes.extend(found.map(|(_, summary)| summary));
-            if nodes.len() > request.max {
-                break;
+        for some in own.chunks(MATCHED) {
+            for node in some.iter().filter(|node| request.pattern.matches(node.as_str())) {
+                let found = self.store.summary(node).await;
+                let found = found.map_err(|error| self.memory.failed_at(node, error))?;
+                nodes.extend(found.map(|(_, summary)| summary));
+                if nodes.len() > request.max {
+                    return Ok(nodes);
+                }
             }
+            yield_now().await;
         }
         Ok(nodes)
     }

@@ -245,6 +245,10 @@ async fn nodes_are_listed_page_by_page() {
     list.fill(&[("max", "1")]).await;
     list.act("complete", &[]).await;
     assert_eq!(list.status(), "completed");
+    let mut list = Session::begin(&mut component, OWNER, "list-nodes").await;
+    list.fill(&[("pattern", &"a".repeat(128))]).await;
+    assert_eq!(error(&list.answer), "modify bad-request bad-payload");
+    assert!(list.fill(&[("pattern", &"a".repeat(127))]).await.values("nodes").concat().is_empty());
     // A page does not go on after a node that was deleted and created again.
     let mut list = Session::begin(&mut component, ADMIN, "list-nodes").await;
     list.fill(&[("max", "2")]).await;

@@ -11,7 +11,7 @@ use gjallar::{
         Affiliation, Limits, OptionSetting, Refusal, Setting, SubscriptionState,
         op::subscriptions::SetSubscriptions,
     },
-    service::Error,
+    service::{Error, ManagedNodes, NamePattern},
     store::{MemoryStore, SledStore},
 };
 use minidom::Element;
@@ -612,4 +612,32 @@ async fn presence_requests_take_turns_between_creators() {
         assert_eq!(requested.into_iter().collect::<HashSet<_>>().len(), 201);
         presences.disconnected();
     }
+}
+
+/// Other tasks run while the names of an owner's nodes are compared with a pattern.
+#[tokio::test]
+async fn a_list_of_nodes_lets_others_run() {
+    const NODES: usize = 640;
+    let stage = Stage::new(Arc::new(MemoryStore::new())).await;
+    for number in 0..NODES {
+        stage.create("owner@localhost", &format!("{}{number}", "a".repeat(1000))).await.unwrap();
+    }
+    let pattern = NamePattern::parse(&format!("*{}b*", "a".repeat(124))).unwrap();
+    let request = ManagedNodes { pattern, after: None, max: 100 };
+    let owner = actor("owner@localhost");
+    let list = stage.service.managed_nodes(&owner, &request);
+    let mut runs = 0;
+    let others = async {
+        loop {
+            yield_now().await;
+            runs += 1;
+        }
+    };
+    let (nodes, has_more) = tokio::select! {
+        biased;
+        found = list => found.unwrap(),
+        () = others => unreachable!(),
+    };
+    assert!(nodes.is_empty() && !has_more);
+    assert!(runs >= NODES / 64 - 1, "{runs}");
 }
