@@ -95,6 +95,9 @@ pub(super) struct RevisionLine {
     number: u64,
     changed_by: BareJid,
     base: u64,
+    /// The creator, if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    roster_owner: Option<BareJid>,
 }
 
 /// Fields of the form `pubsub#node_config`.
@@ -271,9 +274,10 @@ impl NodeLine {
         let config = config_from(&self.config)?;
         let created = Timestamp(self.created);
         let mut node = Node::bare(id, Epoch(epoch), config, self.creator.clone(), created);
-        if let Some(RevisionLine { number, changed_by, base }) = &self.revision {
+        if let Some(RevisionLine { number, changed_by, base, roster_owner }) = &self.revision {
             let (number, changed_by, base) = (*number, changed_by.clone(), *base);
-            node.revision = ConfigRevision { number, changed_by, base };
+            let roster_owner = roster_owner.as_ref().unwrap_or(&self.creator).clone();
+            node.revision = ConfigRevision { number, changed_by, base, roster_owner };
         }
         Ok(node)
     }
@@ -282,9 +286,10 @@ impl NodeLine {
 impl RevisionLine {
     /// Nothing for a new node.
     fn of(node: &Node) -> Option<Self> {
-        let ConfigRevision { number, changed_by, base } = node.revision.clone();
+        let ConfigRevision { number, changed_by, base, roster_owner } = node.revision.clone();
         let is_first = node.revision == ConfigRevision::first(node.creator.clone());
-        (!is_first).then_some(Self { number, changed_by, base })
+        let roster_owner = Some(roster_owner).filter(|owner| *owner != node.creator);
+        (!is_first).then_some(Self { number, changed_by, base, roster_owner })
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jid::{BareJid, Jid};
 
-use super::{Change, Context, Limits, NodeId, Refusal, Setting};
+use super::{Change, ConfigRevision, Context, Limits, NodeId, Refusal, Setting};
 
 /// Who may subscribe and retrieve items (§4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -243,23 +243,19 @@ impl NodeConfig {
         self.presence_based_delivery || self.purge_offline || self.tempsub
     }
 
-    /// Whether the service can have a node so whose access model was this before.
+    /// Whether the service can read the roster that gives access, where one is chosen.
     ///
     /// # Errors
     /// [`Refusal::UnsupportedAccessModel`] where rosters would have to be read, and cannot be.
-    pub(super) fn check_model(
-        &self,
-        before: Option<AccessModel>,
-        cx: &Context<'_>,
-    ) -> Result<(), Refusal> {
-        let is_new = before != Some(self.access_model);
-        match is_new && self.access_model.reads_rosters() && !cx.reads_rosters {
+    pub(super) fn check_model(&self, cx: &Context<'_>) -> Result<(), Refusal> {
+        match self.access_model.reads_rosters() && !cx.reads_rosters {
             true => Err(Refusal::UnsupportedAccessModel),
             false => Ok(()),
         }
     }
 
-    /// Whether a node's name, its creator, who changes it, and all texts of its configuration fit into a row together.
+    /// Whether a node's name, its creator, the owners of its revision, and all texts of its configuration fit into a row
+    /// together.
     ///
     /// # Errors
     /// [`Refusal::BadSetting`].
@@ -267,7 +263,7 @@ impl NodeConfig {
         &self,
         node: &NodeId,
         creator: &BareJid,
-        changed_by: &BareJid,
+        revision: &ConfigRevision,
     ) -> Result<(), Refusal> {
         let jids = self.contact.iter().map(|jid| jid.as_str().len());
         let groups = self.roster_groups_allowed.iter().map(String::len);
@@ -275,9 +271,10 @@ impl NodeConfig {
         let texts = texts.into_iter().chain([&self.body_xslt, &self.dataform_xslt]);
         let all = texts.map(String::len).chain(jids).chain(groups).map(|len| len + 2);
         // A creator is not written twice.
-        let changed_by = Some(changed_by).filter(|by| *by != creator);
-        let changed_by = changed_by.map_or(0, |by| by.as_str().len());
-        let names = node.as_str().len() + creator.as_str().len() + changed_by;
+        let others = [&revision.changed_by, &revision.roster_owner];
+        let others = others.into_iter().filter(|owner| *owner != creator);
+        let owners: usize = others.map(|owner| owner.as_str().len()).sum();
+        let names = node.as_str().len() + creator.as_str().len() + owners;
         match all.sum::<usize>() + names > MAX_BYTES {
             true => Err(Refusal::BadSetting { field: "pubsub#node_config", max: MAX_BYTES }),
             false => Ok(()),

@@ -99,22 +99,23 @@ impl Node {
         self.affiliations().filter(|(_, a)| *a == Affiliation::Owner).map(|(entity, _)| entity)
     }
 
-    /// The owner whose roster gives access (§4.5), and whose JID items show with `pubsub#itemreply=owner` (§12.17): the
-    /// creator, as long as it is an owner; then the entity that last changed the configuration or the affiliations as an
-    /// owner, as long as it is one.
+    /// The owner whose JID items show with `pubsub#itemreply=owner` (§12.17): the creator, as long as it is an owner; then
+    /// the entity that last changed the configuration or the affiliations as an owner, as long as it is one.
     ///
-    /// SPEC: §4.5 and §12.17 speak of the owner. An entity that others made an owner has agreed neither to have its
-    /// roster read nor to be shown as a publisher.
+    /// SPEC: §12.17 speaks of the owner. An entity that others made an owner has not agreed to be shown as a publisher.
     #[must_use]
     pub fn responsible_owner(&self) -> Option<&BareJid> {
-        self.responsible_owner_after(&self.revision.changed_by)
+        let candidates = [&self.creator, &self.revision.changed_by];
+        candidates.into_iter().find(|entity| self.is_owner(entity))
     }
 
-    /// The responsible owner after an entity has changed the configuration.
+    /// The owner whose roster gives access (§4.5): the one who last chose that, as long as it is an owner.
+    ///
+    /// SPEC: §4.5 speaks of the owner. Other owners have not agreed to have their rosters read, and one owner could find
+    /// out the contacts of another if its choice of the access model or the groups applied to the other's roster.
     #[must_use]
-    pub fn responsible_owner_after<'a>(&'a self, by: &'a BareJid) -> Option<&'a BareJid> {
-        let candidates = [&self.creator, by, &self.revision.changed_by];
-        candidates.into_iter().find(|entity| self.is_owner(entity))
+    pub fn roster_owner(&self) -> Option<&BareJid> {
+        Some(&self.revision.roster_owner).filter(|entity| self.is_owner(entity))
     }
 
     /// Whether an entity is an owner.

@@ -13,13 +13,15 @@ pub struct ConfigRevision {
     pub changed_by: BareJid,
     /// The number before the latest changes in a row, all of which that owner made.
     pub base: u64,
+    /// The owner who last chose that its roster gives access; the creator before the first choice.
+    pub roster_owner: BareJid,
 }
 
 impl ConfigRevision {
     /// The revision of a new node.
     #[must_use]
     pub fn first(creator: BareJid) -> Self {
-        Self { number: 0, changed_by: creator, base: 0 }
+        Self { number: 0, changed_by: creator.clone(), base: 0, roster_owner: creator }
     }
 
     /// The revision after one more change of the configuration, made by this owner, or by an administrator who is not
@@ -37,7 +39,7 @@ impl ConfigRevision {
     #[must_use]
     pub fn taken_by(&self, owner: &BareJid) -> Self {
         let base = if self.changed_by == *owner { self.base } else { self.number };
-        Self { number: self.number, changed_by: owner.clone(), base }
+        Self { changed_by: owner.clone(), base, ..self.clone() }
     }
 
     /// Whether an entity that has seen the configuration of this number knows all changes that others made since.

@@ -4,18 +4,20 @@ use std::sync::Arc;
 
 use jid::BareJid;
 
-use crate::pubsub::{Actor, Contacts, Context, Node, NodeId, Timestamp};
+use crate::pubsub::{
+    Actor, Contacts, Context, Node, NodeId, Timestamp, may_configure, op::configure,
+};
 
 use super::{Error, Policies, Rosters, Service, facts::Need, nodes::Turn, permit::without_permit};
 
-/// How often a roster is read for one operation if the responsible owner of the node changes meanwhile.
+/// How often a roster is read for one operation if another owner's gives access to the node meanwhile.
 const MAX_READS: usize = 3;
 
 /// The roster that an operation needs.
 enum NeededRoster {
     /// None: the operation does not depend on one.
     None,
-    /// An empty one: the access model depends on a roster, and the node has no responsible owner.
+    /// An empty one: the access model depends on a roster, and no owner of the node has chosen that its own gives access.
     Empty,
     /// That of this owner.
     Of(BareJid),
@@ -37,10 +39,8 @@ impl Service {
     /// Whether the service may read the roster that gives access to a node which the actor creates or configures.
     pub(super) fn reads_rosters_of(&self, node: Option<&Node>, actor: &Actor) -> bool {
         let (rosters, actor) = (self.rosters(), actor.bare());
-        match node {
-            Some(node) => {
-                node.responsible_owner_after(&actor).is_some_and(|owner| rosters.may_read(owner))
-            }
+        match node.filter(|node| !node.is_owner(&actor)) {
+            Some(node) => node.roster_owner().is_some_and(|owner| rosters.may_read(owner)),
             None => rosters.may_read(&actor),
         }
     }
@@ -83,7 +83,7 @@ impl Service {
             read = without_permit(self.rosters().read(&owner, oldest, now)).await;
             read_of = Some(owner);
         }
-        // The responsible owner keeps changing. The operation proceeds as if the roster could not be read.
+        // The owner whose roster gives access keeps changing. The operation proceeds as if the roster could not be read.
         Ok((self.turn(id).await?, None))
     }
 
@@ -122,26 +122,33 @@ impl Service {
         }
     }
 
-    /// The roster of the responsible owner, if the access model of the node depends on a roster, or may do so after the
-    /// operation.
+    /// The roster that gives access to the node, if its access model depends on one, or may do so after the operation.
     fn needed_roster(&self, node: Option<&Node>, need: &Need<'_>) -> NeededRoster {
-        let looks_at_rosters = |node: &&Node| match need {
+        let Some(node) = node else { return NeededRoster::None };
+        let (is_needed, owner) = match need {
             Need::Nothing
             | Need::Creation(_)
             | Need::Deletion
             | Need::Departure(_)
             | Need::EnrolledOf(_)
             | Need::Enrolled
-            | Need::Room(_) => false,
-            Need::Configuration(_) if self.reads_rosters() => true,
-            _ => node.config.access_model.reads_rosters(),
+            | Need::Room(_) => return NeededRoster::None,
+            Need::Configuration(actor, _) if may_configure(node, actor).is_err() => {
+                return NeededRoster::None;
+            }
+            Need::Configuration(actor, request) if self.reads_rosters() => {
+                let policies = self.policies();
+                let by = actor.bare();
+                let (is_needed, owner) =
+                    configure::roster_after(node, request, policies.of(&node.id), &by);
+                (is_needed, owner.cloned())
+            }
+            _ => (node.config.access_model.reads_rosters(), node.roster_owner().cloned()),
         };
-        let Some(node) = node.filter(looks_at_rosters) else { return NeededRoster::None };
-        let owner = match need {
-            Need::Configuration(by) => node.responsible_owner_after(by),
-            _ => node.responsible_owner(),
-        };
-        owner.cloned().map_or(NeededRoster::Empty, NeededRoster::Of)
+        if !is_needed {
+            return NeededRoster::None;
+        }
+        owner.map_or(NeededRoster::Empty, NeededRoster::Of)
     }
 
     /// What a rule that changes nothing has to know.

@@ -360,14 +360,13 @@ impl Service {
             underway: permit,
         } = decided;
         let epoch = turn.node().map(|node| node.epoch);
-        let responsible =
-            |turn: &Turn| turn.node().and_then(|node| node.responsible_owner().cloned());
-        let responsible_before = responsible(&turn);
+        let roster_owner = |turn: &Turn| turn.node().and_then(|node| node.roster_owner().cloned());
+        let roster_owner_before = roster_owner(&turn);
         let chain = turn.advance(&changes);
         let has_other_roster = match changes.created() {
             // Resources may have declared interest in the name before the node existed.
             Some(_) => self.memory.interests.is_any_at(id),
-            None => responsible(&turn) != responsible_before,
+            None => roster_owner(&turn) != roster_owner_before,
         };
         let is_there = turn.node().is_some();
         let due = turn.node().and_then(|node| expire::due(node, &changes));

@@ -8,6 +8,7 @@ use crate::pubsub::{
     Actor, Contacts, FormerNode, Item, ItemId, Node, NodeId, OwnerHash, Page, Part, may_configure,
     may_publish,
     op::{
+        configure::Configure,
         delete::RedirectCounts,
         expire,
         publish::{self, NewItem, Publish, There},
@@ -42,9 +43,8 @@ pub(super) enum Need<'a> {
     Room(&'a Publish),
     /// The newest item, if new subscribers get it.
     LastItem,
-    /// The newest item as above, and the roster of the owner after the change by this entity, because the new access
-    /// model may depend on it.
-    Configuration(&'a BareJid),
+    /// The newest item as above, and the roster that gives access after this change by this entity.
+    Configuration(&'a Actor, &'a Configure),
     /// Items that timer-driven operations need, and cached rosters.
     Time,
     /// The newest item, and how many subscriptions the actor has, who wants one more.
@@ -122,7 +122,7 @@ impl Service {
                 let publishers = self.publishers_of(&node.id, &named).await?;
                 Ok(Facts { publishers, ..Facts::default() })
             }
-            Need::LastItem | Need::Configuration(_) => {
+            Need::LastItem | Need::Configuration(..) => {
                 let items = self.item_for_new_subscribers(turn).await?;
                 Ok(Facts { items, ..Facts::default() })
             }
@@ -202,7 +202,7 @@ impl Service {
         contacts: Option<&Contacts>,
     ) -> bool {
         match need {
-            Need::Configuration(_) | Need::Enrolled | Need::LastItem => {
+            Need::Configuration(..) | Need::Enrolled | Need::LastItem => {
                 may_configure(node, actor).is_err()
             }
             Need::Publishers(_) => {

@@ -288,7 +288,7 @@ impl Service {
         let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
             configure::configure(node, request, facts.items.last(), cx)
         };
-        self.decide(actor, &request.node, Need::Configuration(&actor.bare()), rule, respond).await
+        self.decide(actor, &request.node, Need::Configuration(actor, request), rule, respond).await
     }
 
     /// Publishes items (§7.1).

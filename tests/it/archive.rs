@@ -90,6 +90,13 @@ async fn fill(store: Arc<dyn Store>) -> Stage {
     stage.create(OWNER, "handed over").await.unwrap();
     stage.affiliate(OWNER, "handed over", "other@x", Affiliation::Owner).await.unwrap();
     stage.affiliate("other@x", "handed over", OWNER, Affiliation::None).await.unwrap();
+    let rosters = stage.service.rosters();
+    rosters.await_grant();
+    rosters.grant(Some("x".into()));
+    let model = Setting::AccessModel(AccessModel::Presence);
+    let read = async { stage.service.roster_came(&rosters.wanted().await, None) };
+    let (configured, ()) = tokio::join!(stage.configure("other@x", "handed over", model), read);
+    configured.unwrap();
     stage
 }
 
@@ -121,6 +128,8 @@ async fn a_store_goes_to_text_and_back() {
         let there = copy.node(&node(name)).await.unwrap();
         let responsible = there.as_ref().and_then(Node::responsible_owner);
         assert_eq!(responsible, Some(&jid(owner).to_bare()));
+        let roster_owner = there.as_ref().and_then(Node::roster_owner);
+        assert_eq!(roster_owner, responsible);
         assert_eq!(there, stage.store.node(&node(name)).await.unwrap());
     }
     let former = copy.former_nodes().await.unwrap();

@@ -22,6 +22,7 @@ const OTHER: &str = "other@localhost";
 const PHONE: &str = "friend@localhost/phone";
 const DESK: &str = "friend@localhost/desk";
 const NODES: [&str; 2] = ["presence", "roster"];
+const MODELS: [AccessModel; 2] = [AccessModel::Presence, AccessModel::Roster];
 /// Longer than any test.
 const HOUR: u64 = 3600;
 
@@ -150,6 +151,17 @@ impl Fixture {
         self.pass_seconds(5).await;
     }
 
+    /// Changes one setting of each node.
+    async fn configure(&self, by: &str, settings: [Setting; 2]) {
+        for (name, setting) in NODES.into_iter().zip(settings) {
+            tokio::select! {
+                () = self.serve_rosters() => {}
+                configured = self.stage.configure(by, name, setting) => configured.unwrap(),
+            }
+        }
+        self.pass_seconds(5).await;
+    }
+
     async fn publish(&self, id: &str) {
         for name in NODES {
             self.stage.publish(OWNER, name, id).await.unwrap();
@@ -232,34 +244,30 @@ async fn a_roster_that_is_read_for_a_request_is_applied_at_all_nodes() {
     assert_eq!(sent, NODES.map(|name| format!("{name} 1")));
 }
 
-/// Access by a roster begins and ends with the responsibility of its user for the node: an owner that others appointed has
-/// none before it configures the node.
+/// Access by a roster begins when an owner chooses its own, and ends when another owner does.
 #[tokio::test(start_paused = true)]
-async fn contacts_gain_and_lose_access_with_the_responsible_owner() {
+async fn contacts_gain_and_lose_access_with_the_choice_of_a_roster() {
     let fixture = Fixture::new(HOUR, false).await;
     fixture.set_friend([false, true]);
     fixture.affiliate(OWNER, OTHER, Affiliation::Owner).await;
     fixture.affiliate(OWNER, OWNER, Affiliation::None).await;
     assert_eq!(fixture.sent(), [""; 0]);
-    for name in NODES {
-        let title = fixture.stage.configure(OTHER, name, Setting::Title("T".into()));
-        tokio::select! {
-            () = fixture.serve_rosters() => {}
-            configured = title => configured.unwrap(),
-        }
-    }
-    fixture.pass_seconds(5).await;
+    fixture.configure(OTHER, [Setting::Title("T".into()), Setting::Title("T".into())]).await;
+    assert_eq!(fixture.sent(), [""; 0]);
+    fixture.configure(OTHER, MODELS.map(Setting::AccessModel)).await;
     assert_eq!(fixture.sent(), NODES.map(|name| format!("{name} 1")));
-    for name in NODES {
-        fixture.stage.publish(OTHER, name, "2").await.unwrap();
-    }
     fixture.affiliate(OTHER, OWNER, Affiliation::Owner).await;
+    fixture.publish("2").await;
+    assert_eq!(fixture.sent(), NODES.map(|name| format!("{name} 2")));
     fixture.publish("3").await;
+    let groups = Setting::RosterGroupsAllowed(vec!["Family".into(), "Friends".into()]);
+    fixture.configure(OWNER, [groups.clone(), groups]).await;
+    fixture.publish("4").await;
     assert_eq!(fixture.sent(), [""; 0]);
 }
 
-/// After the former owner has left, its roster gives nobody access, although no roster is read instead. A change of
-/// affiliations makes the owner who makes it responsible.
+/// After the former owner has left, its roster gives nobody access, although no roster is read instead. An owner who
+/// submits the access model as it is chooses its own roster.
 #[tokio::test(start_paused = true)]
 async fn contacts_of_a_former_owner_lose_access() {
     let fixture = Fixture::new(HOUR, true).await;
@@ -289,6 +297,8 @@ async fn contacts_of_a_former_owner_lose_access() {
     assert_eq!(fixture.sent(), [""; 0]);
     fixture.set_friend([false, true]);
     fixture.affiliate(OTHER, "member@localhost", Affiliation::Member).await;
+    assert_eq!(fixture.sent(), [""; 0]);
+    fixture.configure(OTHER, MODELS.map(Setting::AccessModel)).await;
     assert_eq!(fixture.sent(), NODES.map(|name| format!("{name} 3")));
 }
 

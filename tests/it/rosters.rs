@@ -88,6 +88,25 @@ impl Server {
             .await
     }
 
+    async fn configure(&mut self, from: &str, node: &str, fields: &str) -> Element {
+        let form_type = "<field var='FORM_TYPE'><value>http://jabber.org/protocol/pubsub#node_config</value></field>";
+        let form = format!("<x xmlns='jabber:x:data' type='submit'>{form_type}{fields}</x>");
+        let configure = format!("<configure node='{node}'>{form}</configure>");
+        self.ask(from, "set", &format!("<pubsub xmlns='{OWNERS}'>{configure}</pubsub>")).await
+    }
+
+    async fn configured(&mut self, from: &str, node: &str, fields: &str) {
+        let answer = self.configure(from, node, fields).await;
+        assert_eq!(answer.attr("type"), Some("result"), "{}", shown(&answer));
+    }
+
+    async fn affiliate(&mut self, from: &str, node: &str, jid: &str, affiliation: &str) {
+        let entry = format!("<affiliation jid='{jid}' affiliation='{affiliation}'/>");
+        let list = format!("<affiliations node='{node}'>{entry}</affiliations>");
+        let content = format!("<pubsub xmlns='{OWNERS}'>{list}</pubsub>");
+        assert_eq!(self.ask(from, "set", &content).await.attr("type"), Some("result"));
+    }
+
     async fn subscribe(&mut self, jid: &str, node: &str) -> String {
         let answer =
             self.pubsub(jid, "set", &format!("<subscribe node='{node}' jid='{jid}'/>")).await;
@@ -106,6 +125,7 @@ fn field(name: &str, values: &[&str]) -> String {
     format!("<field var='pubsub#{name}'>{values}</field>")
 }
 
+const OWNERS: &str = "http://jabber.org/protocol/pubsub#owner";
 const ROSTER: &str = "<perm access='roster' type='both'/>";
 
 /// A roster may write the domain of a contact otherwise than its server stamps it.
@@ -264,15 +284,7 @@ async fn a_model_that_begins_to_look_at_rosters_shuts_out_who_is_in_none() {
     for jid in [FRIEND, STRANGER] {
         assert_eq!(server.subscribe(jid, "n").await, "subscribed");
     }
-    let form_type = "<field var='FORM_TYPE'><value>http://jabber.org/protocol/pubsub#node_config</value></field>";
-    let form = format!(
-        "<x xmlns='jabber:x:data' type='submit'>{form_type}{}</x>",
-        field("access_model", &["presence"])
-    );
-    let configure = format!(
-        "<pubsub xmlns='http://jabber.org/protocol/pubsub#owner'><configure node='n'>{form}</configure></pubsub>"
-    );
-    assert_eq!(server.ask(OWNER, "set", &configure).await.attr("type"), Some("result"));
+    server.configured(OWNER, "n", &field("access_model", &["presence"])).await;
     let publish = "<publish node='n'><item id='1'><x xmlns='urn:x'/></item></publish>";
     assert_eq!(server.pubsub(OWNER, "set", publish).await.attr("type"), Some("result"));
     let told = [server.component.message().await, server.component.message().await];
@@ -280,8 +292,6 @@ async fn a_model_that_begins_to_look_at_rosters_shuts_out_who_is_in_none() {
     assert_eq!(event(&told[0]).attr("subscription"), Some("none"));
     assert_eq!((told[1].attr("to"), event(&told[1]).name()), (Some(FRIEND), "items"));
 }
-
-const OWNERS: &str = "http://jabber.org/protocol/pubsub#owner";
 
 #[tokio::test]
 async fn nobody_loses_a_subscription_while_rosters_cannot_be_read() {
@@ -334,13 +344,7 @@ async fn rosters_of_owners_whom_others_appointed_are_not_read() {
     let groups = [("access_model", "roster"), ("roster_groups_allowed", "Friends")];
     for (node, fields) in [("presence", &[("access_model", "presence")][..]), ("roster", &groups)] {
         server.component.create(CREATOR, node, fields).await;
-        let appoint = async |server: &mut Server, jid: &str, affiliation: &str| {
-            let entry = format!("<affiliation jid='{jid}' affiliation='{affiliation}'/>");
-            let list = format!("<affiliations node='{node}'>{entry}</affiliations>");
-            let content = format!("<pubsub xmlns='{OWNERS}'>{list}</pubsub>");
-            assert_eq!(server.ask(CREATOR, "set", &content).await.attr("type"), Some("result"));
-        };
-        appoint(&mut server, "owner@localhost", "owner").await;
+        server.affiliate(CREATOR, node, "owner@localhost", "owner").await;
         let refused = server.subscribe(FRIEND, node).await;
         assert!(refused.starts_with("auth not-authorized"), "{refused}");
         let friend = format!("<subscription jid='{FRIEND}' subscription='subscribed'/>");
@@ -348,25 +352,74 @@ async fn rosters_of_owners_whom_others_appointed_are_not_read() {
         let content = format!("<pubsub xmlns='{OWNERS}'>{list}</pubsub>");
         assert_eq!(server.ask(CREATOR, "set", &content).await.attr("type"), Some("error"));
         // Not after its creator has left the node either.
-        appoint(&mut server, "creator@localhost", "publisher").await;
+        server.affiliate(CREATOR, node, "creator@localhost", "publisher").await;
         let refused = server.subscribe(FRIEND, node).await;
         assert!(refused.starts_with("auth not-authorized"), "{refused}");
     }
     // That of the creator, once.
     assert_eq!(server.read, 1);
-    // The owner that configures the node, or changes its affiliations, then agrees to the use of its roster.
-    let form_type = "<field var='FORM_TYPE'><value>http://jabber.org/protocol/pubsub#node_config</value></field>";
-    let title = field("title", &["T"]);
-    let form = format!("<x xmlns='jabber:x:data' type='submit'>{form_type}{title}</x>");
-    let configure = format!("<configure node='presence'>{form}</configure>");
-    let entry = "<affiliation jid='creator@localhost' affiliation='none'/>";
-    let affiliate = format!("<affiliations node='roster'>{entry}</affiliations>");
-    for (node, content) in [("presence", configure), ("roster", affiliate)] {
-        let content = format!("<pubsub xmlns='{OWNERS}'>{content}</pubsub>");
-        assert_eq!(server.ask(OWNER, "set", &content).await.attr("type"), Some("result"));
+    for node in ["presence", "roster"] {
+        // Other changes are no choice of a roster.
+        server.configured(OWNER, node, &field("title", &["T"])).await;
+        server.affiliate(OWNER, node, "creator@localhost", "none").await;
+        let refused = server.subscribe(FRIEND, node).await;
+        assert!(refused.starts_with("auth not-authorized"), "{refused}");
+        assert_eq!(server.read, if node == "presence" { 1 } else { 2 });
+        // The owner that submits the access model agrees to the use of its roster.
+        server.configured(OWNER, node, &field("access_model", &[node])).await;
         assert_eq!(server.subscribe(FRIEND, node).await, "subscribed");
     }
     assert_eq!(server.read, 2);
+}
+
+/// An owner finds out nothing about the roster of the creator by choosing the access model or the groups, neither before
+/// nor after the choosing owner has left.
+#[tokio::test]
+async fn a_roster_is_not_read_for_the_choice_of_another_owner() {
+    const CHOOSER: &str = "chooser@localhost/x";
+    const HELPER: &str = "helper@localhost/x";
+    let mut server = start(60).await;
+    server.grant("localhost", 2, ROSTER).await;
+    let friends = field("roster_groups_allowed", &["Friends"]);
+    let family = field("access_model", &["roster"]) + &field("roster_groups_allowed", &["Family"]);
+    for (node, creation, choice) in [
+        ("presence", String::new(), field("access_model", &["presence"])),
+        ("roster", String::new(), field("access_model", &["roster"]) + &friends),
+        ("groups", family, friends.clone()),
+    ] {
+        assert_eq!(server.create(node, &creation).await.attr("type"), Some("result"));
+        let read = server.read;
+        for owner in ["chooser@localhost", "helper@localhost"] {
+            server.affiliate(OWNER, node, owner, "owner").await;
+        }
+        // An owner's form without a change of these fields is no choice.
+        server.configured(HELPER, node, &creation).await;
+        server.configured(CHOOSER, node, &choice).await;
+        // Nor is the chosen model in the form of another owner.
+        server.configured(OWNER, node, &(choice.clone() + &field("title", &["T"]))).await;
+        let enrol = format!("<subscription jid='{FRIEND}' subscription='subscribed'/>");
+        let enrol = format!("<subscriptions node='{node}'>{enrol}</subscriptions>");
+        let enrol = format!("<pubsub xmlns='{OWNERS}'>{enrol}</pubsub>");
+        for is_left in [false, true] {
+            if is_left {
+                server.affiliate(HELPER, node, "chooser@localhost", "none").await;
+                server.configured(OWNER, node, &field("description", &["D"])).await;
+            }
+            let refused = server.subscribe(FRIEND, node).await;
+            assert!(refused.starts_with("auth not-authorized"), "{node} {refused}");
+            assert_eq!(server.ask(HELPER, "set", &enrol).await.attr("type"), Some("error"));
+        }
+        // At most that of the chooser, besides the one that the creator chose.
+        assert!(server.read <= read + 1, "{node}");
+        server.configured(OWNER, node, &choice).await;
+        assert_eq!(server.subscribe(FRIEND, node).await, "subscribed", "{node}");
+    }
+    // Who may not configure the node has no roster read.
+    let mut server = start(60).await;
+    server.grant("localhost", 2, ROSTER).await;
+    server.create("n", "").await;
+    let answer = server.configure(STRANGER, "n", &field("access_model", &["presence"])).await;
+    assert_eq!((error(&answer).as_str(), server.read), ("auth forbidden", 0));
 }
 
 #[tokio::test]

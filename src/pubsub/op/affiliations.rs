@@ -166,6 +166,6 @@ fn revised(node: &Node, changes: &Changes, cx: &Context<'_>) -> Option<Change> {
     let is_recorded = !affiliated.is_empty()
         && own == Affiliation::Owner
         && revision != node.revision
-        && node.config.check_size(&node.id, &node.creator, &by).is_ok();
+        && node.config.check_size(&node.id, &node.creator, &revision).is_ok();
     is_recorded.then_some(Change::Revised(revision))
 }

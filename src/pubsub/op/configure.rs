@@ -1,8 +1,10 @@
 //! Configuring a node (§8.2), and the default configuration (§8.3).
 
+use jid::BareJid;
+
 use crate::pubsub::{
-    Change, Changes, Configuration, Context, Decision, Event, Item, Node, NodeId, Refusal,
-    SeenConfig, Setting, access, fanout::Fanout, notices::notices,
+    AccessModel, Change, Changes, Configuration, Context, Decision, Event, Item, Node, NodeConfig,
+    NodeId, Policy, Refusal, SeenConfig, Setting, access, fanout::Fanout, notices::notices,
 };
 
 use super::{existing, settle_all, subscribe};
@@ -32,6 +34,46 @@ pub fn configuration(node: Option<&Node>, cx: &Context<'_>) -> Result<Configurat
     Ok(Configuration { config: node.config.clone().within(cx.limits()), seen })
 }
 
+/// Whether access depends on a roster before or after a request to configure a node, and the owner whose roster that is
+/// after it.
+#[must_use]
+pub fn roster_after<'a>(
+    node: &'a Node,
+    request: &Configure,
+    policy: &Policy,
+    by: &'a BareJid,
+) -> (bool, Option<&'a BareJid>) {
+    let settings = &request.settings;
+    let config = policy.configured(&node.config, settings);
+    let config = config.unwrap_or_else(|_| node.config.clone());
+    let models = [node.config.access_model, config.access_model];
+    let owner = roster_chooser(node, &config, settings, by).or_else(|| node.roster_owner());
+    (models.into_iter().any(AccessModel::reads_rosters), owner)
+}
+
+/// The owner who chooses with these settings that its roster gives access: by a new access model that depends on rosters, by
+/// other groups, or, where no owner has chosen, by the access model or the groups as they are.
+fn roster_chooser<'a>(
+    node: &Node,
+    config: &NodeConfig,
+    settings: &[Setting],
+    by: &'a BareJid,
+) -> Option<&'a BareJid> {
+    let is_named = |setting: &Setting| {
+        matches!(setting, Setting::AccessModel(_) | Setting::RosterGroupsAllowed(_))
+    };
+    let is_vacant = || node.roster_owner().is_none() && settings.iter().any(is_named);
+    let is_chosen =
+        config.access_model.reads_rosters() && (has_other_access(node, config) || is_vacant());
+    Some(by).filter(|by| is_chosen && node.is_owner(by))
+}
+
+/// Whether the access model or the groups differ from those of the node.
+fn has_other_access(node: &Node, config: &NodeConfig) -> bool {
+    config.access_model != node.config.access_model
+        || config.roster_groups_allowed != node.config.roster_groups_allowed
+}
+
 /// Decides a configure request, given the newest item, which goes to those who are admitted now and waited for that.
 ///
 /// Items past a lowered `max_items`, and all items once they are not to be kept, go without an event.
@@ -48,31 +90,37 @@ pub fn configure(
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
     let by = cx.actor.bare();
+    let owner = Some(&by).filter(|by| node.is_owner(by));
     let seen = request.seen.filter(|seen| seen.epoch == node.epoch);
     let config = cx.policy.configured(&node.config, &request.settings)?;
+    let chooser = roster_chooser(node, &config, &request.settings, &by);
     let mut changes = Changes::none(node);
-    if config == node.config {
+    if config == node.config && chooser.is_none() {
         return Ok(Decision::quiet((), changes));
     }
     if seen.is_some_and(|seen| !node.revision.is_known(&by, seen.number)) {
         return Err(Refusal::ChangedMeanwhile);
     }
-    config.check_model(Some(node.config.access_model), cx)?;
-    config.check_size(&node.id, &node.creator, &by)?;
+    if chooser.is_some() || config.access_model != node.config.access_model {
+        config.check_model(cx)?;
+    }
+    let mut revision = node.revision.next(owner);
+    if let Some(chooser) = chooser {
+        revision.roster_owner = chooser.clone();
+    }
+    config.check_size(&node.id, &node.creator, &revision)?;
     let retention = config.retention(cx.limits());
     if retention != node.config.retention(cx.limits()) {
         changes.push(retention);
     }
-    if config.access_model != node.config.access_model
-        || config.roster_groups_allowed != node.config.roster_groups_allowed
-    {
+    if chooser.is_some() || has_other_access(node, &config) {
         settle_all(node, &config, &mut changes, cx);
     }
     let mut notifications = notices(node, &config, &mut changes, cx);
     notifications.extend(subscribe::last_items(node, &config, last, &changes, cx.fresh));
     let at = (changes.take_place(node.epoch), changes.version());
     changes.push(Change::Configured(Box::new(config.clone())));
-    changes.push(Change::Revised(node.revision.next(Some(&by).filter(|by| node.is_owner(by)))));
+    changes.push(Change::Revised(revision));
     let shown = config.deliver_payloads.then(|| Box::new(config.clone()));
     let event = Event::Configured(shown);
     if config.notify_config {

@@ -1,8 +1,8 @@
 //! Creating a node (§8.1).
 
 use crate::pubsub::{
-    Affiliation, Change, Changes, Context, Decision, Epoch, FormerNode, Fresh, Node, NodeId,
-    Refusal, Setting,
+    Affiliation, Change, Changes, ConfigRevision, Context, Decision, Epoch, FormerNode, Fresh,
+    Node, NodeId, Refusal, Setting,
 };
 
 /// What this use case stands for in service discovery.
@@ -109,9 +109,9 @@ pub(super) fn creation(
         return Err(Refusal::MaxNodesOfOwnerExceeded);
     }
     let config = cx.policy.configured(&cx.policy.initial(), settings)?;
-    config.check_model(None, cx)?;
+    config.check_model(cx)?;
     let creator = cx.actor.bare();
-    config.check_size(&name, &creator, &creator)?;
+    config.check_size(&name, &creator, &ConfigRevision::first(creator.clone()))?;
     let epoch = Epoch(cx.fresh.number());
     let node = Node::bare(name, epoch, config, creator.clone(), cx.now);
     let mut changes = Changes::creation(node.clone());

@@ -3,10 +3,11 @@
 use jid::BareJid;
 
 use crate::pubsub::{
-    AccessModel, Affiliation, Change, ConfigRevision, MaxItems, Node, Setting, SubscriptionState,
+    AccessModel, Affiliation, Change, ConfigRevision, Context, MaxItems, Node, Setting,
+    SubscriptionState,
     op::{
         affiliations::{SetAffiliations, set_affiliations},
-        configure::{Configure, configure},
+        configure::{Configure, configure, roster_after},
         delete::{Delete, RedirectCounts, delete},
         subscriptions::{SetSubscriptions, set_subscriptions},
     },
@@ -55,7 +56,7 @@ fn an_owner_who_does_not_fit_is_no_owner() {
     let decision = by("owner@x", |cx| {
         let limits = crate::pubsub::Limits { max_affiliations: 1, ..cx.limits().clone() };
         let policy = crate::pubsub::Policy { limits, ..cx.policy.clone() };
-        let cx = crate::pubsub::Context { policy: &policy, ..*cx };
+        let cx = Context { policy: &policy, ..*cx };
         set_affiliations(Some(&node), &request, None, &cx)
     });
     let decision = decision.unwrap();
@@ -147,13 +148,71 @@ fn a_revision_tells_whose_changes_a_requester_has_not_seen() {
     assert!(changed.is_known(&other, 2) && !changed.is_known(&other, 1));
     let again = changed.next(Some(&one));
     assert!(again.is_known(&one, 3) && !again.is_known(&one, 2) && !again.is_known(&one, 9));
-    assert_eq!(again, ConfigRevision { number: 4, changed_by: one.clone(), base: 3 });
+    let revision =
+        |number, by: &BareJid, base| ConfigRevision { number, base, ..first.taken_by(by) };
+    assert_eq!(again, revision(4, &one, 3));
     let taken = again.taken_by(&other);
-    assert_eq!(taken, ConfigRevision { number: 4, changed_by: other.clone(), base: 4 });
+    assert_eq!(taken, revision(4, &other, 4));
     assert!([&one, &other].into_iter().all(|by| taken.is_known(by, 4) && !taken.is_known(by, 3)));
     let by_administrator = taken.next(None);
-    assert_eq!(by_administrator, ConfigRevision { number: 5, changed_by: other.clone(), base: 5 });
+    assert_eq!(by_administrator, revision(5, &other, 5));
     assert!(by_administrator.is_known(&other, 5) && !by_administrator.is_known(&other, 4));
+}
+
+/// The roster that gives access is that of the owner who chose it last.
+#[test]
+fn an_owner_chooses_its_own_roster() {
+    let node = node().with("other@x", Affiliation::Owner).0;
+    let configured = |node: &Node, who: &str, settings: Vec<Setting>| {
+        let request = Configure { node: node.id.clone(), settings, seen: None };
+        by(who, |cx| {
+            let after = roster_after(node, &request, cx.policy, &bare(who)).1.cloned();
+            let cx = Context { reads_rosters: true, ..*cx };
+            let decision = configure(Some(node), &request, None, &cx).unwrap();
+            let node = applied(node, &decision.changes);
+            assert_eq!(node.roster_owner(), after.as_ref());
+            node
+        })
+    };
+    let roster_owner = |node: &Node| node.roster_owner().map_or(String::new(), BareJid::to_string);
+    let model = |model| vec![Setting::AccessModel(model)];
+    let (presence, open) = (|| model(AccessModel::Presence), || model(AccessModel::Open));
+    let groups = |group: &str| vec![Setting::RosterGroupsAllowed(vec![group.into()])];
+    let by_other = configured(&node, "other@x", presence());
+    // Where rosters are not read, nobody chooses one.
+    for (before, who, settings, expected) in [
+        (&node, "owner@x", presence(), "owner@x"),
+        (&node, "other@x", presence(), "other@x"),
+        (&node, "other@x", groups("G"), "owner@x"),
+        (&node, "admin@x", presence(), "owner@x"),
+        (&by_other, "owner@x", presence(), "other@x"),
+        (&by_other, "owner@x", model(AccessModel::Roster), "owner@x"),
+        (&by_other, "owner@x", groups("G"), "owner@x"),
+        (&by_other, "admin@x", groups("G"), "other@x"),
+        (&by_other, "owner@x", open(), "other@x"),
+        (&by_other, "owner@x", vec![Setting::Title("T".into())], "other@x"),
+    ] {
+        assert_eq!(
+            roster_owner(&configured(before, who, settings.clone())),
+            expected,
+            "{settings:?}"
+        );
+    }
+    let entries = vec![(bare("other@x"), Affiliation::None)];
+    let request = SetAffiliations { node: node.id.clone(), entries, invalid: Vec::new() };
+    let left = by("owner@x", |cx| set_affiliations(Some(&by_other), &request, None, cx)).unwrap();
+    let left = applied(&by_other, &left.changes);
+    for (who, settings, expected) in [
+        ("owner@x", vec![Setting::Title("T".into())], ""),
+        ("admin@x", presence(), ""),
+        ("owner@x", presence(), "owner@x"),
+    ] {
+        assert_eq!(
+            roster_owner(&configured(&left, who, settings.clone())),
+            expected,
+            "{settings:?}"
+        );
+    }
 }
 
 /// An owner becomes responsible for a node with changes of its own only.

@@ -2,7 +2,7 @@
 //! key and content. The domain types may change without touching them.
 
 use jid::BareJid;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
 use crate::{
     pubsub::{
@@ -115,6 +115,14 @@ struct RevisionRecord {
     /// The owner who changed it or the affiliations last; `None` is the creator.
     changed_by: Option<String>,
     base: u64,
+    /// The owner who last chose that its roster gives access; `None` is the creator.
+    #[serde(deserialize_with = "trailing")]
+    roster_owner: Option<String>,
+}
+
+/// A last field that records may lack.
+fn trailing<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::deserialize(from).unwrap_or_default())
 }
 
 /// [`NodeRecord`] in layout 9.
@@ -325,17 +333,23 @@ impl NodeRecord {
 
 impl RevisionRecord {
     fn of(revision: &ConfigRevision, creator: &str) -> Self {
-        let ConfigRevision { number, changed_by, base } = revision;
-        let changed_by = Some(changed_by.as_str()).filter(|by| *by != creator);
-        Self { number: *number, changed_by: changed_by.map(str::to_owned), base: *base }
+        let ConfigRevision { number, changed_by, base, roster_owner } = revision;
+        let other = |owner: &BareJid| {
+            Some(owner.as_str()).filter(|owner| *owner != creator).map(str::to_owned)
+        };
+        let (changed_by, roster_owner) = (other(changed_by), other(roster_owner));
+        Self { number: *number, changed_by, base: *base, roster_owner }
     }
 
     fn to_revision(&self, key: &[u8], creator: &str) -> Result<ConfigRevision, StoreError> {
-        let changed_by = BareJid::new(self.changed_by.as_deref().unwrap_or(creator));
+        let owner = |other: &Option<String>| {
+            BareJid::new(other.as_deref().unwrap_or(creator)).map_err(|_| damaged(key))
+        };
         Ok(ConfigRevision {
             number: self.number,
-            changed_by: changed_by.map_err(|_| damaged(key))?,
+            changed_by: owner(&self.changed_by)?,
             base: self.base,
+            roster_owner: owner(&self.roster_owner)?,
         })
     }
 }
@@ -434,5 +448,24 @@ impl PayloadRecord {
 
     pub(super) fn into_payload(self) -> Payload {
         Payload::new(self.xml, self.namespace)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Records written before the owner of the roster was a field of its own are those of nodes where nobody has chosen.
+    #[test]
+    fn a_revision_without_an_owner_of_the_roster_is_read() {
+        let changed_by = Some("b@x".to_owned());
+        let record = RevisionRecord { number: 300, changed_by, base: 2, roster_owner: None };
+        let bytes = postcard::to_stdvec(&record).unwrap();
+        for bytes in [&bytes[..], &bytes[..bytes.len() - 1]] {
+            let read: RevisionRecord = postcard::from_bytes(bytes).unwrap();
+            let revision = read.to_revision(b"n", "a@x").unwrap();
+            assert_eq!(revision.roster_owner.as_str(), "a@x");
+            assert_eq!((revision.number, revision.changed_by.as_str()), (300, "b@x"));
+        }
     }
 }
