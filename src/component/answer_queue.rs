@@ -15,7 +15,7 @@ const MAX_BYTES_PER_DOMAIN: usize = 4 * 1024 * 1024;
 pub(super) const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Queued bytes of a domain, and in total, in excess of these limits up to which requests with small replies are processed,
 /// so that large replies to others do not delay them.
-const RESERVED_FOR_SMALL: usize = 8 * 1024 * 1024;
+pub(super) const RESERVED_FOR_SMALL: usize = 8 * 1024 * 1024;
 
 /// The queued replies.
 #[derive(Debug, Default)]

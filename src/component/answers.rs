@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
-use jid::folded_bare;
+use jid::account;
 use minidom::Element;
 use tokio::sync::Notify;
 
@@ -86,7 +86,7 @@ impl Answers {
     /// Enqueues a stanza to an entity; stanzas to one entity are sent in order.
     pub fn send(&self, to: &str, mut stanza: String) {
         pad(&mut stanza);
-        self.queue().waiting.push(&folded_bare(to), stanza);
+        self.queue().waiting.push(&account(to), stanza);
         self.came.notify_one();
     }
 
@@ -191,12 +191,12 @@ impl Answers {
 
     /// Whether there is room for the reply to another request of an entity.
     pub(super) fn has_room(&self, to: &str, may_be_large: bool) -> bool {
-        self.queue().waiting.has_room(&folded_bare(to), may_be_large)
+        self.queue().waiting.has_room(&account(to), may_be_large)
     }
 
     /// Waits until another request of an entity may be processed.
     pub(super) async fn room(&self, to: &str, may_be_large: bool) {
-        let entity = folded_bare(to);
+        let entity = account(to);
         self.until(|queue| queue.waiting.has_room(&entity, may_be_large)).await;
     }
 

@@ -29,6 +29,8 @@ const MAX_LIFETIME: Duration = Duration::from_secs(15 * 60);
 /// Least and most notifications between two barriers.
 const MIN_SPACING: u64 = 50;
 const MAX_SPACING: u64 = 2000;
+/// The most by way of a multicast service, which fails with its first late barrier.
+const MAX_MULTICAST_SPACING: u64 = 200;
 /// Times within which, and after which, a server returns barriers that are close enough, and too far apart.
 const FAST: Duration = Duration::from_secs(1);
 const SLOW: Duration = Duration::from_secs(2);
@@ -45,8 +47,8 @@ impl Default for Spacing {
 }
 
 impl Spacing {
-    pub(super) fn notifications(&self) -> u64 {
-        self.0
+    pub(super) fn notifications(&self, is_multicast: bool) -> u64 {
+        if is_multicast { self.0.min(MAX_MULTICAST_SPACING) } else { self.0 }
     }
 
     /// Adapts to a barrier that covers so many notifications, and returned this long after the previous one.
@@ -241,7 +243,7 @@ mod tests {
         let mut spacing = Spacing::default();
         let after = |spacing: &mut Spacing, notifications, elapsed| {
             spacing.adapt(notifications, elapsed);
-            spacing.notifications()
+            spacing.notifications(false)
         };
         assert_eq!(after(&mut spacing, 100, SECOND / 10), 200);
         assert_eq!(after(&mut spacing, 99, SECOND / 10), 200, "a single event says nothing");
@@ -250,6 +252,7 @@ mod tests {
             (0..5).map(|_| after(&mut spacing, 2000, SECOND / 10)).last(),
             Some(MAX_SPACING)
         );
+        assert_eq!(spacing.notifications(true), MAX_MULTICAST_SPACING);
         assert_eq!(after(&mut spacing, 0, 2 * SECOND), MAX_SPACING / 2);
         assert_eq!((0..9).map(|_| after(&mut spacing, 50, 3 * SECOND)).last(), Some(MIN_SPACING));
     }

@@ -21,7 +21,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use jid::folded_bare;
+use jid::account;
 use minidom::Element;
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
@@ -34,12 +34,17 @@ use crate::{
     wire::stanza::{Header, StanzaError},
 };
 
-use super::{answer_queue::domain_of, bursts::Bursts, dispatch::Dispatch, stream::StanzaText};
+use super::{
+    answer_queue::{RESERVED_FOR_SMALL, domain_of},
+    bursts::Bursts,
+    dispatch::Dispatch,
+    stream::StanzaText,
+};
 
 /// How many senders are served at the same time; further ones wait for their turn.
 const MAX_SERVED: usize = 64;
-/// Requests in progress whose replies may be large, of one domain and in total. These replies exceed the room for large
-/// replies by some mebibytes at most.
+/// Requests in progress whose replies may be large, of one domain and in total, where a stanza has at most 512 KiB; fewer
+/// where stanzas may be larger. Together these replies leave the room that is reserved for small replies.
 const MAX_LARGE_PER_DOMAIN: usize = 8;
 const MAX_LARGE: usize = 16;
 /// How many stanzas of one sender may be unsettled: as many as share a sync well. A few while others ask for something
@@ -109,6 +114,8 @@ struct Senders {
     bursts: Bursts,
     /// The bytes of each domain that has a lane, and of all of them.
     domains: HashMap<String, DomainLanes>,
+    /// Permits of each domain for requests whose replies may be large.
+    large_per_domain: usize,
     bytes: usize,
     /// The bytes of those that wait as trees.
     tree_bytes: usize,
@@ -121,12 +128,6 @@ struct DomainLanes {
     bytes: usize,
     /// Permits for requests whose replies may be large.
     large: Arc<Semaphore>,
-}
-
-impl Default for DomainLanes {
-    fn default() -> Self {
-        Self { bytes: 0, large: Arc::new(Semaphore::new(MAX_LARGE_PER_DOMAIN)) }
-    }
 }
 
 /// What waits behind the stanza that is dealt with.
@@ -177,12 +178,17 @@ impl QueueLimit {
 
 impl Lanes {
     pub(super) fn new(dispatch: &Arc<Dispatch>, limits: watch::Receiver<QueueLimits>) -> Self {
+        let permits = |most: usize| {
+            let replies = RESERVED_FOR_SMALL / dispatch.max_stanza_bytes();
+            (replies * most / MAX_LARGE).clamp(1, most)
+        };
+        let large_per_domain = permits(MAX_LARGE_PER_DOMAIN);
         Self {
             dispatch: Arc::clone(dispatch),
             limits,
-            waiting: Arc::default(),
+            waiting: Arc::new(Mutex::new(Senders { large_per_domain, ..Senders::default() })),
             turns: Arc::new(Semaphore::new(MAX_SERVED)),
-            large: Arc::new(Semaphore::new(MAX_LARGE)),
+            large: Arc::new(Semaphore::new(permits(MAX_LARGE))),
             ended: Arc::default(),
         }
     }
@@ -345,7 +351,9 @@ impl Senders {
     /// Adds a stanza to its sender's lane. If there was none, it is to be served, with this stanza first.
     fn queue(&mut self, sender: &str, waiting: Waiting) -> Option<(Arc<Notify>, Waiting)> {
         let all = waiting.bytes + STANZA_BYTES;
-        self.domains.entry(domain_of(sender).into_owned()).or_default().bytes += all;
+        let permits = self.large_per_domain;
+        let new = || DomainLanes { bytes: 0, large: Arc::new(Semaphore::new(permits)) };
+        self.domains.entry(domain_of(sender).into_owned()).or_insert_with(new).bytes += all;
         self.bytes += all;
         if matches!(waiting.stanza, Form::Tree(_)) {
             self.tree_bytes += waiting.bytes;
@@ -406,9 +414,9 @@ impl Senders {
     }
 }
 
-/// The fold of the bare JID of a stanza's sender.
+/// The account of a stanza's sender.
 fn sender_of(stanza: &Element) -> Cow<'_, str> {
-    folded_bare(stanza.attr("from").unwrap_or_default())
+    account(stanza.attr("from").unwrap_or_default())
 }
 
 /// The permits of a lane, while it processes a request.

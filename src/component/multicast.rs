@@ -45,7 +45,7 @@ const ROW_ENDS_AFTER: Duration = Duration::from_secs(3600);
 /// The most services of the server that are asked.
 pub(super) const MAX_SERVICES: usize = 50;
 /// Recipients of one stanza, if the service takes as many.
-const MAX_RECIPIENTS: usize = 500;
+const MAX_RECIPIENTS: usize = 200;
 /// Bytes of a recipient's address.
 const MAX_ADDRESS_BYTES: usize = 160;
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use jid::{folded_bare, with_u_labels};
+use jid::{account, with_u_labels};
 use tokio::{
     sync::watch,
     time::{Duration, Instant},
@@ -79,7 +79,7 @@ impl Gauges {
     }
 
     fn count(&mut self, from: &str, now: Instant) -> Result<(), Passed> {
-        let bare = &*folded_bare(from);
+        let bare = &*account(from);
         let domain = bare.rsplit_once('@').map_or(bare, |(_, domain)| domain);
         let domain = &*with_u_labels(domain);
         if !self.jids.count(bare, now) {

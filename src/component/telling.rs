@@ -80,6 +80,8 @@ impl AddressCache {
 /// What may be done in one go.
 struct Budget {
     notifications: u64,
+    /// Number of notifications of the process up to which the buffer is filled: a barrier follows them.
+    until: u64,
     passed_over: usize,
     /// Length up to which the buffer is filled.
     end: usize,
@@ -122,6 +124,7 @@ impl Writer {
         };
         let mut budget = Budget {
             notifications: 0,
+            until: sent.notifications + self.spacing.notifications(post.is_some()),
             passed_over: MAX_PASSED_OVER,
             // Replies come first, and notifications take as many bytes as they do.
             end: WRITE_BYTES.max(2 * buffer.len()),
@@ -133,7 +136,7 @@ impl Writer {
             && let Some(telling) = self.outbox.get(sent.position.number)
         {
             let node = &telling.notification.node;
-            budget.notifications = self.sendable(sent);
+            budget.notifications = self.sendable(sent, budget.until);
             let told = match self.deferred.has(node) {
                 true => Progress::Deferred,
                 false => self.tell(&telling, post, buffer, &mut sent, &mut budget),
@@ -170,7 +173,7 @@ impl Writer {
             let node = &telling.notification.node;
             let mut told = Progress::Deferred;
             if has_room && !self.deferred.has(node) {
-                budget.notifications = self.sendable(*sent);
+                budget.notifications = self.sendable(*sent, budget.until);
                 let mut told_to = Sent { position: entry.position, ..*sent };
                 told = self.tell(&telling, post, buffer, &mut told_to, budget);
                 sent.notifications = told_to.notifications;
@@ -188,12 +191,12 @@ impl Writer {
 
     /// Number of notifications that may be sent now, so that a barrier follows in time and a kill repeats at most
     /// [`MAX_REPEATABLE`].
-    fn sendable(&self, sent: Sent) -> u64 {
+    fn sendable(&self, sent: Sent, until: u64) -> u64 {
         let is_first = self.deferred.is_empty();
         let reserved = if is_first { 0 } else { RESERVED_FOR_DEFERRED };
         let repeatable = MAX_REPEATABLE - reserved;
         let sendable = repeatable.saturating_sub(self.outbox.repeatable(sent.notifications));
-        sendable.min(self.left_of_chunk(sent))
+        sendable.min(until.saturating_sub(sent.notifications))
     }
 
     /// Position up to which all notifications are sent, given the position of the writer.

@@ -64,7 +64,7 @@ pub struct Writer {
     covered: (Sent, Sent),
     barrier_at: Instant,
     barriers: VecDeque<Barrier>,
-    spacing: Spacing,
+    pub(super) spacing: Spacing,
     pub(super) route: Route,
     pub(super) last_barrier: u64,
     returned_barrier: u64,
@@ -194,7 +194,6 @@ impl Writer {
         }
         self.settle_barriers();
         self.connection = format!("{connection:016x}");
-        self.spacing = Spacing::default();
         self.late_before = self.outbox.next();
         self.route.begin();
         self.show_confirmation();
@@ -215,6 +214,7 @@ impl Writer {
         self.multicast_until = 0;
         self.held_answers = self.held_answers.map(|(up_to, _)| (up_to, 0));
         self.answers.begin_barriers(self.barrier_name());
+        self.spacing = Spacing::default();
         self.outbox.forgotten(0, self.sent.notifications);
         self.sent.position = self.confirmed.1.position;
         self.deferred = DeferredEntries::default();
@@ -431,8 +431,9 @@ impl Writer {
         buffer: &mut String,
     ) -> Option<Barrier> {
         let elapsed = self.barrier_at.elapsed();
+        let spacing = self.spacing.notifications(matches!(way, Way::Through(_)));
         let is_time = self.held_answers.is_some()
-            || sent.notifications - self.covered.0.notifications >= self.spacing.notifications()
+            || sent.notifications - self.covered.0.notifications >= spacing
             || elapsed >= BARRIER_PAUSE;
         let covers = self.complete(sent);
         let is_news = (sent, covers) != self.covered;
@@ -468,11 +469,6 @@ impl Writer {
 
     fn barrier_name(&self) -> String {
         format!("{}.{}", self.connection, self.failures)
-    }
-
-    /// Number of notifications that may be written together: a barrier is due after them.
-    pub(super) fn left_of_chunk(&self, sent: Sent) -> u64 {
-        self.spacing.notifications().saturating_sub(sent.notifications - self.sent.notifications)
     }
 
     /// Whether a multicast service may have stanzas of this connection that it has not dealt with.

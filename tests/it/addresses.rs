@@ -145,6 +145,7 @@ fn every_spelling_of_a_stamped_address_has_one_identity_form() {
         ("ﬁsh@localhost/ﬁ", "fish@localhost/ﬁ"),
         ("𝐌allory@localhost/🎉", "mallory@localhost/🎉"),
         ("mal\u{ad}lory@localhost", "mallory@localhost"),
+        ("mal\u{200d}l\u{1806}ory@localhost", "mallory@localhost"),
         ("e\u{301}@localhost", "é@localhost"),
         ("A'B@localhost", "a'b@localhost"),
         ("☃@localhost", "☃@localhost"),
@@ -178,8 +179,21 @@ fn every_spelling_of_a_stamped_address_has_one_identity_form() {
         }
     }
     assert_eq!(Jid::stamped("a@b@c"), Err(Error::Character));
-    assert_eq!(jid::folded_bare("A@b@c/d"), "A@b@c");
-    assert_eq!(jid::folded_bare("StraSSe@LocalHost/ß"), jid::folded_bare("straße@localhost"));
+}
+
+/// Rates and queues count an account, whatever its user types.
+#[test]
+fn addresses_of_one_account_are_counted_together() {
+    for (one, other) in [
+        ("StraSSe@LocalHost/ß", "straße@localhost"),
+        ("mal\u{200d}lory@localhost", "mallory@localhost"),
+        ("a@xn--bcher-kva.example", "A@bücher.example/r"),
+        ("A@b@c/d", "A@b@c"),
+    ] {
+        assert_eq!(jid::account(one), jid::account(other));
+    }
+    // Two domains of IDNA 2008.
+    assert_ne!(jid::account("a@straßenfest.example"), jid::account("a@strassenfest.example"));
 }
 
 /// Every address with one character beyond ASCII, as far as it can be stamped.

@@ -16,7 +16,7 @@ use crate::{prepare, spellings::with_u_labels};
 
 /// Characters that Unicode 3.2 decomposes otherwise than later versions (Unicode Corrigendum 4).
 const CORRECTED: [char; 5] = ['\u{2f868}', '\u{2f874}', '\u{2f91f}', '\u{2f95f}', '\u{2f9bf}'];
-/// Characters that Stringprep removes, but RFC 7622 allows in some places.
+/// Characters that Stringprep removes, but RFC 7622 allows in some places. They stay in a part that it allows.
 const ALLOWED: [char; 3] = ['\u{1806}', '\u{200c}', '\u{200d}'];
 
 /// Whether a bare address is lower-case ASCII, and thereby equals its identity form. Most addresses do.
@@ -25,7 +25,7 @@ pub(crate) fn is_plain(bare: &str) -> bool {
 }
 
 pub(crate) fn localpart(text: &str) -> Cow<'_, str> {
-    mapped(text)
+    mapped(text, || prepare::localpart(text).is_ok())
 }
 
 /// A-labels stay A-labels, because the server may know the domain by them only.
@@ -33,7 +33,7 @@ pub(crate) fn domain(text: &str) -> Cow<'_, str> {
     if let Some(ip) = prepare::ipv6(text) {
         return ip.into();
     }
-    let mut domain = mapped(text).into_owned();
+    let mut domain = mapped(text, || prepare::domain(text).is_ok()).into_owned();
     domain.truncate(without_root(&domain).len());
     domain.into()
 }
@@ -45,14 +45,15 @@ fn without_root(domain: &str) -> &str {
 }
 
 /// The text in lower case and NFC, with compatibility characters replaced and ignorable characters removed.
-fn mapped(text: &str) -> Cow<'_, str> {
+fn mapped(text: &str, is_allowed: impl FnOnce() -> bool) -> Cow<'_, str> {
     if text.is_ascii() {
         return match text.bytes().any(|b| b.is_ascii_uppercase()) {
             true => text.to_ascii_lowercase().into(),
             false => text.into(),
         };
     }
-    let is_ignored = |c: char| commonly_mapped_to_nothing(c) && !ALLOWED.contains(&c);
+    let kept: &[char] = if text.contains(ALLOWED) && is_allowed() { &ALLOWED } else { &[] };
+    let is_ignored = |c: char| commonly_mapped_to_nothing(c) && !kept.contains(&c);
     let mut mapped = String::with_capacity(text.len());
     let mut run = String::new();
     for c in text.chars().filter(|c| !is_ignored(*c)).flat_map(decomposed) {

@@ -83,17 +83,20 @@ fn bare_of(text: &str) -> &str {
     text.split('/').next().unwrap_or_default()
 }
 
-/// The fold of the bare address of an address that a server stamped ([`BareJid::fold`]): the same for all addresses by which
-/// one account may have the server stamp it. A text that is no address is returned unchanged.
+/// A text that is the same for all addresses by which one account may have its server stamp it: the bare address with its
+/// localpart folded ([`BareJid::fold`]), and the identity form of its domain with U-labels. A text that is no address is
+/// returned unchanged.
 #[must_use]
-pub fn folded_bare(from: &str) -> Cow<'_, str> {
+pub fn account(from: &str) -> Cow<'_, str> {
     let bare = bare_of(from);
-    match identity::is_plain(bare) {
-        true => Cow::Borrowed(bare),
-        false => match BareJid::stamped(bare) {
-            Ok(identity) => identity.fold().into_owned().into(),
-            Err(_) => Cow::Borrowed(bare),
-        },
+    if identity::is_plain(bare) && !bare.contains("xn--") {
+        return Cow::Borrowed(bare);
+    }
+    let Ok(identity) = BareJid::stamped(bare) else { return Cow::Borrowed(bare) };
+    let domain = with_u_labels(identity.domain().as_str());
+    match identity.node() {
+        Some(local) => format!("{}@{domain}", identity::folded(local.as_str())).into(),
+        None => domain.into_owned().into(),
     }
 }
 
