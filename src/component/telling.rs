@@ -5,7 +5,7 @@ use std::{mem, ops::Range};
 use tracing::error;
 
 use crate::{
-    pubsub::{Notification, Recipients, View, written_len},
+    pubsub::{Audience, Notification, Recipients, View, written_len},
     service::{Availability, Position, Telling},
     wire::notification::{Rendered, To, headers, render},
 };
@@ -218,7 +218,8 @@ impl Writer {
             return Progress::Deferred;
         }
         let lost = self.outbox.lost(telling);
-        let Notification { node, view: View { shows, .. }, .. } = &*telling.notification;
+        let Notification { audience, view: View { shows, .. }, .. } = &*telling.notification;
+        let is_subscriber = !matches!(audience, Audience::Interested(_));
         let mut front = self.front.take().filter(|front| front.number == telling.number);
         let mut group = Group::default();
         let mut is_too_large = false;
@@ -239,7 +240,7 @@ impl Writer {
                 continue;
             }
             let availability = shows.map_or(Availability::Available, |shows| {
-                self.presences.availability(node, recipient, shows)
+                self.presences.availability(recipient, shows, is_subscriber)
             });
             if availability == Availability::Unknown {
                 sent.position.recipients -= 1;

@@ -1,6 +1,6 @@
 //! What goes on as long as it is awaited, whether somebody asks for something or not.
 
-use std::{collections::BTreeSet, iter, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use jid::Jid;
 use tokio::time::sleep;
@@ -194,13 +194,12 @@ impl Service {
             Ok(Passed { next, creator, watched, publisher }) => {
                 until();
                 next.iter().for_each(|next| deadlines.add(id, *next));
-                self.memory.presences.read_at(id, creator.as_ref(), watched.into_iter());
+                self.memory.presences.matter(id, creator.as_ref(), watched.into_iter());
                 publisher.into_iter().for_each(|who| self.memory.presences.publishes(id, who));
             }
             Err(Error::Busy { .. } | Error::Refused(Refusal::TooManyNotifications)) => until(),
             Err(Error::Refused(_) | Error::Closed) => {
                 delays.end(id, true);
-                self.memory.presences.read_at(id, None, iter::empty());
             }
             Err(Error::Failed(_)) => {
                 deadlines.add(id, (self.clock)().later_by(PAUSE.as_millis() as u64));

@@ -375,7 +375,7 @@ impl Service {
             if presence::asks(&changes, &actor.bare()) {
                 presences.forgive(&actor.bare());
             }
-            presences.matter(id, &node.creator, presence::concerned(node, &changes));
+            presences.matter(id, Some(&node.creator), presence::concerned(node, &changes));
             for publisher in presence::publishers(node, &changes) {
                 presences.publishes(id, publisher);
             }

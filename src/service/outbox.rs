@@ -293,11 +293,15 @@ impl Outbox {
         matches!(audience, Audience::Interested(_)) && self.queue().unchecked.contains(node)
     }
 
-    /// The recipients of pending presence-based notifications, in sending order.
+    /// The subscribers of pending presence-based notifications, in sending order.
     pub(super) fn recipients_by_presence(&self) -> Vec<Recipients> {
         let queue = self.queue();
         let mut known = HashSet::new();
-        let some = queue.waiting.iter().filter(|telling| telling.notification.view.shows.is_some());
+        let needs_presence = |notification: &Notification| {
+            let Notification { audience, view, .. } = notification;
+            view.shows.is_some() && !matches!(audience, Audience::Interested(_))
+        };
+        let some = queue.waiting.iter().filter(|telling| needs_presence(&telling.notification));
         let some = some.filter(|telling| known.insert(telling.recipients.id()));
         some.map(|telling| telling.recipients.clone()).collect()
     }

@@ -112,10 +112,12 @@ impl Service {
     pub async fn next_presence_request(&self) -> PresenceRequest {
         loop {
             let request = self.memory.presences.wanted().await;
-            if !request.is_doubtful || self.needs_presence(&request.entity).await {
+            if !request.is_doubtful
+                || self.needs_presence(&request.entity).await
+                || self.memory.presences.release(&request.entity)
+            {
                 return request;
             }
-            self.memory.presences.unwant(&request.entity);
         }
     }
 

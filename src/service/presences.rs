@@ -39,7 +39,7 @@ const MAX_RESOURCES: usize = 32;
 const MAX_UNWANTED: usize = 8;
 /// How long after a connection began events wait for the presence of their recipients.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Timeout on the first connection for an entity to grant its presence. Servers grant at once what was granted before.
+/// Timeout for an entity to grant its presence. Servers grant at once what was granted before.
 const GRANT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time after its probe for which an entity that shares its presence counts as before the interruption, when events no
 /// longer wait. It also counts so until its probe is sent, which with many entities is later.
@@ -75,7 +75,7 @@ pub struct PresenceRequest {
     pub entity: BareJid,
     /// Whether it let the service have it before, so that its server is asked for it; else it is asked for leave.
     pub is_probe: bool,
-    /// Whether it may not be needed any more: it was asked for on an earlier connection, or for an event of earlier.
+    /// Whether it may not be needed any more: it was asked for on an earlier connection.
     pub is_doubtful: bool,
 }
 
@@ -105,8 +105,6 @@ pub struct PresenceUpdate {
 struct Known {
     /// The nodes at which somebody's presence matters, or did.
     nodes: HashSet<NodeId>,
-    /// Those of them of which it is not known whose, since the service began.
-    unread: HashSet<NodeId>,
     there: HashMap<BareJid, BTreeMap<String, Show>>,
     /// Resources that were available on earlier connections and have not sent anything since.
     before: HashMap<BareJid, BTreeMap<String, Before>>,
@@ -148,6 +146,8 @@ struct Watch {
     asked_at: Option<Instant>,
     /// Whether it may not be needed any more.
     is_doubtful: bool,
+    /// Whether only pending events can need it. Then it ends with the connection.
+    is_released: bool,
     /// Whether events wait for the answer.
     is_awaited: bool,
     /// Whether it arrived on this connection.
@@ -190,7 +190,6 @@ impl Default for Known {
     fn default() -> Self {
         Self {
             nodes: HashSet::new(),
-            unread: HashSet::new(),
             there: HashMap::new(),
             before: HashMap::new(),
             unconfirmed: VecDeque::new(),
@@ -224,51 +223,28 @@ impl Presences {
 
     /// When the service begins: presence may matter at this node; whose is read soon.
     pub(super) fn begin_at(&self, node: &NodeId) {
-        let mut known = self.known();
-        known.nodes.insert(node.clone());
-        known.unread.insert(node.clone());
-    }
-
-    /// The presence of these entities, and of no others, matters at a node of this creator as it was read.
-    pub(super) fn read_at(
-        &self,
-        node: &NodeId,
-        creator: Option<&BareJid>,
-        entities: impl Iterator<Item = BareJid>,
-    ) {
-        let is_first = self.known().unread.contains(node);
-        for entity in entities {
-            self.known().nodes.insert(node.clone());
-            self.want(&entity, creator, false);
-            // It may have given it to the service before that began.
-            if is_first && let Some(watch) = self.known().wanted.get_mut(&entity) {
-                watch.is_awaited = true;
-            }
-        }
-        self.known().unread.remove(node);
-        self.answered.notify_one();
+        self.known().nodes.insert(node.clone());
     }
 
     /// Makes pending notifications from before the start wait for the presence of these entities.
     pub(super) fn expect_all(&self, entities: impl Iterator<Item = BareJid>) {
         for entity in entities {
-            self.want(&entity, None, true);
-            if let Some(watch) = self.known().wanted.get_mut(&entity) {
-                watch.is_awaited = true;
-            }
+            self.want(&entity, None);
             self.ask_first(&entity);
         }
     }
 
-    /// The presence of these entities matters at a node of this creator.
+    /// The presence of these entities matters at a node of this creator, if the node is known.
     pub(super) fn matter(
         &self,
         node: &NodeId,
-        creator: &BareJid,
+        creator: Option<&BareJid>,
         entities: impl Iterator<Item = BareJid>,
     ) {
-        self.known().nodes.insert(node.clone());
-        entities.for_each(|entity| self.want(&entity, Some(creator), false));
+        for entity in entities {
+            self.known().nodes.insert(node.clone());
+            self.want(&entity, creator);
+        }
     }
 
     /// What an entity published at a node goes when it goes.
@@ -296,9 +272,7 @@ impl Presences {
 
     /// A node is not there any more.
     pub(super) fn ignore(&self, node: &NodeId) {
-        let mut known = self.known();
-        known.nodes.remove(node);
-        known.unread.remove(node);
+        self.known().nodes.remove(node);
     }
 
     /// Whether somebody's presence matters at a node.
@@ -435,10 +409,10 @@ impl Presences {
         Went { jid: jid.clone(), is_last }
     }
 
-    /// Whether an event of a node comes to a JID that is sent it only in these states: one of its resources has to be in
-    /// one. Who is not known is asked.
+    /// Whether an event comes to a JID that is sent it only in these states: one of its resources has to be in one. The
+    /// presence of a subscriber that is not known is requested.
     #[must_use]
-    pub fn availability(&self, node: &NodeId, jid: &Jid, shows: Shows) -> Availability {
+    pub fn availability(&self, jid: &Jid, shows: Shows, is_subscriber: bool) -> Availability {
         let (entity, resource) = parts(jid);
         let mut known = self.known();
         let resources = known.there.get(&entity);
@@ -450,28 +424,24 @@ impl Presences {
             return Availability::Available;
         }
         let is_known = resources.is_some();
-        let is_awaited = known.is_awaited(node, jid);
-        if !is_awaited && known.was_available(jid, shows) {
+        if is_subscriber {
+            drop(known);
+            self.want(&entity, None);
+            known = self.known();
+        }
+        if known.is_awaited(jid) {
+            drop(known);
+            self.ask_first(&entity);
+            return Availability::Unknown;
+        }
+        if known.was_available(jid, shows) {
             return Availability::Available;
         }
-        if !is_awaited {
-            known.before_of(jid).for_each(|before| before.has_missed = true);
-        }
+        known.before_of(jid).for_each(|before| before.has_missed = true);
         drop(known);
-        if !is_known {
-            self.want(&entity, None, true);
-        }
-        match is_awaited {
-            true => {
-                self.ask_first(&entity);
-                Availability::Unknown
-            }
-            false => {
-                let reason = if is_known { "unavailable" } else { "unknown" };
-                self.withheld.get_or_create(&[("reason", reason)]).inc();
-                Availability::Unavailable
-            }
-        }
+        let reason = if is_known { "unavailable" } else { "unknown" };
+        self.withheld.get_or_create(&[("reason", reason)]).inc();
+        Availability::Unavailable
     }
 
     /// Whether events still wait for presence on this connection.
@@ -499,14 +469,15 @@ impl Presences {
         known.keep_before(now);
         known.places.clear();
         known.probed.clear();
+        known.forget_released();
         let Known { requests, wanted, broken_at, .. } = &mut *known;
         for watch in wanted.values_mut() {
-            let stays_awaited = is_first || watch.was_cut_off(*broken_at);
+            let was_cut_off = watch.was_cut_off(*broken_at);
+            watch.is_awaited = watch.is_given || (watch.is_awaited && was_cut_off);
             watch.is_doubtful |= watch.is_asked;
             (watch.is_asked, watch.asked_at) = (false, None);
             (watch.unanswered, watch.is_probed) = (None, false);
             (watch.is_answered, watch.answered_at) = (false, None);
-            watch.is_awaited = watch.is_given || (watch.is_awaited && stays_awaited);
         }
         // Before the first connection nobody was asked, and those for whom something is pending come first.
         if !is_first {
@@ -684,18 +655,29 @@ impl Presences {
         }
     }
 
-    /// Nobody needs an entity's presence any more.
-    pub(super) fn unwant(&self, entity: &BareJid) {
-        self.known().forget(entity);
+    /// Only pending events can need an entity's presence any more. Returns whether it is requested for these: of an entity
+    /// that shares it, which no probe disturbs, or that is needed again. Another one is forgotten until an event needs it.
+    pub(super) fn release(&self, entity: &BareJid) -> bool {
+        let mut known = self.known();
+        let Some(watch) = known.wanted.get_mut(entity) else { return false };
+        if watch.is_given || !watch.is_doubtful {
+            watch.is_released = watch.is_doubtful;
+            return true;
+        }
+        known.forget(entity);
+        drop(known);
         self.answered.notify_one();
+        false
     }
 
     /// The presence of an entity matters at a node of this creator, if the node is known.
-    fn want(&self, entity: &BareJid, creator: Option<&BareJid>, is_doubtful: bool) {
+    fn want(&self, entity: &BareJid, creator: Option<&BareJid>) {
         let mut known = self.known();
         let Known { wanted, requests, refused, .. } = &mut *known;
         if let Some(watch) = wanted.get_mut(entity) {
+            watch.is_doubtful = false;
             if let Some(creator) = creator {
+                watch.is_released = false;
                 requests.reassign(entity, &mut watch.share, creator);
             }
             return;
@@ -712,7 +694,7 @@ impl Presences {
         }
         let share = known.requests.join(creator);
         known.requests.push(entity, &share, false);
-        let watch = Watch { share, is_doubtful, ..Watch::default() };
+        let watch = Watch { share, is_awaited: true, ..Watch::default() };
         known.wanted.insert(entity.clone(), watch);
         drop(known);
         self.asked.notify_one();
@@ -733,19 +715,12 @@ impl Presences {
 }
 
 impl Known {
-    /// Whether events of a node for a JID wait for presence or for the answer to a capability query.
-    fn is_awaited(&mut self, node: &NodeId, jid: &Jid) -> bool {
-        if !self.is_waiting_time() || self.is_current(jid) {
-            return false;
-        }
-        let entity = jid.to_bare();
-        let watch = self.wanted.get(&entity);
-        let is_unread = self.unread.contains(node)
-            && !self.refused.contains(&entity)
-            && !watch.is_some_and(|watch| watch.is_answered);
-        is_unread
-            || watch.is_some_and(Watch::is_awaited)
-            || self.before_of(jid).any(|before| before.is_asked)
+    /// Whether events for a JID wait for presence or for the answer to a capability query.
+    fn is_awaited(&mut self, jid: &Jid) -> bool {
+        self.is_waiting_time()
+            && !self.is_current(jid)
+            && (self.wanted.get(&jid.to_bare()).is_some_and(Watch::is_awaited)
+                || self.before_of(jid).any(|before| before.is_asked))
     }
 
     /// Whether a JID was available in one of these states before the interruption, and its probe has not had time for
@@ -868,6 +843,13 @@ impl Known {
         }
     }
 
+    /// Forgets entities whose presence only events of the previous connection could need.
+    fn forget_released(&mut self) {
+        let released = self.wanted.iter().filter(|(_, watch)| watch.is_released);
+        let released: Vec<_> = released.map(|(entity, _)| entity.clone()).collect();
+        released.iter().for_each(|entity| self.forget(entity));
+    }
+
     /// Makes room, now and then: who was asked for presence and did not give it may be asked again when it matters.
     fn drop_unanswered(&mut self) {
         if self.dropped.is_some_and(|before| before.elapsed() < PAUSE) {
@@ -876,7 +858,7 @@ impl Known {
         self.dropped = Some(Instant::now());
         let Self { wanted, requests, there, wanted_places, publishers, .. } = self;
         wanted.retain(|entity, watch| {
-            let stays = watch.is_given || there.contains_key(entity);
+            let stays = !watch.is_released && (watch.is_given || there.contains_key(entity));
             if !stays {
                 requests.leave(&watch.share);
                 requests.remove(entity);

@@ -16,7 +16,7 @@ use crate::harness::{
     Component, EVENT, SERVICE, error, event,
     faulty::Faulty,
     is_barrier, shown,
-    stage::{Stage, jid, node},
+    stage::{Stage, jid},
 };
 
 const OWNER: &str = "owner@localhost/desk";
@@ -41,6 +41,16 @@ async fn presence(component: &mut Component, from: &str, kind: &str, show: &str)
         .send(&format!("<presence {kind} from='{from}' to='{SERVICE}'>{show}</presence>"))
         .await;
     component.ask(from, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+}
+
+/// Tells the service that no resource of an entity is available, and that it does not share its presence.
+async fn offline(component: &mut Component, entity: &str) {
+    let condition = "<item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>";
+    let error = format!("<error type='cancel'>{condition}</error>");
+    component
+        .send(&format!("<presence type='error' from='{entity}' to='{SERVICE}'>{error}</presence>"))
+        .await;
+    component.ask(entity, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
 }
 
 async fn subscribe(component: &mut Component, jid: &str, options: &[(&str, &[&str])]) {
@@ -162,7 +172,8 @@ async fn a_refusal_of_presence_is_remembered() {
 #[tokio::test]
 async fn presence_is_not_asked_of_those_of_whom_it_is_not_needed_any_more() {
     let mut component = with(&[("tempsub", "1")]).await;
-    component.create(OWNER, "m", &[("presence_based_delivery", "1")]).await;
+    let silent = ("notify_delete", "0");
+    component.create(OWNER, "m", &[("presence_based_delivery", "1"), silent]).await;
     for name in ["stays", "given", "gone"] {
         component.subscribe(&format!("{name}@localhost"), "n").await;
     }
@@ -654,6 +665,9 @@ async fn presence_based_delivery_reaches_those_who_are_available() {
     for jid in [READER, PHONE, OTHER] {
         component.subscribe(jid, "n").await;
     }
+    for jid in [READER, "other@localhost"] {
+        offline(&mut component, jid).await;
+    }
     assert_eq!(reaches(&mut component, "1").await, [""; 0]);
     presence(&mut component, LAPTOP, "", "xa").await;
     assert_eq!(reaches(&mut component, "2").await, [READER]);
@@ -832,6 +846,7 @@ async fn who_says_how_long_it_was_away_is_sent_what_it_missed() {
     let never = ("send_last_published_item", "never");
     let mut component = with(&[("presence_based_delivery", "1"), never]).await;
     component.subscribe(READER, "n").await;
+    offline(&mut component, READER).await;
     for id in ["1", "2", "1"] {
         component.publish(OWNER, "n", id).await;
     }
@@ -1295,6 +1310,7 @@ async fn s16_4_2_the_last_item_comes_in_the_states_that_a_subscriber_wants() {
     // Whoever subscribes is there.
     subscribe(&mut component, READER, &[("show-values", &["chat"])]).await;
     assert_eq!(sent_items(&mut component).await, [format!("{READER} n 1")]);
+    offline(&mut component, READER).await;
     presence(&mut component, PHONE, "", "dnd").await;
     assert_eq!(sent_items(&mut component).await, [""; 0]);
     presence(&mut component, LAPTOP, "", "chat").await;
@@ -1409,6 +1425,89 @@ async fn what_a_stranger_published_goes_when_it_goes() {
     }
 }
 
+const READERS: [&str; 2] = ["a@localhost", "b@localhost"];
+
+/// A node whose two subscribers share their presence, and are available on the current connection.
+async fn with_available_readers(store: Arc<dyn Store>) -> Stage {
+    let stage = Stage::new(store).await;
+    let setting = Setting::PresenceBasedDelivery(true);
+    stage.create_with("owner@localhost", "n", vec![setting]).await.unwrap();
+    stage.service.presences().connected();
+    for name in READERS {
+        stage.subscribe(name, "n").await.unwrap();
+        assert_eq!(next_request(&stage).await, Some((name.to_owned(), false)));
+        stage.service.presences().give(&jid(name));
+        stage.service.available(&jid(&format!("{name}/x")), &ONLINE).await;
+    }
+    stage.publish("owner@localhost", "n", "0").await.unwrap();
+    stage.told();
+    stage
+}
+
+const ONLINE: PresenceUpdate =
+    PresenceUpdate { show: Show::Online, away_seconds: None, stamp: None };
+
+/// Whose presence is requested next, and whether by a probe.
+async fn next_request(stage: &Stage) -> Option<(String, bool)> {
+    let next = stage.service.next_presence_request();
+    let request = tokio::time::timeout(Duration::from_secs(1), next).await.ok()?;
+    Some((request.entity.to_string(), request.is_probe))
+}
+
+/// §4.2, §8.4.2: pending events need the presence of their recipients, whatever becomes of the node before that is
+/// requested.
+#[tokio::test(start_paused = true)]
+async fn presence_is_requested_for_pending_events_of_a_node_that_does_not_need_it_any_more() {
+    let end = async |stage: &Stage, is_deleted| match is_deleted {
+        true => stage.delete("owner@localhost", "n").await.unwrap(),
+        false => {
+            let setting = Setting::PresenceBasedDelivery(false);
+            stage.configure("owner@localhost", "n", setting).await.unwrap();
+        }
+    };
+    for is_deleted in [true, false] {
+        let stage = with_available_readers(Arc::new(MemoryStore::new())).await;
+        let presences = stage.service.presences();
+        let availability = |name| presences.availability(&jid(name), Shows::ALL, true);
+        presences.disconnected();
+        presences.connected();
+        stage.publish("owner@localhost", "n", "1").await.unwrap();
+        end(&stage, is_deleted).await;
+        let mut asked = Vec::new();
+        for _ in READERS {
+            asked.extend(next_request(&stage).await);
+        }
+        asked.sort();
+        assert_eq!(asked, READERS.map(|name| (name.to_owned(), true)), "{is_deleted}");
+        assert_eq!(READERS.map(availability), [Availability::Unknown; 2]);
+        for name in READERS {
+            stage.service.available(&jid(&format!("{name}/x")), &ONLINE).await;
+        }
+        assert_eq!(READERS.map(availability), [Availability::Available; 2]);
+        // On the next connection only what is still pending needs it.
+        presences.disconnected();
+        presences.connected();
+        assert_eq!(next_request(&stage).await, None, "{is_deleted}");
+        assert_eq!(availability(READERS[1]), Availability::Unknown);
+        assert_eq!(next_request(&stage).await, Some((READERS[1].to_owned(), false)));
+    }
+    // After a restart as well.
+    for is_deleted in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Arc::new(SledStore::open(folder.path()).unwrap());
+        let stage = with_available_readers(open()).await;
+        stage.publish("owner@localhost", "n", "1").await.unwrap();
+        end(&stage, is_deleted).await;
+        stage.store.close().await;
+        drop(stage);
+        let stage = Stage::new(open()).await;
+        stage.service.presences().connected();
+        for name in READERS {
+            assert_eq!(next_request(&stage).await, Some((name.to_owned(), false)), "{is_deleted}");
+        }
+    }
+}
+
 /// §4.2: after a start those are asked for their presence for whom something is pending, whatever else has to be done at
 /// nodes then, and all of them at once.
 #[tokio::test]
@@ -1435,11 +1534,10 @@ async fn after_a_start_everybody_is_asked_for_whom_something_is_pending() {
         assert_eq!(asked.await.expect("nobody is asked").entity, jid(name));
         presences.give(&jid(name));
     }
-    let availability = |name| presences.availability(&node("n"), &jid(name), Shows::ALL);
+    let availability = |name| presences.availability(&jid(name), Shows::ALL, true);
     assert_eq!([gone, there].map(availability), [Availability::Unknown; 2]);
     service.unavailable(&jid(gone)).await;
-    let shown = PresenceUpdate { show: Show::Online, away_seconds: None, stamp: None };
-    service.available(&jid("b@localhost/x"), &shown).await;
+    service.available(&jid("b@localhost/x"), &ONLINE).await;
     assert_eq!(
         [gone, there].map(availability),
         [Availability::Unavailable, Availability::Available]

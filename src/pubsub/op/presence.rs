@@ -30,7 +30,7 @@ pub fn concerned<'a>(node: &'a Node, changes: &'a Changes) -> impl Iterator<Item
     let of_all = changes.iter().any(|change| matches!(change, Change::Configured(_)));
     let all = node.subscribers().take(if of_all { usize::MAX } else { 0 });
     let some = changes.iter().filter_map(|change| match change {
-        Change::Agreed(jid, _) | Change::Subscribed(jid) | Change::Enrolled(jid) => {
+        Change::Agreed(jid, _) | Change::Enrolled(jid) | Change::Subscribed(jid) => {
             Some(jid.to_bare())
         }
         Change::Published(item) if node.config.purge_offline => Some(item.publisher.clone()),

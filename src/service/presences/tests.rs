@@ -10,16 +10,16 @@ fn creator() -> BareJid {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_withheld_is_counted_and_waits_ten_seconds_at_the_most() {
+async fn events_wait_ten_seconds_at_the_most_and_what_is_withheld_is_counted() {
     let withheld = Withheld::default();
     let presences = Presences::counting(withheld.clone());
     let node = NodeId::parse("n").unwrap();
     let jid = |name: &str| Jid::new(name).unwrap();
-    let is = |name: &str| presences.availability(&node, &jid(name), Shows::ALL);
+    let is = |name: &str| presences.availability(&jid(name), Shows::ALL, true);
     presences.begin_at(&node);
     presences.connected();
     assert_eq!(is("a@x"), Availability::Unknown, "its subscribers are not known yet");
-    presences.read_at(&node, None, ["a@x", "b@x"].map(|name| jid(name).to_bare()).into_iter());
+    presences.matter(&node, None, ["a@x", "b@x"].map(|name| jid(name).to_bare()).into_iter());
     assert_eq!(is("a@x"), Availability::Unknown);
     presences.note(&jid("a@x/r"), &ONLINE, Some(Duration::from_secs(60)));
     assert_eq!(is("a@x"), Availability::Available);
@@ -31,10 +31,8 @@ async fn what_is_withheld_is_counted_and_waits_ten_seconds_at_the_most() {
         presences.answers().await;
     }
     assert!(began.elapsed() <= PROBE_TIMEOUT + Duration::from_secs(1));
-    // Somebody new is not waited for.
-    assert_eq!(is("c@x"), Availability::Unavailable);
     let count = |reason| withheld.get_or_create(&[("reason", reason)]).get();
-    assert_eq!(count("unknown") + count("unavailable"), 3);
+    assert_eq!(count("unknown") + count("unavailable"), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -88,9 +86,8 @@ fn a_resource_that_was_away_always_comes() {
 #[tokio::test(start_paused = true)]
 async fn a_resource_that_answers_is_there_as_before() {
     let presences = Presences::default();
-    let node = NodeId::parse("n").unwrap();
     let jid = |name: &str| Jid::new(name).unwrap();
-    let is = |name: &str| presences.availability(&node, &jid(name), Shows::ALL);
+    let is = |name: &str| presences.availability(&jid(name), Shows::ALL, false);
     let again = |asked: &[&str]| {
         presences.disconnected();
         presences.connected();
@@ -110,7 +107,7 @@ async fn a_resource_that_answers_is_there_as_before() {
     assert_eq!([is("a@x/r"), is("a@x")], [Availability::Available; 2]);
     assert_eq!([is("b@x"), is("c@x/r")], [Availability::Unavailable; 2]);
     let online: Shows = [Show::Online].into_iter().collect();
-    assert_eq!(presences.availability(&node, &jid("a@x"), online), Availability::Unavailable);
+    assert_eq!(presences.availability(&jid("a@x"), online, false), Availability::Unavailable);
     assert!(!presences.note(&jid("a@x/r"), &ONLINE, None) && !presences.confirm(&jid("a@x/r")));
     assert!(presences.confirm(&jid("d@x/r")), "it has missed an event");
     // A late answer comes from a resource that missed the event.
@@ -131,7 +128,7 @@ async fn the_answer_to_a_probe_is_awaited_after_other_answers() {
     let begin = || {
         let presences = Presences::default();
         presences.connected();
-        presences.matter(&node, &creator(), [bare.to_bare()].into_iter());
+        presences.matter(&node, Some(&creator()), [bare.to_bare()].into_iter());
         presences.give(&bare);
         presences.note(&phone, &PresenceUpdate { show: Show::Dnd, ..ONLINE }, age);
         presences.disconnected();
@@ -140,12 +137,12 @@ async fn the_answer_to_a_probe_is_awaited_after_other_answers() {
         presences
     };
     let all = |presences: &Presences| {
-        [&bare, &phone, &laptop].map(|jid| presences.availability(&node, jid, online))
+        [&bare, &phone, &laptop].map(|jid| presences.availability(jid, online, true))
     };
     let presences = begin();
     assert!(!presences.confirm(&phone));
     assert_eq!(all(&presences), [Availability::Unknown; 3]);
-    assert_eq!(presences.availability(&node, &phone, Shows::ALL), Availability::Available);
+    assert_eq!(presences.availability(&phone, Shows::ALL, true), Availability::Available);
     assert!(!presences.note(&phone, &ONLINE, age), "it was there");
     assert_eq!(all(&presences)[..2], [Availability::Available; 2]);
     assert_eq!(all(&presences)[2], Availability::Unknown, "the answer may go on");
@@ -175,10 +172,10 @@ async fn events_wait_on_the_first_connection_for_those_who_let_the_service_have_
     let presences = Presences::default();
     let node = NodeId::parse("n").unwrap();
     let jid = |name: &str| Jid::new(name).unwrap();
-    let is = |name: &str| presences.availability(&node, &jid(name), Shows::ALL);
+    let is = |name: &str| presences.availability(&jid(name), Shows::ALL, true);
     presences.begin_at(&node);
     presences.connected();
-    presences.read_at(&node, None, ["a@x", "b@x"].map(|name| jid(name).to_bare()).into_iter());
+    presences.matter(&node, None, ["a@x", "b@x"].map(|name| jid(name).to_bare()).into_iter());
     for _ in 0..2 {
         assert!(!presences.wanted().await.is_probe);
     }
@@ -197,9 +194,9 @@ async fn events_wait_on_the_next_connection_if_the_first_one_broke_before_the_an
     let presences = Presences::default();
     let node = NodeId::parse("n").unwrap();
     let jid = Jid::new("a@x").unwrap();
-    let is = || presences.availability(&node, &jid, Shows::ALL);
+    let is = || presences.availability(&jid, Shows::ALL, true);
     presences.begin_at(&node);
-    presences.read_at(&node, None, std::iter::once(jid.to_bare()));
+    presences.matter(&node, None, std::iter::once(jid.to_bare()));
     for _ in 0..3 {
         presences.connected();
         assert_eq!(presences.wanted().await.entity, jid.to_bare());
@@ -226,7 +223,7 @@ async fn who_is_not_heard_of_after_a_probe_has_gone_when_its_server_answers() {
     let bare = |name: &str| jid(name).to_bare();
     let names = ["mute@x", "there@x", "lost@x", "late@x"];
     presences.connected();
-    presences.matter(&node, &creator(), names.map(bare).into_iter());
+    presences.matter(&node, Some(&creator()), names.map(bare).into_iter());
     names.iter().for_each(|name| presences.give(&jid(name)));
     presences.note(&jid("there@x/r"), &ONLINE, None);
     presences.remove(&jid("lost@x"));
@@ -272,9 +269,9 @@ async fn an_entity_whose_probe_is_not_sent_yet_counts_as_before_the_interruption
     let node = NodeId::parse("n").unwrap();
     let names = ["there@x", "gone@x", "never@x"];
     let jid = |name: &str| Jid::new(name).unwrap();
-    let is = |name: &str| presences.availability(&node, &jid(name), Shows::ALL);
+    let is = |name: &str| presences.availability(&jid(name), Shows::ALL, true);
     presences.connected();
-    presences.matter(&node, &creator(), names.iter().map(|name| jid(name).to_bare()));
+    presences.matter(&node, Some(&creator()), names.iter().map(|name| jid(name).to_bare()));
     for name in names {
         presences.give(&jid(name));
     }
