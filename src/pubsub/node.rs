@@ -100,7 +100,7 @@ impl Node {
     }
 
     /// The owner whose JID items show with `pubsub#itemreply=owner` (§12.17): the creator, as long as it is an owner; then
-    /// the entity that last changed the configuration or the affiliations as an owner, as long as it is one.
+    /// the entity that changed the configuration last, if that is an owner.
     ///
     /// SPEC: §12.17 speaks of the owner. An entity that others made an owner has not agreed to be shown as a publisher.
     #[must_use]

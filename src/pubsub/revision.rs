@@ -4,14 +4,14 @@ use jid::BareJid;
 
 use super::{Epoch, NodeConfig};
 
-/// Which configuration a node has: how often it was changed, and by which owner last.
+/// Which configuration a node has: how often it was changed, by which entity last, and whose roster gives access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigRevision {
     /// How often the configuration was changed.
     pub number: u64,
-    /// The owner who changed the configuration or the affiliations last; the creator before the first change.
+    /// The entity that changed it last; the creator before the first change.
     pub changed_by: BareJid,
-    /// The number before the latest changes in a row, all of which that owner made.
+    /// The number before the latest changes in a row, all of which that entity made.
     pub base: u64,
     /// The owner who last chose that its roster gives access; the creator before the first choice.
     pub roster_owner: BareJid,
@@ -24,22 +24,11 @@ impl ConfigRevision {
         Self { number: 0, changed_by: creator.clone(), base: 0, roster_owner: creator }
     }
 
-    /// The revision after one more change of the configuration, made by this owner, or by an administrator who is not
-    /// an owner.
+    /// The revision after one more change.
     #[must_use]
-    pub fn next(&self, owner: Option<&BareJid>) -> Self {
-        let number = self.number + 1;
-        match owner {
-            Some(owner) => Self { number, ..self.taken_by(owner) },
-            None => Self { number, base: number, ..self.clone() },
-        }
-    }
-
-    /// The revision after an owner has changed something else than the configuration.
-    #[must_use]
-    pub fn taken_by(&self, owner: &BareJid) -> Self {
-        let base = if self.changed_by == *owner { self.base } else { self.number };
-        Self { changed_by: owner.clone(), base, ..self.clone() }
+    pub fn next(&self, by: &BareJid) -> Self {
+        let base = if self.changed_by == *by { self.base } else { self.number };
+        Self { number: self.number + 1, changed_by: by.clone(), base, ..self.clone() }
     }
 
     /// Whether an entity that has seen the configuration of this number knows all changes that others made since.

@@ -234,6 +234,23 @@ async fn a_form_can_be_submitted_again_and_for_another_node() {
     assert!(is_granted(&submit(&mut component, OTHER_OWNER, "kept", &seen).await));
 }
 
+/// Only changes of the configuration by others are a conflict: neither those of the requester, who may be an administrator,
+/// nor changes of affiliations.
+#[tokio::test]
+async fn an_administrator_may_submit_a_form_again() {
+    let mut component = with(&[]).await;
+    for requester in [ADMIN, OWNER] {
+        let seen = revision(&mut component, requester, NODE).await;
+        for title in ["first", "second"] {
+            assert!(is_granted(&submit(&mut component, requester, title, &seen).await), "{title}");
+            let member = format!("<affiliation jid='{title}@localhost' affiliation='member'/>");
+            let list = format!("<affiliations node='{NODE}'>{member}</affiliations>");
+            let set = component.owner(OWNER, "set", &list).await;
+            assert_eq!(set.attr("type"), Some("result"), "{}", shown(&set));
+        }
+    }
+}
+
 /// XEP-0004 §3.6: a field without a value unsets a text or a list, so a form of the defaults or of another node leaves
 /// nothing of what was there; a flag, a number or a choice keeps its value.
 #[tokio::test]

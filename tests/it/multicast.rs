@@ -109,7 +109,7 @@ async fn many_are_told_by_one_stanza_within_the_limit_of_the_service() {
     // What a service says, how many it then gets, and what 1 100 recipients are told with.
     for (said, most, messages) in [
         (String::new(), 20, 55),
-        (limit("150"), 150, 8),
+        (limit("150"), 150, 11),
         (limit("infinite"), 200, 6),
         (limit("many"), 20, 55),
     ] {

@@ -59,8 +59,7 @@ pub fn affiliations(
 }
 
 /// Decides a request to set affiliations (§8.9.2), given the newest item. The last owner stays; who is shut out loses its
-/// subscriptions. Those concerned are told (§8.9.4). An owner who changes affiliations may become
-/// [responsible](Node::responsible_owner) for the node.
+/// subscriptions. Those concerned are told (§8.9.4).
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`]; [`Refusal::BadRequest`] if an entity stands
@@ -119,9 +118,6 @@ pub fn set_affiliations(
             }
         }
     }
-    if let Some(change) = revised(node, &changes, cx) {
-        changes.push(change);
-    }
     let named: HashSet<_> = match folds.is_empty() {
         true => HashSet::new(),
         false => entries.iter().flat_map(|(entity, _)| entity.spellings()).collect(),
@@ -149,23 +145,4 @@ pub fn set_affiliations(
     let mut notifications = notices(node, &node.config, &mut changes, cx);
     notifications.extend(subscribe::last_items(node, &node.config, newest, &changes, cx.fresh));
     Ok(Decision { reply, changes, notifications })
-}
-
-/// The change that records an actor as the owner who changed affiliations last. Where its address does not fit into the
-/// row of the node, the former one stays.
-fn revised(node: &Node, changes: &Changes, cx: &Context<'_>) -> Option<Change> {
-    let by = cx.actor.bare();
-    let affiliated = changes.iter().filter_map(|change| match change {
-        Change::Affiliated(entity, affiliation) => Some((entity, *affiliation)),
-        _ => None,
-    });
-    let affiliated: Vec<_> = affiliated.collect();
-    let own = affiliated.iter().find(|(entity, _)| entity.is_same(&by));
-    let own = own.map_or_else(|| node.affiliation_of(&by), |(_, affiliation)| *affiliation);
-    let revision = node.revision.taken_by(&by);
-    let is_recorded = !affiliated.is_empty()
-        && own == Affiliation::Owner
-        && revision != node.revision
-        && node.config.check_size(&node.id, &node.creator, &revision).is_ok();
-    is_recorded.then_some(Change::Revised(revision))
 }

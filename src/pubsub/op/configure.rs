@@ -90,7 +90,6 @@ pub fn configure(
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
     let by = cx.actor.bare();
-    let owner = Some(&by).filter(|by| node.is_owner(by));
     let seen = request.seen.filter(|seen| seen.epoch == node.epoch);
     let config = cx.policy.configured(&node.config, &request.settings)?;
     let chooser = roster_chooser(node, &config, &request.settings, &by);
@@ -104,7 +103,7 @@ pub fn configure(
     if chooser.is_some() || config.access_model != node.config.access_model {
         config.check_model(cx)?;
     }
-    let mut revision = node.revision.next(owner);
+    let mut revision = node.revision.next(&by);
     if let Some(chooser) = chooser {
         revision.roster_owner = chooser.clone();
     }

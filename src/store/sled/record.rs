@@ -112,7 +112,7 @@ pub(super) struct NodeRecord {
 #[derive(Default, Serialize, Deserialize)]
 struct RevisionRecord {
     number: u64,
-    /// The owner who changed it or the affiliations last; `None` is the creator.
+    /// The entity that changed it last; `None` is the creator.
     changed_by: Option<String>,
     base: u64,
     /// The owner who last chose that its roster gives access; `None` is the creator.
