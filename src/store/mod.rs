@@ -356,7 +356,8 @@ pub struct Owed {
 pub struct Told {
     /// To everyone.
     pub debts: Vec<Debt>,
-    /// To all up to this recipient. Of very many a store keeps the first.
+    /// To all up to this recipient. A store keeps them until the debts are forgotten; of very many it keeps the latest,
+    /// and of these the first.
     pub partly: Vec<(Debt, Jid)>,
 }
 

@@ -188,6 +188,28 @@ async fn an_audience_that_was_told_in_part_is_told_the_rest() {
     assert_eq!(process.told_after_restart().await, ["item 1 to c d", "item 2 to a b c d"]);
 }
 
+/// The parts of other events are recorded as long as those are pending, and no longer.
+#[tokio::test]
+async fn what_was_sent_in_part_stays_recorded_when_other_events_are_sent() {
+    let mut process = with_readers(&["a", "b", "c", "d"]).await;
+    for item in ["1", "2", "3"] {
+        process.stage().publish(OWNER, "n", item).await.unwrap();
+    }
+    let owed = process.owed().await;
+    for (event, last) in [(0, "b@x"), (1, "a@x"), (0, "c@x")] {
+        let partly = Told { debts: Vec::new(), partly: vec![(owed[event].debt, jid(last))] };
+        process.stage().store.forget(partly).await.unwrap();
+    }
+    let expected = ["item 1 to d", "item 2 to b c d", "item 3 to a b c d"];
+    assert_eq!(process.told_after_restart().await, expected);
+    process.forget(&[&owed[0]]).await;
+    assert_eq!(process.told_after_restart().await, expected[1..]);
+    process.forget(&[&owed[1]]).await;
+    process.stage.take().unwrap().store.close().await;
+    let record = raw(process.folder.path()).get("w").unwrap().unwrap();
+    assert!(!record.windows(3).any(|bytes| bytes == b"a@x"), "{record:?}");
+}
+
 /// As many events as fit into a row.
 #[tokio::test]
 async fn many_audiences_that_were_told_in_part_are_told_the_rest() {

@@ -270,15 +270,25 @@ pub(super) struct ToldRecord {
 impl Record for ToldRecord {}
 
 impl ToldRecord {
-    /// The record, with as many debts as fit into a row.
-    pub(super) fn of(next: u64, partly: &[(Debt, Jid)]) -> Self {
+    /// The record after notifications of these debts were sent. It keeps earlier debts as long as they are pending: a
+    /// process may have sent nothing of a debt of which an earlier process sent a part. If not all debts fit into a
+    /// row, the earlier ones are dropped first.
+    pub(super) fn followed_by(
+        self,
+        next: u64,
+        partly: &[(Debt, Jid)],
+        is_pending: impl Fn(u64) -> bool,
+    ) -> Self {
+        let is_replaced = |debt| partly.iter().any(|(Debt(other), _)| *other == debt);
+        let earlier = self.partly.into_iter();
+        let earlier = earlier.filter(|(debt, _)| is_pending(*debt) && !is_replaced(*debt));
+        let latest = partly.iter().map(|(Debt(debt), jid)| (*debt, jid.as_str().to_owned()));
         let mut bytes = 0;
-        let fitting = partly.iter().take_while(|(_, jid)| {
-            bytes += PARTLY_BYTES + jid.as_str().len();
+        let fitting = latest.chain(earlier).take_while(|(_, jid)| {
+            bytes += PARTLY_BYTES + jid.len();
             bytes <= MAX_PARTLY_BYTES
         });
-        let partly = fitting.map(|(Debt(debt), jid)| (*debt, jid.as_str().into())).collect();
-        Self { next, partly }
+        Self { next, partly: fitting.collect() }
     }
 
     /// The debts that were told in part, and the last recipient of each who was.

@@ -192,7 +192,10 @@ impl<'a, 'tree> Turn<'a, 'tree> {
                 self.forget_revoked(node);
             }
         }
-        self.rows.put(keys::TOLD, &ToldRecord::of(self.ledger.next_debt, &told.partly))
+        let earlier = self.rows.get::<ToldRecord>(keys::TOLD)?.unwrap_or_default();
+        let is_pending = |debt| self.ledger.node_of(debt).is_some();
+        let record = earlier.followed_by(self.ledger.next_debt, &told.partly, is_pending);
+        self.rows.put(keys::TOLD, &record)
     }
 
     /// Adds entities to those that refused the service their presence, or removes them.
