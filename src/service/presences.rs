@@ -41,8 +41,8 @@ const MAX_UNWANTED: usize = 8;
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout for an entity to grant its presence. Servers grant at once what was granted before.
 const GRANT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Time after its probe for which an entity that shares its presence counts as before the interruption, when events no
-/// longer wait. It also counts so until its probe is sent, which with many entities is later.
+/// Timeout for the answer to a probe when events no longer wait. Until then, and until it is requested, the presence of
+/// an entity counts as before the interruption, and as available if nothing is known of it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time without any stanza of an entity after a probe before it is pinged.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -142,7 +142,7 @@ struct Watch {
     /// Whether it lets the service have it.
     is_given: bool,
     is_asked: bool,
-    /// Time of the last presence request.
+    /// Time of the last presence request or probe.
     asked_at: Option<Instant>,
     /// Whether it may not be needed any more.
     is_doubtful: bool,
@@ -150,6 +150,8 @@ struct Watch {
     is_released: bool,
     /// Whether events wait for the answer.
     is_awaited: bool,
+    /// Whether nothing was known of it, on earlier connections neither.
+    is_new: bool,
     /// Whether it arrived on this connection.
     is_answered: bool,
     /// When the first resource answered a probe on this connection.
@@ -171,7 +173,8 @@ struct Probe {
 impl Watch {
     /// Whether the connection broke before the time for answers was over. Then events wait on the next connection too.
     fn was_cut_off(&self, broken_at: Option<Instant>) -> bool {
-        let is_before = |at: Instant| broken_at.is_some_and(|broken| broken < at + GRANT_TIMEOUT);
+        let timeout = if self.is_given { ANSWER_TIMEOUT } else { GRANT_TIMEOUT };
+        let is_before = |at: Instant| broken_at.is_some_and(|broken| broken < at + timeout);
         !self.is_answered && self.asked_at.is_none_or(is_before)
     }
 
@@ -183,6 +186,12 @@ impl Watch {
         self.is_awaited
             && !self.answered_at.is_some_and(is_complete)
             && (self.is_given || !self.asked_at.is_some_and(is_granted_late))
+    }
+
+    /// Whether the presence was not requested yet, or the answer is not late.
+    fn is_open(&self) -> bool {
+        let is_late = |at: Instant| at.elapsed() >= ANSWER_TIMEOUT;
+        self.is_awaited() && !self.asked_at.is_some_and(is_late)
     }
 }
 
@@ -379,6 +388,9 @@ impl Presences {
         let mut known = self.known();
         let (entity, resource) = parts(jid);
         known.note_activity(&entity);
+        if let Some(watch) = known.wanted.get_mut(&entity) {
+            watch.is_new = false;
+        }
         let none_is_known = match jid.is_bare() {
             true => {
                 known.before.remove(&entity);
@@ -434,7 +446,7 @@ impl Presences {
             self.ask_first(&entity);
             return Availability::Unknown;
         }
-        if known.was_available(jid, shows) {
+        if known.may_be_available(jid, shows) {
             return Availability::Available;
         }
         known.before_of(jid).for_each(|before| before.has_missed = true);
@@ -473,6 +485,7 @@ impl Presences {
         let Known { requests, wanted, broken_at, .. } = &mut *known;
         for watch in wanted.values_mut() {
             let was_cut_off = watch.was_cut_off(*broken_at);
+            watch.is_new &= was_cut_off;
             watch.is_awaited = watch.is_given || (watch.is_awaited && was_cut_off);
             watch.is_doubtful |= watch.is_asked;
             (watch.is_asked, watch.asked_at) = (false, None);
@@ -694,7 +707,7 @@ impl Presences {
         }
         let share = known.requests.join(creator);
         known.requests.push(entity, &share, false);
-        let watch = Watch { share, is_awaited: true, ..Watch::default() };
+        let watch = Watch { share, is_awaited: true, is_new: true, ..Watch::default() };
         known.wanted.insert(entity.clone(), watch);
         drop(known);
         self.asked.notify_one();
@@ -723,16 +736,18 @@ impl Known {
                 || self.before_of(jid).any(|before| before.is_asked))
     }
 
-    /// Whether a JID was available in one of these states before the interruption, and its probe has not had time for
-    /// an answer.
-    fn was_available(&mut self, jid: &Jid, shows: Shows) -> bool {
-        let watch = self.wanted.get(&jid.to_bare());
-        let had_time = |at: Instant| at.elapsed() >= ANSWER_TIMEOUT;
-        let is_open = |watch: &Watch| {
-            watch.is_given && !watch.is_answered && !watch.asked_at.is_some_and(had_time)
+    /// Whether a JID of which the presence may still arrive counts as available, in one of these states: it was before
+    /// the interruption, or nothing is known of it. A server drops a superfluous event; one that is not sent is lost.
+    fn may_be_available(&mut self, jid: &Jid, shows: Shows) -> bool {
+        let (entity, resource) = parts(jid);
+        let Some(watch) = self.wanted.get(&entity).filter(|watch| watch.is_open()) else {
+            return false;
         };
-        watch.is_some_and(is_open)
-            && self.before_of(jid).any(|before| !before.is_denied && shows.has(before.show))
+        let (is_new, is_given) = (watch.is_new, watch.is_given);
+        let is_there = |all: &BTreeMap<_, _>| jid.is_bare() || all.contains_key(&resource);
+        let is_known = self.there.get(&entity).is_some_and(is_there);
+        let was_there = |before: &mut Before| !before.is_denied && shows.has(before.show);
+        (is_new && !is_known) || (is_given && self.before_of(jid).any(was_there))
     }
 
     /// Whether events wait for presence on this connection; before the first one they do.
@@ -764,6 +779,7 @@ impl Known {
     fn answer(&mut self, entity: &BareJid) {
         if let Some(watch) = self.wanted.get_mut(entity) {
             (watch.is_awaited, watch.is_answered) = (false, true);
+            watch.is_new = false;
         }
     }
 
@@ -786,6 +802,7 @@ impl Known {
     fn probe(&mut self, entity: BareJid) {
         let at = Instant::now();
         if let Some(watch) = self.wanted.get_mut(&entity) {
+            watch.asked_at = Some(at);
             watch.unanswered = Some(Probe { at, ping: None });
             if !watch.is_probed && self.probed.len() < MAX_ENTITIES {
                 watch.is_probed = true;

@@ -1363,6 +1363,22 @@ async fn s16_4_2_the_last_item_of_an_approval_comes_in_the_states_that_a_subscri
     }
 }
 
+/// §4.2: whoever subscribes is there. What is published before its presence arrives is for it too.
+#[tokio::test]
+async fn events_come_before_the_presence_of_a_new_subscriber_is_known() {
+    let never = ("send_last_published_item", "never");
+    let mut component = with(&[("presence_based_delivery", "1"), never]).await;
+    component.subscribe(READER, "n").await;
+    component.publish(OWNER, "n", "1").await;
+    assert_eq!(asked_by_now(&mut component).await, [format!("subscribe {READER}")]);
+    component.publish(OWNER, "n", "2").await;
+    presence(&mut component, READER, "subscribed", "").await;
+    component.publish(OWNER, "n", "3").await;
+    presence(&mut component, PHONE, "", "").await;
+    let sent = sent_items(&mut component).await;
+    assert_eq!(sent, ["1", "2", "3"].map(|id| format!("{READER} n {id}")));
+}
+
 /// What follows from presence is tried again where the store fails.
 #[tokio::test]
 async fn a_departure_is_processed_when_the_store_can_be_read_again() {

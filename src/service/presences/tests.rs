@@ -31,6 +31,12 @@ async fn events_wait_ten_seconds_at_the_most_and_what_is_withheld_is_counted() {
         presences.answers().await;
     }
     assert!(began.elapsed() <= PROBE_TIMEOUT + Duration::from_secs(1));
+    // With many entities its turn may come later.
+    assert_eq!(is("b@x"), Availability::Available, "it was not asked yet");
+    while presences.wanted().await.entity != jid("b@x").to_bare() {}
+    assert_eq!(is("b@x"), Availability::Available, "it is to answer");
+    tokio::time::advance(GRANT_TIMEOUT).await;
+    assert_eq!(is("b@x"), Availability::Unavailable);
     let count = |reason| withheld.get_or_create(&[("reason", reason)]).get();
     assert_eq!(count("unknown") + count("unavailable"), 2);
 }
@@ -278,6 +284,7 @@ async fn an_entity_whose_probe_is_not_sent_yet_counts_as_before_the_interruption
     for name in ["there@x/r", "gone@x/r"] {
         presences.note(&jid(name), &ONLINE, None);
     }
+    tokio::time::advance(ANSWER_TIMEOUT).await;
     presences.disconnected();
     presences.connected();
     assert_eq!(names.map(is), [Availability::Unknown; 3]);
@@ -292,4 +299,42 @@ async fn an_entity_whose_probe_is_not_sent_yet_counts_as_before_the_interruption
     assert_eq!(is("there@x"), Availability::Unavailable);
     // It may have missed an event.
     assert!(presences.note(&jid("there@x/r"), &ONLINE, Some(PROBE_TIMEOUT * 10)));
+}
+
+/// A subscriber is available: its presence is not known yet. Then the presence that arrives decides, or that it is late.
+#[tokio::test(start_paused = true)]
+async fn a_new_subscriber_counts_as_available_until_its_presence_arrives() {
+    let presences = Presences::default();
+    let node = NodeId::parse("n").unwrap();
+    let jid = |name: &str| Jid::new(name).unwrap();
+    let names = ["busy@x", "gone@x", "mute@x"];
+    let online: Shows = [Show::Online].into_iter().collect();
+    let is = |name: &str| presences.availability(&jid(name), online, true);
+    presences.connected();
+    tokio::time::advance(PROBE_TIMEOUT).await;
+    presences.matter(&node, Some(&creator()), names.iter().map(|name| jid(name).to_bare()));
+    assert_eq!(names.map(is), [Availability::Available; 3]);
+    for name in names {
+        assert_eq!(presences.wanted().await.entity, jid(name).to_bare());
+    }
+    assert_eq!(names.map(is), [Availability::Available; 3]);
+    presences.give(&jid("busy@x"));
+    presences.note(&jid("busy@x/r"), &PresenceUpdate { show: Show::Dnd, ..ONLINE }, None);
+    presences.remove(&jid("gone@x/r"));
+    let unavailable = Availability::Unavailable;
+    assert_eq!(names.map(is), [unavailable, unavailable, Availability::Available]);
+    assert_eq!(is("busy@x/other"), Availability::Available, "that was said of its other resource");
+    tokio::time::advance(ANSWER_TIMEOUT).await;
+    assert_eq!(is("busy@x/other"), unavailable);
+    assert_eq!(names.map(is), [unavailable; 3]);
+    // Who lets the service have it later is probed then.
+    presences.give(&jid("mute@x"));
+    assert_eq!(is("mute@x"), Availability::Available);
+    tokio::time::advance(ANSWER_TIMEOUT).await;
+    assert_eq!(is("mute@x"), unavailable);
+    // On a new connection too it has not answered.
+    presences.disconnected();
+    presences.connected();
+    tokio::time::advance(PROBE_TIMEOUT).await;
+    assert_eq!(is("mute@x"), unavailable);
 }
