@@ -1379,6 +1379,23 @@ async fn events_come_before_the_presence_of_a_new_subscriber_is_known() {
     assert_eq!(sent, ["1", "2", "3"].map(|id| format!("{READER} n {id}")));
 }
 
+/// §12.2, §8.6: presence is requested when a subscription is, so that it is known when an owner approves it.
+#[tokio::test]
+async fn the_last_item_comes_upon_an_approval_to_a_subscriber_that_shares_its_presence() {
+    let last = ("send_last_published_item", "on_sub");
+    let based = ("presence_based_delivery", "1");
+    let mut component = with(&[("access_model", "authorize"), based, last]).await;
+    component.publish(OWNER, "n", "1").await;
+    component.subscribe(READER, "n").await;
+    assert_eq!(asked_by_now(&mut component).await, [format!("subscribe {READER}")]);
+    presence(&mut component, READER, "subscribed", "").await;
+    presence(&mut component, PHONE, "", "").await;
+    let approve = format!("<subscription jid='{READER}' subscription='subscribed'/>");
+    let approve = format!("<subscriptions node='n'>{approve}</subscriptions>");
+    component.owner(OWNER, "set", &approve).await;
+    assert_eq!(sent_items(&mut component).await, [format!("{READER} n 1")]);
+}
+
 /// What follows from presence is tried again where the store fails.
 #[tokio::test]
 async fn a_departure_is_processed_when_the_store_can_be_read_again() {

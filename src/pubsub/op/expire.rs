@@ -174,7 +174,8 @@ fn watched(node: &Node, newest: &[Item]) -> Vec<BareJid> {
     let is_watched = |special: &Special| special.terms.iter().any(Terms::looks_at_presence);
     let special = node.specials().filter(|(_, special)| is_watched(special));
     let special = special.map(|(jid, _)| jid.to_bare());
-    let all = node.subscribers().filter(|_| node.config.looks_at_presence()).map(Jid::to_bare);
+    let all = node.subscribers().chain(node.pending());
+    let all = all.filter(|_| node.config.looks_at_presence()).map(Jid::to_bare);
     let publisher = newest.last().filter(|_| node.config.purge_offline);
     special.chain(all).chain(publisher.map(|item| item.publisher.clone())).collect()
 }

@@ -28,11 +28,12 @@ pub fn matters(node: &Node, changes: &Changes) -> bool {
 /// Those whose presence has to do with these changes at such a node.
 pub fn concerned<'a>(node: &'a Node, changes: &'a Changes) -> impl Iterator<Item = BareJid> + 'a {
     let of_all = changes.iter().any(|change| matches!(change, Change::Configured(_)));
-    let all = node.subscribers().take(if of_all { usize::MAX } else { 0 });
+    let all = node.subscribers().chain(node.pending()).take(if of_all { usize::MAX } else { 0 });
     let some = changes.iter().filter_map(|change| match change {
-        Change::Agreed(jid, _) | Change::Enrolled(jid) | Change::Subscribed(jid) => {
-            Some(jid.to_bare())
-        }
+        Change::Agreed(jid, _)
+        | Change::Enrolled(jid)
+        | Change::Requested(jid)
+        | Change::Subscribed(jid) => Some(jid.to_bare()),
         Change::Published(item) if node.config.purge_offline => Some(item.publisher.clone()),
         _ => None,
     });
