@@ -36,7 +36,7 @@ impl Command for Affiliations {
             let line = |(jid, affiliation)| format!("{jid}: {}", affiliation_name(affiliation));
             let title = format!("Affiliations at {node}");
             let fields = vec![
-                asker.shown_list(there.into_iter().map(line)),
+                asker.shown_list(there.len(), there.into_iter().map(line)),
                 jids_field("jids", "Whose affiliation to set"),
                 choice(),
             ];

@@ -3,7 +3,10 @@
 use async_trait::async_trait;
 use xmpp_parsers::data_forms::FieldType;
 
-use crate::{pubsub::op::delete::Delete, wire::form::field};
+use crate::{
+    pubsub::{Page, op::delete::Delete},
+    wire::form::field,
+};
 
 use super::stage::{About, Answers, Asker, Audience, Command, Step, Trouble, fixed, required};
 
@@ -22,7 +25,9 @@ impl Command for DeleteNode {
         };
         let node = chosen.node("node")?;
         let [confirmed] = rest else {
-            let subscribed = asker.service.subscriptions(asker.actor, &node).await?.len();
+            let (service, none) = (asker.service, Page::first(0));
+            let there = service.subscriptions(asker.actor, &node, &none, |_| true).await?;
+            let subscribed = there.total.unwrap_or_default();
             let lost = format!("{node} goes with all its items and {subscribed} subscriptions.");
             let uri = "URI of the node to turn to instead, if any";
             let fields = vec![

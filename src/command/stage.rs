@@ -264,10 +264,10 @@ impl Asker<'_> {
         options.take(MAX_SHOWN).take_while(within(self.max_bytes(), 1, option_len)).collect()
     }
 
-    /// The entries at a node, as lines to read; if entries are left out, with their total number.
-    pub(super) fn shown_list(&self, all: impl ExactSizeIterator<Item = String>) -> Field {
-        let (number, mut room) = (all.len(), self.room());
-        let mut shown: Vec<_> = all.take(MAX_SHOWN).take_while(|line| room.takes(line)).collect();
+    /// The first of so many entries at a node, as lines to read; if entries are left out, with the number of these.
+    pub(super) fn shown_list(&self, number: usize, first: impl Iterator<Item = String>) -> Field {
+        let mut room = self.room();
+        let mut shown: Vec<_> = first.take(MAX_SHOWN).take_while(|line| room.takes(line)).collect();
         shown.extend(more(number - shown.len()));
         if shown.is_empty() {
             shown.push("(none)".into());

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use crate::{
     pubsub::{
-        SubscriptionState,
+        Page, SubscriptionState,
         op::subscriptions::{SetSubscriptions, SubscriptionsSet},
     },
     wire::{
@@ -13,7 +13,9 @@ use crate::{
     },
 };
 
-use super::stage::{About, Answers, Asker, Audience, Command, Step, Trouble, jids_field};
+use super::stage::{
+    About, Answers, Asker, Audience, Command, MAX_SHOWN, Step, Trouble, jids_field,
+};
 
 pub(super) struct Subscriptions;
 
@@ -31,11 +33,13 @@ impl Command for Subscriptions {
         };
         let node = chosen.node("node")?;
         let [wanted] = rest else {
-            let there = asker.service.subscriptions(asker.actor, &node).await?;
+            let (service, shown) = (asker.service, Page::first(MAX_SHOWN));
+            let there = service.subscriptions(asker.actor, &node, &shown, |_| true).await?;
+            let jids = there.entries.iter().map(|own| own.jid.to_string());
             let states = [SubscriptionState::Subscribed, SubscriptionState::None].map(state_name);
             let options = [(states[0], "Subscribed"), (states[1], "Not subscribed")];
             let fields = vec![
-                asker.shown_list(there.iter().map(|own| own.jid.to_string())),
+                asker.shown_list(there.total.unwrap_or_default(), jids),
                 jids_field("jids", "Whose subscription to set"),
                 form::choice("subscription", "Subscription", &options, states[0]),
             ];

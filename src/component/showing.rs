@@ -73,14 +73,20 @@ pub(super) async fn answer(
         }
         Question::Retrieve(request) => retrieve(service, actor, &request).await?,
         Question::Subscriptions(node, page) => {
-            let all = service.subscriptions(actor, &node).await?;
-            let by = |own: &Subscription| match &own.subid {
-                Some(subid) => format!("{}\n{subid}", own.jid),
-                None => own.jid.to_string(),
+            let part = match &page {
+                Some(page) => {
+                    let fits = rsm::fitting(Subscription::uid, max_bytes);
+                    service.subscriptions(actor, &node, page, fits).await?
+                }
+                None => {
+                    let all = Page::first(usize::MAX);
+                    service.subscriptions(actor, &node, &all, |_| true).await?
+                }
             };
-            let (part, set) = rsm::part_of(all, page.as_ref(), by, max_bytes)?;
-            let part = part.iter().map(|own| (own.jid.as_str(), own.subid.as_ref(), own.state));
-            reply::subscriptions(&node, part).children(set)
+            let set = page.map(|_| rsm::set(&part, Subscription::uid));
+            let all = part.entries.iter();
+            let all = all.map(|own| (own.jid.as_str(), own.subid.as_ref(), own.state));
+            reply::subscriptions(&node, all).children(set)
         }
     })
 }

@@ -174,7 +174,9 @@ pub(super) async fn answer(
         }
         Request::Stats => return Ok(service.stats().into()),
         Request::Subscriptions { node } => {
-            for own in service.subscriptions(actor, &id(&node)?).await? {
+            let all = Page::first(usize::MAX);
+            let all = service.subscriptions(actor, &id(&node)?, &all, |_| true).await?;
+            for own in all.entries {
                 let subid = own.subid.as_ref().map(ToString::to_string);
                 let state = state_name(own.state);
                 let shown = json!({ "jid": own.jid, "subid": subid, "subscription": state });

@@ -3,7 +3,9 @@
 
 use std::{
     borrow::Cow,
+    cmp::Ordering,
     collections::{BTreeSet, HashSet},
+    iter,
     sync::Arc,
 };
 
@@ -11,9 +13,17 @@ use jid::{BareJid, Jid};
 
 use super::{
     Affiliation, Affiliations, Audience, Change, Changes, ConfigRevision, Epoch, NodeConfig,
-    NodeId, Options, Recipients, Special, SubscriptionState, Terms, Timestamp, access, is_entitled,
-    special::Specials, subscribers::Subscribers,
+    NodeId, Options, Recipients, Special, SubId, SubscriptionState, Terms, Timestamp, access,
+    is_entitled,
+    special::Specials,
+    subscribers::{Subscribers, order},
 };
+
+/// A subscription in the list of all: its JID and its SubID.
+pub(super) type Listed<'a> = (&'a Jid, Option<&'a SubId>);
+
+/// The subscriptions of a JID; without a [`Special`] it has one.
+type OfJid<'a> = (&'a Jid, Option<&'a Special>);
 
 /// A node as the rules see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,6 +149,32 @@ impl Node {
     #[must_use]
     pub fn subscribers_len(&self) -> usize {
         self.subscribers.len() + self.specials.len() - self.specials.pending_len()
+    }
+
+    /// How many subscriptions there are if each SubID counts.
+    #[must_use]
+    pub(super) fn listed_len(&self) -> usize {
+        self.subscribers.len() + self.specials.subscriptions_len()
+    }
+
+    /// All subscriptions by JID and SubID, in the order of JIDs, from those of a JID on if one is given.
+    pub(super) fn listed_from<'a>(
+        &'a self,
+        first: Option<&'a Jid>,
+    ) -> impl Iterator<Item = Listed<'a>> {
+        let plain = self.subscribers.iter_from(first).map(|jid| (jid, None));
+        let special = self.specials.iter_from(first).map(|(jid, special)| (jid, Some(special)));
+        merged(plain, special, Ordering::Less).flat_map(listed)
+    }
+
+    /// The same in reverse order, from those of a JID back.
+    pub(super) fn listed_back<'a>(
+        &'a self,
+        last: Option<&'a Jid>,
+    ) -> impl Iterator<Item = Listed<'a>> {
+        let plain = self.subscribers.iter_back(last).map(|jid| (jid, None));
+        let special = self.specials.iter_back(last).map(|(jid, special)| (jid, Some(special)));
+        merged(plain, special, Ordering::Greater).flat_map(|of_jid| listed(of_jid).rev())
     }
 
     /// Whether exactly this JID is subscribed.
@@ -406,4 +442,24 @@ impl Node {
     pub fn load_special(&mut self, jid: Jid, special: Special) {
         self.specials.insert(jid, special);
     }
+}
+
+/// Two lists as one in which JIDs are in this order.
+fn merged<'a>(
+    one: impl Iterator<Item = OfJid<'a>>,
+    other: impl Iterator<Item = OfJid<'a>>,
+    direction: Ordering,
+) -> impl Iterator<Item = OfJid<'a>> {
+    let (mut one, mut other) = (one.peekable(), other.peekable());
+    iter::from_fn(move || match (one.peek(), other.peek()) {
+        (Some((first, _)), Some((second, _))) if order(first, second) != direction => other.next(),
+        (None, _) => other.next(),
+        (Some(_), _) => one.next(),
+    })
+}
+
+fn listed((jid, special): OfJid<'_>) -> impl DoubleEndedIterator<Item = Listed<'_>> {
+    let plain = special.is_none().then_some((jid, None));
+    let terms = special.into_iter().flat_map(|special| special.terms.iter());
+    plain.into_iter().chain(terms.map(move |terms| (jid, terms.subid.as_ref())))
 }

@@ -1,6 +1,10 @@
 //! Subscriptions with options or SubIDs. They are few, and stand beside the plain ones.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    ops::Bound::{Included, Unbounded},
+    sync::Arc,
+};
 
 use jid::{BareJid, Jid};
 
@@ -30,6 +34,11 @@ impl Special {
             terms: self.terms.iter().map(begun).collect(),
         }
     }
+
+    /// How many subscriptions the JID has; 0 while it is pending.
+    fn subscriptions_len(&self) -> usize {
+        if self.is_pending { 0 } else { self.terms.len() }
+    }
 }
 
 /// Those of a node.
@@ -38,6 +47,8 @@ pub(super) struct Specials {
     /// By bare JID and resource, as all subscribers are ordered.
     all: BTreeMap<(String, String), (Jid, Special)>,
     pending: usize,
+    /// How many subscriptions those have that are not pending.
+    subscriptions: usize,
 }
 
 impl Specials {
@@ -47,6 +58,22 @@ impl Specials {
 
     pub(super) fn pending_len(&self) -> usize {
         self.pending
+    }
+
+    pub(super) fn subscriptions_len(&self) -> usize {
+        self.subscriptions
+    }
+
+    /// Those from a JID on that are not pending, or all of them.
+    pub(super) fn iter_from(&self, first: Option<&Jid>) -> impl Iterator<Item = (&Jid, &Special)> {
+        let first = first.map_or(Unbounded, |jid| Included(key(jid)));
+        subscribed(self.all.range((first, Unbounded)))
+    }
+
+    /// Those up to a JID that are not pending, or all of them, in reverse order.
+    pub(super) fn iter_back(&self, last: Option<&Jid>) -> impl Iterator<Item = (&Jid, &Special)> {
+        let last = last.map_or(Unbounded, |jid| Included(key(jid)));
+        subscribed(self.all.range((Unbounded, last)).rev())
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Jid, &Special)> {
@@ -70,14 +97,23 @@ impl Specials {
     pub(super) fn insert(&mut self, jid: Jid, special: Special) {
         self.remove(&jid);
         self.pending += usize::from(special.is_pending);
+        self.subscriptions += special.subscriptions_len();
         self.all.insert(key(&jid), (jid, special));
     }
 
     pub(super) fn remove(&mut self, jid: &Jid) -> Option<Special> {
         let (_, special) = self.all.remove(&key(jid))?;
         self.pending -= usize::from(special.is_pending);
+        self.subscriptions -= special.subscriptions_len();
         Some(special)
     }
+}
+
+fn subscribed<'a>(
+    some: impl Iterator<Item = (&'a (String, String), &'a (Jid, Special))>,
+) -> impl Iterator<Item = (&'a Jid, &'a Special)> {
+    let some = some.map(|(_, (jid, special))| (jid, special));
+    some.filter(|(_, special)| !special.is_pending)
 }
 
 fn key(jid: &Jid) -> (String, String) {

@@ -55,7 +55,8 @@ pub(super) fn parts_of(jid: &Jid) -> (&str, &str) {
     jid.as_str().split_once('/').unwrap_or((jid.as_str(), ""))
 }
 
-fn order(a: &Jid, b: &Jid) -> Ordering {
+/// The order of subscribers: by bare JID, then by resource.
+pub(super) fn order(a: &Jid, b: &Jid) -> Ordering {
     parts_of(a).cmp(&parts_of(b))
 }
 
@@ -66,6 +67,21 @@ impl Subscribers {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Jid, u64)> {
         self.parts.iter().flat_map(|part| part.iter()).map(|(jid, since)| (jid, *since))
+    }
+
+    /// Those from a JID on, or all.
+    pub(super) fn iter_from<'a>(&'a self, first: Option<&'a Jid>) -> impl Iterator<Item = &'a Jid> {
+        let parts = self.parts.iter().skip(first.map_or(0, |jid| self.part_of(jid)));
+        let is_before = move |jid: &&Jid| first.is_some_and(|first| order(jid, first).is_lt());
+        parts.flat_map(|part| part.iter()).map(|(jid, _)| jid).skip_while(is_before)
+    }
+
+    /// Those up to a JID, or all, in reverse order.
+    pub(super) fn iter_back<'a>(&'a self, last: Option<&'a Jid>) -> impl Iterator<Item = &'a Jid> {
+        let parts = last.map_or(self.parts.len(), |jid| self.part_of(jid) + 1);
+        let parts = self.parts.get(..parts).unwrap_or(&self.parts).iter().rev();
+        let is_after = move |jid: &&Jid| last.is_some_and(|last| order(jid, last).is_gt());
+        parts.flat_map(|part| part.iter().rev()).map(|(jid, _)| jid).skip_while(is_after)
     }
 
     pub(super) fn contains(&self, jid: &Jid) -> bool {

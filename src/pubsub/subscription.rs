@@ -15,6 +15,17 @@ pub struct Subscription {
     pub state: SubscriptionState,
 }
 
+impl Subscription {
+    /// The identifier of the subscription in pages of a node's list. JIDs have no line breaks.
+    #[must_use]
+    pub fn uid(&self) -> String {
+        match &self.subid {
+            Some(subid) => format!("{}\n{subid}", self.jid),
+            None => self.jid.to_string(),
+        }
+    }
+}
+
 /// The state of a subscription.
 ///
 /// SPEC: no subscription is ever `unconfigured`: every option has a value from the beginning.

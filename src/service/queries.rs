@@ -59,7 +59,7 @@ impl Service {
         self.unless_moved(id, found).await
     }
 
-    /// Shows a node's subscriptions (§8.8.1).
+    /// Shows a page of a node's subscriptions, as far as it fits (§8.8.1).
     ///
     /// # Errors
     /// As [`subscriptions::subscriptions`].
@@ -67,10 +67,13 @@ impl Service {
         &self,
         actor: &Actor,
         id: &NodeId,
-    ) -> Result<Vec<Subscription>, Error> {
+        page: &Page<String>,
+        fits: impl FnMut(&Subscription) -> bool,
+    ) -> Result<Part<Subscription>, Error> {
         let turn = self.settled_turn(id).await?;
-        let found =
-            subscriptions::subscriptions(turn.node(), &self.context(&self.policies(), id, actor));
+        let policies = self.policies();
+        let cx = self.context(&policies, id, actor);
+        let found = subscriptions::subscriptions(turn.node(), page, fits, &cx);
         self.unless_moved(id, found).await
     }
 

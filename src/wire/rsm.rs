@@ -43,10 +43,15 @@ pub fn part_of<T>(
     max_bytes: usize,
 ) -> Result<(Vec<T>, Option<Tag>), Refusal> {
     let Some(page) = page else { return Ok((list, None)) };
-    let size = |entry: &T| ENTRY_BYTES + written_len(&told_by(entry));
-    let part = page.of(list, &told_by, within(max_bytes, 1, size)).ok_or(Refusal::ItemNotFound)?;
+    let fits = fitting(&told_by, max_bytes);
+    let part = page.of(list, &told_by, fits).ok_or(Refusal::ItemNotFound)?;
     let set = set(&part, told_by);
     Ok((part.entries, Some(set)))
+}
+
+/// Whether one entry after the other fits into a page of so many bytes; the first does.
+pub fn fitting<T>(told_by: impl Fn(&T) -> String, max_bytes: usize) -> impl FnMut(&T) -> bool {
+    within(max_bytes, 1, move |entry| ENTRY_BYTES + written_len(&told_by(entry)))
 }
 
 /// Says which part of a list this is.

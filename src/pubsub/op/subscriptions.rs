@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use jid::{BareJid, Jid};
 
 use crate::pubsub::{
-    Change, Changes, Context, Decision, Item, Node, NodeId, Options, Refusal, SubId, Subscription,
-    SubscriptionState, Terms, access, notices::notices,
+    Change, Changes, Context, Decision, Edge, Item, Node, NodeId, Options, Page, Part, Refusal,
+    SubId, Subscription, SubscriptionState, Terms, access, node::Listed, notices::notices,
 };
 
 use super::{
@@ -18,6 +18,9 @@ use super::{
 /// What this use case stands for in service discovery.
 pub const FEATURES: &[&str] =
     &["manage-subscriptions", "retrieve-subscriptions", "subscription-notifications"];
+
+/// Maximum number of subscriptions that are counted for the index of a page.
+const MAX_COUNTED: usize = 10_000;
 
 /// Asks for one's own subscriptions, at one node or at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,17 +57,78 @@ pub struct SubscriptionsSet {
     pub is_full: bool,
 }
 
-/// Lists the subscribers for the owner (§8.8.1), without pending ones, ordered by JID so that pages stay valid when
-/// options change.
+/// Lists a page of the subscriptions for the owner (§8.8.1), as far as it fits, without pending ones. The order is that of
+/// bare JIDs and resources, so that pages stay valid when options change. An edge is a [UID](Subscription::uid).
+///
+/// A page takes time for its own entries and at most 10 000 others, which are counted: so the index of a page after or
+/// before an edge is known at nodes with at most so many subscriptions.
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
-pub fn subscriptions(node: Option<&Node>, cx: &Context<'_>) -> Result<Vec<Subscription>, Refusal> {
+/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`]; [`Refusal::ItemNotFound`] if the edge is not there;
+/// [`Refusal::NotImplemented`] for a page from a higher index.
+pub fn subscriptions(
+    node: Option<&Node>,
+    page: &Page<String>,
+    fits: impl FnMut(&Subscription) -> bool,
+    cx: &Context<'_>,
+) -> Result<Part<Subscription>, Refusal> {
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
-    let mut jids: Vec<_> = node.subscribers().collect();
-    jids.sort_unstable();
-    Ok(jids.into_iter().flat_map(|jid| of_jid(node, jid)).collect())
+    let total = node.listed_len();
+    let page = page.clone().and_then(|uid| edge(node, &uid)).ok_or(Refusal::ItemNotFound)?;
+    let index_of = |edge: &(Jid, Option<SubId>)| {
+        (total <= MAX_COUNTED).then(|| node.listed_from(None).position(|one| is(one, edge)))?
+    };
+    let taken = |listed: &mut dyn Iterator<Item = Listed<'_>>| -> Vec<_> {
+        listed.take(page.max).map(subscribed).take_while(fits).collect()
+    };
+    let (entries, index) = match &page.edge {
+        Edge::At(index) if total.min(*index) > MAX_COUNTED => {
+            return Err(Refusal::NotImplemented(format!(
+                "a page from an index above {MAX_COUNTED}"
+            )));
+        }
+        Edge::At(index) => {
+            (taken(&mut node.listed_from(None).skip(*index)), Some(total.min(*index)))
+        }
+        Edge::After(edge) => {
+            let mut later = node.listed_from(Some(&edge.0)).skip_while(|one| !is(*one, edge));
+            (taken(&mut later.by_ref().skip(1)), index_of(edge).map(|index| index + 1))
+        }
+        Edge::Before(edge) => {
+            let mut earlier = node.listed_back(Some(&edge.0)).skip_while(|one| !is(*one, edge));
+            let entries = taken(&mut earlier.by_ref().skip(1));
+            let index = index_of(edge).map(|index| index - entries.len());
+            (entries, index)
+        }
+        Edge::Last => {
+            let entries = taken(&mut node.listed_back(None));
+            let index = total - entries.len();
+            (entries, Some(index))
+        }
+    };
+    let entries = if page.is_backward() { entries.into_iter().rev().collect() } else { entries };
+    Ok(Part { entries, index, total: Some(total) })
+}
+
+/// The subscription with a UID, if the list has it.
+fn edge(node: &Node, uid: &str) -> Option<(Jid, Option<SubId>)> {
+    let (jid, subid) = uid.split_once('\n').map_or((uid, None), |(jid, subid)| (jid, Some(subid)));
+    let edge = (Jid::new(jid).ok()?, subid.map(SubId::new));
+    let is_there = {
+        let mut of_jid = node.listed_from(Some(&edge.0)).take_while(|(jid, _)| **jid == edge.0);
+        of_jid.any(|one| is(one, &edge))
+    };
+    is_there.then_some(edge)
+}
+
+fn is(one: Listed<'_>, edge: &(Jid, Option<SubId>)) -> bool {
+    one == (&edge.0, edge.1.as_ref())
+}
+
+fn subscribed((jid, subid): Listed<'_>) -> Subscription {
+    let state = SubscriptionState::Subscribed;
+    Subscription { jid: jid.clone(), subid: subid.cloned(), state }
 }
 
 /// The subscriptions of a JID at a node.

@@ -4,8 +4,14 @@ use std::collections::BTreeMap;
 
 use jid::{BareJid, Jid};
 use proptest::prelude::*;
+use tokio::time::Instant;
 
-use crate::pubsub::subscribers::Subscribers;
+use crate::pubsub::{
+    Edge, Node, Options, Page, Part, Refusal, Special, SubId, Subscription, Terms, Timestamp,
+    op::subscriptions::subscriptions, subscribers::Subscribers,
+};
+
+use super::{by, node};
 
 fn jid(number: u16) -> Jid {
     // Names of which one begins like another, with and without resources.
@@ -67,4 +73,79 @@ fn a_list_of_recipients_shares_what_did_not_change_since() {
     let new: Vec<_> = second.parts().filter(|part| !there.contains(part)).collect();
     // One part was copied, and split.
     assert!(new.len() <= 2, "{new:?} of {there:?}");
+}
+
+/// Adds subscriptions with these SubIDs.
+fn load(node: &mut Node, jid: Jid, subids: &[&str], is_pending: bool) {
+    let terms = |subid: &&str| {
+        let subid = Some(SubId::new(subid)).filter(|subid| !subid.as_str().is_empty());
+        Terms::new(subid, Options::default(), 0, Timestamp(0))
+    };
+    let terms = subids.iter().map(terms).collect();
+    node.load_special(jid, Special { since: 0, special_since: 0, is_pending, terms });
+}
+
+fn listed(node: &Node, page: &Page<String>) -> Result<Part<Subscription>, Refusal> {
+    by("owner@x", |cx| subscriptions(Some(node), page, |_| true, cx))
+}
+
+/// Pages of the list are those of the whole list, whatever subscriptions there are.
+#[test]
+fn pages_of_subscriptions_are_parts_of_the_list() {
+    let mut node = node().0;
+    for number in 0..60 {
+        match number % 5 {
+            0 | 1 => node.load_subscription(jid(number), 0),
+            2 => load(&mut node, jid(number), &[""], false),
+            3 => load(&mut node, jid(number), &["c", "a", "b"], false),
+            _ if number % 2 == 0 => load(&mut node, jid(number), &["x", "y"], true),
+            _ => node.load_pending(jid(number)),
+        }
+    }
+    let all = listed(&node, &Page::first(usize::MAX)).unwrap().entries;
+    assert_eq!(all.len(), 24 + 12 + 36);
+    let key = |one: &Subscription| (one.jid.to_bare(), one.jid.clone());
+    assert!(all.is_sorted_by_key(key));
+    let mut edges = vec![Edge::At(0), Edge::At(7), Edge::At(71), Edge::At(99), Edge::Last];
+    let pending = jid(4).to_string();
+    let others = ["", "x", "zz@x", "u1@example\nnone", &pending].map(str::to_owned);
+    for uid in all.iter().map(Subscription::uid).chain(others) {
+        edges.extend([Edge::After(uid.clone()), Edge::Before(uid)]);
+    }
+    for edge in edges {
+        for max in [0, 1, 2, 10, usize::MAX] {
+            let page = Page { max, edge: edge.clone() };
+            let expected = page.of(all.clone(), Subscription::uid, |_| true);
+            assert_eq!(listed(&node, &page), expected.ok_or(Refusal::ItemNotFound), "{page:?}");
+        }
+    }
+}
+
+#[test]
+fn a_page_of_subscriptions_takes_time_for_its_entries() {
+    let mut node = node().0;
+    for number in 0..100_000 {
+        let jid = Jid::new(&format!("{number:06}@x")).unwrap();
+        match number % 2 {
+            0 => node.load_subscription(jid, 0),
+            _ => load(&mut node, jid, &[""], false),
+        }
+    }
+    let begun = Instant::now();
+    let all = listed(&node, &Page::first(usize::MAX)).unwrap();
+    let (whole, begun) = (begun.elapsed(), Instant::now());
+    let uid = |number: usize| all.entries[number].uid();
+    for edge in [Edge::At(10_000), Edge::After(uid(50_000)), Edge::Before(uid(50_001)), Edge::Last]
+    {
+        let is_known = matches!(edge, Edge::At(_) | Edge::Last);
+        let part = listed(&node, &Page { max: 1, edge }).unwrap();
+        assert_eq!((part.entries.len(), part.total), (1, Some(100_000)));
+        assert_eq!(part.index.is_some(), is_known);
+    }
+    for index in [10_001, usize::MAX] {
+        let refused = listed(&node, &Page { max: 1, edge: Edge::At(index) });
+        assert!(matches!(refused, Err(Refusal::NotImplemented(_))));
+    }
+    let pages = begun.elapsed();
+    assert!(pages * 10 < whole, "{pages:?} {whole:?}");
 }
