@@ -2,7 +2,8 @@
 docs/CONFORMANCE.md how many steps are answered as XEP-0060 demands. `make compare` runs it.
 
 The scripts assert more than the XEP does, for they are tests of gjallar. `is_demanded` and `difference` leave out
-what the XEP permits, and a request below the comment `# choice`, to which the XEP names no answer, is not sent. Where a
+what the XEP permits. A request below the comment `# choice`, to which the XEP names no answer, is not sent, and an event
+below it is not expected. A request below `# refused`, for which the XEP names no condition, may have any error. Where a
 service gave a subscription a SubID, requests have it. Each script has a server of its own. Two components of it stand for the clients: users who may create
 nodes, and strangers who may not.
 """
@@ -30,7 +31,7 @@ PUBSUB = "http://jabber.org/protocol/pubsub"
 EVENT, DISCO, FORM = f"{PUBSUB}#event", "http://jabber.org/protocol/disco#", "{jabber:x:data}"
 ANY = "{scansion:any}"
 STRANGERS = "far.localhost"
-CHOICE = "# choice"
+CHOICE, REFUSED = "# choice", "# refused"
 PATIENCE = 2
 
 
@@ -106,13 +107,13 @@ class Link:
 
 
 def steps(script, service):
-    """Each step of a script: its line, the client, the verb and the stanza; and the JIDs of the clients. The verb begins
-    with `choice` if the step is one of gjallar. Names are those of `service` and of the component that stands for the clients."""
+    """Each step of a script: its line, the comment that marks it, the client, the verb and the stanza; and the JIDs of the
+    clients. Names are those of `service` and of the component that stands for the clients."""
     def renamed(text):
         text = re.sub(r"@[a-z]+\.example", f"@{STRANGERS}", text.replace("@localhost", f"@{USERS}"))
         return text.replace(SERVICE, service)
     lines, jids, client, found = script.read_text().splitlines(), {}, None, []
-    number, is_choice = 0, False
+    number, mark = 0, None
     while number < len(lines):
         line = lines[number].strip()
         number += 1
@@ -120,17 +121,16 @@ def steps(script, service):
             client = line.removeprefix("[Client] ")
         elif line.startswith("jid: "):
             jids[client] = renamed(line.removeprefix("jid: "))
-        elif line == CHOICE:
-            is_choice = True
+        elif line in (CHOICE, REFUSED):
+            mark = line
         elif line and line[0] not in "#-":
             client, verb = line.split(" ", 1)
-            verb = f"choice {verb}" if is_choice else verb
-            is_choice = False
             begin, stanza = number, []
             while number < len(lines) and (not lines[number] or lines[number][0] in "\t "):
                 stanza.append(lines[number])
                 number += 1
-            found.append((begin, client, verb, renamed("\n".join(stanza).strip())))
+            found.append((begin, mark, client, verb, renamed("\n".join(stanza).strip())))
+            mark = None
     return jids, found
 
 
@@ -169,21 +169,24 @@ async def play(script, port, service):
     # Fields that somebody submitted, requests that are not of this XEP, and whether the newest item is of a
     # publication: an item that comes after a subscription is the last one.
     submitted, foreign, is_published = {"FORM_TYPE"}, set(), True
-    # Requests that are left out, and SubIDs by node and JID.
-    left_out, subids = set(), {}
-    for line, client, verb, stanza in all_steps:
+    # Requests that are left out, those that may have any error, and SubIDs by node and JID.
+    left_out, refused, subids = set(), set(), {}
+    for index, (line, mark, client, verb, stanza) in enumerate(all_steps):
         jid = jids[client]
         bare = jid.split("/")[0]
         link = links[bare.split("@")[1]]
 
         def is_for_client(other, to=(jid, bare)):
             return other.get("to") in to
-        if verb == "choice sends:":
-            left_out.add((client, parsed(stanza).get("id")))
+        if mark == CHOICE:
+            if verb == "sends:":
+                left_out.add((client, parsed(stanza).get("id")))
             continue
-        assert not verb.startswith("choice"), f"{script.stem}:{line}: only a request is a choice"
+        assert not mark or verb == "sends:", f"{script.stem}:{line}: only a request is refused"
         if verb == "sends:":
             sent = parsed(stanza)
+            if mark:
+                refused.add((client, sent.get("id")))
             set_subid(sent, subids)
             submitted.update(field.get("var") for form in sent.iter(f"{FORM}x") for field in form)
             if sent.find(f".//{{{PUBSUB}}}subscribe") is not None or sent.find(f".//{{{PUBSUB}}}publish") is not None:
@@ -198,6 +201,9 @@ async def play(script, port, service):
             expected = parsed(stanza)
             if (client, expected.get("id")) in left_out:
                 continue
+            if (client, expected.get("id")) in refused:
+                for error in expected:
+                    error.clear()
             demanded = is_demanded(expected) and (client, expected.get("id")) not in foreign
             demanded &= is_published or expected.find(f".//{{{EVENT}}}items") is None
 
@@ -207,7 +213,13 @@ async def play(script, port, service):
                         and (other.find(f"{{{EVENT}}}event") is None) == (expected.find(f"{{{EVENT}}}event") is None))
             got = await link.take(lambda other: is_similar(other) and not difference(expected, other, submitted),
                                   PATIENCE if demanded else PATIENCE / 4)
-            similar = next(filter(is_similar, link.waiting), None) if got is None and demanded else None
+            later = [parsed(stanza) for _, mark, other, verb, stanza in all_steps[index + 1:]
+                     if other == client and verb == "receives:" and mark != CHOICE]
+
+            def is_instead(other):
+                """Whether a stanza comes instead of the expected one: no later step expects it."""
+                return is_similar(other) and all(difference(step, other, submitted) for step in later)
+            similar = next(filter(is_instead, link.waiting), None) if got is None and demanded else None
             reason = None
             if similar is not None:
                 link.waiting.remove(similar)

@@ -4,7 +4,8 @@
 //! `X receives:` takes the next stanza to X and compares: what is written must be there. A value
 //! `{scansion:any}` stands for any; more attributes may be there, more elements only with
 //! `scansion:strict='false'`. `X receives nothing` is what it says, of all that was told by then.
-//! The comment `# choice` marks a request for which the XEP demands no particular answer; `make compare` leaves these out.
+//! The comment `# choice` marks a request for which the XEP demands no particular answer, and events of such a request;
+//! `make compare` leaves these out. Where the comment `# refused` marks a request, it takes any error for the answer.
 
 use std::{collections::HashMap, fs, path::PathBuf, sync::Arc};
 
