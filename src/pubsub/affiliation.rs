@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jid::BareJid;
 
+use super::spelled::Spelled;
+
 /// What an entity is at a node. Absence of an affiliation is `none`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Affiliation {
@@ -40,10 +42,10 @@ pub struct Affiliations {
     of: BTreeMap<BareJid, Affiliation>,
     /// The outcasts whose addresses are not their own folds, by fold.
     folded_outcasts: BTreeMap<String, BTreeSet<BareJid>>,
-    /// Number of outcasts, and of addresses whose domains have two spellings. Looking for other spellings, or for outcasts
-    /// by fold, converts the domain; it takes a hundred times as long as a lookup.
-    outcasts: usize,
-    spelled: usize,
+    /// Number of outcasts by folded localpart. Only with one of them a lookup folds a domain, which takes a hundred times as
+    /// long as the rest of it.
+    outcasts: BTreeMap<String, usize>,
+    spelled: Spelled,
 }
 
 impl Affiliations {
@@ -61,25 +63,41 @@ impl Affiliations {
                 }
             }
         }
-        let is_spelled = usize::from(address.other_spellings().next().is_some());
-        let before = match affiliation {
+        self.count(&address, affiliation);
+        match affiliation {
             Affiliation::None => self.of.remove(&address),
             _ => self.of.insert(address, affiliation),
         };
-        let is_outcast = |affiliation| usize::from(affiliation == Some(Affiliation::Outcast));
-        let is_there = |affiliation: Option<_>| usize::from(affiliation.is_some());
-        let now = Some(affiliation).filter(|affiliation| *affiliation != Affiliation::None);
-        self.outcasts = self.outcasts + is_outcast(now) - is_outcast(before);
-        self.spelled = self.spelled + is_spelled * is_there(now) - is_spelled * is_there(before);
+    }
+
+    /// Keeps the number of outcasts and the spellings for a new affiliation of an address.
+    fn count(&mut self, address: &BareJid, now: Affiliation) {
+        let before = self.of_address(address);
+        match (before == Affiliation::None, now == Affiliation::None) {
+            (true, false) => self.spelled.add(address),
+            (false, true) => self.spelled.remove(address),
+            _ => {}
+        }
+        let local = address.folded_localpart();
+        match (before == Affiliation::Outcast, now == Affiliation::Outcast) {
+            (false, true) => *self.outcasts.entry(local.into_owned()).or_default() += 1,
+            (true, false) => {
+                if let Some(number) = self.outcasts.get_mut(&*local) {
+                    *number -= 1;
+                    if *number == 0 {
+                        self.outcasts.remove(&*local);
+                    }
+                }
+            }
+            _ => {}
+        }
     }
 
     /// The affiliation of an entity: that of its address, otherwise that of another spelling of its domain. An entity
     /// without one is an outcast if an outcast has the same fold.
     #[must_use]
     pub fn of(&self, entity: &BareJid) -> Affiliation {
-        let spelled = Some(entity).filter(|_| self.spelled > 0);
-        let mut others = spelled.into_iter().flat_map(|entity| entity.other_spellings());
-        let named = || others.find_map(|other| self.of.get(&other));
+        let named = || self.spelled.others(entity).find_map(|other| self.of.get(other));
         match self.of.get(entity).or_else(named) {
             Some(affiliation) => *affiliation,
             None if self.has_outcast_like(entity) => Affiliation::Outcast,
@@ -89,7 +107,7 @@ impl Affiliations {
 
     /// Whether an outcast has the same fold as an address without an affiliation.
     fn has_outcast_like(&self, address: &BareJid) -> bool {
-        if self.outcasts == 0 {
+        if self.outcasts.is_empty() || !self.outcasts.contains_key(&*address.folded_localpart()) {
             return false;
         }
         let fold = address.fold();

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use jid::BareJid;
 
+use super::spelled::Spelled;
+
 /// An entry of a roster (RFC 6121 §2).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contact {
@@ -15,18 +17,29 @@ pub struct Contact {
 
 /// The entries of a roster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Contacts(HashMap<BareJid, Contact>);
+pub struct Contacts {
+    of: HashMap<BareJid, Contact>,
+    spelled: Spelled,
+}
 
 impl Contacts {
     /// The entry of an entity, in any spelling of its domain.
     #[must_use]
     pub fn get(&self, entity: &BareJid) -> Option<&Contact> {
-        entity.spellings().find_map(|address| self.0.get(&address))
+        let other = || self.spelled.others(entity).find_map(|address| self.of.get(address));
+        self.of.get(entity).or_else(other)
     }
 }
 
 impl FromIterator<(BareJid, Contact)> for Contacts {
     fn from_iter<I: IntoIterator<Item = (BareJid, Contact)>>(entries: I) -> Self {
-        Self(entries.into_iter().collect())
+        let mut contacts = Self::default();
+        for (entity, contact) in entries {
+            if !contacts.of.contains_key(&entity) {
+                contacts.spelled.add(&entity);
+            }
+            contacts.of.insert(entity, contact);
+        }
+        contacts
     }
 }

@@ -35,6 +35,7 @@ pub mod restore;
 mod revision;
 mod setting;
 mod special;
+mod spelled;
 mod subscribers;
 mod subscription;
 

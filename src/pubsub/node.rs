@@ -16,6 +16,7 @@ use super::{
     NodeId, Options, Recipients, Special, SubId, SubscriptionState, Terms, Timestamp, access,
     is_entitled,
     special::Specials,
+    spelled::Spelled,
     subscribers::{Subscribers, order},
 };
 
@@ -51,6 +52,8 @@ pub struct Node {
     pending: Subscribers,
     /// Those of both who have options or SubIDs, and stand only here.
     specials: Specials,
+    /// The bare JIDs of subscribed and pending JIDs.
+    spelled: Spelled,
 }
 
 impl Node {
@@ -77,6 +80,7 @@ impl Node {
             subscribers: Subscribers::default(),
             pending: Subscribers::default(),
             specials: Specials::default(),
+            spelled: Spelled::default(),
         }
     }
 
@@ -96,6 +100,22 @@ impl Node {
     /// Every affiliation but `none`.
     pub fn affiliations(&self) -> impl Iterator<Item = (&BareJid, Affiliation)> {
         self.affiliations.iter()
+    }
+
+    /// The affiliations, for lookups.
+    pub(super) fn all_affiliations(&self) -> &Affiliations {
+        &self.affiliations
+    }
+
+    /// The affiliations after changes.
+    pub(super) fn affiliations_after(&self, changes: &Changes) -> Cow<'_, Affiliations> {
+        let mut after = Cow::Borrowed(&self.affiliations);
+        for change in changes.iter() {
+            if let Change::Affiliated(entity, affiliation) = change {
+                after.to_mut().set(entity.clone(), *affiliation);
+            }
+        }
+        after
     }
 
     /// How many affiliations there are.
@@ -229,11 +249,10 @@ impl Node {
         self.subscriptions_of_address(entity).chain(others)
     }
 
-    /// The JIDs with which a resource is subscribed: its own and its bare one, in every spelling of the domain. If one of
-    /// them is subscribed, the resource has no implicit subscription.
-    pub(super) fn own_jids(resource: &Jid) -> impl Iterator<Item = Jid> {
-        let spellings = [resource.clone()].into_iter().chain(resource.other_spellings());
-        spellings.flat_map(|one| [Jid::from(one.to_bare()), one])
+    /// The JIDs with which a resource may be subscribed: its own and its bare one, in the spellings of the domain that
+    /// subscriptions have. If one of them is subscribed, the resource has no implicit subscription.
+    pub(super) fn own_jids(&self, resource: &Jid) -> impl Iterator<Item = Jid> {
+        self.spelled.own_jids(resource)
     }
 
     /// The subscriptions of exactly this address, and of its resources.
@@ -364,7 +383,7 @@ impl Node {
     /// Whether a resource has lost its implicit subscription and has no explicit one.
     #[must_use]
     pub fn revokes_implicit(&self, jid: &Jid) -> bool {
-        !self.allows_implicit(jid) && !Self::own_jids(jid).any(|own| self.is_subscribed(&own))
+        !self.allows_implicit(jid) && !self.own_jids(jid).any(|own| self.is_subscribed(&own))
     }
 
     /// The version at which the subscription of exactly this JID began.
@@ -385,6 +404,7 @@ impl Node {
                 }
                 Change::Requested(jid) => self.load_pending(jid.clone()),
                 Change::Subscribed(jid) | Change::Enrolled(jid) => {
+                    self.note(jid);
                     self.pending.remove(jid);
                     match self.specials.remove(jid) {
                         Some(special) => {
@@ -396,6 +416,9 @@ impl Node {
                 }
                 Change::Agreed(jid, terms) => self.agree(jid, terms.clone(), changes.version()),
                 Change::Unsubscribed(jid) => {
+                    if self.state_of(jid) != SubscriptionState::None {
+                        self.spelled.remove(&jid.to_bare());
+                    }
                     self.pending.remove(jid);
                     self.subscribers.remove(jid);
                     self.specials.remove(jid);
@@ -411,7 +434,15 @@ impl Node {
         self.version = changes.version();
     }
 
+    /// Keeps the spellings for a JID that is going to be subscribed or pending.
+    fn note(&mut self, jid: &Jid) {
+        if self.state_of(jid) == SubscriptionState::None {
+            self.spelled.add(&jid.to_bare());
+        }
+    }
+
     fn agree(&mut self, jid: &Jid, terms: Arc<[Terms]>, version: u64) {
+        self.note(jid);
         let special = match self.specials.remove(jid) {
             Some(special) => Special { terms, ..special },
             None => {
@@ -430,16 +461,19 @@ impl Node {
 
     /// Adds a subscription while a store loads the node.
     pub fn load_subscription(&mut self, jid: Jid, since: u64) {
+        self.note(&jid);
         self.subscribers.insert(jid, since);
     }
 
     /// Adds one that waits for an owner.
     pub fn load_pending(&mut self, jid: Jid) {
+        self.note(&jid);
         self.pending.insert(jid, 0);
     }
 
     /// Adds subscriptions with options or SubIDs.
     pub fn load_special(&mut self, jid: Jid, special: Special) {
+        self.note(&jid);
         self.specials.insert(jid, special);
     }
 }

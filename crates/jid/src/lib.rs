@@ -316,6 +316,28 @@ impl BareJid {
         format!("{local}{}", identity::folded_domain(domain)).into()
     }
 
+    /// The localpart of the [fold](Self::fold); empty if there is none.
+    #[must_use]
+    pub fn folded_localpart(&self) -> Cow<'_, str> {
+        match parts(self.as_str()).0 {
+            None => "".into(),
+            Some(local) if identity::is_plain(local) => local.into(),
+            Some(local) => identity::folded(local).into(),
+        }
+    }
+
+    /// The form that is the same for all [spellings](Self::spellings), with decoded A-labels. Addresses of domains that
+    /// are not valid may have the same one without being spellings of each other.
+    #[must_use]
+    pub fn decoded(&self) -> Cow<'_, str> {
+        let (local, domain, _) = parts(self.as_str());
+        match (spellings::decoded(domain), local) {
+            (Cow::Borrowed(_), _) => self.as_str().into(),
+            (Cow::Owned(domain), None) => domain.into(),
+            (Cow::Owned(domain), Some(local)) => format!("{local}@{domain}").into(),
+        }
+    }
+
     /// Whether the address equals its [fold](Self::fold) in one of its spellings. Otherwise a server that folds more than
     /// RFC 7622 delivers to another account.
     #[must_use]

@@ -4,16 +4,13 @@
 //! SPEC: §9 speaks of accounts. Here presence goes to the service; it counts for the nodes that the capabilities name
 //! with `+notify`, for without names it would be for all nodes there are. Who has subscribed is told as a subscriber.
 
-use std::{
-    borrow::Cow,
-    collections::{HashMap, HashSet},
-};
+use std::{borrow::Cow, collections::HashSet};
 
-use jid::{BareJid, Jid};
+use jid::Jid;
 
 use crate::pubsub::{
-    Affiliation, Audience, Change, Changes, Context, Item, Node, NodeConfig, Notification, Options,
-    Recipients, Terms, Timestamp, access, event::MAX_LISTED,
+    Affiliations, Audience, Change, Changes, Context, Item, Node, NodeConfig, Notification,
+    Options, Recipients, Terms, Timestamp, access, event::MAX_LISTED, spelled::Spelled,
 };
 
 use super::subscribe;
@@ -42,7 +39,8 @@ pub fn told(
     last: Option<&Item>,
     cx: &Context<'_>,
 ) -> Vec<Notification> {
-    let Some(node) = node.or_else(|| changes.created()) else { return Vec::new() };
+    let node = node.or_else(|| changes.created()).filter(|_| !interested.is_empty());
+    let Some(node) = node else { return Vec::new() };
     // Who has no access after them is not sent anything of them.
     let after = After::of(node, changes);
     let may_let_in = changes.created().is_none() && concern_access(changes);
@@ -104,7 +102,7 @@ pub fn readmitted(
     cx: &Context<'_>,
 ) -> Vec<InterestedResource> {
     let is_deleted = changes.iter().any(|change| matches!(change, Change::Deleted(_)));
-    if !is_deleted && !concern_access(changes) {
+    if interested.is_empty() || !is_deleted && !concern_access(changes) {
         return Vec::new();
     }
     let after = node.or_else(|| changes.created()).map(|node| After::of(node, changes));
@@ -202,10 +200,10 @@ fn had_access(node: &Node, resource: &InterestedResource, cx: &Context<'_>) -> b
 struct After<'a> {
     node: &'a Node,
     config: &'a NodeConfig,
-    affiliations: HashMap<&'a BareJid, Affiliation>,
-    /// The folds of new outcasts.
-    outcasts: HashSet<Cow<'a, str>>,
+    affiliations: Cow<'a, Affiliations>,
     subscribed: HashSet<&'a Jid>,
+    /// The bare JIDs of new subscriptions.
+    spelled: Spelled,
     unsubscribed: HashSet<&'a Jid>,
 }
 
@@ -214,26 +212,22 @@ impl<'a> After<'a> {
         Self {
             node,
             config: &node.config,
-            affiliations: HashMap::new(),
-            outcasts: HashSet::new(),
+            affiliations: Cow::Borrowed(node.all_affiliations()),
             subscribed: HashSet::new(),
+            spelled: Spelled::default(),
             unsubscribed: HashSet::new(),
         }
     }
 
     fn of(node: &'a Node, changes: &'a Changes) -> Self {
-        let mut after = Self::unchanged(node);
+        let affiliations = node.affiliations_after(changes);
+        let mut after = Self { affiliations, ..Self::unchanged(node) };
         for change in changes.iter() {
             match change {
                 Change::Configured(config) => after.config = config,
-                Change::Affiliated(entity, affiliation) => {
-                    after.affiliations.insert(entity, *affiliation);
-                    if *affiliation == Affiliation::Outcast {
-                        after.outcasts.insert(entity.fold());
-                    }
-                }
                 Change::Subscribed(jid) | Change::Enrolled(jid) => {
                     after.subscribed.insert(jid);
+                    after.spelled.add(&jid.to_bare());
                 }
                 Change::Unsubscribed(jid) => {
                     after.unsubscribed.insert(jid);
@@ -244,25 +238,17 @@ impl<'a> After<'a> {
         after
     }
 
-    fn affiliation_of(&self, bare: &BareJid) -> Affiliation {
-        let changed = bare.spellings().find_map(|one| self.affiliations.get(&one).copied());
-        match changed.unwrap_or_else(|| self.node.affiliation_of(bare)) {
-            Affiliation::None if self.outcasts.contains(&bare.fold()) => Affiliation::Outcast,
-            affiliation => affiliation,
-        }
-    }
-
     /// Whether a resource can get access only by a roster.
     fn needs_roster(&self, jid: &Jid, cx: &Context<'_>) -> bool {
         let bare = jid.to_bare();
-        access::needs_roster(self.config, &bare, self.affiliation_of(&bare), cx)
+        access::needs_roster(self.config, &bare, self.affiliations.of(&bare), cx)
     }
 
     /// Whether a resource may subscribe without approval. If that needs a roster and none is known, the result is as
     /// before.
     fn has_access(&self, resource: &InterestedResource, cx: &Context<'_>) -> bool {
         let bare = resource.jid.to_bare();
-        let affiliation = self.affiliation_of(&bare);
+        let affiliation = self.affiliations.of(&bare);
         let is_unknown =
             cx.contacts.is_none() && access::needs_roster(self.config, &bare, affiliation, cx);
         match is_unknown {
@@ -285,6 +271,7 @@ impl<'a> After<'a> {
     /// Whether a resource has an explicit subscription, of its own or of its bare JID.
     fn is_subscribed(&self, resource: &Jid) -> bool {
         let stays = |jid: &Jid| self.node.is_subscribed(jid) && !self.unsubscribed.contains(jid);
-        Node::own_jids(resource).any(|jid| self.subscribed.contains(&jid) || stays(&jid))
+        self.node.own_jids(resource).any(|jid| stays(&jid))
+            || self.spelled.own_jids(resource).any(|jid| self.subscribed.contains(&jid))
     }
 }

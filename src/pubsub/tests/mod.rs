@@ -4,6 +4,7 @@ mod access;
 mod changes;
 mod former;
 mod publishing;
+mod spellings;
 mod subscribers;
 
 use jid::{BareJid, Jid};

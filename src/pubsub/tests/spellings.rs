@@ -1,0 +1,141 @@
+//! Rules that look at many addresses of internationalised domains.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::pubsub::{
+    AccessModel, Affiliation, Change, Changes, Contact, Contacts, Context, Node, Setting,
+    op::{
+        auto_subscribe::{self, InterestedResource},
+        configure::{Configure, configure},
+        subscribe::{Subscribe, subscribe},
+    },
+    restore,
+};
+
+use super::{bare, by, jid, node};
+
+/// A domain with as many spellings as a domain can have, whose conversion is slow.
+fn domain() -> String {
+    let labels = ["ü", "ö", "ä", "é"].map(|letter| letter.repeat(40));
+    format!("{}.x", labels.join("."))
+}
+
+fn interested(number: usize) -> Vec<InterestedResource> {
+    let domain = domain();
+    let resource = |i| InterestedResource {
+        jid: jid(&format!("a{}@{domain}/{i}", i / 8)),
+        is_admitted: Some(true),
+    };
+    (0..number).map(resource).collect()
+}
+
+fn subscription(who: &str, node: &Node) -> Changes {
+    let request =
+        Subscribe { node: node.id.clone(), jid: jid(who), settings: None, is_public: false };
+    by(who, |cx| subscribe(Some(node), &request, None, cx)).unwrap().changes
+}
+
+/// A subscription, at a node where others of the domain are known: each lookup of a resource would convert its domain.
+#[test]
+fn resources_of_internationalised_domains_are_looked_up_without_converting_them() {
+    let domain = domain();
+    let mut node = node().subscribed(&format!("s@{domain}")).subscribed(&format!("s@{domain}/r"));
+    for (local, affiliation) in [("m", Affiliation::Member), ("o", Affiliation::Outcast)] {
+        node = node.with(&format!("{local}@{domain}"), affiliation);
+    }
+    let contact = (bare(&format!("c@{domain}")), Contact { has_presence: true, groups: vec![] });
+    let contacts: Contacts = [contact].into_iter().collect();
+    let administrators = [bare("x"), bare("admin@y")];
+    let interested = interested(5000);
+    for model in [AccessModel::Open, AccessModel::Presence] {
+        let node = node.0.clone();
+        let mut node = super::Making(node).set(Setting::AccessModel(model)).0;
+        node.apply(&restore::affiliated(vec![(bare("b@x"), Affiliation::Member)]));
+        let changes = subscription("b@x", &node);
+        let began = Instant::now();
+        let told = by("b@x", |cx| {
+            let cx = Context { contacts: Some(&contacts), administrators: &administrators, ..*cx };
+            let _ = auto_subscribe::told(Some(&node), &changes, &interested, &[], None, &cx);
+            auto_subscribe::recipients(&node, &interested, &cx)
+        });
+        let took = began.elapsed();
+        let number: usize = told.iter().map(|list| list.len()).sum();
+        assert_eq!(number, if model == AccessModel::Open { 5000 } else { 0 });
+        assert!(took < Duration::from_secs(1), "{model:?}: {took:?}");
+    }
+}
+
+/// The same for the subscribers that a new access model is applied to.
+#[test]
+fn subscribers_of_internationalised_domains_are_looked_up_without_converting_them() {
+    let domain = domain();
+    let mut node = node();
+    for i in 0..5000 {
+        node = node.subscribed(&format!("a{i}@{domain}"));
+    }
+    let node = node.with("m@ü.x", Affiliation::Member).with("o@x", Affiliation::Outcast).0;
+    let began = Instant::now();
+    let settings = vec![Setting::AccessModel(AccessModel::Authorize)];
+    let request = Configure { node: node.id.clone(), settings, seen: None };
+    for _ in 0..4 {
+        let _ = by("owner@x", |cx| configure(Some(&node), &request, None, cx)).unwrap();
+    }
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+const U_LABELS: &str = "u@bücher.example";
+const A_LABELS: &str = "u@xn--bcher-kva.example";
+
+fn is_implicit(node: &Node, who: &str) -> bool {
+    let resource = InterestedResource { jid: jid(who), is_admitted: Some(true) };
+    let resources = [resource];
+    by("owner@x", |cx| !auto_subscribe::recipients(node, &resources, cx).is_empty())
+}
+
+/// What is known of one spelling is found by the other one, as long as it is there.
+#[test]
+fn subscriptions_affiliations_and_contacts_are_found_by_each_spelling() {
+    for (stored, other) in [(U_LABELS, A_LABELS), (A_LABELS, U_LABELS)] {
+        let full = format!("{other}/r");
+        let mut node = node().subscribed(stored).subscribed(&format!("{stored}/r")).0;
+        assert!(!is_implicit(&node, &full));
+        let at = |version| restore::reached(0, version);
+        for ended in [format!("{stored}/r"), stored.to_owned()] {
+            assert!(!is_implicit(&node, &full));
+            let mut changes = at(node.version + 1);
+            changes.push(Change::Unsubscribed(jid(&ended)));
+            node.apply(&changes);
+        }
+        assert!(is_implicit(&node, &full));
+        assert_eq!(node, {
+            let mut same = super::node().0;
+            same.apply(&at(node.version));
+            same
+        });
+        node.load_affiliation(bare(stored), Affiliation::Publisher);
+        assert_eq!(node.affiliation_of(&bare(other)), Affiliation::Publisher);
+        node.load_affiliation(bare(stored), Affiliation::None);
+        assert_eq!(node.affiliation_of(&bare(other)), Affiliation::None);
+        let contact = Contact { has_presence: true, groups: Vec::new() };
+        let contacts: Contacts = [(bare(stored), contact)].into_iter().collect();
+        assert!(contacts.get(&bare(other)).is_some());
+        assert!(contacts.get(&bare("v@bücher.example")).is_none());
+    }
+}
+
+#[test]
+fn spellings_of_an_address_have_one_decoded_form() {
+    for one in [U_LABELS, A_LABELS] {
+        assert_eq!(bare(one).decoded(), U_LABELS);
+    }
+    let mixed = bare("u@xn--bcher-kva.münchen.example");
+    assert!(mixed.other_spellings().all(|other| other.decoded() == mixed.decoded()));
+    for same in ["u@xn--bcher-KVA.example", "u@example", "xn--foo-.example"] {
+        assert_eq!(bare(same).decoded(), same);
+    }
+    assert_eq!(bare("straße@x").folded_localpart(), "strasse");
+    assert_eq!(bare("x").folded_localpart(), "");
+}
