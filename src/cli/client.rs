@@ -7,7 +7,10 @@ use std::{
 };
 
 use clap::Subcommand;
-use gjallar::client::{self, Account, ClientError, Event, Item, What};
+use gjallar::{
+    client::{self, Account, ClientError, Event, Item, What},
+    process::print_warnings,
+};
 use jid::Jid;
 use serde_json::{Value, json};
 
@@ -101,6 +104,7 @@ pub(super) struct Login {
 
 impl Client {
     pub(super) fn run(self) -> Result<(), Failure> {
+        print_warnings();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(self.work())
     }

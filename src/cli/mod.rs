@@ -79,6 +79,8 @@ enum Command {
     /// Say something to all subscribers of a node
     Announce(node::Announce),
     /// Publish and subscribe with an account, at a service of any kind
+    ///
+    /// A name or an attribute value of more than 8 192 bytes that the server sends ends the connection.
     #[command(subcommand)]
     Client(client::Client),
     /// Show what the running service counts

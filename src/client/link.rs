@@ -3,7 +3,7 @@
 //! tokio-xmpp 6.0.0 loses a wakeup where one thread sends while another one receives
 //! (`StanzaReceiver::poll_next`), so its tasks have one thread to themselves.
 
-use std::{net::SocketAddr, thread};
+use std::{net::SocketAddr, sync::Arc, thread};
 
 use futures::StreamExt;
 use jid::Jid;
@@ -15,6 +15,7 @@ use tokio::{
 use tokio_xmpp::{
     Event as Incoming, IqRequest, IqResponse, Stanza, connect::DnsConfig, xmlstream::Timeouts,
 };
+use tracing::warn;
 use xmpp_parsers::{
     jid::Jid as Address,
     message::{Message, MessageType},
@@ -25,7 +26,8 @@ use xmpp_parsers::{
 use crate::wire::{ns, padding::padding};
 
 use super::{
-    Account, ClientError,
+    Account, ClientError, MAX_TOKEN_BYTES,
+    connect::Connector,
     event::{Event, events},
 };
 
@@ -89,9 +91,15 @@ async fn drive(
 ) {
     let Ok(own) = address(&account.jid) else { return };
     let server = Address::from(own.to_bare().domain().to_owned());
-    let mut client = connected(own, account);
+    let (refusals, mut refused) = watch::channel(0);
+    let mut client = connected(own, account, refusals);
     loop {
         tokio::select! {
+            Ok(()) = refused.changed() => warn!(
+                event = "client_stanza_too_long",
+                max_bytes = MAX_TOKEN_BYTES,
+                "the connection ended with a name or an attribute value above the limit; events until the next connection are lost"
+            ),
             incoming = client.next() => match incoming {
                 Some(Incoming::Online { .. }) => {
                     // Events go to the bare JID, so the server has to know that somebody is there.
@@ -125,11 +133,16 @@ async fn drive(
                 if spaces > 0 {
                     drop(client.send_iq(Some(server.clone()), IqRequest::Get(ping(spaces))).await);
                 }
+                let mut refused = refused.clone();
+                refused.mark_unchanged();
                 tokio::spawn(async move {
-                    let answered = match token.await {
-                        Ok(IqResponse::Result(content)) => Ok(content),
-                        Ok(IqResponse::Error(error)) => Err(refused(&error)),
-                        Err(_) => Err(ClientError::Lost),
+                    let answered = tokio::select! {
+                        response = token => match response {
+                            Ok(IqResponse::Result(content)) => Ok(content),
+                            Ok(IqResponse::Error(error)) => Err(refusal(&error)),
+                            Err(_) => Err(ClientError::Lost),
+                        },
+                        Ok(()) = refused.changed() => Err(ClientError::TooLong),
                     };
                     // Who asked may not wait any more.
                     let _ = answer.send(answered).await;
@@ -150,25 +163,22 @@ fn address(jid: &Jid) -> Result<Address, ClientError> {
     Address::new(jid.as_str()).map_err(|error| ClientError::Login(error.to_string()))
 }
 
-/// Without TLS to this machine only.
-fn connected(jid: Address, account: Account) -> tokio_xmpp::Client {
+/// Without TLS to this machine only. Connections count the refusals of their parser.
+fn connected(jid: Address, account: Account, refusals: watch::Sender<u64>) -> tokio_xmpp::Client {
     let Account { password, server, .. } = account;
     let is_here = |server: &str| {
         let address = server.parse::<SocketAddr>().ok();
         address.is_some_and(|address| address.ip().is_loopback())
             || server.starts_with("localhost:")
     };
-    match server {
-        None => tokio_xmpp::Client::new(jid, password),
-        Some(server) if is_here(&server) => {
-            let server = DnsConfig::addr(&server);
-            tokio_xmpp::Client::new_plaintext(jid, password, server, Timeouts::tight())
-        }
-        Some(server) => {
-            let server = DnsConfig::addr(&server);
-            tokio_xmpp::Client::new_starttls(jid, password, server, Timeouts::default())
-        }
-    }
+    let is_encrypted = !server.as_deref().is_some_and(is_here);
+    let timeouts = if is_encrypted { Timeouts::default() } else { Timeouts::tight() };
+    let server = match server {
+        Some(server) => DnsConfig::addr(&server),
+        None => DnsConfig::srv_default_client(jid.domain().as_str()),
+    };
+    let connector = Connector { server, is_encrypted, refusals: Arc::new(refusals) };
+    tokio_xmpp::Client::new_with_connector(jid, password, connector, timeouts)
 }
 
 fn is_of(message: &Message, service: &Jid) -> bool {
@@ -176,7 +186,7 @@ fn is_of(message: &Message, service: &Jid) -> bool {
     from == Some(service.as_str()) && message.type_ != MessageType::Error
 }
 
-fn refused(error: &StanzaError) -> ClientError {
+fn refusal(error: &StanzaError) -> ClientError {
     let condition = Element::from(error.defined_condition.clone()).name().to_owned();
     let application = error.other.as_ref().map(|other| other.name().to_owned());
     let text = error.texts.values().next().cloned();

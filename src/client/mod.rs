@@ -15,6 +15,7 @@
 //! # }
 //! ```
 
+mod connect;
 mod event;
 mod link;
 
@@ -33,6 +34,8 @@ use self::link::{Ask, Link};
 
 /// How long logging in, and an answer, may take.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// The longest name or attribute value that can be received: the limit of tokio-xmpp's parser, which has no option for it.
+const MAX_TOKEN_BYTES: usize = 8192;
 
 /// Who logs in, and where.
 #[derive(Clone, Debug)]
@@ -73,6 +76,12 @@ pub enum ClientError {
     /// The connection is lost.
     #[error("the connection is lost")]
     Lost,
+    /// The connection ended with a name or an attribute value that is too long to be received; the request may have
+    /// succeeded.
+    #[error(
+        "the server sent a name or an attribute value of more than {MAX_TOKEN_BYTES} bytes, which this client cannot receive"
+    )]
+    TooLong,
     /// No answer came in time; it may be done all the same.
     #[error("no answer within 30 s")]
     Timeout,
@@ -105,6 +114,9 @@ fn more(text: Option<&String>) -> String {
 ///
 /// It has a thread of its own, reconnects by itself, and ends when it is dropped. Up to 10 000 events wait until they
 /// are read; then what comes from the server waits too, answers included.
+///
+/// A name or an attribute value of more than 8 192 bytes from the server ends the connection: waiting requests fail with
+/// [`ClientError::TooLong`], and events until the next connection are lost, which is logged as a warning.
 #[derive(Debug)]
 pub struct Client {
     link: Link,

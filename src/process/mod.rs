@@ -19,7 +19,7 @@ pub use config::{Config, ConfigError, Link, LogFormat, Monitoring, Secret, Store
 pub use fresh::{Random, now};
 pub use limits::Limits;
 pub use policies::{FieldValue, NodeLimits, NoticeConfig, PolicyConfig};
-pub use telemetry::start as start_telemetry;
+pub use telemetry::{print_warnings, start as start_telemetry};
 
 use std::sync::Arc;
 

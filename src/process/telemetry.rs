@@ -2,6 +2,7 @@
 
 use std::{io::IsTerminal, sync::OnceLock};
 
+use tracing::{Level, subscriber};
 use tracing_subscriber::{
     EnvFilter, Registry, fmt,
     layer::SubscriberExt,
@@ -35,6 +36,18 @@ pub fn start(config: &Config) -> Result<(), ConfigError> {
         let _ = FILTER.set(handle);
     }
     Ok(())
+}
+
+/// Prints warnings to standard error, in a process that is no service. Records of the crate `log`, such as those of
+/// tokio-xmpp, are left out.
+pub fn print_warnings() {
+    let lines = fmt()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_max_level(Level::WARN);
+    // In tests of one process a second start keeps the first.
+    let _ = subscriber::set_global_default(lines.finish());
 }
 
 /// Logs what a configuration that is in order says now.

@@ -2,12 +2,13 @@
 
 import json
 import subprocess
+import time
 
 import gajim
 import pytest
 from clients import clients
 from conftest import with_loop
-from servers import DOMAIN, PASSWORD, SERVICE, free_ports
+from servers import DOMAIN, PASSWORD, SERVICE, free_ports, wait_for
 from terminal import NODE, Terminal, configure
 
 
@@ -33,15 +34,21 @@ def test_gajim_configures_a_node(server, gjallar):
     assert json.loads(gjallar.run("node", "show", NODE, "--json"))["configuration"]["pubsub#title"] == "Princely Musings"
 
 
-def test_the_client_half(server, gjallar, tmp_path):
-    """`gjallar client` with two accounts: everything that it offers, and events as they come."""
-    password = tmp_path / "password"
+def client_of(server, gjallar, folder):
+    """The command line of `gjallar client` for a user and arguments."""
+    password = folder / "password"
     password.write_text(f"{PASSWORD}\n")
 
-    def client(user, *arguments):
+    def client(user, *arguments, port=server.client_port):
         return [
             str(gjallar.binary), "client", *arguments, "--jid", f"{user}@{DOMAIN}", "--service", SERVICE,
-            "--server", f"127.0.0.1:{server.client_port}", "--password-file", str(password)]
+            "--server", f"127.0.0.1:{port}", "--password-file", str(password)]
+    return client
+
+
+def test_the_client_half(server, gjallar, tmp_path):
+    """`gjallar client` with two accounts: everything that it offers, and events as they come."""
+    client = client_of(server, gjallar, tmp_path)
 
     def run(user, *arguments, code=0, **more):
         done = subprocess.run(client(user, *arguments), capture_output=True, text=True, timeout=60, check=False, **more)
@@ -70,9 +77,34 @@ def test_the_client_half(server, gjallar, tmp_path):
     assert all(event["node"] == NODE for event in events)
     assert run("alice", "unsubscribe", NODE, code=1).startswith("gjallar: refused: item-not-found")
     (nobody,) = free_ports(1)
-    away = subprocess.run([*client("owner", "items", NODE)[:-4], "--server", f"127.0.0.1:{nobody}", "--password-file",
-                           str(password)], capture_output=True, text=True, timeout=20, check=False)
+    away = subprocess.run(client("owner", "items", NODE, port=nobody), capture_output=True, text=True, timeout=20,
+                          check=False)
     assert away.stderr == f"gjallar: 127.0.0.1:{nobody} cannot be reached: Connection refused (os error 111)\n"
     created = run("owner", "create").strip()
     table = run("owner", "items", created)
     assert table.split() == ["ITEM", "PUBLISHER", "PAYLOAD"]
+
+
+def test_the_client_says_what_it_cannot_receive(server, gjallar, tmp_path):
+    """A longer attribute than the client's parser accepts: a request fails at once, and a subscriber goes on."""
+    client = client_of(server, gjallar, tmp_path)
+
+    def publish(item, length):
+        payload = f"<x xmlns='urn:x' a='{'v' * length}'/>"
+        gjallar.run("item", "publish", NODE, "--id", item, "--payload", payload)
+
+    assert subprocess.run(client("owner", "create", NODE), check=False).returncode == 0
+    listening = subprocess.Popen(client("alice", "subscribe", NODE, "-n", "2", "--json"), stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: f"alice@{DOMAIN}" in gjallar.run("subscription", "list", NODE), "the subscription")
+    publish("short", 8000)
+    assert json.loads(listening.stdout.readline())["content"]["item"] == "short"
+    publish("long", 20_000)
+    assert "above the limit" in listening.stderr.readline()
+    began = time.monotonic()
+    items = subprocess.run(client("owner", "items", NODE), capture_output=True, text=True, timeout=60, check=False)
+    assert items.returncode == 1 and time.monotonic() - began < 10
+    assert items.stderr.endswith("of more than 8192 bytes, which this client cannot receive\n"), items.stderr
+    publish("after", 8000)
+    assert json.loads(listening.stdout.readline())["content"]["item"] == "after"
+    assert listening.wait(10) == 0
