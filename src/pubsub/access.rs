@@ -199,8 +199,12 @@ pub(super) fn may_begin_subscription(node: &Node, actor: &Actor) -> Result<(), R
 
 /// Whether the actor may overwrite and retract the items of all publishers (§4.1).
 pub(super) fn may_change_all_items(node: &Node, actor: &Actor) -> bool {
-    let affiliation = node.affiliation_of(&actor.bare());
-    actor.is_administrator || matches!(affiliation, Affiliation::Owner | Affiliation::Publisher)
+    actor.is_administrator || may_all_be_changed_by(node, &actor.bare())
+}
+
+/// Whether the affiliation of an entity lets it overwrite and retract the items of all publishers (§4.1).
+pub(super) fn may_all_be_changed_by(node: &Node, entity: &BareJid) -> bool {
+    matches!(node.affiliation_of(entity), Affiliation::Owner | Affiliation::Publisher)
 }
 
 /// Whether the actor may overwrite or retract an item of this publisher (§4.1, §7.1.2, §7.2).

@@ -795,6 +795,12 @@ async fn purge_offline_removes_what_somebody_published_who_has_gone() {
     component.publish(OWNER, "n", "2").await;
     presence(&mut component, OTHER, "unavailable", "").await;
     assert_eq!(component.items(READER, "n").await, ["1", "2"]);
+    // A stranger, who may change its own items only.
+    component.publish(OTHER, "n", "3").await;
+    presence(&mut component, OTHER, "", "").await;
+    presence(&mut component, OTHER, "unavailable", "").await;
+    assert_eq!(component.items(READER, "n").await, ["1", "2", "3"]);
+    component.granted(OTHER, "<retract node='n'><item id='3'/></retract>").await;
     presence(&mut component, OWNER, "", "").await;
     presence(&mut component, "owner@localhost/phone", "", "").await;
     presence(&mut component, OWNER, "unavailable", "").await;
@@ -1449,8 +1455,9 @@ async fn what_somebody_missed_is_bounded() {
 #[tokio::test]
 async fn what_a_stranger_published_goes_when_it_goes() {
     let mut component = Component::start().await;
-    component.create(OWNER, "n", &[("publish_model", "open"), ("purge_offline", "1")]).await;
-    component.create(OWNER, "m", &[("publish_model", "open")]).await;
+    let one = ("max_items", "1");
+    component.create(OWNER, "n", &[("publish_model", "open"), ("purge_offline", "1"), one]).await;
+    component.create(OWNER, "m", &[("publish_model", "open"), one]).await;
     component.publish(PHONE, "n", "1").await;
     component.publish(PHONE, "m", "1").await;
     component.configure(OWNER, "m", &[("purge_offline", "1")]).await;

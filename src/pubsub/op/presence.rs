@@ -7,7 +7,7 @@ use jid::{BareJid, Jid};
 
 use crate::pubsub::{
     Change, Changes, Context, Decision, Event, Expire, Fresh, Item, Node, Notification, Refusal,
-    SendLastPublishedItem, Shows, Terms, Timestamp, View, fanout::Fanout, notices::notices,
+    SendLastPublishedItem, Shows, Terms, Timestamp, View, access, fanout::Fanout, notices::notices,
 };
 
 use super::{existing, options::agreed, subscribe};
@@ -165,6 +165,10 @@ pub struct Went {
 
 /// Decides on the departure of an entity, given the newest item and the JIDs of the entity that an owner subscribed.
 ///
+/// SPEC: §16.4.4 says that `purge_offline` applies to the relevant publisher. Here that is the publisher of the newest item, if
+/// it may change all items, or the node keeps one item. Otherwise an entity could remove the items of all publishers of an open
+/// node by going offline.
+///
 /// SPEC: §12.5 does not say whether `tempsub` applies to subscriptions that owners made. These do not end: their end
 /// would disclose to an owner that an entity became unavailable, although the entity shares its presence with the
 /// service for other subscriptions.
@@ -198,9 +202,13 @@ pub fn went(
         }
     }
     let mut notifications = notices(node, &node.config, &mut changes, cx);
+    let may_purge = || {
+        access::may_all_be_changed_by(node, &bare) || node.config.max_items.within(cx.limits()) == 1
+    };
     let is_purged = node.config.purge_offline
         && went.is_last
-        && newest.is_some_and(|item| item.publisher == bare);
+        && newest.is_some_and(|item| item.publisher == bare)
+        && may_purge();
     if is_purged {
         let at = (changes.take_place(node.epoch), changes.version());
         changes.push(Change::Purged);

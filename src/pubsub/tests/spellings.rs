@@ -1,8 +1,6 @@
 //! Rules that look at many addresses of internationalised domains.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
 use crate::pubsub::{
     AccessModel, Affiliation, Change, Changes, Contact, Contacts, Context, Node, Setting,
