@@ -31,7 +31,7 @@ pub(super) fn notices(
     let mut affiliated = BTreeMap::<_, Vec<Jid>>::new();
     let mut subscriptions = BTreeMap::<_, Vec<Jid>>::new();
     let (mut news, mut requests, mut of_subids) = (Vec::new(), Vec::new(), Vec::new());
-    let knows = |jid: &Jid| jid.to_bare() == actor && !is_affiliated(changes, &actor);
+    let knows = |jid: &Jid| jid.to_bare().is_same(&actor) && !is_affiliated(changes, &actor);
     let agreed = changes.iter().filter_map(|change| match change {
         Change::Agreed(jid, terms) => Some((jid, &**terms)),
         _ => None,

@@ -913,7 +913,8 @@ async fn affiliations_hold_for_both_spellings() {
     }
 }
 
-/// §6.2, §6.3, §8.8.2: a subscription that an owner made in the other spelling is the entity's own.
+/// §6.2, §6.3, §8.8.2: a subscription that an owner made in the other spelling is the entity's own. It goes on at the
+/// stamped address when the entity subscribes.
 #[tokio::test]
 async fn subscriptions_are_found_in_both_spellings() {
     let mut component = Component::start().await;
@@ -926,12 +927,17 @@ async fn subscriptions_are_found_in_both_spellings() {
     let options = component.pubsub(STAMPED, "get", &options).await;
     assert_eq!(options.attr("type"), Some("result"), "{}", shown(&options));
     // Neither a subscription of its own nor interest by capabilities is a second one.
-    component.granted(STAMPED, &format!("<subscribe node='n' jid='{A_LABELS}'/>")).await;
-    assert_eq!(subscriptions(&mut component).await, [format!("{U_LABELS} subscribed")]);
     name_nodes(&mut component, STAMPED, &["n"]).await;
     component.messages().await;
-    component.publish(OWNER, "n", "1").await;
+    component.publish(OWNER, "n", "0").await;
     assert_eq!(recipients(&mut component).await, [U_LABELS]);
+    component.granted(STAMPED, &format!("<subscribe node='n' jid='{A_LABELS}'/>")).await;
+    assert_eq!(subscriptions(&mut component).await, [format!("{A_LABELS} subscribed")]);
+    assert_eq!(recipients(&mut component).await, [A_LABELS]);
+    component.publish(OWNER, "n", "1").await;
+    assert_eq!(recipients(&mut component).await, [A_LABELS]);
+    component.granted(STAMPED, &format!("<subscribe node='n' jid='{A_LABELS}'/>")).await;
+    assert_eq!(recipients(&mut component).await, [""; 0]);
     let unsubscribe = format!("<unsubscribe node='n' jid='{A_LABELS}'/>");
     component.granted(STAMPED, &unsubscribe).await;
     let refused = component.pubsub(STAMPED, "set", &unsubscribe).await;

@@ -98,8 +98,7 @@ pub fn subscribe(
             SubscriptionState::Pending
         }
     };
-    let is_plain = terms.subid.is_none() && terms.options == Options::default();
-    if !is_plain {
+    if !is_plain(&terms) {
         changes.push(agreed(node, jid.clone(), vec![terms.clone()])?);
     }
     let mut notifications = notices(node, &node.config, &mut changes, cx);
@@ -110,8 +109,15 @@ pub fn subscribe(
     Ok(Decision { reply: reply(node, request, &terms, state), changes, notifications })
 }
 
-/// One more subscription of a JID, where it can have several; else its options are set, if it says some. The node may
-/// know the JID by another spelling of its domain.
+fn is_plain(terms: &Terms) -> bool {
+    terms.subid.is_none() && terms.options == Options::default()
+}
+
+/// One more subscription of a JID, where it can have several; else its options are set, if it says some. A subscription
+/// of another spelling of its domain goes on at the JID of the request.
+///
+/// SPEC: an owner may have subscribed an address that the server of the entity does not know. The request shows the one
+/// that it knows.
 fn again(
     node: &Node,
     request: &Subscribe,
@@ -121,7 +127,7 @@ fn again(
 ) -> Result<Decision<Subscribed>, Refusal> {
     let mut all = node.terms_of(known).into_owned();
     let mut changes = Changes::none(node);
-    let mut notifications = Vec::new();
+    let is_moved = *known != request.jid;
     let is_one_more = cx.limits().max_subids > 1;
     if is_one_more {
         access::may_begin_subscription(node, cx.actor)?;
@@ -134,8 +140,6 @@ fn again(
         return Err(Refusal::ConfigurationRequired);
     }
     if is_one_more {
-        let at = (changes.version() + 1, cx.fresh.number());
-        notifications.extend(last_item(node, &node.config, last, (known, &terms), at));
         all.push(terms.clone());
     } else if let Some(first) = all.first_mut() {
         let options = match request.settings {
@@ -143,13 +147,29 @@ fn again(
             None => Options { is_public: request.is_public, ..first.options.clone() },
         };
         terms = first.renewed(options, node.seq, cx.now);
-        if terms.options == first.options {
+        if terms.options == first.options && !is_moved {
             let reply = reply(node, request, first, SubscriptionState::Subscribed);
             return Ok(Decision::quiet(reply, changes));
         }
         *first = terms.clone();
     }
-    changes.push(agreed(node, known.clone(), all)?);
+    if is_moved {
+        changes.push(Change::Unsubscribed(known.clone()));
+        changes.push(Change::Subscribed(request.jid.clone()));
+    }
+    let is_new = |one: &&Terms| is_moved || is_one_more && **one == terms;
+    let begun: Vec<_> = all.iter().filter(is_new).cloned().collect();
+    if !is_moved || !all.iter().all(is_plain) {
+        changes.push(agreed(node, request.jid.clone(), all)?);
+    }
+    let mut notifications = match is_moved {
+        true => notices(node, &node.config, &mut changes, cx),
+        false => Vec::new(),
+    };
+    for terms in &begun {
+        let at = (changes.version() + 1, cx.fresh.number());
+        notifications.extend(last_item(node, &node.config, last, (&request.jid, terms), at));
+    }
     let reply = reply(node, request, &terms, SubscriptionState::Subscribed);
     Ok(Decision { reply, changes, notifications })
 }

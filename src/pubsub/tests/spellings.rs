@@ -1,9 +1,11 @@
 //! Rules that look at many addresses of internationalised domains.
 
+use jid::Jid;
 use tokio::time::{Duration, Instant};
 
 use crate::pubsub::{
-    AccessModel, Affiliation, Change, Changes, Contact, Contacts, Context, Node, Setting,
+    AccessModel, Affiliation, Change, Changes, Contact, Contacts, Context, Node, Options, Setting,
+    Special, Terms, Timestamp,
     op::{
         auto_subscribe::{self, InterestedResource},
         configure::{Configure, configure},
@@ -122,6 +124,20 @@ fn subscriptions_affiliations_and_contacts_are_found_by_each_spelling() {
         assert!(contacts.get(&bare(other)).is_some());
         assert!(contacts.get(&bare("v@bücher.example")).is_none());
     }
+}
+
+/// A subscription that an owner made goes on at the stamped address, with its terms.
+#[test]
+fn a_subscription_moves_to_the_address_that_subscribes() {
+    let mut node = node().0;
+    let options = Options { digest: true, ..Options::default() };
+    let terms = Terms::new(None, options.clone(), 0, Timestamp(0));
+    let special = Special { since: 0, special_since: 0, is_pending: false, terms: [terms].into() };
+    node.load_special(jid(U_LABELS), special);
+    node.apply(&subscription(A_LABELS, &node));
+    assert_eq!(node.subscribers().map(Jid::as_str).collect::<Vec<_>>(), [A_LABELS]);
+    assert_eq!(node.terms_of(&jid(A_LABELS))[0].options, options);
+    assert_eq!(subscription(A_LABELS, &node).iter().count(), 0);
 }
 
 #[test]
