@@ -45,6 +45,8 @@ struct Decided<R> {
     contacts: Option<Arc<Contacts>>,
     /// The resources whose implicit subscription the decision changes.
     readmitted: Vec<InterestedResource>,
+    /// The interested resources that lose a subscription.
+    revoked: BTreeSet<Jid>,
     audited: Option<Audited>,
     underway: OwnedSemaphorePermit,
 }
@@ -229,7 +231,7 @@ impl Service {
                 |node: &Node| contacts.is_some() && node.config.access_model.reads_rosters();
             let is_unaffected = auto_subscribe::are_unaffected(&changes)
                 && !turn.node().is_some_and(affects_roster_access);
-            let mut readmitted = Vec::new();
+            let (mut readmitted, mut revoked) = (Vec::new(), BTreeSet::new());
             if is_unaffected {
                 let implicit = self.implicit(&turn, &policies, &context);
                 notifications.extend(auto_subscribe::copies(&notifications, &implicit));
@@ -246,6 +248,7 @@ impl Service {
                 ));
                 readmitted =
                     auto_subscribe::readmitted(turn.node(), &changes, &interested, &context);
+                revoked = auto_subscribe::revoked(turn.node(), &changes, &interested, &context);
             }
             turn.share_lists(&mut notifications);
             let audited = match actor.jid == self.nobody.jid {
@@ -271,6 +274,7 @@ impl Service {
                 told,
                 contacts,
                 readmitted,
+                revoked,
                 audited,
                 underway,
             });
@@ -356,6 +360,7 @@ impl Service {
             mut told,
             contacts,
             readmitted,
+            revoked,
             audited,
             underway: permit,
         } = decided;
@@ -400,7 +405,8 @@ impl Service {
                 *recipients = turn.recipients();
             }
         }
-        let revoked = Arc::new(self.revoked(turn.node(), &changes, actor, contacts.as_deref()));
+        let basis = (actor, contacts.as_deref());
+        let revoked = Arc::new(self.revoked(turn.node(), &changes, revoked, basis));
         let commit = Commit {
             node: id.clone(),
             changes: Arc::clone(&changes),
@@ -462,36 +468,31 @@ impl Service {
     }
 
     /// The resources that lose pending notifications of implicit subscriptions by changes of a node, given the node after
-    /// them (§12.2): they lose access, or an explicit subscription that took the place of the implicit one.
+    /// them (§12.2): interested ones that lose a subscription, and those with pending notifications that have no access.
     fn revoked(
         &self,
         node: Option<&Node>,
         changes: &Changes,
-        actor: &Actor,
-        contacts: Option<&Contacts>,
+        mut revoked: BTreeSet<Jid>,
+        (actor, contacts): (&Actor, Option<&Contacts>),
     ) -> BTreeSet<Jid> {
-        let unsubscribed: BTreeSet<_> = changes.unsubscribed().collect();
         let bears =
             |change: &Change| matches!(change, Change::Affiliated(..) | Change::Configured(_));
-        let affect_access = changes.iter().any(bears);
-        let Some(node) = node.filter(|_| affect_access || !unsubscribed.is_empty()) else {
-            return BTreeSet::new();
-        };
-        let interested = self.memory.interests.at(&node.id).into_iter();
-        let mut resources: BTreeSet<_> = interested.map(|resource| resource.jid).collect();
-        if affect_access {
-            resources.extend(self.memory.outbox.interested(node.epoch));
+        let Some(node) = node else { return BTreeSet::new() };
+        if changes.iter().any(bears) {
+            let policies = self.policies();
+            let cx = self.context_with(&policies, &node.id, actor, contacts);
+            let unsubscribed: BTreeSet<_> = changes.unsubscribed().collect();
+            for jid in self.memory.outbox.interested(node.epoch) {
+                let bare = Jid::from(jid.to_bare());
+                if unsubscribed.contains(&bare) {
+                    revoked.insert(bare);
+                }
+                if unsubscribed.contains(&jid) || auto_subscribe::is_revoked(node, &jid, &cx) {
+                    revoked.insert(jid);
+                }
+            }
         }
-        let policies = self.policies();
-        let cx = self.context_with(&policies, &node.id, actor, contacts);
-        let is_revoked = |jid: &Jid| {
-            unsubscribed.contains(jid)
-                || (affect_access && auto_subscribe::is_revoked(node, jid, &cx))
-        };
-        let bare = resources.iter().map(|jid| Jid::from(jid.to_bare()));
-        let bare: Vec<_> = bare.filter(|jid| unsubscribed.contains(jid)).collect();
-        resources.retain(is_revoked);
-        resources.extend(bare);
-        resources
+        revoked
     }
 }

@@ -4,7 +4,10 @@
 //! SPEC: §9 speaks of accounts. Here presence goes to the service; it counts for the nodes that the capabilities name
 //! with `+notify`, for without names it would be for all nodes there are. Who has subscribed is told as a subscriber.
 
-use std::{borrow::Cow, collections::HashSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashSet},
+};
 
 use jid::Jid;
 
@@ -116,6 +119,38 @@ pub fn readmitted(
         (now != before).then(|| InterestedResource { is_admitted: Some(now), ..resource.clone() })
     };
     interested.iter().filter_map(readmitted).collect()
+}
+
+/// The interested resources that lose an implicit subscription by changes of a node, or an explicit subscription that
+/// took its place, and the bare JIDs of such subscriptions.
+#[must_use]
+pub fn revoked(
+    node: Option<&Node>,
+    changes: &Changes,
+    interested: &[InterestedResource],
+    cx: &Context<'_>,
+) -> BTreeSet<Jid> {
+    let unsubscribed: HashSet<_> = changes.unsubscribed().collect();
+    let affect_access = concern_access(changes);
+    let is_affected = affect_access || !unsubscribed.is_empty();
+    let Some(node) = node.filter(|_| is_affected && !interested.is_empty()) else {
+        return BTreeSet::new();
+    };
+    let mut revoked = BTreeSet::new();
+    for InterestedResource { jid, .. } in interested {
+        let own = [jid.clone(), Jid::from(jid.to_bare())];
+        revoked.extend(own.into_iter().filter(|own| unsubscribed.contains(own)));
+    }
+    if affect_access {
+        let after = After::of(node, changes);
+        let loses = |resource: &&InterestedResource| {
+            had_access(node, resource, cx)
+                && !after.has_access(resource, cx)
+                && !after.is_subscribed(&resource.jid)
+        };
+        revoked.extend(interested.iter().filter(loses).map(|resource| resource.jid.clone()));
+    }
+    revoked
 }
 
 /// The resources that gained or lost access by the roster of a node's owner since the last check.

@@ -3,10 +3,11 @@
 use jid::BareJid;
 
 use crate::pubsub::{
-    AccessModel, Affiliation, Change, ConfigRevision, Context, MaxItems, Node, Setting,
+    AccessModel, Affiliation, Change, Changes, ConfigRevision, Context, MaxItems, Node, Setting,
     SubscriptionState,
     op::{
         affiliations::{SetAffiliations, set_affiliations},
+        auto_subscribe::{self, InterestedResource},
         configure::{Configure, configure, roster_after},
         delete::{Delete, RedirectCounts, delete},
         subscriptions::{SetSubscriptions, set_subscriptions},
@@ -265,4 +266,28 @@ fn subscriptions_in_both_spellings_are_approved_and_end_together() {
     let request = Configure { node: node.id.clone(), settings, seen: None };
     let closed = by("owner@x", |cx| configure(Some(&node), &request, None, cx)).unwrap();
     assert_eq!(closed.changes.unsubscribed().count(), 2);
+}
+
+/// §12.2: resources without access before a change have nothing to lose, however many a server announces.
+#[test]
+fn a_change_revokes_implicit_subscriptions_of_those_that_had_one() {
+    let interest = |who: &str| InterestedResource { jid: jid(who), is_admitted: Some(false) };
+    let interested = ["member@x/r", "stranger@x/r", "subscriber@x/r"].map(interest);
+    let revoked = |node: &Node, changes: &Changes| {
+        let revoked =
+            by("owner@x", |cx| auto_subscribe::revoked(Some(node), changes, &interested, cx));
+        revoked.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let node = node()
+        .with("member@x", Affiliation::Member)
+        .with("subscriber@x", Affiliation::Member)
+        .subscribed("subscriber@x")
+        .set(Setting::AccessModel(AccessModel::Whitelist))
+        .0;
+    let bans = set(&[("member@x", Affiliation::Outcast), ("other@x", Affiliation::Outcast)]);
+    let banned = by("owner@x", |cx| set_affiliations(Some(&node), &bans, None, cx)).unwrap();
+    assert_eq!(revoked(&node, &banned.changes), ["member@x/r"]);
+    let ban = set(&[("subscriber@x", Affiliation::Outcast)]);
+    let banned = by("owner@x", |cx| set_affiliations(Some(&node), &ban, None, cx)).unwrap();
+    assert_eq!(revoked(&node, &banned.changes), ["subscriber@x", "subscriber@x/r"]);
 }
