@@ -92,14 +92,20 @@ async fn drive(
     let Ok(own) = address(&account.jid) else { return };
     let server = Address::from(own.to_bare().domain().to_owned());
     let (refusals, mut refused) = watch::channel(0);
-    let mut client = connected(own, account, refusals);
+    let refusals = Arc::new(refusals);
+    let connect = || connected(own.clone(), account.clone(), Arc::clone(&refusals));
+    let mut client = connect();
     loop {
         tokio::select! {
-            Ok(()) = refused.changed() => warn!(
-                event = "client_stanza_too_long",
-                max_bytes = MAX_TOKEN_BYTES,
-                "the connection ended with a name or an attribute value above the limit; events until the next connection are lost"
-            ),
+            Ok(()) = refused.changed() => {
+                warn!(
+                    event = "client_stanza_too_long",
+                    max_bytes = MAX_TOKEN_BYTES,
+                    "the connection ended with a name or an attribute value above the limit; events until the next connection are lost"
+                );
+                // A resumed session would be sent the same stanza again.
+                client = connect();
+            }
             incoming = client.next() => match incoming {
                 Some(Incoming::Online { .. }) => {
                     // Events go to the bare JID, so the server has to know that somebody is there.
@@ -164,7 +170,11 @@ fn address(jid: &Jid) -> Result<Address, ClientError> {
 }
 
 /// Without TLS to this machine only. Connections count the refusals of their parser.
-fn connected(jid: Address, account: Account, refusals: watch::Sender<u64>) -> tokio_xmpp::Client {
+fn connected(
+    jid: Address,
+    account: Account,
+    refusals: Arc<watch::Sender<u64>>,
+) -> tokio_xmpp::Client {
     let Account { password, server, .. } = account;
     let is_here = |server: &str| {
         let address = server.parse::<SocketAddr>().ok();
@@ -177,7 +187,7 @@ fn connected(jid: Address, account: Account, refusals: watch::Sender<u64>) -> to
         Some(server) => DnsConfig::addr(&server),
         None => DnsConfig::srv_default_client(jid.domain().as_str()),
     };
-    let connector = Connector { server, is_encrypted, refusals: Arc::new(refusals) };
+    let connector = Connector { server, is_encrypted, refusals };
     tokio_xmpp::Client::new_with_connector(jid, password, connector, timeouts)
 }
 

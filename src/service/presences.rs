@@ -388,8 +388,12 @@ impl Presences {
         let mut known = self.known();
         let (entity, resource) = parts(jid);
         known.note_activity(&entity);
-        if let Some(watch) = known.wanted.get_mut(&entity) {
-            watch.is_new = false;
+        let watch = known.wanted.get_mut(&entity);
+        // Of an entity that was not asked yet, any number of other resources may be available.
+        let is_open = !jid.is_bare()
+            && watch.as_ref().is_some_and(|watch| watch.is_new && watch.asked_at.is_none());
+        if let Some(watch) = watch {
+            watch.is_new = is_open;
         }
         let none_is_known = match jid.is_bare() {
             true => {
@@ -410,9 +414,11 @@ impl Presences {
             known.places.give_back(entity.domain().as_str());
         }
         // Resources of an earlier connection may still be available, and others until a probe is answered.
-        let is_last =
-            none_is_known && !known.has_unconfirmed(&entity) && !known.is_probe_awaited(&entity);
-        if none_is_known && !is_last {
+        let is_last = none_is_known
+            && !is_open
+            && !known.has_unconfirmed(&entity)
+            && !known.is_probe_awaited(&entity);
+        if none_is_known && !is_last && !is_open {
             known.ask_again(&entity);
         }
         drop(known);

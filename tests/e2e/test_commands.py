@@ -1,14 +1,15 @@
 """Clients that people use: profanity, in a terminal, with ad-hoc commands; and `gjallar client`."""
 
 import json
+import select
 import subprocess
 import time
 
 import gajim
 import pytest
 from clients import clients
-from conftest import with_loop
-from servers import DOMAIN, PASSWORD, SERVICE, free_ports, wait_for
+from conftest import USERS, with_loop
+from servers import DOMAIN, PASSWORD, SERVERS, SERVICE, Gjallar, free_ports, wait_for
 from terminal import NODE, Terminal, configure
 
 
@@ -85,8 +86,24 @@ def test_the_client_half(server, gjallar, tmp_path):
     assert table.split() == ["ITEM", "PUBLISHER", "PAYLOAD"]
 
 
-def test_the_client_says_what_it_cannot_receive(server, gjallar, tmp_path):
+@pytest.fixture(params=sorted(SERVERS))
+def resuming(request):
+    """A server with stream management (XEP-0198), which sends a resumed session again what it has not acknowledged."""
+    base = SERVERS[request.param]
+    config = base.CONFIG.replace('"websocket" }}', '"websocket", "smacks" }}')
+    config = config.replace("  mod_ping: {{}}\n", "  mod_ping: {{}}\n  mod_stream_mgmt: {{}}\n")
+    assert config != base.CONFIG
+    with type("Resuming", (base,), {"CONFIG": config})(USERS) as running:
+        yield running
+
+
+def test_the_client_says_what_it_cannot_receive(resuming, tmp_path):
     """A longer attribute than the client's parser accepts: a request fails at once, and a subscriber goes on."""
+    with Gjallar(resuming.component_port, tmp_path, admins="admin@localhost") as gjallar:
+        says_what_it_cannot_receive(resuming, gjallar, tmp_path)
+
+
+def says_what_it_cannot_receive(server, gjallar, tmp_path):
     client = client_of(server, gjallar, tmp_path)
 
     def publish(item, length):
@@ -105,6 +122,10 @@ def test_the_client_says_what_it_cannot_receive(server, gjallar, tmp_path):
     items = subprocess.run(client("owner", "items", NODE), capture_output=True, text=True, timeout=60, check=False)
     assert items.returncode == 1 and time.monotonic() - began < 10
     assert items.stderr.endswith("of more than 8192 bytes, which this client cannot receive\n"), items.stderr
-    publish("after", 8000)
+    # Until its next connection it gets no events.
+    ready = []
+    while not ready:
+        publish("after", 8000)
+        ready, _, _ = select.select([listening.stdout], [], [], 1)
     assert json.loads(listening.stdout.readline())["content"]["item"] == "after"
     assert listening.wait(10) == 0

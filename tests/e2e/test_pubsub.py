@@ -275,6 +275,12 @@ async def test_options_and_presence(server, gjallar):
             await alice.settled()
             return [item_ids(event) for event in alice.events[before:]] == [[id]]
 
+        # When the service withholds an event, it has heard of all her resources, and no earlier event waits.
+        alice.xmpp.send_presence(pshow="dnd")
+        async with asyncio.timeout(60):
+            while 'notifications_withheld_total{reason="unavailable"}' not in gjallar.run("stats"):
+                await owner.pubsub.publish(SERVICE, NODE, id="early", payload=entry("Early"))
+                await alice.settled()
         for show, is_told in [("dnd", False), ("chat", True), ("xa", False), (None, True)]:
             alice.xmpp.send_presence(pshow=show)
             await alice.xmpp.plugin["xep_0199"].send_ping(SERVICE, timeout=30)

@@ -584,7 +584,7 @@ async fn itemreply_says_which_publisher_items_show() {
 }
 
 /// The owner that items show is the creator of the node, as long as that owns it; then the owner who changed the
-/// configuration or the affiliations last. An owner appointed by others is not shown.
+/// configuration last. An owner appointed by others is not shown.
 #[tokio::test]
 async fn itemreply_owner_is_one_that_is_responsible_for_the_node() {
     let mut component = with(&[("itemreply", "owner")]).await;

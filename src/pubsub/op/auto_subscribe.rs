@@ -6,7 +6,7 @@
 
 use std::{
     borrow::Cow,
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
 };
 
 use jid::Jid;
@@ -44,9 +44,12 @@ pub fn told(
 ) -> Vec<Notification> {
     let node = node.or_else(|| changes.created()).filter(|_| !interested.is_empty());
     let Some(node) = node else { return Vec::new() };
+    let may_let_in = changes.created().is_none() && concern_access(changes);
+    if !may_let_in && !notifications.iter().any(|one| one.audience == Audience::Subscribers) {
+        return Vec::new();
+    }
     // Who has no access after them is not sent anything of them.
     let after = After::of(node, changes);
-    let may_let_in = changes.created().is_none() && concern_access(changes);
     let (mut hears, mut enters) = (Vec::new(), Vec::new());
     for resource in interested.iter().filter(|resource| after.is_implicit(resource, cx)) {
         if may_let_in && !had_access(node, resource, cx) {
@@ -130,7 +133,8 @@ pub fn revoked(
     interested: &[InterestedResource],
     cx: &Context<'_>,
 ) -> BTreeSet<Jid> {
-    let unsubscribed: HashSet<_> = changes.unsubscribed().collect();
+    let unsubscribed: HashMap<_, _> =
+        changes.unsubscribed().map(|jid| (jid.as_str(), jid)).collect();
     let affect_access = concern_access(changes);
     let is_affected = affect_access || !unsubscribed.is_empty();
     let Some(node) = node.filter(|_| is_affected && !interested.is_empty()) else {
@@ -138,8 +142,10 @@ pub fn revoked(
     };
     let mut revoked = BTreeSet::new();
     for InterestedResource { jid, .. } in interested {
-        let own = [jid.clone(), Jid::from(jid.to_bare())];
-        revoked.extend(own.into_iter().filter(|own| unsubscribed.contains(own)));
+        let full = jid.as_str();
+        let bare = full.split('/').next().unwrap_or_default();
+        let own = [full, bare].into_iter().filter_map(|own| unsubscribed.get(own));
+        revoked.extend(own.map(|own| (*own).clone()));
     }
     if affect_access {
         let after = After::of(node, changes);

@@ -267,6 +267,24 @@ async fn who_is_not_heard_of_after_a_probe_has_gone_when_its_server_answers() {
     assert_eq!(silent().await, is(&asked.entity.to_string(), 30), "it was sent a probe again");
 }
 
+/// After a start with many entities: a resource that leaves says nothing about those that were not heard of yet.
+#[tokio::test(start_paused = true)]
+async fn a_departure_before_the_request_is_not_the_last_one() {
+    let presences = Presences::default();
+    let node = NodeId::parse("n").unwrap();
+    let (user, phone) = (Jid::new("u@x").unwrap(), Jid::new("u@x/phone").unwrap());
+    presences.connected();
+    presences.matter(&node, Some(&creator()), [user.to_bare()].into_iter());
+    tokio::time::advance(PROBE_TIMEOUT).await;
+    presences.note(&phone, &ONLINE, None);
+    for _ in 0..2 {
+        assert_eq!(presences.remove(&phone), Went { jid: phone.clone(), is_last: false });
+        assert_eq!(presences.availability(&user, Shows::ALL, true), Availability::Available);
+    }
+    assert_eq!(presences.remove(&user), Went { jid: user.clone(), is_last: true });
+    assert_eq!(presences.availability(&user, Shows::ALL, true), Availability::Unavailable);
+}
+
 /// With many entities, probes take longer than events wait. An entity counts as before until its probe had time to be
 /// answered.
 #[tokio::test(start_paused = true)]
