@@ -60,7 +60,10 @@ async fn writer(offer: Offer) -> (Arc<Dispatch>, Arc<Answers>, Writer) {
 
 impl Stage {
     async fn new() -> Self {
-        let offer = Offer::At { jid: "multicast.x".into(), host: "x".into() };
+        Self::with(Offer::At { jid: "multicast.x".into(), host: "x".into() }).await
+    }
+
+    async fn with(offer: Offer) -> Self {
         let (dispatch, answers, mut writer) = writer(offer).await;
         let (link, mut io) = duplex(1 << 20);
         writer.reconnected(1);
@@ -235,6 +238,30 @@ async fn only_begun_replies_are_dropped() {
     let text = std::str::from_utf8(&read[..len]).unwrap();
     let there: Vec<_> = (0..5).map(|id| text.contains(&format!("<reply id='{id}'>"))).collect();
     assert_eq!(there, [false, false, true, true, true]);
+}
+
+/// An entity that reads large lists leaves notifications as many bytes as its replies take.
+#[tokio::test(start_paused = true)]
+async fn notifications_have_as_many_bytes_as_large_replies() {
+    const SUBSCRIBERS: usize = 150;
+    let mut stage = Stage::with(Offer::None).await;
+    stage.request("create", ns::PUBSUB, "<create node='n'/>").await;
+    let entry = |n| format!("<subscription jid='u{n}@x' subscription='subscribed'/>");
+    let entries: String = (0..SUBSCRIBERS).map(entry).collect();
+    let list = format!("<subscriptions node='n'>{entries}</subscriptions>");
+    stage.request("list", ns::PUBSUB_OWNER, &list).await;
+    stage.written(SECOND).await;
+    for _ in 0..5 {
+        stage.answers.send("a@x/r", format!("<large>{}</large>", "x".repeat(400_000)));
+    }
+    // The connection takes two of these before it is read.
+    let item = format!("<item id='i'><x xmlns='urn:x'>{}</x></item>", "x".repeat(1000));
+    stage.request("publish", ns::PUBSUB, &format!("<publish node='n'>{item}</publish>")).await;
+    let written = stage.written(SECOND).await;
+    let mut names: Vec<_> = written.iter().map(Element::name).collect();
+    let last = names.iter().rposition(|name| *name == "large").expect("the last large reply");
+    names.truncate(last);
+    assert_eq!(names.iter().filter(|name| **name == "message").count(), SUBSCRIBERS);
 }
 
 /// A barrier that returns while a write is blocked confirms the connection.
