@@ -52,7 +52,7 @@ struct Tokens {
     place: Place,
     /// The bytes of the present name or value.
     bytes: usize,
-    /// Whether one was too long since the last read.
+    /// A name or value in the last read exceeded the limit.
     is_long: bool,
 }
 

@@ -158,7 +158,7 @@ impl AnswerQueue {
         Some(answer)
     }
 
-    /// Whether there is room for the reply to another request of an entity, given by its bare JID.
+    /// Returns `true` if there is room for the reply to another request of an entity, given by its bare JID.
     pub(super) fn has_room(&self, to: &str, may_be_large: bool) -> bool {
         let reserved = if may_be_large { 0 } else { RESERVED_FOR_SMALL };
         let domain = self.domains.get(&*domain_of(to));
@@ -178,7 +178,7 @@ impl AnswerQueue {
         self.pushed
     }
 
-    /// Whether every queued reply has a number of at least `up_to`.
+    /// Returns `true` if every queued reply has a number of at least `up_to`.
     pub(super) fn is_held(&self, up_to: u64) -> bool {
         self.bytes > 0 && self.popped >= up_to
     }

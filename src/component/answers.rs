@@ -189,7 +189,7 @@ impl Answers {
         self.barriers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether there is room for the reply to another request of an entity.
+    /// Returns `true` if there is room for the reply to another request of an entity.
     pub(super) fn has_room(&self, to: &str, may_be_large: bool) -> bool {
         self.queue().waiting.has_room(&account(to), may_be_large)
     }
@@ -271,7 +271,7 @@ impl Queue {
 /// Stanzas that were appended to a buffer.
 #[derive(Debug)]
 pub(super) struct Taken {
-    /// Where the first begins, and where each of them ends.
+    /// The start of the first, and the end of each.
     bounds: Vec<usize>,
     /// How many of the first were being written when an earlier connection broke.
     interrupted: usize,

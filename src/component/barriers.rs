@@ -152,7 +152,7 @@ impl Route {
         self.is_paused || self.unconfirmed > 0
     }
 
-    /// Whether the previous connection ended without a confirmation, and none has arrived since.
+    /// Returns `true` if the previous connection ended without a confirmation, and none has arrived since.
     pub(super) fn was_unconfirmed(&self) -> bool {
         self.unconfirmed > 0
     }

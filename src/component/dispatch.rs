@@ -68,7 +68,7 @@ impl Dispatch {
             && content.is_some_and(|content| matches!(content.name(), "publish" | "retract"))
     }
 
-    /// Whether the reply to a stanza may be large: it reads items, a list or an archive, or runs a command.
+    /// Returns `true` if the reply to a stanza may be large: it reads items, a list or an archive, or runs a command.
     #[must_use]
     pub(super) fn may_have_large_reply(stanza: &Element) -> bool {
         let is_get = stanza.attr("type") == Some("get");
@@ -202,7 +202,7 @@ impl Dispatch {
         Some(is_set)
     }
 
-    /// Whether a stanza is addressed to the service, in any case of letters.
+    /// Returns `true` if a stanza is addressed to the service, in any case of letters.
     pub(super) fn is_to_service(&self, header: &Header) -> bool {
         let to = header.to.as_deref().and_then(|to| Jid::stamped(to).ok());
         to.is_some_and(|to| to.is_same(&self.jid))
@@ -321,7 +321,7 @@ impl Dispatch {
         }
     }
 
-    /// Whether there is room for the reply to another request of an entity.
+    /// Returns `true` if there is room for the reply to another request of an entity.
     pub(super) fn has_room(&self, to: &str, may_be_large: bool) -> bool {
         self.answers.has_room(to, may_be_large)
     }
@@ -346,7 +346,7 @@ impl Dispatch {
         &self.commands
     }
 
-    /// Whether a stanza of this size is within the server's limit.
+    /// Returns `true` if a stanza of this size is within the server's limit.
     pub(super) fn fits(&self, stanza: &str) -> bool {
         fits(stanza, self.max_stanza_bytes)
     }

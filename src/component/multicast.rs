@@ -127,8 +127,8 @@ impl Post {
         }
     }
 
-    /// Whether a server that prepares addresses by stringprep accepts a recipient at its host: its address is ASCII, apart
-    /// from the host's own name.
+    /// Returns `true` if a server that prepares addresses by stringprep accepts a recipient at its host: its address is
+    /// ASCII, apart from the host's own name.
     ///
     /// COMPAT: ejabberd supports the characters of Unicode 3.2 only, and refuses a stanza with all its recipients if it
     /// rejects one of them.
@@ -257,7 +257,7 @@ impl Multicast {
         }
     }
 
-    /// Whether the server may not have read the query that follows a failure.
+    /// Returns `true` if the server may not have read the query that follows a failure.
     pub(super) fn is_unread(&self) -> bool {
         self.state().is_unread()
     }

@@ -273,7 +273,8 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Whether the sender of a stanza is notified of its rejection. Presence and replies are neither answered nor repeated.
+/// Returns `true` if the sender of a stanza is notified of its rejection. Presence and replies are neither answered nor
+/// repeated.
 fn needs_answer(stanza: &Element) -> bool {
     match stanza.name() {
         "presence" => false,

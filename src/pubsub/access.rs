@@ -143,7 +143,7 @@ pub fn may_subscribe_implicitly(config: &NodeConfig, affiliation: Affiliation) -
         && (is_up_to_rosters(config, affiliation) || is_admitted())
 }
 
-/// Whether an entity with this affiliation can get access only by a roster.
+/// Returns `true` if an entity with this affiliation can get access only by a roster.
 pub(super) fn needs_roster(
     config: &NodeConfig,
     entity: &BareJid,
@@ -202,7 +202,7 @@ pub(super) fn may_change_all_items(node: &Node, actor: &Actor) -> bool {
     actor.is_administrator || may_all_be_changed_by(node, &actor.bare())
 }
 
-/// Whether the affiliation of an entity lets it overwrite and retract the items of all publishers (§4.1).
+/// Returns `true` if the affiliation of an entity lets it overwrite and retract the items of all publishers (§4.1).
 pub(super) fn may_all_be_changed_by(node: &Node, entity: &BareJid) -> bool {
     matches!(node.affiliation_of(entity), Affiliation::Owner | Affiliation::Publisher)
 }

@@ -71,7 +71,7 @@ pub struct Context<'a> {
     pub contacts: Option<&'a Contacts>,
 }
 
-/// Whether an entity is an administrator, by its address or its domain, in any spelling of the domain.
+/// Returns `true` if an entity is an administrator, by its address or its domain, in any spelling of the domain.
 #[must_use]
 pub fn administers(administrators: &[BareJid], entity: &BareJid) -> bool {
     let is_of = |domain: &str| is_same_domain(domain, entity.domain().as_str());

@@ -133,7 +133,7 @@ impl Affiliations {
         self.of.len()
     }
 
-    /// Whether no entity has an affiliation.
+    /// Returns `true` if no entity has an affiliation.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.of.is_empty()

@@ -148,7 +148,7 @@ impl Node {
         Some(&self.revision.roster_owner).filter(|entity| self.is_owner(entity))
     }
 
-    /// Whether an entity is an owner.
+    /// Returns `true` if an entity is an owner.
     #[must_use]
     pub fn is_owner(&self, entity: &BareJid) -> bool {
         self.affiliation_of(entity) == Affiliation::Owner

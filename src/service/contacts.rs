@@ -36,7 +36,8 @@ impl Service {
         self.rosters().are_granted()
     }
 
-    /// Whether the service may read the roster that gives access to a node which the actor creates or configures.
+    /// Returns `true` if the service may read the roster that gives access to a node which the actor creates or
+    /// configures.
     pub(super) fn reads_rosters_of(&self, node: Option<&Node>, actor: &Actor) -> bool {
         let (rosters, actor) = (self.rosters(), actor.bare());
         match node.filter(|node| !node.is_owner(&actor)) {

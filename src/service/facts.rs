@@ -193,7 +193,7 @@ impl Service {
         enrolled.map_err(|error| self.memory.failed_at(&node.id, error))
     }
 
-    /// Whether a rule refuses the actor whatever the store contains.
+    /// Returns `true` if a rule refuses the actor whatever the store contains.
     fn is_refused(
         &self,
         actor: &Actor,

@@ -211,7 +211,7 @@ impl Interests {
         known.resources.get(jid.as_str()).map(|of| of.nodes.clone()).unwrap_or_default()
     }
 
-    /// Whether a resource is interested in a node.
+    /// Returns `true` if a resource is interested in a node.
     pub(super) fn is_any_at(&self, node: &NodeId) -> bool {
         self.known().nodes.contains_key(node)
     }

@@ -59,7 +59,7 @@ impl NamePattern {
         Ok(parsed)
     }
 
-    /// Whether a name matches.
+    /// Returns `true` if a name matches.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         let next = |states: u128, character: char| {
@@ -83,7 +83,7 @@ mod tests {
         NamePattern::parse(pattern).unwrap().matches(name)
     }
 
-    /// Whether a pattern with `*` or `?` matches, by its definition.
+    /// Returns `true` if a pattern with `*` or `?` matches, by its definition.
     fn is_expected(pattern: &[char], name: &[char]) -> bool {
         match (pattern.split_first(), name.split_first()) {
             (None, _) => name.is_empty(),

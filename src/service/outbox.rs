@@ -262,7 +262,7 @@ impl Outbox {
         lists.flat_map(Recipients::iter).cloned().collect()
     }
 
-    /// Whether a node has such resources.
+    /// Returns `true` if a node has such resources.
     pub(super) fn has_interested(&self, node: Epoch) -> bool {
         self.queue().of_interested(node).any(|recipients| !recipients.is_empty())
     }
@@ -286,7 +286,7 @@ impl Outbox {
         }
     }
 
-    /// Whether the recipients of an entry depend on a roster that has not been read.
+    /// Returns `true` if the recipients of an entry depend on a roster that has not been read.
     #[must_use]
     pub fn awaits_rosters(&self, telling: &Telling) -> bool {
         let Notification { node, audience, .. } = &*telling.notification;

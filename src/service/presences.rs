@@ -171,7 +171,8 @@ struct Probe {
 }
 
 impl Watch {
-    /// Whether the connection broke before the time for answers was over. Then events wait on the next connection too.
+    /// Returns `true` if the connection broke before the time for answers was over. Then events wait on the next
+    /// connection too.
     fn was_cut_off(&self, broken_at: Option<Instant>) -> bool {
         let timeout = if self.is_given { ANSWER_TIMEOUT } else { GRANT_TIMEOUT };
         let is_before = |at: Instant| broken_at.is_some_and(|broken| broken < at + timeout);
@@ -188,7 +189,7 @@ impl Watch {
             && (self.is_given || !self.asked_at.is_some_and(is_granted_late))
     }
 
-    /// Whether the presence was not requested yet, or the answer is not late.
+    /// Returns `true` if the presence was not requested yet, or the answer is not late.
     fn is_open(&self) -> bool {
         let is_late = |at: Instant| at.elapsed() >= ANSWER_TIMEOUT;
         self.is_awaited() && !self.asked_at.is_some_and(is_late)
@@ -462,7 +463,7 @@ impl Presences {
         Availability::Unavailable
     }
 
-    /// Whether events still wait for presence on this connection.
+    /// Returns `true` if events still wait for presence on this connection.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         self.known().answers_until.is_none_or(|until| Instant::now() < until)
@@ -734,7 +735,7 @@ impl Presences {
 }
 
 impl Known {
-    /// Whether events for a JID wait for presence or for the answer to a capability query.
+    /// Returns `true` if events for a JID wait for presence or for the answer to a capability query.
     fn is_awaited(&mut self, jid: &Jid) -> bool {
         self.is_waiting_time()
             && !self.is_current(jid)
@@ -742,8 +743,9 @@ impl Known {
                 || self.before_of(jid).any(|before| before.is_asked))
     }
 
-    /// Whether a JID of which the presence may still arrive counts as available, in one of these states: it was before
-    /// the interruption, or nothing is known of it. A server drops a superfluous event; one that is not sent is lost.
+    /// Returns `true` if a JID of which the presence may still arrive counts as available, in one of these states: it
+    /// was before the interruption, or nothing is known of it. A server drops a superfluous event; one that is not sent
+    /// is lost.
     fn may_be_available(&mut self, jid: &Jid, shows: Shows) -> bool {
         let (entity, resource) = parts(jid);
         let Some(watch) = self.wanted.get(&entity).filter(|watch| watch.is_open()) else {
@@ -761,7 +763,7 @@ impl Known {
         self.answers_until.is_none_or(|until| Instant::now() < until)
     }
 
-    /// Whether the presence of a resource arrived on this connection, so that answers to queries add nothing.
+    /// Returns `true` if the presence of a resource arrived on this connection, so that answers to queries add nothing.
     fn is_current(&self, jid: &Jid) -> bool {
         let (entity, resource) = parts(jid);
         let is_there = |all: &BTreeMap<_, _>| all.contains_key(&resource);
@@ -775,7 +777,7 @@ impl Known {
         self.wanted.get(entity).is_some_and(|watch| watch.is_given && !watch.is_answered)
     }
 
-    /// Whether events wait for the answer to the probe.
+    /// Returns `true` if events wait for the answer to the probe.
     fn is_probe_awaited(&self, entity: &BareJid) -> bool {
         let watch = self.wanted.get(entity);
         self.is_waiting_time() && watch.is_some_and(|watch| watch.is_given && watch.is_awaited())

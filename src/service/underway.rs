@@ -77,7 +77,7 @@ impl Underway {
         }
     }
 
-    /// Whether one of them may change one of these items, apart from evictions.
+    /// Returns `true` if one of them may change one of these items, apart from evictions.
     pub(super) fn changes_any(&self, items: &[ItemId]) -> bool {
         let state = self.state();
         state.sweeping > 0 || items.iter().any(|item| state.items.contains_key(item))

@@ -38,8 +38,8 @@ fn padding_of_tags(mut rest: &[u8], short: usize) -> usize {
     spaces
 }
 
-/// Whether a text of whole stanzas, with its padding, has at most this many bytes. A server counts the padding too
-/// as long as its parser holds the stanza.
+/// Returns `true` if a text of whole stanzas, with its padding, has at most this many bytes. A server counts the
+/// padding too as long as its parser holds the stanza.
 #[must_use]
 pub fn fits(stanzas: &str, max_bytes: usize) -> bool {
     // The padding is never longer than the text.

@@ -49,7 +49,7 @@ pub fn part_of<T>(
     Ok((part.entries, Some(set)))
 }
 
-/// Whether one entry after the other fits into a page of so many bytes; the first does.
+/// Returns `true` if one entry after the other fits into a page of so many bytes; the first does.
 pub fn fitting<T>(told_by: impl Fn(&T) -> String, max_bytes: usize) -> impl FnMut(&T) -> bool {
     within(max_bytes, 1, move |entry| ENTRY_BYTES + written_len(&told_by(entry)))
 }

@@ -19,7 +19,7 @@ const CORRECTED: [char; 5] = ['\u{2f868}', '\u{2f874}', '\u{2f91f}', '\u{2f95f}'
 /// Characters that Stringprep removes, but RFC 7622 allows in some places. They stay in a part that it allows.
 const ALLOWED: [char; 3] = ['\u{1806}', '\u{200c}', '\u{200d}'];
 
-/// Whether a bare address is lower-case ASCII, and thereby equals its identity form. Most addresses do.
+/// Returns `true` if a bare address is lower-case ASCII, as most addresses are. It equals its identity form then.
 pub(crate) fn is_plain(bare: &str) -> bool {
     !bare.ends_with('.') && bare.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase() && b != b'[')
 }
@@ -69,7 +69,7 @@ fn mapped(text: &str, is_allowed: impl FnOnce() -> bool) -> Cow<'_, str> {
     mapped.into()
 }
 
-/// Whether Stringprep keeps a character that current Unicode changes.
+/// Returns `true` if Stringprep keeps a character that current Unicode changes.
 fn is_kept(c: char) -> bool {
     let is_folded = || case_fold_for_nfkc(c).ne([c]);
     let is_lower_cased = || c.to_lowercase().ne([c]);

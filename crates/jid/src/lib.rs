@@ -213,7 +213,7 @@ impl Jid {
         others.filter_map(written).collect::<Vec<_>>().into_iter()
     }
 
-    /// Whether two addresses differ at most in the spelling of their domains.
+    /// Returns `true` if two addresses differ at most in the spelling of their domains.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         let ((local, domain, resource), other) = (parts(&self.0), parts(&other.0));
@@ -338,8 +338,8 @@ impl BareJid {
         }
     }
 
-    /// Whether the address equals its [fold](Self::fold) in one of its spellings. Otherwise a server that folds more than
-    /// RFC 7622 delivers to another account.
+    /// Returns `true` if the address equals its [fold](Self::fold) in one of its spellings. Otherwise a server that
+    /// folds more than RFC 7622 delivers to another account.
     #[must_use]
     pub fn is_folded(&self) -> bool {
         let fold = self.fold();

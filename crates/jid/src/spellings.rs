@@ -9,7 +9,7 @@ use idna::{
 };
 
 /// Maximum number of characters of a label in either spelling (RFC 1035 §2.3.4). Converting longer ones is slow.
-pub(crate) const MAX_LABEL_CHARS: usize = 63;
+const MAX_LABEL_CHARS: usize = 63;
 /// Maximum number of labels whose spellings are combined. With more such labels, all are U-labels or all are A-labels.
 const MAX_MIXED: usize = 4;
 
@@ -85,7 +85,7 @@ pub(crate) fn decoded(domain: &str) -> Cow<'_, str> {
     Cow::Owned(domain.split('.').map(label).collect::<Vec<_>>().join("."))
 }
 
-/// Whether two domains differ at most in the spelling of their labels.
+/// Returns `true` if two domains differ at most in the spelling of their labels.
 #[must_use]
 pub fn is_same_domain(one: &str, other: &str) -> bool {
     one == other

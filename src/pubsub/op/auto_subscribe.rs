@@ -63,7 +63,7 @@ pub fn told(
     sent
 }
 
-/// Whether changes of a node leave its implicit subscriptions as they are.
+/// Returns `true` if changes of a node leave its implicit subscriptions as they are.
 #[must_use]
 pub fn are_unaffected(changes: &Changes) -> bool {
     changes.iter().all(|change| {
@@ -173,7 +173,7 @@ pub fn checked(
     interested.iter().filter_map(checked).collect()
 }
 
-/// Whether a roster gives a resource access, if that is known.
+/// Returns `true` if a roster gives a resource access, if that is known.
 #[must_use]
 pub fn is_admitted(node: &Node, resource: &InterestedResource, cx: &Context<'_>) -> bool {
     let after = After::unchanged(node);
@@ -218,14 +218,15 @@ fn last_items(
     jids.chunks(MAX_LISTED).filter_map(of_part).collect()
 }
 
-/// Whether changes may give or revoke access.
+/// Returns `true` if changes may give or revoke access.
 fn concern_access(changes: &Changes) -> bool {
     changes.iter().any(|change| {
         matches!(change, Change::Affiliated(..) | Change::Configured(_) | Change::Created(_))
     })
 }
 
-/// Whether a resource could subscribe without approval before a decision; access by a roster as of the last check.
+/// Returns `true` if a resource could subscribe without approval before a decision; access by a roster as of the last
+/// check.
 fn had_access(node: &Node, resource: &InterestedResource, cx: &Context<'_>) -> bool {
     let bare = resource.jid.to_bare();
     let affiliation = node.affiliation_of(&bare);
@@ -279,14 +280,14 @@ impl<'a> After<'a> {
         after
     }
 
-    /// Whether a resource can get access only by a roster.
+    /// Returns `true` if a resource can get access only by a roster.
     fn needs_roster(&self, jid: &Jid, cx: &Context<'_>) -> bool {
         let bare = jid.to_bare();
         access::needs_roster(self.config, &bare, self.affiliations.of(&bare), cx)
     }
 
-    /// Whether a resource may subscribe without approval. If that needs a roster and none is known, the result is as
-    /// before.
+    /// Returns `true` if a resource may subscribe without approval. If that needs a roster and none is known, the
+    /// result is as before.
     fn has_access(&self, resource: &InterestedResource, cx: &Context<'_>) -> bool {
         let bare = resource.jid.to_bare();
         let affiliation = self.affiliations.of(&bare);
@@ -309,7 +310,7 @@ impl<'a> After<'a> {
         self.has_access(resource, cx) && !self.is_subscribed(&resource.jid)
     }
 
-    /// Whether a resource has an explicit subscription, of its own or of its bare JID.
+    /// Returns `true` if a resource has an explicit subscription, of its own or of its bare JID.
     fn is_subscribed(&self, resource: &Jid) -> bool {
         let stays = |jid: &Jid| self.node.is_subscribed(jid) && !self.unsubscribed.contains(jid);
         self.node.own_jids(resource).any(|jid| stays(&jid))

@@ -68,7 +68,7 @@ fn roster_chooser<'a>(
     Some(by).filter(|by| is_chosen && node.is_owner(by))
 }
 
-/// Whether the access model or the groups differ from those of the node.
+/// Returns `true` if the access model or the groups differ from those of the node.
 fn has_other_access(node: &Node, config: &NodeConfig) -> bool {
     config.access_model != node.config.access_model
         || config.roster_groups_allowed != node.config.roster_groups_allowed

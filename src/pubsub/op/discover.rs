@@ -69,7 +69,7 @@ impl NodeSummary {
         format!("{:016x}-{}", self.epoch.0, self.node)
     }
 
-    /// Whether this node is the edge of a page.
+    /// Returns `true` if this node is the edge of a page.
     ///
     /// COMPAT: by XEP-0059 clients repeat the UIDs of a page; some send the name of the first or last node instead.
     #[must_use]

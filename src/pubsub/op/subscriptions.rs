@@ -160,8 +160,8 @@ fn known(
     jids.into_iter().map(|jid| (jid, subid.clone(), *wanted)).collect()
 }
 
-/// Whether a server may deliver notifications for an entity to another account, so that only the entity itself may
-/// create its subscriptions.
+/// Returns `true` if a server may deliver notifications for an entity to another account, so that only the entity
+/// itself may create its subscriptions.
 ///
 /// SPEC: §8.8.2 lets an owner subscribe any JID. The account that receives such notifications could not unsubscribe,
 /// because its server stamps another address.

@@ -45,7 +45,7 @@ impl Known {
         all.filter(move |(name, _)| is_bare || **name == resource).map(|(_, before)| before)
     }
 
-    /// Whether resources of an earlier connection may be available in an unknown state.
+    /// Returns `true` if resources of an earlier connection may be available in an unknown state.
     pub(super) fn has_unconfirmed(&self, entity: &BareJid) -> bool {
         let mut resources = self.before.get(entity).into_iter().flat_map(BTreeMap::values);
         resources.any(|before| !before.is_denied)

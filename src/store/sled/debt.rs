@@ -21,7 +21,7 @@ use super::{
 
 /// The length of a part of what is owed.
 pub(super) const DEBT_CHUNK_BYTES: usize = 3500;
-/// The most bytes of debts that were told in part, and those of one without its JID.
+/// Maximum bytes of the debts that were sent in part, and bytes of one without its JID.
 const MAX_PARTLY_BYTES: usize = 3500;
 const PARTLY_BYTES: usize = 12;
 
@@ -263,7 +263,7 @@ struct EventItemRecord {
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct ToldRecord {
     pub(super) next: u64,
-    /// Debts, and the last recipient of each who was told.
+    /// Debts that were sent in part, each with its last recipient.
     partly: Vec<(u64, String)>,
 }
 
@@ -291,7 +291,7 @@ impl ToldRecord {
         Self { next, partly: fitting.collect() }
     }
 
-    /// The debts that were told in part, and the last recipient of each who was.
+    /// The debts that were sent in part, each with its last recipient.
     pub(super) fn partly(&self, key: &[u8]) -> Result<HashMap<u64, Jid>, StoreError> {
         let read =
             |(debt, jid): &(u64, String)| Ok((*debt, Jid::new(jid).map_err(|_| damaged(key))?));

@@ -15,7 +15,7 @@
 //! | `F` name | when a node was deleted, and its owners |
 //! | `f` time node | the name of a node that was deleted then without a redirect |
 //! | `u` node part | JIDs whose subscriptions are gone; their rows go before anyone asks for the node |
-//! | `R` node row | resources that lost an implicit subscription while something was owed there |
+//! | `R` node row | resources that lost an implicit subscription while events of the node were pending |
 //! | `p` node | the items before this position and index are gone; their rows go by and by |
 //! | `a` node entity | affiliation |
 //! | `A` entity node | affiliation |

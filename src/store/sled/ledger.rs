@@ -165,7 +165,7 @@ impl Ledger {
         }
     }
 
-    /// Whether something is owed at a node.
+    /// Returns `true` if events of a node are pending.
     pub(super) fn owes_at(&self, node: Number) -> bool {
         self.owing.contains_key(&node)
     }

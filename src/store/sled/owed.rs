@@ -89,7 +89,7 @@ struct RevokedResources {
 }
 
 impl RevokedResources {
-    /// Whether a debt of the node is not for a resource.
+    /// Returns `true` if a debt of the node is not for a resource.
     fn has(&self, jid: &Jid, debt: u64, notification: &Notification) -> bool {
         let mut own = notification.subscriptions_of(jid);
         own.any(|jid| self.until.get(&*jid).is_some_and(|until| debt < *until))
