@@ -197,11 +197,16 @@ impl Served {
             let content = format!("<subscriptions node='{node}'>{entries}</subscriptions>");
             self.granted(owner, &content).await;
         }
-        let is_news = super::is_about_a_subscription;
-        let mut told = self.messages.extract_if(.., |message| is_news(message)).count();
-        while told < number {
+        self.confirm_notices(number).await;
+    }
+
+    /// Receives the notices of so many new subscriptions, and confirms them.
+    pub async fn confirm_notices(&mut self, number: usize) {
+        let is_notice = super::is_about_a_subscription;
+        let mut received = self.messages.extract_if(.., |message| is_notice(message)).count();
+        while received < number {
             let stanza = self.link.receive().await.expect("the stream ended");
-            told += usize::from(is_news(&stanza));
+            received += usize::from(is_notice(&stanza));
         }
         self.link.next_barrier().await;
     }
