@@ -23,6 +23,10 @@ impl Scanner {
                 break;
             };
             at = end + 1;
+            if self.depth == 0 {
+                // White space between stanzas belongs to none.
+                begin = tag;
+            }
             match (bytes[tag + 1], bytes[end - 1]) {
                 // The end of the stream.
                 (b'/', _) if self.depth == 0 => break,
@@ -73,14 +77,18 @@ mod tests {
 
     #[test]
     fn stanzas_are_found_wherever_they_are_cut() {
-        let text = b"<iq id='1' type=\"set\"><a><b/></a></iq><message to='x'/><iq id='2'/>";
-        for cut in 0..text.len() {
-            let (mut scanner, mut found) = (Scanner::default(), Vec::new());
-            let done = scanner.stanzas(&text[..cut], |stanza| found.push(stanza.to_vec()));
-            scanner.stanzas(&text[done..], |stanza| found.push(stanza.to_vec()));
-            assert_eq!(found.concat(), text, "{cut}");
-            assert_eq!(found.len(), 3, "{cut}");
+        let stanzas =
+            ["<iq id='1' type=\"set\"><a><b/></a></iq>", "<message to='x'/>", "<iq id='2'/>"];
+        for space in ["", "   "] {
+            let text = stanzas.map(|stanza| format!("{stanza}{space}")).concat().into_bytes();
+            for cut in 0..text.len() {
+                let (mut scanner, mut found) = (Scanner::default(), Vec::new());
+                let done = scanner.stanzas(&text[..cut], |stanza| found.push(stanza.to_vec()));
+                scanner.stanzas(&text[done..], |stanza| found.push(stanza.to_vec()));
+                assert_eq!(found, stanzas.map(str::as_bytes), "{cut}");
+            }
         }
+        let text = stanzas[0].as_bytes();
         assert_eq!(attribute(text, "type"), Some("set"));
         assert_eq!(between(text, "<a>", "</a>"), Some(&b"<b/>"[..]));
     }
