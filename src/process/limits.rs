@@ -80,15 +80,25 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Lowers the limit of replies to what fits into a stanza of so many bytes, and to what a node may hold.
+    pub(super) fn fit_replies(&mut self, max_stanza_bytes: usize) {
+        let fits = max_stanza_bytes.saturating_sub(ENVELOPE_BYTES);
+        let held = usize::try_from(self.max_node_bytes).unwrap_or(usize::MAX);
+        self.max_reply_bytes = self.max_reply_bytes.min(fits).min(held);
+    }
+
     /// Finds what does not fit together, or into a stanza of so many bytes.
     pub(super) fn check(&self, max_stanza_bytes: usize) -> Result<(), ConfigError> {
         // A stanza also holds the elements around payloads and items, and the spaces after a payload that is one tag.
-        if self.max_payload_bytes as usize > max_stanza_bytes.saturating_sub(ENVELOPE_BYTES) / 2 {
-            let reason = format!("at most half of link.max_stanza_bytes less {ENVELOPE_BYTES}");
+        let most = max_stanza_bytes.saturating_sub(ENVELOPE_BYTES) / 2;
+        if self.max_payload_bytes as usize > most {
+            let reason =
+                format!("at most {most}: half of link.max_stanza_bytes less {ENVELOPE_BYTES}");
             return Err(wrong("limits.max_payload_bytes", reason));
         }
         if self.max_reply_bytes.saturating_add(ENVELOPE_BYTES) > max_stanza_bytes {
-            let reason = format!("at most link.max_stanza_bytes less {ENVELOPE_BYTES}");
+            let most = max_stanza_bytes.saturating_sub(ENVELOPE_BYTES);
+            let reason = format!("at most {most}: link.max_stanza_bytes less {ENVELOPE_BYTES}");
             return Err(wrong("limits.max_reply_bytes", reason));
         }
         if self.max_node_bytes < self.max_reply_bytes as u64 {

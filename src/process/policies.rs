@@ -109,8 +109,9 @@ impl Config {
         if policy.nodes.is_empty() {
             return Err("no node has an empty name; * fits all".into());
         }
-        let limits = policy.limits.instead_of(&self.limits);
-        limits.check(self.link.max_stanza_bytes).map_err(|error| error.to_string())?;
+        let max_stanza_bytes = self.link.max_stanza_bytes;
+        let limits = policy.limits.instead_of(&self.limits, max_stanza_bytes);
+        limits.check(max_stanza_bytes).map_err(|error| error.to_string())?;
         let policy = Policy {
             creators: self.creators(policy.creators.as_ref().unwrap_or(&self.creators))?,
             has_own_creators: policy.creators.is_some(),
@@ -177,7 +178,7 @@ fn settings(fields: &BTreeMap<String, FieldValue>) -> Result<Vec<(String, Settin
 }
 
 impl NodeLimits {
-    fn instead_of(&self, service: &Limits) -> Limits {
+    fn instead_of(&self, service: &Limits, max_stanza_bytes: usize) -> Limits {
         let mut limits = service.clone();
         limits.max_items = self.max_items.unwrap_or(limits.max_items);
         limits.max_node_bytes = self.max_node_bytes.unwrap_or(limits.max_node_bytes);
@@ -186,6 +187,8 @@ impl NodeLimits {
         limits.max_affiliations = self.max_affiliations.unwrap_or(limits.max_affiliations);
         limits.max_lease_seconds = self.max_lease_seconds.unwrap_or(limits.max_lease_seconds);
         limits.require_lease = self.require_lease.unwrap_or(limits.require_lease);
+        // The items of one request have to fit into the node.
+        limits.fit_replies(max_stanza_bytes);
         limits
     }
 }

@@ -53,7 +53,13 @@ impl Config {
                     .map_err(|reason| format!("{name}: {reason}"))?;
             }
         }
-        table.try_into().map_err(|error| without_values("", &error))
+        let has_reply_limit =
+            table.get("limits").is_some_and(|limits| limits.get("max_reply_bytes").is_some());
+        let mut config: Self = table.try_into().map_err(|error| without_values("", &error))?;
+        if !has_reply_limit {
+            config.limits.fit_replies(config.link.max_stanza_bytes);
+        }
+        Ok(config)
     }
 }
 

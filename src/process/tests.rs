@@ -85,6 +85,31 @@ fn what_is_not_known_is_said() {
 }
 
 #[test]
+fn the_limit_of_replies_follows_other_limits_unless_it_is_set() {
+    for (text, max_reply_bytes) in [
+        ("", 500_000),
+        ("[link]\nmax_stanza_bytes = 500000", 480_000),
+        ("[limits]\nmax_node_bytes = 262144", 262_144),
+        ("[limits]\nmax_reply_bytes = 200000", 200_000),
+    ] {
+        let config = with(&format!("jid = 'a.example'\nsecret = 's'\n{text}"), &[]).unwrap();
+        config.check().unwrap();
+        assert_eq!(config.limits.max_reply_bytes, max_reply_bytes, "{text}");
+    }
+    let policy = "[[policies]]\nnodes = 'status/*'\nlimits = { max_node_bytes = 300000 }";
+    let config = with(&format!("jid = 'a.example'\n{policy}"), &[]).unwrap();
+    let policies = config.policies().unwrap();
+    assert_eq!(
+        policies.of(&crate::pubsub::NodeId::parse("status/a").unwrap()).limits.max_reply_bytes,
+        300_000
+    );
+    let text = "jid = 'a.example'\nsecret = 's'\nserver = 'localhost:5347'\n";
+    let both = "[limits]\nmax_reply_bytes = 300000\nmax_node_bytes = 200000";
+    let error = with(&format!("{text}{both}"), &[]).unwrap().check().unwrap_err();
+    assert!(error.to_string().contains("limits.max_node_bytes"), "{error}");
+}
+
+#[test]
 fn creators_are_by_default_the_users_of_the_server() {
     let domains = |name: &str| Creators::Domains(vec![name.to_owned()]);
     assert_eq!(creators("pubsub.example.org", &["server"]), domains("example.org"));
