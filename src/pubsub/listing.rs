@@ -1,5 +1,7 @@
 //! Which items of a node are listed, and in which order (§6.5, XEP-0313 §4, XEP-0413).
 
+use std::sync::Arc;
+
 use jid::Jid;
 
 use super::{ArchiveId, Edge, Item, ItemId, Node, Page, Part, Spot, Timestamp};
@@ -26,18 +28,29 @@ pub enum Mark {
     Spot(Spot),
 }
 
+/// What separates the positions in the UID of an end of a page.
+const OTHER_END: char = '~';
+
 impl Mark {
-    /// The edge that a client names at a node: the UID of an earlier page, or an item id.
+    /// The page that a client asks for at a node: by the UIDs of an earlier page, or by item ids.
     ///
     /// COMPAT: XEP-0059 has clients repeat the UIDs of a page; some take the id of the first or last item instead.
     #[must_use]
-    pub fn of(node: &Node, uid: ItemId) -> Self {
-        match ArchiveId::parse(uid.as_str()) {
-            Some(ArchiveId { epoch, spot }) if epoch == node.epoch && spot.0 <= node.seq => {
-                Self::Position(spot)
-            }
-            _ => Self::Name(uid),
-        }
+    pub fn page(node: &Node, page: &Page<ItemId>, order: Order) -> Page<Self> {
+        let is_older = matches!(page.edge, Edge::Before(_)) != order.is_descending;
+        page.clone().map(|uid| Self::of(node, uid, is_older))
+    }
+
+    /// Of the UID of an end of a page, the position of the older or of the newer end.
+    fn of(node: &Node, uid: ItemId, is_older: bool) -> Self {
+        let ends = uid.as_str().split(OTHER_END).map(ArchiveId::parse);
+        let spots = ends.map(|end| {
+            end.filter(|end| end.epoch == node.epoch && end.spot.0 <= node.seq).map(|end| end.spot)
+        });
+        let spots: Option<Vec<Spot>> = spots.collect();
+        let spots = spots.unwrap_or_default().into_iter();
+        let spot = if is_older { spots.min() } else { spots.max() };
+        spot.map_or(Self::Name(uid), Self::Position)
     }
 }
 
@@ -131,6 +144,20 @@ impl OrderField {
     #[must_use]
     pub fn uid(self, item: &Item) -> ArchiveId {
         ArchiveId { epoch: item.place.epoch, spot: self.of(item) }
+    }
+
+    /// The UID of an end of a page that was filled from its last entry: its own and that of the other end, so that both
+    /// lead to the same next page.
+    ///
+    /// COMPAT: Movim asks for older items before the last item of such a page, as if the newest were the first.
+    #[must_use]
+    pub fn uid_of_end(self, end: &Item, page: &[Arc<Item>]) -> String {
+        let own = self.uid(end);
+        let mut ends = page.first().into_iter().chain(page.last()).map(|item| self.uid(item));
+        match ends.find(|uid| *uid != own) {
+            Some(other) => format!("{own}{OTHER_END}{other}"),
+            None => own.to_string(),
+        }
     }
 }
 

@@ -182,7 +182,7 @@ impl Service {
             }
             Selection::Page(page) => {
                 let node = turn.node().ok_or(Refusal::NodeNotFound)?;
-                page.clone().map(|uid| Mark::of(node, uid))
+                Mark::page(node, page, request.order)
             }
             Selection::Recent(number) if request.order.is_descending => {
                 Page::first(*number as usize)
@@ -236,7 +236,7 @@ impl Service {
         );
         self.unless_moved(id, allowed).await?;
         let node = turn.node().ok_or(Refusal::NodeNotFound)?;
-        let page = page.clone().map(|uid| Mark::of(node, uid));
+        let page = Mark::page(node, page, Order::default());
         let max_bytes = self.policies().limits().max_reply_bytes;
         let ids = self.store.page_of_ids(id, &page, entry_bytes, max_bytes).await;
         let ids = ids.map_err(|error| self.memory.failed_at(id, error))?;

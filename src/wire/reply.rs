@@ -117,7 +117,16 @@ pub fn items(request: &Retrieve, found: &Retrieved, limits: &Limits) -> Tag {
     });
     // Whatever is left out, the requester can ask for it from here (§6.5.4).
     let is_noted = matches!(request.selection, Selection::Page(_)) || !part.is_whole();
-    let set = is_noted.then(|| rsm::set(part, |item| request.order.by.uid(item).to_string()));
+    let is_backward = match &request.selection {
+        Selection::Page(page) => page.is_backward(),
+        Selection::Ids(_) | Selection::Recent(_) => true,
+    };
+    let by = request.order.by;
+    let uid = |item: &Arc<Item>| match is_backward {
+        true => by.uid_of_end(item, &part.entries),
+        false => by.uid(item).to_string(),
+    };
+    let set = is_noted.then(|| rsm::set(part, uid));
     let items = Tag::new("items").attr("node", request.node.as_str()).children(rendered);
     let content = if limits.tells_content { told_by(&part.entries) } else { None };
     pubsub(items.children(content)).children(set)

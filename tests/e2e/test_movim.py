@@ -145,12 +145,14 @@ async def test_a_community_and_its_older_posts(server, gjallar):
 
         newest = await items(alice, "community", PAGE)
         assert (ids(newest), edge(newest, "count")) == (names[20:], "32")
-        older = await items(alice, "community", PAGE, before=edge(newest, "first"))
+        # "Older" names the last item of the set, "newer" the first; after "newer" they are exchanged.
+        older = await items(alice, "community", PAGE, before=edge(newest, "last"))
         assert (ids(older), edge(older, "count")) == (names[8:20], "32")
-        oldest = await items(alice, "community", PAGE, before=edge(older, "first"))
+        oldest = await items(alice, "community", PAGE, before=edge(older, "last"))
         assert (ids(oldest), edge(oldest, "count")) == (names[:8], "32")
-        newer = await items(alice, "community", PAGE, after=edge(oldest, "last"))
+        newer = await items(alice, "community", PAGE, after=edge(oldest, "first"))
         assert ids(newer) == names[8:20]
+        assert ids(await items(alice, "community", PAGE, before=edge(newer, "first"))) == names[:8]
 
 
 @with_loop

@@ -57,7 +57,8 @@ fn read(answer: &Element, by: &str) -> (String, String) {
 /// sequences.
 fn read_items(answer: &Element, by: &str) -> (String, String) {
     let (names, said) = read(answer, by);
-    let sequence = |text: &str| text.rsplit_once('-').map_or(text, |(_, seq)| seq).to_owned();
+    let own = |text: &str| text.split('~').next().unwrap_or_default().to_owned();
+    let sequence = |text: &str| own(text).rsplit('-').next().unwrap_or_default().to_owned();
     let said = said.split(' ').map(|text| if text == "-" { "-".into() } else { sequence(text) });
     (names, said.collect::<Vec<_>>().join(" "))
 }
@@ -243,6 +244,41 @@ async fn an_answer_that_leaves_items_out_has_a_set() {
     let wanted: String = (1..=9).map(|id| format!("<item id='{id}'/>")).collect();
     let answer = component.ask(OWNER, "get", &retrieve(&format!(">{wanted}</items>"))).await;
     assert_eq!(read_items(&answer, "id"), both("2 3 4 5 6 7 8 9", "- 5 12 9"));
+}
+
+/// Movim asks for the page before the last item that it has, and for the one after the first.
+#[tokio::test]
+async fn both_ends_of_a_page_lead_to_the_next_one() {
+    let mut component = Component::start().await;
+    component.create(OWNER, "n", &[]).await;
+    for id in ["a", "b", "c", "d", "e", "f"] {
+        component.publish(OWNER, "n", id).await;
+    }
+    let newest = format!("<pubsub xmlns='{PUBSUB}'><items node='n' max_items='2'/></pubsub>");
+    let newest = component.ask(OWNER, "get", &newest).await;
+    assert_eq!(read_items(&newest, "id"), both("e f", "4 5 6 6"));
+    let mut page = async |edge: &str, uid: String| {
+        let set = format!("<max>2</max><{edge}>{uid}</{edge}>");
+        items(&mut component, &set).await
+    };
+    for end in ["first", "last"] {
+        let older = page("before", uid(&newest, end)).await;
+        assert_eq!(read_items(&older, "id"), both("c d", "2 3 4 6"), "{end}");
+        for other in ["first", "last"] {
+            let oldest = page("before", uid(&older, other)).await;
+            assert_eq!(read_items(&oldest, "id"), both("a b", "0 1 2 6"), "{end} {other}");
+            let newer = page("after", uid(&older, other)).await;
+            assert_eq!(read_items(&newer, "id"), both("e f", "4 5 6 6"), "{end} {other}");
+        }
+    }
+    // A page that was filled from its first entry has plain UIDs, so that a page may overlap it.
+    let forward = page("after", uid(&newest, "first").split('~').next().unwrap().to_owned()).await;
+    assert_eq!(read_items(&forward, "id"), both("f", "5 6 6 6"));
+    let oldest = items(&mut component, "<max>3</max>").await;
+    let overlapping =
+        items(&mut component, &format!("<max>3</max><after>{}</after>", uid(&oldest, "first")))
+            .await;
+    assert_eq!(read_items(&overlapping, "id"), both("b c d", "1 2 4 6"));
 }
 
 /// A reader that does not page, such as one of a block list, cannot see what is missing; the operator can.
