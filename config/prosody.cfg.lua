@@ -24,9 +24,10 @@ Component "pubsub.example.org"
 --   modules_enabled = { "privilege" }
 -- and what names privilege below.
 
--- Optional: events for many users of this server are parsed once instead of once for each user. The module is in
--- /usr/share/gjallar/prosody of the Debian package, and in config/prosody of the sources. In part 1:
---   plugin_paths = { "/usr/share/gjallar/prosody" }
+-- Optional: events for many users of this server are parsed once instead of once for each user. The Debian package of
+-- gjallar installs the module mod_gjallar_fanout where Debian's Prosody looks for modules. It is in config/prosody of the
+-- sources; elsewhere, add its folder to the list plugin_paths above the first VirtualHost. A second list would replace it:
+--   plugin_paths = { "/usr/local/lib/prosody/modules", "/path/of/config/prosody" }
 -- and what names gjallar_fanout below.
 
 -- For either, below the line VirtualHost "example.org". Leave out what is not wanted. A host has one list of modules, and

@@ -2,12 +2,16 @@
 
 use std::{
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use jid::account;
 use minidom::Element;
 use tokio::sync::Notify;
+use tracing::warn;
 
 use crate::{
     service::Outbox,
@@ -49,6 +53,8 @@ pub struct Answers {
     domain: Option<String>,
     /// Whether the server may be silent longer than its timeout, for no barrier returns.
     pub(super) may_be_silent: AtomicBool,
+    /// Another service of the server has this JID; logged once.
+    is_shared: AtomicBool,
     /// What the barriers of this connection are told by from those of others, and the newest that returned.
     barriers: Mutex<(String, u64)>,
     pub(super) came: Notify,
@@ -77,6 +83,7 @@ impl Answers {
             probes: Probes::default(),
             domain,
             may_be_silent: AtomicBool::new(false),
+            is_shared: AtomicBool::new(false),
             barriers: Mutex::default(),
             came: Notify::new(),
             went: Notify::new(),
@@ -118,7 +125,18 @@ impl Answers {
             {
                 self.is_barrier(id)
             }
-            ("iq", _) if id.starts_with(BARRIER) => is_own(service, from) && self.is_barrier(id),
+            ("iq", kind) if id.starts_with(BARRIER) && is_own(service, from) => {
+                if matches!(kind, Some("result" | "error"))
+                    && !self.is_shared.swap(true, Ordering::Relaxed)
+                {
+                    warn!(
+                        event = "jid_shared",
+                        jid = service,
+                        "another service of the server answers for this JID: give one of them another"
+                    );
+                }
+                self.is_barrier(id)
+            }
             ("iq", Some("result" | "error")) if id.starts_with(QUESTION) => {
                 let questions = self.multicast.answered(from, stanza);
                 questions.iter().flatten().for_each(|question| self.ask(question));

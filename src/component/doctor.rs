@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join_all;
 use minidom::Element;
 use tokio::{
     io::AsyncWriteExt,
@@ -41,7 +42,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a connection and a login may take.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Stanzas that wait to be sent.
-const MAX_QUEUED: usize = 16;
+const MAX_QUEUED: usize = 32;
+/// Pings that find another service of the same JID. Each reaches it with a chance of one half, and its answer reaches
+/// this service with the same chance.
+const SHARED_PINGS: usize = 20;
 /// How many pings the round-trip times are measured with, and what is too slow.
 const PINGS: usize = 5;
 const SLOW: Duration = Duration::from_secs(1);
@@ -154,6 +158,14 @@ impl Doctor {
         let mut findings = Vec::new();
         let own = with_resource(&self.jid);
         findings.push(self.server(connection).await);
+        if self.is_shared(connection, &own).await {
+            // The other service takes a part of all that follows.
+            findings.push(failed("jid", format!(
+                "another service of the server answers for {} too, and takes a part of all requests: give one of them \
+                 another JID (option host of mod_pubsub in ejabberd)", self.jid,
+            )));
+            return findings;
+        }
         findings.push(match self.ping(connection, &own).await {
             Some((_, took)) => ok("barrier", "a ping to the service itself returns").after(took),
             None => failed(
@@ -197,6 +209,14 @@ impl Doctor {
         // Last, for the server may end the connection.
         findings.push(self.stanza_size(connection, &own).await);
         findings
+    }
+
+    /// Returns `true` if another service of the server has the JID: what the service sends to itself is answered. A server
+    /// such as ejabberd gives each stanza to one of them, by chance.
+    async fn is_shared(&self, connection: &impl Connection, own: &str) -> bool {
+        let pings = (0..SHARED_PINGS).map(|_| self.ping(connection, own));
+        let replies = join_all(pings).await;
+        replies.iter().flatten().any(|(reply, _)| reply.is_answer())
     }
 
     async fn server(&self, connection: &impl Connection) -> Finding {
@@ -379,6 +399,10 @@ impl Doctor {
 }
 
 impl Reply {
+    fn is_answer(&self) -> bool {
+        matches!(self, Self::Stanza(stanza) if matches!(stanza.attr("type"), Some("result" | "error")))
+    }
+
     fn is_result(&self) -> bool {
         matches!(self, Self::Stanza(stanza) if stanza.attr("type") == Some("result"))
     }

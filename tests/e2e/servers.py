@@ -212,11 +212,11 @@ class Fanout(Prosody):
 
     name = "fanout"
     left_out = "nothing"
-    INSTALLED = "/usr/share/gjallar/prosody"
+    INSTALLED = "/path/of/config/prosody"
 
     def prepare(self):
         super().prepare()
-        top = "\n".join(self.optional("In part 1:"))
+        top = "\n".join(self.optional("A second list would replace it:"))
         assert self.INSTALLED in top
         shutil.copy(PROJECT / "config/prosody/mod_gjallar_fanout.lua", self.folder)
         config = self.folder / "prosody.cfg.lua"

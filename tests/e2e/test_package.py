@@ -22,6 +22,9 @@ PROSODY = """return {
 };
 """
 JID, OWNER = "pubsub.example.org", "owner@example.org"
+# What the shipped file has for the module, uncommented.
+FANOUT = [
+    "   modules_enabled = {", '     "gjallar_fanout";', "   }", '   gjallar_fanout_components = { "pubsub.example.org" }']
 
 
 @pytest.fixture(scope="module")
@@ -65,15 +68,20 @@ def test_the_package_from_its_installation_to_its_end(debian):
     debian.write(CONFIG, config.replace("admins = []", f'admins = ["{OWNER}"]'))
     shipped = debian.run("cat", f"{DOC}/prosody.cfg.lua").replace("change me", "s3cret")
     top, end = shipped.split("---- Part 2")
+    # With the module for many users, which the package has put where Prosody finds it.
+    host = ['VirtualHost "example.org"', *FANOUT]
+    assert all(f"--{line}" in end for line in host[1:])
     own = debian.run("cat", "/etc/prosody/prosody.cfg.lua")
     debian.write("/etc/prosody/prosody.cfg.lua", f"{top}\n{own}", "640")
     debian.run("chgrp", "prosody", "/etc/prosody/prosody.cfg.lua")
-    debian.write("/etc/prosody/conf.avail/gjallar.cfg.lua", f"---- Part 2{end}")
+    debian.write("/etc/prosody/conf.avail/gjallar.cfg.lua", "\n".join([*host, f"---- Part 2{end}"]))
     debian.run("ln", "-s", "/etc/prosody/conf.avail/gjallar.cfg.lua", "/etc/prosody/conf.d/gjallar.cfg.lua")
     debian.run("systemctl", "restart", "prosody")
     debian.run("systemctl", "enable", "--now", "gjallar")
     assert debian.ask("systemctl", "is-active", "gjallar") == "active"
     wait_for(lambda: "\ngjallar_connected 1\n" in gjallar(debian, "stats"), "gjallar to be connected")
+
+    wait_for(lambda: "events go by multicast" in debian.ask("journalctl", "-u", "gjallar"), "the module to be found")
 
     # It works, in the confines of its unit.
     gjallar(debian, "node", "create", "news", "--as", OWNER)

@@ -1,11 +1,12 @@
 """What tests/e2e/setup.sh installs is in the Debian release whose servers are tested, and what config/ offers for
-Prosody is taken by it.
+Prosody and ejabberd is taken by it.
 """
 
 import subprocess
 
 import pytest
-from servers import HERE, RELEASE, ROOT, Fanout, Prosody, in_root
+from servers import HERE, RELEASE, ROOT, SECRET, SERVICE, Ejabberd, Fanout, Gjallar, Prosody, in_root
+from test_doctor import examine
 
 
 def test_every_package_of_the_set_up_can_be_installed():
@@ -33,3 +34,30 @@ def test_prosody_finds_nothing_wrong_with_what_is_pasted(kind):
             config.write("component_stanza_size_limit = 2097152\n")
         code, said = check()
         assert code != 0 and "component_stanza_size_limit" in said, said
+
+
+class OwnPubsub(Ejabberd):
+    """With ejabberd's own mod_pubsub as Debian's configuration has it, and more options of it."""
+
+    options = ""
+
+    def more_modules(self):
+        return super().more_modules() + f"  mod_pubsub:\n{self.options}    plugins:\n      - flat\n      - pep\n"
+
+
+class OwnPubsubElsewhere(OwnPubsub):
+    options = '    host: "pep.@HOST@"\n'
+
+
+def test_two_services_of_one_jid_are_found_out(tmp_path):
+    # As config/ejabberd.yml says.
+    assert OwnPubsubElsewhere.options.strip() in Ejabberd.shipped("ejabberd.yml")
+    for kind in (OwnPubsub, OwnPubsubElsewhere):
+        with kind([]) as ejabberd:
+            options = dict(jid=SERVICE, server=f"127.0.0.1:{ejabberd.component_port}", secret=SECRET)
+            findings, code = examine(**options, store="memory:")
+            if kind is OwnPubsubElsewhere:
+                assert "jid" not in findings and code in (0, 4)
+                continue
+            assert (findings["jid"]["verdict"], code) == ("failed", 1)
+            assert "host of mod_pubsub" in findings["jid"]["text"]

@@ -24,6 +24,8 @@ struct Server {
     /// Ends the connection at a large stanza.
     is_small: bool,
     refuses_rosters: bool,
+    /// Has another service of the same JID, which answers what the service sends to itself.
+    is_shared: bool,
 }
 
 impl Server {
@@ -56,6 +58,7 @@ impl Server {
         let ns = child.map(Element::ns).unwrap_or_default();
         let answer = match to {
             OWN | SERVICE if self.drops_own => return,
+            OWN if self.is_shared => result("").replace(OWN, SERVICE),
             OWN => shown(stanza),
             _ if self.drops_bare && !to.contains('@') && to != POST => return,
             SERVICE => shown(stanza),
@@ -159,6 +162,14 @@ async fn what_is_missing_is_degraded_or_failed() {
     let (verdicts, code) = server.examined().await;
     assert_eq!(with(&verdicts, "degraded"), ["rosters"]);
     assert_eq!((with(&verdicts, "failed"), code), (vec!["stanza-size".to_owned()], 1));
+}
+
+#[tokio::test]
+async fn another_service_of_the_same_jid_is_found() {
+    let server = Server { is_shared: true, ..Server::default() };
+    let (verdicts, code) = server.examined().await;
+    assert_eq!((with(&verdicts, "failed"), code), (vec!["jid".to_owned()], 1));
+    assert_eq!(with(&verdicts, "ok"), ["connection", "server"]);
 }
 
 #[tokio::test]

@@ -109,6 +109,26 @@ async fn ask(served: &mut Served, id: &str, content: &str, mut seen: impl FnMut(
 }
 
 #[tokio::test]
+async fn an_answer_to_a_barrier_shows_another_service_of_the_same_jid() {
+    let mut served = Served::start(&[], &[]).await;
+    served.granted(OWNER, "<create node='n'/>").await;
+    served.granted(READER, &format!("<subscribe node='n' jid='{READER}'/>")).await;
+    served.publish(OWNER, "n", "1").await;
+    let barrier = loop {
+        let stanza = served.link.receive_any().await.unwrap();
+        if is_barrier(&stanza) {
+            break stanza;
+        }
+    };
+    assert!(!served.log().contains("jid_shared"));
+    let id = barrier.attr("id").unwrap();
+    let answer = format!("<iq type='error' from='{SERVICE}' to='{SERVICE}' id='{id}'/>");
+    served.link.send(&answer).await;
+    served.has_logged("another service of the server answers for this JID").await;
+    served.publish(OWNER, "n", "2").await;
+}
+
+#[tokio::test]
 async fn where_none_returns_notifications_pause_and_the_connection_is_made_anew() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let listen = format!("127.0.0.1:{free}");
