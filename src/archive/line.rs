@@ -89,7 +89,7 @@ pub(super) struct NodeLine {
     pub(super) owners: Vec<String>,
 }
 
-/// How often a node's configuration was changed, and by which owner last, as [`ConfigRevision`] has it.
+/// How often a node's configuration was changed, and by whom last, as [`ConfigRevision`] has it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct RevisionLine {
     number: u64,
@@ -98,6 +98,9 @@ pub(super) struct RevisionLine {
     /// The creator, if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     roster_owner: Option<BareJid>,
+    /// The entity that changed it last, if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_owner: Option<BareJid>,
 }
 
 /// Fields of the form `pubsub#node_config`.
@@ -274,10 +277,14 @@ impl NodeLine {
         let config = config_from(&self.config)?;
         let created = Timestamp(self.created);
         let mut node = Node::bare(id, Epoch(epoch), config, self.creator.clone(), created);
-        if let Some(RevisionLine { number, changed_by, base, roster_owner }) = &self.revision {
-            let (number, changed_by, base) = (*number, changed_by.clone(), *base);
-            let roster_owner = roster_owner.as_ref().unwrap_or(&self.creator).clone();
-            node.revision = ConfigRevision { number, changed_by, base, roster_owner };
+        if let Some(line) = &self.revision {
+            node.revision = ConfigRevision {
+                number: line.number,
+                changed_by: line.changed_by.clone(),
+                base: line.base,
+                last_owner: line.last_owner.as_ref().unwrap_or(&line.changed_by).clone(),
+                roster_owner: line.roster_owner.as_ref().unwrap_or(&self.creator).clone(),
+            };
         }
         Ok(node)
     }
@@ -286,10 +293,16 @@ impl NodeLine {
 impl RevisionLine {
     /// Nothing for a new node.
     fn of(node: &Node) -> Option<Self> {
-        let ConfigRevision { number, changed_by, base, roster_owner } = node.revision.clone();
-        let is_first = node.revision == ConfigRevision::first(node.creator.clone());
-        let roster_owner = Some(roster_owner).filter(|owner| *owner != node.creator);
-        (!is_first).then_some(Self { number, changed_by, base, roster_owner })
+        let Node { creator, revision, .. } = node;
+        let roster_owner = Some(&revision.roster_owner).filter(|owner| *owner != creator);
+        let is_first = *revision == ConfigRevision::first(creator.clone());
+        (!is_first).then(|| Self {
+            number: revision.number,
+            changed_by: revision.changed_by.clone(),
+            base: revision.base,
+            roster_owner: roster_owner.cloned(),
+            last_owner: revision.other_last_owner().cloned(),
+        })
     }
 }
 

@@ -254,7 +254,7 @@ impl NodeConfig {
         }
     }
 
-    /// Whether a node's name, its creator, the owners of its revision, and all texts of its configuration fit into a row
+    /// Whether a node's name, its creator, the entities of its revision, and all texts of its configuration fit into a row
     /// together.
     ///
     /// # Errors
@@ -272,9 +272,10 @@ impl NodeConfig {
         let all = texts.map(String::len).chain(jids).chain(groups).map(|len| len + 2);
         // A creator is not written twice.
         let others = [&revision.changed_by, &revision.roster_owner];
-        let others = others.into_iter().filter(|owner| *owner != creator);
-        let owners: usize = others.map(|owner| owner.as_str().len()).sum();
-        let names = node.as_str().len() + creator.as_str().len() + owners;
+        let others = others.into_iter().filter(|other| *other != creator);
+        let others = others.chain(revision.other_last_owner());
+        let others: usize = others.map(|other| other.as_str().len()).sum();
+        let names = node.as_str().len() + creator.as_str().len() + others;
         match all.sum::<usize>() + names > MAX_BYTES {
             true => Err(Refusal::BadSetting { field: "pubsub#node_config", max: MAX_BYTES }),
             false => Ok(()),

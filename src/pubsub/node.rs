@@ -130,12 +130,12 @@ impl Node {
     }
 
     /// The owner whose JID items show with `pubsub#itemreply=owner` (§12.17): the creator, as long as it is an owner; then
-    /// the entity that changed the configuration last, if that is an owner.
+    /// the owner who changed the configuration last, as long as it is one.
     ///
     /// SPEC: §12.17 speaks of the owner. An entity that others made an owner has not agreed to be shown as a publisher.
     #[must_use]
     pub fn responsible_owner(&self) -> Option<&BareJid> {
-        let candidates = [&self.creator, &self.revision.changed_by];
+        let candidates = [&self.creator, &self.revision.last_owner];
         candidates.into_iter().find(|entity| self.is_owner(entity))
     }
 

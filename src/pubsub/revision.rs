@@ -4,7 +4,8 @@ use jid::BareJid;
 
 use super::{Epoch, NodeConfig};
 
-/// Which configuration a node has: how often it was changed, by which entity last, and whose roster gives access.
+/// Which configuration a node has: how often it was changed, by which entity and by which owner last, and whose roster
+/// gives access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigRevision {
     /// How often the configuration was changed.
@@ -13,6 +14,8 @@ pub struct ConfigRevision {
     pub changed_by: BareJid,
     /// The number before the latest changes in a row, all of which that entity made.
     pub base: u64,
+    /// The owner who changed it last; the creator before the first change by an owner.
+    pub last_owner: BareJid,
     /// The owner who last chose that its roster gives access; the creator before the first choice.
     pub roster_owner: BareJid,
 }
@@ -21,14 +24,23 @@ impl ConfigRevision {
     /// The revision of a new node.
     #[must_use]
     pub fn first(creator: BareJid) -> Self {
-        Self { number: 0, changed_by: creator.clone(), base: 0, roster_owner: creator }
+        let [changed_by, last_owner] = [creator.clone(), creator.clone()];
+        Self { number: 0, changed_by, base: 0, last_owner, roster_owner: creator }
     }
 
-    /// The revision after one more change.
+    /// The revision after one more change, by an owner or by an administrator who is not one.
     #[must_use]
-    pub fn next(&self, by: &BareJid) -> Self {
+    pub fn next(&self, by: &BareJid, is_owner: bool) -> Self {
         let base = if self.changed_by == *by { self.base } else { self.number };
-        Self { number: self.number + 1, changed_by: by.clone(), base, ..self.clone() }
+        let last_owner = if is_owner { by } else { &self.last_owner }.clone();
+        let (number, changed_by) = (self.number + 1, by.clone());
+        Self { number, changed_by, base, last_owner, roster_owner: self.roster_owner.clone() }
+    }
+
+    /// The owner who changed it last, if an entity that is not an owner changed it since.
+    #[must_use]
+    pub fn other_last_owner(&self) -> Option<&BareJid> {
+        Some(&self.last_owner).filter(|owner| **owner != self.changed_by)
     }
 
     /// Whether an entity that has seen the configuration of this number knows all changes that others made since.

@@ -97,6 +97,9 @@ async fn fill(store: Arc<dyn Store>) -> Stage {
     let read = async { stage.service.roster_came(&rosters.wanted().await, None) };
     let (configured, ()) = tokio::join!(stage.configure("other@x", "handed over", model), read);
     configured.unwrap();
+    // An administrator who owns nothing.
+    let title = Setting::Title("by an administrator".into());
+    stage.configure("admin@x", "handed over", title).await.unwrap();
     stage
 }
 

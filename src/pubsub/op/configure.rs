@@ -103,7 +103,7 @@ pub fn configure(
     if chooser.is_some() || config.access_model != node.config.access_model {
         config.check_model(cx)?;
     }
-    let mut revision = node.revision.next(&by);
+    let mut revision = node.revision.next(&by, node.is_owner(&by));
     if let Some(chooser) = chooser {
         revision.roster_owner = chooser.clone();
     }

@@ -141,15 +141,17 @@ fn a_deletion_takes_a_place_too() {
 fn a_revision_tells_whose_changes_a_requester_has_not_seen() {
     let (one, other) = (bare("one@x"), bare("other@x"));
     let first = ConfigRevision::first(one.clone());
-    let own = first.next(&one).next(&one);
+    let own = first.next(&one, true).next(&one, true);
     assert!((0..=2).all(|seen| own.is_known(&one, seen)));
     assert!(own.is_known(&other, 2) && !own.is_known(&other, 1));
-    let changed = own.next(&other);
+    let changed = own.next(&other, true);
     assert!(!changed.is_known(&one, 2) && changed.is_known(&one, 3));
     assert!(changed.is_known(&other, 2) && !changed.is_known(&other, 1));
-    let again = changed.next(&one);
+    let again = changed.next(&one, false);
     assert!(again.is_known(&one, 3) && !again.is_known(&one, 2) && !again.is_known(&one, 9));
-    assert_eq!(again, ConfigRevision { number: 4, changed_by: one, base: 3, ..first });
+    let last_owner = other;
+    let expected = ConfigRevision { number: 4, changed_by: one, base: 3, last_owner, ..first };
+    assert_eq!(again, expected);
 }
 
 /// The roster that gives access is that of the owner who chose it last.

@@ -118,9 +118,12 @@ struct RevisionRecord {
     /// The owner who last chose that its roster gives access; `None` is the creator.
     #[serde(deserialize_with = "trailing")]
     roster_owner: Option<String>,
+    /// The owner who changed it last; `None` is the entity that changed it last.
+    #[serde(deserialize_with = "trailing")]
+    last_owner: Option<String>,
 }
 
-/// A last field that records may lack.
+/// One of the last fields, which records may lack.
 fn trailing<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     Ok(Option::deserialize(from).unwrap_or_default())
 }
@@ -333,23 +336,27 @@ impl NodeRecord {
 
 impl RevisionRecord {
     fn of(revision: &ConfigRevision, creator: &str) -> Self {
-        let ConfigRevision { number, changed_by, base, roster_owner } = revision;
-        let other = |owner: &BareJid| {
-            Some(owner.as_str()).filter(|owner| *owner != creator).map(str::to_owned)
+        let other = |entity: &BareJid| {
+            Some(entity.as_str()).filter(|entity| *entity != creator).map(str::to_owned)
         };
-        let (changed_by, roster_owner) = (other(changed_by), other(roster_owner));
-        Self { number: *number, changed_by, base: *base, roster_owner }
+        Self {
+            number: revision.number,
+            changed_by: other(&revision.changed_by),
+            base: revision.base,
+            roster_owner: other(&revision.roster_owner),
+            last_owner: revision.other_last_owner().map(BareJid::to_string),
+        }
     }
 
     fn to_revision(&self, key: &[u8], creator: &str) -> Result<ConfigRevision, StoreError> {
-        let owner = |other: &Option<String>| {
-            BareJid::new(other.as_deref().unwrap_or(creator)).map_err(|_| damaged(key))
-        };
+        let parse = |jid: &str| BareJid::new(jid).map_err(|_| damaged(key));
+        let changed_by = self.changed_by.as_deref().unwrap_or(creator);
         Ok(ConfigRevision {
             number: self.number,
-            changed_by: owner(&self.changed_by)?,
+            changed_by: parse(changed_by)?,
             base: self.base,
-            roster_owner: owner(&self.roster_owner)?,
+            last_owner: parse(self.last_owner.as_deref().unwrap_or(changed_by))?,
+            roster_owner: parse(self.roster_owner.as_deref().unwrap_or(creator))?,
         })
     }
 }
@@ -456,16 +463,20 @@ mod tests {
     use super::*;
 
     /// Records written before the owner of the roster was a field of its own are those of nodes where nobody has chosen.
+    /// Without a field for the last owner, that is the entity that changed the configuration last.
     #[test]
-    fn a_revision_without_an_owner_of_the_roster_is_read() {
+    fn a_revision_without_its_last_fields_is_read() {
         let changed_by = Some("b@x".to_owned());
-        let record = RevisionRecord { number: 300, changed_by, base: 2, roster_owner: None };
+        let (roster_owner, last_owner) = (None, None);
+        let record = RevisionRecord { number: 300, changed_by, base: 2, roster_owner, last_owner };
         let bytes = postcard::to_stdvec(&record).unwrap();
-        for bytes in [&bytes[..], &bytes[..bytes.len() - 1]] {
-            let read: RevisionRecord = postcard::from_bytes(bytes).unwrap();
+        for missing in 0..=2 {
+            let read: RevisionRecord =
+                postcard::from_bytes(&bytes[..bytes.len() - missing]).unwrap();
             let revision = read.to_revision(b"n", "a@x").unwrap();
             assert_eq!(revision.roster_owner.as_str(), "a@x");
             assert_eq!((revision.number, revision.changed_by.as_str()), (300, "b@x"));
+            assert_eq!(revision.last_owner, revision.changed_by);
         }
     }
 }
