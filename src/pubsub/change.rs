@@ -161,6 +161,12 @@ pub struct Decision<R> {
 }
 
 impl<R> Decision<R> {
+    /// The same decision with another reply.
+    pub fn map<S>(self, reply: impl FnOnce(R) -> S) -> Decision<S> {
+        let Self { reply: before, changes, notifications } = self;
+        Decision { reply: reply(before), changes, notifications }
+    }
+
     /// A decision that is not told.
     pub(super) fn quiet(reply: R, changes: Changes) -> Self {
         Self { reply, changes, notifications: Vec::new() }

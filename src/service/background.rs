@@ -191,11 +191,11 @@ impl Service {
         }
         let until = || delays.until(id).iter().for_each(|until| deadlines.add(id, *until));
         match outcome {
-            Ok(Passed { next, creator, watched, publisher }) => {
+            Ok(Passed { next, creator, watched, publishers }) => {
                 until();
                 next.iter().for_each(|next| deadlines.add(id, *next));
                 self.memory.presences.matter(id, creator.as_ref(), watched.into_iter());
-                publisher.into_iter().for_each(|who| self.memory.presences.publishes(id, who));
+                publishers.into_iter().for_each(|who| self.memory.presences.publishes(id, who));
             }
             Err(Error::Busy { .. } | Error::Refused(Refusal::TooManyNotifications)) => until(),
             Err(Error::Refused(_) | Error::Closed) => {

@@ -131,6 +131,7 @@ impl Service {
             | Need::Creation(_)
             | Need::Deletion
             | Need::Departure(_)
+            | Need::Own(_)
             | Need::EnrolledOf(_)
             | Need::Enrolled
             | Need::Room(_) => return NeededRoster::None,

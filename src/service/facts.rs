@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashSet};
 use jid::{BareJid, Jid};
 
 use crate::pubsub::{
-    Actor, Contacts, FormerNode, Item, ItemId, Node, NodeId, OwnerHash, Page, Part, may_configure,
-    may_publish,
+    Actor, Contacts, Edge, Filter, FormerNode, Item, ItemBudget, ItemId, Listed, Listing, Mark,
+    Node, NodeId, Order, OwnerHash, Page, Part, Spot, may_configure, may_publish,
     op::{
         configure::Configure,
         delete::RedirectCounts,
-        expire,
+        expire, presence,
         publish::{self, NewItem, Publish, There},
         retract::{self, Retract},
     },
@@ -31,6 +31,8 @@ pub(super) enum Need<'a> {
     /// The newest item, if it is removed with the departure of its publisher, and the JIDs of this entity that an owner
     /// subscribed, if subscriptions are temporary.
     Departure(&'a BareJid),
+    /// Items of a publisher that went offline.
+    Own(&'a OwnItems<'a>),
     /// The JIDs of this entity that an owner subscribed.
     EnrolledOf(&'a BareJid),
     /// The subscribers whom an owner subscribed.
@@ -51,10 +53,20 @@ pub(super) enum Need<'a> {
     Subscriptions,
 }
 
+/// Some of the items of a publisher.
+pub(super) struct OwnItems<'a> {
+    pub(super) publisher: &'a BareJid,
+    /// The position after which they stand; nothing for the beginning.
+    pub(super) after: Option<Spot>,
+    pub(super) max: usize,
+}
+
 /// What it is told.
 #[derive(Default)]
 pub(super) struct Facts {
     pub(super) items: Vec<Item>,
+    /// The position after which there may be more of the items of a publisher.
+    pub(super) more_after: Option<Spot>,
     pub(super) newest: Vec<Item>,
     pub(super) there: There,
     pub(super) publishers: BTreeMap<ItemId, BareJid>,
@@ -143,6 +155,7 @@ impl Service {
                 Ok(Facts { items, newest, ..Facts::default() })
             }
             Need::Departure(entity) => Box::pin(self.departure(turn, entity)).await,
+            Need::Own(own) => Box::pin(self.own_items(turn, own)).await,
             Need::EnrolledOf(entity) => {
                 let enrolled = Box::pin(self.enrolled_of(turn, entity)).await?;
                 Ok(Facts { enrolled, ..Facts::default() })
@@ -181,6 +194,24 @@ impl Service {
         Ok(facts)
     }
 
+    /// Some of the items of a publisher, in any spelling of its domain, at a node from which they are removed.
+    async fn own_items(&self, turn: &Turn, own: &OwnItems<'_>) -> Result<Facts, Error> {
+        let is_concerned = |node: &&Node| presence::loses_own_items(node, own.publisher);
+        let Some(node) = turn.node().filter(is_concerned) else { return Ok(Facts::default()) };
+        let edge = own.after.map_or(Edge::At(0), |spot| Edge::After(Mark::Position(spot)));
+        let page = Page { max: own.max, edge };
+        let filter = Filter { publisher: Some(own.publisher.clone().into()), ..Filter::default() };
+        let listing = Listing { page, order: Order::default(), filter };
+        let budget = ItemBudget::stored(self.policies().limits().max_reply_bytes);
+        turn.settled().await;
+        let listed = self.store.list(&node.id, &listing, &budget).await;
+        let listed = listed.map_err(|error| self.memory.failed_at(&node.id, error))?;
+        let Listed { part, is_complete, looked_up_to } = listed.unwrap_or_else(Listed::empty);
+        let more_after = looked_up_to.or_else(|| part.entries.last().map(Item::spot));
+        let more_after = more_after.filter(|_| !is_complete);
+        Ok(Facts { items: part.entries, more_after, ..Facts::default() })
+    }
+
     /// The JIDs of an entity that an owner subscribed to a node.
     async fn enrolled_of(&self, turn: &Turn, entity: &BareJid) -> Result<HashSet<Jid>, Error> {
         let Some(node) = turn.node() else { return Ok(HashSet::new()) };
@@ -215,6 +246,7 @@ impl Service {
             | Need::Creation(_)
             | Need::Deletion
             | Need::Departure(_)
+            | Need::Own(_)
             | Need::EnrolledOf(_)
             | Need::Access
             | Need::Time

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use crate::{
     pubsub::{
-        Actor, Context, ItemBudget, Listing, Node, NodeId, Order, Page, SubscriptionState,
+        Actor, Context, ItemBudget, Listing, Node, NodeId, Order, Page, Refusal, SubscriptionState,
         Timestamp,
         op::presence::{self, Went},
     },
@@ -17,7 +17,7 @@ use crate::{
 
 use super::{
     Error, PresenceRequest, PresenceUpdate, Service,
-    facts::{Facts, Need},
+    facts::{Facts, Need, OwnItems},
     retries::{PresenceTask, RETRY_INTERVAL},
 };
 
@@ -183,18 +183,55 @@ impl Service {
         let affiliations = self.store.affiliations_of(&bare).await.map_err(Error::Failed)?;
         let subscribed = self.memory.sound(subscriptions).into_iter().map(|(node, _)| node);
         let affiliated = self.memory.sound(affiliations).into_iter().map(|(node, _)| node);
+        let published = match went.is_last {
+            true => self.memory.presences.published_at(&bare),
+            false => BTreeSet::new(),
+        };
         let mut nodes: BTreeSet<_> = subscribed.chain(affiliated).collect();
-        if went.is_last {
-            nodes.extend(self.memory.presences.published_at(&bare));
-        }
+        nodes.extend(published.iter().cloned());
         for node in nodes {
-            if self.memory.presences.matters(&node)
-                && let Err(error) = self.end_at(&node, went).await
+            if !self.memory.presences.matters(&node) {
+                continue;
+            }
+            if let Err(error) = self.end_at(&node, went).await {
+                self.retry(PresenceTask::End { node: node.clone(), went: went.clone() }, &error);
+            }
+            if published.contains(&node)
+                && let Err(error) = self.retract_own(&node, &bare).await
             {
-                self.retry(PresenceTask::End { node, went: went.clone() }, &error);
+                self.retry(PresenceTask::RetractOwn { node, publisher: bare.clone() }, &error);
             }
         }
         Ok(())
+    }
+
+    /// Retracts the items of a publisher that went offline and may change only its own, a part at a time.
+    pub(super) async fn retract_own(&self, id: &NodeId, publisher: &BareJid) -> Result<(), Error> {
+        let (mut after, mut max) = (None, presence::MAX_RETRACTED);
+        loop {
+            if self.memory.presences.is_available(&publisher.clone().into()) {
+                // What it published goes when it goes again.
+                self.memory.presences.publishes(id, publisher.clone());
+                return Ok(());
+            }
+            let need = OwnItems { publisher, after, max };
+            let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
+                let decision = presence::retract_own(node, publisher, &facts.items, cx)?;
+                Ok(decision.map(|()| facts.more_after))
+            };
+            let need = Need::Own(&need);
+            match self.decide(&self.nobody, id, need, rule, |outcome| outcome).await.await {
+                Ok(Some(more)) => after = Some(more),
+                Ok(None) => return Ok(()),
+                // Fewer may fit into the backlog.
+                Err(Error::Busy { .. } | Error::Refused(Refusal::TooManyNotifications))
+                    if max > 1 =>
+                {
+                    max /= 2
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     pub(super) async fn end_at(&self, id: &NodeId, went: &Went) -> Result<(), Error> {

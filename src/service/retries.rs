@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use jid::Jid;
+use jid::{BareJid, Jid};
 use tokio::{sync::Notify, time::sleep};
 use tracing::{info, warn};
 
@@ -30,6 +30,8 @@ pub(super) enum PresenceTask {
     Depart(Went),
     /// Temporary subscriptions at a node end, and items go.
     End { node: NodeId, went: Went },
+    /// The items of a publisher that went offline go from a node.
+    RetractOwn { node: NodeId, publisher: BareJid },
     /// A resource is sent the last item of a node that its capabilities name.
     SendLastItem { node: NodeId, jid: Jid },
 }
@@ -114,6 +116,7 @@ impl Service {
             }
             PresenceTask::Depart(went) => self.departed(went).await,
             PresenceTask::End { node, went } => self.end_at(node, went).await,
+            PresenceTask::RetractOwn { node, publisher } => self.retract_own(node, publisher).await,
             PresenceTask::SendLastItem { node, jid } => self.send_last_item(node, jid).await,
         }
     }

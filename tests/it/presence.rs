@@ -6,7 +6,7 @@ use std::{
 };
 
 use gjallar::{
-    pubsub::{Setting, Show, Shows},
+    pubsub::{Affiliation, Limits, PublishModel, Setting, Show, Shows},
     service::{Availability, PresenceUpdate},
     store::{MemoryStore, SledStore, Store},
 };
@@ -791,20 +791,21 @@ async fn purge_offline_removes_what_somebody_published_who_has_gone() {
     component.messages().await;
     let asked = component.link.take_presence();
     assert!(asked.contains(&("subscribe".to_owned(), "other@localhost".to_owned())), "{asked:?}");
-    // Somebody else, who published before.
-    component.publish(OWNER, "n", "2").await;
-    presence(&mut component, OTHER, "unavailable", "").await;
-    assert_eq!(component.items(READER, "n").await, ["1", "2"]);
-    // A stranger, who may change its own items only.
-    component.publish(OTHER, "n", "3").await;
-    presence(&mut component, OTHER, "", "").await;
-    presence(&mut component, OTHER, "unavailable", "").await;
-    assert_eq!(component.items(READER, "n").await, ["1", "2", "3"]);
-    component.granted(OTHER, "<retract node='n'><item id='3'/></retract>").await;
+    // A stranger may change its own items only, be they the newest or not.
+    for (publisher, id) in [(OWNER, "2"), (OTHER, "3")] {
+        component.publish(publisher, "n", id).await;
+        presence(&mut component, OTHER, "", "").await;
+        component.messages().await;
+        presence(&mut component, OTHER, "unavailable", "").await;
+        assert_eq!(component.items(READER, "n").await, ["2"]);
+        let events = component.messages().await;
+        assert_eq!(events.len(), 1);
+        assert!(event(&events[0]).children().all(|child| child.is("retract", EVENT)));
+    }
     presence(&mut component, OWNER, "", "").await;
     presence(&mut component, "owner@localhost/phone", "", "").await;
     presence(&mut component, OWNER, "unavailable", "").await;
-    assert_eq!(component.items(READER, "n").await, ["1", "2"]);
+    assert_eq!(component.items(READER, "n").await, ["2"]);
     component.messages().await;
     presence(&mut component, "owner@localhost/phone", "unavailable", "").await;
     assert_eq!(component.items(READER, "n").await, [""; 0]);
@@ -1468,6 +1469,117 @@ async fn what_a_stranger_published_goes_when_it_goes() {
     while !component.items(OWNER, "m").await.is_empty() {
         presence(&mut component, PHONE, "", "").await;
         presence(&mut component, PHONE, "unavailable", "").await;
+    }
+}
+
+/// A node with `purge_offline` that is open to all.
+async fn with_publishers(store: &Arc<dyn Store>, limits: Limits) -> Stage {
+    let stage = Stage::limited(Arc::clone(store), limits).await;
+    let open = Setting::PublishModel(PublishModel::Open);
+    let settings = vec![Setting::PurgeOffline(true), Setting::NotifyRetract(true), open];
+    stage.create_with("owner@localhost", "n", settings).await.unwrap();
+    stage.service.presences().connected();
+    stage
+}
+
+/// An entity of which the presence was requested is available for a moment.
+async fn pass_by(stage: &Stage, entity: &str) {
+    let request = || stage.service.next_presence_request();
+    while tokio::time::timeout(Duration::ZERO, request()).await.is_ok() {}
+    let resource = jid(&format!("{entity}/x"));
+    stage.service.available(&resource, &ONLINE).await;
+    stage.service.unavailable(&resource).await;
+}
+
+/// §16.4.4, §7.2: whoever may change only its own items takes exactly these with it, however many there are.
+#[tokio::test]
+async fn purge_offline_retracts_what_its_publisher_may_retract() {
+    let [owner, sensor, stranger] = ["owner@localhost", "sensor@localhost", "stranger@localhost"];
+    let banned = "banned@localhost";
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let stage = with_publishers(&store, Limits::default()).await;
+    stage.affiliate(owner, "n", sensor, Affiliation::PublishOnly).await.unwrap();
+    stage.subscribe("reader@localhost", "n").await.unwrap();
+    let (mut number, mut own) = (0, Vec::new());
+    let mut publish = async |publisher: &str, items: usize| {
+        for _ in 0..items {
+            number += 1;
+            let id = format!("{number:05}");
+            stage.publish(publisher, "n", &id).await.unwrap();
+            own.push((publisher.to_owned(), id));
+        }
+        stage.told();
+    };
+    for (publisher, items) in
+        [(sensor, 1), (stranger, 2), (owner, 2100), (sensor, 150), (banned, 1)]
+    {
+        publish(publisher, items).await;
+    }
+    stage.affiliate(owner, "n", banned, Affiliation::Outcast).await.unwrap();
+    let of = |publishers: &[&str]| {
+        let some = own.iter().filter(|(publisher, _)| publishers.contains(&publisher.as_str()));
+        some.map(|(_, id)| id.clone()).collect::<Vec<_>>()
+    };
+    stage.told();
+    pass_by(&stage, banned).await;
+    assert_eq!(stage.ids("n").await.len(), own.len());
+    pass_by(&stage, sensor).await;
+    assert_eq!(stage.ids("n").await, of(&[stranger, owner, banned]));
+    let told = stage.told();
+    let retracted = of(&[sensor]);
+    assert_eq!(told.len(), retracted.len());
+    for ((event, recipients), id) in told.iter().zip(&retracted) {
+        assert!(event.contains(&format!("Retracted([ItemId(\"{id}\")])")), "{event}");
+        assert_eq!(recipients, &["reader@localhost"]);
+    }
+    // After a start the publishers of the newest items are known.
+    let late = "late@localhost";
+    stage.publish(late, "n", "late").await.unwrap();
+    stage.publish(owner, "n", "newest").await.unwrap();
+    drop(stage);
+    let stage = Stage::new(store).await;
+    stage.service.presences().connected();
+    tokio::select! {
+        () = stage.service.pass_time() => {}
+        () = async { while next_request(&stage).await.expect("it is asked").0 != late {} } => {}
+    }
+    pass_by(&stage, late).await;
+    let mut left = of(&[stranger, owner, banned]);
+    left.push("newest".into());
+    assert_eq!(stage.ids("n").await, left);
+}
+
+/// Items go a few at a time if there is no room for all of their notifications; who comes back meanwhile keeps the rest,
+/// until it goes again.
+#[tokio::test(start_paused = true)]
+async fn purge_offline_retracts_as_much_as_there_is_room_for() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let limits = Limits { max_backlog_events: 40, ..Limits::default() };
+    let stage = with_publishers(&store, limits).await;
+    stage.subscribe("reader@localhost", "n").await.unwrap();
+    for id in 0..100 {
+        stage.publish("stranger@localhost", "n", &format!("{id:02}")).await.unwrap();
+        stage.told();
+    }
+    pass_by(&stage, "stranger@localhost").await;
+    let left = stage.ids("n").await.len();
+    assert!((1..100).contains(&left), "{left}");
+    stage.service.available(&jid("stranger@localhost/x"), &ONLINE).await;
+    let room = async |until: usize| {
+        while stage.ids("n").await.len() > until {
+            stage.told();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        () = stage.service.retry_presence() => {}
+        () = tokio::time::sleep(Duration::from_secs(10)) => {}
+    }
+    assert_eq!(stage.ids("n").await.len(), left);
+    stage.service.unavailable(&jid("stranger@localhost/x")).await;
+    tokio::select! {
+        () = stage.service.retry_presence() => {}
+        () = room(0) => {}
     }
 }
 

@@ -1,6 +1,8 @@
 //! What time does at a node: leases end (§12.19), digests are made, items expire (§16.4.4, `pubsub#item_expire`), and
 //! who is not in a roster any more loses its subscription (§4.5).
 
+use std::collections::BTreeSet;
+
 use jid::{BareJid, Jid};
 
 use crate::pubsub::{
@@ -10,7 +12,7 @@ use crate::pubsub::{
     notices::{notices, tell},
 };
 
-use super::{existing, retract::retractions, settle_all};
+use super::{existing, presence::loses_own_items, retract::retractions, settle_all};
 
 /// Items that go at once; the next ones go right after them.
 pub const MAX_EXPIRED: usize = 100;
@@ -111,8 +113,8 @@ pub struct Passed {
     pub creator: Option<BareJid>,
     /// Whose presence has to do with the node.
     pub watched: Vec<BareJid>,
-    /// Whose items go from it when it goes.
-    pub publisher: Option<BareJid>,
+    /// Those whose items go from it when they go.
+    pub publishers: BTreeSet<BareJid>,
 }
 
 /// Decides the timer-driven changes, given the oldest items, at most one more than [`MAX_EXPIRED`], and the newest, and
@@ -159,25 +161,32 @@ pub fn expire(
         let fanout = &mut Fanout::new(node, &node.config, cx);
         notifications.extend(retractions(node, &expired, is_notified, &mut changes, fanout)?);
     }
-    let publisher = newest.last().filter(|_| node.config.purge_offline);
+    let publishers = publishers(node, newest);
     let reply = Passed {
         next: passing.next.into_iter().min(),
         creator: Some(node.creator.clone()),
-        watched: watched(node, newest),
-        publisher: publisher.map(|item| item.publisher.clone()),
+        watched: watched(node).chain(publishers.iter().cloned()).collect(),
+        publishers,
     };
     Ok(Decision { reply, changes, notifications })
 }
 
-/// Those whose presence has to do with a node, given its newest items.
-fn watched(node: &Node, newest: &[Item]) -> Vec<BareJid> {
+/// Those whose items go from a node when they go, given its newest items.
+fn publishers(node: &Node, newest: &[Item]) -> BTreeSet<BareJid> {
+    let last = newest.last().filter(|_| node.config.purge_offline);
+    let all = newest.iter().map(|item| &item.publisher);
+    let limited = all.filter(|publisher| loses_own_items(node, publisher));
+    limited.chain(last.map(|item| &item.publisher)).cloned().collect()
+}
+
+/// Those whose presence has to do with the subscriptions at a node.
+fn watched(node: &Node) -> impl Iterator<Item = BareJid> {
     let is_watched = |special: &Special| special.terms.iter().any(Terms::looks_at_presence);
-    let special = node.specials().filter(|(_, special)| is_watched(special));
+    let special = node.specials().filter(move |(_, special)| is_watched(special));
     let special = special.map(|(jid, _)| jid.to_bare());
     let all = node.subscribers().chain(node.pending());
     let all = all.filter(|_| node.config.looks_at_presence()).map(Jid::to_bare);
-    let publisher = newest.last().filter(|_| node.config.purge_offline);
-    special.chain(all).chain(publisher.map(|item| item.publisher.clone())).collect()
+    special.chain(all)
 }
 
 /// Time passes at a node.

@@ -6,11 +6,12 @@ use std::collections::HashSet;
 use jid::{BareJid, Jid};
 
 use crate::pubsub::{
-    Change, Changes, Context, Decision, Event, Expire, Fresh, Item, Node, Notification, Refusal,
-    SendLastPublishedItem, Shows, Terms, Timestamp, View, access, fanout::Fanout, notices::notices,
+    Affiliation, Change, Changes, Context, Decision, Event, Expire, Fresh, Item, ItemId, Node,
+    Notification, Refusal, SendLastPublishedItem, Shows, Terms, Timestamp, View, access,
+    fanout::Fanout, notices::notices,
 };
 
-use super::{existing, options::agreed, subscribe};
+use super::{existing, options::agreed, retract::retractions, subscribe};
 
 /// What this use case stands for in service discovery.
 pub const FEATURES: &[&str] = &["presence-notifications", "presence-subscribe", "since"];
@@ -69,7 +70,7 @@ pub fn publishers<'a>(node: &'a Node, changes: &'a Changes) -> impl Iterator<Ite
     published.filter(|_| node.config.purge_offline)
 }
 
-/// Whether the publisher of the newest item has to be looked for, because these changes make its presence matter.
+/// Whether the publishers of the newest items have to be looked for, because these changes make their presence matter.
 #[must_use]
 pub fn looks_at_newest(node: &Node, changes: &Changes) -> bool {
     let is_configured = changes.iter().any(|change| matches!(change, Change::Configured(_)));
@@ -165,9 +166,9 @@ pub struct Went {
 
 /// Decides on the departure of an entity, given the newest item and the JIDs of the entity that an owner subscribed.
 ///
-/// SPEC: §16.4.4 says that `purge_offline` applies to the relevant publisher. Here that is the publisher of the newest item, if
-/// it may change all items, or the node keeps one item. Otherwise an entity could remove the items of all publishers of an open
-/// node by going offline.
+/// SPEC: §16.4.4 says that `purge_offline` applies to the relevant publisher, and purges all items. Here that is the
+/// publisher of the newest item, if it may change all items. Otherwise an entity could remove the items of all publishers of
+/// an open node by going offline: one that may change only its own items [takes these with it](retract_own).
 ///
 /// SPEC: §12.5 does not say whether `tempsub` applies to subscriptions that owners made. These do not end: their end
 /// would disclose to an owner that an entity became unavailable, although the entity shares its presence with the
@@ -202,13 +203,10 @@ pub fn went(
         }
     }
     let mut notifications = notices(node, &node.config, &mut changes, cx);
-    let may_purge = || {
-        access::may_all_be_changed_by(node, &bare) || node.config.max_items.within(cx.limits()) == 1
-    };
     let is_purged = node.config.purge_offline
         && went.is_last
         && newest.is_some_and(|item| item.publisher == bare)
-        && may_purge();
+        && access::may_all_be_changed_by(node, &bare);
     if is_purged {
         let at = (changes.take_place(node.epoch), changes.version());
         changes.push(Change::Purged);
@@ -216,5 +214,41 @@ pub fn went(
             notifications.extend(Fanout::new(node, &node.config, cx).notify(at, Event::Purged)?);
         }
     }
+    Ok(Decision { reply: (), changes, notifications })
+}
+
+/// Maximum number of items that are retracted at once because their publisher went offline.
+pub const MAX_RETRACTED: usize = 100;
+
+/// Returns `true` if the items of a publisher, and no others, are removed when it goes offline: it may change only its own.
+/// An outcast may retract nothing, so its items stay.
+#[must_use]
+pub fn loses_own_items(node: &Node, publisher: &BareJid) -> bool {
+    node.config.purge_offline
+        && !access::may_all_be_changed_by(node, publisher)
+        && node.affiliation_of(publisher) != Affiliation::Outcast
+}
+
+/// Decides on the departure of a publisher that [loses its own items](loses_own_items), given some of these.
+///
+/// # Errors
+/// [`Refusal::NodeNotFound`], [`Refusal::TooManyNotifications`].
+pub fn retract_own(
+    node: Option<&Node>,
+    publisher: &BareJid,
+    own: &[Item],
+    cx: &Context<'_>,
+) -> Result<Decision<()>, Refusal> {
+    let node = existing(node)?;
+    let mut changes = Changes::none(node);
+    let is_lost = |item: &&Item| item.publisher == *publisher && loses_own_items(node, publisher);
+    let own = own.iter().filter(is_lost);
+    let items: Vec<ItemId> = own.map(|item| item.id.clone()).collect();
+    for id in &items {
+        changes.push(Change::Retracted(id.clone()));
+    }
+    let fanout = &mut Fanout::new(node, &node.config, cx);
+    let is_notified = node.config.notify_retract;
+    let notifications = retractions(node, &items, is_notified, &mut changes, fanout)?;
     Ok(Decision { reply: (), changes, notifications })
 }
