@@ -34,6 +34,8 @@ const MAX_ADDRESSES_BYTES: usize = 1024 * 1024;
 pub(super) struct Front {
     number: u64,
     rendered: Rendered,
+    /// The [headline](Notification::as_headline) for recipients that may be unavailable.
+    headline: Option<Rendered>,
 }
 
 /// Cache of the recipient addresses of one audience. Consecutive events of a node often have the same audience.
@@ -221,11 +223,12 @@ impl Writer {
         let Notification { audience, view: View { shows, .. }, .. } = &*telling.notification;
         let is_subscriber = !matches!(audience, Audience::Interested(_));
         let mut front = self.front.take().filter(|front| front.number == telling.number);
-        let mut group = Group::default();
+        let (mut group, mut headlines) = (Group::default(), Group::default());
         let mut is_too_large = false;
         let mut told = Progress::Complete;
         for recipient in telling.recipients.iter_from(sent.position.recipients) {
-            if buffer.len() + group.addresses.len() >= budget.end
+            let grouped = group.addresses.len() + headlines.addresses.len();
+            if buffer.len() + grouped >= budget.end
                 || budget.notifications == 0
                 || budget.passed_over == 0
             {
@@ -248,15 +251,18 @@ impl Writer {
                 told = Progress::Deferred;
                 break;
             }
-            if availability != Availability::Available {
+            if availability == Availability::Unavailable {
                 budget.passed_over -= 1;
                 continue;
             }
             let front = front.get_or_insert_with(|| self.front_of(telling));
-            let bytes = front.rendered.len()
+            let is_assumed = availability == Availability::Assumed;
+            let headline = front.headline.as_ref().filter(|_| is_assumed);
+            let rendered = headline.unwrap_or(&front.rendered);
+            let bytes = rendered.len()
                 + headers.len()
                 + post.map_or(0, |post| ADDRESS_BYTES + post.jid.len());
-            let names_recipient = front.rendered.is_personal();
+            let names_recipient = rendered.is_personal();
             let is_personal = names_recipient || !headers.is_empty();
             let times = 1 + usize::from(names_recipient);
             if bytes + times * MAX_JID_BYTES > self.max_stanza_bytes
@@ -270,22 +276,19 @@ impl Writer {
                 None => {
                     let (jid, index) = (recipient.as_str(), sent.position.recipients - 1);
                     let audience = &telling.recipients;
-                    let address = self.addresses.address(&front.rendered, audience, index, jid);
-                    front.rendered.write_to(To { jid, address, headers: &headers }, buffer);
+                    let address = self.addresses.address(rendered, audience, index, jid);
+                    rendered.write_to(To { jid, address, headers: &headers }, buffer);
                 }
                 Some(post) => {
+                    let group = if headline.is_some() { &mut headlines } else { &mut group };
                     let next = ADDRESS_BYTES + written_len(recipient.as_str());
                     if group.len == post.max_recipients
                         || (group.len > 0 && (is_personal || group.is_personal()))
                         || bytes + group.addresses.len() + next > self.max_stanza_bytes
                     {
-                        self.write_group(&mut group, &front.rendered, post, buffer);
+                        self.write_group(group, rendered, post, buffer);
                     }
-                    front.rendered.write_recipient(
-                        post.format,
-                        recipient.as_str(),
-                        &mut group.addresses,
-                    );
+                    rendered.write_recipient(post.format, recipient.as_str(), &mut group.addresses);
                     group.add(recipient.as_str(), headers);
                 }
             }
@@ -294,6 +297,9 @@ impl Writer {
         }
         if let (Some(post), Some(front)) = (post, &front) {
             self.write_group(&mut group, &front.rendered, post, buffer);
+            if let Some(headline) = &front.headline {
+                self.write_group(&mut headlines, headline, post, buffer);
+            }
         }
         if is_too_large {
             error!(
@@ -309,8 +315,15 @@ impl Writer {
 
     fn front_of(&self, telling: &Telling) -> Front {
         let is_late = telling.number < self.late_before;
-        let rendered = render(&telling.notification, is_late, &self.service, self.outbox.key());
-        Front { number: telling.number, rendered }
+        let rendered = |notification: &Notification| {
+            render(notification, is_late, &self.service, self.outbox.key())
+        };
+        let headline = telling.notification.as_headline();
+        Front {
+            number: telling.number,
+            rendered: rendered(&telling.notification),
+            headline: headline.as_ref().map(rendered),
+        }
     }
 
     /// Appends one message for a group, and empties it. A single recipient needs no multicast, unless it may have

@@ -194,6 +194,15 @@ impl Notification {
         }
     }
 
+    /// The same as a headline, which servers do not store for users who are offline; nothing if presence does not matter, or
+    /// it is a headline anyway.
+    #[must_use]
+    pub fn as_headline(&self) -> Option<Self> {
+        let notification_type = NotificationType::Headline;
+        let is_changed = self.view.shows.is_some() && self.notification_type != notification_type;
+        is_changed.then(|| Self { notification_type, ..self.clone() })
+    }
+
     /// About how many bytes it takes in memory.
     #[must_use]
     pub fn size(&self) -> usize {

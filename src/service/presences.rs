@@ -84,6 +84,8 @@ pub struct PresenceRequest {
 pub enum Availability {
     /// It is.
     Available,
+    /// It is, but the JID may be unavailable: its presence may still arrive. The server must not store the event.
+    Assumed,
     /// It is not: no resource is available in a state in which it is wanted, as far as is known.
     Unavailable,
     /// Not yet: its presence was asked for on this connection, and is not here.
@@ -454,7 +456,7 @@ impl Presences {
             return Availability::Unknown;
         }
         if known.may_be_available(jid, shows) {
-            return Availability::Available;
+            return Availability::Assumed;
         }
         known.before_of(jid).for_each(|before| before.has_missed = true);
         drop(known);
@@ -744,8 +746,8 @@ impl Known {
     }
 
     /// Returns `true` if a JID of which the presence may still arrive counts as available, in one of these states: it
-    /// was before the interruption, or nothing is known of it. A server drops a superfluous event; one that is not sent
-    /// is lost.
+    /// was before the interruption, or nothing is known of it. A server drops a superfluous event that is a headline; one
+    /// that is not sent is lost.
     fn may_be_available(&mut self, jid: &Jid, shows: Shows) -> bool {
         let (entity, resource) = parts(jid);
         let Some(watch) = self.wanted.get(&entity).filter(|watch| watch.is_open()) else {

@@ -132,6 +132,39 @@ async fn many_are_told_by_one_stanza_within_the_limit_of_the_service() {
     }
 }
 
+/// An event is a headline for recipients that may be unavailable, so that no server stores it for them. Those have a stanza
+/// of their own.
+#[tokio::test]
+async fn recipients_that_may_be_unavailable_are_told_by_a_stanza_of_their_own() {
+    let mut component = offered("", 0).await;
+    let fields = ["presence_based_delivery", "notification_type", "send_last_published_item"];
+    let fields: Vec<_> = fields.into_iter().zip(["1", "normal", "never"]).collect();
+    component.configure(OWNER, "n", &fields).await;
+    // The presence of the first one never arrives. Events wait for it, as long as they do after a connection.
+    for name in names(3) {
+        component.subscribe(&name, "n").await;
+        let given = format!("<presence type='subscribed' from='{name}' to='{SERVICE}'/>");
+        let is_there = format!("<presence from='{name}/x' to='{SERVICE}'/>");
+        component.send(&given).await;
+        if name != "0@localhost" {
+            component.send(&is_there).await;
+        }
+        component.ask(&name, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    }
+    component.publish(OWNER, "n", "1").await;
+    assert_eq!(recipients(&component.message().await).unwrap(), names(3)[1..]);
+    let new = ["1n", "2n"].map(|name| format!("{name}@localhost"));
+    for name in &new {
+        component.subscribe(name, "n").await;
+    }
+    component.publish(OWNER, "n", "2").await;
+    let messages = component.messages().await;
+    let kind = |message: &Element| message.attr("type").unwrap().to_owned();
+    let messages = messages.iter().map(|message| (kind(message), recipients(message).unwrap()));
+    let expected = [("normal".to_owned(), names(3)[1..].to_vec()), ("headline".into(), new.into())];
+    assert_eq!(messages.collect::<Vec<_>>(), expected);
+}
+
 /// The module for Prosody is found at the server's domain. It takes a line for each recipient, and its barriers are
 /// answered by the domain.
 #[tokio::test]

@@ -1386,6 +1386,33 @@ async fn events_come_before_the_presence_of_a_new_subscriber_is_known() {
     assert_eq!(sent, ["1", "2", "3"].map(|id| format!("{READER} n {id}")));
 }
 
+/// §4.2, RFC 6121 §8.5.2.2.1: a server stores a message of type `normal` for a user who is offline. So an event is a
+/// headline, whatever the node's type is, for a recipient of which the presence is not known.
+#[tokio::test]
+async fn events_for_those_who_may_be_unavailable_are_headlines() {
+    let fields = ["presence_based_delivery", "notification_type", "send_last_published_item"];
+    let values = ["1", "normal", "never"];
+    let fields: Vec<_> = fields.into_iter().zip(values).collect();
+    let mut component = with(&fields).await;
+    // The event waits for the presence of one that shares it, as long as events wait for presence after a connection.
+    component.subscribe(OTHER, "n").await;
+    presence(&mut component, "other@localhost", "subscribed", "").await;
+    component.subscribe(READER, "n").await;
+    presence(&mut component, READER, "subscribed", "").await;
+    presence(&mut component, PHONE, "", "").await;
+    component.publish(OWNER, "n", "1").await;
+    component.message().await;
+    component.subscribe("new@localhost", "n").await;
+    component.publish(OWNER, "n", "2").await;
+    let messages = component.messages().await;
+    let messages = messages.iter().map(|message| {
+        let has_hint = message.has_child("no-store", "urn:xmpp:hints");
+        (message.attr("to").unwrap(), message.attr("type").unwrap(), has_hint)
+    });
+    let expected = [("new@localhost", "headline", true), (READER, "normal", false)];
+    assert_eq!(messages.collect::<Vec<_>>(), expected);
+}
+
 /// §12.2, §8.6: presence is requested when a subscription is, so that it is known when an owner approves it.
 #[tokio::test]
 async fn the_last_item_comes_upon_an_approval_to_a_subscriber_that_shares_its_presence() {

@@ -32,9 +32,9 @@ async fn events_wait_ten_seconds_at_the_most_and_what_is_withheld_is_counted() {
     }
     assert!(began.elapsed() <= PROBE_TIMEOUT + Duration::from_secs(1));
     // With many entities its turn may come later.
-    assert_eq!(is("b@x"), Availability::Available, "it was not asked yet");
+    assert_eq!(is("b@x"), Availability::Assumed, "it was not asked yet");
     while presences.wanted().await.entity != jid("b@x").to_bare() {}
-    assert_eq!(is("b@x"), Availability::Available, "it is to answer");
+    assert_eq!(is("b@x"), Availability::Assumed, "it is to answer");
     tokio::time::advance(GRANT_TIMEOUT).await;
     assert_eq!(is("b@x"), Availability::Unavailable);
     let count = |reason| withheld.get_or_create(&[("reason", reason)]).get();
@@ -279,7 +279,7 @@ async fn a_departure_before_the_request_is_not_the_last_one() {
     presences.note(&phone, &ONLINE, None);
     for _ in 0..2 {
         assert_eq!(presences.remove(&phone), Went { jid: phone.clone(), is_last: false });
-        assert_eq!(presences.availability(&user, Shows::ALL, true), Availability::Available);
+        assert_eq!(presences.availability(&user, Shows::ALL, true), Availability::Assumed);
     }
     assert_eq!(presences.remove(&user), Went { jid: user.clone(), is_last: true });
     assert_eq!(presences.availability(&user, Shows::ALL, true), Availability::Unavailable);
@@ -307,12 +307,12 @@ async fn an_entity_whose_probe_is_not_sent_yet_counts_as_before_the_interruption
     presences.connected();
     assert_eq!(names.map(is), [Availability::Unknown; 3]);
     tokio::time::advance(PROBE_TIMEOUT).await;
-    let expected = [Availability::Available, Availability::Available, Availability::Unavailable];
+    let expected = [Availability::Assumed, Availability::Assumed, Availability::Unavailable];
     assert_eq!(names.map(is), expected);
     presences.remove(&jid("gone@x"));
     assert_eq!(is("gone@x"), Availability::Unavailable);
     while presences.wanted().await.entity != jid("there@x").to_bare() {}
-    assert_eq!(is("there@x"), Availability::Available);
+    assert_eq!(is("there@x"), Availability::Assumed);
     tokio::time::advance(ANSWER_TIMEOUT).await;
     assert_eq!(is("there@x"), Availability::Unavailable);
     // It may have missed an event.
@@ -331,23 +331,23 @@ async fn a_new_subscriber_counts_as_available_until_its_presence_arrives() {
     presences.connected();
     tokio::time::advance(PROBE_TIMEOUT).await;
     presences.matter(&node, Some(&creator()), names.iter().map(|name| jid(name).to_bare()));
-    assert_eq!(names.map(is), [Availability::Available; 3]);
+    assert_eq!(names.map(is), [Availability::Assumed; 3]);
     for name in names {
         assert_eq!(presences.wanted().await.entity, jid(name).to_bare());
     }
-    assert_eq!(names.map(is), [Availability::Available; 3]);
+    assert_eq!(names.map(is), [Availability::Assumed; 3]);
     presences.give(&jid("busy@x"));
     presences.note(&jid("busy@x/r"), &PresenceUpdate { show: Show::Dnd, ..ONLINE }, None);
     presences.remove(&jid("gone@x/r"));
     let unavailable = Availability::Unavailable;
-    assert_eq!(names.map(is), [unavailable, unavailable, Availability::Available]);
-    assert_eq!(is("busy@x/other"), Availability::Available, "that was said of its other resource");
+    assert_eq!(names.map(is), [unavailable, unavailable, Availability::Assumed]);
+    assert_eq!(is("busy@x/other"), Availability::Assumed, "that was said of its other resource");
     tokio::time::advance(ANSWER_TIMEOUT).await;
     assert_eq!(is("busy@x/other"), unavailable);
     assert_eq!(names.map(is), [unavailable; 3]);
     // Who lets the service have it later is probed then.
     presences.give(&jid("mute@x"));
-    assert_eq!(is("mute@x"), Availability::Available);
+    assert_eq!(is("mute@x"), Availability::Assumed);
     tokio::time::advance(ANSWER_TIMEOUT).await;
     assert_eq!(is("mute@x"), unavailable);
     // On a new connection too it has not answered.
