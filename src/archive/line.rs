@@ -87,6 +87,9 @@ pub(super) struct NodeLine {
     /// The hashes of the bare JIDs of those who owned it then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) owners: Vec<String>,
+    /// The hash of the account for whose share it counts, if that is not the first of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) account: Option<String>,
 }
 
 /// How often a node's configuration was changed, and by whom last, as [`ConfigRevision`] has it.
@@ -238,6 +241,7 @@ impl NodeLine {
             redirect: None,
             deleted_at: None,
             owners: Vec::new(),
+            account: None,
         }
     }
 
@@ -252,6 +256,7 @@ impl NodeLine {
             deleted: true,
             deleted_at: Some(former.deleted.0).filter(|at| *at > 0),
             owners: former.owners.iter().map(OwnerHash::to_string).collect(),
+            account: former.account.as_ref().map(OwnerHash::to_string),
             redirect: former.redirect,
             ..Self::of(node)
         }
@@ -267,8 +272,9 @@ impl NodeLine {
         }
         let hash = |text: &String| OwnerHash::parse(text).ok_or_else(|| "owners".to_owned());
         let owners = self.owners.iter().map(hash).collect::<Result<_, _>>()?;
+        let account = self.account.as_ref().map(hash).transpose()?;
         let deleted = Timestamp(self.deleted_at.unwrap_or_default());
-        Ok(Some(FormerNode { redirect: self.redirect.clone(), deleted, owners }))
+        Ok(Some(FormerNode { redirect: self.redirect.clone(), deleted, owners, account }))
     }
 
     pub(super) fn to_node(&self) -> Result<Node, String> {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use jid::BareJid;
+use jid::{AccountKey, BareJid};
 use sha2::{Digest, Sha256};
 
 use super::{Context, Node, Timestamp};
@@ -17,11 +17,14 @@ pub struct FormerNode {
     pub redirect: Option<String>,
     /// The time of the deletion.
     pub deleted: Timestamp,
-    /// Its owners, at most [`Self::MAX_OWNERS`]. The node counts for the [share](Self::share) of the first one.
+    /// Its owners, at most [`Self::MAX_OWNERS`].
     pub owners: Vec<OwnerHash>,
+    /// The account for whose [share](Self::share) the node counts, if that is not the hash of the first owner.
+    pub account: Option<OwnerHash>,
 }
 
-/// The first 20 bytes of the SHA-256 of a bare JID: a former owner is recognised without keeping its address.
+/// The first 20 bytes of the SHA-256 of a bare JID, or of its account: a former owner is recognised without keeping its
+/// address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OwnerHash(pub [u8; 20]);
 
@@ -34,7 +37,10 @@ impl FormerNode {
         let first = Self::sharer(node, &cx.actor.bare()).cloned();
         let others = node.owners().filter(|owner| Some(*owner) != first.as_ref());
         let owners = first.iter().chain(others).take(Self::MAX_OWNERS);
-        Self { redirect, deleted: cx.now, owners: owners.map(OwnerHash::of).collect() }
+        let owners: Vec<_> = owners.map(OwnerHash::of).collect();
+        let account = first.as_ref().map(OwnerHash::of_account);
+        let account = account.filter(|account| owners.first() != Some(account));
+        Self { redirect, deleted: cx.now, owners, account }
     }
 
     /// The owner for whose share a node counts that an entity deletes: that entity, if it is an owner.
@@ -43,10 +49,10 @@ impl FormerNode {
         Some(actor).filter(|actor| node.is_owner(actor)).or_else(responsible)
     }
 
-    /// The owner for whose share of redirects and reserved names the node counts.
+    /// The account for whose share of redirects and reserved names the node counts.
     #[must_use]
     pub fn share(&self) -> Option<OwnerHash> {
-        self.owners.first().copied()
+        self.account.or_else(|| self.owners.first().copied())
     }
 
     /// Whether the time is over for which the name is reserved. With a redirect it has no end.
@@ -72,7 +78,17 @@ impl OwnerHash {
     /// The hash of an entity.
     #[must_use]
     pub fn of(entity: &BareJid) -> Self {
-        let digest = Sha256::digest(entity.as_str().as_bytes());
+        Self::of_text(entity.as_str())
+    }
+
+    /// The hash of the account of an entity; that of the entity itself if it is lower-case ASCII.
+    #[must_use]
+    pub fn of_account(entity: &BareJid) -> Self {
+        Self::of_text(AccountKey::of(entity).as_str())
+    }
+
+    fn of_text(text: &str) -> Self {
+        let digest = Sha256::digest(text.as_bytes());
         let mut short = [0; 20];
         short.copy_from_slice(digest.get(..20).unwrap_or(&[0; 20]));
         Self(short)

@@ -331,9 +331,9 @@ impl Node {
         self.specials.iter()
     }
 
-    /// Those of an entity among them.
-    pub fn specials_of(&self, entity: &BareJid) -> impl Iterator<Item = (&Jid, &Special)> {
-        self.specials.of(entity)
+    /// How many of them the account of an entity has.
+    pub(super) fn specials_of_account(&self, entity: &BareJid) -> usize {
+        self.specials.len_of_account(entity)
     }
 
     /// How many they are.

@@ -1,12 +1,12 @@
 //! Subscriptions with options or SubIDs. They are few, and stand beside the plain ones.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     ops::Bound::{Included, Unbounded},
     sync::Arc,
 };
 
-use jid::{BareJid, Jid};
+use jid::{AccountKey, BareJid, Jid};
 
 use super::{Terms, subscribers};
 
@@ -46,6 +46,8 @@ impl Special {
 pub(super) struct Specials {
     /// By bare JID and resource, as all subscribers are ordered.
     all: BTreeMap<(String, String), (Jid, Special)>,
+    /// How many of them are of addresses that are not the key of their account, by account.
+    others: HashMap<AccountKey, usize>,
     pending: usize,
     /// How many subscriptions those have that are not pending.
     subscriptions: usize,
@@ -90,6 +92,13 @@ impl Specials {
             .map(|(_, (jid, special))| (jid, special))
     }
 
+    /// How many the account of an entity has.
+    pub(super) fn len_of_account(&self, entity: &BareJid) -> usize {
+        let account = AccountKey::of(entity);
+        let own = BareJid::new(account.as_str()).map_or(0, |address| self.of(&address).count());
+        own + self.others.get(&account).copied().unwrap_or_default()
+    }
+
     pub(super) fn get(&self, jid: &Jid) -> Option<&Special> {
         self.all.get(&key(jid)).map(|(_, special)| special)
     }
@@ -98,6 +107,9 @@ impl Specials {
         self.remove(&jid);
         self.pending += usize::from(special.is_pending);
         self.subscriptions += special.subscriptions_len();
+        if let Some(account) = other_account(&jid) {
+            *self.others.entry(account).or_default() += 1;
+        }
         self.all.insert(key(&jid), (jid, special));
     }
 
@@ -105,8 +117,23 @@ impl Specials {
         let (_, special) = self.all.remove(&key(jid))?;
         self.pending -= usize::from(special.is_pending);
         self.subscriptions -= special.subscriptions_len();
+        if let Some(account) = other_account(jid)
+            && let Some(number) = self.others.get_mut(&account)
+        {
+            *number -= 1;
+            if *number == 0 {
+                self.others.remove(&account);
+            }
+        }
         Some(special)
     }
+}
+
+/// The account of a JID, if its bare address is not the key.
+fn other_account(jid: &Jid) -> Option<AccountKey> {
+    let bare = jid.to_bare();
+    let account = AccountKey::of(&bare);
+    (account.as_str() != bare.as_str()).then_some(account)
 }
 
 fn subscribed<'a>(
@@ -119,4 +146,32 @@ fn subscribed<'a>(
 fn key(jid: &Jid) -> (String, String) {
     let (bare, resource) = subscribers::parts_of(jid);
     (bare.to_owned(), resource.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subscriptions_of_an_account_are_counted_together() {
+        let special =
+            Special { since: 0, special_since: 0, is_pending: true, terms: Arc::from([]) };
+        let jids = ["ss@bücher.example/1", "ß@bücher.example/1", "ß@xn--bcher-kva.example/2"];
+        let jids = jids.map(|jid| Jid::new(jid).unwrap());
+        let mut specials = Specials::default();
+        for jid in jids.iter().chain(&jids) {
+            specials.insert(jid.clone(), special.clone());
+        }
+        let number = |specials: &Specials, entity: &str| {
+            specials.len_of_account(&BareJid::new(entity).unwrap())
+        };
+        for entity in ["ss@xn--bcher-kva.example", "ß@bücher.example"] {
+            assert_eq!(number(&specials, entity), 3);
+        }
+        assert_eq!(number(&specials, "s@bücher.example"), 0);
+        for jid in &jids {
+            specials.remove(jid);
+        }
+        assert_eq!(specials, Specials::default());
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use jid::Jid;
+use jid::{AccountKey, Jid};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -194,6 +194,7 @@ impl Service {
             Ok(Passed { next, creator, watched, publishers }) => {
                 until();
                 next.iter().for_each(|next| deadlines.add(id, *next));
+                let creator = creator.as_ref().map(AccountKey::of);
                 self.memory.presences.matter(id, creator.as_ref(), watched.into_iter());
                 publishers.into_iter().for_each(|who| self.memory.presences.publishes(id, who));
             }

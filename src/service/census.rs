@@ -1,11 +1,12 @@
-//! How many nodes there are, how many of each creator, and how many of those names of which there may only be some.
+//! How many nodes there are, how many of each creator's account, and how many of those names of which there may only be
+//! some.
 
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use jid::BareJid;
+use jid::{AccountKey, BareJid};
 
 use crate::pubsub::{Change, Changes, NodeId};
 
@@ -18,7 +19,7 @@ pub(super) struct Census(Mutex<Count>);
 #[derive(Debug)]
 struct Count {
     total: u64,
-    of: HashMap<BareJid, u64>,
+    of: HashMap<AccountKey, u64>,
     roll: Roll,
     /// That of the policies that hold next, as far as it is made.
     next: Option<Roll>,
@@ -35,8 +36,12 @@ struct Roll {
 }
 
 impl Census {
-    pub(super) fn new(of: HashMap<BareJid, u64>) -> Self {
-        let (total, roll) = (of.values().sum(), Roll::default());
+    pub(super) fn new(creators: HashMap<BareJid, u64>) -> Self {
+        let (total, roll) = (creators.values().sum(), Roll::default());
+        let mut of = HashMap::new();
+        for (creator, nodes) in creators {
+            *of.entry(AccountKey::of(&creator)).or_default() += nodes;
+        }
         Self(Mutex::new(Count { total, of, roll, next: None }))
     }
 
@@ -81,9 +86,10 @@ impl Census {
         self.count_now().total
     }
 
-    /// How many an entity created that are there.
+    /// How many the account of an entity created that are there.
     pub(super) fn of(&self, creator: &BareJid) -> u64 {
-        self.count_now().of.get(creator).copied().unwrap_or_default()
+        let account = AccountKey::of(creator);
+        self.count_now().of.get(&account).copied().unwrap_or_default()
     }
 
     /// Takes notice of changes at a node, which this entity had created if it was there.
@@ -99,6 +105,7 @@ impl Census {
 
     /// Takes notice that a node is there or not, and was there or not: by whom it was created.
     pub(super) fn correct(&self, id: &NodeId, before: Option<&BareJid>, now: Option<&BareJid>) {
+        let [before, now] = [before, now].map(|creator| creator.map(AccountKey::of));
         let mut count = self.count_now();
         let Count { roll, next, .. } = &mut *count;
         match now {
@@ -119,14 +126,14 @@ impl Census {
         }
         if let Some(creator) = now {
             count.total += 1;
-            *count.of.entry(creator.clone()).or_default() += 1;
+            *count.of.entry(creator).or_default() += 1;
         }
         if let Some(creator) = before {
             count.total -= 1;
-            if let Some(own) = count.of.get_mut(creator) {
+            if let Some(own) = count.of.get_mut(&creator) {
                 *own -= 1;
                 if *own == 0 {
-                    count.of.remove(creator);
+                    count.of.remove(&creator);
                 }
             }
         }

@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use jid::{BareJid, Jid};
+use jid::{AccountKey, Jid};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tracing::{Span, error};
 
@@ -70,11 +70,11 @@ struct Told {
     room: Room,
 }
 
-/// The notifications of a decision at a node of this creator.
+/// The notifications of a decision at a node of this creator's account.
 struct ToTell {
     notification: Arc<Notification>,
     recipients: Recipients,
-    creator: BareJid,
+    creator: AccountKey,
 }
 
 impl ToTell {
@@ -101,7 +101,7 @@ impl Service {
             now: (self.clock)(),
             fresh: &*self.fresh,
             nodes: self.memory.census.total(),
-            own_nodes: self.memory.census.of(&actor.bare()),
+            own_nodes: 0,
             like_nodes: policy.max_nodes.map_or(0, |_| self.memory.census.like(id)),
             own_subscriptions: 0,
             reads_rosters: self.reads_rosters(),
@@ -213,7 +213,12 @@ impl Service {
             let policies = self.policies();
             let reads_rosters = self.reads_rosters_of(turn.node(), actor);
             let context = self.context_with(&policies, id, actor, contacts.as_deref());
-            let context = Context { reads_rosters, ..context };
+            let context = Context {
+                reads_rosters,
+                own_nodes: facts.own_nodes,
+                own_subscriptions: facts.subscriptions,
+                ..context
+            };
             if self.memory.nodes.is_closed(id) {
                 return Err(Error::Closed.into());
             }
@@ -341,7 +346,7 @@ impl Service {
             Audience::Subscribers => turn.recipients(),
         };
         let node = turn.node().or(created).filter(|_| !recipients.is_empty())?;
-        let creator = node.creator.clone();
+        let creator = AccountKey::of(&node.creator);
         Some(ToTell { notification: Arc::new(notification), recipients, creator })
     }
 
@@ -380,7 +385,8 @@ impl Service {
             if presence::asks(&changes, &actor.bare()) {
                 presences.forgive(&actor.bare());
             }
-            presences.matter(id, Some(&node.creator), presence::concerned(node, &changes));
+            let creator = AccountKey::of(&node.creator);
+            presences.matter(id, Some(&creator), presence::concerned(node, &changes));
             for publisher in presence::publishers(node, &changes) {
                 presences.publishes(id, publisher);
             }

@@ -1,6 +1,9 @@
-//! Reads from the store the affiliations and subscriptions of an entity, in every spelling of its domain.
+//! Reads from the store the affiliations and subscriptions of an entity, in every spelling of its domain; for limits also
+//! those of its account.
 
-use jid::BareJid;
+use std::collections::BTreeSet;
+
+use jid::{AccountKey, BareJid};
 
 use crate::{
     pubsub::{Affiliation, NodeId, Subscription},
@@ -34,16 +37,31 @@ impl Service {
         Ok(all)
     }
 
-    /// The number of subscriptions that an entity made, counted up to a maximum.
+    /// The number of subscriptions that the account of an entity made, counted up to a maximum.
     pub(super) async fn count_subscriptions_of(
         &self,
         entity: &BareJid,
         up_to: usize,
     ) -> Result<usize, StoreError> {
+        let account = AccountKey::of(entity);
+        let aliases = self.memory.aliases.of(&account);
+        let localpart = entity.node().map(|_| format!("{}@", entity.folded_localpart()));
+        let folded = format!("{}{}", localpart.unwrap_or_default(), entity.domain());
+        let folded = BareJid::new(&folded).ok();
+        let mut addresses: BTreeSet<_> = entity.spellings().collect();
+        addresses.extend(folded.iter().flat_map(BareJid::spellings));
+        addresses.extend(aliases.keys().cloned());
         let mut number = 0;
-        for address in entity.spellings() {
+        for address in addresses {
+            if number >= up_to {
+                break;
+            }
             let own = self.store.count_subscriptions_of(&address, up_to - number).await?;
-            number += self.memory.sound(own).min(up_to - number);
+            let own = self.memory.sound(own);
+            if own == 0 {
+                self.memory.aliases.remove(&account, &address, aliases.get(&address));
+            }
+            number += own;
         }
         Ok(number)
     }

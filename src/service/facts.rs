@@ -24,7 +24,7 @@ use super::{
 /// What a rule has to know from the store.
 pub(super) enum Need<'a> {
     Nothing,
-    /// The node of this name that was deleted.
+    /// The node of this name that was deleted, and how many nodes the actor's account created.
     Creation(&'a NodeId),
     /// The numbers of deleted nodes with a redirect.
     Deletion,
@@ -41,7 +41,7 @@ pub(super) enum Need<'a> {
     Access,
     /// The publishers of the items that are retracted.
     Publishers(&'a Retract),
-    /// The node that was deleted, if none is there; what is there, if the node may be full, for items to come; and the newest item, if it is compared.
+    /// The same, if no node is there; what is there, if the node may be full, for items to come; and the newest item, if it is compared.
     Room(&'a Publish),
     /// The newest item, if new subscribers get it.
     LastItem,
@@ -49,7 +49,7 @@ pub(super) enum Need<'a> {
     Configuration(&'a Actor, &'a Configure),
     /// Items that timer-driven operations need, and cached rosters.
     Time,
-    /// The newest item, and how many subscriptions the actor has, who wants one more.
+    /// The newest item, and how many subscriptions the actor's account has, who wants one more.
     Subscriptions,
 }
 
@@ -70,6 +70,7 @@ pub(super) struct Facts {
     pub(super) newest: Vec<Item>,
     pub(super) there: There,
     pub(super) publishers: BTreeMap<ItemId, BareJid>,
+    pub(super) own_nodes: u64,
     pub(super) subscriptions: usize,
     pub(super) redirects: RedirectCounts,
     pub(super) enrolled: HashSet<Jid>,
@@ -93,7 +94,9 @@ impl Service {
             // A turn that deletes a node ends when that is true.
             let former = self.store.former(id).await;
             let former = former.map_err(|error| self.memory.failed_at(id, error))?;
-            return Ok(Facts { there: There { former, ..There::default() }, ..Facts::default() });
+            let own_nodes = self.memory.census.of(&actor.bare());
+            let there = There { former, ..There::default() };
+            return Ok(Facts { there, own_nodes, ..Facts::default() });
         };
         if self.is_refused(actor, node, need, contacts) {
             return Ok(Facts::default());
@@ -107,7 +110,7 @@ impl Service {
                 Ok(Facts { enrolled, ..Facts::default() })
             }
             Need::Deletion => {
-                let owner = FormerNode::sharer(node, &actor.bare()).map(OwnerHash::of);
+                let owner = FormerNode::sharer(node, &actor.bare()).map(OwnerHash::of_account);
                 let redirects = Box::pin(self.redirects(owner)).await?;
                 Ok(Facts { redirects, ..Facts::default() })
             }
@@ -162,7 +165,7 @@ impl Service {
             }
             Need::Subscriptions => {
                 let max = self.policies().limits().max_subscriptions_per_jid;
-                let own = self.count_subscriptions_of(&actor.bare(), max).await;
+                let own = Box::pin(self.count_subscriptions_of(&actor.bare(), max)).await;
                 let subscriptions = own.map_err(Error::Failed)?;
                 let items = self.item_for_new_subscribers(turn).await?;
                 Ok(Facts { items, subscriptions, ..Facts::default() })

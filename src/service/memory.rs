@@ -10,15 +10,16 @@ use crate::{
 };
 
 use super::{
-    Error, Interests, Metrics, Outbox, Resources, Rosters, bounces::Bounces, census::Census,
-    deadlines::Deadlines, delays::Delays, nodes::Nodes, presences::Presences, retries::Retries,
-    truncation::TruncationLog, underway::Underway,
+    Error, Interests, Metrics, Outbox, Resources, Rosters, aliases::Aliases, bounces::Bounces,
+    census::Census, deadlines::Deadlines, delays::Delays, nodes::Nodes, presences::Presences,
+    retries::Retries, truncation::TruncationLog, underway::Underway,
 };
 
 /// Nodes, what has to be told, and what is counted.
 pub(super) struct Memory {
     pub(super) nodes: Nodes,
     pub(super) outbox: Arc<Outbox>,
+    pub(super) aliases: Aliases,
     pub(super) bounces: Bounces,
     pub(super) census: Census,
     pub(super) deadlines: Deadlines,
@@ -44,6 +45,11 @@ impl Memory {
     ) {
         self.metrics.evictions.inc_by(committed.evicted);
         self.census.count(id, underway.became_true(changes).as_ref(), changes);
+        for change in changes.iter() {
+            if let Change::Subscribed(jid) | Change::Requested(jid) = change {
+                self.aliases.add(jid.to_bare());
+            }
+        }
         if changes.iter().any(|change| matches!(change, Change::Deleted { .. })) {
             self.deadlines.remove(id);
             self.delays.end(id, true);

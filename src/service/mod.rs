@@ -4,6 +4,7 @@
 //! Each method hands its answer to a closure, which is called in the order of the commits, and before what is
 //! told. So answers and notifications leave in commit order, whatever transport asked.
 
+mod aliases;
 mod audit;
 mod background;
 mod bounces;
@@ -92,6 +93,7 @@ use crate::{
 };
 
 use self::{
+    aliases::Aliases,
     bounces::Bounces,
     census::Census,
     deadlines::Deadlines,
@@ -154,11 +156,14 @@ impl Service {
         for recipients in outbox.recipients_by_presence() {
             presences.expect_all(recipients.iter().map(Jid::to_bare));
         }
+        let aliases = Aliases::default();
+        store.subscribed_aliases().await?.into_iter().for_each(|address| aliases.add(address));
         let (bounces, rosters) = (Bounces::default(), Rosters::default());
         let interests = Interests::default();
         let memory = Memory {
             nodes,
             outbox,
+            aliases,
             bounces,
             census,
             deadlines,
@@ -325,8 +330,7 @@ impl Service {
         respond: impl FnOnce(Outcome<Subscribed>) -> A + Send + 'static,
     ) -> Settling<A> {
         let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
-            let cx = Context { own_subscriptions: facts.subscriptions, ..*cx };
-            subscribe::subscribe(node, request, facts.items.last(), &cx)
+            subscribe::subscribe(node, request, facts.items.last(), cx)
         };
         self.decide(actor, &request.node, Need::Subscriptions, rule, respond).await
     }

@@ -14,7 +14,7 @@ use std::{
     },
 };
 
-use jid::{BareJid, Jid};
+use jid::{AccountKey, Jid};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Notify;
 
@@ -45,7 +45,7 @@ pub struct Telling {
     debt: Option<Debt>,
     bytes: usize,
     /// Whose share it is.
-    owner: Option<BareJid>,
+    owner: Option<AccountKey>,
 }
 
 /// How far the outbox was told: everything before an entry, and some recipients of that one.
@@ -61,7 +61,7 @@ pub struct Position {
 #[derive(Debug)]
 pub(super) struct Room {
     outbox: Arc<Outbox>,
-    owner: BareJid,
+    owner: AccountKey,
     bytes: usize,
     recipients: Recipients,
 }
@@ -167,7 +167,7 @@ impl Outbox {
     /// The key of the exceeded limit.
     pub(super) fn reserve(
         self: &Arc<Self>,
-        owner: &BareJid,
+        owner: &AccountKey,
         notification: &Notification,
         recipients: &Recipients,
     ) -> Result<Room, &'static str> {
@@ -482,7 +482,7 @@ impl Queue {
     }
 
     /// Takes that from an owner's share.
-    fn take(&mut self, owner: Option<&BareJid>, bytes: usize, recipients: &Recipients) {
+    fn take(&mut self, owner: Option<&AccountKey>, bytes: usize, recipients: &Recipients) {
         let load = self.load(bytes, recipients);
         self.shares.add(owner, load);
         let entries = self.audiences.entry(recipients.id()).or_default();
@@ -495,7 +495,7 @@ impl Queue {
     }
 
     /// Gives it back, with its audience if no other has that.
-    fn release(&mut self, owner: Option<&BareJid>, bytes: usize, recipients: &Recipients) {
+    fn release(&mut self, owner: Option<&AccountKey>, bytes: usize, recipients: &Recipients) {
         let mut load = Load { entries: 1, bytes, notifications: recipients.len() };
         let audience = recipients.id();
         if let Some(shared) = self.audiences.get_mut(&audience) {
@@ -519,7 +519,7 @@ impl Queue {
 
     /// Less waits. That it was not counted as waiting would be a defect: then it is counted, and less is counted as waiting
     /// than there is, instead of so much that nothing has room any more.
-    fn less(&mut self, owner: Option<&BareJid>, load: Load) {
+    fn less(&mut self, owner: Option<&AccountKey>, load: Load) {
         let was_there = self.shares.remove(owner, load);
         debug_assert!(was_there, "{load:?} of {owner:?} was not counted");
         if !was_there {
@@ -549,7 +549,7 @@ impl Queue {
         notification: Arc<Notification>,
         recipients: Recipients,
         debt: Option<Debt>,
-        owner: Option<BareJid>,
+        owner: Option<AccountKey>,
     ) {
         let bytes = notification.size();
         self.take(owner.as_ref(), bytes, &recipients);

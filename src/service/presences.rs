@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use jid::{BareJid, Jid};
+use jid::{AccountKey, BareJid, Jid};
 use prometheus_client::metrics::{counter::Counter, family::Family};
 use tokio::{
     sync::Notify,
@@ -246,11 +246,11 @@ impl Presences {
         }
     }
 
-    /// The presence of these entities matters at a node of this creator, if the node is known.
+    /// The presence of these entities matters at a node of this creator's account, if the node is known.
     pub(super) fn matter(
         &self,
         node: &NodeId,
-        creator: Option<&BareJid>,
+        creator: Option<&AccountKey>,
         entities: impl Iterator<Item = BareJid>,
     ) {
         for entity in entities {
@@ -692,8 +692,8 @@ impl Presences {
         false
     }
 
-    /// The presence of an entity matters at a node of this creator, if the node is known.
-    fn want(&self, entity: &BareJid, creator: Option<&BareJid>) {
+    /// The presence of an entity matters at a node of this creator's account, if the node is known.
+    fn want(&self, entity: &BareJid, creator: Option<&AccountKey>) {
         let mut known = self.known();
         let Known { wanted, requests, refused, .. } = &mut *known;
         if let Some(watch) = wanted.get_mut(entity) {

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use jid::BareJid;
+use jid::AccountKey;
 
 use crate::pubsub::Limits;
 
-/// What waits, in all and at the nodes of each creator.
+/// What waits, in all and at the nodes of each creator's account.
 ///
 /// Nobody gets more than what is free then. So one creator can fill half of the room, a second one half of the
 /// rest, and so on. Only where nothing waits there is room for anything.
@@ -14,7 +14,7 @@ use crate::pubsub::Limits;
 pub(super) struct Shares {
     max: Load,
     all: Load,
-    of: HashMap<BareJid, Load>,
+    of: HashMap<AccountKey, Load>,
 }
 
 /// An amount of what waits.
@@ -45,7 +45,7 @@ impl Shares {
     ///
     /// # Errors
     /// The key of the limit that the owner's share would exceed.
-    pub(super) fn check(&self, owner: &BareJid, load: Load) -> Result<(), &'static str> {
+    pub(super) fn check(&self, owner: &AccountKey, load: Load) -> Result<(), &'static str> {
         if self.all == Load::default() {
             return Ok(());
         }
@@ -67,7 +67,7 @@ impl Shares {
     }
 
     /// More waits. What was owed before the process started is nobody's share.
-    pub(super) fn add(&mut self, owner: Option<&BareJid>, load: Load) {
+    pub(super) fn add(&mut self, owner: Option<&AccountKey>, load: Load) {
         self.all.add(load);
         if let Some(owner) = owner {
             self.of.entry(owner.clone()).or_default().add(load);
@@ -76,7 +76,7 @@ impl Shares {
 
     /// Less waits. Says whether so much had been added.
     #[must_use]
-    pub(super) fn remove(&mut self, owner: Option<&BareJid>, load: Load) -> bool {
+    pub(super) fn remove(&mut self, owner: Option<&AccountKey>, load: Load) -> bool {
         let mut was_there = self.all.remove(load);
         if let Some(owner) = owner {
             let Some(own) = self.of.get_mut(owner) else { return false };
@@ -125,11 +125,13 @@ impl Load {
 
 #[cfg(test)]
 mod tests {
+    use jid::BareJid;
+
     use super::*;
 
     #[test]
     fn more_than_was_added_is_noticed_and_leaves_nothing() {
-        let owner = BareJid::new("a@b").unwrap();
+        let owner = AccountKey::of(&BareJid::new("a@b").unwrap());
         let load = |entries, bytes, notifications| Load { entries, bytes, notifications };
         let mut shares = Shares::new(load(10, 1000, 100));
         for more in [load(1, 151, 10), load(1, 150, 11)] {
@@ -144,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_share_is_the_free_part_of_each_limit() {
-        let owner = BareJid::new("a@b").unwrap();
+        let owner = AccountKey::of(&BareJid::new("a@b").unwrap());
         let load = |entries, bytes, notifications| Load { entries, bytes, notifications };
         let mut shares = Shares::new(load(10, 1000, 100));
         assert_eq!(shares.check(&owner, load(11, 1001, 101)), Ok(()), "nothing waits");

@@ -1,4 +1,4 @@
-//! Counts the deleted nodes that are kept, by the owner for whose share each counts.
+//! Counts the deleted nodes that are kept, by the account for whose share each counts.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -6,7 +6,7 @@ use crate::pubsub::OwnerHash;
 
 use super::MAX_OWN_FORMER_NODES;
 
-/// The shares of all entities.
+/// The shares of all accounts.
 #[derive(Debug, Default)]
 pub(super) struct FormerShares {
     redirects: HashMap<OwnerHash, usize>,
@@ -15,39 +15,39 @@ pub(super) struct FormerShares {
 }
 
 impl FormerShares {
-    /// The number of redirects of an owner.
-    pub(super) fn redirects_of(&self, owner: &OwnerHash) -> usize {
-        self.redirects.get(owner).copied().unwrap_or_default()
+    /// The number of redirects of an account.
+    pub(super) fn redirects_of(&self, account: &OwnerHash) -> usize {
+        self.redirects.get(account).copied().unwrap_or_default()
     }
 
-    /// The key of the oldest reserved name of an owner whose share is full.
-    pub(super) fn oldest_of_full(&self, owner: &OwnerHash) -> Option<(u64, u64)> {
-        let reserved = self.reserved.get(owner)?;
+    /// The key of the oldest reserved name of an account whose share is full.
+    pub(super) fn oldest_of_full(&self, account: &OwnerHash) -> Option<(u64, u64)> {
+        let reserved = self.reserved.get(account)?;
         let is_full = reserved.len() >= MAX_OWN_FORMER_NODES;
         reserved.first().copied().filter(|_| is_full)
     }
 
     /// Adds a deleted node: a reserved name with its key, or a redirect without one.
-    pub(super) fn add(&mut self, owner: OwnerHash, place: Option<(u64, u64)>) {
+    pub(super) fn add(&mut self, account: OwnerHash, place: Option<(u64, u64)>) {
         match place {
-            Some(place) => drop(self.reserved.entry(owner).or_default().insert(place)),
-            None => *self.redirects.entry(owner).or_default() += 1,
+            Some(place) => drop(self.reserved.entry(account).or_default().insert(place)),
+            None => *self.redirects.entry(account).or_default() += 1,
         }
     }
 
     /// Removes a deleted node.
-    pub(super) fn remove(&mut self, owner: &OwnerHash, place: Option<(u64, u64)>) {
+    pub(super) fn remove(&mut self, account: &OwnerHash, place: Option<(u64, u64)>) {
         let Some(place) = place else {
-            match self.redirects.get_mut(owner) {
+            match self.redirects.get_mut(account) {
                 Some(count) if *count > 1 => *count -= 1,
-                _ => drop(self.redirects.remove(owner)),
+                _ => drop(self.redirects.remove(account)),
             }
             return;
         };
-        if let Some(reserved) = self.reserved.get_mut(owner) {
+        if let Some(reserved) = self.reserved.get_mut(account) {
             reserved.remove(&place);
             if reserved.is_empty() {
-                self.reserved.remove(owner);
+                self.reserved.remove(account);
             }
         }
     }

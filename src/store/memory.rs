@@ -336,8 +336,8 @@ impl Store for MemoryStore {
         Ok(self.shelf().moved.len())
     }
 
-    async fn redirects_of(&self, owner: &OwnerHash) -> Result<usize, StoreError> {
-        Ok(self.shelf().shares.redirects_of(owner))
+    async fn redirects_of(&self, account: &OwnerHash) -> Result<usize, StoreError> {
+        Ok(self.shelf().shares.redirects_of(account))
     }
 
     async fn items(
@@ -447,6 +447,15 @@ impl Store for MemoryStore {
             kept.node.subscriptions_of_address(entity).chain(pending).filter(own)
         });
         Ok(own.take(up_to).count().into())
+    }
+
+    async fn subscribed_aliases(&self) -> Result<BTreeSet<BareJid>, StoreError> {
+        let shelf = self.shelf();
+        let jids = shelf
+            .nodes
+            .values()
+            .flat_map(|kept| kept.node.subscribers().chain(kept.node.pending()).map(Jid::to_bare));
+        Ok(jids.filter(BareJid::is_alias).collect())
     }
 
     async fn presence_refusals(&self) -> Result<Vec<BareJid>, StoreError> {

@@ -152,11 +152,11 @@ pub trait Store: Send + Sync {
     /// If the store has ended.
     async fn redirects_len(&self) -> Result<usize, StoreError>;
 
-    /// The number of redirects in the [share](FormerNode::share) of an owner.
+    /// The number of redirects in the [share](FormerNode::share) of an account.
     ///
     /// # Errors
     /// If the store has ended.
-    async fn redirects_of(&self, owner: &OwnerHash) -> Result<usize, StoreError>;
+    async fn redirects_of(&self, account: &OwnerHash) -> Result<usize, StoreError>;
 
     /// Items of a node, oldest first, of which the newest that fit are given, but at least one; with the number of
     /// those that exist. An absent node has none.
@@ -268,6 +268,12 @@ pub trait Store: Send + Sync {
         entity: &BareJid,
         up_to: usize,
     ) -> Result<Found<usize>, StoreError>;
+
+    /// The subscribed and pending entities that are [aliases](BareJid::is_alias). Damaged records are passed over.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    async fn subscribed_aliases(&self) -> Result<BTreeSet<BareJid>, StoreError>;
 
     /// The entities that refused the service their presence.
     ///

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use gjallar::{
+    process::Config,
     pubsub::Limits,
     service::Error,
-    store::{MemoryStore, SledStore},
+    store::{MemoryStore, SledStore, Store},
 };
 use tokio::sync::Semaphore;
 
@@ -57,6 +58,74 @@ async fn max_nodes_per_owner() {
     component.create("other@localhost", "c", &[]).await;
     component.owner(OWNER, "set", "<delete node='a'/>").await;
     component.create(OWNER, "d", &[]).await;
+}
+
+/// Bare addresses that some servers treat as one account: its user may log in with each, and the server stamps it
+/// unchanged. They are entities of their own, with one allowance.
+const NAMES: [&str; 4] = ["ssss@localhost", "ssß@localhost", "ßss@localhost", "ßß@localhost"];
+
+#[tokio::test]
+async fn an_account_has_one_allowance_under_all_its_names() {
+    let store = Arc::new(MemoryStore::new());
+    let limits = |config: &mut Config| {
+        config.limits.max_nodes_per_owner = 2;
+        config.limits.max_subscriptions_per_jid = 2;
+    };
+    let mut component = Component::with(Arc::clone(&store) as Arc<dyn Store>, limits).await;
+    for node in ["n", "m", "others"] {
+        component.create(&format!("{node}@localhost"), node, &[]).await;
+    }
+    let create = "<create node='new'/>";
+    let subscribe = |name: &str| format!("<subscribe node='others' jid='{name}'/>");
+    component.create(NAMES[0], "a", &[]).await;
+    component.create(NAMES[1], "b", &[]).await;
+    component.subscribe(NAMES[1], "n").await;
+    component.subscribe(NAMES[2], "m").await;
+    let are_refused = async |component: &mut Component| {
+        for name in NAMES {
+            let refused = component.pubsub(name, "set", create).await;
+            assert_eq!(error(&refused), "cancel not-allowed max-nodes-exceeded", "{name}");
+            let refused = component.pubsub(name, "set", &subscribe(name)).await;
+            let expected = "wait policy-violation too-many-subscriptions";
+            assert_eq!(error(&refused), expected, "{name}");
+        }
+    };
+    are_refused(&mut component).await;
+    // Counts hold after a restart.
+    drop(component);
+    let mut component = Component::with(store, limits).await;
+    are_refused(&mut component).await;
+    // Rights are those of one name, and what is free again is free for all.
+    let refused = component.owner(NAMES[0], "set", "<delete node='b'/>").await;
+    assert_eq!(error(&refused), "auth forbidden");
+    let deleted = component.owner(NAMES[1], "set", "<delete node='b'/>").await;
+    assert_eq!(deleted.attr("type"), Some("result"));
+    component.create(NAMES[3], "c", &[]).await;
+    component.granted(NAMES[2], &format!("<unsubscribe node='m' jid='{}'/>", NAMES[2])).await;
+    component.subscribe(NAMES[0], "m").await;
+    are_refused(&mut component).await;
+}
+
+/// IDNA 2008: two domains of two owners. A domain has one allowance in both spellings.
+#[tokio::test]
+async fn domains_that_are_alike_have_allowances_of_their_own() {
+    let limits = |config: &mut Config| {
+        config.creators = vec!["anyone".into()];
+        config.limits.max_nodes_per_owner = 1;
+    };
+    let mut component = Component::with(Arc::new(MemoryStore::new()), limits).await;
+    for (number, (user, is_first)) in [
+        ("u@weiß.example", true),
+        ("u@weiss.example", true),
+        ("u@xn--wei-7ka.example", false),
+        ("u@weiß.example", false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let answer = component.pubsub(user, "set", &format!("<create node='{number}'/>")).await;
+        assert_eq!(answer.attr("type") == Some("result"), is_first, "{user}: {}", shown(&answer));
+    }
 }
 
 #[tokio::test]

@@ -1,12 +1,12 @@
 //! The contract of a store, written once, for every store there is.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use gjallar::{
     pubsub::{
-        Affiliation, Edge, Epoch, Filter, FormerNode, ItemBudget, Limits, Listing, Mark, MaxItems,
-        Node, NodeConfig, Order, OrderField, OwnerHash, Page, Part, PublishModel, Refusal, Setting,
-        Subscription, SubscriptionState, Timestamp,
+        AccessModel, Affiliation, Edge, Epoch, Filter, FormerNode, ItemBudget, Limits, Listing,
+        Mark, MaxItems, Node, NodeConfig, Order, OrderField, OwnerHash, Page, Part, PublishModel,
+        Refusal, Setting, Subscription, SubscriptionState, Timestamp,
         op::{affiliations::OwnAffiliations, subscriptions::OwnSubscriptions},
         restore,
     },
@@ -84,7 +84,9 @@ store_contract! {
     selects_items_by_page
     lists_items_in_an_order_and_by_a_filter
     remembers_deleted_nodes
+    counts_deleted_nodes_by_account
     forgets_deleted_nodes_whose_names_are_free
+    lists_subscribed_aliases
     deleted_nodes_of_one_owner_take_no_room_of_others
     remembers_who_refused_presence
     gives_the_newest_items_that_fit
@@ -338,8 +340,13 @@ async fn remembers_deleted_nodes(kind: impl Kind) {
         |names: &[&str]| names.iter().map(|name| OwnerHash::of(&jid(name).to_bare())).collect();
     let deleted = Timestamp(1_700_000_000_000);
     let (moved, gone) = (
-        FormerNode { redirect: Some("xmpp:there".into()), deleted, owners: owners(&[OWNER]) },
-        FormerNode { redirect: None, deleted, owners: owners(&[OWNER, "second@x"]) },
+        FormerNode {
+            redirect: Some("xmpp:there".into()),
+            deleted,
+            owners: owners(&[OWNER]),
+            account: None,
+        },
+        FormerNode { redirect: None, deleted, owners: owners(&[OWNER, "second@x"]), account: None },
     );
     let all = vec![(node("moved"), moved), (node("gone"), gone)];
     // What is there again is not remembered.
@@ -383,7 +390,9 @@ fn deletion(name: &str, former: FormerNode) -> [Commit; 2] {
 /// Creates a node and deletes it at this time, in the store alone.
 async fn delete_at(store: &dyn Store, name: &str, at: Timestamp, redirect: Option<&str>) {
     let redirect = redirect.map(str::to_owned);
-    for commit in deletion(name, FormerNode { redirect, deleted: at, owners: Vec::new() }) {
+    for commit in
+        deletion(name, FormerNode { redirect, deleted: at, owners: Vec::new(), account: None })
+    {
         store.commit_now(commit).await.unwrap();
     }
 }
@@ -396,6 +405,7 @@ async fn deleted_nodes_of_one_owner_take_no_room_of_others(kind: impl Kind) {
         redirect: redirect.map(str::to_owned),
         deleted: Timestamp(at),
         owners: owners.to_vec(),
+        account: None,
     };
     let begin = |store: &dyn Store, name: &str, former: FormerNode| {
         for commit in deletion(name, former) {
@@ -437,6 +447,57 @@ async fn deleted_nodes_of_one_owner_take_no_room_of_others(kind: impl Kind) {
     }
     assert_eq!(redirects(&*store).await, [0, 0]);
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
+}
+
+/// A node counts for the account of its owner, whose hash may not be that of the owner.
+async fn counts_deleted_nodes_by_account(kind: impl Kind) {
+    let store = kind.open();
+    let entity = |name: &str| jid(name).to_bare();
+    for owner in ["ss@x", "ß@x"] {
+        let former = FormerNode {
+            redirect: Some("xmpp:there".into()),
+            deleted: Timestamp(1),
+            owners: vec![OwnerHash::of(&entity(owner))],
+            account: (owner == "ß@x").then(|| OwnerHash::of_account(&entity(owner))),
+        };
+        for commit in deletion(owner, former.clone()) {
+            store.commit_now(commit).await.unwrap();
+        }
+        assert_eq!(store.former(&node(owner)).await.unwrap(), Some(former));
+    }
+    let redirects = async |store: &dyn Store, owner: &str| {
+        store.redirects_of(&OwnerHash::of(&entity(owner))).await.unwrap()
+    };
+    assert_eq!((redirects(&*store, "ss@x").await, redirects(&*store, "ß@x").await), (2, 0));
+    store.close().await;
+    drop(store);
+    let Some(store) = kind.again() else { return };
+    assert_eq!((redirects(&*store, "ss@x").await, redirects(&*store, "ß@x").await), (2, 0));
+    assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
+}
+
+async fn lists_subscribed_aliases(kind: impl Kind) {
+    let stage = Stage::new(kind.open()).await;
+    stage.create(OWNER, "a").await.unwrap();
+    let approved = vec![Setting::AccessModel(AccessModel::Authorize)];
+    stage.create_with(OWNER, "approved", approved).await.unwrap();
+    for (name, subscriber) in [
+        ("a", "ss@x/1"),
+        ("a", "ßs@x/1"),
+        ("a", "ßs@x/2"),
+        ("a", "ü@ß.example"),
+        ("a", "gone.ß@x"),
+        ("approved", "ß@x/1"),
+    ] {
+        stage.subscribe(subscriber, name).await.unwrap();
+    }
+    stage.unsubscribe("gone.ß@x", "a").await.unwrap();
+    let aliases = BTreeSet::from(["ßs@x", "ß@x"].map(|alias| jid(alias).to_bare()));
+    assert_eq!(stage.store.subscribed_aliases().await.unwrap(), aliases);
+    stage.service.close().await;
+    drop(stage);
+    let Some(store) = kind.again() else { return };
+    assert_eq!(store.subscribed_aliases().await.unwrap(), aliases);
 }
 
 async fn forgets_deleted_nodes_whose_names_are_free(kind: impl Kind) {

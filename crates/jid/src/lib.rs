@@ -62,6 +62,10 @@ pub struct Jid(String);
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BareJid(Jid);
 
+/// The [account] of an address, by which the limits of an entity are counted. It grants nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct AccountKey(String);
+
 /// A part of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Part<'a>(&'a str);
@@ -84,8 +88,8 @@ fn bare_of(text: &str) -> &str {
 }
 
 /// A text that is the same for all addresses by which one account may have its server stamp it: the bare address with its
-/// localpart folded ([`BareJid::fold`]), and the identity form of its domain with U-labels. A text that is no address is
-/// returned unchanged.
+/// localpart folded ([`BareJid::fold`]), and the identity form of its domain with decoded A-labels. Domains that are not
+/// the same name in DNS stay different. A text that is no address is returned unchanged.
 #[must_use]
 pub fn account(from: &str) -> Cow<'_, str> {
     let bare = bare_of(from);
@@ -93,7 +97,7 @@ pub fn account(from: &str) -> Cow<'_, str> {
         return Cow::Borrowed(bare);
     }
     let Ok(identity) = BareJid::stamped(bare) else { return Cow::Borrowed(bare) };
-    let domain = with_u_labels(identity.domain().as_str());
+    let domain = spellings::decoded(identity.domain().as_str());
     match identity.node() {
         Some(local) => format!("{}@{domain}", identity::folded(local.as_str())).into(),
         None => domain.into_owned().into(),
@@ -326,6 +330,13 @@ impl BareJid {
         }
     }
 
+    /// Returns `true` if the localpart is not its own fold. Some servers treat the address as the one with the folded
+    /// localpart, and count as its [account] then.
+    #[must_use]
+    pub fn is_alias(&self) -> bool {
+        self.node().is_some_and(|local| *self.folded_localpart() != *local.as_str())
+    }
+
     /// The form that is the same for all [spellings](Self::spellings), with decoded A-labels. Addresses of domains that
     /// are not valid may have the same one without being spellings of each other.
     #[must_use]
@@ -348,6 +359,20 @@ impl BareJid {
 
     fn of(jid: Jid) -> Result<Self, Error> {
         if jid.is_bare() { Ok(Self(jid)) } else { Err(Error::NotBare) }
+    }
+}
+
+impl AccountKey {
+    /// The key of an address: the same for all addresses by which its server may stamp one account.
+    #[must_use]
+    pub fn of(address: &BareJid) -> Self {
+        Self(account(address.as_str()).into_owned())
+    }
+
+    /// The key as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 

@@ -154,13 +154,13 @@ pub(super) fn check_offered(node: &Node, settings: &[OptionSetting]) -> Result<(
 
 /// Subscriptions with options or SubIDs at one node. Each event looks at all of them.
 const MAX_SPECIAL: usize = 100_000;
-/// Those of one entity among them.
+/// Those of one account among them.
 const MAX_OWN_SPECIAL: usize = 100;
 
 /// A JID has these subscriptions from now on.
 pub(super) fn agreed(node: &Node, jid: Jid, terms: Vec<Terms>) -> Result<Change, Refusal> {
     if node.special(&jid).is_none() {
-        let own = node.specials_of(&jid.to_bare()).take(MAX_OWN_SPECIAL).count();
+        let own = node.specials_of_account(&jid.to_bare());
         if node.specials_len() >= MAX_SPECIAL || own >= MAX_OWN_SPECIAL {
             return Err(Refusal::TooManySpecial);
         }

@@ -87,6 +87,32 @@ fn a_deletion_is_in_the_share_of_the_owner_who_deletes() {
     }
 }
 
+/// A share is that of an account, under all names by which a server may stamp it; the name of the node is reserved for the
+/// owner itself.
+#[test]
+fn a_deletion_counts_for_the_account_of_the_owner() {
+    for (owner, account, other) in [
+        ("straße@x", "strasse@x", "strasse@x"),
+        ("strasse@x", "strasse@x", "straße@x"),
+        ("a@xn--bcher-kva.example", "a@bücher.example", "a@other.example"),
+        ("a@weiß.example", "a@weiß.example", "a@weiss.example"),
+    ] {
+        let node = node().with(owner, Affiliation::Owner).0;
+        let no_redirects = RedirectCounts::default();
+        let decision = by(owner, |cx| delete(Some(&node), &deletion(None), None, no_redirects, cx));
+        let decision = decision.unwrap();
+        let former = changes_of(&decision).into_iter().find_map(|change| match change {
+            Change::Deleted(former) => former.as_deref(),
+            _ => None,
+        });
+        let former = former.unwrap();
+        assert_eq!(former.share(), Some(OwnerHash::of(&bare(account))), "{owner}");
+        assert_eq!(former.account.is_some(), owner != account, "{owner}");
+        assert_eq!(gets(owner, former, 2, false), (true, true), "{owner}");
+        assert_eq!(gets(other, former, 2, false), (false, false), "{other}");
+    }
+}
+
 #[test]
 fn a_deletion_remembers_the_owners() {
     let node = node().with("second@x", Affiliation::Owner).with("bot@x", Affiliation::Publisher).0;
@@ -99,7 +125,7 @@ fn a_deletion_remembers_the_owners() {
         _ => None,
     });
     let owners = ["owner@x", "second@x"].map(|owner| OwnerHash::of(&bare(owner))).to_vec();
-    let expected = FormerNode { redirect: None, deleted: Timestamp(1), owners };
+    let expected = FormerNode { redirect: None, deleted: Timestamp(1), owners, account: None };
     assert_eq!(former, Some(&expected));
 }
 
@@ -123,7 +149,7 @@ fn gets(who: &str, former: &FormerNode, now: u64, has_own_creators: bool) -> (bo
 #[test]
 fn the_name_of_a_deleted_node_is_reserved_for_thirty_days() {
     let owners = vec![OwnerHash::of(&bare("owner@x"))];
-    let gone = FormerNode { redirect: None, deleted: Timestamp(1), owners };
+    let gone = FormerNode { redirect: None, deleted: Timestamp(1), owners, account: None };
     let month = 30 * 24 * 60 * 60 * 1000;
     assert_eq!(gets("bot@x", &gone, month, false), (false, false));
     assert_eq!(gets("bot@x", &gone, month + 1, false), (true, true));
@@ -137,7 +163,12 @@ fn the_name_of_a_deleted_node_is_reserved_for_thirty_days() {
 #[test]
 fn a_node_with_a_redirect_is_created_by_a_request_only() {
     let owners = vec![OwnerHash::of(&bare("owner@x"))];
-    let moved = FormerNode { redirect: Some("xmpp:x".into()), deleted: Timestamp(1), owners };
+    let moved = FormerNode {
+        redirect: Some("xmpp:x".into()),
+        deleted: Timestamp(1),
+        owners,
+        account: None,
+    };
     for (who, has_own_creators, creates) in [
         ("bot@x", false, false),
         ("owner@x", false, true),

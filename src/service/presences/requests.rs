@@ -6,10 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use jid::BareJid;
+use jid::{AccountKey, BareJid};
 
-/// The creator in whose turn an entity is requested; `None` as long as the node is unknown.
-pub(super) type Share = Option<Arc<BareJid>>;
+/// The creator's account in whose turn an entity is requested; `None` as long as the node is unknown.
+pub(super) type Share = Option<Arc<AccountKey>>;
 
 /// One of so many requests is for an entity for which no event waits, also while events wait for others.
 const OTHERS_INTERVAL: u64 = 10;
@@ -22,7 +22,7 @@ pub(super) struct Requests {
     others: Turns,
     places: HashMap<BareJid, Place>,
     /// Number of watched entities in the share of each creator.
-    sizes: HashMap<Arc<BareJid>, usize>,
+    sizes: HashMap<Arc<AccountKey>, usize>,
     pushed: u64,
     popped: u64,
 }
@@ -45,7 +45,7 @@ struct Turns {
 
 impl Requests {
     /// Adds a watched entity to the share of a creator.
-    pub(super) fn join(&mut self, creator: Option<&BareJid>) -> Share {
+    pub(super) fn join(&mut self, creator: Option<&AccountKey>) -> Share {
         let creator = creator?;
         let known = self.sizes.get_key_value(creator).map(|(known, _)| Arc::clone(known));
         let share = known.unwrap_or_else(|| Arc::new(creator.clone()));
@@ -54,8 +54,8 @@ impl Requests {
     }
 
     /// Moves an entity to the share of another creator whose nodes need its presence too, if that share is smaller.
-    pub(super) fn reassign(&mut self, entity: &BareJid, share: &mut Share, creator: &BareJid) {
-        let size = |creator: &BareJid| self.sizes.get(creator).copied().unwrap_or_default();
+    pub(super) fn reassign(&mut self, entity: &BareJid, share: &mut Share, creator: &AccountKey) {
+        let size = |creator: &AccountKey| self.sizes.get(creator).copied().unwrap_or_default();
         let is_smaller =
             share.as_ref().is_none_or(|current| size(creator) + 1 < size(current.as_ref()));
         if is_smaller {
@@ -160,8 +160,12 @@ mod tests {
         BareJid::new(&format!("{name}@x")).unwrap()
     }
 
+    fn account(name: &str) -> AccountKey {
+        AccountKey::of(&bare(name))
+    }
+
     fn shares(requests: &mut Requests, creators: [&str; 2]) -> [Share; 2] {
-        creators.map(|creator| requests.join(Some(&bare(creator))))
+        creators.map(|creator| requests.join(Some(&account(creator))))
     }
 
     fn popped(requests: &mut Requests) -> String {
@@ -208,15 +212,15 @@ mod tests {
         let mut requests = Requests::default();
         let mut shares = Vec::new();
         for name in ["a", "b", "c", "reader"] {
-            let share = requests.join(Some(&bare("many")));
+            let share = requests.join(Some(&account("many")));
             requests.push(&bare(name), &share, false);
             shares.push(share);
         }
         let share = shares.last_mut().unwrap();
-        requests.reassign(&bare("reader"), share, &bare("few"));
-        assert_eq!(**share.as_ref().unwrap(), bare("few"));
-        requests.reassign(&bare("reader"), share, &bare("many"));
-        assert_eq!(**share.as_ref().unwrap(), bare("few"), "that is larger");
+        requests.reassign(&bare("reader"), share, &account("few"));
+        assert_eq!(**share.as_ref().unwrap(), account("few"));
+        requests.reassign(&bare("reader"), share, &account("many"));
+        assert_eq!(**share.as_ref().unwrap(), account("few"), "that is larger");
         assert_eq!(popped(&mut requests), "a reader b c");
         shares.iter().for_each(|share| requests.leave(share));
         assert!(requests.sizes.is_empty());

@@ -5,8 +5,8 @@ use super::*;
 const ONLINE: PresenceUpdate =
     PresenceUpdate { show: Show::Online, away_seconds: None, stamp: None };
 
-fn creator() -> BareJid {
-    BareJid::new("owner@x").unwrap()
+fn creator() -> AccountKey {
+    AccountKey::of(&BareJid::new("owner@x").unwrap())
 }
 
 #[tokio::test(start_paused = true)]

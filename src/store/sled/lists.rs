@@ -95,6 +95,7 @@ impl View {
                 redirect: Some(uri),
                 deleted: Timestamp(0),
                 owners: Vec::new(),
+                account: None,
             }),
         })
     }
@@ -186,6 +187,18 @@ impl View {
             count.found += usize::from(is_own.unwrap_or(true) && !is_dead);
         }
         Ok(count)
+    }
+
+    pub(super) fn subscribed_aliases(&self) -> Result<BTreeSet<BareJid>, StoreError> {
+        let mut aliases = BTreeSet::new();
+        for row in self.scan(b"s") {
+            let (key, value) = row?;
+            let part = record::decode::<Vec<u8>>(&key, &value);
+            let part = part.and_then(|part| read_part(&key, &part)).unwrap_or_default();
+            let entities = part.iter().filter_map(|record| record.jid(&key).ok());
+            aliases.extend(entities.map(Jid::into_bare).filter(BareJid::is_alias));
+        }
+        Ok(aliases)
     }
 
     /// What was found at a node, unless that is damaged, which is noted.

@@ -305,8 +305,8 @@ impl Store for SledStore {
         Ok(self.reader.redirects_len())
     }
 
-    async fn redirects_of(&self, owner: &OwnerHash) -> Result<usize, StoreError> {
-        Ok(self.reader.redirects_of(owner))
+    async fn redirects_of(&self, account: &OwnerHash) -> Result<usize, StoreError> {
+        Ok(self.reader.redirects_of(account))
     }
 
     async fn items(
@@ -390,6 +390,10 @@ impl Store for SledStore {
     ) -> Result<Found<usize>, StoreError> {
         let entity = entity.clone();
         self.read_little(move |view| view.count_subscriptions_of(&entity, up_to)).await
+    }
+
+    async fn subscribed_aliases(&self) -> Result<BTreeSet<BareJid>, StoreError> {
+        self.read(View::subscribed_aliases).await
     }
 
     async fn revoke_implicit(

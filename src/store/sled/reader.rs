@@ -94,10 +94,10 @@ impl Reader {
         self.redirects.load(Ordering::Relaxed)
     }
 
-    pub(super) fn redirects_of(&self, owner: &OwnerHash) -> usize {
+    pub(super) fn redirects_of(&self, account: &OwnerHash) -> usize {
         let shares = Arc::clone(&self.state().shares);
         let shares = shares.lock().unwrap_or_else(PoisonError::into_inner);
-        shares.redirects_of(owner)
+        shares.redirects_of(account)
     }
 
     /// Nothing is read any more.

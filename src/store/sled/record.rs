@@ -124,7 +124,9 @@ struct RevisionRecord {
 }
 
 /// One of the last fields, which records may lack.
-fn trailing<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+fn trailing<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
     Ok(Option::deserialize(from).unwrap_or_default())
 }
 
@@ -162,6 +164,9 @@ pub(super) struct FormerRecord {
     pub(super) number: u64,
     pub(super) deleted: u64,
     pub(super) owners: Vec<[u8; 20]>,
+    /// The account for whose share it counts, if that is not the hash of the first owner.
+    #[serde(deserialize_with = "trailing")]
+    account: Option<[u8; 20]>,
 }
 
 impl Record for FormerRecord {}
@@ -169,12 +174,13 @@ impl Record for FormerRecord {}
 impl FormerRecord {
     pub(super) fn of(number: u64, former: &FormerNode) -> Self {
         let owners = former.owners.iter().map(|owner| owner.0).collect();
-        Self { number, deleted: former.deleted.0, owners }
+        let account = former.account.map(|account| account.0);
+        Self { number, deleted: former.deleted.0, owners, account }
     }
 
-    /// The owner for whose share it counts.
+    /// The account for whose share it counts.
     pub(super) fn share(&self) -> Option<OwnerHash> {
-        self.owners.first().copied().map(OwnerHash)
+        self.account.or_else(|| self.owners.first().copied()).map(OwnerHash)
     }
 
     /// Its key among the reserved names.
@@ -184,7 +190,8 @@ impl FormerRecord {
 
     pub(super) fn to_former(&self, redirect: Option<String>) -> FormerNode {
         let owners = self.owners.iter().copied().map(OwnerHash).collect();
-        FormerNode { redirect, deleted: Timestamp(self.deleted), owners }
+        let account = self.account.map(OwnerHash);
+        FormerNode { redirect, deleted: Timestamp(self.deleted), owners, account }
     }
 }
 
@@ -478,5 +485,20 @@ mod tests {
             assert_eq!((revision.number, revision.changed_by.as_str()), (300, "b@x"));
             assert_eq!(revision.last_owner, revision.changed_by);
         }
+    }
+
+    /// Records written before accounts were counted are in the share of the first owner.
+    #[test]
+    fn a_deleted_node_without_an_account_is_read() {
+        let record = FormerRecord { number: 1, deleted: 2, owners: vec![[3; 20]], account: None };
+        let bytes = postcard::to_stdvec(&record).unwrap();
+        for bytes in [&bytes[..], &bytes[..bytes.len() - 1]] {
+            let read: FormerRecord = postcard::from_bytes(bytes).unwrap();
+            assert_eq!((read.share(), read.place()), (Some(OwnerHash([3; 20])), (2, 1)));
+        }
+        let record = FormerRecord { account: Some([4; 20]), ..record };
+        let bytes = postcard::to_stdvec(&record).unwrap();
+        let read: FormerRecord = postcard::from_bytes(&bytes).unwrap();
+        assert_eq!(read.share(), Some(OwnerHash([4; 20])));
     }
 }

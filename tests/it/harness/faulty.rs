@@ -233,6 +233,10 @@ impl Store for Faulty {
         self.inner.revoke_implicit(node, resources).await
     }
 
+    async fn subscribed_aliases(&self) -> Result<BTreeSet<BareJid>, StoreError> {
+        self.inner.subscribed_aliases().await
+    }
+
     async fn presence_refusals(&self) -> Result<Vec<BareJid>, StoreError> {
         self.inner.presence_refusals().await
     }
