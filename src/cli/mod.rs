@@ -80,7 +80,7 @@ enum Command {
     Announce(node::Announce),
     /// Publish and subscribe with an account, at a service of any kind
     ///
-    /// A name or an attribute value of more than 8 192 bytes that the server sends ends the connection.
+    /// Elements with a name or a namespace of more than 8 192 bytes cannot be received: an answer that has one fails, and an event lacks the element.
     #[command(subcommand)]
     Client(client::Client),
     /// Show what the running service counts

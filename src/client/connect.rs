@@ -1,20 +1,21 @@
-//! The client's connections to its server.
-//!
-//! The parser of tokio-xmpp refuses names and attribute values above [`MAX_TOKEN_BYTES`] and does not say so: the
-//! connection ends, and another one is made. Each connection therefore watches what it reads.
+//! The client's connections to its server. What they read passes a [`Rewriter`], because the parser of tokio-xmpp refuses
+//! long values.
 
 use std::{
     borrow::Cow,
-    fmt, io,
+    collections::VecDeque,
+    fmt,
+    io::{self, Read},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use sasl::common::ChannelBinding;
 use tokio::{
     io::{AsyncRead, AsyncWrite, BufStream, ReadBuf},
-    sync::watch,
+    time::{Instant, sleep_until},
 };
 use tokio_xmpp::{
     Error,
@@ -24,50 +25,51 @@ use tokio_xmpp::{
 };
 use xmpp_parsers::jid::Jid as Address;
 
-use super::MAX_TOKEN_BYTES;
+use super::long_values::{LongValues, Rewriter};
+
+/// Bytes read at once.
+const READ_BYTES: usize = 8192;
+/// The shortest time between two connections. tokio-xmpp connects again at once, and a server may send again what ended a
+/// connection.
+const CONNECT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Makes connections to a server.
 #[derive(Clone)]
 pub(super) struct Connector {
     pub(super) server: DnsConfig,
     pub(super) is_encrypted: bool,
-    /// How many connections ended with a token that the parser refuses.
-    pub(super) refusals: Arc<watch::Sender<u64>>,
+    pub(super) long_values: LongValues,
+    /// The earliest time of the next connection.
+    pub(super) next: Arc<Mutex<Option<Instant>>>,
 }
 
 trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 
-/// A transport that notices long tokens.
-pub(super) struct Watched {
+/// A transport whose input is rewritten.
+pub(super) struct Rewritten {
     transport: Box<dyn Transport>,
-    tokens: Tokens,
-    refusals: Arc<watch::Sender<u64>>,
-}
-
-/// The place in a document, as far as names and attribute values are concerned.
-#[derive(Default)]
-struct Tokens {
-    place: Place,
-    /// The bytes of the present name or value.
-    bytes: usize,
-    /// A name or value in the last read exceeded the limit.
-    is_long: bool,
-}
-
-#[derive(Clone, Copy, Default)]
-enum Place {
-    #[default]
-    Text,
-    Tag,
-    Value(u8),
+    rewriter: Rewriter,
+    /// What was rewritten and not read.
+    input: VecDeque<u8>,
 }
 
 impl Connector {
-    fn watched<T: Transport + 'static>(&self, transport: T) -> BufStream<Watched> {
-        let (tokens, refusals) = (Tokens::default(), Arc::clone(&self.refusals));
-        BufStream::new(Watched { transport: Box::new(transport), tokens, refusals })
+    /// Waits until the next connection may begin.
+    async fn wait_for_turn(&self) {
+        let next = {
+            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let begin = next.map_or_else(Instant::now, |next| next.max(Instant::now()));
+            *next = Some(begin + CONNECT_INTERVAL);
+            begin
+        };
+        sleep_until(next).await;
+    }
+
+    fn rewritten<T: Transport + 'static>(&self, transport: T) -> BufStream<Rewritten> {
+        let (transport, rewriter) = (Box::new(transport), self.long_values.rewriter());
+        BufStream::new(Rewritten { transport, rewriter, input: VecDeque::new() })
     }
 }
 
@@ -78,7 +80,7 @@ impl fmt::Debug for Connector {
 }
 
 impl ServerConnector for Connector {
-    type Stream = BufStream<Watched>;
+    type Stream = BufStream<Rewritten>;
 
     async fn connect(
         &self,
@@ -86,6 +88,7 @@ impl ServerConnector for Connector {
         namespace: &'static str,
         timeouts: Timeouts,
     ) -> Result<(PendingFeaturesRecv<Self::Stream>, ChannelBinding), Error> {
+        self.wait_for_turn().await;
         let domain = jid.domain().as_str();
         let header = || StreamHeader { to: Some(Cow::Borrowed(domain)), from: None, id: None };
         let transport = self.server.resolve().await?;
@@ -97,29 +100,37 @@ impl ServerConnector for Connector {
                 return Err(ProtocolError::NoTls.into());
             }
             let (transport, binding) = starttls(plain, domain).await?;
-            (self.watched(transport), binding)
+            (self.rewritten(transport), binding)
         } else {
-            (self.watched(transport), ChannelBinding::None)
+            (self.rewritten(transport), ChannelBinding::None)
         };
         Ok((initiate_stream(transport, namespace, header(), timeouts).await?, binding))
     }
 }
 
-impl AsyncRead for Watched {
+impl AsyncRead for Rewritten {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut this.transport).poll_read(cx, buffer))?;
-        this.tokens.read(buffer.filled().get(before..).unwrap_or_default());
+        while this.input.is_empty() {
+            let mut bytes = [0; READ_BYTES];
+            let mut read = ReadBuf::new(&mut bytes);
+            ready!(Pin::new(&mut this.transport).poll_read(cx, &mut read))?;
+            if read.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            this.rewriter.rewrite(read.filled(), &mut this.input);
+        }
+        let bytes = this.input.read(buffer.initialize_unfilled())?;
+        buffer.advance(bytes);
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Watched {
+impl AsyncWrite for Rewritten {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -137,71 +148,27 @@ impl AsyncWrite for Watched {
     }
 }
 
-impl Drop for Watched {
-    fn drop(&mut self) {
-        // After a refusal the parser reads nothing more.
-        if self.tokens.is_long {
-            self.refusals.send_modify(|refusals| *refusals += 1);
-        }
-    }
-}
-
-impl Tokens {
-    fn read(&mut self, bytes: &[u8]) {
-        self.is_long = false;
-        for byte in bytes {
-            let is_part = match (self.place, byte) {
-                (Place::Text, b'<') => {
-                    self.place = Place::Tag;
-                    false
-                }
-                (Place::Text, _) => false,
-                (Place::Tag, b'>') => {
-                    self.place = Place::Text;
-                    false
-                }
-                (Place::Tag, b'"' | b'\'') => {
-                    self.place = Place::Value(*byte);
-                    false
-                }
-                (Place::Tag, _) => !byte.is_ascii_whitespace() && *byte != b'=',
-                (Place::Value(quote), _) if quote == *byte => {
-                    self.place = Place::Tag;
-                    false
-                }
-                (Place::Value(_), _) => true,
-            };
-            self.bytes = if is_part { self.bytes + 1 } else { 0 };
-            self.is_long |= self.bytes >= MAX_TOKEN_BYTES;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
-    fn is_long_after(parts: &[&str]) -> bool {
-        let mut tokens = Tokens::default();
-        parts.iter().for_each(|part| tokens.read(part.as_bytes()));
-        tokens.is_long
-    }
-
-    #[test]
-    fn long_names_and_values_are_noticed_until_more_is_read() {
-        let long = "v".repeat(MAX_TOKEN_BYTES);
-        let short = "v".repeat(MAX_TOKEN_BYTES - 1);
-        for quote in ["'", "\""] {
-            assert!(is_long_after(&[&format!("<a><x a={quote}{long}")]));
-            assert!(is_long_after(&["<x a=", quote, &short, ">"]));
-            assert!(!is_long_after(&["<x a=", quote, &long, quote, ">"]));
-            let other = if quote == "'" { "\"" } else { "'" };
-            assert!(is_long_after(&[&format!("<x a={quote}{other}>{long}{quote}/>")]));
-            assert!(!is_long_after(&[&format!(
-                "<x a={quote}{short}{quote} b={quote}{short}{quote}/>"
-            )]));
+    #[tokio::test(start_paused = true)]
+    async fn connections_have_an_interval() {
+        let away = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let connector = Connector {
+            server: DnsConfig::addr(&away.to_string()),
+            is_encrypted: false,
+            long_values: LongValues::new(),
+            next: Arc::default(),
+        };
+        let jid = Address::new("a@localhost").unwrap();
+        let began = Instant::now();
+        for number in 0..3 {
+            let connection = connector.connect(&jid, "jabber:client", Timeouts::tight());
+            assert!(connection.await.is_err());
+            assert_eq!(began.elapsed(), number * CONNECT_INTERVAL);
         }
-        assert!(is_long_after(&[&format!("<{long}>")]));
-        assert!(!is_long_after(&[&format!("<x>{long}</x>")]));
     }
 }

@@ -26,9 +26,10 @@ use xmpp_parsers::{
 use crate::wire::{ns, padding::padding};
 
 use super::{
-    Account, ClientError, MAX_TOKEN_BYTES,
+    Account, ClientError,
     connect::Connector,
     event::{Event, events},
+    long_values::LongValues,
 };
 
 /// Events, and requests, that wait.
@@ -91,21 +92,10 @@ async fn drive(
 ) {
     let Ok(own) = address(&account.jid) else { return };
     let server = Address::from(own.to_bare().domain().to_owned());
-    let (refusals, mut refused) = watch::channel(0);
-    let refusals = Arc::new(refusals);
-    let connect = || connected(own.clone(), account.clone(), Arc::clone(&refusals));
-    let mut client = connect();
+    let long_values = LongValues::new();
+    let mut client = connected(own, account, long_values.clone());
     loop {
         tokio::select! {
-            Ok(()) = refused.changed() => {
-                warn!(
-                    event = "client_stanza_too_long",
-                    max_bytes = MAX_TOKEN_BYTES,
-                    "the connection ended with a name or an attribute value above the limit; events until the next connection are lost"
-                );
-                // A resumed session would be sent the same stanza again.
-                client = connect();
-            }
             incoming = client.next() => match incoming {
                 Some(Incoming::Online { .. }) => {
                     // Events go to the bare JID, so the server has to know that somebody is there.
@@ -113,7 +103,11 @@ async fn drive(
                         say.send_replace(true);
                     }
                 }
-                Some(Incoming::Stanza(Stanza::Message(message))) if is_of(&message, service) => {
+                Some(Incoming::Stanza(Stanza::Message(mut message))) if is_of(&message, service) => {
+                    let payloads = message.payloads.iter_mut().map(|one| long_values.restore(one));
+                    if payloads.filter(|is_whole| !is_whole).count() > 0 {
+                        warn!(event = "client_event_incomplete", reason = %ClientError::TooLong, "an element of an event was left out");
+                    }
                     for event in events(&message.payloads) {
                         if tell.send(event).await.is_err() {
                             return;
@@ -139,16 +133,17 @@ async fn drive(
                 if spaces > 0 {
                     drop(client.send_iq(Some(server.clone()), IqRequest::Get(ping(spaces))).await);
                 }
-                let mut refused = refused.clone();
-                refused.mark_unchanged();
+                let long_values = long_values.clone();
                 tokio::spawn(async move {
-                    let answered = tokio::select! {
-                        response = token => match response {
-                            Ok(IqResponse::Result(content)) => Ok(content),
-                            Ok(IqResponse::Error(error)) => Err(refusal(&error)),
-                            Err(_) => Err(ClientError::Lost),
-                        },
-                        Ok(()) = refused.changed() => Err(ClientError::TooLong),
+                    let answered = match token.await {
+                        Ok(IqResponse::Result(mut content)) => {
+                            match content.iter_mut().all(|content| long_values.restore(content)) {
+                                true => Ok(content),
+                                false => Err(ClientError::TooLong),
+                            }
+                        }
+                        Ok(IqResponse::Error(error)) => Err(refusal(&error)),
+                        Err(_) => Err(ClientError::Lost),
                     };
                     // Who asked may not wait any more.
                     let _ = answer.send(answered).await;
@@ -169,12 +164,8 @@ fn address(jid: &Jid) -> Result<Address, ClientError> {
     Address::new(jid.as_str()).map_err(|error| ClientError::Login(error.to_string()))
 }
 
-/// Without TLS to this machine only. Connections count the refusals of their parser.
-fn connected(
-    jid: Address,
-    account: Account,
-    refusals: Arc<watch::Sender<u64>>,
-) -> tokio_xmpp::Client {
+/// Without TLS to this machine only.
+fn connected(jid: Address, account: Account, long_values: LongValues) -> tokio_xmpp::Client {
     let Account { password, server, .. } = account;
     let is_here = |server: &str| {
         let address = server.parse::<SocketAddr>().ok();
@@ -187,7 +178,7 @@ fn connected(
         Some(server) => DnsConfig::addr(&server),
         None => DnsConfig::srv_default_client(jid.domain().as_str()),
     };
-    let connector = Connector { server, is_encrypted, refusals };
+    let connector = Connector { server, is_encrypted, long_values, next: Arc::default() };
     tokio_xmpp::Client::new_with_connector(jid, password, connector, timeouts)
 }
 

@@ -18,6 +18,7 @@
 mod connect;
 mod event;
 mod link;
+mod long_values;
 
 pub use event::{Event, Item, What};
 
@@ -34,8 +35,10 @@ use self::link::{Ask, Link};
 
 /// How long logging in, and an answer, may take.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// The longest name or attribute value that can be received: the limit of tokio-xmpp's parser, which has no option for it.
+/// The longest name or namespace that can be received: the limit of tokio-xmpp's parser, which has no option for it.
 const MAX_TOKEN_BYTES: usize = 8192;
+/// The longest start tag that can be received, as in stanzas to the service.
+const MAX_TAG_BYTES: usize = 4 * 1024 * 1024;
 
 /// Who logs in, and where.
 #[derive(Clone, Debug)]
@@ -76,10 +79,9 @@ pub enum ClientError {
     /// The connection is lost.
     #[error("the connection is lost")]
     Lost,
-    /// The connection ended with a name or an attribute value that is too long to be received; the request may have
-    /// succeeded.
+    /// The answer has an element that cannot be received.
     #[error(
-        "the server sent a name or an attribute value of more than {MAX_TOKEN_BYTES} bytes, which this client cannot receive"
+        "an element with a name or a namespace of more than {MAX_TOKEN_BYTES} bytes, or a tag of more than 4 MiB, cannot be received"
     )]
     TooLong,
     /// No answer came in time; it may be done all the same.
@@ -115,8 +117,9 @@ fn more(text: Option<&String>) -> String {
 /// It has a thread of its own, reconnects by itself, and ends when it is dropped. Up to 10 000 events wait until they
 /// are read; then what comes from the server waits too, answers included.
 ///
-/// A name or an attribute value of more than 8 192 bytes from the server ends the connection: waiting requests fail with
-/// [`ClientError::TooLong`], and events until the next connection are lost, which is logged as a warning.
+/// Attribute values may have the length that the service allows. An element with a name or a namespace of more than 8 192
+/// bytes, or with a tag of more than 4 MiB, cannot be received: an answer that has one is [`ClientError::TooLong`], and an
+/// event lacks that element, which is logged as a warning.
 #[derive(Debug)]
 pub struct Client {
     link: Link,

@@ -1,0 +1,303 @@
+//! Attribute values that are longer than the parser of tokio-xmpp accepts.
+//!
+//! The parser refuses tokens above [`MAX_TOKEN_BYTES`], has no option for that, and ends the connection; text may have any
+//! length. Therefore a long value of a tag is replaced, before the parser reads it, by a number, and sent to the parser as the
+//! text of a child element. [`LongValues::restore`] puts it back into the element that the parser made.
+
+use std::{
+    collections::VecDeque,
+    hash::{BuildHasher, Hasher, RandomState},
+    mem,
+    ops::Range,
+};
+
+use minidom::Element;
+
+use super::{MAX_TAG_BYTES, MAX_TOKEN_BYTES};
+
+/// The child elements in a rewritten element: a value, and what is there in place of an element that cannot be received.
+const VALUE: &str = "value";
+const LEFT_OUT: &str = "left-out";
+
+/// The way of long values past the parser, for one client.
+#[derive(Clone, Debug)]
+pub(super) struct LongValues {
+    /// The namespace of the child elements; nobody else knows it, so nobody can make the client put values elsewhere.
+    namespace: String,
+}
+
+/// Rewrites what one connection reads.
+pub(super) struct Rewriter {
+    namespace: String,
+    place: Place,
+    /// The tag that is being read, without what it has above [`MAX_TAG_BYTES`], and its last byte.
+    tag: Vec<u8>,
+    last: u8,
+    /// Where the present value begins in the tag.
+    value: usize,
+    /// The long values of the tag.
+    long: Vec<Range<usize>>,
+    /// The bytes of the present name.
+    name_bytes: usize,
+    /// The tag cannot be received.
+    is_refused: bool,
+    /// The number of open elements from the one on that is left out.
+    left_out: usize,
+}
+
+/// The place in a document.
+#[derive(Clone, Copy)]
+enum Place {
+    Text,
+    Tag,
+    Value(u8),
+    /// After a comment or a section, which XMPP servers do not send, nothing is rewritten.
+    Unchanged,
+}
+
+impl LongValues {
+    /// With a namespace of its own.
+    pub(super) fn new() -> Self {
+        let random = || RandomState::new().build_hasher().finish();
+        Self { namespace: format!("urn:uuid:{:016x}{:016x}", random(), random()) }
+    }
+
+    pub(super) fn rewriter(&self) -> Rewriter {
+        Rewriter {
+            namespace: self.namespace.clone(),
+            place: Place::Text,
+            tag: Vec::new(),
+            last: 0,
+            value: 0,
+            long: Vec::new(),
+            name_bytes: 0,
+            is_refused: false,
+            left_out: 0,
+        }
+    }
+
+    /// Puts the long values of an element back. Returns `false` if a part of it is left out because it cannot be received.
+    pub(super) fn restore(&self, element: &mut Element) -> bool {
+        let mut values = Vec::new();
+        while let Some(value) = element.remove_child(VALUE, self.namespace.as_str()) {
+            values.push(value.text());
+        }
+        if !values.is_empty() {
+            for (_, value) in element.attrs_mut() {
+                let number = value.strip_prefix(&self.namespace).and_then(|at| at.parse().ok());
+                if let Some(long) = number.and_then(|number: usize| values.get_mut(number)) {
+                    *value = mem::take(long);
+                }
+            }
+        }
+        let mut is_whole = !element.is(LEFT_OUT, self.namespace.as_str());
+        while element.remove_child(LEFT_OUT, self.namespace.as_str()).is_some() {
+            is_whole = false;
+        }
+        element.children_mut().fold(is_whole, |is_whole, child| self.restore(child) && is_whole)
+    }
+}
+
+impl Rewriter {
+    /// Appends what the parser is to read instead of these bytes. The end of a tag that is not complete is kept.
+    pub(super) fn rewrite(&mut self, bytes: &[u8], output: &mut VecDeque<u8>) {
+        for byte in bytes {
+            match self.place {
+                Place::Text if *byte == b'<' => {
+                    self.place = Place::Tag;
+                    self.push(*byte);
+                }
+                Place::Text if self.left_out > 0 => {}
+                Place::Text | Place::Unchanged => output.push_back(*byte),
+                Place::Tag => {
+                    self.push(*byte);
+                    self.read_in_tag(*byte, output);
+                }
+                Place::Value(quote) => {
+                    if *byte == quote {
+                        self.end_value();
+                    }
+                    self.push(*byte);
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, byte: u8) {
+        self.last = if byte == b'>' { self.last } else { byte };
+        match self.tag.len() < MAX_TAG_BYTES {
+            true => self.tag.push(byte),
+            false => self.is_refused = true,
+        }
+    }
+
+    fn read_in_tag(&mut self, byte: u8, output: &mut VecDeque<u8>) {
+        match byte {
+            b'!' if self.tag.len() == 2 => {
+                self.place = Place::Unchanged;
+                output.extend(self.tag.drain(..));
+            }
+            b'>' => self.end_tag(output),
+            b'"' | b'\'' => {
+                self.place = Place::Value(byte);
+                self.value = self.tag.len();
+            }
+            b'=' => self.name_bytes = 0,
+            _ if byte.is_ascii_whitespace() => self.name_bytes = 0,
+            _ => {
+                self.name_bytes += 1;
+                self.is_refused |= self.name_bytes > MAX_TOKEN_BYTES;
+            }
+        }
+    }
+
+    fn end_value(&mut self) {
+        self.place = Place::Tag;
+        self.name_bytes = 0;
+        let value = self.value..self.tag.len();
+        if value.len() > MAX_TOKEN_BYTES {
+            self.is_refused |= self.is_namespace(value.start);
+            self.long.push(value);
+        }
+    }
+
+    /// Whether the value that begins here is that of a declaration of a namespace.
+    fn is_namespace(&self, value: usize) -> bool {
+        let before = self.tag.get(..value.saturating_sub(1)).unwrap_or_default();
+        let before = before.trim_ascii_end();
+        let before = before.strip_suffix(b"=").unwrap_or(before).trim_ascii_end();
+        let name = before.rsplit(u8::is_ascii_whitespace).next().unwrap_or_default();
+        name == b"xmlns" || name.starts_with(b"xmlns:")
+    }
+
+    fn end_tag(&mut self, output: &mut VecDeque<u8>) {
+        let (tag, long) = (mem::take(&mut self.tag), mem::take(&mut self.long));
+        let is_refused = mem::take(&mut self.is_refused);
+        self.place = Place::Text;
+        self.name_bytes = 0;
+        let is_end = tag.starts_with(b"</");
+        let is_open = !is_end && self.last != b'/';
+        if self.left_out > 0 {
+            self.left_out =
+                if is_end { self.left_out - 1 } else { self.left_out + usize::from(is_open) };
+        } else if is_refused {
+            self.left_out = usize::from(is_open);
+            output.extend(format!("<{LEFT_OUT} xmlns='{}'/>", self.namespace).into_bytes());
+        } else if long.is_empty() {
+            output.extend(tag);
+        } else {
+            self.write(&tag, &long, is_open, output);
+        }
+    }
+
+    /// Writes a start tag and its long values.
+    fn write(&self, tag: &[u8], long: &[Range<usize>], is_open: bool, output: &mut VecDeque<u8>) {
+        let part = |range: Range<usize>| tag.get(range).unwrap_or_default();
+        let mut written = 0;
+        for (number, value) in long.iter().enumerate() {
+            output.extend(part(written..value.start));
+            output.extend(format!("{}{number}", self.namespace).into_bytes());
+            written = value.end;
+        }
+        let end = tag.len() - if is_open { 1 } else { 2 };
+        output.extend(part(written..end));
+        output.push_back(b'>');
+        for value in long {
+            output.extend(format!("<{VALUE} xmlns='{}'>", self.namespace).into_bytes());
+            write_text(part(value.clone()), output);
+            output.extend(format!("</{VALUE}>").into_bytes());
+        }
+        if !is_open {
+            let ends_name = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'/';
+            let name = part(1..end).split(ends_name).next().unwrap_or_default();
+            output.extend([b"</", name, b">"].concat());
+        }
+    }
+}
+
+/// Writes a value as text, with white space as it is in values (XML 1.0 §3.3.3).
+fn write_text(value: &[u8], output: &mut VecDeque<u8>) {
+    let mut before = 0;
+    for byte in value {
+        match byte {
+            b'>' => output.extend(b"&gt;"),
+            b'\n' if before == b'\r' => {}
+            b'\t' | b'\n' | b'\r' => output.push_back(b' '),
+            _ => output.push_back(*byte),
+        }
+        before = *byte;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::wire::payload;
+
+    use super::*;
+
+    /// What a client gets of an element that it reads in pieces of so many bytes, and whether it is whole.
+    fn received(xml: &str, bytes: usize) -> (Element, bool) {
+        let values = LongValues::new();
+        let (mut rewriter, mut output) = (values.rewriter(), VecDeque::new());
+        xml.as_bytes().chunks(bytes).for_each(|part| rewriter.rewrite(part, &mut output));
+        let read = String::from_utf8(output.into()).unwrap();
+        // This parser has the limit too.
+        let mut element = read.parse::<Element>().unwrap();
+        let is_whole = values.restore(&mut element);
+        (element, is_whole)
+    }
+
+    #[test]
+    fn values_of_any_length_are_received() {
+        let long = "v&amp;>\u{fc}\t".repeat(7_000);
+        for xml in [
+            format!("<x xmlns='urn:x' a='{}'/>", "v".repeat(20_000)),
+            format!(
+                "<x a='{0}' xmlns='urn:x' b=\"'{long}\" c='{0}'><y z = '{long}'/>t</x >",
+                "v".repeat(60_000)
+            ),
+            format!("<p:x xmlns:p='urn:x' p:a='{long}' a='short'><p:y/></p:x>"),
+            format!("<x xmlns='urn:x' a='{}' b='>'/>", "v".repeat(MAX_TOKEN_BYTES + 1)),
+            format!("<x xmlns='urn:x' a='{}' b='/'>\u{fc}</x>", "v".repeat(MAX_TOKEN_BYTES)),
+            format!("<x xmlns='urn:x'><{0} {0}=''/></x>", "n".repeat(MAX_TOKEN_BYTES)),
+        ] {
+            let expected = payload::element(&xml).unwrap();
+            for bytes in [1, 7, 4096, usize::MAX] {
+                assert_eq!(received(&xml, bytes), (expected.clone(), true));
+            }
+        }
+        assert!(format!("<x xmlns='urn:x' a='{long}'/>").parse::<Element>().is_err());
+    }
+
+    #[test]
+    fn elements_with_long_names_are_left_out() {
+        let long = "n".repeat(MAX_TOKEN_BYTES + 1);
+        for part in [
+            format!("<{long}/>"),
+            format!("<{long} a='/'>text<y>text</y><y/></{long}>"),
+            format!("<y {long}=''/>"),
+            format!("<y xmlns='{long}'><y/></y>"),
+            format!("<p:y a='' xmlns:p = \"{long}\"></p:y>"),
+            format!("<y a='{}'><y/></y>", "v".repeat(MAX_TAG_BYTES)),
+            format!("<y a='{}'/>", "v".repeat(MAX_TAG_BYTES)),
+        ] {
+            let xml = format!("<x xmlns='urn:x'>before<y>{part}</y>after</x>");
+            let expected = "<x xmlns='urn:x'>before<y/>after</x>".parse::<Element>().unwrap();
+            for bytes in [4096, usize::MAX] {
+                assert_eq!(received(&xml, bytes), (expected.clone(), false));
+            }
+        }
+    }
+
+    /// Somebody who knows how values are sent past the parser cannot put one elsewhere.
+    #[test]
+    fn values_of_others_stay_where_they_are() {
+        let xml = format!(
+            "<x xmlns='urn:x' a='{}'><value>other</value><left-out/></x>",
+            "v".repeat(20_000)
+        );
+        assert_eq!(received(&xml, usize::MAX), (payload::element(&xml).unwrap(), true));
+        let section = "<x xmlns='urn:x'><![CDATA[<y a='>]]><y/></x>";
+        assert_eq!(received(section, 1), (section.parse::<Element>().unwrap(), true));
+    }
+}
