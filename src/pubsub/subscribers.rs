@@ -150,6 +150,20 @@ impl Subscribers {
         Recipients::of(self.parts.clone())
     }
 
+    /// The same in lists of at most so many, which share their parts with this one.
+    pub(super) fn lists(&self, max: usize) -> Vec<Recipients> {
+        let mut len = 0;
+        let fits = |part: &Part, next: &Part| {
+            len += part.len();
+            let fits = len + next.len() <= max;
+            if !fits {
+                len = 0;
+            }
+            fits
+        };
+        self.parts.chunk_by(fits).map(|parts| Recipients::of(parts.to_vec())).collect()
+    }
+
     /// The first part that does not end before a JID.
     fn part_of(&self, jid: &Jid) -> usize {
         self.part_of_first(|(other, _)| order(other, jid) == Ordering::Less)

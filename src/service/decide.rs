@@ -17,10 +17,10 @@ use tracing::{Span, error};
 
 use crate::{
     pubsub::{
-        Actor, Audience, Change, Changes, Contacts, Context, Decision, Node, NodeId, Notification,
+        Actor, Audience, Change, Changes, Context, Decision, Node, NodeId, Notification,
         Recipients, Refusal, Timestamp,
         op::{
-            auto_subscribe::{self, InterestedResource},
+            auto_subscribe::{self, Effects, InterestedResource},
             expire, presence, public,
         },
     },
@@ -41,11 +41,9 @@ struct Decided<R> {
     reply: R,
     changes: Arc<Changes>,
     told: Vec<Told>,
-    /// The roster that the decision is based on.
-    contacts: Option<Arc<Contacts>>,
     /// The resources whose implicit subscription the decision changes.
     readmitted: Vec<InterestedResource>,
-    /// The interested resources that lose a subscription.
+    /// The resources that lose pending notifications of implicit subscriptions.
     revoked: BTreeSet<Jid>,
     audited: Option<Audited>,
     underway: OwnedSemaphorePermit,
@@ -232,29 +230,10 @@ impl Service {
                 _ => continue,
             };
             let Decision { reply, changes, mut notifications } = decision;
-            let affects_roster_access =
-                |node: &Node| contacts.is_some() && node.config.access_model.reads_rosters();
-            let is_unaffected = auto_subscribe::are_unaffected(&changes)
-                && !turn.node().is_some_and(affects_roster_access);
-            let (mut readmitted, mut revoked) = (Vec::new(), BTreeSet::new());
-            if is_unaffected {
-                let implicit = self.implicit(&turn, &policies, &context);
-                notifications.extend(auto_subscribe::copies(&notifications, &implicit));
-            } else {
-                let interested = self.memory.interests.at(id);
-                let last = facts.items.last();
-                notifications.extend(auto_subscribe::told(
-                    turn.node(),
-                    &changes,
-                    &interested,
-                    &notifications,
-                    last,
-                    &context,
-                ));
-                readmitted =
-                    auto_subscribe::readmitted(turn.node(), &changes, &interested, &context);
-                revoked = auto_subscribe::revoked(turn.node(), &changes, &interested, &context);
-            }
+            let told = (&*notifications, facts.items.last());
+            let effects = self.effects((id, &turn), &changes, told, (&policies, &context)).await;
+            let Effects { notifications: implicit, readmitted, revoked } = effects;
+            notifications.extend(implicit);
             turn.share_lists(&mut notifications);
             let audited = match actor.jid == self.nobody.jid {
                 true => None,
@@ -277,7 +256,6 @@ impl Service {
                 reply,
                 changes,
                 told,
-                contacts,
                 readmitted,
                 revoked,
                 audited,
@@ -363,7 +341,6 @@ impl Service {
             reply,
             changes,
             mut told,
-            contacts,
             readmitted,
             revoked,
             audited,
@@ -411,8 +388,7 @@ impl Service {
                 *recipients = turn.recipients();
             }
         }
-        let basis = (actor, contacts.as_deref());
-        let revoked = Arc::new(self.revoked(turn.node(), &changes, revoked, basis));
+        let revoked = Arc::new(revoked);
         let commit = Commit {
             node: id.clone(),
             changes: Arc::clone(&changes),
@@ -420,6 +396,9 @@ impl Service {
             revoked: Arc::clone(&revoked),
             chain,
         };
+        if !auto_subscribe::change_access(&changes) {
+            self.memory.interests.mark_stale(id, auto_subscribe::resubscribed(&changes));
+        }
         self.memory.interests.set_admitted(id, &readmitted);
         let is_up_to_rosters = |node: &Node| node.config.access_model.reads_rosters();
         if has_other_roster && turn.node().is_some_and(is_up_to_rosters) {
@@ -471,34 +450,5 @@ impl Service {
         };
         self.store.commit(commit, Box::new(then));
         turn
-    }
-
-    /// The resources that lose pending notifications of implicit subscriptions by changes of a node, given the node after
-    /// them (§12.2): interested ones that lose a subscription, and those with pending notifications that have no access.
-    fn revoked(
-        &self,
-        node: Option<&Node>,
-        changes: &Changes,
-        mut revoked: BTreeSet<Jid>,
-        (actor, contacts): (&Actor, Option<&Contacts>),
-    ) -> BTreeSet<Jid> {
-        let bears =
-            |change: &Change| matches!(change, Change::Affiliated(..) | Change::Configured(_));
-        let Some(node) = node else { return BTreeSet::new() };
-        if changes.iter().any(bears) {
-            let policies = self.policies();
-            let cx = self.context_with(&policies, &node.id, actor, contacts);
-            let unsubscribed: BTreeSet<_> = changes.unsubscribed().collect();
-            for jid in self.memory.outbox.interested(node.epoch) {
-                let bare = Jid::from(jid.to_bare());
-                if unsubscribed.contains(&bare) {
-                    revoked.insert(bare);
-                }
-                if unsubscribed.contains(&jid) || auto_subscribe::is_revoked(node, &jid, &cx) {
-                    revoked.insert(jid);
-                }
-            }
-        }
-        revoked
     }
 }

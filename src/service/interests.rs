@@ -1,23 +1,20 @@
 //! Which resources are interested in which nodes (§9.2), as long as they are there.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    ops::Range,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    ops::{Bound, Range},
+    sync::{Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use jid::Jid;
+use jid::{BareJid, Jid};
 use tokio::sync::Notify;
 
 use crate::pubsub::{
-    Context, NodeId, Recipients,
-    op::auto_subscribe::{self, InterestedResource},
+    NodeId, Recipients,
+    op::auto_subscribe::{ImplicitSubscribers, InterestedResource},
 };
 
-use super::{
-    Error, Policies, Service, domains::Domains, facts::Need, memory::Memory, nodes::Turn,
-    retries::PresenceTask,
-};
+use super::{Policies, Service, domains::Domains, retries::PresenceTask};
 
 /// Resources whose interests are known, and those of one entity. Those of more are not looked at.
 const MAX_RESOURCES: usize = 100_000;
@@ -25,6 +22,8 @@ const MAX_OF_ONE: usize = 8;
 /// Nodes in which one resource can be interested, and the bytes of their names.
 pub const MAX_INTERESTS: usize = 32;
 const MAX_NAMES_BYTES: usize = 2048;
+/// Resources that are evaluated in a row, before other requests run.
+pub(super) const PAGE: usize = 500;
 
 /// The interests of resources.
 #[derive(Debug, Default)]
@@ -37,8 +36,6 @@ pub struct Interests {
 struct Known {
     resources: BTreeMap<String, Resource>,
     nodes: HashMap<NodeId, NodeInterests>,
-    /// Number of changes to these.
-    version: u64,
     /// Who is asked again after a connection broke.
     unasked: VecDeque<Jid>,
     /// The places of resources.
@@ -59,26 +56,31 @@ struct Resource {
 #[derive(Debug, Default)]
 struct NodeInterests {
     /// The interested resources, and whether a roster gives them access.
-    resources: HashMap<Jid, Option<bool>>,
-    /// Number of the last change.
-    version: u64,
-    /// The resources with an implicit subscription; computed when first needed after a change.
+    resources: BTreeMap<Jid, Option<bool>>,
+    /// The resources with an implicit subscription; computed when first needed.
     implicit: Option<Implicit>,
 }
 
-/// The resources with an implicit subscription to a node, and what they depend on besides interests.
+/// The resources with an implicit subscription to a node. A change of one interest or subscription costs the evaluation of
+/// the resources concerned.
 #[derive(Debug)]
 struct Implicit {
-    lists: Vec<Recipients>,
     basis: Basis,
+    subscribers: ImplicitSubscribers,
+    /// Their lists, until one of them changes.
+    lists: Option<Vec<Recipients>>,
+    /// The resources to evaluate.
+    stale: BTreeSet<Jid>,
+    /// The resources to add to these: all from this bound on.
+    rest: Option<Bound<Jid>>,
 }
 
-/// What implicit subscriptions to a node depend on besides interests: its access rules and subscriptions, and the
-/// administrators.
+/// The access rules of a node and the administrators: what implicit subscriptions depend on besides interests and
+/// subscriptions.
 #[derive(Clone, Debug)]
-struct Basis {
-    access: Weak<()>,
-    policies: Weak<Policies>,
+pub(super) struct Basis {
+    pub(super) access: Weak<()>,
+    pub(super) policies: Weak<Policies>,
 }
 
 impl Basis {
@@ -87,12 +89,31 @@ impl Basis {
     }
 }
 
+impl Implicit {
+    fn new(basis: Basis) -> Self {
+        Self {
+            basis,
+            subscribers: ImplicitSubscribers::default(),
+            lists: None,
+            stale: BTreeSet::new(),
+            rest: Some(Bound::Unbounded),
+        }
+    }
+
+    /// Records the evaluation of a resource.
+    fn set(&mut self, jid: &Jid, is_implicit: bool) {
+        self.stale.remove(jid);
+        if self.subscribers.set(jid, is_implicit) {
+            self.lists = None;
+        }
+    }
+}
+
 impl Default for Known {
     fn default() -> Self {
         Self {
             resources: BTreeMap::new(),
             nodes: HashMap::new(),
-            version: 0,
             unasked: VecDeque::new(),
             domains: Domains::new(MAX_RESOURCES),
         }
@@ -216,37 +237,93 @@ impl Interests {
         self.known().nodes.contains_key(node)
     }
 
-    /// The number of the last change of the interests in a node, and the resources with an implicit subscription if
-    /// they are known. `None` if no resource is interested.
-    fn implicit_at(&self, node: &NodeId, basis: &Basis) -> Option<(u64, Option<Vec<Recipients>>)> {
-        let known = self.known();
-        let NodeInterests { version, implicit, .. } = known.nodes.get(node)?;
-        let implicit = implicit.as_ref().filter(|implicit| implicit.basis.is(basis));
-        Some((*version, implicit.map(|implicit| implicit.lists.clone())))
+    /// The resources with an implicit subscription to a node, as far as they are evaluated.
+    pub(super) fn implicit_at(&self, node: &NodeId) -> Vec<Recipients> {
+        let mut known = self.known();
+        let interests = known.nodes.get_mut(node);
+        let Some(Implicit { subscribers, lists, .. }) =
+            interests.and_then(|interests| interests.implicit.as_mut())
+        else {
+            return Vec::new();
+        };
+        lists.get_or_insert_with(|| subscribers.lists()).clone()
     }
 
-    /// Keeps the resources with an implicit subscription to a node, unless its interests have changed since this change.
-    fn set_implicit(&self, node: &NodeId, version: u64, implicit: Implicit) {
+    /// The next resources at a node whose implicit subscription has to be evaluated on this basis: at most [`PAGE`]; none
+    /// if all are.
+    pub(super) fn stale_at(&self, node: &NodeId, basis: &Basis) -> Vec<InterestedResource> {
         let mut known = self.known();
-        let interests = known.nodes.get_mut(node).filter(|interests| interests.version == version);
-        if let Some(interests) = interests {
-            interests.implicit = Some(implicit);
+        let Some(NodeInterests { resources, implicit }) = known.nodes.get_mut(node) else {
+            return Vec::new();
+        };
+        let implicit = match implicit {
+            Some(implicit) if implicit.basis.is(basis) => implicit,
+            other => other.insert(Implicit::new(basis.clone())),
+        };
+        if let Some(rest) = implicit.rest.take() {
+            let page = resources.range((rest, Bound::Unbounded)).take(PAGE);
+            let page: Vec<_> = page.map(|(jid, _)| jid.clone()).collect();
+            implicit.rest = page.last().cloned().map(Bound::Excluded);
+            implicit.stale.extend(page);
+        }
+        let stale = implicit.stale.iter().take(PAGE);
+        stale.filter_map(|jid| Some(resource(resources.get_key_value(jid)?))).collect()
+    }
+
+    /// Records which resources have an implicit subscription to a node, unless their interest has changed since.
+    pub(super) fn set_implicit(&self, node: &NodeId, evaluated: &[(InterestedResource, bool)]) {
+        let mut known = self.known();
+        let Some(NodeInterests { resources, implicit: Some(implicit) }) = known.nodes.get_mut(node)
+        else {
+            return;
+        };
+        for (InterestedResource { jid, is_admitted }, is_implicit) in evaluated {
+            if resources.get(jid) == Some(is_admitted) {
+                implicit.set(jid, *is_implicit);
+            }
         }
     }
 
-    /// The resources that are interested in a node.
-    pub(super) fn at(&self, node: &NodeId) -> Vec<InterestedResource> {
-        let known = self.known();
-        let all = known.nodes.get(node).into_iter().flat_map(|interests| &interests.resources);
-        let resource = |(jid, is_admitted): (&Jid, &Option<bool>)| InterestedResource {
-            jid: jid.clone(),
-            is_admitted: *is_admitted,
+    /// Marks the interested resources of entities whose subscriptions to a node have changed.
+    pub(super) fn mark_stale<'a>(&self, node: &NodeId, jids: impl Iterator<Item = &'a Jid>) {
+        if !self.is_any_at(node) {
+            return;
+        }
+        let entities: BTreeSet<BareJid> = jids.flat_map(|jid| jid.to_bare().spellings()).collect();
+        let mut known = self.known();
+        let Known { resources, nodes, .. } = &mut *known;
+        let interests = nodes.get_mut(node);
+        let Some(implicit) = interests.and_then(|interests| interests.implicit.as_mut()) else {
+            return;
         };
-        all.map(resource).collect()
+        for entity in entities {
+            let own = interested_of(resources, &entity, node);
+            implicit.stale.extend(own.map(|resource| resource.jid.clone()));
+        }
+    }
+
+    /// The JIDs among these that are a resource which is interested in a node, or the bare JID of one.
+    pub(super) fn known_among<'a>(&self, node: &NodeId, jids: &[&'a Jid]) -> Vec<&'a Jid> {
+        let known = self.known();
+        let Some(interests) = known.nodes.get(node) else { return Vec::new() };
+        let is_known = |jid: &&&Jid| match jid.is_bare() {
+            true => interested_of(&known.resources, jid, node).next().is_some(),
+            false => interests.resources.contains_key(**jid),
+        };
+        jids.iter().filter(is_known).copied().collect()
+    }
+
+    /// The next resources that are interested in a node after one of them: at most [`PAGE`].
+    pub(super) fn page_at(&self, node: &NodeId, after: Option<&Jid>) -> Vec<InterestedResource> {
+        let known = self.known();
+        let Some(interests) = known.nodes.get(node) else { return Vec::new() };
+        let first = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let page = interests.resources.range((first, Bound::Unbounded)).take(PAGE);
+        page.map(resource).collect()
     }
 
     /// A resource, if it is interested in a node.
-    fn one_at(&self, node: &NodeId, jid: &Jid) -> Option<InterestedResource> {
+    pub(super) fn one_at(&self, node: &NodeId, jid: &Jid) -> Option<InterestedResource> {
         let known = self.known();
         let is_admitted = *known.nodes.get(node)?.resources.get(jid)?;
         Some(InterestedResource { jid: jid.clone(), is_admitted })
@@ -255,12 +332,13 @@ impl Interests {
     /// Records whether rosters give resources access to a node. The caller holds the turn of the node.
     pub(super) fn set_admitted(&self, node: &NodeId, resources: &[InterestedResource]) {
         let mut known = self.known();
-        let Known { nodes, version, .. } = &mut *known;
-        let Some(interests) = nodes.get_mut(node) else { return };
+        let Some(interests) = known.nodes.get_mut(node) else { return };
         for InterestedResource { jid, is_admitted } in resources {
             if let Some(known) = interests.resources.get_mut(jid) {
                 *known = *is_admitted;
-                interests.change(version);
+                if let Some(implicit) = &mut interests.implicit {
+                    implicit.stale.insert(jid.clone());
+                }
             }
         }
     }
@@ -283,7 +361,9 @@ impl Known {
         for node in nodes {
             let interests = self.nodes.entry(node.clone()).or_default();
             interests.resources.entry(jid.clone()).or_default();
-            interests.change(&mut self.version);
+            if let Some(implicit) = &mut interests.implicit {
+                implicit.stale.insert(jid.clone());
+            }
         }
     }
 
@@ -292,7 +372,9 @@ impl Known {
         for node in nodes {
             if let Some(interests) = self.nodes.get_mut(node) {
                 interests.resources.remove(jid);
-                interests.change(&mut self.version);
+                if let Some(implicit) = &mut interests.implicit {
+                    implicit.set(jid, false);
+                }
                 if interests.resources.is_empty() {
                     self.nodes.remove(node);
                 }
@@ -301,18 +383,24 @@ impl Known {
     }
 }
 
-impl NodeInterests {
-    fn change(&mut self, version: &mut u64) {
-        *version += 1;
-        self.version = *version;
-        self.implicit = None;
-    }
+fn resource((jid, is_admitted): (&Jid, &Option<bool>)) -> InterestedResource {
+    InterestedResource { jid: jid.clone(), is_admitted: *is_admitted }
 }
 
 /// The names of all resources of an entity; `0` follows `/`.
 fn of_entity(jid: &Jid) -> Range<String> {
     let bare = jid.to_bare();
     format!("{bare}/")..format!("{bare}0")
+}
+
+/// The resources of an entity that are interested in a node.
+fn interested_of<'a>(
+    resources: &'a BTreeMap<String, Resource>,
+    entity: &Jid,
+    node: &'a NodeId,
+) -> impl Iterator<Item = &'a Resource> {
+    let own = resources.range(of_entity(entity)).map(|(_, resource)| resource);
+    own.filter(|resource| resource.nodes.contains(node))
 }
 
 impl Service {
@@ -340,91 +428,5 @@ impl Service {
         for node in new {
             self.do_or_retry(PresenceTask::SendLastItem { node, jid: jid.clone() }).await;
         }
-    }
-
-    /// The resources with an implicit subscription to a node, judged without rosters that were not applied.
-    pub(super) fn implicit(
-        &self,
-        turn: &Turn,
-        policies: &Arc<Policies>,
-        cx: &Context<'_>,
-    ) -> Vec<Recipients> {
-        let Some(node) = turn.node() else { return Vec::new() };
-        let interests = &self.memory.interests;
-        let basis = Basis { access: turn.access(), policies: Arc::downgrade(policies) };
-        match interests.implicit_at(&node.id, &basis) {
-            None => Vec::new(),
-            Some((_, Some(lists))) => lists,
-            Some((version, None)) => {
-                let lists = auto_subscribe::recipients(node, &interests.at(&node.id), cx);
-                let implicit = Implicit { lists: lists.clone(), basis };
-                interests.set_implicit(&node.id, version, implicit);
-                lists
-            }
-        }
-    }
-
-    pub(super) async fn send_last_item(&self, id: &NodeId, jid: &Jid) -> Result<(), Error> {
-        let interests = &self.memory.interests;
-        if interests.one_at(id, jid).is_none() {
-            return Ok(());
-        }
-        let (mut turn, contacts) = self.settled_turn_with_contacts(id).await?;
-        let Some(mut resource) = interests.one_at(id, jid) else { return Ok(()) };
-        let config = turn.node().map(|node| &node.config);
-        if config.is_some_and(|config| config.access_model.reads_rosters()) {
-            // From now on its rosters are read again and again.
-            self.memory.deadlines.add(id, (self.clock)());
-        }
-        let last = match config.is_some_and(|config| config.send_last_published_item.is_on_sub()) {
-            true => self.last_item(&mut turn).await?,
-            false => None,
-        };
-        let policies = self.policies();
-        let cx = self.context_with(&policies, id, &self.nobody, contacts.as_deref());
-        let is_admitted = |node| auto_subscribe::is_admitted(node, &resource, &cx);
-        resource.is_admitted = Some(turn.node().is_some_and(is_admitted));
-        let of_one = std::slice::from_ref(&resource);
-        interests.set_admitted(id, of_one);
-        let sent = turn.node().map(|node| auto_subscribe::last(node, of_one, last.as_deref(), &cx));
-        self.tell_at_once(&mut turn, sent.unwrap_or_default());
-        Ok(())
-    }
-
-    /// Applies the roster of a node's owner to implicit subscriptions, if it is known (§12.2): resources that gain
-    /// access receive the last item, and those that lose it receive no pending notification.
-    pub(super) async fn apply_rosters(&self, id: &NodeId) -> Result<(), Error> {
-        let Memory { interests, outbox, .. } = &*self.memory;
-        let (mut turn, contacts) = self.settled_turn_for(id, &Need::Time).await?;
-        let policies = self.policies();
-        let cx = self.context_with(&policies, id, &self.nobody, contacts.as_deref());
-        let Some(node) = turn.node().filter(|node| node.config.access_model.reads_rosters()) else {
-            outbox.note_rosters(id);
-            return Ok(());
-        };
-        if contacts.is_none() {
-            return Ok(());
-        }
-        let mut revoked = outbox.interested(node.epoch);
-        revoked.retain(|jid| auto_subscribe::is_revoked(node, jid, &cx));
-        if !revoked.is_empty() {
-            let recorded = self.store.revoke_implicit(id, revoked.clone()).await;
-            outbox.leave_out(node.epoch, revoked.iter());
-            recorded.map_err(|error| self.memory.failed_at(id, error))?;
-        }
-        outbox.note_rosters(id);
-        let checked = auto_subscribe::checked(node, &interests.at(id), &cx);
-        let sends = node.config.send_last_published_item.is_on_sub();
-        let gained = |resource: &&InterestedResource| resource.is_admitted == Some(true);
-        let gained: Vec<_> = checked.iter().filter(gained).cloned().collect();
-        let last = match sends && !gained.is_empty() {
-            true => self.last_item(&mut turn).await?,
-            false => None,
-        };
-        interests.set_admitted(id, &checked);
-        let sent =
-            turn.node().map(|node| auto_subscribe::last(node, &gained, last.as_deref(), &cx));
-        self.tell_at_once(&mut turn, sent.unwrap_or_default());
-        Ok(())
     }
 }

@@ -18,6 +18,7 @@ mod entities;
 mod erasure;
 mod error;
 mod facts;
+mod implicit;
 mod interests;
 mod lost;
 mod mam;

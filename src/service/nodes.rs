@@ -82,7 +82,7 @@ struct Hot {
     node: Node,
     /// Everyone subscribed; made when first needed after a change.
     recipients: Option<Recipients>,
-    /// Replaced when access rules or subscriptions change.
+    /// Replaced when access rules change.
     access: Arc<()>,
     /// Recipient lists of pending notifications.
     lists: SharedLists,
@@ -323,7 +323,7 @@ impl Turn {
         }
     }
 
-    /// Identity of the access rules and subscriptions of the node, until one of them changes.
+    /// Identity of the access rules of the node, until one of them changes.
     pub(super) fn access(&self) -> Weak<()> {
         self.hot().map_or_else(Weak::new, |hot| Arc::downgrade(&hot.access))
     }
@@ -382,7 +382,7 @@ impl Known {
                 Change::Deleted { .. } => return Self::Absent,
             }
         }
-        if !auto_subscribe::are_unaffected(changes) {
+        if auto_subscribe::change_access(changes) {
             hot.access = Arc::default();
         }
         hot.node.apply(changes);

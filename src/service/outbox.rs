@@ -7,7 +7,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -251,15 +251,17 @@ impl Outbox {
         let gone: Vec<_> = all.filter(|jid| !is_subscribed(jid)).collect();
         self.leave_out(node.epoch, gone.into_iter());
         let interested = self.interested(node.epoch);
-        self.leave_out(node.epoch, interested.iter().filter(|jid| node.revokes_implicit(jid)));
+        let interested: HashSet<_> = interested.iter().flat_map(Recipients::iter).collect();
+        let gone = interested.into_iter().filter(|jid| node.revokes_implicit(jid));
+        self.leave_out(node.epoch, gone);
     }
 
-    /// The resources with pending notifications of an implicit subscription to a node.
-    pub(super) fn interested(&self, node: Epoch) -> BTreeSet<Jid> {
+    /// The resources with pending notifications of an implicit subscription to a node, in the lists of these.
+    pub(super) fn interested(&self, node: Epoch) -> Vec<Recipients> {
         let queue = self.queue();
         let mut known = HashSet::new();
         let lists = queue.of_interested(node).filter(|recipients| known.insert(recipients.id()));
-        lists.flat_map(Recipients::iter).cloned().collect()
+        lists.cloned().collect()
     }
 
     /// Returns `true` if a node has such resources.

@@ -1,13 +1,17 @@
 //! Implicit subscriptions (`+notify`, §12.2): the resources that are sent events, and their lists in the backlog, with those
 //! of explicit subscriptions.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use gjallar::{
     pubsub::{AccessModel, Affiliation, Expire, Limits, OptionSetting, Policy, Setting, Timestamp},
     service::Policies,
     store::MemoryStore,
 };
+use tokio::{task::yield_now, time::Instant};
 
 use crate::harness::stage::{Stage, jid, node};
 
@@ -120,4 +124,161 @@ async fn s12_2_events_go_to_resources_with_an_implicit_subscription_now() {
         .await
         .unwrap();
     assert_eq!(recipients().await, "");
+}
+
+/// A subscription concerns the resources of one entity, however many others are interested in the node; and so does an
+/// event after it, where these have no access.
+#[tokio::test]
+async fn subscriptions_do_not_look_at_all_interested_resources() {
+    const RESOURCES: usize = 20_000;
+    const READER: &str = "reader@x";
+    let stage = Stage::new(Arc::new(MemoryStore::new())).await;
+    for name in ["n", "quiet"] {
+        let settings = vec![Setting::AccessModel(AccessModel::Whitelist)];
+        stage.create_with(OWNER, name, settings).await.unwrap();
+        stage.affiliate(OWNER, name, READER, Affiliation::Member).await.unwrap();
+    }
+    for number in 0..RESOURCES {
+        become_interested(&stage, &format!("{number}@far.example/r"), "n").await;
+    }
+    become_interested(&stage, &format!("{READER}/r"), "n").await;
+    let mut took = BTreeMap::from([("n", Vec::new()), ("quiet", Vec::new())]);
+    for round in 0..50 {
+        for (name, took) in &mut took {
+            let began = Instant::now();
+            stage.subscribe(READER, name).await.unwrap();
+            stage.publish(OWNER, name, &round.to_string()).await.unwrap();
+            stage.unsubscribe(READER, name).await.unwrap();
+            stage.publish(OWNER, name, &round.to_string()).await.unwrap();
+            took.push(began.elapsed());
+            let own = |jid: &String| jid.starts_with(READER);
+            assert!(stage.told().iter().all(|(_, to)| to.iter().all(own)));
+        }
+    }
+    // The first event after a change of access looks at all of them.
+    let median = |name: &str| {
+        let mut took = took[name].clone();
+        took.sort();
+        took[took.len() / 2]
+    };
+    let (crowded, quiet) = (median("n"), median("quiet"));
+    assert!(crowded < 20 * quiet, "{crowded:?} {quiet:?}");
+}
+
+/// Changes of access concern all interested resources, and other requests run meanwhile.
+#[tokio::test]
+async fn changes_of_access_let_others_run() {
+    const RESOURCES: usize = 10_000;
+    const PAGES: usize = RESOURCES / 500;
+    let stage = Stage::new(Arc::new(MemoryStore::new())).await;
+    stage.create(OWNER, "n").await.unwrap();
+    for number in 0..RESOURCES {
+        become_interested(&stage, &format!("{number}@far.example/r"), "n").await;
+    }
+    let runs_during = async |request: &mut (dyn Future<Output = ()> + Unpin)| {
+        let mut runs = 0;
+        let others = async {
+            loop {
+                yield_now().await;
+                runs += 1;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = request => {}
+            () = others => unreachable!(),
+        }
+        runs
+    };
+    let rounds = [(AccessModel::Whitelist, "0@far.example"), (AccessModel::Open, "1@far.example")];
+    for (access_model, banned) in rounds {
+        let setting = Setting::AccessModel(access_model);
+        let mut configure = Box::pin(async { stage.configure(OWNER, "n", setting).await.unwrap() });
+        let runs = runs_during(&mut configure).await;
+        assert!(runs >= PAGES - 1, "{access_model:?}: {runs}");
+        stage.told();
+        let mut publish = Box::pin(async { drop(stage.publish(OWNER, "n", "1").await.unwrap()) });
+        let runs = runs_during(&mut publish).await;
+        assert!(runs >= PAGES - 1, "{access_model:?}: {runs}");
+        // Pending notifications of resources are looked at as well.
+        let outcast = Affiliation::Outcast;
+        let mut ban =
+            Box::pin(async { stage.affiliate(OWNER, "n", banned, outcast).await.unwrap() });
+        let runs = runs_during(&mut ban).await;
+        let lists = if access_model == AccessModel::Open { 2 } else { 1 };
+        assert!(runs >= lists * PAGES - 1, "{access_model:?}: {runs}");
+    }
+}
+
+/// In each order of changes, an event goes to the interested resources that have access and no subscription.
+#[tokio::test]
+async fn s12_2_implicit_subscriptions_follow_each_change() {
+    const ENTITIES: [&str; 4] = ["a@x", "b@x", "c@bücher.example", "c@xn--bcher-kva.example"];
+    let stage = Stage::new(Arc::new(MemoryStore::new())).await;
+    stage.create(OWNER, "n").await.unwrap();
+    let (mut interested, mut subscribed) = (BTreeSet::new(), BTreeSet::new());
+    let (mut outcasts, mut members) = (BTreeSet::new(), BTreeSet::new());
+    let mut is_open = true;
+    let mut random = 1_u64;
+    for _ in 0..600 {
+        random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let number = usize::try_from(random >> 33).unwrap();
+        let entity = ENTITIES[number % 4];
+        let resource = format!("{entity}/{}", number / 4 % 2);
+        // Both spellings are one entity, which subscribes in one of them.
+        let identity = &entity[..1];
+        let subscriber = resource.replace("xn--bcher-kva", "bücher");
+        match number / 8 % 16 {
+            0..5 => {
+                if interested.insert(resource.clone()) {
+                    become_interested(&stage, &resource, "n").await;
+                }
+            }
+            5 | 6 => {
+                stage.service.interests().remove(&jid(&resource));
+                interested.remove(&resource);
+            }
+            7..10 => {
+                if stage.subscribe(&subscriber, "n").await.is_ok() {
+                    subscribed.insert(subscriber);
+                }
+            }
+            10..13 => {
+                if stage.unsubscribe(&subscriber, "n").await.is_ok() {
+                    subscribed.remove(&subscriber);
+                }
+            }
+            13 => {
+                stage.affiliate(OWNER, "n", entity, Affiliation::Outcast).await.unwrap();
+                outcasts.insert(identity);
+                members.remove(identity);
+            }
+            14 => {
+                stage.affiliate(OWNER, "n", entity, Affiliation::Member).await.unwrap();
+                outcasts.remove(identity);
+                members.insert(identity);
+            }
+            _ => {
+                is_open = !is_open;
+                let model = if is_open { AccessModel::Open } else { AccessModel::Whitelist };
+                stage.configure(OWNER, "n", Setting::AccessModel(model)).await.unwrap();
+            }
+        }
+        let may = |jid: &&String| match is_open {
+            true => !outcasts.contains(&jid[..1]),
+            false => members.contains(&jid[..1]),
+        };
+        subscribed.retain(|jid| may(&jid));
+        // A subscription in either spelling is that of the resource.
+        let same = |one: &str, other: &str| jid(one).is_same(&jid(other));
+        let is_subscribed = |jid: &str| subscribed.iter().any(|one| same(one, jid));
+        let implicit = interested.iter().filter(may).filter(|jid| !is_subscribed(jid));
+        let expected: BTreeSet<_> = implicit.chain(&subscribed).cloned().collect();
+        stage.told();
+        stage.publish(OWNER, "n", "1").await.unwrap();
+        let told: Vec<_> = stage.told().into_iter().flat_map(|(_, to)| to).collect();
+        assert_eq!(told.iter().cloned().collect::<BTreeSet<_>>(), expected);
+        assert_eq!(told.len(), expected.len(), "{told:?}");
+    }
 }

@@ -6,7 +6,7 @@
 
 use std::{
     borrow::Cow,
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashSet},
 };
 
 use jid::Jid;
@@ -14,6 +14,7 @@ use jid::Jid;
 use crate::pubsub::{
     Affiliations, Audience, Change, Changes, Context, Item, Node, NodeConfig, Notification,
     Options, Recipients, Terms, Timestamp, access, event::MAX_LISTED, spelled::Spelled,
+    subscribers::Subscribers,
 };
 
 use super::subscribe;
@@ -31,57 +32,168 @@ pub struct InterestedResource {
     pub is_admitted: Option<bool>,
 }
 
-/// Sends those who are interested in a node what its subscribers are sent of these changes, and the last item to those
-/// whom the changes let in (§12.2).
-#[must_use]
-pub fn told(
-    node: Option<&Node>,
-    changes: &Changes,
-    interested: &[InterestedResource],
-    notifications: &[Notification],
-    last: Option<&Item>,
-    cx: &Context<'_>,
-) -> Vec<Notification> {
-    let node = node.or_else(|| changes.created()).filter(|_| !interested.is_empty());
-    let Some(node) = node else { return Vec::new() };
-    let may_let_in = changes.created().is_none() && concern_access(changes);
-    if !may_let_in && !notifications.iter().any(|one| one.audience == Audience::Subscribers) {
-        return Vec::new();
-    }
-    // Who has no access after them is not sent anything of them.
-    let after = After::of(node, changes);
-    let (mut hears, mut enters) = (Vec::new(), Vec::new());
-    for resource in interested.iter().filter(|resource| after.is_implicit(resource, cx)) {
-        if may_let_in && !had_access(node, resource, cx) {
-            enters.push(resource.jid.clone());
+/// The resources with an implicit subscription to a node. To change one of them takes the time of a few hundred.
+#[derive(Clone, Debug, Default)]
+pub struct ImplicitSubscribers(Subscribers);
+
+impl ImplicitSubscribers {
+    /// Adds or removes a resource. Returns `true` if that changes something.
+    pub fn set(&mut self, jid: &Jid, is_implicit: bool) -> bool {
+        if !is_implicit {
+            return self.0.remove(jid).is_some();
         }
-        hears.push(resource.jid.clone());
+        let is_new = !self.0.contains(jid);
+        if is_new {
+            self.0.insert(jid.clone(), 0);
+        }
+        is_new
     }
-    let mut sent = copies(notifications, &lists(&hears));
-    let last = last.filter(|_| !changes.drop_all_items());
-    sent.extend(last_items(node, after.config, &enters, last, cx));
-    sent
+
+    /// The recipients of an event, in as many lists as it takes.
+    #[must_use]
+    pub fn lists(&self) -> Vec<Recipients> {
+        self.0.lists(MAX_LISTED)
+    }
 }
 
-/// Returns `true` if changes of a node leave its implicit subscriptions as they are.
+/// Applies the changes of a decision to all resources that are interested in its node. They are given in parts, between
+/// which the caller lets other requests run.
+pub struct Reevaluation<'a> {
+    changes: &'a Changes,
+    after: After<'a>,
+    implicit: ImplicitSubscribers,
+    /// Those of them that gain access.
+    entering: ImplicitSubscribers,
+    readmitted: Vec<InterestedResource>,
+    revoked: BTreeSet<Jid>,
+}
+
+/// The effects of a decision on the resources that are interested in its node.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// The notifications for resources with an implicit subscription.
+    pub notifications: Vec<Notification>,
+    /// The resources that gain or lose access by a roster.
+    pub readmitted: Vec<InterestedResource>,
+    /// The resources that lose an implicit subscription, or an explicit subscription that took its place, and the bare
+    /// JIDs of such subscriptions.
+    pub revoked: BTreeSet<Jid>,
+}
+
+impl<'a> Reevaluation<'a> {
+    /// Begins with the node as it is before the changes. `None` if it does not exist and is not created.
+    #[must_use]
+    pub fn of(node: Option<&'a Node>, changes: &'a Changes) -> Option<Self> {
+        let node = node.or_else(|| changes.created())?;
+        Some(Self {
+            changes,
+            after: After::of(node, changes),
+            implicit: ImplicitSubscribers::default(),
+            entering: ImplicitSubscribers::default(),
+            readmitted: Vec::new(),
+            revoked: BTreeSet::new(),
+        })
+    }
+
+    /// Evaluates some of the interested resources; each once.
+    pub fn evaluate(&mut self, resources: &[InterestedResource], cx: &Context<'_>) {
+        let (may_revoke, readmits) = (may_revoke(self.changes), change_access(self.changes));
+        let is_deleted = is_deleted(self.changes);
+        for resource in resources {
+            let jid = &resource.jid;
+            let had_access = may_revoke && had_access(self.after.node, resource, cx);
+            let has_access = self.after.has_access(resource, cx);
+            let is_subscribed = self.after.is_subscribed(jid);
+            if has_access && !is_subscribed {
+                self.implicit.set(jid, true);
+                if may_revoke && !had_access {
+                    self.entering.set(jid, true);
+                }
+            }
+            if had_access && !has_access && !is_subscribed {
+                self.revoked.insert(jid.clone());
+            }
+            let is_admitted = match resource.is_admitted {
+                Some(_) if is_deleted => Some(false),
+                Some(_) if readmits && self.after.needs_roster(jid, cx) => Some(has_access),
+                before => before,
+            };
+            if is_admitted != resource.is_admitted {
+                self.readmitted.push(InterestedResource { is_admitted, ..resource.clone() });
+            }
+        }
+    }
+
+    /// Evaluates some of the resources with pending notifications of an implicit subscription to the node.
+    pub fn evaluate_pending(&mut self, resources: &[Jid], cx: &Context<'_>) {
+        for jid in resources {
+            let bare = Jid::from(jid.to_bare());
+            if self.after.unsubscribed.contains(jid) || self.after.is_revoked(jid, cx) {
+                self.revoked.insert(jid.clone());
+            }
+            if self.after.unsubscribed.contains(&bare) {
+                self.revoked.insert(bare);
+            }
+        }
+    }
+
+    /// The effects, given the notifications of the decision and the last item: resources with an implicit subscription
+    /// after the changes receive the notifications for subscribers, and the last item if they gain access (§12.2).
+    #[must_use]
+    pub fn effects(
+        self,
+        notifications: &[Notification],
+        last: Option<&Item>,
+        cx: &Context<'_>,
+    ) -> Effects {
+        let Self { changes, after, implicit, entering, readmitted, revoked } = self;
+        let mut sent = copies(notifications, &implicit.lists());
+        let last = last.filter(|_| !changes.drop_all_items());
+        sent.extend(last_items(after.node, after.config, &entering, last, cx));
+        Effects { notifications: sent, readmitted, revoked }
+    }
+}
+
+/// Returns `true` if any interested resource may have other access after changes than before.
 #[must_use]
-pub fn are_unaffected(changes: &Changes) -> bool {
-    changes.iter().all(|change| {
-        matches!(
-            change,
-            Change::Published(_) | Change::Retracted(_) | Change::Trimmed { .. } | Change::Purged
-        )
+pub fn change_access(changes: &Changes) -> bool {
+    changes.created().is_some() || is_deleted(changes) || may_revoke(changes)
+}
+
+/// Returns `true` if changes may give or revoke access to a node that exists before and after them.
+#[must_use]
+pub fn may_revoke(changes: &Changes) -> bool {
+    let is_moved =
+        |change: &Change| matches!(change, Change::Affiliated(..) | Change::Configured(_));
+    changes.created().is_none() && !is_deleted(changes) && changes.iter().any(is_moved)
+}
+
+fn is_deleted(changes: &Changes) -> bool {
+    changes.iter().any(|change| matches!(change, Change::Deleted(_)))
+}
+
+/// The JIDs whose subscriptions change. With one of its own a resource has no implicit subscription.
+pub fn resubscribed(changes: &Changes) -> impl Iterator<Item = &Jid> {
+    changes.iter().filter_map(|change| match change {
+        Change::Subscribed(jid)
+        | Change::Enrolled(jid)
+        | Change::Agreed(jid, _)
+        | Change::Unsubscribed(jid) => Some(jid),
+        _ => None,
     })
 }
 
-/// The resources with an implicit subscription to a node.
+/// Returns `true` if one of the notifications is for the subscribers of the node, with or without a subscription of
+/// their own.
 #[must_use]
-pub fn recipients(
-    node: &Node,
-    interested: &[InterestedResource],
-    cx: &Context<'_>,
-) -> Vec<Recipients> {
-    lists(&After::unchanged(node).implicit(interested, cx))
+pub fn concern_subscribers(notifications: &[Notification]) -> bool {
+    notifications.iter().any(|one| one.audience == Audience::Subscribers)
+}
+
+/// Returns `true` if a resource that is interested in a node has an implicit subscription.
+#[must_use]
+pub fn is_implicit(node: &Node, resource: &InterestedResource, cx: &Context<'_>) -> bool {
+    After::unchanged(node).is_implicit(resource, cx)
 }
 
 /// The notifications to subscribers, for these lists of resources.
@@ -93,70 +205,6 @@ pub fn copies(notifications: &[Notification], lists: &[Recipients]) -> Vec<Notif
         of_all.map(move |one| Notification { audience: audience.clone(), ..one.clone() })
     };
     lists.iter().flat_map(for_list).collect()
-}
-
-fn lists(jids: &[Jid]) -> Vec<Recipients> {
-    jids.chunks(MAX_LISTED).map(|part| Recipients::sorted(part.to_vec())).collect()
-}
-
-/// The resources that gain or lose access by a roster with these changes.
-#[must_use]
-pub fn readmitted(
-    node: Option<&Node>,
-    changes: &Changes,
-    interested: &[InterestedResource],
-    cx: &Context<'_>,
-) -> Vec<InterestedResource> {
-    let is_deleted = changes.iter().any(|change| matches!(change, Change::Deleted(_)));
-    if interested.is_empty() || !is_deleted && !concern_access(changes) {
-        return Vec::new();
-    }
-    let after = node.or_else(|| changes.created()).map(|node| After::of(node, changes));
-    let readmitted = |resource: &InterestedResource| {
-        let before = resource.is_admitted?;
-        let now = match &after {
-            _ if is_deleted => false,
-            Some(after) if after.needs_roster(&resource.jid, cx) => after.has_access(resource, cx),
-            _ => before,
-        };
-        (now != before).then(|| InterestedResource { is_admitted: Some(now), ..resource.clone() })
-    };
-    interested.iter().filter_map(readmitted).collect()
-}
-
-/// The interested resources that lose an implicit subscription by changes of a node, or an explicit subscription that
-/// took its place, and the bare JIDs of such subscriptions.
-#[must_use]
-pub fn revoked(
-    node: Option<&Node>,
-    changes: &Changes,
-    interested: &[InterestedResource],
-    cx: &Context<'_>,
-) -> BTreeSet<Jid> {
-    let unsubscribed: HashMap<_, _> =
-        changes.unsubscribed().map(|jid| (jid.as_str(), jid)).collect();
-    let affect_access = concern_access(changes);
-    let is_affected = affect_access || !unsubscribed.is_empty();
-    let Some(node) = node.filter(|_| is_affected && !interested.is_empty()) else {
-        return BTreeSet::new();
-    };
-    let mut revoked = BTreeSet::new();
-    for InterestedResource { jid, .. } in interested {
-        let full = jid.as_str();
-        let bare = full.split('/').next().unwrap_or_default();
-        let own = [full, bare].into_iter().filter_map(|own| unsubscribed.get(own));
-        revoked.extend(own.map(|own| (*own).clone()));
-    }
-    if affect_access {
-        let after = After::of(node, changes);
-        let loses = |resource: &&InterestedResource| {
-            had_access(node, resource, cx)
-                && !after.has_access(resource, cx)
-                && !after.is_subscribed(&resource.jid)
-        };
-        revoked.extend(interested.iter().filter(loses).map(|resource| resource.jid.clone()));
-    }
-    revoked
 }
 
 /// The resources that gained or lost access by the roster of a node's owner since the last check.
@@ -196,33 +244,23 @@ pub fn last(
 /// only a roster can give access keep theirs.
 #[must_use]
 pub fn is_revoked(node: &Node, jid: &Jid, cx: &Context<'_>) -> bool {
-    let resource = InterestedResource { jid: jid.clone(), is_admitted: Some(true) };
-    let after = After::unchanged(node);
-    !after.has_access(&resource, cx) && !after.is_subscribed(jid)
+    After::unchanged(node).is_revoked(jid, cx)
 }
 
 fn last_items(
     node: &Node,
     config: &NodeConfig,
-    jids: &[Jid],
+    resources: &ImplicitSubscribers,
     last: Option<&Item>,
     cx: &Context<'_>,
 ) -> Vec<Notification> {
     let terms = Terms::new(None, Options::default(), node.seq, Timestamp(0));
-    let of_part = |part: &[Jid]| {
+    let of_list = |list: Recipients| {
         let at = (node.version + 1, cx.fresh.number());
-        let told = subscribe::last_item(node, config, last, (part.first()?, &terms), at)?;
-        let audience = Audience::Interested(Recipients::sorted(part.to_vec()));
-        Some(Notification { audience, ..told })
+        let told = subscribe::last_item(node, config, last, (list.iter().next()?, &terms), at)?;
+        Some(Notification { audience: Audience::Interested(list), ..told })
     };
-    jids.chunks(MAX_LISTED).filter_map(of_part).collect()
-}
-
-/// Returns `true` if changes may give or revoke access.
-fn concern_access(changes: &Changes) -> bool {
-    changes.iter().any(|change| {
-        matches!(change, Change::Affiliated(..) | Change::Configured(_) | Change::Created(_))
-    })
+    resources.lists().into_iter().filter_map(of_list).collect()
 }
 
 /// Returns `true` if a resource could subscribe without approval before a decision; access by a roster as of the last
@@ -300,14 +338,28 @@ impl<'a> After<'a> {
     }
 
     /// The resources among these that are sent events because of their presence.
-    fn implicit(&self, resources: &[InterestedResource], cx: &Context<'_>) -> Vec<Jid> {
-        let implicit = resources.iter().filter(|resource| self.is_implicit(resource, cx));
-        implicit.map(|resource| resource.jid.clone()).collect()
+    fn implicit(&self, resources: &[InterestedResource], cx: &Context<'_>) -> ImplicitSubscribers {
+        let mut implicit = ImplicitSubscribers::default();
+        for resource in resources.iter().filter(|resource| self.is_implicit(resource, cx)) {
+            implicit.set(&resource.jid, true);
+        }
+        implicit
     }
 
     /// Whether a resource is sent events because of its presence: it may subscribe, and has not.
     fn is_implicit(&self, resource: &InterestedResource, cx: &Context<'_>) -> bool {
         self.has_access(resource, cx) && !self.is_subscribed(&resource.jid)
+    }
+
+    /// As [`is_revoked`].
+    fn is_revoked(&self, jid: &Jid, cx: &Context<'_>) -> bool {
+        let bare = jid.to_bare();
+        let affiliation = self.affiliations.of(&bare);
+        let is_unknown =
+            cx.contacts.is_none() && access::needs_roster(self.config, &bare, affiliation, cx);
+        !is_unknown
+            && !access::is_eligible(self.config, &bare, affiliation, cx)
+            && !self.is_subscribed(jid)
     }
 
     /// Returns `true` if a resource has an explicit subscription, of its own or of its bare JID.

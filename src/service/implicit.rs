@@ -1,0 +1,217 @@
+//! Implicit subscriptions (`+notify`, §12.2) as nodes, interests and rosters change. An operation looks at the resources
+//! that it concerns. Where these may be all that are interested in a node, other requests run between pages of them.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
+
+use jid::Jid;
+use tokio::task::yield_now;
+
+use crate::pubsub::{
+    Changes, Context, Epoch, Item, NodeId, Notification, Recipients,
+    op::auto_subscribe::{self, Effects, InterestedResource, Reevaluation},
+};
+
+use super::{
+    Error, Policies, Service,
+    facts::Need,
+    interests::{Basis, PAGE},
+    memory::Memory,
+    nodes::Turn,
+};
+
+impl Service {
+    /// The effects of a decision on the resources that are interested in its node, given its changes, its notifications and
+    /// the last item.
+    pub(super) async fn effects(
+        &self,
+        (id, turn): (&NodeId, &Turn),
+        changes: &Changes,
+        (notifications, last): (&[Notification], Option<&Item>),
+        (policies, cx): (&Arc<Policies>, &Context<'_>),
+    ) -> Effects {
+        let is_for_subscribers = auto_subscribe::concern_subscribers(notifications);
+        let reads_roster = cx.contacts.is_some()
+            && turn.node().is_some_and(|node| node.config.access_model.reads_rosters());
+        let resubscribes = auto_subscribe::resubscribed(changes).next().is_some();
+        let mut effects = if auto_subscribe::change_access(changes)
+            || is_for_subscribers && (reads_roster || resubscribes)
+        {
+            self.reevaluate((id, turn), changes, (notifications, last), cx).await
+        } else if is_for_subscribers {
+            let lists = self.implicit(turn, policies, cx).await;
+            let notifications = auto_subscribe::copies(notifications, &lists);
+            Effects { notifications, ..Effects::default() }
+        } else {
+            Effects::default()
+        };
+        let unsubscribed: Vec<_> = changes.unsubscribed().collect();
+        for page in unsubscribed.chunks(PAGE) {
+            let known = self.memory.interests.known_among(id, page);
+            effects.revoked.extend(known.into_iter().cloned());
+            pause(page.len()).await;
+        }
+        effects
+    }
+
+    /// The effects of changes that may concern all interested resources.
+    async fn reevaluate(
+        &self,
+        (id, turn): (&NodeId, &Turn),
+        changes: &Changes,
+        (notifications, last): (&[Notification], Option<&Item>),
+        cx: &Context<'_>,
+    ) -> Effects {
+        let Memory { interests, outbox, .. } = &*self.memory;
+        let node = turn.node().filter(|_| auto_subscribe::may_revoke(changes));
+        let epoch = node.map(|node| node.epoch).filter(|epoch| outbox.has_interested(*epoch));
+        if !interests.is_any_at(id) && epoch.is_none() {
+            return Effects::default();
+        }
+        let Some(mut reevaluation) = Reevaluation::of(turn.node(), changes) else {
+            return Effects::default();
+        };
+        let mut page = interests.page_at(id, None);
+        while !page.is_empty() {
+            reevaluation.evaluate(&page, cx);
+            page = self.page_after(id, page).await;
+        }
+        if let Some(epoch) = epoch {
+            for page in self.pending_interested(epoch).await.chunks(PAGE) {
+                reevaluation.evaluate_pending(page, cx);
+                pause(page.len()).await;
+            }
+        }
+        reevaluation.effects(notifications, last, cx)
+    }
+
+    /// The resources with an implicit subscription to a node, judged without rosters that were not applied.
+    async fn implicit(
+        &self,
+        turn: &Turn,
+        policies: &Arc<Policies>,
+        cx: &Context<'_>,
+    ) -> Vec<Recipients> {
+        let Some(node) = turn.node() else { return Vec::new() };
+        let interests = &self.memory.interests;
+        let basis = Basis { access: turn.access(), policies: Arc::downgrade(policies) };
+        loop {
+            let stale = interests.stale_at(&node.id, &basis);
+            if stale.is_empty() {
+                return interests.implicit_at(&node.id);
+            }
+            let evaluated = |resource: InterestedResource| {
+                let is_implicit = auto_subscribe::is_implicit(node, &resource, cx);
+                (resource, is_implicit)
+            };
+            let evaluated: Vec<_> = stale.into_iter().map(evaluated).collect();
+            interests.set_implicit(&node.id, &evaluated);
+            pause(evaluated.len()).await;
+        }
+    }
+
+    /// The resources that are interested in a node after these.
+    async fn page_after(
+        &self,
+        id: &NodeId,
+        page: Vec<InterestedResource>,
+    ) -> Vec<InterestedResource> {
+        pause(page.len()).await;
+        let last = page.last().map(|resource| &resource.jid);
+        self.memory.interests.page_at(id, last)
+    }
+
+    /// The resources with pending notifications of an implicit subscription to a node, each once.
+    async fn pending_interested(&self, node: Epoch) -> Vec<Jid> {
+        let mut pending = HashSet::new();
+        for list in self.memory.outbox.interested(node) {
+            for first in (0..list.len()).step_by(PAGE) {
+                pending.extend(list.iter_from(first).take(PAGE).cloned());
+                yield_now().await;
+            }
+        }
+        pending.into_iter().collect()
+    }
+
+    pub(super) async fn send_last_item(&self, id: &NodeId, jid: &Jid) -> Result<(), Error> {
+        let interests = &self.memory.interests;
+        if interests.one_at(id, jid).is_none() {
+            return Ok(());
+        }
+        let (mut turn, contacts) = self.settled_turn_with_contacts(id).await?;
+        let Some(mut resource) = interests.one_at(id, jid) else { return Ok(()) };
+        let config = turn.node().map(|node| &node.config);
+        if config.is_some_and(|config| config.access_model.reads_rosters()) {
+            // From now on its rosters are read again and again.
+            self.memory.deadlines.add(id, (self.clock)());
+        }
+        let last = match config.is_some_and(|config| config.send_last_published_item.is_on_sub()) {
+            true => self.last_item(&mut turn).await?,
+            false => None,
+        };
+        let policies = self.policies();
+        let cx = self.context_with(&policies, id, &self.nobody, contacts.as_deref());
+        let is_admitted = |node| auto_subscribe::is_admitted(node, &resource, &cx);
+        resource.is_admitted = Some(turn.node().is_some_and(is_admitted));
+        let of_one = std::slice::from_ref(&resource);
+        interests.set_admitted(id, of_one);
+        let sent = turn.node().map(|node| auto_subscribe::last(node, of_one, last.as_deref(), &cx));
+        self.tell_at_once(&mut turn, sent.unwrap_or_default());
+        Ok(())
+    }
+
+    /// Applies the roster of a node's owner to implicit subscriptions, if it is known (§12.2): resources that gain
+    /// access receive the last item, and those that lose it receive no pending notification.
+    pub(super) async fn apply_rosters(&self, id: &NodeId) -> Result<(), Error> {
+        let Memory { interests, outbox, .. } = &*self.memory;
+        let (mut turn, contacts) = self.settled_turn_for(id, &Need::Time).await?;
+        let policies = self.policies();
+        let cx = self.context_with(&policies, id, &self.nobody, contacts.as_deref());
+        let Some(node) = turn.node().filter(|node| node.config.access_model.reads_rosters()) else {
+            outbox.note_rosters(id);
+            return Ok(());
+        };
+        if contacts.is_none() {
+            return Ok(());
+        }
+        let mut revoked = BTreeSet::new();
+        for page in self.pending_interested(node.epoch).await.chunks(PAGE) {
+            let is_revoked = |jid: &&Jid| auto_subscribe::is_revoked(node, jid, &cx);
+            revoked.extend(page.iter().filter(is_revoked).cloned());
+            pause(page.len()).await;
+        }
+        if !revoked.is_empty() {
+            let recorded = self.store.revoke_implicit(id, revoked.clone()).await;
+            outbox.leave_out(node.epoch, revoked.iter());
+            recorded.map_err(|error| self.memory.failed_at(id, error))?;
+        }
+        outbox.note_rosters(id);
+        let mut checked = Vec::new();
+        let mut page = interests.page_at(id, None);
+        while !page.is_empty() {
+            checked.extend(auto_subscribe::checked(node, &page, &cx));
+            page = self.page_after(id, page).await;
+        }
+        let sends = node.config.send_last_published_item.is_on_sub();
+        let gained = |resource: &&InterestedResource| resource.is_admitted == Some(true);
+        let gained: Vec<_> = checked.iter().filter(gained).cloned().collect();
+        let last = match sends && !gained.is_empty() {
+            true => self.last_item(&mut turn).await?,
+            false => None,
+        };
+        interests.set_admitted(id, &checked);
+        let sent =
+            turn.node().map(|node| auto_subscribe::last(node, &gained, last.as_deref(), &cx));
+        self.tell_at_once(&mut turn, sent.unwrap_or_default());
+        Ok(())
+    }
+}
+
+/// Lets other requests run after a full page.
+async fn pause(evaluated: usize) {
+    if evaluated >= PAGE {
+        yield_now().await;
+    }
+}
