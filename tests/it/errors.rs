@@ -262,14 +262,14 @@ async fn owner_of_lists() {
         "8.8.2.3.2" READER set OWNED subscriptions("open", subscribed) => "auth forbidden";
         "8.8.2.3.3" READER set OWNED subscriptions("none", subscribed) => "cancel item-not-found";
         "8.8.2.4" OWNER set OWNED subscriptions("open", pending) => "modify not-acceptable";
-        "8.8.2.4" OWNER set OWNED subscriptions("open", &subscribed.repeat(2)) => "modify bad-request";
+        "8.8.2.4" OWNER set OWNED subscriptions("open", &subscribed.repeat(2)) => "result";
         "8.8" OWNER get OWNED "<subscriptions/>" => "modify bad-request nodeid-required";
         "8.9.1.3.2" READER get OWNED affiliations("open", "") => "auth forbidden";
         "8.9.1.3.3" READER get OWNED affiliations("none", "") => "cancel item-not-found";
         "8.9.2.3.3" READER set OWNED affiliations("open", member) => "auth forbidden";
         "8.9.2.3.4" READER set OWNED affiliations("none", member) => "cancel item-not-found";
         "8.9.2.4" OWNER set OWNED affiliations("open", nobody) => "modify not-acceptable";
-        "8.9.2.4" OWNER set OWNED affiliations("open", &member.repeat(2)) => "modify bad-request";
+        "8.9.2.4" OWNER set OWNED affiliations("open", &member.repeat(2)) => "result";
         "8.9" OWNER get OWNED "<affiliations/>" => "modify bad-request nodeid-required";
         "administrators" ADMIN get OWNED affiliations("listed", "") => "result";
     })
@@ -376,6 +376,73 @@ async fn s8_8_2_4_invalid_subscriptions_come_back_and_the_others_hold() {
     let answer = component.owner(OWNER, "get", "<subscriptions node='open'/>").await;
     let there = entries(&answer, "subscription");
     assert_eq!(there, ["b@localhost=subscribed", "reader@localhost/phone=subscribed"]);
+}
+
+/// §8.8.2.4, §8.9.2.4: of the entries for one entity or subscription, those that repeat the first one are left out, and those
+/// that contradict it come back with the value that it set. All others are applied.
+#[tokio::test]
+async fn entries_that_contradict_an_earlier_one_come_back_and_the_others_hold() {
+    const U_LABELS: &str = "u@bücher.example";
+    const A_LABELS: &str = "u@xn--bcher-kva.example";
+    let mut component = stage().await;
+    let mut set = async |list: &str, values: &[(&str, &str)]| {
+        let entry = |(jid, value): &(&str, &str)| format!("<{list} jid='{jid}' {list}='{value}'/>");
+        let all: String = values.iter().map(entry).collect();
+        let set = format!("<{list}s node='open'>{all}</{list}s>");
+        let answer = component.owner(OWNER, "set", &set).await;
+        let after = component.owner(OWNER, "get", &format!("<{list}s node='open'/>")).await;
+        (answer, entries(&after, list))
+    };
+    let same = [("a@localhost", "member"), (U_LABELS, "outcast"), (A_LABELS, "outcast")];
+    let (answer, there) = set("affiliation", &[same, same].concat()).await;
+    assert_eq!(answer.attr("type"), Some("result"), "{}", shown(&answer));
+    assert!(there.contains(&"a@localhost=member".into()), "{there:?}");
+    assert!(there.contains(&format!("{U_LABELS}=outcast")), "{there:?}");
+    assert!(!there.contains(&format!("{A_LABELS}=outcast")), "{there:?}");
+    let (answer, there) = set(
+        "affiliation",
+        &[
+            ("a@localhost", "publisher"),
+            ("a@localhost", "none"),
+            (A_LABELS, "member"),
+            (U_LABELS, "none"),
+            (U_LABELS, "member"),
+            ("b@localhost", "king"),
+            ("b@localhost", "member"),
+            ("owner@localhost", "owner"),
+            ("owner@localhost", "none"),
+        ],
+    )
+    .await;
+    assert_eq!(error(&answer), "modify not-acceptable");
+    let failed = entries(&answer, "affiliation");
+    let expected =
+        ["a@localhost=publisher", U_LABELS, "owner@localhost=owner", "b@localhost=member"];
+    let expected = expected.map(|one| one.replace(U_LABELS, &format!("{U_LABELS}=member")));
+    assert_eq!(failed, expected);
+    assert!(text(&answer).contains("contradictory entries"), "{}", text(&answer));
+    for held in &expected {
+        assert!(there.contains(held), "{held} {there:?}");
+    }
+    let (answer, there) = set(
+        "subscription",
+        &[
+            ("a@localhost", "subscribed"),
+            ("a@localhost", "subscribed"),
+            (U_LABELS, "subscribed"),
+            (A_LABELS, "none"),
+            ("reader@localhost/phone", "none"),
+            ("reader@localhost/phone", "subscribed"),
+            ("c@localhost", "subscribed"),
+        ],
+    )
+    .await;
+    assert_eq!(error(&answer), "modify not-acceptable");
+    let failed = entries(&answer, "subscription");
+    assert_eq!(failed, [format!("{U_LABELS}=subscribed"), "reader@localhost/phone=none".into()]);
+    assert!(text(&answer).contains("contradictory entries"), "{}", text(&answer));
+    let subscribed = ["a@localhost", "c@localhost", U_LABELS];
+    assert_eq!(there, subscribed.map(|jid| format!("{jid}=subscribed")));
 }
 
 /// §8.8.2.4, §8.9.2.4: entries that do not come back count as applied, so one without a JID does not keep the others from

@@ -9,7 +9,9 @@ use crate::pubsub::{
     notices::notices,
 };
 
-use super::{InvalidEntry, existing, joined, settle_subscriptions, subscribe};
+use super::{
+    CONTRADICTING, InvalidEntry, distinct, existing, joined, settle_subscriptions, subscribe,
+};
 
 /// What this use case stands for in service discovery.
 pub const FEATURES: &[&str] = &["modify-affiliations", "retrieve-affiliations"];
@@ -26,7 +28,7 @@ pub struct OwnAffiliations {
 pub struct SetAffiliations {
     /// To which node.
     pub node: NodeId,
-    /// The entities and their new affiliations; each entity once, in any spelling of its domain.
+    /// The entities and their new affiliations. Entries that contradict an earlier one are not applied.
     pub entries: Vec<(BareJid, Affiliation)>,
     /// The entries that cannot be applied. The others are.
     pub invalid: Vec<InvalidEntry>,
@@ -58,12 +60,25 @@ pub fn affiliations(
     Ok(node.affiliations().map(|(entity, affiliation)| (entity.clone(), affiliation)).collect())
 }
 
+/// The affiliations of entries that were not applied, after the changes by the others.
+fn present(
+    node: &Node,
+    changes: &Changes,
+    failed: Vec<(String, Option<BareJid>)>,
+) -> Vec<(String, Affiliation)> {
+    if failed.is_empty() {
+        return Vec::new();
+    }
+    let after = node.affiliations_after(changes);
+    let affiliation = |entity: Option<BareJid>| entity.map_or(Affiliation::None, |e| after.of(&e));
+    failed.into_iter().map(|(named, entity)| (named, affiliation(entity))).collect()
+}
+
 /// Decides a request to set affiliations (§8.9.2), given the newest item. The last owner stays; who is shut out loses its
 /// subscriptions. Those concerned are told (§8.9.4).
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`]; [`Refusal::BadRequest`] if an entity stands
-/// twice.
+/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
 pub fn set_affiliations(
     node: Option<&Node>,
     request: &SetAffiliations,
@@ -72,14 +87,13 @@ pub fn set_affiliations(
 ) -> Result<Decision<AffiliationsSet>, Refusal> {
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
-    let entries = request.entries.iter();
-    let entries: Vec<_> = entries
+    let (distinct, contradicting) =
+        distinct(&request.entries, |(entity, wanted)| (&**entity, None, *wanted));
+    let entries: Vec<_> = distinct
+        .into_iter()
         .flat_map(|(entity, wanted)| node.known(entity).into_iter().map(|known| (known, *wanted)))
         .collect();
     let wanted: BTreeMap<_, _> = entries.iter().map(|(e, a)| (e, *a)).collect();
-    if wanted.len() < entries.len() {
-        return Err(Refusal::BadRequest("two entries for one JID"));
-    }
     let mut room = cx.limits().max_affiliations.saturating_sub(node.affiliations_len());
     let mut fits = |entity: &BareJid, affiliation| {
         let is_new = node.affiliation_of_address(entity) == Affiliation::None;
@@ -131,16 +145,17 @@ pub fn set_affiliations(
     let limit = cx.limits().max_affiliations;
     let full = is_full.then(|| format!("max_affiliations: at most {limit} at one node"));
     let last = (!last_owners.is_empty()).then(|| "a node keeps at least one owner".to_owned());
+    let contradicts = (!contradicting.is_empty()).then(|| CONTRADICTING.to_owned());
     let invalid = request.invalid.iter().map(|entry| entry.reason.to_owned());
-    let reason = joined(full.into_iter().chain(last).chain(invalid));
-    let present = |entity: &BareJid| (entity.to_string(), node.affiliation_of(entity));
-    let failed = failing.iter().chain(&last_owners).map(|(entity, _)| present(entity));
-    let invalid = request.invalid.iter().map(|entry| {
-        let entity = Jid::prepare(&entry.jid).map(Jid::into_bare).ok();
-        let affiliation = entity.map_or(Affiliation::None, |entity| node.affiliation_of(&entity));
-        (entry.jid.clone(), affiliation)
-    });
-    let failed = failed.chain(invalid).collect();
+    let reason = joined(full.into_iter().chain(last).chain(contradicts).chain(invalid));
+    let failed = failing.iter().chain(&last_owners).map(|(entity, _)| entity);
+    let failed = failed.chain(contradicting.iter().map(|(entity, _)| entity));
+    let failed = failed.map(|entity| (entity.to_string(), Some(entity.clone())));
+    let invalid = |InvalidEntry { jid, .. }: &InvalidEntry| {
+        (jid.clone(), Jid::prepare(jid).map(Jid::into_bare).ok())
+    };
+    let failed = failed.chain(request.invalid.iter().map(invalid)).collect();
+    let failed = present(node, &changes, failed);
     let reply = AffiliationsSet { node: node.id.clone(), failed, reason, is_full };
     let mut notifications = notices(node, &node.config, &mut changes, cx);
     notifications.extend(subscribe::last_items(node, &node.config, newest, &changes, cx.fresh));

@@ -25,7 +25,7 @@ pub mod subscribe;
 pub mod subscriptions;
 pub mod unsubscribe;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jid::{BareJid, Jid};
 
@@ -44,6 +44,55 @@ pub struct InvalidEntry {
     /// The reason.
     pub reason: &'static str,
 }
+
+/// Separates the entries of an owner's list, given what each names: those to apply, and those that contradict an earlier
+/// one. An entry without a SubID is about all subscriptions of its JID. Entries that only repeat others are neither.
+///
+/// SPEC: §8.8.2.4 and §8.9.2.4 do not say what happens if two entries of a list name one entity or subscription, be it in two
+/// spellings of a domain. Entries with the same value count as one. Otherwise the first one is applied, and later ones are
+/// returned as invalid with the value that the first one set.
+fn distinct<'a, E, V: Copy + Ord>(
+    entries: &'a [E],
+    named: impl Fn(&'a E) -> (&'a Jid, Option<&'a SubId>, V),
+) -> (Vec<&'a E>, Vec<&'a E>) {
+    let mut of_jid = BTreeMap::<_, (BTreeMap<_, V>, BTreeSet<V>)>::new();
+    let (mut distinct, mut contradicting) = (Vec::new(), Vec::new());
+    for entry in entries {
+        let (jid, subid, value) = named(entry);
+        let key = decoded(jid);
+        let (by_subid, values) = of_jid.entry(key.clone()).or_default();
+        let earlier = by_subid.get(&subid).or_else(|| by_subid.get(&None));
+        let contradicts = match subid {
+            Some(_) => earlier.is_some_and(|one| *one != value),
+            None => values.iter().any(|one| *one != value),
+        };
+        if contradicts {
+            contradicting.push(entry);
+        } else if earlier.is_none() {
+            by_subid.insert(subid, value);
+            values.insert(value);
+            distinct.push((key, subid, entry));
+        }
+    }
+    let is_included = |key: &String, subid: Option<&SubId>| {
+        let of_all = of_jid.get(key).is_some_and(|(by_subid, _)| by_subid.contains_key(&None));
+        of_all && subid.is_some()
+    };
+    let distinct = distinct.into_iter().filter(|(key, subid, _)| !is_included(key, *subid));
+    (distinct.map(|(_, _, entry)| entry).collect(), contradicting)
+}
+
+/// The form of a JID that is the same for all spellings of its domain.
+fn decoded(jid: &Jid) -> String {
+    let bare = jid.to_bare();
+    match jid.resource() {
+        Some(resource) => format!("{}/{resource}", bare.decoded()),
+        None => bare.decoded().into_owned(),
+    }
+}
+
+/// The reason for which an entry is returned that contradicts an earlier one.
+const CONTRADICTING: &str = "contradictory entries: the first one is applied";
 
 /// The reasons for which entries of a list were not applied: each once.
 fn joined(reasons: impl IntoIterator<Item = String>) -> String {

@@ -1,6 +1,6 @@
 //! Subscriptions as the owner manages them (§8.8), and as an entity sees its own (§5.6).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jid::{BareJid, Jid};
 
@@ -10,7 +10,7 @@ use crate::pubsub::{
 };
 
 use super::{
-    InvalidEntry, existing, joined,
+    CONTRADICTING, InvalidEntry, decoded, distinct, existing, joined,
     options::{agreed, find},
     subscribe,
 };
@@ -34,7 +34,8 @@ pub struct OwnSubscriptions {
 pub struct SetSubscriptions {
     /// At which node.
     pub node: NodeId,
-    /// Who, which of its subscriptions if that is said, and what they shall be; each once.
+    /// Who, which of its subscriptions if that is said, and what they shall be. Entries that contradict an earlier one are
+    /// not applied.
     pub entries: Vec<(Jid, Option<SubId>, Wanted)>,
     /// The entries that cannot be applied. The others are.
     pub invalid: Vec<InvalidEntry>,
@@ -172,11 +173,23 @@ fn may_be_of_another(node: &Node, entity: &BareJid, cx: &Context<'_>) -> bool {
     !entity.is_folded() && !access::is_self(cx.actor, entity) && !is_known()
 }
 
+/// The states that changes give to subscriptions, by the decoded JIDs.
+fn states_after(changes: &Changes) -> BTreeMap<String, SubscriptionState> {
+    let state = |change: &Change| match change {
+        Change::Subscribed(jid) | Change::Enrolled(jid) => {
+            Some((decoded(jid), SubscriptionState::Subscribed))
+        }
+        Change::Unsubscribed(jid) => Some((decoded(jid), SubscriptionState::None)),
+        _ => None,
+    };
+    changes.iter().filter_map(state).collect()
+}
+
 /// Decides a request to set subscriptions (§8.8.2), given the newest item: one that waits is approved, or refused, so too. Those
 /// concerned are told (§8.8.4).
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`]; [`Refusal::BadRequest`] if a JID stands twice.
+/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
 pub fn set_subscriptions(
     node: Option<&Node>,
     request: &SetSubscriptions,
@@ -185,13 +198,9 @@ pub fn set_subscriptions(
 ) -> Result<Decision<SubscriptionsSet>, Refusal> {
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
-    let entries: Vec<_> = request.entries.iter().flat_map(|entry| known(node, entry)).collect();
-    let distinct: BTreeSet<_> = entries.iter().map(|(jid, subid, _)| (jid, subid)).collect();
-    let of_some = entries.iter().filter(|(_, subid, _)| subid.is_some());
-    let is_of_all_too = |jid: &Jid| distinct.contains(&(jid, &None));
-    if distinct.len() < entries.len() || of_some.into_iter().any(|(jid, ..)| is_of_all_too(jid)) {
-        return Err(Refusal::BadRequest("two entries for one subscription"));
-    }
+    let (distinct, contradicting) =
+        distinct(&request.entries, |(jid, subid, wanted)| (jid, subid.as_ref(), *wanted));
+    let entries: Vec<_> = distinct.into_iter().flat_map(|entry| known(node, entry)).collect();
     let mut changes = Changes::none(node);
     let (mut failed, mut reasons, mut is_full) = (Vec::new(), Vec::new(), false);
     let mut fail = |jid: &Jid, subid: &Option<SubId>, state, reason: String| {
@@ -264,9 +273,17 @@ pub fn set_subscriptions(
             false => agreed(node, jid.clone(), left)?,
         });
     }
+    let after = states_after(&changes);
+    let present = |jid: &Jid| {
+        let after = after.get(&decoded(jid)).copied();
+        after.unwrap_or_else(|| node.state_of(&node.known_subscription(jid)))
+    };
+    for (jid, subid, _) in contradicting {
+        failed.push((jid.to_string(), subid.clone(), present(jid)));
+        reasons.push(CONTRADICTING.to_owned());
+    }
     for InvalidEntry { jid, subid, reason } in &request.invalid {
-        let present = |jid: Jid| node.state_of(&node.known_subscription(&jid));
-        let state = Jid::prepare(jid).map_or(SubscriptionState::None, present);
+        let state = Jid::prepare(jid).map_or(SubscriptionState::None, |jid| present(&jid));
         failed.push((jid.clone(), subid.clone(), state));
         reasons.push((*reason).to_owned());
     }

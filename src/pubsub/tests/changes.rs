@@ -3,8 +3,8 @@
 use jid::BareJid;
 
 use crate::pubsub::{
-    AccessModel, Affiliation, Change, Changes, ConfigRevision, Context, MaxItems, Node, Setting,
-    SubscriptionState,
+    AccessModel, Affiliation, Change, Changes, ConfigRevision, Context, MaxItems, Node, Options,
+    Setting, Special, SubId, SubscriptionState, Terms, Timestamp,
     op::{
         affiliations::{SetAffiliations, set_affiliations},
         auto_subscribe::{InterestedResource, Reevaluation},
@@ -124,6 +124,38 @@ fn an_owner_cannot_subscribe_who_is_not_admitted() {
     );
     let after = applied(&node, &decision.changes);
     assert_eq!(after.subscribers().collect::<Vec<_>>(), [&jid("a@x"), &jid("s@x")]);
+}
+
+/// An entry without a SubID is about all subscriptions of its JID.
+#[test]
+fn entries_for_all_and_for_some_subscriptions_are_applied_together() {
+    let (none, subscribed) = (SubscriptionState::None, SubscriptionState::Subscribed);
+    let subids = ["1", "2", "3"].map(SubId::new);
+    let terms = |id: &SubId| Terms::new(Some(id.clone()), Options::default(), 0, Timestamp(0));
+    let terms = subids.iter().map(terms).collect();
+    let mut node = node().0;
+    let special = Special { terms, is_pending: false, since: 0, special_since: 0 };
+    node.load_special(jid("a@x"), special);
+    let of = |number: usize, wanted| (jid("a@x"), Some(subids[number].clone()), Some(wanted));
+    let of_all = |wanted| (jid("a@x"), None, Some(wanted));
+    for (entries, left, failed) in [
+        (vec![of(0, none), of(0, none), of(1, none)], 1, 0),
+        (vec![of(0, none), of_all(none)], 0, 0),
+        (vec![of_all(none), of(2, none)], 0, 0),
+        (vec![of(0, none), of_all(subscribed), of(1, none)], 1, 1),
+        (vec![of_all(none), of(1, subscribed)], 0, 1),
+        (vec![of(1, subscribed), of_all(none), of(0, none)], 2, 1),
+    ] {
+        let request =
+            SetSubscriptions { node: node.id.clone(), entries: entries.clone(), invalid: vec![] };
+        let set = by("owner@x", |cx| set_subscriptions(Some(&node), &request, None, cx)).unwrap();
+        let after = applied(&node, &set.changes);
+        let special = after.special(&jid("a@x"));
+        assert_eq!(special.map_or(0, |special| special.terms.len()), left, "{entries:?}");
+        assert_eq!(set.reply.failed.len(), failed, "{entries:?}");
+        let state = if left == 0 { none } else { subscribed };
+        assert!(set.reply.failed.iter().all(|(_, _, present)| *present == state), "{entries:?}");
+    }
 }
 
 #[test]
