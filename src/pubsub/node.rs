@@ -84,6 +84,12 @@ impl Node {
         }
     }
 
+    /// Returns `true` if nothing has changed since the creation, so that no publisher can rely on the node.
+    #[must_use]
+    pub fn is_unused(&self) -> bool {
+        self.seq == 0 && self.version <= 1
+    }
+
     /// The affiliation of an entity. The affiliation of an address also holds for the other spellings of its domain,
     /// and that of an outcast for all addresses with the same [fold](BareJid::fold), unless these have their own.
     #[must_use]

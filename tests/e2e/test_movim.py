@@ -127,8 +127,10 @@ async def refusal(coroutine):
 @with_loop
 async def test_a_community_and_its_older_posts(server, gjallar):
     async with clients(server.client_port, "owner", "alice") as (owner, alice):
-        await create(owner, "test_node", dict(COMMUNITY, title="Test"))
-        await delete(owner, "test_node")
+        # Whether the user may create communities.
+        for user in (owner, alice, owner):
+            await create(user, "test_node", dict(COMMUNITY, title="Test"))
+            await delete(user, "test_node")
         await create(owner, "community", dict(COMMUNITY, title="A community"))
         await subscribe(alice, "community")
         names = [f"post-{number:02}" for number in range(32)]

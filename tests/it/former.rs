@@ -41,6 +41,31 @@ async fn refused_name(component: &mut Component, by: &str) -> String {
 
 const REDIRECT: &str = "<redirect uri='xmpp:pubsub.localhost?;node=closed2'/>";
 
+/// Movim creates and deletes a node to find out whether its user may create nodes.
+#[tokio::test]
+async fn the_name_of_a_node_that_was_not_used_is_free() {
+    let mut component = Component::start().await;
+    let delete = "<delete node='closed'/>";
+    for by in [OWNER, BOT, OWNER] {
+        component.create(by, "closed", &[("access_model", "whitelist")]).await;
+        let deleted = component.owner(by, "set", delete).await;
+        assert_eq!(deleted.attr("type"), Some("result"), "{}", shown(&deleted));
+    }
+    // Once it was used its name is reserved, and stays so if it is created and deleted again.
+    component.create(OWNER, "closed", &[]).await;
+    component.publish(OWNER, "closed", "1").await;
+    for _ in 0..2 {
+        component.owner(OWNER, "set", delete).await;
+        refused_name(&mut component, BOT).await;
+        component.create(OWNER, "closed", &[]).await;
+    }
+    component.create(BOT, "other", &[]).await;
+    let redirect = format!("<delete node='other'>{REDIRECT}</delete>");
+    assert_eq!(component.owner(BOT, "set", &redirect).await.attr("type"), Some("result"));
+    let gone = component.pubsub(OWNER, "get", "<items node='other'/>").await;
+    assert_eq!(error(&gone), "modify gone");
+}
+
 /// §8.4.1, §6.1.3.11: a publisher that goes on publishing learns where the node is, and creates no open one.
 #[tokio::test]
 async fn a_node_with_a_redirect_is_not_created_by_a_publisher() {

@@ -60,7 +60,8 @@ pub fn create(
     if former.is_some_and(|former| !former.may_have_name(cx)) {
         return Err(Refusal::NameReserved);
     }
-    let (_, changes) = creation(name.clone(), &request.settings, cx)?;
+    let is_reserved = former.is_some_and(|former| !former.is_over(cx.now));
+    let (_, changes) = creation(name.clone(), &request.settings, is_reserved, cx)?;
     Ok(Decision::quiet(Created { node: name }, changes))
 }
 
@@ -94,10 +95,12 @@ fn check_name(name: &NodeId) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A node of the actor's, of this name and with these settings, and the changes that make it.
+/// A node of the actor's, of this name and with these settings, and the changes that make it. If the name is reserved,
+/// that counts as a commit, so that the node is not [unused](Node::is_unused) and its deletion reserves the name again.
 pub(super) fn creation(
     name: NodeId,
     settings: &[Setting],
+    is_reserved: bool,
     cx: &Context<'_>,
 ) -> Result<(Node, Changes), Refusal> {
     check_name(&name)?;
@@ -113,7 +116,8 @@ pub(super) fn creation(
     let creator = cx.actor.bare();
     config.check_size(&name, &creator, &ConfigRevision::first(creator.clone()))?;
     let epoch = Epoch(cx.fresh.number());
-    let node = Node::bare(name, epoch, config, creator.clone(), cx.now);
+    let mut node = Node::bare(name, epoch, config, creator.clone(), cx.now);
+    node.version = u64::from(is_reserved);
     let mut changes = Changes::creation(node.clone());
     changes.push(Change::Affiliated(creator, Affiliation::Owner));
     Ok((node, changes))

@@ -40,7 +40,7 @@ const MAX_URI_BYTES: usize = 2048;
 
 /// Decides a delete request at the service of this JID, if that is known, given the numbers of deleted nodes with a
 /// redirect. The audience of the event are the subscribers, pending ones too. Later requests for the node return the
-/// redirect ([`Refusal::Gone`]).
+/// redirect ([`Refusal::Gone`]). Otherwise the name is reserved ([`FormerNode`]), unless the node is unused.
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::TooManyRedirects`]; [`Refusal::BadRequest`] if the redirect
@@ -65,8 +65,9 @@ pub fn delete(
         }
     }
     let mut changes = Changes::none(node);
-    let former = FormerNode::of(node, request.redirect.clone(), cx);
-    changes.push(Change::Deleted(Some(Box::new(former))));
+    let leaves_record = request.redirect.is_some() || !node.is_unused();
+    let former = leaves_record.then(|| FormerNode::of(node, request.redirect.clone(), cx));
+    changes.push(Change::Deleted(former.map(Box::new)));
     let event = Event::Deleted { redirect: request.redirect.clone() };
     let mut notifications = Vec::new();
     if node.config.notify_delete {

@@ -83,7 +83,7 @@ pub fn publish(
             return Err(Refusal::NodeNotFound);
         }
         check_compared(request, None)?;
-        let (node, changes) = create::creation(request.node.clone(), &request.options, cx)?;
+        let (node, changes) = create::creation(request.node.clone(), &request.options, false, cx)?;
         return publish_at(&node, changes, request, &There::default(), cx);
     };
     access::may_publish(node, cx.actor)?;

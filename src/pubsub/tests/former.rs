@@ -1,7 +1,7 @@
 //! Nodes that were deleted: their redirects, and their names.
 
 use crate::pubsub::{
-    Affiliation, Change, Context, FormerNode, OwnerHash, Policy, Refusal, Timestamp,
+    Affiliation, Change, Context, FormerNode, Node, OwnerHash, Policy, Refusal, Timestamp,
     op::{
         create::{Create, create},
         delete::{Delete, MAX_OWN_REDIRECTS, MAX_REDIRECTS, RedirectCounts, delete},
@@ -69,19 +69,25 @@ fn redirects_past_their_limits_are_refused() {
     assert_eq!(leave("admin@x", uri, last, MAX_OWN_REDIRECTS), Ok(()));
 }
 
+/// The record of a node that was used, and that an entity deletes.
+fn left_by(who: &str, mut node: Node) -> FormerNode {
+    node.version = 2;
+    let no_redirects = RedirectCounts::default();
+    let decision = by(who, |cx| delete(Some(&node), &deletion(None), None, no_redirects, cx));
+    let decision = decision.unwrap();
+    let former = changes_of(&decision).into_iter().find_map(|change| match change {
+        Change::Deleted(former) => former.as_deref(),
+        _ => None,
+    });
+    former.unwrap().clone()
+}
+
 /// A deletion counts in the share of the deleting owner, not of an owner appointed by others.
 #[test]
 fn a_deletion_is_in_the_share_of_the_owner_who_deletes() {
     let node = node().with("a@x", Affiliation::Owner).0;
     for (who, share) in [("owner@x", "owner@x"), ("a@x", "a@x"), ("admin@x", "owner@x")] {
-        let no_redirects = RedirectCounts::default();
-        let decision = by(who, |cx| delete(Some(&node), &deletion(None), None, no_redirects, cx));
-        let decision = decision.unwrap();
-        let former = changes_of(&decision).into_iter().find_map(|change| match change {
-            Change::Deleted(former) => former.as_deref(),
-            _ => None,
-        });
-        let former = former.unwrap();
+        let former = left_by(who, node.clone());
         assert_eq!(former.share(), Some(OwnerHash::of(&bare(share))), "{who}");
         assert_eq!(former.owners.len(), 2);
     }
@@ -98,35 +104,21 @@ fn a_deletion_counts_for_the_account_of_the_owner() {
         ("a@weiß.example", "a@weiß.example", "a@weiss.example"),
     ] {
         let node = node().with(owner, Affiliation::Owner).0;
-        let no_redirects = RedirectCounts::default();
-        let decision = by(owner, |cx| delete(Some(&node), &deletion(None), None, no_redirects, cx));
-        let decision = decision.unwrap();
-        let former = changes_of(&decision).into_iter().find_map(|change| match change {
-            Change::Deleted(former) => former.as_deref(),
-            _ => None,
-        });
-        let former = former.unwrap();
+        let former = left_by(owner, node);
         assert_eq!(former.share(), Some(OwnerHash::of(&bare(account))), "{owner}");
         assert_eq!(former.account.is_some(), owner != account, "{owner}");
-        assert_eq!(gets(owner, former, 2, false), (true, true), "{owner}");
-        assert_eq!(gets(other, former, 2, false), (false, false), "{other}");
+        assert_eq!(gets(owner, &former, 2, false), (true, true), "{owner}");
+        assert_eq!(gets(other, &former, 2, false), (false, false), "{other}");
     }
 }
 
 #[test]
 fn a_deletion_remembers_the_owners() {
     let node = node().with("second@x", Affiliation::Owner).with("bot@x", Affiliation::Publisher).0;
-    let decision = by("admin@x", |cx| {
-        delete(Some(&node), &deletion(None), None, RedirectCounts::default(), cx)
-    })
-    .unwrap();
-    let former = changes_of(&decision).into_iter().find_map(|change| match change {
-        Change::Deleted(former) => former.as_deref(),
-        _ => None,
-    });
+    let former = left_by("admin@x", node);
     let owners = ["owner@x", "second@x"].map(|owner| OwnerHash::of(&bare(owner))).to_vec();
     let expected = FormerNode { redirect: None, deleted: Timestamp(1), owners, account: None };
-    assert_eq!(former, Some(&expected));
+    assert_eq!(former, expected);
 }
 
 /// Whether an entity gets the name of a deleted node by publishing, and by a request to create it.
