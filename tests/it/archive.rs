@@ -78,8 +78,11 @@ async fn fill(store: Arc<dyn Store>) -> Stage {
         stage.subscribe("r@x/1", name).await.unwrap();
         stage.leave(OWNER, name, uri).await.unwrap();
     }
-    stage.create(OWNER, "deleted").await.unwrap();
-    stage.delete(OWNER, "deleted").await.unwrap();
+    // The account of the second owner has another hash than the owner.
+    for (owner, name) in [(OWNER, "deleted"), ("ß@x", "deleted too")] {
+        stage.create(owner, name).await.unwrap();
+        stage.delete(owner, name).await.unwrap();
+    }
     let approved = vec![Setting::AccessModel(AccessModel::Authorize), Setting::NotifySub(true)];
     stage.create_with(OWNER, "approved", approved).await.unwrap();
     stage.affiliate(OWNER, "approved", "other@x", Affiliation::Owner).await.unwrap();
@@ -138,7 +141,8 @@ async fn a_store_goes_to_text_and_back() {
     let former = copy.former_nodes().await.unwrap();
     assert_eq!(former, stage.store.former_nodes().await.unwrap());
     let redirects = former.iter().map(|(_, former)| former.redirect.as_deref());
-    assert_eq!(redirects.collect::<Vec<_>>(), [Some("xmpp:a"), Some("xmpp:b"), None]);
+    assert_eq!(redirects.collect::<Vec<_>>(), [Some("xmpp:a"), Some("xmpp:b"), None, None]);
+    assert!(former.iter().any(|(_, former)| former.account.is_some()));
     assert_eq!(copy.presence_refusals().await.unwrap().len(), 2);
     let mut expected = told(&*stage.store).await;
     let mut found = told(&*copy).await;
