@@ -363,12 +363,12 @@ impl Node {
         self.subscribers.recipients()
     }
 
-    /// Those of an entry's audience that get it, as the node is now: an ended subscription gets nothing any more.
+    /// Those of an entry's audience that get it, as the node is now: an ended subscription gets nothing any more. Lists of
+    /// entities, and of resources with an implicit subscription, were made for the node as it is now.
     #[must_use]
     pub fn recipients_of(&self, audience: &Audience, as_of: u64) -> Recipients {
         match audience {
-            Audience::Entities(entities) => entities.clone(),
-            Audience::Interested(resources) => resources.filter(|jid| self.allows_implicit(jid)),
+            Audience::Entities(list) | Audience::Interested(list) => list.clone(),
             Audience::Listed(listed) => listed.filter(|jid| {
                 self.began(jid).is_some_and(|began| is_entitled(began, u64::MAX, as_of))
             }),
@@ -381,8 +381,7 @@ impl Node {
     }
 
     /// Whether a resource may have an implicit subscription, judged without rosters (§12.2).
-    #[must_use]
-    pub fn allows_implicit(&self, jid: &Jid) -> bool {
+    fn allows_implicit(&self, jid: &Jid) -> bool {
         access::may_subscribe_implicitly(&self.config, self.affiliation_of(&jid.to_bare()))
     }
 
