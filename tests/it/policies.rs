@@ -384,6 +384,14 @@ async fn social_nodes_are_open_to_all() {
         component.owner(romeo, "set", &member).await;
         assert_eq!(component.message().await.attr("to"), Some("new@localhost"));
     }
+    // A user of another server may begin where the policies let anyone.
+    let far = "far@far.example/c";
+    let first = publish("urn:xmpp:microblog:0:comments/post-2", "far", "like");
+    assert_eq!(error(&component.pubsub(far, "set", &first).await), "cancel item-not-found");
+    let mut policies = shipped("Social nodes:");
+    policies.iter_mut().for_each(|policy| policy.creators = Some(vec!["anyone".into()]));
+    let mut component = governed(policies).await;
+    component.granted(far, &first).await;
 }
 
 /// Neither by their number nor by their bytes.
