@@ -47,6 +47,9 @@ impl Service {
         } else {
             Effects::default()
         };
+        if !self.memory.interests.is_any_at(id) {
+            return effects;
+        }
         let unsubscribed: Vec<_> = changes.unsubscribed().collect();
         for page in unsubscribed.chunks(PAGE) {
             let known = self.memory.interests.known_among(id, page);

@@ -81,6 +81,7 @@ async fn fill(store: Arc<dyn Store>) -> Stage {
     // The account of the second owner has another hash than the owner.
     for (owner, name) in [(OWNER, "deleted"), ("ß@x", "deleted too")] {
         stage.create(owner, name).await.unwrap();
+        stage.configure(owner, name, Setting::Title("used".into())).await.unwrap();
         stage.delete(owner, name).await.unwrap();
     }
     let approved = vec![Setting::AccessModel(AccessModel::Authorize), Setting::NotifySub(true)];
