@@ -290,7 +290,7 @@ impl Doctor {
             return vec![degraded(
                 "privilege",
                 "the server does not let the service read rosters, so the access models presence and roster are \
-                 refused: grant it roster access (mod_privilege, XEP-0356) if they are needed",
+                 refused: grant it roster access (mod_privilege, XEP-0356) if they are needed, and restart the service after a change at the server",
             )];
         }
         let mut findings = vec![ok("privilege", "the service may read rosters")];

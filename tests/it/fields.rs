@@ -67,6 +67,9 @@ async fn description_is_shown() {
 async fn language_and_contact_are_shown() {
     let mut component = with(&[("language", "da")]).await;
     assert_eq!(meta_data(&mut component, "pubsub#language").await, "da");
+    let shown = component.owner(OWNER, "get", &format!("<configure node='{NODE}'/>")).await;
+    let option = "<option label='da'><value>da</value></option>";
+    assert!(crate::harness::shown(&shown).contains(option), "the form keeps it");
     assert_eq!(meta_data(&mut component, "pubsub#contact").await, "");
     let contacts = |values: &[&str]| {
         let values: String = values.iter().map(|jid| format!("<value>{jid}</value>")).collect();

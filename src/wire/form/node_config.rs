@@ -109,6 +109,9 @@ fn show(config: &NodeConfig) -> Vec<Field> {
         MaxItems::Number(number) => number.to_string(),
     };
     let item_expire = item_expire(config.item_expire);
+    // Any language is accepted. COMPAT: clients such as Movim keep a value only if it is an option.
+    let languages = [(config.language.as_str(), config.language.as_str())];
+    let languages = if config.language.is_empty() { &[] } else { &languages[..] };
     vec![
         text("pubsub#title", "A name for people", &config.title),
         text("pubsub#description", "What the node is about", &config.description),
@@ -117,12 +120,7 @@ fn show(config: &NodeConfig) -> Vec<Field> {
             "Semantic type of the payloads, usually their namespace",
             &config.r#type,
         ),
-        form::field(
-            "pubsub#language",
-            FieldType::ListSingle,
-            "Language of the data",
-            &config.language,
-        ),
+        form::choice("pubsub#language", "Language of the data", languages, &config.language),
         form::jids(CONTACT, "Whom to contact with questions", &config.contact),
         form::choice(
             "pubsub#access_model",
