@@ -142,7 +142,7 @@ impl Rewriter {
                 self.place = Place::Value(byte);
                 self.value = self.tag.len();
             }
-            b'=' => self.name_bytes = 0,
+            b'=' | b'/' => self.name_bytes = 0,
             _ if byte.is_ascii_whitespace() => self.name_bytes = 0,
             _ => {
                 self.name_bytes += 1;
@@ -180,7 +180,7 @@ impl Rewriter {
         if self.left_out > 0 {
             self.left_out =
                 if is_end { self.left_out - 1 } else { self.left_out + usize::from(is_open) };
-        } else if is_refused {
+        } else if is_refused && !is_end {
             self.left_out = usize::from(is_open);
             output.extend(format!("<{LEFT_OUT} xmlns='{}'/>", self.namespace).into_bytes());
         } else if long.is_empty() {
@@ -260,6 +260,7 @@ mod tests {
             format!("<x xmlns='urn:x' a='{}' b='>'/>", "v".repeat(MAX_TOKEN_BYTES + 1)),
             format!("<x xmlns='urn:x' a='{}' b='/'>\u{fc}</x>", "v".repeat(MAX_TOKEN_BYTES)),
             format!("<x xmlns='urn:x'><{0} {0}=''/></x>", "n".repeat(MAX_TOKEN_BYTES)),
+            format!("<x xmlns='urn:x'><{0}>t</{0}><{0}/></x>", "n".repeat(MAX_TOKEN_BYTES)),
         ] {
             let expected = payload::element(&xml).unwrap();
             for bytes in [1, 7, 4096, usize::MAX] {

@@ -84,10 +84,14 @@ impl Node {
         }
     }
 
-    /// Returns `true` if nothing has changed since the creation, so that no publisher can rely on the node.
+    /// Returns `true` if nothing has changed since the creation, so that no publisher can rely on the node. Imported nodes,
+    /// and those of a store of layout 9, may begin at version 0 with affiliations and subscriptions.
     #[must_use]
     pub fn is_unused(&self) -> bool {
-        self.seq == 0 && self.version <= 1
+        let has_others = self.affiliations().any(|(entity, _)| *entity != self.creator)
+            || self.subscribers.len() > 0
+            || self.pending.len() > 0;
+        self.seq == 0 && self.version == 1 && !has_others
     }
 
     /// The affiliation of an entity. The affiliation of an address also holds for the other spellings of its domain,

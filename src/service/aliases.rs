@@ -8,36 +8,55 @@ use std::{
 
 use jid::{AccountKey, BareJid};
 
+/// Maximum number of aliases. Subscriptions of further ones count for themselves.
+const MAX_ALIASES: usize = 20_000;
+
 /// The subscribed aliases of each account. Those that have no subscription any more are removed when they are counted.
 #[derive(Debug, Default)]
 pub(super) struct Aliases(Mutex<AliasTable>);
 
-/// Each alias with the number of times that it was added.
-type AliasTable = HashMap<AccountKey, HashMap<BareJid, u64>>;
+#[derive(Debug, Default)]
+struct AliasTable {
+    /// Each alias with the number of times that it was added.
+    by_account: HashMap<AccountKey, HashMap<BareJid, u64>>,
+    /// The number of aliases.
+    len: usize,
+}
 
 impl Aliases {
     /// Adds a subscribed address, if it is an alias.
     pub(super) fn add(&self, address: BareJid) {
-        if address.is_alias() {
-            let account = AccountKey::of(&address);
-            *self.table().entry(account).or_default().entry(address).or_default() += 1;
+        if !address.is_alias() {
+            return;
         }
+        let account = AccountKey::of(&address);
+        let mut table = self.table();
+        let AliasTable { by_account, len } = &mut *table;
+        if *len >= MAX_ALIASES
+            && !by_account.get(&account).is_some_and(|aliases| aliases.contains_key(&address))
+        {
+            return;
+        }
+        let number = by_account.entry(account).or_default().entry(address).or_default();
+        *len += usize::from(*number == 0);
+        *number += 1;
     }
 
     /// The aliases of an account.
     pub(super) fn of(&self, account: &AccountKey) -> HashMap<BareJid, u64> {
-        self.table().get(account).cloned().unwrap_or_default()
+        self.table().by_account.get(account).cloned().unwrap_or_default()
     }
 
     /// Removes an alias without subscriptions, unless it was added again since it had this number.
     pub(super) fn remove(&self, account: &AccountKey, address: &BareJid, number: Option<&u64>) {
         let mut table = self.table();
-        let Some(aliases) = table.get_mut(account) else { return };
-        if aliases.get(address) == number {
-            aliases.remove(address);
+        let AliasTable { by_account, len } = &mut *table;
+        let Some(aliases) = by_account.get_mut(account) else { return };
+        if aliases.get(address) == number && aliases.remove(address).is_some() {
+            *len -= 1;
         }
         if aliases.is_empty() {
-            table.remove(account);
+            by_account.remove(account);
         }
     }
 
@@ -62,6 +81,11 @@ mod tests {
         aliases.remove(&account, &alias, counted.get(&alias));
         assert_eq!(aliases.of(&account).len(), 1, "it was added again");
         aliases.remove(&account, &alias, Some(&3));
-        assert!(aliases.table().is_empty());
+        assert!(aliases.table().by_account.is_empty());
+        assert_eq!(aliases.table().len, 0);
+        for number in 0..=MAX_ALIASES {
+            aliases.add(BareJid::new(&format!("ß{number}@x")).unwrap());
+        }
+        assert_eq!(aliases.table().len, MAX_ALIASES);
     }
 }

@@ -18,6 +18,7 @@ use crate::{
 use super::{
     Error, PresenceRequest, PresenceUpdate, Service,
     facts::{Facts, Need, OwnItems},
+    permit::without_permit,
     retries::{PresenceTask, RETRY_INTERVAL},
 };
 
@@ -197,7 +198,8 @@ impl Service {
                 self.retry(PresenceTask::End { node: node.clone(), went: went.clone() }, &error);
             }
             if published.contains(&node)
-                && let Err(error) = self.retract_own(&node, &bare).await
+                // Other requests are processed while a node with many items is searched.
+                && let Err(error) = without_permit(self.retract_own(&node, &bare)).await
             {
                 self.retry(PresenceTask::RetractOwn { node, publisher: bare.clone() }, &error);
             }

@@ -42,17 +42,26 @@ class Terminal:
     def seen(self):
         return "\n".join(line.rstrip() for line in self.screen.display)
 
-    def wait_for(self, text, timeout=20):
-        """Waits until a text is on the screen, and returns the screen."""
+    def wait_for(self, *texts, timeout=20):
+        """Waits until one of these texts is on the screen, and returns the screen."""
         end = time.monotonic() + timeout
-        while text not in self.seen():
+        while not any(text in self.seen() for text in texts):
             if time.monotonic() > end:
-                raise TimeoutError(f"{text!r} is not on the screen:\n{self.seen()}")
+                raise TimeoutError(f"{texts} are not on the screen:\n{self.seen()}")
             try:
                 self.stream.feed(self.child.read_nonblocking(65536, 0.2))
             except pexpect.TIMEOUT:
                 pass
         return self.seen()
+
+    def repeat(self, text, refusal, expected):
+        """Types a text again while it is refused."""
+        end = time.monotonic() + 20
+        self.type(text)
+        while expected not in self.wait_for(refusal, expected) and time.monotonic() < end:
+            self.type("/clear")
+            self.type(text)
+        self.type("/clear")
 
     def type(self, text):
         self.child.send(f"{text}\r")
@@ -71,6 +80,8 @@ def configure(terminal, server):
     terminal.wait_for("Enter password")
     terminal.type(PASSWORD)
     terminal.wait_for("logged in successfully")
+    # Profanity refuses it until it has discovered the services of the server.
+    terminal.repeat(f"/cmd list {SERVICE}", "Server does not support ad hoc commands", f"{COMMAND}:configure-node")
     step(f"/cmd list {SERVICE}", f"{COMMAND}:configure-node")
     step(f"/cmd exec {COMMAND}:configure-node {SERVICE}", "Form title: Configure a node")
     # Profanity names fields by their place in the form.

@@ -42,18 +42,18 @@ class OwnPubsub(Ejabberd):
     options = ""
 
     def more_modules(self):
-        return super().more_modules() + f"  mod_pubsub:\n{self.options}    plugins:\n      - flat\n      - pep\n"
+        return super().more_modules() + f"  mod_caps: {{}}\n  mod_pubsub:\n{self.options}    plugins:\n      - flat\n      - pep\n"
 
 
 class OwnPubsubElsewhere(OwnPubsub):
     options = '    host: "pep.@HOST@"\n'
 
 
-def test_two_services_of_one_jid_are_found_out(tmp_path):
-    # As config/ejabberd.yml says.
-    assert OwnPubsubElsewhere.options.strip() in Ejabberd.shipped("ejabberd.yml")
+def test_two_services_of_one_jid_are_found_out():
     for kind in (OwnPubsub, OwnPubsubElsewhere):
         with kind([]) as ejabberd:
+            # As config/ejabberd.yml says.
+            assert OwnPubsubElsewhere.options.strip() in ejabberd.shipped("ejabberd.yml")
             options = dict(jid=SERVICE, server=f"127.0.0.1:{ejabberd.component_port}", secret=SECRET)
             findings, code = examine(**options, store="memory:")
             if kind is OwnPubsubElsewhere:
