@@ -6,7 +6,7 @@ use minidom::Element;
 use crate::{
     pubsub::NodeId,
     service::MAX_INTERESTS,
-    wire::{ns, xml::Tag},
+    wire::{notification, ns, xml::Tag},
 };
 
 use super::dispatch::Dispatch;
@@ -67,16 +67,12 @@ impl Dispatch {
             return None;
         }
         if stanza.attr("type") == Some("error") {
-            let error = stanza.children().find(|child| child.name() == "error");
-            match error.and_then(|error| error.attr("type")) {
-                Some("wait") => {
-                    interests.failed(&jid);
-                    presences.leave_open(&jid);
-                }
-                _ => {
-                    interests.remove(&jid);
-                    presences.deny(&jid);
-                }
+            if notification::is_unreachable(stanza) {
+                interests.failed(&jid);
+                presences.leave_open(&jid);
+            } else {
+                interests.remove(&jid);
+                presences.deny(&jid);
             }
             return None;
         }

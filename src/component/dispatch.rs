@@ -311,8 +311,7 @@ impl Dispatch {
         let header = Header::of(stanza);
         let id = header.id.as_deref().unwrap_or_default();
         if let (Some(jid), Some(node)) = (header.sender(), notification::node_of(id)) {
-            // A resource that is not there is not interested.
-            if !jid.is_bare() {
+            if !jid.is_bare() && notification::is_absent(stanza) {
                 self.service.interests().remove(&jid);
             }
             let is_gone = notification::is_gone(stanza);

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use crate::{
     service::{CheckResult, PingAnswer},
-    wire::{ns, xml::Tag},
+    wire::{notification, ns, xml::Tag},
 };
 
 use super::dispatch::Dispatch;
@@ -21,9 +21,6 @@ const IT: &str = "resource-";
 const BESIDE: &str = "beside-";
 /// How soon it is looked whether resources are to be checked, where they are not.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
-/// What servers say where a resource, or its whole account, is not there.
-const NOT_THERE: [&str; 4] =
-    ["service-unavailable", "item-not-found", "recipient-unavailable", "gone"];
 
 impl Dispatch {
     /// Checks resources round after round, as long as it is awaited.
@@ -84,7 +81,7 @@ impl Dispatch {
         let from = Jid::stamped(stanza.attr("from")?).ok()?;
         let error = stanza.children().find(|child| child.name() == "error");
         let is_not_there = |error: &Element| {
-            NOT_THERE.iter().any(|condition| error.has_child(condition, ns::STANZAS))
+            notification::ABSENT.iter().any(|condition| error.has_child(condition, ns::STANZAS))
         };
         let answer = match error.filter(|error| is_not_there(error)) {
             Some(_) => {

@@ -49,7 +49,15 @@ struct Resource {
     capabilities: String,
     /// The question that is not answered yet.
     asked: Option<String>,
+    /// Whether the last question failed, so that the next presence repeats it.
+    has_failed: bool,
     nodes: Vec<NodeId>,
+}
+
+impl Resource {
+    fn ask(&mut self, question: &str) {
+        (self.asked, self.has_failed) = (Some(question.to_owned()), false);
+    }
 }
 
 /// The interests in a node.
@@ -131,12 +139,12 @@ impl Interests {
     pub fn note(&self, jid: &Jid, capabilities: &str, question: &str) -> bool {
         let mut known = self.known();
         if let Some(resource) = known.resources.get_mut(jid.as_str()) {
-            let is_news = resource.capabilities != capabilities;
-            if is_news {
+            let has_to_be_asked = resource.has_failed || resource.capabilities != capabilities;
+            if has_to_be_asked {
                 capabilities.clone_into(&mut resource.capabilities);
-                resource.asked = Some(question.to_owned());
+                resource.ask(question);
             }
-            return is_news;
+            return has_to_be_asked;
         }
         if known.resources.range(of_entity(jid)).count() >= MAX_OF_ONE
             || !known.domains.take(jid.domain().as_str())
@@ -147,6 +155,7 @@ impl Interests {
             jid: jid.clone(),
             capabilities: capabilities.to_owned(),
             asked: Some(question.to_owned()),
+            has_failed: false,
             nodes: Vec::new(),
         };
         known.resources.insert(jid.to_string(), resource);
@@ -163,8 +172,7 @@ impl Interests {
     /// A question was not answered, for now: it is asked again when the resource sends presence again.
     pub fn failed(&self, jid: &Jid) {
         if let Some(resource) = self.known().resources.get_mut(jid.as_str()) {
-            resource.asked = None;
-            resource.capabilities.clear();
+            (resource.asked, resource.has_failed) = (None, true);
         }
     }
 
@@ -209,7 +217,7 @@ impl Interests {
     /// A resource is asked this.
     pub fn ask(&self, jid: &Jid, question: &str) {
         if let Some(resource) = self.known().resources.get_mut(jid.as_str()) {
-            resource.asked = Some(question.to_owned());
+            resource.ask(question);
         }
     }
 

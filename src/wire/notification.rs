@@ -264,15 +264,39 @@ pub fn has_recipient_suffix(id: &str) -> bool {
     id.splitn(3, '-').nth(2).is_some_and(|suffix| !suffix.is_empty())
 }
 
+/// Conditions of the errors that servers send for a resource that is not available.
+pub const ABSENT: [&str; 4] =
+    ["service-unavailable", "item-not-found", "recipient-unavailable", "gone"];
+
 /// Whether an error says that who was addressed does not exist, or not any more (§12.4). SPEC: §12.4
 /// says so of any error of type `cancel`; but servers say `service-unavailable` of who is only away.
 #[must_use]
 pub fn is_gone(bounce: &Element) -> bool {
-    let error = bounce.children().find(|child| child.name() == "error");
-    error.is_some_and(|error| {
-        let conditions = ["gone", "item-not-found"];
-        conditions.iter().any(|condition| error.get_child(condition, ns::STANZAS).is_some())
+    has_condition(bounce, &["gone", "item-not-found"])
+}
+
+/// Returns `true` if an error says that the addressed resource is not available.
+#[must_use]
+pub fn is_absent(stanza: &Element) -> bool {
+    has_condition(stanza, &ABSENT) && !is_unreachable(stanza)
+}
+
+/// Returns `true` if an error says only that the addressed entity cannot be reached now. Servers send
+/// `remote-server-not-found` also with the type `cancel` while they have no connection to the other server.
+#[must_use]
+pub fn is_unreachable(stanza: &Element) -> bool {
+    error_of(stanza).is_some_and(|error| error.attr("type") == Some("wait"))
+        || has_condition(stanza, &["remote-server-not-found", "remote-server-timeout"])
+}
+
+fn has_condition(stanza: &Element, conditions: &[&str]) -> bool {
+    error_of(stanza).is_some_and(|error| {
+        conditions.iter().any(|condition| error.has_child(condition, ns::STANZAS))
     })
+}
+
+fn error_of(stanza: &Element) -> Option<&Element> {
+    stanza.children().find(|child| child.name() == "error")
 }
 
 /// For which subscriptions of its recipient a message is (§12.16, XEP-0131). They are the last child (§7.1.2.4).

@@ -8,7 +8,10 @@ use gjallar::{
 };
 use minidom::Element;
 
-use crate::harness::{Component, SERVICE, event, faulty::Faulty};
+use crate::{
+    harness::{Component, SERVICE, event, faulty::Faulty},
+    presence::name_nodes,
+};
 
 const OWNER: &str = "owner@localhost/desk";
 const READER: &str = "reader@localhost/phone";
@@ -42,16 +45,19 @@ async fn bounce(component: &mut Component, condition: &str, kind: &str) -> bool 
     let messages = component.messages().await;
     let to_reader = |message: &&Element| message.attr("to") == Some(READER);
     let Some(message) = messages.iter().find(to_reader) else { return false };
-    let error = format!(
-        "<error type='{kind}'><{condition} xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>"
-    );
-    let id = message.attr("id").unwrap();
+    let (id, error) = (message.attr("id").unwrap(), error(condition, kind));
     component
         .send(&format!(
             "<message type='error' from='{READER}' to='{SERVICE}' id='{id}'>{error}</message>"
         ))
         .await;
     true
+}
+
+fn error(condition: &str, kind: &str) -> String {
+    format!(
+        "<error type='{kind}'><{condition} xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>"
+    )
 }
 
 #[tokio::test]
@@ -125,4 +131,76 @@ async fn a_bounced_subscription_ends_after_the_store_has_failed() {
         }
     }
     assert!(!bounce(&mut component, "gone", "cancel").await);
+}
+
+/// Errors of a server that cannot be reached for a moment, or that is too busy.
+const UNREACHABLE: [(&str, &str); 4] = [
+    ("remote-server-timeout", "wait"),
+    ("remote-server-not-found", "cancel"),
+    ("resource-constraint", "wait"),
+    ("recipient-unavailable", "wait"),
+];
+/// Errors by which a server says that a resource is not available.
+const ABSENT: [(&str, &str); 4] = [
+    ("service-unavailable", "cancel"),
+    ("recipient-unavailable", "cancel"),
+    ("item-not-found", "cancel"),
+    ("gone", "modify"),
+];
+
+/// A component with a node that the reader's resource is interested in, without a subscription.
+async fn with_interested() -> Component {
+    let mut component = Component::start().await;
+    component.create(OWNER, "n", &[]).await;
+    name_nodes(&mut component, READER, &["n"]).await;
+    component.ask(READER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
+    component
+}
+
+/// §12.2: only an error that says so shows that an interested resource is not available any more.
+#[tokio::test]
+async fn s12_2_a_resource_stays_interested_while_its_server_is_unreachable() {
+    let others = [("forbidden", "auth"), ("policy-violation", "modify")];
+    for (condition, kind) in UNREACHABLE.into_iter().chain(others) {
+        let mut component = with_interested().await;
+        assert!(bounce(&mut component, condition, kind).await);
+        assert!(bounce(&mut component, condition, kind).await, "{condition}");
+    }
+    for (condition, kind) in ABSENT {
+        let mut component = with_interested().await;
+        assert!(bounce(&mut component, condition, kind).await);
+        assert!(!bounce(&mut component, condition, kind).await, "{condition}");
+    }
+}
+
+/// §12.2: the same applies to the query for the capabilities of known resources on a new connection, which is repeated on
+/// the next one.
+#[tokio::test]
+async fn s12_2_a_resource_stays_interested_whose_capabilities_cannot_be_queried() {
+    for (condition, kind) in UNREACHABLE.into_iter().chain(ABSENT) {
+        let mut component = with_interested().await;
+        let mut known = None;
+        for item in ["1", "2"] {
+            component.reconnected_by_force().await;
+            let query = component.answer().await;
+            assert_eq!(query.attr("to"), Some(READER));
+            let (id, error) = (query.attr("id").unwrap(), error(condition, kind));
+            let content = query.children().next().unwrap().attr("node").map(str::to_owned);
+            assert_eq!(*known.get_or_insert_with(|| content.clone()), content);
+            component
+                .send(&format!(
+                    "<iq type='error' from='{READER}' to='{SERVICE}' id='{id}'>{error}</iq>"
+                ))
+                .await;
+            component.publish(OWNER, "n", item).await;
+            let events = component.events_for(READER).await;
+            let mut items = events.iter().flat_map(Element::children);
+            let is_sent = items.any(|sent| sent.attr("id") == Some(item));
+            let is_unreachable = UNREACHABLE.contains(&(condition, kind));
+            assert_eq!(is_sent, is_unreachable, "{condition}");
+            if !is_unreachable {
+                break;
+            }
+        }
+    }
 }
