@@ -196,11 +196,13 @@ impl Service {
                 next.iter().for_each(|next| deadlines.add(id, *next));
                 let creator = creator.as_ref().map(AccountKey::of);
                 self.memory.presences.matter(id, creator.as_ref(), watched.into_iter());
+                self.memory.presences.note_read(id);
                 publishers.into_iter().for_each(|who| self.memory.presences.publishes(id, who));
             }
             Err(Error::Busy { .. } | Error::Refused(Refusal::TooManyNotifications)) => until(),
             Err(Error::Refused(_) | Error::Closed) => {
                 delays.end(id, true);
+                self.memory.presences.note_read(id);
             }
             Err(Error::Failed(_)) => {
                 deadlines.add(id, (self.clock)().later_by(PAUSE.as_millis() as u64));

@@ -20,7 +20,7 @@ use crate::pubsub::{NodeId, Show, Shows, Timestamp, op::presence::Went};
 
 use super::domains::Domains;
 
-use earlier::Before;
+use earlier::{Before, is_from_before};
 use requests::{Requests, Share};
 
 /// Entities whose presence is known, or asked for. That of more is not looked at.
@@ -107,6 +107,8 @@ pub struct PresenceUpdate {
 struct Known {
     /// The nodes at which somebody's presence matters, or did.
     nodes: HashSet<NodeId>,
+    /// Those from before the start whose subscribers are not watched yet.
+    unread: HashSet<NodeId>,
     there: HashMap<BareJid, BTreeMap<String, Show>>,
     /// Resources that were available on earlier connections and have not sent anything since.
     before: HashMap<BareJid, BTreeMap<String, Before>>,
@@ -141,6 +143,9 @@ struct Known {
 struct Watch {
     /// In whose turn it is asked.
     share: Share,
+    /// When it began, if that was on this connection and the entity has missed no event: presence from before then is no
+    /// arrival.
+    began: Option<Instant>,
     /// Whether it lets the service have it.
     is_given: bool,
     is_asked: bool,
@@ -202,6 +207,7 @@ impl Default for Known {
     fn default() -> Self {
         Self {
             nodes: HashSet::new(),
+            unread: HashSet::new(),
             there: HashMap::new(),
             before: HashMap::new(),
             unconfirmed: VecDeque::new(),
@@ -235,7 +241,14 @@ impl Presences {
 
     /// When the service begins: presence may matter at this node; whose is read soon.
     pub(super) fn begin_at(&self, node: &NodeId) {
-        self.known().nodes.insert(node.clone());
+        let mut known = self.known();
+        known.nodes.insert(node.clone());
+        known.unread.insert(node.clone());
+    }
+
+    /// Records that the subscribers of a node are watched, or that the node is closed.
+    pub(super) fn note_read(&self, node: &NodeId) {
+        self.known().unread.remove(node);
     }
 
     /// Makes pending notifications from before the start wait for the presence of these entities.
@@ -284,7 +297,9 @@ impl Presences {
 
     /// A node is not there any more.
     pub(super) fn ignore(&self, node: &NodeId) {
-        self.known().nodes.remove(node);
+        let mut known = self.known();
+        known.nodes.remove(node);
+        known.unread.remove(node);
     }
 
     /// Whether somebody's presence matters at a node.
@@ -294,7 +309,8 @@ impl Presences {
 
     /// Records that a resource is available; `age` is the age of its presence, if known. Returns whether it counts as
     /// coming online. After an interruption only presence sent before it proves that the resource was available
-    /// throughout: a repeated last item is harmless, a missing one is not.
+    /// throughout, and after a subscription that needs it only presence sent before that: a repeated last item is
+    /// harmless, a missing one is not.
     pub(super) fn note(&self, jid: &Jid, shown: &PresenceUpdate, age: Option<Duration>) -> bool {
         let mut known = self.known();
         let (entity, resource) = parts(jid);
@@ -302,7 +318,10 @@ impl Presences {
         let Some(is_new) = known.place(&entity, &resource, shown.show) else { return false };
         let before = known.take_before(&entity, &resource);
         let has_missed = before.is_some_and(|before| before.has_missed);
-        let was_there = age.zip(before).is_some_and(|(age, before)| before.was_there(age));
+        let was_there = age.is_some_and(|age| match before {
+            Some(before) => before.was_there(age),
+            None => shown.away_seconds.is_none() && known.was_there(&entity, age),
+        });
         // Presence without a timestamp is no answer to a probe, and says nothing about other resources.
         if age.is_some()
             && !known.has_unconfirmed(&entity)
@@ -459,6 +478,7 @@ impl Presences {
             return Availability::Assumed;
         }
         known.before_of(jid).for_each(|before| before.has_missed = true);
+        known.note_missed(&entity);
         drop(known);
         let reason = if is_known { "unavailable" } else { "unknown" };
         self.withheld.get_or_create(&[("reason", reason)]).inc();
@@ -500,6 +520,7 @@ impl Presences {
             (watch.is_asked, watch.asked_at) = (false, None);
             (watch.unanswered, watch.is_probed) = (None, false);
             (watch.is_answered, watch.answered_at) = (false, None);
+            watch.began = None;
         }
         // Before the first connection nobody was asked, and those for whom something is pending come first.
         if !is_first {
@@ -596,7 +617,8 @@ impl Presences {
         }
     }
 
-    /// An entity asked for what needs its presence: whether it refused before does not matter any more.
+    /// An entity asked for what needs its presence: whether it refused before does not matter any more. It may have missed
+    /// events meanwhile.
     pub(super) fn forgive(&self, entity: &BareJid) {
         let mut known = self.known();
         if known.refused.remove(entity) {
@@ -604,6 +626,8 @@ impl Presences {
             known.unwritten_refusals.insert(entity.clone(), false);
             drop(known);
             self.refused.notify_one();
+            self.want(entity, None);
+            self.known().note_missed(entity);
         }
     }
 
@@ -716,7 +740,10 @@ impl Presences {
         }
         let share = known.requests.join(creator);
         known.requests.push(entity, &share, false);
-        let watch = Watch { share, is_awaited: true, is_new: true, ..Watch::default() };
+        // Events that were withheld from an entity without a watch are not recorded.
+        let is_first = known.unread.is_empty() && known.dropped.is_none();
+        let began = is_first.then(Instant::now);
+        let watch = Watch { share, began, is_awaited: true, is_new: true, ..Watch::default() };
         known.wanted.insert(entity.clone(), watch);
         drop(known);
         self.asked.notify_one();
@@ -798,6 +825,19 @@ impl Known {
         if let Some(watch) = self.wanted.get_mut(entity) {
             watch.is_asked = false;
             self.requests.push(entity, &watch.share, true);
+        }
+    }
+
+    /// Whether presence of this age proves that a resource of an entity was available before its watch began.
+    fn was_there(&self, entity: &BareJid, age: Duration) -> bool {
+        let began = self.wanted.get(entity).and_then(|watch| watch.began);
+        began.is_some_and(|began| is_from_before(age, began))
+    }
+
+    /// Records that an entity may have missed an event.
+    fn note_missed(&mut self, entity: &BareJid) {
+        if let Some(watch) = self.wanted.get_mut(entity) {
+            watch.began = None;
         }
     }
 

@@ -840,6 +840,48 @@ async fn the_last_item_is_sent_to_who_becomes_available() {
     assert_eq!(component.messages().await.len(), 0);
 }
 
+/// §16.4.4: whoever was online before the service needed its presence has not come online.
+#[tokio::test]
+async fn whoever_is_online_and_subscribes_is_sent_no_other_last_items() {
+    const EARLIER: &str = "2000-01-01T00:00:00Z";
+    const LATER: &str = "2999-01-01T00:00:00Z";
+    let based = ("presence_based_delivery", "1");
+    let purged = ("purge_offline", "1");
+    let open = ("publish_model", "open");
+    for (fields, later) in [
+        (vec![based], vec![]),
+        (vec![based, ("access_model", "authorize")], vec![]),
+        (vec![], vec![based]),
+        (vec![open], vec![purged]),
+    ] {
+        let mut component = with(&fields).await;
+        component.create(OTHER, "plain", &[]).await;
+        component.publish(OTHER, "plain", "p").await;
+        component.subscribe(READER, "plain").await;
+        let publisher = if fields.contains(&open) { PHONE } else { OWNER };
+        component.publish(publisher, "n", "1").await;
+        component.subscribe(READER, "n").await;
+        component.messages().await;
+        if !later.is_empty() {
+            component.configure(OWNER, "n", &later).await;
+        }
+        while asked_by_now(&mut component).await.is_empty() {}
+        presence(&mut component, READER, "subscribed", "").await;
+        repeated(&mut component, PHONE, EARLIER).await;
+        assert_eq!(sent_items(&mut component).await, [""; 0], "{fields:?}");
+        let last = |jid: &str| format!("{jid} plain p");
+        for (resource, stamp) in [(LAPTOP, None), (TABLET, Some(LATER))] {
+            match stamp {
+                None => presence(&mut component, resource, "", "").await,
+                Some(stamp) => repeated(&mut component, resource, stamp).await,
+            }
+            let sent = sent_items(&mut component).await;
+            assert!(sent.contains(&last(READER)), "{fields:?} {resource}: {sent:?}");
+        }
+        component.finish().await;
+    }
+}
+
 /// XEP-0312: what was published while a resource was away, each item once, and to no other resource.
 #[tokio::test]
 async fn who_says_how_long_it_was_away_is_sent_what_it_missed() {

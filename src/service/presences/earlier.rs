@@ -11,7 +11,7 @@ use super::{Known, MAX_ENTITIES, MAX_RESOURCES, parts};
 
 /// Length of an interruption from which resources count as having missed events.
 const MAX_INTERRUPTION: Duration = Duration::from_secs(300);
-/// Minimum age of a presence timestamp before the interruption; some servers write whole seconds.
+/// Minimum age of a presence timestamp before a time of this process; some servers write whole seconds.
 const STAMP_PRECISION: Duration = Duration::from_secs(1);
 
 /// A resource that was available on an earlier connection.
@@ -32,8 +32,13 @@ pub(super) struct Before {
 impl Before {
     /// Whether presence of this age proves that the resource was available throughout.
     pub(super) fn was_there(&self, age: Duration) -> bool {
-        age >= self.lost_at.elapsed() + STAMP_PRECISION
+        is_from_before(age, self.lost_at)
     }
+}
+
+/// Whether presence of this age was sent before a time of this process.
+pub(super) fn is_from_before(age: Duration, at: Instant) -> bool {
+    age >= at.elapsed() + STAMP_PRECISION
 }
 
 impl Known {

@@ -73,6 +73,78 @@ async fn only_older_presence_shows_that_a_resource_was_there_all_the_time() {
     }
 }
 
+/// What happens between the beginning of a watch and the presence of the entity.
+enum Meanwhile {
+    Nothing,
+    ManualGrant,
+    WithheldEvent,
+    Reconnection,
+}
+
+#[tokio::test(start_paused = true)]
+async fn presence_from_before_a_watch_is_no_arrival_unless_an_event_may_be_missed() {
+    let seconds = Duration::from_secs;
+    let (user, phone) = (Jid::new("a@x").unwrap(), Jid::new("a@x/phone").unwrap());
+    let back = PresenceUpdate { away_seconds: Some(60), ..ONLINE };
+    for (case, meanwhile, shown, age, comes) in [
+        ("older", Meanwhile::Nothing, ONLINE, Some(seconds(1)), false),
+        ("not older", Meanwhile::Nothing, ONLINE, Some(Duration::from_millis(999)), true),
+        ("without a timestamp", Meanwhile::Nothing, ONLINE, None, true),
+        ("away", Meanwhile::Nothing, back, Some(seconds(7200)), true),
+        ("still older", Meanwhile::ManualGrant, ONLINE, Some(seconds(3601)), false),
+        ("later", Meanwhile::ManualGrant, ONLINE, Some(seconds(3600)), true),
+        ("missed", Meanwhile::WithheldEvent, ONLINE, Some(seconds(7200)), true),
+        ("another connection", Meanwhile::Reconnection, ONLINE, Some(seconds(7200)), true),
+    ] {
+        let presences = Presences::default();
+        presences.connected();
+        let node = NodeId::parse("n").unwrap();
+        presences.matter(&node, Some(&creator()), [user.to_bare()].into_iter());
+        presences.wanted().await;
+        match meanwhile {
+            Meanwhile::Nothing => {}
+            Meanwhile::ManualGrant => tokio::time::advance(seconds(3600)).await,
+            Meanwhile::WithheldEvent => {
+                tokio::time::advance(seconds(3600)).await;
+                let withheld = presences.availability(&user, Shows::ALL, true);
+                assert_eq!(withheld, Availability::Unavailable);
+            }
+            Meanwhile::Reconnection => {
+                presences.disconnected();
+                presences.connected();
+            }
+        }
+        presences.give(&user);
+        assert_eq!(presences.note(&phone, &shown, age), comes, "{case}");
+        assert!(!presences.note(&phone, &shown, Some(seconds(7200))), "{case}: that is said once");
+    }
+}
+
+/// Of events that it may have missed without a watch there is no record.
+#[tokio::test(start_paused = true)]
+async fn presence_is_an_arrival_of_whoever_may_have_missed_events_before_its_watch() {
+    let [node, other] = ["n", "other"].map(|name| NodeId::parse(name).unwrap());
+    let age = Some(Duration::from_secs(3600));
+    let jid = |name: &str| Jid::new(&format!("{name}@x/r")).unwrap();
+    let comes = |presences: &Presences, name: &str| {
+        presences.matter(&node, Some(&creator()), [jid(name).to_bare()].into_iter());
+        presences.note(&jid(name), &ONLINE, age)
+    };
+    let presences = Presences::default();
+    presences.begin_at(&node);
+    presences.begin_at(&other);
+    presences.connected();
+    assert!(comes(&presences, "a"), "it may be subscribed to nodes from before the start");
+    presences.note_read(&node);
+    presences.ignore(&other);
+    assert!(!comes(&presences, "b"));
+    assert!(!comes(&presences, "c"));
+    presences.refuse(&jid("c"));
+    presences.remove(&jid("c"));
+    presences.forgive(&jid("c").to_bare());
+    assert!(comes(&presences, "c"), "it refused its presence meanwhile");
+}
+
 #[test]
 fn a_resource_that_was_away_always_comes() {
     let presences = Presences::default();
