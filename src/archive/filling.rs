@@ -5,7 +5,9 @@ use std::sync::Arc;
 use jid::{BareJid, Jid};
 
 use crate::{
-    pubsub::{Affiliation, Changes, FormerNode, Item, Node, Notification, Terms, restore},
+    pubsub::{
+        Affiliation, Changes, ConfigRevision, FormerNode, Item, Node, Notification, Terms, restore,
+    },
     store::{Chain, Commit, Store, StoreError},
 };
 
@@ -76,6 +78,11 @@ impl<'a> Filling<'a> {
     pub(crate) async fn event(&mut self, event: Notification) -> Result<(), StoreError> {
         self.flush().await?;
         self.commit(restore::reached(event.place.seq, 0), Some(event)).await
+    }
+
+    /// The node has this revision.
+    pub(crate) async fn revise(&self, revision: ConfigRevision) -> Result<(), StoreError> {
+        self.commit(restore::revised(revision), None).await
     }
 
     /// The node has this sequence and version.

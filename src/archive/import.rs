@@ -3,7 +3,7 @@
 use std::io::BufRead;
 
 use crate::{
-    pubsub::{Audience, Epoch, FormerNode, Fresh},
+    pubsub::{Affiliation, Audience, Epoch, FormerNode, Fresh, Node},
     store::{Store, StoreError},
     wire::name::affiliation_named,
 };
@@ -144,6 +144,8 @@ impl From<StoreError> for Why {
 /// The node that the lines belong to.
 struct Restored<'a> {
     filling: Filling<'a>,
+    /// The node with its owners, if its revision depends on them.
+    inheriting: Option<Node>,
     seq: u64,
     version: u64,
     is_deleted: bool,
@@ -163,6 +165,7 @@ impl<'a> Restored<'a> {
             return Err(Why::Form("there is a node of this name before".into()));
         }
         Ok(Self {
+            inheriting: line.inherits_revision().then(|| node.clone()),
             filling: Filling::begin(store, node).await?,
             seq: line.seq,
             version: line.version(),
@@ -175,6 +178,9 @@ impl<'a> Restored<'a> {
         match line {
             Line::Affiliation { jid, affiliation } => {
                 let named = affiliation_named(&affiliation).ok_or(affiliation)?;
+                if let (Some(node), Affiliation::Owner) = (&mut self.inheriting, named) {
+                    node.load_affiliation(jid.clone(), named);
+                }
                 self.filling.affiliate(jid, named);
             }
             Line::Subscription { jid, since, enrolled, pending, special } => {
@@ -237,6 +243,9 @@ impl<'a> Restored<'a> {
     }
 
     async fn finish(self) -> Result<(), StoreError> {
+        if let Some(node) = self.inheriting {
+            self.filling.revise(node.inherited_revision()).await?;
+        }
         match self.is_deleted {
             true => self.filling.delete(self.seq, self.version, self.former).await,
             false => self.filling.finish(self.seq, self.version).await,

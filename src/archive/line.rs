@@ -101,6 +101,9 @@ pub(super) struct RevisionLine {
     /// The creator, if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     roster_owner: Option<BareJid>,
+    /// No owner has chosen that its roster gives access.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    no_roster_owner: bool,
     /// The entity that changed it last, if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last_owner: Option<BareJid>,
@@ -245,6 +248,11 @@ impl NodeLine {
         }
     }
 
+    /// Returns `true` for a node of an archive that recorded no revisions.
+    pub(super) fn inherits_revision(&self) -> bool {
+        self.version.is_none() && self.revision.is_none()
+    }
+
     /// The number of the node's last commit.
     pub(super) fn version(&self) -> u64 {
         self.version.unwrap_or(self.seq)
@@ -289,7 +297,8 @@ impl NodeLine {
                 changed_by: line.changed_by.clone(),
                 base: line.base,
                 last_owner: line.last_owner.as_ref().unwrap_or(&line.changed_by).clone(),
-                roster_owner: line.roster_owner.as_ref().unwrap_or(&self.creator).clone(),
+                roster_owner: (!line.no_roster_owner)
+                    .then(|| line.roster_owner.as_ref().unwrap_or(&self.creator).clone()),
             };
         }
         Ok(node)
@@ -300,13 +309,14 @@ impl RevisionLine {
     /// Nothing for a new node.
     fn of(node: &Node) -> Option<Self> {
         let Node { creator, revision, .. } = node;
-        let roster_owner = Some(&revision.roster_owner).filter(|owner| *owner != creator);
+        let roster_owner = revision.roster_owner.as_ref().filter(|owner| *owner != creator);
         let is_first = *revision == ConfigRevision::first(creator.clone());
         (!is_first).then(|| Self {
             number: revision.number,
             changed_by: revision.changed_by.clone(),
             base: revision.base,
             roster_owner: roster_owner.cloned(),
+            no_roster_owner: revision.roster_owner.is_none(),
             last_owner: revision.other_last_owner().cloned(),
         })
     }

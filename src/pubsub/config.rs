@@ -271,8 +271,8 @@ impl NodeConfig {
         let texts = texts.into_iter().chain([&self.body_xslt, &self.dataform_xslt]);
         let all = texts.map(String::len).chain(jids).chain(groups).map(|len| len + 2);
         // A creator is not written twice.
-        let others = [&revision.changed_by, &revision.roster_owner];
-        let others = others.into_iter().filter(|other| *other != creator);
+        let others = [Some(&revision.changed_by), revision.roster_owner.as_ref()];
+        let others = others.into_iter().flatten().filter(|other| *other != creator);
         let others = others.chain(revision.other_last_owner());
         let others: usize = others.map(|other| other.as_str().len()).sum();
         let names = node.as_str().len() + creator.as_str().len() + others;

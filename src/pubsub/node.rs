@@ -155,7 +155,26 @@ impl Node {
     /// out the contacts of another if its choice of the access model or the groups applied to the other's roster.
     #[must_use]
     pub fn roster_owner(&self) -> Option<&BareJid> {
-        Some(&self.revision.roster_owner).filter(|entity| self.is_owner(entity))
+        self.revision.roster_owner.as_ref().filter(|entity| self.is_owner(entity))
+    }
+
+    /// The revision of a node of layout 9, which recorded none, and where the rosters of all owners gave access. If the
+    /// creator is no owner any more, the only owner takes its place. Of several owners none has chosen, nor has one whose
+    /// address does not fit into the node's row.
+    #[must_use]
+    pub fn inherited_revision(&self) -> ConfigRevision {
+        let first = ConfigRevision::first(self.creator.clone());
+        let mut owners = self.owners();
+        let (Some(owner), other) = (owners.next(), owners.next()) else { return first };
+        if self.is_owner(&self.creator) {
+            return first;
+        }
+        let of_owner = ConfigRevision::first(owner.clone());
+        let fits = self.config.check_size(&self.id, &self.creator, &of_owner).is_ok();
+        match other.is_none() && fits {
+            true => of_owner,
+            false => ConfigRevision { roster_owner: None, ..first },
+        }
     }
 
     /// Returns `true` if an entity is an owner.

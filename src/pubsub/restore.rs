@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jid::{BareJid, Jid};
 
-use super::{Affiliation, Change, Changes, FormerNode, Item, Node, Terms};
+use super::{Affiliation, Change, Changes, ConfigRevision, FormerNode, Item, Node, Terms};
 
 /// A node comes into being, as [`Node::bare`] gives it.
 #[must_use]
@@ -19,6 +19,12 @@ pub fn affiliated(entities: Vec<(BareJid, Affiliation)>) -> Changes {
     let list =
         entities.into_iter().map(|(entity, affiliation)| Change::Affiliated(entity, affiliation));
     Changes::at(0, 0, list.collect())
+}
+
+/// The node has this revision.
+#[must_use]
+pub fn revised(revision: ConfigRevision) -> Changes {
+    Changes::at(0, 0, vec![Change::Revised(revision)])
 }
 
 /// Subscriptions that began at this version of the node; with each, whether an owner made it.

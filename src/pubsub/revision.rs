@@ -16,8 +16,9 @@ pub struct ConfigRevision {
     pub base: u64,
     /// The owner who changed it last; the creator before the first change by an owner.
     pub last_owner: BareJid,
-    /// The owner who last chose that its roster gives access; the creator before the first choice.
-    pub roster_owner: BareJid,
+    /// The owner who last chose that its roster gives access; the creator before the first choice. `None` at a node of
+    /// layout 9 that its creator had left with several owners, of whom none has chosen since.
+    pub roster_owner: Option<BareJid>,
 }
 
 impl ConfigRevision {
@@ -25,7 +26,7 @@ impl ConfigRevision {
     #[must_use]
     pub fn first(creator: BareJid) -> Self {
         let [changed_by, last_owner] = [creator.clone(), creator.clone()];
-        Self { number: 0, changed_by, base: 0, last_owner, roster_owner: creator }
+        Self { number: 0, changed_by, base: 0, last_owner, roster_owner: Some(creator) }
     }
 
     /// The revision after one more change, by an owner or by an administrator who is not one.

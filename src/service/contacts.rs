@@ -17,6 +17,8 @@ const MAX_READS: usize = 3;
 enum NeededRoster {
     /// None: the operation does not depend on one.
     None,
+    /// One that cannot be read: no owner has chosen among several whose rosters gave access in layout 9.
+    Unreadable,
     /// An empty one: the access model depends on a roster, and no owner of the node has chosen that its own gives access.
     Empty,
     /// That of this owner.
@@ -67,7 +69,7 @@ impl Service {
         for _ in 0..MAX_READS {
             let turn = self.turn(id).await?;
             let owner = match self.needed_roster(turn.node(), need) {
-                NeededRoster::None => return Ok((turn, None)),
+                NeededRoster::None | NeededRoster::Unreadable => return Ok((turn, None)),
                 NeededRoster::Empty => return Ok((turn, Some(Arc::default()))),
                 NeededRoster::Of(owner) => owner,
             };
@@ -91,7 +93,7 @@ impl Service {
     /// The contacts of a node's owner for timer-driven operations, which do not wait for rosters.
     fn contacts_in_time(&self, id: &NodeId, node: Option<&Node>) -> Option<Arc<Contacts>> {
         let owner = match self.needed_roster(node, &Need::Time) {
-            NeededRoster::None => return None,
+            NeededRoster::None | NeededRoster::Unreadable => return None,
             NeededRoster::Empty => return Some(Arc::default()),
             NeededRoster::Of(owner) => owner,
         };
@@ -150,7 +152,11 @@ impl Service {
         if !is_needed {
             return NeededRoster::None;
         }
-        owner.map_or(NeededRoster::Empty, NeededRoster::Of)
+        match owner {
+            Some(owner) => NeededRoster::Of(owner),
+            None if node.revision.roster_owner.is_none() => NeededRoster::Unreadable,
+            None => NeededRoster::Empty,
+        }
     }
 
     /// What a rule that changes nothing has to know.

@@ -199,7 +199,7 @@ impl Service {
             }
             if published.contains(&node)
                 // Other requests are processed while a node with many items is searched.
-                && let Err(error) = without_permit(self.retract_own(&node, &bare)).await
+                && let Err(error) = without_permit(Box::pin(self.retract_own(&node, &bare))).await
             {
                 self.retry(PresenceTask::RetractOwn { node, publisher: bare.clone() }, &error);
             }

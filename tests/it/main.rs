@@ -50,3 +50,4 @@ mod stream;
 mod tidy;
 mod tls;
 mod unconfirmed;
+mod upgrade;

@@ -105,7 +105,7 @@ pub fn configure(
     }
     let mut revision = node.revision.next(&by, node.is_owner(&by));
     if let Some(chooser) = chooser {
-        revision.roster_owner = chooser.clone();
+        revision.roster_owner = Some(chooser.clone());
     }
     config.check_size(&node.id, &node.creator, &revision)?;
     let retention = config.retention(cx.limits());

@@ -4,6 +4,7 @@
 mod check;
 mod committer;
 mod config;
+mod convert;
 mod debt;
 #[cfg(fuzzing)]
 pub mod fuzzing;

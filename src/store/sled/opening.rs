@@ -13,8 +13,8 @@ use sled::Tree;
 use crate::store::StoreError;
 
 use super::{
-    index, keys, ledger::Ledger, marker::Marker, record, record::Total, rows::Rows, sled_failed,
-    sweep, waker::Waker,
+    convert, index, keys, ledger::Ledger, marker::Marker, record, record::Total, rows::Rows,
+    sled_failed, sweep, waker::Waker,
 };
 
 /// How often sled's own lock is tried once the marker is ours: its threads may hold the file a moment longer
@@ -63,6 +63,7 @@ impl Opened {
         if opened.total.commit < opened.marker.commit {
             return Err(StoreError::Damaged("the newest commits are missing".into()));
         }
+        convert::convert_nodes(&mut opened)?;
         // What a node lost is gone before anyone asks for it.
         while opened.ledger.revokes() {
             opened.write(|rows, ledger| sweep::sweep(rows, ledger).map(|_| ()))?;

@@ -209,11 +209,7 @@ impl View {
         &self,
         number: Number,
     ) -> impl Iterator<Item = Result<(BareJid, Affiliation), StoreError>> + use<> {
-        self.scan(&keys::of_node(b'a', number)).map(|row| {
-            let (key, value) = row?;
-            let record: AffiliationRecord = record::decode(&key, &value)?;
-            Ok((record.entity(&key)?, record.affiliation()))
-        })
+        affiliations(&self.tree, number)
     }
 
     /// What there is of a node, if it has little that has to be read.
@@ -399,6 +395,18 @@ impl View {
         };
         record.to_item(&key, epoch, spot, payload)
     }
+}
+
+/// A node's affiliations.
+pub(super) fn affiliations(
+    tree: &Tree,
+    number: Number,
+) -> impl Iterator<Item = Result<(BareJid, Affiliation), StoreError>> + use<> {
+    tree.scan_prefix(keys::of_node(b'a', number)).map(|row| {
+        let (key, value) = row.map_err(|error| sled_failed(&error))?;
+        let record: AffiliationRecord = record::decode(&key, &value)?;
+        Ok((record.entity(&key)?, record.affiliation()))
+    })
 }
 
 pub(super) fn name(key: &[u8], record: &NodeRecord) -> Result<NodeId, StoreError> {

@@ -16,7 +16,7 @@ use super::{config::ConfigRecord, keys::Spot};
 
 /// The version of the layout that is written.
 pub(super) const VERSION: u8 = 10;
-/// The oldest layout that is read. Its records stay as they are until they are written again.
+/// The oldest layout that is read. Its records, except those of nodes, stay as they are until they are written again.
 pub(super) const OLDEST_VERSION: u8 = 9;
 
 /// A record that is read in each layout from [`OLDEST_VERSION`] to [`VERSION`].
@@ -115,7 +115,7 @@ struct RevisionRecord {
     /// The entity that changed it last; `None` is the creator.
     changed_by: Option<String>,
     base: u64,
-    /// The owner who last chose that its roster gives access; `None` is the creator.
+    /// The owner who last chose that its roster gives access; `None` is the creator, and empty if no owner has chosen.
     #[serde(deserialize_with = "trailing")]
     roster_owner: Option<String>,
     /// The owner who changed it last; `None` is the entity that changed it last.
@@ -130,7 +130,7 @@ fn trailing<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     Ok(Option::deserialize(from).unwrap_or_default())
 }
 
-/// [`NodeRecord`] in layout 9.
+/// [`NodeRecord`] in layout 9. Its revision is that of [`Node::inherited_revision`].
 #[derive(Deserialize)]
 struct NodeRecord9 {
     name: String,
@@ -350,7 +350,7 @@ impl RevisionRecord {
             number: revision.number,
             changed_by: other(&revision.changed_by),
             base: revision.base,
-            roster_owner: other(&revision.roster_owner),
+            roster_owner: revision.roster_owner.as_ref().map_or(Some(String::new()), other),
             last_owner: revision.other_last_owner().map(BareJid::to_string),
         }
     }
@@ -363,7 +363,10 @@ impl RevisionRecord {
             changed_by: parse(changed_by)?,
             base: self.base,
             last_owner: parse(self.last_owner.as_deref().unwrap_or(changed_by))?,
-            roster_owner: parse(self.roster_owner.as_deref().unwrap_or(creator))?,
+            roster_owner: match self.roster_owner.as_deref() {
+                Some("") => None,
+                owner => Some(parse(owner.unwrap_or(creator))?),
+            },
         })
     }
 }
@@ -481,7 +484,7 @@ mod tests {
             let read: RevisionRecord =
                 postcard::from_bytes(&bytes[..bytes.len() - missing]).unwrap();
             let revision = read.to_revision(b"n", "a@x").unwrap();
-            assert_eq!(revision.roster_owner.as_str(), "a@x");
+            assert_eq!(revision.roster_owner, Some(BareJid::new("a@x").unwrap()));
             assert_eq!((revision.number, revision.changed_by.as_str()), (300, "b@x"));
             assert_eq!(revision.last_owner, revision.changed_by);
         }
