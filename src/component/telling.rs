@@ -222,6 +222,8 @@ impl Writer {
         let lost = self.outbox.lost(telling);
         let Notification { audience, view: View { shows, .. }, .. } = &*telling.notification;
         let is_subscriber = !matches!(audience, Audience::Interested(_));
+        // Implicit subscriptions are not stored. Their resources were available when the event was committed.
+        let was_available = !is_subscriber && telling.is_restored();
         let mut front = self.front.take().filter(|front| front.number == telling.number);
         let (mut group, mut headlines) = (Group::default(), Group::default());
         let mut is_too_large = false;
@@ -242,9 +244,13 @@ impl Writer {
                 budget.passed_over -= 1;
                 continue;
             }
-            let availability = shows.map_or(Availability::Available, |shows| {
-                self.presences.availability(recipient, shows, is_subscriber)
-            });
+            let availability = match shows {
+                None => Availability::Available,
+                Some(_) if was_available && self.presences.is_unheard(recipient) => {
+                    Availability::Assumed
+                }
+                Some(shows) => self.presences.availability(recipient, *shows, is_subscriber),
+            };
             if availability == Availability::Unknown {
                 sent.position.recipients -= 1;
                 self.awaits_presence = true;

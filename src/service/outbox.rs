@@ -48,6 +48,15 @@ pub struct Telling {
     owner: Option<AccountKey>,
 }
 
+impl Telling {
+    /// Returns `true` if the store had the entry for an earlier process, or after a failed commit: its recipients may be
+    /// unknown to this process.
+    #[must_use]
+    pub fn is_restored(&self) -> bool {
+        self.owner.is_none()
+    }
+}
+
 /// How far the outbox was told: everything before an entry, and some recipients of that one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {

@@ -485,6 +485,17 @@ impl Presences {
         Availability::Unavailable
     }
 
+    /// Returns `true` if nothing shows whether a resource that was available in an earlier process is available: neither
+    /// its presence nor that of its entity arrived in this process.
+    #[must_use]
+    pub fn is_unheard(&self, jid: &Jid) -> bool {
+        let (entity, resource) = parts(jid);
+        let mut known = self.known();
+        let is_there = known.there.get(&entity).is_some_and(|all| all.contains_key(&resource));
+        let is_answered = known.wanted.get(&entity).is_some_and(|watch| watch.is_answered);
+        !is_there && !is_answered && known.before_of(jid).next().is_none()
+    }
+
     /// Returns `true` if events still wait for presence on this connection.
     #[must_use]
     pub fn is_waiting(&self) -> bool {

@@ -7,13 +7,19 @@ use std::{
 };
 
 use gjallar::{
-    pubsub::{AccessModel, Affiliation, Expire, Limits, OptionSetting, Policy, Setting, Timestamp},
-    service::Policies,
-    store::MemoryStore,
+    pubsub::{
+        AccessModel, Affiliation, Expire, Limits, NotificationType, OptionSetting, Policy, Setting,
+        Show, Timestamp,
+    },
+    service::{Policies, PresenceUpdate},
+    store::{MemoryStore, SledStore},
 };
 use tokio::{task::yield_now, time::Instant};
 
-use crate::harness::stage::{Stage, jid, node};
+use crate::harness::{
+    Component, event,
+    stage::{Stage, jid, node},
+};
 
 const OWNER: &str = "owner@localhost";
 
@@ -21,6 +27,49 @@ const OWNER: &str = "owner@localhost";
 async fn become_interested(stage: &Stage, resource: &str, name: &str) {
     assert!(stage.service.interests().note(&jid(resource), "capabilities", "question"));
     stage.service.interested(&jid(resource), vec![node(name)]).await;
+}
+
+/// §4.2: after a restart nothing is known of the presence of resources. They were available when the event happened.
+#[tokio::test]
+async fn pending_events_of_presence_based_nodes_are_sent_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Arc::new(SledStore::open(folder.path()).unwrap());
+    let reader = "a@x/phone";
+    {
+        let stage = Stage::new(open()).await;
+        let settings = [
+            Setting::PresenceBasedDelivery(true),
+            Setting::NotificationType(NotificationType::Normal),
+        ];
+        stage.create_with(OWNER, "based", settings.to_vec()).await.unwrap();
+        stage.create_with(OWNER, "plain", settings[1..].to_vec()).await.unwrap();
+        let online = PresenceUpdate { show: Show::Online, away_seconds: None, stamp: None };
+        stage.service.available(&jid(reader), &online).await;
+        assert!(stage.service.interests().note(&jid(reader), "capabilities", "question"));
+        stage.service.interested(&jid(reader), ["based", "plain"].map(node).to_vec()).await;
+        for id in ["1", "2"] {
+            for name in ["based", "plain"] {
+                stage.publish(OWNER, name, id).await.unwrap();
+            }
+        }
+        stage.store.close().await;
+    }
+    let mut component = Component::with(open(), |_| {}).await;
+    let messages = component.messages().await;
+    let mut sent: Vec<_> = messages
+        .iter()
+        .map(|message| {
+            assert_eq!(message.attr("to"), Some(reader));
+            let items = event(message);
+            let item = items.children().next().unwrap().attr("id").unwrap();
+            format!("{} {item} {}", items.attr("node").unwrap(), message.attr("type").unwrap())
+        })
+        .collect();
+    sent.sort_unstable();
+    assert_eq!(sent, ["based 1 headline", "based 2 headline", "plain 1 normal", "plain 2 normal"]);
+    component.publish(&format!("{OWNER}/x"), "based", "3").await;
+    assert!(component.messages().await.is_empty(), "interests are not stored");
+    component.finish().await;
 }
 
 /// The subscriptions of the readers of a node.

@@ -120,6 +120,26 @@ async fn presence_from_before_a_watch_is_no_arrival_unless_an_event_may_be_misse
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_resource_is_unheard_until_its_presence_or_that_of_its_entity_arrives() {
+    let jid = |name: &str| Jid::new(name).unwrap();
+    let is_unheard = |presences: &Presences| {
+        ["a@x/r", "a@x/other", "b@x/r", "c@x/r"].map(|name| presences.is_unheard(&jid(name)))
+    };
+    let presences = Presences::default();
+    presences.connected();
+    let node = NodeId::parse("n").unwrap();
+    let watched = ["b@x", "c@x"].map(|name| jid(name).to_bare());
+    presences.matter(&node, Some(&creator()), watched.into_iter());
+    assert_eq!(is_unheard(&presences), [true; 4]);
+    presences.note(&jid("a@x/r"), &ONLINE, None);
+    presences.remove(&jid("b@x"));
+    assert_eq!(is_unheard(&presences), [false, true, false, true]);
+    presences.disconnected();
+    presences.connected();
+    assert!(!presences.is_unheard(&jid("a@x/r")), "it was available before");
+}
+
 /// Of events that it may have missed without a watch there is no record.
 #[tokio::test(start_paused = true)]
 async fn presence_is_an_arrival_of_whoever_may_have_missed_events_before_its_watch() {
