@@ -192,6 +192,20 @@ mod tests {
             Self { dispatch, answers }
         }
 
+        /// A service with a node that has this setting, and a subscriber.
+        async fn with_subscriber(setting: &str) -> Self {
+            let stage = Self::new().await;
+            let field = |var: &str, value: &str| {
+                format!("<field var='{var}'><value>{value}</value></field>")
+            };
+            let fields = field("FORM_TYPE", ns::NODE_CONFIG) + &field(setting, "1");
+            let form = format!("<x xmlns='{}' type='submit'>{fields}</x>", ns::DATA_FORMS);
+            let create = format!("<create node='n'/><configure>{form}</configure>");
+            stage.send(&request("o@x/r", &create)).await;
+            stage.send(&request("a@x/r", "<subscribe node='n' jid='a@x'/>")).await;
+            stage
+        }
+
         /// Sends the service a stanza; what it sends then.
         async fn send(&self, stanza: &str) -> String {
             let (name, rest) = stanza.split_once(' ').unwrap();
@@ -211,23 +225,38 @@ mod tests {
         }
     }
 
+    fn request(from: &str, content: &str) -> String {
+        let pubsub = format!("<pubsub xmlns='{}'>{content}</pubsub>", ns::PUBSUB);
+        format!("<iq type='set' id='1' from='{from}'>{pubsub}</iq>")
+    }
+
+    /// §12.3: an error while the other server cannot be reached does not end the presence-based events of its users.
+    #[tokio::test(start_paused = true)]
+    async fn a_subscriber_is_asked_again_whose_server_was_unreachable() {
+        let stage = Stage::with_subscriber("pubsub#presence_based_delivery").await;
+        let is_sent = async |kind: &str| {
+            let asking = timeout(Duration::from_secs(6), stage.dispatch.ask_for_presence());
+            assert!(asking.await.is_err(), "it goes on");
+            stage.sent().contains(&format!("type='{kind}'"))
+        };
+        assert!(is_sent("subscribe").await);
+        assert!(!is_sent("subscribe").await);
+        let condition = format!("<remote-server-not-found xmlns='{}'/>", ns::STANZAS);
+        let error = format!("<error type='cancel'>{condition}</error>");
+        let unreachable = format!("<presence type='error' from='a@x'>{error}</presence>");
+        stage.send(&unreachable).await;
+        assert!(is_sent("subscribe").await);
+        assert!(!is_sent("subscribe").await);
+        stage.send("<presence type='subscribed' from='a@x'/>").await;
+        stage.send(&unreachable).await;
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(is_sent("probe").await);
+    }
+
     /// §12.5: ejabberd answers no probe for somebody who went offline while there was no connection.
     #[tokio::test(start_paused = true)]
     async fn a_subscription_ends_with_presence_if_the_server_answers_no_probe() {
-        let stage = Stage::new().await;
-        let request = |from: &str, content: &str| {
-            format!(
-                "<iq type='set' id='1' from='{from}'><pubsub xmlns='{}'>{content}</pubsub></iq>",
-                ns::PUBSUB
-            )
-        };
-        let field =
-            |var: &str, value: &str| format!("<field var='{var}'><value>{value}</value></field>");
-        let fields = field("FORM_TYPE", ns::NODE_CONFIG) + &field("pubsub#tempsub", "1");
-        let form = format!("<x xmlns='{}' type='submit'>{fields}</x>", ns::DATA_FORMS);
-        let create = format!("<create node='n'/><configure>{form}</configure>");
-        stage.send(&request("o@x/r", &create)).await;
-        stage.send(&request("a@x/r", "<subscribe node='n' jid='a@x'/>")).await;
+        let stage = Stage::with_subscriber("pubsub#tempsub").await;
         stage.send("<presence type='subscribed' from='a@x'/>").await;
         let is_subscribed = async || {
             let list = request("a@x/r", "<subscriptions node='n'/>").replace("'set'", "'get'");

@@ -1,6 +1,7 @@
 //! Who is available, as far as it is known on this connection, and of whom it should be.
 
 mod earlier;
+mod outages;
 mod requests;
 
 use std::{
@@ -75,7 +76,7 @@ pub struct PresenceRequest {
     pub entity: BareJid,
     /// Whether it let the service have it before, so that its server is asked for it; else it is asked for leave.
     pub is_probe: bool,
-    /// Whether it may not be needed any more: it was asked for on an earlier connection.
+    /// Whether it may not be needed any more: it was asked for before.
     pub is_doubtful: bool,
 }
 
@@ -155,6 +156,8 @@ struct Watch {
     is_doubtful: bool,
     /// Whether only pending events can need it. Then it ends with the connection.
     is_released: bool,
+    /// Whether the last request was answered by an error that says nothing about the entity, or not at all.
+    has_failed: bool,
     /// Whether events wait for the answer.
     is_awaited: bool,
     /// Whether nothing was known of it, on earlier connections neither.
@@ -187,19 +190,26 @@ impl Watch {
     }
 
     /// Whether events still wait for the answer. An entity that has not granted its presence is waited for only
-    /// briefly.
+    /// briefly, and one whose server cannot be reached is not.
     fn is_awaited(&self) -> bool {
-        let is_granted_late = |at: Instant| at.elapsed() >= GRANT_TIMEOUT;
+        !self.has_failed && self.may_arrive(GRANT_TIMEOUT)
+    }
+
+    /// Returns `true` if the presence was not requested yet, or the answer is not late. After an error the request may be
+    /// repeated in time.
+    fn is_open(&self) -> bool {
+        let grant_timeout = if self.has_failed { ANSWER_TIMEOUT } else { GRANT_TIMEOUT };
+        let is_late = |at: Instant| at.elapsed() >= ANSWER_TIMEOUT;
+        self.may_arrive(grant_timeout) && !self.asked_at.is_some_and(is_late)
+    }
+
+    /// Returns `true` if the presence may still arrive; of an entity that has not granted it, in this time.
+    fn may_arrive(&self, grant_timeout: Duration) -> bool {
+        let is_granted_late = |at: Instant| at.elapsed() >= grant_timeout;
         let is_complete = |at: Instant| at.elapsed() >= ANSWER_GRACE;
         self.is_awaited
             && !self.answered_at.is_some_and(is_complete)
             && (self.is_given || !self.asked_at.is_some_and(is_granted_late))
-    }
-
-    /// Returns `true` if the presence was not requested yet, or the answer is not late.
-    fn is_open(&self) -> bool {
-        let is_late = |at: Instant| at.elapsed() >= ANSWER_TIMEOUT;
-        self.is_awaited() && !self.asked_at.is_some_and(is_late)
     }
 }
 
@@ -331,6 +341,7 @@ impl Presences {
             watch.answered_at.get_or_insert_with(Instant::now);
         }
         drop(known);
+        self.asked.notify_one();
         self.answered.notify_one();
         let is_back = shown.away_seconds.is_some() && age.is_none();
         (is_new && !was_there) || has_missed || is_back
@@ -379,6 +390,7 @@ impl Presences {
             known.before.entry(entity).or_default().insert(resource, confirmed);
         }
         drop(known);
+        self.asked.notify_one();
         self.answered.notify_one();
         is_placed && before.has_missed
     }
@@ -532,6 +544,7 @@ impl Presences {
             (watch.unanswered, watch.is_probed) = (None, false);
             (watch.is_answered, watch.answered_at) = (false, None);
             watch.began = None;
+            watch.has_failed = false;
         }
         // Before the first connection nobody was asked, and those for whom something is pending come first.
         if !is_first {
@@ -558,18 +571,24 @@ impl Presences {
         let (mut known, entity) = (self.known(), jid.to_bare());
         if let Some(watch) = known.wanted.get_mut(&entity) {
             watch.is_given = true;
+            known.reach(&entity);
             known.probe(entity);
         }
         drop(known);
+        self.asked.notify_one();
         self.probed.notify_one();
     }
 
-    /// It cannot be said whether an entity is there: its server cannot be reached.
+    /// Records that an entity's presence cannot be known now, as while its server is unreachable. It is requested again
+    /// later.
     pub fn cannot_know(&self, jid: &Jid) {
         let (mut known, entity) = (self.known(), jid.to_bare());
-        known.note_activity(&entity);
-        known.answer(&entity);
+        if let Some(watch) = known.wanted.get_mut(&entity) {
+            watch.unanswered = None;
+        }
+        known.fail(&entity);
         drop(known);
+        self.asked.notify_one();
         self.answered.notify_one();
     }
 
@@ -588,13 +607,17 @@ impl Presences {
         }
     }
 
-    /// Records a ping to such an entity.
+    /// Records a ping to such an entity. Unless that is answered, the entity is probed again later.
     pub fn ping(&self, entity: &BareJid, number: u64) {
-        if let Some(watch) = self.known().wanted.get_mut(entity)
+        let mut known = self.known();
+        if let Some(watch) = known.wanted.get_mut(entity)
             && let Some(probe) = &mut watch.unanswered
         {
             probe.ping = Some(number);
+            known.fail(entity);
         }
+        drop(known);
+        self.asked.notify_one();
     }
 
     /// Handles the answer to that ping. Returns the departure of the entity if it has sent nothing since the probe.
@@ -607,7 +630,9 @@ impl Presences {
         }
         known.before.remove(entity);
         known.answer(entity);
+        known.reach(entity);
         drop(known);
+        self.asked.notify_one();
         self.answered.notify_one();
         Some(Went { jid: entity.clone().into(), is_last: true })
     }
@@ -689,15 +714,16 @@ impl Presences {
     /// Waits for somebody whose presence is wanted.
     pub(super) async fn wanted(&self) -> PresenceRequest {
         loop {
-            {
+            let retry_at = {
                 let mut known = self.known();
+                let retry_at = if known.is_connected { known.ask_failed() } else { None };
                 while known.is_connected
                     && let Some(entity) = known.requests.pop()
                 {
                     if let Some(watch) = known.wanted.get_mut(&entity)
                         && !watch.is_asked
                     {
-                        watch.is_asked = true;
+                        (watch.is_asked, watch.has_failed) = (true, false);
                         watch.asked_at = Some(Instant::now());
                         let (is_probe, is_doubtful) = (watch.is_given, watch.is_doubtful);
                         if is_probe {
@@ -707,8 +733,12 @@ impl Presences {
                         return PresenceRequest { entity, is_probe, is_doubtful };
                     }
                 }
+                retry_at
+            };
+            match retry_at {
+                Some(at) => drop(timeout_at(at, self.asked.notified()).await),
+                None => self.asked.notified().await,
             }
-            self.asked.notified().await;
         }
     }
 
@@ -857,13 +887,14 @@ impl Known {
         if let Some(watch) = self.wanted.get_mut(entity) {
             watch.unanswered = None;
         }
+        self.reach(entity);
     }
 
     /// Records a probe of an entity.
     fn probe(&mut self, entity: BareJid) {
         let at = Instant::now();
         if let Some(watch) = self.wanted.get_mut(&entity) {
-            watch.asked_at = Some(at);
+            (watch.asked_at, watch.has_failed) = (Some(at), false);
             watch.unanswered = Some(Probe { at, ping: None });
             if !watch.is_probed && self.probed.len() < MAX_ENTITIES {
                 watch.is_probed = true;

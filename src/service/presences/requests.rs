@@ -8,6 +8,8 @@ use std::{
 
 use jid::{AccountKey, BareJid};
 
+use super::outages::Outages;
+
 /// The creator's account in whose turn an entity is requested; `None` as long as the node is unknown.
 pub(super) type Share = Option<Arc<AccountKey>>;
 
@@ -21,6 +23,8 @@ pub(super) struct Requests {
     urgent: Turns,
     others: Turns,
     places: HashMap<BareJid, Place>,
+    /// Entities to request again later.
+    pub(super) outages: Outages,
     /// Number of watched entities in the share of each creator.
     sizes: HashMap<Arc<AccountKey>, usize>,
     pushed: u64,
@@ -105,6 +109,7 @@ impl Requests {
 
     /// Removes an entity from the queue.
     pub(super) fn remove(&mut self, entity: &BareJid) {
+        self.outages.remove(entity);
         if let Some(Place { share, is_urgent, number }) = self.places.remove(entity) {
             self.turns(is_urgent).remove(&share, number);
         }
@@ -114,6 +119,7 @@ impl Requests {
     pub(super) fn clear(&mut self) {
         (self.urgent, self.others) = (Turns::default(), Turns::default());
         self.places.clear();
+        self.outages = Outages::default();
     }
 
     fn turns(&mut self, is_urgent: bool) -> &mut Turns {

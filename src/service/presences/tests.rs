@@ -448,3 +448,112 @@ async fn a_new_subscriber_counts_as_available_until_its_presence_arrives() {
     tokio::time::advance(PROBE_TIMEOUT).await;
     assert_eq!(is("mute@x"), unavailable);
 }
+
+fn watching(names: &[&str]) -> Presences {
+    let presences = Presences::default();
+    let node = NodeId::parse("n").unwrap();
+    presences.connected();
+    let entities = names.iter().map(|name| BareJid::new(name).unwrap());
+    presences.matter(&node, Some(&creator()), entities);
+    presences
+}
+
+/// The entities whose presence is requested now.
+async fn requested(presences: &Presences) -> Vec<String> {
+    let mut requested = Vec::new();
+    while let Ok(request) =
+        tokio::time::timeout(Duration::from_millis(100), presences.wanted()).await
+    {
+        requested.push(request.entity.to_string());
+    }
+    requested.sort_unstable();
+    requested
+}
+
+/// An error that says nothing about an entity is no answer.
+#[tokio::test(start_paused = true)]
+async fn presence_is_requested_again_after_an_error() {
+    let presences = watching(&["a@far.example"]);
+    let jid = Jid::new("a@far.example").unwrap();
+    let is = || presences.availability(&jid, Shows::ALL, true);
+    let seconds = async || {
+        let began = Instant::now();
+        let request = presences.wanted().await;
+        (request.is_probe, began.elapsed().as_secs())
+    };
+    assert_eq!(seconds().await, (false, 0));
+    for pause in [5, 60, 300, 900, 900] {
+        presences.cannot_know(&jid);
+        assert_eq!(is(), Availability::Assumed);
+        assert_eq!(seconds().await, (false, pause));
+    }
+    tokio::time::advance(ANSWER_TIMEOUT).await;
+    assert_eq!(is(), Availability::Unavailable);
+    presences.give(&jid);
+    presences.cannot_know(&jid);
+    assert_eq!(seconds().await, (true, 895));
+    let age = Some(Duration::from_secs(3600));
+    presences.note(&Jid::new("a@far.example/r").unwrap(), &ONLINE, age);
+    presences.cannot_know(&jid);
+    tokio::time::advance(Duration::from_secs(900)).await;
+    assert_eq!(requested(&presences).await, [""; 0], "it has answered");
+}
+
+/// Of a domain one entity at a time is asked again, and the others when a stanza of the domain arrives.
+#[tokio::test(start_paused = true)]
+async fn a_domain_that_cannot_be_reached_is_asked_for_one_entity_at_a_time() {
+    let names = ["a@far.example", "b@far.example", "c@far.example", "d@other.example"];
+    let presences = watching(&names);
+    let fail = |names: &[&str]| {
+        names.iter().for_each(|name| presences.cannot_know(&Jid::new(name).unwrap()));
+    };
+    let reach = |from: &str| {
+        presences.note(&Jid::new(from).unwrap(), &ONLINE, None);
+    };
+    assert_eq!(requested(&presences).await, names);
+    fail(&names);
+    reach("x@far.example/r");
+    assert_eq!(requested(&presences).await, [""; 0]);
+    tokio::time::advance(Duration::from_secs(5)).await;
+    assert_eq!(requested(&presences).await, [names[0], names[3]]);
+    fail(&names[..1]);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(requested(&presences).await, [names[1]]);
+    fail(&names[1..2]);
+    reach("x@other.example/r");
+    assert_eq!(requested(&presences).await, [""; 0]);
+    reach("x@far.example/r");
+    assert_eq!(requested(&presences).await, names[..3]);
+    fail(&names[..1]);
+    reach("x@far.example/r");
+    assert_eq!(requested(&presences).await, [""; 0]);
+    presences.refuse(&Jid::new(names[0]).unwrap());
+    tokio::time::advance(Duration::from_secs(900)).await;
+    assert_eq!(requested(&presences).await, [""; 0]);
+    fail(&names[1..2]);
+    presences.disconnected();
+    tokio::time::advance(Duration::from_secs(900)).await;
+    assert_eq!(requested(&presences).await, [""; 0]);
+    presences.connected();
+    assert_eq!(requested(&presences).await, names[1..]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entity_is_probed_again_after_a_silence() {
+    let presences = watching(&["a@far.example"]);
+    let jid = Jid::new("a@far.example").unwrap();
+    presences.wanted().await;
+    presences.give(&jid);
+    for (number, pause) in [(1, 5), (2, 30)] {
+        let entity = presences.silent().await;
+        presences.ping(&entity, number);
+        let began = Instant::now();
+        assert!(presences.wanted().await.is_probe);
+        assert_eq!(began.elapsed().as_secs(), pause);
+    }
+    let entity = presences.silent().await;
+    presences.ping(&entity, 3);
+    assert!(presences.give_up(&entity, 3).is_some());
+    tokio::time::advance(Duration::from_secs(900)).await;
+    assert_eq!(requested(&presences).await, [""; 0]);
+}
