@@ -92,7 +92,7 @@ pub(super) struct NodeLine {
     pub(super) account: Option<String>,
 }
 
-/// How often a node's configuration was changed, and by whom last, as [`ConfigRevision`] has it.
+/// A [`ConfigRevision`]: the number of changes of a node's configuration, and the entities that made the last ones.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct RevisionLine {
     number: u64,

@@ -161,7 +161,7 @@ impl Rewriter {
         }
     }
 
-    /// Whether the value that begins here is that of a declaration of a namespace.
+    /// Returns `true` if the value that begins here declares a namespace.
     fn is_namespace(&self, value: usize) -> bool {
         let before = self.tag.get(..value.saturating_sub(1)).unwrap_or_default();
         let before = before.trim_ascii_end();
@@ -235,7 +235,7 @@ mod tests {
 
     use super::*;
 
-    /// What a client gets of an element that it reads in pieces of so many bytes, and whether it is whole.
+    /// The element that a client receives if it reads pieces of so many bytes, and whether the element is complete.
     fn received(xml: &str, bytes: usize) -> (Element, bool) {
         let values = LongValues::new();
         let (mut rewriter, mut output) = (values.rewriter(), VecDeque::new());

@@ -139,7 +139,7 @@ impl Client {
             let reached = timeout(DEADLINE, TcpStream::connect(&server)).await;
             let reached = reached.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
             reached.map_err(|why| ClientError::Unreachable { server, reason: why.to_string() })?;
-            doubt = "the server is there; is the password right? At this machine it also has to allow logins without TLS";
+            doubt = "the server is reachable: check the password, and that it allows logins without TLS here";
         }
         let link = Link::open(account, service.clone())?;
         let mut client = Self { link, service, own };

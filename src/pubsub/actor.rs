@@ -59,11 +59,11 @@ pub struct Context<'a> {
     pub fresh: &'a dyn Fresh,
     /// How many nodes the service has.
     pub nodes: u64,
-    /// How many of them the actor's account created, where it may create one more.
+    /// Number of nodes that the actor's account created; set for operations that may create a node.
     pub own_nodes: u64,
     /// How many have names for which the same policy holds, if it has a quota.
     pub like_nodes: u64,
-    /// How many subscriptions that account has, where the actor asks for one more.
+    /// Number of subscriptions of the actor's account; set for operations that may add a subscription.
     pub own_subscriptions: usize,
     /// Whether the service may read the roster of an owner of the node, or of the actor if there is no such node (XEP-0356).
     pub reads_rosters: bool,

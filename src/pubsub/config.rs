@@ -254,7 +254,7 @@ impl NodeConfig {
         }
     }
 
-    /// Whether a node's name, its creator, the entities of its revision, and all texts of its configuration fit into a row
+    /// Checks that name, creator, entities of the revision and all texts of the configuration of a node fit into a row
     /// together.
     ///
     /// # Errors

@@ -41,7 +41,7 @@ impl Mark {
         page.clone().map(|uid| Self::of(node, uid, is_older))
     }
 
-    /// Of the UID of an end of a page, the position of the older or of the newer end.
+    /// The position of the older or the newer end of a page, from the UID of one of its ends.
     fn of(node: &Node, uid: ItemId, is_older: bool) -> Self {
         let ends = uid.as_str().split(OTHER_END).map(ArchiveId::parse);
         let spots = ends.map(|end| {

@@ -158,9 +158,9 @@ impl Node {
         self.revision.roster_owner.as_ref().filter(|entity| self.is_owner(entity))
     }
 
-    /// The revision of a node of layout 9, which recorded none, and where the rosters of all owners gave access. If the
-    /// creator is no owner any more, the only owner takes its place. Of several owners none has chosen, nor has one whose
-    /// address does not fit into the node's row.
+    /// The revision of a node of layout 9, which has none and in which the rosters of all owners gave access. If the
+    /// creator is no longer an owner, the only owner replaces it. No owner is chosen if several are left, or if the
+    /// address of the only one does not fit into the node's row.
     #[must_use]
     pub fn inherited_revision(&self) -> ConfigRevision {
         let first = ConfigRevision::first(self.creator.clone());
@@ -360,7 +360,7 @@ impl Node {
         self.specials.iter()
     }
 
-    /// How many of them the account of an entity has.
+    /// The number of JIDs of an entity's account that have options or SubIDs.
     pub(super) fn specials_of_account(&self, entity: &BareJid) -> usize {
         self.specials.len_of_account(entity)
     }
@@ -386,7 +386,7 @@ impl Node {
         self.subscribers.recipients()
     }
 
-    /// Those of an entry's audience that get it, as the node is now: an ended subscription gets nothing any more. Lists of
+    /// The recipients of an entry by the present state of the node: ended subscriptions receive nothing. Lists of
     /// entities, and of resources with an implicit subscription, were made for the node as it is now.
     #[must_use]
     pub fn recipients_of(&self, audience: &Audience, as_of: u64) -> Recipients {

@@ -46,7 +46,7 @@ impl Special {
 pub(super) struct Specials {
     /// By bare JID and resource, as all subscribers are ordered.
     all: BTreeMap<(String, String), (Jid, Special)>,
-    /// How many of them are of addresses that are not the key of their account, by account.
+    /// The number of these JIDs by account, without those whose bare address is the key of the account.
     others: HashMap<AccountKey, usize>,
     pending: usize,
     /// How many subscriptions those have that are not pending.

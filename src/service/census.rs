@@ -1,5 +1,5 @@
-//! How many nodes there are, how many of each creator's account, and how many of those names of which there may only be
-//! some.
+//! Number of nodes: of all, of those of each creator's account, and of those whose names match a policy that limits
+//! them.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -86,7 +86,7 @@ impl Census {
         self.count_now().total
     }
 
-    /// How many the account of an entity created that are there.
+    /// The number of existing nodes that the account of an entity created.
     pub(super) fn of(&self, creator: &BareJid) -> u64 {
         let account = AccountKey::of(creator);
         self.count_now().of.get(&account).copied().unwrap_or_default()

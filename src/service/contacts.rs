@@ -17,7 +17,7 @@ const MAX_READS: usize = 3;
 enum NeededRoster {
     /// None: the operation does not depend on one.
     None,
-    /// One that cannot be read: no owner has chosen among several whose rosters gave access in layout 9.
+    /// An unreadable roster: none of several owners of a node of layout 9 has chosen that its roster gives access.
     Unreadable,
     /// An empty one: the access model depends on a roster, and no owner of the node has chosen that its own gives access.
     Empty,

@@ -49,7 +49,7 @@ pub(super) enum Need<'a> {
     Configuration(&'a Actor, &'a Configure),
     /// Items that timer-driven operations need, and cached rosters.
     Time,
-    /// The newest item, and how many subscriptions the actor's account has, who wants one more.
+    /// The newest item, and the number of subscriptions of the actor's account, to which a subscription may be added.
     Subscriptions,
 }
 

@@ -212,7 +212,7 @@ impl Service {
         let (mut after, mut max) = (None, presence::MAX_RETRACTED);
         loop {
             if self.memory.presences.is_available(&publisher.clone().into()) {
-                // What it published goes when it goes again.
+                // The rest is retracted when the publisher becomes unavailable again.
                 self.memory.presences.publishes(id, publisher.clone());
                 return Ok(());
             }

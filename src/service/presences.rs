@@ -76,7 +76,7 @@ pub struct PresenceRequest {
     pub entity: BareJid,
     /// Whether it let the service have it before, so that its server is asked for it; else it is asked for leave.
     pub is_probe: bool,
-    /// Whether it may not be needed any more: it was asked for before.
+    /// Whether the presence may no longer be needed, because this repeats an earlier request.
     pub is_doubtful: bool,
 }
 
@@ -85,7 +85,7 @@ pub struct PresenceRequest {
 pub enum Availability {
     /// It is.
     Available,
-    /// It is, but the JID may be unavailable: its presence may still arrive. The server must not store the event.
+    /// The event is sent as a headline: the JID may be unavailable, because its presence has not arrived yet.
     Assumed,
     /// It is not: no resource is available in a state in which it is wanted, as far as is known.
     Unavailable,
@@ -144,8 +144,8 @@ struct Known {
 struct Watch {
     /// In whose turn it is asked.
     share: Share,
-    /// When it began, if that was on this connection and the entity has missed no event: presence from before then is no
-    /// arrival.
+    /// Start of the watch, if it began on this connection and the entity has missed no event. Earlier presence does not
+    /// count as coming online.
     began: Option<Instant>,
     /// Whether it lets the service have it.
     is_given: bool,
@@ -203,7 +203,7 @@ impl Watch {
         self.may_arrive(grant_timeout) && !self.asked_at.is_some_and(is_late)
     }
 
-    /// Returns `true` if the presence may still arrive; of an entity that has not granted it, in this time.
+    /// Returns `true` if the presence may still arrive. An entity that has not granted its presence has this timeout.
     fn may_arrive(&self, grant_timeout: Duration) -> bool {
         let is_granted_late = |at: Instant| at.elapsed() >= grant_timeout;
         let is_complete = |at: Instant| at.elapsed() >= ANSWER_GRACE;
@@ -607,7 +607,7 @@ impl Presences {
         }
     }
 
-    /// Records a ping to such an entity. Unless that is answered, the entity is probed again later.
+    /// Records a ping to an entity that has not answered a probe. Without an answer, the entity is probed again later.
     pub fn ping(&self, entity: &BareJid, number: u64) {
         let mut known = self.known();
         if let Some(watch) = known.wanted.get_mut(entity)
@@ -653,7 +653,7 @@ impl Presences {
         }
     }
 
-    /// An entity asked for what needs its presence: whether it refused before does not matter any more. It may have missed
+    /// Forgets an earlier refusal of presence by an entity whose request needs its presence. The entity may have missed
     /// events meanwhile.
     pub(super) fn forgive(&self, entity: &BareJid) {
         let mut known = self.known();
@@ -869,7 +869,7 @@ impl Known {
         }
     }
 
-    /// Whether presence of this age proves that a resource of an entity was available before its watch began.
+    /// Returns `true` if presence of this age proves that a resource of an entity was available before its watch began.
     fn was_there(&self, entity: &BareJid, age: Duration) -> bool {
         let began = self.wanted.get(entity).and_then(|watch| watch.began);
         began.is_some_and(|began| is_from_before(age, began))

@@ -6,7 +6,7 @@ use jid::AccountKey;
 
 use crate::pubsub::Limits;
 
-/// What waits, in all and at the nodes of each creator's account.
+/// The pending load in total, and at the nodes of each creator's account.
 ///
 /// Nobody gets more than what is free then. So one creator can fill half of the room, a second one half of the
 /// rest, and so on. Only where nothing waits there is room for anything.

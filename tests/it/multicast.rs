@@ -135,7 +135,7 @@ async fn many_are_told_by_one_stanza_within_the_limit_of_the_service() {
 /// An event is a headline for recipients that may be unavailable, so that no server stores it for them. Those have a stanza
 /// of their own.
 #[tokio::test]
-async fn recipients_that_may_be_unavailable_are_told_by_a_stanza_of_their_own() {
+async fn recipients_that_may_be_unavailable_receive_a_separate_stanza() {
     let mut component = offered("", 0).await;
     let fields = ["presence_based_delivery", "notification_type", "send_last_published_item"];
     let fields: Vec<_> = fields.into_iter().zip(["1", "normal", "never"]).collect();

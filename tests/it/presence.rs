@@ -840,9 +840,9 @@ async fn the_last_item_is_sent_to_who_becomes_available() {
     assert_eq!(component.messages().await.len(), 0);
 }
 
-/// §16.4.4: whoever was online before the service needed its presence has not come online.
+/// §16.4.4: an entity that was online before the service needed its presence does not count as coming online.
 #[tokio::test]
-async fn whoever_is_online_and_subscribes_is_sent_no_other_last_items() {
+async fn subscribers_that_are_online_receive_no_other_last_items() {
     const EARLIER: &str = "2000-01-01T00:00:00Z";
     const LATER: &str = "2999-01-01T00:00:00Z";
     let based = ("presence_based_delivery", "1");
@@ -1560,7 +1560,7 @@ async fn pass_by(stage: &Stage, entity: &str) {
     stage.service.unavailable(&resource).await;
 }
 
-/// §16.4.4, §7.2: whoever may change only its own items takes exactly these with it, however many there are.
+/// §16.4.4, §7.2: all items of a publisher that may change only its own are retracted, and no other items.
 #[tokio::test]
 async fn purge_offline_retracts_what_its_publisher_may_retract() {
     let [owner, sensor, stranger] = ["owner@localhost", "sensor@localhost", "stranger@localhost"];
@@ -1618,8 +1618,8 @@ async fn purge_offline_retracts_what_its_publisher_may_retract() {
     assert_eq!(stage.ids("n").await, left);
 }
 
-/// Items go a few at a time if there is no room for all of their notifications; who comes back meanwhile keeps the rest,
-/// until it goes again.
+/// Items are retracted in parts if there is no room for all notifications. A publisher that returns keeps the rest
+/// until it becomes unavailable again.
 #[tokio::test(start_paused = true)]
 async fn purge_offline_retracts_as_much_as_there_is_room_for() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());

@@ -351,7 +351,7 @@ impl<'a> After<'a> {
         self.has_access(resource, cx) && !self.is_subscribed(&resource.jid)
     }
 
-    /// As [`is_revoked`].
+    /// Returns `true` if a resource loses access, as [`is_revoked`] decides.
     fn is_revoked(&self, jid: &Jid, cx: &Context<'_>) -> bool {
         let bare = jid.to_bare();
         let affiliation = self.affiliations.of(&bare);

@@ -113,7 +113,7 @@ pub struct Passed {
     pub creator: Option<BareJid>,
     /// Whose presence has to do with the node.
     pub watched: Vec<BareJid>,
-    /// Those whose items go from it when they go.
+    /// The publishers whose items are removed when they become unavailable.
     pub publishers: BTreeSet<BareJid>,
 }
 
@@ -171,7 +171,7 @@ pub fn expire(
     Ok(Decision { reply, changes, notifications })
 }
 
-/// Those whose items go from a node when they go, given its newest items.
+/// The publishers whose items are removed from a node when they become unavailable, given its newest items.
 fn publishers(node: &Node, newest: &[Item]) -> BTreeSet<BareJid> {
     let last = newest.last().filter(|_| node.config.purge_offline);
     let all = newest.iter().map(|item| &item.publisher);

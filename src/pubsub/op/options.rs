@@ -154,7 +154,7 @@ pub(super) fn check_offered(node: &Node, settings: &[OptionSetting]) -> Result<(
 
 /// Subscriptions with options or SubIDs at one node. Each event looks at all of them.
 const MAX_SPECIAL: usize = 100_000;
-/// Those of one account among them.
+/// JIDs of one account that have such subscriptions at one node.
 const MAX_OWN_SPECIAL: usize = 100;
 
 /// A JID has these subscriptions from now on.

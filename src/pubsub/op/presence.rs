@@ -70,7 +70,7 @@ pub fn publishers<'a>(node: &'a Node, changes: &'a Changes) -> impl Iterator<Ite
     published.filter(|_| node.config.purge_offline)
 }
 
-/// Whether the publishers of the newest items have to be looked for, because these changes make their presence matter.
+/// Returns `true` if the publishers of the newest items have to be read: the changes make their presence matter.
 #[must_use]
 pub fn looks_at_newest(node: &Node, changes: &Changes) -> bool {
     let is_configured = changes.iter().any(|change| matches!(change, Change::Configured(_)));
@@ -168,7 +168,7 @@ pub struct Went {
 ///
 /// SPEC: §16.4.4 says that `purge_offline` applies to the relevant publisher, and purges all items. Here that is the
 /// publisher of the newest item, if it may change all items. Otherwise an entity could remove the items of all publishers of
-/// an open node by going offline: one that may change only its own items [takes these with it](retract_own).
+/// an open node by going offline. The items of an entity that may change only its own are retracted.
 ///
 /// SPEC: §12.5 does not say whether `tempsub` applies to subscriptions that owners made. These do not end: their end
 /// would disclose to an owner that an entity became unavailable, although the entity shares its presence with the

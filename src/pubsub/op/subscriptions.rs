@@ -34,7 +34,7 @@ pub struct OwnSubscriptions {
 pub struct SetSubscriptions {
     /// At which node.
     pub node: NodeId,
-    /// Who, which of its subscriptions if that is said, and what they shall be. Entries that contradict an earlier one are
+    /// JIDs with optional SubIDs, and the new states of their subscriptions. Entries that contradict an earlier one are
     /// not applied.
     pub entries: Vec<(Jid, Option<SubId>, Wanted)>,
     /// The entries that cannot be applied. The others are.

@@ -36,7 +36,7 @@ impl Before {
     }
 }
 
-/// Whether presence of this age was sent before a time of this process.
+/// Returns `true` if presence of this age was sent before a time of this process.
 pub(super) fn is_from_before(age: Duration, at: Instant) -> bool {
     age >= at.elapsed() + STAMP_PRECISION
 }

@@ -142,7 +142,7 @@ async fn a_resource_is_unheard_until_its_presence_or_that_of_its_entity_arrives(
 
 /// Of events that it may have missed without a watch there is no record.
 #[tokio::test(start_paused = true)]
-async fn presence_is_an_arrival_of_whoever_may_have_missed_events_before_its_watch() {
+async fn entities_that_may_have_missed_events_before_their_watch_come_online() {
     let [node, other] = ["n", "other"].map(|name| NodeId::parse(name).unwrap());
     let age = Some(Duration::from_secs(3600));
     let jid = |name: &str| Jid::new(&format!("{name}@x/r")).unwrap();

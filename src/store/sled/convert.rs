@@ -36,7 +36,7 @@ pub(super) fn convert_nodes(opened: &mut Opened) -> Result<(), StoreError> {
         opened.write(|rows, _| {
             for key in batch {
                 match convert(&tree, rows, key) {
-                    // Its node is closed, and no other.
+                    // Only the node of the damaged record is closed.
                     Ok(()) | Err(StoreError::Damaged(_)) => {}
                     Err(error) => return Err(error),
                 }
