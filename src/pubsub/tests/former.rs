@@ -69,9 +69,9 @@ fn redirects_past_their_limits_are_refused() {
     assert_eq!(leave("admin@x", uri, last, MAX_OWN_REDIRECTS), Ok(()));
 }
 
-/// The record of a node that was used, and that an entity deletes.
-fn left_by(who: &str, mut node: Node) -> FormerNode {
-    node.version = 2;
+/// The record that a node of this version leaves when an entity deletes it.
+fn record_of(who: &str, mut node: Node, version: u64) -> Option<FormerNode> {
+    node.version = version;
     let no_redirects = RedirectCounts::default();
     let decision = by(who, |cx| delete(Some(&node), &deletion(None), None, no_redirects, cx));
     let decision = decision.unwrap();
@@ -79,7 +79,21 @@ fn left_by(who: &str, mut node: Node) -> FormerNode {
         Change::Deleted(former) => former.as_deref(),
         _ => None,
     });
-    former.unwrap().clone()
+    former.cloned()
+}
+
+/// The record of a node that was used, and that an entity deletes.
+fn left_by(who: &str, node: Node) -> FormerNode {
+    record_of(who, node, 2).unwrap()
+}
+
+/// Nodes of other services and of layout 9 begin at version 0, and may have been used.
+#[test]
+fn only_a_node_of_which_nothing_changed_since_its_creation_leaves_no_record() {
+    let (plain, shared) = (node().0, node().with("bot@x", Affiliation::Publisher).0);
+    let leaves = |node: &Node, version| record_of("owner@x", node.clone(), version).is_some();
+    assert_eq!([0, 1, 2].map(|version| leaves(&plain, version)), [true, false, true]);
+    assert_eq!([0, 1, 2].map(|version| leaves(&shared, version)), [true; 3]);
 }
 
 /// A deletion counts in the share of the deleting owner, not of an owner appointed by others.
