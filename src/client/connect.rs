@@ -51,7 +51,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 pub(super) struct Rewritten {
     transport: Box<dyn Transport>,
     rewriter: Rewriter,
-    /// What was rewritten and not read.
+    /// Rewritten bytes that the parser has not read yet.
     input: VecDeque<u8>,
 }
 

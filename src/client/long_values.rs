@@ -33,7 +33,7 @@ pub(super) struct Rewriter {
     /// The tag that is being read, without what it has above [`MAX_TAG_BYTES`], and its last byte.
     tag: Vec<u8>,
     last: u8,
-    /// Where the present value begins in the tag.
+    /// Offset of the current value in the tag.
     value: usize,
     /// The long values of the tag.
     long: Vec<Range<usize>>,

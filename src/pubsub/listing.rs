@@ -28,7 +28,7 @@ pub enum Mark {
     Spot(Spot),
 }
 
-/// What separates the positions in the UID of an end of a page.
+/// Separator of the two positions in the UID of an end of a page.
 const OTHER_END: char = '~';
 
 impl Mark {
@@ -191,5 +191,12 @@ impl Listed {
     #[must_use]
     pub fn empty() -> Self {
         Self { part: Part::empty(), is_complete: true, looked_up_to: None }
+    }
+
+    /// The position after which there may be more of a list that is read from its beginning.
+    #[must_use]
+    pub fn more_after(&self) -> Option<Spot> {
+        let last = self.part.entries.last().map(Item::spot);
+        self.looked_up_to.or(last).filter(|_| !self.is_complete)
     }
 }

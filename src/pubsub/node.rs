@@ -200,7 +200,7 @@ impl Node {
         self.subscribers.len() + self.specials.len() - self.specials.pending_len()
     }
 
-    /// How many subscriptions there are if each SubID counts.
+    /// The number of subscriptions, counting each SubID.
     #[must_use]
     pub(super) fn listed_len(&self) -> usize {
         self.subscribers.len() + self.specials.subscriptions_len()

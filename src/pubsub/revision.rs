@@ -4,8 +4,8 @@ use jid::BareJid;
 
 use super::{Epoch, NodeConfig};
 
-/// Which configuration a node has: how often it was changed, by which entity and by which owner last, and whose roster
-/// gives access.
+/// Revision of a node's configuration: the number of changes, the entity and the owner that made the last ones, and the
+/// owner whose roster gives access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigRevision {
     /// How often the configuration was changed.

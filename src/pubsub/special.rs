@@ -35,7 +35,7 @@ impl Special {
         }
     }
 
-    /// How many subscriptions the JID has; 0 while it is pending.
+    /// The number of subscriptions of the JID; 0 while it is pending.
     fn subscriptions_len(&self) -> usize {
         if self.is_pending { 0 } else { self.terms.len() }
     }
@@ -49,7 +49,7 @@ pub(super) struct Specials {
     /// The number of these JIDs by account, without those whose bare address is the key of the account.
     others: HashMap<AccountKey, usize>,
     pending: usize,
-    /// How many subscriptions those have that are not pending.
+    /// The number of subscriptions of the JIDs that are not pending.
     subscriptions: usize,
 }
 
@@ -66,13 +66,13 @@ impl Specials {
         self.subscriptions
     }
 
-    /// Those from a JID on that are not pending, or all of them.
+    /// The JIDs that are not pending, from one on if it is given.
     pub(super) fn iter_from(&self, first: Option<&Jid>) -> impl Iterator<Item = (&Jid, &Special)> {
         let first = first.map_or(Unbounded, |jid| Included(key(jid)));
         subscribed(self.all.range((first, Unbounded)))
     }
 
-    /// Those up to a JID that are not pending, or all of them, in reverse order.
+    /// The JIDs that are not pending, up to one if it is given, in reverse order.
     pub(super) fn iter_back(&self, last: Option<&Jid>) -> impl Iterator<Item = (&Jid, &Special)> {
         let last = last.map_or(Unbounded, |jid| Included(key(jid)));
         subscribed(self.all.range((Unbounded, last)).rev())
@@ -92,7 +92,7 @@ impl Specials {
             .map(|(_, (jid, special))| (jid, special))
     }
 
-    /// How many the account of an entity has.
+    /// The number of JIDs of an entity's account.
     pub(super) fn len_of_account(&self, entity: &BareJid) -> usize {
         let account = AccountKey::of(entity);
         let own = BareJid::new(account.as_str()).map_or(0, |address| self.of(&address).count());

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jid::{BareJid, Jid};
 
-/// Those of some addresses whose domains have several spellings, each with the number of times that it was added, by
+/// Addresses whose domains have several spellings, each with the number of times that it was added, by
 /// [decoded](BareJid::decoded) address. Converting a domain takes a hundred times as long as a lookup; so domains are
 /// converted when an address is added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

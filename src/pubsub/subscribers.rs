@@ -69,14 +69,14 @@ impl Subscribers {
         self.parts.iter().flat_map(|part| part.iter()).map(|(jid, since)| (jid, *since))
     }
 
-    /// Those from a JID on, or all.
+    /// The JIDs from one on, or all.
     pub(super) fn iter_from<'a>(&'a self, first: Option<&'a Jid>) -> impl Iterator<Item = &'a Jid> {
         let parts = self.parts.iter().skip(first.map_or(0, |jid| self.part_of(jid)));
         let is_before = move |jid: &&Jid| first.is_some_and(|first| order(jid, first).is_lt());
         parts.flat_map(|part| part.iter()).map(|(jid, _)| jid).skip_while(is_before)
     }
 
-    /// Those up to a JID, or all, in reverse order.
+    /// The JIDs up to one, or all, in reverse order.
     pub(super) fn iter_back<'a>(&'a self, last: Option<&'a Jid>) -> impl Iterator<Item = &'a Jid> {
         let parts = last.map_or(self.parts.len(), |jid| self.part_of(jid) + 1);
         let parts = self.parts.get(..parts).unwrap_or(&self.parts).iter().rev();

@@ -99,7 +99,7 @@ impl Service {
             let mut listing = self.listing_of(&by(entity));
             listing.page.edge = Edge::After(Mark::Position(spot));
             let listed = self.list(&name, &listing).await?;
-            let spot = goes_on(&listed);
+            let spot = listed.more_after();
             bytes = add(&mut items, node, &name, listed);
             if spot.is_some() {
                 return Ok((items, Some(Reached { node, spot })));
@@ -115,7 +115,7 @@ impl Service {
             nodes.edge = Edge::After(*last);
             for (node, summary) in found {
                 let listed = self.list(&summary.node, &self.listing_of(&by(entity))).await?;
-                let spot = goes_on(&listed);
+                let spot = listed.more_after();
                 bytes += add(&mut items, node, &summary.node, listed);
                 if spot.is_some() || bytes >= self.policies().limits().max_reply_bytes {
                     return Ok((items, Some(Reached { node, spot })));
@@ -273,12 +273,6 @@ fn add(items: &mut Vec<OwnItem>, at: Cursor, node: &NodeId, listed: Listed) -> u
     let bytes = listed.part.entries.iter().map(Item::size).sum();
     items.extend(listed.part.entries.into_iter().map(own));
     bytes
-}
-
-/// Where a list goes on.
-fn goes_on(listed: &Listed) -> Option<Spot> {
-    let last = listed.part.entries.last().map(Item::spot);
-    listed.looked_up_to.or(last).filter(|_| !listed.is_complete)
 }
 
 /// What is gone meanwhile is erased.

@@ -197,7 +197,7 @@ impl Service {
         Ok(facts)
     }
 
-    /// Some of the items of a publisher, in any spelling of its domain, at a node from which they are removed.
+    /// Some of the items of a publisher at a node from which they are removed.
     async fn own_items(&self, turn: &Turn, own: &OwnItems<'_>) -> Result<Facts, Error> {
         let is_concerned = |node: &&Node| presence::loses_own_items(node, own.publisher);
         let Some(node) = turn.node().filter(is_concerned) else { return Ok(Facts::default()) };
@@ -209,10 +209,9 @@ impl Service {
         turn.settled().await;
         let listed = self.store.list(&node.id, &listing, &budget).await;
         let listed = listed.map_err(|error| self.memory.failed_at(&node.id, error))?;
-        let Listed { part, is_complete, looked_up_to } = listed.unwrap_or_else(Listed::empty);
-        let more_after = looked_up_to.or_else(|| part.entries.last().map(Item::spot));
-        let more_after = more_after.filter(|_| !is_complete);
-        Ok(Facts { items: part.entries, more_after, ..Facts::default() })
+        let listed = listed.unwrap_or_else(Listed::empty);
+        let more_after = listed.more_after();
+        Ok(Facts { items: listed.part.entries, more_after, ..Facts::default() })
     }
 
     /// The JIDs of an entity that an owner subscribed to a node.

@@ -49,7 +49,7 @@ struct Resource {
     capabilities: String,
     /// The question that is not answered yet.
     asked: Option<String>,
-    /// Whether the last question failed, so that the next presence repeats it.
+    /// The last capability query failed; the next presence repeats it.
     has_failed: bool,
     nodes: Vec<NodeId>,
 }

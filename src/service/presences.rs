@@ -76,7 +76,7 @@ pub struct PresenceRequest {
     pub entity: BareJid,
     /// Whether it let the service have it before, so that its server is asked for it; else it is asked for leave.
     pub is_probe: bool,
-    /// Whether the presence may no longer be needed, because this repeats an earlier request.
+    /// The request repeats an earlier one, so the presence may no longer be needed.
     pub is_doubtful: bool,
 }
 
@@ -108,7 +108,7 @@ pub struct PresenceUpdate {
 struct Known {
     /// The nodes at which somebody's presence matters, or did.
     nodes: HashSet<NodeId>,
-    /// Those from before the start whose subscribers are not watched yet.
+    /// Nodes from before the start whose subscribers are not watched yet.
     unread: HashSet<NodeId>,
     there: HashMap<BareJid, BTreeMap<String, Show>>,
     /// Resources that were available on earlier connections and have not sent anything since.
@@ -156,11 +156,11 @@ struct Watch {
     is_doubtful: bool,
     /// Whether only pending events can need it. Then it ends with the connection.
     is_released: bool,
-    /// Whether the last request was answered by an error that says nothing about the entity, or not at all.
+    /// The last request had no answer, or an error that says nothing about the entity.
     has_failed: bool,
     /// Whether events wait for the answer.
     is_awaited: bool,
-    /// Whether nothing was known of it, on earlier connections neither.
+    /// The presence of the entity was never received, not even on earlier connections.
     is_new: bool,
     /// Whether it arrived on this connection.
     is_answered: bool,

@@ -1412,7 +1412,7 @@ async fn s16_4_2_the_last_item_of_an_approval_comes_in_the_states_that_a_subscri
     }
 }
 
-/// §4.2: whoever subscribes is there. What is published before its presence arrives is for it too.
+/// §4.2: a new subscriber counts as available, and receives events published before its presence arrives.
 #[tokio::test]
 async fn events_come_before_the_presence_of_a_new_subscriber_is_known() {
     let never = ("send_last_published_item", "never");

@@ -74,8 +74,8 @@ fn present(
     failed.into_iter().map(|(named, entity)| (named, affiliation(entity))).collect()
 }
 
-/// Decides a request to set affiliations (§8.9.2), given the newest item. The last owner stays; who is shut out loses its
-/// subscriptions. Those concerned are told (§8.9.4).
+/// Decides a request to set affiliations (§8.9.2), given the newest item. The last owner cannot be removed; entities that
+/// lose access lose their subscriptions. Affected entities are notified (§8.9.4).
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].

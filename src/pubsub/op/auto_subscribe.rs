@@ -62,7 +62,7 @@ pub struct Reevaluation<'a> {
     changes: &'a Changes,
     after: After<'a>,
     implicit: ImplicitSubscribers,
-    /// Those of them that gain access.
+    /// The implicit subscribers that gain access.
     entering: ImplicitSubscribers,
     readmitted: Vec<InterestedResource>,
     revoked: BTreeSet<Jid>,

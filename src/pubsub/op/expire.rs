@@ -179,7 +179,7 @@ fn publishers(node: &Node, newest: &[Item]) -> BTreeSet<BareJid> {
     limited.chain(last.map(|item| &item.publisher)).cloned().collect()
 }
 
-/// Those whose presence has to do with the subscriptions at a node.
+/// The entities on whose presence subscriptions at a node depend.
 fn watched(node: &Node) -> impl Iterator<Item = BareJid> {
     let is_watched = |special: &Special| special.terms.iter().any(Terms::looks_at_presence);
     let special = node.specials().filter(move |(_, special)| is_watched(special));

@@ -26,7 +26,7 @@ pub fn matters(node: &Node, changes: &Changes) -> bool {
     node.config.looks_at_presence() || changes.iter().any(is_agreed)
 }
 
-/// Those whose presence has to do with these changes at such a node.
+/// The entities on whose presence the node depends after these changes.
 pub fn concerned<'a>(node: &'a Node, changes: &'a Changes) -> impl Iterator<Item = BareJid> + 'a {
     let of_all = changes.iter().any(|change| matches!(change, Change::Configured(_)));
     let all = node.subscribers().chain(node.pending()).take(if of_all { usize::MAX } else { 0 });

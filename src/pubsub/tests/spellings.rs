@@ -96,7 +96,7 @@ fn is_implicit(node: &Node, who: &str) -> bool {
     by("owner@x", |cx| auto_subscribe::is_implicit(node, &resource, cx))
 }
 
-/// What is known of one spelling is found by the other one, as long as it is there.
+/// Subscriptions, affiliations and contacts of one spelling are found by the other spelling until they are removed.
 #[test]
 fn subscriptions_affiliations_and_contacts_are_found_by_each_spelling() {
     for (stored, other) in [(U_LABELS, A_LABELS), (A_LABELS, U_LABELS)] {

@@ -73,7 +73,7 @@ async fn only_older_presence_shows_that_a_resource_was_there_all_the_time() {
     }
 }
 
-/// What happens between the beginning of a watch and the presence of the entity.
+/// An occurrence between the beginning of a watch and the presence of the entity.
 enum Meanwhile {
     Nothing,
     ManualGrant,
@@ -140,7 +140,7 @@ async fn a_resource_is_unheard_until_its_presence_or_that_of_its_entity_arrives(
     assert!(!presences.is_unheard(&jid("a@x/r")), "it was available before");
 }
 
-/// Of events that it may have missed without a watch there is no record.
+/// Events that an entity missed without a watch are not recorded.
 #[tokio::test(start_paused = true)]
 async fn entities_that_may_have_missed_events_before_their_watch_come_online() {
     let [node, other] = ["n", "other"].map(|name| NodeId::parse(name).unwrap());
@@ -437,7 +437,7 @@ async fn a_new_subscriber_counts_as_available_until_its_presence_arrives() {
     tokio::time::advance(ANSWER_TIMEOUT).await;
     assert_eq!(is("busy@x/other"), unavailable);
     assert_eq!(names.map(is), [unavailable; 3]);
-    // Who lets the service have it later is probed then.
+    // An entity that grants its presence later is probed then.
     presences.give(&jid("mute@x"));
     assert_eq!(is("mute@x"), Availability::Assumed);
     tokio::time::advance(ANSWER_TIMEOUT).await;
@@ -499,7 +499,7 @@ async fn presence_is_requested_again_after_an_error() {
     assert_eq!(requested(&presences).await, [""; 0], "it has answered");
 }
 
-/// Of a domain one entity at a time is asked again, and the others when a stanza of the domain arrives.
+/// One entity of a domain is requested again at a time, and the others when a stanza of the domain arrives.
 #[tokio::test(start_paused = true)]
 async fn a_domain_that_cannot_be_reached_is_asked_for_one_entity_at_a_time() {
     let names = ["a@far.example", "b@far.example", "c@far.example", "d@other.example"];
