@@ -182,7 +182,7 @@ async def play(script, port, service):
             if verb == "sends:":
                 left_out.add((client, parsed(stanza).get("id")))
             elif verb == "receives:":
-                permitted.append(parsed(stanza))
+                permitted.append((client, parsed(stanza)))
             continue
         assert not mark or verb == "sends:", f"{script.stem}:{line}: only a request is refused"
         if verb == "sends:":
@@ -236,8 +236,9 @@ async def play(script, port, service):
             link.send(f"<iq type='get' id='probe' from='{bare}/probe' to='{service}'>"
                       f"<query xmlns='{DISCO}info'/></iq>")
             await link.take(lambda other: other.get("id") == "probe")
+            own = [event for whose, event in permitted if whose == client]
             is_wrong = any(
-                is_for_client(other) and is_demanded(other) and all(difference(event, other, submitted) for event in permitted)
+                is_for_client(other) and is_demanded(other) and all(difference(event, other, submitted) for event in own)
                 for other in link.waiting)
             reason = "something comes" if is_wrong else None
         if demanded:
