@@ -12,17 +12,17 @@ use std::{
 use criterion::Criterion;
 use futures::FutureExt;
 use gjallar::{
-    component::{Received, StanzaLimits, StreamReader},
+    component::{StanzaLimits, StreamElement, StreamReader},
     pubsub::{
-        Actor, Affiliation, Context, Epoch, Fresh, Item, ItemId, Limits, Node, NodeConfig, NodeId,
-        Payload, Place, Policy, Timestamp, op,
+        Actor, Affiliation, Context, Epoch, EventId, IdGenerator, Item, ItemId, Limits, Node,
+        NodeConfig, NodeId, Payload, Policy, Timestamp, op,
         op::publish::{NewItem, Publish},
     },
     store::SledStore,
     wire::{
         multicast::write_address,
         notification::{To, render},
-        request::{self, Request},
+        request::{self, PubsubRequest},
     },
 };
 use jid::{BareJid, Jid};
@@ -61,7 +61,7 @@ impl AsyncRead for Repeated {
 
 struct Number;
 
-impl Fresh for Number {
+impl IdGenerator for Number {
     fn number(&self) -> u64 {
         4711
     }
@@ -77,11 +77,11 @@ fn parse_a_publish() -> Hot {
     let mut reader = StreamReader::new(Repeated { opened: false, text: PUBLISH.into() }, limits);
     reader.next().now_or_never().unwrap().unwrap();
     Box::new(move || {
-        let Received::Stanza(iq) = reader.next().now_or_never().unwrap().unwrap() else {
+        let StreamElement::Stanza(iq) = reader.next().now_or_never().unwrap().unwrap() else {
             panic!("no stanza");
         };
         let parsed = request::parse(&iq, iq.children().next().unwrap(), true);
-        assert!(matches!(black_box(parsed), Ok(Request::Action(_))));
+        assert!(matches!(black_box(parsed), Ok(PubsubRequest::Action(_))));
     })
 }
 
@@ -103,7 +103,7 @@ fn decide(
     node: &Node,
     publish: &Publish,
     actor: &Actor,
-) -> gjallar::pubsub::Decision<op::publish::Published> {
+) -> gjallar::pubsub::Decision<op::publish::PublishReply> {
     let policy = Policy::default();
     let cx = Context {
         actor,
@@ -118,7 +118,7 @@ fn decide(
         reads_rosters: false,
         contacts: None,
     };
-    op::publish::publish(Some(node), publish, &op::publish::There::default(), &cx).unwrap()
+    op::publish::publish(Some(node), publish, &op::publish::ExistingItems::default(), &cx).unwrap()
 }
 
 fn owner() -> Actor {
@@ -133,7 +133,7 @@ fn decide_a_publish() -> Hot {
 fn encode_a_record() -> Hot {
     let item = Arc::new(Item {
         id: ItemId::parse("4711").unwrap(),
-        place: Place { epoch: Epoch(1), seq: 4711 },
+        place: EventId { epoch: Epoch(1), seq: 4711 },
         index: 0,
         created: (4711, 0),
         publisher: BareJid::new("owner@localhost").unwrap(),

@@ -10,7 +10,7 @@
 
 use std::{env, error::Error};
 
-use gjallar::client::{Account, Client, What};
+use gjallar::client::{Account, Client, EventKind};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut missing: usize = number.parse()?;
     while missing > 0 {
         match client.event().await.ok_or("the connection has ended")?.what {
-            What::Published(Some(item)) => {
+            EventKind::Published(Some(item)) => {
                 println!("received {}: {}", item.id, item.payload.unwrap_or_default());
                 missing -= 1;
             }

@@ -6,17 +6,18 @@ use jid::{BareJid, Jid};
 
 use crate::{
     pubsub::{
-        Audience, Edge, Epoch, FormerNode, ItemBudget, Limits, Node, NodeConfig, NodeId,
-        Notification, Options, Page, Part, Place, Recipients, Special, SubId, Terms, Timestamp,
+        Audience, ConfiguredSubscription, Epoch, EventId, FormerNode, ItemBudget, Limits, LogEntry,
+        Node, NodeConfig, NodeId, PageBound, PageRequest, Recipients, ResultPage, SubId,
+        SubscriptionDetails, SubscriptionOptions, Timestamp,
     },
-    store::{Damage, Owed, Store, StoreError},
+    store::{CorruptRecord, Owed, Store, StoreError},
     wire::name::affiliation_name,
 };
 
 use super::{
-    ArchiveError, FORMAT, Summary,
-    line::{EventLine, ItemLine, Line, NodeLine},
-    special::SpecialLine,
+    ArchiveError, ArchiveSummary, FORMAT,
+    line::{ArchiveLine, ItemLine, LogEntryLine, NodeLine},
+    special::ConfiguredSubscriptionLine,
 };
 
 /// Stands for the creator of a node that is gone.
@@ -31,13 +32,16 @@ const MAX_RECIPIENTS_BYTES: usize = 4 * 1024 * 1024;
 ///
 /// # Errors
 /// If the store cannot be read, or the text not be written.
-pub async fn export(store: &dyn Store, out: &mut impl Write) -> Result<Summary, ArchiveError> {
-    let mut writer = Writer { out, lines: 0, summary: Summary::default() };
-    writer.line(&Line::Archive { format: FORMAT })?;
+pub async fn export(
+    store: &dyn Store,
+    out: &mut impl Write,
+) -> Result<ArchiveSummary, ArchiveError> {
+    let mut writer = ArchiveWriter { out, lines: 0, summary: ArchiveSummary::default() };
+    writer.line(&ArchiveLine::Archive { format: FORMAT })?;
     let mut refusals = store.presence_refusals().await?;
     refusals.sort();
     for jid in refusals {
-        writer.line(&Line::PresenceRefusal { jid })?;
+        writer.line(&ArchiveLine::PresenceRefusal { jid })?;
     }
     // By epoch, for a deleted node and a new one may share a name.
     let mut owed = BTreeMap::<_, Vec<Owed>>::new();
@@ -54,14 +58,14 @@ pub async fn export(store: &dyn Store, out: &mut impl Write) -> Result<Summary, 
     for (node, former) in store.former_nodes().await? {
         writer.former(node, former)?;
     }
-    let mut unread = Page::first(PAGE);
+    let mut unread = PageRequest::first(PAGE);
     loop {
         let page = store.nodes(&unread).await?;
-        if let Some(Damage { record, .. }) = page.damaged.into_iter().next() {
+        if let Some(CorruptRecord { record, .. }) = page.damaged.into_iter().next() {
             return Err(StoreError::Damaged(record).into());
         }
         let Some((last, _)) = page.found.last() else { break };
-        unread.edge = Edge::After(*last);
+        unread.edge = PageBound::After(*last);
         for (_, summary) in page.found {
             if let Some(node) = store.node(&summary.node).await? {
                 let owed = owed.get(&node.epoch.0).map_or(&[][..], Vec::as_slice);
@@ -69,19 +73,19 @@ pub async fn export(store: &dyn Store, out: &mut impl Write) -> Result<Summary, 
             }
         }
     }
-    writer.line(&Line::End { lines: writer.lines })?;
+    writer.line(&ArchiveLine::End { lines: writer.lines })?;
     writer.out.flush()?;
     Ok(writer.summary)
 }
 
-struct Writer<'a, W> {
+struct ArchiveWriter<'a, W> {
     out: &'a mut W,
     lines: u64,
-    summary: Summary,
+    summary: ArchiveSummary,
 }
 
-impl<W: Write> Writer<'_, W> {
-    fn line(&mut self, line: &Line) -> Result<(), ArchiveError> {
+impl<W: Write> ArchiveWriter<'_, W> {
+    fn line(&mut self, line: &ArchiveLine) -> Result<(), ArchiveError> {
         serde_json::to_writer(&mut self.out, line).map_err(std::io::Error::from)?;
         self.out.write_all(b"\n")?;
         self.lines += 1;
@@ -95,31 +99,31 @@ impl<W: Write> Writer<'_, W> {
         owed: &[Owed],
     ) -> Result<(), ArchiveError> {
         self.summary.nodes += 1;
-        self.line(&Line::Node(NodeLine::of(node)))?;
+        self.line(&ArchiveLine::Node(NodeLine::of(node)))?;
         for (jid, affiliation) in node.affiliations() {
             let affiliation = affiliation_name(affiliation).to_owned();
-            self.line(&Line::Affiliation { jid: jid.clone(), affiliation })?;
+            self.line(&ArchiveLine::Affiliation { jid: jid.clone(), affiliation })?;
         }
         let enrolled = store.enrolled(&node.id).await?;
         for (jid, since) in node.subscriptions() {
-            let special = node.special(jid).map(SpecialLine::of);
+            let special = node.special(jid).map(ConfiguredSubscriptionLine::of);
             self.subscription(jid, since, enrolled.contains(jid), special)?;
         }
         for jid in node.pending() {
             self.summary.subscriptions += 1;
-            let special = node.special(jid).map(SpecialLine::of);
+            let special = node.special(jid).map(ConfiguredSubscriptionLine::of);
             let (jid, since) = (jid.clone(), node.version);
             let (enrolled, pending) = (false, true);
-            self.line(&Line::Subscription { jid, since, enrolled, pending, special })?;
+            self.line(&ArchiveLine::Subscription { jid, since, enrolled, pending, special })?;
         }
-        let all = Page::first(usize::MAX);
+        let all = PageRequest::first(usize::MAX);
         let ids = store.page_of_ids(&node.id, &all, 0, usize::MAX).await?;
-        let ids = ids.unwrap_or_else(Part::empty).map(|(id, _)| id);
+        let ids = ids.unwrap_or_else(ResultPage::empty).map(|(id, _)| id);
         for page in ids.entries.chunks(PAGE) {
             let items = store.items(&node.id, page, &ItemBudget::stored(usize::MAX)).await?;
             for item in &items.entries {
                 self.summary.items += 1;
-                self.line(&Line::Item(ItemLine::of(item)))?;
+                self.line(&ArchiveLine::Item(ItemLine::of(item)))?;
             }
         }
         self.events(owed)
@@ -130,7 +134,7 @@ impl<W: Write> Writer<'_, W> {
         let (Some(first), Some(last)) = (owed.first(), owed.last()) else { return Ok(()) };
         let mut recipients = owed.iter().flat_map(|debt| debt.recipients.iter());
         let Some(creator) = recipients.next().map(Jid::to_bare) else { return Ok(()) };
-        let Place { epoch, seq } = last.notification.place;
+        let EventId { epoch, seq } = last.notification.place;
         let config = NodeConfig::initial(&Limits::default());
         let mut node = Node::bare(
             first.notification.node.clone(),
@@ -141,7 +145,7 @@ impl<W: Write> Writer<'_, W> {
         );
         node.seq = seq;
         node.version = seq;
-        self.line(&Line::Node(NodeLine { deleted: true, ..NodeLine::of(&node) }))?;
+        self.line(&ArchiveLine::Node(NodeLine { deleted: true, ..NodeLine::of(&node) }))?;
         // A subscriber of an entry began before it; one that is on a list had options by then, or a SubID.
         let mut subscribers = BTreeMap::<&Jid, (u64, Option<u64>)>::new();
         for Owed { notification, recipients, .. } in owed {
@@ -159,14 +163,15 @@ impl<W: Write> Writer<'_, W> {
             }
         }
         for (jid, (since, plain_until)) in subscribers {
-            let terms = Terms::new(None, Options::default(), 0, Timestamp(0));
-            let special = Special {
+            let terms =
+                SubscriptionDetails::new(None, SubscriptionOptions::default(), 0, Timestamp(0));
+            let special = ConfiguredSubscription {
                 since,
                 special_since: plain_until.unwrap_or_default(),
                 is_pending: false,
                 terms: [terms].into(),
             };
-            self.subscription(jid, since, false, Some(SpecialLine::of(&special)))?;
+            self.subscription(jid, since, false, Some(ConfiguredSubscriptionLine::of(&special)))?;
         }
         self.events(owed)
     }
@@ -176,7 +181,7 @@ impl<W: Write> Writer<'_, W> {
         let config = NodeConfig::initial(&Limits::default());
         let nobody = BareJid::new(NOBODY).map_err(|_| StoreError::Failed(NOBODY.into()))?;
         let node = Node::bare(node, Epoch(0), config, nobody, Timestamp(0));
-        self.line(&Line::Node(NodeLine::former(&node, former)))
+        self.line(&ArchiveLine::Node(NodeLine::former(&node, former)))
     }
 
     fn subscription(
@@ -184,11 +189,11 @@ impl<W: Write> Writer<'_, W> {
         jid: &Jid,
         since: u64,
         enrolled: bool,
-        special: Option<SpecialLine>,
+        special: Option<ConfiguredSubscriptionLine>,
     ) -> Result<(), ArchiveError> {
         self.summary.subscriptions += 1;
         let jid = jid.clone();
-        self.line(&Line::Subscription { jid, since, enrolled, pending: false, special })
+        self.line(&ArchiveLine::Subscription { jid, since, enrolled, pending: false, special })
     }
 
     fn events(&mut self, owed: &[Owed]) -> Result<(), ArchiveError> {
@@ -196,7 +201,7 @@ impl<W: Write> Writer<'_, W> {
             let parts = parts(debt);
             self.summary.events += u64::from(!parts.is_empty());
             for part in parts {
-                self.line(&Line::Event(Box::new(EventLine::of(&part))))?;
+                self.line(&ArchiveLine::Event(Box::new(LogEntryLine::of(&part))))?;
             }
         }
         Ok(())
@@ -205,9 +210,9 @@ impl<W: Write> Writer<'_, W> {
 
 /// Splits an entry so that each line can be imported. The archive does not say which resources lost their implicit
 /// subscriptions, so they are left out.
-fn parts(owed: &Owed) -> Vec<Notification> {
+fn parts(owed: &Owed) -> Vec<LogEntry> {
     let Owed { notification, recipients, .. } = owed;
-    let to = |audience| Notification { audience, ..notification.clone() };
+    let to = |audience| LogEntry { audience, ..notification.clone() };
     match &notification.audience {
         Audience::Entities(all) => split(all).into_iter().map(Audience::Entities).map(to).collect(),
         Audience::Interested(_) => {

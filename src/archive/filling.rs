@@ -6,16 +6,17 @@ use jid::{BareJid, Jid};
 
 use crate::{
     pubsub::{
-        Affiliation, Changes, ConfigRevision, FormerNode, Item, Node, Notification, Terms, restore,
+        Affiliation, Changes, ConfigRevision, FormerNode, Item, LogEntry, Node,
+        SubscriptionDetails, restore,
     },
-    store::{Chain, Commit, Store, StoreError},
+    store::{Commit, CommitChain, Store, StoreError},
 };
 
 /// Changes that are committed at once.
 const BATCH: usize = 200;
 
 /// A node that is being put into a store, and what is not committed yet.
-pub(crate) struct Filling<'a> {
+pub(crate) struct NodeImporter<'a> {
     store: &'a dyn Store,
     node: Node,
     affiliations: Vec<(BareJid, Affiliation)>,
@@ -23,11 +24,11 @@ pub(crate) struct Filling<'a> {
     subscriptions: Vec<(Jid, bool, u64)>,
     pending: Vec<Jid>,
     /// Who has options or SubIDs, and since which version.
-    specials: Vec<(Jid, Vec<Terms>, u64)>,
+    specials: Vec<(Jid, Vec<SubscriptionDetails>, u64)>,
     items: Vec<Item>,
 }
 
-impl<'a> Filling<'a> {
+impl<'a> NodeImporter<'a> {
     /// Begins with a node as [`Node::bare`] gives it, which must not be there.
     pub(crate) async fn begin(store: &'a dyn Store, node: Node) -> Result<Self, StoreError> {
         let filling = Self {
@@ -64,7 +65,7 @@ impl<'a> Filling<'a> {
     }
 
     /// A JID that is subscribed, or waits for that, has options or SubIDs since this version of the node.
-    pub(crate) fn agree(&mut self, jid: Jid, terms: Vec<Terms>, since: u64) {
+    pub(crate) fn agree(&mut self, jid: Jid, terms: Vec<SubscriptionDetails>, since: u64) {
         self.specials.push((jid, terms, since));
     }
 
@@ -75,7 +76,7 @@ impl<'a> Filling<'a> {
     }
 
     /// An event is owed to those who are subscribed by now.
-    pub(crate) async fn event(&mut self, event: Notification) -> Result<(), StoreError> {
+    pub(crate) async fn event(&mut self, event: LogEntry) -> Result<(), StoreError> {
         self.flush().await?;
         self.commit(restore::reached(event.place.seq, 0), Some(event)).await
     }
@@ -133,17 +134,13 @@ impl<'a> Filling<'a> {
         if items.is_empty() { Ok(()) } else { self.commit(restore::published(items), None).await }
     }
 
-    async fn commit(
-        &self,
-        changes: Changes,
-        event: Option<Notification>,
-    ) -> Result<(), StoreError> {
+    async fn commit(&self, changes: Changes, event: Option<LogEntry>) -> Result<(), StoreError> {
         let commit = Commit {
             node: self.node.id.clone(),
             changes: Arc::new(changes),
             notifications: event.map(Arc::new).into_iter().collect(),
             revoked: Arc::default(),
-            chain: Chain::default(),
+            chain: CommitChain::default(),
         };
         self.store.commit_now(commit).await?;
         Ok(())

@@ -3,15 +3,15 @@
 use std::io::BufRead;
 
 use crate::{
-    pubsub::{Affiliation, Audience, Epoch, FormerNode, Fresh, Node},
+    pubsub::{Affiliation, Audience, Epoch, FormerNode, IdGenerator, Node},
     store::{Store, StoreError},
     wire::name::affiliation_named,
 };
 
 use super::{
-    ArchiveError, FORMAT, Summary,
-    filling::Filling,
-    line::{Line, NodeLine},
+    ArchiveError, ArchiveSummary, FORMAT,
+    filling::NodeImporter,
+    line::{ArchiveLine, NodeLine},
 };
 
 /// The longest line, in bytes.
@@ -35,7 +35,7 @@ pub async fn is_empty(store: &dyn Store) -> Result<(), ArchiveError> {
 #[derive(Clone, Copy)]
 pub enum Epochs<'a> {
     /// New ones, so that no event id that was given out after the archive was written names another event.
-    New(&'a dyn Fresh),
+    New(&'a dyn IdGenerator),
     /// Those of the archive: for a service that did not run on after it was written.
     Same,
 }
@@ -48,29 +48,29 @@ pub async fn import(
     store: &dyn Store,
     text: &mut impl BufRead,
     epochs: Epochs<'_>,
-) -> Result<Summary, ArchiveError> {
+) -> Result<ArchiveSummary, ArchiveError> {
     is_empty(store).await?;
-    let mut lines = Lines { text, number: 0 };
+    let mut lines = ArchiveLines { text, number: 0 };
     match lines.next()? {
-        Some(Line::Archive { format: FORMAT }) => {}
-        Some(Line::Archive { format }) => {
+        Some(ArchiveLine::Archive { format: FORMAT }) => {}
+        Some(ArchiveLine::Archive { format }) => {
             return Err(lines.wrong(format!("format {format}, this binary reads {FORMAT}")));
         }
         _ => return Err(lines.wrong("not an archive of this service")),
     }
-    let mut summary = Summary::default();
-    let mut restored: Option<Restored<'_>> = None;
+    let mut summary = ArchiveSummary::default();
+    let mut restored: Option<CurrentNode<'_>> = None;
     let mut refusals = Vec::new();
     loop {
         let Some(line) = lines.next()? else { return Err(lines.wrong("the end is missing")) };
-        if let (Line::PresenceRefusal { jid }, None) = (&line, &restored) {
+        if let (ArchiveLine::PresenceRefusal { jid }, None) = (&line, &restored) {
             refusals.push((jid.clone(), true));
             continue;
         }
         for some in std::mem::take(&mut refusals).chunks(MAX_REFUSALS_WRITTEN) {
             store.set_presence_refusals(some).await?;
         }
-        if let (Line::End { lines: expected }, number) = (&line, lines.number) {
+        if let (ArchiveLine::End { lines: expected }, number) = (&line, lines.number) {
             if *expected != number - 1 {
                 return Err(lines.wrong(format!("{expected} lines were written")));
             }
@@ -79,12 +79,12 @@ pub async fn import(
             }
             return Ok(summary);
         }
-        if let Line::Node(line) = &line {
+        if let ArchiveLine::Node(line) = &line {
             if let Some(restored) = restored.take() {
                 restored.finish().await?;
             }
             summary.nodes += u64::from(!line.deleted);
-            let begun = Restored::begin(store, line, epochs).await;
+            let begun = CurrentNode::begin(store, line, epochs).await;
             restored = Some(begun.map_err(|why| lines.because(why))?);
             continue;
         }
@@ -93,13 +93,13 @@ pub async fn import(
     }
 }
 
-struct Lines<'a, R> {
+struct ArchiveLines<'a, R> {
     text: &'a mut R,
     number: u64,
 }
 
-impl<R: BufRead> Lines<'_, R> {
-    fn next(&mut self) -> Result<Option<Line>, ArchiveError> {
+impl<R: BufRead> ArchiveLines<'_, R> {
+    fn next(&mut self) -> Result<Option<ArchiveLine>, ArchiveError> {
         self.number += 1;
         let mut line = String::new();
         let mut limited = std::io::Read::take(&mut *self.text, MAX_LINE_BYTES as u64);
@@ -116,34 +116,34 @@ impl<R: BufRead> Lines<'_, R> {
         ArchiveError::Line { number: self.number, reason: reason.into() }
     }
 
-    fn because(&self, why: Why) -> ArchiveError {
+    fn because(&self, why: LineError) -> ArchiveError {
         match why {
-            Why::Form(reason) => self.wrong(reason),
-            Why::Store(error) => error.into(),
+            LineError::Form(reason) => self.wrong(reason),
+            LineError::Store(error) => error.into(),
         }
     }
 }
 
-enum Why {
+enum LineError {
     Form(String),
     Store(StoreError),
 }
 
-impl From<String> for Why {
+impl From<String> for LineError {
     fn from(reason: String) -> Self {
         Self::Form(reason)
     }
 }
 
-impl From<StoreError> for Why {
+impl From<StoreError> for LineError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
 /// The node that the lines belong to.
-struct Restored<'a> {
-    filling: Filling<'a>,
+struct CurrentNode<'a> {
+    filling: NodeImporter<'a>,
     /// The node with its owners, if its revision depends on them.
     inheriting: Option<Node>,
     seq: u64,
@@ -152,21 +152,25 @@ struct Restored<'a> {
     former: Option<FormerNode>,
 }
 
-impl<'a> Restored<'a> {
-    async fn begin(store: &'a dyn Store, line: &NodeLine, epochs: Epochs<'_>) -> Result<Self, Why> {
+impl<'a> CurrentNode<'a> {
+    async fn begin(
+        store: &'a dyn Store,
+        line: &NodeLine,
+        epochs: Epochs<'_>,
+    ) -> Result<Self, LineError> {
         let mut node = line.to_node()?;
         if line.version() == u64::MAX || line.seq == u64::MAX {
-            return Err(Why::Form("a version or sequence that nothing can follow".into()));
+            return Err(LineError::Form("a version or sequence that nothing can follow".into()));
         }
         if let Epochs::New(fresh) = epochs {
             node.epoch = Epoch(fresh.number());
         }
         if store.node(&node.id).await?.is_some() {
-            return Err(Why::Form("there is a node of this name before".into()));
+            return Err(LineError::Form("there is a node of this name before".into()));
         }
         Ok(Self {
             inheriting: line.inherits_revision().then(|| node.clone()),
-            filling: Filling::begin(store, node).await?,
+            filling: NodeImporter::begin(store, node).await?,
             seq: line.seq,
             version: line.version(),
             is_deleted: line.deleted,
@@ -174,16 +178,20 @@ impl<'a> Restored<'a> {
         })
     }
 
-    async fn take(&mut self, line: Line, summary: &mut Summary) -> Result<(), Why> {
+    async fn take(
+        &mut self,
+        line: ArchiveLine,
+        summary: &mut ArchiveSummary,
+    ) -> Result<(), LineError> {
         match line {
-            Line::Affiliation { jid, affiliation } => {
+            ArchiveLine::Affiliation { jid, affiliation } => {
                 let named = affiliation_named(&affiliation).ok_or(affiliation)?;
                 if let (Some(node), Affiliation::Owner) = (&mut self.inheriting, named) {
                     node.load_affiliation(jid.clone(), named);
                 }
                 self.filling.affiliate(jid, named);
             }
-            Line::Subscription { jid, since, enrolled, pending, special } => {
+            ArchiveLine::Subscription { jid, since, enrolled, pending, special } => {
                 summary.subscriptions += u64::from(!self.is_deleted);
                 self.check("since", since, self.last_version())?;
                 if let Some(special) = special {
@@ -195,13 +203,13 @@ impl<'a> Restored<'a> {
                     false => self.filling.subscribe(jid, enrolled, since),
                 }
             }
-            Line::Item(item) => {
+            ArchiveLine::Item(item) => {
                 summary.items += 1;
                 let item = item.into_item(self.filling.node().epoch)?;
                 self.check("seq", item.place.seq, self.last_sequence())?;
                 self.filling.item(item).await?;
             }
-            Line::Event(event) => {
+            ArchiveLine::Event(event) => {
                 summary.events += 1;
                 let event = event.into_notification(self.filling.node())?;
                 self.check("seq", event.place.seq, self.last_sequence())?;
@@ -214,11 +222,11 @@ impl<'a> Restored<'a> {
                 }
                 self.filling.event(event).await?;
             }
-            Line::Archive { .. }
-            | Line::Node(_)
-            | Line::PresenceRefusal { .. }
-            | Line::End { .. } => {
-                return Err(Why::Form("not in the middle of a node".into()));
+            ArchiveLine::Archive { .. }
+            | ArchiveLine::Node(_)
+            | ArchiveLine::PresenceRefusal { .. }
+            | ArchiveLine::End { .. } => {
+                return Err(LineError::Form("not in the middle of a node".into()));
             }
         }
         Ok(())
@@ -235,10 +243,10 @@ impl<'a> Restored<'a> {
     }
 
     /// Refuses a number that the node has not reached: later events or commits would have the same number.
-    fn check(&self, what: &str, number: u64, last: u64) -> Result<(), Why> {
+    fn check(&self, what: &str, number: u64, last: u64) -> Result<(), LineError> {
         match number <= last {
             true => Ok(()),
-            false => Err(Why::Form(format!("{what}: {number}, but the node is at {last}"))),
+            false => Err(LineError::Form(format!("{what}: {number}, but the node is at {last}"))),
         }
     }
 

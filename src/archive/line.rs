@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     pubsub::{
-        Audience, ConfigRevision, Epoch, Event, EventItem, FormerNode, Item, ItemId, Limits, Node,
-        NodeConfig, NodeId, Notification, NotificationType, OwnerHash, Payload, Place, Recipients,
-        Spot, SubId, Timestamp, View,
+        Audience, ConfigRevision, DeliveryVariant, Epoch, Event, EventId, EventItem, FormerNode,
+        Item, ItemId, ItemPosition, Limits, LogEntry, Node, NodeConfig, NodeId, NotificationType,
+        OwnerHash, Payload, Recipients, SubId, Timestamp,
     },
     wire::{
         form::{node_config, subscribe_options},
@@ -17,12 +17,12 @@ use crate::{
     },
 };
 
-use super::special::SpecialLine;
+use super::special::ConfiguredSubscriptionLine;
 
 /// One line. Times are milliseconds since 1970.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
-pub(super) enum Line {
+pub(super) enum ArchiveLine {
     /// The first.
     Archive {
         format: u32,
@@ -45,7 +45,7 @@ pub(super) enum Line {
         pending: bool,
         /// Its options and SubIDs, and the version at which it got them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        special: Option<SpecialLine>,
+        special: Option<ConfiguredSubscriptionLine>,
     },
     Item(ItemLine),
     /// An entity refused the service its presence; before the first node.
@@ -54,7 +54,7 @@ pub(super) enum Line {
         jid: BareJid,
     },
     /// An event that is owed.
-    Event(Box<EventLine>),
+    Event(Box<LogEntryLine>),
     /// The last: how many lines there were before.
     End {
         lines: u64,
@@ -71,7 +71,7 @@ pub(super) struct NodeLine {
     pub(super) version: Option<u64>,
     pub(super) creator: BareJid,
     pub(super) created: u64,
-    pub(super) config: Config,
+    pub(super) config: ConfigFields,
     /// How often the configuration was changed, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) revision: Option<RevisionLine>,
@@ -110,7 +110,7 @@ pub(super) struct RevisionLine {
 }
 
 /// Fields of the form `pubsub#node_config`.
-type Config = BTreeMap<String, String>;
+type ConfigFields = BTreeMap<String, String>;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct PayloadLine {
@@ -125,7 +125,7 @@ pub(super) struct ItemLine {
     index: u16,
     /// The position and index at which it was published first, if it was published again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    created: Option<Spot>,
+    created: Option<ItemPosition>,
     publisher: BareJid,
     published: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -133,13 +133,13 @@ pub(super) struct ItemLine {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct EventLine {
+pub(super) struct LogEntryLine {
     pub(super) seq: u64,
     happened: u64,
     /// Which it is of what is told besides an event.
     #[serde(default, skip_serializing_if = "is_zero")]
     index: u16,
-    event: EventForm,
+    event: EventLineContent,
     /// The only recipient, if it is subscribed; so it was written before there could be some.
     #[serde(default, skip_serializing)]
     to: Option<Jid>,
@@ -179,14 +179,14 @@ pub(super) struct EventLine {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum EventForm {
+enum EventLineContent {
     Affiliated(String),
     Announced(String),
-    Configured(Option<Config>),
+    Configured(Option<ConfigFields>),
     Deleted {
         redirect: Option<String>,
     },
-    Published(Vec<EventItemForm>),
+    Published(Vec<EventItemLine>),
     Purged,
     Requested(Jid),
     Retracted(Vec<String>),
@@ -207,7 +207,7 @@ fn is_zero(index: &u16) -> bool {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct EventItemForm {
+struct EventItemLine {
     id: String,
     /// The JID that the item shows as its publisher.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -216,11 +216,11 @@ struct EventItemForm {
     payload: Option<PayloadLine>,
 }
 
-fn config_of(config: &NodeConfig) -> Config {
+fn config_of(config: &NodeConfig) -> ConfigFields {
     node_config::values(config).into_iter().collect()
 }
 
-fn config_from(fields: &Config) -> Result<NodeConfig, String> {
+fn config_from(fields: &ConfigFields) -> Result<NodeConfig, String> {
     let limits = Limits { max_items: u32::MAX, max_payload_bytes: u32::MAX, ..Limits::default() };
     let mut settings = Vec::new();
     for (var, value) in fields {
@@ -348,7 +348,7 @@ impl ItemLine {
     pub(super) fn into_item(self, epoch: Epoch) -> Result<Item, String> {
         Ok(Item {
             id: item_id(&self.id)?,
-            place: Place { epoch, seq: self.seq },
+            place: EventId { epoch, seq: self.seq },
             index: self.index,
             created: self.created.unwrap_or((self.seq, self.index)),
             publisher: self.publisher,
@@ -358,33 +358,35 @@ impl ItemLine {
     }
 }
 
-impl EventLine {
-    pub(super) fn of(notification: &Notification) -> Self {
+impl LogEntryLine {
+    pub(super) fn of(notification: &LogEntry) -> Self {
         let event = match &notification.event {
             Event::Affiliated(affiliation) => {
-                EventForm::Affiliated(affiliation_name(*affiliation).to_owned())
+                EventLineContent::Affiliated(affiliation_name(*affiliation).to_owned())
             }
-            Event::Announced(text) => EventForm::Announced(text.clone()),
-            Event::Configured(config) => EventForm::Configured(config.as_deref().map(config_of)),
-            Event::Deleted { redirect } => EventForm::Deleted { redirect: redirect.clone() },
+            Event::Announced(text) => EventLineContent::Announced(text.clone()),
+            Event::Configured(config) => {
+                EventLineContent::Configured(config.as_deref().map(config_of))
+            }
+            Event::Deleted { redirect } => EventLineContent::Deleted { redirect: redirect.clone() },
             Event::Published(items) => {
-                let item = |item: &EventItem| EventItemForm {
+                let item = |item: &EventItem| EventItemLine {
                     id: item.id.to_string(),
                     publisher: item.publisher.clone(),
                     payload: item.payload.as_ref().map(PayloadLine::of),
                 };
-                EventForm::Published(items.iter().map(item).collect())
+                EventLineContent::Published(items.iter().map(item).collect())
             }
-            Event::Purged => EventForm::Purged,
-            Event::Requested(jid) => EventForm::Requested(jid.clone()),
-            Event::Subscription { jid, subid, state, expiry } => EventForm::Subscription {
+            Event::Purged => EventLineContent::Purged,
+            Event::Requested(jid) => EventLineContent::Requested(jid.clone()),
+            Event::Subscription { jid, subid, state, expiry } => EventLineContent::Subscription {
                 jid: jid.clone(),
                 subid: subid.as_ref().map(SubId::to_string),
                 state: state_name(*state).to_owned(),
                 expiry: expiry.map(|expiry| expiry.0),
             },
             Event::Retracted(ids) => {
-                EventForm::Retracted(ids.iter().map(ToString::to_string).collect())
+                EventLineContent::Retracted(ids.iter().map(ToString::to_string).collect())
             }
         };
         let all = |recipients: &Recipients| Some(recipients.iter().cloned().collect());
@@ -422,16 +424,18 @@ impl EventLine {
         }
     }
 
-    pub(super) fn into_notification(self, node: &Node) -> Result<Notification, String> {
+    pub(super) fn into_notification(self, node: &Node) -> Result<LogEntry, String> {
         let event = match self.event {
-            EventForm::Affiliated(name) => Event::Affiliated(affiliation_named(&name).ok_or(name)?),
-            EventForm::Announced(text) => Event::Announced(text),
-            EventForm::Configured(config) => {
+            EventLineContent::Affiliated(name) => {
+                Event::Affiliated(affiliation_named(&name).ok_or(name)?)
+            }
+            EventLineContent::Announced(text) => Event::Announced(text),
+            EventLineContent::Configured(config) => {
                 Event::Configured(config.as_ref().map(config_from).transpose()?.map(Box::new))
             }
-            EventForm::Deleted { redirect } => Event::Deleted { redirect },
-            EventForm::Published(items) => {
-                let item = |item: EventItemForm| {
+            EventLineContent::Deleted { redirect } => Event::Deleted { redirect },
+            EventLineContent::Published(items) => {
+                let item = |item: EventItemLine| {
                     Ok(EventItem {
                         id: item_id(&item.id)?,
                         publisher: item.publisher,
@@ -440,23 +444,23 @@ impl EventLine {
                 };
                 Event::Published(items.into_iter().map(item).collect::<Result<_, String>>()?)
             }
-            EventForm::Purged => Event::Purged,
-            EventForm::Requested(jid) => Event::Requested(jid),
-            EventForm::Subscription { jid, subid, state, expiry } => Event::Subscription {
+            EventLineContent::Purged => Event::Purged,
+            EventLineContent::Requested(jid) => Event::Requested(jid),
+            EventLineContent::Subscription { jid, subid, state, expiry } => Event::Subscription {
                 jid,
                 subid: subid.as_deref().map(SubId::new),
                 state: state_named(&state).ok_or(state)?,
                 expiry: expiry.map(Timestamp),
             },
-            EventForm::Retracted(ids) => {
+            EventLineContent::Retracted(ids) => {
                 Event::Retracted(ids.iter().map(|id| item_id(id)).collect::<Result<_, _>>()?)
             }
         };
         // In layout 9 the sequence of an event said who gets it, and a list was for all on it who were still subscribed.
         let before = if self.listed.is_some() || self.to.is_some() { u64::MAX } else { self.seq };
-        Ok(Notification {
+        Ok(LogEntry {
             node: node.id.clone(),
-            place: Place { epoch: node.epoch, seq: self.seq },
+            place: EventId { epoch: node.epoch, seq: self.seq },
             index: self.index,
             event,
             audience: match (
@@ -478,7 +482,7 @@ impl EventLine {
                 }
                 (None, None, None) => Audience::Subscribers,
             },
-            view: View {
+            view: DeliveryVariant {
                 has_body: self.body,
                 subids: self.subids.iter().map(|subid| SubId::new(subid)).collect(),
                 shows: match self.shows {

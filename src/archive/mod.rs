@@ -11,7 +11,7 @@ mod line;
 mod special;
 
 pub use export::export;
-pub(crate) use filling::Filling;
+pub(crate) use filling::NodeImporter;
 pub use import::{Epochs, import, is_empty};
 
 use thiserror::Error;
@@ -45,7 +45,7 @@ pub enum ArchiveError {
 
 /// What went through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
+pub struct ArchiveSummary {
     /// Nodes.
     pub nodes: u64,
     /// Subscriptions.

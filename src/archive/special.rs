@@ -5,19 +5,22 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    pubsub::{OptionSetting, Options, Special, SubId, Terms, Timestamp},
+    pubsub::{
+        ConfiguredSubscription, SubId, SubscriptionDetails, SubscriptionOption,
+        SubscriptionOptions, Timestamp,
+    },
     wire::form::subscribe_options,
 };
 
 /// What tells a subscription from a plain one.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct SpecialLine {
+pub(super) struct ConfiguredSubscriptionLine {
     pub(super) since: u64,
-    terms: Vec<TermsLine>,
+    terms: Vec<SubscriptionDetailsLine>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct TermsLine {
+struct SubscriptionDetailsLine {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     subid: Option<String>,
     /// Fields of the form `pubsub#subscribe_options`.
@@ -31,9 +34,9 @@ struct TermsLine {
     digested_at: u64,
 }
 
-impl SpecialLine {
-    pub(super) fn of(special: &Special) -> Self {
-        let terms = special.terms.iter().map(|terms| TermsLine {
+impl ConfiguredSubscriptionLine {
+    pub(super) fn of(special: &ConfiguredSubscription) -> Self {
+        let terms = special.terms.iter().map(|terms| SubscriptionDetailsLine {
             subid: terms.subid.as_ref().map(SubId::to_string),
             options: subscribe_options::values(&terms.options).into_iter().collect(),
             public: terms.options.is_public,
@@ -45,20 +48,23 @@ impl SpecialLine {
         Self { since: special.special_since, terms: terms.collect() }
     }
 
-    pub(super) fn to_terms(&self) -> Result<Vec<Terms>, String> {
-        self.terms.iter().map(TermsLine::to_terms).collect()
+    pub(super) fn to_terms(&self) -> Result<Vec<SubscriptionDetails>, String> {
+        self.terms.iter().map(SubscriptionDetailsLine::to_terms).collect()
     }
 }
 
-impl TermsLine {
-    fn to_terms(&self) -> Result<Terms, String> {
+impl SubscriptionDetailsLine {
+    fn to_terms(&self) -> Result<SubscriptionDetails, String> {
         let settings =
             self.options.iter().map(|(var, value)| subscribe_options::setting(var, value));
-        let settings: Result<Vec<OptionSetting>, _> = settings.collect();
+        let settings: Result<Vec<SubscriptionOption>, _> = settings.collect();
         let settings = settings.map_err(|refusal| refusal.to_string())?;
-        Ok(Terms {
+        Ok(SubscriptionDetails {
             subid: self.subid.as_deref().map(SubId::new),
-            options: Options { is_public: self.public, ..Options::restored(settings) },
+            options: SubscriptionOptions {
+                is_public: self.public,
+                ..SubscriptionOptions::restored(settings)
+            },
             since: Timestamp(self.since),
             is_warned: self.warned,
             digested: self.digested,

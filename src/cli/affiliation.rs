@@ -1,23 +1,23 @@
 //! `affiliation …`
 
 use clap::Subcommand;
-use gjallar::control::Request;
+use gjallar::control::AdminRequest;
 use jid::BareJid;
 
-use super::{Failure, ask::AtService};
+use super::{CliError, ask::ServiceArgs};
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Affiliation {
+pub(super) enum AffiliationSubcommand {
     /// List affiliations
     List {
         #[command(flatten)]
-        at: AtService,
+        at: ServiceArgs,
         node: String,
     },
     /// Set the affiliation of JIDs; the last owner stays
     Set {
         #[command(flatten)]
-        at: AtService,
+        at: ServiceArgs,
         node: String,
         #[arg(value_parser = ["owner", "publisher", "publish-only", "member", "none", "outcast"])]
         affiliation: String,
@@ -26,15 +26,15 @@ pub(super) enum Affiliation {
     },
 }
 
-impl Affiliation {
-    pub(super) fn run(self) -> Result<(), Failure> {
+impl AffiliationSubcommand {
+    pub(super) fn run(self) -> Result<(), CliError> {
         match self {
             Self::List { at, node } => {
-                at.list(Request::Affiliations { node }, &["jid", "affiliation"])
+                at.list(AdminRequest::Affiliations { node }, &["jid", "affiliation"])
             }
             Self::Set { at, node, affiliation, jids } => {
                 let number = jids.len();
-                let request = Request::SetAffiliations { node, jids, affiliation };
+                let request = AdminRequest::SetAffiliations { node, jids, affiliation };
                 at.act(request, |_| format!("set: {number}"))
             }
         }

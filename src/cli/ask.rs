@@ -7,19 +7,19 @@ use std::{
 
 use comfy_table::{Table, presets};
 use gjallar::{
-    control::Request,
+    control::AdminRequest,
     process::{RunError, offline},
 };
 use jid::Jid;
 use serde_json::Value;
 
-use super::{AtStore, Failure, print};
+use super::{CliError, StoreArgs, print};
 
 /// Where the running service is, and how its answers are shown.
 #[derive(Clone, Debug, clap::Args)]
-pub(super) struct AtService {
+pub(super) struct ServiceArgs {
     #[command(flatten)]
-    pub(super) at: AtStore,
+    pub(super) at: StoreArgs,
     /// In whose name; without it, in that of the service
     #[arg(long = "as", value_name = "JID")]
     pub(super) actor: Option<Jid>,
@@ -28,13 +28,13 @@ pub(super) struct AtService {
     pub(super) json: bool,
 }
 
-impl AtService {
+impl ServiceArgs {
     /// What the answer ends with; its lines are shown one by one.
     pub(super) fn ask(
         &self,
-        request: Request,
+        request: AdminRequest,
         mut show: impl FnMut(Value),
-    ) -> Result<Value, Failure> {
+    ) -> Result<Value, CliError> {
         self.watch(request, |line| {
             show(line);
             ControlFlow::Continue(())
@@ -44,9 +44,9 @@ impl AtService {
     /// The same, as long as more lines are wanted.
     pub(super) fn watch(
         &self,
-        request: Request,
+        request: AdminRequest,
         show: impl FnMut(Value) -> ControlFlow<()>,
-    ) -> Result<Value, Failure> {
+    ) -> Result<Value, CliError> {
         let mut client = offline::client(&self.at.config()?)?;
         Ok(client.ask(self.actor.clone(), request, show).map_err(RunError::from)?)
     }
@@ -54,15 +54,15 @@ impl AtService {
     /// Has something done, and says so.
     pub(super) fn act(
         &self,
-        request: Request,
+        request: AdminRequest,
         done: impl Fn(&Value) -> String,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CliError> {
         let answer = self.ask(request, |_| ())?;
         if self.json { self.show(&answer) } else { print(&format!("{}\n", done(&answer))) }
     }
 
     /// Shows a list: of each entry these values.
-    pub(super) fn list(&self, request: Request, columns: &[&str]) -> Result<(), Failure> {
+    pub(super) fn list(&self, request: AdminRequest, columns: &[&str]) -> Result<(), CliError> {
         if self.json {
             let mut written = Ok(());
             self.ask(request, |entry| {
@@ -80,7 +80,7 @@ impl AtService {
     }
 
     /// Shows one thing, each value in a line.
-    pub(super) fn one(&self, request: Request) -> Result<(), Failure> {
+    pub(super) fn one(&self, request: AdminRequest) -> Result<(), CliError> {
         let thing = self.ask(request, |_| ())?;
         if self.json {
             return self.show(&thing);
@@ -91,24 +91,24 @@ impl AtService {
         print(&shown(table))
     }
 
-    pub(super) fn show(&self, value: &Value) -> Result<(), Failure> {
+    pub(super) fn show(&self, value: &Value) -> Result<(), CliError> {
         print(&format!("{value}\n"))
     }
 }
 
 /// What is counted: as a table, or as OpenMetrics text where a program reads it.
-pub(super) fn stats(at: &AtService) -> Result<(), Failure> {
+pub(super) fn stats(at: &ServiceArgs) -> Result<(), CliError> {
     if at.json || io::stdout().is_terminal() {
-        return at.list(Request::Figures, &["name", "value", "meaning"]);
+        return at.list(AdminRequest::Figures, &["name", "value", "meaning"]);
     }
-    let text = at.ask(Request::Stats, |_| ())?;
+    let text = at.ask(AdminRequest::Stats, |_| ())?;
     print(text.as_str().unwrap_or_default())
 }
 
 /// Whether somebody types a name who was asked to.
-pub(super) fn confirmed(question: &str, name: &str) -> Result<bool, Failure> {
+pub(super) fn confirmed(question: &str, name: &str) -> Result<bool, CliError> {
     if !io::stdin().is_terminal() {
-        return Err(Failure::Argument("add --yes to do this without being asked".into()));
+        return Err(CliError::Argument("add --yes to do this without being asked".into()));
     }
     eprint!("{question} ");
     io::stderr().flush()?;

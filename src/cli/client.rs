@@ -8,24 +8,24 @@ use std::{
 
 use clap::Subcommand;
 use gjallar::{
-    client::{self, Account, ClientError, Event, Item, What},
+    client::{self, Account, ClientError, Event, EventKind, Item},
     process::print_warnings,
 };
 use jid::Jid;
 use serde_json::{Value, json};
 
 use super::{
-    Failure,
+    CliError,
     ask::{readable, shown, table},
     print,
 };
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Client {
+pub(super) enum ClientSubcommand {
     /// Subscribe to nodes, and print their events as they come
     Subscribe {
         #[command(flatten)]
-        login: Login,
+        login: LoginArgs,
         #[arg(value_name = "NODE", required = true)]
         nodes: Vec<String>,
         /// End after so many events
@@ -35,13 +35,13 @@ pub(super) enum Client {
     /// End the subscription to a node
     Unsubscribe {
         #[command(flatten)]
-        login: Login,
+        login: LoginArgs,
         node: String,
     },
     /// Publish an item, whose payload is read from standard input
     Publish {
         #[command(flatten)]
-        login: Login,
+        login: LoginArgs,
         node: String,
         /// Its name; without one the service chooses it
         #[arg(long)]
@@ -53,14 +53,14 @@ pub(super) enum Client {
     /// Retract an item
     Retract {
         #[command(flatten)]
-        login: Login,
+        login: LoginArgs,
         node: String,
         item: String,
     },
     /// List the newest items of a node
     Items {
         #[command(flatten)]
-        login: Login,
+        login: LoginArgs,
         node: String,
         /// How many at the most
         #[arg(long, short = 'n', default_value_t = 20)]
@@ -69,19 +69,19 @@ pub(super) enum Client {
     /// Create a node; without a name the service chooses it
     Create {
         #[command(flatten)]
-        login: Login,
+        login: LoginArgs,
         node: Option<String>,
     },
     /// Delete a node
     Delete {
         #[command(flatten)]
-        login: Login,
+        login: LoginArgs,
         node: String,
     },
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Login {
+pub(super) struct LoginArgs {
     /// The account
     #[arg(long, env = "GJALLAR_CLIENT_JID")]
     jid: Jid,
@@ -102,14 +102,14 @@ pub(super) struct Login {
     json: bool,
 }
 
-impl Client {
-    pub(super) fn run(self) -> Result<(), Failure> {
+impl ClientSubcommand {
+    pub(super) fn run(self) -> Result<(), CliError> {
         print_warnings();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(self.work())
     }
 
-    async fn work(self) -> Result<(), Failure> {
+    async fn work(self) -> Result<(), CliError> {
         match self {
             Self::Subscribe { login, nodes, number } => {
                 let mut client = login.connect().await?;
@@ -158,8 +158,8 @@ impl Client {
     }
 }
 
-impl Login {
-    async fn connect(&self) -> Result<client::Client, Failure> {
+impl LoginArgs {
+    async fn connect(&self) -> Result<client::Client, CliError> {
         let password = match (&self.password, &self.password_file) {
             (Some(password), _) => password.clone(),
             (None, Some(file)) => {
@@ -167,7 +167,7 @@ impl Login {
             }
             (None, None) => {
                 let missing = "a password is required: GJALLAR_CLIENT_PASSWORD or --password-file";
-                return Err(Failure::Argument(missing.into()));
+                return Err(CliError::Argument(missing.into()));
             }
         };
         let account = Account::new(self.jid.clone(), &password);
@@ -179,14 +179,14 @@ impl Login {
     }
 
     /// What was done, by its name.
-    fn say(&self, what: &str, name: &str) -> Result<(), Failure> {
+    fn say(&self, what: &str, name: &str) -> Result<(), CliError> {
         match self.json {
             true => print(&format!("{}\n", json!({ what: name }))),
             false => print(&format!("{}\n", readable(name))),
         }
     }
 
-    fn list(&self, items: &[Item]) -> Result<(), Failure> {
+    fn list(&self, items: &[Item]) -> Result<(), CliError> {
         if self.json {
             return items.iter().try_for_each(|item| print(&format!("{}\n", object(item))));
         }
@@ -198,15 +198,15 @@ impl Login {
         print(&shown(table))
     }
 
-    fn show(&self, event: &Event) -> Result<(), Failure> {
+    fn show(&self, event: &Event) -> Result<(), CliError> {
         let Event { node, what, since, place } = event;
         let (name, item) = match what {
-            What::Configured => ("configured", Value::Null),
-            What::Deleted(redirect) => ("deleted", json!({ "redirect": redirect })),
-            What::Published(item) => ("published", item.as_ref().map_or(Value::Null, object)),
-            What::Purged => ("purged", Value::Null),
-            What::Retracted(id) => ("retracted", json!({ "item": id })),
-            What::Subscription(state) => ("subscription", json!({ "subscription": state })),
+            EventKind::Configured => ("configured", Value::Null),
+            EventKind::Deleted(redirect) => ("deleted", json!({ "redirect": redirect })),
+            EventKind::Published(item) => ("published", item.as_ref().map_or(Value::Null, object)),
+            EventKind::Purged => ("purged", Value::Null),
+            EventKind::Retracted(id) => ("retracted", json!({ "item": id })),
+            EventKind::Subscription(state) => ("subscription", json!({ "subscription": state })),
         };
         if self.json {
             let event = json!({
@@ -215,11 +215,11 @@ impl Login {
             return print(&format!("{event}\n"));
         }
         let details = match what {
-            What::Published(Some(item)) => {
+            EventKind::Published(Some(item)) => {
                 format!(" {} {}", item.id, item.payload.as_deref().unwrap_or_default())
             }
-            What::Retracted(text) | What::Subscription(text) => format!(" {text}"),
-            What::Deleted(Some(uri)) => format!(" {uri}"),
+            EventKind::Retracted(text) | EventKind::Subscription(text) => format!(" {text}"),
+            EventKind::Deleted(Some(uri)) => format!(" {uri}"),
             _ => String::new(),
         };
         print(&format!("{}\n", readable(&format!("{node}: {name}{details}"))))

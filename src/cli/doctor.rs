@@ -4,7 +4,7 @@ use gjallar::process::doctor;
 use serde_json::json;
 
 use super::{
-    AtStore, Failure,
+    CliError, StoreArgs,
     ask::{readable, shown, table},
     print,
 };
@@ -12,19 +12,19 @@ use super::{
 #[derive(Debug, clap::Args)]
 pub(super) struct Examination {
     #[command(flatten)]
-    at: AtStore,
+    at: StoreArgs,
     /// Print JSON: an object in each line
     #[arg(long)]
     json: bool,
 }
 
 impl Examination {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), CliError> {
         let config = self.at.config()?;
         let findings = match doctor::running(&config)? {
             Some(findings) => findings,
             None => {
-                config.check().map_err(Failure::from)?;
+                config.check().map_err(CliError::from)?;
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 runtime.block_on(doctor::connect(&config))?
             }
@@ -44,8 +44,8 @@ impl Examination {
         let worst = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
         match (worst("failed"), worst("degraded")) {
             (0, 0) => Ok(()),
-            (0, degraded) => Err(Failure::Degraded(format!("degraded: {degraded}"))),
-            (failed, _) => Err(Failure::Failed(format!("failed: {failed}"))),
+            (0, degraded) => Err(CliError::Degraded(format!("degraded: {degraded}"))),
+            (failed, _) => Err(CliError::Failed(format!("failed: {failed}"))),
         }
     }
 }

@@ -3,19 +3,19 @@
 use std::io::{self, Read};
 
 use clap::Subcommand;
-use gjallar::control::Request;
+use gjallar::control::AdminRequest;
 
 use super::{
-    Failure,
-    ask::{AtService, text, value},
+    CliError,
+    ask::{ServiceArgs, text, value},
 };
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Item {
+pub(super) enum ItemSubcommand {
     /// List items, the newest first
     List {
         #[command(flatten)]
-        at: AtService,
+        at: ServiceArgs,
         node: String,
         /// How many at the most
         #[arg(long, short = 'n', default_value_t = 20)]
@@ -24,7 +24,7 @@ pub(super) enum Item {
     /// Publish an item, whose payload is read from standard input
     Publish {
         #[command(flatten)]
-        at: AtService,
+        at: ServiceArgs,
         node: String,
         /// Its name; without one the service chooses it
         #[arg(long)]
@@ -36,7 +36,7 @@ pub(super) enum Item {
     /// Retract items
     Retract {
         #[command(flatten)]
-        at: AtService,
+        at: ServiceArgs,
         node: String,
         #[arg(value_name = "ITEM", required_unless_present = "older_than_days")]
         items: Vec<String>,
@@ -49,12 +49,12 @@ pub(super) enum Item {
     },
 }
 
-impl Item {
-    pub(super) fn run(self) -> Result<(), Failure> {
+impl ItemSubcommand {
+    pub(super) fn run(self) -> Result<(), CliError> {
         match self {
             Self::List { at, node, max } => {
                 let columns = ["item", "publisher", "published", "payload"];
-                at.list(Request::Items { node, max }, &columns)
+                at.list(AdminRequest::Items { node, max }, &columns)
             }
             Self::Publish { at, node, id, payload } => {
                 let payload = match payload {
@@ -65,17 +65,19 @@ impl Item {
                         text
                     }
                 };
-                at.act(Request::Publish { node, id, payload }, |done| text(value(done, "items")))
+                at.act(AdminRequest::Publish { node, id, payload }, |done| {
+                    text(value(done, "items"))
+                })
             }
             Self::Retract { at, node, older_than_days: Some(days), .. } => {
                 let seconds = days.saturating_mul(86_400);
-                at.act(Request::RetractOlder { node, seconds }, |done| {
+                at.act(AdminRequest::RetractOlder { node, seconds }, |done| {
                     format!("retracted: {}", value(done, "retracted"))
                 })
             }
             Self::Retract { at, node, items, notify, .. } => {
                 let number = items.len();
-                let request = Request::Retract { node, items, notify };
+                let request = AdminRequest::Retract { node, items, notify };
                 at.act(request, |_| format!("retracted: {number}"))
             }
         }

@@ -24,34 +24,34 @@ use clap::{Parser, Subcommand};
 use gjallar::{
     archive::ArchiveError,
     client::ClientError,
-    foreign::ForeignError,
+    foreign::MigrationError,
     process::{Config, ConfigError, RunError},
 };
 
-use self::ask::AtService;
+use self::ask::ServiceArgs;
 
 /// A standalone publish-subscribe service (XEP-0060) for any XMPP server.
 #[derive(Debug, Parser)]
 #[command(name = "gjallar", version, about, after_help = AFTER_HELP, arg_required_else_help = true)]
-struct Arguments {
+struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     /// Connect to the server and serve until SIGTERM or SIGINT
-    Serve(Source),
+    Serve(ConfigArgs),
     /// Say whether the configuration is in order, without starting anything
-    CheckConfig(Source),
+    CheckConfig(ConfigArgs),
     /// Compare everything in a store: checksums, indexes, counts
     ///
     /// If a service runs at the store, a copy is compared that it makes between two commits.
-    Check(AtStore),
+    Check(StoreArgs),
     /// Write everything in a store to standard output, as text
     ///
     /// If a service runs at the store, a copy is written that it makes between two commits.
-    Export(AtStore),
+    Export(StoreArgs),
     /// Fill an empty store with what was exported, from standard input, or with what another service kept
     Import(store::Import),
     /// Try whether the server offers what the service relies on
@@ -63,28 +63,28 @@ enum Command {
     Store(store::Store),
     /// Nodes of the running service
     #[command(subcommand)]
-    Node(node::Node),
+    Node(node::NodeSubcommand),
     /// Items of a node
     #[command(subcommand)]
-    Item(item::Item),
+    Item(item::ItemSubcommand),
     /// Affiliations at a node
     #[command(subcommand)]
-    Affiliation(affiliation::Affiliation),
+    Affiliation(affiliation::AffiliationSubcommand),
     /// Subscriptions at a node, and requests for them
     #[command(subcommand)]
-    Subscription(subscription::Subscription),
+    Subscription(subscription::SubscriptionSubcommand),
     /// Everything of a JID
     #[command(subcommand)]
-    Entity(entity::Entity),
+    Entity(entity::EntitySubcommand),
     /// Say something to all subscribers of a node
-    Announce(node::Announce),
+    Announce(node::AnnounceArgs),
     /// Publish and subscribe with an account, at a service of any kind
     ///
     /// Elements with a name or a namespace of more than 8 192 bytes cannot be received: an answer that has one fails, and an event lacks the element.
     #[command(subcommand)]
-    Client(client::Client),
+    Client(client::ClientSubcommand),
     /// Show what the running service counts
-    Stats(AtService),
+    Stats(ServiceArgs),
     /// Watch the running service: link, backlog, and the busiest nodes
     Top(top::Top),
     /// Print completions for a shell
@@ -94,22 +94,22 @@ enum Command {
 }
 
 #[derive(Clone, Debug, clap::Args)]
-struct AtStore {
+struct StoreArgs {
     #[command(flatten)]
-    source: Source,
+    source: ConfigArgs,
     /// The store, such as sled:PATH; without it, the configured one
     #[arg(long, value_name = "STORE")]
     store: Option<String>,
 }
 
 #[derive(Clone, Debug, clap::Args)]
-struct Source {
+struct ConfigArgs {
     /// The configuration file; without it, only the environment counts
     #[arg(long, short, value_name = "FILE", env = "GJALLAR_CONFIG")]
     config: Option<PathBuf>,
 }
 
-impl AtStore {
+impl StoreArgs {
     fn config(&self) -> Result<Config, ConfigError> {
         let config = Config::load(self.source.config.as_deref())?;
         Ok(match &self.store {
@@ -140,30 +140,30 @@ else, such as what a service refuses.";
 
 /// Does what the arguments say.
 pub(crate) fn run() -> ExitCode {
-    let done = match Arguments::parse().command {
-        Command::Serve(source) => return serve::serve(&source),
-        Command::CheckConfig(source) => serve::check(&source),
-        Command::Check(at) => store::check(&at),
-        Command::Export(at) => store::export(&at),
-        Command::Import(import) => import.run(),
-        Command::Doctor(doctor) => doctor.run(),
-        Command::Store(store) => store.run(),
-        Command::Node(node) => node.run(),
-        Command::Item(item) => item.run(),
-        Command::Affiliation(affiliation) => affiliation.run(),
-        Command::Subscription(subscription) => subscription.run(),
-        Command::Entity(entity) => entity.run(),
-        Command::Announce(announce) => announce.run(),
-        Command::Client(client) => client.run(),
-        Command::Stats(at) => ask::stats(&at),
-        Command::Top(top) => top.run(),
-        Command::Completions(completions) => completions.run(),
-        Command::Man(man) => man.run(),
+    let done = match Cli::parse().command {
+        CliCommand::Serve(source) => return serve::serve(&source),
+        CliCommand::CheckConfig(source) => serve::check(&source),
+        CliCommand::Check(at) => store::check(&at),
+        CliCommand::Export(at) => store::export(&at),
+        CliCommand::Import(import) => import.run(),
+        CliCommand::Doctor(doctor) => doctor.run(),
+        CliCommand::Store(store) => store.run(),
+        CliCommand::Node(node) => node.run(),
+        CliCommand::Item(item) => item.run(),
+        CliCommand::Affiliation(affiliation) => affiliation.run(),
+        CliCommand::Subscription(subscription) => subscription.run(),
+        CliCommand::Entity(entity) => entity.run(),
+        CliCommand::Announce(announce) => announce.run(),
+        CliCommand::Client(client) => client.run(),
+        CliCommand::Stats(at) => ask::stats(&at),
+        CliCommand::Top(top) => top.run(),
+        CliCommand::Completions(completions) => completions.run(),
+        CliCommand::Man(man) => man.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         // Who reads has enough.
-        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+        Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
         Err(failure) => complain(failure.code(), &failure),
@@ -172,7 +172,7 @@ pub(crate) fn run() -> ExitCode {
 
 /// Why something was not done.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum CliError {
     #[error("{0}")]
     Run(#[from] RunError),
     #[error("{0}")]
@@ -189,13 +189,13 @@ enum Failure {
     Output(#[from] io::Error),
 }
 
-impl From<ConfigError> for Failure {
+impl From<ConfigError> for CliError {
     fn from(error: ConfigError) -> Self {
         Self::Run(error.into())
     }
 }
 
-impl Failure {
+impl CliError {
     fn code(&self) -> u8 {
         match self {
             Self::Argument(_) | Self::Run(RunError::Config(_)) => 2,
@@ -203,7 +203,7 @@ impl Failure {
             | Self::Run(
                 RunError::Store { .. }
                 | RunError::Archive(ArchiveError::Store(_))
-                | RunError::Foreign(ForeignError::Archive(ArchiveError::Store(_))),
+                | RunError::Foreign(MigrationError::Archive(ArchiveError::Store(_))),
             ) => 3,
             Self::Run(RunError::Archive(_) | RunError::Control(_) | RunError::Foreign(_))
             | Self::Client(_)
@@ -220,7 +220,7 @@ fn complain(code: u8, error: &dyn Display) -> ExitCode {
 }
 
 /// Prints a text.
-fn print(text: &str) -> Result<(), Failure> {
+fn print(text: &str) -> Result<(), CliError> {
     Ok(io::stdout().lock().write_all(text.as_bytes())?)
 }
 
@@ -232,6 +232,6 @@ mod tests {
 
     #[test]
     fn the_arguments_of_every_command_are_in_order() {
-        Arguments::command().debug_assert();
+        Cli::command().debug_assert();
     }
 }

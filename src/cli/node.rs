@@ -1,19 +1,19 @@
 //! `node …` and `announce`.
 
 use clap::Subcommand;
-use gjallar::control::{Fields, Request};
+use gjallar::control::{AdminRequest, ConfigFields};
 
 use super::{
-    Failure,
-    ask::{AtService, confirmed, text, value},
+    CliError,
+    ask::{ServiceArgs, confirmed, text, value},
 };
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Node {
+pub(super) enum NodeSubcommand {
     /// List nodes
     List {
         #[command(flatten)]
-        at: AtService,
+        at: ServiceArgs,
         /// A part of the name, or a pattern with * and ?, of at most 127 characters
         #[arg(default_value = "")]
         pattern: String,
@@ -21,13 +21,13 @@ pub(super) enum Node {
     /// Show all about a node
     Show {
         #[command(flatten)]
-        at: AtService,
+        at: ServiceArgs,
         node: String,
     },
     /// Create a node; it belongs to whom --as names
     Create {
         #[command(flatten)]
-        at: AtService,
+        at: ServiceArgs,
         /// Its name; without one the service chooses it
         node: Option<String>,
         /// Fields of its configuration, such as access_model=whitelist
@@ -37,7 +37,7 @@ pub(super) enum Node {
     /// Configure a node
     Configure {
         #[command(flatten)]
-        at: AtService,
+        at: ServiceArgs,
         node: String,
         /// Fields of its configuration, such as max_items=100
         #[arg(value_name = "FIELD=VALUE", value_parser = field, required = true)]
@@ -46,7 +46,7 @@ pub(super) enum Node {
     /// Delete a node with everything in it
     Delete {
         #[command(flatten)]
-        at: AtService,
+        at: ServiceArgs,
         node: String,
         /// The URI of the node to turn to instead
         #[arg(long, value_name = "URI")]
@@ -58,7 +58,7 @@ pub(super) enum Node {
     /// Remove all items of a node
     Purge {
         #[command(flatten)]
-        at: AtService,
+        at: ServiceArgs,
         node: String,
         /// Do not ask
         #[arg(long)]
@@ -67,50 +67,54 @@ pub(super) enum Node {
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Announce {
+pub(super) struct AnnounceArgs {
     #[command(flatten)]
-    at: AtService,
+    at: ServiceArgs,
     node: String,
     text: String,
 }
 
-impl Node {
-    pub(super) fn run(self) -> Result<(), Failure> {
+impl NodeSubcommand {
+    pub(super) fn run(self) -> Result<(), CliError> {
         match self {
             Self::List { at, pattern } => {
-                at.list(Request::Nodes { pattern }, &["node", "title", "access_model", "type"])
+                at.list(AdminRequest::Nodes { pattern }, &["node", "title", "access_model", "type"])
             }
-            Self::Show { at, node } => at.one(Request::Node { node }),
+            Self::Show { at, node } => at.one(AdminRequest::Node { node }),
             Self::Create { at, node, fields } => {
-                let request = Request::Create { node, fields: Fields::from_iter(fields) };
+                let request =
+                    AdminRequest::Create { node, fields: ConfigFields::from_iter(fields) };
                 at.act(request, |done| text(value(done, "node")))
             }
             Self::Configure { at, node, fields } => {
-                let request = Request::Configure { node, fields: Fields::from_iter(fields) };
+                let request =
+                    AdminRequest::Configure { node, fields: ConfigFields::from_iter(fields) };
                 at.act(request, |_| "configured".into())
             }
             Self::Delete { at, node, redirect, yes } => {
                 let question = format!("Type the name of the node to delete {node}:");
                 if !yes && !confirmed(&question, &node)? {
-                    return Err(Failure::Argument("not deleted".into()));
+                    return Err(CliError::Argument("not deleted".into()));
                 }
-                at.act(Request::Delete { node, redirect }, |_| "deleted".into())
+                at.act(AdminRequest::Delete { node, redirect }, |_| "deleted".into())
             }
             Self::Purge { at, node, yes } => {
                 let question = format!("Type the name of the node to remove all items of {node}:");
                 if !yes && !confirmed(&question, &node)? {
-                    return Err(Failure::Argument("not purged".into()));
+                    return Err(CliError::Argument("not purged".into()));
                 }
-                at.act(Request::Purge { node }, |_| "purged".into())
+                at.act(AdminRequest::Purge { node }, |_| "purged".into())
             }
         }
     }
 }
 
-impl Announce {
-    pub(super) fn run(self) -> Result<(), Failure> {
+impl AnnounceArgs {
+    pub(super) fn run(self) -> Result<(), CliError> {
         let Self { at, node, text } = self;
-        at.act(Request::Announce { node, text }, |done| format!("told: {}", value(done, "told")))
+        at.act(AdminRequest::Announce { node, text }, |done| {
+            format!("told: {}", value(done, "told"))
+        })
     }
 }
 

@@ -9,15 +9,15 @@ use tokio::{
 };
 use tracing::error;
 
-use super::{Failure, Source, complain};
+use super::{CliError, ConfigArgs, complain};
 
-pub(super) fn check(source: &Source) -> Result<(), Failure> {
+pub(super) fn check(source: &ConfigArgs) -> Result<(), CliError> {
     Config::load(source.config.as_deref())?.check()?;
     eprintln!("the configuration is in order");
     Ok(())
 }
 
-pub(super) fn serve(source: &Source) -> ExitCode {
+pub(super) fn serve(source: &ConfigArgs) -> ExitCode {
     let config = match Config::load(source.config.as_deref()) {
         Ok(config) => config,
         Err(error) => return complain(2, &error),
@@ -51,7 +51,7 @@ pub(super) fn serve(source: &Source) -> ExitCode {
                 },
             }
         };
-        match ended.map_err(Failure::from) {
+        match ended.map_err(CliError::from) {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => complain(failure.code(), &failure),
         }

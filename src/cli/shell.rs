@@ -5,7 +5,7 @@ use std::{fs, io, path::PathBuf};
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::{Arguments, Failure, print};
+use super::{Cli, CliError, print};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Completions {
@@ -18,17 +18,17 @@ pub(super) struct Man {
 }
 
 impl Completions {
-    pub(super) fn run(&self) -> Result<(), Failure> {
+    pub(super) fn run(&self) -> Result<(), CliError> {
         let mut text = Vec::new();
-        clap_complete::generate(self.shell, &mut Arguments::command(), "gjallar", &mut text);
+        clap_complete::generate(self.shell, &mut Cli::command(), "gjallar", &mut text);
         print(&String::from_utf8_lossy(&text))
     }
 }
 
 impl Man {
-    pub(super) fn run(&self) -> Result<(), Failure> {
+    pub(super) fn run(&self) -> Result<(), CliError> {
         fs::create_dir_all(&self.folder)?;
-        let pages = clap_mangen::generate_to(Arguments::command(), &self.folder);
+        let pages = clap_mangen::generate_to(Cli::command(), &self.folder);
         Ok(pages.map_err(io::Error::other)?)
     }
 }

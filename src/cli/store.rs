@@ -8,8 +8,8 @@ use std::{
 
 use clap::ValueEnum;
 use gjallar::{
-    archive::Summary,
-    foreign::{Kind, Origin, Taken},
+    archive::ArchiveSummary,
+    foreign::{MigrationReport, MigrationSource, SourceKind},
     process::offline,
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -17,7 +17,7 @@ use jid::BareJid;
 use serde_json::json;
 
 use super::{
-    AtStore, Failure,
+    CliError, StoreArgs,
     ask::{shown, table},
     print,
 };
@@ -27,7 +27,7 @@ use super::{
 pub(super) enum Store {
     /// Give every node a new epoch, after the folder was restored from a snapshot
     #[command(after_help = REBASE_HELP)]
-    Rebase(AtStore),
+    Rebase(StoreArgs),
 }
 
 const REBASE_HELP: &str = "\
@@ -37,7 +37,7 @@ and archives know from events that it has lost. With new epochs no id names two 
 `gjallar import` does the same by itself.";
 
 impl Store {
-    pub(super) fn run(&self) -> Result<(), Failure> {
+    pub(super) fn run(&self) -> Result<(), CliError> {
         let Self::Rebase(at) = self;
         let nodes = runtime()?.block_on(offline::rebase(&at.config()?))?;
         eprintln!("{nodes} nodes have a new epoch");
@@ -49,13 +49,13 @@ impl Store {
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Import {
     #[command(flatten)]
-    at: AtStore,
+    at: StoreArgs,
     /// Keep the epochs of the archive: only for a service that did not run on after the export
     #[arg(long, conflicts_with = "from")]
     same_epoch: bool,
     /// Read what another service kept, instead of standard input
     #[arg(long, value_name = "SERVICE", requires = "source")]
-    from: Option<From>,
+    from: Option<SourceService>,
     /// Where that is: a postgres:// URL, a file of SQLite, or the folder of Prosody's data
     #[arg(long, env = "GJALLAR_IMPORT_SOURCE", hide_env_values = true)]
     source: Option<String>,
@@ -79,7 +79,7 @@ what it kept. A URL with a password is better in GJALLAR_IMPORT_SOURCE: others s
       --service pubsub.example.org --store sled:/var/lib/gjallar/store";
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum From {
+enum SourceService {
     /// mod_pubsub with db_type: sql, in PostgreSQL or SQLite
     Ejabberd,
     /// Idavoll 0.9, in PostgreSQL
@@ -88,31 +88,31 @@ enum From {
     Prosody,
 }
 
-impl From {
-    fn kind(self) -> Kind {
+impl SourceService {
+    fn kind(self) -> SourceKind {
         match self {
-            Self::Ejabberd => Kind::Ejabberd,
-            Self::Idavoll => Kind::Idavoll,
-            Self::Prosody => Kind::Prosody,
+            Self::Ejabberd => SourceKind::Ejabberd,
+            Self::Idavoll => SourceKind::Idavoll,
+            Self::Prosody => SourceKind::Prosody,
         }
     }
 }
 
 impl Import {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), CliError> {
         match (self.from, &self.source) {
             (Some(from), Some(source)) => self.take_over(from.kind(), source.clone()),
             _ => import(&self.at, self.same_epoch),
         }
     }
 
-    fn take_over(&self, kind: Kind, source: String) -> Result<(), Failure> {
+    fn take_over(&self, kind: SourceKind, source: String) -> Result<(), CliError> {
         let config = self.at.config()?;
         let configured = || BareJid::new(&config.jid).ok();
         let Some(service) = self.service.clone().or_else(configured) else {
-            return Err(Failure::Argument("--service: which service is to be read?".into()));
+            return Err(CliError::Argument("--service: which service is to be read?".into()));
         };
-        let origin = Origin { kind, source, service };
+        let origin = MigrationSource { kind, source, service };
         let bar = bar(Some(0), "{bar:40} {pos} of {len} nodes, {eta} left");
         let progress = |done, all| {
             bar.set_length(all);
@@ -124,8 +124,8 @@ impl Import {
         self.report(&taken?)
     }
 
-    fn report(&self, taken: &Taken) -> Result<(), Failure> {
-        let Taken { summary, remarks } = taken;
+    fn report(&self, taken: &MigrationReport) -> Result<(), CliError> {
+        let MigrationReport { summary, remarks } = taken;
         if self.json {
             let left = remarks.iter().map(|(what, remark)| {
                 json!({ "what": what, "times": remark.times, "places": remark.places })
@@ -150,7 +150,7 @@ impl Import {
     }
 }
 
-pub(super) fn check(at: &AtStore) -> Result<(), Failure> {
+pub(super) fn check(at: &StoreArgs) -> Result<(), CliError> {
     let config = at.config()?;
     let bar = bar(None, "{spinner} comparing, {elapsed}");
     let problems = runtime()?.block_on(offline::check(&config));
@@ -160,11 +160,11 @@ pub(super) fn check(at: &AtStore) -> Result<(), Failure> {
             eprintln!("the store is in order");
             Ok(())
         }
-        problems => Err(Failure::Damaged(problems.join("\n"))),
+        problems => Err(CliError::Damaged(problems.join("\n"))),
     }
 }
 
-pub(super) fn export(at: &AtStore) -> Result<(), Failure> {
+pub(super) fn export(at: &StoreArgs) -> Result<(), CliError> {
     let config = at.config()?;
     let bar = bar(None, "{spinner} wrote {bytes}, {bytes_per_sec}");
     let mut out = bar.wrap_write(BufWriter::new(io::stdout().lock()));
@@ -174,7 +174,7 @@ pub(super) fn export(at: &AtStore) -> Result<(), Failure> {
     Ok(())
 }
 
-fn import(at: &AtStore, same_epoch: bool) -> Result<(), Failure> {
+fn import(at: &StoreArgs, same_epoch: bool) -> Result<(), CliError> {
     let config = at.config()?;
     // How much there is to read is known if it comes from a file.
     let length = fs::metadata("/dev/stdin").ok().filter(fs::Metadata::is_file);
@@ -189,8 +189,8 @@ fn import(at: &AtStore, same_epoch: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn summarize(verb: &str, summary: &Summary) {
-    let Summary { nodes, subscriptions, items, events } = summary;
+fn summarize(verb: &str, summary: &ArchiveSummary) {
+    let ArchiveSummary { nodes, subscriptions, items, events } = summary;
     eprintln!(
         "{verb} {nodes} nodes, {subscriptions} subscriptions, {items} items, {events} events that \
          are owed"
@@ -207,6 +207,6 @@ fn bar(length: Option<u64>, template: &str) -> ProgressBar {
     bar
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }

@@ -1,23 +1,23 @@
 //! `subscription …`
 
 use clap::Subcommand;
-use gjallar::control::Request;
+use gjallar::control::AdminRequest;
 use jid::Jid;
 
-use super::{Failure, ask::AtService};
+use super::{CliError, ask::ServiceArgs};
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Subscription {
+pub(super) enum SubscriptionSubcommand {
     /// List subscriptions
     List {
         #[command(flatten)]
-        at: AtService,
+        at: ServiceArgs,
         node: String,
     },
     /// Subscribe JIDs, or end their subscriptions
     Set {
         #[command(flatten)]
-        at: AtService,
+        at: ServiceArgs,
         node: String,
         #[arg(value_parser = ["subscribed", "none"])]
         subscription: String,
@@ -27,46 +27,46 @@ pub(super) enum Subscription {
     /// List who waits for an owner's approval
     Pending {
         #[command(flatten)]
-        at: AtService,
+        at: ServiceArgs,
         node: String,
     },
     /// Approve those who wait
-    Approve(Decision),
+    Approve(ApprovalArgs),
     /// Refuse those who wait
-    Refuse(Decision),
+    Refuse(ApprovalArgs),
 }
 
 #[derive(Debug, clap::Args)]
-pub(super) struct Decision {
+pub(super) struct ApprovalArgs {
     #[command(flatten)]
-    at: AtService,
+    at: ServiceArgs,
     node: String,
     #[arg(value_name = "JID", required = true)]
     jids: Vec<Jid>,
 }
 
-impl Subscription {
-    pub(super) fn run(self) -> Result<(), Failure> {
+impl SubscriptionSubcommand {
+    pub(super) fn run(self) -> Result<(), CliError> {
         match self {
             Self::List { at, node } => {
-                at.list(Request::Subscriptions { node }, &["jid", "subscription", "subid"])
+                at.list(AdminRequest::Subscriptions { node }, &["jid", "subscription", "subid"])
             }
             Self::Set { at, node, subscription, jids } => {
                 let number = jids.len();
-                let request = Request::SetSubscriptions { node, jids, subscription };
+                let request = AdminRequest::SetSubscriptions { node, jids, subscription };
                 at.act(request, |_| format!("set: {number}"))
             }
-            Self::Pending { at, node } => at.list(Request::Requests { node }, &["jid"]),
+            Self::Pending { at, node } => at.list(AdminRequest::Requests { node }, &["jid"]),
             Self::Approve(decision) => decision.make(true),
             Self::Refuse(decision) => decision.make(false),
         }
     }
 }
 
-impl Decision {
-    fn make(self, allow: bool) -> Result<(), Failure> {
+impl ApprovalArgs {
+    fn make(self, allow: bool) -> Result<(), CliError> {
         let Self { at, node, jids } = self;
         let done = format!("{}: {}", if allow { "approved" } else { "refused" }, jids.len());
-        at.act(Request::Authorize { node, jids, allow }, |_| done.clone())
+        at.act(AdminRequest::Authorize { node, jids, allow }, |_| done.clone())
     }
 }

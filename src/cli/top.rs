@@ -6,12 +6,12 @@ use std::{
     ops::ControlFlow,
 };
 
-use gjallar::control::Request;
+use gjallar::control::AdminRequest;
 use serde_json::Value;
 
 use super::{
-    Failure,
-    ask::{AtService, shown, table, text, value},
+    CliError,
+    ask::{ServiceArgs, shown, table, text, value},
 };
 
 /// Clears a terminal.
@@ -20,14 +20,14 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 #[derive(Debug, clap::Args)]
 pub(super) struct Top {
     #[command(flatten)]
-    at: AtService,
+    at: ServiceArgs,
     /// End after so many seconds
     #[arg(long, short = 'n', value_name = "SECONDS")]
     seconds: Option<u64>,
 }
 
 impl Top {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), CliError> {
         let (mut times, mut before) = (0, None);
         let mut broken = None;
         let mut show = |now: Value| {
@@ -45,7 +45,7 @@ impl Top {
                 false => ControlFlow::Continue(()),
             }
         };
-        self.at.watch(Request::Top, &mut show)?;
+        self.at.watch(AdminRequest::Top, &mut show)?;
         broken.map_or(Ok(()), |error| Err(error.into()))
     }
 }

@@ -10,7 +10,7 @@ pub struct Event {
     /// Which node.
     pub node: String,
     /// What.
-    pub what: What,
+    pub what: EventKind,
     /// When, if the service says that it was some time ago (XEP-0203).
     pub since: Option<String>,
     /// Its place in the node's order, if the service gives it one (XEP-0359).
@@ -19,7 +19,7 @@ pub struct Event {
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum EventKind {
     /// It is configured otherwise.
     Configured,
     /// It is gone; perhaps another one took its place, of this URI.
@@ -66,15 +66,15 @@ pub(super) fn events(payloads: &[Element]) -> Vec<Event> {
     };
     let attr = |name: &str| content.attr(name).unwrap_or_default().to_owned();
     let what = match content.name() {
-        "configuration" => vec![What::Configured],
+        "configuration" => vec![EventKind::Configured],
         "delete" => {
             let redirect = content.get_child("redirect", ns::PUBSUB_EVENT);
-            vec![What::Deleted(redirect.and_then(|to| to.attr("uri")).map(str::to_owned))]
+            vec![EventKind::Deleted(redirect.and_then(|to| to.attr("uri")).map(str::to_owned))]
         }
-        "items" if content.children().next().is_none() => vec![What::Published(None)],
+        "items" if content.children().next().is_none() => vec![EventKind::Published(None)],
         "items" => content.children().filter_map(item).collect(),
-        "purge" => vec![What::Purged],
-        "subscription" => vec![What::Subscription(attr("subscription"))],
+        "purge" => vec![EventKind::Purged],
+        "subscription" => vec![EventKind::Subscription(attr("subscription"))],
         _ => Vec::new(),
     };
     let event = |what| Event {
@@ -86,10 +86,10 @@ pub(super) fn events(payloads: &[Element]) -> Vec<Event> {
     what.into_iter().map(event).collect()
 }
 
-fn item(item: &Element) -> Option<What> {
+fn item(item: &Element) -> Option<EventKind> {
     match item.name() {
-        "item" => Item::of(item).map(|item| What::Published(Some(item))),
-        "retract" => Some(What::Retracted(item.attr("id")?.to_owned())),
+        "item" => Item::of(item).map(|item| EventKind::Published(Some(item))),
+        "retract" => Some(EventKind::Retracted(item.attr("id")?.to_owned())),
         _ => None,
     }
 }
@@ -98,7 +98,7 @@ fn item(item: &Element) -> Option<What> {
 mod tests {
     use super::*;
 
-    fn told(event: &str) -> Vec<What> {
+    fn told(event: &str) -> Vec<EventKind> {
         let event = format!("<event xmlns='{}'>{event}</event>", ns::PUBSUB_EVENT);
         let delay = format!("<delay xmlns='{}' stamp='2026-01-01T00:00:00Z'/>", ns::DELAY);
         let payloads = [event.parse().unwrap(), delay.parse().unwrap()];
@@ -117,24 +117,24 @@ mod tests {
         assert_eq!(
             told("<items node='n'><item id='1'/><item id='2'><x xmlns='urn:x'/></item></items>"),
             [
-                What::Published(Some(item("1", None))),
-                What::Published(Some(item("2", Some("<x xmlns='urn:x'/>")))),
+                EventKind::Published(Some(item("1", None))),
+                EventKind::Published(Some(item("2", Some("<x xmlns='urn:x'/>")))),
             ]
         );
-        assert_eq!(told("<items node='n'/>"), [What::Published(None)]);
+        assert_eq!(told("<items node='n'/>"), [EventKind::Published(None)]);
         assert_eq!(
             told("<items node='n'><retract id='1'/></items>"),
-            [What::Retracted("1".into())]
+            [EventKind::Retracted("1".into())]
         );
-        assert_eq!(told("<purge node='n'/>"), [What::Purged]);
-        assert_eq!(told("<configuration node='n'/>"), [What::Configured]);
+        assert_eq!(told("<purge node='n'/>"), [EventKind::Purged]);
+        assert_eq!(told("<configuration node='n'/>"), [EventKind::Configured]);
         assert_eq!(
             told("<delete node='n'><redirect uri='xmpp:x'/></delete>"),
-            [What::Deleted(Some("xmpp:x".into()))]
+            [EventKind::Deleted(Some("xmpp:x".into()))]
         );
         assert_eq!(
             told("<subscription node='n' jid='a@b' subscription='none'/>"),
-            [What::Subscription("none".into())]
+            [EventKind::Subscription("none".into())]
         );
         assert_eq!(told("<unknown node='n'/>"), []);
     }

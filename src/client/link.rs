@@ -36,24 +36,24 @@ use super::{
 const MAX_EVENTS: usize = 10_000;
 const MAX_ASKED: usize = 100;
 
-type Answer = Result<Option<Element>, ClientError>;
+type IqResult = Result<Option<Element>, ClientError>;
 
 /// A request, and where its answer goes.
-pub(super) struct Ask {
+pub(super) struct QueuedRequest {
     pub(super) to: Jid,
     pub(super) kind: &'static str,
     pub(super) content: Element,
-    pub(super) answer: mpsc::Sender<Answer>,
+    pub(super) answer: mpsc::Sender<IqResult>,
 }
 
 #[derive(Debug)]
-pub(super) struct Link {
-    asked: mpsc::Sender<Ask>,
+pub(super) struct ClientConnection {
+    asked: mpsc::Sender<QueuedRequest>,
     events: mpsc::Receiver<Event>,
     online: watch::Receiver<bool>,
 }
 
-impl Link {
+impl ClientConnection {
     /// Begins to connect. Events of this service are kept.
     pub(super) fn open(account: Account, service: Jid) -> Result<Self, ClientError> {
         address(&account.jid).and_then(|_| address(&service))?;
@@ -73,7 +73,7 @@ impl Link {
         self.online.wait_for(|is_online| *is_online).await.is_ok()
     }
 
-    pub(super) async fn ask(&self, ask: Ask) -> Result<(), ClientError> {
+    pub(super) async fn ask(&self, ask: QueuedRequest) -> Result<(), ClientError> {
         self.asked.send(ask).await.map_err(|_| ClientError::Lost)
     }
 
@@ -86,7 +86,7 @@ impl Link {
 async fn drive(
     account: Account,
     service: &Jid,
-    mut asks: mpsc::Receiver<Ask>,
+    mut asks: mpsc::Receiver<QueuedRequest>,
     tell: &mpsc::Sender<Event>,
     say: &watch::Sender<bool>,
 ) {
@@ -118,7 +118,7 @@ async fn drive(
                 Some(Incoming::Disconnected(_)) | None => return,
             },
             ask = asks.recv() => {
-                let Some(Ask { to, kind, content, answer }) = ask else {
+                let Some(QueuedRequest { to, kind, content, answer }) = ask else {
                     // If it cannot be closed in order it is closed all the same.
                     let _ = client.send_end().await;
                     return;

@@ -20,7 +20,7 @@ mod event;
 mod link;
 mod long_values;
 
-pub use event::{Event, Item, What};
+pub use event::{Event, EventKind, Item};
 
 use std::{io, time::Duration};
 
@@ -29,9 +29,9 @@ use minidom::Element;
 use thiserror::Error;
 use tokio::{net::TcpStream, sync::mpsc, time::timeout};
 
-use crate::wire::{ns, payload, xml::Tag};
+use crate::wire::{ns, payload, xml::ElementWriter};
 
-use self::link::{Ask, Link};
+use self::link::{ClientConnection, QueuedRequest};
 
 /// How long logging in, and an answer, may take.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -102,7 +102,7 @@ pub enum ClientError {
     Jid(#[from] jid::Error),
     /// A payload is not one element with a namespace.
     #[error("{0}")]
-    Payload(#[from] crate::pubsub::Refusal),
+    Payload(#[from] crate::pubsub::Error),
     /// An answer is not what the protocol says.
     #[error("the answer is not what it should be")]
     Answer,
@@ -122,7 +122,7 @@ fn more(text: Option<&String>) -> String {
 /// event lacks that element, which is logged as a warning.
 #[derive(Debug)]
 pub struct Client {
-    link: Link,
+    link: ClientConnection,
     service: Jid,
     own: BareJid,
 }
@@ -141,7 +141,7 @@ impl Client {
             reached.map_err(|why| ClientError::Unreachable { server, reason: why.to_string() })?;
             doubt = "the server is reachable: check the password, and that it allows logins without TLS here";
         }
-        let link = Link::open(account, service.clone())?;
+        let link = ClientConnection::open(account, service.clone())?;
         let mut client = Self { link, service, own };
         match timeout(DEADLINE, client.link.online()).await {
             Ok(true) => Ok(client),
@@ -154,7 +154,8 @@ impl Client {
     /// # Errors
     /// If it is refused, or not answered.
     pub async fn subscribe(&mut self, node: &str) -> Result<(), ClientError> {
-        let subscribe = Tag::new("subscribe").attr("node", node).attr("jid", self.own.as_str());
+        let subscribe =
+            ElementWriter::new("subscribe").attr("node", node).attr("jid", self.own.as_str());
         self.set(ns::PUBSUB, subscribe).await.map(drop)
     }
 
@@ -163,7 +164,8 @@ impl Client {
     /// # Errors
     /// If it is refused, or not answered.
     pub async fn unsubscribe(&mut self, node: &str) -> Result<(), ClientError> {
-        let unsubscribe = Tag::new("unsubscribe").attr("node", node).attr("jid", self.own.as_str());
+        let unsubscribe =
+            ElementWriter::new("unsubscribe").attr("node", node).attr("jid", self.own.as_str());
         self.set(ns::PUBSUB, unsubscribe).await.map(drop)
     }
 
@@ -179,8 +181,8 @@ impl Client {
         payload: &str,
     ) -> Result<String, ClientError> {
         let payload = payload::parse(payload)?;
-        let item = Tag::new("item").attr_if("id", id).child(payload.xml());
-        let publish = Tag::new("publish").attr("node", node).child(item);
+        let item = ElementWriter::new("item").attr_if("id", id).child(payload.xml());
+        let publish = ElementWriter::new("publish").attr("node", node).child(item);
         let answer = self.set(ns::PUBSUB, publish).await?;
         let named = answer
             .as_ref()
@@ -195,8 +197,9 @@ impl Client {
     /// # Errors
     /// If it is refused, or not answered.
     pub async fn retract(&mut self, node: &str, id: &str) -> Result<(), ClientError> {
-        let item = Tag::new("item").attr("id", id);
-        let retract = Tag::new("retract").attr("node", node).attr("notify", "true").child(item);
+        let item = ElementWriter::new("item").attr("id", id);
+        let retract =
+            ElementWriter::new("retract").attr("node", node).attr("notify", "true").child(item);
         self.set(ns::PUBSUB, retract).await.map(drop)
     }
 
@@ -205,7 +208,8 @@ impl Client {
     /// # Errors
     /// If it is refused, or not answered.
     pub async fn items(&mut self, node: &str, max: u32) -> Result<Vec<Item>, ClientError> {
-        let items = Tag::new("items").attr("node", node).attr("max_items", &max.to_string());
+        let items =
+            ElementWriter::new("items").attr("node", node).attr("max_items", &max.to_string());
         let answer = self.ask("get", ns::PUBSUB, items).await?.ok_or(ClientError::Answer)?;
         let items = answer.get_child("items", ns::PUBSUB).ok_or(ClientError::Answer)?;
         Ok(items.children().filter_map(Item::of).collect())
@@ -216,7 +220,7 @@ impl Client {
     /// # Errors
     /// If it is refused, or not answered.
     pub async fn create(&mut self, node: Option<&str>) -> Result<String, ClientError> {
-        let create = Tag::new("create").attr_if("node", node);
+        let create = ElementWriter::new("create").attr_if("node", node);
         let answer = self.set(ns::PUBSUB, create).await?;
         let named = answer
             .as_ref()
@@ -230,7 +234,7 @@ impl Client {
     /// # Errors
     /// If it is refused, or not answered.
     pub async fn delete(&mut self, node: &str) -> Result<(), ClientError> {
-        self.set(ns::PUBSUB_OWNER, Tag::new("delete").attr("node", node)).await.map(drop)
+        self.set(ns::PUBSUB_OWNER, ElementWriter::new("delete").attr("node", node)).await.map(drop)
     }
 
     /// The next event of the service; nothing if the connection has ended.
@@ -238,7 +242,11 @@ impl Client {
         self.link.event().await
     }
 
-    async fn set(&self, namespace: &str, action: Tag) -> Result<Option<Element>, ClientError> {
+    async fn set(
+        &self,
+        namespace: &str,
+        action: ElementWriter,
+    ) -> Result<Option<Element>, ClientError> {
         self.ask("set", namespace, action).await
     }
 
@@ -246,12 +254,12 @@ impl Client {
         &self,
         kind: &'static str,
         namespace: &str,
-        action: Tag,
+        action: ElementWriter,
     ) -> Result<Option<Element>, ClientError> {
-        let content = Tag::ns("pubsub", namespace).child(action).to_string();
+        let content = ElementWriter::ns("pubsub", namespace).child(action).to_string();
         let content = payload::element(&content).map_err(|_| ClientError::Answer)?;
         let (answer, mut answered) = mpsc::channel(1);
-        self.link.ask(Ask { to: self.service.clone(), kind, content, answer }).await?;
+        self.link.ask(QueuedRequest { to: self.service.clone(), kind, content, answer }).await?;
         match timeout(DEADLINE, answered.recv()).await {
             Err(_) => Err(ClientError::Timeout),
             Ok(None) => Err(ClientError::Lost),

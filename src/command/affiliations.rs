@@ -6,7 +6,7 @@ use xmpp_parsers::data_forms::{Field, FieldType};
 use crate::{
     pubsub::{
         Affiliation,
-        op::affiliations::{AffiliationsSet, SetAffiliations},
+        op::affiliations::{SetAffiliations, SetAffiliationsReply},
     },
     wire::{
         form,
@@ -14,21 +14,28 @@ use crate::{
     },
 };
 
-use super::stage::{About, Answers, Asker, Audience, Command, Step, Trouble, jids_field};
+use super::stage::{
+    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    FormValues, jids_field,
+};
 
 pub(super) struct Affiliations;
 
 #[async_trait]
-impl Command for Affiliations {
-    fn about(&self) -> About {
+impl AdHocCommand for Affiliations {
+    fn about(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:affiliations", "Show and set affiliations");
-        About { node, name, audience: Audience::Owners }
+        CommandInfo { node, name, audience: CommandAccess::Owners }
     }
 
-    async fn step(&self, asker: &Asker<'_>, answers: &[Answers]) -> Result<Step, Trouble> {
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        answers: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
         let [chosen, rest @ ..] = answers else {
             let node = asker.node_field("node").await?;
-            return Ok(Step::next("Show and set affiliations", vec![node]));
+            return Ok(CommandStep::next("Show and set affiliations", vec![node]));
         };
         let node = chosen.node("node")?;
         let [wanted] = rest else {
@@ -40,22 +47,22 @@ impl Command for Affiliations {
                 jids_field("jids", "Whose affiliation to set"),
                 choice(),
             ];
-            return Ok(Step::last(&title, fields));
+            return Ok(CommandStep::last(&title, fields));
         };
         let affiliation = affiliation_named(wanted.needed("affiliation")?)
-            .ok_or_else(|| Trouble::Payload("no such affiliation".into()))?;
+            .ok_or_else(|| CommandError::Payload("no such affiliation".into()))?;
         let entries: Vec<_> =
             wanted.jids("jids")?.iter().map(|jid| (jid.to_bare(), affiliation)).collect();
         let number = entries.len();
         let request = SetAffiliations { node, entries, invalid: Vec::new() };
         let set = asker.service.set_affiliations(asker.actor, &request, |outcome| outcome);
-        let AffiliationsSet { failed, reason, .. } = set.await.await?;
+        let SetAffiliationsReply { failed, reason, .. } = set.await.await?;
         if failed.is_empty() {
-            return Ok(Step::done(format!("Set: {number}.")));
+            return Ok(CommandStep::done(format!("Set: {number}.")));
         }
         let line = |(jid, affiliation)| format!("{jid} is still {}", affiliation_name(affiliation));
         let failed: Vec<_> = failed.into_iter().map(line).collect();
-        Ok(Step::partly(format!("Not set: {} ({reason}).", asker.enumeration(failed))))
+        Ok(CommandStep::partly(format!("Not set: {} ({reason}).", asker.enumeration(failed))))
     }
 }
 

@@ -5,27 +5,33 @@ use xmpp_parsers::data_forms::{Field, FieldType, Option_};
 
 use crate::{pubsub::op::authorize::Authorize, wire::form};
 
-use super::stage::{About, Answers, Asker, Audience, Command, Step, Trouble};
+use super::stage::{
+    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep, FormValues,
+};
 
 pub(super) struct Approve;
 
 #[async_trait]
-impl Command for Approve {
-    fn about(&self) -> About {
+impl AdHocCommand for Approve {
+    fn about(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:approve", "Approve or refuse subscriptions");
-        About { node, name, audience: Audience::Owners }
+        CommandInfo { node, name, audience: CommandAccess::Owners }
     }
 
-    async fn step(&self, asker: &Asker<'_>, answers: &[Answers]) -> Result<Step, Trouble> {
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        answers: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
         let [chosen, rest @ ..] = answers else {
             let node = asker.node_field("node").await?;
-            return Ok(Step::next("Approve or refuse subscriptions", vec![node]));
+            return Ok(CommandStep::next("Approve or refuse subscriptions", vec![node]));
         };
         let node = chosen.node("node")?;
         let [decided] = rest else {
             let waiting = asker.service.requests(asker.actor, &node).await?;
             if waiting.is_empty() {
-                return Ok(Step::done("Nobody waits."));
+                return Ok(CommandStep::done("Nobody waits."));
             }
             let mut jids = Field::new("jids", FieldType::ListMulti);
             jids.label = Some("Who waits".into());
@@ -33,12 +39,12 @@ impl Command for Approve {
             jids.options = asker.offered(waiting.iter().map(option));
             let options = [("approve", "Approve"), ("refuse", "Refuse")];
             let decision = form::choice("decision", "Decision", &options, "approve");
-            return Ok(Step::last(&format!("Requests at {node}"), vec![jids, decision]));
+            return Ok(CommandStep::last(&format!("Requests at {node}"), vec![jids, decision]));
         };
         let allow = match decided.needed("decision")? {
             "approve" => true,
             "refuse" => false,
-            _ => return Err(Trouble::Payload("no such decision".into())),
+            _ => return Err(CommandError::Payload("no such decision".into())),
         };
         let jids = decided.jids("jids")?;
         let number = jids.len();
@@ -46,6 +52,6 @@ impl Command for Approve {
             let request = Authorize { node: node.clone(), jid, allow };
             asker.service.authorize(asker.actor, &request, |outcome| outcome).await.await?;
         }
-        Ok(Step::done(format!("{}: {number}.", if allow { "Approved" } else { "Refused" })))
+        Ok(CommandStep::done(format!("{}: {number}.", if allow { "Approved" } else { "Refused" })))
     }
 }

@@ -4,34 +4,44 @@ use async_trait::async_trait;
 
 use crate::{
     pubsub::op::configure::Configure,
-    wire::form::node_config::{self, Submitted},
+    wire::form::node_config::{self, NodeConfigForm},
 };
 
-use super::stage::{About, Answers, Asker, Audience, Command, More, Step, Trouble};
+use super::stage::{
+    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    FormValues, NextActions,
+};
 
 pub(super) struct ConfigureNode;
 
 #[async_trait]
-impl Command for ConfigureNode {
-    fn about(&self) -> About {
+impl AdHocCommand for ConfigureNode {
+    fn about(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:configure-node", "Configure a node");
-        About { node, name, audience: Audience::Owners }
+        CommandInfo { node, name, audience: CommandAccess::Owners }
     }
 
-    async fn step(&self, asker: &Asker<'_>, answers: &[Answers]) -> Result<Step, Trouble> {
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        answers: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
         let [chosen, rest @ ..] = answers else {
-            return Ok(Step::next("Configure a node", vec![asker.node_field("node").await?]));
+            return Ok(CommandStep::next(
+                "Configure a node",
+                vec![asker.node_field("node").await?],
+            ));
         };
         let node = chosen.node("node")?;
         let [config] = rest else {
             let shown = asker.service.configuration(asker.actor, &node).await?;
             let mut form = node_config::form_of(&shown, asker.service.reads_rosters());
             form.title = Some(format!("Configuration of {node}"));
-            return Ok(Step::Ask(form, More::Last));
+            return Ok(CommandStep::Ask(form, NextActions::Last));
         };
-        let Submitted { settings, seen, .. } = node_config::answered(config.fields())?;
+        let NodeConfigForm { settings, seen, .. } = node_config::answered(config.fields())?;
         let request = Configure { node, settings, seen };
         asker.service.configure(asker.actor, &request, |outcome| outcome).await.await?;
-        Ok(Step::done("The node is configured."))
+        Ok(CommandStep::done("The node is configured."))
     }
 }

@@ -8,21 +8,28 @@ use crate::{
     wire::form::{field, node_config},
 };
 
-use super::stage::{About, Answers, Asker, Audience, Command, More, Step, Trouble};
+use super::stage::{
+    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    FormValues, NextActions,
+};
 
 pub(super) struct CreateNode;
 
 #[async_trait]
-impl Command for CreateNode {
-    fn about(&self) -> About {
+impl AdHocCommand for CreateNode {
+    fn about(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:create-node", "Create a node");
-        About { node, name, audience: Audience::Creators }
+        CommandInfo { node, name, audience: CommandAccess::Creators }
     }
 
-    async fn step(&self, asker: &Asker<'_>, answers: &[Answers]) -> Result<Step, Trouble> {
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        answers: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
         let [name, rest @ ..] = answers else {
             let label = "Name; without one the service chooses it";
-            return Ok(Step::next(
+            return Ok(CommandStep::next(
                 "Create a node",
                 vec![field("node", FieldType::TextSingle, label, "")],
             ));
@@ -37,11 +44,11 @@ impl Command for CreateNode {
                 asker.service.reads_rosters(),
             );
             form.title = Some("Configuration of the new node".into());
-            return Ok(Step::Ask(form, More::Last));
+            return Ok(CommandStep::Ask(form, NextActions::Last));
         };
         let settings = node_config::answered(config.fields())?.settings;
         let request = Create { node, settings };
         let created = asker.service.create(asker.actor, &request, |outcome| outcome).await.await?;
-        Ok(Step::done(format!("The node {} is created.", created.node)))
+        Ok(CommandStep::done(format!("The node {} is created.", created.node)))
     }
 }

@@ -4,28 +4,35 @@ use async_trait::async_trait;
 use xmpp_parsers::data_forms::FieldType;
 
 use crate::{
-    pubsub::{Page, op::delete::Delete},
+    pubsub::{PageRequest, op::delete::Delete},
     wire::form::field,
 };
 
-use super::stage::{About, Answers, Asker, Audience, Command, Step, Trouble, fixed, required};
+use super::stage::{
+    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    FormValues, fixed, required,
+};
 
 pub(super) struct DeleteNode;
 
 #[async_trait]
-impl Command for DeleteNode {
-    fn about(&self) -> About {
+impl AdHocCommand for DeleteNode {
+    fn about(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:delete-node", "Delete a node");
-        About { node, name, audience: Audience::Owners }
+        CommandInfo { node, name, audience: CommandAccess::Owners }
     }
 
-    async fn step(&self, asker: &Asker<'_>, answers: &[Answers]) -> Result<Step, Trouble> {
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        answers: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
         let [chosen, rest @ ..] = answers else {
-            return Ok(Step::next("Delete a node", vec![asker.node_field("node").await?]));
+            return Ok(CommandStep::next("Delete a node", vec![asker.node_field("node").await?]));
         };
         let node = chosen.node("node")?;
         let [confirmed] = rest else {
-            let (service, none) = (asker.service, Page::first(0));
+            let (service, none) = (asker.service, PageRequest::first(0));
             let there = service.subscriptions(asker.actor, &node, &none, |_| true).await?;
             let subscribed = there.total.unwrap_or_default();
             let lost = format!("{node} goes with all its items and {subscribed} subscriptions.");
@@ -35,14 +42,14 @@ impl Command for DeleteNode {
                 required(field("name", FieldType::TextSingle, "Type the name of the node", "")),
                 field("redirect", FieldType::TextSingle, uri, ""),
             ];
-            return Ok(Step::last("Delete a node", fields));
+            return Ok(CommandStep::last("Delete a node", fields));
         };
         if confirmed.text("name") != node.as_str() {
-            return Err(Trouble::Payload("that is not the name of the node".into()));
+            return Err(CommandError::Payload("that is not the name of the node".into()));
         }
         let redirect = confirmed.one("redirect").map(str::to_owned);
         let request = Delete { node, redirect };
         asker.service.delete(asker.actor, &request, |outcome| outcome).await.await?;
-        Ok(Step::done("The node is deleted."))
+        Ok(CommandStep::done("The node is deleted."))
     }
 }

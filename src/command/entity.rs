@@ -10,34 +10,41 @@ use crate::{
     wire::name::{affiliation_name, state_name},
 };
 
-use super::stage::{About, Answers, Asker, Audience, Command, Room, Step, Trouble, jid_field};
+use super::stage::{
+    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    FormValues, Room, jid_field,
+};
 
-pub(super) struct Entity;
+pub(super) struct EntityCommand;
 
 #[async_trait]
-impl Command for Entity {
-    fn about(&self) -> About {
+impl AdHocCommand for EntityCommand {
+    fn about(&self) -> CommandInfo {
         let node = "urn:gjallar:command:entity";
         let name = "Show subscriptions and affiliations of a JID";
-        About { node, name, audience: Audience::Administrators }
+        CommandInfo { node, name, audience: CommandAccess::Administrators }
     }
 
-    async fn step(&self, asker: &Asker<'_>, answers: &[Answers]) -> Result<Step, Trouble> {
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        answers: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
         let [wanted, ..] = answers else {
-            return Ok(Step::last(self.about().name, vec![jid_field("jid")]));
+            return Ok(CommandStep::last(self.about().name, vec![jid_field("jid")]));
         };
         let entity = wanted.entity("jid")?;
         let fields = memberships(asker, &entity, &mut asker.room()).await?;
-        Ok(Step::shown(&format!("{entity} in the service"), fields))
+        Ok(CommandStep::shown(&format!("{entity} in the service"), fields))
     }
 }
 
 /// The affiliations and subscriptions of an entity, as fields. Each list may use half of the room.
 pub(super) async fn memberships(
-    asker: &Asker<'_>,
+    asker: &CommandContext<'_>,
     entity: &BareJid,
     room: &mut Room,
-) -> Result<Vec<Field>, Trouble> {
+) -> Result<Vec<Field>, CommandError> {
     let Memberships { affiliations, subscriptions } =
         asker.service.memberships(asker.actor, entity).await?;
     let affiliation = |(node, affiliation): (NodeId, Affiliation)| {

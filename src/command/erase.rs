@@ -4,26 +4,31 @@ use async_trait::async_trait;
 use xmpp_parsers::data_forms::FieldType;
 
 use crate::{
-    service::{Erased, Memberships},
+    service::{ErasureReport, Memberships},
     wire::form::field,
 };
 
 use super::stage::{
-    About, Answers, Asker, Audience, Command, Step, Trouble, fixed, jid_field, required,
+    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    FormValues, fixed, jid_field, required,
 };
 
 pub(super) struct Erase;
 
 #[async_trait]
-impl Command for Erase {
-    fn about(&self) -> About {
+impl AdHocCommand for Erase {
+    fn about(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:erase", "Erase everything of a JID");
-        About { node, name, audience: Audience::Administrators }
+        CommandInfo { node, name, audience: CommandAccess::Administrators }
     }
 
-    async fn step(&self, asker: &Asker<'_>, answers: &[Answers]) -> Result<Step, Trouble> {
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        answers: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
         let [wanted, rest @ ..] = answers else {
-            return Ok(Step::next(self.about().name, vec![jid_field("jid")]));
+            return Ok(CommandStep::next(self.about().name, vec![jid_field("jid")]));
         };
         let entity = wanted.entity("jid")?;
         let [confirmed] = rest else {
@@ -36,14 +41,14 @@ impl Command for Erase {
                 subscriptions.len(),
             );
             let again = field("again", FieldType::JidSingle, "Type the JID again", "");
-            return Ok(Step::last(self.about().name, vec![fixed(&[goes]), required(again)]));
+            return Ok(CommandStep::last(self.about().name, vec![fixed(&[goes]), required(again)]));
         };
         if confirmed.entity("again")? != entity {
-            return Err(Trouble::Payload("that is not the JID".into()));
+            return Err(CommandError::Payload("that is not the JID".into()));
         }
-        let Erased { nodes, affiliations, subscriptions, items } =
+        let ErasureReport { nodes, affiliations, subscriptions, items } =
             asker.service.erase(asker.actor, &entity).await?;
-        Ok(Step::done(format!(
+        Ok(CommandStep::done(format!(
             "Erased: {nodes} nodes, {affiliations} affiliations, {subscriptions} subscriptions, {items} items."
         )))
     }

@@ -4,15 +4,15 @@ use async_trait::async_trait;
 use xmpp_parsers::data_forms::{Field, FieldType};
 
 use crate::{
-    service::{OwnItem, Reached},
+    service::{OwnItem, PageToken},
     wire::notification::date_time,
 };
 
 use super::{
     entity,
     stage::{
-        About, Answers, Asker, Audience, Command, More, Room, Step, Trouble, asking, jid_field,
-        lines,
+        AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+        FormValues, NextActions, Room, asking, jid_field, lines,
     },
 };
 
@@ -22,18 +22,22 @@ const AFTER: &str = "after";
 pub(super) struct Export;
 
 #[async_trait]
-impl Command for Export {
-    fn about(&self) -> About {
+impl AdHocCommand for Export {
+    fn about(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:export", "Export everything of a JID");
-        About { node, name, audience: Audience::Administrators }
+        CommandInfo { node, name, audience: CommandAccess::Administrators }
     }
 
-    async fn step(&self, asker: &Asker<'_>, answers: &[Answers]) -> Result<Step, Trouble> {
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        answers: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
         let [wanted, ..] = answers else {
-            return Ok(Step::last(self.about().name, vec![jid_field("jid")]));
+            return Ok(CommandStep::last(self.about().name, vec![jid_field("jid")]));
         };
         let entity = wanted.entity("jid")?;
-        let after = answers.last().and_then(|answer| answer.one(AFTER)).and_then(Reached::parse);
+        let after = answers.last().and_then(|answer| answer.one(AFTER)).and_then(PageToken::parse);
         let mut room = asker.room();
         let mut fields = match after {
             None => entity::memberships(asker, &entity, &mut room).await?,
@@ -45,11 +49,11 @@ impl Command for Export {
         fields.push(lines("items", "Items", items));
         let title = format!("Everything of {entity}");
         Ok(match further {
-            None => Step::shown(&title, fields),
+            None => CommandStep::shown(&title, fields),
             Some(reached) => {
                 let after = Field::new(AFTER, FieldType::Hidden).with_value(&reached.to_string());
                 fields.push(after);
-                Step::Ask(asking(&title, fields), More::Page)
+                CommandStep::Ask(asking(&title, fields), NextActions::Page)
             }
         })
     }
@@ -60,8 +64,8 @@ impl Command for Export {
 fn fitting(
     items: Vec<OwnItem>,
     room: &mut Room,
-    after: Option<Reached>,
-) -> (Vec<String>, Option<Reached>) {
+    after: Option<PageToken>,
+) -> (Vec<String>, Option<PageToken>) {
     let (mut shown, mut reached) = (Vec::new(), after);
     for OwnItem { node, item, reached: next } in items {
         let head = format!("{node}: {} {}", item.id, date_time(item.published));
@@ -70,7 +74,7 @@ fn fitting(
         if !room.takes(&line) {
             // The memberships are on the first page.
             if reached.is_none() || !shown.is_empty() {
-                return (shown, Some(reached.unwrap_or(Reached::START)));
+                return (shown, Some(reached.unwrap_or(PageToken::START)));
             }
             line = format!("{head} ({} bytes: too many for a form)", xml.len());
             room.takes(&line);

@@ -7,7 +7,7 @@ use crate::{
     wire::{ns, refusal::stanza_error, stanza::StanzaError},
 };
 
-use super::stage::{About, Trouble};
+use super::stage::{CommandError, CommandInfo};
 
 /// How an error of the service is answered. A failure is logged here, under an incident number that
 /// the asker is given too.
@@ -39,12 +39,12 @@ pub fn service_error(service: &Service, error: &Error) -> StanzaError {
 /// How it is answered that a command does not go on.
 ///
 /// SPEC: `forbidden` is of type `cancel` in §8.7.3.3, and of type `auth` everywhere else.
-pub(super) fn failure(service: &Service, about: About, trouble: Trouble) -> StanzaError {
+pub(super) fn failure(service: &Service, about: CommandInfo, trouble: CommandError) -> StanzaError {
     match trouble {
-        Trouble::Payload(text) => {
+        CommandError::Payload(text) => {
             StanzaError::new("modify", "bad-request").command("bad-payload").text(text)
         }
-        Trouble::Service(error) => {
+        CommandError::Service(error) => {
             let error = service_error(service, &error);
             let is_other = about.node == ns::GET_PENDING && error.condition == "forbidden";
             if is_other { StanzaError { kind: "cancel", ..error } } else { error }

@@ -5,18 +5,25 @@ use xmpp_parsers::data_forms::{DataFormType, Field, FieldType};
 
 use crate::wire::{form, ns};
 
-use super::stage::{About, Answers, Asker, Audience, Command, More, Step, Trouble, fixed};
+use super::stage::{
+    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    FormValues, NextActions, fixed,
+};
 
 pub(super) struct GetPending;
 
 #[async_trait]
-impl Command for GetPending {
-    fn about(&self) -> About {
+impl AdHocCommand for GetPending {
+    fn about(&self) -> CommandInfo {
         let (node, name) = (ns::GET_PENDING, "Show requests for subscriptions");
-        About { node, name, audience: Audience::Owners }
+        CommandInfo { node, name, audience: CommandAccess::Owners }
     }
 
-    async fn step(&self, asker: &Asker<'_>, answers: &[Answers]) -> Result<Step, Trouble> {
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        answers: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
         let [chosen, ..] = answers else {
             // SPEC: `pubsub#node` is of type list-single in §8.7's example, and of type text-single in the registry
             // (§16.4.1) and in §8.6. One field has one type here, or Smack closes the connection.
@@ -28,10 +35,10 @@ impl Command for GetPending {
                 false => vec![fixed(&nodes), node],
             };
             let form = form::form_of_type(DataFormType::Form, ns::SUBSCRIBE_AUTHORIZATION, fields);
-            return Ok(Step::Ask(form, More::Last));
+            return Ok(CommandStep::Ask(form, NextActions::Last));
         };
         let node = chosen.node("pubsub#node")?;
         asker.service.pending(asker.actor, &node, |outcome| outcome).await.await?;
-        Ok(Step::done("The requests are on their way."))
+        Ok(CommandStep::done("The requests are on their way."))
     }
 }

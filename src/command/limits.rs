@@ -5,22 +5,28 @@ use xmpp_parsers::data_forms::FieldType;
 
 use crate::wire::form::field;
 
-use super::stage::{About, Answers, Asker, Audience, Command, Step, Trouble};
+use super::stage::{
+    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep, FormValues,
+};
 
-pub(super) struct Limits;
+pub(super) struct LimitsCommand;
 
 #[async_trait]
-impl Command for Limits {
-    fn about(&self) -> About {
+impl AdHocCommand for LimitsCommand {
+    fn about(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:limits", "Show limits");
-        About { node, name, audience: Audience::Owners }
+        CommandInfo { node, name, audience: CommandAccess::Owners }
     }
 
-    async fn step(&self, asker: &Asker<'_>, _: &[Answers]) -> Result<Step, Trouble> {
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        _: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
         let shown = |(name, value): (&str, u64)| {
             field(name, FieldType::TextSingle, name, &value.to_string())
         };
         let fields = asker.service.policies().limits().named().into_iter().map(shown).collect();
-        Ok(Step::shown("Limits of the service", fields))
+        Ok(CommandStep::shown("Limits of the service", fields))
     }
 }

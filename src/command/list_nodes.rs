@@ -9,7 +9,10 @@ use crate::{
     wire::form::{field, value_len},
 };
 
-use super::stage::{About, Answers, Asker, Audience, Command, More, Step, Trouble, asking, lines};
+use super::stage::{
+    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    FormValues, NextActions, asking, lines,
+};
 
 /// The nodes on a page if nothing is said, and at the most.
 const PAGE: u64 = 100;
@@ -21,13 +24,17 @@ const AFTER: &str = "after";
 pub(super) struct ListNodes;
 
 #[async_trait]
-impl Command for ListNodes {
-    fn about(&self) -> About {
+impl AdHocCommand for ListNodes {
+    fn about(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:list-nodes", "List nodes");
-        About { node, name, audience: Audience::Owners }
+        CommandInfo { node, name, audience: CommandAccess::Owners }
     }
 
-    async fn step(&self, asker: &Asker<'_>, answers: &[Answers]) -> Result<Step, Trouble> {
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        answers: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
         let Some(first) = answers.first() else {
             let fields = vec![
                 field(
@@ -38,12 +45,12 @@ impl Command for ListNodes {
                 ),
                 field("max", FieldType::TextSingle, "Nodes on a page", &PAGE.to_string()),
             ];
-            return Ok(Step::Ask(asking("List nodes", fields), More::List));
+            return Ok(CommandStep::Ask(asking("List nodes", fields), NextActions::List));
         };
         let max = first.number("max")?.unwrap_or(PAGE).clamp(1, MAX_PAGE) as usize;
         let after = answers.last().and_then(|answer| answer.one(AFTER)).map(str::to_owned);
         let pattern = NamePattern::parse(first.one("pattern").unwrap_or_default());
-        let pattern = pattern.map_err(|refusal| Trouble::Payload(refusal.to_string()))?;
+        let pattern = pattern.map_err(|refusal| CommandError::Payload(refusal.to_string()))?;
         let request = ManagedNodes { pattern, after, max };
         let (mut nodes, has_more) = asker.service.managed_nodes(asker.actor, &request).await?;
         let max_bytes = asker.service.policies().limits().max_reply_bytes;
@@ -55,10 +62,10 @@ impl Command for ListNodes {
         let names =
             lines("nodes", "Nodes", nodes.into_iter().map(|summary| summary.node.to_string()));
         Ok(match last.filter(|_| has_more) {
-            None => Step::shown("Nodes", vec![names]),
+            None => CommandStep::shown("Nodes", vec![names]),
             Some(last) => {
                 let after = Field::new(AFTER, FieldType::Hidden).with_value(&last);
-                Step::Ask(asking("Nodes", vec![names, after]), More::Page)
+                CommandStep::Ask(asking("Nodes", vec![names, after]), NextActions::Page)
             }
         })
     }

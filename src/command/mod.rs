@@ -31,19 +31,22 @@ use std::sync::Arc;
 use minidom::Element;
 
 use crate::{
-    pubsub::{Actor, Refusal},
+    pubsub::Actor,
     service::{Error, Service},
-    wire::{form, ns, stanza::StanzaError, xml::Tag},
+    wire::{form, ns, stanza::StanzaError, xml::ElementWriter},
 };
 
 use self::{
     failure::failure,
-    sessions::{Session, Sessions},
-    stage::{About, Answers, Asker, Audience, Command, Done, More, Note, Step},
+    sessions::{CommandSession, CommandSessions},
+    stage::{
+        AdHocCommand, CommandAccess, CommandContext, CommandInfo, CommandNote, CommandOutcome,
+        CommandStep, FormValues, NextActions,
+    },
 };
 
 /// The commands, in the order in which they are listed.
-const ALL: &[&dyn Command] = &[
+const ALL: &[&dyn AdHocCommand] = &[
     &list_nodes::ListNodes,
     &create_node::CreateNode,
     &configure_node::ConfigureNode,
@@ -56,26 +59,26 @@ const ALL: &[&dyn Command] = &[
     &publish_item::PublishItem,
     &retract_items::RetractItems,
     &retract_old_items::RetractOldItems,
-    &announce::Announce,
-    &entity::Entity,
+    &announce::AnnounceCommand,
+    &entity::EntityCommand,
     &export::Export,
     &erase::Erase,
     &statistics::Statistics,
-    &limits::Limits,
+    &limits::LimitsCommand,
 ];
 
 /// The longest session id that a requester may choose, in bytes.
 const MAX_ID_BYTES: usize = 256;
 
 /// The commands of the service.
-pub struct Commands {
+pub struct AdHocCommands {
     service: Arc<Service>,
-    sessions: Sessions,
+    sessions: CommandSessions,
 }
 
 /// What an asker wants done with a session (XEP-0050 §3.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Action {
+enum CommandAction {
     Cancel,
     Complete,
     /// What is offered first.
@@ -84,7 +87,7 @@ enum Action {
     Prev,
 }
 
-impl Action {
+impl CommandAction {
     fn of(request: &Element) -> Option<Self> {
         Some(match request.attr("action").unwrap_or("execute") {
             "cancel" => Self::Cancel,
@@ -97,11 +100,11 @@ impl Action {
     }
 }
 
-impl Commands {
+impl AdHocCommands {
     /// Commands over a service.
     #[must_use]
     pub fn new(service: Arc<Service>) -> Self {
-        let sessions = Sessions::default();
+        let sessions = CommandSessions::default();
         Self { service, sessions }
     }
 
@@ -110,11 +113,11 @@ impl Commands {
     /// # Errors
     /// If the store fails.
     pub async fn of(&self, actor: &Actor) -> Result<Vec<(&'static str, &'static str)>, Error> {
-        let asker = Asker { service: &self.service, actor };
-        let owns = asker.is_among(Audience::Owners).await?;
+        let asker = CommandContext { service: &self.service, actor };
+        let owns = asker.is_among(CommandAccess::Owners).await?;
         let mut own = Vec::new();
-        for About { node, name, audience } in ALL.iter().map(|command| command.about()) {
-            if (audience == Audience::Owners && owns) || asker.is_among(audience).await? {
+        for CommandInfo { node, name, audience } in ALL.iter().map(|command| command.about()) {
+            if (audience == CommandAccess::Owners && owns) || asker.is_among(audience).await? {
                 own.push((node, name));
             }
         }
@@ -126,13 +129,13 @@ impl Commands {
     /// # Errors
     /// [`Refusal::Forbidden`] if the actor may not use it (XEP-0050 §3.3); if the store fails.
     pub async fn name(&self, actor: &Actor, node: &str) -> Result<Option<&'static str>, Error> {
-        let Some(About { name, audience, .. }) = named(node).map(Command::about) else {
+        let Some(CommandInfo { name, audience, .. }) = named(node).map(AdHocCommand::about) else {
             return Ok(None);
         };
-        let asker = Asker { service: &self.service, actor };
+        let asker = CommandContext { service: &self.service, actor };
         match asker.is_among(audience).await? {
             true => Ok(Some(name)),
-            false => Err(Refusal::Forbidden.into()),
+            false => Err(crate::pubsub::Error::Forbidden.into()),
         }
     }
 
@@ -146,24 +149,24 @@ impl Commands {
         actor: &Actor,
         mut request: Element,
         room: usize,
-    ) -> Result<Tag, StanzaError> {
+    ) -> Result<ElementWriter, StanzaError> {
         let command = named(request.attr("node").unwrap_or_default())
             .ok_or_else(|| StanzaError::new("cancel", "item-not-found").text("no such command"))?;
-        let action = Action::of(&request).ok_or_else(|| bad_request("malformed-action"))?;
+        let action = CommandAction::of(&request).ok_or_else(|| bad_request("malformed-action"))?;
         let form = request.remove_child("x", ns::DATA_FORMS);
         let form = form.filter(|form| form.attr("type") == Some("submit"));
         let session_id = request.attr("sessionid").map(str::to_owned);
         drop(request);
-        let asker = Asker { service: &self.service, actor };
+        let asker = CommandContext { service: &self.service, actor };
         match session_id.as_deref().filter(|id| !id.is_empty()) {
-            None if action != Action::Execute => Err(bad_request("bad-action")),
+            None if action != CommandAction::Execute => Err(bad_request("bad-action")),
             None => {
                 let id = format!("{:016x}", self.service.fresh_number());
                 self.begin(&asker, command, &id, form, room).await
             }
             // The requester chooses the id of a session that begins (XEP-0050 §4.1: "if not provided").
             Some(id)
-                if action == Action::Execute
+                if action == CommandAction::Execute
                     && !self.sessions.has(id, actor, command.about().node) =>
             {
                 if id.len() > MAX_ID_BYTES {
@@ -187,11 +190,11 @@ impl Commands {
     /// Renders a reply, and stores the session if it continues. The reply of a command that made a change always fits.
     fn answer(
         &self,
-        reply: Reply,
-        about: About,
+        reply: CommandReply,
+        about: CommandInfo,
         id: &str,
         room: usize,
-    ) -> Result<Tag, StanzaError> {
+    ) -> Result<ElementWriter, StanzaError> {
         let answer = reply.render(about, id);
         if answer.byte_len() > room {
             self.service.metrics().limit_reached("answer_bytes");
@@ -201,7 +204,7 @@ impl Commands {
                     .text("max_stanza_bytes: the answer is too large")
             });
         }
-        if let Reply::Stage(session) = reply {
+        if let CommandReply::Stage(session) = reply {
             self.sessions.put(id, *session);
         }
         Ok(answer)
@@ -210,25 +213,27 @@ impl Commands {
     /// A form that comes with the first request answers the first form.
     async fn begin(
         &self,
-        asker: &Asker<'_>,
-        command: &dyn Command,
+        asker: &CommandContext<'_>,
+        command: &dyn AdHocCommand,
         id: &str,
         form: Option<Element>,
         room: usize,
-    ) -> Result<Tag, StanzaError> {
+    ) -> Result<ElementWriter, StanzaError> {
         let about = command.about();
         let failed = |trouble| failure(asker.service, about, trouble);
         if !asker.is_among(about.audience).await.map_err(|error| failed(error.into()))? {
-            return Err(failed(Refusal::Forbidden.into()));
+            return Err(failed(crate::pubsub::Error::Forbidden.into()));
         }
         let (shown, more) = match command.step(asker, &[]).await.map_err(failed)? {
-            Step::Done(done) => return self.answer(Reply::Done(done), about, id, room),
-            Step::Ask(shown, more) => (shown, more),
+            CommandStep::Done(done) => {
+                return self.answer(CommandReply::Done(done), about, id, room);
+            }
+            CommandStep::Ask(shown, more) => (shown, more),
         };
-        let session = Session::new(asker.actor, about.node, shown, more);
+        let session = CommandSession::new(asker.actor, about.node, shown, more);
         let reply = match form {
-            Some(_) => go_on(asker, command, &session, Action::Execute, form).await?,
-            None => Reply::Stage(session.into()),
+            Some(_) => go_on(asker, command, &session, CommandAction::Execute, form).await?,
+            None => CommandReply::Stage(session.into()),
         };
         self.answer(reply, about, id, room)
     }
@@ -236,73 +241,81 @@ impl Commands {
 
 /// Performs an action in a session.
 async fn go_on(
-    asker: &Asker<'_>,
-    command: &dyn Command,
-    session: &Session,
-    action: Action,
+    asker: &CommandContext<'_>,
+    command: &dyn AdHocCommand,
+    session: &CommandSession,
+    action: CommandAction,
     form: Option<Element>,
-) -> Result<Reply, StanzaError> {
+) -> Result<CommandReply, StanzaError> {
     let failed = |trouble| failure(asker.service, command.about(), trouble);
     let mut answers = session.answers.clone();
     let step = match (action, session.more) {
-        (Action::Cancel, _) => return Ok(Reply::Cancelled),
-        (Action::Prev, _) => {
+        (CommandAction::Cancel, _) => return Ok(CommandReply::Cancelled),
+        (CommandAction::Prev, _) => {
             let again = answers.pop().ok_or_else(|| bad_request("bad-action"))?;
             match command.step(asker, &answers).await.map_err(failed)? {
-                Step::Ask(form, more) => Step::Ask(again.refill(form), more),
+                CommandStep::Ask(form, more) => CommandStep::Ask(again.refill(form), more),
                 done => done,
             }
         }
-        (Action::Complete, More::Page) => return Ok(Reply::Done(Done::default())),
-        (Action::Next, More::Last) | (Action::Complete, More::Next) => {
+        (CommandAction::Complete, NextActions::Page) => {
+            return Ok(CommandReply::Done(CommandOutcome::default()));
+        }
+        (CommandAction::Next, NextActions::Last) | (CommandAction::Complete, NextActions::Next) => {
             return Err(bad_request("bad-action"));
         }
-        (Action::Execute | Action::Next | Action::Complete, more) => {
-            if form.is_none() && more != More::Page {
+        (CommandAction::Execute | CommandAction::Next | CommandAction::Complete, more) => {
+            if form.is_none() && more != NextActions::Page {
                 return Err(bad_request("bad-payload").text("the form is missing"));
             }
             let answer = match more {
-                More::Page => Ok(Answers::of_page(&session.shown)),
-                More::Last | More::Next | More::List => Answers::of(&session.shown, form.as_ref()),
+                NextActions::Page => Ok(FormValues::of_page(&session.shown)),
+                NextActions::Last | NextActions::Next | NextActions::List => {
+                    FormValues::of(&session.shown, form.as_ref())
+                }
             };
             drop(form);
             answers.push(answer.map_err(|refusal| failed(refusal.into()))?);
             match command.step(asker, &answers).await.map_err(failed)? {
                 // `complete` ends a list only where other actions were offered.
-                Step::Ask(page, More::Page) if action == Action::Complete && more == More::List => {
-                    Step::only_page(page)
+                CommandStep::Ask(page, NextActions::Page)
+                    if action == CommandAction::Complete && more == NextActions::List =>
+                {
+                    CommandStep::only_page(page)
                 }
                 step => step,
             }
         }
     };
     Ok(match step {
-        Step::Done(done) => Reply::Done(done),
-        Step::Ask(shown, more) => Reply::Stage(session.after(answers, shown, more).into()),
+        CommandStep::Done(done) => CommandReply::Done(done),
+        CommandStep::Ask(shown, more) => {
+            CommandReply::Stage(session.after(answers, shown, more).into())
+        }
     })
 }
 
 /// What a request is answered.
-enum Reply {
+enum CommandReply {
     Cancelled,
-    Done(Done),
+    Done(CommandOutcome),
     /// The form of a session that continues, and the actions that are allowed next (XEP-0050 §3.4).
-    Stage(Box<Session>),
+    Stage(Box<CommandSession>),
 }
 
-impl Reply {
-    fn render(&self, about: About, id: &str) -> Tag {
+impl CommandReply {
+    fn render(&self, about: CommandInfo, id: &str) -> ElementWriter {
         let reply = |status| {
-            Tag::ns("command", ns::COMMANDS)
+            ElementWriter::ns("command", ns::COMMANDS)
                 .attr("node", about.node)
                 .attr("sessionid", id)
                 .attr("status", status)
         };
         match self {
             Self::Cancelled => reply("canceled"),
-            Self::Done(Done { note, form }) => {
-                let note = note.as_ref().map(|Note { is_warning, text }| {
-                    Tag::new("note")
+            Self::Done(CommandOutcome { note, form }) => {
+                let note = note.as_ref().map(|CommandNote { is_warning, text }| {
+                    ElementWriter::new("note")
                         .attr("type", if *is_warning { "warn" } else { "info" })
                         .text(text)
                 });
@@ -315,29 +328,30 @@ impl Reply {
     }
 
     /// The reply of a completed command with as much of its note as fits; nothing if it is a form that does not fit.
-    fn shortened(&self, about: About, id: &str, room: usize) -> Option<Tag> {
-        let Self::Done(Done { note: Some(note), form: None }) = self else { return None };
-        let done = |note| Self::Done(Done { note: Some(note), form: None }).render(about, id);
+    fn shortened(&self, about: CommandInfo, id: &str, room: usize) -> Option<ElementWriter> {
+        let Self::Done(CommandOutcome { note: Some(note), form: None }) = self else { return None };
+        let done =
+            |note| Self::Done(CommandOutcome { note: Some(note), form: None }).render(about, id);
         let room = room.saturating_sub(done(note.shortened(0)).byte_len());
         Some(done(note.shortened(room)))
     }
 }
 
 /// The actions that are allowed next.
-fn actions(session: &Session) -> Tag {
+fn actions(session: &CommandSession) -> ElementWriter {
     let (first, others): (_, &[&'static str]) = match session.more {
-        More::Last => ("complete", &["complete"]),
-        More::Next => ("next", &["next"]),
-        More::List | More::Page => ("next", &["next", "complete"]),
+        NextActions::Last => ("complete", &["complete"]),
+        NextActions::Next => ("next", &["next"]),
+        NextActions::List | NextActions::Page => ("next", &["next", "complete"]),
     };
-    let prev = (!session.answers.is_empty()).then(|| Tag::new("prev"));
-    Tag::new("actions")
+    let prev = (!session.answers.is_empty()).then(|| ElementWriter::new("prev"));
+    ElementWriter::new("actions")
         .attr("execute", first)
         .children(prev)
-        .children(others.iter().map(|action| Tag::new(action)))
+        .children(others.iter().map(|action| ElementWriter::new(action)))
 }
 
-fn named(node: &str) -> Option<&'static dyn Command> {
+fn named(node: &str) -> Option<&'static dyn AdHocCommand> {
     ALL.iter().copied().find(|command| command.about().node == node)
 }
 

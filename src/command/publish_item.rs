@@ -11,18 +11,25 @@ use crate::{
     wire::{form::field, payload},
 };
 
-use super::stage::{About, Answers, Asker, Audience, Command, Step, Trouble, lines};
+use super::stage::{
+    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    FormValues, lines,
+};
 
 pub(super) struct PublishItem;
 
 #[async_trait]
-impl Command for PublishItem {
-    fn about(&self) -> About {
+impl AdHocCommand for PublishItem {
+    fn about(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:publish-item", "Publish an item");
-        About { node, name, audience: Audience::Owners }
+        CommandInfo { node, name, audience: CommandAccess::Owners }
     }
 
-    async fn step(&self, asker: &Asker<'_>, answers: &[Answers]) -> Result<Step, Trouble> {
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        answers: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
         let [written, ..] = answers else {
             let id = "Name of the item; without one the service chooses it";
             let fields = vec![
@@ -30,7 +37,7 @@ impl Command for PublishItem {
                 field("id", FieldType::TextSingle, id, ""),
                 lines("payload", "Payload: an XML element with a namespace", []),
             ];
-            return Ok(Step::last("Publish an item", fields));
+            return Ok(CommandStep::last("Publish an item", fields));
         };
         let text = written.text("payload");
         let payload = match text.trim() {
@@ -43,6 +50,6 @@ impl Command for PublishItem {
         let request = Publish { node, items, options: Vec::new(), compared: None };
         let published = asker.service.publish(asker.actor, &request, |outcome| outcome);
         let ids: Vec<_> = published.await.await?.items.iter().map(ToString::to_string).collect();
-        Ok(Step::done(format!("Published: {}.", ids.join(", "))))
+        Ok(CommandStep::done(format!("Published: {}.", ids.join(", "))))
     }
 }

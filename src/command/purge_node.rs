@@ -4,24 +4,30 @@ use async_trait::async_trait;
 
 use crate::pubsub::op::purge::Purge;
 
-use super::stage::{About, Answers, Asker, Audience, Command, Step, Trouble};
+use super::stage::{
+    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep, FormValues,
+};
 
 pub(super) struct PurgeNode;
 
 #[async_trait]
-impl Command for PurgeNode {
-    fn about(&self) -> About {
+impl AdHocCommand for PurgeNode {
+    fn about(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:purge-node", "Remove all items of a node");
-        About { node, name, audience: Audience::Owners }
+        CommandInfo { node, name, audience: CommandAccess::Owners }
     }
 
-    async fn step(&self, asker: &Asker<'_>, answers: &[Answers]) -> Result<Step, Trouble> {
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        answers: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
         let [chosen, ..] = answers else {
             let node = asker.node_field("node").await?;
-            return Ok(Step::last("Remove all items of a node", vec![node]));
+            return Ok(CommandStep::last("Remove all items of a node", vec![node]));
         };
         let request = Purge { node: chosen.node("node")? };
         asker.service.purge(asker.actor, &request, |outcome| outcome).await.await?;
-        Ok(Step::done("The items are removed."))
+        Ok(CommandStep::done("The items are removed."))
     }
 }

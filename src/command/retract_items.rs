@@ -7,7 +7,7 @@ use xmpp_parsers::data_forms::{Field, FieldType, Option_};
 
 use crate::{
     pubsub::{
-        Item, ItemId, Order, Page,
+        Item, ItemId, ItemOrder, PageRequest,
         op::{
             retract::Retract,
             retrieve::{Retrieve, Selection},
@@ -16,27 +16,34 @@ use crate::{
     wire::form::field,
 };
 
-use super::stage::{About, Answers, Asker, Audience, Command, MAX_SHOWN, Step, Trouble, lines};
+use super::stage::{
+    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    FormValues, MAX_SHOWN, lines,
+};
 
 pub(super) struct RetractItems;
 
 #[async_trait]
-impl Command for RetractItems {
-    fn about(&self) -> About {
+impl AdHocCommand for RetractItems {
+    fn about(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:retract-items", "Retract items");
-        About { node, name, audience: Audience::Owners }
+        CommandInfo { node, name, audience: CommandAccess::Owners }
     }
 
-    async fn step(&self, asker: &Asker<'_>, answers: &[Answers]) -> Result<Step, Trouble> {
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        answers: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
         let [chosen, rest @ ..] = answers else {
-            return Ok(Step::next("Retract items", vec![asker.node_field("node").await?]));
+            return Ok(CommandStep::next("Retract items", vec![asker.node_field("node").await?]));
         };
         let node = chosen.node("node")?;
         let [wanted] = rest else {
             let request = Retrieve {
                 node: node.clone(),
-                selection: Selection::Page(Page::last(MAX_SHOWN)),
-                order: Order::default(),
+                selection: Selection::Page(PageRequest::last(MAX_SHOWN)),
+                order: ItemOrder::default(),
                 subid: None,
             };
             let retrieved = asker.service.retrieve(asker.actor, &request).await?;
@@ -59,13 +66,13 @@ impl Command for RetractItems {
                 lines("others", "Others, each in a line", []),
                 field("notify", FieldType::Boolean, "Tell subscribers in any case", "false"),
             ];
-            return Ok(Step::last(&format!("Items of {node}"), fields));
+            return Ok(CommandStep::last(&format!("Items of {node}"), fields));
         };
         let names = wanted.all("items").chain(wanted.all("others"));
         let items = names.map(ItemId::parse).collect::<Result<Vec<_>, _>>()?;
         let number = items.len();
         let request = Retract { node, items, notify: wanted.flag("notify")? };
         asker.service.retract(asker.actor, &request, |outcome| outcome).await.await?;
-        Ok(Step::done(format!("Retracted: {number}.")))
+        Ok(CommandStep::done(format!("Retracted: {number}.")))
     }
 }

@@ -7,28 +7,35 @@ use xmpp_parsers::data_forms::FieldType;
 
 use crate::wire::form::field;
 
-use super::stage::{About, Answers, Asker, Audience, Command, Step, Trouble, required};
+use super::stage::{
+    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    FormValues, required,
+};
 
 pub(super) struct RetractOldItems;
 
 #[async_trait]
-impl Command for RetractOldItems {
-    fn about(&self) -> About {
+impl AdHocCommand for RetractOldItems {
+    fn about(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:retract-old-items", "Retract old items");
-        About { node, name, audience: Audience::Owners }
+        CommandInfo { node, name, audience: CommandAccess::Owners }
     }
 
-    async fn step(&self, asker: &Asker<'_>, answers: &[Answers]) -> Result<Step, Trouble> {
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        answers: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
         let [wanted, ..] = answers else {
             let days = field("days", FieldType::TextSingle, "Older than so many days", "");
             let fields = vec![asker.node_field("node").await?, required(days)];
-            return Ok(Step::last("Retract old items", fields));
+            return Ok(CommandStep::last("Retract old items", fields));
         };
         let node = wanted.node("node")?;
         wanted.needed("days")?;
         let days = wanted.number("days")?.unwrap_or_default();
         let age = Duration::from_secs(days.saturating_mul(86_400));
         let number = asker.service.retract_older(asker.actor, &node, age).await?;
-        Ok(Step::done(format!("Retracted: {number}.")))
+        Ok(CommandStep::done(format!("Retracted: {number}.")))
     }
 }

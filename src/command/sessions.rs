@@ -12,7 +12,7 @@ use xmpp_parsers::data_forms::DataForm;
 
 use crate::{pubsub::Actor, wire::stanza::StanzaError};
 
-use super::stage::{Answers, More};
+use super::stage::{FormValues, NextActions};
 
 /// Sessions at the same time, and those of one asker; a further one ends the oldest.
 const MAX_SESSIONS: usize = 1000;
@@ -24,27 +24,37 @@ const LIFETIME: Duration = Duration::from_secs(600);
 
 /// A command between two forms.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct CommandSession {
     asker: Jid,
     command: &'static str,
     /// The time since which it waits for its form.
     began: Instant,
     /// What its forms were answered.
-    pub(super) answers: Vec<Answers>,
+    pub(super) answers: Vec<FormValues>,
     /// The form that waits for an answer.
     pub(super) shown: DataForm,
     /// What may come after it.
-    pub(super) more: More,
+    pub(super) more: NextActions,
 }
 
-impl Session {
-    pub(super) fn new(actor: &Actor, command: &'static str, shown: DataForm, more: More) -> Self {
+impl CommandSession {
+    pub(super) fn new(
+        actor: &Actor,
+        command: &'static str,
+        shown: DataForm,
+        more: NextActions,
+    ) -> Self {
         let asker = actor.jid.clone();
         Self { asker, command, began: Instant::now(), answers: Vec::new(), shown, more }
     }
 
     /// The session after these answers, with its next form.
-    pub(super) fn after(&self, answers: Vec<Answers>, shown: DataForm, more: More) -> Self {
+    pub(super) fn after(
+        &self,
+        answers: Vec<FormValues>,
+        shown: DataForm,
+        more: NextActions,
+    ) -> Self {
         let (asker, began) = (self.asker.clone(), Instant::now());
         Self { asker, command: self.command, began, answers, shown, more }
     }
@@ -55,7 +65,7 @@ impl Session {
                 + field.options.iter().map(|option| 50 + option.value.len()).sum::<usize>()
         };
         let shown: usize = self.shown.fields.iter().map(field).sum();
-        500 + shown + self.answers.iter().map(Answers::bytes).sum::<usize>()
+        500 + shown + self.answers.iter().map(FormValues::bytes).sum::<usize>()
     }
 }
 
@@ -63,22 +73,22 @@ impl Session {
 type SessionKey = (Jid, String);
 
 #[derive(Debug, Default)]
-pub(super) struct Sessions(Mutex<Waiting>);
+pub(super) struct CommandSessions(Mutex<SessionTable>);
 
 #[derive(Debug, Default)]
-struct Waiting {
-    sessions: HashMap<SessionKey, Session>,
+struct SessionTable {
+    sessions: HashMap<SessionKey, CommandSession>,
     bytes: usize,
 }
 
-impl Sessions {
-    pub(super) fn put(&self, id: &str, session: Session) {
+impl CommandSessions {
+    pub(super) fn put(&self, id: &str, session: CommandSession) {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.end(|other| other.began.elapsed() >= LIFETIME);
         // One that begins under this id takes the place of one that waits there.
         let key = (session.asker.clone(), id.to_owned());
         waiting.remove(&key);
-        let own = |other: &Session| other.asker == session.asker;
+        let own = |other: &CommandSession| other.asker == session.asker;
         while waiting.sessions.values().filter(|other| own(other)).count() >= MAX_SESSIONS_OF_ONE {
             waiting.end_oldest(own);
         }
@@ -105,7 +115,7 @@ impl Sessions {
         id: &str,
         actor: &Actor,
         command: &str,
-    ) -> Result<Session, StanzaError> {
+    ) -> Result<CommandSession, StanzaError> {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (actor.jid.clone(), id.to_owned());
         if waiting.sessions.get(&key).is_none_or(|session| session.command != command) {
@@ -121,20 +131,20 @@ impl Sessions {
     }
 }
 
-impl Waiting {
-    fn remove(&mut self, key: &SessionKey) -> Option<Session> {
+impl SessionTable {
+    fn remove(&mut self, key: &SessionKey) -> Option<CommandSession> {
         let session = self.sessions.remove(key)?;
         self.bytes = self.bytes.saturating_sub(session.bytes());
         Some(session)
     }
 
-    fn end(&mut self, ends: impl Fn(&Session) -> bool) {
+    fn end(&mut self, ends: impl Fn(&CommandSession) -> bool) {
         let ending = self.sessions.iter().filter(|(_, session)| ends(session));
         let ending: Vec<_> = ending.map(|(key, _)| key.clone()).collect();
         ending.iter().for_each(|key| drop(self.remove(key)));
     }
 
-    fn end_oldest(&mut self, among: impl Fn(&Session) -> bool) {
+    fn end_oldest(&mut self, among: impl Fn(&CommandSession) -> bool) {
         let among = self.sessions.iter().filter(|(_, session)| among(session));
         let oldest = among.min_by_key(|(_, session)| session.began).map(|(key, _)| key.clone());
         oldest.iter().for_each(|key| drop(self.remove(key)));
@@ -151,17 +161,17 @@ mod tests {
         Actor { jid, is_administrator: false }
     }
 
-    fn session(of: &Actor) -> Session {
-        Session::new(of, "x", asking("", Vec::new()), More::Last)
+    fn session(of: &Actor) -> CommandSession {
+        CommandSession::new(of, "x", asking("", Vec::new()), NextActions::Last)
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_session_is_forgotten_after_a_while() {
-        let (sessions, asker) = (Sessions::default(), actor("a@b/c"));
+        let (sessions, asker) = (CommandSessions::default(), actor("a@b/c"));
         sessions.put("1", session(&asker));
         tokio::time::advance(LIFETIME - Duration::from_secs(1)).await;
         let taken = sessions.take("1", &asker, "x").unwrap();
-        sessions.put("2", taken.after(Vec::new(), asking("", Vec::new()), More::Last));
+        sessions.put("2", taken.after(Vec::new(), asking("", Vec::new()), NextActions::Last));
         sessions.put("1", taken);
         tokio::time::advance(Duration::from_secs(1)).await;
         let expired = sessions.take("1", &asker, "x").unwrap_err();
@@ -172,7 +182,7 @@ mod tests {
 
     #[tokio::test]
     async fn sessions_are_bounded_and_ones_own() {
-        let (sessions, asker) = (Sessions::default(), actor("a@b/c"));
+        let (sessions, asker) = (CommandSessions::default(), actor("a@b/c"));
         for number in 0..=MAX_SESSIONS_OF_ONE {
             sessions.put(&number.to_string(), session(&asker));
         }
@@ -186,7 +196,10 @@ mod tests {
         let large = || asking("", vec![lines("", "", ["x".repeat(MAX_BYTES / 3)])]);
         for number in 0..10 {
             let of = actor(&format!("large{number}@b/c"));
-            sessions.put(&format!("l{number}"), Session::new(&of, "x", large(), More::Last));
+            sessions.put(
+                &format!("l{number}"),
+                CommandSession::new(&of, "x", large(), NextActions::Last),
+            );
         }
         let waiting = sessions.0.lock().unwrap();
         assert_eq!(waiting.sessions.len(), 2);

@@ -6,7 +6,7 @@ use minidom::Element;
 use xmpp_parsers::data_forms::{DataForm, DataFormType, Field, FieldType, Option_};
 
 use crate::{
-    pubsub::{Actor, NodeId, Refusal, op::discover::NodeSummary, within, written_len},
+    pubsub::{Actor, NodeId, op::discover::NodeSummary, within, written_len},
     service::{Error, ManagedNodes, NamePattern, Service},
     wire::form,
 };
@@ -21,27 +21,31 @@ const LISTS: [FieldType; 2] = [FieldType::JidMulti, FieldType::TextMulti];
 
 /// A command. What it does depends on what its forms were answered, and on nothing that it keeps.
 #[async_trait]
-pub(super) trait Command: Send + Sync {
+pub(super) trait AdHocCommand: Send + Sync {
     /// What it is called, and who has it.
-    fn about(&self) -> About;
+    fn about(&self) -> CommandInfo;
 
     /// What comes after these answers, of which there is one for each form that was shown.
-    async fn step(&self, asker: &Asker<'_>, answers: &[Answers]) -> Result<Step, Trouble>;
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        answers: &[FormValues],
+    ) -> Result<CommandStep, CommandError>;
 }
 
 /// What a command is called, and who has it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct About {
+pub(super) struct CommandInfo {
     /// The node that names it.
     pub(super) node: &'static str,
     /// Its name for people.
     pub(super) name: &'static str,
-    pub(super) audience: Audience,
+    pub(super) audience: CommandAccess,
 }
 
 /// Who has a command; nobody else sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Audience {
+pub(super) enum CommandAccess {
     /// Administrators of the service.
     Administrators,
     /// They, and whoever may create nodes.
@@ -52,16 +56,16 @@ pub(super) enum Audience {
 
 /// What a command does next.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum CommandStep {
     /// It asks.
-    Ask(DataForm, More),
+    Ask(DataForm, NextActions),
     /// It has done its work.
-    Done(Done),
+    Done(CommandOutcome),
 }
 
 /// What may come after a form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum More {
+pub(super) enum NextActions {
     /// The work.
     Last,
     /// A further form.
@@ -74,20 +78,20 @@ pub(super) enum More {
 
 /// What came of a command.
 #[derive(Debug, Default)]
-pub(super) struct Done {
-    pub(super) note: Option<Note>,
+pub(super) struct CommandOutcome {
+    pub(super) note: Option<CommandNote>,
     pub(super) form: Option<DataForm>,
 }
 
 /// What is said to people (XEP-0050 §4.3).
 #[derive(Debug)]
-pub(super) struct Note {
+pub(super) struct CommandNote {
     /// Whether not all was done that was asked for.
     pub(super) is_warning: bool,
     pub(super) text: String,
 }
 
-impl Note {
+impl CommandNote {
     /// The note with so many bytes of its text at the most.
     pub(super) fn shortened(&self, mut bytes: usize) -> Self {
         let fits = |c: &char| {
@@ -102,53 +106,54 @@ impl Note {
 
 /// Why a command does not go on. The asker may send a better form.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum CommandError {
     /// The form does not say what is needed.
     Payload(String),
     /// The service does not do it.
     Service(Error),
 }
 
-impl<E: Into<Error>> From<E> for Trouble {
+impl<E: Into<Error>> From<E> for CommandError {
     fn from(error: E) -> Self {
         Self::Service(error.into())
     }
 }
 
-impl Step {
+impl CommandStep {
     /// It is done, and this is said.
     pub(super) fn done(text: impl Into<String>) -> Self {
-        let note = Note { is_warning: false, text: text.into() };
-        Self::Done(Done { note: Some(note), form: None })
+        let note = CommandNote { is_warning: false, text: text.into() };
+        Self::Done(CommandOutcome { note: Some(note), form: None })
     }
 
     /// Not all of it is done.
     pub(super) fn partly(text: impl Into<String>) -> Self {
-        let note = Note { is_warning: true, text: text.into() };
-        Self::Done(Done { note: Some(note), form: None })
+        let note = CommandNote { is_warning: true, text: text.into() };
+        Self::Done(CommandOutcome { note: Some(note), form: None })
     }
 
     /// It is done, and this is shown.
     pub(super) fn shown(title: &str, fields: Vec<Field>) -> Self {
-        Self::Done(Done { note: None, form: Some(result(title, fields)) })
+        Self::Done(CommandOutcome { note: None, form: Some(result(title, fields)) })
     }
 
     /// Completes with the first page of a longer list.
     pub(super) fn only_page(page: DataForm) -> Self {
         let mut page = DataForm { type_: DataFormType::Result_, ..page };
         page.fields.retain(|field| field.type_ != FieldType::Hidden);
-        let note = Note { is_warning: true, text: "The list goes on after this page.".into() };
-        Self::Done(Done { note: Some(note), form: Some(page) })
+        let note =
+            CommandNote { is_warning: true, text: "The list goes on after this page.".into() };
+        Self::Done(CommandOutcome { note: Some(note), form: Some(page) })
     }
 
     /// The last form before the work.
     pub(super) fn last(title: &str, fields: Vec<Field>) -> Self {
-        Self::Ask(asking(title, fields), More::Last)
+        Self::Ask(asking(title, fields), NextActions::Last)
     }
 
     /// A form before another one.
     pub(super) fn next(title: &str, fields: Vec<Field>) -> Self {
-        Self::Ask(asking(title, fields), More::Next)
+        Self::Ask(asking(title, fields), NextActions::Next)
     }
 }
 
@@ -234,19 +239,19 @@ pub(super) fn required(field: Field) -> Field {
 }
 
 /// Who asks, and of what.
-pub(super) struct Asker<'a> {
+pub(super) struct CommandContext<'a> {
     pub(super) service: &'a Service,
     pub(super) actor: &'a Actor,
 }
 
-impl Asker<'_> {
+impl CommandContext<'_> {
     /// Whether the asker has the commands of an audience.
-    pub(super) async fn is_among(&self, audience: Audience) -> Result<bool, Error> {
+    pub(super) async fn is_among(&self, audience: CommandAccess) -> Result<bool, Error> {
         Ok(self.actor.is_administrator
             || match audience {
-                Audience::Administrators => false,
-                Audience::Creators => self.service.policies().may_create(self.actor),
-                Audience::Owners => self.service.owns_a_node(self.actor).await?,
+                CommandAccess::Administrators => false,
+                CommandAccess::Creators => self.service.policies().may_create(self.actor),
+                CommandAccess::Owners => self.service.owns_a_node(self.actor).await?,
             })
     }
 
@@ -322,11 +327,14 @@ fn option(node: &NodeSummary) -> Option_ {
 
 /// What a form was answered. A field that the answer leaves out has the value that was shown.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Answers(Vec<(String, Vec<String>)>);
+pub(super) struct FormValues(Vec<(String, Vec<String>)>);
 
-impl Answers {
+impl FormValues {
     /// What a form says that was shown so.
-    pub(super) fn of(shown: &DataForm, submitted: Option<&Element>) -> Result<Self, Refusal> {
+    pub(super) fn of(
+        shown: &DataForm,
+        submitted: Option<&Element>,
+    ) -> Result<Self, crate::pubsub::Error> {
         let is_list = |var: &str| {
             let field = shown.fields.iter().find(|field| field.var.as_deref() == Some(var));
             field.is_some_and(|field| LISTS.contains(&field.type_))
@@ -398,56 +406,56 @@ impl Answers {
     }
 
     /// A boolean; `false` if the field is empty.
-    pub(super) fn flag(&self, var: &str) -> Result<bool, Trouble> {
+    pub(super) fn flag(&self, var: &str) -> Result<bool, CommandError> {
         match self.one(var) {
             None | Some("0" | "false") => Ok(false),
             Some("1" | "true") => Ok(true),
-            Some(_) => Err(Trouble::Payload(format!("{var} is neither true nor false"))),
+            Some(_) => Err(CommandError::Payload(format!("{var} is neither true nor false"))),
         }
     }
 
     /// The value of a field that must have one.
-    pub(super) fn needed(&self, var: &str) -> Result<&str, Trouble> {
-        self.one(var).ok_or_else(|| Trouble::Payload(format!("{var} is required")))
+    pub(super) fn needed(&self, var: &str) -> Result<&str, CommandError> {
+        self.one(var).ok_or_else(|| CommandError::Payload(format!("{var} is required")))
     }
 
     /// A number; nothing if the field is empty.
-    pub(super) fn number(&self, var: &str) -> Result<Option<u64>, Trouble> {
-        let bad = |_| Trouble::Payload(format!("{var} is not a number"));
+    pub(super) fn number(&self, var: &str) -> Result<Option<u64>, CommandError> {
+        let bad = |_| CommandError::Payload(format!("{var} is not a number"));
         self.one(var).map(str::parse).transpose().map_err(bad)
     }
 
-    pub(super) fn node(&self, var: &str) -> Result<NodeId, Trouble> {
+    pub(super) fn node(&self, var: &str) -> Result<NodeId, CommandError> {
         // Names may begin or end with spaces, and a form is to give them back as they are.
         let whole = self.0.iter().find(|(answered, _)| answered == var);
         let name = whole.and_then(|(_, values)| values.first()).map(String::as_str);
         match name.filter(|name| !name.is_empty()) {
             Some(name) => Ok(NodeId::parse(name)?),
-            None => Err(Trouble::Payload("a node is required".into())),
+            None => Err(CommandError::Payload("a node is required".into())),
         }
     }
 
     /// The JIDs in a field; at least one.
-    pub(super) fn jids(&self, var: &str) -> Result<Vec<Jid>, Trouble> {
+    pub(super) fn jids(&self, var: &str) -> Result<Vec<Jid>, CommandError> {
         let jid = |text: &str| {
             Jid::prepare(text).map_err(|error| {
-                Trouble::Payload(format!("{:?} is not a JID: {error}", form::shortened(text)))
+                CommandError::Payload(format!("{:?} is not a JID: {error}", form::shortened(text)))
             })
         };
         let jids = self.all(var).map(jid).collect::<Result<Vec<_>, _>>()?;
         let jids = form::distinct(jids.into_iter());
         if jids.is_empty() {
-            return Err(Trouble::Payload(format!("{var} is required")));
+            return Err(CommandError::Payload(format!("{var} is required")));
         }
         Ok(jids)
     }
 
     /// An entity.
-    pub(super) fn entity(&self, var: &str) -> Result<BareJid, Trouble> {
+    pub(super) fn entity(&self, var: &str) -> Result<BareJid, CommandError> {
         let jids = self.jids(var)?;
         match jids.as_slice() {
             [jid] => Ok(jid.to_bare()),
-            _ => Err(Trouble::Payload(format!("{var} is one JID"))),
+            _ => Err(CommandError::Payload(format!("{var} is one JID"))),
         }
     }
 }

@@ -5,22 +5,28 @@ use xmpp_parsers::data_forms::FieldType;
 
 use crate::wire::form::field;
 
-use super::stage::{About, Answers, Asker, Audience, Command, Step, Trouble};
+use super::stage::{
+    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep, FormValues,
+};
 
 pub(super) struct Statistics;
 
 #[async_trait]
-impl Command for Statistics {
-    fn about(&self) -> About {
+impl AdHocCommand for Statistics {
+    fn about(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:statistics", "Show statistics");
-        About { node, name, audience: Audience::Administrators }
+        CommandInfo { node, name, audience: CommandAccess::Administrators }
     }
 
-    async fn step(&self, asker: &Asker<'_>, _: &[Answers]) -> Result<Step, Trouble> {
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        _: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
         let figures = asker.service.figures();
         let shown = |(var, label, value): (&str, &str, u64)| {
             field(var, FieldType::TextSingle, label, &value.to_string())
         };
-        Ok(Step::shown("Statistics", figures.into_iter().map(shown).collect()))
+        Ok(CommandStep::shown("Statistics", figures.into_iter().map(shown).collect()))
     }
 }

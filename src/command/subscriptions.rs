@@ -4,8 +4,8 @@ use async_trait::async_trait;
 
 use crate::{
     pubsub::{
-        Page, SubscriptionState,
-        op::subscriptions::{SetSubscriptions, SubscriptionsSet},
+        PageRequest, SubscriptionState,
+        op::subscriptions::{SetSubscriptions, SetSubscriptionsReply},
     },
     wire::{
         form,
@@ -14,26 +14,31 @@ use crate::{
 };
 
 use super::stage::{
-    About, Answers, Asker, Audience, Command, MAX_SHOWN, Step, Trouble, jids_field,
+    AdHocCommand, CommandAccess, CommandContext, CommandError, CommandInfo, CommandStep,
+    FormValues, MAX_SHOWN, jids_field,
 };
 
 pub(super) struct Subscriptions;
 
 #[async_trait]
-impl Command for Subscriptions {
-    fn about(&self) -> About {
+impl AdHocCommand for Subscriptions {
+    fn about(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:subscriptions", "Show and set subscriptions");
-        About { node, name, audience: Audience::Owners }
+        CommandInfo { node, name, audience: CommandAccess::Owners }
     }
 
-    async fn step(&self, asker: &Asker<'_>, answers: &[Answers]) -> Result<Step, Trouble> {
+    async fn step(
+        &self,
+        asker: &CommandContext<'_>,
+        answers: &[FormValues],
+    ) -> Result<CommandStep, CommandError> {
         let [chosen, rest @ ..] = answers else {
             let node = asker.node_field("node").await?;
-            return Ok(Step::next("Show and set subscriptions", vec![node]));
+            return Ok(CommandStep::next("Show and set subscriptions", vec![node]));
         };
         let node = chosen.node("node")?;
         let [wanted] = rest else {
-            let (service, shown) = (asker.service, Page::first(MAX_SHOWN));
+            let (service, shown) = (asker.service, PageRequest::first(MAX_SHOWN));
             let there = service.subscriptions(asker.actor, &node, &shown, |_| true).await?;
             let jids = there.entries.iter().map(|own| own.jid.to_string());
             let states = [SubscriptionState::Subscribed, SubscriptionState::None].map(state_name);
@@ -43,7 +48,7 @@ impl Command for Subscriptions {
                 jids_field("jids", "Whose subscription to set"),
                 form::choice("subscription", "Subscription", &options, states[0]),
             ];
-            return Ok(Step::last(&format!("Subscriptions at {node}"), fields));
+            return Ok(CommandStep::last(&format!("Subscriptions at {node}"), fields));
         };
         let state = state_named(wanted.needed("subscription")?);
         let entries: Vec<_> =
@@ -51,11 +56,11 @@ impl Command for Subscriptions {
         let number = entries.len();
         let request = SetSubscriptions { node, entries, invalid: Vec::new() };
         let set = asker.service.set_subscriptions(asker.actor, &request, |outcome| outcome);
-        let SubscriptionsSet { failed, reason, .. } = set.await.await?;
+        let SetSubscriptionsReply { failed, reason, .. } = set.await.await?;
         if failed.is_empty() {
-            return Ok(Step::done(format!("Set: {number}.")));
+            return Ok(CommandStep::done(format!("Set: {number}.")));
         }
         let failed: Vec<_> = failed.into_iter().map(|(jid, ..)| jid).collect();
-        Ok(Step::partly(format!("Not set: {} ({reason}).", asker.enumeration(failed))))
+        Ok(CommandStep::partly(format!("Not set: {} ({reason}).", asker.enumeration(failed))))
     }
 }

@@ -14,18 +14,18 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::{
-    service::Outbox,
+    service::LogWindow,
     wire::{
         ns,
         padding::{pad, padding, write_spaces},
-        stanza::Header,
+        stanza::Envelope,
     },
 };
 
 use super::{
     answer_queue::{AnswerQueue, MAX_BYTES},
     barriers::Address,
-    multicast::{Multicast, QUESTION, Way, with_resource},
+    multicast::{MulticastDiscovery, MulticastRoute, QUESTION, with_resource},
     probes::Probes,
     writer::WRITE_BYTES,
 };
@@ -44,10 +44,10 @@ pub(super) const BARRIER: &str = "barrier-";
 
 /// The answers that wait to be sent, and what the reading half tells the writing half.
 #[derive(Debug)]
-pub struct Answers {
-    queue: Mutex<Queue>,
-    pub(super) outbox: Arc<Outbox>,
-    pub(super) multicast: Multicast,
+pub struct ReplyQueue {
+    queue: Mutex<QueuedReplies>,
+    pub(super) outbox: Arc<LogWindow>,
+    pub(super) multicast: MulticastDiscovery,
     pub(super) probes: Probes,
     /// The server's domain, which may answer barriers too.
     domain: Option<String>,
@@ -62,7 +62,7 @@ pub struct Answers {
 }
 
 #[derive(Debug, Default)]
-struct Queue {
+struct QueuedReplies {
     /// The service's own queries, which are sent before all replies.
     questions: String,
     /// Replies that were being written when the connection broke.
@@ -72,10 +72,14 @@ struct Queue {
     is_held: bool,
 }
 
-impl Answers {
+impl ReplyQueue {
     /// No answers, beside an outbox and a way to many, at the server of a domain.
     #[must_use]
-    pub fn new(outbox: Arc<Outbox>, multicast: Multicast, domain: Option<String>) -> Self {
+    pub fn new(
+        outbox: Arc<LogWindow>,
+        multicast: MulticastDiscovery,
+        domain: Option<String>,
+    ) -> Self {
         Self {
             queue: Mutex::default(),
             outbox,
@@ -152,7 +156,7 @@ impl Answers {
     }
 
     /// The same, of a stanza that is past a limit: what a service refuses comes back as a whole.
-    pub(super) fn take_notice_of(&self, header: &Header) {
+    pub(super) fn take_notice_of(&self, header: &Envelope) {
         self.probes.take_refused(header);
         let is_error = header.name == "message" && header.kind.as_deref() == Some("error");
         let (from, id) = (header.from.as_deref(), header.id.as_deref().unwrap_or_default());
@@ -190,10 +194,10 @@ impl Answers {
     }
 
     /// Whether barriers may go to an address.
-    pub(super) fn has(&self, address: Address, way: &Way) -> bool {
+    pub(super) fn has(&self, address: Address, way: &MulticastRoute) -> bool {
         match address {
             Address::Own => true,
-            Address::Multicast => matches!(way, Way::Through(_)),
+            Address::Multicast => matches!(way, MulticastRoute::Through(_)),
             Address::Domain => self.domain.is_some(),
         }
     }
@@ -228,7 +232,7 @@ impl Answers {
         self.until(|queue| queue.bytes() <= MAX_BYTES_WHILE_READING || queue.is_held).await;
     }
 
-    async fn until(&self, holds: impl Fn(&Queue) -> bool) {
+    async fn until(&self, holds: impl Fn(&QueuedReplies) -> bool) {
         loop {
             let went = self.went.notified();
             if holds(&self.queue()) {
@@ -275,12 +279,12 @@ impl Answers {
         self.queue().interrupted.splice(0..0, answers);
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+    fn queue(&self) -> MutexGuard<'_, QueuedReplies> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Queue {
+impl QueuedReplies {
     fn bytes(&self) -> usize {
         self.interrupted.iter().map(String::len).sum::<usize>() + self.waiting.bytes()
     }
@@ -334,12 +338,12 @@ fn is_of_another(answer: &Element) -> bool {
 mod tests {
     use futures::FutureExt;
 
-    use super::{super::multicast::Offer, *};
+    use super::{super::multicast::MulticastConfig, *};
     use crate::service::Load;
 
-    fn answers() -> Answers {
-        let multicast = Multicast::new(Offer::None, "s".into());
-        Answers::new(Arc::new(Outbox::new(Load::default(), 0)), multicast, None)
+    fn answers() -> ReplyQueue {
+        let multicast = MulticastDiscovery::new(MulticastConfig::None, "s".into());
+        ReplyQueue::new(Arc::new(LogWindow::new(Load::default(), 0)), multicast, None)
     }
 
     /// Otherwise two entities that request large replies would stop all requests for presence.

@@ -7,11 +7,11 @@ use rxml::{Namespace, NcName, NcNameStr};
 
 use crate::wire::{
     ns::{self, XML, XMLNS},
-    stanza::Header,
+    stanza::Envelope,
 };
 
 use super::{
-    stream::{Received, StanzaLimits, StreamFault},
+    stream::{StanzaLimits, StreamElement, StreamFault},
     tokens::{StartTag, Token, fault, value},
 };
 
@@ -26,7 +26,7 @@ const MAX_PATH_BYTES: usize = 4 * 1024 * 1024;
 pub(super) type Declaration = (Option<String>, String);
 
 /// Builds elements from tokens.
-pub(super) struct Builder {
+pub(super) struct ElementBuilder {
     limits: StanzaLimits,
     /// Open elements of the document, the stream's own among them.
     depth: usize,
@@ -39,23 +39,23 @@ pub(super) struct Builder {
     /// The open elements of the stanza, each with the length of the scope around it.
     open: Vec<(Element, usize)>,
     bytes: usize,
-    refused: Option<(Header, &'static str)>,
+    refused: Option<(Envelope, &'static str)>,
 }
 
 /// Why a start tag is not taken.
-enum Untaken {
+enum TagError {
     /// It passes a limit, which is said in words.
     Excess(&'static str),
     Fault(StreamFault),
 }
 
-impl From<StreamFault> for Untaken {
+impl From<StreamFault> for TagError {
     fn from(fault: StreamFault) -> Self {
         Self::Fault(fault)
     }
 }
 
-impl Builder {
+impl ElementBuilder {
     pub(super) fn new(limits: StanzaLimits) -> Self {
         Self {
             limits,
@@ -95,7 +95,7 @@ impl Builder {
         &mut self,
         token: Token<'_>,
         bytes: usize,
-    ) -> Result<Option<Received>, StreamFault> {
+    ) -> Result<Option<StreamElement>, StreamFault> {
         match token {
             Token::Start(tag) => self.start(&tag, bytes),
             Token::End(name) => self.end(name, bytes),
@@ -107,7 +107,11 @@ impl Builder {
         }
     }
 
-    fn start(&mut self, tag: &StartTag<'_>, bytes: usize) -> Result<Option<Received>, StreamFault> {
+    fn start(
+        &mut self,
+        tag: &StartTag<'_>,
+        bytes: usize,
+    ) -> Result<Option<StreamElement>, StreamFault> {
         if tag.name.contains('/') {
             return Err(fault("a name that is none"));
         }
@@ -128,14 +132,18 @@ impl Builder {
             let outer = self.scope.len();
             match self.element(tag) {
                 Ok(element) => self.open.push((element, outer)),
-                Err(Untaken::Excess(reason)) => self.refuse(reason, Some(tag)),
-                Err(Untaken::Fault(fault)) => return Err(fault),
+                Err(TagError::Excess(reason)) => self.refuse(reason, Some(tag)),
+                Err(TagError::Fault(fault)) => return Err(fault),
             }
         }
         if tag.is_empty { self.end(tag.name, 0) } else { Ok(None) }
     }
 
-    fn text(&mut self, text: Cow<'_, str>, bytes: usize) -> Result<Option<Received>, StreamFault> {
+    fn text(
+        &mut self,
+        text: Cow<'_, str>,
+        bytes: usize,
+    ) -> Result<Option<StreamElement>, StreamFault> {
         if self.depth == 0 && !text.chars().all(char::is_whitespace) {
             return Err(fault("text outside of the stream"));
         }
@@ -146,7 +154,7 @@ impl Builder {
         Ok(None)
     }
 
-    fn end(&mut self, name: &str, bytes: usize) -> Result<Option<Received>, StreamFault> {
+    fn end(&mut self, name: &str, bytes: usize) -> Result<Option<StreamElement>, StreamFault> {
         let around = self.path.strip_suffix(name).and_then(|path| path.strip_suffix('/'));
         let Some(around) = around.map(str::len).filter(|_| !name.contains('/')) else {
             return Err(fault("an end tag of another element"));
@@ -167,7 +175,7 @@ impl Builder {
     /// Reads on without keeping anything but the attributes of the outermost tag.
     fn refuse(&mut self, reason: &'static str, tag: Option<&StartTag<'_>>) {
         let mut header = match (self.open.first(), tag) {
-            (Some((stanza, _)), _) => Header::of(stanza),
+            (Some((stanza, _)), _) => Envelope::of(stanza),
             (None, tag) => tag.map(header).unwrap_or_default(),
         };
         for value in [&mut header.kind, &mut header.id, &mut header.from, &mut header.to] {
@@ -178,23 +186,23 @@ impl Builder {
         self.open.clear();
     }
 
-    fn open_stream(&mut self, tag: &StartTag<'_>) -> Result<Received, StreamFault> {
+    fn open_stream(&mut self, tag: &StartTag<'_>) -> Result<StreamElement, StreamFault> {
         let header = match self.element(tag) {
             Ok(header) if header.is("stream", ns::STREAMS) && !tag.is_empty => header,
-            Err(Untaken::Fault(fault)) => return Err(fault),
-            Ok(_) | Err(Untaken::Excess(_)) => return Err(fault("not an XMPP stream")),
+            Err(TagError::Fault(fault)) => return Err(fault),
+            Ok(_) | Err(TagError::Excess(_)) => return Err(fault("not an XMPP stream")),
         };
         self.stream_scope = self.scope.len();
-        Ok(Received::Opened(header.attr("id").map(str::to_owned)))
+        Ok(StreamElement::Opened(header.attr("id").map(str::to_owned)))
     }
 
     /// Resolves the namespaces of a start tag, and brings its declarations into scope.
-    fn element(&mut self, tag: &StartTag<'_>) -> Result<Element, Untaken> {
+    fn element(&mut self, tag: &StartTag<'_>) -> Result<Element, TagError> {
         if self.depth > 1 && self.bytes > self.limits.max_bytes {
-            return Err(Untaken::Excess("a stanza of too many bytes"));
+            return Err(TagError::Excess("a stanza of too many bytes"));
         }
         if self.depth > self.limits.max_depth + 1 {
-            return Err(Untaken::Excess("a stanza of too many nested elements"));
+            return Err(TagError::Excess("a stanza of too many nested elements"));
         }
         let mut prefixes = BTreeMap::new();
         let mut attributes = Vec::new();
@@ -211,7 +219,7 @@ impl Builder {
             }
         }
         if self.scope.len() > MAX_DECLARATIONS {
-            return Err(Untaken::Excess("a stanza of too many namespaces"));
+            return Err(TagError::Excess("a stanza of too many namespaces"));
         }
         let (prefix, name) = split(tag.name);
         NcNameStr::from_str(name).map_err(|_| fault("a name that is none"))?;
@@ -271,25 +279,25 @@ impl Builder {
     }
 
     /// An element ends; at the top level that is something to report.
-    fn close(&mut self) -> Option<Received> {
+    fn close(&mut self) -> Option<StreamElement> {
         if let Some((element, outer)) = self.open.pop() {
             self.scope.truncate(outer);
             match self.open.last_mut() {
                 Some((parent, _)) => parent.append_child(element),
-                None => return Some(Received::Stanza(element)),
+                None => return Some(StreamElement::Stanza(element)),
             };
         }
         match self.depth {
-            0 => Some(Received::Closed),
-            1 => self.refused.take().map(|(header, reason)| Received::Refused(header, reason)),
+            0 => Some(StreamElement::Closed),
+            1 => self.refused.take().map(|(header, reason)| StreamElement::Refused(header, reason)),
             _ => None,
         }
     }
 }
 
 /// The envelope of a stanza whose start tag is too large to be read.
-fn header(tag: &StartTag<'_>) -> Header {
-    let mut header = Header { name: split(tag.name).1.to_owned(), ..Header::default() };
+fn header(tag: &StartTag<'_>) -> Envelope {
+    let mut header = Envelope { name: split(tag.name).1.to_owned(), ..Envelope::default() };
     for attribute in tag.attributes.clone().flatten() {
         let place = match attribute.key.0 {
             "type" => &mut header.kind,

@@ -6,10 +6,10 @@ use minidom::Element;
 use crate::{
     pubsub::NodeId,
     service::MAX_INTERESTS,
-    wire::{notification, ns, xml::Tag},
+    wire::{notification, ns, xml::ElementWriter},
 };
 
-use super::dispatch::Dispatch;
+use super::dispatch::Router;
 
 /// Begins the id of a question about capabilities.
 const CAPABILITIES: &str = "capabilities-";
@@ -18,7 +18,7 @@ const NOTIFY: &str = "+notify";
 /// The longest name that capabilities may have, in bytes.
 const MAX_NAME_BYTES: usize = 1024;
 
-impl Dispatch {
+impl Router {
     /// Asks a resource what it can, if its presence says that this is not known. SPEC: each is asked, for what another
     /// one says of the same name would have to be believed, or to be hashed.
     pub(super) async fn ask_for_capabilities(&self, jid: &Jid, presence: &Element) {
@@ -47,12 +47,12 @@ impl Dispatch {
 
     async fn ask(&self, jid: &Jid, name: &str, question: &str) {
         self.room_of_own().await;
-        let request = Tag::new("iq")
+        let request = ElementWriter::new("iq")
             .attr("type", "get")
             .attr("id", question)
             .attr("from", self.jid().as_str())
             .attr("to", jid.as_str())
-            .child(Tag::ns("query", ns::DISCO_INFO).attr("node", name));
+            .child(ElementWriter::ns("query", ns::DISCO_INFO).attr("node", name));
         self.send_own(&request.to_string());
     }
 

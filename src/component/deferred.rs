@@ -2,9 +2,9 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use crate::{pubsub::NodeId, service::Position};
+use crate::{pubsub::NodeId, service::Cursor};
 
-use super::writer::Sent;
+use super::writer::SendProgress;
 
 /// Maximum number of deferred entries. At the maximum all later entries wait.
 const MAX_ENTRIES: usize = 1000;
@@ -13,13 +13,13 @@ const MAX_ENTRIES: usize = 1000;
 #[derive(Debug, Default)]
 pub(super) struct DeferredEntries {
     /// The delivery position of each, with the number of notifications sent up to and including it.
-    entries: VecDeque<Sent>,
+    entries: VecDeque<SendProgress>,
     nodes: HashSet<NodeId>,
 }
 
 impl DeferredEntries {
     /// Defers an entry of a node. Returns `false` at the maximum.
-    pub(super) fn add(&mut self, node: &NodeId, entry: Sent) -> bool {
+    pub(super) fn add(&mut self, node: &NodeId, entry: SendProgress) -> bool {
         let has_room = self.entries.len() < MAX_ENTRIES;
         if has_room {
             self.entries.push_back(entry);
@@ -38,16 +38,16 @@ impl DeferredEntries {
     }
 
     /// The first deferred entry. All entries before it are sent.
-    pub(super) fn first(&self) -> Option<Sent> {
+    pub(super) fn first(&self) -> Option<SendProgress> {
         self.entries.front().copied()
     }
 
     /// The delivery position of each.
-    pub(super) fn positions(&self) -> Vec<Position> {
+    pub(super) fn positions(&self) -> Vec<Cursor> {
         self.entries.iter().map(|entry| entry.position).collect()
     }
 
-    pub(super) fn entries(self) -> VecDeque<Sent> {
+    pub(super) fn entries(self) -> VecDeque<SendProgress> {
         self.entries
     }
 }

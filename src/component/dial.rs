@@ -15,7 +15,7 @@ use tokio_rustls::{
     },
 };
 
-use super::session::Ended;
+use super::session::DisconnectReason;
 
 /// How long one address of the server may take to be reached.
 const DIAL_DEADLINE: Duration = Duration::from_secs(5);
@@ -79,7 +79,7 @@ impl Transport {
 pub(super) async fn dial(
     server: &str,
     transport: &Transport,
-) -> Result<(ReadHalf, WriteHalf), Ended> {
+) -> Result<(ReadHalf, WriteHalf), DisconnectReason> {
     let tcp = dial_by(|| async { Ok(lookup_host(server).await?.collect()) }, transport).await?;
     match transport {
         Transport::Loopback | Transport::Plain => {
@@ -102,15 +102,15 @@ pub(super) async fn dial(
 const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 
 /// Nothing at all is sent to an address that is not protected. Small packets are not held back (TCP_NODELAY), which would delay answers by some 40 ms.
-async fn dial_by<F, R>(look_up: F, transport: &Transport) -> Result<TcpStream, Ended>
+async fn dial_by<F, R>(look_up: F, transport: &Transport) -> Result<TcpStream, DisconnectReason>
 where
     F: FnOnce() -> R,
     R: Future<Output = io::Result<Vec<SocketAddr>>>,
 {
-    let mut last = Ended::Io(io::ErrorKind::NotFound.into());
+    let mut last = DisconnectReason::Io(io::ErrorKind::NotFound.into());
     for address in look_up().await? {
         if !transport.protects(address) {
-            last = Ended::Unprotected(address);
+            last = DisconnectReason::Unprotected(address);
             continue;
         }
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;

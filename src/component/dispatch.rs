@@ -7,30 +7,30 @@ use minidom::Element;
 use tracing::{debug, trace};
 
 use crate::{
-    command::{Commands, service_error},
+    command::{AdHocCommands, service_error},
     pubsub::{
         Actor,
-        op::{affiliations::AffiliationsSet, subscriptions::SubscriptionsSet},
+        op::{affiliations::SetAffiliationsReply, subscriptions::SetSubscriptionsReply},
     },
-    service::{Bounce, Error, Outcome, Service, Settling},
+    service::{Bounce, Error, Outcome, Service, SubmitHandle},
     wire::{
         form::authorization,
         notification, ns,
         padding::fits,
         reply,
-        request::{self, Action, Question, Request},
-        stanza::{Header, StanzaError},
-        xml::Tag,
+        request::{self, GetRequest, PubsubRequest, SetRequest},
+        stanza::{Envelope, StanzaError},
+        xml::ElementWriter,
     },
 };
 
-use super::{answers::Answers, pace::Pace, showing};
+use super::{answers::ReplyQueue, pace::Pace, showing};
 
 /// Answers stanzas.
-pub struct Dispatch {
+pub struct Router {
     service: Arc<Service>,
-    commands: Commands,
-    answers: Arc<Answers>,
+    commands: AdHocCommands,
+    answers: Arc<ReplyQueue>,
     jid: Jid,
     /// The domain whose users the server has.
     server: Option<String>,
@@ -43,18 +43,18 @@ const GRANTED: &str = "granted";
 /// The longest id of a request. Each answer repeats it.
 const MAX_ID_BYTES: usize = 1024;
 
-impl Dispatch {
+impl Router {
     /// Answers in the name of a service, whose JID this is, at the server of a domain, with stanzas of at most so
     /// many bytes.
     #[must_use]
     pub fn new(
         service: Arc<Service>,
-        answers: Arc<Answers>,
+        answers: Arc<ReplyQueue>,
         jid: Jid,
         server: Option<String>,
         max_stanza_bytes: usize,
     ) -> Self {
-        let commands = Commands::new(Arc::clone(&service));
+        let commands = AdHocCommands::new(Arc::clone(&service));
         let pace = Pace::default();
         Self { service, commands, answers, jid, server, max_stanza_bytes, pace }
     }
@@ -82,8 +82,8 @@ impl Dispatch {
 
     /// The header of a stanza, addressed to the service if it has no `to`.
     #[must_use]
-    pub fn header(&self, stanza: &Element) -> Header {
-        let mut header = Header::of(stanza);
+    pub fn header(&self, stanza: &Element) -> Envelope {
+        let mut header = Envelope::of(stanza);
         header.to.get_or_insert_with(|| self.jid.to_string());
         header
     }
@@ -93,9 +93,9 @@ impl Dispatch {
     /// parsed stanza, which may be large, is dropped before the request waits for a roster.
     pub async fn handle(
         self: &Arc<Self>,
-        header: &Header,
+        header: &Envelope,
         stanza: Element,
-    ) -> Option<Settling<()>> {
+    ) -> Option<SubmitHandle<()>> {
         trace!(stanza = header.name, kind = header.kind, "received");
         match header.name.as_str() {
             "message" if self.take_privileges(header.from.as_deref(), &stanza) => return None,
@@ -130,8 +130,8 @@ impl Dispatch {
             let request = request::parse(&stanza, child, is_set);
             drop(stanza);
             return match request {
-                Ok(Request::Action(action)) => Some(self.act(header, &actor, action).await),
-                Ok(Request::Question(question)) => {
+                Ok(PubsubRequest::Action(action)) => Some(self.act(header, &actor, action).await),
+                Ok(PubsubRequest::Question(question)) => {
                     self.show(header, &actor, question).await;
                     None
                 }
@@ -148,7 +148,11 @@ impl Dispatch {
     }
 
     /// An owner's answer to a request for a subscription; it is answered only if it cannot be taken.
-    async fn message(self: &Arc<Self>, header: &Header, stanza: Element) -> Option<Settling<()>> {
+    async fn message(
+        self: &Arc<Self>,
+        header: &Envelope,
+        stanza: Element,
+    ) -> Option<SubmitHandle<()>> {
         let form =
             authorization::find(&stanza).filter(|_| header.kind.as_deref() != Some("error"))?;
         let actor = self.service.policies().actor(&header.sender()?);
@@ -173,7 +177,7 @@ impl Dispatch {
     }
 
     /// Whether a request is of type `set`; nothing if it is not one that can be dealt with, and was refused.
-    fn acceptable(&self, header: &Header, stanza: &Element) -> Option<bool> {
+    fn acceptable(&self, header: &Envelope, stanza: &Element) -> Option<bool> {
         let is_set = match header.kind.as_deref() {
             Some("set") => true,
             Some("get") => false,
@@ -203,13 +207,13 @@ impl Dispatch {
     }
 
     /// Returns `true` if a stanza is addressed to the service, in any case of letters.
-    pub(super) fn is_to_service(&self, header: &Header) -> bool {
+    pub(super) fn is_to_service(&self, header: &Envelope) -> bool {
         let to = header.to.as_deref().and_then(|to| Jid::stamped(to).ok());
         to.is_some_and(|to| to.is_same(&self.jid))
     }
 
     /// Answers a request past a limit of this name, which is not one of the rules.
-    pub fn refuse_at_limit(&self, header: &Header, limit: &'static str, error: &StanzaError) {
+    pub fn refuse_at_limit(&self, header: &Envelope, limit: &'static str, error: &StanzaError) {
         self.service.metrics().limit_reached(limit);
         if header.name == "presence"
             && let Some(sender) = header.sender()
@@ -221,13 +225,13 @@ impl Dispatch {
     }
 
     /// Answers a request that could not be read, or not be taken, with an error.
-    pub fn refuse(&self, header: &Header, error: &StanzaError) {
+    pub fn refuse(&self, header: &Envelope, error: &StanzaError) {
         if header.is_request() && header.from.is_some() {
             self.reject(header, error);
         }
     }
 
-    fn reject(&self, header: &Header, error: &StanzaError) {
+    fn reject(&self, header: &Envelope, error: &StanzaError) {
         if self.answers.is_overfull() {
             debug!("too many answers wait for one more");
         } else {
@@ -236,7 +240,7 @@ impl Dispatch {
     }
 
     /// Sends an error; without its details if it is larger than a stanza may be.
-    fn send_error(&self, header: &Header, whole: String, error: &StanzaError) {
+    fn send_error(&self, header: &Envelope, whole: String, error: &StanzaError) {
         let mut forms = iter::once(whole)
             .chain(iter::once_with(|| header.error(error)))
             .chain(iter::once_with(|| header.short_error(error)));
@@ -246,55 +250,60 @@ impl Dispatch {
         }
     }
 
-    async fn act(self: &Arc<Self>, header: &Header, actor: &Actor, action: Action) -> Settling<()> {
+    async fn act(
+        self: &Arc<Self>,
+        header: &Envelope,
+        actor: &Actor,
+        action: SetRequest,
+    ) -> SubmitHandle<()> {
         let (service, kind) = (&self.service, action.kind());
         let done = |()| None;
         match action {
-            Action::Configure(request) => {
+            SetRequest::Configure(request) => {
                 service.configure(actor, &request, self.settle(header, kind, done)).await
             }
-            Action::Create(request) => {
+            SetRequest::Create(request) => {
                 let render = |created| Some(reply::created(&created));
                 service.create(actor, &request, self.settle(header, kind, render)).await
             }
-            Action::Delete(request) => {
+            SetRequest::Delete(request) => {
                 service.delete(actor, &request, self.settle(header, kind, done)).await
             }
-            Action::Publish(request) => {
+            SetRequest::Publish(request) => {
                 let render = |published| Some(reply::published(&published));
                 service.publish(actor, &request, self.settle(header, kind, render)).await
             }
-            Action::Purge(request) => {
+            SetRequest::Purge(request) => {
                 service.purge(actor, &request, self.settle(header, kind, done)).await
             }
-            Action::Retract(request) => {
+            SetRequest::Retract(request) => {
                 service.retract(actor, &request, self.settle(header, kind, done)).await
             }
-            Action::Affiliate(request) => {
+            SetRequest::Affiliate(request) => {
                 let (dispatch, header) = (Arc::clone(self), header.clone());
                 let settle = move |outcome| dispatch.affiliated(&header, kind, outcome);
                 service.set_affiliations(actor, &request, settle).await
             }
-            Action::Enrol(request) => {
+            SetRequest::Enrol(request) => {
                 let (dispatch, header) = (Arc::clone(self), header.clone());
                 let settle = move |outcome| dispatch.enrolled(&header, kind, outcome);
                 service.set_subscriptions(actor, &request, settle).await
             }
-            Action::SetOptions(request) => {
+            SetRequest::SetOptions(request) => {
                 service.set_options(actor, &request, self.settle(header, kind, done)).await
             }
-            Action::Subscribe(request) => {
+            SetRequest::Subscribe(request) => {
                 let render = |subscribed| Some(reply::subscribed(&subscribed));
                 service.subscribe(actor, &request, self.settle(header, kind, render)).await
             }
-            Action::Unsubscribe(request) => {
+            SetRequest::Unsubscribe(request) => {
                 let render = |unsubscribed| Some(reply::unsubscribed(&unsubscribed));
                 service.unsubscribe(actor, &request, self.settle(header, kind, render)).await
             }
         }
     }
 
-    async fn show(&self, header: &Header, actor: &Actor, question: Question) {
+    async fn show(&self, header: &Envelope, actor: &Actor, question: GetRequest) {
         let kind = question.kind();
         match showing::answer(&self.service, actor, question).await {
             Ok(shown) => {
@@ -308,7 +317,7 @@ impl Dispatch {
     /// Takes notice of a notification that came back.
     pub fn bounced(&self, stanza: &Element) {
         self.service.metrics().bounces.inc();
-        let header = Header::of(stanza);
+        let header = Envelope::of(stanza);
         let id = header.id.as_deref().unwrap_or_default();
         if let (Some(jid), Some(node)) = (header.sender(), notification::node_of(id)) {
             if !jid.is_bare() && notification::is_absent(stanza) {
@@ -341,7 +350,7 @@ impl Dispatch {
         &self.service
     }
 
-    pub(super) fn commands(&self) -> &Commands {
+    pub(super) fn commands(&self) -> &AdHocCommands {
         &self.commands
     }
 
@@ -393,9 +402,9 @@ impl Dispatch {
     /// How a request for change is answered.
     fn settle<R>(
         self: &Arc<Self>,
-        header: &Header,
+        header: &Envelope,
         kind: &'static str,
-        render: impl FnOnce(R) -> Option<Tag> + Send + 'static,
+        render: impl FnOnce(R) -> Option<ElementWriter> + Send + 'static,
     ) -> impl FnOnce(Outcome<R>) + Send + 'static {
         let (dispatch, header) = (Arc::clone(self), header.clone());
         move |outcome| dispatch.answer(&header, kind, outcome, render)
@@ -403,10 +412,10 @@ impl Dispatch {
 
     fn answer<R>(
         &self,
-        header: &Header,
+        header: &Envelope,
         kind: &'static str,
         outcome: Outcome<R>,
-        render: impl FnOnce(R) -> Option<Tag>,
+        render: impl FnOnce(R) -> Option<ElementWriter>,
     ) {
         match outcome {
             Ok(reply) => {
@@ -417,19 +426,24 @@ impl Dispatch {
         }
     }
 
-    fn refuse_counted(&self, header: &Header, kind: &'static str, error: &Error) {
+    fn refuse_counted(&self, header: &Envelope, kind: &'static str, error: &Error) {
         let error = self.error(error);
         self.service.metrics().answered(kind, error.condition);
         self.refuse(header, &error);
     }
 
     /// Says what was done: with less of it, if all would be larger than a stanza may be.
-    fn say(&self, header: &Header, answer: String, less: impl FnOnce() -> String) {
+    fn say(&self, header: &Envelope, answer: String, less: impl FnOnce() -> String) {
         let answer = if self.fits(&answer) { answer } else { less() };
         self.send_to(header.from.as_deref().unwrap_or_default(), answer);
     }
 
-    fn affiliated(&self, header: &Header, kind: &'static str, outcome: Outcome<AffiliationsSet>) {
+    fn affiliated(
+        &self,
+        header: &Envelope,
+        kind: &'static str,
+        outcome: Outcome<SetAffiliationsReply>,
+    ) {
         match outcome {
             Ok(set) if !set.failed.is_empty() => {
                 if set.is_full {
@@ -444,7 +458,12 @@ impl Dispatch {
         }
     }
 
-    fn enrolled(&self, header: &Header, kind: &'static str, outcome: Outcome<SubscriptionsSet>) {
+    fn enrolled(
+        &self,
+        header: &Envelope,
+        kind: &'static str,
+        outcome: Outcome<SetSubscriptionsReply>,
+    ) {
         match outcome {
             Ok(set) if !set.failed.is_empty() => {
                 if set.is_full {
@@ -464,7 +483,7 @@ impl Dispatch {
     }
 
     /// Sends an answer, or says that it is larger than a stanza may be.
-    pub(super) fn send(&self, header: &Header, stanza: String) {
+    pub(super) fn send(&self, header: &Envelope, stanza: String) {
         if !self.fits(&stanza) {
             let error = StanzaError::new("modify", "policy-violation").text(format!(
                 "max_stanza_bytes: the answer has more than {} bytes; ask for pages",

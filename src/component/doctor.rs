@@ -17,24 +17,24 @@ use tokio::{
 };
 
 use crate::{
-    pubsub::Fresh,
+    pubsub::IdGenerator,
     wire::{
         multicast::{offered, services},
         ns,
-        stanza::{Header, StanzaError},
-        xml::Tag,
+        stanza::{Envelope, StanzaError},
+        xml::ElementWriter,
     },
 };
 
 use super::{
-    answers::Answers,
+    answers::ReplyQueue,
     dial::{WriteHalf, dial},
     login::login,
-    multicast::{MAX_SERVICES, Offer, USUAL_NAME, is_below, with_resource},
+    multicast::{MAX_SERVICES, MulticastConfig, USUAL_NAME, is_below, with_resource},
     privilege::grants_rosters,
     probes::{Probes, Reply},
-    session::{Link, Reader},
-    stream::{Received, StreamReader},
+    session::{ComponentConfig, ServerStreamReader},
+    stream::{StreamElement, StreamReader},
 };
 
 /// How long the server has to answer each question.
@@ -80,11 +80,11 @@ pub struct Finding {
 pub struct Doctor {
     jid: String,
     domain: Option<String>,
-    offer: Offer,
+    offer: MulticastConfig,
     /// A user of the server whose roster may be asked for.
     user: Option<String>,
     max_stanza_bytes: usize,
-    fresh: Arc<dyn Fresh>,
+    fresh: Arc<dyn IdGenerator>,
 }
 
 /// The connection on which things are tried.
@@ -104,22 +104,22 @@ impl Doctor {
     pub fn new(
         jid: String,
         domain: Option<String>,
-        offer: Offer,
+        offer: MulticastConfig,
         user: Option<String>,
         max_stanza_bytes: usize,
-        fresh: Arc<dyn Fresh>,
+        fresh: Arc<dyn IdGenerator>,
     ) -> Self {
         Self { jid, domain, offer, user, max_stanza_bytes, fresh }
     }
 
     /// Tries everything on a connection of its own.
-    pub async fn connect(&self, link: &Link) -> Vec<Finding> {
+    pub async fn connect(&self, link: &ComponentConfig) -> Vec<Finding> {
         let began = Instant::now();
         let connecting = async {
             let (reader, mut writer) = dial(&link.server, &link.transport).await?;
-            let mut reader: Reader = StreamReader::new(reader, link.limits);
+            let mut reader: ServerStreamReader = StreamReader::new(reader, link.limits);
             login(link, &mut reader, &mut writer).await?;
-            Ok::<_, super::Ended>((reader, writer))
+            Ok::<_, super::DisconnectReason>((reader, writer))
         };
         let (reader, writer) = match timeout(LOGIN_TIMEOUT, connecting).await {
             Ok(Ok(connected)) => connected,
@@ -141,7 +141,7 @@ impl Doctor {
     /// Tries everything on the connection of the running service, if there is one.
     pub async fn examine_running(
         &self,
-        answers: &Answers,
+        answers: &ReplyQueue,
         is_connected: bool,
         is_granted: bool,
     ) -> Vec<Finding> {
@@ -223,7 +223,7 @@ impl Doctor {
         let Some(domain) = &self.domain else {
             return degraded("server", "the JID is not below a server's domain: set creators");
         };
-        let query = Tag::ns("query", ns::VERSION);
+        let query = ElementWriter::ns("query", ns::VERSION);
         let Some((reply, took)) = self.ask(connection, domain, query).await else {
             return degraded("server", format!("{domain} does not say what server it is"));
         };
@@ -241,10 +241,10 @@ impl Doctor {
     async fn multicast(&self, connection: &impl Connection) -> Finding {
         let mut candidates = Vec::new();
         match &self.offer {
-            Offer::None => return ok("multicast", "link.multicast is off"),
-            Offer::At { jid, host } if jid == host => candidates.push(jid.clone()),
-            Offer::At { jid, .. } => candidates.push(with_resource(jid)),
-            Offer::Of(host) => {
+            MulticastConfig::None => return ok("multicast", "link.multicast is off"),
+            MulticastConfig::At { jid, host } if jid == host => candidates.push(jid.clone()),
+            MulticastConfig::At { jid, .. } => candidates.push(with_resource(jid)),
+            MulticastConfig::Of(host) => {
                 candidates.push(host.clone());
                 let items = self.disco(connection, host, ns::DISCO_ITEMS).await;
                 let query =
@@ -270,7 +270,7 @@ impl Doctor {
             }
         }
         match &self.offer {
-            Offer::At { jid, .. } => degraded(
+            MulticastConfig::At { jid, .. } => degraded(
                 "multicast",
                 format!(
                     "{jid} is no multicast service, or does not answer: correct link.multicast, or set it to off"
@@ -295,7 +295,7 @@ impl Doctor {
         }
         let mut findings = vec![ok("privilege", "the service may read rosters")];
         if let Some(user) = &self.user {
-            let query = Tag::ns("query", ns::ROSTER);
+            let query = ElementWriter::ns("query", ns::ROSTER);
             findings.push(match self.ask(connection, user, query).await {
                 Some((reply, took)) if reply.is_result() => {
                     ok("rosters", format!("the roster of {user} came")).after(took)
@@ -312,7 +312,7 @@ impl Doctor {
 
     async fn presence(&self, connection: &impl Connection, own: &str) -> Finding {
         let presence = |id: &str| {
-            let presence = Tag::new("presence").attr("from", &self.jid).attr("to", own);
+            let presence = ElementWriter::new("presence").attr("from", &self.jid).attr("to", own);
             presence.attr("id", id).to_string()
         };
         match self.round_trip(connection, own, presence).await {
@@ -348,8 +348,8 @@ impl Doctor {
         let bytes = self.max_stanza_bytes;
         let message = |id: &str| {
             let text = "x".repeat(bytes.saturating_sub(ENVELOPE_BYTES));
-            let message = Tag::new("message").attr("from", &self.jid).attr("to", own);
-            message.attr("id", id).child(Tag::new("body").text(&text)).to_string()
+            let message = ElementWriter::new("message").attr("from", &self.jid).attr("to", own);
+            message.attr("id", id).child(ElementWriter::new("body").text(&text)).to_string()
         };
         match self.round_trip(connection, own, message).await {
             Some((_, took)) => {
@@ -366,16 +366,17 @@ impl Doctor {
     }
 
     async fn ping(&self, connection: &impl Connection, to: &str) -> Answer {
-        self.ask(connection, to, Tag::ns("ping", ns::PING)).await
+        self.ask(connection, to, ElementWriter::ns("ping", ns::PING)).await
     }
 
     async fn disco(&self, connection: &impl Connection, to: &str, namespace: &str) -> Answer {
-        self.ask(connection, to, Tag::ns("query", namespace)).await
+        self.ask(connection, to, ElementWriter::ns("query", namespace)).await
     }
 
-    async fn ask(&self, connection: &impl Connection, to: &str, content: Tag) -> Answer {
+    async fn ask(&self, connection: &impl Connection, to: &str, content: ElementWriter) -> Answer {
         let question = |id: &str| {
-            let iq = Tag::new("iq").attr("type", "get").attr("from", &self.jid).attr("to", to);
+            let iq =
+                ElementWriter::new("iq").attr("type", "get").attr("from", &self.jid).attr("to", to);
             iq.attr("id", id).child(&content).to_string()
         };
         self.round_trip(connection, to, question).await
@@ -419,7 +420,7 @@ impl Reply {
 
 /// The connection of the running service.
 struct Running<'a> {
-    answers: &'a Answers,
+    answers: &'a ReplyQueue,
     is_granted: bool,
 }
 
@@ -463,7 +464,7 @@ impl Own {
     /// Reads and writes until the connection ends. Whoever asks for something meanwhile may ask again later.
     async fn serve(
         &self,
-        mut reader: Reader,
+        mut reader: ServerStreamReader,
         mut writer: WriteHalf,
         mut stanzas: mpsc::Receiver<String>,
         domain: Option<&str>,
@@ -471,18 +472,18 @@ impl Own {
         let reading = async {
             loop {
                 let header = match reader.next().await {
-                    Ok(Received::Stanza(stanza)) if self.probes.take(&stanza) => continue,
-                    Ok(Received::Stanza(stanza)) => {
+                    Ok(StreamElement::Stanza(stanza)) if self.probes.take(&stanza) => continue,
+                    Ok(StreamElement::Stanza(stanza)) => {
                         if stanza.attr("from") == domain && grants_rosters(&stanza) == Some(true) {
                             self.is_granted.store(true, Ordering::Relaxed);
                         }
-                        Header::of(&stanza)
+                        Envelope::of(&stanza)
                     }
-                    Ok(Received::Refused(header, _)) if self.probes.take_refused(&header) => {
+                    Ok(StreamElement::Refused(header, _)) if self.probes.take_refused(&header) => {
                         continue;
                     }
-                    Ok(Received::Refused(header, _)) => header,
-                    Ok(Received::Opened(_) | Received::Closed) | Err(_) => return,
+                    Ok(StreamElement::Refused(header, _)) => header,
+                    Ok(StreamElement::Opened(_) | StreamElement::Closed) | Err(_) => return,
                 };
                 if header.is_request() && header.from.is_some() {
                     self.send(header.error(&StanzaError::new("wait", "recipient-unavailable")));

@@ -30,14 +30,14 @@ use tokio::{
 use tracing::{Instrument, error, error_span, instrument::Instrumented};
 
 use crate::{
-    service::{RequestPermit, Settling, with_permit},
-    wire::stanza::{Header, StanzaError},
+    service::{RequestPermit, SubmitHandle, with_permit},
+    wire::stanza::{Envelope, StanzaError},
 };
 
 use super::{
     answer_queue::{RESERVED_FOR_SMALL, domain_of},
     bursts::Bursts,
-    dispatch::Dispatch,
+    dispatch::Router,
     stream::StanzaText,
 };
 
@@ -98,10 +98,10 @@ pub(super) enum QueueLimit {
 
 /// The lanes of a connection's senders.
 #[derive(Clone)]
-pub(super) struct Lanes {
-    dispatch: Arc<Dispatch>,
+pub(super) struct SenderQueues {
+    dispatch: Arc<Router>,
     limits: watch::Receiver<QueueLimits>,
-    waiting: Arc<Mutex<Senders>>,
+    waiting: Arc<Mutex<SenderQueueTable>>,
     turns: Arc<Semaphore>,
     /// Permits for requests whose replies may be large.
     large: Arc<Semaphore>,
@@ -109,8 +109,8 @@ pub(super) struct Lanes {
 }
 
 #[derive(Default)]
-struct Senders {
-    lanes: HashMap<String, Lane>,
+struct SenderQueueTable {
+    lanes: HashMap<String, SenderQueue>,
     bursts: Bursts,
     /// The bytes of each domain that has a lane, and of all of them.
     domains: HashMap<String, DomainLanes>,
@@ -132,15 +132,15 @@ struct DomainLanes {
 
 /// What waits behind the stanza that is dealt with.
 #[derive(Default)]
-struct Lane {
-    waiting: VecDeque<Waiting>,
+struct SenderQueue {
+    waiting: VecDeque<QueuedStanza>,
     /// How many stanzas wait or are not settled, and their bytes.
     stanzas: usize,
     bytes: usize,
     came: Arc<Notify>,
 }
 
-struct Waiting {
+struct QueuedStanza {
     stanza: Form,
     bytes: usize,
     looks_at_one_node: bool,
@@ -176,8 +176,8 @@ impl QueueLimit {
     }
 }
 
-impl Lanes {
-    pub(super) fn new(dispatch: &Arc<Dispatch>, limits: watch::Receiver<QueueLimits>) -> Self {
+impl SenderQueues {
+    pub(super) fn new(dispatch: &Arc<Router>, limits: watch::Receiver<QueueLimits>) -> Self {
         let permits = |most: usize| {
             let replies = RESERVED_FOR_SMALL / dispatch.max_stanza_bytes();
             (replies * most / MAX_LARGE).clamp(1, most)
@@ -186,7 +186,10 @@ impl Lanes {
         Self {
             dispatch: Arc::clone(dispatch),
             limits,
-            waiting: Arc::new(Mutex::new(Senders { large_per_domain, ..Senders::default() })),
+            waiting: Arc::new(Mutex::new(SenderQueueTable {
+                large_per_domain,
+                ..SenderQueueTable::default()
+            })),
             turns: Arc::new(Semaphore::new(MAX_SERVED)),
             large: Arc::new(Semaphore::new(permits(MAX_LARGE))),
             ended: Arc::default(),
@@ -213,13 +216,13 @@ impl Lanes {
     pub(super) fn submit(&self, stanza: Element, bytes: usize, text: impl FnOnce() -> StanzaText) {
         let sender = sender_of(&stanza).into_owned();
         let mut senders = self.senders();
-        let looks_at_one_node = Dispatch::looks_at_one_node(&stanza);
-        let may_be_large = Dispatch::may_have_large_reply(&stanza);
+        let looks_at_one_node = Router::looks_at_one_node(&stanza);
+        let may_be_large = Router::may_have_large_reply(&stanza);
         let stanza = match senders.tree_bytes + bytes <= MAX_TREE_BYTES {
             true => Form::Tree(stanza),
             false => Form::Text(text()),
         };
-        let waiting = Waiting { stanza, bytes, looks_at_one_node, may_be_large };
+        let waiting = QueuedStanza { stanza, bytes, looks_at_one_node, may_be_large };
         if let Some((came, first)) = senders.queue(&sender, waiting) {
             let lanes = self.clone();
             tokio::spawn(async move { Box::pin(lanes.serve(sender, first, &came)).await });
@@ -238,8 +241,8 @@ impl Lanes {
     }
 
     /// Deals with a sender's stanzas until none waits and all are settled.
-    async fn serve(self, sender: String, first: Waiting, came: &Notify) {
-        let mut unsettled = Unsettled { lanes: &self, sender: &sender, stanzas: VecDeque::new() };
+    async fn serve(self, sender: String, first: QueuedStanza, came: &Notify) {
+        let mut unsettled = InFlight { lanes: &self, sender: &sender, stanzas: VecDeque::new() };
         let turn = Arc::new(LanePermit::new(&self, &sender));
         let mut next = Some(first);
         loop {
@@ -267,12 +270,12 @@ impl Lanes {
     }
 
     /// The next stanza of a sender.
-    fn next(&self, sender: &str) -> Option<Waiting> {
+    fn next(&self, sender: &str) -> Option<QueuedStanza> {
         self.senders().next(sender)
     }
 
     /// The semaphores for large replies, those to a sender's domain and all, if the reply to this stanza may be one.
-    fn large(&self, sender: &str, waiting: &Waiting) -> Vec<Arc<Semaphore>> {
+    fn large(&self, sender: &str, waiting: &QueuedStanza) -> Vec<Arc<Semaphore>> {
         if !waiting.may_be_large {
             return Vec::new();
         }
@@ -293,19 +296,19 @@ impl Lanes {
         true
     }
 
-    fn refuse_after_defect(&self, header: &Header) {
+    fn refuse_after_defect(&self, header: &Envelope) {
         error!(stanza = header.name, "a stanza made its handler panic");
         let error = StanzaError::new("wait", "internal-server-error");
         self.dispatch
             .refuse(header, &error.text("a defect of the service: the outcome is unknown"));
     }
 
-    fn senders(&self) -> MutexGuard<'_, Senders> {
+    fn senders(&self) -> MutexGuard<'_, SenderQueueTable> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Senders {
+impl SenderQueueTable {
     /// The limit that a stanza of this size would exceed, or that its sender's burst has exceeded.
     fn limit_passed(
         &mut self,
@@ -349,7 +352,11 @@ impl Senders {
     }
 
     /// Adds a stanza to its sender's lane. If there was none, it is to be served, with this stanza first.
-    fn queue(&mut self, sender: &str, waiting: Waiting) -> Option<(Arc<Notify>, Waiting)> {
+    fn queue(
+        &mut self,
+        sender: &str,
+        waiting: QueuedStanza,
+    ) -> Option<(Arc<Notify>, QueuedStanza)> {
         let all = waiting.bytes + STANZA_BYTES;
         let permits = self.large_per_domain;
         let new = || DomainLanes { bytes: 0, large: Arc::new(Semaphore::new(permits)) };
@@ -367,7 +374,8 @@ impl Senders {
                 None
             }
             None => {
-                let lane = Lane { stanzas: 1, bytes: waiting.bytes, ..Lane::default() };
+                let lane =
+                    SenderQueue { stanzas: 1, bytes: waiting.bytes, ..SenderQueue::default() };
                 let came = Arc::clone(&lane.came);
                 self.lanes.insert(sender.to_owned(), lane);
                 if self.lanes.len() > 1 {
@@ -379,7 +387,7 @@ impl Senders {
     }
 
     /// The next stanza of a sender.
-    fn next(&mut self, sender: &str) -> Option<Waiting> {
+    fn next(&mut self, sender: &str) -> Option<QueuedStanza> {
         self.lanes.get_mut(sender)?.waiting.pop_front()
     }
 
@@ -422,7 +430,7 @@ fn sender_of(stanza: &Element) -> Cow<'_, str> {
 /// The permits of a lane, while it processes a request.
 struct LanePermit {
     turns: Arc<Semaphore>,
-    dispatch: Arc<Dispatch>,
+    dispatch: Arc<Router>,
     sender: String,
     /// The semaphores for large replies, if the reply to the request may be one.
     large: Mutex<Vec<Arc<Semaphore>>>,
@@ -430,7 +438,7 @@ struct LanePermit {
 }
 
 impl LanePermit {
-    fn new(lanes: &Lanes, sender: &str) -> Self {
+    fn new(lanes: &SenderQueues, sender: &str) -> Self {
         let (turns, dispatch) = (Arc::clone(&lanes.turns), Arc::clone(&lanes.dispatch));
         let (sender, large) = (sender.to_owned(), Mutex::default());
         Self { turns, dispatch, sender, large, held: Mutex::default() }
@@ -473,13 +481,13 @@ impl RequestPermit for LanePermit {
 }
 
 /// The stanzas of a sender that are not settled, oldest first.
-struct Unsettled<'a> {
-    lanes: &'a Lanes,
+struct InFlight<'a> {
+    lanes: &'a SenderQueues,
     sender: &'a str,
-    stanzas: VecDeque<(Header, usize, Instrumented<Settling<()>>)>,
+    stanzas: VecDeque<(Envelope, usize, Instrumented<SubmitHandle<()>>)>,
 }
 
-impl Unsettled<'_> {
+impl InFlight<'_> {
     /// Waits until a stanza may be dealt with.
     async fn make_way(&mut self, looks_at_one_node: bool) {
         let most = if looks_at_one_node { self.lanes.senders().max_unsettled() - 1 } else { 0 };
@@ -489,7 +497,7 @@ impl Unsettled<'_> {
     }
 
     /// Deals with a stanza until it has its place.
-    async fn handle(&mut self, Waiting { stanza, bytes, .. }: Waiting) {
+    async fn handle(&mut self, QueuedStanza { stanza, bytes, .. }: QueuedStanza) {
         let dispatch = &self.lanes.dispatch;
         let stanza = match stanza {
             Form::Tree(stanza) => {
@@ -500,7 +508,7 @@ impl Unsettled<'_> {
         };
         let Some(stanza) = stanza else {
             // The same text was read before.
-            self.lanes.refuse_after_defect(&Header::default());
+            self.lanes.refuse_after_defect(&Envelope::default());
             self.lanes.senders().settle(self.sender, bytes);
             return;
         };
@@ -514,7 +522,7 @@ impl Unsettled<'_> {
                 self.stanzas.push_back((header, bytes, settling.instrument(request)));
             }
             Ok(None) => self.lanes.senders().settle(self.sender, bytes),
-            Err(Defect) => {
+            Err(HandlerPanic) => {
                 request.in_scope(|| self.lanes.refuse_after_defect(&header));
                 self.lanes.senders().settle(self.sender, bytes);
             }
@@ -525,7 +533,7 @@ impl Unsettled<'_> {
     async fn settle_first(&mut self) {
         let Some((header, bytes, settling)) = self.stanzas.front_mut() else { return };
         let bytes = *bytes;
-        if let Err(Defect) = guarded(&mut *settling).await {
+        if let Err(HandlerPanic) = guarded(&mut *settling).await {
             settling.span().in_scope(|| self.lanes.refuse_after_defect(header));
         }
         self.lanes.senders().settle(self.sender, bytes);
@@ -534,14 +542,14 @@ impl Unsettled<'_> {
 }
 
 /// Something panicked.
-struct Defect;
+struct HandlerPanic;
 
 /// A future that may panic: then its stanza's sender is answered, and the lane lives on.
-async fn guarded<F: Future>(future: F) -> Result<F::Output, Defect> {
+async fn guarded<F: Future>(future: F) -> Result<F::Output, HandlerPanic> {
     let mut future = pin!(future);
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(poll) => poll.map(Ok),
-        Err(_) => Poll::Ready(Err(Defect)),
+        Err(_) => Poll::Ready(Err(HandlerPanic)),
     })
     .await
 }

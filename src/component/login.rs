@@ -4,45 +4,50 @@ use minidom::Element;
 use sha1::{Digest, Sha1};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use crate::wire::{ns, xml::Tag};
+use crate::wire::{ns, xml::ElementWriter};
 
 use super::{
-    session::{Ended, Link, Reader},
-    stream::Received,
+    session::{ComponentConfig, DisconnectReason, ServerStreamReader},
+    stream::StreamElement,
 };
 
 /// Opens the stream and proves to know the secret (XEP-0114 §3).
 pub(super) async fn login(
-    link: &Link,
-    reader: &mut Reader,
+    link: &ComponentConfig,
+    reader: &mut ServerStreamReader,
     writer: &mut (impl AsyncWrite + Unpin),
-) -> Result<(), Ended> {
-    let stream = Tag::ns("stream:stream", ns::COMPONENT)
+) -> Result<(), DisconnectReason> {
+    let stream = ElementWriter::ns("stream:stream", ns::COMPONENT)
         .attr("xmlns:stream", ns::STREAMS)
         .attr("to", &link.jid)
         .to_string();
     let open = format!("<?xml version='1.0'?>{}>", stream.trim_end_matches("/>"));
     writer.write_all(open.as_bytes()).await?;
     let id = match reader.next().await? {
-        Received::Opened(id) => id.unwrap_or_default(),
-        Received::Stanza(_) | Received::Refused(..) | Received::Closed => {
-            return Err(Ended::Closed);
+        StreamElement::Opened(id) => id.unwrap_or_default(),
+        StreamElement::Stanza(_) | StreamElement::Refused(..) | StreamElement::Closed => {
+            return Err(DisconnectReason::Closed);
         }
     };
     let digest = Sha1::digest(format!("{id}{}", link.secret).as_bytes());
     let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    writer.write_all(Tag::new("handshake").text(&digest).to_string().as_bytes()).await?;
+    writer.write_all(ElementWriter::new("handshake").text(&digest).to_string().as_bytes()).await?;
     match reader.next().await? {
-        Received::Stanza(element) if element.is("handshake", ns::COMPONENT) => Ok(()),
-        Received::Stanza(element) if element.is("error", ns::STREAMS) => {
+        StreamElement::Stanza(element) if element.is("handshake", ns::COMPONENT) => Ok(()),
+        StreamElement::Stanza(element) if element.is("error", ns::STREAMS) => {
             let refused = ["not-authorized", "host-unknown", "invalid-from"];
             let refused = element.children().any(|child| refused.contains(&child.name()));
             let said = stream_error(&element);
-            Err(if refused { Ended::NotAuthorized(said) } else { Ended::StreamError(said) })
+            Err(if refused {
+                DisconnectReason::NotAuthorized(said)
+            } else {
+                DisconnectReason::StreamError(said)
+            })
         }
-        Received::Opened(_) | Received::Stanza(_) | Received::Refused(..) | Received::Closed => {
-            Err(Ended::Closed)
-        }
+        StreamElement::Opened(_)
+        | StreamElement::Stanza(_)
+        | StreamElement::Refused(..)
+        | StreamElement::Closed => Err(DisconnectReason::Closed),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::wire::{
     multicast::{Format, offered, services},
     notification::has_recipient_suffix,
     ns,
-    xml::Tag,
+    xml::ElementWriter,
 };
 
 /// What the id of a question begins with.
@@ -51,7 +51,7 @@ const MAX_ADDRESS_BYTES: usize = 160;
 
 /// Where a multicast service is looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Offer {
+pub enum MulticastConfig {
     /// Nowhere.
     None,
     /// At the domain of a server, and at its services below that domain.
@@ -67,18 +67,18 @@ pub enum Offer {
 
 /// Which way notifications go.
 #[derive(Clone, Debug)]
-pub(super) enum Way {
+pub(super) enum MulticastRoute {
     /// None, before it is known.
     Unknown,
     /// One stanza for each recipient.
     Direct,
     /// One stanza for many.
-    Through(Arc<Post>),
+    Through(Arc<MulticastService>),
 }
 
 /// A multicast service.
 #[derive(Debug)]
-pub(super) struct Post {
+pub(super) struct MulticastService {
     /// Its JID, a domain. Messages go there.
     pub jid: String,
     /// The address that answered. Pings and questions go there.
@@ -94,7 +94,7 @@ pub(super) struct Post {
 /// How an event gets to a recipient, where there is a multicast service. It is the same for each event, so that
 /// none overtakes another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(super) enum RecipientRoute {
     /// Through the service.
     Through,
     /// Past it: it would ask the recipient's domain how to go on, and believe what a stranger says. A long address
@@ -104,8 +104,8 @@ pub(super) enum Reach {
     Not,
 }
 
-impl Post {
-    pub(super) fn reach(&self, recipient: &Jid) -> Reach {
+impl MulticastService {
+    pub(super) fn reach(&self, recipient: &Jid) -> RecipientRoute {
         let domain = recipient.domain().as_str();
         let is_at = |host: &str| domain == host || is_below(domain, host);
         // The Prosody module runs on a host with users and handles only messages with recipients. It routes to each
@@ -119,11 +119,11 @@ impl Post {
             Format::Lines => (false, is_at(&self.host) || is_at(&self.jid)),
         };
         if is_service {
-            Reach::Not
+            RecipientRoute::Not
         } else if is_theirs && recipient.as_str().len() <= MAX_ADDRESS_BYTES {
-            Reach::Through
+            RecipientRoute::Through
         } else {
-            Reach::Past
+            RecipientRoute::Past
         }
     }
 
@@ -140,22 +140,22 @@ impl Post {
 
 /// What is known of the server's multicast service.
 #[derive(Debug)]
-pub struct Multicast {
-    offer: Offer,
+pub struct MulticastDiscovery {
+    offer: MulticastConfig,
     service: String,
-    state: Mutex<State>,
+    state: Mutex<MulticastTable>,
 }
 
 #[derive(Debug)]
-struct State {
-    way: Way,
+struct MulticastTable {
+    way: MulticastRoute,
     /// The service of the last connection. It is asked first on the next one.
-    known: Option<Arc<Post>>,
+    known: Option<Arc<MulticastService>>,
     /// What the answers to these questions are told by: the connection, and how often was asked anew.
     connection: String,
     asking: u64,
     /// Who has not answered, and what.
-    asked: Vec<(String, About)>,
+    asked: Vec<(String, DiscoQuery)>,
     asked_at: Instant,
     repeated_at: Instant,
     patience: Duration,
@@ -173,17 +173,17 @@ struct State {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum About {
+enum DiscoQuery {
     Info,
     Items,
 }
 
-impl Multicast {
+impl MulticastDiscovery {
     /// Looks for a service that would take stanzas of the component of this JID.
     #[must_use]
-    pub fn new(offer: Offer, service: String) -> Self {
-        let state = State {
-            way: Way::Direct,
+    pub fn new(offer: MulticastConfig, service: String) -> Self {
+        let state = MulticastTable {
+            way: MulticastRoute::Direct,
             known: None,
             connection: String::new(),
             asking: 0,
@@ -210,7 +210,7 @@ impl Multicast {
             state.asked.clear();
             state.asked_at = Instant::now();
             state.is_failing = false;
-            state.way = Way::Direct;
+            state.way = MulticastRoute::Direct;
             return None;
         }
         let question = self.look(&mut state)?;
@@ -219,11 +219,11 @@ impl Multicast {
     }
 
     /// Which way notifications go now, and what is to be asked.
-    pub(super) fn way(&self) -> (Way, Option<String>) {
+    pub(super) fn way(&self) -> (MulticastRoute, Option<String>) {
         let mut state = self.state();
         let since = state.asked_at.elapsed();
         if state.is_unknown() && since >= state.patience && !state.is_unread() {
-            state.way = Way::Direct;
+            state.way = MulticastRoute::Direct;
         }
         let question = match state.way {
             _ if state.is_asking() && state.repeated_at.elapsed() >= REPEATED_AFTER => {
@@ -233,7 +233,7 @@ impl Multicast {
                     state.asked.iter().map(|(jid, about)| self.question(&state, jid, *about));
                 Some(questions.collect())
             }
-            Way::Direct
+            MulticastRoute::Direct
                 if since
                     >= ASKED_AGAIN_AFTER * (1 << state.failures_in_a_row.min(MAX_DOUBLINGS)) =>
             {
@@ -250,7 +250,7 @@ impl Multicast {
         let end = state.asked_at + state.patience;
         let repeated = state.is_asking().then(|| state.repeated_at + REPEATED_AFTER);
         match state.way {
-            Way::Unknown if !state.is_unread() => {
+            MulticastRoute::Unknown if !state.is_unread() => {
                 Some(repeated.map_or(end, |repeated| repeated.min(end)))
             }
             _ => repeated,
@@ -273,7 +273,7 @@ impl Multicast {
 
     /// Whether notifications go through the service with this address.
     pub(super) fn goes_through(&self, from: &str) -> bool {
-        matches!(&self.state().way, Way::Through(post) if post.jid == from || post.address == from)
+        matches!(&self.state().way, MulticastRoute::Through(post) if post.jid == from || post.address == from)
     }
 
     /// Whether an error is from the multicast service itself. The host of the Prosody module may also bounce a
@@ -281,7 +281,9 @@ impl Multicast {
     pub(super) fn has_refused(&self, from: &str, id: &str) -> bool {
         self.goes_through(from)
             && match &self.state().way {
-                Way::Through(post) => post.format == Format::Addresses || !has_recipient_suffix(id),
+                MulticastRoute::Through(post) => {
+                    post.format == Format::Addresses || !has_recipient_suffix(id)
+                }
                 _ => false,
             }
     }
@@ -296,7 +298,7 @@ impl Multicast {
     /// [read](Self::note_read) the question.
     pub(super) fn fail(&self) -> Option<String> {
         let mut state = self.state();
-        let Way::Through(post) = state.way.clone() else { return None };
+        let MulticastRoute::Through(post) = state.way.clone() else { return None };
         warn!(service = post.jid, "multicast failed; events go to each recipient by itself");
         state.wait();
         state.failures += 1;
@@ -310,61 +312,65 @@ impl Multicast {
     pub(super) fn answered(&self, from: &str, stanza: &Element) -> Option<Vec<String>> {
         let id = stanza.attr("id")?;
         let mut state = self.state();
-        let is_asked = |(jid, about): &(String, About)| jid == from && state.id(*about) == id;
+        let is_asked = |(jid, about): &(String, DiscoQuery)| jid == from && state.id(*about) == id;
         let place = state.asked.iter().position(is_asked)?;
         let (_, about) = state.asked.swap_remove(place);
         let result = stanza.children().next().filter(|_| stanza.attr("type") == Some("result"));
         let taken = result.and_then(offered).filter(|(_, taken)| *taken > 1);
         let mut questions = Vec::new();
         match (about, &self.offer, taken) {
-            (About::Info, ..) if state.is_failing => {}
-            (About::Info, _, Some((format, taken))) => {
-                let (Offer::Of(host) | Offer::At { host, .. }) = &self.offer else { return None };
+            (DiscoQuery::Info, ..) if state.is_failing => {}
+            (DiscoQuery::Info, _, Some((format, taken))) => {
+                let (MulticastConfig::Of(host) | MulticastConfig::At { host, .. }) = &self.offer
+                else {
+                    return None;
+                };
                 let max_recipients = taken.min(MAX_RECIPIENTS);
                 let jid = without_resource(from).unwrap_or(from).to_owned();
                 info!(service = jid, max_recipients, ?format, "events go by multicast");
                 let (address, host) = (from.to_owned(), host.clone());
-                let post = Arc::new(Post { jid, address, host, format, max_recipients });
+                let post =
+                    Arc::new(MulticastService { jid, address, host, format, max_recipients });
                 state.asked.clear();
                 state.known = Some(Arc::clone(&post));
-                state.way = Way::Through(post);
+                state.way = MulticastRoute::Through(post);
                 state.used_since = Instant::now();
             }
-            (About::Info, Offer::Of(host), None) if host == from => {
-                questions.push(self.ask(&mut state, from, About::Items));
+            (DiscoQuery::Info, MulticastConfig::Of(host), None) if host == from => {
+                questions.push(self.ask(&mut state, from, DiscoQuery::Items));
             }
-            (About::Items, Offer::Of(host), _) => {
+            (DiscoQuery::Items, MulticastConfig::Of(host), _) => {
                 let theirs = |jid: &&str| is_below(jid, host) && *jid != self.service;
                 let services = result.into_iter().flat_map(services).filter(theirs);
                 for jid in services.take(MAX_SERVICES) {
-                    questions.push(self.ask(&mut state, &with_resource(jid), About::Info));
+                    questions.push(self.ask(&mut state, &with_resource(jid), DiscoQuery::Info));
                 }
             }
             // Some services know their bare address only.
-            (About::Info, _, None) if result.is_none() => {
+            (DiscoQuery::Info, _, None) if result.is_none() => {
                 let bare = without_resource(from);
-                questions.extend(bare.map(|bare| self.ask(&mut state, bare, About::Info)));
+                questions.extend(bare.map(|bare| self.ask(&mut state, bare, DiscoQuery::Info)));
             }
             _ => {}
         }
         if state.asked.is_empty() && state.is_unknown() {
-            state.way = Way::Direct;
+            state.way = MulticastRoute::Direct;
             state.is_failing = false;
         }
         Some(questions)
     }
 
-    fn look(&self, state: &mut State) -> Option<String> {
+    fn look(&self, state: &mut MulticastTable) -> Option<String> {
         let first = match &self.offer {
-            Offer::None => return None,
-            Offer::Of(host) => host.clone(),
-            Offer::At { jid, host } if jid == host => jid.clone(),
-            Offer::At { jid, .. } => with_resource(jid),
+            MulticastConfig::None => return None,
+            MulticastConfig::Of(host) => host.clone(),
+            MulticastConfig::At { jid, host } if jid == host => jid.clone(),
+            MulticastConfig::At { jid, .. } => with_resource(jid),
         };
         state.is_failing = false;
         let mut questions = self.begin_asking(state, &first);
         if let Some(known) = state.known.take().filter(|known| known.address != first) {
-            questions += &self.ask(state, &known.address, About::Info);
+            questions += &self.ask(state, &known.address, DiscoQuery::Info);
         }
         Some(questions)
     }
@@ -372,8 +378,8 @@ impl Multicast {
     /// Asks at the usual name of a service too, if the server's domain does not answer.
     ///
     /// COMPAT: ejabberd 24.12 with mod_privilege drops all questions of a component to its domain.
-    fn guess(&self, state: &mut State) {
-        let Offer::Of(host) = &self.offer else { return };
+    fn guess(&self, state: &mut MulticastTable) {
+        let MulticastConfig::Of(host) = &self.offer else { return };
         let is_silent = state.asked.iter().any(|(jid, _)| jid == host);
         if is_silent && !state.is_failing && !state.has_guessed {
             state.has_guessed = true;
@@ -381,45 +387,45 @@ impl Multicast {
             if guessed != with_resource(&self.service)
                 && state.asked.iter().all(|(jid, _)| *jid != guessed)
             {
-                state.asked.push((guessed, About::Info));
+                state.asked.push((guessed, DiscoQuery::Info));
             }
         }
     }
 
-    fn begin_asking(&self, state: &mut State, first: &str) -> String {
+    fn begin_asking(&self, state: &mut MulticastTable, first: &str) -> String {
         state.asked.clear();
         state.has_guessed = false;
         state.asking += 1;
         state.asked_at = Instant::now();
         state.repeated_at = state.asked_at;
-        self.ask(state, first, About::Info)
+        self.ask(state, first, DiscoQuery::Info)
     }
 
-    fn ask(&self, state: &mut State, jid: &str, about: About) -> String {
+    fn ask(&self, state: &mut MulticastTable, jid: &str, about: DiscoQuery) -> String {
         state.asked.push((jid.to_owned(), about));
         self.question(state, jid, about)
     }
 
-    fn question(&self, state: &State, jid: &str, about: About) -> String {
+    fn question(&self, state: &MulticastTable, jid: &str, about: DiscoQuery) -> String {
         let namespace = match about {
-            About::Info => ns::DISCO_INFO,
-            About::Items => ns::DISCO_ITEMS,
+            DiscoQuery::Info => ns::DISCO_INFO,
+            DiscoQuery::Items => ns::DISCO_ITEMS,
         };
-        Tag::new("iq")
+        ElementWriter::new("iq")
             .attr("type", "get")
             .attr("from", &self.service)
             .attr("to", jid)
             .attr("id", &state.id(about))
-            .child(Tag::ns("query", namespace))
+            .child(ElementWriter::ns("query", namespace))
             .to_string()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, MulticastTable> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl About {
+impl DiscoQuery {
     fn name(self) -> &'static str {
         match self {
             Self::Info => "info",
@@ -428,8 +434,8 @@ impl About {
     }
 }
 
-impl State {
-    fn id(&self, about: About) -> String {
+impl MulticastTable {
+    fn id(&self, about: DiscoQuery) -> String {
         format!("{QUESTION}{}-{}-{}", self.connection, self.asking, about.name())
     }
 
@@ -440,7 +446,7 @@ impl State {
     }
 
     fn is_unknown(&self) -> bool {
-        matches!(self.way, Way::Unknown)
+        matches!(self.way, MulticastRoute::Unknown)
     }
 
     fn is_unread(&self) -> bool {
@@ -450,16 +456,16 @@ impl State {
     /// From now on nothing is told before there is an answer.
     fn wait(&mut self) {
         match self.way {
-            Way::Through(_) => {
+            MulticastRoute::Through(_) => {
                 self.patience = PATIENCE_WITH_A_SERVICE;
                 if self.used_since.elapsed() >= ROW_ENDS_AFTER {
                     self.failures_in_a_row = 0;
                 }
             }
-            Way::Direct => self.patience = PATIENCE,
-            Way::Unknown => {}
+            MulticastRoute::Direct => self.patience = PATIENCE,
+            MulticastRoute::Unknown => {}
         }
-        self.way = Way::Unknown;
+        self.way = MulticastRoute::Unknown;
     }
 }
 
@@ -487,8 +493,8 @@ mod tests {
     const POST: &str = "multicast.bücher.example";
     const MINUTE: Duration = Duration::from_secs(60);
 
-    fn post(format: Format) -> Post {
-        Post {
+    fn post(format: Format) -> MulticastService {
+        MulticastService {
             jid: POST.into(),
             address: with_resource(POST),
             host: HOST.into(),
@@ -500,24 +506,24 @@ mod tests {
     #[test]
     fn only_addresses_that_stringprep_accepts_are_sent_to_a_xep_0033_service() {
         for (jid, reach) in [
-            ("u@bücher.example", Reach::Through),
-            ("u@bücher.example/r", Reach::Through),
-            ("u@bücher.example/r r", Reach::Through),
-            ("u@chat.bücher.example", Reach::Past),
-            ("u@bücher.example/🎉", Reach::Past),
-            ("ꙋ@bücher.example", Reach::Past),
-            ("u@ꙋ.bücher.example", Reach::Past),
-            ("u@far.example", Reach::Past),
-            (POST, Reach::Not),
+            ("u@bücher.example", RecipientRoute::Through),
+            ("u@bücher.example/r", RecipientRoute::Through),
+            ("u@bücher.example/r r", RecipientRoute::Through),
+            ("u@chat.bücher.example", RecipientRoute::Past),
+            ("u@bücher.example/🎉", RecipientRoute::Past),
+            ("ꙋ@bücher.example", RecipientRoute::Past),
+            ("u@ꙋ.bücher.example", RecipientRoute::Past),
+            ("u@far.example", RecipientRoute::Past),
+            (POST, RecipientRoute::Not),
         ] {
             assert_eq!(post(Format::Addresses).reach(&Jid::new(jid).unwrap()), reach, "{jid}");
         }
         let invalid = Jid::new("u@bücher.example/🎉").unwrap();
-        assert_eq!(post(Format::Lines).reach(&invalid), Reach::Through);
+        assert_eq!(post(Format::Lines).reach(&invalid), RecipientRoute::Through);
     }
 
     /// Answers the pending query.
-    fn offer(multicast: &Multicast, question: &str) {
+    fn offer(multicast: &MulticastDiscovery, question: &str) {
         let asked: Element =
             question.replacen("<iq", &format!("<iq xmlns='{}'", ns::COMPONENT), 1).parse().unwrap();
         let (jid, id) = (asked.attr("to").unwrap(), asked.attr("id").unwrap());
@@ -529,8 +535,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_hour_without_a_failure_ends_a_row_of_failures() {
-        let at = Offer::At { jid: POST.into(), host: HOST.into() };
-        let multicast = Multicast::new(at, "pubsub.bücher.example".into());
+        let at = MulticastConfig::At { jid: POST.into(), host: HOST.into() };
+        let multicast = MulticastDiscovery::new(at, "pubsub.bücher.example".into());
         offer(&multicast, &multicast.begin("1".into(), true).unwrap());
         // The minutes of use before a failure, and the minutes until the service is asked again.
         for (used, unused) in [(1, 20), (1, 40), (59, 80), (60, 20), (1, 40)] {
@@ -541,7 +547,7 @@ mod tests {
             tokio::time::advance(MINUTE).await;
             let question = multicast.way().1;
             offer(&multicast, &question.expect("the service is asked again"));
-            assert!(matches!(multicast.way().0, Way::Through(_)));
+            assert!(matches!(multicast.way().0, MulticastRoute::Through(_)));
         }
         assert_eq!(multicast.failures(), 5);
     }

@@ -6,22 +6,22 @@ use crate::{
     pubsub::Actor,
     service::Error,
     wire::{
-        mam::{self, Source, Submitted},
+        mam::{self, MamRequest, MamResultContext},
         ns, request,
-        stanza::{Header, StanzaError},
-        xml::Tag,
+        stanza::{Envelope, StanzaError},
+        xml::ElementWriter,
     },
 };
 
-use super::{Dispatch, showing};
+use super::{Router, showing};
 
-type Content = Result<Option<Tag>, StanzaError>;
+type HandlerResult = Result<Option<ElementWriter>, StanzaError>;
 
-impl Dispatch {
+impl Router {
     /// Answers a request. The parsed stanza is dropped early.
     pub(super) async fn request(
         &self,
-        header: &Header,
+        header: &Envelope,
         actor: &Actor,
         mut stanza: Element,
         is_set: bool,
@@ -38,7 +38,7 @@ impl Dispatch {
             ("ping", ns::PING, false) => Ok(None),
             ("query", ns::VERSION, false) => Ok(Some(version())),
             ("command", ns::COMMANDS, true) => {
-                let frame = header.result(Some(Tag::new("command"))).len();
+                let frame = header.result(Some(ElementWriter::new("command"))).len();
                 let room = self.max_stanza_bytes().saturating_sub(frame);
                 return match self.commands().run(actor, child, room).await {
                     Ok(stage) => self.send(header, header.result(Some(stage))),
@@ -59,27 +59,32 @@ impl Dispatch {
         }
     }
 
-    fn shown(&self, shown: Result<Tag, Error>) -> Content {
+    fn shown(&self, shown: Result<ElementWriter, Error>) -> HandlerResult {
         shown.map(Some).map_err(|error| self.error(&error))
     }
 
-    async fn info(&self, actor: &Actor, query: Element) -> Content {
+    async fn info(&self, actor: &Actor, query: Element) -> HandlerResult {
         let node = query.attr("node").map(str::to_owned);
         drop(query);
         self.shown(showing::info(self.service(), self.commands(), actor, node.as_deref()).await)
     }
 
-    async fn items(&self, actor: &Actor, query: Element) -> Content {
+    async fn items(&self, actor: &Actor, query: Element) -> HandlerResult {
         self.shown(showing::items(self.service(), self.commands(), self.jid(), actor, query).await)
     }
 
     /// Sends what an archive has, and says what ends the answer (XEP-0313 §4).
-    async fn archive(&self, header: &Header, actor: &Actor, query: Element) -> Result<Tag, Error> {
+    async fn archive(
+        &self,
+        header: &Envelope,
+        actor: &Actor,
+        query: Element,
+    ) -> Result<ElementWriter, Error> {
         let submitted = mam::submitted(&query)?;
         drop(query);
-        let Submitted { query, queryid, is_flipped } = submitted;
+        let MamRequest { query, queryid, is_flipped } = submitted;
         let archived = self.service().query_archive(actor, &query).await?;
-        let source = Source {
+        let source = MamResultContext {
             service: self.jid().as_str(),
             to: header.from.as_deref().unwrap_or_default(),
             queryid: queryid.as_deref(),
@@ -102,7 +107,7 @@ impl Dispatch {
         Ok(mam::fin(&archived.ids, archived.is_complete))
     }
 
-    async fn archive_ends(&self, actor: &Actor, metadata: Element) -> Result<Tag, Error> {
+    async fn archive_ends(&self, actor: &Actor, metadata: Element) -> Result<ElementWriter, Error> {
         let node = request::node(&metadata)?;
         drop(metadata);
         let ends = self.service().archive_ends(actor, &node).await?;
@@ -111,8 +116,8 @@ impl Dispatch {
 }
 
 /// XEP-0092.
-fn version() -> Tag {
-    Tag::ns("query", ns::VERSION)
-        .child(Tag::new("name").text(env!("CARGO_PKG_NAME")))
-        .child(Tag::new("version").text(env!("CARGO_PKG_VERSION")))
+fn version() -> ElementWriter {
+    ElementWriter::ns("query", ns::VERSION)
+        .child(ElementWriter::new("name").text(env!("CARGO_PKG_NAME")))
+        .child(ElementWriter::new("version").text(env!("CARGO_PKG_VERSION")))
 }

@@ -6,19 +6,19 @@ use minidom::Element;
 use crate::{
     pubsub::{Show, Timestamp},
     service::PresenceUpdate,
-    wire::{notification, ns, stanza::Header, xml::Tag},
+    wire::{notification, ns, stanza::Envelope, xml::ElementWriter},
 };
 
-use super::dispatch::Dispatch;
+use super::dispatch::Router;
 
 /// Id prefix of pings to entities that did not answer a probe.
 const SILENT: &str = "silent-";
 /// Errors by which a server answers a ping to one of its accounts.
 const OF_SERVER: [&str; 3] = ["service-unavailable", "feature-not-implemented", "item-not-found"];
 
-impl Dispatch {
+impl Router {
     /// Deals with presence. Anyone may have that of the service, which is always there.
-    pub(super) async fn presence(&self, header: &Header, stanza: &Element) {
+    pub(super) async fn presence(&self, header: &Envelope, stanza: &Element) {
         let Some(sender) = header.sender() else { return };
         if !self.is_to_service(header) {
             return;
@@ -84,12 +84,12 @@ impl Dispatch {
             let entity = self.service().presences().silent().await;
             self.next_question().await;
             let number = self.service().fresh_number();
-            let ping = Tag::new("iq")
+            let ping = ElementWriter::new("iq")
                 .attr("type", "get")
                 .attr("id", &format!("{SILENT}{number:016x}"))
                 .attr("from", self.jid().as_str())
                 .attr("to", &format!("{entity}/{number:016x}"))
-                .child(Tag::ns("ping", ns::PING));
+                .child(ElementWriter::ns("ping", ns::PING));
             self.service().presences().ping(&entity, number);
             self.send_own(&ping.to_string());
         }
@@ -114,7 +114,7 @@ impl Dispatch {
 
     /// Presence of the service to an entity.
     fn own_presence(&self, kind: Option<&str>, to: &str) -> String {
-        let presence = Tag::new("presence").attr_if("type", kind);
+        let presence = ElementWriter::new("presence").attr_if("type", kind);
         presence.attr("from", self.jid().as_str()).attr("to", to).to_string()
     }
 }
@@ -156,8 +156,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        component::{Answers, Multicast, multicast::Offer},
-        pubsub::{Fresh, Limits},
+        component::{MulticastDiscovery, ReplyQueue, multicast::MulticastConfig},
+        pubsub::{IdGenerator, Limits},
         service::Service,
         store::MemoryStore,
     };
@@ -165,7 +165,7 @@ mod tests {
     #[derive(Default)]
     struct Numbers(AtomicU64);
 
-    impl Fresh for Numbers {
+    impl IdGenerator for Numbers {
         fn number(&self) -> u64 {
             self.0.fetch_add(1, Ordering::Relaxed)
         }
@@ -173,8 +173,8 @@ mod tests {
 
     /// A service without a transport.
     struct Stage {
-        dispatch: Arc<Dispatch>,
-        answers: Arc<Answers>,
+        dispatch: Arc<Router>,
+        answers: Arc<ReplyQueue>,
     }
 
     impl Stage {
@@ -182,12 +182,12 @@ mod tests {
             let (store, fresh) = (Arc::new(MemoryStore::new()), Arc::new(Numbers::default()));
             let clock = Arc::new(|| Timestamp(0));
             let service = Service::open(store, Limits::default(), fresh, clock).await.unwrap();
-            let multicast = Multicast::new(Offer::None, "pubsub.x".into());
-            let answers = Answers::new(Arc::clone(service.outbox()), multicast, None);
+            let multicast = MulticastDiscovery::new(MulticastConfig::None, "pubsub.x".into());
+            let answers = ReplyQueue::new(Arc::clone(service.outbox()), multicast, None);
             let answers = Arc::new(answers);
             let jid = Jid::new("pubsub.x").unwrap();
             let (service, sent) = (Arc::new(service), Arc::clone(&answers));
-            let dispatch = Arc::new(Dispatch::new(service, sent, jid, None, 100_000));
+            let dispatch = Arc::new(Router::new(service, sent, jid, None, 100_000));
             dispatch.note_connected(true);
             Self { dispatch, answers }
         }

@@ -4,18 +4,18 @@ use jid::{BareJid, Jid};
 use minidom::Element;
 
 use crate::{
-    pubsub::{Contact, Contacts},
-    wire::{notification, ns, stanza::Header, xml::Tag},
+    pubsub::{Roster, RosterItem},
+    wire::{notification, ns, stanza::Envelope, xml::ElementWriter},
 };
 
-use super::dispatch::Dispatch;
+use super::dispatch::Router;
 
 /// Begins the id of a request for a roster.
 const ROSTER: &str = "roster-";
 /// The most entries of a roster that are looked at.
 const MAX_CONTACTS: usize = 10_000;
 
-impl Dispatch {
+impl Router {
     /// Takes notice of what the server grants, in either version of the protocol; whether a message says that.
     pub(super) fn take_privileges(&self, from: Option<&str>, message: &Element) -> bool {
         let Some(is_granted) = grants_rosters(message) else { return false };
@@ -32,19 +32,19 @@ impl Dispatch {
             let owner = self.service().rosters().wanted().await;
             self.room_of_own().await;
             let id = format!("{ROSTER}{:016x}", self.service().fresh_number());
-            let request = Tag::new("iq")
+            let request = ElementWriter::new("iq")
                 .attr("type", "get")
                 .attr("id", &id)
                 .attr("from", self.jid().as_str())
                 .attr("to", owner.as_str())
-                .child(Tag::ns("query", ns::ROSTER));
+                .child(ElementWriter::ns("query", ns::ROSTER));
             self.send_own(&request.to_string());
         }
     }
 
     /// Takes notice of a roster that is larger than a stanza may be, of which nothing else is known; whether a stanza
     /// is one.
-    pub(super) fn take_refused_roster(&self, header: &Header) -> bool {
+    pub(super) fn take_refused_roster(&self, header: &Envelope) -> bool {
         let is_answer = header.name == "iq" && header.kind.as_deref() == Some("result");
         let is_roster = header.id.as_ref().is_some_and(|id| id.starts_with(ROSTER));
         let owner = header.sender().filter(|_| is_answer && is_roster).map(Jid::into_bare);
@@ -68,7 +68,7 @@ impl Dispatch {
             return false;
         }
         // An owner who does not exist any more has no contacts.
-        let none = notification::is_gone(stanza).then(Contacts::default);
+        let none = notification::is_gone(stanza).then(Roster::default);
         let roster = stanza.get_child("query", ns::ROSTER).map(contacts).or(none);
         self.service().roster_came(&owner, roster);
         true
@@ -85,13 +85,13 @@ pub(super) fn grants_rosters(message: &Element) -> Option<bool> {
     found.next().map(|privilege| privilege.children().any(is_roster))
 }
 
-fn contacts(query: &Element) -> Contacts {
+fn contacts(query: &Element) -> Roster {
     let entry = |item: &Element| {
         let entity = BareJid::stamped(item.attr("jid")?).ok()?;
         let groups = item.children().filter(|child| child.is("group", ns::ROSTER));
         let groups = groups.map(Element::text).collect();
         let has_presence = matches!(item.attr("subscription"), Some("from" | "both"));
-        Some((entity, Contact { has_presence, groups }))
+        Some((entity, RosterItem { has_presence, groups }))
     };
     query.children().take(MAX_CONTACTS).filter_map(entry).collect()
 }

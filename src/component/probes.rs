@@ -8,7 +8,7 @@ use std::{
 use minidom::Element;
 use tokio::sync::oneshot;
 
-use crate::wire::stanza::Header;
+use crate::wire::stanza::Envelope;
 
 /// The beginning of the id of each of these stanzas.
 const PREFIX: &str = "doctor-";
@@ -56,11 +56,11 @@ impl Probes {
     /// Whether a stanza was awaited.
     pub(super) fn take(&self, stanza: &Element) -> bool {
         let is_awaited = stanza.attr("id").is_some_and(|id| id.starts_with(PREFIX));
-        is_awaited && self.resolve(&Header::of(stanza), || Reply::Stanza(stanza.clone()))
+        is_awaited && self.resolve(&Envelope::of(stanza), || Reply::Stanza(stanza.clone()))
     }
 
     /// Whether a stanza past a limit was awaited.
-    pub(super) fn take_refused(&self, header: &Header) -> bool {
+    pub(super) fn take_refused(&self, header: &Envelope) -> bool {
         self.resolve(header, || Reply::TooLarge)
     }
 
@@ -69,7 +69,7 @@ impl Probes {
         self.awaited().clear();
     }
 
-    fn resolve(&self, header: &Header, reply: impl FnOnce() -> Reply) -> bool {
+    fn resolve(&self, header: &Envelope, reply: impl FnOnce() -> Reply) -> bool {
         let (Some(id), Some(from)) = (&header.id, &header.from) else { return false };
         let mut all = self.awaited();
         if !all.get(id).is_some_and(|awaited| awaited.from.contains(from)) {

@@ -15,7 +15,7 @@ const MAX_REMEMBERED: usize = 10_000;
 
 /// How many requests are taken in a second; 0 for any number.
 #[derive(Clone, Copy, Debug)]
-pub struct Rates {
+pub struct RateLimits {
     /// Of one bare JID.
     pub per_jid: u32,
     /// Of all JIDs of one domain.
@@ -24,7 +24,7 @@ pub struct Rates {
 
 /// Which rate was passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Passed {
+pub(super) enum RateExceeded {
     Jid,
     Domain,
 }
@@ -33,20 +33,20 @@ pub(super) enum Passed {
 /// requests but separate allowances: their senders do not repeat them, so a burst of requests must not use up their
 /// allowance.
 #[derive(Debug)]
-pub(super) struct Meter {
+pub(super) struct RequestLimiter {
     requests: Gauges,
     others: Gauges,
-    rates: watch::Receiver<Rates>,
+    rates: watch::Receiver<RateLimits>,
 }
 
 #[derive(Debug)]
 struct Gauges {
-    jids: Gauge,
-    domains: Gauge,
+    jids: GcraLimiter,
+    domains: GcraLimiter,
 }
 
-impl Meter {
-    pub(super) fn new(mut rates: watch::Receiver<Rates>) -> Self {
+impl RequestLimiter {
+    pub(super) fn new(mut rates: watch::Receiver<RateLimits>) -> Self {
         let current = *rates.borrow_and_update();
         Self { requests: Gauges::new(current), others: Gauges::new(current), rates }
     }
@@ -57,7 +57,7 @@ impl Meter {
         from: &str,
         needs_answer: bool,
         now: Instant,
-    ) -> Result<(), Passed> {
+    ) -> Result<(), RateExceeded> {
         if self.rates.has_changed().unwrap_or(false) {
             let rates = *self.rates.borrow_and_update();
             self.requests.hold_to(rates);
@@ -69,30 +69,30 @@ impl Meter {
 }
 
 impl Gauges {
-    fn new(Rates { per_jid, per_domain }: Rates) -> Self {
-        Self { jids: Gauge::new(per_jid), domains: Gauge::new(per_domain) }
+    fn new(RateLimits { per_jid, per_domain }: RateLimits) -> Self {
+        Self { jids: GcraLimiter::new(per_jid), domains: GcraLimiter::new(per_domain) }
     }
 
-    fn hold_to(&mut self, Rates { per_jid, per_domain }: Rates) {
+    fn hold_to(&mut self, RateLimits { per_jid, per_domain }: RateLimits) {
         self.jids.interval = interval(per_jid);
         self.domains.interval = interval(per_domain);
     }
 
-    fn count(&mut self, from: &str, now: Instant) -> Result<(), Passed> {
+    fn count(&mut self, from: &str, now: Instant) -> Result<(), RateExceeded> {
         let bare = &*account(from);
         let domain = bare.rsplit_once('@').map_or(bare, |(_, domain)| domain);
         let domain = &*with_u_labels(domain);
         if !self.jids.count(bare, now) {
-            return Err(Passed::Jid);
+            return Err(RateExceeded::Jid);
         }
-        if self.domains.count(domain, now) { Ok(()) } else { Err(Passed::Domain) }
+        if self.domains.count(domain, now) { Ok(()) } else { Err(RateExceeded::Domain) }
     }
 }
 
 /// For each name, when its requests so far would be over at the steady rate (the generic cell rate
 /// algorithm).
 #[derive(Debug)]
-struct Gauge {
+struct GcraLimiter {
     interval: Duration,
     until: HashMap<String, Instant>,
     most: usize,
@@ -102,7 +102,7 @@ fn interval(per_second: u32) -> Duration {
     Duration::from_secs(1).checked_div(per_second).unwrap_or_default()
 }
 
-impl Gauge {
+impl GcraLimiter {
     fn new(per_second: u32) -> Self {
         Self { interval: interval(per_second), until: HashMap::new(), most: MAX_REMEMBERED }
     }
@@ -133,8 +133,8 @@ impl Gauge {
 mod tests {
     use super::*;
 
-    fn meter(per_jid: u32, per_domain: u32) -> Meter {
-        Meter::new(watch::channel(Rates { per_jid, per_domain }).1)
+    fn meter(per_jid: u32, per_domain: u32) -> RequestLimiter {
+        RequestLimiter::new(watch::channel(RateLimits { per_jid, per_domain }).1)
     }
 
     #[test]
@@ -145,7 +145,7 @@ mod tests {
             assert_eq!(meter.count(&resource, true, now), Ok(()));
         }
         for spelling in ["a@x/r", "A@x/r", "a@X", "ａ@x"] {
-            assert_eq!(meter.count(spelling, true, now), Err(Passed::Jid), "{spelling}");
+            assert_eq!(meter.count(spelling, true, now), Err(RateExceeded::Jid), "{spelling}");
         }
         assert_eq!(meter.count("b@x/r", true, now), Ok(()));
         assert_eq!(meter.count("a@x/r", false, now), Ok(()), "presence is counted for itself");
@@ -153,24 +153,29 @@ mod tests {
         for _ in 0..5 {
             assert_eq!(meter.count("a@x", true, later), Ok(()));
         }
-        assert_eq!(meter.count("a@x", true, later), Err(Passed::Jid));
+        assert_eq!(meter.count("a@x", true, later), Err(RateExceeded::Jid));
         for request in 0..50 {
             let spelling = ["ssss@x", "sßs@x", "ßß@x"][request % 3];
             assert_eq!(meter.count(spelling, true, now), Ok(()));
         }
-        assert_eq!(meter.count("ssß@x", true, now), Err(Passed::Jid), "it may be the same account");
+        assert_eq!(
+            meter.count("ssß@x", true, now),
+            Err(RateExceeded::Jid),
+            "it may be the same account"
+        );
     }
 
     #[test]
     fn another_rate_holds_from_then_on() {
-        let (rates, held) = watch::channel(Rates { per_jid: 1, per_domain: 0 });
-        let (mut meter, now) = (Meter::new(held), Instant::now());
-        let taken =
-            |meter: &mut Meter| (0..1000).filter(|_| meter.count("a@x", true, now).is_ok()).count();
+        let (rates, held) = watch::channel(RateLimits { per_jid: 1, per_domain: 0 });
+        let (mut meter, now) = (RequestLimiter::new(held), Instant::now());
+        let taken = |meter: &mut RequestLimiter| {
+            (0..1000).filter(|_| meter.count("a@x", true, now).is_ok()).count()
+        };
         assert_eq!(taken(&mut meter), 10);
-        rates.send_replace(Rates { per_jid: 0, per_domain: 0 });
+        rates.send_replace(RateLimits { per_jid: 0, per_domain: 0 });
         assert_eq!(taken(&mut meter), 1000);
-        rates.send_replace(Rates { per_jid: 0, per_domain: 2 });
+        rates.send_replace(RateLimits { per_jid: 0, per_domain: 2 });
         assert_eq!(taken(&mut meter), 20);
     }
 
@@ -180,13 +185,13 @@ mod tests {
         for user in 0..10 {
             assert_eq!(meter.count(&format!("u{user}@x/r"), true, now), Ok(()));
         }
-        assert_eq!(meter.count("another@x", true, now), Err(Passed::Domain));
-        assert_eq!(meter.count("X", true, now), Err(Passed::Domain));
+        assert_eq!(meter.count("another@x", true, now), Err(RateExceeded::Domain));
+        assert_eq!(meter.count("X", true, now), Err(RateExceeded::Domain));
         assert_eq!(meter.count("another@y", true, now), Ok(()));
         for user in 0..10 {
             assert_eq!(meter.count(&format!("u{user}@bücher.example"), true, now), Ok(()));
         }
-        assert_eq!(meter.count("u@xn--bcher-kva.example/r", true, now), Err(Passed::Domain));
+        assert_eq!(meter.count("u@xn--bcher-kva.example/r", true, now), Err(RateExceeded::Domain));
     }
 
     #[test]

@@ -8,10 +8,10 @@ use tokio::time::sleep;
 
 use crate::{
     service::{CheckResult, PingAnswer},
-    wire::{notification, ns, xml::Tag},
+    wire::{notification, ns, xml::ElementWriter},
 };
 
-use super::dispatch::Dispatch;
+use super::dispatch::Router;
 
 /// Maximum size of the errors that servers send for a ping.
 const MAX_ERROR_BYTES: usize = 4096;
@@ -22,7 +22,7 @@ const BESIDE: &str = "beside-";
 /// How soon it is looked whether resources are to be checked, where they are not.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
-impl Dispatch {
+impl Router {
     /// Checks resources round after round, as long as it is awaited.
     pub async fn check_resources(&self) {
         let mut is_first = true;
@@ -59,12 +59,12 @@ impl Dispatch {
         let beside = format!("{}/{number:016x}", resource.to_bare());
         self.service().resources().begin(number, resource.clone()).await;
         for (prefix, to) in [(IT, resource.as_str()), (BESIDE, &beside)] {
-            let ping = Tag::new("iq")
+            let ping = ElementWriter::new("iq")
                 .attr("type", "get")
                 .attr("id", &format!("{prefix}{number:016x}"))
                 .attr("from", self.jid().as_str())
                 .attr("to", to)
-                .child(Tag::ns("ping", ns::PING));
+                .child(ElementWriter::ns("ping", ns::PING));
             self.send_own(&ping.to_string());
         }
     }

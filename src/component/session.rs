@@ -18,27 +18,27 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use crate::{
-    pubsub::Fresh,
+    pubsub::IdGenerator,
     wire::{
         ns,
-        stanza::{Header, StanzaError},
+        stanza::{Envelope, StanzaError},
     },
 };
 
 use super::{
-    answers::Answers,
+    answers::ReplyQueue,
     dial::{ReadHalf, Transport, WriteHalf, dial},
-    dispatch::Dispatch,
-    lane::{Lanes, QueueLimits},
+    dispatch::Router,
+    lane::{QueueLimits, SenderQueues},
     login::{login, stream_error},
-    rate::{Meter, Passed, Rates},
-    stream::{Received, StanzaLimits, StreamFault, StreamReader},
-    writer::Writer,
+    rate::{RateExceeded, RateLimits, RequestLimiter},
+    stream::{StanzaLimits, StreamElement, StreamFault, StreamReader},
+    writer::OutboundWriter,
 };
 
 /// How to connect.
 #[derive(Clone)]
-pub struct Link {
+pub struct ComponentConfig {
     /// The component's JID.
     pub jid: String,
     /// The server's component port, `host:port`; resolved anew for each attempt.
@@ -50,7 +50,7 @@ pub struct Link {
     /// How large stanzas may be.
     pub limits: StanzaLimits,
     /// How many requests are taken.
-    pub rates: watch::Receiver<Rates>,
+    pub rates: watch::Receiver<RateLimits>,
     /// How many requests may wait.
     pub queue_limits: watch::Receiver<QueueLimits>,
     /// How long after the last barrier the server is asked whether it is there.
@@ -80,7 +80,7 @@ const FAILURES_AFTER_LOGIN: u32 = 1;
 
 /// Why a connection ended.
 #[derive(Debug, Error)]
-pub enum Ended {
+pub enum DisconnectReason {
     /// It could not be made, or broke.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -111,28 +111,28 @@ pub enum Ended {
 }
 
 /// One side of the link, across connections.
-pub struct Session {
-    link: Link,
-    dispatch: Arc<Dispatch>,
-    lanes: Lanes,
-    meter: Meter,
-    answers: Arc<Answers>,
-    writer: Writer,
-    fresh: Arc<dyn Fresh>,
+pub struct ComponentSession {
+    link: ComponentConfig,
+    dispatch: Arc<Router>,
+    lanes: SenderQueues,
+    meter: RequestLimiter,
+    answers: Arc<ReplyQueue>,
+    writer: OutboundWriter,
+    fresh: Arc<dyn IdGenerator>,
 }
 
-impl Session {
+impl ComponentSession {
     /// Prepares to connect.
     #[must_use]
     pub fn new(
-        link: Link,
-        dispatch: Arc<Dispatch>,
-        answers: Arc<Answers>,
-        writer: Writer,
-        fresh: Arc<dyn Fresh>,
+        link: ComponentConfig,
+        dispatch: Arc<Router>,
+        answers: Arc<ReplyQueue>,
+        writer: OutboundWriter,
+        fresh: Arc<dyn IdGenerator>,
     ) -> Self {
-        let lanes = Lanes::new(&dispatch, link.queue_limits.clone());
-        let meter = Meter::new(link.rates.clone());
+        let lanes = SenderQueues::new(&dispatch, link.queue_limits.clone());
+        let meter = RequestLimiter::new(link.rates.clone());
         Self { link, dispatch, lanes, meter, answers, writer, fresh }
     }
 
@@ -157,11 +157,15 @@ impl Session {
             let pause = pause(&ended, failures, self.fresh.number());
             failures += 1;
             match &ended {
-                Ended::NotAuthorized(_) => error!(reason = %ended, ?pause, "login failed"),
-                Ended::Unconfirmed => {
+                DisconnectReason::NotAuthorized(_) => {
+                    error!(reason = %ended, ?pause, "login failed")
+                }
+                DisconnectReason::Unconfirmed => {
                     info!(event = "link_renewed", reason = %ended, ?pause, "connecting again");
                 }
-                Ended::Unprotected(_) => error!(reason = %ended, ?pause, "not connected"),
+                DisconnectReason::Unprotected(_) => {
+                    error!(reason = %ended, ?pause, "not connected")
+                }
                 _ => warn!(reason = %ended, ?pause, "not connected; trying again"),
             }
             tokio::select! {
@@ -173,23 +177,23 @@ impl Session {
         let _ = timeout(DRAIN_DEADLINE, self.lanes.finish()).await;
     }
 
-    async fn connect(&self) -> Result<(Reader, WriteHalf), Ended> {
+    async fn connect(&self) -> Result<(ServerStreamReader, WriteHalf), DisconnectReason> {
         let login = async {
             let (reader, mut writer) = dial(&self.link.server, &self.link.transport).await?;
-            let mut reader: Reader = StreamReader::new(reader, self.link.limits);
+            let mut reader: ServerStreamReader = StreamReader::new(reader, self.link.limits);
             login(&self.link, &mut reader, &mut writer).await?;
             Ok((reader, writer))
         };
-        timeout(LOGIN_DEADLINE, login).await.unwrap_or(Err(Ended::Silent))
+        timeout(LOGIN_DEADLINE, login).await.unwrap_or(Err(DisconnectReason::Silent))
     }
 
     /// Serves on one connection. Nothing is returned if the session was told to stop.
     async fn serve(
         &mut self,
-        mut reader: Reader,
+        mut reader: ServerStreamReader,
         mut io: WriteHalf,
         stop: &mut watch::Receiver<bool>,
-    ) -> Option<Ended> {
+    ) -> Option<DisconnectReason> {
         info!(server = self.link.server, jid = self.link.jid, "connected");
         self.dispatch.note_connected(true);
         self.writer.reconnected(self.fresh.number());
@@ -208,7 +212,7 @@ impl Session {
         };
         self.dispatch.note_connected(false);
         self.answers.probes.clear();
-        if let Some(Ended::Stream(StreamFault::NotWellFormed(_))) = &ended {
+        if let Some(DisconnectReason::Stream(StreamFault::NotWellFormed(_))) = &ended {
             // Told as RFC 6120 §4.9 asks, where it can be; whether it arrives makes no difference.
             if !self.writer.is_amid() {
                 let _ = timeout(GOODBYE, io.write_all(NOT_WELL_FORMED.as_bytes())).await;
@@ -221,7 +225,11 @@ impl Session {
     }
 
     /// Deals with what was taken in, sends what waits, and closes the stream.
-    async fn finish(&mut self, reader: &mut Reader, io: &mut (impl AsyncWrite + Unpin)) {
+    async fn finish(
+        &mut self,
+        reader: &mut ServerStreamReader,
+        io: &mut (impl AsyncWrite + Unpin),
+    ) {
         let Self { link, dispatch, lanes, answers, writer, .. } = self;
         let reading = read_barriers(link, reader, dispatch, answers);
         writer.end_at(Instant::now() + DRAIN_SENDING);
@@ -251,13 +259,15 @@ impl Session {
     }
 }
 
-pub(super) type Reader = StreamReader<ReadHalf>;
+pub(super) type ServerStreamReader = StreamReader<ReadHalf>;
 
 /// A pause that doubles with each failure, with jitter, so that many components do not come back at
 /// once: from half of it to all of it.
-fn pause(ended: &Ended, failures: u32, random: u64) -> Duration {
+fn pause(ended: &DisconnectReason, failures: u32, random: u64) -> Duration {
     let longest = match ended {
-        Ended::NotAuthorized(_) | Ended::Unprotected(_) => PAUSE_AFTER_REFUSAL,
+        DisconnectReason::NotAuthorized(_) | DisconnectReason::Unprotected(_) => {
+            PAUSE_AFTER_REFUSAL
+        }
         _ => PAUSES.1.min(PAUSES.0 * 2_u32.saturating_pow(failures.min(16))),
     };
     let half = longest / 2;
@@ -288,16 +298,23 @@ fn is_bounce(stanza: &Element) -> bool {
 }
 
 /// Reads at the end, when no more requests are taken, for the barriers that come back.
-async fn read_barriers(link: &Link, reader: &mut Reader, dispatch: &Dispatch, answers: &Answers) {
+async fn read_barriers(
+    link: &ComponentConfig,
+    reader: &mut ServerStreamReader,
+    dispatch: &Router,
+    answers: &ReplyQueue,
+) {
     loop {
         let header = match reader.next().await {
-            Ok(Received::Stanza(element)) if answers.take_notice(&link.jid, &element) => continue,
-            Ok(Received::Stanza(element)) => Header::of(&element),
-            Ok(Received::Refused(header, _)) => {
+            Ok(StreamElement::Stanza(element)) if answers.take_notice(&link.jid, &element) => {
+                continue;
+            }
+            Ok(StreamElement::Stanza(element)) => Envelope::of(&element),
+            Ok(StreamElement::Refused(header, _)) => {
                 answers.take_notice_of(&header);
                 header
             }
-            Ok(Received::Opened(_) | Received::Closed) | Err(_) => return,
+            Ok(StreamElement::Opened(_) | StreamElement::Closed) | Err(_) => return,
         };
         let error = StanzaError::new("wait", "resource-constraint");
         dispatch.refuse(&header, &error.text("the service is stopping"));
@@ -306,13 +323,13 @@ async fn read_barriers(link: &Link, reader: &mut Reader, dispatch: &Dispatch, an
 
 /// Reads until the stream ends or falls silent.
 async fn read(
-    link: &Link,
-    reader: &mut Reader,
-    dispatch: &Dispatch,
-    lanes: &Lanes,
-    meter: &mut Meter,
-    answers: &Answers,
-) -> Ended {
+    link: &ComponentConfig,
+    reader: &mut ServerStreamReader,
+    dispatch: &Router,
+    lanes: &SenderQueues,
+    meter: &mut RequestLimiter,
+    answers: &ReplyQueue,
+) -> DisconnectReason {
     // A barrier is sent in this time. Whatever comes in shows that the server is there.
     let longest = link.ping_after + link.ping_deadline;
     let mut read = 0_u64;
@@ -323,40 +340,40 @@ async fn read(
             yield_now().await;
         }
         if timeout(longest, answers.may_read()).await.is_err() {
-            return Ended::Silent;
+            return DisconnectReason::Silent;
         }
         let Ok(received) = timeout(longest, reader.next()).await else {
             if answers.may_be_silent.load(Ordering::Relaxed) {
                 continue;
             }
-            return Ended::Silent;
+            return DisconnectReason::Silent;
         };
         match received {
-            Ok(Received::Stanza(element)) if element.is("error", ns::STREAMS) => {
-                return Ended::StreamError(stream_error(&element));
+            Ok(StreamElement::Stanza(element)) if element.is("error", ns::STREAMS) => {
+                return DisconnectReason::StreamError(stream_error(&element));
             }
-            Ok(Received::Stanza(element)) if answers.take_notice(&link.jid, &element) => {}
+            Ok(StreamElement::Stanza(element)) if answers.take_notice(&link.jid, &element) => {}
             // Those of a dead domain may be as many as its notifications, and ask for nothing.
-            Ok(Received::Stanza(element)) if dispatch.take_roster(&element) => {}
-            Ok(Received::Stanza(element)) if is_bounce(&element) => dispatch.bounced(&element),
-            Ok(Received::Stanza(element)) => {
+            Ok(StreamElement::Stanza(element)) if dispatch.take_roster(&element) => {}
+            Ok(StreamElement::Stanza(element)) if is_bounce(&element) => dispatch.bounced(&element),
+            Ok(StreamElement::Stanza(element)) => {
                 let from = element.attr("from").unwrap_or_default();
                 let needs_answer = needs_answer(&element);
                 if let Err(passed) = meter.count(from, needs_answer, Instant::now()) {
-                    refuse_too_many(dispatch, &Header::of(&element), passed);
+                    refuse_too_many(dispatch, &Envelope::of(&element), passed);
                     continue;
                 }
                 let bytes = reader.stanza_bytes();
                 match lanes.limit_passed(&element, needs_answer, bytes) {
                     None => lanes.submit(element, bytes, || reader.stanza_text()),
                     Some(limit) => {
-                        let header = Header::of(&element);
+                        let header = Envelope::of(&element);
                         dispatch.refuse_at_limit(&header, limit.name(), &limit.error());
                     }
                 }
             }
-            Ok(Received::Refused(header, _)) if dispatch.take_refused_roster(&header) => {}
-            Ok(Received::Refused(header, reason)) => {
+            Ok(StreamElement::Refused(header, _)) if dispatch.take_refused_roster(&header) => {}
+            Ok(StreamElement::Refused(header, reason)) => {
                 answers.take_notice_of(&header);
                 let from = header.from.as_deref().unwrap_or_default();
                 if let Err(passed) = meter.count(from, true, Instant::now()) {
@@ -367,17 +384,17 @@ async fn read(
                 let error = StanzaError::new("modify", "policy-violation").text(reason);
                 dispatch.refuse_at_limit(&header, "stanza", &error);
             }
-            Ok(Received::Closed) => return Ended::Closed,
-            Ok(Received::Opened(_)) => {}
+            Ok(StreamElement::Closed) => return DisconnectReason::Closed,
+            Ok(StreamElement::Opened(_)) => {}
             Err(fault) => return fault.into(),
         }
     }
 }
 
-fn refuse_too_many(dispatch: &Dispatch, header: &Header, passed: Passed) {
+fn refuse_too_many(dispatch: &Router, header: &Envelope, passed: RateExceeded) {
     let (limit, of) = match passed {
-        Passed::Jid => ("max_jid_requests_per_second", "of one sender"),
-        Passed::Domain => ("max_domain_requests_per_second", "of one domain"),
+        RateExceeded::Jid => ("max_jid_requests_per_second", "of one sender"),
+        RateExceeded::Domain => ("max_domain_requests_per_second", "of one domain"),
     };
     let text = format!("too many requests {of} in a second (limits.{limit}): retry later");
     let error = StanzaError::new("wait", "policy-violation").text(text);
@@ -393,13 +410,16 @@ mod tests {
         for random in [0, 1, 99, u64::MAX] {
             for (failures, longest) in [(0, 200), (1, 400), (5, 6_400), (8, 30_000), (999, 30_000)]
             {
-                let pause = pause(&Ended::Closed, failures, random).as_millis();
+                let pause = pause(&DisconnectReason::Closed, failures, random).as_millis();
                 assert!((longest / 2..longest).contains(&pause), "{failures}: {pause}");
             }
-            let refused = pause(&Ended::NotAuthorized(String::new()), 0, random);
+            let refused = pause(&DisconnectReason::NotAuthorized(String::new()), 0, random);
             assert!(refused >= Duration::from_secs(15));
         }
-        assert_ne!(pause(&Ended::Closed, 3, 7), pause(&Ended::Closed, 3, 8));
-        assert!(pause(&Ended::Closed, FAILURES_AFTER_LOGIN, u64::MAX) < Duration::from_secs(1));
+        assert_ne!(pause(&DisconnectReason::Closed, 3, 7), pause(&DisconnectReason::Closed, 3, 8));
+        assert!(
+            pause(&DisconnectReason::Closed, FAILURES_AFTER_LOGIN, u64::MAX)
+                < Duration::from_secs(1)
+        );
     }
 }

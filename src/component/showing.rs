@@ -4,11 +4,12 @@ use jid::{BareJid, Jid};
 use minidom::Element;
 
 use crate::{
-    command::Commands,
+    command::AdHocCommands,
     pubsub::{
-        Actor, Affiliation, ItemId, NodeId, Options, Page, Part, Refusal, SubId, Subscription,
+        Actor, Affiliation, ItemId, NodeId, PageRequest, ResultPage, SubId, Subscription,
+        SubscriptionOptions,
         op::{
-            options::Offered,
+            options::OptionsForm,
             public,
             retrieve::{Retrieve, Selection},
         },
@@ -17,9 +18,9 @@ use crate::{
     service::{Error, Service},
     wire::{
         disco, ns, reply,
-        request::{self, Question},
+        request::{self, GetRequest},
         rsm,
-        xml::Tag,
+        xml::ElementWriter,
     },
 };
 
@@ -27,41 +28,42 @@ use crate::{
 pub(super) async fn answer(
     service: &Service,
     actor: &Actor,
-    question: Question,
-) -> Result<Tag, Error> {
+    question: GetRequest,
+) -> Result<ElementWriter, Error> {
     let max_bytes = service.policies().limits().max_reply_bytes;
     Ok(match question {
-        Question::Affiliations(node, page) => {
+        GetRequest::Affiliations(node, page) => {
             let entries = service.affiliations(actor, &node).await?;
             let by = |(entity, _): &(BareJid, Affiliation)| entity.to_string();
             let (entries, set) = rsm::part_of(entries, page.as_ref(), by, max_bytes)?;
             let entries = entries.iter().map(|(entity, one)| (entity.as_str(), *one));
             reply::affiliations(&node, entries).children(set)
         }
-        Question::Configuration(node) => {
+        GetRequest::Configuration(node) => {
             let config = service.configuration(actor, &node).await?;
             reply::configuration(&node, &config, service.reads_rosters())
         }
-        Question::Default => {
+        GetRequest::Default => {
             let initial = service.policies().common().initial();
             reply::default(&initial, service.reads_rosters())
         }
-        Question::DefaultOptions(Some(node)) => {
+        GetRequest::DefaultOptions(Some(node)) => {
             let offered = service.default_options(actor, &node).await?;
             reply::default_options(Some(&node), &offered)
         }
-        Question::DefaultOptions(None) => {
-            let offered = Offered { options: Options::default(), offers_body: true };
+        GetRequest::DefaultOptions(None) => {
+            let offered =
+                OptionsForm { options: SubscriptionOptions::default(), offers_body: true };
             reply::default_options(None, &offered)
         }
-        Question::Options(of) => reply::options(&of, &service.options(actor, &of).await?),
-        Question::OwnAffiliations(request, page) => {
+        GetRequest::Options(of) => reply::options(&of, &service.options(actor, &of).await?),
+        GetRequest::OwnAffiliations(request, page) => {
             let own = service.own_affiliations(actor, &request).await?;
             let by = |(node, _): &(NodeId, Affiliation)| node.to_string();
             let (own, set) = rsm::part_of(own, page.as_ref(), by, max_bytes)?;
             reply::own_affiliations(request.node.as_ref(), &own).children(set)
         }
-        Question::OwnSubscriptions(request, page) => {
+        GetRequest::OwnSubscriptions(request, page) => {
             let own = service.own_subscriptions(actor, &request).await?;
             // No JID has a line break, so no two entries are told by the same.
             let by = |(node, own): &(NodeId, Subscription)| {
@@ -71,15 +73,15 @@ pub(super) async fn answer(
             let (own, set) = rsm::part_of(own, page.as_ref(), by, max_bytes)?;
             reply::own_subscriptions(request.node.as_ref(), &own).children(set)
         }
-        Question::Retrieve(request) => retrieve(service, actor, &request).await?,
-        Question::Subscriptions(node, page) => {
+        GetRequest::Retrieve(request) => retrieve(service, actor, &request).await?,
+        GetRequest::Subscriptions(node, page) => {
             let part = match &page {
                 Some(page) => {
                     let fits = rsm::fitting(Subscription::uid, max_bytes);
                     service.subscriptions(actor, &node, page, fits).await?
                 }
                 None => {
-                    let all = Page::first(usize::MAX);
+                    let all = PageRequest::first(usize::MAX);
                     service.subscriptions(actor, &node, &all, |_| true).await?
                 }
             };
@@ -91,7 +93,11 @@ pub(super) async fn answer(
     })
 }
 
-async fn retrieve(service: &Service, actor: &Actor, request: &Retrieve) -> Result<Tag, Error> {
+async fn retrieve(
+    service: &Service,
+    actor: &Actor,
+    request: &Retrieve,
+) -> Result<ElementWriter, Error> {
     if let Some(node) = public::of_which(&request.node) {
         return public_subscribers(service, actor, &node, request).await;
     }
@@ -108,20 +114,21 @@ async fn public_subscribers(
     actor: &Actor,
     node: &NodeId,
     request: &Retrieve,
-) -> Result<Tag, Error> {
+) -> Result<ElementWriter, Error> {
     let mut public = service.public_subscribers(actor, node).await?;
     let page = match &request.selection {
         Selection::Page(page) => page.clone(),
-        Selection::Recent(number) => Page::last(*number as usize),
+        Selection::Recent(number) => PageRequest::last(*number as usize),
         Selection::Ids(ids) => {
             public.retain(|jid| ids.iter().any(|id| id.as_str() == jid.as_str()));
-            Page::last(usize::MAX)
+            PageRequest::last(usize::MAX)
         }
     };
     let page = page.map(|id| id.to_string());
     let max_bytes = service.policies().limits().max_reply_bytes;
     let fits = within(max_bytes, 1, reply::public_subscriber_len);
-    let part = page.of(public, ToString::to_string, fits).ok_or(Refusal::ItemNotFound)?;
+    let part =
+        page.of(public, ToString::to_string, fits).ok_or(crate::pubsub::Error::ItemNotFound)?;
     if is_cut(&part, &request.selection) {
         service.note_truncation(actor, Some(node));
     }
@@ -129,7 +136,7 @@ async fn public_subscribers(
 }
 
 /// Whether a reply is truncated although no page was requested.
-fn is_cut<T>(part: &Part<T>, selection: &Selection) -> bool {
+fn is_cut<T>(part: &ResultPage<T>, selection: &Selection) -> bool {
     let wanted = match selection {
         Selection::Ids(_) => usize::MAX,
         Selection::Page(_) => 0,
@@ -141,10 +148,10 @@ fn is_cut<T>(part: &Part<T>, selection: &Selection) -> bool {
 /// Says what the service, a node or a command is (XEP-0030 §3).
 pub(super) async fn info(
     service: &Service,
-    commands: &Commands,
+    commands: &AdHocCommands,
     actor: &Actor,
     node: Option<&str>,
-) -> Result<Tag, Error> {
+) -> Result<ElementWriter, Error> {
     let name = match node {
         None | Some("") => return Ok(disco::service_info(service.policies().common())),
         Some(ns::COMMANDS) => return Ok(disco::commands_info()),
@@ -161,14 +168,14 @@ pub(super) async fn info(
 /// Says what is in the service, or in a node (XEP-0030 §4).
 pub(super) async fn items(
     service: &Service,
-    commands: &Commands,
+    commands: &AdHocCommands,
     jid: &Jid,
     actor: &Actor,
     query: Element,
-) -> Result<Tag, Error> {
+) -> Result<ElementWriter, Error> {
     let page = rsm::page(&query)?;
     let is_paged = page.is_some();
-    let page = page.unwrap_or_else(|| Page::first(usize::MAX));
+    let page = page.unwrap_or_else(|| PageRequest::first(usize::MAX));
     let name = match query.attr("node") {
         None | Some("") => {
             let filter = disco::filter(&query)?;
@@ -184,12 +191,13 @@ pub(super) async fn items(
     };
     drop(query);
     let node = request::node_named(&name)?;
-    let page = page.and_then(|id| ItemId::parse(&id).ok()).ok_or(Refusal::ItemNotFound)?;
+    let page =
+        page.and_then(|id| ItemId::parse(&id).ok()).ok_or(crate::pubsub::Error::ItemNotFound)?;
     // Without a page the newest are more useful than the oldest.
-    let page = if is_paged { page } else { Page::last(usize::MAX) };
+    let page = if is_paged { page } else { PageRequest::last(usize::MAX) };
     let ids = match service.item_ids(actor, &node, &page, disco::entry_bytes(jid)).await {
         // A node that keeps no items has none to discover.
-        Err(Error::Refused(Refusal::Unsupported(_))) => Part::empty(),
+        Err(Error::Refused(crate::pubsub::Error::Unsupported(_))) => ResultPage::empty(),
         ids => ids?,
     };
     if !is_paged && !ids.is_whole() {

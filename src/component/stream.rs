@@ -9,11 +9,11 @@ use minidom::Element;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::wire::stanza::Header;
+use crate::wire::stanza::Envelope;
 
 use super::{
-    builder::{Builder, Declaration},
-    tokens::Tokens,
+    builder::{Declaration, ElementBuilder},
+    tokens::Tokenizer,
 };
 
 /// Bytes read at once.
@@ -31,13 +31,13 @@ pub struct StanzaLimits {
 
 /// What came in.
 #[derive(Debug)]
-pub enum Received {
+pub enum StreamElement {
     /// The stream was opened; with the id that the handshake needs (XEP-0114 §3).
     Opened(Option<String>),
     /// A stanza, or another element at the top level.
     Stanza(Element),
     /// A stanza past a limit, which is said in words.
-    Refused(Header, &'static str),
+    Refused(Envelope, &'static str),
     /// The stream was closed in order.
     Closed,
 }
@@ -59,8 +59,8 @@ pub enum StreamFault {
 /// The reading half of a stream.
 pub struct StreamReader<R> {
     io: R,
-    tokens: Tokens,
-    builder: Builder,
+    tokens: Tokenizer,
+    builder: ElementBuilder,
     limits: StanzaLimits,
     /// The last stanza as it was read, and what the stream declares around it.
     text: Vec<u8>,
@@ -77,12 +77,12 @@ pub(super) struct StanzaText {
 impl StanzaText {
     /// The stanza; nothing if this is not all of one.
     pub(super) fn parse(self) -> Option<Element> {
-        let mut builder = Builder::within(self.limits, self.scope.to_vec());
-        let mut tokens = Tokens::of(self.text.into_vec());
+        let mut builder = ElementBuilder::within(self.limits, self.scope.to_vec());
+        let mut tokens = Tokenizer::of(self.text.into_vec());
         while let Ok(Some((token, bytes))) = tokens.next() {
             match builder.take(token, bytes) {
                 Ok(None) => {}
-                Ok(Some(Received::Stanza(stanza))) => return Some(stanza),
+                Ok(Some(StreamElement::Stanza(stanza))) => return Some(stanza),
                 Ok(Some(_)) | Err(_) => return None,
             }
         }
@@ -95,8 +95,8 @@ impl<R: AsyncRead + Unpin> StreamReader<R> {
     pub fn new(io: R, limits: StanzaLimits) -> Self {
         Self {
             io,
-            tokens: Tokens::default(),
-            builder: Builder::new(limits),
+            tokens: Tokenizer::default(),
+            builder: ElementBuilder::new(limits),
             limits,
             text: Vec::new(),
             scope: Arc::default(),
@@ -107,18 +107,19 @@ impl<R: AsyncRead + Unpin> StreamReader<R> {
     ///
     /// # Errors
     /// After an error nothing more can be read.
-    pub async fn next(&mut self) -> Result<Received, StreamFault> {
+    pub async fn next(&mut self) -> Result<StreamElement, StreamFault> {
         loop {
             while let Some((token, bytes)) = self.tokens.next()? {
                 if !self.builder.is_in_stanza() {
                     self.text.clear();
                 }
                 let received = self.builder.take(token, bytes)?;
-                if self.builder.is_in_stanza() || matches!(received, Some(Received::Stanza(_))) {
+                if self.builder.is_in_stanza() || matches!(received, Some(StreamElement::Stanza(_)))
+                {
                     self.text.extend_from_slice(self.tokens.last(bytes));
                 }
                 if let Some(received) = received {
-                    if matches!(received, Received::Opened(_)) {
+                    if matches!(received, StreamElement::Opened(_)) {
                         self.scope = self.builder.scope().into();
                     }
                     return Ok(received);
@@ -168,7 +169,7 @@ mod tests {
         let mut reader = StreamReader::new(input.as_bytes(), limits);
         let mut parsed = 0;
         while let Ok(received) = reader.next().await {
-            if let Received::Stanza(stanza) = received {
+            if let StreamElement::Stanza(stanza) = received {
                 assert_eq!(reader.stanza_text().parse().as_ref(), Some(&stanza));
                 assert_eq!(&*reader.stanza_text().text, stanzas[parsed].as_bytes());
                 parsed += 1;

@@ -5,14 +5,14 @@ use std::{mem, ops::Range};
 use tracing::error;
 
 use crate::{
-    pubsub::{Audience, Notification, Recipients, View, written_len},
-    service::{Availability, Position, Telling},
-    wire::notification::{Rendered, To, headers, render},
+    pubsub::{Audience, DeliveryVariant, LogEntry, Recipients, written_len},
+    service::{Availability, Cursor, WindowEntry},
+    wire::notification::{MessageTemplate, To, headers, render},
 };
 
 use super::{
-    multicast::{Post, Reach, Way},
-    writer::{Sent, WRITE_BYTES, Writer},
+    multicast::{MulticastRoute, MulticastService, RecipientRoute},
+    writer::{OutboundWriter, SendProgress, WRITE_BYTES},
 };
 
 /// The longest JID, three parts of 1 023 bytes (RFC 7622), as it is written: six bytes for one at the most.
@@ -31,11 +31,11 @@ const MAX_ADDRESSES_BYTES: usize = 1024 * 1024;
 
 /// An entry of the outbox that is being sent.
 #[derive(Debug)]
-pub(super) struct Front {
+pub(super) struct CurrentEntry {
     number: u64,
-    rendered: Rendered,
+    rendered: MessageTemplate,
     /// The [headline](Notification::as_headline) for recipients that may be unavailable.
-    headline: Option<Rendered>,
+    headline: Option<MessageTemplate>,
 }
 
 /// Cache of the recipient addresses of one audience. Consecutive events of a node often have the same audience.
@@ -51,7 +51,7 @@ impl AddressCache {
     /// The address of the recipient with this index in its audience.
     fn address(
         &mut self,
-        rendered: &Rendered,
+        rendered: &MessageTemplate,
         audience: &Recipients,
         index: usize,
         jid: &str,
@@ -80,7 +80,7 @@ impl AddressCache {
 }
 
 /// What may be done in one go.
-struct Budget {
+struct FanoutBudget {
     notifications: u64,
     /// Number of notifications of the process up to which the buffer is filled: a barrier follows them.
     until: u64,
@@ -102,7 +102,7 @@ enum Progress {
 
 /// The recipients of one stanza by multicast.
 #[derive(Default)]
-struct Group {
+struct MulticastBatch {
     addresses: String,
     len: usize,
     last: String,
@@ -110,9 +110,13 @@ struct Group {
     headers: String,
 }
 
-impl Writer {
+impl OutboundWriter {
     /// Fills a buffer from the outbox; says how far everything is then sent.
-    pub(super) fn take_notifications(&mut self, way: &Way, buffer: &mut String) -> Sent {
+    pub(super) fn take_notifications(
+        &mut self,
+        way: &MulticastRoute,
+        buffer: &mut String,
+    ) -> SendProgress {
         let mut sent = self.sent;
         self.awaits_presence = false;
         self.is_cut = false;
@@ -120,11 +124,11 @@ impl Writer {
             return sent;
         }
         let post = match way {
-            Way::Unknown => return sent,
-            Way::Direct => None,
-            Way::Through(post) => Some(post.as_ref()),
+            MulticastRoute::Unknown => return sent,
+            MulticastRoute::Direct => None,
+            MulticastRoute::Through(post) => Some(post.as_ref()),
         };
-        let mut budget = Budget {
+        let mut budget = FanoutBudget {
             notifications: 0,
             until: sent.notifications + self.spacing.notifications(post.is_some()),
             passed_over: MAX_PASSED_OVER,
@@ -149,7 +153,7 @@ impl Writer {
                 Progress::Deferred => self.deferred.add(node, sent),
             };
             if has_room {
-                sent.position = Position { number: sent.position.number + 1, recipients: 0 };
+                sent.position = Cursor { number: sent.position.number + 1, recipients: 0 };
                 budget.passed_over = budget.passed_over.saturating_sub(1);
             }
         }
@@ -160,10 +164,10 @@ impl Writer {
     /// Sends the deferred entries that need not wait any longer. Returns `false` if the budget is used up.
     fn send_deferred(
         &mut self,
-        post: Option<&Post>,
+        post: Option<&MulticastService>,
         buffer: &mut String,
-        sent: &mut Sent,
-        budget: &mut Budget,
+        sent: &mut SendProgress,
+        budget: &mut FanoutBudget,
     ) -> bool {
         let mut has_room = !self.is_ending();
         if !has_room || self.deferred.is_empty() {
@@ -176,7 +180,7 @@ impl Writer {
             let mut told = Progress::Deferred;
             if has_room && !self.deferred.has(node) {
                 budget.notifications = self.sendable(*sent, budget.until);
-                let mut told_to = Sent { position: entry.position, ..*sent };
+                let mut told_to = SendProgress { position: entry.position, ..*sent };
                 told = self.tell(&telling, post, buffer, &mut told_to, budget);
                 sent.notifications = told_to.notifications;
                 entry.position = told_to.position;
@@ -193,7 +197,7 @@ impl Writer {
 
     /// Number of notifications that may be sent now, so that a barrier follows in time and a kill repeats at most
     /// [`MAX_REPEATABLE`].
-    fn sendable(&self, sent: Sent, until: u64) -> u64 {
+    fn sendable(&self, sent: SendProgress, until: u64) -> u64 {
         let is_first = self.deferred.is_empty();
         let reserved = if is_first { 0 } else { RESERVED_FOR_DEFERRED };
         let repeatable = MAX_REPEATABLE - reserved;
@@ -202,30 +206,30 @@ impl Writer {
     }
 
     /// Position up to which all notifications are sent, given the position of the writer.
-    pub(super) fn complete(&self, sent: Sent) -> Sent {
+    pub(super) fn complete(&self, sent: SendProgress) -> SendProgress {
         self.deferred.first().unwrap_or(sent)
     }
 
     /// Appends the messages of an entry from a position on.
     fn tell(
         &mut self,
-        telling: &Telling,
-        post: Option<&Post>,
+        telling: &WindowEntry,
+        post: Option<&MulticastService>,
         buffer: &mut String,
-        sent: &mut Sent,
-        budget: &mut Budget,
+        sent: &mut SendProgress,
+        budget: &mut FanoutBudget,
     ) -> Progress {
         if self.outbox.awaits_rosters(telling) && self.presences.is_waiting() {
             self.awaits_presence = true;
             return Progress::Deferred;
         }
         let lost = self.outbox.lost(telling);
-        let Notification { audience, view: View { shows, .. }, .. } = &*telling.notification;
+        let LogEntry { audience, view: DeliveryVariant { shows, .. }, .. } = &*telling.notification;
         let is_subscriber = !matches!(audience, Audience::Interested(_));
         // Implicit subscriptions are not stored. Their resources were available when the event was committed.
         let was_available = !is_subscriber && telling.is_restored();
         let mut front = self.front.take().filter(|front| front.number == telling.number);
-        let (mut group, mut headlines) = (Group::default(), Group::default());
+        let (mut group, mut headlines) = (MulticastBatch::default(), MulticastBatch::default());
         let mut is_too_large = false;
         let mut told = Progress::Complete;
         for recipient in telling.recipients.iter_from(sent.position.recipients) {
@@ -239,8 +243,10 @@ impl Writer {
             }
             let headers = headers(telling.recipients.subids(sent.position.recipients));
             sent.position.recipients += 1;
-            let reach = post.map_or(Reach::Past, |post| post.reach(recipient));
-            if lost.has(recipient, telling.number, &telling.notification) || reach == Reach::Not {
+            let reach = post.map_or(RecipientRoute::Past, |post| post.reach(recipient));
+            if lost.has(recipient, telling.number, &telling.notification)
+                || reach == RecipientRoute::Not
+            {
                 budget.passed_over -= 1;
                 continue;
             }
@@ -278,7 +284,7 @@ impl Writer {
                 is_too_large = true;
                 continue;
             }
-            match post.filter(|_| reach == Reach::Through) {
+            match post.filter(|_| reach == RecipientRoute::Through) {
                 None => {
                     let (jid, index) = (recipient.as_str(), sent.position.recipients - 1);
                     let audience = &telling.recipients;
@@ -319,13 +325,13 @@ impl Writer {
         told
     }
 
-    fn front_of(&self, telling: &Telling) -> Front {
+    fn front_of(&self, telling: &WindowEntry) -> CurrentEntry {
         let is_late = telling.number < self.late_before;
-        let rendered = |notification: &Notification| {
+        let rendered = |notification: &LogEntry| {
             render(notification, is_late, &self.service, self.outbox.key())
         };
         let headline = telling.notification.as_headline();
-        Front {
+        CurrentEntry {
             number: telling.number,
             rendered: rendered(&telling.notification),
             headline: headline.as_ref().map(rendered),
@@ -336,12 +342,12 @@ impl Writer {
     /// something for them that was sent before.
     fn write_group(
         &mut self,
-        group: &mut Group,
-        rendered: &Rendered,
-        post: &Post,
+        group: &mut MulticastBatch,
+        rendered: &MessageTemplate,
+        post: &MulticastService,
         buffer: &mut String,
     ) {
-        let Group { addresses, len, last: jid, headers } = mem::take(group);
+        let MulticastBatch { addresses, len, last: jid, headers } = mem::take(group);
         let last = |address| To { jid: &jid, address, headers: &headers };
         match len {
             0 => {}
@@ -358,7 +364,7 @@ impl Writer {
     }
 }
 
-impl Group {
+impl MulticastBatch {
     fn is_personal(&self) -> bool {
         !self.headers.is_empty()
     }

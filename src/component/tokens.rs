@@ -43,44 +43,44 @@ pub(super) struct StartTag<'a> {
 
 /// What was read and not understood yet.
 #[derive(Default)]
-pub(super) struct Tokens {
+pub(super) struct Tokenizer {
     buffer: Vec<u8>,
     consumed: usize,
     /// The token that has begun, and how many of its bytes do not hold its end.
-    begun: Option<Kind>,
+    begun: Option<TokenKind>,
     scanned: usize,
     /// Whether there was a token already.
     is_under_way: bool,
 }
 
 #[derive(Clone, Copy)]
-enum Kind {
+enum TokenKind {
     Tag(ElementParser),
     Text,
-    Section(&'static Section),
+    Section(&'static MarkupSection),
 }
 
 /// What has a beginning and an end, and no markup between.
-struct Section {
+struct MarkupSection {
     opening: &'static [u8],
     closing: &'static [u8],
-    content: Content,
+    content: SectionKind,
 }
 
 #[derive(Clone, Copy)]
-enum Content {
+enum SectionKind {
     Declaration,
     Comment,
     CharacterData,
 }
 
-const SECTIONS: &[Section] = &[
-    Section { opening: b"<?", closing: b"?>", content: Content::Declaration },
-    Section { opening: b"<!--", closing: b"-->", content: Content::Comment },
-    Section { opening: b"<![CDATA[", closing: b"]]>", content: Content::CharacterData },
+const SECTIONS: &[MarkupSection] = &[
+    MarkupSection { opening: b"<?", closing: b"?>", content: SectionKind::Declaration },
+    MarkupSection { opening: b"<!--", closing: b"-->", content: SectionKind::Comment },
+    MarkupSection { opening: b"<![CDATA[", closing: b"]]>", content: SectionKind::CharacterData },
 ];
 
-impl Tokens {
+impl Tokenizer {
     /// Those of a part of a document, which is not its beginning.
     pub(super) fn of(part: Vec<u8>) -> Self {
         Self { buffer: part, is_under_way: true, ..Self::default() }
@@ -125,13 +125,13 @@ impl Tokens {
     }
 }
 
-fn begin(unread: &[u8]) -> Result<Option<Kind>, StreamFault> {
+fn begin(unread: &[u8]) -> Result<Option<TokenKind>, StreamFault> {
     if unread.first().is_none_or(|byte| *byte != b'<') {
-        return Ok((!unread.is_empty()).then_some(Kind::Text));
+        return Ok((!unread.is_empty()).then_some(TokenKind::Text));
     }
     for section in SECTIONS {
         if unread.starts_with(section.opening) {
-            return Ok(Some(Kind::Section(section)));
+            return Ok(Some(TokenKind::Section(section)));
         }
         if section.opening.starts_with(unread) {
             return Ok(None);
@@ -140,22 +140,22 @@ fn begin(unread: &[u8]) -> Result<Option<Kind>, StreamFault> {
     if unread.starts_with(b"<!") {
         return Err(fault("a document type"));
     }
-    Ok(Some(Kind::Tag(ElementParser::default())))
+    Ok(Some(TokenKind::Tag(ElementParser::default())))
 }
 
 /// Where a token ends that is not known to end within its first bytes.
-fn end(kind: &mut Kind, unread: &[u8], scanned: usize) -> Option<usize> {
+fn end(kind: &mut TokenKind, unread: &[u8], scanned: usize) -> Option<usize> {
     match kind {
-        Kind::Tag(parser) => {
+        TokenKind::Tag(parser) => {
             let found = parser.feed(unread.get(scanned..)?)?;
             Some(scanned + found + 1)
         }
-        Kind::Text => match memchr(b'<', unread.get(scanned..)?) {
+        TokenKind::Text => match memchr(b'<', unread.get(scanned..)?) {
             Some(found) => Some(scanned + found),
             None if unread.len() > MAX_TEXT_BYTES => Some(piece(unread)).filter(|end| *end > 0),
             None => None,
         },
-        Kind::Section(section) => {
+        TokenKind::Section(section) => {
             let overlap = section.closing.len() - 1;
             let from = section.opening.len().max(scanned.saturating_sub(overlap));
             let found = memmem::find(unread.get(from..)?, section.closing)?;
@@ -177,16 +177,16 @@ fn piece(text: &[u8]) -> usize {
     last.filter(|at| closed.get(*at).is_some_and(|byte| !byte.is_ascii())).unwrap_or(closed.len())
 }
 
-fn token(kind: Kind, bytes: &[u8], is_first: bool) -> Result<Token<'_>, StreamFault> {
+fn token(kind: TokenKind, bytes: &[u8], is_first: bool) -> Result<Token<'_>, StreamFault> {
     let Ok(raw) = str::from_utf8(bytes) else { return Err(fault("no UTF-8")) };
     match kind {
-        Kind::Tag(_) => tag(raw),
-        Kind::Text => text(raw).map(Token::Text),
-        Kind::Section(section) => match section.content {
-            Content::Comment => Ok(Token::Aside),
-            Content::Declaration if is_first && raw.starts_with("<?xml ") => Ok(Token::Aside),
-            Content::Declaration => Err(fault("a processing instruction")),
-            Content::CharacterData => {
+        TokenKind::Tag(_) => tag(raw),
+        TokenKind::Text => text(raw).map(Token::Text),
+        TokenKind::Section(section) => match section.content {
+            SectionKind::Comment => Ok(Token::Aside),
+            SectionKind::Declaration if is_first && raw.starts_with("<?xml ") => Ok(Token::Aside),
+            SectionKind::Declaration => Err(fault("a processing instruction")),
+            SectionKind::CharacterData => {
                 let content = raw.get(section.opening.len()..raw.len() - section.closing.len());
                 let content = BytesText::from_escaped(content.unwrap_or_default()).xml10_content();
                 checked(content).map(Token::Text)

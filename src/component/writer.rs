@@ -26,21 +26,21 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    service::{Outbox, Position, Presences},
+    service::{Cursor, LogWindow, PresenceTracker},
     wire::{
         ns,
         padding::{end_padding, write_spaces},
-        xml::Tag,
+        xml::ElementWriter,
     },
 };
 
 use super::{
-    Ended,
-    answers::{Answers, BARRIER, Taken},
+    DisconnectReason,
+    answers::{BARRIER, ReplyQueue, Taken},
     barriers::{Address, Due, Route, Spacing},
     deferred::DeferredEntries,
-    multicast::{Way, with_resource},
-    telling::{AddressCache, Front},
+    multicast::{MulticastRoute, with_resource},
+    telling::{AddressCache, CurrentEntry},
 };
 
 /// Bytes that are written at once; between two writes answers are looked for.
@@ -50,18 +50,18 @@ const BARRIER_PAUSE: Duration = Duration::from_millis(20);
 
 /// The sending half, across connections.
 #[derive(Debug)]
-pub struct Writer {
-    pub(super) answers: Arc<Answers>,
-    pub(super) outbox: Arc<Outbox>,
-    pub(super) presences: Arc<Presences>,
+pub struct OutboundWriter {
+    pub(super) answers: Arc<ReplyQueue>,
+    pub(super) outbox: Arc<LogWindow>,
+    pub(super) presences: Arc<PresenceTracker>,
     pub(super) service: String,
     pub(super) max_stanza_bytes: usize,
     /// What went into this connection.
-    pub(super) sent: Sent,
+    pub(super) sent: SendProgress,
     /// What was sent before this connection's newest barrier that returned, and up to where everything was.
-    confirmed: (Sent, Sent),
+    confirmed: (SendProgress, SendProgress),
     /// The same for its newest barrier, and when that was sent.
-    covered: (Sent, Sent),
+    covered: (SendProgress, SendProgress),
     barrier_at: Instant,
     barriers: VecDeque<Barrier>,
     pub(super) spacing: Spacing,
@@ -91,10 +91,10 @@ pub struct Writer {
     pub(super) is_cut: bool,
     /// When no more is begun.
     ends_at: Option<Instant>,
-    pub(super) front: Option<Front>,
+    pub(super) front: Option<CurrentEntry>,
     pub(super) addresses: AddressCache,
     /// What is being written.
-    current: Option<Chunk>,
+    current: Option<WriteChunk>,
     /// When the server last resumed reading.
     unblocked_at: Option<Instant>,
     /// The buffer of the last chunk.
@@ -106,38 +106,38 @@ const BLOCKED_AFTER: Duration = Duration::from_secs(1);
 
 /// How far notifications were sent, and how many they were since the process started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sent {
-    pub position: Position,
+pub(super) struct SendProgress {
+    pub position: Cursor,
     pub notifications: u64,
 }
 
 #[derive(Debug)]
 struct Barrier {
     number: u64,
-    sent: Sent,
-    covers: Sent,
+    sent: SendProgress,
+    covers: SendProgress,
     at: Instant,
     address: Address,
 }
 
 /// Whole stanzas on their way into the connection, and how far is told when they are in.
 #[derive(Debug)]
-struct Chunk {
+struct WriteChunk {
     text: String,
     /// The answers in it.
     answers: Taken,
     written: usize,
-    sent: Sent,
+    sent: SendProgress,
     barrier: Option<Barrier>,
 }
 
-impl Writer {
+impl OutboundWriter {
     /// Sends in the name of the service of this JID, stanzas of at most so many bytes. The server is asked whether it
     /// is there so long after the last barrier, and has to answer so long after that.
     #[must_use]
     pub fn new(
-        answers: Arc<Answers>,
-        presences: Arc<Presences>,
+        answers: Arc<ReplyQueue>,
+        presences: Arc<PresenceTracker>,
         service: String,
         max_stanza_bytes: usize,
         (ping_after, ping_deadline): (Duration, Duration),
@@ -149,7 +149,7 @@ impl Writer {
             presences,
             service,
             max_stanza_bytes,
-            sent: Sent::default(),
+            sent: SendProgress::default(),
             confirmed: Default::default(),
             covered: Default::default(),
             barrier_at: Instant::now(),
@@ -181,7 +181,7 @@ impl Writer {
     /// Begins on a new connection, with a name that no other had. What the server did not confirm is sent
     /// again.
     pub fn reconnected(&mut self, connection: u64) {
-        if let Some(Chunk { text, answers, written, .. }) = self.current.take() {
+        if let Some(WriteChunk { text, answers, written, .. }) = self.current.take() {
             let (kept, dropped) = answers.to_resend(&text, written);
             if dropped > 0 {
                 warn!(
@@ -231,7 +231,7 @@ impl Writer {
 
     /// Sends until the connection breaks, or confirms nothing for too long. Dropping the future loses nothing: the next
     /// one goes on.
-    pub async fn run(&mut self, io: &mut (impl AsyncWrite + Unpin)) -> Ended {
+    pub async fn run(&mut self, io: &mut (impl AsyncWrite + Unpin)) -> DisconnectReason {
         loop {
             let end = self.connection_end();
             let writing = async {
@@ -252,7 +252,7 @@ impl Writer {
                     // Barriers may have returned while a write was blocked.
                     self.settle_barriers();
                     if self.connection_end().is_some_and(|end| Instant::now() >= end) {
-                        return Ended::Unconfirmed;
+                        return DisconnectReason::Unconfirmed;
                     }
                 }
             }
@@ -303,7 +303,7 @@ impl Writer {
                     || self.awaits_presence
                     || self.outbox.get(self.sent.position.number).is_none())
             {
-                let Sent { position, notifications } = self.sent;
+                let SendProgress { position, notifications } = self.sent;
                 self.outbox.confirm_finally(position, self.deferred.positions(), notifications);
                 return Ok(());
             }
@@ -351,7 +351,7 @@ impl Writer {
                 // Many lost their subscriptions. Nothing is waited for, but others have their turn.
                 yield_now().await;
             }
-            self.current = Some(Chunk { text: buffer, answers, written: 0, sent, barrier });
+            self.current = Some(WriteChunk { text: buffer, answers, written: 0, sent, barrier });
         }
         let begun = Instant::now();
         if let Some(chunk) = &mut self.current {
@@ -383,7 +383,7 @@ impl Writer {
     }
 
     /// What is due because a barrier does not return.
-    fn due(&mut self, way: &Way) -> Due {
+    fn due(&mut self, way: &MulticastRoute) -> Due {
         let Some(since) = self.outstanding_since() else { return Due::default() };
         let may_retry = self.may_retry();
         let due = self.route.due(since, may_retry, |address| self.answers.has(address, way));
@@ -425,13 +425,13 @@ impl Writer {
     /// is there.
     fn barrier(
         &mut self,
-        way: &Way,
-        sent: Sent,
+        way: &MulticastRoute,
+        sent: SendProgress,
         is_retry: bool,
         buffer: &mut String,
     ) -> Option<Barrier> {
         let elapsed = self.barrier_at.elapsed();
-        let spacing = self.spacing.notifications(matches!(way, Way::Through(_)));
+        let spacing = self.spacing.notifications(matches!(way, MulticastRoute::Through(_)));
         let is_time = self.held_answers.is_some()
             || sent.notifications - self.covered.0.notifications >= spacing
             || elapsed >= BARRIER_PAUSE;
@@ -447,21 +447,21 @@ impl Writer {
         }
         self.barrier_at = Instant::now();
         let address = match way {
-            Way::Through(_) if self.may_be_in_multicast() => Address::Multicast,
-            _ => self.route.address(matches!(way, Way::Through(_))),
+            MulticastRoute::Through(_) if self.may_be_in_multicast() => Address::Multicast,
+            _ => self.route.address(matches!(way, MulticastRoute::Through(_))),
         };
         let to = match (address, way, self.answers.domain()) {
-            (Address::Multicast, Way::Through(post), _) => post.address.clone(),
+            (Address::Multicast, MulticastRoute::Through(post), _) => post.address.clone(),
             (Address::Domain, _, Some(domain)) => domain.to_owned(),
             _ => with_resource(&self.service),
         };
         self.last_barrier += 1;
-        let ping = Tag::new("iq")
+        let ping = ElementWriter::new("iq")
             .attr("type", "get")
             .attr("from", &self.service)
             .attr("to", &to)
             .attr("id", &format!("{BARRIER}{}-{}", self.barrier_name(), self.last_barrier))
-            .child(Tag::ns("ping", ns::PING));
+            .child(ElementWriter::ns("ping", ns::PING));
         buffer.push_str(&ping.to_string());
         let (number, at) = (self.last_barrier, self.barrier_at);
         Some(Barrier { number, sent, covers, at, address })
@@ -478,9 +478,10 @@ impl Writer {
 
     /// How many of all answers may be sent. While a multicast service may still tell those who just lost a
     /// subscription, what is answered since then waits.
-    fn free_answers(&mut self, way: &Way) -> u64 {
-        let is_back =
-            |barrier: u64| self.returned_barrier >= barrier && !matches!(way, Way::Unknown);
+    fn free_answers(&mut self, way: &MulticastRoute) -> u64 {
+        let is_back = |barrier: u64| {
+            self.returned_barrier >= barrier && !matches!(way, MulticastRoute::Unknown)
+        };
         if let Some((up_to, _)) = self.held_answers.take_if(|(_, barrier)| is_back(*barrier)) {
             self.free_answers = up_to;
         }

@@ -11,18 +11,18 @@ use jid::Jid;
 use serde_json::Value;
 use thiserror::Error;
 
-use super::message::{Answer, Call, Request};
+use super::message::{AdminCall, AdminRequest, AdminResponse};
 
 /// A connection to a running service.
 #[derive(Debug)]
-pub struct Client(BufReader<UnixStream>);
+pub struct AdminClient(BufReader<UnixStream>);
 
 /// A copy of a running service's store. It is there until this is dropped.
 #[derive(Debug)]
 pub struct Snapshot {
     /// The folder that it is in.
     pub folder: PathBuf,
-    _connection: Client,
+    _connection: AdminClient,
 }
 
 /// Why a running service did not do what it was asked.
@@ -41,7 +41,7 @@ pub enum ControlError {
     Refused(String),
 }
 
-impl Client {
+impl AdminClient {
     /// Connects to the service behind a socket.
     ///
     /// # Errors
@@ -58,7 +58,7 @@ impl Client {
     /// # Errors
     /// If there is none to be had.
     pub fn snapshot(mut self) -> Result<Snapshot, ControlError> {
-        let folder = self.ask(None, Request::Snapshot, |_| ControlFlow::Continue(()))?;
+        let folder = self.ask(None, AdminRequest::Snapshot, |_| ControlFlow::Continue(()))?;
         let folder = folder.as_str().unwrap_or_default().into();
         Ok(Snapshot { folder, _connection: self })
     }
@@ -71,24 +71,25 @@ impl Client {
     pub fn ask(
         &mut self,
         jid: Option<Jid>,
-        ask: Request,
+        ask: AdminRequest,
         mut show: impl FnMut(Value) -> ControlFlow<()>,
     ) -> Result<Value, ControlError> {
         let broken = |error: io::Error| ControlError::Refused(error.to_string());
-        let mut line = serde_json::to_string(&Call { jid, ask }).map_err(|e| broken(e.into()))?;
+        let mut line =
+            serde_json::to_string(&AdminCall { jid, ask }).map_err(|e| broken(e.into()))?;
         line.push('\n');
         self.0.get_mut().write_all(line.as_bytes()).map_err(broken)?;
         loop {
             line.clear();
             self.0.read_line(&mut line).map_err(broken)?;
             match serde_json::from_str(&line).map_err(|error| broken(error.into()))? {
-                Answer::Line(value) => {
+                AdminResponse::Line(value) => {
                     if show(value).is_break() {
                         return Ok(Value::Null);
                     }
                 }
-                Answer::Done(value) => return Ok(value),
-                Answer::Error(reason) => return Err(ControlError::Refused(reason)),
+                AdminResponse::Done(value) => return Ok(value),
+                AdminResponse::Error(reason) => return Err(ControlError::Refused(reason)),
             }
         }
     }

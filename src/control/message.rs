@@ -8,16 +8,16 @@ use serde_json::Value;
 
 /// A request, and in whose name it is made.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Call {
+pub(super) struct AdminCall {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) jid: Option<Jid>,
-    pub(super) ask: Request,
+    pub(super) ask: AdminRequest,
 }
 
 /// A line of an answer.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Answer {
+pub(super) enum AdminResponse {
     /// One of many.
     Line(Value),
     /// The last.
@@ -48,13 +48,13 @@ impl Finding {
 }
 
 /// Fields of the form `pubsub#node_config` and their values; of several values each in a line.
-pub type Fields = BTreeMap<String, String>;
+pub type ConfigFields = BTreeMap<String, String>;
 
 /// What can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs)]
-pub enum Request {
+pub enum AdminRequest {
     /// Who is what at a node; in lines.
     Affiliations { node: String },
     /// Something is said to all subscribers of a node.
@@ -62,9 +62,9 @@ pub enum Request {
     /// Subscriptions that wait are approved, or refused.
     Authorize { node: String, jids: Vec<Jid>, allow: bool },
     /// A node is configured.
-    Configure { node: String, fields: Fields },
+    Configure { node: String, fields: ConfigFields },
     /// A node is created; without a name the service chooses one.
-    Create { node: Option<String>, fields: Fields },
+    Create { node: Option<String>, fields: ConfigFields },
     /// A node is deleted; perhaps another one took its place.
     Delete { node: String, redirect: Option<String> },
     /// What the service relies on is tried; in lines.

@@ -6,8 +6,8 @@ mod message;
 mod requests;
 mod top;
 
-pub use client::{Client, ControlError, Snapshot};
-pub use message::{Fields, Finding, Request};
+pub use client::{AdminClient, ControlError, Snapshot};
+pub use message::{AdminRequest, ConfigFields, Finding};
 
 use std::{
     fs::{DirBuilder, Permissions},
@@ -30,7 +30,7 @@ use tracing::{Instrument, debug, error_span, warn};
 
 use crate::{pubsub::Actor, service::Service};
 
-use self::message::{Answer, Call};
+use self::message::{AdminCall, AdminResponse};
 
 /// Connections at the same time; further ones wait.
 const MAX_CONNECTIONS: usize = 8;
@@ -49,7 +49,7 @@ pub trait Examine: Send + Sync {
 
 /// The listening end.
 #[derive(Debug)]
-pub struct Control {
+pub struct ControlSocket {
     listener: UnixListener,
     path: PathBuf,
     folder: PathBuf,
@@ -57,7 +57,7 @@ pub struct Control {
     jid: Jid,
 }
 
-impl Control {
+impl ControlSocket {
     /// Listens at a path, in the place of a socket that an ended process left. Snapshots are made in a
     /// folder, and those that are left there are removed. Who asks acts as an administrator, in the name of this JID if
     /// no other is named.
@@ -110,7 +110,7 @@ impl Control {
     }
 }
 
-impl Drop for Control {
+impl Drop for ControlSocket {
     fn drop(&mut self) {
         // If it is gone already, that is what is wanted.
         let _ = std::fs::remove_file(&self.path);
@@ -128,42 +128,42 @@ async fn answer(
     let mut line = String::new();
     let mut limited = (&mut stream).take(MAX_REQUEST_BYTES);
     timeout(REQUEST_DEADLINE, limited.read_line(&mut line)).await??;
-    let mut out = Lines(stream);
-    let Call { jid: other, ask } = match serde_json::from_str(&line) {
+    let mut out = ResponseLines(stream);
+    let AdminCall { jid: other, ask } = match serde_json::from_str(&line) {
         Ok(call) => call,
-        Err(error) => return out.say(&Answer::Error(error.to_string())).await,
+        Err(error) => return out.say(&AdminResponse::Error(error.to_string())).await,
     };
     let jid = other.unwrap_or(jid);
     let actor = Actor { jid, is_administrator: true };
     match ask {
-        Request::Snapshot => match Copy::make(service, folder).await {
+        AdminRequest::Snapshot => match SnapshotDir::make(service, folder).await {
             Ok(copy) => {
-                out.say(&Answer::Done(copy.0.to_string_lossy().into())).await?;
+                out.say(&AdminResponse::Done(copy.0.to_string_lossy().into())).await?;
                 // Until the other end has gone.
                 let _ = out.0.read_u8().await;
                 Ok(())
             }
-            Err(error) => out.say(&Answer::Error(error)).await,
+            Err(error) => out.say(&AdminResponse::Error(error)).await,
         },
-        Request::Doctor => {
+        AdminRequest::Doctor => {
             for finding in examiner.examine().await {
-                out.say(&Answer::Line(serde_json::to_value(finding)?)).await?;
+                out.say(&AdminResponse::Line(serde_json::to_value(finding)?)).await?;
             }
-            out.say(&Answer::Done(serde_json::Value::Null)).await
+            out.say(&AdminResponse::Done(serde_json::Value::Null)).await
         }
-        Request::Top => top::show(service, &mut out).await,
+        AdminRequest::Top => top::show(service, &mut out).await,
         request => match requests::answer(service, &actor, request, &mut out).await {
-            Ok(value) => out.say(&Answer::Done(value)).await,
-            Err(error) => out.say(&Answer::Error(error.to_string())).await,
+            Ok(value) => out.say(&AdminResponse::Done(value)).await,
+            Err(error) => out.say(&AdminResponse::Error(error.to_string())).await,
         },
     }
 }
 
 /// What is answered, line by line.
-struct Lines(BufReader<UnixStream>);
+struct ResponseLines(BufReader<UnixStream>);
 
-impl Lines {
-    async fn say(&mut self, answer: &Answer) -> io::Result<()> {
+impl ResponseLines {
+    async fn say(&mut self, answer: &AdminResponse) -> io::Result<()> {
         let mut text = serde_json::to_string(answer)?;
         text.push('\n');
         self.0.write_all(text.as_bytes()).await
@@ -171,9 +171,9 @@ impl Lines {
 }
 
 /// The folder of a snapshot, which goes with this.
-struct Copy(PathBuf);
+struct SnapshotDir(PathBuf);
 
-impl Copy {
+impl SnapshotDir {
     async fn make(service: &Service, folder: PathBuf) -> Result<Self, String> {
         let made = DirBuilder::new().mode(0o700).create(&folder);
         made.map_err(|error| error.to_string())?;
@@ -183,7 +183,7 @@ impl Copy {
     }
 }
 
-impl Drop for Copy {
+impl Drop for SnapshotDir {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
             warn!(%error, folder = %self.0.display(), "a snapshot cannot be removed");

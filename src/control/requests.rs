@@ -8,7 +8,8 @@ use thiserror::Error;
 
 use crate::{
     pubsub::{
-        Actor, Edge, Item, ItemId, NodeId, Order, Page, Refusal, Setting, SubscriptionState,
+        Actor, ConfigField, Item, ItemId, ItemOrder, NodeId, PageBound, PageRequest,
+        SubscriptionState,
         op::{
             affiliations::SetAffiliations,
             announce::Announce,
@@ -24,7 +25,7 @@ use crate::{
             subscriptions::SetSubscriptions,
         },
     },
-    service::{self, Erased, ManagedNodes, Memberships, NamePattern, OwnItem, Service},
+    service::{self, ErasureReport, ManagedNodes, Memberships, NamePattern, OwnItem, Service},
     wire::{
         form::{choice::access_model, node_config},
         name::{affiliation_name, affiliation_named, state_name, state_named},
@@ -34,8 +35,8 @@ use crate::{
 };
 
 use super::{
-    Lines,
-    message::{Answer, Fields, Request},
+    ResponseLines,
+    message::{AdminRequest, AdminResponse, ConfigFields},
 };
 
 /// Nodes that are read at once.
@@ -43,7 +44,7 @@ const PAGE: usize = 1000;
 
 /// Why something was not done.
 #[derive(Debug, Error)]
-pub(super) enum Failure {
+pub(super) enum AdminError {
     #[error("{0}")]
     Service(service::Error),
     #[error("{0}")]
@@ -52,14 +53,14 @@ pub(super) enum Failure {
     Broken(#[from] io::Error),
 }
 
-impl From<service::Error> for Failure {
+impl From<service::Error> for AdminError {
     fn from(error: service::Error) -> Self {
         Self::Service(error)
     }
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
+impl From<crate::pubsub::Error> for AdminError {
+    fn from(refusal: crate::pubsub::Error) -> Self {
         Self::Service(refusal.into())
     }
 }
@@ -68,44 +69,44 @@ impl From<Refusal> for Failure {
 pub(super) async fn answer(
     service: &Service,
     actor: &Actor,
-    request: Request,
-    out: &mut Lines,
-) -> Result<Value, Failure> {
+    request: AdminRequest,
+    out: &mut ResponseLines,
+) -> Result<Value, AdminError> {
     match request {
-        Request::Affiliations { node } => {
+        AdminRequest::Affiliations { node } => {
             for (jid, affiliation) in service.affiliations(actor, &id(&node)?).await? {
                 let affiliation = affiliation_name(affiliation);
                 line(out, json!({ "jid": jid, "affiliation": affiliation })).await?;
             }
         }
-        Request::Announce { node, text } => {
+        AdminRequest::Announce { node, text } => {
             let request = Announce { node: id(&node)?, text };
             let told = service.announce(actor, &request, |outcome| outcome).await.await?;
             return Ok(json!({ "told": told }));
         }
-        Request::Authorize { node, jids, allow } => {
+        AdminRequest::Authorize { node, jids, allow } => {
             for jid in jids {
                 let request = Authorize { node: id(&node)?, jid, allow };
                 service.authorize(actor, &request, |outcome| outcome).await.await?;
             }
         }
-        Request::Configure { node, fields } => {
+        AdminRequest::Configure { node, fields } => {
             let request = Configure { node: id(&node)?, settings: settings(&fields)?, seen: None };
             service.configure(actor, &request, |outcome| outcome).await.await?;
         }
-        Request::Create { node, fields } => {
+        AdminRequest::Create { node, fields } => {
             let node = node.as_deref().map(id).transpose()?;
             let request = Create { node, settings: settings(&fields)? };
             let created = service.create(actor, &request, |outcome| outcome).await.await?;
             return Ok(json!({ "node": created.node.as_str() }));
         }
-        Request::Delete { node, redirect } => {
+        AdminRequest::Delete { node, redirect } => {
             let request = Delete { node: id(&node)?, redirect };
             service.delete(actor, &request, |outcome| outcome).await.await?;
         }
-        Request::Entity { jid } => return entity(service, actor, &jid).await,
-        Request::Erase { jid } => {
-            let Erased { nodes, affiliations, subscriptions, items } =
+        AdminRequest::Entity { jid } => return entity(service, actor, &jid).await,
+        AdminRequest::Erase { jid } => {
+            let ErasureReport { nodes, affiliations, subscriptions, items } =
                 service.erase(actor, &jid).await?;
             return Ok(json!({
                 "nodes": nodes,
@@ -114,16 +115,18 @@ pub(super) async fn answer(
                 "items": items,
             }));
         }
-        Request::Figures => {
+        AdminRequest::Figures => {
             for (name, meaning, value) in service.figures() {
                 line(out, json!({ "name": name, "value": value, "meaning": meaning })).await?;
             }
         }
-        Request::Items { node, max } => return items(service, actor, id(&node)?, max, out).await,
-        Request::ItemsOf { jid } => return items_of(service, actor, &jid, out).await,
-        Request::Node { node } => return node_of(service, actor, &id(&node)?).await,
-        Request::Nodes { pattern } => return nodes(service, actor, pattern, out).await,
-        Request::Publish { node, id: item, payload: text } => {
+        AdminRequest::Items { node, max } => {
+            return items(service, actor, id(&node)?, max, out).await;
+        }
+        AdminRequest::ItemsOf { jid } => return items_of(service, actor, &jid, out).await,
+        AdminRequest::Node { node } => return node_of(service, actor, &id(&node)?).await,
+        AdminRequest::Nodes { pattern } => return nodes(service, actor, pattern, out).await,
+        AdminRequest::Publish { node, id: item, payload: text } => {
             let item = item.as_deref().map(ItemId::parse).transpose()?;
             let payload = match text.trim() {
                 "" => None,
@@ -135,46 +138,48 @@ pub(super) async fn answer(
             let items: Vec<_> = published.items.iter().map(ItemId::as_str).collect();
             return Ok(json!({ "items": items }));
         }
-        Request::Purge { node } => {
+        AdminRequest::Purge { node } => {
             let request = Purge { node: id(&node)? };
             service.purge(actor, &request, |outcome| outcome).await.await?;
         }
-        Request::Requests { node } => {
+        AdminRequest::Requests { node } => {
             for jid in service.requests(actor, &id(&node)?).await? {
                 line(out, json!({ "jid": jid })).await?;
             }
         }
-        Request::Retract { node, items, notify } => {
+        AdminRequest::Retract { node, items, notify } => {
             let items = items.iter().map(|item| ItemId::parse(item)).collect::<Result<_, _>>()?;
             let request = Retract { node: id(&node)?, items, notify };
             service.retract(actor, &request, |outcome| outcome).await.await?;
         }
-        Request::RetractOlder { node, seconds } => {
+        AdminRequest::RetractOlder { node, seconds } => {
             let age = Duration::from_secs(seconds);
             let retracted = service.retract_older(actor, &id(&node)?, age).await?;
             return Ok(json!({ "retracted": retracted }));
         }
-        Request::SetAffiliations { node, jids, affiliation } => {
-            let affiliation = affiliation_named(&affiliation)
-                .ok_or_else(|| Failure::Argument(format!("{affiliation}: no such affiliation")))?;
+        AdminRequest::SetAffiliations { node, jids, affiliation } => {
+            let affiliation = affiliation_named(&affiliation).ok_or_else(|| {
+                AdminError::Argument(format!("{affiliation}: no such affiliation"))
+            })?;
             let entries = jids.into_iter().map(|jid| (jid, affiliation)).collect();
             let request = SetAffiliations { node: id(&node)?, entries, invalid: Vec::new() };
             let set = service.set_affiliations(actor, &request, |outcome| outcome).await.await?;
             none_failed(set.failed.iter().map(|(jid, _)| jid.as_str()), &set.reason)?;
         }
-        Request::SetSubscriptions { node, jids, subscription } => {
+        AdminRequest::SetSubscriptions { node, jids, subscription } => {
             let state = state_named(&subscription);
             let state = state.filter(|state| *state != SubscriptionState::Pending);
-            let state = state
-                .ok_or_else(|| Failure::Argument(format!("{subscription}: subscribed or none")))?;
+            let state = state.ok_or_else(|| {
+                AdminError::Argument(format!("{subscription}: subscribed or none"))
+            })?;
             let entries = jids.into_iter().map(|jid| (jid, None, Some(state))).collect();
             let request = SetSubscriptions { node: id(&node)?, entries, invalid: Vec::new() };
             let set = service.set_subscriptions(actor, &request, |outcome| outcome).await.await?;
             none_failed(set.failed.iter().map(|(jid, ..)| jid.as_str()), &set.reason)?;
         }
-        Request::Stats => return Ok(service.stats().into()),
-        Request::Subscriptions { node } => {
-            let all = Page::first(usize::MAX);
+        AdminRequest::Stats => return Ok(service.stats().into()),
+        AdminRequest::Subscriptions { node } => {
+            let all = PageRequest::first(usize::MAX);
             let all = service.subscriptions(actor, &id(&node)?, &all, |_| true).await?;
             for own in all.entries {
                 let subid = own.subid.as_ref().map(ToString::to_string);
@@ -184,21 +189,21 @@ pub(super) async fn answer(
             }
         }
         // Those are answered as long as the connection lasts.
-        Request::Doctor | Request::Snapshot | Request::Top => {}
+        AdminRequest::Doctor | AdminRequest::Snapshot | AdminRequest::Top => {}
     }
     Ok(Value::Null)
 }
 
-async fn line(out: &mut Lines, value: Value) -> Result<(), Failure> {
-    Ok(out.say(&Answer::Line(value)).await?)
+async fn line(out: &mut ResponseLines, value: Value) -> Result<(), AdminError> {
+    Ok(out.say(&AdminResponse::Line(value)).await?)
 }
 
-fn id(node: &str) -> Result<NodeId, Refusal> {
+fn id(node: &str) -> Result<NodeId, crate::pubsub::Error> {
     NodeId::parse(node)
 }
 
 /// Fields may be named without `pubsub#`.
-fn settings(fields: &Fields) -> Result<Vec<Setting>, Refusal> {
+fn settings(fields: &ConfigFields) -> Result<Vec<ConfigField>, crate::pubsub::Error> {
     let setting = |(name, value): (&String, &String)| match name.contains('#') {
         true => node_config::setting(name, value),
         false => node_config::setting(&format!("pubsub#{name}"), value),
@@ -207,12 +212,12 @@ fn settings(fields: &Fields) -> Result<Vec<Setting>, Refusal> {
     Ok(settings.into_iter().flatten().collect())
 }
 
-fn none_failed<'a>(failed: impl Iterator<Item = &'a str>, reason: &str) -> Result<(), Failure> {
+fn none_failed<'a>(failed: impl Iterator<Item = &'a str>, reason: &str) -> Result<(), AdminError> {
     let failed: Vec<_> = failed.collect();
     if failed.is_empty() {
         return Ok(());
     }
-    Err(Failure::Argument(format!("not set: {} ({reason})", failed.join(", "))))
+    Err(AdminError::Argument(format!("not set: {} ({reason})", failed.join(", "))))
 }
 
 fn shown(node: &NodeId, item: &Item) -> Value {
@@ -229,8 +234,8 @@ async fn nodes(
     service: &Service,
     actor: &Actor,
     pattern: String,
-    out: &mut Lines,
-) -> Result<Value, Failure> {
+    out: &mut ResponseLines,
+) -> Result<Value, AdminError> {
     let pattern = NamePattern::parse(&pattern)?;
     let mut request = ManagedNodes { pattern, after: None, max: PAGE };
     loop {
@@ -257,10 +262,10 @@ async fn items(
     actor: &Actor,
     node: NodeId,
     max: usize,
-    out: &mut Lines,
-) -> Result<Value, Failure> {
-    let order = Order { is_descending: true, ..Order::default() };
-    let (mut left, mut page) = (max, Page::first(max));
+    out: &mut ResponseLines,
+) -> Result<Value, AdminError> {
+    let order = ItemOrder { is_descending: true, ..ItemOrder::default() };
+    let (mut left, mut page) = (max, PageRequest::first(max));
     while left > 0 {
         let selection = Selection::Page(page);
         let request = Retrieve { node: node.clone(), subid: None, selection, order };
@@ -268,7 +273,7 @@ async fn items(
         let Some(last) = found.last() else { break };
         left -= found.len();
         let uid = ItemId::parse(&order.by.uid(last).to_string())?;
-        page = Page { max: left, edge: Edge::After(uid) };
+        page = PageRequest { max: left, edge: PageBound::After(uid) };
         for item in found {
             line(out, shown(&node, &item)).await?;
         }
@@ -276,11 +281,11 @@ async fn items(
     Ok(Value::Null)
 }
 
-async fn node_of(service: &Service, actor: &Actor, node: &NodeId) -> Result<Value, Failure> {
+async fn node_of(service: &Service, actor: &Actor, node: &NodeId) -> Result<Value, AdminError> {
     let data = service.meta_data(actor, node).await?;
-    let fields: Fields = node_config::values(&data.config).into_iter().collect();
-    let items = match service.item_ids(actor, node, &Page::first(0), 0).await {
-        Err(service::Error::Refused(Refusal::Unsupported(_))) => Some(0),
+    let fields: ConfigFields = node_config::values(&data.config).into_iter().collect();
+    let items = match service.item_ids(actor, node, &PageRequest::first(0), 0).await {
+        Err(service::Error::Refused(crate::pubsub::Error::Unsupported(_))) => Some(0),
         ids => ids?.total,
     };
     Ok(json!({
@@ -296,7 +301,7 @@ async fn node_of(service: &Service, actor: &Actor, node: &NodeId) -> Result<Valu
     }))
 }
 
-async fn entity(service: &Service, actor: &Actor, jid: &BareJid) -> Result<Value, Failure> {
+async fn entity(service: &Service, actor: &Actor, jid: &BareJid) -> Result<Value, AdminError> {
     let Memberships { affiliations, subscriptions } = service.memberships(actor, jid).await?;
     let affiliations: Vec<_> = affiliations
         .iter()
@@ -316,8 +321,8 @@ async fn items_of(
     service: &Service,
     actor: &Actor,
     jid: &BareJid,
-    out: &mut Lines,
-) -> Result<Value, Failure> {
+    out: &mut ResponseLines,
+) -> Result<Value, AdminError> {
     let mut reached = None;
     loop {
         let (items, further) = service.items_of(actor, jid, reached).await?;

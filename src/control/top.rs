@@ -7,7 +7,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{pubsub::Epoch, service::Service};
 
-use super::{Lines, message::Answer};
+use super::{ResponseLines, message::AdminResponse};
 
 /// How often it is shown.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -15,7 +15,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 const MAX_SHOWN: usize = 20;
 
 /// Shows figures, and what changed at nodes in the second before, until the other end has gone.
-pub(super) async fn show(service: &Service, out: &mut Lines) -> io::Result<()> {
+pub(super) async fn show(service: &Service, out: &mut ResponseLines) -> io::Result<()> {
     let mut before: HashMap<Epoch, u64> = HashMap::new();
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -40,7 +40,7 @@ pub(super) async fn show(service: &Service, out: &mut Lines) -> io::Result<()> {
             .into_iter()
             .map(|(name, _, value)| (name.to_owned(), value.into()))
             .collect();
-        out.say(&Answer::Line(json!({ "figures": figures, "busiest": busiest }))).await?;
+        out.say(&AdminResponse::Line(json!({ "figures": figures, "busiest": busiest }))).await?;
         before = positions.into_iter().map(|(_, epoch, seq)| (epoch, seq)).collect();
     }
 }

@@ -5,13 +5,13 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, params_from_iter, types::ValueRef};
 use tokio_postgres::{Client, NoTls, config::Host, types::ToSql};
 
-use super::ForeignError;
+use super::MigrationError;
 
 /// A row: its values, as far as there are some.
-pub(super) type Row = Vec<Option<String>>;
+pub(super) type TextRow = Vec<Option<String>>;
 
 /// The two values of a row.
-pub(super) fn pair(row: Row) -> Option<(String, String)> {
+pub(super) fn pair(row: TextRow) -> Option<(String, String)> {
     let mut values = row.into_iter();
     Some((values.next()??, values.next()??))
 }
@@ -24,7 +24,7 @@ pub(super) enum Database {
 
 impl Database {
     /// Opens what a URL or a path names, to be read as it is now.
-    pub(super) async fn open(source: &str) -> Result<Self, ForeignError> {
+    pub(super) async fn open(source: &str) -> Result<Self, MigrationError> {
         let is_url =
             ["postgres://", "postgresql://"].iter().any(|scheme| source.starts_with(scheme));
         // It is not shown: it may have a password in it.
@@ -32,13 +32,13 @@ impl Database {
         match (is_url, is_other) {
             (true, _) => Self::connect(source).await,
             (false, true) => {
-                Err(ForeignError::Source("only URLs that begin with postgres:// are read"))
+                Err(MigrationError::Source("only URLs that begin with postgres:// are read"))
             }
             (false, false) => Self::file(Path::new(source)),
         }
     }
 
-    async fn connect(url: &str) -> Result<Self, ForeignError> {
+    async fn connect(url: &str) -> Result<Self, MigrationError> {
         let config: tokio_postgres::Config = url.parse()?;
         let names = config.get_hosts().iter().filter_map(|host| match host {
             Host::Tcp(name) => Some(name.clone()),
@@ -46,7 +46,7 @@ impl Database {
         });
         let addresses = config.get_hostaddrs().iter().map(ToString::to_string);
         if let Some(name) = names.chain(addresses).find(|name| !is_local(name)) {
-            return Err(ForeignError::NotLocal(name));
+            return Err(MigrationError::NotLocal(name));
         }
         let (client, connection) = config.connect(NoTls).await?;
         // It ends with the client; what goes wrong the client says.
@@ -56,10 +56,10 @@ impl Database {
         Ok(Self::Postgres(client))
     }
 
-    fn file(path: &Path) -> Result<Self, ForeignError> {
+    fn file(path: &Path) -> Result<Self, MigrationError> {
         // SQLite's own words for this do not help.
         std::fs::metadata(path)
-            .map_err(|error| ForeignError::File { path: path.display().to_string(), error })?;
+            .map_err(|error| MigrationError::File { path: path.display().to_string(), error })?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
         let connection = Connection::open_with_flags(path, flags)?;
         // What is read begins with the first row.
@@ -68,14 +68,18 @@ impl Database {
     }
 
     /// What a query finds, whose columns are all text, and which names its parameters `$1`, `$2` …
-    pub(super) async fn rows(&self, sql: &str, values: &[&str]) -> Result<Vec<Row>, ForeignError> {
+    pub(super) async fn rows(
+        &self,
+        sql: &str,
+        values: &[&str],
+    ) -> Result<Vec<TextRow>, MigrationError> {
         match self {
             Self::Postgres(client) => {
                 let values: Vec<&(dyn ToSql + Sync)> =
                     values.iter().map(|value| value as &(dyn ToSql + Sync)).collect();
                 let rows = client.query(sql, &values).await?;
                 let row = |row: &tokio_postgres::Row| {
-                    (0..row.len()).map(|column| row.try_get(column)).collect::<Result<Row, _>>()
+                    (0..row.len()).map(|column| row.try_get(column)).collect::<Result<TextRow, _>>()
                 };
                 Ok(rows.iter().map(row).collect::<Result<_, _>>()?)
             }
@@ -106,7 +110,7 @@ fn is_local(name: &str) -> bool {
     name == "localhost" || name.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
 }
 
-impl From<tokio_postgres::Error> for ForeignError {
+impl From<tokio_postgres::Error> for MigrationError {
     fn from(error: tokio_postgres::Error) -> Self {
         let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
         let why = error.as_db_error().map(|error| error.message().to_owned());
@@ -114,7 +118,7 @@ impl From<tokio_postgres::Error> for ForeignError {
     }
 }
 
-impl From<rusqlite::Error> for ForeignError {
+impl From<rusqlite::Error> for MigrationError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Database(error.to_string())
     }

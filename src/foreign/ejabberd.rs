@@ -5,10 +5,10 @@ use async_trait::async_trait;
 use crate::pubsub::Timestamp;
 
 use super::{
-    ForeignError, Reader, Remarks,
-    database::{Database, Row, pair},
+    MigrationError, MigrationWarnings, SourceReader,
+    database::{Database, TextRow, pair},
     erlang,
-    found::{Found, FoundItem, FoundSubscription, fields},
+    found::{SourceItem, SourceNode, SourceSubscription, fields},
     nodes_of,
 };
 
@@ -30,13 +30,13 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("pubsub#itemreply", "none"),
 ];
 
-pub(super) struct Ejabberd {
+pub(super) struct EjabberdReader {
     database: Database,
     service: String,
     has_options: bool,
 }
 
-impl Ejabberd {
+impl EjabberdReader {
     pub(super) fn new(database: Database, service: String) -> Self {
         Self { database, service, has_options: true }
     }
@@ -45,7 +45,7 @@ impl Ejabberd {
         &self,
         node: &[&str],
         plugin: &str,
-    ) -> Result<Vec<(String, String)>, ForeignError> {
+    ) -> Result<Vec<(String, String)>, MigrationError> {
         let mut config = fields(DEFAULTS);
         if plugin == "pep" {
             config.extend(fields(&[("pubsub#access_model", "presence")]));
@@ -67,7 +67,7 @@ impl Ejabberd {
     }
 
     /// The options of a subscription.
-    async fn options(&self, subid: &str) -> Result<Vec<(String, String)>, ForeignError> {
+    async fn options(&self, subid: &str) -> Result<Vec<(String, String)>, MigrationError> {
         if !self.has_options {
             return Ok(Vec::new());
         }
@@ -85,8 +85,11 @@ impl Ejabberd {
 }
 
 #[async_trait(?Send)]
-impl Reader for Ejabberd {
-    async fn nodes(&mut self, remarks: &mut Remarks) -> Result<Vec<String>, ForeignError> {
+impl SourceReader for EjabberdReader {
+    async fn nodes(
+        &mut self,
+        remarks: &mut MigrationWarnings,
+    ) -> Result<Vec<String>, MigrationError> {
         let sql = "SELECT host, node FROM pubsub_node ORDER BY node";
         let mut nodes: Vec<_> =
             self.database.rows(sql, &[]).await?.into_iter().filter_map(pair).collect();
@@ -101,8 +104,8 @@ impl Reader for Ejabberd {
     async fn node(
         &mut self,
         name: &str,
-        remarks: &mut Remarks,
-    ) -> Result<Option<Found>, ForeignError> {
+        remarks: &mut MigrationWarnings,
+    ) -> Result<Option<SourceNode>, MigrationError> {
         let sql = "SELECT CAST(nodeid AS TEXT), plugin, parent FROM pubsub_node WHERE host = $1 AND node = $2";
         let row = self.database.rows(sql, &[&self.service, name]).await?.into_iter().next();
         let Some([Some(id), plugin, parent]) = row.and_then(|row| <[_; 3]>::try_from(row).ok())
@@ -114,7 +117,7 @@ impl Reader for Ejabberd {
             remarks.add("a node in a tree, which stands alone here", name);
         }
         let node = [id.as_str()];
-        let mut found = Found { name: name.to_owned(), ..Found::default() };
+        let mut found = SourceNode { name: name.to_owned(), ..SourceNode::default() };
         found.config = self.config(&node, &plugin.unwrap_or_default()).await?;
         let sql = "SELECT jid, CAST(affiliation AS TEXT), subscriptions FROM pubsub_state \
                    WHERE nodeid = CAST(CAST($1 AS TEXT) AS BIGINT) ORDER BY stateid";
@@ -135,7 +138,7 @@ impl Reader for Ejabberd {
                     _ => "unconfigured",
                 };
                 let (jid, state) = (jid.clone(), state.to_owned());
-                found.subscriptions.push(FoundSubscription { jid, state, options });
+                found.subscriptions.push(SourceSubscription { jid, state, options });
             }
         }
         let sql = "SELECT itemid, publisher, creation, modification, payload FROM pubsub_item \
@@ -159,9 +162,9 @@ fn named(letter: &str) -> &'static str {
     }
 }
 
-fn item(row: Row) -> Option<FoundItem> {
+fn item(row: TextRow) -> Option<SourceItem> {
     let [id, publisher, creation, modification, payload] = <[_; 5]>::try_from(row).ok()?;
-    Some(FoundItem {
+    Some(SourceItem {
         id: id?,
         publisher,
         created: moment(&creation?)?,

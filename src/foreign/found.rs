@@ -2,24 +2,24 @@
 
 use crate::pubsub::Timestamp;
 
-use super::Remarks;
+use super::MigrationWarnings;
 
 /// A node with all that it has.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct SourceNode {
     pub(super) name: String,
     /// Fields of the form `pubsub#node_config`, of several values each in a line.
     pub(super) config: Vec<(String, String)>,
     /// Who is what.
     pub(super) affiliations: Vec<(String, String)>,
-    pub(super) subscriptions: Vec<FoundSubscription>,
+    pub(super) subscriptions: Vec<SourceSubscription>,
     /// The items in the order in which they were published, as far as that is known.
-    pub(super) items: Vec<FoundItem>,
+    pub(super) items: Vec<SourceItem>,
 }
 
-impl Found {
+impl SourceNode {
     /// Adds an item, if it could be read.
-    pub(super) fn take(&mut self, item: Option<FoundItem>, remarks: &mut Remarks) {
+    pub(super) fn take(&mut self, item: Option<SourceItem>, remarks: &mut MigrationWarnings) {
         match item {
             Some(item) => self.items.push(item),
             None => remarks.add("an item that cannot be read", &self.name),
@@ -28,7 +28,7 @@ impl Found {
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct FoundSubscription {
+pub(super) struct SourceSubscription {
     pub(super) jid: String,
     pub(super) state: String,
     /// Fields of the form `pubsub#subscribe_options`.
@@ -36,7 +36,7 @@ pub(super) struct FoundSubscription {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct FoundItem {
+pub(super) struct SourceItem {
     pub(super) id: String,
     pub(super) publisher: Option<String>,
     pub(super) created: Timestamp,

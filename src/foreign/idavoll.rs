@@ -8,9 +8,9 @@ use crate::{
 };
 
 use super::{
-    ForeignError, Reader, Remarks,
-    database::{Database, Row, pair},
-    found::{Found, FoundItem, FoundSubscription, fields},
+    MigrationError, MigrationWarnings, SourceReader,
+    database::{Database, TextRow, pair},
+    found::{SourceItem, SourceNode, SourceSubscription, fields},
 };
 
 /// What holds at every node, besides what its row says.
@@ -21,11 +21,11 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("pubsub#notification_type", "headline"),
 ];
 
-pub(super) struct Idavoll {
+pub(super) struct IdavollReader {
     database: Database,
 }
 
-impl Idavoll {
+impl IdavollReader {
     pub(super) fn new(database: Database) -> Self {
         Self { database }
     }
@@ -42,14 +42,17 @@ const COLUMNS: [&str; 6] = [
 ];
 
 #[async_trait(?Send)]
-impl Reader for Idavoll {
-    async fn nodes(&mut self, remarks: &mut Remarks) -> Result<Vec<String>, ForeignError> {
+impl SourceReader for IdavollReader {
+    async fn nodes(
+        &mut self,
+        remarks: &mut MigrationWarnings,
+    ) -> Result<Vec<String>, MigrationError> {
         let sql = "SELECT CAST(column_name AS TEXT) FROM information_schema.columns \
                    WHERE table_name = 'nodes' AND table_schema = ANY (current_schemas(FALSE))";
         let columns = self.database.rows(sql, &[]).await?;
         let is_known = |column: &str| COLUMNS.contains(&column);
         if columns.into_iter().flatten().flatten().any(|column| !is_known(&column)) {
-            return Err(ForeignError::Source("these are not the tables of Idavoll 0.9"));
+            return Err(MigrationError::Source("these are not the tables of Idavoll 0.9"));
         }
         let sql = "SELECT node, node_type FROM nodes ORDER BY node";
         let mut names = Vec::new();
@@ -67,9 +70,9 @@ impl Reader for Idavoll {
     async fn node(
         &mut self,
         name: &str,
-        remarks: &mut Remarks,
-    ) -> Result<Option<Found>, ForeignError> {
-        let mut found = Found { name: name.to_owned(), ..Found::default() };
+        remarks: &mut MigrationWarnings,
+    ) -> Result<Option<SourceNode>, MigrationError> {
+        let mut found = SourceNode { name: name.to_owned(), ..SourceNode::default() };
         found.config = fields(DEFAULTS);
         let sql = "SELECT CAST(persist_items AS TEXT), CAST(deliver_payloads AS TEXT), \
                    send_last_published_item FROM nodes WHERE node = $1";
@@ -98,14 +101,14 @@ impl Reader for Idavoll {
     }
 }
 
-fn subscription(row: Row) -> Option<FoundSubscription> {
+fn subscription(row: TextRow) -> Option<SourceSubscription> {
     let [jid, resource, state] = <[_; 3]>::try_from(row).ok()?;
     let (bare, resource) = (jid?, resource.unwrap_or_default());
     let jid = if resource.is_empty() { bare } else { format!("{bare}/{resource}") };
-    Some(FoundSubscription { jid, state: state?, options: Vec::new() })
+    Some(SourceSubscription { jid, state: state?, options: Vec::new() })
 }
 
-fn item(row: Row, node: &str, remarks: &mut Remarks) -> Option<FoundItem> {
+fn item(row: TextRow, node: &str, remarks: &mut MigrationWarnings) -> Option<SourceItem> {
     let [id, publisher, date, data] = <[_; 4]>::try_from(row).ok()?;
     let modified = Timestamp(date?.parse().ok()?);
     let (id, item) = (id?, payload::element_of_item(&data?).ok()?);
@@ -115,5 +118,5 @@ fn item(row: Row, node: &str, remarks: &mut Remarks) -> Option<FoundItem> {
         remarks
             .add("an item of several elements: the first is its payload", format!("{node}: {id}"));
     }
-    Some(FoundItem { id, publisher, created: modified, modified, payload })
+    Some(SourceItem { id, publisher, created: modified, modified, payload })
 }

@@ -18,16 +18,16 @@ use jid::BareJid;
 use thiserror::Error;
 
 use crate::{
-    archive::{self, ArchiveError, Summary},
-    pubsub::{Fresh, Limits, Timestamp},
+    archive::{self, ArchiveError, ArchiveSummary},
+    pubsub::{IdGenerator, Limits, Timestamp},
     store::{Store, StoreError},
 };
 
-use self::{database::Database, found::Found};
+use self::{database::Database, found::SourceNode};
 
 /// A service that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum SourceKind {
     /// ejabberd's mod_pubsub, where it keeps nodes by SQL.
     Ejabberd,
     /// Idavoll, with PostgreSQL.
@@ -38,9 +38,9 @@ pub enum Kind {
 
 /// What is to be read.
 #[derive(Clone, Debug)]
-pub struct Origin {
+pub struct MigrationSource {
     /// Whose it is.
-    pub kind: Kind,
+    pub kind: SourceKind,
     /// Where: a `postgres://` URL, a file of SQLite, or the folder in which Prosody keeps its data.
     pub source: String,
     /// The service's JID there. Nodes without an owner are created by it here.
@@ -49,7 +49,7 @@ pub struct Origin {
 
 /// Why something cannot be read, or not be put into the store.
 #[derive(Debug, Error)]
-pub enum ForeignError {
+pub enum MigrationError {
     /// A file cannot be read.
     #[error("{path}: {error}")]
     File {
@@ -80,7 +80,7 @@ pub enum ForeignError {
     Archive(#[from] ArchiveError),
 }
 
-impl From<StoreError> for ForeignError {
+impl From<StoreError> for MigrationError {
     fn from(error: StoreError) -> Self {
         Self::Archive(error.into())
     }
@@ -88,27 +88,27 @@ impl From<StoreError> for ForeignError {
 
 /// How much came over, and what did not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Taken {
+pub struct MigrationReport {
     /// What came over, or would.
-    pub summary: Summary,
+    pub summary: ArchiveSummary,
     /// What did not.
-    pub remarks: Remarks,
+    pub remarks: MigrationWarnings,
 }
 
 /// What does not come over, or otherwise than it was: each kind once, with how often it is so, and for example where.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Remarks(BTreeMap<String, Remark>);
+pub struct MigrationWarnings(BTreeMap<String, MigrationWarning>);
 
 /// One kind of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Remark {
+pub struct MigrationWarning {
     /// Number of halvings.
     pub times: u64,
     /// The first places, at most three.
     pub places: Vec<String>,
 }
 
-impl Remarks {
+impl MigrationWarnings {
     const MAX_PLACES: usize = 3;
 
     fn add(&mut self, what: impl Into<String>, place: impl Into<String>) {
@@ -120,23 +120,26 @@ impl Remarks {
     }
 
     /// Each, by its text.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Remark)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &MigrationWarning)> {
         self.0.iter().map(|(what, remark)| (what.as_str(), remark))
     }
 }
 
 /// What a reader of a service does.
 #[async_trait(?Send)]
-trait Reader {
+trait SourceReader {
     /// The names of all nodes.
-    async fn nodes(&mut self, remarks: &mut Remarks) -> Result<Vec<String>, ForeignError>;
+    async fn nodes(
+        &mut self,
+        remarks: &mut MigrationWarnings,
+    ) -> Result<Vec<String>, MigrationError>;
 
     /// One of them, with all that it has; nothing if it cannot be read, which is remarked.
     async fn node(
         &mut self,
         name: &str,
-        remarks: &mut Remarks,
-    ) -> Result<Option<Found>, ForeignError>;
+        remarks: &mut MigrationWarnings,
+    ) -> Result<Option<SourceNode>, MigrationError>;
 }
 
 /// Reads everything of a service, and puts it into an empty store, if there is one; without one it only says what
@@ -146,23 +149,23 @@ trait Reader {
 /// # Errors
 /// [`ForeignError`]. A part that cannot be understood is no error: it is remarked.
 pub async fn take_over(
-    origin: &Origin,
+    origin: &MigrationSource,
     into: Option<&dyn Store>,
     limits: &Limits,
-    fresh: &dyn Fresh,
+    fresh: &dyn IdGenerator,
     now: Timestamp,
     mut progress: impl FnMut(u64, u64),
-) -> Result<Taken, ForeignError> {
+) -> Result<MigrationReport, MigrationError> {
     if let Some(store) = into {
         archive::is_empty(store).await?;
     }
     let mut reader = open(origin).await?;
-    let mut taken = Taken::default();
+    let mut taken = MigrationReport::default();
     let names = reader.nodes(&mut taken.remarks).await?;
     if names.is_empty() {
-        return Err(ForeignError::Source("no nodes are there"));
+        return Err(MigrationError::Source("no nodes are there"));
     }
-    let here = settle::Here { service: &origin.service, limits, fresh, now };
+    let here = settle::ConvertContext { service: &origin.service, limits, fresh, now };
     for (done, name) in (0..).zip(&names) {
         progress(done, names.len() as u64);
         let Some(found) = reader.node(name, &mut taken.remarks).await? else { continue };
@@ -177,25 +180,29 @@ pub async fn take_over(
 }
 
 /// The nodes of one service among these of a host each.
-fn nodes_of(service: &str, nodes: Vec<(String, String)>) -> Result<Vec<String>, ForeignError> {
+fn nodes_of(service: &str, nodes: Vec<(String, String)>) -> Result<Vec<String>, MigrationError> {
     let (own, others): (Vec<_>, Vec<_>) = nodes.into_iter().partition(|(host, _)| host == service);
     if own.is_empty() && !others.is_empty() {
         let others: BTreeSet<String> = others.into_iter().map(|(host, _)| host).collect();
         let others = others.into_iter().collect::<Vec<_>>().join(", ");
-        return Err(ForeignError::NoNodes { service: service.to_owned(), others });
+        return Err(MigrationError::NoNodes { service: service.to_owned(), others });
     }
     Ok(own.into_iter().map(|(_, node)| node).collect())
 }
 
-async fn open(origin: &Origin) -> Result<Box<dyn Reader>, ForeignError> {
-    let Origin { kind, source, service } = origin;
+async fn open(origin: &MigrationSource) -> Result<Box<dyn SourceReader>, MigrationError> {
+    let MigrationSource { kind, source, service } = origin;
     let service = service.to_string();
     Ok(match kind {
-        Kind::Ejabberd => Box::new(ejabberd::Ejabberd::new(Database::open(source).await?, service)),
-        Kind::Idavoll => Box::new(idavoll::Idavoll::new(Database::open(source).await?)),
-        Kind::Prosody if std::path::Path::new(source).is_dir() => {
-            Box::new(prosody::Files::new(source.into(), &service))
+        SourceKind::Ejabberd => {
+            Box::new(ejabberd::EjabberdReader::new(Database::open(source).await?, service))
         }
-        Kind::Prosody => Box::new(prosody::Tables::new(Database::open(source).await?, service)),
+        SourceKind::Idavoll => Box::new(idavoll::IdavollReader::new(Database::open(source).await?)),
+        SourceKind::Prosody if std::path::Path::new(source).is_dir() => {
+            Box::new(prosody::ProsodyFileReader::new(source.into(), &service))
+        }
+        SourceKind::Prosody => {
+            Box::new(prosody::ProsodySqlReader::new(Database::open(source).await?, service))
+        }
     })
 }

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use jid::{BareJid, Jid};
 
 use crate::{
-    archive::{Filling, Summary},
+    archive::{ArchiveSummary, NodeImporter},
     pubsub::{
-        AccessModel, Affiliation, Epoch, Expire, Fresh, Item, ItemId, Limits, MaxItems, Node,
-        NodeConfig, NodeId, Options, Place, Setting, Spot, SubscriptionState, Terms, Timestamp,
-        may_stay,
+        AccessModel, Affiliation, ConfigField, Epoch, EventId, Expire, IdGenerator, Item, ItemId,
+        ItemPosition, Limits, MaxItems, Node, NodeConfig, NodeId, SubscriptionDetails,
+        SubscriptionOptions, SubscriptionState, Timestamp, may_stay,
     },
     store::{Store, StoreError},
     wire::{
@@ -20,34 +20,38 @@ use crate::{
 };
 
 use super::{
-    Remarks,
-    found::{Found, FoundItem, FoundSubscription},
+    MigrationWarnings,
+    found::{SourceItem, SourceNode, SourceSubscription},
 };
 
 /// A node as it is put into the store.
-pub(super) struct Settled {
+pub(super) struct ConvertedNode {
     node: Node,
     seq: u64,
     affiliations: BTreeMap<BareJid, Affiliation>,
-    subscriptions: Agreed,
-    pending: Agreed,
+    subscriptions: OptionsByJid,
+    pending: OptionsByJid,
     items: Vec<Item>,
     now: Timestamp,
 }
 
 /// Where it comes to.
-pub(super) struct Here<'a> {
+pub(super) struct ConvertContext<'a> {
     /// Whose the nodes are that have no owner.
     pub(super) service: &'a BareJid,
     /// What is kept here.
     pub(super) limits: &'a Limits,
-    pub(super) fresh: &'a dyn Fresh,
+    pub(super) fresh: &'a dyn IdGenerator,
     pub(super) now: Timestamp,
 }
 
 /// What comes over of a node; nothing if it cannot have its name here. What does not is remarked.
-pub(super) fn settle(found: Found, here: &Here<'_>, remarks: &mut Remarks) -> Option<Settled> {
-    let Found { name, config, affiliations, subscriptions, items } = found;
+pub(super) fn settle(
+    found: SourceNode,
+    here: &ConvertContext<'_>,
+    remarks: &mut MigrationWarnings,
+) -> Option<ConvertedNode> {
+    let SourceNode { name, config, affiliations, subscriptions, items } = found;
     if config.iter().any(|(var, value)| var == "pubsub#node_type" && value == "collection") {
         remarks.add("a collection", name);
         return None;
@@ -56,7 +60,7 @@ pub(super) fn settle(found: Found, here: &Here<'_>, remarks: &mut Remarks) -> Op
         remarks.add("a node whose name is empty, too long, or cannot stand in XML", name);
         return None;
     };
-    let mut place = Remarked { node: &name, remarks };
+    let mut place = NodeWarnings { node: &name, remarks };
     let config = configured(&config, &mut place);
     let affiliations = affiliated(affiliations, &mut place);
     let owner = affiliations.iter().find(|(_, affiliation)| **affiliation == Affiliation::Owner);
@@ -80,11 +84,11 @@ pub(super) fn settle(found: Found, here: &Here<'_>, remarks: &mut Remarks) -> Op
     }
     let node = Node::bare(id, epoch, config, creator, created);
     let now = here.now;
-    Some(Settled { node, seq, affiliations, subscriptions, pending, items, now })
+    Some(ConvertedNode { node, seq, affiliations, subscriptions, pending, items, now })
 }
 
-impl Settled {
-    pub(super) fn count(&self, summary: &mut Summary) {
+impl ConvertedNode {
+    pub(super) fn count(&self, summary: &mut ArchiveSummary) {
         summary.nodes += 1;
         summary.subscriptions += (self.subscriptions.len() + self.pending.len()) as u64;
         summary.items += self.items.len() as u64;
@@ -92,7 +96,7 @@ impl Settled {
 
     pub(super) async fn put(self, store: &dyn Store) -> Result<(), StoreError> {
         let Self { node, seq, affiliations, subscriptions, pending, items, now } = self;
-        let mut filling = Filling::begin(store, node).await?;
+        let mut filling = NodeImporter::begin(store, node).await?;
         for (entity, affiliation) in affiliations {
             filling.affiliate(entity, affiliation);
         }
@@ -106,8 +110,8 @@ impl Settled {
             filling.request(jid.clone());
         }
         for (jid, options) in subscriptions.into_iter().chain(pending) {
-            if options != Options::default() {
-                filling.agree(jid, vec![Terms::new(None, options, seq, now)], seq);
+            if options != SubscriptionOptions::default() {
+                filling.agree(jid, vec![SubscriptionDetails::new(None, options, seq, now)], seq);
             }
         }
         filling.finish(seq, seq).await
@@ -115,12 +119,12 @@ impl Settled {
 }
 
 /// The node that is looked at, and what is remarked.
-struct Remarked<'a> {
+struct NodeWarnings<'a> {
     node: &'a str,
-    remarks: &'a mut Remarks,
+    remarks: &'a mut MigrationWarnings,
 }
 
-impl Remarked<'_> {
+impl NodeWarnings<'_> {
     fn remark(&mut self, what: impl Into<String>) {
         self.remarks.add(what, self.node);
     }
@@ -156,11 +160,11 @@ fn is_kept_here(items: &[Item], config: &NodeConfig, limits: &Limits) -> bool {
 
 /// The configuration. Of a field that is not understood the default counts; but then the node is closed, or keeps all,
 /// if it is the field that says so.
-fn configured(fields: &[(String, String)], place: &mut Remarked<'_>) -> NodeConfig {
+fn configured(fields: &[(String, String)], place: &mut NodeWarnings<'_>) -> NodeConfig {
     let limits = Limits { max_items: u32::MAX, max_payload_bytes: u32::MAX, ..Limits::default() };
     let mut config = NodeConfig::initial(&limits);
     for (var, value) in fields {
-        let with = |settings: &[Setting]| config.clone().with(settings, &limits);
+        let with = |settings: &[ConfigField]| config.clone().with(settings, &limits);
         let set = node_config::setting(var, value)
             .and_then(|setting| with(&setting.into_iter().collect::<Vec<_>>()));
         match set {
@@ -170,12 +174,12 @@ fn configured(fields: &[(String, String)], place: &mut Remarked<'_>) -> NodeConf
                     "an access model that is not known: only those on the list come in",
                     value,
                 );
-                let closed = Setting::AccessModel(AccessModel::Whitelist);
+                let closed = ConfigField::AccessModel(AccessModel::Whitelist);
                 config = with(&[closed]).unwrap_or(config);
             }
             Err(_) if var == "pubsub#max_items" => {
                 place.remark_of("pubsub#max_items is not understood: all are kept", value);
-                config = with(&[Setting::MaxItems(MaxItems::Max)]).unwrap_or(config);
+                config = with(&[ConfigField::MaxItems(MaxItems::Max)]).unwrap_or(config);
             }
             Err(_) => {
                 let var = shortened(var);
@@ -191,7 +195,7 @@ fn configured(fields: &[(String, String)], place: &mut Remarked<'_>) -> NodeConf
 
 fn affiliated(
     found: Vec<(String, String)>,
-    place: &mut Remarked<'_>,
+    place: &mut NodeWarnings<'_>,
 ) -> BTreeMap<BareJid, Affiliation> {
     let mut affiliations = BTreeMap::new();
     for (jid, name) in found {
@@ -214,16 +218,16 @@ fn affiliated(
 }
 
 /// JIDs with what they want of their subscriptions.
-type Agreed = Vec<(Jid, Options)>;
+type OptionsByJid = Vec<(Jid, SubscriptionOptions)>;
 
 /// Who is subscribed, and who waits for that.
 fn subscribed(
-    mut found: Vec<FoundSubscription>,
+    mut found: Vec<SourceSubscription>,
     config: &NodeConfig,
     affiliations: &BTreeMap<BareJid, Affiliation>,
     now: Timestamp,
-    place: &mut Remarked<'_>,
-) -> (Agreed, Agreed) {
+    place: &mut NodeWarnings<'_>,
+) -> (OptionsByJid, OptionsByJid) {
     let (mut subscriptions, mut pending) = (Vec::new(), Vec::new());
     let mut seen = BTreeSet::new();
     // Of several the one that has most counts.
@@ -232,7 +236,7 @@ fn subscribed(
         "pending" => 1,
         _ => 2,
     });
-    for FoundSubscription { jid: text, state, options } in found {
+    for SourceSubscription { jid: text, state, options } in found {
         let Ok(jid) = Jid::stamped(&text) else {
             place.remark_of("a subscription of what is no JID", &text);
             continue;
@@ -261,7 +265,7 @@ fn subscribed(
     (subscriptions, pending)
 }
 
-fn agreed(fields: &[(String, String)], place: &mut Remarked<'_>) -> Options {
+fn agreed(fields: &[(String, String)], place: &mut NodeWarnings<'_>) -> SubscriptionOptions {
     let mut settings = Vec::new();
     for (var, value) in fields {
         match subscribe_options::setting(var, value) {
@@ -269,18 +273,18 @@ fn agreed(fields: &[(String, String)], place: &mut Remarked<'_>) -> Options {
             Err(_) => place.remark_of(format!("the subscription option {}", shortened(var)), value),
         }
     }
-    Options::restored(settings)
+    SubscriptionOptions::restored(settings)
 }
 
 /// The items that a node of this configuration keeps.
 fn kept(
-    mut items: Vec<FoundItem>,
+    mut items: Vec<SourceItem>,
     config: &NodeConfig,
-    place: &mut Remarked<'_>,
-) -> Vec<FoundItem> {
+    place: &mut NodeWarnings<'_>,
+) -> Vec<SourceItem> {
     items.sort_by_key(|item| item.modified);
     let mut newer = BTreeSet::new();
-    let mut is_newest = |item: &FoundItem| newer.insert(item.id.clone());
+    let mut is_newest = |item: &SourceItem| newer.insert(item.id.clone());
     let newest: Vec<_> = items.iter().rev().map(&mut is_newest).collect();
     let mut newest = newest.into_iter().rev();
     for item in items.extract_if(.., |_| newest.next() == Some(false)) {
@@ -300,10 +304,10 @@ fn kept(
 /// Gives each item its place in the node's order: creations and modifications take one each, as they happened.
 /// The other result is the place of the last.
 fn placed(
-    found: Vec<FoundItem>,
+    found: Vec<SourceItem>,
     creator: &BareJid,
     epoch: Epoch,
-    place: &mut Remarked<'_>,
+    place: &mut NodeWarnings<'_>,
 ) -> (Vec<Item>, u64) {
     let mut moments: Vec<(Timestamp, usize)> = Vec::new();
     for (nth, item) in found.iter().enumerate() {
@@ -313,7 +317,7 @@ fn placed(
         }
     }
     moments.sort();
-    let mut spots: BTreeMap<usize, (Spot, u64)> = BTreeMap::new();
+    let mut spots: BTreeMap<usize, (ItemPosition, u64)> = BTreeMap::new();
     for (seq, (_, nth)) in (1..).zip(&moments) {
         spots.entry(*nth).or_insert(((seq, 0), seq)).1 = seq;
     }
@@ -341,7 +345,7 @@ fn placed(
                 creator.clone()
             }
         };
-        let place = Place { epoch, seq };
+        let place = EventId { epoch, seq };
         let published = item.modified;
         items.push(Item { id, place, index: 0, created, publisher, published, payload });
     }

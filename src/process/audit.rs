@@ -3,8 +3,8 @@
 use tracing::info;
 
 use crate::{
-    pubsub::{ItemId, NodeConfig, Terms},
-    service::{Audited, Entry},
+    pubsub::{ItemId, NodeConfig, SubscriptionDetails},
+    service::{AuditChange, AuditRecord},
     wire::{
         form::{node_config, subscribe_options},
         name::{affiliation_name, state_name},
@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Logs what was changed, each thing in a line.
-pub(super) fn log(Audited { who, node, entries }: &Audited) {
+pub(super) fn log(AuditRecord { who, node, entries }: &AuditRecord) {
     for entry in entries {
         let (what, whom, before, after) = shown(entry);
         // Names may have ends of lines in them: as a text they are written escaped.
@@ -22,31 +22,33 @@ pub(super) fn log(Audited { who, node, entries }: &Audited) {
 }
 
 /// What, of whom or which, and how it was and is.
-fn shown(entry: &Entry) -> (&'static str, String, String, String) {
+fn shown(entry: &AuditChange) -> (&'static str, String, String, String) {
     let none = String::new;
     match entry {
-        Entry::Affiliated { entity, before, after } => (
+        AuditChange::Affiliated { entity, before, after } => (
             "affiliation",
             entity.to_string(),
             affiliation_name(*before).into(),
             affiliation_name(*after).into(),
         ),
-        Entry::Announced => ("announced", none(), none(), none()),
-        Entry::Configured { before, after } => {
+        AuditChange::Announced => ("announced", none(), none(), none()),
+        AuditChange::Configured { before, after } => {
             let (before, after) = differences(before, after);
             ("configuration", none(), before, after)
         }
-        Entry::Created(config) => ("created", none(), none(), fields(&node_config::values(config))),
-        Entry::Deleted { redirect } => {
+        AuditChange::Created(config) => {
+            ("created", none(), none(), fields(&node_config::values(config)))
+        }
+        AuditChange::Deleted { redirect } => {
             ("deleted", none(), none(), redirect.clone().unwrap_or_default())
         }
-        Entry::Options { jid, before, after } => {
+        AuditChange::Options { jid, before, after } => {
             ("options", jid.to_string(), terms(before), terms(after))
         }
-        Entry::Published(items) => ("published", names(items), none(), none()),
-        Entry::Purged => ("purged", none(), none(), none()),
-        Entry::Retracted(items) => ("retracted", names(items), none(), none()),
-        Entry::Subscribed { jid, before, after } => {
+        AuditChange::Published(items) => ("published", names(items), none(), none()),
+        AuditChange::Purged => ("purged", none(), none(), none()),
+        AuditChange::Retracted(items) => ("retracted", names(items), none(), none()),
+        AuditChange::Subscribed { jid, before, after } => {
             ("subscription", jid.to_string(), state_name(*before).into(), state_name(*after).into())
         }
     }
@@ -57,7 +59,7 @@ fn names(items: &[ItemId]) -> String {
 }
 
 /// What is wanted of subscriptions, each with its SubID if it has one.
-fn terms(all: &[Terms]) -> String {
+fn terms(all: &[SubscriptionDetails]) -> String {
     let shown = all.iter().map(|terms| {
         let subid = terms.subid.as_ref().map(|subid| format!("{subid}: ")).unwrap_or_default();
         format!("{subid}{}", fields(&subscribe_options::values(&terms.options)))

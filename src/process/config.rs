@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    component::{Offer, StanzaLimits, Transport},
+    component::{MulticastConfig, StanzaLimits, Transport},
     store::CACHE_MIB,
 };
 
-use super::{limits::Limits, policies::PolicyConfig, source};
+use super::{limits::LimitsConfig, policies::PolicyConfig, source};
 
 /// Everything that can be configured. The default is `config/gjallar.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,11 +43,11 @@ pub struct Config {
     /// `human` or `json`.
     pub log_format: LogFormat,
     /// What watches the service.
-    pub monitoring: Monitoring,
+    pub monitoring: MonitoringConfig,
     /// The connection to the server.
-    pub link: Link,
+    pub link: LinkConfig,
     /// How much of each thing is taken.
-    pub limits: Limits,
+    pub limits: LimitsConfig,
     /// What holds at nodes with some names. No variable can set it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<PolicyConfig>,
@@ -77,7 +77,7 @@ pub enum LogFormat {
 /// The connection to the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Link {
+pub struct LinkConfig {
     /// Seconds of silence after which the server is asked whether it is there.
     pub ping_after_seconds: u64,
     /// Seconds that it then has to answer.
@@ -113,9 +113,9 @@ impl Default for Config {
             compare_and_publish: false,
             log: "info".into(),
             log_format: LogFormat::Human,
-            monitoring: Monitoring::default(),
-            link: Link::default(),
-            limits: Limits::default(),
+            monitoring: MonitoringConfig::default(),
+            link: LinkConfig::default(),
+            limits: LimitsConfig::default(),
             policies: Vec::new(),
         }
     }
@@ -124,12 +124,12 @@ impl Default for Config {
 /// What watches the service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Monitoring {
+pub struct MonitoringConfig {
     /// Address and port at which metrics and health are shown by HTTP; empty for nowhere.
     pub listen: String,
 }
 
-impl Default for Link {
+impl Default for LinkConfig {
     fn default() -> Self {
         Self {
             ping_after_seconds: 30,
@@ -315,15 +315,15 @@ impl Config {
     ///
     /// # Errors
     /// If that is no domain.
-    pub fn multicast(&self) -> Result<Offer, ConfigError> {
+    pub fn multicast(&self) -> Result<MulticastConfig, ConfigError> {
         match self.link.multicast.as_str() {
-            "off" => Ok(Offer::None),
-            "auto" => Ok(self.server_domain()?.map_or(Offer::None, Offer::Of)),
+            "off" => Ok(MulticastConfig::None),
+            "auto" => Ok(self.server_domain()?.map_or(MulticastConfig::None, MulticastConfig::Of)),
             jid => match Jid::new(jid) {
                 Ok(jid) if jid.node().is_none() && jid.resource().is_none() => {
                     let jid = jid.to_string();
                     let host = host_of(&jid).unwrap_or_else(|| jid.clone());
-                    Ok(Offer::At { jid, host })
+                    Ok(MulticastConfig::At { jid, host })
                 }
                 _ => Err(wrong("link.multicast", format!("{jid:?} is not auto, off or a domain"))),
             },
@@ -339,7 +339,7 @@ impl Config {
     /// How long the server may be silent, and how long after it was asked.
     #[must_use]
     pub fn patience(&self) -> (Duration, Duration) {
-        let Link { ping_after_seconds, ping_deadline_seconds, .. } = self.link;
+        let LinkConfig { ping_after_seconds, ping_deadline_seconds, .. } = self.link;
         (Duration::from_secs(ping_after_seconds), Duration::from_secs(ping_deadline_seconds))
     }
 }

@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::{
-    component::{self, Answers, Doctor, Verdict},
-    control::{Client, ControlError, Examine, Finding, Request},
-    pubsub::Fresh,
+    component::{self, Doctor, ReplyQueue, Verdict},
+    control::{AdminClient, AdminRequest, ControlError, Examine, Finding},
+    pubsub::IdGenerator,
     service::Service,
 };
 
-use super::{Config, ConfigError, Random, RunError, component_link};
+use super::{Config, ConfigError, RandomIds, RunError, component_link};
 
 /// Tries what the service of a configuration relies on: the running service does, if there is one, or a connection of
 /// its own is made.
@@ -21,7 +21,7 @@ use super::{Config, ConfigError, Random, RunError, component_link};
 /// If the configuration is wrong, or the running service does not answer.
 pub fn running(config: &Config) -> Result<Option<Vec<Finding>>, RunError> {
     let Some(path) = config.control_path()? else { return Ok(None) };
-    let mut client = match Client::connect(&path) {
+    let mut client = match AdminClient::connect(&path) {
         Ok(client) => client,
         Err(ControlError::Unreachable { error, .. })
             if matches!(
@@ -34,7 +34,7 @@ pub fn running(config: &Config) -> Result<Option<Vec<Finding>>, RunError> {
         Err(error) => return Err(error.into()),
     };
     let mut findings = Vec::new();
-    client.ask(None, Request::Doctor, |line| {
+    client.ask(None, AdminRequest::Doctor, |line| {
         findings.extend(Finding::of(line));
         std::ops::ControlFlow::Continue(())
     })?;
@@ -46,7 +46,7 @@ pub fn running(config: &Config) -> Result<Option<Vec<Finding>>, RunError> {
 /// # Errors
 /// If the configuration is wrong.
 pub async fn connect(config: &Config) -> Result<Vec<Finding>, RunError> {
-    let doctor = doctor(config, Arc::new(Random::default()))?;
+    let doctor = doctor(config, Arc::new(RandomIds::default()))?;
     // No request is taken on it.
     let (_rates, metered) = watch::channel(config.limits.rates());
     let (_queues, queued) = watch::channel(config.limits.queues());
@@ -54,7 +54,7 @@ pub async fn connect(config: &Config) -> Result<Vec<Finding>, RunError> {
     Ok(doctor.connect(&link).await.into_iter().map(shown).collect())
 }
 
-pub(super) fn doctor(config: &Config, fresh: Arc<dyn Fresh>) -> Result<Doctor, ConfigError> {
+pub(super) fn doctor(config: &Config, fresh: Arc<dyn IdGenerator>) -> Result<Doctor, ConfigError> {
     let domain = config.server_domain()?;
     let is_theirs = |admin: &&String| {
         admin.split_once('@').is_some_and(|(_, host)| Some(host) == domain.as_deref())
@@ -67,7 +67,7 @@ pub(super) fn doctor(config: &Config, fresh: Arc<dyn Fresh>) -> Result<Doctor, C
 /// Examines the connection of the running service.
 pub(super) struct Examiner {
     pub(super) doctor: Doctor,
-    pub(super) answers: Arc<Answers>,
+    pub(super) answers: Arc<ReplyQueue>,
     pub(super) service: Arc<Service>,
 }
 

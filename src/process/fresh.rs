@@ -6,17 +6,17 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use crate::pubsub::{Fresh, Timestamp};
+use crate::pubsub::{IdGenerator, Timestamp};
 
 /// Numbers from a keyed hash of a counter. The key comes from the system's randomness, so processes
 /// do not agree on numbers, and nobody can guess them.
 #[derive(Debug, Default)]
-pub struct Random {
+pub struct RandomIds {
     key: RandomState,
     counter: AtomicU64,
 }
 
-impl Fresh for Random {
+impl IdGenerator for RandomIds {
     fn number(&self) -> u64 {
         self.key.hash_one(self.counter.fetch_add(1, Ordering::Relaxed))
     }

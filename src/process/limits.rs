@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    component::{QueueLimits, Rates},
+    component::{QueueLimits, RateLimits},
     pubsub,
 };
 
@@ -18,7 +18,7 @@ const MAX_SUBIDS: usize = 8;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
-pub struct Limits {
+pub struct LimitsConfig {
     pub max_jid_requests_per_second: u32,
     pub max_domain_requests_per_second: u32,
     pub max_queued_stanzas_per_jid: usize,
@@ -46,7 +46,7 @@ pub struct Limits {
     pub max_backlog_notifications: usize,
 }
 
-impl Default for Limits {
+impl Default for LimitsConfig {
     fn default() -> Self {
         let limits = pubsub::Limits::default();
         Self {
@@ -79,7 +79,7 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+impl LimitsConfig {
     /// Lowers the limit of replies to what fits into a stanza of so many bytes, and to what a node may hold.
     pub(super) fn fit_replies(&mut self, max_stanza_bytes: usize) {
         let fits = max_stanza_bytes.saturating_sub(ENVELOPE_BYTES);
@@ -178,8 +178,8 @@ impl Limits {
 
     /// How many requests are taken in a second.
     #[must_use]
-    pub fn rates(&self) -> Rates {
-        Rates {
+    pub fn rates(&self) -> RateLimits {
+        RateLimits {
             per_jid: self.max_jid_requests_per_second,
             per_domain: self.max_domain_requests_per_second,
         }

@@ -15,9 +15,9 @@ mod telemetry;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Config, ConfigError, Link, LogFormat, Monitoring, Secret, StorePath};
-pub use fresh::{Random, now};
-pub use limits::Limits;
+pub use config::{Config, ConfigError, LinkConfig, LogFormat, MonitoringConfig, Secret, StorePath};
+pub use fresh::{RandomIds, now};
+pub use limits::LimitsConfig;
 pub use policies::{FieldValue, NodeLimits, NoticeConfig, PolicyConfig};
 pub use telemetry::{print_warnings, start as start_telemetry};
 
@@ -30,10 +30,10 @@ use tracing::{info, warn};
 
 use crate::{
     archive::ArchiveError,
-    component::{self, Answers, Dispatch, Multicast, Session, Writer},
-    control::{Control, ControlError},
-    foreign::ForeignError,
-    pubsub::{Creators, Fresh},
+    component::{self, ComponentSession, MulticastDiscovery, OutboundWriter, ReplyQueue, Router},
+    control::{ControlError, ControlSocket},
+    foreign::MigrationError,
+    pubsub::{Creators, IdGenerator},
     service::Service,
     store::{MemoryStore, SledStore, Store, StoreError},
 };
@@ -60,7 +60,7 @@ pub enum RunError {
     Archive(#[from] ArchiveError),
     /// What another service kept cannot be read, or be put into the store.
     #[error("{0}")]
-    Foreign(#[from] ForeignError),
+    Foreign(#[from] MigrationError),
 }
 
 /// Opens the store of a configuration and serves until told to stop. A configuration that comes later is taken up as
@@ -105,7 +105,7 @@ async fn serve_as(
     if *policies.creators() == Creators::Administrators && config.creators != ["admins"] {
         warn!(creators = ?config.creators, "only administrators may create nodes");
     }
-    let fresh: Arc<dyn Fresh> = Arc::new(Random::default());
+    let fresh: Arc<dyn IdGenerator> = Arc::new(RandomIds::default());
     let service =
         Service::open(store, policies.limits().clone(), Arc::clone(&fresh), Arc::new(now)).await;
     let service = service.map_err(|error| RunError::Store { path: shown(&path), error })?;
@@ -114,19 +114,19 @@ async fn serve_as(
     let service = Arc::new(service.audited_by(Arc::new(audit::log)));
     info!(version = env!("CARGO_PKG_VERSION"), jid = %jid, store = shown(&path), "serving");
 
-    let multicast = Multicast::new(config.multicast()?, jid.to_string());
+    let multicast = MulticastDiscovery::new(config.multicast()?, jid.to_string());
     let server_domain = config.server_domain()?;
     let answers =
-        Arc::new(Answers::new(Arc::clone(service.outbox()), multicast, server_domain.clone()));
+        Arc::new(ReplyQueue::new(Arc::clone(service.outbox()), multicast, server_domain.clone()));
     let max_stanza_bytes = config.link.max_stanza_bytes;
-    let writer = Writer::new(
+    let writer = OutboundWriter::new(
         Arc::clone(&answers),
         Arc::clone(service.presences()),
         jid.to_string(),
         max_stanza_bytes,
         config.patience(),
     );
-    let dispatch = Arc::new(Dispatch::new(
+    let dispatch = Arc::new(Router::new(
         Arc::clone(&service),
         Arc::clone(&answers),
         jid.clone(),
@@ -170,7 +170,7 @@ async fn serve_as(
         () = monitoring => {}
         () = reload::follow(config, configs, &service, &rates, &queue_limits) => {}
         () = supervisor::report() => {}
-        () = Session::new(link, dispatch, answers, writer, fresh).run(stop) => {}
+        () = ComponentSession::new(link, dispatch, answers, writer, fresh).run(stop) => {}
         () = service.forget_told() => {}
         () = service.settle_doubts() => {}
         () = service.pass_time() => {}
@@ -193,11 +193,11 @@ async fn serve_as(
 /// How to connect to the server of a configuration.
 fn component_link(
     config: &Config,
-    rates: watch::Receiver<component::Rates>,
+    rates: watch::Receiver<component::RateLimits>,
     queue_limits: watch::Receiver<component::QueueLimits>,
-) -> Result<component::Link, ConfigError> {
+) -> Result<component::ComponentConfig, ConfigError> {
     let (ping_after, ping_deadline) = config.patience();
-    Ok(component::Link {
+    Ok(component::ComponentConfig {
         jid: config.component()?.to_string(),
         server: config.server.clone(),
         secret: config.secret()?,
@@ -211,11 +211,15 @@ fn component_link(
 }
 
 /// The socket of the command line. A service without it serves all the same.
-fn control(config: &Config, store: &StorePath, jid: &Jid) -> Result<Option<Control>, ConfigError> {
+fn control(
+    config: &Config,
+    store: &StorePath,
+    jid: &Jid,
+) -> Result<Option<ControlSocket>, ConfigError> {
     let (Some(path), StorePath::Sled(folder)) = (config.control_path()?, store) else {
         return Ok(None);
     };
-    match Control::listen(&path, folder, jid.clone()) {
+    match ControlSocket::listen(&path, folder, jid.clone()) {
         Ok(control) => Ok(Some(control)),
         Err(error) => {
             warn!(%error, path = %path.display(), "there is no control socket");

@@ -7,13 +7,13 @@ use std::{
 };
 
 use crate::{
-    archive::{self, ArchiveError, Epochs, Summary},
-    control::{Client, Snapshot},
-    foreign::{self, Origin, Taken},
+    archive::{self, ArchiveError, ArchiveSummary, Epochs},
+    control::{AdminClient, Snapshot},
+    foreign::{self, MigrationReport, MigrationSource},
     store::{SledStore, Store, StoreError},
 };
 
-use super::{Config, Random, RunError, StorePath, config::wrong, now, shown};
+use super::{Config, RandomIds, RunError, StorePath, config::wrong, now, shown};
 
 /// Compares everything in the store of a configuration; says what is wrong, each thing in a line.
 ///
@@ -30,7 +30,7 @@ pub async fn check(config: &Config) -> Result<Vec<String>, RunError> {
 ///
 /// # Errors
 /// If the store cannot be opened or read, or the text not be written.
-pub async fn export(config: &Config, out: &mut impl Write) -> Result<Summary, RunError> {
+pub async fn export(config: &Config, out: &mut impl Write) -> Result<ArchiveSummary, RunError> {
     let (store, _snapshot) = existing(config)?;
     let summary = archive::export(&store, out).await;
     store.close().await;
@@ -46,8 +46,8 @@ pub async fn import(
     config: &Config,
     text: &mut impl BufRead,
     keeps_epochs: bool,
-) -> Result<Summary, RunError> {
-    let fresh = Random::default();
+) -> Result<ArchiveSummary, RunError> {
+    let fresh = RandomIds::default();
     let epochs = if keeps_epochs { Epochs::Same } else { Epochs::New(&fresh) };
     filled(config, async |store| Ok(archive::import(store, text, epochs).await?)).await
 }
@@ -60,7 +60,7 @@ pub async fn rebase(config: &Config) -> Result<u64, RunError> {
     let StorePath::Sled(directory) = config.store_path()? else { return Err(keeps_nothing()) };
     let rebased = tokio::task::spawn_blocking(move || {
         is_ours(&directory)?;
-        SledStore::rebase(&directory, &Random::default())
+        SledStore::rebase(&directory, &RandomIds::default())
     });
     let rebased = rebased.await.unwrap_or_else(|error| Err(StoreError::Failed(error.to_string())));
     rebased.map_err(|error| failed(config, error))
@@ -73,11 +73,11 @@ pub async fn rebase(config: &Config) -> Result<u64, RunError> {
 /// If the store cannot be opened, or is not empty, or the other one not be read.
 pub async fn take_over(
     config: &Config,
-    origin: &Origin,
+    origin: &MigrationSource,
     is_dry_run: bool,
     progress: impl FnMut(u64, u64),
-) -> Result<Taken, RunError> {
-    let (limits, fresh) = (config.limits.of_rules(), Random::default());
+) -> Result<MigrationReport, RunError> {
+    let (limits, fresh) = (config.limits.of_rules(), RandomIds::default());
     if is_dry_run {
         return Ok(foreign::take_over(origin, None, &limits, &fresh, now(), progress).await?);
     }
@@ -126,7 +126,7 @@ fn existing(config: &Config) -> Result<(SledStore, Option<Snapshot>), RunError> 
     let StorePath::Sled(directory) = config.store_path()? else { return Err(keeps_nothing()) };
     let open =
         |folder: &Path| SledStore::open_existing(folder).map_err(|error| failed(config, error));
-    let copied = |service: Client| {
+    let copied = |service: AdminClient| {
         let snapshot = service.snapshot()?;
         Ok((open(&snapshot.folder)?, Some(snapshot)))
     };
@@ -153,9 +153,9 @@ fn is_ours(directory: &Path) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// If none does.
-pub fn client(config: &Config) -> Result<Client, RunError> {
+pub fn client(config: &Config) -> Result<AdminClient, RunError> {
     let path = config.control_path()?.ok_or_else(keeps_nothing)?;
-    Ok(Client::connect(&path)?)
+    Ok(AdminClient::connect(&path)?)
 }
 
 fn keeps_nothing() -> RunError {

@@ -7,12 +7,12 @@ use jid::BareJid;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    pubsub::{self, AffiliationNotices, Creators, Policy, Setting},
-    service::Policies,
+    pubsub::{self, AffiliationNotices, ConfigField, Creators, Policy},
+    service::PolicyTable,
     wire::form::node_config,
 };
 
-use super::{Config, ConfigError, config::wrong, limits::Limits};
+use super::{Config, ConfigError, config::wrong, limits::LimitsConfig};
 
 /// What holds at nodes whose names are like a pattern; see [`Policy`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,7 +83,7 @@ impl Config {
     ///
     /// # Errors
     /// If an administrator is no JID, a creator no domain, or a policy cannot hold.
-    pub fn policies(&self) -> Result<Policies, ConfigError> {
+    pub fn policies(&self) -> Result<PolicyTable, ConfigError> {
         let administrators = self.admins.iter().map(|admin| {
             BareJid::prepare(admin).map_err(|error| wrong("admins", format!("{admin:?}: {error}")))
         });
@@ -98,7 +98,7 @@ impl Config {
         };
         let administrators = administrators.collect::<Result<_, _>>()?;
         let by_name = by_name.collect::<Result<_, ConfigError>>()?;
-        let policies = Policies::new(administrators, by_name, rest);
+        let policies = PolicyTable::new(administrators, by_name, rest);
         Ok(match self.component() {
             Ok(service) => policies.at(service),
             Err(_) => policies,
@@ -131,7 +131,7 @@ impl Config {
         Ok(policy)
     }
 
-    fn rules(&self, limits: &Limits) -> pubsub::Limits {
+    fn rules(&self, limits: &LimitsConfig) -> pubsub::Limits {
         pubsub::Limits { tells_content: self.compare_and_publish, ..limits.of_rules() }
     }
 
@@ -158,7 +158,7 @@ impl Config {
 }
 
 /// The settings that fields stand for, each with its field's name.
-fn settings(fields: &BTreeMap<String, FieldValue>) -> Result<Vec<(String, Setting)>, String> {
+fn settings(fields: &BTreeMap<String, FieldValue>) -> Result<Vec<(String, ConfigField)>, String> {
     let mut settings = Vec::new();
     for (name, value) in fields {
         let name = format!("pubsub#{name}");
@@ -178,7 +178,7 @@ fn settings(fields: &BTreeMap<String, FieldValue>) -> Result<Vec<(String, Settin
 }
 
 impl NodeLimits {
-    fn instead_of(&self, service: &Limits, max_stanza_bytes: usize) -> Limits {
+    fn instead_of(&self, service: &LimitsConfig, max_stanza_bytes: usize) -> LimitsConfig {
         let mut limits = service.clone();
         limits.max_items = self.max_items.unwrap_or(limits.max_items);
         limits.max_node_bytes = self.max_node_bytes.unwrap_or(limits.max_node_bytes);

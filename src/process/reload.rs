@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use tracing::{error, info, warn};
 
 use crate::{
-    component::{QueueLimits, Rates},
+    component::{QueueLimits, RateLimits},
     service::Service,
 };
 
@@ -22,7 +22,7 @@ pub(super) async fn follow(
     mut now: Config,
     mut configs: watch::Receiver<Config>,
     service: &Service,
-    rates: &watch::Sender<Rates>,
+    rates: &watch::Sender<RateLimits>,
     queue_limits: &watch::Sender<QueueLimits>,
 ) {
     while configs.changed().await.is_ok() {

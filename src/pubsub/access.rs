@@ -3,13 +3,13 @@
 use jid::BareJid;
 
 use super::{
-    AccessModel, Actor, Affiliation, Contact, Context, Feature, Node, NodeConfig, PublishModel,
-    Refusal, administers,
+    AccessModel, Actor, Affiliation, Context, Error, Feature, Node, NodeConfig, PublishModel,
+    RosterItem, administers,
 };
 
 /// How a node takes somebody in who wants to subscribe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
+pub enum SubscribeAccess {
     /// At once.
     Granted,
     /// When an owner has approved it (§8.6).
@@ -22,7 +22,7 @@ pub enum Admission {
 ///
 /// # Errors
 /// [`Refusal::Forbidden`].
-pub fn may_discover(node: &Node, cx: &Context<'_>) -> Result<(), Refusal> {
+pub fn may_discover(node: &Node, cx: &Context<'_>) -> Result<(), Error> {
     let affiliation = node.affiliation_of(&cx.actor.bare());
     let is_visible = cx.actor.is_administrator
         || is_visible(node.config.access_model, node.config.publish_model, affiliation)
@@ -30,7 +30,7 @@ pub fn may_discover(node: &Node, cx: &Context<'_>) -> Result<(), Refusal> {
         || (affiliation != Affiliation::Outcast
             && node.config.access_model.reads_rosters()
             && may_subscribe(node, cx).is_ok());
-    if is_visible { Ok(()) } else { Err(Refusal::Forbidden) }
+    if is_visible { Ok(()) } else { Err(Error::Forbidden) }
 }
 
 /// Whether a node shows itself to entities of an affiliation. SPEC: in lists a node that looks at rosters is
@@ -56,16 +56,16 @@ pub(super) fn is_visible(
 /// # Errors
 /// [`Refusal::Forbidden`] for an outcast or publish-only entity, [`Refusal::ClosedNode`] off the list,
 /// [`Refusal::PresenceRequired`], [`Refusal::NotInRosterGroup`].
-pub fn may_subscribe(node: &Node, cx: &Context<'_>) -> Result<Admission, Refusal> {
+pub fn may_subscribe(node: &Node, cx: &Context<'_>) -> Result<SubscribeAccess, Error> {
     if cx.actor.is_administrator {
-        return Ok(Admission::Granted);
+        return Ok(SubscribeAccess::Granted);
     }
     let bare = cx.actor.bare();
     admits(&node.config, node.affiliation_of(&bare), contact(cx, &bare))
 }
 
 /// The entry of an entity in the roster of a node's owner.
-pub(super) fn contact<'a>(cx: &Context<'a>, entity: &BareJid) -> Option<&'a Contact> {
+pub(super) fn contact<'a>(cx: &Context<'a>, entity: &BareJid) -> Option<&'a RosterItem> {
     cx.contacts.and_then(|contacts| contacts.get(entity))
 }
 
@@ -74,11 +74,11 @@ pub(super) fn contact<'a>(cx: &Context<'a>, entity: &BareJid) -> Option<&'a Cont
 ///
 /// # Errors
 /// As [`may_subscribe`]; [`Refusal::SubscriptionRequired`].
-pub fn may_retrieve(node: &Node, cx: &Context<'_>) -> Result<(), Refusal> {
+pub fn may_retrieve(node: &Node, cx: &Context<'_>) -> Result<(), Error> {
     match may_subscribe(node, cx)? {
-        Admission::Granted => Ok(()),
-        Admission::OnApproval if is_subscribed(node, &cx.actor.bare()) => Ok(()),
-        Admission::OnApproval => Err(Refusal::SubscriptionRequired),
+        SubscribeAccess::Granted => Ok(()),
+        SubscribeAccess::OnApproval if is_subscribed(node, &cx.actor.bare()) => Ok(()),
+        SubscribeAccess::OnApproval => Err(Error::SubscriptionRequired),
     }
 }
 
@@ -87,25 +87,25 @@ pub fn may_retrieve(node: &Node, cx: &Context<'_>) -> Result<(), Refusal> {
 pub(super) fn admits(
     config: &NodeConfig,
     affiliation: Affiliation,
-    contact: Option<&Contact>,
-) -> Result<Admission, Refusal> {
-    let is_in_group = |contact: &Contact| {
+    contact: Option<&RosterItem>,
+) -> Result<SubscribeAccess, Error> {
+    let is_in_group = |contact: &RosterItem| {
         contact.groups.iter().any(|group| config.roster_groups_allowed.contains(group))
     };
     match (affiliation, config.access_model) {
-        (Affiliation::Outcast | Affiliation::PublishOnly, _) => Err(Refusal::Forbidden),
-        (_, AccessModel::Open) => Ok(Admission::Granted),
-        _ if affiliation.is_listed() => Ok(Admission::Granted),
-        (_, AccessModel::Authorize) => Ok(Admission::OnApproval),
+        (Affiliation::Outcast | Affiliation::PublishOnly, _) => Err(Error::Forbidden),
+        (_, AccessModel::Open) => Ok(SubscribeAccess::Granted),
+        _ if affiliation.is_listed() => Ok(SubscribeAccess::Granted),
+        (_, AccessModel::Authorize) => Ok(SubscribeAccess::OnApproval),
         (_, AccessModel::Presence) => match contact.is_some_and(|contact| contact.has_presence) {
-            true => Ok(Admission::Granted),
-            false => Err(Refusal::PresenceRequired),
+            true => Ok(SubscribeAccess::Granted),
+            false => Err(Error::PresenceRequired),
         },
         (_, AccessModel::Roster) => match contact.is_some_and(is_in_group) {
-            true => Ok(Admission::Granted),
-            false => Err(Refusal::NotInRosterGroup),
+            true => Ok(SubscribeAccess::Granted),
+            false => Err(Error::NotInRosterGroup),
         },
-        (_, AccessModel::Whitelist) => Err(Refusal::ClosedNode),
+        (_, AccessModel::Whitelist) => Err(Error::ClosedNode),
     }
 }
 
@@ -118,7 +118,7 @@ pub(super) fn is_eligible(
 ) -> bool {
     administers(cx.administrators, entity)
         || (takes_subscriptions(config, affiliation)
-            && admits(config, affiliation, contact(cx, entity)) == Ok(Admission::Granted))
+            && admits(config, affiliation, contact(cx, entity)) == Ok(SubscribeAccess::Granted))
 }
 
 /// Whether a node takes new subscriptions of entities of an affiliation (`pubsub#subscribe`): always those of owners and
@@ -138,7 +138,7 @@ pub fn may_stay(config: &NodeConfig, affiliation: Affiliation) -> bool {
 /// that only a roster can admit keep their pending notifications.
 #[must_use]
 pub fn may_subscribe_implicitly(config: &NodeConfig, affiliation: Affiliation) -> bool {
-    let is_admitted = || admits(config, affiliation, None) == Ok(Admission::Granted);
+    let is_admitted = || admits(config, affiliation, None) == Ok(SubscribeAccess::Granted);
     takes_subscriptions(config, affiliation)
         && (is_up_to_rosters(config, affiliation) || is_admitted())
 }
@@ -169,7 +169,7 @@ fn is_subscribed(node: &Node, entity: &BareJid) -> bool {
 ///
 /// # Errors
 /// [`Refusal::Forbidden`].
-pub fn may_publish(node: &Node, actor: &Actor) -> Result<(), Refusal> {
+pub fn may_publish(node: &Node, actor: &Actor) -> Result<(), Error> {
     let bare = actor.bare();
     let allowed = match node.affiliation_of(&bare) {
         _ if actor.is_administrator => true,
@@ -181,7 +181,7 @@ pub fn may_publish(node: &Node, actor: &Actor) -> Result<(), Refusal> {
             PublishModel::Subscribers => is_subscribed(node, &bare),
         },
     };
-    if allowed { Ok(()) } else { Err(Refusal::Forbidden) }
+    if allowed { Ok(()) } else { Err(Error::Forbidden) }
 }
 
 /// Whether the actor may begin a subscription at a node that may take none (`pubsub#subscribe`). Owners and publishers
@@ -189,11 +189,11 @@ pub fn may_publish(node: &Node, actor: &Actor) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// [`Refusal::Unsupported`].
-pub(super) fn may_begin_subscription(node: &Node, actor: &Actor) -> Result<(), Refusal> {
+pub(super) fn may_begin_subscription(node: &Node, actor: &Actor) -> Result<(), Error> {
     let affiliation = node.affiliation_of(&actor.bare());
     match actor.is_administrator || takes_subscriptions(&node.config, affiliation) {
         true => Ok(()),
-        false => Err(Refusal::Unsupported(Feature::Subscribe)),
+        false => Err(Error::Unsupported(Feature::Subscribe)),
     }
 }
 
@@ -219,10 +219,10 @@ pub(super) fn may_change_item(
     node: &Node,
     actor: &Actor,
     publisher: &BareJid,
-) -> Result<(), Refusal> {
+) -> Result<(), Error> {
     match may_change_all_items(node, actor) || actor.bare() == *publisher {
         true => Ok(()),
-        false => Err(Refusal::ForeignItem),
+        false => Err(Error::ForeignItem),
     }
 }
 
@@ -233,11 +233,11 @@ pub(super) fn may_change_item(
 ///
 /// # Errors
 /// [`Refusal::Forbidden`].
-pub fn may_configure(node: &Node, actor: &Actor) -> Result<(), Refusal> {
+pub fn may_configure(node: &Node, actor: &Actor) -> Result<(), Error> {
     if actor.is_administrator || node.is_owner(&actor.bare()) {
         Ok(())
     } else {
-        Err(Refusal::Forbidden)
+        Err(Error::Forbidden)
     }
 }
 

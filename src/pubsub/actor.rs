@@ -2,7 +2,7 @@
 
 use jid::{BareJid, Jid, is_same_domain};
 
-use super::{Contacts, Limits, Policy};
+use super::{Limits, Policy, Roster};
 
 /// The entity that makes a request, with what the service's configuration says of it.
 #[derive(Clone, Debug)]
@@ -34,7 +34,7 @@ impl Timestamp {
 }
 
 /// Where names come from that nobody had before.
-pub trait Fresh: Send + Sync {
+pub trait IdGenerator: Send + Sync {
     /// A number that no other call returned, here or elsewhere.
     fn number(&self) -> u64;
 
@@ -56,7 +56,7 @@ pub struct Context<'a> {
     /// When the request is decided.
     pub now: Timestamp,
     /// Source of node names, item names and epochs.
-    pub fresh: &'a dyn Fresh,
+    pub fresh: &'a dyn IdGenerator,
     /// How many nodes the service has.
     pub nodes: u64,
     /// Number of nodes that the actor's account created; set for operations that may create a node.
@@ -68,7 +68,7 @@ pub struct Context<'a> {
     /// Whether the service may read the roster of an owner of the node, or of the actor if there is no such node (XEP-0356).
     pub reads_rosters: bool,
     /// Those of the owners of the node, if that is so and they matter there.
-    pub contacts: Option<&'a Contacts>,
+    pub contacts: Option<&'a Roster>,
 }
 
 /// Returns `true` if an entity is an administrator, by its address or its domain, in any spelling of the domain.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use jid::{BareJid, Jid};
 
 use super::{
-    Affiliation, ConfigRevision, Epoch, FormerNode, Item, ItemId, Node, NodeConfig, Notification,
-    Place, Terms,
+    Affiliation, ConfigRevision, Epoch, EventId, FormerNode, Item, ItemId, LogEntry, Node,
+    NodeConfig, SubscriptionDetails,
 };
 
 /// One thing that becomes true at a node.
@@ -29,7 +29,7 @@ pub enum Change {
     /// A JID is subscribed, as an owner of the node asked for.
     Enrolled(Jid),
     /// A JID that is subscribed, or waits for that, has these subscriptions from now on; at least one.
-    Agreed(Jid, Arc<[Terms]>),
+    Agreed(Jid, Arc<[SubscriptionDetails]>),
     /// A JID is not subscribed, and does not ask for it.
     Unsubscribed(Jid),
     /// An item is there, as the newest; an item of the same name is not.
@@ -94,9 +94,9 @@ impl Changes {
     }
 
     /// Takes the next sequence of the node of this epoch, for one event.
-    pub(super) fn take_place(&mut self, epoch: Epoch) -> Place {
+    pub(super) fn take_place(&mut self, epoch: Epoch) -> EventId {
         self.seq += 1;
-        Place { epoch, seq: self.seq }
+        EventId { epoch, seq: self.seq }
     }
 
     /// The changes, in the order in which they are made.
@@ -157,7 +157,7 @@ pub struct Decision<R> {
     /// What becomes true.
     pub changes: Changes,
     /// What is told, and to whom, in this order.
-    pub notifications: Vec<Notification>,
+    pub notifications: Vec<LogEntry>,
 }
 
 impl<R> Decision<R> {

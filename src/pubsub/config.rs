@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jid::{BareJid, Jid};
 
-use super::{Change, ConfigRevision, Context, Limits, NodeId, Refusal, Setting};
+use super::{Change, ConfigField, ConfigRevision, Context, Error, Limits, NodeId};
 
 /// Who may subscribe and retrieve items (§4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -247,9 +247,9 @@ impl NodeConfig {
     ///
     /// # Errors
     /// [`Refusal::UnsupportedAccessModel`] where rosters would have to be read, and cannot be.
-    pub(super) fn check_model(&self, cx: &Context<'_>) -> Result<(), Refusal> {
+    pub(super) fn check_model(&self, cx: &Context<'_>) -> Result<(), Error> {
         match self.access_model.reads_rosters() && !cx.reads_rosters {
-            true => Err(Refusal::UnsupportedAccessModel),
+            true => Err(Error::UnsupportedAccessModel),
             false => Ok(()),
         }
     }
@@ -264,7 +264,7 @@ impl NodeConfig {
         node: &NodeId,
         creator: &BareJid,
         revision: &ConfigRevision,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Error> {
         let jids = self.contact.iter().map(|jid| jid.as_str().len());
         let groups = self.roster_groups_allowed.iter().map(String::len);
         let texts = [&self.title, &self.description, &self.r#type, &self.language];
@@ -277,7 +277,7 @@ impl NodeConfig {
         let others: usize = others.map(|other| other.as_str().len()).sum();
         let names = node.as_str().len() + creator.as_str().len() + others;
         match all.sum::<usize>() + names > MAX_BYTES {
-            true => Err(Refusal::BadSetting { field: "pubsub#node_config", max: MAX_BYTES }),
+            true => Err(Error::BadSetting { field: "pubsub#node_config", max: MAX_BYTES }),
             false => Ok(()),
         }
     }
@@ -302,7 +302,7 @@ impl NodeConfig {
     ///
     /// # Errors
     /// [`Refusal::BadSetting`] for a value past a limit; nothing of the request holds then.
-    pub fn with(mut self, settings: &[Setting], limits: &Limits) -> Result<Self, Refusal> {
+    pub fn with(mut self, settings: &[ConfigField], limits: &Limits) -> Result<Self, Error> {
         for setting in settings {
             setting.check(limits)?;
             self.set(setting.clone());
@@ -312,20 +312,20 @@ impl NodeConfig {
 
     /// Whether a node of this configuration behaves as a publisher wants it (§7.1.5) under these limits. `max` is the
     /// service's number, values past a limit are met by no node, and fields with several values are sets.
-    pub(super) fn meets(&self, wanted: &Setting, limits: &Limits) -> bool {
+    pub(super) fn meets(&self, wanted: &ConfigField, limits: &Limits) -> bool {
         match wanted {
-            Setting::Contact(wanted) => is_same_set(&self.contact, wanted),
-            Setting::MaxItems(wanted) => {
+            ConfigField::Contact(wanted) => is_same_set(&self.contact, wanted),
+            ConfigField::MaxItems(wanted) => {
                 let wanted = match wanted {
                     MaxItems::Max => limits.max_items,
                     MaxItems::Number(number) => *number,
                 };
                 self.max_items.within(limits) == wanted
             }
-            Setting::MaxPayloadSize(wanted) => {
+            ConfigField::MaxPayloadSize(wanted) => {
                 self.max_payload_size.min(limits.max_payload_bytes) == *wanted
             }
-            Setting::RosterGroupsAllowed(wanted) => {
+            ConfigField::RosterGroupsAllowed(wanted) => {
                 is_same_set(&self.roster_groups_allowed, wanted)
             }
             other => {
@@ -336,36 +336,36 @@ impl NodeConfig {
         }
     }
 
-    pub(super) fn set(&mut self, setting: Setting) {
+    pub(super) fn set(&mut self, setting: ConfigField) {
         match setting {
-            Setting::AccessModel(v) => self.access_model = v,
-            Setting::BodyXslt(v) => self.body_xslt = v,
-            Setting::Contact(v) => self.contact = v,
-            Setting::DataformXslt(v) => self.dataform_xslt = v,
-            Setting::DeliverNotifications(v) => self.deliver_notifications = v,
-            Setting::DeliverPayloads(v) => self.deliver_payloads = v,
-            Setting::Description(v) => self.description = v,
-            Setting::ItemExpire(v) => self.item_expire = v,
-            Setting::ItemReply(v) => self.itemreply = v,
-            Setting::Language(v) => self.language = v,
-            Setting::MaxItems(v) => self.max_items = v,
-            Setting::MaxPayloadSize(v) => self.max_payload_size = v,
-            Setting::NotificationType(v) => self.notification_type = v,
-            Setting::NotifyConfig(v) => self.notify_config = v,
-            Setting::NotifyDelete(v) => self.notify_delete = v,
-            Setting::NotifyRetract(v) => self.notify_retract = v,
-            Setting::NotifySub(v) => self.notify_sub = v,
-            Setting::PersistItems(v) => self.persist_items = v,
-            Setting::PresenceBasedDelivery(v) => self.presence_based_delivery = v,
-            Setting::PublishNodeFull(v) => self.publish_node_full = v,
-            Setting::RosterGroupsAllowed(v) => self.roster_groups_allowed = v,
-            Setting::PurgeOffline(v) => self.purge_offline = v,
-            Setting::Tempsub(v) => self.tempsub = v,
-            Setting::PublishModel(v) => self.publish_model = v,
-            Setting::SendLastPublishedItem(v) => self.send_last_published_item = v,
-            Setting::Subscribe(v) => self.subscribe = v,
-            Setting::Title(v) => self.title = v,
-            Setting::Type(v) => self.r#type = v,
+            ConfigField::AccessModel(v) => self.access_model = v,
+            ConfigField::BodyXslt(v) => self.body_xslt = v,
+            ConfigField::Contact(v) => self.contact = v,
+            ConfigField::DataformXslt(v) => self.dataform_xslt = v,
+            ConfigField::DeliverNotifications(v) => self.deliver_notifications = v,
+            ConfigField::DeliverPayloads(v) => self.deliver_payloads = v,
+            ConfigField::Description(v) => self.description = v,
+            ConfigField::ItemExpire(v) => self.item_expire = v,
+            ConfigField::ItemReply(v) => self.itemreply = v,
+            ConfigField::Language(v) => self.language = v,
+            ConfigField::MaxItems(v) => self.max_items = v,
+            ConfigField::MaxPayloadSize(v) => self.max_payload_size = v,
+            ConfigField::NotificationType(v) => self.notification_type = v,
+            ConfigField::NotifyConfig(v) => self.notify_config = v,
+            ConfigField::NotifyDelete(v) => self.notify_delete = v,
+            ConfigField::NotifyRetract(v) => self.notify_retract = v,
+            ConfigField::NotifySub(v) => self.notify_sub = v,
+            ConfigField::PersistItems(v) => self.persist_items = v,
+            ConfigField::PresenceBasedDelivery(v) => self.presence_based_delivery = v,
+            ConfigField::PublishNodeFull(v) => self.publish_node_full = v,
+            ConfigField::RosterGroupsAllowed(v) => self.roster_groups_allowed = v,
+            ConfigField::PurgeOffline(v) => self.purge_offline = v,
+            ConfigField::Tempsub(v) => self.tempsub = v,
+            ConfigField::PublishModel(v) => self.publish_model = v,
+            ConfigField::SendLastPublishedItem(v) => self.send_last_published_item = v,
+            ConfigField::Subscribe(v) => self.subscribe = v,
+            ConfigField::Title(v) => self.title = v,
+            ConfigField::Type(v) => self.r#type = v,
         }
     }
 }

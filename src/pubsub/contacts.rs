@@ -8,7 +8,7 @@ use super::spelled::Spelled;
 
 /// An entry of a roster (RFC 6121 §2).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Contact {
+pub struct RosterItem {
     /// Whether it has the presence of the owner: its subscription is `from` or `both`.
     pub has_presence: bool,
     /// The groups that it is in.
@@ -17,22 +17,22 @@ pub struct Contact {
 
 /// The entries of a roster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Contacts {
-    of: HashMap<BareJid, Contact>,
+pub struct Roster {
+    of: HashMap<BareJid, RosterItem>,
     spelled: Spelled,
 }
 
-impl Contacts {
+impl Roster {
     /// The entry of an entity, in any spelling of its domain.
     #[must_use]
-    pub fn get(&self, entity: &BareJid) -> Option<&Contact> {
+    pub fn get(&self, entity: &BareJid) -> Option<&RosterItem> {
         let other = || self.spelled.others(entity).find_map(|address| self.of.get(address));
         self.of.get(entity).or_else(other)
     }
 }
 
-impl FromIterator<(BareJid, Contact)> for Contacts {
-    fn from_iter<I: IntoIterator<Item = (BareJid, Contact)>>(entries: I) -> Self {
+impl FromIterator<(BareJid, RosterItem)> for Roster {
+    fn from_iter<I: IntoIterator<Item = (BareJid, RosterItem)>>(entries: I) -> Self {
         let mut contacts = Self::default();
         for (entity, contact) in entries {
             if !contacts.of.contains_key(&entity) {

@@ -5,8 +5,9 @@ use std::{borrow::Cow, iter};
 use jid::{BareJid, Jid};
 
 use super::{
-    Affiliation, Attribution, Changes, Item, ItemId, Node, NodeConfig, NodeId, NotificationType,
-    Options, Payload, Place, Recipients, Shows, SubId, SubscriptionState, Terms, Timestamp,
+    Affiliation, Attribution, Changes, EventId, Item, ItemId, Node, NodeConfig, NodeId,
+    NotificationType, Payload, Recipients, ShowSet, SubId, SubscriptionDetails,
+    SubscriptionOptions, SubscriptionState, Timestamp,
 };
 
 /// A change at a node, as others see it.
@@ -71,23 +72,23 @@ pub enum Audience {
 
 /// How an event looks to some of its recipients.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct View {
+pub struct DeliveryVariant {
     /// Whether its items are told in the body too (§12.8).
     pub has_body: bool,
     /// For which subscriptions of the only recipient, or of whom it says something, it is (§12.16). Where recipients differ
     /// in this, [`Recipients::subids`] has them.
     pub subids: Vec<SubId>,
     /// In which states of availability it comes to a recipient; nothing if that is not looked at (§12.3).
-    pub shows: Option<Shows>,
+    pub shows: Option<ShowSet>,
 }
 
 /// An event on its way.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notification {
+pub struct LogEntry {
     /// Where it happened.
     pub node: NodeId,
     /// Its place in the node's order.
-    pub place: Place,
+    pub place: EventId,
     /// The index of an item that is sent again ([`Item::index`]); else 0, but for entries of layout 9.
     pub index: u16,
     /// What happened.
@@ -98,7 +99,7 @@ pub struct Notification {
     /// ([`is_entitled`]).
     pub as_of: u64,
     /// How it looks to them.
-    pub view: View,
+    pub view: DeliveryVariant,
     /// The type of message that carries it.
     pub notification_type: NotificationType,
     /// When it happened.
@@ -128,7 +129,7 @@ impl Event {
     }
 }
 
-impl Notification {
+impl LogEntry {
     /// The JIDs whose subscription entitles a recipient: the recipient itself; for resent items also its bare JID.
     pub fn subscriptions_of<'a>(
         &self,
@@ -145,14 +146,14 @@ impl Notification {
         node: &Node,
         config: &NodeConfig,
         item: &Item,
-        (subscriber, terms): (&Jid, &Terms),
+        (subscriber, terms): (&Jid, &SubscriptionDetails),
         (as_of, nonce): (u64, u64),
     ) -> Option<Self> {
         let attribution = Attribution::of(node, config);
         let event = Event::Published(vec![EventItem::of(item, config, &attribution)]);
         let payload = item.payload.as_ref().filter(|_| config.deliver_payloads);
-        let is_wanted = |options: &Options| options.wants(payload);
-        let view = View::of(&event, config, std::slice::from_ref(terms), is_wanted)?;
+        let is_wanted = |options: &SubscriptionOptions| options.wants(payload);
+        let view = DeliveryVariant::of(&event, config, std::slice::from_ref(terms), is_wanted)?;
         let again = Self::again(node, config, item, subscriber, (as_of, nonce))?;
         Some(Self { view, ..again })
     }
@@ -187,7 +188,7 @@ impl Notification {
             event,
             audience,
             as_of: changes.version(),
-            view: View::default(),
+            view: DeliveryVariant::default(),
             notification_type: NotificationType::Normal,
             happened: now,
             nonce: None,
@@ -224,7 +225,7 @@ impl Notification {
     pub(super) fn new(
         node: &Node,
         config: &NodeConfig,
-        (place, as_of): (Place, u64),
+        (place, as_of): (EventId, u64),
         event: Event,
         audience: Audience,
         happened: Timestamp,
@@ -236,9 +237,9 @@ impl Notification {
             event,
             audience,
             as_of,
-            view: View {
-                shows: config.presence_based_delivery.then_some(Shows::ALL),
-                ..View::default()
+            view: DeliveryVariant {
+                shows: config.presence_based_delivery.then_some(ShowSet::ALL),
+                ..DeliveryVariant::default()
             },
             notification_type: config.notification_type,
             happened,
@@ -247,24 +248,24 @@ impl Notification {
     }
 }
 
-impl View {
+impl DeliveryVariant {
     /// The view of an event for a JID with these subscriptions; `None` if none of them selects it. The matching
     /// keywords are given.
     pub(super) fn of(
         event: &Event,
         config: &NodeConfig,
-        terms: &[Terms],
-        is_wanted: impl Fn(&Options) -> bool,
+        terms: &[SubscriptionDetails],
+        is_wanted: impl Fn(&SubscriptionOptions) -> bool,
     ) -> Option<Self> {
-        let want = |terms: &&Terms| terms.want(event, config, &is_wanted);
+        let want = |terms: &&SubscriptionDetails| terms.want(event, config, &is_wanted);
         let wanted: Vec<_> = terms.iter().filter(want).collect();
         // §12.16: not with a configuration event, and when a node is purged or deleted.
         let is_of_items = matches!(event, Event::Published(_) | Event::Retracted(_));
         let subids = wanted.iter().filter(|_| is_of_items).filter_map(|terms| terms.subid.clone());
         let subids = subids.collect();
         // SPEC: of several subscriptions of a JID with different `show-values` one message comes, in all states of these.
-        let shows = wanted.iter().map(|terms| terms.options.show_values).reduce(Shows::or)?;
-        let is_looked_at = config.presence_based_delivery || shows != Shows::ALL;
+        let shows = wanted.iter().map(|terms| terms.options.show_values).reduce(ShowSet::or)?;
+        let is_looked_at = config.presence_based_delivery || shows != ShowSet::ALL;
         // §12.8: with a body for all of them, if one wants it.
         let has_body = matches!(event, Event::Published(_))
             && terms.iter().any(|terms| terms.options.include_body);
@@ -272,14 +273,14 @@ impl View {
     }
 }
 
-impl Terms {
+impl SubscriptionDetails {
     /// Whether an event is sent to this subscription when it happens. SPEC: what a digest cannot have later is sent
     /// at once: items of a node that keeps none, and other events than items.
     fn want(
         &self,
         event: &Event,
         config: &NodeConfig,
-        is_wanted: impl Fn(&Options) -> bool,
+        is_wanted: impl Fn(&SubscriptionOptions) -> bool,
     ) -> bool {
         match event {
             _ if !self.options.deliver => false,

@@ -10,8 +10,9 @@ use std::{
 use jid::Jid;
 
 use super::{
-    Audience, Context, Event, Node, NodeConfig, Notification, Options, Payload, Place, Recipients,
-    Refusal, Special, SubId, Timestamp, View, event::MAX_LISTED, keywords::Keywords,
+    Audience, ConfiguredSubscription, Context, DeliveryVariant, Error, Event, EventId, LogEntry,
+    Node, NodeConfig, Payload, Recipients, SubId, SubscriptionOptions, Timestamp,
+    event::MAX_LISTED, keywords::Keywords,
 };
 
 /// Key of a recipient list.
@@ -37,11 +38,11 @@ pub(super) struct Fanout<'a> {
     config: &'a NodeConfig,
     now: Timestamp,
     /// The subscribers with options or SubIDs, without and with a keyword.
-    without_keyword: Vec<(&'a Jid, &'a Special)>,
-    with_keyword: Vec<(&'a Jid, &'a Special)>,
+    without_keyword: Vec<(&'a Jid, &'a ConfiguredSubscription)>,
+    with_keyword: Vec<(&'a Jid, &'a ConfiguredSubscription)>,
     /// The keywords, prepared when the first item is searched.
     keywords: Option<Keywords<'a>>,
-    made: HashMap<Selection, Vec<(View, Recipients)>>,
+    made: HashMap<Selection, Vec<(DeliveryVariant, Recipients)>>,
     lists: Vec<Recipients>,
     /// Number of events so far, and the approximate bytes of their lists.
     events: usize,
@@ -53,8 +54,9 @@ impl<'a> Fanout<'a> {
     /// For a node with this configuration after the decision.
     pub(super) fn new(node: &'a Node, config: &'a NodeConfig, cx: &Context<'_>) -> Self {
         let all = node.specials().filter(|(_, special)| !special.is_pending);
-        let has_keyword =
-            |special: &Special| special.terms.iter().any(|terms| !terms.options.keyword.is_empty());
+        let has_keyword = |special: &ConfiguredSubscription| {
+            special.terms.iter().any(|terms| !terms.options.keyword.is_empty())
+        };
         let (with_keyword, without_keyword): (Vec<_>, Vec<_>) =
             all.partition(|(_, special)| has_keyword(special));
         Self {
@@ -80,11 +82,11 @@ impl<'a> Fanout<'a> {
     /// [`Refusal::TooManyNotifications`] if the lists of several events exceed the backlog.
     pub(super) fn notify(
         &mut self,
-        at: (Place, u64),
+        at: (EventId, u64),
         event: Event,
-    ) -> Result<Vec<Notification>, Refusal> {
+    ) -> Result<Vec<LogEntry>, Error> {
         let audience = Audience::Subscribers;
-        let plain = Notification::new(self.node, self.config, at, event, audience, self.now);
+        let plain = LogEntry::new(self.node, self.config, at, event, audience, self.now);
         let Some(plain) = plain else { return Ok(Vec::new()) };
         let kind = Kind::of(&plain.event);
         let has = self.keywords_in(&plain.event);
@@ -94,11 +96,11 @@ impl<'a> Fanout<'a> {
         }
         self.events += 1;
         if self.events > 1 && self.bytes > self.max_bytes {
-            return Err(Refusal::TooManyNotifications);
+            return Err(Error::TooManyNotifications);
         }
-        let listed = |(view, recipients): (View, Recipients)| {
+        let listed = |(view, recipients): (DeliveryVariant, Recipients)| {
             let audience = Audience::Listed(recipients);
-            Notification { audience, view, ..plain.clone() }
+            LogEntry { audience, view, ..plain.clone() }
         };
         let listed: Vec<_> = lists.into_iter().map(listed).collect();
         Ok([plain].into_iter().chain(listed).collect())
@@ -110,7 +112,7 @@ impl<'a> Fanout<'a> {
         selection: Selection,
         event: &Event,
         has: &[bool],
-    ) -> Vec<(View, Recipients)> {
+    ) -> Vec<(DeliveryVariant, Recipients)> {
         if let Some(made) = self.made.get(&selection) {
             return made.clone();
         }
@@ -118,14 +120,16 @@ impl<'a> Fanout<'a> {
             Selection::Kind(_) => &self.without_keyword,
             Selection::Keywords(..) => &self.with_keyword,
         };
-        let is_wanted = |options: &Options| {
+        let is_wanted = |options: &SubscriptionOptions| {
             let keywords = self.keywords.as_ref();
             options.keyword.is_empty()
                 || keywords.is_some_and(|keywords| keywords.is_in(&options.keyword, has))
         };
         let mut views = BTreeMap::<_, Vec<(&Jid, Arc<[SubId]>)>>::new();
         for &(jid, special) in all {
-            if let Some(mut view) = View::of(event, self.config, &special.terms, is_wanted) {
+            if let Some(mut view) =
+                DeliveryVariant::of(event, self.config, &special.terms, is_wanted)
+            {
                 let subids = std::mem::take(&mut view.subids).into();
                 views.entry(view).or_default().push((jid, subids));
             }

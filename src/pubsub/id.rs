@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Refusal, Spot};
+use super::{Error, ItemPosition};
 
 /// The longest name of a node or an item, in bytes of UTF-8. XEP-0060 sets no limit; this one is that
 /// of a JID part (RFC 7622 §3.1), so that a node can also be addressed as a resource (§4.6.1).
@@ -20,16 +20,16 @@ macro_rules! id {
             /// Parses a name.
             ///
             /// # Errors
-            /// The refusal for an absent name if it is empty, [`Refusal::IdTooLong`] past the limit,
-            /// [`Refusal::BadRequest`] if it cannot stand in XML.
-            pub fn parse(name: &str) -> Result<Self, Refusal> {
+            /// The refusal for an absent name if it is empty, [`Error::IdTooLong`] past the limit,
+            /// [`Error::BadRequest`] if it cannot stand in XML.
+            pub fn parse(name: &str) -> Result<Self, Error> {
                 match name.len() {
                     0 => Err($absent),
                     1..=MAX_ID_BYTES if !is_xml(name) => {
-                        Err(Refusal::BadRequest("a name that cannot stand in XML"))
+                        Err(Error::BadRequest("a name that cannot stand in XML"))
                     }
                     1..=MAX_ID_BYTES => Ok(Self(name.into())),
-                    _ => Err(Refusal::IdTooLong { max: MAX_ID_BYTES }),
+                    _ => Err(Error::IdTooLong { max: MAX_ID_BYTES }),
                 }
             }
 
@@ -48,8 +48,8 @@ macro_rules! id {
     };
 }
 
-id!(NodeId, "The name of a node, unique in the service (§4.6).", Refusal::NodeIdRequired);
-id!(ItemId, "The name of an item, unique in its node (§12.9).", Refusal::ItemRequired);
+id!(NodeId, "The name of a node, unique in the service (§4.6).", Error::NodeIdRequired);
+id!(ItemId, "The name of an item, unique in its node (§12.9).", Error::ItemRequired);
 
 /// Whether a text can stand in XML 1.0, which has no control characters but tabs and ends of lines (§2.2 there).
 #[must_use]
@@ -69,14 +69,14 @@ pub struct Epoch(pub u64);
 /// Every change that subscribers may hear of takes the next place, announced or not. Rendered
 /// `EPOCH-SEQ`: sixteen hexadecimal digits and a decimal number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place {
+pub struct EventId {
     /// The life of the node that the event belongs to.
     pub epoch: Epoch,
     /// The position, counted from 1.
     pub seq: u64,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}-{}", self.epoch.0, self.seq)
     }
@@ -89,7 +89,7 @@ pub struct ArchiveId {
     /// The life of the node that the item belongs to.
     pub epoch: Epoch,
     /// Where the item stands.
-    pub spot: Spot,
+    pub spot: ItemPosition,
 }
 
 impl ArchiveId {
@@ -107,7 +107,7 @@ impl ArchiveId {
 impl fmt::Display for ArchiveId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seq, index) = self.spot;
-        Place { epoch: self.epoch, seq }.fmt(f)?;
+        EventId { epoch: self.epoch, seq }.fmt(f)?;
         if index > 0 { write!(f, "-{index}") } else { Ok(()) }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jid::BareJid;
 
-use super::{ArchiveId, ItemId, Place, Timestamp};
+use super::{ArchiveId, EventId, ItemId, Timestamp};
 
 /// Length of a tag up to which it is not padded by itself: the padding at the end of each write covers it.
 pub const SHORT_TAG: usize = 1024;
@@ -64,7 +64,7 @@ impl Payload {
 }
 
 /// Where something stands in the order of a node's items: at which position, and as which item of it.
-pub type Spot = (u64, u16);
+pub type ItemPosition = (u64, u16);
 
 /// An item as a node keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,12 +72,12 @@ pub struct Item {
     /// Its name.
     pub id: ItemId,
     /// The place of the event that published it. Items of one request share it.
-    pub place: Place,
+    pub place: EventId,
     /// Its position among the items of that request, from 0.
     pub index: u16,
     /// Where it was published first, and not removed since (XEP-0413 §3). A rule that publishes says here; the store
     /// knows better if there is an item of this name.
-    pub created: Spot,
+    pub created: ItemPosition,
     /// Who published it.
     pub publisher: BareJid,
     /// When.
@@ -95,7 +95,7 @@ impl Item {
 
     /// Where it stands.
     #[must_use]
-    pub fn spot(&self) -> Spot {
+    pub fn spot(&self) -> ItemPosition {
         (self.place.seq, self.index)
     }
 

@@ -4,40 +4,42 @@ use std::sync::Arc;
 
 use jid::Jid;
 
-use super::{ArchiveId, Edge, Item, ItemId, Node, Page, Part, Spot, Timestamp};
+use super::{
+    ArchiveId, Item, ItemId, ItemPosition, Node, PageBound, PageRequest, ResultPage, Timestamp,
+};
 
 /// A list of items: a page of those that a filter admits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listing {
+pub struct ItemQuery {
     /// Which part of the list.
-    pub page: Page<Mark>,
+    pub page: PageRequest<ItemRef>,
     /// How the list is ordered.
-    pub order: Order,
+    pub order: ItemOrder,
     /// What is in the list.
-    pub filter: Filter,
+    pub filter: ItemFilter,
 }
 
 /// The edge of a page of items.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Mark {
+pub enum ItemRef {
     /// The item with this id.
     Name(ItemId),
     /// A position in the order of the list. The item that stood there may have been retracted or published again.
-    Position(Spot),
+    Position(ItemPosition),
     /// The item at this position among the modifications.
-    Spot(Spot),
+    Spot(ItemPosition),
 }
 
 /// Separator of the two positions in the UID of an end of a page.
 const OTHER_END: char = '~';
 
-impl Mark {
+impl ItemRef {
     /// The page that a client asks for at a node: by the UIDs of an earlier page, or by item ids.
     ///
     /// COMPAT: XEP-0059 has clients repeat the UIDs of a page; some take the id of the first or last item instead.
     #[must_use]
-    pub fn page(node: &Node, page: &Page<ItemId>, order: Order) -> Page<Self> {
-        let is_older = matches!(page.edge, Edge::Before(_)) != order.is_descending;
+    pub fn page(node: &Node, page: &PageRequest<ItemId>, order: ItemOrder) -> PageRequest<Self> {
+        let is_older = matches!(page.edge, PageBound::Before(_)) != order.is_descending;
         page.clone().map(|uid| Self::of(node, uid, is_older))
     }
 
@@ -47,7 +49,7 @@ impl Mark {
         let spots = ends.map(|end| {
             end.filter(|end| end.epoch == node.epoch && end.spot.0 <= node.seq).map(|end| end.spot)
         });
-        let spots: Option<Vec<Spot>> = spots.collect();
+        let spots: Option<Vec<ItemPosition>> = spots.collect();
         let spots = spots.unwrap_or_default().into_iter();
         let spot = if is_older { spots.min() } else { spots.max() };
         spot.map_or(Self::Name(uid), Self::Position)
@@ -56,7 +58,7 @@ impl Mark {
 
 /// An order of items (XEP-0413).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Order {
+pub struct ItemOrder {
     /// What it goes by.
     pub by: OrderField,
     /// Whether the newest is the first.
@@ -75,13 +77,13 @@ pub enum OrderField {
 
 /// What of a node's items is in a list (XEP-0313 §4.1); all of it if nothing is said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
+pub struct ItemFilter {
     /// What stands after this.
-    pub after: Option<Spot>,
+    pub after: Option<ItemPosition>,
     /// What stands before this.
-    pub before: Option<Spot>,
+    pub before: Option<ItemPosition>,
     /// These, all of which must be there.
-    pub only: Option<Vec<Spot>>,
+    pub only: Option<Vec<ItemPosition>>,
     /// What was published then or later.
     pub since: Option<Timestamp>,
     /// What was published then or earlier.
@@ -92,20 +94,20 @@ pub struct Filter {
 
 /// A part of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
+pub struct ItemPage {
     /// What is in it. How many are in the list is known where nothing is filtered.
-    pub part: Part<Item>,
+    pub part: ResultPage<Item>,
     /// Whether the list has no more in the direction of the page.
     pub is_complete: bool,
     /// How far was looked, if that ended it: a page that begins there goes on.
-    pub looked_up_to: Option<Spot>,
+    pub looked_up_to: Option<ItemPosition>,
 }
 
-impl Listing {
+impl ItemQuery {
     /// A page of all items.
     #[must_use]
-    pub fn of(page: Page<Mark>, order: Order) -> Self {
-        Self { page, order, filter: Filter::default() }
+    pub fn of(page: PageRequest<ItemRef>, order: ItemOrder) -> Self {
+        Self { page, order, filter: ItemFilter::default() }
     }
 
     /// Whether the first that is taken is the newest.
@@ -117,8 +119,11 @@ impl Listing {
     /// After which item and before which, by what the order goes by, those stand that the page may have, given what
     /// its edge is there.
     #[must_use]
-    pub fn between(&self, edge: Option<Spot>) -> (Option<Spot>, Option<Spot>) {
-        let begins = matches!(self.page.edge, Edge::After(_)) != self.order.is_descending;
+    pub fn between(
+        &self,
+        edge: Option<ItemPosition>,
+    ) -> (Option<ItemPosition>, Option<ItemPosition>) {
+        let begins = matches!(self.page.edge, PageBound::After(_)) != self.order.is_descending;
         let (after, before) = if begins { (edge, None) } else { (None, edge) };
         match self.order.by {
             OrderField::Creation => (after, before),
@@ -133,7 +138,7 @@ impl Listing {
 impl OrderField {
     /// What of an item it goes by.
     #[must_use]
-    pub fn of(self, item: &Item) -> Spot {
+    pub fn of(self, item: &Item) -> ItemPosition {
         match self {
             Self::Creation => item.created,
             Self::Modification => item.spot(),
@@ -161,7 +166,7 @@ impl OrderField {
     }
 }
 
-impl Filter {
+impl ItemFilter {
     /// Whether everything is in the list.
     #[must_use]
     pub fn is_none(&self) -> bool {
@@ -181,21 +186,21 @@ impl Filter {
 
     /// Whether an item that stands here may be in the list: if some are named it is one of them.
     #[must_use]
-    pub fn names(&self, spot: Spot) -> bool {
+    pub fn names(&self, spot: ItemPosition) -> bool {
         self.only.as_ref().is_none_or(|only| only.contains(&spot))
     }
 }
 
-impl Listed {
+impl ItemPage {
     /// Nothing of a list that has nothing.
     #[must_use]
     pub fn empty() -> Self {
-        Self { part: Part::empty(), is_complete: true, looked_up_to: None }
+        Self { part: ResultPage::empty(), is_complete: true, looked_up_to: None }
     }
 
     /// The position after which there may be more of a list that is read from its beginning.
     #[must_use]
-    pub fn more_after(&self) -> Option<Spot> {
+    pub fn more_after(&self) -> Option<ItemPosition> {
         let last = self.part.entries.last().map(Item::spot);
         self.looked_up_to.or(last).filter(|_| !self.is_complete)
     }

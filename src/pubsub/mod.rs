@@ -43,10 +43,10 @@ mod subscription;
 mod tests;
 
 pub use access::{
-    Admission, may_configure, may_discover, may_publish, may_retrieve, may_stay, may_subscribe,
-    may_subscribe_implicitly,
+    SubscribeAccess, may_configure, may_discover, may_publish, may_retrieve, may_stay,
+    may_subscribe, may_subscribe_implicitly,
 };
-pub use actor::{Actor, Context, Fresh, Timestamp, administers};
+pub use actor::{Actor, Context, IdGenerator, Timestamp, administers};
 pub use affiliation::{Affiliation, Affiliations};
 pub use attribution::Attribution;
 pub use budget::ItemBudget;
@@ -55,21 +55,21 @@ pub use config::{
     AccessModel, ItemExpire, ItemReply, MaxItems, NodeConfig, NotificationType, PublishModel,
     PublishNodeFull, SendLastPublishedItem,
 };
-pub use contacts::{Contact, Contacts};
-pub use event::{Audience, Event, EventItem, Notification, View, is_entitled};
+pub use contacts::{Roster, RosterItem};
+pub use event::{Audience, DeliveryVariant, Event, EventItem, LogEntry, is_entitled};
 pub use former::{FormerNode, OwnerHash};
-pub use id::{ArchiveId, Epoch, ItemId, NodeId, Place, is_xml};
-pub use item::{Item, Payload, SHORT_TAG, Spot, written_len};
+pub use id::{ArchiveId, Epoch, EventId, ItemId, NodeId, is_xml};
+pub use item::{Item, ItemPosition, Payload, SHORT_TAG, written_len};
 pub use limits::Limits;
-pub use listing::{Filter, Listed, Listing, Mark, Order, OrderField};
+pub use listing::{ItemFilter, ItemOrder, ItemPage, ItemQuery, ItemRef, OrderField};
 pub use node::Node;
-pub use options::{Expire, OptionSetting, Options, SubId, Terms};
-pub use page::{Edge, Page, Part, within};
+pub use options::{Expire, SubId, SubscriptionDetails, SubscriptionOption, SubscriptionOptions};
+pub use page::{PageBound, PageRequest, ResultPage, within};
 pub use policy::{AffiliationNotices, Creators, Policy};
-pub use presence::{Show, Shows};
-pub use refusal::{Feature, Refusal};
+pub use presence::{Show, ShowSet};
+pub use refusal::{Error, Feature};
 pub use revision::{ConfigRevision, Configuration, SeenConfig};
-pub use setting::Setting;
-pub use special::Special;
+pub use setting::ConfigField;
+pub use special::ConfiguredSubscription;
 pub use subscribers::{Recipients, WeakRecipients};
 pub use subscription::{Subscription, SubscriptionState};

@@ -12,19 +12,19 @@ use std::{
 use jid::{BareJid, Jid};
 
 use super::{
-    Affiliation, Affiliations, Audience, Change, Changes, ConfigRevision, Epoch, NodeConfig,
-    NodeId, Options, Recipients, Special, SubId, SubscriptionState, Terms, Timestamp, access,
-    is_entitled,
-    special::Specials,
+    Affiliation, Affiliations, Audience, Change, Changes, ConfigRevision, ConfiguredSubscription,
+    Epoch, NodeConfig, NodeId, Recipients, SubId, SubscriptionDetails, SubscriptionOptions,
+    SubscriptionState, Timestamp, access, is_entitled,
+    special::ConfiguredSubscriptions,
     spelled::Spelled,
-    subscribers::{Subscribers, order},
+    subscribers::{SubscriberList, order},
 };
 
 /// A subscription in the list of all: its JID and its SubID.
 pub(super) type Listed<'a> = (&'a Jid, Option<&'a SubId>);
 
 /// The subscriptions of a JID; without a [`Special`] it has one.
-type OfJid<'a> = (&'a Jid, Option<&'a Special>);
+type OfJid<'a> = (&'a Jid, Option<&'a ConfiguredSubscription>);
 
 /// A node as the rules see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,11 +47,11 @@ pub struct Node {
     pub created: Timestamp,
     affiliations: Affiliations,
     /// Each with the version at which it began.
-    subscribers: Subscribers,
+    subscribers: SubscriberList,
     /// Those who wait for an owner.
-    pending: Subscribers,
+    pending: SubscriberList,
     /// Those of both who have options or SubIDs, and stand only here.
-    specials: Specials,
+    specials: ConfiguredSubscriptions,
     /// The bare JIDs of subscribed and pending JIDs.
     spelled: Spelled,
 }
@@ -77,9 +77,9 @@ impl Node {
             creator,
             created,
             affiliations: Affiliations::default(),
-            subscribers: Subscribers::default(),
-            pending: Subscribers::default(),
-            specials: Specials::default(),
+            subscribers: SubscriberList::default(),
+            pending: SubscriberList::default(),
+            specials: ConfiguredSubscriptions::default(),
             spelled: Spelled::default(),
         }
     }
@@ -351,12 +351,12 @@ impl Node {
 
     /// What is kept of a JID with options or SubIDs.
     #[must_use]
-    pub fn special(&self, jid: &Jid) -> Option<&Special> {
+    pub fn special(&self, jid: &Jid) -> Option<&ConfiguredSubscription> {
         self.specials.get(jid)
     }
 
     /// The JIDs that have options or SubIDs.
-    pub fn specials(&self) -> impl Iterator<Item = (&Jid, &Special)> {
+    pub fn specials(&self) -> impl Iterator<Item = (&Jid, &ConfiguredSubscription)> {
         self.specials.iter()
     }
 
@@ -373,10 +373,15 @@ impl Node {
 
     /// What was agreed with a JID that is subscribed, or waits for that; one of the default terms if nothing was.
     #[must_use]
-    pub fn terms_of(&self, jid: &Jid) -> Cow<'_, [Terms]> {
+    pub fn terms_of(&self, jid: &Jid) -> Cow<'_, [SubscriptionDetails]> {
         match self.specials.get(jid) {
             Some(special) => Cow::Borrowed(&*special.terms),
-            None => Cow::Owned(vec![Terms::new(None, Options::default(), self.seq, Timestamp(0))]),
+            None => Cow::Owned(vec![SubscriptionDetails::new(
+                None,
+                SubscriptionOptions::default(),
+                self.seq,
+                Timestamp(0),
+            )]),
         }
     }
 
@@ -469,14 +474,14 @@ impl Node {
         }
     }
 
-    fn agree(&mut self, jid: &Jid, terms: Arc<[Terms]>, version: u64) {
+    fn agree(&mut self, jid: &Jid, terms: Arc<[SubscriptionDetails]>, version: u64) {
         self.note(jid);
         let special = match self.specials.remove(jid) {
-            Some(special) => Special { terms, ..special },
+            Some(special) => ConfiguredSubscription { terms, ..special },
             None => {
                 let is_pending = self.pending.remove(jid).is_some();
                 let since = self.subscribers.remove(jid).unwrap_or_default();
-                Special { since, special_since: version, is_pending, terms }
+                ConfiguredSubscription { since, special_since: version, is_pending, terms }
             }
         };
         self.specials.insert(jid.clone(), special);
@@ -500,7 +505,7 @@ impl Node {
     }
 
     /// Adds subscriptions with options or SubIDs.
-    pub fn load_special(&mut self, jid: Jid, special: Special) {
+    pub fn load_special(&mut self, jid: Jid, special: ConfiguredSubscription) {
         self.note(&jid);
         self.specials.insert(jid, special);
     }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use jid::{BareJid, Jid};
 
 use super::{
-    Affiliation, AffiliationNotices, Audience, Change, Changes, Context, Event, Node, NodeConfig,
-    Notification, Recipients, SubId, SubscriptionState, Terms, event::MAX_LISTED,
+    Affiliation, AffiliationNotices, Audience, Change, Changes, Context, Event, LogEntry, Node,
+    NodeConfig, Recipients, SubId, SubscriptionDetails, SubscriptionState, event::MAX_LISTED,
 };
 
 /// Owners that are told of a subscription; all of them could be thousands.
@@ -26,7 +26,7 @@ pub(super) fn notices(
     config: &NodeConfig,
     changes: &mut Changes,
     cx: &Context<'_>,
-) -> Vec<Notification> {
+) -> Vec<LogEntry> {
     let actor = cx.actor.bare();
     let mut affiliated = BTreeMap::<_, Vec<Jid>>::new();
     let mut subscriptions = BTreeMap::<_, Vec<Jid>>::new();
@@ -36,7 +36,7 @@ pub(super) fn notices(
         Change::Agreed(jid, terms) => Some((jid, &**terms)),
         _ => None,
     });
-    let agreed: BTreeMap<&Jid, &[Terms]> = agreed.collect();
+    let agreed: BTreeMap<&Jid, &[SubscriptionDetails]> = agreed.collect();
     for change in changes.iter() {
         let (jid, state) = match change {
             Change::Affiliated(entity, affiliation) => {
@@ -124,11 +124,11 @@ fn subscription(jid: Option<Jid>, state: SubscriptionState) -> Event {
     Event::Subscription { jid, subid: None, state, expiry: None }
 }
 
-fn terms_before<'a>(node: &'a Node, jid: &Jid) -> &'a [Terms] {
+fn terms_before<'a>(node: &'a Node, jid: &Jid) -> &'a [SubscriptionDetails] {
     node.special(jid).map_or(&[], |special| &special.terms)
 }
 
-fn subids(terms: &[Terms]) -> impl Iterator<Item = &SubId> {
+fn subids(terms: &[SubscriptionDetails]) -> impl Iterator<Item = &SubId> {
     terms.iter().filter_map(|terms| terms.subid.as_ref())
 }
 
@@ -138,12 +138,12 @@ pub(super) fn tell(
     told: Vec<(Event, Recipients)>,
     changes: &mut Changes,
     cx: &Context<'_>,
-) -> Vec<Notification> {
+) -> Vec<LogEntry> {
     let mut notices = Vec::new();
     for (event, entities) in told {
         for some in entities.chunks(MAX_LISTED) {
             let audience = Audience::Entities(some);
-            notices.push(Notification::notice(node, changes, event.clone(), audience, cx.now));
+            notices.push(LogEntry::notice(node, changes, event.clone(), audience, cx.now));
         }
     }
     notices

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Limits, Payload, Refusal, Shows, Timestamp};
+use super::{Error, Limits, Payload, ShowSet, Timestamp};
 
 /// The longest keyword, in bytes.
 const MAX_KEYWORD_BYTES: usize = 64;
@@ -15,7 +15,7 @@ const MAX_NOTICE_MILLIS: u64 = 86_400_000;
 
 /// The options of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
+pub struct SubscriptionOptions {
     /// Whether events are sent at all.
     pub deliver: bool,
     /// Whether items come together, some time after they were published.
@@ -29,7 +29,7 @@ pub struct Options {
     /// Only items come whose text has this in it, in any case; all if it is empty (§12.20).
     pub keyword: String,
     /// In which states of availability events come; with all of them, it is not looked at (§12.3).
-    pub show_values: Shows,
+    pub show_values: ShowSet,
     /// Whether anyone who sees the node may know of it (XEP-0465). No field of the form.
     pub is_public: bool,
 }
@@ -45,7 +45,7 @@ pub enum Expire {
     Presence,
 }
 
-impl Default for Options {
+impl Default for SubscriptionOptions {
     fn default() -> Self {
         Self {
             deliver: true,
@@ -54,7 +54,7 @@ impl Default for Options {
             expire: Expire::Never,
             include_body: false,
             keyword: String::new(),
-            show_values: Shows::ALL,
+            show_values: ShowSet::ALL,
             is_public: false,
         }
     }
@@ -63,43 +63,45 @@ impl Default for Options {
 /// One field of the form of options, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub enum OptionSetting {
+pub enum SubscriptionOption {
     Deliver(bool),
     Digest(bool),
     DigestFrequency(u32),
     Expire(Expire),
     IncludeBody(bool),
     Keyword(String),
-    ShowValues(Shows),
+    ShowValues(ShowSet),
 }
 
-impl Options {
+impl SubscriptionOptions {
     /// These options with some of them changed. A lease longer than the service grants is cut (§12.19).
     ///
     /// # Errors
     /// [`Refusal::InvalidOptions`] for a value past a limit, and for a lease that is over.
     pub(super) fn with(
         mut self,
-        settings: &[OptionSetting],
+        settings: &[SubscriptionOption],
         limits: &Limits,
         now: Timestamp,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, Error> {
         let last = now.later_by(limits.max_lease_seconds.saturating_mul(1000));
         for setting in settings {
             match setting {
-                OptionSetting::DigestFrequency(millis)
+                SubscriptionOption::DigestFrequency(millis)
                     if !(MIN_DIGEST_MILLIS..=MAX_DIGEST_MILLIS).contains(millis) =>
                 {
-                    return Err(Refusal::InvalidOptions(format!(
+                    return Err(Error::InvalidOptions(format!(
                         "pubsub#digest_frequency: from {MIN_DIGEST_MILLIS} to {MAX_DIGEST_MILLIS} milliseconds"
                     )));
                 }
-                OptionSetting::Expire(Expire::At(end)) if *end <= now => {
-                    return Err(Refusal::InvalidOptions("pubsub#expire: the time is past".into()));
+                SubscriptionOption::Expire(Expire::At(end)) if *end <= now => {
+                    return Err(Error::InvalidOptions("pubsub#expire: the time is past".into()));
                 }
-                OptionSetting::Expire(Expire::At(end)) => self.expire = Expire::At(*end.min(&last)),
-                OptionSetting::Keyword(keyword) if keyword.len() > MAX_KEYWORD_BYTES => {
-                    return Err(Refusal::InvalidOptions(format!(
+                SubscriptionOption::Expire(Expire::At(end)) => {
+                    self.expire = Expire::At(*end.min(&last))
+                }
+                SubscriptionOption::Keyword(keyword) if keyword.len() > MAX_KEYWORD_BYTES => {
+                    return Err(Error::InvalidOptions(format!(
                         "x-gjallar#keyword: at most {MAX_KEYWORD_BYTES} bytes"
                     )));
                 }
@@ -111,21 +113,21 @@ impl Options {
 
     /// Options that were in force, from an archive.
     #[must_use]
-    pub fn restored(settings: Vec<OptionSetting>) -> Self {
+    pub fn restored(settings: Vec<SubscriptionOption>) -> Self {
         let mut options = Self::default();
         settings.into_iter().for_each(|setting| options.set(setting));
         options
     }
 
-    fn set(&mut self, setting: OptionSetting) {
+    fn set(&mut self, setting: SubscriptionOption) {
         match setting {
-            OptionSetting::Deliver(deliver) => self.deliver = deliver,
-            OptionSetting::Digest(digest) => self.digest = digest,
-            OptionSetting::DigestFrequency(millis) => self.digest_frequency = millis,
-            OptionSetting::Expire(end) => self.expire = end,
-            OptionSetting::IncludeBody(include_body) => self.include_body = include_body,
-            OptionSetting::Keyword(keyword) => self.keyword = keyword,
-            OptionSetting::ShowValues(shows) => self.show_values = shows,
+            SubscriptionOption::Deliver(deliver) => self.deliver = deliver,
+            SubscriptionOption::Digest(digest) => self.digest = digest,
+            SubscriptionOption::DigestFrequency(millis) => self.digest_frequency = millis,
+            SubscriptionOption::Expire(end) => self.expire = end,
+            SubscriptionOption::IncludeBody(include_body) => self.include_body = include_body,
+            SubscriptionOption::Keyword(keyword) => self.keyword = keyword,
+            SubscriptionOption::ShowValues(shows) => self.show_values = shows,
         }
     }
 
@@ -164,11 +166,11 @@ impl fmt::Display for SubId {
 
 /// One subscription of a JID: which it is, what it wants, and how far that went.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub struct SubscriptionDetails {
     /// Which of the JID's, where it can have several.
     pub subid: Option<SubId>,
     /// What it wants.
-    pub options: Options,
+    pub options: SubscriptionOptions,
     /// When that was said last: a lease begins then.
     pub since: Timestamp,
     /// Whether it was told that its lease ends soon.
@@ -179,16 +181,21 @@ pub struct Terms {
     pub digested_at: Timestamp,
 }
 
-impl Terms {
+impl SubscriptionDetails {
     /// A subscription that is made now, at a node whose newest event has this position.
     #[must_use]
-    pub fn new(subid: Option<SubId>, options: Options, seq: u64, now: Timestamp) -> Self {
+    pub fn new(
+        subid: Option<SubId>,
+        options: SubscriptionOptions,
+        seq: u64,
+        now: Timestamp,
+    ) -> Self {
         Self { subid, options, since: now, is_warned: false, digested: seq, digested_at: now }
     }
 
     /// The same subscription with these options: so a lease is renewed. What waits for a digest goes on waiting. SPEC: who
     /// turns digests off gets no last one; what waited can be retrieved.
-    pub(super) fn renewed(&self, options: Options, seq: u64, now: Timestamp) -> Self {
+    pub(super) fn renewed(&self, options: SubscriptionOptions, seq: u64, now: Timestamp) -> Self {
         let renewed = Self::new(self.subid.clone(), options, seq, now);
         if self.is_digested(true) && renewed.is_digested(true) {
             let Self { digested, digested_at, .. } = *self;
@@ -207,7 +214,7 @@ impl Terms {
 
     /// Whether it depends on the presence of its subscriber.
     pub(super) fn looks_at_presence(&self) -> bool {
-        self.options.expire == Expire::Presence || self.options.show_values != Shows::ALL
+        self.options.expire == Expire::Presence || self.options.show_values != ShowSet::ALL
     }
 
     /// When its subscriber is told that the lease ends.

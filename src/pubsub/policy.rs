@@ -4,7 +4,7 @@ use std::mem;
 
 use jid::with_u_labels;
 
-use super::{Actor, Limits, NodeConfig, Refusal, Setting};
+use super::{Actor, ConfigField, Error, Limits, NodeConfig};
 
 /// What holds at a node because of its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,9 +20,9 @@ pub struct Policy {
     /// Which entities are sent a notice of their new affiliation.
     pub affiliation_notices: AffiliationNotices,
     /// How its configuration differs from the service's default, if its creator says nothing else.
-    pub default: Vec<Setting>,
+    pub default: Vec<ConfigField>,
     /// What nobody can have otherwise, each with the name of its field.
-    pub forced: Vec<(String, Setting)>,
+    pub forced: Vec<(String, ConfigField)>,
     /// How many such nodes there may be.
     pub max_nodes: Option<u64>,
     /// How much of each thing it takes.
@@ -79,7 +79,7 @@ impl Policy {
     ///
     /// # Errors
     /// [`Refusal::BadSetting`].
-    pub fn check(&self) -> Result<(), Refusal> {
+    pub fn check(&self) -> Result<(), Error> {
         let forced = self.forced.iter().map(|(_, setting)| setting);
         self.default.iter().chain(forced).try_for_each(|setting| setting.check(&self.limits))
     }
@@ -102,21 +102,21 @@ impl Policy {
     pub(super) fn configured(
         &self,
         before: &NodeConfig,
-        settings: &[Setting],
-    ) -> Result<NodeConfig, Refusal> {
-        let set = |setting: &Setting| {
+        settings: &[ConfigField],
+    ) -> Result<NodeConfig, Error> {
+        let set = |setting: &ConfigField| {
             let mut config = before.clone();
             config.set(setting.clone());
             config
         };
         for (field, forced) in &self.forced {
-            let is_other = |setting: &Setting| {
+            let is_other = |setting: &ConfigField| {
                 mem::discriminant(setting) == mem::discriminant(forced)
                     && ![before, &set(forced)].contains(&&set(setting))
             };
             if settings.iter().any(is_other) {
                 let text = format!("{field}: the service's configuration says what it is");
-                return Err(Refusal::NotAcceptable(text));
+                return Err(Error::NotAcceptable(text));
             }
         }
         before.clone().with(settings, &self.limits)

@@ -22,9 +22,9 @@ impl Show {
 
 /// Some of the ways in which a resource can show itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Shows(u8);
+pub struct ShowSet(u8);
 
-impl Shows {
+impl ShowSet {
     /// Any.
     pub const ALL: Self = Self(0b1_1111);
 
@@ -51,7 +51,7 @@ impl Shows {
     }
 }
 
-impl FromIterator<Show> for Shows {
+impl FromIterator<Show> for ShowSet {
     fn from_iter<I: IntoIterator<Item = Show>>(shows: I) -> Self {
         Self(shows.into_iter().fold(0, |bits, show| bits | 1 << show as u8))
     }

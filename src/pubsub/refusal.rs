@@ -9,7 +9,7 @@ use super::Limits;
 
 /// Why a request is not granted. Nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Refusal {
+pub enum Error {
     /// A request that is not what the protocol says (§7.1, §8.1.3 and others).
     #[error("{0}")]
     BadRequest(&'static str),
@@ -208,7 +208,7 @@ pub enum Refusal {
     UnsupportedAccessModel,
 }
 
-impl Refusal {
+impl Error {
     /// More items in one request than the service takes.
     pub(super) fn batch_too_long(limits: &Limits) -> Self {
         Self::MaxItemsExceeded { limit: "max_batch", max: limits.max_batch }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use jid::{BareJid, Jid};
 
-use super::{Affiliation, Change, Changes, ConfigRevision, FormerNode, Item, Node, Terms};
+use super::{
+    Affiliation, Change, Changes, ConfigRevision, FormerNode, Item, Node, SubscriptionDetails,
+};
 
 /// A node comes into being, as [`Node::bare`] gives it.
 #[must_use]
@@ -45,7 +47,7 @@ pub fn requested(jids: Vec<Jid>) -> Changes {
 
 /// Options or SubIDs that a subscription got at this version of the node.
 #[must_use]
-pub fn agreed(jid: Jid, terms: Vec<Terms>, since: u64) -> Changes {
+pub fn agreed(jid: Jid, terms: Vec<SubscriptionDetails>, since: u64) -> Changes {
     Changes::at(0, since, vec![Change::Agreed(jid, terms.into())])
 }
 

@@ -3,15 +3,15 @@
 use jid::Jid;
 
 use super::{
-    AccessModel, ItemExpire, ItemReply, Limits, MaxItems, NotificationType, PublishModel,
-    PublishNodeFull, Refusal, SendLastPublishedItem,
+    AccessModel, Error, ItemExpire, ItemReply, Limits, MaxItems, NotificationType, PublishModel,
+    PublishNodeFull, SendLastPublishedItem,
 };
 
 /// One field of a configuration form, understood. Each stands for the field of [`NodeConfig`](super::NodeConfig) of the
 /// same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub enum Setting {
+pub enum ConfigField {
     AccessModel(AccessModel),
     BodyXslt(String),
     Contact(Vec<Jid>),
@@ -58,7 +58,7 @@ const MAX_CONTACTS: usize = 10;
 /// The longest `pubsub#type`, in bytes.
 const MAX_TYPE_BYTES: usize = 200;
 
-impl Setting {
+impl ConfigField {
     /// The name of its field in the form `pubsub#node_config`.
     #[must_use]
     pub fn field(&self) -> &'static str {
@@ -95,10 +95,10 @@ impl Setting {
     }
 
     /// Whether the value is within its limits.
-    pub(super) fn check(&self, limits: &Limits) -> Result<(), Refusal> {
+    pub(super) fn check(&self, limits: &Limits) -> Result<(), Error> {
         let at_most = |value: usize, max: usize| {
             let field = self.field();
-            if value > max { Err(Refusal::BadSetting { field, max }) } else { Ok(()) }
+            if value > max { Err(Error::BadSetting { field, max }) } else { Ok(()) }
         };
         match self {
             Self::Title(v) => at_most(v.len(), MAX_TITLE_BYTES),

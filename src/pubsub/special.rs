@@ -8,11 +8,11 @@ use std::{
 
 use jid::{AccountKey, BareJid, Jid};
 
-use super::{Terms, subscribers};
+use super::{SubscriptionDetails, subscribers};
 
 /// The subscriptions of one JID at a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Special {
+pub struct ConfiguredSubscription {
     /// The version of the node at which it began. 0 while it is pending.
     pub since: u64,
     /// The version at which it got options or SubIDs: it gets entries up to that one as a plain subscriber.
@@ -20,13 +20,16 @@ pub struct Special {
     /// Whether it waits for an owner.
     pub is_pending: bool,
     /// One for each subscription, at least one.
-    pub terms: Arc<[Terms]>,
+    pub terms: Arc<[SubscriptionDetails]>,
 }
 
-impl Special {
+impl ConfiguredSubscription {
     /// The same subscriptions, which begin now; their digests have nothing from before.
     pub(super) fn begun(self, seq: u64, version: u64) -> Self {
-        let begun = |terms: &Terms| Terms { digested: terms.digested.max(seq), ..terms.clone() };
+        let begun = |terms: &SubscriptionDetails| SubscriptionDetails {
+            digested: terms.digested.max(seq),
+            ..terms.clone()
+        };
         Self {
             since: version,
             special_since: version,
@@ -43,9 +46,9 @@ impl Special {
 
 /// Those of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Specials {
+pub(super) struct ConfiguredSubscriptions {
     /// By bare JID and resource, as all subscribers are ordered.
-    all: BTreeMap<(String, String), (Jid, Special)>,
+    all: BTreeMap<(String, String), (Jid, ConfiguredSubscription)>,
     /// The number of these JIDs by account, without those whose bare address is the key of the account.
     others: HashMap<AccountKey, usize>,
     pending: usize,
@@ -53,7 +56,7 @@ pub(super) struct Specials {
     subscriptions: usize,
 }
 
-impl Specials {
+impl ConfiguredSubscriptions {
     pub(super) fn len(&self) -> usize {
         self.all.len()
     }
@@ -67,23 +70,32 @@ impl Specials {
     }
 
     /// The JIDs that are not pending, from one on if it is given.
-    pub(super) fn iter_from(&self, first: Option<&Jid>) -> impl Iterator<Item = (&Jid, &Special)> {
+    pub(super) fn iter_from(
+        &self,
+        first: Option<&Jid>,
+    ) -> impl Iterator<Item = (&Jid, &ConfiguredSubscription)> {
         let first = first.map_or(Unbounded, |jid| Included(key(jid)));
         subscribed(self.all.range((first, Unbounded)))
     }
 
     /// The JIDs that are not pending, up to one if it is given, in reverse order.
-    pub(super) fn iter_back(&self, last: Option<&Jid>) -> impl Iterator<Item = (&Jid, &Special)> {
+    pub(super) fn iter_back(
+        &self,
+        last: Option<&Jid>,
+    ) -> impl Iterator<Item = (&Jid, &ConfiguredSubscription)> {
         let last = last.map_or(Unbounded, |jid| Included(key(jid)));
         subscribed(self.all.range((Unbounded, last)).rev())
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Jid, &Special)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Jid, &ConfiguredSubscription)> {
         self.all.values().map(|(jid, special)| (jid, special))
     }
 
     /// Those of an entity: of its bare JID, and of its resources.
-    pub(super) fn of(&self, entity: &BareJid) -> impl Iterator<Item = (&Jid, &Special)> {
+    pub(super) fn of(
+        &self,
+        entity: &BareJid,
+    ) -> impl Iterator<Item = (&Jid, &ConfiguredSubscription)> {
         let first = (entity.as_str().to_owned(), String::new());
         let bare = first.0.clone();
         self.all
@@ -99,11 +111,11 @@ impl Specials {
         own + self.others.get(&account).copied().unwrap_or_default()
     }
 
-    pub(super) fn get(&self, jid: &Jid) -> Option<&Special> {
+    pub(super) fn get(&self, jid: &Jid) -> Option<&ConfiguredSubscription> {
         self.all.get(&key(jid)).map(|(_, special)| special)
     }
 
-    pub(super) fn insert(&mut self, jid: Jid, special: Special) {
+    pub(super) fn insert(&mut self, jid: Jid, special: ConfiguredSubscription) {
         self.remove(&jid);
         self.pending += usize::from(special.is_pending);
         self.subscriptions += special.subscriptions_len();
@@ -113,7 +125,7 @@ impl Specials {
         self.all.insert(key(&jid), (jid, special));
     }
 
-    pub(super) fn remove(&mut self, jid: &Jid) -> Option<Special> {
+    pub(super) fn remove(&mut self, jid: &Jid) -> Option<ConfiguredSubscription> {
         let (_, special) = self.all.remove(&key(jid))?;
         self.pending -= usize::from(special.is_pending);
         self.subscriptions -= special.subscriptions_len();
@@ -137,8 +149,8 @@ fn other_account(jid: &Jid) -> Option<AccountKey> {
 }
 
 fn subscribed<'a>(
-    some: impl Iterator<Item = (&'a (String, String), &'a (Jid, Special))>,
-) -> impl Iterator<Item = (&'a Jid, &'a Special)> {
+    some: impl Iterator<Item = (&'a (String, String), &'a (Jid, ConfiguredSubscription))>,
+) -> impl Iterator<Item = (&'a Jid, &'a ConfiguredSubscription)> {
     let some = some.map(|(_, (jid, special))| (jid, special));
     some.filter(|(_, special)| !special.is_pending)
 }
@@ -154,15 +166,19 @@ mod tests {
 
     #[test]
     fn subscriptions_of_an_account_are_counted_together() {
-        let special =
-            Special { since: 0, special_since: 0, is_pending: true, terms: Arc::from([]) };
+        let special = ConfiguredSubscription {
+            since: 0,
+            special_since: 0,
+            is_pending: true,
+            terms: Arc::from([]),
+        };
         let jids = ["ss@bücher.example/1", "ß@bücher.example/1", "ß@xn--bcher-kva.example/2"];
         let jids = jids.map(|jid| Jid::new(jid).unwrap());
-        let mut specials = Specials::default();
+        let mut specials = ConfiguredSubscriptions::default();
         for jid in jids.iter().chain(&jids) {
             specials.insert(jid.clone(), special.clone());
         }
-        let number = |specials: &Specials, entity: &str| {
+        let number = |specials: &ConfiguredSubscriptions, entity: &str| {
             specials.len_of_account(&BareJid::new(entity).unwrap())
         };
         for entity in ["ss@xn--bcher-kva.example", "ß@bücher.example"] {
@@ -172,6 +188,6 @@ mod tests {
         for jid in &jids {
             specials.remove(jid);
         }
-        assert_eq!(specials, Specials::default());
+        assert_eq!(specials, ConfiguredSubscriptions::default());
     }
 }

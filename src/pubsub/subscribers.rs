@@ -21,27 +21,27 @@ const RECIPIENT_BYTES: usize = 100;
 const SUBID_BYTES: usize = 32;
 
 /// A subscription, with the position of the node's newest event when it was made.
-type Subscription = (Jid, u64);
-type Part = Arc<Vec<Subscription>>;
+type SubscribedJid = (Jid, u64);
+type SubscriberChunk = Arc<Vec<SubscribedJid>>;
 
 /// The subscriptions of a node, ordered by bare JID first, so that those of one entity stand together.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Subscribers {
-    parts: Vec<Part>,
+pub(super) struct SubscriberList {
+    parts: Vec<SubscriberChunk>,
     len: usize,
 }
 
 /// Who an event goes to, at one time, and for which of its subscriptions; cheap to clone.
 #[derive(Clone, Default)]
-pub struct Recipients(Arc<Listed>);
+pub struct Recipients(Arc<RecipientChunks>);
 
 /// A reference to a list of recipients that does not keep it in memory.
 #[derive(Clone)]
-pub struct WeakRecipients(Weak<Listed>);
+pub struct WeakRecipients(Weak<RecipientChunks>);
 
 #[derive(Default)]
-struct Listed {
-    parts: Vec<Part>,
+struct RecipientChunks {
+    parts: Vec<SubscriberChunk>,
     /// How many there are up to the end of each part.
     ends: Vec<usize>,
     /// The SubIDs of each (§12.16). If no recipient has some there are none.
@@ -60,7 +60,7 @@ pub(super) fn order(a: &Jid, b: &Jid) -> Ordering {
     parts_of(a).cmp(&parts_of(b))
 }
 
-impl Subscribers {
+impl SubscriberList {
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -97,7 +97,7 @@ impl Subscribers {
 
     /// The subscriptions of an entity.
     pub(super) fn of<'a>(&'a self, entity: &BareJid) -> impl Iterator<Item = &'a Jid> {
-        let is_before = |(jid, _): &Subscription| parts_of(jid) < (entity.as_str(), "");
+        let is_before = |(jid, _): &SubscribedJid| parts_of(jid) < (entity.as_str(), "");
         let first = self.part_of_first(is_before);
         let later = self.parts.iter().skip(first).flat_map(|part| part.iter());
         later
@@ -109,7 +109,7 @@ impl Subscribers {
     /// Adds a subscription, or moves it to a later time.
     pub(super) fn insert(&mut self, jid: Jid, since: u64) {
         if self.parts.is_empty() {
-            self.parts.push(Part::default());
+            self.parts.push(SubscriberChunk::default());
         }
         let index = self.part_of(&jid).min(self.parts.len() - 1);
         let is_last = index + 1 == self.parts.len();
@@ -153,7 +153,7 @@ impl Subscribers {
     /// The same in lists of at most so many, which share their parts with this one.
     pub(super) fn lists(&self, max: usize) -> Vec<Recipients> {
         let mut len = 0;
-        let fits = |part: &Part, next: &Part| {
+        let fits = |part: &SubscriberChunk, next: &SubscriberChunk| {
             len += part.len();
             let fits = len + next.len() <= max;
             if !fits {
@@ -169,18 +169,18 @@ impl Subscribers {
         self.part_of_first(|(other, _)| order(other, jid) == Ordering::Less)
     }
 
-    fn part_of_first(&self, is_before: impl Fn(&Subscription) -> bool) -> usize {
+    fn part_of_first(&self, is_before: impl Fn(&SubscribedJid) -> bool) -> usize {
         self.parts.partition_point(|part| part.last().is_some_and(&is_before))
     }
 }
 
-impl PartialEq for Subscribers {
+impl PartialEq for SubscriberList {
     fn eq(&self, other: &Self) -> bool {
         self.iter().eq(other.iter())
     }
 }
 
-impl Eq for Subscribers {}
+impl Eq for SubscriberList {}
 
 impl Recipients {
     /// Some entities, each once, in the order of subscribers.
@@ -197,7 +197,7 @@ impl Recipients {
         let subids =
             if subids.iter().all(|subids| subids.is_empty()) { Vec::new() } else { subids };
         let all = Self::listed(vec![Arc::new(jids.into_iter().map(|jid| (jid, 0)).collect())]);
-        Self(Arc::new(Listed { subids, ..all }))
+        Self(Arc::new(RecipientChunks { subids, ..all }))
     }
 
     /// Only one.
@@ -225,7 +225,7 @@ impl Recipients {
 
     /// Those who come after the first so many.
     pub fn iter_from(&self, index: usize) -> impl Iterator<Item = &Jid> {
-        let Listed { parts, ends, .. } = &*self.0;
+        let RecipientChunks { parts, ends, .. } = &*self.0;
         let first = ends.partition_point(|end| *end <= index);
         let before = first.checked_sub(1).and_then(|last| ends.get(last)).copied();
         let later = parts.iter().skip(first).flat_map(|part| part.iter());
@@ -294,7 +294,7 @@ impl Recipients {
 
     /// The parts that the list shares with others: what tells each from all others, and about how many bytes it takes.
     pub fn parts(&self) -> impl Iterator<Item = (usize, usize)> {
-        let bytes = |part: &Part| part.len() * RECIPIENT_BYTES;
+        let bytes = |part: &SubscriberChunk| part.len() * RECIPIENT_BYTES;
         self.0.parts.iter().map(move |part| (Arc::as_ptr(part).addr(), bytes(part)))
     }
 
@@ -320,18 +320,18 @@ impl Recipients {
         WeakRecipients(Arc::downgrade(&self.0))
     }
 
-    fn of(parts: Vec<Part>) -> Self {
+    fn of(parts: Vec<SubscriberChunk>) -> Self {
         Self(Arc::new(Self::listed(parts)))
     }
 
-    fn listed(parts: Vec<Part>) -> Listed {
+    fn listed(parts: Vec<SubscriberChunk>) -> RecipientChunks {
         let mut len = 0;
-        let end = |part: &Part| {
+        let end = |part: &SubscriberChunk| {
             len += part.len();
             len
         };
         let ends = parts.iter().map(end).collect();
-        Listed { parts, ends, ..Listed::default() }
+        RecipientChunks { parts, ends, ..RecipientChunks::default() }
     }
 }
 

@@ -5,27 +5,27 @@ use std::sync::Arc;
 use jid::Jid;
 
 use crate::pubsub::{
-    Actor, Affiliation, Change, Changes, Event, ItemId, Node, NodeConfig, NodeId, Notification,
-    SubscriptionState, Terms,
+    Actor, Affiliation, Change, Changes, Event, ItemId, LogEntry, Node, NodeConfig, NodeId,
+    SubscriptionDetails, SubscriptionState,
 };
 
 /// Takes notice of changes that are on disk. It must not wait for anything.
-pub type Auditor = dyn Fn(&Audited) + Send + Sync;
+pub type Auditor = dyn Fn(&AuditRecord) + Send + Sync;
 
 /// What an owner or an administrator changed at a node with one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Audited {
+pub struct AuditRecord {
     /// Who.
     pub who: Jid,
     /// Where.
     pub node: NodeId,
     /// What; at least one thing.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<AuditChange>,
 }
 
 /// One thing that was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Entry {
+pub enum AuditChange {
     /// Something was said to all subscribers.
     Announced,
     /// The affiliation of an entity.
@@ -56,9 +56,9 @@ pub enum Entry {
         /// Whose.
         jid: Jid,
         /// What it was.
-        before: Arc<[Terms]>,
+        before: Arc<[SubscriptionDetails]>,
         /// What it is.
-        after: Arc<[Terms]>,
+        after: Arc<[SubscriptionDetails]>,
     },
     /// An administrator published items.
     Published(Vec<ItemId>),
@@ -83,9 +83,9 @@ pub(super) fn audited(
     actor: &Actor,
     node: Option<&Node>,
     changes: &Changes,
-    notifications: &[Notification],
+    notifications: &[LogEntry],
     id: &NodeId,
-) -> Option<Audited> {
+) -> Option<AuditRecord> {
     let created = changes.created();
     let bare = actor.bare();
     let is_owner = node.or(created).is_some_and(|node| created.is_some() || node.is_owner(&bare));
@@ -95,24 +95,30 @@ pub(super) fn audited(
     let announces = notifications.iter().any(|told| matches!(told.event, Event::Announced(_)));
     let publishes = changes.iter().any(|change| matches!(change, Change::Published(_)));
     let (mut entries, mut published, mut retracted) = (Vec::new(), Vec::new(), Vec::new());
-    entries.extend(announces.then_some(Entry::Announced));
+    entries.extend(announces.then_some(AuditChange::Announced));
     for change in changes.iter() {
         match change {
-            Change::Created(node) => entries.push(Entry::Created(Box::new(node.config.clone()))),
-            Change::Configured(after) => entries.extend(node.map(|node| Entry::Configured {
+            Change::Created(node) => {
+                entries.push(AuditChange::Created(Box::new(node.config.clone())))
+            }
+            Change::Configured(after) => entries.extend(node.map(|node| AuditChange::Configured {
                 before: Box::new(node.config.clone()),
                 after: after.clone(),
             })),
             Change::Deleted(former) => {
                 let redirect = former.as_ref().and_then(|former| former.redirect.clone());
-                entries.push(Entry::Deleted { redirect });
+                entries.push(AuditChange::Deleted { redirect });
             }
             Change::Agreed(jid, after) if jid.to_bare() != bare => {
                 let before = node.and_then(|node| node.special(jid));
                 let before = before.map(|special| Arc::clone(&special.terms)).unwrap_or_default();
-                entries.push(Entry::Options { jid: jid.clone(), before, after: after.clone() });
+                entries.push(AuditChange::Options {
+                    jid: jid.clone(),
+                    before,
+                    after: after.clone(),
+                });
             }
-            Change::Affiliated(entity, after) => entries.push(Entry::Affiliated {
+            Change::Affiliated(entity, after) => entries.push(AuditChange::Affiliated {
                 before: node.map_or(Affiliation::None, |node| node.affiliation_of(entity)),
                 entity: entity.clone().into(),
                 after: *after,
@@ -125,19 +131,19 @@ pub(super) fn audited(
                     _ => SubscriptionState::Subscribed,
                 };
                 let before = node.map_or(SubscriptionState::None, |node| node.state_of(jid));
-                entries.push(Entry::Subscribed { jid: jid.clone(), before, after });
+                entries.push(AuditChange::Subscribed { jid: jid.clone(), before, after });
             }
             Change::Published(item) if actor.is_administrator => published.push(item.id.clone()),
             Change::Retracted(item) if !publishes => retracted.push(item.clone()),
-            Change::Purged => entries.push(Entry::Purged),
+            Change::Purged => entries.push(AuditChange::Purged),
             _ => {}
         }
     }
     if !published.is_empty() {
-        entries.push(Entry::Published(published));
+        entries.push(AuditChange::Published(published));
     }
     if !retracted.is_empty() {
-        entries.push(Entry::Retracted(retracted));
+        entries.push(AuditChange::Retracted(retracted));
     }
-    (!entries.is_empty()).then(|| Audited { who: actor.jid.clone(), node: id.clone(), entries })
+    (!entries.is_empty()).then(|| AuditRecord { who: actor.jid.clone(), node: id.clone(), entries })
 }

@@ -8,10 +8,10 @@ use tracing::{info, warn};
 
 use crate::{
     pubsub::{
-        Actor, Context, Epoch, Node, NodeId, Refusal,
+        Actor, Context, Epoch, Node, NodeId,
         op::{
             bounce,
-            expire::{self, Extent, Passed},
+            expire::{self, Extent, TimerOutcome},
         },
     },
     store::StoreError,
@@ -19,8 +19,8 @@ use crate::{
 
 use super::{
     Bounce, Error, Outcome, Service,
-    facts::{Facts, Need},
-    memory::Memory,
+    facts::{PrefetchRequest, Prefetched},
+    memory::ServiceState,
 };
 
 /// The longest time for which nobody looks at the clock.
@@ -68,7 +68,7 @@ impl Service {
     /// Reads nodes whose last commit failed, and what the store owes there: once for all, because all that it owes
     /// anywhere is read for that.
     async fn settle_together(&self, ids: &[NodeId]) -> Result<(), StoreError> {
-        let Memory { nodes, outbox, .. } = &*self.memory;
+        let ServiceState { nodes, outbox, .. } = &*self.memory;
         let mut turns = Vec::with_capacity(ids.len());
         for id in ids {
             // Others have been read since.
@@ -88,7 +88,7 @@ impl Service {
     /// Runs timer-driven operations until dropped: leases, digests, item expiry and roster revocations. Never waits
     /// for rosters; a node is processed again when a roster arrives.
     pub async fn pass_time(&self) {
-        let Memory { deadlines, rosters, .. } = &*self.memory;
+        let ServiceState { deadlines, rosters, .. } = &*self.memory;
         loop {
             let now = (self.clock)();
             rosters.take_due().iter().for_each(|node| deadlines.add(node, now));
@@ -143,10 +143,11 @@ impl Service {
         // It is not told: it would come back too.
         let actor = Actor { jid: jid.clone(), ..self.nobody.clone() };
         for node in &nodes {
-            let rule = |node: Option<&Node>, _: &Facts, cx: &Context<'_>| {
+            let rule = |node: Option<&Node>, _: &Prefetched, cx: &Context<'_>| {
                 bounce::bounce(node, epoch, jid, cx)
             };
-            let outcome = self.decide(&actor, node, Need::Nothing, rule, |outcome| outcome);
+            let outcome =
+                self.decide(&actor, node, PrefetchRequest::Nothing, rule, |outcome| outcome);
             match outcome.await.await {
                 Ok(_) => {
                     info!(
@@ -164,7 +165,7 @@ impl Service {
     }
 
     async fn expire(&self, id: &NodeId) {
-        let Memory { deadlines, delays, .. } = &*self.memory;
+        let ServiceState { deadlines, delays, .. } = &*self.memory;
         let now = (self.clock)();
         if let Err(Error::Failed(_)) = self.apply_rosters(id).await {
             deadlines.add(id, now.later_by(PAUSE.as_millis() as u64));
@@ -174,14 +175,16 @@ impl Service {
         let node = id.as_str();
         match &outcome {
             _ if extent == Extent::Ends => {}
-            Err(Error::Busy { .. } | Error::Refused(Refusal::TooManyNotifications)) => {
+            Err(
+                Error::Busy { .. } | Error::Refused(crate::pubsub::Error::TooManyNotifications),
+            ) => {
                 if delays.delay(id, extent, now) {
                     let event = "expiry_delayed";
                     warn!(event, node, "no room to notify of expired items and leases; will retry");
                 }
                 outcome = self.expire_to(Extent::Ends, id).await;
             }
-            Ok(Passed { next, .. }) => {
+            Ok(TimerOutcome { next, .. }) => {
                 if delays.end(id, next.is_none_or(|next| next > now)) {
                     let event = "expiry_resumed";
                     info!(event, node, "expired items and leases are processed again");
@@ -191,7 +194,7 @@ impl Service {
         }
         let until = || delays.until(id).iter().for_each(|until| deadlines.add(id, *until));
         match outcome {
-            Ok(Passed { next, creator, watched, publishers }) => {
+            Ok(TimerOutcome { next, creator, watched, publishers }) => {
                 until();
                 next.iter().for_each(|next| deadlines.add(id, *next));
                 let creator = creator.as_ref().map(AccountKey::of);
@@ -199,7 +202,9 @@ impl Service {
                 self.memory.presences.note_read(id);
                 publishers.into_iter().for_each(|who| self.memory.presences.publishes(id, who));
             }
-            Err(Error::Busy { .. } | Error::Refused(Refusal::TooManyNotifications)) => until(),
+            Err(
+                Error::Busy { .. } | Error::Refused(crate::pubsub::Error::TooManyNotifications),
+            ) => until(),
             Err(Error::Refused(_) | Error::Closed) => {
                 delays.end(id, true);
                 self.memory.presences.note_read(id);
@@ -210,14 +215,14 @@ impl Service {
         }
     }
 
-    async fn expire_to(&self, extent: Extent, id: &NodeId) -> Outcome<Passed> {
-        let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
-            let Memory { interests, outbox, .. } = &*self.memory;
+    async fn expire_to(&self, extent: Extent, id: &NodeId) -> Outcome<TimerOutcome> {
+        let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
+            let ServiceState { interests, outbox, .. } = &*self.memory;
             let has_interested = interests.is_any_at(id)
                 || node.is_some_and(|node| outbox.has_interested(node.epoch));
             expire::expire(node, &facts.items, &facts.newest, has_interested, extent, cx)
         };
-        self.decide(&self.nobody, id, Need::Time, rule, |outcome| outcome).await.await
+        self.decide(&self.nobody, id, PrefetchRequest::Time, rule, |outcome| outcome).await.await
     }
 
     pub(super) async fn forget(&self) -> Result<(), StoreError> {

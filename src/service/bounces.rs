@@ -26,25 +26,25 @@ pub enum Bounce {
 
 /// The bounces of subscriptions: of a JID, in one life of a node.
 #[derive(Debug, Default)]
-pub(super) struct Bounces {
-    known: Mutex<Known>,
+pub(super) struct BounceTracker {
+    known: Mutex<BounceTable>,
     ended: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Known {
-    counts: HashMap<(Jid, Epoch), Count>,
+struct BounceTable {
+    counts: HashMap<(Jid, Epoch), BounceCount>,
     /// Those that shall end.
     ending: VecDeque<(Jid, Epoch)>,
 }
 
 #[derive(Debug)]
-struct Count {
+struct BounceCount {
     bounces: u32,
     last: Timestamp,
 }
 
-impl Bounces {
+impl BounceTracker {
     /// A notification of a node came back from a JID.
     pub(super) fn note(
         &self,
@@ -65,7 +65,7 @@ impl Bounces {
             known.counts.retain(|_, count| Some(count.last) > middle);
         }
         let count = known.counts.entry(subscription.clone());
-        let count = count.or_insert(Count { bounces: 0, last: Timestamp(0) });
+        let count = count.or_insert(BounceCount { bounces: 0, last: Timestamp(0) });
         if count.bounces > 0 && now < count.last.later_by(interval) {
             return;
         }
@@ -94,7 +94,7 @@ impl Bounces {
         self.known().ending.push_back((jid, node));
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, BounceTable> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

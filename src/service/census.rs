@@ -10,39 +10,39 @@ use jid::{AccountKey, BareJid};
 
 use crate::pubsub::{Change, Changes, NodeId};
 
-use super::Policies;
+use super::PolicyTable;
 
 /// The count of the service's nodes.
 #[derive(Debug)]
-pub(super) struct Census(Mutex<Count>);
+pub(super) struct NodeCounts(Mutex<NodeCountTable>);
 
 #[derive(Debug)]
-struct Count {
+struct NodeCountTable {
     total: u64,
     of: HashMap<AccountKey, u64>,
-    roll: Roll,
+    roll: QuotaIndex,
     /// That of the policies that hold next, as far as it is made.
-    next: Option<Roll>,
+    next: Option<QuotaIndex>,
 }
 
 /// The nodes at which policies with a quota hold.
 #[derive(Debug, Default)]
-struct Roll {
-    policies: Arc<Policies>,
+struct QuotaIndex {
+    policies: Arc<PolicyTable>,
     /// Their names, by the policy's number.
     names: HashMap<usize, HashSet<NodeId>>,
     /// Those that went since the roll was begun: whoever reads the store may have seen them before.
     gone: HashSet<NodeId>,
 }
 
-impl Census {
+impl NodeCounts {
     pub(super) fn new(creators: HashMap<BareJid, u64>) -> Self {
-        let (total, roll) = (creators.values().sum(), Roll::default());
+        let (total, roll) = (creators.values().sum(), QuotaIndex::default());
         let mut of = HashMap::new();
         for (creator, nodes) in creators {
             *of.entry(AccountKey::of(&creator)).or_default() += nodes;
         }
-        Self(Mutex::new(Count { total, of, roll, next: None }))
+        Self(Mutex::new(NodeCountTable { total, of, roll, next: None }))
     }
 
     /// How many nodes there are at which the same policy holds as at this one, if it has a quota.
@@ -54,8 +54,8 @@ impl Census {
     }
 
     /// Begins to count for these policies. All nodes have to be [enrolled](Self::enrol) then.
-    pub(super) fn begin_roll(&self, policies: Arc<Policies>) {
-        self.count_now().next = Some(Roll { policies, ..Roll::default() });
+    pub(super) fn begin_roll(&self, policies: Arc<PolicyTable>) {
+        self.count_now().next = Some(QuotaIndex { policies, ..QuotaIndex::default() });
     }
 
     /// Nodes are there, or were there when the store was read.
@@ -73,7 +73,7 @@ impl Census {
     pub(super) fn finish_roll(&self) {
         let mut count = self.count_now();
         if let Some(roll) = count.next.take() {
-            count.roll = Roll { gone: HashSet::new(), ..roll };
+            count.roll = QuotaIndex { gone: HashSet::new(), ..roll };
         }
     }
 
@@ -107,7 +107,7 @@ impl Census {
     pub(super) fn correct(&self, id: &NodeId, before: Option<&BareJid>, now: Option<&BareJid>) {
         let [before, now] = [before, now].map(|creator| creator.map(AccountKey::of));
         let mut count = self.count_now();
-        let Count { roll, next, .. } = &mut *count;
+        let NodeCountTable { roll, next, .. } = &mut *count;
         match now {
             Some(_) => roll.add(id),
             None => roll.remove(id),
@@ -139,12 +139,12 @@ impl Census {
         }
     }
 
-    fn count_now(&self) -> MutexGuard<'_, Count> {
+    fn count_now(&self) -> MutexGuard<'_, NodeCountTable> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Roll {
+impl QuotaIndex {
     fn add(&mut self, node: &NodeId) {
         if let Some(policy) = self.policies.with_quota(node) {
             self.names.entry(policy).or_default().insert(node.clone());
@@ -172,10 +172,10 @@ mod tests {
     #[test]
     fn nodes_that_come_and_go_while_the_store_is_read_are_counted_once_or_not() {
         let owner = BareJid::new("owner@x").unwrap();
-        let census = Census::new(HashMap::from([(owner.clone(), 3)]));
+        let census = NodeCounts::new(HashMap::from([(owner.clone(), 3)]));
         let few = Policy { max_nodes: Some(9), ..Policy::default() };
         let by_name = vec![("other".into(), Policy::default()), ("*".into(), few)];
-        census.begin_roll(Arc::new(Policies::new(Vec::new(), by_name, Policy::default())));
+        census.begin_roll(Arc::new(PolicyTable::new(Vec::new(), by_name, Policy::default())));
         // The store is read; then one goes, one comes, and one that was read already goes.
         census.enrol([node("seen")].into_iter());
         census.correct(&node("seen"), Some(&owner), None);
@@ -189,7 +189,7 @@ mod tests {
         census.correct(&node("read"), None, Some(&owner));
         assert_eq!((census.like(&node("any")), census.total()), (3, 3));
         // What is begun and dropped changes nothing.
-        census.begin_roll(Arc::new(Policies::default()));
+        census.begin_roll(Arc::new(PolicyTable::default()));
         census.drop_roll();
         census.finish_roll();
         assert_eq!(census.like(&node("any")), 3);

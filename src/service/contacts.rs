@@ -5,10 +5,13 @@ use std::sync::Arc;
 use jid::BareJid;
 
 use crate::pubsub::{
-    Actor, Contacts, Context, Node, NodeId, Timestamp, may_configure, op::configure,
+    Actor, Context, Node, NodeId, Roster, Timestamp, may_configure, op::configure,
 };
 
-use super::{Error, Policies, Rosters, Service, facts::Need, nodes::Turn, permit::without_permit};
+use super::{
+    Error, PolicyTable, RosterCache, Service, facts::PrefetchRequest, nodes::NodeGuard,
+    permit::without_permit,
+};
 
 /// How often a roster is read for one operation if another owner's gives access to the node meanwhile.
 const MAX_READS: usize = 3;
@@ -28,7 +31,7 @@ enum NeededRoster {
 impl Service {
     /// The rosters that may be read.
     #[must_use]
-    pub fn rosters(&self) -> &Rosters {
+    pub fn rosters(&self) -> &RosterCache {
         &self.memory.rosters
     }
 
@@ -49,7 +52,7 @@ impl Service {
     }
 
     /// A roster that was asked for has come; nothing if it cannot be read.
-    pub fn roster_came(&self, owner: &BareJid, contacts: Option<Contacts>) {
+    pub fn roster_came(&self, owner: &BareJid, contacts: Option<Roster>) {
         self.rosters().answer(owner, contacts, (self.clock)());
     }
 
@@ -58,9 +61,9 @@ impl Service {
     pub(super) async fn turn_with_contacts(
         &self,
         id: &NodeId,
-        need: &Need<'_>,
-    ) -> Result<(Turn, Option<Arc<Contacts>>), Error> {
-        if matches!(need, Need::Time) {
+        need: &PrefetchRequest<'_>,
+    ) -> Result<(NodeGuard, Option<Arc<Roster>>), Error> {
+        if matches!(need, PrefetchRequest::Time) {
             let turn = self.turn(id).await?;
             let contacts = self.contacts_in_time(id, turn.node());
             return Ok((turn, contacts));
@@ -91,8 +94,8 @@ impl Service {
     }
 
     /// The contacts of a node's owner for timer-driven operations, which do not wait for rosters.
-    fn contacts_in_time(&self, id: &NodeId, node: Option<&Node>) -> Option<Arc<Contacts>> {
-        let owner = match self.needed_roster(node, &Need::Time) {
+    fn contacts_in_time(&self, id: &NodeId, node: Option<&Node>) -> Option<Arc<Roster>> {
+        let owner = match self.needed_roster(node, &PrefetchRequest::Time) {
             NeededRoster::None | NeededRoster::Unreadable => return None,
             NeededRoster::Empty => return Some(Arc::default()),
             NeededRoster::Of(owner) => owner,
@@ -107,16 +110,16 @@ impl Service {
     pub(super) async fn settled_turn_with_contacts(
         &self,
         id: &NodeId,
-    ) -> Result<(Turn, Option<Arc<Contacts>>), Error> {
-        self.settled_turn_for(id, &Need::Access).await
+    ) -> Result<(NodeGuard, Option<Arc<Roster>>), Error> {
+        self.settled_turn_for(id, &PrefetchRequest::Access).await
     }
 
     /// Waits for the turn of a node with the contacts of its owner, and until all its commits are applied.
     pub(super) async fn settled_turn_for(
         &self,
         id: &NodeId,
-        need: &Need<'_>,
-    ) -> Result<(Turn, Option<Arc<Contacts>>), Error> {
+        need: &PrefetchRequest<'_>,
+    ) -> Result<(NodeGuard, Option<Arc<Roster>>), Error> {
         loop {
             let (turn, contacts) = self.turn_with_contacts(id, need).await?;
             if turn.settled().await {
@@ -126,21 +129,21 @@ impl Service {
     }
 
     /// The roster that gives access to the node, if its access model depends on one, or may do so after the operation.
-    fn needed_roster(&self, node: Option<&Node>, need: &Need<'_>) -> NeededRoster {
+    fn needed_roster(&self, node: Option<&Node>, need: &PrefetchRequest<'_>) -> NeededRoster {
         let Some(node) = node else { return NeededRoster::None };
         let (is_needed, owner) = match need {
-            Need::Nothing
-            | Need::Creation(_)
-            | Need::Deletion
-            | Need::Departure(_)
-            | Need::Own(_)
-            | Need::EnrolledOf(_)
-            | Need::Enrolled
-            | Need::Room(_) => return NeededRoster::None,
-            Need::Configuration(actor, _) if may_configure(node, actor).is_err() => {
+            PrefetchRequest::Nothing
+            | PrefetchRequest::Creation(_)
+            | PrefetchRequest::Deletion
+            | PrefetchRequest::Departure(_)
+            | PrefetchRequest::Own(_)
+            | PrefetchRequest::EnrolledOf(_)
+            | PrefetchRequest::Enrolled
+            | PrefetchRequest::Room(_) => return NeededRoster::None,
+            PrefetchRequest::Configuration(actor, _) if may_configure(node, actor).is_err() => {
                 return NeededRoster::None;
             }
-            Need::Configuration(actor, request) if self.reads_rosters() => {
+            PrefetchRequest::Configuration(actor, request) if self.reads_rosters() => {
                 let policies = self.policies();
                 let by = actor.bare();
                 let (is_needed, owner) =
@@ -162,10 +165,10 @@ impl Service {
     /// What a rule that changes nothing has to know.
     pub(super) fn context_with<'a>(
         &'a self,
-        policies: &'a Policies,
+        policies: &'a PolicyTable,
         id: &NodeId,
         actor: &'a Actor,
-        contacts: Option<&'a Contacts>,
+        contacts: Option<&'a Roster>,
     ) -> Context<'a> {
         Context { contacts, ..self.context(policies, id, actor) }
     }

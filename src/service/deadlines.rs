@@ -11,22 +11,22 @@ use crate::pubsub::{NodeId, Timestamp};
 
 /// One deadline for each node: the first.
 #[derive(Debug, Default)]
-pub(super) struct Deadlines {
-    known: Mutex<Known>,
+pub(super) struct TimerQueue {
+    known: Mutex<TimerTable>,
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct TimerTable {
     in_order: BTreeSet<(Timestamp, NodeId)>,
     of_nodes: HashMap<NodeId, Timestamp>,
 }
 
-impl Deadlines {
+impl TimerQueue {
     /// Time has something to do at a node then.
     pub(super) fn add(&self, node: &NodeId, at: Timestamp) {
         let mut known = self.known();
-        let Known { in_order, of_nodes } = &mut *known;
+        let TimerTable { in_order, of_nodes } = &mut *known;
         let before = of_nodes.entry(node.clone()).or_insert(Timestamp(u64::MAX));
         if at < *before {
             in_order.remove(&(*before, node.clone()));
@@ -66,7 +66,7 @@ impl Deadlines {
         self.changed.notified().await;
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, TimerTable> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_node_that_is_deleted_has_no_deadline() {
-        let (deadlines, now) = (Deadlines::default(), Timestamp(1));
+        let (deadlines, now) = (TimerQueue::default(), Timestamp(1));
         let [here, gone] = ["here", "gone"].map(|name| NodeId::parse(name).unwrap());
         deadlines.add(&gone, now);
         deadlines.add(&here, now.later_by(1));

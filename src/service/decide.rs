@@ -17,27 +17,27 @@ use tracing::{Span, error};
 
 use crate::{
     pubsub::{
-        Actor, Audience, Change, Changes, Context, Decision, Node, NodeId, Notification,
-        Recipients, Refusal, Timestamp,
+        Actor, Audience, Change, Changes, Context, Decision, LogEntry, Node, NodeId, Recipients,
+        Timestamp,
         op::{
             auto_subscribe::{self, Effects, InterestedResource},
             expire, presence, public,
         },
     },
-    store::{Commit, Committed, StoreError},
+    store::{Commit, CommitReceipt, StoreError},
 };
 
 use super::{
-    Audited, Error, Outbox, Outcome, Policies, Service, Settling, audit,
-    facts::{Facts, Need},
-    memory::Memory,
-    nodes::{Before, Turn},
+    AuditRecord, Error, LogWindow, Outcome, PolicyTable, Service, SubmitHandle, audit,
+    facts::{PrefetchRequest, Prefetched},
+    memory::ServiceState,
+    nodes::{NodeGuard, PreviousCreator},
     outbox::Room,
 };
 
 /// A decision that changes something, with the turn in which it was made.
-struct Decided<R> {
-    turn: Turn,
+struct PreparedCommit<R> {
+    turn: NodeGuard,
     reply: R,
     changes: Arc<Changes>,
     told: Vec<Told>,
@@ -45,17 +45,17 @@ struct Decided<R> {
     readmitted: Vec<InterestedResource>,
     /// The resources that lose pending notifications of implicit subscriptions.
     revoked: BTreeSet<Jid>,
-    audited: Option<Audited>,
+    audited: Option<AuditRecord>,
     underway: OwnedSemaphorePermit,
 }
 
 /// What is answered where nothing changes, with the turn that it rests on.
-struct Undecided<R> {
+struct ImmediateReply<R> {
     outcome: Outcome<R>,
-    turn: Option<Turn>,
+    turn: Option<NodeGuard>,
 }
 
-impl<R> From<Error> for Undecided<R> {
+impl<R> From<Error> for ImmediateReply<R> {
     fn from(error: Error) -> Self {
         Self { outcome: Err(error), turn: None }
     }
@@ -63,21 +63,21 @@ impl<R> From<Error> for Undecided<R> {
 
 /// What is told of a decision.
 struct Told {
-    notification: Arc<Notification>,
+    notification: Arc<LogEntry>,
     recipients: Recipients,
     room: Room,
 }
 
 /// The notifications of a decision at a node of this creator's account.
 struct ToTell {
-    notification: Arc<Notification>,
+    notification: Arc<LogEntry>,
     recipients: Recipients,
     creator: AccountKey,
 }
 
 impl ToTell {
     /// Reserves room in the outbox. Returns the key of the exceeded limit if there is none.
-    fn reserve(&self, outbox: &Arc<Outbox>) -> Result<Told, &'static str> {
+    fn reserve(&self, outbox: &Arc<LogWindow>) -> Result<Told, &'static str> {
         let (notification, recipients) = (Arc::clone(&self.notification), self.recipients.clone());
         let room = outbox.reserve(&self.creator, &notification, &recipients)?;
         Ok(Told { notification, recipients, room })
@@ -87,7 +87,7 @@ impl ToTell {
 impl Service {
     pub(super) fn context<'a>(
         &'a self,
-        policies: &'a Policies,
+        policies: &'a PolicyTable,
         id: &NodeId,
         actor: &'a Actor,
     ) -> Context<'a> {
@@ -108,8 +108,8 @@ impl Service {
     }
 
     /// Waits for a node's turn. After a failure of the store, what it owes there all the same is told.
-    pub(super) async fn turn(&self, id: &NodeId) -> Result<Turn, Error> {
-        let Memory { nodes, outbox, .. } = &*self.memory;
+    pub(super) async fn turn(&self, id: &NodeId) -> Result<NodeGuard, Error> {
+        let ServiceState { nodes, outbox, .. } = &*self.memory;
         if nodes.is_closed(id) {
             return Err(Error::Closed);
         }
@@ -125,7 +125,7 @@ impl Service {
     }
 
     /// After a failure of the store: what was read of a node is what there is, and what is owed there is in the outbox.
-    pub(super) fn trust(&self, id: &NodeId, turn: &mut Turn, before: &Before) {
+    pub(super) fn trust(&self, id: &NodeId, turn: &mut NodeGuard, before: &PreviousCreator) {
         if let Some(node) = turn.node() {
             self.memory.outbox.keep(node);
         }
@@ -141,17 +141,17 @@ impl Service {
         found: Result<T, impl Into<Error>>,
     ) -> Outcome<T> {
         let found = found.map_err(Into::into);
-        let Err(Error::Refused(Refusal::NodeNotFound)) = found else { return found };
+        let Err(Error::Refused(crate::pubsub::Error::NodeNotFound)) = found else { return found };
         let former = self.store.former(id).await;
         let former = former.map_err(|error| self.memory.failed_at(id, error))?;
         match former.and_then(|former| former.redirect) {
-            Some(uri) => Err(Refusal::Gone { uri }.into()),
+            Some(uri) => Err(crate::pubsub::Error::Gone { uri }.into()),
             None => found,
         }
     }
 
     /// Waits for a node's turn, and until all is true that is known there.
-    pub(super) async fn settled_turn(&self, id: &NodeId) -> Result<Turn, Error> {
+    pub(super) async fn settled_turn(&self, id: &NodeId) -> Result<NodeGuard, Error> {
         loop {
             let turn = self.turn(id).await?;
             if turn.settled().await {
@@ -166,11 +166,15 @@ impl Service {
         &self,
         actor: &Actor,
         id: &NodeId,
-        need: Need<'_>,
-        rule: impl Fn(Option<&Node>, &Facts, &Context<'_>) -> Result<Decision<R>, Refusal>,
+        need: PrefetchRequest<'_>,
+        rule: impl Fn(
+            Option<&Node>,
+            &Prefetched,
+            &Context<'_>,
+        ) -> Result<Decision<R>, crate::pubsub::Error>,
         respond: impl FnOnce(Outcome<R>) -> A + Send + 'static,
-    ) -> Settling<A> {
-        let (settle, settling) = Settling::begin(respond);
+    ) -> SubmitHandle<A> {
+        let (settle, settling) = SubmitHandle::begin(respond);
         match self.decided(actor, id, &need, rule).await {
             Ok(decided) => {
                 // Large ones may take several groups of commits, and what follows one must not be settled before it.
@@ -186,7 +190,7 @@ impl Service {
                 }
             }
             // In its turn too: what another one decides there comes after it.
-            Err(Undecided { outcome, turn }) => {
+            Err(ImmediateReply { outcome, turn }) => {
                 settle(self.unless_moved(id, outcome).await);
                 drop(turn);
             }
@@ -199,11 +203,15 @@ impl Service {
         &self,
         actor: &Actor,
         id: &NodeId,
-        need: &Need<'_>,
-        rule: impl Fn(Option<&Node>, &Facts, &Context<'_>) -> Result<Decision<R>, Refusal>,
-    ) -> Result<Decided<R>, Undecided<R>> {
+        need: &PrefetchRequest<'_>,
+        rule: impl Fn(
+            Option<&Node>,
+            &Prefetched,
+            &Context<'_>,
+        ) -> Result<Decision<R>, crate::pubsub::Error>,
+    ) -> Result<PreparedCommit<R>, ImmediateReply<R>> {
         if public::is_managed(id) {
-            return Err(Error::from(Refusal::Forbidden).into());
+            return Err(Error::from(crate::pubsub::Error::Forbidden).into());
         }
         loop {
             let (mut turn, contacts) = self.turn_with_contacts(id, need).await?;
@@ -225,7 +233,7 @@ impl Service {
                 // It is not shown before what it rests on is true.
                 unchanged if turn.settled().await => {
                     let outcome = unchanged.map(|decision| decision.reply).map_err(Error::from);
-                    return Err(Undecided { outcome, turn: Some(turn) });
+                    return Err(ImmediateReply { outcome, turn: Some(turn) });
                 }
                 _ => continue,
             };
@@ -251,7 +259,7 @@ impl Service {
                 );
             };
             let changes = Arc::new(changes);
-            return Ok(Decided {
+            return Ok(PreparedCommit {
                 turn,
                 reply,
                 changes,
@@ -265,7 +273,7 @@ impl Service {
     }
 
     /// Tells what nothing changes for, and what is not owed after a restart; as far as there is room.
-    pub(super) fn tell_at_once(&self, turn: &mut Turn, notifications: Vec<Notification>) {
+    pub(super) fn tell_at_once(&self, turn: &mut NodeGuard, notifications: Vec<LogEntry>) {
         for notification in notifications {
             let Some(to_tell) = self.to_tell(turn, None, notification) else { continue };
             if let Ok(told) = to_tell.reserve(&self.memory.outbox) {
@@ -279,19 +287,19 @@ impl Service {
     /// entities are not told then.
     fn rooms(
         &self,
-        turn: &mut Turn,
-        notifications: Vec<Notification>,
+        turn: &mut NodeGuard,
+        notifications: Vec<LogEntry>,
         changes: &Changes,
     ) -> Result<Vec<Told>, Error> {
         let revoke = changes.revoke(turn.node());
         let all = notifications.into_iter();
         let all = all.filter_map(|told| self.to_tell(turn, changes.created(), told));
         let all: Vec<_> = all.collect();
-        let may_be_left = |Notification { audience, event, .. }: &Notification| {
+        let may_be_left = |LogEntry { audience, event, .. }: &LogEntry| {
             let is_event = matches!(audience, Audience::Subscribers | Audience::Listed(_));
             revoke && !is_event && !event.is_lease_notice()
         };
-        let in_an_outbox = |outbox: &Arc<Outbox>| {
+        let in_an_outbox = |outbox: &Arc<LogWindow>| {
             let mut rooms = Vec::with_capacity(all.len());
             for to_tell in &all {
                 match to_tell.reserve(outbox) {
@@ -305,16 +313,16 @@ impl Service {
         let outbox = &self.memory.outbox;
         in_an_outbox(outbox).map_err(|limit| match in_an_outbox(&outbox.emptied()) {
             Ok(_) => Error::Busy { limit },
-            Err(_) => Refusal::TooManyNotifications.into(),
+            Err(_) => crate::pubsub::Error::TooManyNotifications.into(),
         })
     }
 
     /// Resolves the recipients; `None` if there are none.
     fn to_tell(
         &self,
-        turn: &mut Turn,
+        turn: &mut NodeGuard,
         created: Option<&Node>,
-        notification: Notification,
+        notification: LogEntry,
     ) -> Option<ToTell> {
         let recipients = match &notification.audience {
             Audience::Entities(some) | Audience::Interested(some) | Audience::Listed(some) => {
@@ -333,10 +341,10 @@ impl Service {
         &self,
         id: &NodeId,
         actor: &Actor,
-        decided: Decided<R>,
+        decided: PreparedCommit<R>,
         settle: impl FnOnce(Outcome<R>) + Send + 'static,
-    ) -> Turn {
-        let Decided {
+    ) -> NodeGuard {
+        let PreparedCommit {
             mut turn,
             reply,
             changes,
@@ -347,7 +355,8 @@ impl Service {
             underway: permit,
         } = decided;
         let epoch = turn.node().map(|node| node.epoch);
-        let roster_owner = |turn: &Turn| turn.node().and_then(|node| node.roster_owner().cloned());
+        let roster_owner =
+            |turn: &NodeGuard| turn.node().and_then(|node| node.roster_owner().cloned());
         let roster_owner_before = roster_owner(&turn);
         let chain = turn.advance(&changes);
         let has_other_roster = match changes.created() {
@@ -407,7 +416,7 @@ impl Service {
         let (memory, underway, id) = (Arc::clone(&self.memory), turn.underway(), id.clone());
         let (began, auditor) = (Instant::now(), Arc::clone(&self.auditor));
         let request = Span::current();
-        let then = move |result: Result<Committed, StoreError>| {
+        let then = move |result: Result<CommitReceipt, StoreError>| {
             let _permit = permit;
             let _request = request.enter();
             if let (Err(StoreError::Damaged(_)), Some(epoch)) = (&result, epoch) {

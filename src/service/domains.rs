@@ -9,13 +9,13 @@ use jid::with_u_labels;
 /// A domain gets no more than are free then. So one can take half of all, a second one half of the rest, and so on; and
 /// no stranger's domain keeps all others out.
 #[derive(Debug)]
-pub(super) struct Domains {
+pub(super) struct DomainQuota {
     max: usize,
     taken: usize,
     of: HashMap<String, usize>,
 }
 
-impl Domains {
+impl DomainQuota {
     pub(super) fn new(max: usize) -> Self {
         Self { max, taken: 0, of: HashMap::new() }
     }
@@ -58,9 +58,9 @@ mod tests {
 
     #[test]
     fn no_domain_takes_it_all() {
-        let mut domains = Domains::new(100);
+        let mut domains = DomainQuota::new(100);
         let take =
-            |domains: &mut Domains, domain| (0..100).filter(|_| domains.take(domain)).count();
+            |domains: &mut DomainQuota, domain| (0..100).filter(|_| domains.take(domain)).count();
         assert_eq!(take(&mut domains, "a"), 50);
         assert_eq!(take(&mut domains, "b"), 25);
         assert_eq!(take(&mut domains, "a"), 0);

@@ -6,14 +6,14 @@ use jid::{BareJid, Jid};
 
 use crate::{
     pubsub::{
-        Actor, Affiliation, Edge, Filter, Item, ItemBudget, Listed, Listing, Mark, NodeId, Order,
-        Page, Refusal, Spot, SubscriptionState, Timestamp,
+        Actor, Affiliation, Item, ItemBudget, ItemFilter, ItemOrder, ItemPage, ItemPosition,
+        ItemQuery, ItemRef, NodeId, PageBound, PageRequest, SubscriptionState, Timestamp,
         op::{
             affiliations::SetAffiliations, delete::Delete, retract::Retract,
             subscriptions::SetSubscriptions,
         },
     },
-    store::Cursor,
+    store::NodeNumber,
 };
 
 use super::{Error, Memberships, Service};
@@ -23,7 +23,7 @@ const PAGE: usize = 256;
 
 /// What was erased.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Erased {
+pub struct ErasureReport {
     /// Nodes that had no other owner.
     pub nodes: usize,
     /// Affiliations at other nodes.
@@ -36,10 +36,10 @@ pub struct Erased {
 
 /// How far the items of an entity were looked through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reached {
-    node: Cursor,
+pub struct PageToken {
+    node: NodeNumber,
     /// Up to which of its items, if it may have more.
-    spot: Option<Spot>,
+    spot: Option<ItemPosition>,
 }
 
 /// An item that an entity published.
@@ -50,19 +50,19 @@ pub struct OwnItem {
     /// The item.
     pub item: Item,
     /// The position at which listing continues after it.
-    pub reached: Reached,
+    pub reached: PageToken,
 }
 
-impl fmt::Display for Reached {
+impl fmt::Display for PageToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seq, index) = self.spot.unwrap_or_default();
         write!(f, "{}-{seq}-{index}", self.node.0)
     }
 }
 
-impl Reached {
+impl PageToken {
     /// The position before all items: node numbers begin at 1.
-    pub const START: Self = Self { node: Cursor(0), spot: None };
+    pub const START: Self = Self { node: NodeNumber(0), spot: None };
 
     /// Parses what [`fmt::Display`] writes.
     #[must_use]
@@ -71,7 +71,10 @@ impl Reached {
         let (seq, index) = spot.split_once('-')?;
         let spot = (seq.parse().ok()?, index.parse().ok()?);
         // No item has the position 0.
-        Some(Self { node: Cursor(node.parse().ok()?), spot: Some(spot).filter(|spot| spot.0 > 0) })
+        Some(Self {
+            node: NodeNumber(node.parse().ok()?),
+            spot: Some(spot).filter(|spot| spot.0 > 0),
+        })
     }
 }
 
@@ -85,51 +88,52 @@ impl Service {
         &self,
         actor: &Actor,
         entity: &BareJid,
-        reached: Option<Reached>,
-    ) -> Result<(Vec<OwnItem>, Option<Reached>), Error> {
+        reached: Option<PageToken>,
+    ) -> Result<(Vec<OwnItem>, Option<PageToken>), Error> {
         if !actor.is_administrator {
-            return Err(Refusal::Forbidden.into());
+            return Err(crate::pubsub::Error::Forbidden.into());
         }
         let mut items = Vec::new();
         let mut bytes = 0;
-        let mut nodes = Page::first(PAGE);
-        if let Some(Reached { node, spot: Some(spot) }) = reached
+        let mut nodes = PageRequest::first(PAGE);
+        if let Some(PageToken { node, spot: Some(spot) }) = reached
             && let Some(name) = self.node_at(node).await?
         {
             let mut listing = self.listing_of(&by(entity));
-            listing.page.edge = Edge::After(Mark::Position(spot));
+            listing.page.edge = PageBound::After(ItemRef::Position(spot));
             let listed = self.list(&name, &listing).await?;
             let spot = listed.more_after();
             bytes = add(&mut items, node, &name, listed);
             if spot.is_some() {
-                return Ok((items, Some(Reached { node, spot })));
+                return Ok((items, Some(PageToken { node, spot })));
             }
         }
-        if let Some(Reached { node, .. }) = reached {
-            nodes.edge = Edge::After(node);
+        if let Some(PageToken { node, .. }) = reached {
+            nodes.edge = PageBound::After(node);
         }
         loop {
             let found = self.store.nodes(&nodes).await.map_err(Error::Failed)?;
             let found = self.memory.sound(found);
             let Some((last, _)) = found.last() else { return Ok((items, None)) };
-            nodes.edge = Edge::After(*last);
+            nodes.edge = PageBound::After(*last);
             for (node, summary) in found {
                 let listed = self.list(&summary.node, &self.listing_of(&by(entity))).await?;
                 let spot = listed.more_after();
                 bytes += add(&mut items, node, &summary.node, listed);
                 if spot.is_some() || bytes >= self.policies().limits().max_reply_bytes {
-                    return Ok((items, Some(Reached { node, spot })));
+                    return Ok((items, Some(PageToken { node, spot })));
                 }
             }
         }
     }
 
     /// The node that stands here in the list of nodes, if it is there.
-    async fn node_at(&self, cursor: Cursor) -> Result<Option<NodeId>, Error> {
-        let before = self.store.nodes(&Page { max: 1, edge: Edge::Before(cursor) }).await;
+    async fn node_at(&self, cursor: NodeNumber) -> Result<Option<NodeId>, Error> {
+        let before =
+            self.store.nodes(&PageRequest { max: 1, edge: PageBound::Before(cursor) }).await;
         let before = self.memory.sound(before.map_err(Error::Failed)?);
-        let edge = before.last().map_or(Edge::At(0), |(before, _)| Edge::After(*before));
-        let there = self.store.nodes(&Page { max: 1, edge }).await.map_err(Error::Failed)?;
+        let edge = before.last().map_or(PageBound::At(0), |(before, _)| PageBound::After(*before));
+        let there = self.store.nodes(&PageRequest { max: 1, edge }).await.map_err(Error::Failed)?;
         let there = self.memory.sound(there).into_iter().find(|(there, _)| *there == cursor);
         Ok(there.map(|(_, summary)| summary.node))
     }
@@ -149,7 +153,7 @@ impl Service {
         self.configuration(actor, node).await?;
         let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
         let until = Timestamp((self.clock)().0.saturating_sub(age).saturating_sub(1));
-        let filter = Filter { until: Some(until), ..Filter::default() };
+        let filter = ItemFilter { until: Some(until), ..ItemFilter::default() };
         self.retract_all(actor, node, &filter).await
     }
 
@@ -158,7 +162,7 @@ impl Service {
         &self,
         actor: &Actor,
         node: &NodeId,
-        filter: &Filter,
+        filter: &ItemFilter,
     ) -> Result<usize, Error> {
         let mut listing = self.listing_of(filter);
         let mut retracted = 0;
@@ -171,28 +175,28 @@ impl Service {
                 match self.retract(actor, &request, |outcome| outcome).await.await {
                     Ok(()) => retracted += number,
                     // Somebody else retracted one meanwhile.
-                    Err(Error::Refused(Refusal::ItemNotFound)) => {}
+                    Err(Error::Refused(crate::pubsub::Error::ItemNotFound)) => {}
                     Err(error) => return Err(error),
                 }
             } else if let Some(spot) = listed.looked_up_to {
-                listing.page.edge = Edge::After(Mark::Position(spot));
+                listing.page.edge = PageBound::After(ItemRef::Position(spot));
             } else {
                 return Ok(retracted);
             }
         }
     }
 
-    fn listing_of(&self, filter: &Filter) -> Listing {
-        let page = Page::first(self.policies().limits().max_batch);
-        Listing { page, order: Order::default(), filter: filter.clone() }
+    fn listing_of(&self, filter: &ItemFilter) -> ItemQuery {
+        let page = PageRequest::first(self.policies().limits().max_batch);
+        ItemQuery { page, order: ItemOrder::default(), filter: filter.clone() }
     }
 
     /// A part of a list whose edge is a place, which need not be there.
-    async fn list(&self, node: &NodeId, listing: &Listing) -> Result<Listed, Error> {
+    async fn list(&self, node: &NodeId, listing: &ItemQuery) -> Result<ItemPage, Error> {
         let budget = ItemBudget::stored(self.policies().limits().max_reply_bytes);
         let listed = self.store.list(node, listing, &budget).await;
         let listed = listed.map_err(|error| self.memory.failed_at(node, error))?;
-        Ok(listed.unwrap_or_else(Listed::empty))
+        Ok(listed.unwrap_or_else(ItemPage::empty))
     }
 
     /// Erases the data of an entity, in every spelling of its domain: nodes of which it is the only owner, and its
@@ -202,9 +206,9 @@ impl Service {
     /// # Errors
     /// [`Refusal::Forbidden`]; or the store fails, and some of it is erased. What is left is erased by the
     /// next call.
-    pub async fn erase(&self, actor: &Actor, entity: &BareJid) -> Result<Erased, Error> {
+    pub async fn erase(&self, actor: &Actor, entity: &BareJid) -> Result<ErasureReport, Error> {
         let Memberships { affiliations, subscriptions } = self.memberships(actor, entity).await?;
-        let mut erased = Erased::default();
+        let mut erased = ErasureReport::default();
         entity.spellings().for_each(|address| self.memory.presences.forgive(&address));
         let mut gone = Vec::new();
         for (node, affiliation) in affiliations {
@@ -253,21 +257,23 @@ impl Service {
     ) -> Result<bool, Error> {
         match self.affiliations(actor, node).await {
             Ok(all) => Ok(!all.iter().any(|(e, a)| *a == Affiliation::Owner && !e.is_same(entity))),
-            Err(Error::Refused(Refusal::NodeNotFound | Refusal::Gone { .. })) => Ok(false),
+            Err(Error::Refused(
+                crate::pubsub::Error::NodeNotFound | crate::pubsub::Error::Gone { .. },
+            )) => Ok(false),
             Err(error) => Err(error),
         }
     }
 }
 
 /// What an entity published.
-fn by(entity: &BareJid) -> Filter {
-    Filter { publisher: Some(Jid::from(entity.clone())), ..Filter::default() }
+fn by(entity: &BareJid) -> ItemFilter {
+    ItemFilter { publisher: Some(Jid::from(entity.clone())), ..ItemFilter::default() }
 }
 
 /// Adds the listed items of a node. Returns their approximate bytes.
-fn add(items: &mut Vec<OwnItem>, at: Cursor, node: &NodeId, listed: Listed) -> usize {
+fn add(items: &mut Vec<OwnItem>, at: NodeNumber, node: &NodeId, listed: ItemPage) -> usize {
     let own = |item: Item| {
-        let reached = Reached { node: at, spot: Some(item.spot()) };
+        let reached = PageToken { node: at, spot: Some(item.spot()) };
         OwnItem { node: node.clone(), item, reached }
     };
     let bytes = listed.part.entries.iter().map(Item::size).sum();
@@ -278,7 +284,9 @@ fn add(items: &mut Vec<OwnItem>, at: Cursor, node: &NodeId, listed: Listed) -> u
 /// What is gone meanwhile is erased.
 fn unless_gone(outcome: Result<(), Error>) -> Result<(), Error> {
     match outcome {
-        Err(Error::Refused(Refusal::NodeNotFound | Refusal::Gone { .. })) => Ok(()),
+        Err(Error::Refused(
+            crate::pubsub::Error::NodeNotFound | crate::pubsub::Error::Gone { .. },
+        )) => Ok(()),
         outcome => outcome,
     }
 }

@@ -2,14 +2,14 @@
 
 use thiserror::Error;
 
-use crate::{pubsub::Refusal, store::StoreError};
+use crate::store::StoreError;
 
 /// Why a request was not granted.
 #[derive(Debug, Error)]
 pub enum Error {
     /// The rules say no; nothing has changed.
     #[error("{0}")]
-    Refused(#[from] Refusal),
+    Refused(#[from] crate::pubsub::Error),
     /// What is stored of the node is damaged; nothing has changed.
     #[error("the node is closed")]
     Closed,

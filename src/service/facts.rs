@@ -5,24 +5,25 @@ use std::collections::{BTreeMap, HashSet};
 use jid::{BareJid, Jid};
 
 use crate::pubsub::{
-    Actor, Contacts, Edge, Filter, FormerNode, Item, ItemBudget, ItemId, Listed, Listing, Mark,
-    Node, NodeId, Order, OwnerHash, Page, Part, Spot, may_configure, may_publish,
+    Actor, FormerNode, Item, ItemBudget, ItemFilter, ItemId, ItemOrder, ItemPage, ItemPosition,
+    ItemQuery, ItemRef, Node, NodeId, OwnerHash, PageBound, PageRequest, ResultPage, Roster,
+    may_configure, may_publish,
     op::{
         configure::Configure,
         delete::RedirectCounts,
         expire, presence,
-        publish::{self, NewItem, Publish, There},
+        publish::{self, ExistingItems, NewItem, Publish},
         retract::{self, Retract},
     },
 };
 
 use super::{
     Error, Service,
-    nodes::{Last, Turn},
+    nodes::{LastItem, NodeGuard},
 };
 
 /// What a rule has to know from the store.
-pub(super) enum Need<'a> {
+pub(super) enum PrefetchRequest<'a> {
     Nothing,
     /// The node of this name that was deleted, and how many nodes the actor's account created.
     Creation(&'a NodeId),
@@ -57,18 +58,18 @@ pub(super) enum Need<'a> {
 pub(super) struct OwnItems<'a> {
     pub(super) publisher: &'a BareJid,
     /// The position after which they stand; nothing for the beginning.
-    pub(super) after: Option<Spot>,
+    pub(super) after: Option<ItemPosition>,
     pub(super) max: usize,
 }
 
 /// What it is told.
 #[derive(Default)]
-pub(super) struct Facts {
+pub(super) struct Prefetched {
     pub(super) items: Vec<Item>,
     /// The position after which there may be more of the items of a publisher.
-    pub(super) more_after: Option<Spot>,
+    pub(super) more_after: Option<ItemPosition>,
     pub(super) newest: Vec<Item>,
-    pub(super) there: There,
+    pub(super) there: ExistingItems,
     pub(super) publishers: BTreeMap<ItemId, BareJid>,
     pub(super) own_nodes: u64,
     pub(super) subscriptions: usize,
@@ -81,41 +82,43 @@ impl Service {
     pub(super) async fn facts(
         &self,
         actor: &Actor,
-        turn: &mut Turn,
-        need: &Need<'_>,
-        contacts: Option<&Contacts>,
-    ) -> Result<Facts, Error> {
+        turn: &mut NodeGuard,
+        need: &PrefetchRequest<'_>,
+        contacts: Option<&Roster>,
+    ) -> Result<Prefetched, Error> {
         let Some(node) = turn.node() else {
             let id = match need {
-                Need::Room(request) => &request.node,
-                Need::Creation(id) => *id,
-                _ => return Ok(Facts::default()),
+                PrefetchRequest::Room(request) => &request.node,
+                PrefetchRequest::Creation(id) => *id,
+                _ => return Ok(Prefetched::default()),
             };
             // A turn that deletes a node ends when that is true.
             let former = self.store.former(id).await;
             let former = former.map_err(|error| self.memory.failed_at(id, error))?;
             let own_nodes = self.memory.census.of(&actor.bare());
-            let there = There { former, ..There::default() };
-            return Ok(Facts { there, own_nodes, ..Facts::default() });
+            let there = ExistingItems { former, ..ExistingItems::default() };
+            return Ok(Prefetched { there, own_nodes, ..Prefetched::default() });
         };
         if self.is_refused(actor, node, need, contacts) {
-            return Ok(Facts::default());
+            return Ok(Prefetched::default());
         }
         match need {
-            Need::Nothing | Need::Access | Need::Creation(_) => Ok(Facts::default()),
-            Need::Enrolled => {
+            PrefetchRequest::Nothing | PrefetchRequest::Access | PrefetchRequest::Creation(_) => {
+                Ok(Prefetched::default())
+            }
+            PrefetchRequest::Enrolled => {
                 turn.settled().await;
                 let enrolled = self.store.enrolled(&node.id).await;
                 let enrolled = enrolled.map_err(|error| self.memory.failed_at(&node.id, error))?;
-                Ok(Facts { enrolled, ..Facts::default() })
+                Ok(Prefetched { enrolled, ..Prefetched::default() })
             }
-            Need::Deletion => {
+            PrefetchRequest::Deletion => {
                 let owner = FormerNode::sharer(node, &actor.bare()).map(OwnerHash::of_account);
                 let redirects = Box::pin(self.redirects(owner)).await?;
-                Ok(Facts { redirects, ..Facts::default() })
+                Ok(Prefetched { redirects, ..Prefetched::default() })
             }
-            Need::Room(request) => {
-                let mut facts = Facts::default();
+            PrefetchRequest::Room(request) => {
+                let mut facts = Prefetched::default();
                 if publish::looks_at_items(&node.config) {
                     let id = node.id.clone();
                     turn.settled().await;
@@ -129,46 +132,46 @@ impl Service {
                 }
                 Ok(facts)
             }
-            Need::Publishers(request) => {
+            PrefetchRequest::Publishers(request) => {
                 turn.settled().await;
                 // The rule refuses a larger batch without facts.
                 let named = request.items.iter().take(self.policies().limits().max_batch);
                 let named: Vec<_> = named.cloned().collect();
                 let publishers = self.publishers_of(&node.id, &named).await?;
-                Ok(Facts { publishers, ..Facts::default() })
+                Ok(Prefetched { publishers, ..Prefetched::default() })
             }
-            Need::LastItem | Need::Configuration(..) => {
+            PrefetchRequest::LastItem | PrefetchRequest::Configuration(..) => {
                 let items = self.item_for_new_subscribers(turn).await?;
-                Ok(Facts { items, ..Facts::default() })
+                Ok(Prefetched { items, ..Prefetched::default() })
             }
-            Need::Time => {
+            PrefetchRequest::Time => {
                 let expires = node.config.item_expire.millis().is_some();
                 let needs_newest = expire::makes_digests(node) || node.config.purge_offline;
                 let id = node.id.clone();
                 turn.settled().await;
-                let page = async |page: Page<ItemId>, is_needed: bool| {
-                    let page = Page { max: if is_needed { page.max } else { 0 }, ..page };
+                let page = async |page: PageRequest<ItemId>, is_needed: bool| {
+                    let page = PageRequest { max: if is_needed { page.max } else { 0 }, ..page };
                     let part =
                         self.store.page(&id, &page, self.policies().limits().max_reply_bytes).await;
                     let part = part.map_err(|error| self.memory.failed_at(&id, error))?;
                     Ok::<_, Error>(part.map(|part| part.entries).unwrap_or_default())
                 };
-                let items = page(Page::first(expire::MAX_EXPIRED + 1), expires).await?;
-                let newest = page(Page::last(expire::MAX_DIGESTED), needs_newest).await?;
-                Ok(Facts { items, newest, ..Facts::default() })
+                let items = page(PageRequest::first(expire::MAX_EXPIRED + 1), expires).await?;
+                let newest = page(PageRequest::last(expire::MAX_DIGESTED), needs_newest).await?;
+                Ok(Prefetched { items, newest, ..Prefetched::default() })
             }
-            Need::Departure(entity) => Box::pin(self.departure(turn, entity)).await,
-            Need::Own(own) => Box::pin(self.own_items(turn, own)).await,
-            Need::EnrolledOf(entity) => {
+            PrefetchRequest::Departure(entity) => Box::pin(self.departure(turn, entity)).await,
+            PrefetchRequest::Own(own) => Box::pin(self.own_items(turn, own)).await,
+            PrefetchRequest::EnrolledOf(entity) => {
                 let enrolled = Box::pin(self.enrolled_of(turn, entity)).await?;
-                Ok(Facts { enrolled, ..Facts::default() })
+                Ok(Prefetched { enrolled, ..Prefetched::default() })
             }
-            Need::Subscriptions => {
+            PrefetchRequest::Subscriptions => {
                 let max = self.policies().limits().max_subscriptions_per_jid;
                 let own = Box::pin(self.count_subscriptions_of(&actor.bare(), max)).await;
                 let subscriptions = own.map_err(Error::Failed)?;
                 let items = self.item_for_new_subscribers(turn).await?;
-                Ok(Facts { items, subscriptions, ..Facts::default() })
+                Ok(Prefetched { items, subscriptions, ..Prefetched::default() })
             }
         }
     }
@@ -184,8 +187,8 @@ impl Service {
     }
 
     /// The facts that the departure of an entity needs of a node.
-    async fn departure(&self, turn: &mut Turn, entity: &BareJid) -> Result<Facts, Error> {
-        let mut facts = Facts::default();
+    async fn departure(&self, turn: &mut NodeGuard, entity: &BareJid) -> Result<Prefetched, Error> {
+        let mut facts = Prefetched::default();
         if turn.node().is_some_and(|node| node.config.tempsub) {
             facts.enrolled = self.enrolled_of(turn, entity).await?;
         }
@@ -198,24 +201,26 @@ impl Service {
     }
 
     /// Some of the items of a publisher at a node from which they are removed.
-    async fn own_items(&self, turn: &Turn, own: &OwnItems<'_>) -> Result<Facts, Error> {
+    async fn own_items(&self, turn: &NodeGuard, own: &OwnItems<'_>) -> Result<Prefetched, Error> {
         let is_concerned = |node: &&Node| presence::loses_own_items(node, own.publisher);
-        let Some(node) = turn.node().filter(is_concerned) else { return Ok(Facts::default()) };
-        let edge = own.after.map_or(Edge::At(0), |spot| Edge::After(Mark::Position(spot)));
-        let page = Page { max: own.max, edge };
-        let filter = Filter { publisher: Some(own.publisher.clone().into()), ..Filter::default() };
-        let listing = Listing { page, order: Order::default(), filter };
+        let Some(node) = turn.node().filter(is_concerned) else { return Ok(Prefetched::default()) };
+        let edge =
+            own.after.map_or(PageBound::At(0), |spot| PageBound::After(ItemRef::Position(spot)));
+        let page = PageRequest { max: own.max, edge };
+        let filter =
+            ItemFilter { publisher: Some(own.publisher.clone().into()), ..ItemFilter::default() };
+        let listing = ItemQuery { page, order: ItemOrder::default(), filter };
         let budget = ItemBudget::stored(self.policies().limits().max_reply_bytes);
         turn.settled().await;
         let listed = self.store.list(&node.id, &listing, &budget).await;
         let listed = listed.map_err(|error| self.memory.failed_at(&node.id, error))?;
-        let listed = listed.unwrap_or_else(Listed::empty);
+        let listed = listed.unwrap_or_else(ItemPage::empty);
         let more_after = listed.more_after();
-        Ok(Facts { items: listed.part.entries, more_after, ..Facts::default() })
+        Ok(Prefetched { items: listed.part.entries, more_after, ..Prefetched::default() })
     }
 
     /// The JIDs of an entity that an owner subscribed to a node.
-    async fn enrolled_of(&self, turn: &Turn, entity: &BareJid) -> Result<HashSet<Jid>, Error> {
+    async fn enrolled_of(&self, turn: &NodeGuard, entity: &BareJid) -> Result<HashSet<Jid>, Error> {
         let Some(node) = turn.node() else { return Ok(HashSet::new()) };
         let subscribed: Vec<_> = node.subscriptions_of_address(entity).cloned().collect();
         if !turn.settled().await {
@@ -231,39 +236,39 @@ impl Service {
         &self,
         actor: &Actor,
         node: &Node,
-        need: &Need<'_>,
-        contacts: Option<&Contacts>,
+        need: &PrefetchRequest<'_>,
+        contacts: Option<&Roster>,
     ) -> bool {
         match need {
-            Need::Configuration(..) | Need::Enrolled | Need::LastItem => {
-                may_configure(node, actor).is_err()
-            }
-            Need::Publishers(_) => {
+            PrefetchRequest::Configuration(..)
+            | PrefetchRequest::Enrolled
+            | PrefetchRequest::LastItem => may_configure(node, actor).is_err(),
+            PrefetchRequest::Publishers(_) => {
                 let policies = self.policies();
                 let cx = self.context_with(&policies, &node.id, actor, contacts);
                 retract::check_access(node, &cx).is_err()
             }
-            Need::Room(_) => may_publish(node, actor).is_err(),
-            Need::Nothing
-            | Need::Creation(_)
-            | Need::Deletion
-            | Need::Departure(_)
-            | Need::Own(_)
-            | Need::EnrolledOf(_)
-            | Need::Access
-            | Need::Time
-            | Need::Subscriptions => false,
+            PrefetchRequest::Room(_) => may_publish(node, actor).is_err(),
+            PrefetchRequest::Nothing
+            | PrefetchRequest::Creation(_)
+            | PrefetchRequest::Deletion
+            | PrefetchRequest::Departure(_)
+            | PrefetchRequest::Own(_)
+            | PrefetchRequest::EnrolledOf(_)
+            | PrefetchRequest::Access
+            | PrefetchRequest::Time
+            | PrefetchRequest::Subscriptions => false,
         }
     }
 
     /// What a node has that may be full.
-    async fn there(&self, id: &NodeId, new: &[NewItem]) -> Result<There, Error> {
+    async fn there(&self, id: &NodeId, new: &[NewItem]) -> Result<ExistingItems, Error> {
         let replaced = self.publishers_of(id, &self.named(new)).await?;
-        let page = Page::first(2 * new.len().min(self.policies().limits().max_batch));
+        let page = PageRequest::first(2 * new.len().min(self.policies().limits().max_batch));
         let oldest = self.store.page_of_ids(id, &page, 0, usize::MAX).await;
         let oldest = oldest.map_err(|error| self.memory.failed_at(id, error))?;
-        let oldest = oldest.unwrap_or_else(Part::empty);
-        Ok(There {
+        let oldest = oldest.unwrap_or_else(ResultPage::empty);
+        Ok(ExistingItems {
             former: None,
             newest: None,
             replaced,
@@ -278,7 +283,7 @@ impl Service {
     async fn publishers(
         &self,
         actor: &Actor,
-        turn: &Turn,
+        turn: &NodeGuard,
         new: &[NewItem],
     ) -> Result<BTreeMap<ItemId, BareJid>, Error> {
         let named = self.named(new);
@@ -311,12 +316,12 @@ impl Service {
         names.filter_map(|item| item.id.clone()).collect()
     }
 
-    async fn item_for_new_subscribers(&self, turn: &mut Turn) -> Result<Vec<Item>, Error> {
+    async fn item_for_new_subscribers(&self, turn: &mut NodeGuard) -> Result<Vec<Item>, Error> {
         let sends = |node: &Node| node.config.send_last_published_item.is_on_sub();
         if !turn.node().is_some_and(sends) {
             return Ok(Vec::new());
         }
-        if matches!(turn.last(), Last::Unread) {
+        if matches!(turn.last(), LastItem::Unread) {
             turn.settled().await;
         }
         let last = self.last_item(turn).await?;

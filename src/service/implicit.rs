@@ -10,16 +10,16 @@ use jid::Jid;
 use tokio::task::yield_now;
 
 use crate::pubsub::{
-    Changes, Context, Epoch, Item, NodeId, Notification, Recipients,
+    Changes, Context, Epoch, Item, LogEntry, NodeId, Recipients,
     op::auto_subscribe::{self, Effects, InterestedResource, Reevaluation},
 };
 
 use super::{
-    Error, Policies, Service,
-    facts::Need,
+    Error, PolicyTable, Service,
+    facts::PrefetchRequest,
     interests::{Basis, PAGE},
-    memory::Memory,
-    nodes::Turn,
+    memory::ServiceState,
+    nodes::NodeGuard,
 };
 
 impl Service {
@@ -27,10 +27,10 @@ impl Service {
     /// the last item.
     pub(super) async fn effects(
         &self,
-        (id, turn): (&NodeId, &Turn),
+        (id, turn): (&NodeId, &NodeGuard),
         changes: &Changes,
-        (notifications, last): (&[Notification], Option<&Item>),
-        (policies, cx): (&Arc<Policies>, &Context<'_>),
+        (notifications, last): (&[LogEntry], Option<&Item>),
+        (policies, cx): (&Arc<PolicyTable>, &Context<'_>),
     ) -> Effects {
         let is_for_subscribers = auto_subscribe::concern_subscribers(notifications);
         let reads_roster = cx.contacts.is_some()
@@ -62,12 +62,12 @@ impl Service {
     /// The effects of changes that may concern all interested resources.
     async fn reevaluate(
         &self,
-        (id, turn): (&NodeId, &Turn),
+        (id, turn): (&NodeId, &NodeGuard),
         changes: &Changes,
-        (notifications, last): (&[Notification], Option<&Item>),
+        (notifications, last): (&[LogEntry], Option<&Item>),
         cx: &Context<'_>,
     ) -> Effects {
-        let Memory { interests, outbox, .. } = &*self.memory;
+        let ServiceState { interests, outbox, .. } = &*self.memory;
         let node = turn.node().filter(|_| auto_subscribe::may_revoke(changes));
         let epoch = node.map(|node| node.epoch).filter(|epoch| outbox.has_interested(*epoch));
         if !interests.is_any_at(id) && epoch.is_none() {
@@ -93,8 +93,8 @@ impl Service {
     /// The resources with an implicit subscription to a node, judged without rosters that were not applied.
     async fn implicit(
         &self,
-        turn: &Turn,
-        policies: &Arc<Policies>,
+        turn: &NodeGuard,
+        policies: &Arc<PolicyTable>,
         cx: &Context<'_>,
     ) -> Vec<Recipients> {
         let Some(node) = turn.node() else { return Vec::new() };
@@ -168,8 +168,8 @@ impl Service {
     /// Applies the roster of a node's owner to implicit subscriptions, if it is known (§12.2): resources that gain
     /// access receive the last item, and those that lose it receive no pending notification.
     pub(super) async fn apply_rosters(&self, id: &NodeId) -> Result<(), Error> {
-        let Memory { interests, outbox, .. } = &*self.memory;
-        let (mut turn, contacts) = self.settled_turn_for(id, &Need::Time).await?;
+        let ServiceState { interests, outbox, .. } = &*self.memory;
+        let (mut turn, contacts) = self.settled_turn_for(id, &PrefetchRequest::Time).await?;
         let policies = self.policies();
         let cx = self.context_with(&policies, id, &self.nobody, contacts.as_deref());
         let Some(node) = turn.node().filter(|node| node.config.access_model.reads_rosters()) else {

@@ -14,7 +14,7 @@ use crate::pubsub::{
     op::auto_subscribe::{ImplicitSubscribers, InterestedResource},
 };
 
-use super::{Policies, Service, domains::Domains, retries::PresenceTask};
+use super::{PolicyTable, Service, domains::DomainQuota, retries::PresenceTask};
 
 /// Resources whose interests are known, and those of one entity. Those of more are not looked at.
 const MAX_RESOURCES: usize = 100_000;
@@ -27,23 +27,23 @@ pub(super) const PAGE: usize = 500;
 
 /// The interests of resources.
 #[derive(Debug, Default)]
-pub struct Interests {
-    known: Mutex<Known>,
+pub struct CapsInterests {
+    known: Mutex<InterestTable>,
     again: Notify,
 }
 
 #[derive(Debug)]
-struct Known {
-    resources: BTreeMap<String, Resource>,
+struct InterestTable {
+    resources: BTreeMap<String, CapsResource>,
     nodes: HashMap<NodeId, NodeInterests>,
     /// Who is asked again after a connection broke.
     unasked: VecDeque<Jid>,
     /// The places of resources.
-    domains: Domains,
+    domains: DomainQuota,
 }
 
 #[derive(Debug)]
-struct Resource {
+struct CapsResource {
     jid: Jid,
     /// What tells its capabilities.
     capabilities: String,
@@ -54,7 +54,7 @@ struct Resource {
     nodes: Vec<NodeId>,
 }
 
-impl Resource {
+impl CapsResource {
     fn ask(&mut self, question: &str) {
         (self.asked, self.has_failed) = (Some(question.to_owned()), false);
     }
@@ -88,7 +88,7 @@ struct Implicit {
 #[derive(Clone, Debug)]
 pub(super) struct Basis {
     pub(super) access: Weak<()>,
-    pub(super) policies: Weak<Policies>,
+    pub(super) policies: Weak<PolicyTable>,
 }
 
 impl Basis {
@@ -117,18 +117,18 @@ impl Implicit {
     }
 }
 
-impl Default for Known {
+impl Default for InterestTable {
     fn default() -> Self {
         Self {
             resources: BTreeMap::new(),
             nodes: HashMap::new(),
             unasked: VecDeque::new(),
-            domains: Domains::new(MAX_RESOURCES),
+            domains: DomainQuota::new(MAX_RESOURCES),
         }
     }
 }
 
-impl Interests {
+impl CapsInterests {
     /// How many resources are known.
     pub(super) fn len(&self) -> usize {
         self.known().resources.len()
@@ -151,7 +151,7 @@ impl Interests {
         {
             return false;
         }
-        let resource = Resource {
+        let resource = CapsResource {
             jid: jid.clone(),
             capabilities: capabilities.to_owned(),
             asked: Some(question.to_owned()),
@@ -191,7 +191,7 @@ impl Interests {
     #[must_use]
     pub fn doubt(&self) -> Vec<Jid> {
         let mut known = self.known();
-        let Known { resources, unasked, .. } = &mut *known;
+        let InterestTable { resources, unasked, .. } = &mut *known;
         *unasked = resources.values().map(|resource| resource.jid.clone()).collect();
         let asked = unasked.iter().cloned().collect();
         drop(known);
@@ -299,7 +299,7 @@ impl Interests {
         }
         let entities: BTreeSet<BareJid> = jids.flat_map(|jid| jid.to_bare().spellings()).collect();
         let mut known = self.known();
-        let Known { resources, nodes, .. } = &mut *known;
+        let InterestTable { resources, nodes, .. } = &mut *known;
         let interests = nodes.get_mut(node);
         let Some(implicit) = interests.and_then(|interests| interests.implicit.as_mut()) else {
             return;
@@ -351,14 +351,14 @@ impl Interests {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, InterestTable> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Known {
+impl InterestTable {
     fn remove(&mut self, name: &str) {
-        if let Some(Resource { jid, nodes, .. }) = self.resources.remove(name) {
+        if let Some(CapsResource { jid, nodes, .. }) = self.resources.remove(name) {
             self.domains.give_back(jid.domain().as_str());
             self.withdraw(&jid, &nodes);
         }
@@ -403,10 +403,10 @@ fn of_entity(jid: &Jid) -> Range<String> {
 
 /// The resources of an entity that are interested in a node.
 fn interested_of<'a>(
-    resources: &'a BTreeMap<String, Resource>,
+    resources: &'a BTreeMap<String, CapsResource>,
     entity: &Jid,
     node: &'a NodeId,
-) -> impl Iterator<Item = &'a Resource> {
+) -> impl Iterator<Item = &'a CapsResource> {
     let own = resources.range(of_entity(entity)).map(|(_, resource)| resource);
     own.filter(|resource| resource.nodes.contains(node))
 }
@@ -414,7 +414,7 @@ fn interested_of<'a>(
 impl Service {
     /// Who is interested in what.
     #[must_use]
-    pub fn interests(&self) -> &Interests {
+    pub fn interests(&self) -> &CapsInterests {
         &self.memory.interests
     }
 

@@ -4,17 +4,17 @@ use std::{collections::HashMap, sync::Arc};
 
 use jid::Jid;
 
-use crate::pubsub::Notification;
+use crate::pubsub::LogEntry;
 
 /// Those who must not hear any more of what happened at a node before they lost their subscription: with each
 /// the first entry of the outbox that it may hear of again.
 #[derive(Clone, Debug, Default)]
-pub struct Lost(Option<Arc<HashMap<Jid, u64>>>);
+pub struct Revocations(Option<Arc<HashMap<Jid, u64>>>);
 
-impl Lost {
+impl Revocations {
     /// Whether a recipient has lost the entitlement to the entry with this number.
     #[must_use]
-    pub fn has(&self, recipient: &Jid, entry: u64, notification: &Notification) -> bool {
+    pub fn has(&self, recipient: &Jid, entry: u64, notification: &LogEntry) -> bool {
         self.0.as_ref().is_some_and(|lost| {
             let mut own = notification.subscriptions_of(recipient);
             own.any(|jid| lost.get(&*jid).is_some_and(|next| entry < *next))

@@ -1,9 +1,9 @@
 //! Showing archives (XEP-0313), and lists of items in an order (XEP-0413).
 
 use crate::pubsub::{
-    Actor, ArchiveId, Attribution, Item, ItemBudget, Listed, Listing, NodeConfig, NodeId,
-    OrderField, Page, Part, Refusal,
-    op::mam::{self, Query},
+    Actor, ArchiveId, Attribution, Item, ItemBudget, ItemPage, ItemQuery, NodeConfig, NodeId,
+    OrderField, PageRequest, ResultPage,
+    op::mam::{self, QueryArchive},
 };
 
 use super::{Error, Service};
@@ -13,7 +13,7 @@ const MAX_SORTED: usize = 10_000;
 
 /// A part of an archive.
 #[derive(Clone, Debug)]
-pub struct Archived {
+pub struct ArchivePage {
     /// How the node behaves.
     pub config: NodeConfig,
     /// The publisher that its items show.
@@ -21,7 +21,7 @@ pub struct Archived {
     /// What is in the part.
     pub items: Vec<Item>,
     /// What these are called; and, if that ended the part, how far was looked.
-    pub ids: Part<ArchiveId>,
+    pub ids: ResultPage<ArchiveId>,
     /// Whether the archive has no more in the direction of the page.
     pub is_complete: bool,
 }
@@ -32,26 +32,33 @@ impl Service {
     /// # Errors
     /// As [`mam::query`]; [`Refusal::ItemNotFound`] if an item that is named is not there;
     /// [`Refusal::NotImplemented`] if the node has more items than can be sorted.
-    pub async fn query_archive(&self, actor: &Actor, request: &Query) -> Result<Archived, Error> {
+    pub async fn query_archive(
+        &self,
+        actor: &Actor,
+        request: &QueryArchive,
+    ) -> Result<ArchivePage, Error> {
         let (turn, contacts) = self.settled_turn_with_contacts(&request.node).await?;
         let policies = self.policies();
         let context = self.context_with(&policies, &request.node, actor, contacts.as_deref());
         let listing = self.unless_moved(&request.node, mam::query(turn.node(), request, &context));
         let listing = listing.await?;
-        let node = turn.node().ok_or(Refusal::NodeNotFound)?;
+        let node = turn.node().ok_or(crate::pubsub::Error::NodeNotFound)?;
         // Each result is a message of its own, so their sum need not fit in a stanza.
         let budget = ItemBudget::stored(policies.limits().max_reply_bytes);
         let listed = self.listed(&request.node, &listing, &budget).await?;
-        let Listed { part: Part { entries: items, index, total }, is_complete, looked_up_to } =
-            listed;
+        let ItemPage {
+            part: ResultPage { entries: items, index, total },
+            is_complete,
+            looked_up_to,
+        } = listed;
         let mut ids: Vec<ArchiveId> = items.iter().map(Item::archive_id).collect();
         if let Some(spot) = looked_up_to {
             let at = if request.page.is_backward() { 0 } else { ids.len() };
             ids.insert(at, ArchiveId { epoch: node.epoch, spot });
         }
-        let ids = Part { entries: ids, index, total };
+        let ids = ResultPage { entries: ids, index, total };
         let attribution = Attribution::of(node, &node.config);
-        Ok(Archived { config: node.config.clone(), attribution, items, ids, is_complete })
+        Ok(ArchivePage { config: node.config.clone(), attribution, items, ids, is_complete })
     }
 
     /// The first and the last item of the archive of a node, if it has any.
@@ -63,8 +70,12 @@ impl Service {
         actor: &Actor,
         node: &NodeId,
     ) -> Result<Option<(Item, Item)>, Error> {
-        let first = self.query_archive(actor, &Query::all(node.clone(), Page::first(1))).await?;
-        let last = self.query_archive(actor, &Query::all(node.clone(), Page::last(1))).await?;
+        let first = self
+            .query_archive(actor, &QueryArchive::all(node.clone(), PageRequest::first(1)))
+            .await?;
+        let last = self
+            .query_archive(actor, &QueryArchive::all(node.clone(), PageRequest::last(1)))
+            .await?;
         Ok(first.items.into_iter().next().zip(last.items.into_iter().next()))
     }
 
@@ -72,15 +83,15 @@ impl Service {
     pub(super) async fn listed(
         &self,
         id: &NodeId,
-        listing: &Listing,
+        listing: &ItemQuery,
         budget: &ItemBudget,
-    ) -> Result<Listed, Error> {
+    ) -> Result<ItemPage, Error> {
         if listing.order.by == OrderField::Creation && self.item_count(id).await? > MAX_SORTED {
             let what = format!("the order of creation of more than {MAX_SORTED} items");
-            return Err(Refusal::NotImplemented(what).into());
+            return Err(crate::pubsub::Error::NotImplemented(what).into());
         }
         let listed = self.store.list(id, listing, budget).await;
         let listed = listed.map_err(|error| self.memory.failed_at(id, error))?;
-        Ok(listed.ok_or(Refusal::ItemNotFound)?)
+        Ok(listed.ok_or(crate::pubsub::Error::ItemNotFound)?)
     }
 }

@@ -5,14 +5,14 @@ use tokio::task::yield_now;
 
 use crate::{
     pubsub::{
-        Actor, Affiliation, Edge, Epoch, NodeId, Page, Refusal, Subscription,
+        Actor, Affiliation, Epoch, NodeId, PageBound, PageRequest, Subscription,
         op::{
             affiliations::OwnAffiliations,
             authorize,
             discover::{self, NodeSummary},
         },
     },
-    store::Cursor,
+    store::NodeNumber,
 };
 
 use super::{Error, NamePattern, Service};
@@ -64,16 +64,16 @@ impl Service {
 
     /// One more than asked for, if there are so many.
     async fn all_nodes(&self, request: &ManagedNodes) -> Result<Vec<NodeSummary>, Error> {
-        let mut unread: Page<Cursor> = Page::first(PAGE);
+        let mut unread: PageRequest<NodeNumber> = PageRequest::first(PAGE);
         if let Some(after) = &request.after {
-            unread.edge = Edge::After(self.cursor(after, |_| true).await?);
+            unread.edge = PageBound::After(self.cursor(after, |_| true).await?);
         }
         let mut nodes = Vec::new();
         loop {
             let found = self.store.nodes(&unread).await.map_err(Error::Failed)?;
             let found = self.memory.sound(found);
             let Some((last, _)) = found.last() else { return Ok(nodes) };
-            unread.edge = Edge::After(*last);
+            unread.edge = PageBound::After(*last);
             for (_, node) in found {
                 if request.pattern.matches(node.node.as_str()) {
                     nodes.push(node);
@@ -100,7 +100,7 @@ impl Service {
         if let Some(after) = &request.after {
             let mut names = discover::names_of_edge(after);
             let at = names.find_map(|name| own.iter().position(|node| *node == name));
-            own.drain(..=at.ok_or(Refusal::ItemNotFound)?);
+            own.drain(..=at.ok_or(crate::pubsub::Error::ItemNotFound)?);
         }
         let mut nodes = Vec::new();
         for some in own.chunks(MATCHED) {
@@ -147,7 +147,7 @@ impl Service {
     /// [`Refusal::Forbidden`]; or the store fails.
     pub async fn memberships(&self, actor: &Actor, entity: &BareJid) -> Result<Memberships, Error> {
         if !actor.is_administrator {
-            return Err(Refusal::Forbidden.into());
+            return Err(crate::pubsub::Error::Forbidden.into());
         }
         let affiliations = self.affiliations_of(entity).await.map_err(Error::Failed)?;
         let subscriptions = self.subscriptions_of(entity).await.map_err(Error::Failed)?;

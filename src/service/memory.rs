@@ -6,42 +6,43 @@ use tracing::error;
 
 use crate::{
     pubsub::{Change, Changes, Epoch, NodeId},
-    store::{Committed, Damage, Found, StoreError},
+    store::{CommitReceipt, CorruptRecord, Partial, StoreError},
 };
 
 use super::{
-    Error, Interests, Metrics, Outbox, Resources, Rosters, aliases::Aliases, bounces::Bounces,
-    census::Census, deadlines::Deadlines, delays::Delays, nodes::Nodes, presences::Presences,
-    retries::Retries, truncation::TruncationLog, underway::Underway,
+    CapsInterests, Error, LogWindow, Metrics, Resources, RosterCache, aliases::Aliases,
+    bounces::BounceTracker, census::NodeCounts, deadlines::TimerQueue, delays::Delays,
+    nodes::NodeCache, presences::PresenceTracker, retries::Retries, truncation::TruncationLog,
+    underway::PendingCommits,
 };
 
 /// Nodes, what has to be told, and what is counted.
-pub(super) struct Memory {
-    pub(super) nodes: Nodes,
-    pub(super) outbox: Arc<Outbox>,
+pub(super) struct ServiceState {
+    pub(super) nodes: NodeCache,
+    pub(super) outbox: Arc<LogWindow>,
     pub(super) aliases: Aliases,
-    pub(super) bounces: Bounces,
-    pub(super) census: Census,
-    pub(super) deadlines: Deadlines,
+    pub(super) bounces: BounceTracker,
+    pub(super) census: NodeCounts,
+    pub(super) deadlines: TimerQueue,
     pub(super) delays: Delays,
-    pub(super) presences: Arc<Presences>,
-    pub(super) rosters: Rosters,
-    pub(super) interests: Interests,
+    pub(super) presences: Arc<PresenceTracker>,
+    pub(super) rosters: RosterCache,
+    pub(super) interests: CapsInterests,
     pub(super) retries: Retries,
     pub(super) resources: Resources,
     pub(super) metrics: Metrics,
     pub(super) truncations: TruncationLog,
 }
 
-impl Memory {
+impl ServiceState {
     /// Follows changes that are true, at a node of which this life of its name was there before.
     pub(super) fn became_true(
         &self,
         id: &NodeId,
-        underway: &Underway,
+        underway: &PendingCommits,
         changes: &Changes,
         before: Option<Epoch>,
-        committed: &Committed,
+        committed: &CommitReceipt,
     ) {
         self.metrics.evictions.inc_by(committed.evicted);
         self.census.count(id, underway.became_true(changes).as_ref(), changes);
@@ -69,8 +70,8 @@ impl Memory {
     }
 
     /// What was found at many nodes. Those of which something is damaged are closed.
-    pub(super) fn sound<T>(&self, Found { found, damaged }: Found<T>) -> T {
-        for Damage { node, record } in damaged {
+    pub(super) fn sound<T>(&self, Partial { found, damaged }: Partial<T>) -> T {
+        for CorruptRecord { node, record } in damaged {
             match node {
                 Some(node) => self.close_node(&node, &record),
                 None if self.nodes.note(&record) => {

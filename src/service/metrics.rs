@@ -58,7 +58,7 @@ pub struct Metrics {
 
 /// What the gauges show at a moment.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Measured {
+pub(super) struct GaugeValues {
     pub(super) is_unconfirmed: bool,
     pub(super) nodes: u64,
     pub(super) backlog_events: usize,
@@ -187,7 +187,7 @@ impl Metrics {
         sync.into_iter().for_each(|sync| self.syncs.observe(sync.as_secs_f64()));
     }
 
-    fn measure(&self, measured: Measured) {
+    fn measure(&self, measured: GaugeValues) {
         let long = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         let number = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         self.link_unconfirmed.set(i64::from(measured.is_unconfirmed));
@@ -248,7 +248,7 @@ impl Service {
         let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
         let nodes = self.memory.census.total();
         let metrics = &self.memory.metrics;
-        metrics.measure(Measured {
+        metrics.measure(GaugeValues {
             is_unconfirmed: !self.memory.outbox.is_confirmed(),
             nodes,
             backlog_events,

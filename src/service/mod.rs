@@ -42,23 +42,23 @@ mod shares;
 mod truncation;
 mod underway;
 
-pub use audit::{Audited, Auditor, Entry};
+pub use audit::{AuditChange, AuditRecord, Auditor};
 pub use bounces::Bounce;
-pub use erasure::{Erased, OwnItem, Reached};
+pub use erasure::{ErasureReport, OwnItem, PageToken};
 pub use error::{Error, Outcome};
-pub use interests::{Interests, MAX_INTERESTS};
-pub use lost::Lost;
-pub use mam::Archived;
+pub use interests::{CapsInterests, MAX_INTERESTS};
+pub use lost::Revocations;
+pub use mam::ArchivePage;
 pub use managed::{ManagedNodes, Memberships};
 pub use metrics::Metrics;
 pub use name_pattern::NamePattern;
-pub use outbox::{Outbox, Position, Telling};
+pub use outbox::{Cursor, LogWindow, WindowEntry};
 pub use permit::{RequestPermit, with_permit};
-pub use policies::Policies;
-pub use presences::{Availability, PresenceRequest, PresenceUpdate, Presences};
+pub use policies::PolicyTable;
+pub use presences::{Availability, PresenceRequest, PresenceTracker, PresenceUpdate};
 pub use resources::{CheckResult, PingAnswer, Resources};
-pub use rosters::Rosters;
-pub use settling::Settling;
+pub use rosters::RosterCache;
+pub use settling::SubmitHandle;
 pub use shares::Load;
 
 use std::{
@@ -73,20 +73,20 @@ use tracing::warn;
 
 use crate::{
     pubsub::{
-        Actor, Context, Fresh, Limits, Node, NodeId, Policy, Timestamp,
+        Actor, Context, IdGenerator, Limits, Node, NodeId, Policy, Timestamp,
         op::{
-            affiliations::{self, AffiliationsSet, SetAffiliations},
+            affiliations::{self, SetAffiliations, SetAffiliationsReply},
             announce::{self, Announce},
             authorize::{self, Authorize},
             configure::{self, Configure},
-            create::{self, Create, Created},
+            create::{self, Create, CreateReply},
             delete::{self, Delete},
             options::{self, SetOptions},
-            publish::{self, Publish, Published},
+            publish::{self, Publish, PublishReply},
             purge::{self, Purge},
             retract::{self, Retract},
-            subscribe::{self, Subscribe, Subscribed},
-            subscriptions::{self, SetSubscriptions, SubscriptionsSet},
+            subscribe::{self, Subscribe, SubscribeReply},
+            subscriptions::{self, SetSubscriptions, SetSubscriptionsReply},
             unsubscribe::{self, Unsubscribe},
         },
     },
@@ -95,13 +95,13 @@ use crate::{
 
 use self::{
     aliases::Aliases,
-    bounces::Bounces,
-    census::Census,
-    deadlines::Deadlines,
+    bounces::BounceTracker,
+    census::NodeCounts,
+    deadlines::TimerQueue,
     delays::Delays,
-    facts::{Facts, Need},
-    memory::Memory,
-    nodes::Nodes,
+    facts::{PrefetchRequest, Prefetched},
+    memory::ServiceState,
+    nodes::NodeCache,
     retries::Retries,
     truncation::TruncationLog,
 };
@@ -118,12 +118,12 @@ pub type Clock = dyn Fn() -> Timestamp + Send + Sync;
 /// A publish-subscribe service: nodes in a store, and an outbox.
 pub struct Service {
     store: Arc<dyn Store>,
-    memory: Arc<Memory>,
+    memory: Arc<ServiceState>,
     /// Commits that may still begin; who decides more waits.
     underway: Arc<Semaphore>,
-    policies: RwLock<Arc<Policies>>,
+    policies: RwLock<Arc<PolicyTable>>,
     auditor: Arc<Auditor>,
-    fresh: Arc<dyn Fresh>,
+    fresh: Arc<dyn IdGenerator>,
     clock: Arc<Clock>,
     nobody: Actor,
 }
@@ -136,16 +136,16 @@ impl Service {
     pub async fn open(
         store: Arc<dyn Store>,
         limits: Limits,
-        fresh: Arc<dyn Fresh>,
+        fresh: Arc<dyn IdGenerator>,
         clock: Arc<Clock>,
     ) -> Result<Self, StoreError> {
-        let census = Census::new(store.creators().await?);
-        let outbox = Arc::new(Outbox::new(Load::max(&limits), store.key()));
+        let census = NodeCounts::new(store.creators().await?);
+        let outbox = Arc::new(LogWindow::new(Load::max(&limits), store.key()));
         let metrics = Metrics::new(outbox.miscounts());
-        let nodes = Nodes::new(MAX_HOT_NODES, metrics.node_reads.clone());
+        let nodes = NodeCache::new(MAX_HOT_NODES, metrics.node_reads.clone());
         outbox.restore(store.owed(None).await?, &HashSet::new());
-        let deadlines = Deadlines::default();
-        let presences = Arc::new(Presences::counting(metrics.withheld.clone()));
+        let deadlines = TimerQueue::default();
+        let presences = Arc::new(PresenceTracker::counting(metrics.withheld.clone()));
         presences.load_refusals(store.presence_refusals().await?);
         for node in store.watchful().await? {
             deadlines.add(&node, Timestamp(0));
@@ -159,9 +159,9 @@ impl Service {
         }
         let aliases = Aliases::default();
         store.subscribed_aliases().await?.into_iter().for_each(|address| aliases.add(address));
-        let (bounces, rosters) = (Bounces::default(), Rosters::default());
-        let interests = Interests::default();
-        let memory = Memory {
+        let (bounces, rosters) = (BounceTracker::default(), RosterCache::default());
+        let interests = CapsInterests::default();
+        let memory = ServiceState {
             nodes,
             outbox,
             aliases,
@@ -181,9 +181,9 @@ impl Service {
         let nobody = Actor { jid: nobody, is_administrator: true };
         let underway = Arc::new(Semaphore::new(MAX_UNDERWAY));
         let rest = Policy { limits, ..Policy::default() };
-        let policies = RwLock::new(Arc::new(Policies::new(Vec::new(), Vec::new(), rest)));
+        let policies = RwLock::new(Arc::new(PolicyTable::new(Vec::new(), Vec::new(), rest)));
         let memory = Arc::new(memory);
-        let auditor: Arc<Auditor> = Arc::new(|_: &Audited| ());
+        let auditor: Arc<Auditor> = Arc::new(|_: &AuditRecord| ());
         Ok(Self { store, memory, underway, policies, auditor, fresh, clock, nobody })
     }
 
@@ -195,13 +195,13 @@ impl Service {
 
     /// What has to be told.
     #[must_use]
-    pub fn outbox(&self) -> &Arc<Outbox> {
+    pub fn outbox(&self) -> &Arc<LogWindow> {
         &self.memory.outbox
     }
 
     /// Who is available.
     #[must_use]
-    pub fn presences(&self) -> &Arc<Presences> {
+    pub fn presences(&self) -> &Arc<PresenceTracker> {
         &self.memory.presences
     }
 
@@ -243,20 +243,20 @@ impl Service {
         &self,
         actor: &Actor,
         request: &Create,
-        respond: impl FnOnce(Outcome<Created>) -> A + Send + 'static,
-    ) -> Settling<A> {
+        respond: impl FnOnce(Outcome<CreateReply>) -> A + Send + 'static,
+    ) -> SubmitHandle<A> {
         let name = match create::name(request, &*self.fresh) {
             Ok(name) => name,
             Err(refusal) => {
-                let (settle, settling) = Settling::begin(respond);
+                let (settle, settling) = SubmitHandle::begin(respond);
                 settle(Err(refusal.into()));
                 return settling;
             }
         };
-        let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
+        let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
             create::create(node, name.clone(), request, facts.there.former.as_ref(), cx)
         };
-        self.decide(actor, &name, Need::Creation(&name), rule, respond).await
+        self.decide(actor, &name, PrefetchRequest::Creation(&name), rule, respond).await
     }
 
     /// Deletes a node (§8.4).
@@ -265,12 +265,12 @@ impl Service {
         actor: &Actor,
         request: &Delete,
         respond: impl FnOnce(Outcome<()>) -> A + Send + 'static,
-    ) -> Settling<A> {
+    ) -> SubmitHandle<A> {
         let policies = self.policies();
-        let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
+        let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
             delete::delete(node, request, policies.service(), facts.redirects, cx)
         };
-        self.decide(actor, &request.node, Need::Deletion, rule, respond).await
+        self.decide(actor, &request.node, PrefetchRequest::Deletion, rule, respond).await
     }
 
     /// Removes all items of a node (§8.5).
@@ -279,9 +279,9 @@ impl Service {
         actor: &Actor,
         request: &Purge,
         respond: impl FnOnce(Outcome<()>) -> A + Send + 'static,
-    ) -> Settling<A> {
-        let rule = |node: Option<&Node>, _: &Facts, cx: &Context<'_>| purge::purge(node, cx);
-        self.decide(actor, &request.node, Need::Nothing, rule, respond).await
+    ) -> SubmitHandle<A> {
+        let rule = |node: Option<&Node>, _: &Prefetched, cx: &Context<'_>| purge::purge(node, cx);
+        self.decide(actor, &request.node, PrefetchRequest::Nothing, rule, respond).await
     }
 
     /// Changes a node's configuration (§8.2).
@@ -290,11 +290,18 @@ impl Service {
         actor: &Actor,
         request: &Configure,
         respond: impl FnOnce(Outcome<()>) -> A + Send + 'static,
-    ) -> Settling<A> {
-        let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
+    ) -> SubmitHandle<A> {
+        let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
             configure::configure(node, request, facts.items.last(), cx)
         };
-        self.decide(actor, &request.node, Need::Configuration(actor, request), rule, respond).await
+        self.decide(
+            actor,
+            &request.node,
+            PrefetchRequest::Configuration(actor, request),
+            rule,
+            respond,
+        )
+        .await
     }
 
     /// Publishes items (§7.1).
@@ -302,12 +309,12 @@ impl Service {
         &self,
         actor: &Actor,
         request: &Publish,
-        respond: impl FnOnce(Outcome<Published>) -> A + Send + 'static,
-    ) -> Settling<A> {
-        let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
+        respond: impl FnOnce(Outcome<PublishReply>) -> A + Send + 'static,
+    ) -> SubmitHandle<A> {
+        let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
             publish::publish(node, request, &facts.there, cx)
         };
-        self.decide(actor, &request.node, Need::Room(request), rule, respond).await
+        self.decide(actor, &request.node, PrefetchRequest::Room(request), rule, respond).await
     }
 
     /// Retracts items (§7.2).
@@ -316,11 +323,11 @@ impl Service {
         actor: &Actor,
         request: &Retract,
         respond: impl FnOnce(Outcome<()>) -> A + Send + 'static,
-    ) -> Settling<A> {
-        let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
+    ) -> SubmitHandle<A> {
+        let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
             retract::retract(node, request, &facts.publishers, cx)
         };
-        self.decide(actor, &request.node, Need::Publishers(request), rule, respond).await
+        self.decide(actor, &request.node, PrefetchRequest::Publishers(request), rule, respond).await
     }
 
     /// Subscribes a JID (§6.1).
@@ -328,12 +335,12 @@ impl Service {
         &self,
         actor: &Actor,
         request: &Subscribe,
-        respond: impl FnOnce(Outcome<Subscribed>) -> A + Send + 'static,
-    ) -> Settling<A> {
-        let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
+        respond: impl FnOnce(Outcome<SubscribeReply>) -> A + Send + 'static,
+    ) -> SubmitHandle<A> {
+        let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
             subscribe::subscribe(node, request, facts.items.last(), cx)
         };
-        self.decide(actor, &request.node, Need::Subscriptions, rule, respond).await
+        self.decide(actor, &request.node, PrefetchRequest::Subscriptions, rule, respond).await
     }
 
     /// Sets the options of a subscription (§6.3.5).
@@ -342,11 +349,11 @@ impl Service {
         actor: &Actor,
         request: &SetOptions,
         respond: impl FnOnce(Outcome<()>) -> A + Send + 'static,
-    ) -> Settling<A> {
-        let rule = |node: Option<&Node>, _: &Facts, cx: &Context<'_>| {
+    ) -> SubmitHandle<A> {
+        let rule = |node: Option<&Node>, _: &Prefetched, cx: &Context<'_>| {
             options::set_options(node, request, cx)
         };
-        self.decide(actor, &request.of.node, Need::Nothing, rule, respond).await
+        self.decide(actor, &request.of.node, PrefetchRequest::Nothing, rule, respond).await
     }
 
     /// Ends a subscription (§6.2).
@@ -355,11 +362,11 @@ impl Service {
         actor: &Actor,
         request: &Unsubscribe,
         respond: impl FnOnce(Outcome<Unsubscribe>) -> A + Send + 'static,
-    ) -> Settling<A> {
-        let rule = |node: Option<&Node>, _: &Facts, cx: &Context<'_>| {
+    ) -> SubmitHandle<A> {
+        let rule = |node: Option<&Node>, _: &Prefetched, cx: &Context<'_>| {
             unsubscribe::unsubscribe(node, request, cx)
         };
-        self.decide(actor, &request.node, Need::Nothing, rule, respond).await
+        self.decide(actor, &request.node, PrefetchRequest::Nothing, rule, respond).await
     }
 
     /// Approves a subscription, or refuses it (§8.6).
@@ -368,11 +375,11 @@ impl Service {
         actor: &Actor,
         request: &Authorize,
         respond: impl FnOnce(Outcome<()>) -> A + Send + 'static,
-    ) -> Settling<A> {
-        let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
+    ) -> SubmitHandle<A> {
+        let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
             authorize::authorize(node, request, facts.items.last(), cx)
         };
-        self.decide(actor, &request.node, Need::LastItem, rule, respond).await
+        self.decide(actor, &request.node, PrefetchRequest::LastItem, rule, respond).await
     }
 
     /// Tells the actor of the subscriptions that wait at a node (§8.7).
@@ -381,9 +388,10 @@ impl Service {
         actor: &Actor,
         node: &NodeId,
         respond: impl FnOnce(Outcome<()>) -> A + Send + 'static,
-    ) -> Settling<A> {
-        let rule = |node: Option<&Node>, _: &Facts, cx: &Context<'_>| authorize::pending(node, cx);
-        self.decide(actor, node, Need::Nothing, rule, respond).await
+    ) -> SubmitHandle<A> {
+        let rule =
+            |node: Option<&Node>, _: &Prefetched, cx: &Context<'_>| authorize::pending(node, cx);
+        self.decide(actor, node, PrefetchRequest::Nothing, rule, respond).await
     }
 
     /// Says something to the subscribers of a node who want it; answers how many they are.
@@ -392,11 +400,11 @@ impl Service {
         actor: &Actor,
         request: &Announce,
         respond: impl FnOnce(Outcome<usize>) -> A + Send + 'static,
-    ) -> Settling<A> {
-        let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
+    ) -> SubmitHandle<A> {
+        let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
             announce::announce(node, request, &facts.enrolled, cx)
         };
-        self.decide(actor, &request.node, Need::Enrolled, rule, respond).await
+        self.decide(actor, &request.node, PrefetchRequest::Enrolled, rule, respond).await
     }
 
     /// Sets affiliations (§8.9.2).
@@ -404,12 +412,12 @@ impl Service {
         &self,
         actor: &Actor,
         request: &SetAffiliations,
-        respond: impl FnOnce(Outcome<AffiliationsSet>) -> A + Send + 'static,
-    ) -> Settling<A> {
-        let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
+        respond: impl FnOnce(Outcome<SetAffiliationsReply>) -> A + Send + 'static,
+    ) -> SubmitHandle<A> {
+        let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
             affiliations::set_affiliations(node, request, facts.items.last(), cx)
         };
-        self.decide(actor, &request.node, Need::LastItem, rule, respond).await
+        self.decide(actor, &request.node, PrefetchRequest::LastItem, rule, respond).await
     }
 
     /// Sets subscriptions (§8.8.2).
@@ -417,11 +425,11 @@ impl Service {
         &self,
         actor: &Actor,
         request: &SetSubscriptions,
-        respond: impl FnOnce(Outcome<SubscriptionsSet>) -> A + Send + 'static,
-    ) -> Settling<A> {
-        let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
+        respond: impl FnOnce(Outcome<SetSubscriptionsReply>) -> A + Send + 'static,
+    ) -> SubmitHandle<A> {
+        let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
             subscriptions::set_subscriptions(node, request, facts.items.last(), cx)
         };
-        self.decide(actor, &request.node, Need::LastItem, rule, respond).await
+        self.decide(actor, &request.node, PrefetchRequest::LastItem, rule, respond).await
     }
 }

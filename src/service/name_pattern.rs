@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use crate::pubsub::Refusal;
-
 /// Maximum length of a pattern in characters: one bit each, and one for the beginning.
 const MAX_CHARS: usize = 127;
 
@@ -35,9 +33,9 @@ impl NamePattern {
     ///
     /// # Errors
     /// [`Refusal::BadRequest`] if it is too long.
-    pub fn parse(pattern: &str) -> Result<Self, Refusal> {
+    pub fn parse(pattern: &str) -> Result<Self, crate::pubsub::Error> {
         if pattern.chars().count() > MAX_CHARS {
-            return Err(Refusal::BadRequest("a pattern has at most 127 characters"));
+            return Err(crate::pubsub::Error::BadRequest("a pattern has at most 127 characters"));
         }
         let is_part = !pattern.contains(['*', '?']);
         let mut parsed = Self { stars: u128::from(is_part), ..Self::default() };
@@ -147,7 +145,7 @@ mod tests {
         for letter in ["é", "?", "*"] {
             assert!(matches(&letter.repeat(127), &"É".repeat(127)));
             let refused = NamePattern::parse(&letter.repeat(128));
-            assert!(matches!(refused, Err(Refusal::BadRequest(_))));
+            assert!(matches!(refused, Err(crate::pubsub::Error::BadRequest(_))));
         }
         assert!(!matches(&"a".repeat(127), &"a".repeat(126)));
         assert!(matches(&"a".repeat(127), &"a".repeat(1023)));

@@ -15,12 +15,12 @@ use tokio::sync::{Mutex as TurnMutex, Notify, OwnedMutexGuard};
 
 use crate::{
     pubsub::{
-        Change, Changes, Epoch, Item, Node, NodeId, Notification, Recipients, op::auto_subscribe,
+        Change, Changes, Epoch, Item, LogEntry, Node, NodeId, Recipients, op::auto_subscribe,
     },
-    store::{Chain, Store, StoreError},
+    store::{CommitChain, Store, StoreError},
 };
 
-use super::{shared_lists::SharedLists, underway::Underway};
+use super::{shared_lists::SharedLists, underway::PendingCommits};
 
 /// The largest item that is kept in memory as the newest of its node ([`Item::size`]).
 const MAX_LAST_ITEM_BYTES: usize = 4096;
@@ -32,7 +32,7 @@ const MAX_IN_DOUBT: usize = 64;
 
 /// The nodes that are in memory.
 #[derive(Debug)]
-pub(super) struct Nodes {
+pub(super) struct NodeCache {
     max: usize,
     reads: Counter,
     cells: Mutex<Cells>,
@@ -56,29 +56,29 @@ struct Cells {
 
 #[derive(Debug)]
 struct Slot {
-    cell: Arc<TurnMutex<Cell>>,
+    cell: Arc<TurnMutex<CacheSlot>>,
     was_asked_for: bool,
 }
 
 #[derive(Debug, Default)]
-struct Cell {
-    known: Known,
-    underway: Arc<Underway>,
+struct CacheSlot {
+    known: SlotContent,
+    underway: Arc<PendingCommits>,
 }
 
 /// What is known of a node.
 #[derive(Debug, Default)]
-enum Known {
+enum SlotContent {
     /// Nothing: it has to be read.
     #[default]
     Nothing,
     /// There is no such node.
     Absent,
-    There(Box<Hot>),
+    There(Box<CachedNode>),
 }
 
 #[derive(Debug)]
-struct Hot {
+struct CachedNode {
     node: Node,
     /// Everyone subscribed; made when first needed after a change.
     recipients: Option<Recipients>,
@@ -86,12 +86,12 @@ struct Hot {
     access: Arc<()>,
     /// Recipient lists of pending notifications.
     lists: SharedLists,
-    last: Last,
+    last: LastItem,
 }
 
 /// The newest item of a node.
 #[derive(Clone, Debug, Default)]
-pub(super) enum Last {
+pub(super) enum LastItem {
     /// It has to be read.
     #[default]
     Unread,
@@ -101,15 +101,15 @@ pub(super) enum Last {
 
 /// Whose a node was before a commit of which nobody knows whether it happened.
 #[derive(Debug)]
-pub(super) struct Before(pub(super) Option<BareJid>);
+pub(super) struct PreviousCreator(pub(super) Option<BareJid>);
 
 /// A node's turn.
 #[derive(Debug)]
-pub(super) struct Turn {
-    cell: OwnedMutexGuard<Cell>,
+pub(super) struct NodeGuard {
+    cell: OwnedMutexGuard<CacheSlot>,
 }
 
-impl Nodes {
+impl NodeCache {
     /// Keeps at most `max` nodes that nobody is working at, and counts those that are read.
     pub(super) fn new(max: usize, reads: Counter) -> Self {
         Self {
@@ -173,7 +173,7 @@ impl Nodes {
         let cells: Vec<_> = self.cells().all.values().map(|slot| Arc::clone(&slot.cell)).collect();
         let mut positions = Vec::with_capacity(cells.len());
         for cell in cells {
-            if let Known::There(hot) = &cell.lock().await.known {
+            if let SlotContent::There(hot) = &cell.lock().await.known {
                 positions.push((hot.node.id.clone(), hot.node.epoch, hot.node.seq));
             }
         }
@@ -186,30 +186,30 @@ impl Nodes {
         &self,
         id: &NodeId,
         store: &dyn Store,
-    ) -> Result<(Turn, Option<Before>), StoreError> {
+    ) -> Result<(NodeGuard, Option<PreviousCreator>), StoreError> {
         let mut cell = self.cell(id).lock_owned().await;
         let is_broken = cell.underway.is_broken();
         if is_broken {
             cell.underway.settled().await;
-            cell.known = Known::Nothing;
+            cell.known = SlotContent::Nothing;
         }
-        let before = is_broken.then(|| Before(cell.underway.creator()));
-        let is_unread = matches!(cell.known, Known::Nothing);
+        let before = is_broken.then(|| PreviousCreator(cell.underway.creator()));
+        let is_unread = matches!(cell.known, SlotContent::Nothing);
         if is_unread {
             self.reads.inc();
             cell.known = match store.node(id).await? {
-                Some(node) => Known::there(node),
-                None => Known::Absent,
+                Some(node) => SlotContent::there(node),
+                None => SlotContent::Absent,
             };
         }
-        let mut turn = Turn { cell };
+        let mut turn = NodeGuard { cell };
         if is_unread && !is_broken {
             turn.trust();
         }
         Ok((turn, before))
     }
 
-    fn cell(&self, id: &NodeId) -> Arc<TurnMutex<Cell>> {
+    fn cell(&self, id: &NodeId) -> Arc<TurnMutex<CacheSlot>> {
         let mut cells = self.cells();
         if let Some(slot) = cells.all.get_mut(id) {
             slot.was_asked_for = true;
@@ -265,39 +265,39 @@ impl Slot {
     }
 }
 
-impl Turn {
+impl NodeGuard {
     /// The node, if there is one.
     pub(super) fn node(&self) -> Option<&Node> {
         self.hot().map(|hot| &hot.node)
     }
 
-    fn hot(&self) -> Option<&Hot> {
+    fn hot(&self) -> Option<&CachedNode> {
         match &self.cell.known {
-            Known::There(hot) => Some(hot),
-            Known::Nothing | Known::Absent => None,
+            SlotContent::There(hot) => Some(hot),
+            SlotContent::Nothing | SlotContent::Absent => None,
         }
     }
 
     /// The newest item, or that it has to be read.
-    pub(super) fn last(&self) -> Last {
-        self.hot().map_or(Last::None, |hot| hot.last.clone())
+    pub(super) fn last(&self) -> LastItem {
+        self.hot().map_or(LastItem::None, |hot| hot.last.clone())
     }
 
     /// The newest item was read.
     pub(super) fn set_last(&mut self, item: Option<&Arc<Item>>) {
-        if let Known::There(hot) = &mut self.cell.known {
-            hot.last = item.map_or(Last::None, Last::of);
+        if let SlotContent::There(hot) = &mut self.cell.known {
+            hot.last = item.map_or(LastItem::None, LastItem::of);
         }
     }
 
     /// Makes changes true in memory, ahead of the disk. To be followed by their commit at once.
-    pub(super) fn advance(&mut self, changes: &Changes) -> Chain {
+    pub(super) fn advance(&mut self, changes: &Changes) -> CommitChain {
         self.cell.known = std::mem::take(&mut self.cell.known).with(changes);
         self.cell.underway.begin(changes)
     }
 
     /// The node's commits that are on their way.
-    pub(super) fn underway(&self) -> Arc<Underway> {
+    pub(super) fn underway(&self) -> Arc<PendingCommits> {
         Arc::clone(&self.cell.underway)
     }
 
@@ -315,11 +315,11 @@ impl Turn {
     /// Everyone who is subscribed.
     pub(super) fn recipients(&mut self) -> Recipients {
         match &mut self.cell.known {
-            Known::There(hot) => {
-                let Hot { node, recipients, .. } = &mut **hot;
+            SlotContent::There(hot) => {
+                let CachedNode { node, recipients, .. } = &mut **hot;
                 recipients.get_or_insert_with(|| node.recipients()).clone()
             }
-            Known::Nothing | Known::Absent => Recipients::default(),
+            SlotContent::Nothing | SlotContent::Absent => Recipients::default(),
         }
     }
 
@@ -329,28 +329,28 @@ impl Turn {
     }
 
     /// Replaces the recipient lists of notifications by equal ones of pending notifications of the node.
-    pub(super) fn share_lists(&mut self, notifications: &mut [Notification]) {
-        if let Known::There(hot) = &mut self.cell.known {
+    pub(super) fn share_lists(&mut self, notifications: &mut [LogEntry]) {
+        if let SlotContent::There(hot) = &mut self.cell.known {
             hot.lists.share(notifications);
         }
     }
 }
 
-impl Cell {
+impl CacheSlot {
     /// Whether it may be forgotten.
     fn is_idle(&self) -> bool {
         Arc::strong_count(&self.underway) == 1 && !self.underway.is_broken()
     }
 }
 
-impl Known {
+impl SlotContent {
     fn there(node: Node) -> Self {
-        Self::There(Box::new(Hot {
+        Self::There(Box::new(CachedNode {
             node,
             recipients: None,
             access: Arc::default(),
             lists: SharedLists::default(),
-            last: Last::Unread,
+            last: LastItem::Unread,
         }))
     }
 
@@ -364,10 +364,10 @@ impl Known {
         let Self::There(mut hot) = known else { return Self::Absent };
         for change in changes.iter() {
             match change {
-                Change::Created(_) | Change::Purged => hot.last = Last::None,
-                Change::Published(item) => hot.last = Last::of(item),
-                Change::Trimmed { keep: 0, .. } => hot.last = Last::None,
-                Change::Retracted(_) => hot.last = Last::Unread,
+                Change::Created(_) | Change::Purged => hot.last = LastItem::None,
+                Change::Published(item) => hot.last = LastItem::of(item),
+                Change::Trimmed { keep: 0, .. } => hot.last = LastItem::None,
+                Change::Retracted(_) => hot.last = LastItem::Unread,
                 Change::Agreed(..)
                 | Change::Subscribed(_)
                 | Change::Enrolled(_)
@@ -390,7 +390,7 @@ impl Known {
     }
 }
 
-impl Last {
+impl LastItem {
     fn of(item: &Arc<Item>) -> Self {
         if item.size() > MAX_LAST_ITEM_BYTES { Self::Unread } else { Self::Item(Arc::clone(item)) }
     }
@@ -404,13 +404,13 @@ mod tests {
         NodeId::parse(&number.to_string()).unwrap()
     }
 
-    fn has(nodes: &Nodes, number: usize) -> bool {
+    fn has(nodes: &NodeCache, number: usize) -> bool {
         nodes.cells().all.contains_key(&id(number))
     }
 
     #[test]
     fn the_node_goes_that_nobody_asked_for_longest() {
-        let nodes = Nodes::new(4, Counter::default());
+        let nodes = NodeCache::new(4, Counter::default());
         for number in [0, 1, 2, 3, 0, 2] {
             drop(nodes.cell(&id(number)));
         }
@@ -428,7 +428,7 @@ mod tests {
 
     #[test]
     fn nodes_in_use_stay_and_the_bound_is_kept_again_after_that() {
-        let nodes = Nodes::new(100, Counter::default());
+        let nodes = NodeCache::new(100, Counter::default());
         let mut held: Vec<_> = (0..200).map(|number| nodes.cell(&id(number))).collect();
         assert_eq!(nodes.len(), 200);
         held.truncate(50);

@@ -19,12 +19,12 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Notify;
 
 use crate::{
-    pubsub::{Audience, Epoch, Node, NodeId, Notification, Recipients},
-    store::{Debt, Owed, Told},
+    pubsub::{Audience, Epoch, LogEntry, Node, NodeId, Recipients},
+    store::{LogPosition, Owed, Told},
 };
 
 use super::{
-    lost::Lost,
+    lost::Revocations,
     shares::{Load, Shares},
 };
 
@@ -35,20 +35,20 @@ const LOST_BYTES: usize = 100;
 
 /// A notification and everyone it goes to.
 #[derive(Debug)]
-pub struct Telling {
+pub struct WindowEntry {
     /// What is told.
-    pub notification: Arc<Notification>,
+    pub notification: Arc<LogEntry>,
     /// To whom, at the time of the commit.
     pub recipients: Recipients,
     /// Its number among all that this process tells.
     pub number: u64,
-    debt: Option<Debt>,
+    debt: Option<LogPosition>,
     bytes: usize,
     /// Whose share it is.
     owner: Option<AccountKey>,
 }
 
-impl Telling {
+impl WindowEntry {
     /// Returns `true` if the store had the entry for an earlier process, or after a failed commit: its recipients may be
     /// unknown to this process.
     #[must_use]
@@ -59,7 +59,7 @@ impl Telling {
 
 /// How far the outbox was told: everything before an entry, and some recipients of that one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position {
+pub struct Cursor {
     /// The entry's number.
     pub number: u64,
     /// How many of its recipients were told.
@@ -69,7 +69,7 @@ pub struct Position {
 /// Room for one entry, reserved before anything changes.
 #[derive(Debug)]
 pub(super) struct Room {
-    outbox: Arc<Outbox>,
+    outbox: Arc<LogWindow>,
     owner: AccountKey,
     bytes: usize,
     recipients: Recipients,
@@ -83,7 +83,7 @@ impl Drop for Room {
 
 /// The queue of what has to be told.
 #[derive(Debug)]
-pub struct Outbox {
+pub struct LogWindow {
     queue: Mutex<Queue>,
     changed: Notify,
     confirmed: Notify,
@@ -94,7 +94,7 @@ pub struct Outbox {
 
 #[derive(Debug)]
 struct Queue {
-    waiting: VecDeque<Arc<Telling>>,
+    waiting: VecDeque<Arc<WindowEntry>>,
     /// The number of the first that waits.
     first: u64,
     shares: Shares,
@@ -124,10 +124,10 @@ struct NodeEntries {
     /// The numbers of those for implicit subscriptions.
     interested: VecDeque<u64>,
     /// Who lost a subscription since.
-    lost: Lost,
+    lost: Revocations,
 }
 
-impl Outbox {
+impl LogWindow {
     /// Creates an outbox with these limits. The key is used for the ids of its messages.
     #[must_use]
     pub fn new(max: Load, key: u64) -> Self {
@@ -177,7 +177,7 @@ impl Outbox {
     pub(super) fn reserve(
         self: &Arc<Self>,
         owner: &AccountKey,
-        notification: &Notification,
+        notification: &LogEntry,
         recipients: &Recipients,
     ) -> Result<Room, &'static str> {
         let mut queue = self.queue();
@@ -197,9 +197,9 @@ impl Outbox {
     pub(super) fn tell(
         &self,
         room: Room,
-        notification: Arc<Notification>,
+        notification: Arc<LogEntry>,
         recipients: Recipients,
-        debt: Option<Debt>,
+        debt: Option<LogPosition>,
     ) {
         self.queue().push(notification, recipients, debt, Some(room.owner.clone()));
         drop(room);
@@ -207,14 +207,14 @@ impl Outbox {
     }
 
     /// What waits here, or was told and is not forgotten.
-    pub(super) fn known(&self) -> HashSet<Debt> {
+    pub(super) fn known(&self) -> HashSet<LogPosition> {
         let queue = self.queue();
         let waiting = queue.waiting.iter().filter_map(|telling| telling.debt);
         waiting.chain(queue.told.debts.iter().copied()).collect()
     }
 
     /// Takes up what the store owes, but for what was known before it was asked.
-    pub(super) fn restore(&self, owed: Vec<Owed>, known: &HashSet<Debt>) {
+    pub(super) fn restore(&self, owed: Vec<Owed>, known: &HashSet<LogPosition>) {
         let mut queue = self.queue();
         for Owed { debt, notification, recipients } in owed {
             if !known.contains(&debt) {
@@ -247,7 +247,7 @@ impl Outbox {
     pub(super) fn keep(&self, node: &Node) {
         let mut audiences = HashMap::new();
         for telling in &self.queue().waiting {
-            let Notification { place, audience, .. } = &*telling.notification;
+            let LogEntry { place, audience, .. } = &*telling.notification;
             if place.epoch == node.epoch
                 && matches!(audience, Audience::Subscribers | Audience::Listed(_))
             {
@@ -299,8 +299,8 @@ impl Outbox {
 
     /// Returns `true` if the recipients of an entry depend on a roster that has not been read.
     #[must_use]
-    pub fn awaits_rosters(&self, telling: &Telling) -> bool {
-        let Notification { node, audience, .. } = &*telling.notification;
+    pub fn awaits_rosters(&self, telling: &WindowEntry) -> bool {
+        let LogEntry { node, audience, .. } = &*telling.notification;
         matches!(audience, Audience::Interested(_)) && self.queue().unchecked.contains(node)
     }
 
@@ -308,8 +308,8 @@ impl Outbox {
     pub(super) fn recipients_by_presence(&self) -> Vec<Recipients> {
         let queue = self.queue();
         let mut known = HashSet::new();
-        let needs_presence = |notification: &Notification| {
-            let Notification { audience, view, .. } = notification;
+        let needs_presence = |notification: &LogEntry| {
+            let LogEntry { audience, view, .. } = notification;
             view.shows.is_some() && !matches!(audience, Audience::Interested(_))
         };
         let some = queue.waiting.iter().filter(|telling| needs_presence(&telling.notification));
@@ -319,9 +319,9 @@ impl Outbox {
 
     /// Those whom what waits at an entry's node must not be told to any more.
     #[must_use]
-    pub fn lost(&self, telling: &Telling) -> Lost {
+    pub fn lost(&self, telling: &WindowEntry) -> Revocations {
         if let Audience::Entities(_) = telling.notification.audience {
-            return Lost::default();
+            return Revocations::default();
         }
         let queue = self.queue();
         let node = queue.nodes.get(&telling.notification.place.epoch);
@@ -336,7 +336,7 @@ impl Outbox {
 
     /// The entry of a number, if it is there yet.
     #[must_use]
-    pub fn get(&self, number: u64) -> Option<Arc<Telling>> {
+    pub fn get(&self, number: u64) -> Option<Arc<WindowEntry>> {
         self.queue().get(number).cloned()
     }
 
@@ -366,7 +366,7 @@ impl Outbox {
     }
 
     /// The server has everything up to a position, after so many stanzas.
-    pub fn confirm(&self, position: Position, stanzas: u64) {
+    pub fn confirm(&self, position: Cursor, stanzas: u64) {
         let mut queue = self.queue();
         while queue.first < position.number
             && let Some(telling) = queue.waiting.pop_front()
@@ -383,7 +383,7 @@ impl Outbox {
 
     /// The server has everything up to a position, after so many stanzas, except deferred entries, of which it has the
     /// recipients before these positions. Nothing is sent after that, and the entries stay here.
-    pub fn confirm_finally(&self, end: Position, mut deferred: Vec<Position>, stanzas: u64) {
+    pub fn confirm_finally(&self, end: Cursor, mut deferred: Vec<Cursor>, stanzas: u64) {
         let mut queue = self.queue();
         let numbers: HashSet<_> = deferred.iter().map(|position| position.number).collect();
         let sent = queue.waiting.iter().take_while(|telling| telling.number < end.number);
@@ -459,13 +459,13 @@ impl Queue {
         self.first + self.waiting.len() as u64
     }
 
-    fn get(&self, number: u64) -> Option<&Arc<Telling>> {
+    fn get(&self, number: u64) -> Option<&Arc<WindowEntry>> {
         let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
         self.waiting.get(index)
     }
 
     /// The entry of a position, and the last of its recipients who was told.
-    fn partly(&self, position: Position) -> Option<(Debt, Jid)> {
+    fn partly(&self, position: Cursor) -> Option<(LogPosition, Jid)> {
         let telling = self.get(position.number)?;
         let last = position.recipients.checked_sub(1)?;
         telling.debt.zip(telling.recipients.iter_from(last).next().cloned())
@@ -539,7 +539,7 @@ impl Queue {
     }
 
     /// An entry does not wait any more.
-    fn forget(&mut self, telling: &Telling) {
+    fn forget(&mut self, telling: &WindowEntry) {
         self.release(telling.owner.as_ref(), telling.bytes, &telling.recipients);
         let epoch = telling.notification.place.epoch;
         if let Some(node) = self.nodes.get_mut(&epoch) {
@@ -557,9 +557,9 @@ impl Queue {
 
     fn push(
         &mut self,
-        notification: Arc<Notification>,
+        notification: Arc<LogEntry>,
         recipients: Recipients,
-        debt: Option<Debt>,
+        debt: Option<LogPosition>,
         owner: Option<AccountKey>,
     ) {
         let bytes = notification.size();
@@ -570,7 +570,7 @@ impl Queue {
         if let Audience::Interested(_) = notification.audience {
             node.interested.push_back(number);
         }
-        let telling = Telling { notification, recipients, number, debt, bytes, owner };
+        let telling = WindowEntry { notification, recipients, number, debt, bytes, owner };
         self.waiting.push_back(Arc::new(telling));
     }
 }

@@ -7,7 +7,7 @@ use jid::{BareJid, Jid};
 use wildmatch::WildMatch;
 
 use crate::{
-    pubsub::{Actor, Creators, Edge, Limits, NodeId, Page, Policy, administers},
+    pubsub::{Actor, Creators, Limits, NodeId, PageBound, PageRequest, Policy, administers},
     store::StoreError,
 };
 
@@ -18,14 +18,14 @@ const PAGE: usize = 1000;
 
 /// The service's configuration about entities and nodes.
 #[derive(Clone, Debug, Default)]
-pub struct Policies {
+pub struct PolicyTable {
     administrators: Vec<BareJid>,
     by_name: Vec<(WildMatch, Policy)>,
     rest: Policy,
     service: Option<Jid>,
 }
 
-impl Policies {
+impl PolicyTable {
     /// With these administrators, entities or domains; with policies for nodes whose names are like these patterns, in which `*` stands for
     /// anything and `?` for one character: the first that fits counts; and with a policy for all other nodes, whose
     /// limits are those of the service.
@@ -109,7 +109,7 @@ impl Policies {
 impl Service {
     /// What the configuration says now.
     #[must_use]
-    pub fn policies(&self) -> Arc<Policies> {
+    pub fn policies(&self) -> Arc<PolicyTable> {
         Arc::clone(&self.policies.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -118,7 +118,7 @@ impl Service {
     ///
     /// # Errors
     /// The store fails; then nothing has changed.
-    pub async fn govern(&self, policies: Policies) -> Result<(), StoreError> {
+    pub async fn govern(&self, policies: PolicyTable) -> Result<(), StoreError> {
         let policies = Arc::new(policies);
         self.memory.census.begin_roll(Arc::clone(&policies));
         if policies.have_quotas()
@@ -135,11 +135,11 @@ impl Service {
     }
 
     async fn enrol_all(&self) -> Result<(), StoreError> {
-        let mut nodes = Page::first(PAGE);
+        let mut nodes = PageRequest::first(PAGE);
         loop {
             let found = self.memory.sound(self.store.nodes(&nodes).await?);
             let Some((last, _)) = found.last() else { return Ok(()) };
-            nodes.edge = Edge::After(*last);
+            nodes.edge = PageBound::After(*last);
             self.memory.census.enrol(found.into_iter().map(|(_, summary)| summary.node));
         }
     }

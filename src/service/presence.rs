@@ -8,16 +8,16 @@ use tracing::warn;
 
 use crate::{
     pubsub::{
-        Actor, Context, ItemBudget, Listing, Node, NodeId, Order, Page, Refusal, SubscriptionState,
-        Timestamp,
-        op::presence::{self, Went},
+        Actor, Context, ItemBudget, ItemOrder, ItemQuery, Node, NodeId, PageRequest,
+        SubscriptionState, Timestamp,
+        op::presence::{self, UnavailablePresence},
     },
     store::StoreError,
 };
 
 use super::{
     Error, PresenceRequest, PresenceUpdate, Service,
-    facts::{Facts, Need, OwnItems},
+    facts::{OwnItems, PrefetchRequest, Prefetched},
     permit::without_permit,
     retries::{PresenceTask, RETRY_INTERVAL},
 };
@@ -96,7 +96,8 @@ impl Service {
                 self.last_item(&mut turn).await?.map(|item| (*item).clone()).into_iter().collect()
             }
             Some(_) => {
-                let listing = Listing::of(Page::last(presence::MAX_MISSED), Order::default());
+                let listing =
+                    ItemQuery::of(PageRequest::last(presence::MAX_MISSED), ItemOrder::default());
                 let budget = ItemBudget::stored(self.policies().limits().max_reply_bytes);
                 self.listed(id, &listing, &budget).await?.part.entries
             }
@@ -178,7 +179,7 @@ impl Service {
         }
     }
 
-    pub(super) async fn departed(&self, went: &Went) -> Result<(), Error> {
+    pub(super) async fn departed(&self, went: &UnavailablePresence) -> Result<(), Error> {
         let bare = went.jid.to_bare();
         let subscriptions = self.store.subscriptions_of(&bare).await.map_err(Error::Failed)?;
         let affiliations = self.store.affiliations_of(&bare).await.map_err(Error::Failed)?;
@@ -217,37 +218,39 @@ impl Service {
                 return Ok(());
             }
             let need = OwnItems { publisher, after, max };
-            let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
+            let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
                 let decision = presence::retract_own(node, publisher, &facts.items, cx)?;
                 Ok(decision.map(|()| facts.more_after))
             };
-            let need = Need::Own(&need);
+            let need = PrefetchRequest::Own(&need);
             match self.decide(&self.nobody, id, need, rule, |outcome| outcome).await.await {
                 Ok(Some(more)) => after = Some(more),
                 Ok(None) => return Ok(()),
                 // Fewer may fit into the backlog.
-                Err(Error::Busy { .. } | Error::Refused(Refusal::TooManyNotifications))
-                    if max > 1 =>
-                {
-                    max /= 2
-                }
+                Err(
+                    Error::Busy { .. } | Error::Refused(crate::pubsub::Error::TooManyNotifications),
+                ) if max > 1 => max /= 2,
                 Err(error) => return Err(error),
             }
         }
     }
 
-    pub(super) async fn end_at(&self, id: &NodeId, went: &Went) -> Result<(), Error> {
+    pub(super) async fn end_at(
+        &self,
+        id: &NodeId,
+        went: &UnavailablePresence,
+    ) -> Result<(), Error> {
         // It may have come back before this could be carried out.
         if self.memory.presences.is_available(&went.jid) {
             return Ok(());
         }
         // Whoever goes knows what ends with that.
         let actor = Actor { jid: went.jid.clone(), ..self.nobody.clone() };
-        let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
+        let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
             presence::went(node, went, facts.newest.last(), &facts.enrolled, cx)
         };
         let entity = went.jid.to_bare();
-        let need = Need::Departure(&entity);
+        let need = PrefetchRequest::Departure(&entity);
         self.decide(&actor, id, need, rule, |outcome| outcome).await.await
     }
 }

@@ -17,9 +17,9 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
-use crate::pubsub::{NodeId, Show, Shows, Timestamp, op::presence::Went};
+use crate::pubsub::{NodeId, Show, ShowSet, Timestamp, op::presence::UnavailablePresence};
 
-use super::domains::Domains;
+use super::domains::DomainQuota;
 
 use earlier::{Before, is_from_before};
 use requests::{Requests, Share};
@@ -55,10 +55,10 @@ const ANSWER_GRACE: Duration = Duration::from_secs(1);
 
 /// The presence of entities, and at which nodes it matters.
 #[derive(Debug, Default)]
-pub struct Presences {
+pub struct PresenceTracker {
     /// Notifications that were not sent because of presence.
     withheld: Withheld,
-    known: Mutex<Known>,
+    known: Mutex<PresenceTable>,
     asked: Notify,
     answered: Notify,
     probed: Notify,
@@ -105,7 +105,7 @@ pub struct PresenceUpdate {
 }
 
 #[derive(Debug)]
-struct Known {
+struct PresenceTable {
     /// The nodes at which somebody's presence matters, or did.
     nodes: HashSet<NodeId>,
     /// Nodes from before the start whose subscribers are not watched yet.
@@ -134,9 +134,9 @@ struct Known {
     /// When the last connection broke.
     broken_at: Option<Instant>,
     /// The places of those who are there, of those who are wanted, and of those who refused.
-    places: Domains,
-    wanted_places: Domains,
-    refused_places: Domains,
+    places: DomainQuota,
+    wanted_places: DomainQuota,
+    refused_places: DomainQuota,
 }
 
 /// What is known of an entity whose presence is wanted.
@@ -213,7 +213,7 @@ impl Watch {
     }
 }
 
-impl Default for Known {
+impl Default for PresenceTable {
     fn default() -> Self {
         Self {
             nodes: HashSet::new(),
@@ -231,14 +231,14 @@ impl Default for Known {
             dropped: None,
             answers_until: None,
             broken_at: None,
-            places: Domains::new(MAX_ENTITIES),
-            wanted_places: Domains::new(MAX_ENTITIES),
-            refused_places: Domains::new(MAX_REFUSALS),
+            places: DomainQuota::new(MAX_ENTITIES),
+            wanted_places: DomainQuota::new(MAX_ENTITIES),
+            refused_places: DomainQuota::new(MAX_REFUSALS),
         }
     }
 }
 
-impl Presences {
+impl PresenceTracker {
     /// Nobody is known, and what is withheld is counted.
     pub(super) fn counting(withheld: Withheld) -> Self {
         Self { withheld, ..Self::default() }
@@ -418,7 +418,7 @@ impl Presences {
     }
 
     /// A resource is not there any more; with a bare JID none is.
-    pub(super) fn remove(&self, jid: &Jid) -> Went {
+    pub(super) fn remove(&self, jid: &Jid) -> UnavailablePresence {
         let mut known = self.known();
         let (entity, resource) = parts(jid);
         known.note_activity(&entity);
@@ -458,13 +458,13 @@ impl Presences {
         drop(known);
         self.asked.notify_one();
         self.answered.notify_one();
-        Went { jid: jid.clone(), is_last }
+        UnavailablePresence { jid: jid.clone(), is_last }
     }
 
     /// Whether an event comes to a JID that is sent it only in these states: one of its resources has to be in one. The
     /// presence of a subscriber that is not known is requested.
     #[must_use]
-    pub fn availability(&self, jid: &Jid, shows: Shows, is_subscriber: bool) -> Availability {
+    pub fn availability(&self, jid: &Jid, shows: ShowSet, is_subscriber: bool) -> Availability {
         let (entity, resource) = parts(jid);
         let mut known = self.known();
         let resources = known.there.get(&entity);
@@ -534,7 +534,7 @@ impl Presences {
         known.places.clear();
         known.probed.clear();
         known.forget_released();
-        let Known { requests, wanted, broken_at, .. } = &mut *known;
+        let PresenceTable { requests, wanted, broken_at, .. } = &mut *known;
         for watch in wanted.values_mut() {
             let was_cut_off = watch.was_cut_off(*broken_at);
             watch.is_new &= was_cut_off;
@@ -621,7 +621,7 @@ impl Presences {
     }
 
     /// Handles the answer to that ping. Returns the departure of the entity if it has sent nothing since the probe.
-    pub(super) fn give_up(&self, entity: &BareJid, number: u64) -> Option<Went> {
+    pub(super) fn give_up(&self, entity: &BareJid, number: u64) -> Option<UnavailablePresence> {
         let mut known = self.known();
         let watch = known.wanted.get_mut(entity)?;
         watch.unanswered.take_if(|probe| probe.ping == Some(number))?;
@@ -634,7 +634,7 @@ impl Presences {
         drop(known);
         self.asked.notify_one();
         self.answered.notify_one();
-        Some(Went { jid: entity.clone().into(), is_last: true })
+        Some(UnavailablePresence { jid: entity.clone().into(), is_last: true })
     }
 
     /// It refuses, or does not let the service have it any more. It is not asked again before it asks for
@@ -760,7 +760,7 @@ impl Presences {
     /// The presence of an entity matters at a node of this creator's account, if the node is known.
     fn want(&self, entity: &BareJid, creator: Option<&AccountKey>) {
         let mut known = self.known();
-        let Known { wanted, requests, refused, .. } = &mut *known;
+        let PresenceTable { wanted, requests, refused, .. } = &mut *known;
         if let Some(watch) = wanted.get_mut(entity) {
             watch.is_doubtful = false;
             if let Some(creator) = creator {
@@ -793,18 +793,18 @@ impl Presences {
     /// An event waits for the presence of an entity: it is asked before others, if it was not yet.
     fn ask_first(&self, entity: &BareJid) {
         let mut known = self.known();
-        let Known { wanted, requests, .. } = &mut *known;
+        let PresenceTable { wanted, requests, .. } = &mut *known;
         if let Some(watch) = wanted.get(entity).filter(|watch| !watch.is_asked) {
             requests.push(entity, &watch.share, true);
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, PresenceTable> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Known {
+impl PresenceTable {
     /// Returns `true` if events for a JID wait for presence or for the answer to a capability query.
     fn is_awaited(&mut self, jid: &Jid) -> bool {
         self.is_waiting_time()
@@ -816,7 +816,7 @@ impl Known {
     /// Returns `true` if a JID of which the presence may still arrive counts as available, in one of these states: it
     /// was before the interruption, or nothing is known of it. A server drops a superfluous event that is a headline; one
     /// that is not sent is lost.
-    fn may_be_available(&mut self, jid: &Jid, shows: Shows) -> bool {
+    fn may_be_available(&mut self, jid: &Jid, shows: ShowSet) -> bool {
         let (entity, resource) = parts(jid);
         let Some(watch) = self.wanted.get(&entity).filter(|watch| watch.is_open()) else {
             return false;

@@ -6,25 +6,25 @@ use jid::BareJid;
 
 use crate::{
     pubsub::{
-        Actor, Affiliation, ArchiveId, Attribution, Configuration, Edge, Item, ItemBudget, ItemId,
-        Listing, Mark, NodeId, Order, Page, Part, Refusal, Subscription,
+        Actor, Affiliation, ArchiveId, Attribution, Configuration, Item, ItemBudget, ItemId,
+        ItemOrder, ItemQuery, ItemRef, NodeId, PageBound, PageRequest, ResultPage, Subscription,
         op::{
             affiliations::{self, OwnAffiliations},
             configure,
             discover::{self, MetaData, NodeSummary, TypeFilter},
-            options::{self, Offered, OptionsOf},
+            options::{self, GetOptions, OptionsForm},
             public,
             retrieve::{self, Retrieve, Retrieved, Selection},
             subscriptions::{self, OwnSubscriptions},
         },
         within, written_len,
     },
-    store::Cursor,
+    store::NodeNumber,
 };
 
 use super::{
     Error, Service,
-    nodes::{Last, Turn},
+    nodes::{LastItem, NodeGuard},
 };
 
 /// Nodes that are read at once for a list.
@@ -67,9 +67,9 @@ impl Service {
         &self,
         actor: &Actor,
         id: &NodeId,
-        page: &Page<String>,
+        page: &PageRequest<String>,
         fits: impl FnMut(&Subscription) -> bool,
-    ) -> Result<Part<Subscription>, Error> {
+    ) -> Result<ResultPage<Subscription>, Error> {
         let turn = self.settled_turn(id).await?;
         let policies = self.policies();
         let cx = self.context(&policies, id, actor);
@@ -81,7 +81,7 @@ impl Service {
     ///
     /// # Errors
     /// As [`options::options`].
-    pub async fn options(&self, actor: &Actor, request: &OptionsOf) -> Result<Offered, Error> {
+    pub async fn options(&self, actor: &Actor, request: &GetOptions) -> Result<OptionsForm, Error> {
         let turn = self.settled_turn(&request.node).await?;
         let found = options::options(
             turn.node(),
@@ -95,7 +95,7 @@ impl Service {
     ///
     /// # Errors
     /// As [`options::default`].
-    pub async fn default_options(&self, actor: &Actor, id: &NodeId) -> Result<Offered, Error> {
+    pub async fn default_options(&self, actor: &Actor, id: &NodeId) -> Result<OptionsForm, Error> {
         let (turn, contacts) = self.settled_turn_with_contacts(id).await?;
         let found = options::default(
             turn.node(),
@@ -149,7 +149,7 @@ impl Service {
             &self.context_with(&self.policies(), &request.node, actor, contacts.as_deref()),
         );
         self.unless_moved(&request.node, allowed).await?;
-        let node = turn.node().ok_or(Refusal::NodeNotFound)?;
+        let node = turn.node().ok_or(crate::pubsub::Error::NodeNotFound)?;
         let attribution = Attribution::of(node, &node.config);
         let budget = ItemBudget::rendered(self.policies().limits(), attribution.clone());
         let part = self.selected(&mut turn, request, &budget).await?;
@@ -159,16 +159,16 @@ impl Service {
     /// The items that a request selects, as many as fit.
     async fn selected(
         &self,
-        turn: &mut Turn,
+        turn: &mut NodeGuard,
         request: &Retrieve,
         budget: &ItemBudget,
-    ) -> Result<Part<Arc<Item>>, Error> {
+    ) -> Result<ResultPage<Arc<Item>>, Error> {
         let page = match &request.selection {
-            Selection::Recent(1) if request.order == Order::default() => {
+            Selection::Recent(1) if request.order == ItemOrder::default() => {
                 let entries: Vec<_> = self.last_item(turn).await?.into_iter().collect();
                 let total = self.item_count(&request.node).await?;
                 let index = total.checked_sub(entries.len());
-                return Ok(Part { entries, index, total: Some(total) });
+                return Ok(ResultPage { entries, index, total: Some(total) });
             }
             Selection::Ids(ids) => {
                 let items = self.store.items(&request.node, ids, budget).await;
@@ -181,26 +181,26 @@ impl Service {
                 return Ok(items.map(Arc::new));
             }
             Selection::Page(page) => {
-                let node = turn.node().ok_or(Refusal::NodeNotFound)?;
-                Mark::page(node, page, request.order)
+                let node = turn.node().ok_or(crate::pubsub::Error::NodeNotFound)?;
+                ItemRef::page(node, page, request.order)
             }
             Selection::Recent(number) if request.order.is_descending => {
-                Page::first(*number as usize)
+                PageRequest::first(*number as usize)
             }
-            Selection::Recent(number) => Page::last(*number as usize),
+            Selection::Recent(number) => PageRequest::last(*number as usize),
         };
-        let listing = Listing::of(page, request.order);
+        let listing = ItemQuery::of(page, request.order);
         Ok(self.listed(&request.node, &listing, budget).await?.part.map(Arc::new))
     }
 
     /// The newest item of a node of which all is settled.
-    pub(super) async fn last_item(&self, turn: &mut Turn) -> Result<Option<Arc<Item>>, Error> {
+    pub(super) async fn last_item(&self, turn: &mut NodeGuard) -> Result<Option<Arc<Item>>, Error> {
         let last = match (turn.last(), turn.node()) {
-            (Last::None, _) | (Last::Unread, None) => None,
-            (Last::Item(item), _) => Some(item),
-            (Last::Unread, Some(node)) => {
+            (LastItem::None, _) | (LastItem::Unread, None) => None,
+            (LastItem::Item(item), _) => Some(item),
+            (LastItem::Unread, Some(node)) => {
                 let id = node.id.clone();
-                let last = self.store.page(&id, &Page::last(1), usize::MAX).await;
+                let last = self.store.page(&id, &PageRequest::last(1), usize::MAX).await;
                 let last = last.map_err(|error| self.memory.failed_at(&id, error))?;
                 let last = last.and_then(|mut part| part.entries.pop()).map(Arc::new);
                 turn.set_last(last.as_ref());
@@ -212,7 +212,7 @@ impl Service {
 
     /// The number of items of a node.
     pub(super) async fn item_count(&self, id: &NodeId) -> Result<usize, Error> {
-        let none = self.store.page_of_ids(id, &Page::first(0), 0, 0).await;
+        let none = self.store.page_of_ids(id, &PageRequest::first(0), 0, 0).await;
         let none = none.map_err(|error| self.memory.failed_at(id, error))?;
         Ok(none.and_then(|none| none.total).unwrap_or_default())
     }
@@ -226,21 +226,21 @@ impl Service {
         &self,
         actor: &Actor,
         id: &NodeId,
-        page: &Page<ItemId>,
+        page: &PageRequest<ItemId>,
         entry_bytes: usize,
-    ) -> Result<Part<(ItemId, ArchiveId)>, Error> {
+    ) -> Result<ResultPage<(ItemId, ArchiveId)>, Error> {
         let (turn, contacts) = self.settled_turn_with_contacts(id).await?;
         let allowed = retrieve::list(
             turn.node(),
             &self.context_with(&self.policies(), id, actor, contacts.as_deref()),
         );
         self.unless_moved(id, allowed).await?;
-        let node = turn.node().ok_or(Refusal::NodeNotFound)?;
-        let page = Mark::page(node, page, Order::default());
+        let node = turn.node().ok_or(crate::pubsub::Error::NodeNotFound)?;
+        let page = ItemRef::page(node, page, ItemOrder::default());
         let max_bytes = self.policies().limits().max_reply_bytes;
         let ids = self.store.page_of_ids(id, &page, entry_bytes, max_bytes).await;
         let ids = ids.map_err(|error| self.memory.failed_at(id, error))?;
-        let ids = ids.ok_or(Refusal::ItemNotFound)?;
+        let ids = ids.ok_or(crate::pubsub::Error::ItemNotFound)?;
         Ok(ids.map(|(id, spot)| (id, ArchiveId { epoch: node.epoch, spot })))
     }
 
@@ -254,10 +254,10 @@ impl Service {
     pub async fn nodes(
         &self,
         actor: &Actor,
-        page: &Page<String>,
+        page: &PageRequest<String>,
         filter: Option<&TypeFilter>,
         entry_bytes: usize,
-    ) -> Result<Part<NodeSummary>, Error> {
+    ) -> Result<ResultPage<NodeSummary>, Error> {
         let own = self.affiliations_of(&actor.bare()).await.map_err(Error::Failed)?;
         // The affiliation of the actor's own address is inserted last, so it takes precedence.
         let own: HashMap<_, _> = own.into_iter().rev().collect();
@@ -271,33 +271,33 @@ impl Service {
         };
         let mut fits = within(self.policies().limits().max_reply_bytes, 0, size);
         let edge = match &page.edge {
-            Edge::After(edge) => Edge::After(self.cursor(edge, is_listed).await?),
-            Edge::Before(edge) => Edge::Before(self.cursor(edge, is_listed).await?),
-            Edge::At(index) => Edge::At(*index),
-            Edge::Last => Edge::Last,
+            PageBound::After(edge) => PageBound::After(self.cursor(edge, is_listed).await?),
+            PageBound::Before(edge) => PageBound::Before(self.cursor(edge, is_listed).await?),
+            PageBound::At(index) => PageBound::At(*index),
+            PageBound::Last => PageBound::Last,
         };
-        let page = Page { max: page.max, edge };
+        let page = PageRequest { max: page.max, edge };
         if self.memory.census.total() <= MAX_COUNTED_NODES {
             let mut listed = Vec::new();
-            let mut unread = Page::first(PAGE);
+            let mut unread = PageRequest::first(PAGE);
             loop {
                 let found = self.store.nodes(&unread).await.map_err(Error::Failed)?;
                 let found = self.memory.sound(found);
                 let Some((last, _)) = found.last() else { break };
-                unread.edge = Edge::After(*last);
+                unread.edge = PageBound::After(*last);
                 listed.extend(found.into_iter().filter(|(_, node)| is_listed(node)));
             }
             let part = page.of(listed, |(cursor, _)| *cursor, |(_, node)| fits(node));
-            return Ok(part.ok_or(Refusal::ItemNotFound)?.map(|(_, node)| node));
+            return Ok(part.ok_or(crate::pubsub::Error::ItemNotFound)?.map(|(_, node)| node));
         }
         let (edge, skipped) = match &page.edge {
-            Edge::At(index) => (Edge::At(0), *index),
+            PageBound::At(index) => (PageBound::At(0), *index),
             edge => (edge.clone(), 0),
         };
-        let begins_at_an_end = matches!(edge, Edge::At(_) | Edge::Last);
+        let begins_at_an_end = matches!(edge, PageBound::At(_) | PageBound::Last);
         // One more node shows whether the list continues. Where many nodes are not listed, more are read at once.
         let needed = if skipped == 0 { page.max.saturating_add(1) } else { PAGE };
-        let mut unread = Page { max: needed.clamp(2, PAGE), edge };
+        let mut unread = PageRequest { max: needed.clamp(2, PAGE), edge };
         let (mut entries, mut passed, mut is_cut) = (Vec::new(), 0, false);
         while !is_cut {
             let found = self.store.nodes(&unread).await.map_err(Error::Failed)?;
@@ -306,7 +306,8 @@ impl Service {
                 found.reverse();
             }
             let Some((last, _)) = found.last() else { break };
-            unread.edge = if page.is_backward() { Edge::Before(*last) } else { Edge::After(*last) };
+            unread.edge =
+                if page.is_backward() { PageBound::Before(*last) } else { PageBound::After(*last) };
             unread.max = PAGE;
             for (_, node) in found.into_iter().filter(|(_, node)| is_listed(node)) {
                 if passed < skipped || page.max == 0 {
@@ -325,11 +326,11 @@ impl Service {
         }
         let total = (begins_at_an_end && !is_cut).then_some(passed + entries.len());
         let index = match page.edge {
-            Edge::At(_) => Some(passed),
-            Edge::Last => total.map(|total| total - entries.len()),
-            Edge::After(_) | Edge::Before(_) => None,
+            PageBound::At(_) => Some(passed),
+            PageBound::Last => total.map(|total| total - entries.len()),
+            PageBound::After(_) | PageBound::Before(_) => None,
         };
-        Ok(Part { entries, index, total })
+        Ok(ResultPage { entries, index, total })
     }
 
     /// The position of the edge of a page in the list of nodes, if the actor may see that node.
@@ -337,7 +338,7 @@ impl Service {
         &self,
         edge: &str,
         is_listed: impl Fn(&NodeSummary) -> bool,
-    ) -> Result<Cursor, Error> {
+    ) -> Result<NodeNumber, Error> {
         for node in discover::names_of_edge(edge) {
             let found = self.store.summary(&node).await;
             let found = found.map_err(|error| self.memory.failed_at(&node, error))?;
@@ -348,7 +349,7 @@ impl Service {
                 return Ok(cursor);
             }
         }
-        Err(Refusal::ItemNotFound.into())
+        Err(crate::pubsub::Error::ItemNotFound.into())
     }
 
     /// The actor's own affiliations (§5.7).

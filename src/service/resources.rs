@@ -22,13 +22,13 @@ use tokio::{
 use tracing::info;
 
 use crate::{
-    pubsub::{Actor, Context, Edge, Node, Page, Refusal, Timestamp, op::bounce},
-    store::Cursor,
+    pubsub::{Actor, Context, Node, PageBound, PageRequest, Timestamp, op::bounce},
+    store::NodeNumber,
 };
 
 use super::{
     Error, Service,
-    facts::{Facts, Need},
+    facts::{PrefetchRequest, Prefetched},
     retries::PresenceTask,
 };
 
@@ -228,13 +228,16 @@ impl Service {
     }
 
     /// The resources to check of the node that comes next, and where to go on; nothing after the last one.
-    pub async fn resources_of_next(&self, after: Option<Cursor>) -> Option<(Vec<Jid>, Cursor)> {
+    pub async fn resources_of_next(
+        &self,
+        after: Option<NodeNumber>,
+    ) -> Option<(Vec<Jid>, NodeNumber)> {
         if after.is_none() {
             self.resources().table().checked.clear();
         }
-        let edge = after.map_or(Edge::At(0), Edge::After);
+        let edge = after.map_or(PageBound::At(0), PageBound::After);
         // What cannot be read now is read in the next round.
-        let found = self.store.nodes(&Page { max: 1, edge }).await.ok()?;
+        let found = self.store.nodes(&PageRequest { max: 1, edge }).await.ok()?;
         let (cursor, summary) = self.memory.sound(found).pop()?;
         let Ok(turn) = self.turn(&summary.node).await else { return Some((Vec::new(), cursor)) };
         let subscribers = turn.node().into_iter().flat_map(Node::subscribers);
@@ -274,14 +277,14 @@ impl Service {
         let actor = Actor { jid: jid.clone(), ..self.nobody.clone() };
         let (mut subscriptions, mut failures) = (0, 0);
         for node in &nodes {
-            let rule = |node: Option<&Node>, facts: &Facts, cx: &Context<'_>| {
+            let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
                 match facts.enrolled.contains(jid) {
                     // The end of such a subscription would show an owner that the resource is absent.
-                    true => Err(Refusal::NotSubscribed),
+                    true => Err(crate::pubsub::Error::NotSubscribed),
                     false => bounce::gone(node, jid, cx),
                 }
             };
-            let need = Need::EnrolledOf(&entity);
+            let need = PrefetchRequest::EnrolledOf(&entity);
             let outcome = self.decide(&actor, node, need, rule, |outcome| outcome);
             match outcome.await.await {
                 Ok(()) => subscriptions += 1,

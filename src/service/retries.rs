@@ -10,7 +10,7 @@ use jid::{BareJid, Jid};
 use tokio::{sync::Notify, time::sleep};
 use tracing::{info, warn};
 
-use crate::pubsub::{NodeId, Timestamp, op::presence::Went};
+use crate::pubsub::{NodeId, Timestamp, op::presence::UnavailablePresence};
 
 use super::{Error, Service};
 
@@ -27,9 +27,9 @@ pub(super) enum PresenceTask {
     /// It is sent the last item of a node, or what it missed.
     CatchUp { node: NodeId, jid: Jid, gone_since: Option<Timestamp> },
     /// A resource is not available any more: the nodes are looked for at which something ends.
-    Depart(Went),
+    Depart(UnavailablePresence),
     /// Temporary subscriptions at a node end, and items go.
-    End { node: NodeId, went: Went },
+    End { node: NodeId, went: UnavailablePresence },
     /// The items of a publisher that went offline go from a node.
     RetractOwn { node: NodeId, publisher: BareJid },
     /// A resource is sent the last item of a node that its capabilities name.

@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::pubsub::{Contacts, NodeId, Timestamp};
+use crate::pubsub::{NodeId, Roster, Timestamp};
 
 /// Maximum number of cached rosters; with one more, the oldest quarter is evicted.
 const MAX_ROSTERS: usize = 1000;
@@ -27,8 +27,8 @@ const GRANT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Rosters that were read, and those that have to be.
 #[derive(Debug, Default)]
-pub struct Rosters {
-    known: Mutex<Known>,
+pub struct RosterCache {
+    known: Mutex<RosterTable>,
     asked: Notify,
     /// Nodes with a newly arrived roster.
     due: Mutex<HashSet<NodeId>>,
@@ -36,7 +36,7 @@ pub struct Rosters {
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct RosterTable {
     /// The domain whose users' rosters may be read.
     domain: Option<String>,
     /// Until when the server may still say so on this connection.
@@ -44,7 +44,7 @@ struct Known {
     /// Ends when something else is known of that.
     grant: Answered,
     /// Each with when it was read; nothing where it could not be.
-    rosters: HashMap<BareJid, (Timestamp, Option<Arc<Contacts>>)>,
+    rosters: HashMap<BareJid, (Timestamp, Option<Arc<Roster>>)>,
     unasked: VecDeque<BareJid>,
     /// Those that were asked for, and are not here yet.
     awaited: HashMap<BareJid, Awaited>,
@@ -72,23 +72,23 @@ impl Default for Answered {
     }
 }
 
-impl Rosters {
+impl RosterCache {
     /// A connection begins: nothing is known, and the server may say soon whose rosters may be read.
     pub fn await_grant(&self) {
         let grant_until = Some(Instant::now() + GRANT_TIMEOUT);
-        self.begin(Known { grant_until, ..Known::default() });
+        self.begin(RosterTable { grant_until, ..RosterTable::default() });
     }
 
     /// From now on the rosters of the users of this domain may be read, or none.
     pub fn grant(&self, domain: Option<String>) {
-        self.begin(Known { domain, ..Known::default() });
+        self.begin(RosterTable { domain, ..RosterTable::default() });
     }
 
-    fn begin(&self, known: Known) {
+    fn begin(&self, known: RosterTable) {
         let before = {
             let mut current = self.known();
             let readers = mem::take(&mut current.readers);
-            mem::replace(&mut *current, Known { readers, ..known })
+            mem::replace(&mut *current, RosterTable { readers, ..known })
         };
         self.make_due(before.watching.into_values().flatten());
     }
@@ -114,11 +114,7 @@ impl Rosters {
     /// The contacts of an owner, from a roster that is not older than that; nothing if none is here. `None` inside: it
     /// cannot be read.
     #[allow(clippy::option_option)]
-    pub(super) fn cached(
-        &self,
-        owner: &BareJid,
-        oldest: Timestamp,
-    ) -> Option<Option<Arc<Contacts>>> {
+    pub(super) fn cached(&self, owner: &BareJid, oldest: Timestamp) -> Option<Option<Arc<Roster>>> {
         self.known().look(owner, oldest)
     }
 
@@ -128,7 +124,7 @@ impl Rosters {
         owner: &BareJid,
         oldest: Timestamp,
         now: Timestamp,
-    ) -> Option<Arc<Contacts>> {
+    ) -> Option<Arc<Roster>> {
         let deadline = Instant::now() + ROSTER_TIMEOUT;
         loop {
             if let Some(contacts) = self.cached(owner, oldest) {
@@ -153,7 +149,7 @@ impl Rosters {
         node: &NodeId,
         owner: &BareJid,
         oldest: Timestamp,
-    ) -> Option<Arc<Contacts>> {
+    ) -> Option<Arc<Roster>> {
         let mut known = self.known();
         let is_missing = known.look(owner, oldest).is_none();
         // Without a permission, also before the first connection, the node is processed when there is one.
@@ -230,7 +226,7 @@ impl Rosters {
     }
 
     /// A roster that was asked for; nothing if it cannot be read.
-    pub(super) fn answer(&self, owner: &BareJid, contacts: Option<Contacts>, now: Timestamp) {
+    pub(super) fn answer(&self, owner: &BareJid, contacts: Option<Roster>, now: Timestamp) {
         let mut known = self.known();
         let Some(awaited) = known.awaited.remove(owner) else { return };
         let mut nodes = known.watching.remove(owner).unwrap_or_default();
@@ -251,12 +247,12 @@ impl Rosters {
         self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, RosterTable> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Known {
+impl RosterTable {
     /// Requests a roster, and repeats an unanswered request.
     fn ask(&mut self, owner: &BareJid) {
         if self.domain.is_none() {
@@ -294,7 +290,7 @@ impl Known {
 
     /// What is known of a roster, which may be that it cannot be read; nothing if it has to be awaited.
     #[allow(clippy::option_option)]
-    fn look(&self, owner: &BareJid, oldest: Timestamp) -> Option<Option<Arc<Contacts>>> {
+    fn look(&self, owner: &BareJid, oldest: Timestamp) -> Option<Option<Arc<Roster>>> {
         let Some(domain) = self.domain.as_deref() else {
             let may_be_granted = self.grant_until.is_some_and(|until| Instant::now() < until);
             return if may_be_granted { None } else { Some(None) };

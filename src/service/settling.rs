@@ -12,9 +12,9 @@ use tokio::sync::oneshot;
 /// Done when the request is answered, with what its answer gave. Not to wait for it changes nothing.
 #[derive(Debug)]
 #[must_use = "await it to wait for the answer"]
-pub struct Settling<A>(oneshot::Receiver<A>);
+pub struct SubmitHandle<A>(oneshot::Receiver<A>);
 
-impl<A: Send + 'static> Settling<A> {
+impl<A: Send + 'static> SubmitHandle<A> {
     /// What will be settled when the given function is called.
     pub(super) fn begin<O: 'static>(
         respond: impl FnOnce(O) -> A + Send + 'static,
@@ -25,7 +25,7 @@ impl<A: Send + 'static> Settling<A> {
     }
 }
 
-impl<A> Future for Settling<A> {
+impl<A> Future for SubmitHandle<A> {
     type Output = A;
 
     /// # Panics

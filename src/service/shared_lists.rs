@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::pubsub::{Audience, Notification, Recipients, WeakRecipients};
+use crate::pubsub::{Audience, LogEntry, Recipients, WeakRecipients};
 
 /// Number of lists up to which those without a notification are not removed.
 const MIN_LISTS: usize = 64;
@@ -24,7 +24,7 @@ impl Default for SharedLists {
 
 impl SharedLists {
     /// Replaces the lists of notifications by equal ones.
-    pub(super) fn share(&mut self, notifications: &mut [Notification]) {
+    pub(super) fn share(&mut self, notifications: &mut [LogEntry]) {
         for notification in notifications {
             match &mut notification.audience {
                 Audience::Interested(list) | Audience::Listed(list) if list.len() > 1 => {

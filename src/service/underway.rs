@@ -10,31 +10,31 @@ use tokio::sync::Notify;
 
 use crate::{
     pubsub::{Change, Changes, ItemId},
-    store::Chain,
+    store::CommitChain,
 };
 
 /// What is known of a node's commits before they are settled.
 #[derive(Debug, Default)]
-pub(super) struct Underway {
-    state: Mutex<State>,
+pub(super) struct PendingCommits {
+    state: Mutex<PendingCommitTable>,
     settled: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct PendingCommitTable {
     commits: usize,
     /// The items that they publish or retract, each with the number of these changes.
     items: HashMap<ItemId, usize>,
     /// How many of them may change items that they do not name, apart from evictions.
     sweeping: usize,
-    chain: Chain,
+    chain: CommitChain,
     /// Whose node it is, as far as that is settled.
     creator: Option<BareJid>,
 }
 
-impl Underway {
+impl PendingCommits {
     /// One more is on its way.
-    pub(super) fn begin(&self, changes: &Changes) -> Chain {
+    pub(super) fn begin(&self, changes: &Changes) -> CommitChain {
         let mut state = self.state();
         state.commits += 1;
         state.sweeping += usize::from(is_sweeping(changes));
@@ -110,11 +110,11 @@ impl Underway {
     /// The node was read, and this entity created it if it is there.
     pub(super) fn begin_anew(&self, creator: Option<BareJid>) {
         let mut state = self.state();
-        state.chain = Chain::default();
+        state.chain = CommitChain::default();
         state.creator = creator;
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, PendingCommitTable> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use jid::Jid;
 
-use crate::pubsub::{Changes, NodeId, Notification};
+use crate::pubsub::{Changes, LogEntry, NodeId};
 
 use super::StoreError;
 
@@ -27,19 +27,19 @@ pub struct Commit {
     pub changes: Arc<Changes>,
     /// What is owed then, in this order: to entities, or to those who are subscribed when it is true, or, of a
     /// deletion, were.
-    pub notifications: Vec<Arc<Notification>>,
+    pub notifications: Vec<Arc<LogEntry>>,
     /// Resources that lose their implicit subscription by it (§12.2). Pending notifications of the node go to them neither
     /// now nor after a restart.
     pub revoked: Arc<BTreeSet<Jid>>,
     /// What it rests on.
-    pub chain: Chain,
+    pub chain: CommitChain,
 }
 
 /// Commits at one node, each of which was decided on what those before it make true.
 #[derive(Clone, Debug, Default)]
-pub struct Chain(Arc<AtomicBool>);
+pub struct CommitChain(Arc<AtomicBool>);
 
-impl Chain {
+impl CommitChain {
     /// Whether a commit has failed. None of the chain is carried out after that.
     #[must_use]
     pub fn is_broken(&self) -> bool {
@@ -53,13 +53,13 @@ impl Chain {
 }
 
 /// What has to be done when a commit is true, or has failed. It must not wait for anything.
-pub type Then = Box<dyn FnOnce(Result<Committed, StoreError>) + Send>;
+pub type OnCommit = Box<dyn FnOnce(Result<CommitReceipt, StoreError>) + Send>;
 
 /// What a commit did besides what it was asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Committed {
+pub struct CommitReceipt {
     /// What is owed since then, one for each notification; none if the store owes nothing.
-    pub debts: Vec<Debt>,
+    pub debts: Vec<LogPosition>,
     /// How many items went because there were too many, or too many bytes of them.
     pub evicted: u64,
     /// How long the sync took that it shared with others; one of these tells it.
@@ -68,4 +68,4 @@ pub struct Committed {
 
 /// A notification that is owed, as the store knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Debt(pub(super) u64);
+pub struct LogPosition(pub(super) u64);

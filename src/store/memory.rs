@@ -11,38 +11,39 @@ use async_trait::async_trait;
 use jid::{BareJid, Jid};
 
 use crate::pubsub::{
-    Affiliation, Change, Changes, Edge, FormerNode, Item, ItemBudget, ItemId, Listed, Listing,
-    Mark, Node, NodeId, Order, OwnerHash, Page, Part, Spot, Subscription,
+    Affiliation, Change, Changes, FormerNode, Item, ItemBudget, ItemId, ItemOrder, ItemPage,
+    ItemPosition, ItemQuery, ItemRef, Node, NodeId, OwnerHash, PageBound, PageRequest, ResultPage,
+    Subscription,
     op::{discover::NodeSummary, subscriptions},
     within, written_len,
 };
 
 use super::{
-    Commit, Committed, Cursor, Found, MAX_FORMER_NODES, Owed, Store, StoreError, Then, Told,
-    former::FormerShares, walk::walk,
+    Commit, CommitReceipt, MAX_FORMER_NODES, NodeNumber, OnCommit, Owed, Partial, Store,
+    StoreError, Told, former::FormerShares, walk::walk,
 };
 
 /// A store in memory. Its commits are atomic, and durable until the process ends.
 #[derive(Debug, Default)]
-pub struct MemoryStore(Mutex<Shelf>);
+pub struct MemoryStore(Mutex<MemoryTables>);
 
 #[derive(Debug, Default)]
-struct Shelf {
+struct MemoryTables {
     key: RandomState,
-    last_number: u64,
-    numbers: HashMap<NodeId, u64>,
-    nodes: BTreeMap<u64, Kept>,
+    last_number: NodeNumber,
+    numbers: HashMap<NodeId, NodeNumber>,
+    nodes: BTreeMap<NodeNumber, StoredNode>,
     /// Deleted nodes, each with its place in one of the lists below.
-    former: HashMap<NodeId, ((u64, u64), FormerNode)>,
+    former: HashMap<NodeId, ((u64, NodeNumber), FormerNode)>,
     /// Those with a redirect by their number, and the others by the time of their deletion and their number.
-    moved: BTreeMap<(u64, u64), NodeId>,
-    deleted: BTreeMap<(u64, u64), NodeId>,
+    moved: BTreeMap<(u64, NodeNumber), NodeId>,
+    deleted: BTreeMap<(u64, NodeNumber), NodeId>,
     shares: FormerShares,
     presence_refusals: BTreeSet<BareJid>,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct StoredNode {
     node: Node,
     items: BTreeMap<(u64, u16), Item>,
     places: HashMap<ItemId, (u64, u16)>,
@@ -58,23 +59,23 @@ impl MemoryStore {
         Self::default()
     }
 
-    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+    fn shelf(&self) -> MutexGuard<'_, MemoryTables> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Shelf {
-    fn get(&self, id: &NodeId) -> Option<&Kept> {
+impl MemoryTables {
+    fn get(&self, id: &NodeId) -> Option<&StoredNode> {
         self.nodes.get(self.numbers.get(id)?)
     }
 
     fn commit(&mut self, id: &NodeId, changes: &Changes) -> u64 {
         for change in changes.iter() {
             if let Change::Created(node) = change {
-                self.last_number += 1;
+                self.last_number = self.last_number.next();
                 self.numbers.insert(id.clone(), self.last_number);
                 self.forget_former(id);
-                self.nodes.insert(self.last_number, Kept::new(node));
+                self.nodes.insert(self.last_number, StoredNode::new(node));
             }
         }
         let Some(number) = self.numbers.get(id).copied() else { return 0 };
@@ -94,7 +95,7 @@ impl Shelf {
         evicted
     }
 
-    fn remember(&mut self, id: &NodeId, number: u64, former: &FormerNode) {
+    fn remember(&mut self, id: &NodeId, number: NodeNumber, former: &FormerNode) {
         let place = match former.redirect {
             Some(_) => (0, number),
             None => (former.deleted.0, number),
@@ -131,7 +132,7 @@ impl Shelf {
     }
 }
 
-impl Kept {
+impl StoredNode {
     fn new(node: &Node) -> Self {
         Self {
             node: node.clone(),
@@ -204,18 +205,18 @@ impl Kept {
 
     fn list(
         &self,
-        listing: &Listing,
+        listing: &ItemQuery,
         fits: impl FnMut(&Item) -> bool,
-    ) -> Option<Result<Listed, StoreError>> {
+    ) -> Option<Result<ItemPage, StoreError>> {
         let by = listing.order.by;
-        let marked = |mark: &Mark| match mark {
-            Mark::Name(id) => Some(by.of(self.items.get(self.places.get(id)?)?)),
-            Mark::Position(spot) => Some(*spot),
-            Mark::Spot(spot) => Some(by.of(self.items.get(spot)?)),
+        let marked = |mark: &ItemRef| match mark {
+            ItemRef::Name(id) => Some(by.of(self.items.get(self.places.get(id)?)?)),
+            ItemRef::Position(spot) => Some(*spot),
+            ItemRef::Spot(spot) => Some(by.of(self.items.get(spot)?)),
         };
         let edge = match &listing.page.edge {
-            Edge::After(mark) | Edge::Before(mark) => Some(marked(mark)?),
-            Edge::At(_) | Edge::Last => None,
+            PageBound::After(mark) | PageBound::Before(mark) => Some(marked(mark)?),
+            PageBound::At(_) | PageBound::Last => None,
         };
         let mut named = listing.filter.only.iter().flatten();
         if named.any(|spot| !self.items.contains_key(spot)) {
@@ -258,12 +259,12 @@ impl Store for MemoryStore {
         self.shelf().key.hash_one(0)
     }
 
-    fn commit(&self, commit: Commit, then: Then) {
+    fn commit(&self, commit: Commit, then: OnCommit) {
         if commit.chain.is_broken() {
             return then(Err(StoreError::Failed("a commit before it failed".into())));
         }
         let evicted = self.shelf().commit(&commit.node, &commit.changes);
-        then(Ok(Committed { debts: Vec::new(), evicted, sync: None }));
+        then(Ok(CommitReceipt { debts: Vec::new(), evicted, sync: None }));
     }
 
     async fn owed(&self, _: Option<&[NodeId]>) -> Result<Vec<Owed>, StoreError> {
@@ -297,11 +298,11 @@ impl Store for MemoryStore {
 
     async fn nodes(
         &self,
-        page: &Page<Cursor>,
-    ) -> Result<Found<Vec<(Cursor, NodeSummary)>>, StoreError> {
+        page: &PageRequest<NodeNumber>,
+    ) -> Result<Partial<Vec<(NodeNumber, NodeSummary)>>, StoreError> {
         let shelf = self.shelf();
         let (numbers, skipped) = page.numbers();
-        let summary = |(number, kept): (&u64, &Kept)| (Cursor(*number), kept.summary());
+        let summary = |(number, kept): (&NodeNumber, &StoredNode)| (*number, kept.summary());
         let nodes = shelf.nodes.range(numbers).map(summary);
         let mut found: Vec<_> = match page.is_backward() {
             true => nodes.rev().take(page.max).collect(),
@@ -313,10 +314,13 @@ impl Store for MemoryStore {
         Ok(found.into())
     }
 
-    async fn summary(&self, node: &NodeId) -> Result<Option<(Cursor, NodeSummary)>, StoreError> {
+    async fn summary(
+        &self,
+        node: &NodeId,
+    ) -> Result<Option<(NodeNumber, NodeSummary)>, StoreError> {
         let shelf = self.shelf();
-        let number = shelf.numbers.get(node).copied().unwrap_or_default();
-        Ok(shelf.get(node).map(|kept| (Cursor(number), kept.summary())))
+        let number = shelf.numbers.get(node).copied();
+        Ok(number.zip(shelf.get(node).map(StoredNode::summary)))
     }
 
     async fn former(&self, node: &NodeId) -> Result<Option<FormerNode>, StoreError> {
@@ -345,13 +349,13 @@ impl Store for MemoryStore {
         node: &NodeId,
         ids: &[ItemId],
         budget: &ItemBudget,
-    ) -> Result<Part<Item>, StoreError> {
+    ) -> Result<ResultPage<Item>, StoreError> {
         let shelf = self.shelf();
         let selected = shelf.get(node).map(|kept| kept.select(ids)).unwrap_or_default();
         let mut fits = budget.fits();
-        let part = Page::<()>::last(usize::MAX).of(selected, |_| (), |item| fits(item));
-        let part = part.unwrap_or_else(Part::empty).map(Item::clone);
-        Ok(Part { index: None, ..part })
+        let part = PageRequest::<()>::last(usize::MAX).of(selected, |_| (), |item| fits(item));
+        let part = part.unwrap_or_else(ResultPage::empty).map(Item::clone);
+        Ok(ResultPage { index: None, ..part })
     }
 
     async fn publishers(
@@ -367,24 +371,24 @@ impl Store for MemoryStore {
     async fn list(
         &self,
         node: &NodeId,
-        listing: &Listing,
+        listing: &ItemQuery,
         budget: &ItemBudget,
-    ) -> Result<Option<Listed>, StoreError> {
+    ) -> Result<Option<ItemPage>, StoreError> {
         let shelf = self.shelf();
-        let Some(kept) = shelf.get(node) else { return Ok(Some(Listed::empty())) };
+        let Some(kept) = shelf.get(node) else { return Ok(Some(ItemPage::empty())) };
         kept.list(listing, budget.fits()).transpose()
     }
 
     async fn page_of_ids(
         &self,
         node: &NodeId,
-        page: &Page<Mark>,
+        page: &PageRequest<ItemRef>,
         entry_bytes: usize,
         max_bytes: usize,
-    ) -> Result<Option<Part<(ItemId, Spot)>>, StoreError> {
+    ) -> Result<Option<ResultPage<(ItemId, ItemPosition)>>, StoreError> {
         let shelf = self.shelf();
-        let Some(kept) = shelf.get(node) else { return Ok(Some(Part::empty())) };
-        let listing = Listing::of(page.clone(), Order::default());
+        let Some(kept) = shelf.get(node) else { return Ok(Some(ResultPage::empty())) };
+        let listing = ItemQuery::of(page.clone(), ItemOrder::default());
         let fits = within(max_bytes, 0, |item: &Item| entry_bytes + written_len(item.id.as_str()));
         let listed = kept.list(&listing, fits).transpose()?;
         Ok(listed.map(|listed| listed.part.map(|item| (item.id.clone(), item.spot()))))
@@ -393,7 +397,7 @@ impl Store for MemoryStore {
     async fn affiliations_of(
         &self,
         entity: &BareJid,
-    ) -> Result<Found<Vec<(NodeId, Affiliation)>>, StoreError> {
+    ) -> Result<Partial<Vec<(NodeId, Affiliation)>>, StoreError> {
         let shelf = self.shelf();
         let nodes = shelf.nodes.values().map(|kept| &kept.node);
         Ok(nodes
@@ -406,7 +410,7 @@ impl Store for MemoryStore {
     async fn subscriptions_of(
         &self,
         entity: &BareJid,
-    ) -> Result<Found<Vec<(NodeId, Subscription)>>, StoreError> {
+    ) -> Result<Partial<Vec<(NodeId, Subscription)>>, StoreError> {
         let shelf = self.shelf();
         let nodes = shelf.nodes.values().map(|kept| &kept.node);
         Ok(nodes
@@ -439,7 +443,7 @@ impl Store for MemoryStore {
         &self,
         entity: &BareJid,
         up_to: usize,
-    ) -> Result<Found<usize>, StoreError> {
+    ) -> Result<Partial<usize>, StoreError> {
         let shelf = self.shelf();
         let own = shelf.nodes.values().flat_map(|kept| {
             let own = |jid: &&Jid| !kept.enrolled.contains(*jid);

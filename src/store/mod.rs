@@ -10,7 +10,7 @@ mod memory;
 mod sled;
 mod walk;
 
-pub use commit::{Chain, Commit, Committed, Debt, MAX_UNDERWAY, Then};
+pub use commit::{Commit, CommitChain, CommitReceipt, LogPosition, MAX_UNDERWAY, OnCommit};
 pub use memory::MemoryStore;
 #[cfg(fuzzing)]
 pub use sled::fuzzing;
@@ -24,13 +24,14 @@ use std::{
 
 use async_trait::async_trait;
 use jid::{BareJid, Jid};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
 use crate::pubsub::{
-    Affiliation, Edge, FormerNode, Item, ItemBudget, ItemId, Listed, Listing, Mark, Node, NodeId,
-    Notification, Order, OwnerHash, Page, Part, Recipients, Spot, Subscription,
-    op::discover::NodeSummary,
+    Affiliation, FormerNode, Item, ItemBudget, ItemId, ItemOrder, ItemPage, ItemPosition,
+    ItemQuery, ItemRef, LogEntry, Node, NodeId, OwnerHash, PageBound, PageRequest, Recipients,
+    ResultPage, Subscription, op::discover::NodeSummary,
 };
 
 /// How many deleted nodes without a redirect are remembered: those that were deleted last.
@@ -61,13 +62,13 @@ pub trait Store: Send + Sync {
     /// Commits are carried out in the order of the calls, and `then` is called once for each, in the order in
     /// which they became true: one that loses many subscriptions after later ones. Any error means *unknown*: the caller reads the node again before it goes on.
     /// After it nothing of the chain is carried out. More than [`MAX_UNDERWAY`] may fail.
-    fn commit(&self, commit: Commit, then: Then);
+    fn commit(&self, commit: Commit, then: OnCommit);
 
     /// Commits, and waits until it is true.
     ///
     /// # Errors
     /// As [`commit`](Self::commit).
-    async fn commit_now(&self, commit: Commit) -> Result<Committed, StoreError> {
+    async fn commit_now(&self, commit: Commit) -> Result<CommitReceipt, StoreError> {
         let (done, committed) = oneshot::channel();
         // If nobody waits any more, nobody is told.
         self.commit(commit, Box::new(move |result| drop(done.send(result))));
@@ -123,14 +124,15 @@ pub trait Store: Send + Sync {
     /// If the store cannot be read.
     async fn nodes(
         &self,
-        page: &Page<Cursor>,
-    ) -> Result<Found<Vec<(Cursor, NodeSummary)>>, StoreError>;
+        page: &PageRequest<NodeNumber>,
+    ) -> Result<Partial<Vec<(NodeNumber, NodeSummary)>>, StoreError>;
 
     /// A node as it stands in that list.
     ///
     /// # Errors
     /// If it cannot be read.
-    async fn summary(&self, node: &NodeId) -> Result<Option<(Cursor, NodeSummary)>, StoreError>;
+    async fn summary(&self, node: &NodeId)
+    -> Result<Option<(NodeNumber, NodeSummary)>, StoreError>;
 
     /// What is remembered of a node that was deleted, until there is one of this name again: of those without a redirect,
     /// of the newest [`MAX_FORMER_NODES`], and of the newest [`MAX_OWN_FORMER_NODES`] of one share.
@@ -168,7 +170,7 @@ pub trait Store: Send + Sync {
         node: &NodeId,
         ids: &[ItemId],
         budget: &ItemBudget,
-    ) -> Result<Part<Item>, StoreError>;
+    ) -> Result<ResultPage<Item>, StoreError>;
 
     /// The publishers of items of a node; absent items are left out. An absent node has none.
     ///
@@ -189,9 +191,9 @@ pub trait Store: Send + Sync {
     async fn list(
         &self,
         node: &NodeId,
-        listing: &Listing,
+        listing: &ItemQuery,
         budget: &ItemBudget,
-    ) -> Result<Option<Listed>, StoreError>;
+    ) -> Result<Option<ItemPage>, StoreError>;
 
     /// A page of all items of a node, oldest first: those that have together at most `max_bytes` ([`Item::size`]), but
     /// at least one.
@@ -201,10 +203,10 @@ pub trait Store: Send + Sync {
     async fn page(
         &self,
         node: &NodeId,
-        page: &Page<ItemId>,
+        page: &PageRequest<ItemId>,
         max_bytes: usize,
-    ) -> Result<Option<Part<Item>>, StoreError> {
-        let listing = Listing::of(page.clone().map(Mark::Name), Order::default());
+    ) -> Result<Option<ResultPage<Item>>, StoreError> {
+        let listing = ItemQuery::of(page.clone().map(ItemRef::Name), ItemOrder::default());
         Ok(self
             .list(node, &listing, &ItemBudget::stored(max_bytes))
             .await?
@@ -219,10 +221,10 @@ pub trait Store: Send + Sync {
     async fn page_of_ids(
         &self,
         node: &NodeId,
-        page: &Page<Mark>,
+        page: &PageRequest<ItemRef>,
         entry_bytes: usize,
         max_bytes: usize,
-    ) -> Result<Option<Part<(ItemId, Spot)>>, StoreError>;
+    ) -> Result<Option<ResultPage<(ItemId, ItemPosition)>>, StoreError>;
 
     /// The affiliations of exactly this address, by node.
     ///
@@ -231,7 +233,7 @@ pub trait Store: Send + Sync {
     async fn affiliations_of(
         &self,
         entity: &BareJid,
-    ) -> Result<Found<Vec<(NodeId, Affiliation)>>, StoreError>;
+    ) -> Result<Partial<Vec<(NodeId, Affiliation)>>, StoreError>;
 
     /// The subscriptions of exactly this address and its resources, pending ones too, by node.
     ///
@@ -240,7 +242,7 @@ pub trait Store: Send + Sync {
     async fn subscriptions_of(
         &self,
         entity: &BareJid,
-    ) -> Result<Found<Vec<(NodeId, Subscription)>>, StoreError>;
+    ) -> Result<Partial<Vec<(NodeId, Subscription)>>, StoreError>;
 
     /// Whom owners subscribed to a node.
     ///
@@ -267,7 +269,7 @@ pub trait Store: Send + Sync {
         &self,
         entity: &BareJid,
         up_to: usize,
-    ) -> Result<Found<usize>, StoreError>;
+    ) -> Result<Partial<usize>, StoreError>;
 
     /// The subscribed and pending entities that are [aliases](BareJid::is_alias). Damaged records are passed over.
     ///
@@ -307,40 +309,52 @@ pub trait Store: Send + Sync {
 
 /// What was found at many nodes, but for what is damaged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found<T> {
+pub struct Partial<T> {
     /// What was found.
     pub found: T,
     /// What could not be read.
-    pub damaged: Vec<Damage>,
+    pub damaged: Vec<CorruptRecord>,
 }
 
 /// A record that is not what was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damage {
+pub struct CorruptRecord {
     /// The node that it belongs to, if its name can be read.
     pub node: Option<NodeId>,
     /// Its table and key.
     pub record: String,
 }
 
-impl<T> From<T> for Found<T> {
+impl<T> From<T> for Partial<T> {
     fn from(found: T) -> Self {
         Self { found, damaged: Vec::new() }
     }
 }
 
-/// Where a node stands in the list of nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Cursor(pub(crate) u64);
+/// The store's number of a node, from 1: its place in the list of nodes.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct NodeNumber(pub(crate) u64);
 
-impl Page<Cursor> {
+impl NodeNumber {
+    const MIN: Self = Self(0);
+    const MAX: Self = Self(u64::MAX);
+
+    /// The number of the node that is created next.
+    fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl PageRequest<NodeNumber> {
     /// The numbers of the nodes of which it is a page, and how many of these are passed over.
-    fn numbers(&self) -> (Range<u64>, usize) {
+    fn numbers(&self) -> (Range<NodeNumber>, usize) {
         match self.edge {
-            Edge::After(Cursor(number)) => (number + 1..u64::MAX, 0),
-            Edge::At(index) => (0..u64::MAX, index),
-            Edge::Before(Cursor(number)) => (0..number, 0),
-            Edge::Last => (0..u64::MAX, 0),
+            PageBound::After(number) => (number.next()..NodeNumber::MAX, 0),
+            PageBound::At(index) => (NodeNumber::MIN..NodeNumber::MAX, index),
+            PageBound::Before(number) => (NodeNumber::MIN..number, 0),
+            PageBound::Last => (NodeNumber::MIN..NodeNumber::MAX, 0),
         }
     }
 }
@@ -349,9 +363,9 @@ impl Page<Cursor> {
 #[derive(Clone, Debug)]
 pub struct Owed {
     /// What the store calls it.
-    pub debt: Debt,
+    pub debt: LogPosition,
     /// What has to be told.
-    pub notification: Notification,
+    pub notification: LogEntry,
     /// Those who were entitled when it was committed, have not lost their subscription since, and were
     /// not told yet; in the order of [`Node::subscribers`].
     pub recipients: Recipients,
@@ -361,10 +375,10 @@ pub struct Owed {
 #[derive(Clone, Debug, Default)]
 pub struct Told {
     /// To everyone.
-    pub debts: Vec<Debt>,
+    pub debts: Vec<LogPosition>,
     /// To all up to this recipient. A store keeps them until the debts are forgotten; of very many it keeps the latest,
     /// and of these the first.
-    pub partly: Vec<(Debt, Jid)>,
+    pub partly: Vec<(LogPosition, Jid)>,
 }
 
 /// Why a store could not do what it was asked.

@@ -1,6 +1,6 @@
 //! Going through a node's items until a page is full: the same for every back end.
 
-use crate::pubsub::{Edge, Item, Listed, Listing, Part, Spot};
+use crate::pubsub::{Item, ItemPage, ItemPosition, ItemQuery, PageBound, ResultPage};
 
 use super::StoreError;
 
@@ -12,16 +12,16 @@ pub(super) const MAX_LOOKED_AT: usize = 2000;
 /// Takes a page from these items, in ascending order, which a node with `total` items has at the right side of the
 /// page's edge. What is looked at need not have its payload.
 pub(super) fn walk(
-    listing: &Listing,
+    listing: &ItemQuery,
     total: usize,
-    spots: impl DoubleEndedIterator<Item = Result<Spot, StoreError>>,
-    look: impl Fn(Spot) -> Result<Item, StoreError>,
-    read: impl Fn(Spot) -> Result<Item, StoreError>,
+    spots: impl DoubleEndedIterator<Item = Result<ItemPosition, StoreError>>,
+    look: impl Fn(ItemPosition) -> Result<Item, StoreError>,
+    read: impl Fn(ItemPosition) -> Result<Item, StoreError>,
     mut fits: impl FnMut(&Item) -> bool,
-) -> Result<Listed, StoreError> {
+) -> Result<ItemPage, StoreError> {
     let (page, filter) = (&listing.page, &listing.filter);
     let is_filtered = !filter.is_none();
-    let skipped = if let Edge::At(index) = page.edge { index } else { 0 };
+    let skipped = if let PageBound::At(index) = page.edge { index } else { 0 };
     let (mut forward, mut backward);
     let mut spots: &mut dyn Iterator<Item = _> = if listing.is_from_newest() {
         backward = spots.rev().skip(skipped);
@@ -64,11 +64,11 @@ pub(super) fn walk(
     let mut side = || (&mut spots).try_fold(passed, |count, spot| spot.map(|_| count + 1));
     let index = match (&page.edge, total) {
         (_, None) => None,
-        (Edge::At(index), Some(total)) => Some((*index).min(total)),
-        (Edge::Last, Some(total)) => total.checked_sub(entries.len()),
-        (Edge::After(_) | Edge::Before(_), Some(total)) if total > MAX_COUNTED => None,
-        (Edge::After(_), Some(total)) => total.checked_sub(side()?),
-        (Edge::Before(_), Some(_)) => side()?.checked_sub(entries.len()),
+        (PageBound::At(index), Some(total)) => Some((*index).min(total)),
+        (PageBound::Last, Some(total)) => total.checked_sub(entries.len()),
+        (PageBound::After(_) | PageBound::Before(_), Some(total)) if total > MAX_COUNTED => None,
+        (PageBound::After(_), Some(total)) => total.checked_sub(side()?),
+        (PageBound::Before(_), Some(_)) => side()?.checked_sub(entries.len()),
     };
-    Ok(Listed { part: Part { entries, index, total }, is_complete, looked_up_to })
+    Ok(ItemPage { part: ResultPage { entries, index, total }, is_complete, looked_up_to })
 }

@@ -5,20 +5,20 @@ use minidom::Element;
 
 use crate::{
     pubsub::{
-        ArchiveId, ItemId, Part, Policy, Refusal, feature,
+        ArchiveId, ItemId, Policy, ResultPage, feature,
         op::discover::{MetaData, NodeSummary, TypeFilter},
         written_len,
     },
     wire::{
         form::{self, meta_data},
         ns, rsm,
-        xml::Tag,
+        xml::ElementWriter,
     },
 };
 
 /// The service (§5.1). The features are those that are implemented.
 #[must_use]
-pub fn service_info(policy: &Policy) -> Tag {
+pub fn service_info(policy: &Policy) -> ElementWriter {
     let mut features: Vec<String> =
         feature::implemented(policy).map(|name| format!("{}#{name}", ns::PUBSUB)).collect();
     let others = [
@@ -51,7 +51,7 @@ pub fn service_info(policy: &Policy) -> Tag {
 
 /// A node (§5.3, §5.4).
 #[must_use]
-pub fn node_info(node: &str, data: &MetaData) -> Tag {
+pub fn node_info(node: &str, data: &MetaData) -> ElementWriter {
     let title = Some(data.config.title.as_str()).filter(|title| !title.is_empty());
     let archive: &[&str] =
         if data.config.persist_items { &[ns::MAM, ns::MAM_EXTENDED] } else { &[] };
@@ -64,7 +64,7 @@ pub fn node_info(node: &str, data: &MetaData) -> Tag {
 
 /// The list of commands (XEP-0050 §3.2).
 #[must_use]
-pub fn commands_info() -> Tag {
+pub fn commands_info() -> ElementWriter {
     info(Some(ns::COMMANDS))
         .child(identity("automation", "command-list", Some("Commands")))
         .child(feature_tag(ns::COMMANDS))
@@ -72,7 +72,7 @@ pub fn commands_info() -> Tag {
 
 /// The headers that notifications have (XEP-0131, Header Support).
 #[must_use]
-pub fn headers_info() -> Tag {
+pub fn headers_info() -> ElementWriter {
     info(Some(ns::SHIM))
         .child(feature_tag(ns::SHIM))
         .child(feature_tag(&format!("{}#SubID", ns::SHIM)))
@@ -80,7 +80,7 @@ pub fn headers_info() -> Tag {
 
 /// A command (XEP-0050 §3.3).
 #[must_use]
-pub fn command_info(node: &str, name: &str) -> Tag {
+pub fn command_info(node: &str, name: &str) -> ElementWriter {
     info(Some(node))
         .child(identity("automation", "command-node", Some(name)))
         .child(feature_tag(ns::COMMANDS))
@@ -91,17 +91,17 @@ pub fn command_info(node: &str, name: &str) -> Tag {
 ///
 /// # Errors
 /// [`Refusal::BadRequest`], [`Refusal::FormTooLarge`].
-pub fn filter(query: &Element) -> Result<Option<TypeFilter>, Refusal> {
+pub fn filter(query: &Element) -> Result<Option<TypeFilter>, crate::pubsub::Error> {
     let Some(filter) = query.get_child("filter", ns::PUBSUB_FILTER) else { return Ok(None) };
     let form = filter.get_child("x", ns::DATA_FORMS);
-    let form = form.ok_or(Refusal::BadRequest("a form is required"))?;
+    let form = form.ok_or(crate::pubsub::Error::BadRequest("a form is required"))?;
     let (mut included, mut excluded) = (None, None);
     for (var, values) in form::fields(form)? {
         match (var, values.as_slice()) {
             ("FORM_TYPE", [form_type]) if form_type == ns::PUBSUB_FILTER => {}
             ("FORM_TYPE", _) => {
                 let text = "FORM_TYPE: urn:xmpp:pubsub-filter:0 is expected here";
-                return Err(Refusal::BadRequest(text));
+                return Err(crate::pubsub::Error::BadRequest(text));
             }
             ("included-types", _) => included = Some(values),
             ("excluded-types", _) => excluded = Some(values),
@@ -109,7 +109,9 @@ pub fn filter(query: &Element) -> Result<Option<TypeFilter>, Refusal> {
         }
     }
     match (included, excluded) {
-        (Some(_), Some(_)) => Err(Refusal::BadRequest("types are included or excluded, not both")),
+        (Some(_), Some(_)) => {
+            Err(crate::pubsub::Error::BadRequest("types are included or excluded, not both"))
+        }
         (Some(types), None) => Ok(Some(TypeFilter::Included(types))),
         (None, Some(types)) => Ok(Some(TypeFilter::Excluded(types))),
         (None, None) => Ok(None),
@@ -119,11 +121,11 @@ pub fn filter(query: &Element) -> Result<Option<TypeFilter>, Refusal> {
 /// The nodes of the service (§5.2); with a note which part of them (XEP-0059) if that was asked, or not all
 /// are there.
 #[must_use]
-pub fn nodes(service: &Jid, part: &Part<NodeSummary>, is_paged: bool) -> Tag {
+pub fn nodes(service: &Jid, part: &ResultPage<NodeSummary>, is_paged: bool) -> ElementWriter {
     let set = is_noted(part, is_paged).then(|| rsm::set(part, NodeSummary::uid));
     let nodes = part.entries.iter().map(|summary| {
         let title = Some(summary.title.as_str()).filter(|title| !title.is_empty());
-        Tag::new("item")
+        ElementWriter::new("item")
             .attr("jid", service.as_str())
             .attr("node", summary.node.as_str())
             .attr_if("name", title)
@@ -136,12 +138,12 @@ pub fn nodes(service: &Jid, part: &Part<NodeSummary>, is_paged: bool) -> Tag {
 pub fn node_items(
     service: &Jid,
     node: &str,
-    part: &Part<(ItemId, ArchiveId)>,
+    part: &ResultPage<(ItemId, ArchiveId)>,
     is_paged: bool,
-) -> Tag {
+) -> ElementWriter {
     let set = is_noted(part, is_paged).then(|| rsm::set(part, |(_, uid)| uid.to_string()));
     let item = |(id, _): &(ItemId, ArchiveId)| {
-        Tag::new("item").attr("jid", service.as_str()).attr("name", id.as_str())
+        ElementWriter::new("item").attr("jid", service.as_str()).attr("name", id.as_str())
     };
     items(Some(node)).children(part.entries.iter().map(item)).children(set)
 }
@@ -152,29 +154,38 @@ pub fn entry_bytes(service: &Jid) -> usize {
     "<item jid='' node='' name=''/>".len() + written_len(service.as_str())
 }
 
-fn is_noted<T>(part: &Part<T>, is_paged: bool) -> bool {
+fn is_noted<T>(part: &ResultPage<T>, is_paged: bool) -> bool {
     is_paged || !part.is_whole()
 }
 
 /// The commands of the service (XEP-0050 §3.2).
-pub fn commands<'a>(service: &Jid, commands: impl IntoIterator<Item = (&'a str, &'a str)>) -> Tag {
+pub fn commands<'a>(
+    service: &Jid,
+    commands: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> ElementWriter {
     items(Some(ns::COMMANDS)).children(commands.into_iter().map(|(node, name)| {
-        Tag::new("item").attr("jid", service.as_str()).attr("node", node).attr("name", name)
+        ElementWriter::new("item")
+            .attr("jid", service.as_str())
+            .attr("node", node)
+            .attr("name", name)
     }))
 }
 
-fn info(node: Option<&str>) -> Tag {
-    Tag::ns("query", ns::DISCO_INFO).attr_if("node", node)
+fn info(node: Option<&str>) -> ElementWriter {
+    ElementWriter::ns("query", ns::DISCO_INFO).attr_if("node", node)
 }
 
-fn items(node: Option<&str>) -> Tag {
-    Tag::ns("query", ns::DISCO_ITEMS).attr_if("node", node)
+fn items(node: Option<&str>) -> ElementWriter {
+    ElementWriter::ns("query", ns::DISCO_ITEMS).attr_if("node", node)
 }
 
-fn identity(category: &str, kind: &str, name: Option<&str>) -> Tag {
-    Tag::new("identity").attr("category", category).attr("type", kind).attr_if("name", name)
+fn identity(category: &str, kind: &str, name: Option<&str>) -> ElementWriter {
+    ElementWriter::new("identity")
+        .attr("category", category)
+        .attr("type", kind)
+        .attr_if("name", name)
 }
 
-fn feature_tag(name: &str) -> Tag {
-    Tag::new("feature").attr("var", name)
+fn feature_tag(name: &str) -> ElementWriter {
+    ElementWriter::new("feature").attr("var", name)
 }

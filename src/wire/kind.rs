@@ -1,8 +1,8 @@
 //! What requests are called where they are counted.
 
-use super::request::{Action, Question};
+use super::request::{GetRequest, SetRequest};
 
-impl Action {
+impl SetRequest {
     /// The name of its element.
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -22,7 +22,7 @@ impl Action {
     }
 }
 
-impl Question {
+impl GetRequest {
     /// The name of what it asks for.
     #[must_use]
     pub fn kind(&self) -> &'static str {

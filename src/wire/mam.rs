@@ -7,14 +7,14 @@ use xmpp_parsers::data_forms::{DataFormType, FieldType};
 
 use crate::{
     pubsub::{
-        ArchiveId, Attribution, Event, EventItem, Item, NodeConfig, NodeId, Page, Part, Refusal,
-        Timestamp, op::mam::Query,
+        ArchiveId, Attribution, Event, EventItem, Item, NodeConfig, NodeId, PageRequest,
+        ResultPage, Timestamp, op::mam::QueryArchive,
     },
     wire::{
         form,
         notification::{self, date_time},
         ns, order, request, rsm,
-        xml::Tag,
+        xml::ElementWriter,
     },
 };
 
@@ -23,9 +23,9 @@ const MAX_QUERYID_BYTES: usize = 256;
 
 /// A query, and how its answer shall look.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Submitted {
+pub struct MamRequest {
     /// What is asked.
-    pub query: Query,
+    pub query: QueryArchive,
     /// What each result repeats (XEP-0313 §4.2).
     pub queryid: Option<String>,
     /// Whether the page is sent from its end (XEP-0313 §4.3.4).
@@ -37,31 +37,34 @@ pub struct Submitted {
 /// # Errors
 /// [`Refusal::NodeIdRequired`], [`Refusal::BadRequest`], [`Refusal::FormTooLarge`], [`Refusal::IdTooLong`];
 /// [`Refusal::ItemNotFound`] if an item is named that no archive can have; [`Refusal::NotImplemented`] for a field that is not known (XEP-0313 §4.1.5).
-pub fn submitted(query: &Element) -> Result<Submitted, Refusal> {
-    let page = rsm::page(query)?.unwrap_or_else(|| Page::first(usize::MAX));
-    let page = page.and_then(|id| ArchiveId::parse(&id)).ok_or(Refusal::ItemNotFound)?;
-    let mut asked = Query::all(request::node(query)?, page);
+pub fn submitted(query: &Element) -> Result<MamRequest, crate::pubsub::Error> {
+    let page = rsm::page(query)?.unwrap_or_else(|| PageRequest::first(usize::MAX));
+    let page =
+        page.and_then(|id| ArchiveId::parse(&id)).ok_or(crate::pubsub::Error::ItemNotFound)?;
+    let mut asked = QueryArchive::all(request::node(query)?, page);
     asked.order = order::order(query)?;
     if let Some(form) = query.get_child("x", ns::DATA_FORMS) {
         filter(form, &mut asked)?;
     }
     let queryid = query.attr("queryid").map(str::to_owned);
     if queryid.as_ref().is_some_and(|id| id.len() > MAX_QUERYID_BYTES) {
-        return Err(Refusal::IdTooLong { max: MAX_QUERYID_BYTES });
+        return Err(crate::pubsub::Error::IdTooLong { max: MAX_QUERYID_BYTES });
     }
-    Ok(Submitted { query: asked, queryid, is_flipped: query.has_child("flip-page", ns::MAM) })
+    Ok(MamRequest { query: asked, queryid, is_flipped: query.has_child("flip-page", ns::MAM) })
 }
 
-fn filter(form: &Element, query: &mut Query) -> Result<(), Refusal> {
+fn filter(form: &Element, query: &mut QueryArchive) -> Result<(), crate::pubsub::Error> {
     if form.attr("type") != Some("submit") {
-        return Err(Refusal::BadRequest("the form is not submitted"));
+        return Err(crate::pubsub::Error::BadRequest("the form is not submitted"));
     }
-    let id = |text: &str| ArchiveId::parse(text).ok_or(Refusal::ItemNotFound);
+    let id = |text: &str| ArchiveId::parse(text).ok_or(crate::pubsub::Error::ItemNotFound);
     for (var, values) in form::fields(form)? {
         match (var, values.as_slice()) {
             ("FORM_TYPE", [form_type]) if form_type == ns::MAM => {}
             ("FORM_TYPE", _) => {
-                return Err(Refusal::BadRequest("FORM_TYPE: urn:xmpp:mam:2 is expected here"));
+                return Err(crate::pubsub::Error::BadRequest(
+                    "FORM_TYPE: urn:xmpp:mam:2 is expected here",
+                ));
             }
             ("after-id" | "before-id" | "end" | "ids" | "start" | "with", []) => {}
             ("ids", ids) => {
@@ -71,14 +74,16 @@ fn filter(form: &Element, query: &mut Query) -> Result<(), Refusal> {
             ("before-id", [text]) => query.before = Some(id(text)?),
             ("start", [time]) => query.since = Some(since(time)?),
             ("end", [time]) => query.until = Some(until(time)?),
-            ("with", [jid]) => query.with = Some(Jid::prepare(jid).map_err(Refusal::MalformedJid)?),
+            ("with", [jid]) => {
+                query.with = Some(Jid::prepare(jid).map_err(crate::pubsub::Error::MalformedJid)?)
+            }
             ("after-id" | "before-id" | "end" | "start" | "with", _) => {
-                return Err(Refusal::BadRequest("a field of a query has one value"));
+                return Err(crate::pubsub::Error::BadRequest("a field of a query has one value"));
             }
             // This form has a rule of its own for unknown fields (XEP-0313 §4.1.5).
             _ => {
                 let name = form::shortened(var);
-                return Err(Refusal::NotImplemented(format!("the field {name}")));
+                return Err(crate::pubsub::Error::NotImplemented(format!("the field {name}")));
             }
         }
     }
@@ -86,13 +91,13 @@ fn filter(form: &Element, query: &mut Query) -> Result<(), Refusal> {
 }
 
 /// What is published within a millisecond counts as of its beginning, so a time within one begins the next.
-fn since(text: &str) -> Result<Timestamp, Refusal> {
+fn since(text: &str) -> Result<Timestamp, crate::pubsub::Error> {
     let time = time(text)?;
     let is_within = time.timestamp_subsec_nanos() % 1_000_000 > 0;
     Ok(Timestamp(millis(&time) + u64::from(is_within)))
 }
 
-fn until(text: &str) -> Result<Timestamp, Refusal> {
+fn until(text: &str) -> Result<Timestamp, crate::pubsub::Error> {
     time(text).map(|time| Timestamp(millis(&time)))
 }
 
@@ -101,14 +106,14 @@ fn millis(time: &DateTime<FixedOffset>) -> u64 {
 }
 
 /// XEP-0082.
-fn time(text: &str) -> Result<DateTime<FixedOffset>, Refusal> {
+fn time(text: &str) -> Result<DateTime<FixedOffset>, crate::pubsub::Error> {
     DateTime::parse_from_rfc3339(form::collapsed(text))
-        .map_err(|_| Refusal::BadRequest("not a time of XEP-0082"))
+        .map_err(|_| crate::pubsub::Error::BadRequest("not a time of XEP-0082"))
 }
 
 /// Where the items of an answer come from, and who asked.
 #[derive(Clone, Copy, Debug)]
-pub struct Source<'a> {
+pub struct MamResultContext<'a> {
     /// The service.
     pub service: &'a str,
     /// Who asked.
@@ -125,9 +130,9 @@ pub struct Source<'a> {
 
 /// An item, as the notification that told of it (XEP-0442 §3).
 #[must_use]
-pub fn result(source: &Source<'_>, item: &Item) -> Tag {
+pub fn result(source: &MamResultContext<'_>, item: &Item) -> ElementWriter {
     let event = Event::Published(vec![EventItem::of(item, source.config, source.attribution)]);
-    let message = Tag::ns("message", ns::CLIENT)
+    let message = ElementWriter::ns("message", ns::CLIENT)
         .attr("from", source.service)
         .attr("type", notification::kind(source.config.notification_type))
         .children(notification::content(source.node, &event, &[]));
@@ -136,43 +141,47 @@ pub fn result(source: &Source<'_>, item: &Item) -> Tag {
 
 /// The same, without its content, which is larger than a stanza may be (XEP-0313 §3.2).
 #[must_use]
-pub fn placeholder(source: &Source<'_>, item: &Item) -> Tag {
+pub fn placeholder(source: &MamResultContext<'_>, item: &Item) -> ElementWriter {
     forwarded(source, item, None)
 }
 
-fn forwarded(source: &Source<'_>, item: &Item, message: Option<Tag>) -> Tag {
-    let delay = Tag::ns("delay", ns::DELAY).attr("stamp", &date_time(item.published));
-    let forwarded = Tag::ns("forwarded", ns::FORWARD).child(delay).children(message);
-    let result = Tag::ns("result", ns::MAM)
+fn forwarded(
+    source: &MamResultContext<'_>,
+    item: &Item,
+    message: Option<ElementWriter>,
+) -> ElementWriter {
+    let delay = ElementWriter::ns("delay", ns::DELAY).attr("stamp", &date_time(item.published));
+    let forwarded = ElementWriter::ns("forwarded", ns::FORWARD).child(delay).children(message);
+    let result = ElementWriter::ns("result", ns::MAM)
         .attr_if("queryid", source.queryid)
         .attr("id", &item.archive_id().to_string())
         .child(forwarded);
-    Tag::new("message").attr("from", source.service).attr("to", source.to).child(result)
+    ElementWriter::new("message").attr("from", source.service).attr("to", source.to).child(result)
 }
 
 /// The end of an answer (XEP-0313 §4).
 #[must_use]
-pub fn fin(ids: &Part<ArchiveId>, is_complete: bool) -> Tag {
-    Tag::ns("fin", ns::MAM)
+pub fn fin(ids: &ResultPage<ArchiveId>, is_complete: bool) -> ElementWriter {
+    ElementWriter::ns("fin", ns::MAM)
         .attr_if("complete", is_complete.then_some("true"))
         .child(rsm::set(ids, ToString::to_string))
 }
 
 /// The first and the last item of an archive, if there is any (XEP-0313 §5).
 #[must_use]
-pub fn metadata(ends: Option<&(Item, Item)>) -> Tag {
+pub fn metadata(ends: Option<&(Item, Item)>) -> ElementWriter {
     let end = |name, item: &Item| {
-        Tag::new(name)
+        ElementWriter::new(name)
             .attr("id", &item.archive_id().to_string())
             .attr("timestamp", &date_time(item.published))
     };
     let ends = ends.map(|(first, last)| [end("start", first), end("end", last)]);
-    Tag::ns("metadata", ns::MAM).children(ends.into_iter().flatten())
+    ElementWriter::ns("metadata", ns::MAM).children(ends.into_iter().flatten())
 }
 
 /// The form with which an archive can be queried (XEP-0313 §4.1.5).
 #[must_use]
-pub fn form() -> Tag {
+pub fn form() -> ElementWriter {
     let fields = [
         ("with", FieldType::JidSingle, "Who published it"),
         ("start", FieldType::TextSingle, "Published at this time or later"),
@@ -183,5 +192,5 @@ pub fn form() -> Tag {
     ];
     let fields = fields.map(|(var, kind, label)| form::field(var, kind, label, "")).into();
     let form = form::form_of_type(DataFormType::Form, ns::MAM, fields);
-    Tag::ns("query", ns::MAM).child(form::render(&form))
+    ElementWriter::ns("query", ns::MAM).child(form::render(&form))
 }

@@ -8,7 +8,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::{
     pubsub::{
-        ArchiveId, Epoch, Event, EventItem, ItemId, NodeId, Notification, NotificationType, SubId,
+        ArchiveId, Epoch, Event, EventItem, ItemId, LogEntry, NodeId, NotificationType, SubId,
         Timestamp,
     },
     wire::{
@@ -18,7 +18,7 @@ use crate::{
         name::{affiliation_name, state_name},
         ns,
         padding::{padding, write_spaces},
-        xml::{Tag, escape_attribute},
+        xml::{ElementWriter, escape_attribute},
     },
 };
 
@@ -50,7 +50,7 @@ impl Suffix {
 
 /// A message without its recipient.
 #[derive(Clone, Debug)]
-pub struct Rendered {
+pub struct MessageTemplate {
     /// Up to the suffix of its id.
     head: Arc<str>,
     suffix: Suffix,
@@ -78,7 +78,7 @@ const END: &str = "</message>";
 /// Bytes of an address, as it is written, that does not change how many spaces are needed.
 const SHORT_ADDRESS: usize = 512;
 
-impl Rendered {
+impl MessageTemplate {
     /// How many bytes it has with its padding, without the recipient, which a [personal](Self::is_personal) one names
     /// twice.
     #[must_use]
@@ -188,19 +188,19 @@ fn write_to_attribute(jid: &str, out: &mut String) {
 /// it is late, or an item that is sent again (XEP-0203). Its id is `EPOCH-SEQUENCE-SUFFIX`, with a suffix that is made of
 /// the recipient by the key of the store.
 #[must_use]
-pub fn render(notification: &Notification, is_late: bool, service: &str, key: u64) -> Rendered {
-    let Notification { node, place, event, view, .. } = notification;
+pub fn render(notification: &LogEntry, is_late: bool, service: &str, key: u64) -> MessageTemplate {
+    let LogEntry { node, place, event, view, .. } = notification;
     let (epoch, spot) = (place.epoch, (place.seq, notification.index));
     let name = ArchiveId { epoch, spot }.to_string();
     let is_again = notification.nonce.is_some();
     let delay = (is_late || is_again).then(|| delay(notification.happened, service));
     let hint = match notification.notification_type {
-        NotificationType::Headline => Some(Tag::ns("no-store", ns::HINTS)),
+        NotificationType::Headline => Some(ElementWriter::ns("no-store", ns::HINTS)),
         NotificationType::Normal => None,
     };
     // Entries of layout 9 that are no items or changes of the node have an index.
     let is_event = notification.index == 0 || is_again;
-    let stanza_id = |message: Tag| match is_event {
+    let stanza_id = |message: ElementWriter| match is_event {
         true => message.with("stanza-id", |tag| {
             tag.attr("xmlns", ns::STANZA_ID).attr("by", service).attr("id", &name)
         }),
@@ -211,12 +211,12 @@ pub fn render(notification: &Notification, is_late: bool, service: &str, key: u6
         Event::Published(items) if view.has_body => body::body(items),
         _ => None,
     };
-    let message = Tag::new("message")
+    let message = ElementWriter::new("message")
         .attr("from", service)
         .attr("type", kind(notification.notification_type))
         .attr("id", "")
         .children(subject(node, event))
-        .children(body.map(|body| Tag::new("body").text(&body)))
+        .children(body.map(|body| ElementWriter::new("body").text(&body)))
         .children(content(node, event, &view.subids))
         .children(delay);
     let message = match event {
@@ -230,7 +230,7 @@ pub fn render(notification: &Notification, is_late: bool, service: &str, key: u6
     // The id is the last attribute, so the first empty value ends where it and the recipient belong.
     let (head, tail) = message.split_once(" id=''>").unwrap_or((message, ""));
     let personal = if names_recipient(event) { tail.split_once(" jid=''") } else { None };
-    Rendered {
+    MessageTemplate {
         head: format!("{head} id='{name}-").into(),
         suffix: Suffix { key, nonce: notification.nonce.unwrap_or_default() },
         tail: personal.map_or_else(|| tail.into(), |(tail, _)| format!("{tail} jid='").into()),
@@ -300,9 +300,10 @@ fn error_of(stanza: &Element) -> Option<&Element> {
 }
 
 /// For which subscriptions of its recipient a message is (§12.16, XEP-0131). They are the last child (§7.1.2.4).
-fn shim(subids: &[SubId]) -> Option<Tag> {
-    let header = |subid: &SubId| Tag::new("header").attr("name", "SubID").text(subid.as_str());
-    let headers = || Tag::ns("headers", ns::SHIM).children(subids.iter().map(header));
+fn shim(subids: &[SubId]) -> Option<ElementWriter> {
+    let header =
+        |subid: &SubId| ElementWriter::new("header").attr("name", "SubID").text(subid.as_str());
+    let headers = || ElementWriter::ns("headers", ns::SHIM).children(subids.iter().map(header));
     (!subids.is_empty()).then(headers)
 }
 
@@ -318,22 +319,23 @@ fn names_recipient(event: &Event) -> bool {
 }
 
 /// What a notification says of an event.
-pub(super) fn content(node: &NodeId, event: &Event, subids: &[SubId]) -> Option<Tag> {
-    let named = |name| Tag::new(name).attr("node", node.as_str());
+pub(super) fn content(node: &NodeId, event: &Event, subids: &[SubId]) -> Option<ElementWriter> {
+    let named = |name| ElementWriter::new(name).attr("node", node.as_str());
     let content = match event {
         Event::Affiliated(affiliation) => {
-            let affiliation = Tag::new("affiliation")
+            let affiliation = ElementWriter::new("affiliation")
                 .attr("jid", "")
                 .attr("affiliation", affiliation_name(*affiliation));
             let affiliations = named("affiliations").child(affiliation);
-            return Some(Tag::ns("pubsub", ns::PUBSUB).child(affiliations));
+            return Some(ElementWriter::ns("pubsub", ns::PUBSUB).child(affiliations));
         }
         Event::Announced(_) => return None,
         Event::Configured(config) => {
             named("configuration").children(config.as_deref().map(node_config::result))
         }
         Event::Deleted { redirect } => {
-            let redirect = redirect.as_deref().map(|uri| Tag::new("redirect").attr("uri", uri));
+            let redirect =
+                redirect.as_deref().map(|uri| ElementWriter::new("redirect").attr("uri", uri));
             named("delete").children(redirect)
         }
         Event::Published(published) => published
@@ -350,26 +352,26 @@ pub(super) fn content(node: &NodeId, event: &Event, subids: &[SubId]) -> Option<
             .attr("subscription", state_name(*state))
             .attr_if("expiry", expiry.map(date_time).as_deref()),
     };
-    Some(Tag::ns("event", ns::PUBSUB_EVENT).child(content))
+    Some(ElementWriter::ns("event", ns::PUBSUB_EVENT).child(content))
 }
 
 /// What people are told of besides a body.
-fn subject(node: &NodeId, event: &Event) -> Option<Tag> {
-    matches!(event, Event::Announced(_)).then(|| Tag::new("subject").text(node.as_str()))
+fn subject(node: &NodeId, event: &Event) -> Option<ElementWriter> {
+    matches!(event, Event::Announced(_)).then(|| ElementWriter::new("subject").text(node.as_str()))
 }
 
-fn item(tag: Tag, item: &EventItem) -> Tag {
+fn item(tag: ElementWriter, item: &EventItem) -> ElementWriter {
     tag.attr("id", item.id.as_str())
         .attr_if("publisher", item.publisher.as_ref().map(|jid| jid.as_str()))
         .children(item.payload.as_ref().map(|payload| payload.xml()))
 }
 
-fn retract(id: &ItemId) -> Tag {
-    Tag::new("retract").attr("id", id.as_str())
+fn retract(id: &ItemId) -> ElementWriter {
+    ElementWriter::new("retract").attr("id", id.as_str())
 }
 
-fn delay(since: Timestamp, service: &str) -> Tag {
-    Tag::ns("delay", ns::DELAY).attr("from", service).attr("stamp", &date_time(since))
+fn delay(since: Timestamp, service: &str) -> ElementWriter {
+    ElementWriter::ns("delay", ns::DELAY).attr("from", service).attr("stamp", &date_time(since))
 }
 
 /// A point in time as XEP-0082 writes it.
@@ -391,7 +393,7 @@ pub fn timestamp(text: &str) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pubsub::{Audience, Epoch, Place, Recipients, View};
+    use crate::pubsub::{Audience, DeliveryVariant, Epoch, EventId, Recipients};
 
     #[test]
     fn times_are_written_as_xep_0082_says() {
@@ -403,12 +405,12 @@ mod tests {
     #[test]
     fn an_event_that_is_told_late_says_when_it_happened() {
         let jid = jid::Jid::new("a@b").unwrap();
-        let notification = Notification {
+        let notification = LogEntry {
             node: NodeId::parse("to=''").unwrap(),
-            place: Place { epoch: Epoch(10), seq: 3 },
+            place: EventId { epoch: Epoch(10), seq: 3 },
             event: Event::Purged,
             audience: Audience::Listed(Recipients::one(jid)),
-            view: View::default(),
+            view: DeliveryVariant::default(),
             notification_type: NotificationType::Headline,
             happened: Timestamp(0),
             index: 0,

@@ -3,7 +3,7 @@
 use minidom::Element;
 
 use crate::{
-    pubsub::{Order, OrderField, Refusal},
+    pubsub::{ItemOrder, OrderField},
     wire::ns,
 };
 
@@ -11,23 +11,23 @@ use crate::{
 ///
 /// # Errors
 /// [`Refusal::NotImplemented`] for an order that is not in XEP-0413; [`Refusal::BadRequest`] without one.
-pub fn order(parent: &Element) -> Result<Order, Refusal> {
+pub fn order(parent: &Element) -> Result<ItemOrder, crate::pubsub::Error> {
     let asked = parent.children().filter(|child| child.is("order", ns::ORDER_BY));
     let orders = asked.map(one).collect::<Result<Vec<_>, _>>()?;
     Ok(orders.first().copied().unwrap_or_default())
 }
 
-fn one(order: &Element) -> Result<Order, Refusal> {
+fn one(order: &Element) -> Result<ItemOrder, crate::pubsub::Error> {
     let by = match order.attr("by") {
         Some("creation") => OrderField::Creation,
         Some("modification") => OrderField::Modification,
-        Some(_) => return Err(Refusal::NotImplemented("an order by this".into())),
-        None => return Err(Refusal::BadRequest("an order says what it goes by")),
+        Some(_) => return Err(crate::pubsub::Error::NotImplemented("an order by this".into())),
+        None => return Err(crate::pubsub::Error::BadRequest("an order says what it goes by")),
     };
     let is_descending = match order.attr("desc") {
         Some("true" | "1") => true,
         None | Some("false" | "0") => false,
-        Some(_) => return Err(Refusal::BadRequest("desc is true or false")),
+        Some(_) => return Err(crate::pubsub::Error::BadRequest("desc is true or false")),
     };
-    Ok(Order { by, is_descending })
+    Ok(ItemOrder { by, is_descending })
 }

@@ -5,21 +5,22 @@ use quick_xml::{Reader, events::Event};
 use rxml::{Options, RawReader};
 
 use crate::{
-    pubsub::{Payload, Refusal},
+    pubsub::Payload,
     wire::{ns, xml},
 };
 
-const REFUSAL: Refusal =
-    Refusal::InvalidPayload("the payload has to be one element with a namespace");
+const REFUSAL: crate::pubsub::Error =
+    crate::pubsub::Error::InvalidPayload("the payload has to be one element with a namespace");
 /// How many elements may stand in each other.
 const MAX_DEPTH: usize = 64;
-const TOO_DEEP: Refusal = Refusal::InvalidPayload("the payload has more than 64 levels");
+const TOO_DEEP: crate::pubsub::Error =
+    crate::pubsub::Error::InvalidPayload("the payload has more than 64 levels");
 
 /// Reads an element with a namespace.
 ///
 /// # Errors
 /// [`Refusal::InvalidPayload`] if it is none, or has what XMPP does not allow (RFC 6120 §11.1).
-pub fn parse(text: &str) -> Result<Payload, Refusal> {
+pub fn parse(text: &str) -> Result<Payload, crate::pubsub::Error> {
     check_shape(text)?;
     Ok(payload(&element(text)?))
 }
@@ -28,12 +29,12 @@ pub fn parse(text: &str) -> Result<Payload, Refusal> {
 ///
 /// # Errors
 /// [`Refusal::InvalidPayload`] if it is none.
-pub fn element(text: &str) -> Result<Element, Refusal> {
+pub fn element(text: &str) -> Result<Element, crate::pubsub::Error> {
     read(text, TreeBuilder::new())
 }
 
 /// A name or value may be as long as the text: the limit is the service's, of the payload as a whole.
-fn read(text: &str, mut builder: TreeBuilder) -> Result<Element, Refusal> {
+fn read(text: &str, mut builder: TreeBuilder) -> Result<Element, crate::pubsub::Error> {
     let options = Options { max_token_length: text.len(), ..Options::default() };
     let mut reader = RawReader::with_options(text.trim().as_bytes(), options);
     while let Some(event) = reader.read().map_err(|_| REFUSAL)? {
@@ -53,7 +54,7 @@ fn payload(element: &Element) -> Payload {
 ///
 /// # Errors
 /// As [`parse`].
-pub fn element_of_item(text: &str) -> Result<Element, Refusal> {
+pub fn element_of_item(text: &str) -> Result<Element, crate::pubsub::Error> {
     check_shape(text)?;
     let outer = ns::PUBSUB.to_owned();
     read(text, TreeBuilder::new().with_prefixes_stack(vec![outer.into()]))
@@ -63,13 +64,13 @@ pub fn element_of_item(text: &str) -> Result<Element, Refusal> {
 ///
 /// # Errors
 /// As [`parse`].
-pub fn of_item(text: &str) -> Result<Payload, Refusal> {
+pub fn of_item(text: &str) -> Result<Payload, crate::pubsub::Error> {
     element_of_item(text).map(|element| payload(&element))
 }
 
 /// Refuses a text that is not one element with elements and text in it, or has too many of them in each other: code that
 /// reads and drops elements recurses.
-fn check_shape(text: &str) -> Result<(), Refusal> {
+fn check_shape(text: &str) -> Result<(), crate::pubsub::Error> {
     let mut reader = Reader::from_str(text);
     let (mut depth, mut roots) = (0_usize, 0);
     loop {

@@ -8,7 +8,7 @@ use minidom::Element;
 
 use crate::{
     pubsub::{
-        Affiliation, Feature, ItemId, NodeId, Order, Page, Payload, Refusal, SubId,
+        Affiliation, Feature, ItemId, ItemOrder, NodeId, PageRequest, Payload, SubId,
         SubscriptionState,
         op::{
             InvalidEntry,
@@ -16,7 +16,7 @@ use crate::{
             configure::Configure,
             create::Create,
             delete::Delete,
-            options::{OptionsOf, SetOptions},
+            options::{GetOptions, SetOptions},
             publish::{NewItem, Publish},
             purge::Purge,
             retract::Retract,
@@ -29,7 +29,7 @@ use crate::{
     wire::{
         form::{
             self,
-            node_config::{self, Submitted},
+            node_config::{self, NodeConfigForm},
             subscribe_options,
         },
         name::{affiliation_named, state_named},
@@ -39,16 +39,16 @@ use crate::{
 
 /// A request of XEP-0060.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
+pub enum PubsubRequest {
     /// For something to change.
-    Action(Action),
+    Action(SetRequest),
     /// For something to be shown.
-    Question(Question),
+    Question(GetRequest),
 }
 
 /// A request that something change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum SetRequest {
     /// Set affiliations (§8.9.2).
     Affiliate(SetAffiliations),
     /// Change the configuration (§8.2.5).
@@ -75,7 +75,7 @@ pub enum Action {
 
 /// A request that something be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Question {
+pub enum GetRequest {
     /// Affiliations (§8.9.1).
     Affiliations(NodeId, ListPage),
     /// The configuration (§8.2.1).
@@ -85,7 +85,7 @@ pub enum Question {
     /// The default options of subscriptions, at a node or at any (§6.4).
     DefaultOptions(Option<NodeId>),
     /// The options of a subscription (§6.3.2).
-    Options(OptionsOf),
+    Options(GetOptions),
     /// Own affiliations (§5.7).
     OwnAffiliations(OwnAffiliations, ListPage),
     /// Own subscriptions (§5.6).
@@ -97,24 +97,28 @@ pub enum Question {
 }
 
 /// Which part of a list is asked for, if that is said (XEP-0059).
-pub type ListPage = Option<Page<String>>;
+pub type ListPage = Option<PageRequest<String>>;
 
 /// Understands the `<pubsub/>` child of an IQ, given the IQ, for prefixes may be declared there, and
 /// whether its type is `set`.
 ///
 /// # Errors
 /// The refusal that the request deserves by its form alone.
-pub fn parse(iq: &Element, pubsub: &Element, is_set: bool) -> Result<Request, Refusal> {
+pub fn parse(
+    iq: &Element,
+    pubsub: &Element,
+    is_set: bool,
+) -> Result<PubsubRequest, crate::pubsub::Error> {
     let (namespace, sender) = (pubsub.ns(), iq.attr("from").unwrap_or_default());
     let actions: Vec<&Element> = pubsub.children().filter(|child| is_pubsub(child)).collect();
     if let Some(other) = actions.iter().find(|child| child.ns() != namespace) {
         return Err(not_taken(pubsub, other));
     }
     let (action, companion) = match actions.as_slice() {
-        [] => return Err(Refusal::BadRequest("no action")),
+        [] => return Err(crate::pubsub::Error::BadRequest("no action")),
         [action] => (*action, None),
         [action, companion] => (*action, Some(*companion)),
-        _ => return Err(Refusal::BadRequest("too many actions")),
+        _ => return Err(crate::pubsub::Error::BadRequest("too many actions")),
     };
     let is_owner = namespace == ns::PUBSUB_OWNER;
     let kind = (is_owner, action.name(), companion.map(Element::name));
@@ -122,25 +126,26 @@ pub fn parse(iq: &Element, pubsub: &Element, is_set: bool) -> Result<Request, Re
     companion.map_or(Ok(()), |companion| check_children(companion, is_set))?;
     match kind {
         (false, "subscribe", Some("options")) if is_set => subscribe(sender, action, companion)
-            .map(|request| Request::Action(Action::Subscribe(request))),
+            .map(|request| PubsubRequest::Action(SetRequest::Subscribe(request))),
         (false, "publish", Some("publish-options")) if is_set => {
             publish(iq, pubsub, action, companion)
-                .map(|publish| Request::Action(Action::Publish(publish)))
+                .map(|publish| PubsubRequest::Action(SetRequest::Publish(publish)))
         }
-        (false, "collection", _) if is_set => Err(Refusal::Unsupported(Feature::Collections)),
-        (false, "create", Some("configure")) if is_set => {
-            create(action, companion).map(|create| Request::Action(Action::Create(create)))
+        (false, "collection", _) if is_set => {
+            Err(crate::pubsub::Error::Unsupported(Feature::Collections))
         }
+        (false, "create", Some("configure")) if is_set => create(action, companion)
+            .map(|create| PubsubRequest::Action(SetRequest::Create(create))),
         // COMPAT: slixmpp sets options by an IQ of type `get` with a submitted form.
         (false, "options", None) if !is_set && action.has_child("x", ns::DATA_FORMS) => {
-            parse_action(false, "options", iq, pubsub, action).map(Request::Action)
+            parse_action(false, "options", iq, pubsub, action).map(PubsubRequest::Action)
         }
-        (_, _, Some(_)) => Err(Refusal::BadRequest("two actions")),
+        (_, _, Some(_)) => Err(crate::pubsub::Error::BadRequest("two actions")),
         (_, name, None) if is_set => {
-            parse_action(is_owner, name, iq, pubsub, action).map(Request::Action)
+            parse_action(is_owner, name, iq, pubsub, action).map(PubsubRequest::Action)
         }
         (_, name, None) => {
-            parse_question(is_owner, name, sender, pubsub, action).map(Request::Question)
+            parse_question(is_owner, name, sender, pubsub, action).map(PubsubRequest::Question)
         }
     }
 }
@@ -151,32 +156,32 @@ fn parse_action(
     iq: &Element,
     pubsub: &Element,
     action: &Element,
-) -> Result<Action, Refusal> {
+) -> Result<SetRequest, crate::pubsub::Error> {
     let sender = iq.attr("from").unwrap_or_default();
     Ok(match (is_owner, name) {
-        (false, "create") => Action::Create(create(action, None)?),
-        (false, "publish") => Action::Publish(publish(iq, pubsub, action, None)?),
-        (false, "retract") => Action::Retract(retract(action)?),
+        (false, "create") => SetRequest::Create(create(action, None)?),
+        (false, "publish") => SetRequest::Publish(publish(iq, pubsub, action, None)?),
+        (false, "retract") => SetRequest::Retract(retract(action)?),
         (false, "options") => {
             let settings = subscribe_options::submitted(form(action)?)?;
-            Action::SetOptions(SetOptions { of: options_of(action, sender)?, settings })
+            SetRequest::SetOptions(SetOptions { of: options_of(action, sender)?, settings })
         }
-        (false, "subscribe") => Action::Subscribe(subscribe(sender, action, None)?),
-        (false, "unsubscribe") => Action::Unsubscribe(Unsubscribe {
+        (false, "subscribe") => SetRequest::Subscribe(subscribe(sender, action, None)?),
+        (false, "unsubscribe") => SetRequest::Unsubscribe(Unsubscribe {
             node: node(action)?,
             jid: jid(action, sender)?,
             subid: subid(action),
         }),
-        (true, "affiliations") => Action::Affiliate(set_affiliations(action, sender)?),
+        (true, "affiliations") => SetRequest::Affiliate(set_affiliations(action, sender)?),
         (true, "configure") => {
             let node = node(action)?;
-            let Submitted { settings, seen, .. } = node_config::submitted(form(action)?)?;
-            Action::Configure(Configure { node, settings, seen })
+            let NodeConfigForm { settings, seen, .. } = node_config::submitted(form(action)?)?;
+            SetRequest::Configure(Configure { node, settings, seen })
         }
-        (true, "delete") => Action::Delete(delete(action)?),
-        (true, "purge") => Action::Purge(Purge { node: node(action)? }),
-        (true, "subscriptions") => Action::Enrol(set_subscriptions(action, sender)?),
-        _ => return Err(Refusal::BadRequest("no such action for an IQ of this type")),
+        (true, "delete") => SetRequest::Delete(delete(action)?),
+        (true, "purge") => SetRequest::Purge(Purge { node: node(action)? }),
+        (true, "subscriptions") => SetRequest::Enrol(set_subscriptions(action, sender)?),
+        _ => return Err(crate::pubsub::Error::BadRequest("no such action for an IQ of this type")),
     })
 }
 
@@ -186,26 +191,28 @@ fn parse_question(
     sender: &str,
     pubsub: &Element,
     question: &Element,
-) -> Result<Question, Refusal> {
+) -> Result<GetRequest, crate::pubsub::Error> {
     let page = rsm::page(pubsub)?;
     Ok(match (is_owner, name) {
         (false, "affiliations") => {
-            Question::OwnAffiliations(OwnAffiliations { node: node_if_any(question)? }, page)
+            GetRequest::OwnAffiliations(OwnAffiliations { node: node_if_any(question)? }, page)
         }
-        (false, "default") => Question::DefaultOptions(node_if_any(question)?),
-        (false, "options") => Question::Options(options_of(question, sender)?),
-        (false, "items") => Question::Retrieve(retrieve(question, order::order(pubsub)?, page)?),
+        (false, "default") => GetRequest::DefaultOptions(node_if_any(question)?),
+        (false, "options") => GetRequest::Options(options_of(question, sender)?),
+        (false, "items") => GetRequest::Retrieve(retrieve(question, order::order(pubsub)?, page)?),
         (false, "subscriptions") => {
-            Question::OwnSubscriptions(OwnSubscriptions { node: node_if_any(question)? }, page)
+            GetRequest::OwnSubscriptions(OwnSubscriptions { node: node_if_any(question)? }, page)
         }
-        (true, "affiliations") => Question::Affiliations(node(question)?, page),
-        (true, "configure") => Question::Configuration(node(question)?),
+        (true, "affiliations") => GetRequest::Affiliations(node(question)?, page),
+        (true, "configure") => GetRequest::Configuration(node(question)?),
         (true, "default") => match question.attr("type") {
-            Some("collection") => return Err(Refusal::Unsupported(Feature::Collections)),
-            _ => Question::Default,
+            Some("collection") => {
+                return Err(crate::pubsub::Error::Unsupported(Feature::Collections));
+            }
+            _ => GetRequest::Default,
         },
-        (true, "subscriptions") => Question::Subscriptions(node(question)?, page),
-        _ => return Err(Refusal::BadRequest("no such action for an IQ of this type")),
+        (true, "subscriptions") => GetRequest::Subscriptions(node(question)?, page),
+        _ => return Err(crate::pubsub::Error::BadRequest("no such action for an IQ of this type")),
     })
 }
 
@@ -214,13 +221,13 @@ fn is_pubsub(element: &Element) -> bool {
     matches!(element.ns().as_str(), ns::PUBSUB | ns::PUBSUB_OWNER | ns::PUBSUB_EVENT)
 }
 
-fn not_taken(parent: &Element, child: &Element) -> Refusal {
+fn not_taken(parent: &Element, child: &Element) -> crate::pubsub::Error {
     let (parent, child) = (form::shortened(parent.name()), form::shortened(child.name()));
-    Refusal::UnexpectedChild(format!("{parent} takes no {child} of this namespace"))
+    crate::pubsub::Error::UnexpectedChild(format!("{parent} takes no {child} of this namespace"))
 }
 
 /// Refuses what an action does not take: elements of XEP-0060, and anything in an owner's list but its entries.
-fn check_children(action: &Element, is_set: bool) -> Result<(), Refusal> {
+fn check_children(action: &Element, is_set: bool) -> Result<(), crate::pubsub::Error> {
     let namespace = action.ns();
     let taken: &[&str] = match (action.name(), is_set) {
         ("publish", true) => &["item", "publish-options"],
@@ -246,7 +253,7 @@ fn check_children(action: &Element, is_set: bool) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// [`Refusal::NodeIdRequired`]; [`Refusal::NodeNotFound`] for a name that no node can have.
-pub fn node(element: &Element) -> Result<NodeId, Refusal> {
+pub fn node(element: &Element) -> Result<NodeId, crate::pubsub::Error> {
     node_named(element.attr("node").unwrap_or_default())
 }
 
@@ -254,21 +261,21 @@ pub fn node(element: &Element) -> Result<NodeId, Refusal> {
 ///
 /// # Errors
 /// As [`node`].
-pub fn node_named(name: &str) -> Result<NodeId, Refusal> {
+pub fn node_named(name: &str) -> Result<NodeId, crate::pubsub::Error> {
     NodeId::parse(name).map_err(|refusal| match refusal {
-        Refusal::IdTooLong { .. } => Refusal::NodeNotFound,
+        crate::pubsub::Error::IdTooLong { .. } => crate::pubsub::Error::NodeNotFound,
         other => other,
     })
 }
 
-fn node_if_any(element: &Element) -> Result<Option<NodeId>, Refusal> {
+fn node_if_any(element: &Element) -> Result<Option<NodeId>, crate::pubsub::Error> {
     element.attr("node").filter(|name| !name.is_empty()).map(node_named).transpose()
 }
 
 /// The address that an element has, in a request of a sender.
-fn jid(element: &Element, sender: &str) -> Result<Jid, Refusal> {
-    let jid = element.attr("jid").ok_or(Refusal::JidRequired)?;
-    Jid::prepare_from(jid, sender).map_err(Refusal::MalformedJid)
+fn jid(element: &Element, sender: &str) -> Result<Jid, crate::pubsub::Error> {
+    let jid = element.attr("jid").ok_or(crate::pubsub::Error::JidRequired)?;
+    Jid::prepare_from(jid, sender).map_err(crate::pubsub::Error::MalformedJid)
 }
 
 /// Clients are not to make them up, so one that is too long is none that is known.
@@ -276,8 +283,8 @@ fn subid(element: &Element) -> Option<SubId> {
     element.attr("subid").filter(|subid| !subid.is_empty()).map(SubId::new)
 }
 
-fn options_of(options: &Element, sender: &str) -> Result<OptionsOf, Refusal> {
-    Ok(OptionsOf { node: node(options)?, jid: jid(options, sender)?, subid: subid(options) })
+fn options_of(options: &Element, sender: &str) -> Result<GetOptions, crate::pubsub::Error> {
+    Ok(GetOptions { node: node(options)?, jid: jid(options, sender)?, subid: subid(options) })
 }
 
 /// The options follow, and name no node and no JID (§6.3.7).
@@ -285,11 +292,13 @@ fn subscribe(
     sender: &str,
     subscribe: &Element,
     options: Option<&Element>,
-) -> Result<Subscribe, Refusal> {
+) -> Result<Subscribe, crate::pubsub::Error> {
     let names =
         |options: &Element| ["node", "jid"].iter().any(|name| options.attr(*name).is_some());
     if options.is_some_and(names) {
-        return Err(Refusal::BadRequest("options that come with a subscription name nothing"));
+        return Err(crate::pubsub::Error::BadRequest(
+            "options that come with a subscription name nothing",
+        ));
     }
     let settings = match options {
         Some(options) => Some(subscribe_options::submitted(form(options)?)?),
@@ -299,8 +308,10 @@ fn subscribe(
     Ok(Subscribe { node: node(subscribe)?, jid: jid(subscribe, sender)?, settings, is_public })
 }
 
-fn form(element: &Element) -> Result<&Element, Refusal> {
-    element.get_child("x", ns::DATA_FORMS).ok_or(Refusal::BadRequest("a form is required"))
+fn form(element: &Element) -> Result<&Element, crate::pubsub::Error> {
+    element
+        .get_child("x", ns::DATA_FORMS)
+        .ok_or(crate::pubsub::Error::BadRequest("a form is required"))
 }
 
 fn children<'a>(element: &'a Element, name: &'static str) -> impl Iterator<Item = &'a Element> {
@@ -308,13 +319,15 @@ fn children<'a>(element: &'a Element, name: &'static str) -> impl Iterator<Item 
     element.children().filter(move |child| child.is(name, namespace.as_str()))
 }
 
-fn create(create: &Element, configure: Option<&Element>) -> Result<Create, Refusal> {
+fn create(create: &Element, configure: Option<&Element>) -> Result<Create, crate::pubsub::Error> {
     // Before XEP-0060 1.13 the type of a node was an attribute. COMPAT: clients of push services send one of their own.
     if create.attr("type") == Some("collection") {
-        return Err(Refusal::Unsupported(Feature::Collections));
+        return Err(crate::pubsub::Error::Unsupported(Feature::Collections));
     }
     if configure.is_some_and(|configure| configure.attr("node").is_some()) {
-        return Err(Refusal::BadRequest("the node is named in create, not in configure"));
+        return Err(crate::pubsub::Error::BadRequest(
+            "the node is named in create, not in configure",
+        ));
     }
     let settings = match configure.filter(|configure| configure.children().next().is_some()) {
         Some(configure) => node_config::submitted(form(configure)?)?.settings,
@@ -331,7 +344,7 @@ fn publish(
     pubsub: &Element,
     publish: &Element,
     options: Option<&Element>,
-) -> Result<Publish, Refusal> {
+) -> Result<Publish, crate::pubsub::Error> {
     let mut prefixes = xml::Prefixes::new();
     [iq, pubsub, publish].into_iter().for_each(|outer| xml::declare(outer, &mut prefixes));
     let node = node(publish)?;
@@ -340,7 +353,7 @@ fn publish(
         let payload = contents.next();
         let has_text = item.texts().any(|text| !text.trim().is_empty());
         if contents.next().is_some() || has_text {
-            return Err(Refusal::InvalidPayload("an item has one payload element"));
+            return Err(crate::pubsub::Error::InvalidPayload("an item has one payload element"));
         }
         let id = item.attr("id").filter(|id| !id.is_empty()).map(ItemId::parse).transpose()?;
         let mut prefixes = prefixes.clone();
@@ -355,38 +368,42 @@ fn publish(
     // COMPAT: gloox writes publish-options inside publish.
     let mut options = options.into_iter().chain(children(publish, "publish-options"));
     let preconditions = match (options.next(), options.next()) {
-        (_, Some(_)) => return Err(Refusal::BadRequest("publish-options stand once")),
+        (_, Some(_)) => return Err(crate::pubsub::Error::BadRequest("publish-options stand once")),
         (options, None) => options,
     };
     let preconditions = match preconditions {
         Some(options) => node_config::preconditions(form(options)?)?,
-        None => Submitted::default(),
+        None => NodeConfigForm::default(),
     };
-    let Submitted { settings: options, compared, .. } = preconditions;
+    let NodeConfigForm { settings: options, compared, .. } = preconditions;
     Ok(Publish { node, items, options, compared })
 }
 
-fn retract(retract: &Element) -> Result<Retract, Refusal> {
+fn retract(retract: &Element) -> Result<Retract, crate::pubsub::Error> {
     let node = node(retract)?;
     let id = |item: &Element| ItemId::parse(item.attr("id").unwrap_or_default());
     let items = children(retract, "item").map(id).collect::<Result<Vec<_>, _>>();
     let items = items.map_err(|refusal| match refusal {
-        Refusal::IdTooLong { .. } => Refusal::ItemNotFound,
+        crate::pubsub::Error::IdTooLong { .. } => crate::pubsub::Error::ItemNotFound,
         other => other,
     })?;
     if items.is_empty() {
-        return Err(Refusal::ItemRequired);
+        return Err(crate::pubsub::Error::ItemRequired);
     }
     let notify = matches!(retract.attr("notify"), Some("true" | "1"));
     Ok(Retract { node, items, notify })
 }
 
 /// SPEC: with `max_items` and XEP-0059 in one request a page has no more items than `max_items`, wherever it is.
-fn retrieve(items: &Element, order: Order, page: ListPage) -> Result<Retrieve, Refusal> {
+fn retrieve(
+    items: &Element,
+    order: ItemOrder,
+    page: ListPage,
+) -> Result<Retrieve, crate::pubsub::Error> {
     let node = node(items)?;
     // A name that no item can have is that of none (§6.5.9.12).
     let id = |item: &Element| match ItemId::parse(item.attr("id").unwrap_or_default()) {
-        Err(Refusal::IdTooLong { .. }) => None,
+        Err(crate::pubsub::Error::IdTooLong { .. }) => None,
         id => Some(id),
     };
     let by_name = children(items, "item").next().is_some();
@@ -394,20 +411,23 @@ fn retrieve(items: &Element, order: Order, page: ListPage) -> Result<Retrieve, R
     // COMPAT: XMPP4R writes an empty max_items where it has no number.
     let number = items.attr("max_items").map(str::trim).filter(|number| !number.is_empty());
     let number = number.map(str::parse::<u32>).transpose();
-    let number = number.map_err(|_| Refusal::BadRequest("max_items is not a number"))?;
+    let number =
+        number.map_err(|_| crate::pubsub::Error::BadRequest("max_items is not a number"))?;
     let selection = match (page, number) {
         _ if by_name => Selection::Ids(ids),
         (None, number) => Selection::Recent(number.unwrap_or(u32::MAX)),
         (Some(page), number) => {
-            let page = page.and_then(|id| ItemId::parse(&id).ok()).ok_or(Refusal::ItemNotFound)?;
+            let page = page
+                .and_then(|id| ItemId::parse(&id).ok())
+                .ok_or(crate::pubsub::Error::ItemNotFound)?;
             let max = page.max.min(number.map_or(usize::MAX, |number| number as usize));
-            Selection::Page(Page { max, ..page })
+            Selection::Page(PageRequest { max, ..page })
         }
     };
     Ok(Retrieve { node, selection, order, subid: subid(items) })
 }
 
-fn delete(delete: &Element) -> Result<Delete, Refusal> {
+fn delete(delete: &Element) -> Result<Delete, crate::pubsub::Error> {
     let node = node(delete)?;
     let redirect = delete.get_child("redirect", ns::PUBSUB_OWNER);
     let redirect = redirect.map(|redirect| redirect.attr("uri").unwrap_or_default().to_owned());
@@ -423,11 +443,11 @@ fn entries<T>(
     list: &Element,
     value: &str,
     read: impl Fn(&Element, &str) -> Result<T, &'static str>,
-) -> Result<(Vec<T>, Vec<InvalidEntry>), Refusal> {
+) -> Result<(Vec<T>, Vec<InvalidEntry>), crate::pubsub::Error> {
     let (mut valid, mut invalid) = (Vec::new(), Vec::new());
     let jid_of = |entry: &Element| entry.attr("jid").unwrap_or_default().to_owned();
     if list.children().next().is_some() && list.children().all(|entry| jid_of(entry).is_empty()) {
-        return Err(Refusal::JidRequired);
+        return Err(crate::pubsub::Error::JidRequired);
     }
     for entry in list.children() {
         let Some(value) = entry.attr(value) else { continue };
@@ -454,7 +474,10 @@ fn entry_jid(entry: &Element, sender: &str, takes_away: bool) -> Result<Jid, &'s
     jid(entry, sender).ok().or_else(stamped).ok_or(NOT_A_JID)
 }
 
-fn set_affiliations(affiliations: &Element, sender: &str) -> Result<SetAffiliations, Refusal> {
+fn set_affiliations(
+    affiliations: &Element,
+    sender: &str,
+) -> Result<SetAffiliations, crate::pubsub::Error> {
     let node = node(affiliations)?;
     let (entries, invalid) = entries(affiliations, "affiliation", |entry, name| {
         let affiliation = affiliation_named(name).ok_or("not an affiliation of XEP-0060")?;
@@ -464,7 +487,10 @@ fn set_affiliations(affiliations: &Element, sender: &str) -> Result<SetAffiliati
     Ok(SetAffiliations { node, entries, invalid })
 }
 
-fn set_subscriptions(subscriptions: &Element, sender: &str) -> Result<SetSubscriptions, Refusal> {
+fn set_subscriptions(
+    subscriptions: &Element,
+    sender: &str,
+) -> Result<SetSubscriptions, crate::pubsub::Error> {
     let node = node(subscriptions)?;
     let (entries, invalid) = entries(subscriptions, "subscription", |entry, name| {
         let wanted = match name {

@@ -3,8 +3,8 @@
 use minidom::Element;
 
 use crate::{
-    pubsub::{Edge, Page, Part, Refusal, within, written_len},
-    wire::{ns, xml::Tag},
+    pubsub::{PageBound, PageRequest, ResultPage, within, written_len},
+    wire::{ns, xml::ElementWriter},
 };
 
 /// The most bytes of an entry of a list beside what it is told by.
@@ -14,22 +14,22 @@ const ENTRY_BYTES: usize = 100;
 ///
 /// # Errors
 /// [`Refusal::BadRequest`].
-pub fn page(parent: &Element) -> Result<Option<Page<String>>, Refusal> {
+pub fn page(parent: &Element) -> Result<Option<PageRequest<String>>, crate::pubsub::Error> {
     let Some(set) = parent.get_child("set", ns::RSM) else { return Ok(None) };
     let text = |name| set.get_child(name, ns::RSM).map(Element::text);
     let number = |name| {
         let number = text(name).map(|text| text.trim().parse::<u32>()).transpose();
-        number.map_err(|_| Refusal::BadRequest("not a number in a result set"))
+        number.map_err(|_| crate::pubsub::Error::BadRequest("not a number in a result set"))
     };
     let max = number("max")?.map_or(usize::MAX, |max| max as usize);
     let edge = match (text("after"), text("before"), number("index")?) {
-        (None, None, index) => Edge::At(index.unwrap_or_default() as usize),
-        (Some(entry), None, None) => Edge::After(entry),
-        (None, Some(entry), None) if entry.is_empty() => Edge::Last,
-        (None, Some(entry), None) => Edge::Before(entry),
-        _ => return Err(Refusal::BadRequest("a result set has one edge")),
+        (None, None, index) => PageBound::At(index.unwrap_or_default() as usize),
+        (Some(entry), None, None) => PageBound::After(entry),
+        (None, Some(entry), None) if entry.is_empty() => PageBound::Last,
+        (None, Some(entry), None) => PageBound::Before(entry),
+        _ => return Err(crate::pubsub::Error::BadRequest("a result set has one edge")),
     };
-    Ok(Some(Page { max, edge }))
+    Ok(Some(PageRequest { max, edge }))
 }
 
 /// A page of a list, if one is asked for, and what says which it is. An entry has what it is told by once.
@@ -38,13 +38,13 @@ pub fn page(parent: &Element) -> Result<Option<Page<String>>, Refusal> {
 /// [`Refusal::ItemNotFound`] if its edge is not there (XEP-0059 §2.2).
 pub fn part_of<T>(
     list: Vec<T>,
-    page: Option<&Page<String>>,
+    page: Option<&PageRequest<String>>,
     told_by: impl Fn(&T) -> String,
     max_bytes: usize,
-) -> Result<(Vec<T>, Option<Tag>), Refusal> {
+) -> Result<(Vec<T>, Option<ElementWriter>), crate::pubsub::Error> {
     let Some(page) = page else { return Ok((list, None)) };
     let fits = fitting(&told_by, max_bytes);
-    let part = page.of(list, &told_by, fits).ok_or(Refusal::ItemNotFound)?;
+    let part = page.of(list, &told_by, fits).ok_or(crate::pubsub::Error::ItemNotFound)?;
     let set = set(&part, told_by);
     Ok((part.entries, Some(set)))
 }
@@ -56,13 +56,12 @@ pub fn fitting<T>(told_by: impl Fn(&T) -> String, max_bytes: usize) -> impl FnMu
 
 /// Says which part of a list this is.
 #[must_use]
-pub fn set<T>(part: &Part<T>, told_by: impl Fn(&T) -> String) -> Tag {
+pub fn set<T>(part: &ResultPage<T>, told_by: impl Fn(&T) -> String) -> ElementWriter {
     let index = part.index.map(|index| index.to_string());
-    let first = part
-        .entries
-        .first()
-        .map(|entry| Tag::new("first").attr_if("index", index.as_deref()).text(&told_by(entry)));
-    let last = part.entries.last().map(|entry| Tag::new("last").text(&told_by(entry)));
-    let count = part.total.map(|total| Tag::new("count").text(&total.to_string()));
-    Tag::ns("set", ns::RSM).children(first).children(last).children(count)
+    let first = part.entries.first().map(|entry| {
+        ElementWriter::new("first").attr_if("index", index.as_deref()).text(&told_by(entry))
+    });
+    let last = part.entries.last().map(|entry| ElementWriter::new("last").text(&told_by(entry)));
+    let count = part.total.map(|total| ElementWriter::new("count").text(&total.to_string()));
+    ElementWriter::ns("set", ns::RSM).children(first).children(last).children(count)
 }

@@ -4,11 +4,11 @@
 use jid::Jid;
 use minidom::Element;
 
-use crate::wire::{ns, xml::Tag};
+use crate::wire::{ns, xml::ElementWriter};
 
 /// The start tag of a stanza, as far as an answer needs it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Header {
+pub struct Envelope {
     /// The local name: `iq`, `message`, `presence`, or something that does not belong here.
     pub name: String,
     /// The attribute `type`.
@@ -54,18 +54,18 @@ fn repeated(stanza: &Element) -> Option<Box<str>> {
         return None;
     }
     let action = pubsub.children().find(|child| child.ns() == namespace)?;
-    let mut tag = Tag::new(ACTIONS.iter().find(|name| **name == action.name())?);
+    let mut tag = ElementWriter::new(ACTIONS.iter().find(|name| **name == action.name())?);
     for ((namespace, name), value) in action.attrs() {
         let (namespace, name): (&str, &str) = (namespace.as_ref(), name.as_ref());
         if namespace.is_empty() {
             tag = tag.attr(name, value);
         }
     }
-    let repeated = Tag::ns("pubsub", &namespace).child(tag).to_string();
+    let repeated = ElementWriter::ns("pubsub", &namespace).child(tag).to_string();
     (repeated.len() <= MAX_REPEATED_BYTES).then(|| repeated.into())
 }
 
-impl Header {
+impl Envelope {
     /// Reads the start tag of an element.
     #[must_use]
     pub fn of(element: &Element) -> Self {
@@ -94,7 +94,7 @@ impl Header {
 
     /// A result with this content.
     #[must_use]
-    pub fn result(&self, content: Option<Tag>) -> String {
+    pub fn result(&self, content: Option<ElementWriter>) -> String {
         self.answer("result").children(content).to_string()
     }
 
@@ -108,8 +108,8 @@ impl Header {
     #[must_use]
     pub fn short_error(&self, error: &StanzaError) -> String {
         let detail = match &error.detail {
-            Detail::Feature(name) => Detail::Feature(name),
-            Detail::None | Detail::Compared(_) | Detail::Uri(_) => Detail::None,
+            ErrorDetail::Feature(name) => ErrorDetail::Feature(name),
+            ErrorDetail::None | ErrorDetail::Compared(_) | ErrorDetail::Uri(_) => ErrorDetail::None,
         };
         let short = StanzaError { detail, text: None, ..error.clone() };
         self.answer("error").child(short.tag()).to_string()
@@ -117,13 +117,13 @@ impl Header {
 
     /// An error that carries more of the protocol beside it (§8.8.2.4, §8.9.2.4).
     #[must_use]
-    pub fn error_with(&self, content: Tag, error: &StanzaError) -> String {
+    pub fn error_with(&self, content: ElementWriter, error: &StanzaError) -> String {
         self.answer("error").child(content).child(error.tag()).to_string()
     }
 
-    fn answer(&self, kind: &str) -> Tag {
+    fn answer(&self, kind: &str) -> ElementWriter {
         let name = if self.name == "message" { "message" } else { "iq" };
-        Tag::new(name)
+        ElementWriter::new(name)
             .attr("type", kind)
             .attr_if("from", self.to.as_deref())
             .attr_if("to", self.from.as_deref())
@@ -133,7 +133,7 @@ impl Header {
 
 /// What an error says of one thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Detail {
+pub enum ErrorDetail {
     /// Nothing.
     None,
     /// What the newest item is told by, where another one was expected, if there is any (XEP-0395 §3.3).
@@ -154,7 +154,7 @@ pub struct StanzaError {
     /// The condition of another protocol, and its namespace.
     pub application: Option<(&'static str, &'static str)>,
     /// What else there is to say.
-    pub detail: Detail,
+    pub detail: ErrorDetail,
     /// For people.
     pub text: Option<Box<str>>,
 }
@@ -163,7 +163,7 @@ impl StanzaError {
     /// An error without more than its condition.
     #[must_use]
     pub const fn new(kind: &'static str, condition: &'static str) -> Self {
-        Self { kind, condition, application: None, detail: Detail::None, text: None }
+        Self { kind, condition, application: None, detail: ErrorDetail::None, text: None }
     }
 
     /// With a condition of XEP-0060.
@@ -187,24 +187,25 @@ impl StanzaError {
         self
     }
 
-    fn tag(&self) -> Tag {
+    fn tag(&self) -> ElementWriter {
         let (mut uri, mut feature, mut compared) = ("", None, None);
         match &self.detail {
-            Detail::None => {}
-            Detail::Compared(newest) => {
-                let failed = Tag::ns("compare-and-publish-failed", ns::CAP);
+            ErrorDetail::None => {}
+            ErrorDetail::Compared(newest) => {
+                let failed = ElementWriter::ns("compare-and-publish-failed", ns::CAP);
                 compared = Some(failed.attr_if("cap-id", newest.as_deref()));
             }
-            Detail::Feature(name) => feature = Some(*name),
-            Detail::Uri(address) => uri = address,
+            ErrorDetail::Feature(name) => feature = Some(*name),
+            ErrorDetail::Uri(address) => uri = address,
         }
-        let application = self
-            .application
-            .map(|(name, namespace)| Tag::ns(name, namespace).attr_if("feature", feature));
-        let text = self.text.as_deref().map(|text| Tag::ns("text", ns::STANZAS).text(text));
-        Tag::new("error")
+        let application = self.application.map(|(name, namespace)| {
+            ElementWriter::ns(name, namespace).attr_if("feature", feature)
+        });
+        let text =
+            self.text.as_deref().map(|text| ElementWriter::ns("text", ns::STANZAS).text(text));
+        ElementWriter::new("error")
             .attr("type", self.kind)
-            .child(Tag::ns(self.condition, ns::STANZAS).text(uri))
+            .child(ElementWriter::ns(self.condition, ns::STANZAS).text(uri))
             .children(text)
             .children(application)
             .children(compared)

@@ -14,14 +14,14 @@ const TAG_BYTES: usize = 256;
 /// An element in the making: first its attributes, then its content. Names and namespaces are ours;
 /// values and text may be anyone's.
 #[derive(Clone, Debug)]
-pub struct Tag {
+pub struct ElementWriter {
     name: &'static str,
     /// All of it but its end.
     written: String,
     has_content: bool,
 }
 
-impl Tag {
+impl ElementWriter {
     /// An element in the namespace of its parent.
     #[must_use]
     pub fn new(name: &'static str) -> Self {
@@ -114,7 +114,7 @@ impl Tag {
     }
 }
 
-impl fmt::Display for Tag {
+impl fmt::Display for ElementWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.written)?;
         self.end().iter().try_for_each(|part| f.write_str(part))

@@ -8,7 +8,7 @@ use minidom::Element;
 use stringprep::{nameprep, nodeprep, tables::unassigned_code_point};
 
 use crate::{
-    harness::{Component, OWNER as OWNED, SERVICE, STREAM, error, shown},
+    harness::{OWNER as OWNED, SERVICE, STREAM, TestComponent, error, shown},
     presence::name_nodes,
 };
 
@@ -283,7 +283,7 @@ fn the_own_address_of_a_sender_is_taken_as_the_server_stamped_it() {
 /// RFC 6120 §8.2.3: a request is answered whatever the address of its sender looks like.
 #[tokio::test]
 async fn every_sender_is_answered() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     for from in ["a@localhost/🎉", "ꙋ@localhost/x", "ߓ@localhost/x", "a@localhost/Gajim.𞤀"]
     {
         let answer = component.ask(from, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
@@ -326,7 +326,7 @@ const TYPED: [&str; 7] = [
 #[tokio::test]
 async fn an_outcast_is_shut_out_in_every_spelling() {
     for named in ["mallory@localhost", "MALLORY@LocalHost", "𝓶allory@localhost"] {
-        let mut component = Component::start().await;
+        let mut component = TestComponent::start().await;
         component.create(OWNER, "n", &[("publish_model", "open")]).await;
         component.subscribe("MALLORY@LocalHost", "n").await;
         assert_eq!(subscriptions(&mut component).await, ["mallory@localhost subscribed"]);
@@ -355,7 +355,7 @@ async fn an_outcast_is_shut_out_in_every_spelling() {
 /// that was stamped.
 #[tokio::test]
 async fn an_account_keeps_its_rights_in_every_spelling() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create("MALLORY@localhost/1", "n", &[("access_model", "whitelist")]).await;
     for from in TYPED {
         let configure = component.owner(from, "get", "<configure node='n'/>").await;
@@ -380,7 +380,7 @@ async fn an_account_keeps_its_rights_in_every_spelling() {
 #[tokio::test]
 async fn presence_capabilities_and_errors_count_in_every_spelling() {
     let from = "MALLORY@LocalHost/r";
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     let caps = "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='urn:x' ver='1'/>";
     component
@@ -413,7 +413,7 @@ async fn presence_capabilities_and_errors_count_in_every_spelling() {
 #[tokio::test]
 async fn an_administrator_is_one_in_every_spelling() {
     let configure = |config: &mut Config| config.admins.push("Root@LocalHost".into());
-    let mut component = Component::with(Arc::new(MemoryStore::new()), configure).await;
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), configure).await;
     component.create(OWNER, "n", &[]).await;
     for from in ["root@localhost/x", "ROOT@localhost/x", "root@LOCALHOST/x"] {
         let answer = component.owner(from, "get", "<affiliations node='n'/>").await;
@@ -424,7 +424,7 @@ async fn an_administrator_is_one_in_every_spelling() {
 /// ejabberd also passes on the service's own JID in the spelling that a client typed.
 #[tokio::test]
 async fn the_service_is_addressed_in_every_case() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     for to in ["PubSub.LocalHost", SERVICE] {
         let iq = format!(
             "<iq type='get' from='a@localhost/x' to='{to}' id='1'><ping xmlns='urn:xmpp:ping'/></iq>"
@@ -449,7 +449,7 @@ async fn limits_count_every_spelling_once() {
         config.limits.max_subscriptions_per_jid = 3;
         config.limits.max_nodes_per_owner = 3;
     };
-    let mut component = Component::with(Arc::new(MemoryStore::new()), configure).await;
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), configure).await;
     for (number, from) in TYPED.iter().enumerate() {
         component.create(&format!("o{number}@localhost"), &format!("n{number}"), &[]).await;
         let create = format!("<create node='{number}'/>");
@@ -491,7 +491,7 @@ async fn a_ban_holds_for_addresses_that_a_server_may_fold() {
         ("ςσ@localhost", "σς@localhost"),
         ("u@weiss.example", "u@xn--wei-7ka.example"),
     ] {
-        let mut component = Component::start().await;
+        let mut component = TestComponent::start().await;
         component.create(OWNER, "n", &[("publish_model", "open")]).await;
         component.subscribe(alike, "n").await;
         affiliate(&mut component, banned, "outcast").await;
@@ -522,7 +522,7 @@ async fn a_ban_holds_for_addresses_that_a_server_may_fold() {
 /// Outcasts are compared with each other's names by a lookup: comparing each with each took minutes.
 #[tokio::test]
 async fn many_outcasts_of_internationalised_domains_are_set_at_once() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     let entry = |i| format!("<affiliation jid='a@ü{i}.example' affiliation='outcast'/>");
     let entries: String = (0..3000).map(entry).collect();
@@ -536,7 +536,7 @@ async fn many_outcasts_of_internationalised_domains_are_set_at_once() {
 
 #[tokio::test]
 async fn a_ban_ends_with_the_last_outcast_that_is_alike() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[("publish_model", "open")]).await;
     let outcasts = ["ςσ@localhost", "σς@localhost"];
     for outcast in outcasts {
@@ -553,7 +553,7 @@ async fn a_ban_ends_with_the_last_outcast_that_is_alike() {
 /// §8.8.2: a server may deliver notifications for `jeßica` to `jessica`, and `jessica` could not unsubscribe.
 #[tokio::test]
 async fn an_owner_cannot_subscribe_an_address_that_a_server_may_fold() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     for jid in ["jeßica@localhost", "jeßica@localhost/x", "u@weiß.example", "u@xn--wei-7ka.example"]
     {
@@ -585,7 +585,7 @@ async fn an_owner_cannot_subscribe_an_address_that_a_server_may_fold() {
 /// RFC 7622: ß is a letter of its own, so the address with `ss` is another entity.
 #[tokio::test]
 async fn letters_that_rfc_7622_tells_apart_are_two_entities() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     for (one, other) in [
         ("straße@localhost/x", "strasse@localhost/x"),
         ("u@weiß.localhost/x", "u@weiss.localhost/x"),
@@ -601,7 +601,7 @@ async fn letters_that_rfc_7622_tells_apart_are_two_entities() {
 /// RFC 7622 §3.2.1: an A-label and its U-label are one domain.
 #[tokio::test]
 async fn an_address_in_a_request_is_prepared() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     let subscribe = |jid: &str| format!("<subscribe node='n' jid='{jid}'/>");
     let sender = "a@münchen.example/x";
@@ -640,7 +640,7 @@ async fn an_address_in_a_request_is_prepared() {
 /// §4.6.2, §5.3: no new node has a name of which others look alike, or that service discovery has for itself.
 #[tokio::test]
 async fn names_that_look_alike_or_are_reserved_are_refused() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     for name in [
         "é",
         "fi",
@@ -680,7 +680,7 @@ async fn names_that_look_alike_or_are_reserved_are_refused() {
 /// XEP-0004, XEP-0059, XEP-0131: the service announces what it uses, and the headers at their well-known node.
 #[tokio::test]
 async fn forms_headers_and_result_sets_are_announced() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     let features = |answer: &Element| {
         let query = answer.get_child("query", INFO).unwrap();
         query
@@ -706,7 +706,7 @@ async fn forms_headers_and_result_sets_are_announced() {
 /// An entity with an address that RFC 7622 does not allow, but its server does, can be banned and unsubscribed.
 #[tokio::test]
 async fn an_entity_with_another_address_can_be_shut_out() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[("publish_model", "open")]).await;
     let odd = "☃@localhost";
     component.granted(&format!("{odd}/x"), &format!("<subscribe node='n' jid='{odd}'/>")).await;
@@ -787,7 +787,7 @@ fn the_own_address_of_a_sender_is_known_in_both_spellings() {
 }
 
 /// The entries of an owner's list: the address and its affiliation or subscription.
-async fn list(component: &mut Component, name: &str, value: &str) -> Vec<String> {
+async fn list(component: &mut TestComponent, name: &str, value: &str) -> Vec<String> {
     let answer = component.owner(OWNER, "get", &format!("<{name} node='n'/>")).await;
     let list = answer.get_child("pubsub", OWNED).unwrap().children().next().unwrap().clone();
     let entry =
@@ -795,22 +795,22 @@ async fn list(component: &mut Component, name: &str, value: &str) -> Vec<String>
     list.children().map(entry).filter(|entry| !entry.starts_with("owner@")).collect()
 }
 
-async fn affiliations(component: &mut Component) -> Vec<String> {
+async fn affiliations(component: &mut TestComponent) -> Vec<String> {
     list(component, "affiliations", "affiliation").await
 }
 
-async fn subscriptions(component: &mut Component) -> Vec<String> {
+async fn subscriptions(component: &mut TestComponent) -> Vec<String> {
     list(component, "subscriptions", "subscription").await
 }
 
-async fn affiliate(component: &mut Component, jid: &str, affiliation: &str) {
+async fn affiliate(component: &mut TestComponent, jid: &str, affiliation: &str) {
     let entry = format!("<affiliation jid='{jid}' affiliation='{affiliation}'/>");
     let content = format!("<affiliations node='n'>{entry}</affiliations>");
     let set = component.owner(OWNER, "set", &content).await;
     assert_eq!(set.attr("type"), Some("result"), "{}", shown(&set));
 }
 
-async fn set_subscription(component: &mut Component, jid: &str, state: &str) {
+async fn set_subscription(component: &mut TestComponent, jid: &str, state: &str) {
     let entry = format!("<subscription jid='{jid}' subscription='{state}'/>");
     let content = format!("<subscriptions node='n'>{entry}</subscriptions>");
     let set = component.owner(OWNER, "set", &content).await;
@@ -820,7 +820,7 @@ async fn set_subscription(component: &mut Component, jid: &str, state: &str) {
 const PUBLISH: &str = "<publish node='n'><item id='of-u'><x xmlns='urn:x'/></item></publish>";
 
 /// Requests of the stamped sender are refused with this error.
-async fn is_refused(component: &mut Component, expected: &str) {
+async fn is_refused(component: &mut TestComponent, expected: &str) {
     let subscribe = format!("<subscribe node='n' jid='{A_LABELS}'/>");
     for (kind, content) in [("set", PUBLISH), ("set", &*subscribe), ("get", "<items node='n'/>")] {
         let refused = component.pubsub(STAMPED, kind, content).await;
@@ -829,7 +829,7 @@ async fn is_refused(component: &mut Component, expected: &str) {
 }
 
 /// The addresses of the messages received so far.
-async fn recipients(component: &mut Component) -> Vec<String> {
+async fn recipients(component: &mut TestComponent) -> Vec<String> {
     let messages = component.messages().await;
     messages.iter().map(|message| message.attr("to").unwrap().to_owned()).collect()
 }
@@ -838,7 +838,7 @@ async fn recipients(component: &mut Component) -> Vec<String> {
 #[tokio::test]
 async fn an_entity_with_a_labels_is_named_in_both_spellings() {
     for named in [A_LABELS, U_LABELS] {
-        let mut component = Component::start().await;
+        let mut component = TestComponent::start().await;
         component.create(OWNER, "n", &[("publish_model", "open")]).await;
         component.granted(STAMPED, &format!("<subscribe node='n' jid='{U_LABELS}'/>")).await;
         assert_eq!(subscriptions(&mut component).await, [format!("{A_LABELS} subscribed")]);
@@ -870,7 +870,7 @@ async fn an_entity_with_a_labels_is_named_in_both_spellings() {
 #[tokio::test]
 async fn an_entity_with_mixed_labels_can_be_banned() {
     let (stamped, named) = ("u@xn--bcher-kva.münchen.example", "u@bücher.münchen.example");
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[("publish_model", "open")]).await;
     component.subscribe(stamped, "n").await;
     affiliate(&mut component, named, "outcast").await;
@@ -884,7 +884,7 @@ async fn an_entity_with_mixed_labels_can_be_banned() {
 #[tokio::test]
 async fn affiliations_hold_for_both_spellings() {
     for named in [A_LABELS, U_LABELS] {
-        let mut component = Component::start().await;
+        let mut component = TestComponent::start().await;
         component.create(OWNER, "n", &[("publish_model", "open")]).await;
         affiliate(&mut component, named, "outcast").await;
         assert_eq!(affiliations(&mut component).await, [format!("{U_LABELS} outcast")]);
@@ -917,7 +917,7 @@ async fn affiliations_hold_for_both_spellings() {
 /// stamped address when the entity subscribes.
 #[tokio::test]
 async fn subscriptions_are_found_in_both_spellings() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     set_subscription(&mut component, A_LABELS, "subscribed").await;
     assert_eq!(subscriptions(&mut component).await, [format!("{U_LABELS} subscribed")]);
@@ -951,7 +951,7 @@ async fn subscriptions_are_found_in_both_spellings() {
 #[tokio::test]
 async fn requests_are_approved_in_both_spellings() {
     for named in [A_LABELS, U_LABELS] {
-        let mut component = Component::start().await;
+        let mut component = TestComponent::start().await;
         component.create(OWNER, "n", &[("access_model", "authorize")]).await;
         component.granted(STAMPED, &format!("<subscribe node='n' jid='{A_LABELS}'/>")).await;
         set_subscription(&mut component, named, "subscribed").await;
@@ -974,7 +974,7 @@ async fn the_configuration_holds_for_both_spellings() {
                 .push(toml::from_str("nodes = 'none/*'\ncreators = ['admins']").unwrap());
         };
         let store = Arc::new(MemoryStore::new());
-        let mut component = Component::with(store, configure).await;
+        let mut component = TestComponent::with(store, configure).await;
         for (number, domain) in ["xn--bcher-kva.example", "bücher.example"].iter().enumerate() {
             component.create(&format!("u@{domain}/x"), &number.to_string(), &[]).await;
             component.create(&format!("root@{domain}/x"), &format!("none/{number}"), &[]).await;
@@ -993,7 +993,7 @@ async fn the_configuration_holds_for_both_spellings() {
 async fn names_and_publishers_are_found_in_both_spellings() {
     let store = Arc::new(MemoryStore::new());
     let mut component =
-        Component::with(store, |config| config.creators = vec!["anyone".into()]).await;
+        TestComponent::with(store, |config| config.creators = vec!["anyone".into()]).await;
     component.create(OWNER, "n", &[("itemreply", "publisher")]).await;
     affiliate(&mut component, A_LABELS, "owner").await;
     component.publish(STAMPED, "n", "of-u").await;

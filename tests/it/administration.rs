@@ -8,22 +8,22 @@ use std::{
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::harness::{served::Served, shown};
+use crate::harness::{served::ServiceProcess, shown};
 
 const READER: &str = "reader@localhost/phone";
 
 /// What a command ended with, printed and complained of.
-struct Done {
+struct CliOutput {
     code: i32,
     out: String,
     error: String,
 }
 
-async fn run(served: &Served, arguments: &[&str]) -> Done {
+async fn run(served: &ServiceProcess, arguments: &[&str]) -> CliOutput {
     run_with(served, arguments, "").await
 }
 
-async fn run_with(served: &Served, arguments: &[&str], input: &str) -> Done {
+async fn run_with(served: &ServiceProcess, arguments: &[&str], input: &str) -> CliOutput {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_gjallar"));
     command.args(arguments).env_clear();
     command.env("GJALLAR_STORE", format!("sled:{}", served.store().display()));
@@ -32,24 +32,24 @@ async fn run_with(served: &Served, arguments: &[&str], input: &str) -> Done {
     child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
     let Output { status, stdout, stderr } = child.wait_with_output().await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    Done { code: status.code().unwrap(), out: text(stdout), error: text(stderr) }
+    CliOutput { code: status.code().unwrap(), out: text(stdout), error: text(stderr) }
 }
 
 /// What a command prints that has to do what it is asked.
-async fn said(served: &Served, arguments: &[&str]) -> String {
-    let Done { code, out, error } = run(served, arguments).await;
+async fn said(served: &ServiceProcess, arguments: &[&str]) -> String {
+    let CliOutput { code, out, error } = run(served, arguments).await;
     assert_eq!((code, error.as_str()), (0, ""), "{arguments:?}");
     out
 }
 
 /// The same as JSON, an object in each line.
-async fn listed(served: &Served, arguments: &[&str]) -> Vec<Value> {
+async fn listed(served: &ServiceProcess, arguments: &[&str]) -> Vec<Value> {
     let out = said(served, &[arguments, &["--json"]].concat()).await;
     out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// What a command complains of that is not done.
-async fn refused(served: &Served, arguments: &[&str], code: i32) -> String {
+async fn refused(served: &ServiceProcess, arguments: &[&str], code: i32) -> String {
     let done = run(served, arguments).await;
     assert_eq!((done.code, done.out.as_str()), (code, ""), "{arguments:?}: {}", done.error);
     done.error
@@ -57,7 +57,7 @@ async fn refused(served: &Served, arguments: &[&str], code: i32) -> String {
 
 #[tokio::test]
 async fn nodes_are_administered_from_the_command_line() {
-    let served = Served::start(&[], &[]).await;
+    let served = ServiceProcess::start(&[], &[]).await;
     let created = ["node", "create", "news/a", "--set", "title=All the news", "-s", "max_items=7"];
     assert_eq!(said(&served, &created).await, "news/a\n");
     assert_eq!(said(&served, &["node", "create", "b", "--as", "bot@localhost"]).await, "b\n");
@@ -100,7 +100,7 @@ async fn nodes_are_administered_from_the_command_line() {
 /// What is published here reaches subscribers as anything else does.
 #[tokio::test]
 async fn items_and_announcements_reach_subscribers() {
-    let mut served = Served::start(&[], &[]).await;
+    let mut served = ServiceProcess::start(&[], &[]).await;
     let create = ["node", "create", "n", "--set", "itemreply=none", "--as", "owner@localhost"];
     said(&served, &create).await;
     served.granted(READER, &format!("<subscribe node='n' jid='{READER}'/>")).await;
@@ -138,7 +138,7 @@ async fn items_and_announcements_reach_subscribers() {
 /// A list of several pages is whole, although items have ids of the form of UIDs.
 #[tokio::test]
 async fn items_with_ids_like_uids_hide_no_others() {
-    let mut served = Served::start(&[("LIMITS_MAX_REPLY_BYTES", "2000")], &[]).await;
+    let mut served = ServiceProcess::start(&[("LIMITS_MAX_REPLY_BYTES", "2000")], &[]).await;
     said(&served, &["node", "create", "n", "--set", "publish_model=open"]).await;
     let payload = format!("<x xmlns='urn:x'>{}</x>", "y".repeat(600));
     for id in ["1", "2"] {
@@ -161,7 +161,7 @@ async fn items_with_ids_like_uids_hide_no_others() {
 
 #[tokio::test]
 async fn affiliations_and_subscriptions_are_administered_from_the_command_line() {
-    let mut served = Served::start(&[], &[]).await;
+    let mut served = ServiceProcess::start(&[], &[]).await;
     let create = ["node", "create", "n", "--as", "owner@localhost", "-s", "access_model=authorize"];
     said(&served, &create).await;
     said(&served, &["affiliation", "set", "n", "publisher", "a@localhost", "b@localhost"]).await;
@@ -225,7 +225,7 @@ async fn affiliations_and_subscriptions_are_administered_from_the_command_line()
 
 #[tokio::test]
 async fn the_service_is_watched() {
-    let served = Served::start(&[], &[]).await;
+    let served = ServiceProcess::start(&[], &[]).await;
     said(&served, &["node", "create", "n"]).await;
     let statistics = listed(&served, &["stats"]).await;
     assert!(statistics.contains(&json!({
@@ -254,7 +254,7 @@ async fn the_service_is_watched() {
 #[tokio::test]
 async fn what_owners_and_administrators_change_is_logged() {
     let mut served =
-        Served::start(&[("LOG_FORMAT", "json"), ("ADMINS", "admin@localhost")], &[]).await;
+        ServiceProcess::start(&[("LOG_FORMAT", "json"), ("ADMINS", "admin@localhost")], &[]).await;
     let owner = "owner@localhost/desk";
     served.granted(owner, "<create node='n'/>").await;
     said(&served, &["node", "configure", "n", "title=T", "--as", "admin@localhost"]).await;
@@ -309,7 +309,7 @@ async fn what_owners_and_administrators_change_is_logged() {
 
 #[tokio::test]
 async fn names_and_ids_make_no_line_of_the_log() {
-    let mut served = Served::start(&[("LOG_FORMAT", "human")], &[]).await;
+    let mut served = ServiceProcess::start(&[("LOG_FORMAT", "human")], &[]).await;
     let owner = "owner@localhost/desk";
     served.granted(owner, "<create node='n'/>").await;
     for name in ["a&#10;FORGED", "b&#13;FORGED&#x85;FORGED"] {
@@ -351,7 +351,7 @@ async fn get(port: u16, path: &str) -> (u16, String) {
 async fn metrics_and_health_are_shown_by_http() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let listen = format!("127.0.0.1:{free}");
-    let mut served = Served::start(&[("MONITORING_LISTEN", &listen)], &[]).await;
+    let mut served = ServiceProcess::start(&[("MONITORING_LISTEN", &listen)], &[]).await;
     assert_eq!(get(free, "/healthz").await, (200, "alive\n".to_owned()));
     assert_eq!(get(free, "/readyz").await, (200, "ready\n".to_owned()));
     assert_eq!(get(free, "/").await.0, 404);
@@ -393,7 +393,7 @@ async fn metrics_and_health_are_shown_by_http() {
 #[tokio::test]
 async fn the_dashboard_shows_what_is_counted() {
     // What has no value yet is not shown.
-    let mut served = Served::start(&[("LIMITS_MAX_NODES", "0")], &[]).await;
+    let mut served = ServiceProcess::start(&[("LIMITS_MAX_NODES", "0")], &[]).await;
     let create = "<pubsub xmlns='http://jabber.org/protocol/pubsub'><create node='n'/></pubsub>";
     assert_eq!(served.ask("owner@localhost", "set", create).await.attr("type"), Some("error"));
     let text = said(&served, &["stats"]).await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use gjallar::store::SledStore;
 use minidom::Element;
 
-use crate::harness::{Component, EVENT, PUBSUB, SERVICE, error, shown};
+use crate::harness::{EVENT, PUBSUB, SERVICE, TestComponent, error, shown};
 
 const OWNER: &str = "owner@localhost/desk";
 const OTHER: &str = "other@localhost/desk";
@@ -16,13 +16,13 @@ const AUTHORIZATION: &str = "http://jabber.org/protocol/pubsub#subscribe_authori
 const GET_PENDING: &str = "http://jabber.org/protocol/pubsub#get-pending";
 
 /// A node with two owners who have to approve subscriptions, and an item.
-async fn stage(fields: &[(&str, &str)]) -> Component {
-    let mut component = Component::start().await;
+async fn stage(fields: &[(&str, &str)]) -> TestComponent {
+    let mut component = TestComponent::start().await;
     set_up(&mut component, fields).await;
     component
 }
 
-async fn set_up(component: &mut Component, fields: &[(&str, &str)]) {
+async fn set_up(component: &mut TestComponent, fields: &[(&str, &str)]) {
     let fields = [&[("access_model", "authorize")], fields].concat();
     component.create(OWNER, "n", &fields).await;
     affiliate(component, "other@localhost", "owner").await;
@@ -30,14 +30,14 @@ async fn set_up(component: &mut Component, fields: &[(&str, &str)]) {
     component.messages().await;
 }
 
-async fn affiliate(component: &mut Component, entity: &str, affiliation: &str) {
+async fn affiliate(component: &mut TestComponent, entity: &str, affiliation: &str) {
     let entry = format!("<affiliation jid='{entity}' affiliation='{affiliation}'/>");
     let content = format!("<affiliations node='n'>{entry}</affiliations>");
     let answer = component.owner(OWNER, "set", &content).await;
     assert_eq!(answer.attr("type"), Some("result"), "{}", shown(&answer));
 }
 
-async fn request(component: &mut Component, jid: &str) -> Element {
+async fn request(component: &mut TestComponent, jid: &str) -> Element {
     component.pubsub(jid, "set", &format!("<subscribe node='n' jid='{jid}'/>")).await
 }
 
@@ -52,7 +52,7 @@ fn state(answer: &Element) -> String {
 }
 
 /// Who was told what by now: the recipient, and the kind of message.
-async fn told(component: &mut Component) -> Vec<String> {
+async fn told(component: &mut TestComponent) -> Vec<String> {
     let kind = |message: &Element| {
         let content = message.children().next().unwrap();
         let inner = content.children().next().unwrap();
@@ -88,12 +88,12 @@ fn form(kind: &str, fields: &[(&str, &str)]) -> String {
     )
 }
 
-async fn answer(component: &mut Component, by: &str, jid: &str, allow: &str) {
+async fn answer(component: &mut TestComponent, by: &str, jid: &str, allow: &str) {
     let fields = [("pubsub#node", "n"), ("pubsub#subscriber_jid", jid), ("pubsub#allow", allow)];
     message(component, by, &form("submit", &fields)).await;
 }
 
-async fn message(component: &mut Component, by: &str, content: &str) {
+async fn message(component: &mut TestComponent, by: &str, content: &str) {
     component
         .send(&format!("<message from='{by}' to='{SERVICE}' id='a1'>{content}</message>"))
         .await;
@@ -333,12 +333,12 @@ async fn an_owner_asks_for_what_waits() {
 async fn what_waits_outlives_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
-    let mut component = Component::with(open(), |_| {}).await;
+    let mut component = TestComponent::with(open(), |_| {}).await;
     set_up(&mut component, &[]).await;
     request(&mut component, READER).await;
     component.messages().await;
     component.finish().await;
-    let mut component = Component::with(open(), |_| {}).await;
+    let mut component = TestComponent::with(open(), |_| {}).await;
     let own = component.pubsub(READER, "get", "<subscriptions/>").await;
     assert!(shown(&own).contains("subscription='pending'"), "{}", shown(&own));
     component.publish(OWNER, "n", "2").await;
@@ -351,7 +351,7 @@ async fn what_waits_outlives_a_restart() {
 /// §12.14: the message goes to the JID that is subscribed; who did it is answered, and told nothing.
 #[tokio::test]
 async fn who_is_concerned_is_told() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     let set = |jid: &str, state: &str| {
         let entry = format!("<subscription jid='{jid}' subscription='{state}'/>");
@@ -377,7 +377,7 @@ async fn who_is_concerned_is_told() {
 
 #[tokio::test]
 async fn notify_sub_tells_owners() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[("notify_sub", "1")]).await;
     component.subscribe(READER, "n").await;
     component.granted(READER, &format!("<unsubscribe node='n' jid='{READER}'/>")).await;
@@ -400,7 +400,7 @@ async fn notify_sub_tells_owners() {
 async fn owners_are_asked_about_a_subscription_with_its_subid() {
     let configure = |config: &mut gjallar::process::Config| config.limits.max_subids = 2;
     let store = Arc::new(gjallar::store::MemoryStore::new());
-    let mut component = Component::with(store, configure).await;
+    let mut component = TestComponent::with(store, configure).await;
     set_up(&mut component, &[]).await;
     let pending = request(&mut component, READER).await;
     let pending = pending.get_child("pubsub", PUBSUB).unwrap().children().next().unwrap();

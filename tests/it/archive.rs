@@ -10,10 +10,10 @@ use std::{
 };
 
 use gjallar::{
-    archive::{ArchiveError, Epochs, Summary, export, import},
+    archive::{ArchiveError, ArchiveSummary, Epochs, export, import},
     pubsub::{
-        AccessModel, Affiliation, Event, Expire, Fresh, MaxItems, Node, OptionSetting, Setting,
-        SubscriptionState, Timestamp, op::subscriptions::SetSubscriptions,
+        AccessModel, Affiliation, ConfigField, Event, Expire, IdGenerator, MaxItems, Node,
+        SubscriptionOption, SubscriptionState, Timestamp, op::subscriptions::SetSubscriptions,
     },
     store::{MemoryStore, SledStore, Store, StoreError},
 };
@@ -22,8 +22,8 @@ use minidom::Element;
 use serde_json::Value;
 
 use crate::harness::{
-    Component, shown,
-    stage::{Counted, Stage, actor, item, jid, node, raw},
+    TestComponent, shown,
+    stage::{CountingIds, TestService, actor, item, jid, node, raw},
 };
 
 const OWNER: &str = "owner@localhost";
@@ -37,15 +37,15 @@ fn open(folder: &Path) -> Arc<dyn Store> {
 /// The year 2096.
 const FAR: Timestamp = Timestamp(4_000_000_000_000);
 
-async fn fill(store: Arc<dyn Store>) -> Stage {
-    let stage = Stage::new(store).await;
+async fn fill(store: Arc<dyn Store>) -> TestService {
+    let stage = TestService::new(store).await;
     let refusals = ["shy@x", "timid@x"].map(|name| (jid(name).to_bare(), true));
     stage.store.set_presence_refusals(&refusals).await.unwrap();
     let settings = vec![
-        Setting::Title("a \"title\" <&>".into()),
-        Setting::MaxItems(MaxItems::Number(3)),
-        Setting::NotifyRetract(true),
-        Setting::NotifyConfig(true),
+        ConfigField::Title("a \"title\" <&>".into()),
+        ConfigField::MaxItems(MaxItems::Number(3)),
+        ConfigField::NotifyRetract(true),
+        ConfigField::NotifyConfig(true),
     ];
     stage.create_with(OWNER, "a", settings).await.unwrap();
     stage.affiliate(OWNER, "a", "out@x", Affiliation::Outcast).await.unwrap();
@@ -57,11 +57,11 @@ async fn fill(store: Arc<dyn Store>) -> Stage {
         stage.subscribe(&format!("later{id}@x"), "a").await.unwrap();
     }
     // Plain first, so that what is owed already goes to it as to all.
-    stage.agree("later5@x", "a", OptionSetting::Keyword("long".into())).await.unwrap();
-    stage.agree("r@x/1", "a", OptionSetting::Expire(Expire::At(FAR))).await.unwrap();
+    stage.agree("later5@x", "a", SubscriptionOption::Keyword("long".into())).await.unwrap();
+    stage.agree("r@x/1", "a", SubscriptionOption::Expire(Expire::At(FAR))).await.unwrap();
     stage.publish_xml(OWNER, "a", "6", "<x xmlns='urn:x'>long</x>").await.unwrap();
     stage.retract(OWNER, "a", "4").await.unwrap();
-    stage.configure(OWNER, "a", Setting::Title("new".into())).await.unwrap();
+    stage.configure(OWNER, "a", ConfigField::Title("new".into())).await.unwrap();
     stage.create(OWNER, "gone").await.unwrap();
     stage.subscribe("r@x/1", "gone").await.unwrap();
     stage.publish(OWNER, "gone", "1").await.unwrap();
@@ -81,33 +81,34 @@ async fn fill(store: Arc<dyn Store>) -> Stage {
     // The account of the second owner has another hash than the owner.
     for (owner, name) in [(OWNER, "deleted"), ("ß@x", "deleted too")] {
         stage.create(owner, name).await.unwrap();
-        stage.configure(owner, name, Setting::Title("used".into())).await.unwrap();
+        stage.configure(owner, name, ConfigField::Title("used".into())).await.unwrap();
         stage.delete(owner, name).await.unwrap();
     }
-    let approved = vec![Setting::AccessModel(AccessModel::Authorize), Setting::NotifySub(true)];
+    let approved =
+        vec![ConfigField::AccessModel(AccessModel::Authorize), ConfigField::NotifySub(true)];
     stage.create_with(OWNER, "approved", approved).await.unwrap();
     stage.affiliate(OWNER, "approved", "other@x", Affiliation::Owner).await.unwrap();
-    stage.configure("other@x", "approved", Setting::Title("by another".into())).await.unwrap();
+    stage.configure("other@x", "approved", ConfigField::Title("by another".into())).await.unwrap();
     stage.subscribe("r@x/1", "approved").await.unwrap();
     stage.enrol(OWNER, "approved", "e@x").await.unwrap();
-    stage.agree("r@x/1", "approved", OptionSetting::Deliver(false)).await.unwrap();
+    stage.agree("r@x/1", "approved", SubscriptionOption::Deliver(false)).await.unwrap();
     stage.create(OWNER, "handed over").await.unwrap();
     stage.affiliate(OWNER, "handed over", "other@x", Affiliation::Owner).await.unwrap();
     stage.affiliate("other@x", "handed over", OWNER, Affiliation::None).await.unwrap();
     let rosters = stage.service.rosters();
     rosters.await_grant();
     rosters.grant(Some("x".into()));
-    let model = Setting::AccessModel(AccessModel::Presence);
+    let model = ConfigField::AccessModel(AccessModel::Presence);
     let read = async { stage.service.roster_came(&rosters.wanted().await, None) };
     let (configured, ()) = tokio::join!(stage.configure("other@x", "handed over", model), read);
     configured.unwrap();
     // An administrator who owns nothing.
-    let title = Setting::Title("by an administrator".into());
+    let title = ConfigField::Title("by an administrator".into());
     stage.configure("admin@x", "handed over", title).await.unwrap();
     stage
 }
 
-async fn exported(store: &dyn Store) -> (String, Summary) {
+async fn exported(store: &dyn Store) -> (String, ArchiveSummary) {
     let mut text = Vec::new();
     let summary = export(store, &mut text).await.unwrap();
     (String::from_utf8(text).unwrap(), summary)
@@ -236,7 +237,7 @@ async fn stores_of_every_version_are_opened_or_refused() {
     assert_eq!(text, expected);
     let marker = std::fs::read_to_string(folder.path().join("gjallar.store")).unwrap();
     assert!(marker.starts_with("gjallar-store 10 "), "{marker}");
-    let stage = Stage::new(store).await;
+    let stage = TestService::new(store).await;
     stage.publish(OWNER, "a", "after").await.unwrap();
     stage.store.close().await;
     drop(stage);
@@ -282,7 +283,7 @@ fn without_forms(element: &Element) -> Element {
 #[tokio::test]
 async fn a_banned_resource_gets_no_events_of_a_deleted_node_from_an_archive() {
     let folder = tempfile::tempdir().unwrap();
-    let stage = Stage::new(open(folder.path())).await;
+    let stage = TestService::new(open(folder.path())).await;
     stage.create(OWNER, "n").await.unwrap();
     for name in ["banned@x/phone", "reader@x/phone"].map(jid) {
         assert!(stage.service.interests().note(&name, "capabilities", "question"));
@@ -292,7 +293,7 @@ async fn a_banned_resource_gets_no_events_of_a_deleted_node_from_an_archive() {
     stage.affiliate(OWNER, "n", "banned@x", Affiliation::Outcast).await.unwrap();
     stage.delete(OWNER, "n").await.unwrap();
     let (text, summary) = exported(&*stage.store).await;
-    for epochs in [Epochs::Same, Epochs::New(&Counted::default())] {
+    for epochs in [Epochs::Same, Epochs::New(&CountingIds::default())] {
         let folder = tempfile::tempdir().unwrap();
         let copy = open(folder.path());
         let read = import(&*copy, &mut text.as_bytes(), epochs).await.unwrap();
@@ -333,7 +334,7 @@ async fn pending_events_of_layout_9_come_as_they_would_have_come() {
         let path = entry.unwrap().path();
         std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
     }
-    let mut component = Component::with(open(folder.path()), with_subids).await;
+    let mut component = TestComponent::with(open(folder.path()), with_subids).await;
     let found = component.messages().await;
     let found: Vec<_> = found.iter().filter(|message| is_pending(message)).map(essence).collect();
     assert_eq!(found, expected);
@@ -343,7 +344,7 @@ async fn pending_events_of_layout_9_come_as_they_would_have_come() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     import(&*store, &mut archive.as_bytes(), Epochs::Same).await.unwrap();
-    let mut component = Component::with(store, with_subids).await;
+    let mut component = TestComponent::with(store, with_subids).await;
     let found = component.messages().await;
     let mut found: Vec<_> =
         found.iter().filter(|message| is_pending(message)).map(essence).collect();
@@ -375,7 +376,7 @@ async fn restored_stores_have_new_epochs() {
         owed.iter().map(entry).collect::<Vec<_>>()
     };
     let before = epoch(&*stage.store).await;
-    let fresh = Counted::default();
+    let fresh = CountingIds::default();
     // Numbers that no node has.
     for _ in 0..1000 {
         fresh.number();
@@ -451,7 +452,7 @@ async fn numbers_that_a_node_has_not_reached_are_refused() {
 #[tokio::test]
 async fn an_archive_has_no_line_that_is_too_long_for_an_import() {
     let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let stage = Stage::new(open(folder.path())).await;
+    let stage = TestService::new(open(folder.path())).await;
     stage.create(OWNER, "n").await.unwrap();
     let long = |number| {
         let jid = format!("{}{number}@x/{}", "l".repeat(900), "\\".repeat(1000));
@@ -463,7 +464,7 @@ async fn an_archive_has_no_line_that_is_too_long_for_an_import() {
     let set = stage.service.set_subscriptions(&owner, &all, |outcome| outcome).await.await;
     assert!(set.unwrap().failed.is_empty());
     stage.told();
-    stage.configure(OWNER, "n", Setting::AccessModel(AccessModel::Whitelist)).await.unwrap();
+    stage.configure(OWNER, "n", ConfigField::AccessModel(AccessModel::Whitelist)).await.unwrap();
     let (text, written) = exported(&*stage.store).await;
     let longest = text.lines().map(str::len).max().unwrap();
     assert!((4 << 20..16 << 20).contains(&longest), "{longest}");
@@ -475,7 +476,7 @@ async fn an_archive_has_no_line_that_is_too_long_for_an_import() {
 /// Numbers of which there are too few.
 struct Few(AtomicUsize);
 
-impl Fresh for Few {
+impl IdGenerator for Few {
     fn number(&self) -> u64 {
         let left = self.0.fetch_sub(1, Ordering::Relaxed);
         u64::try_from(left.checked_sub(1).expect("no number is left")).unwrap() + 1
@@ -492,7 +493,7 @@ async fn an_interrupted_rebase_is_done_again_before_the_store_is_opened() {
     let few = AssertUnwindSafe(|| SledStore::rebase(folder.path(), &Few(2.into())));
     catch_unwind(few).unwrap_err();
     assert!(matches!(SledStore::open(folder.path()), Err(StoreError::Rebase)));
-    SledStore::rebase(folder.path(), &Counted::default()).unwrap();
+    SledStore::rebase(folder.path(), &CountingIds::default()).unwrap();
     assert_eq!(open(folder.path()).check().await.unwrap(), Vec::<String>::new());
 }
 

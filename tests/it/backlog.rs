@@ -8,7 +8,7 @@ use std::{
 
 use minidom::Element;
 
-use crate::harness::{event, served::Served};
+use crate::harness::{event, served::ServiceProcess};
 
 const OWNER: &str = "owner@localhost/desk";
 const AUDIENCE: usize = 10_000;
@@ -30,14 +30,14 @@ fn sequence(message: &Element) -> u64 {
     id.split_once('-').unwrap().1.parse().unwrap()
 }
 
-async fn all_is_told(served: &mut Served) {
+async fn all_is_told(served: &mut ServiceProcess) {
     while served.stat("backlog_events").await > 0 {
         served.ask(OWNER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
     }
 }
 
 /// Takes messages in until there are so many.
-async fn take(served: &mut Served, number: usize) {
+async fn take(served: &mut ServiceProcess, number: usize) {
     while served.messages.len() < number {
         let stanza = served.link.receive().await.expect("the stream ended");
         if stanza.name() == "message" {
@@ -50,7 +50,7 @@ async fn take(served: &mut Served, number: usize) {
 /// of the same name inherits nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_hear_of_a_deleted_node_across_kills() {
-    let mut served = Served::start(&[], &[]).await;
+    let mut served = ServiceProcess::start(&[], &[]).await;
     let form = crate::harness::form(&[("max_items", "1")]);
     served.granted(OWNER, &format!("<create node='n'/><configure>{form}</configure>")).await;
     served.subscribe_many(OWNER, "n", AUDIENCE).await;
@@ -105,7 +105,7 @@ async fn ten_thousand_hear_of_a_deleted_node_across_kills() {
 async fn an_outcast_during_a_backlog_of_100_000_hears_nothing_more() {
     const LAST: &str = "000999@far.example";
     for is_killed in [false, true] {
-        let mut served = Served::start(&[], &[]).await;
+        let mut served = ServiceProcess::start(&[], &[]).await;
         served.granted(OWNER, "<create node='n'/>").await;
         served.subscribe_many(OWNER, "n", 1000).await;
         // No barrier returns, so that most of it has to wait.
@@ -171,7 +171,7 @@ async fn a_server_that_does_not_read_costs_no_more_than_the_backlog() {
         ("LINK_PING_AFTER_SECONDS", "600"),
         ("LOG", "error"),
     ];
-    let mut served = Served::start(&variables, &[]).await;
+    let mut served = ServiceProcess::start(&variables, &[]).await;
     let form = crate::harness::form(&[("publish_model", "open"), ("max_items", "max")]);
     served.granted(OWNER, &format!("<create node='n'/><configure>{form}</configure>")).await;
     served.subscribe_many(OWNER, "n", 500).await;
@@ -215,7 +215,7 @@ async fn a_server_that_does_not_read_costs_no_more_than_the_backlog() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leaving_a_new_node_takes_nothing_that_the_old_one_owes() {
     const READER: &str = "reader@localhost/r";
-    let mut served = Served::start(&[], &[]).await;
+    let mut served = ServiceProcess::start(&[], &[]).await;
     for node in ["crowd", "n"] {
         served.granted(OWNER, &format!("<create node='{node}'/>")).await;
     }
@@ -251,7 +251,7 @@ async fn leaving_a_new_node_takes_nothing_that_the_old_one_owes() {
 /// A server may pass on what an earlier process had sent when it was killed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_barrier_of_an_earlier_process_confirms_nothing() {
-    let mut served = Served::start(&[], &[]).await;
+    let mut served = ServiceProcess::start(&[], &[]).await;
     served.granted(OWNER, "<create node='n'/>").await;
     served.subscribe_many(OWNER, "n", 5_000).await;
     served.link.hold_barriers();

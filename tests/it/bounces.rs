@@ -9,7 +9,7 @@ use gjallar::{
 use minidom::Element;
 
 use crate::{
-    harness::{Component, SERVICE, event, faulty::Faulty},
+    harness::{SERVICE, TestComponent, event, faulty::FailingStore},
     presence::name_nodes,
 };
 
@@ -20,16 +20,16 @@ const OTHER: &str = "other@localhost";
 /// Those of [`Component::messages`]: a node, a subscription, a publish, its end, the node's.
 const COMMITS_OF_MESSAGES: u64 = 5;
 
-async fn stage(max_bounces: u32, interval: u64) -> Component {
+async fn stage(max_bounces: u32, interval: u64) -> TestComponent {
     stage_on(Arc::new(MemoryStore::new()), max_bounces, interval).await
 }
 
-async fn stage_on(store: Arc<dyn Store>, max_bounces: u32, interval: u64) -> Component {
+async fn stage_on(store: Arc<dyn Store>, max_bounces: u32, interval: u64) -> TestComponent {
     let configure = |config: &mut Config| {
         config.limits.max_bounces = max_bounces;
         config.limits.bounce_interval_seconds = interval;
     };
-    let mut component = Component::with(store, configure).await;
+    let mut component = TestComponent::with(store, configure).await;
     component.create(OWNER, "n", &[("notify_sub", "1")]).await;
     component.create(OWNER, "m", &[]).await;
     for (jid, node) in [(READER, "n"), (OTHER, "n"), (READER, "m")] {
@@ -40,7 +40,7 @@ async fn stage_on(store: Arc<dyn Store>, max_bounces: u32, interval: u64) -> Com
 }
 
 /// Publishes, and sends what goes to a subscriber back; whether anything went there.
-async fn bounce(component: &mut Component, condition: &str, kind: &str) -> bool {
+async fn bounce(component: &mut TestComponent, condition: &str, kind: &str) -> bool {
     component.publish(OWNER, "n", "1").await;
     let messages = component.messages().await;
     let to_reader = |message: &&Element| message.attr("to") == Some(READER);
@@ -118,7 +118,7 @@ async fn bounces_that_come_together_count_once_and_those_of_strangers_not_at_all
 async fn a_bounced_subscription_ends_after_the_store_has_failed() {
     // Two nodes, three subscriptions, what asks for the messages, and two publishes come before.
     let fails_at = 2 + 3 + 3 * COMMITS_OF_MESSAGES + 2;
-    let store = Faulty::new(Arc::new(MemoryStore::new()), fails_at + 1, false);
+    let store = FailingStore::new(Arc::new(MemoryStore::new()), fails_at + 1, false);
     let mut component = stage_on(store, 6, 0).await;
     for _ in 0..2 {
         assert!(bounce(&mut component, "gone", "cancel").await);
@@ -149,8 +149,8 @@ const ABSENT: [(&str, &str); 4] = [
 ];
 
 /// A component with a node that the reader's resource is interested in, without a subscription.
-async fn with_interested() -> Component {
-    let mut component = Component::start().await;
+async fn with_interested() -> TestComponent {
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     name_nodes(&mut component, READER, &["n"]).await;
     component.ask(READER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;

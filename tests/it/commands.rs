@@ -5,7 +5,7 @@ use std::sync::Arc;
 use gjallar::store::MemoryStore;
 use minidom::Element;
 
-use crate::harness::{Component, SERVICE, error, shown};
+use crate::harness::{SERVICE, TestComponent, error, shown};
 
 const ADMIN: &str = "admin@localhost/desk";
 const OWNER: &str = "owner@localhost/desk";
@@ -14,8 +14,8 @@ const COMMANDS: &str = "http://jabber.org/protocol/commands";
 const FORMS: &str = "jabber:x:data";
 
 /// A command of somebody's, between two forms.
-struct Session<'a> {
-    component: &'a mut Component,
+struct CommandDialog<'a> {
+    component: &'a mut TestComponent,
     who: &'a str,
     command: &'a str,
     id: Option<String>,
@@ -23,8 +23,8 @@ struct Session<'a> {
     answer: Element,
 }
 
-impl<'a> Session<'a> {
-    async fn begin(component: &'a mut Component, who: &'a str, command: &'a str) -> Self {
+impl<'a> CommandDialog<'a> {
+    async fn begin(component: &'a mut TestComponent, who: &'a str, command: &'a str) -> Self {
         let answer = component.ask(who, "set", &request(command, None, "", "")).await;
         let id = stage(&answer).and_then(|stage| stage.attr("sessionid")).map(str::to_owned);
         Self { component, who, command, id, answer }
@@ -129,8 +129,8 @@ fn form(fields: &[(&str, &str)]) -> String {
 }
 
 /// A node of the owner's, with an item and a subscriber.
-async fn component() -> Component {
-    let mut component = Component::start().await;
+async fn component() -> TestComponent {
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     component.subscribe(READER, "n").await;
     component.publish(OWNER, "n", "1").await;
@@ -139,7 +139,7 @@ async fn component() -> Component {
 }
 
 /// The commands that somebody sees, and the name of each.
-async fn listed(component: &mut Component, who: &str) -> Vec<(String, String)> {
+async fn listed(component: &mut TestComponent, who: &str) -> Vec<(String, String)> {
     let query =
         format!("<query xmlns='http://jabber.org/protocol/disco#items' node='{COMMANDS}'/>");
     let answer = component.ask(who, "get", &query).await;
@@ -152,7 +152,7 @@ async fn listed(component: &mut Component, who: &str) -> Vec<(String, String)> {
 async fn who_may_not_use_a_command_does_not_see_it() {
     let no_creators =
         |config: &mut gjallar::process::Config| config.creators = vec!["admins".into()];
-    let mut component = Component::with(Arc::new(MemoryStore::new()), no_creators).await;
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), no_creators).await;
     component.create(ADMIN, "n", &[]).await;
     let entry = "<affiliation jid='owner@localhost' affiliation='owner'/>";
     let owner = format!("<affiliations node='n'>{entry}</affiliations>");
@@ -169,7 +169,7 @@ async fn who_may_not_use_a_command_does_not_see_it() {
         let may = own.iter().any(|(own, _)| *own == command);
         for (who, may) in [(ADMIN, true), (OWNER, may), (READER, false)] {
             let answer = component.ask(who, "get", &info).await;
-            let begun = Session::begin(&mut component, who, &command).await.answer;
+            let begun = CommandDialog::begin(&mut component, who, &command).await.answer;
             if may {
                 assert!(shown(&answer).contains(&format!("name='{name}'")), "{}", shown(&answer));
                 assert!(stage(&begun).is_some(), "{}", shown(&begun));
@@ -183,7 +183,7 @@ async fn who_may_not_use_a_command_does_not_see_it() {
 
 #[tokio::test]
 async fn the_users_of_a_domain_may_be_administrators() {
-    let mut component = Component::with(Arc::new(MemoryStore::new()), |config| {
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), |config| {
         config.admins = vec!["staff.example".into(), "admin@localhost".into()];
     })
     .await;
@@ -209,12 +209,12 @@ async fn the_users_of_a_domain_may_be_administrators() {
 
 #[tokio::test]
 async fn nodes_are_listed_page_by_page() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     for node in ["news/a", "news/b", "weather", "News/c", "x"] {
         component.create(OWNER, node, &[]).await;
     }
     component.create(READER, "news/not-the-owners", &[]).await;
-    let mut list = Session::begin(&mut component, ADMIN, "list-nodes").await;
+    let mut list = CommandDialog::begin(&mut component, ADMIN, "list-nodes").await;
     assert_eq!(list.offered(), ["next", "complete"]);
     list.fill(&[("pattern", "news/"), ("max", "2")]).await;
     assert_eq!(list.offered(), ["next", "prev", "complete"]);
@@ -224,7 +224,7 @@ async fn nodes_are_listed_page_by_page() {
     assert_eq!(list.status(), "completed");
     assert_eq!(list.values("nodes"), ["News/c", "news/not-the-owners"]);
 
-    let mut list = Session::begin(&mut component, OWNER, "list-nodes").await;
+    let mut list = CommandDialog::begin(&mut component, OWNER, "list-nodes").await;
     list.fill(&[("max", "2")]).await;
     let first = list.values("nodes");
     list.act("next", &[]).await;
@@ -238,26 +238,26 @@ async fn nodes_are_listed_page_by_page() {
     all.sort();
     assert_eq!(all, ["News/c", "news/a", "news/b", "weather", "x"]);
     for (pattern, found) in [("*a", "news/a"), ("?", "x"), ("WEATHER", "weather"), ("none", "")] {
-        let mut list = Session::begin(&mut component, OWNER, "list-nodes").await;
+        let mut list = CommandDialog::begin(&mut component, OWNER, "list-nodes").await;
         assert_eq!(list.fill(&[("pattern", pattern)]).await.values("nodes").concat(), found);
     }
-    let mut list = Session::begin(&mut component, OWNER, "list-nodes").await;
+    let mut list = CommandDialog::begin(&mut component, OWNER, "list-nodes").await;
     list.fill(&[("max", "1")]).await;
     list.act("complete", &[]).await;
     assert_eq!(list.status(), "completed");
-    let mut list = Session::begin(&mut component, OWNER, "list-nodes").await;
+    let mut list = CommandDialog::begin(&mut component, OWNER, "list-nodes").await;
     list.fill(&[("pattern", &"a".repeat(128))]).await;
     assert_eq!(error(&list.answer), "modify bad-request bad-payload");
     assert!(list.fill(&[("pattern", &"a".repeat(127))]).await.values("nodes").concat().is_empty());
     // A page does not go on after a node that was deleted and created again.
-    let mut list = Session::begin(&mut component, ADMIN, "list-nodes").await;
+    let mut list = CommandDialog::begin(&mut component, ADMIN, "list-nodes").await;
     list.fill(&[("max", "2")]).await;
     list.component.owner(OWNER, "set", "<delete node='news/b'/>").await;
     list.component.create(OWNER, "news/b", &[]).await;
     list.act("next", &[]).await;
     assert_eq!(error(&list.answer), "cancel item-not-found");
     // Who completes at once gets the first page.
-    let mut list = Session::begin(&mut component, OWNER, "list-nodes").await;
+    let mut list = CommandDialog::begin(&mut component, OWNER, "list-nodes").await;
     list.act("complete", &[("max", "2")]).await;
     assert_eq!(list.note(), "The list goes on after this page.");
     assert_eq!(list.values("nodes").len(), 2);
@@ -266,11 +266,11 @@ async fn nodes_are_listed_page_by_page() {
 
 #[tokio::test]
 async fn a_form_with_many_options_may_be_given_back() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     for number in 0..300 {
         component.create(OWNER, &format!("n{number}"), &[]).await;
     }
-    let mut configure = Session::begin(&mut component, OWNER, "configure-node").await;
+    let mut configure = CommandDialog::begin(&mut component, OWNER, "configure-node").await;
     assert!(shown(&configure.field("node")).matches("<option").count() == 300);
     configure.give_back("next", &[("node", "n7")]).await;
     assert_eq!(configure.status(), "executing");
@@ -280,7 +280,7 @@ async fn a_form_with_many_options_may_be_given_back() {
 
 #[tokio::test]
 async fn a_page_may_be_given_back() {
-    let mut component = Component::with(Arc::new(MemoryStore::new()), |config| {
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), |config| {
         config.limits.max_payload_bytes = 25_000;
         config.limits.max_reply_bytes = 30_000;
     })
@@ -297,12 +297,12 @@ async fn a_page_may_be_given_back() {
             .granted("bot@localhost", &format!("<publish node='{node}'>{items}</publish>"))
             .await;
     }
-    let mut list = Session::begin(&mut component, OWNER, "list-nodes").await;
+    let mut list = CommandDialog::begin(&mut component, OWNER, "list-nodes").await;
     list.fill(&[("max", "290")]).await;
     assert_eq!(list.values("nodes").len(), 290);
     list.give_back("next", &[]).await;
     assert_eq!(list.values("nodes").len(), 10);
-    let mut export = Session::begin(&mut component, ADMIN, "export").await;
+    let mut export = CommandDialog::begin(&mut component, ADMIN, "export").await;
     export.fill(&[("jid", "bot@localhost")]).await;
     let mut items = export.values("items");
     assert!(items.len() > 256 && items.len() < 540, "{}", items.len());
@@ -319,16 +319,16 @@ async fn a_form_takes_long_lists() {
     let mut component = component().await;
     let list = |entry: &dyn Fn(u32) -> String| (0..300).map(entry).collect::<Vec<_>>().join("\n");
     let payload = format!("&lt;x xmlns='urn:x'&gt;\n{}\n&lt;/x&gt;", list(&|n| n.to_string()));
-    let mut publish = Session::begin(&mut component, OWNER, "publish-item").await;
+    let mut publish = CommandDialog::begin(&mut component, OWNER, "publish-item").await;
     publish.fill(&[("node", "n"), ("id", "2"), ("payload", &payload)]).await;
     assert_eq!(publish.note(), "Published: 2.");
     let jids = list(&|n| format!("u{n}@localhost"));
-    let mut affiliations = Session::begin(&mut component, OWNER, "affiliations").await;
+    let mut affiliations = CommandDialog::begin(&mut component, OWNER, "affiliations").await;
     affiliations.fill(&[("node", "n")]).await;
     affiliations.fill(&[("jids", &jids), ("affiliation", "member")]).await;
     assert_eq!(affiliations.note(), "Set: 300.");
     // Fields that take one value, and fields that the form does not have, are as limited as in any form.
-    let mut purge = Session::begin(&mut component, OWNER, "purge-node").await;
+    let mut purge = CommandDialog::begin(&mut component, OWNER, "purge-node").await;
     purge.fill(&[("node", &list(&|n| n.to_string()))]).await;
     assert!(error(&purge.answer).contains("not-acceptable"));
 }
@@ -374,19 +374,19 @@ async fn a_requester_may_choose_the_session_id() {
 async fn forms_of_commands_have_no_empty_value() {
     let mut component = component().await;
     for (node, _) in listed(&mut component, ADMIN).await {
-        let begun = Session::begin(&mut component, ADMIN, &node).await;
+        let begun = CommandDialog::begin(&mut component, ADMIN, &node).await;
         let text = shown(&begun.answer);
         assert!(!text.contains("<value/>") && !text.contains("<value></value>"), "{text}");
     }
-    let mut erase = Session::begin(&mut component, ADMIN, "erase").await;
+    let mut erase = CommandDialog::begin(&mut component, ADMIN, "erase").await;
     erase.fill(&[("jid", "bot@localhost\nbot@localhost")]).await;
     assert_eq!(erase.values("again"), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn a_node_is_created_configured_purged_and_deleted() {
-    let mut component = Component::start().await;
-    let mut create = Session::begin(&mut component, OWNER, "create-node").await;
+    let mut component = TestComponent::start().await;
+    let mut create = CommandDialog::begin(&mut component, OWNER, "create-node").await;
     create.fill(&[("node", "n")]).await;
     assert_eq!(create.offered(), ["complete", "prev"]);
     assert_eq!(create.values("pubsub#access_model"), ["open"]);
@@ -395,7 +395,7 @@ async fn a_node_is_created_configured_purged_and_deleted() {
     create.fill(&fields).await;
     assert_eq!(create.note(), "The node n is created.");
 
-    let mut configure = Session::begin(&mut component, OWNER, "configure-node").await;
+    let mut configure = CommandDialog::begin(&mut component, OWNER, "configure-node").await;
     assert!(shown(&configure.field("node")).contains("<option label='n (T)'><value>n</value>"));
     configure.fill(&[("node", "n")]).await;
     assert_eq!(configure.values("pubsub#max_items"), ["7"]);
@@ -406,11 +406,11 @@ async fn a_node_is_created_configured_purged_and_deleted() {
     assert_eq!(configure.note(), "The node is configured.");
 
     component.publish(OWNER, "n", "1").await;
-    let mut purge = Session::begin(&mut component, OWNER, "purge-node").await;
+    let mut purge = CommandDialog::begin(&mut component, OWNER, "purge-node").await;
     assert_eq!(purge.fill(&[("node", "n")]).await.note(), "The items are removed.");
     assert_eq!(component.items(OWNER, "n").await, Vec::<String>::new());
 
-    let mut delete = Session::begin(&mut component, OWNER, "delete-node").await;
+    let mut delete = CommandDialog::begin(&mut component, OWNER, "delete-node").await;
     delete.fill(&[("node", "n")]).await;
     assert_eq!(delete.fixed(), "n goes with all its items and 0 subscriptions.");
     delete.fill(&[("name", "m")]).await;
@@ -425,7 +425,7 @@ async fn a_node_is_created_configured_purged_and_deleted() {
 #[tokio::test]
 async fn a_change_made_meanwhile_is_a_conflict() {
     let mut component = component().await;
-    let mut configure = Session::begin(&mut component, OWNER, "configure-node").await;
+    let mut configure = CommandDialog::begin(&mut component, OWNER, "configure-node").await;
     configure.fill(&[("node", "n")]).await;
     let (id, seen) = (configure.id.clone(), configure.values("x-gjallar#revision"));
     assert_eq!(seen.len(), 1);
@@ -448,7 +448,7 @@ async fn a_change_made_meanwhile_is_a_conflict() {
 #[tokio::test]
 async fn affiliations_and_subscriptions_are_shown_and_set() {
     let mut component = component().await;
-    let mut affiliations = Session::begin(&mut component, OWNER, "affiliations").await;
+    let mut affiliations = CommandDialog::begin(&mut component, OWNER, "affiliations").await;
     affiliations.fill(&[("node", "n")]).await;
     assert_eq!(affiliations.fixed(), "owner@localhost: owner");
     affiliations.fill(&[("jids", "not a jid@"), ("affiliation", "member")]).await;
@@ -457,7 +457,7 @@ async fn affiliations_and_subscriptions_are_shown_and_set() {
         .fill(&[("jids", "bot@localhost\nb@localhost"), ("affiliation", "publisher")])
         .await;
     assert_eq!(affiliations.note(), "Set: 2.");
-    let mut affiliations = Session::begin(&mut component, OWNER, "affiliations").await;
+    let mut affiliations = CommandDialog::begin(&mut component, OWNER, "affiliations").await;
     affiliations.fill(&[("node", "n")]).await;
     assert!(affiliations.fixed().contains("bot@localhost: publisher"));
     affiliations.fill(&[("jids", "owner@localhost"), ("affiliation", "none")]).await;
@@ -467,36 +467,36 @@ async fn affiliations_and_subscriptions_are_shown_and_set() {
     );
     assert!(shown(&affiliations.answer).contains("<note type='warn'>"));
 
-    let mut subscriptions = Session::begin(&mut component, OWNER, "subscriptions").await;
+    let mut subscriptions = CommandDialog::begin(&mut component, OWNER, "subscriptions").await;
     subscriptions.fill(&[("node", "n")]).await;
     assert_eq!(subscriptions.fixed(), READER);
     subscriptions.fill(&[("jids", READER), ("subscription", "none")]).await;
     assert_eq!(subscriptions.note(), "Set: 1.");
-    let mut subscriptions = Session::begin(&mut component, OWNER, "subscriptions").await;
+    let mut subscriptions = CommandDialog::begin(&mut component, OWNER, "subscriptions").await;
     subscriptions.fill(&[("node", "n")]).await;
     assert_eq!(subscriptions.fixed(), "(none)");
 }
 
 #[tokio::test]
 async fn requests_are_approved_and_refused() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[("access_model", "authorize")]).await;
     for jid in ["a@localhost", "b@localhost", "c@localhost"] {
         component.pubsub(jid, "set", &format!("<subscribe node='n' jid='{jid}'/>")).await;
     }
-    let mut approve = Session::begin(&mut component, OWNER, "approve").await;
+    let mut approve = CommandDialog::begin(&mut component, OWNER, "approve").await;
     approve.fill(&[("node", "n")]).await;
     let offered = shown(&approve.field("jids"));
     assert_eq!(offered.matches("<option>").count(), 3, "{offered}");
     approve.fill(&[("jids", "a@localhost\nb@localhost"), ("decision", "approve")]).await;
     assert_eq!(approve.note(), "Approved: 2.");
-    let mut refuse = Session::begin(&mut component, OWNER, "approve").await;
+    let mut refuse = CommandDialog::begin(&mut component, OWNER, "approve").await;
     refuse.fill(&[("node", "n")]).await;
     refuse.fill(&[("jids", "c@localhost"), ("decision", "refuse")]).await;
     assert_eq!(refuse.note(), "Refused: 1.");
-    let mut nobody = Session::begin(&mut component, OWNER, "approve").await;
+    let mut nobody = CommandDialog::begin(&mut component, OWNER, "approve").await;
     assert_eq!(nobody.fill(&[("node", "n")]).await.note(), "Nobody waits.");
-    let mut there = Session::begin(&mut component, OWNER, "subscriptions").await;
+    let mut there = CommandDialog::begin(&mut component, OWNER, "subscriptions").await;
     there.fill(&[("node", "n")]).await;
     assert_eq!(there.fixed(), "a@localhost\nb@localhost");
 }
@@ -504,7 +504,7 @@ async fn requests_are_approved_and_refused() {
 #[tokio::test]
 async fn items_are_published_and_retracted_by_hand() {
     let mut component = component().await;
-    let mut publish = Session::begin(&mut component, OWNER, "publish-item").await;
+    let mut publish = CommandDialog::begin(&mut component, OWNER, "publish-item").await;
     publish.fill(&[("node", "n"), ("id", "2"), ("payload", "&lt;x&gt;")]).await;
     assert_eq!(error(&publish.answer), "modify bad-request invalid-payload");
     let payload = "&lt;x xmlns='urn:x'&gt;\n&lt;y/&gt;&lt;/x&gt;";
@@ -517,7 +517,7 @@ async fn items_are_published_and_retracted_by_hand() {
         "{told}"
     );
 
-    let mut retract = Session::begin(&mut component, OWNER, "retract-items").await;
+    let mut retract = CommandDialog::begin(&mut component, OWNER, "retract-items").await;
     retract.fill(&[("node", "n")]).await;
     let newest = shown(&retract.field("items"));
     assert!(newest.find("<value>2</value>") < newest.find("<value>1</value>"), "{newest}");
@@ -529,7 +529,7 @@ async fn items_are_published_and_retracted_by_hand() {
     for id in ["3", "4"] {
         component.publish(OWNER, "n", id).await;
     }
-    let mut old = Session::begin(&mut component, OWNER, "retract-old-items").await;
+    let mut old = CommandDialog::begin(&mut component, OWNER, "retract-old-items").await;
     old.fill(&[("node", "n"), ("days", "soon")]).await;
     assert_eq!(error(&old.answer), "modify bad-request bad-payload");
     old.fill(&[("node", "n"), ("days", "1")]).await;
@@ -553,7 +553,7 @@ async fn an_announcement_reaches_those_who_subscribed_and_want_deliveries() {
     component.owner(OWNER, "set", &enrolled).await;
     component.subscribe("other@localhost", "n").await;
     component.messages().await;
-    let mut announce = Session::begin(&mut component, OWNER, "announce").await;
+    let mut announce = CommandDialog::begin(&mut component, OWNER, "announce").await;
     announce.fill(&[("node", "n"), ("text", "")]).await;
     assert!(error(&announce.answer).contains("bad-request"));
     announce.fill(&[("node", "n"), ("text", "It ends\non Friday.")]).await;
@@ -579,11 +579,11 @@ async fn what_there_is_of_an_entity_is_shown_and_erased() {
     component.subscribe("bot@localhost", "n").await;
     component.create("bot@localhost", "own", &[]).await;
     component.publish("bot@localhost", "own", "mine").await;
-    let mut entity = Session::begin(&mut component, ADMIN, "entity").await;
+    let mut entity = CommandDialog::begin(&mut component, ADMIN, "entity").await;
     entity.fill(&[("jid", "bot@localhost/any")]).await;
     assert_eq!(entity.values("affiliations"), ["n: publisher", "own: owner"]);
     assert_eq!(entity.values("subscriptions"), ["n: bot@localhost subscribed"]);
-    let mut export = Session::begin(&mut component, ADMIN, "export").await;
+    let mut export = CommandDialog::begin(&mut component, ADMIN, "export").await;
     export.fill(&[("jid", "bot@localhost")]).await;
     let items = export.values("items");
     assert!(items[0].starts_with("n: of the bot 2"), "{items:?}");
@@ -591,7 +591,7 @@ async fn what_there_is_of_an_entity_is_shown_and_erased() {
     assert_eq!(items.len(), 2);
     assert_eq!(export.status(), "completed");
 
-    let mut erase = Session::begin(&mut component, ADMIN, "erase").await;
+    let mut erase = CommandDialog::begin(&mut component, ADMIN, "erase").await;
     erase.fill(&[("jid", "bot@localhost")]).await;
     erase.fill(&[("again", "owner@localhost")]).await;
     assert_eq!(error(&erase.answer), "modify bad-request bad-payload");
@@ -600,11 +600,11 @@ async fn what_there_is_of_an_entity_is_shown_and_erased() {
     assert_eq!(component.items(OWNER, "n").await, ["1"]);
     let gone = component.pubsub(OWNER, "get", "<items node='own'/>").await;
     assert_eq!(error(&gone), "cancel item-not-found");
-    let mut entity = Session::begin(&mut component, ADMIN, "entity").await;
+    let mut entity = CommandDialog::begin(&mut component, ADMIN, "entity").await;
     entity.fill(&[("jid", "bot@localhost")]).await;
     assert_eq!(entity.values("affiliations").len() + entity.values("subscriptions").len(), 0);
     // A node with another owner stays.
-    let mut erase = Session::begin(&mut component, ADMIN, "erase").await;
+    let mut erase = CommandDialog::begin(&mut component, ADMIN, "erase").await;
     erase.fill(&[("jid", "owner@localhost")]).await;
     erase.fill(&[("again", "owner@localhost")]).await;
     assert_eq!(erase.note(), "Erased: 1 nodes, 0 affiliations, 0 subscriptions, 0 items.");
@@ -619,7 +619,7 @@ async fn an_entity_is_approved_shown_and_erased_in_both_spellings_of_its_domain(
         let fields = [("access_model", "authorize"), ("publish_model", "open")];
         component.configure(OWNER, "n", &fields).await;
         component.subscribe(stamped, "n").await;
-        let mut approve = Session::begin(&mut component, OWNER, "approve").await;
+        let mut approve = CommandDialog::begin(&mut component, OWNER, "approve").await;
         approve.fill(&[("node", "n")]).await;
         approve.fill(&[("jids", named), ("decision", "approve")]).await;
         assert_eq!(approve.note(), "Approved: 1.");
@@ -628,18 +628,18 @@ async fn an_entity_is_approved_shown_and_erased_in_both_spellings_of_its_domain(
         let member = format!("<affiliation jid='{named}' affiliation='member'/>");
         let set = format!("<affiliations node='n'>{member}</affiliations>");
         component.owner(OWNER, "set", &set).await;
-        let mut entity = Session::begin(&mut component, ADMIN, "entity").await;
+        let mut entity = CommandDialog::begin(&mut component, ADMIN, "entity").await;
         entity.fill(&[("jid", named)]).await;
         assert_eq!(entity.values("affiliations"), ["n: member", "own: owner"]);
         assert_eq!(entity.values("subscriptions"), [format!("n: {stamped} subscribed")]);
-        let mut export = Session::begin(&mut component, ADMIN, "export").await;
+        let mut export = CommandDialog::begin(&mut component, ADMIN, "export").await;
         export.fill(&[("jid", named)]).await;
         assert!(export.values("items")[0].starts_with("n: of the bot 2"));
-        let mut erase = Session::begin(&mut component, ADMIN, "erase").await;
+        let mut erase = CommandDialog::begin(&mut component, ADMIN, "erase").await;
         erase.fill(&[("jid", named)]).await;
         erase.fill(&[("again", named)]).await;
         assert_eq!(erase.note(), "Erased: 1 nodes, 1 affiliations, 1 subscriptions, 1 items.");
-        let mut entity = Session::begin(&mut component, ADMIN, "entity").await;
+        let mut entity = CommandDialog::begin(&mut component, ADMIN, "entity").await;
         entity.fill(&[("jid", stamped)]).await;
         assert_eq!(entity.values("affiliations").len() + entity.values("subscriptions").len(), 0);
         assert_eq!(component.items(OWNER, "n").await, ["1"]);
@@ -648,7 +648,7 @@ async fn an_entity_is_approved_shown_and_erased_in_both_spellings_of_its_domain(
 
 #[tokio::test]
 async fn what_an_answer_does_not_hold_is_on_the_next_page() {
-    let mut component = Component::with(Arc::new(MemoryStore::new()), |config| {
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), |config| {
         config.limits.max_payload_bytes = 25_000;
         config.limits.max_reply_bytes = 30_000;
     })
@@ -658,7 +658,7 @@ async fn what_an_answer_does_not_hold_is_on_the_next_page() {
         component.create(OWNER, node, &[]).await;
         component.publish_much(OWNER, node).await;
     }
-    let mut export = Session::begin(&mut component, ADMIN, "export").await;
+    let mut export = CommandDialog::begin(&mut component, ADMIN, "export").await;
     // The only action that the form offers.
     export.act("complete", &[("jid", "owner@localhost")]).await;
     let (mut ids, mut pages) = (Vec::new(), 0);
@@ -682,7 +682,7 @@ async fn what_an_answer_does_not_hold_is_on_the_next_page() {
 /// Payloads are written as text in a form: their markup is escaped, which takes up to five times the bytes.
 #[tokio::test]
 async fn a_page_of_an_export_fits_into_an_answer() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     let large = format!("<x xmlns='urn:x'>{}</x>", "y".repeat(60_000));
     let marked = format!("<x xmlns='urn:x'>{}</x>", "<b/>&amp;".repeat(500));
     for (node, items, payload) in [("a", 7, &large), ("b", 7, &large), ("c", 100, &marked)] {
@@ -693,7 +693,7 @@ async fn a_page_of_an_export_fits_into_an_answer() {
             component.granted("bot@localhost", &publish).await;
         }
     }
-    let mut export = Session::begin(&mut component, ADMIN, "export").await;
+    let mut export = CommandDialog::begin(&mut component, ADMIN, "export").await;
     export.fill(&[("jid", "bot@localhost")]).await;
     let mut items = export.values("items");
     while export.status() == "executing" {
@@ -708,7 +708,7 @@ async fn a_page_of_an_export_fits_into_an_answer() {
 
 #[tokio::test]
 async fn long_lists_and_large_items_fit_into_an_answer() {
-    let mut component = Component::with(Arc::new(MemoryStore::new()), |config| {
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), |config| {
         config.link.max_stanza_bytes = 50_000;
         config.limits.max_payload_bytes = 25_000;
         config.limits.max_reply_bytes = 30_000;
@@ -722,11 +722,11 @@ async fn long_lists_and_large_items_fit_into_an_answer() {
     let publish = format!("<publish node='{}'>{marked}</publish>", node(0));
     component.granted(OWNER, &publish).await;
 
-    let mut entity = Session::begin(&mut component, ADMIN, "entity").await;
+    let mut entity = CommandDialog::begin(&mut component, ADMIN, "entity").await;
     entity.fill(&[("jid", "owner@localhost")]).await;
     let affiliations = entity.values("affiliations");
     assert!(affiliations.last().unwrap().starts_with("… and "), "{affiliations:?}");
-    let mut export = Session::begin(&mut component, ADMIN, "export").await;
+    let mut export = CommandDialog::begin(&mut component, ADMIN, "export").await;
     export.fill(&[("jid", "owner@localhost")]).await;
     assert_eq!(export.values("affiliations"), affiliations);
     let mut items = export.values("items");
@@ -737,7 +737,7 @@ async fn long_lists_and_large_items_fit_into_an_answer() {
     assert_eq!(items.len(), 1);
     assert!(items[0].ends_with("(24021 bytes: too many for a form)"), "{}", items[0]);
 
-    let mut list = Session::begin(&mut component, OWNER, "list-nodes").await;
+    let mut list = CommandDialog::begin(&mut component, OWNER, "list-nodes").await;
     list.fill(&[("max", "60")]).await;
     let mut nodes = list.values("nodes");
     assert!(nodes.len() < 60);
@@ -748,17 +748,17 @@ async fn long_lists_and_large_items_fit_into_an_answer() {
     nodes.dedup();
     assert_eq!(nodes.len(), 60);
     // A name is typed where so many do not fit.
-    let configure = Session::begin(&mut component, OWNER, "configure-node").await;
+    let configure = CommandDialog::begin(&mut component, OWNER, "configure-node").await;
     assert_eq!(configure.field("node").attr("type"), Some("text-single"));
 }
 
 #[tokio::test]
 async fn a_session_stays_where_it_was_if_the_answer_is_too_large() {
-    let mut component = Component::with(Arc::new(MemoryStore::new()), |config| {
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), |config| {
         config.link.max_stanza_bytes = 2_000;
     })
     .await;
-    let mut create = Session::begin(&mut component, OWNER, "create-node").await;
+    let mut create = CommandDialog::begin(&mut component, OWNER, "create-node").await;
     for _ in 0..2 {
         create.fill(&[("node", "n")]).await;
         assert_eq!(error(&create.answer), "modify policy-violation");
@@ -771,7 +771,7 @@ async fn a_session_stays_where_it_was_if_the_answer_is_too_large() {
 /// A command that made a change ends its session, and says so with a part of its note if the whole one does not fit.
 #[tokio::test]
 async fn a_command_that_made_a_change_is_completed_whatever_fits() {
-    let mut component = Component::with(Arc::new(MemoryStore::new()), |config| {
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), |config| {
         config.link.max_stanza_bytes = 3_000;
         config.limits.max_subscriptions = 1;
     })
@@ -780,7 +780,7 @@ async fn a_command_that_made_a_change_is_completed_whatever_fits() {
     // Each `>` takes four bytes in the reply.
     let jids: Vec<_> = (0..10).map(|n| format!("r{n}@localhost/{}", ">".repeat(100))).collect();
     let jids: Vec<_> = jids.iter().map(|jid| ("jids", jid.as_str())).collect();
-    let mut set = Session::begin(&mut component, OWNER, "subscriptions").await;
+    let mut set = CommandDialog::begin(&mut component, OWNER, "subscriptions").await;
     set.fill(&[("node", "n")]).await;
     set.fill(&jids).await;
     assert_eq!(set.status(), "completed", "{}", shown(&set.answer));
@@ -794,11 +794,11 @@ async fn a_command_that_made_a_change_is_completed_whatever_fits() {
 #[tokio::test]
 async fn statistics_and_limits_are_shown() {
     let mut component = component().await;
-    let statistics = Session::begin(&mut component, ADMIN, "statistics").await;
+    let statistics = CommandDialog::begin(&mut component, ADMIN, "statistics").await;
     assert_eq!(statistics.status(), "completed");
     assert_eq!(statistics.values("nodes"), ["1"]);
     assert_eq!(statistics.values("connected"), ["1"]);
-    let limits = Session::begin(&mut component, OWNER, "limits").await;
+    let limits = CommandDialog::begin(&mut component, OWNER, "limits").await;
     assert_eq!(limits.values("max_items"), ["10000"]);
 }
 
@@ -811,7 +811,7 @@ async fn forms_go_forth_and_back() {
     let first = stage(&answer).unwrap();
     assert_eq!(first.attr("status"), Some("executing"));
     let id = first.attr("sessionid").unwrap().to_owned();
-    let mut go = Session {
+    let mut go = CommandDialog {
         component: &mut component,
         who: OWNER,
         command: "configure-node",
@@ -835,7 +835,7 @@ async fn forms_go_forth_and_back() {
     go.act("next", &[("node", "n")]).await;
     assert_eq!(error(&go.answer), "modify bad-request bad-sessionid");
     // What is answered late meets what is there now.
-    let mut delete = Session::begin(&mut component, OWNER, "delete-node").await;
+    let mut delete = CommandDialog::begin(&mut component, OWNER, "delete-node").await;
     delete.fill(&[("node", "n")]).await;
     let id = delete.id.clone();
     component.owner(OWNER, "set", "<delete node='n'/>").await;

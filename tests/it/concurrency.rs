@@ -10,15 +10,15 @@ use std::{
 
 use gjallar::{
     pubsub::{
-        AccessModel, Edge, Filter, ItemBudget, Listing, MaxItems, Order, OrderField, Page,
-        PublishModel, Refusal, Setting, Timestamp,
+        AccessModel, ConfigField, ItemBudget, ItemFilter, ItemOrder, ItemQuery, MaxItems,
+        OrderField, PageBound, PageRequest, PublishModel, Timestamp,
         op::publish::{NewItem, Publish},
     },
     service::Error,
     store::SledStore,
 };
 
-use crate::harness::stage::{Stage, actor, item, jid, node};
+use crate::harness::stage::{TestService, actor, item, jid, node};
 
 const OWNER: &str = "owner@localhost/x";
 const ADMIN: &str = "admin@localhost/x";
@@ -28,17 +28,17 @@ const AT_ONCE: usize = 40;
 
 /// A node that keeps few items, in a store on disk.
 struct Busy {
-    stage: Arc<Stage>,
+    stage: Arc<TestService>,
     /// The number of the newest item.
     published: Arc<AtomicUsize>,
     _folder: tempfile::TempDir,
 }
 
 impl Busy {
-    async fn new(max_items: u32, settings: &[Setting]) -> Self {
+    async fn new(max_items: u32, settings: &[ConfigField]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let stage = Stage::new(Arc::new(SledStore::open(folder.path()).unwrap())).await;
-        let mut all = vec![Setting::MaxItems(MaxItems::Number(max_items))];
+        let stage = TestService::new(Arc::new(SledStore::open(folder.path()).unwrap())).await;
+        let mut all = vec![ConfigField::MaxItems(MaxItems::Number(max_items))];
         all.extend_from_slice(settings);
         stage.create_with(OWNER, "n", all).await.unwrap();
         Self { stage: Arc::new(stage), published: Arc::default(), _folder: folder }
@@ -79,7 +79,7 @@ impl Busy {
 async fn a_stranger_who_names_items_that_are_evicted_closes_no_node() {
     // Each batch evicts the items of the one before.
     let max_items = u32::try_from(AT_ONCE / 2 + 1).unwrap();
-    let busy = Busy::new(max_items, &[Setting::AccessModel(AccessModel::Whitelist)]).await;
+    let busy = Busy::new(max_items, &[ConfigField::AccessModel(AccessModel::Whitelist)]).await;
     let stranger = actor("mallory@far.example/m");
     busy.beside(OWNER, async |published| {
         let batch = published / AT_ONCE * AT_ONCE;
@@ -87,14 +87,17 @@ async fn a_stranger_who_names_items_that_are_evicted_closes_no_node() {
         let items = (batch.saturating_sub(AT_ONCE)..batch.max(1)).map(new).collect();
         let request = Publish { node: node("n"), items, options: Vec::new(), compared: None };
         let refused = busy.stage.service.publish(&stranger, &request, |answer| answer).await.await;
-        assert!(matches!(refused, Err(Error::Refused(Refusal::Forbidden))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(Error::Refused(gjallar::pubsub::Error::Forbidden))),
+            "{refused:?}"
+        );
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_publishers_who_evict_each_others_items_close_no_node() {
-    let busy = Busy::new(1, &[Setting::PublishModel(PublishModel::Open)]).await;
+    let busy = Busy::new(1, &[ConfigField::PublishModel(PublishModel::Open)]).await;
     let xml = format!("<x xmlns='urn:x'>{}</x>", "y".repeat(3_000));
     busy.beside("nurse@localhost/a", async |_| {
         busy.stage.publish_xml("romeo@localhost/a", "n", "own", &xml).await.unwrap();
@@ -131,13 +134,13 @@ async fn every_list_of_items_can_be_read_beside_evictions() {
     let busy = Busy::new(3, &[]).await;
     let store = Arc::clone(&busy.stage.store);
     let (id, budget) = (node("n"), ItemBudget::stored(usize::MAX));
-    let by_creation = Order { by: OrderField::Creation, ..Order::default() };
-    let page = || Page { max: 10, edge: Edge::At(0) };
-    let filter = Filter { since: Some(Timestamp(1)), ..Filter::default() };
+    let by_creation = ItemOrder { by: OrderField::Creation, ..ItemOrder::default() };
+    let page = || PageRequest { max: 10, edge: PageBound::At(0) };
+    let filter = ItemFilter { since: Some(Timestamp(1)), ..ItemFilter::default() };
     let lists = [
-        Listing::of(page(), Order::default()),
-        Listing::of(page(), by_creation),
-        Listing { filter, ..Listing::of(page(), Order::default()) },
+        ItemQuery::of(page(), ItemOrder::default()),
+        ItemQuery::of(page(), by_creation),
+        ItemQuery { filter, ..ItemQuery::of(page(), ItemOrder::default()) },
     ];
     busy.beside(OWNER, async |published| {
         let numbers = published.saturating_sub(AT_ONCE)..published + 2;

@@ -3,13 +3,13 @@
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 use gjallar::{
-    pubsub::{Limits, NodeConfig, Options},
+    pubsub::{Limits, NodeConfig, SubscriptionOptions},
     store::MemoryStore,
     wire::form::{node_config, subscribe_options},
 };
 use minidom::Element;
 
-use crate::harness::Component;
+use crate::harness::TestComponent;
 
 const READER: &str = "reader@localhost/phone";
 
@@ -54,13 +54,16 @@ fn fields(values: Vec<(String, String)>) -> BTreeSet<String> {
 fn the_registered_fields_are_there_and_no_others() {
     let config = NodeConfig::initial(&Limits::default());
     assert_eq!(fields(node_config::values(&config)), listed(NODE_CONFIG));
-    assert_eq!(fields(subscribe_options::values(&Options::default())), listed(SUBSCRIBE_OPTIONS));
+    assert_eq!(
+        fields(subscribe_options::values(&SubscriptionOptions::default())),
+        listed(SUBSCRIBE_OPTIONS)
+    );
 }
 
 #[tokio::test]
 async fn the_registered_features_and_meta_data_are_announced() {
     let configure = |config: &mut gjallar::process::Config| config.limits.max_subids = 2;
-    let mut component = Component::with(Arc::new(MemoryStore::new()), configure).await;
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), configure).await;
     let query = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
     let info = component.ask(READER, "get", query).await;
     let query = info.children().next().unwrap();
@@ -99,7 +102,7 @@ fn types(element: &Element, found: &mut Vec<(String, String)>) {
 #[tokio::test]
 async fn fields_have_the_types_of_the_registry() {
     let owner = "owner@localhost/desk";
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.link.send("<message xmlns='jabber:component:accept' from='localhost' to='pubsub.localhost'>\
         <privilege xmlns='urn:xmpp:privilege:2'><perm access='roster' type='get'/></privilege></message>").await;
     component.create(owner, "n", &[("access_model", "authorize"), ("notify_config", "1")]).await;

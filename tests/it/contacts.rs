@@ -7,14 +7,16 @@ use std::{
 };
 
 use gjallar::{
-    pubsub::{AccessModel, Affiliation, Contact, Contacts, Limits, Page, Setting, Timestamp},
+    pubsub::{
+        AccessModel, Affiliation, ConfigField, Limits, PageRequest, Roster, RosterItem, Timestamp,
+    },
     store::{MemoryStore, SledStore, Store},
 };
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::harness::{
-    Component, SERVICE, event, shown,
-    stage::{Stage, actor, jid, node},
+    SERVICE, TestComponent, event, shown,
+    stage::{TestService, actor, jid, node},
 };
 
 const OWNER: &str = "owner@localhost";
@@ -28,7 +30,7 @@ const HOUR: u64 = 3600;
 
 /// A service without a transport, at a server that lets it read the rosters of two users.
 struct Fixture {
-    stage: Stage,
+    stage: TestService,
     /// Whether each of the two has the friend in it.
     has_friend: Mutex<[bool; 2]>,
 }
@@ -43,13 +45,13 @@ impl Fixture {
         let begin = Instant::now();
         let clock = move || Timestamp(1_700_000_000_000 + begin.elapsed().as_millis() as u64);
         let limits = Limits { roster_seconds, ..Limits::default() };
-        let stage = Stage::clocked(store, limits, Arc::new(clock)).await;
+        let stage = TestService::clocked(store, limits, Arc::new(clock)).await;
         let fixture = Self { stage, has_friend: Mutex::new([has_friend, false]) };
         fixture.connect();
         let stage = &fixture.stage;
-        let presence = vec![Setting::AccessModel(AccessModel::Presence)];
-        let groups = Setting::RosterGroupsAllowed(vec!["Family".into()]);
-        let group = vec![Setting::AccessModel(AccessModel::Roster), groups];
+        let presence = vec![ConfigField::AccessModel(AccessModel::Presence)];
+        let groups = ConfigField::RosterGroupsAllowed(vec!["Family".into()]);
+        let group = vec![ConfigField::AccessModel(AccessModel::Roster), groups];
         for (name, settings) in NODES.into_iter().zip([presence, group]) {
             stage.create_with(OWNER, name, settings).await.unwrap();
             stage.publish(OWNER, name, "1").await.unwrap();
@@ -89,10 +91,10 @@ impl Fixture {
                 true => jid(PHONE).to_bare(),
                 false => jid(&owner.as_str().replacen("owner", "friend", 1)).to_bare(),
             };
-            let contact = Contact { has_presence: true, groups: vec!["Family".into()] };
+            let contact = RosterItem { has_presence: true, groups: vec!["Family".into()] };
             let has_friend = self.has_friend.lock().unwrap()[usize::from(is_other)];
             let contacts = has_friend.then_some((friend, contact));
-            service.roster_came(&owner, Some(contacts.into_iter().collect::<Contacts>()));
+            service.roster_came(&owner, Some(contacts.into_iter().collect::<Roster>()));
         }
     }
 
@@ -152,7 +154,7 @@ impl Fixture {
     }
 
     /// Changes one setting of each node.
-    async fn configure(&self, by: &str, settings: [Setting; 2]) {
+    async fn configure(&self, by: &str, settings: [ConfigField; 2]) {
         for (name, setting) in NODES.into_iter().zip(settings) {
             tokio::select! {
                 () = self.serve_rosters() => {}
@@ -252,15 +254,17 @@ async fn contacts_gain_and_lose_access_with_the_choice_of_a_roster() {
     fixture.affiliate(OWNER, OTHER, Affiliation::Owner).await;
     fixture.affiliate(OWNER, OWNER, Affiliation::None).await;
     assert_eq!(fixture.sent(), [""; 0]);
-    fixture.configure(OTHER, [Setting::Title("T".into()), Setting::Title("T".into())]).await;
+    fixture
+        .configure(OTHER, [ConfigField::Title("T".into()), ConfigField::Title("T".into())])
+        .await;
     assert_eq!(fixture.sent(), [""; 0]);
-    fixture.configure(OTHER, MODELS.map(Setting::AccessModel)).await;
+    fixture.configure(OTHER, MODELS.map(ConfigField::AccessModel)).await;
     assert_eq!(fixture.sent(), NODES.map(|name| format!("{name} 1")));
     fixture.affiliate(OTHER, OWNER, Affiliation::Owner).await;
     fixture.publish("2").await;
     assert_eq!(fixture.sent(), NODES.map(|name| format!("{name} 2")));
     fixture.publish("3").await;
-    let groups = Setting::RosterGroupsAllowed(vec!["Family".into(), "Friends".into()]);
+    let groups = ConfigField::RosterGroupsAllowed(vec!["Family".into(), "Friends".into()]);
     fixture.configure(OWNER, [groups.clone(), groups]).await;
     fixture.publish("4").await;
     assert_eq!(fixture.sent(), [""; 0]);
@@ -275,7 +279,7 @@ async fn contacts_of_a_former_owner_lose_access() {
         let mut numbers = Vec::new();
         for name in NODES {
             let (owner, node) = (actor(OTHER), node(name));
-            let none = Page::first(0);
+            let none = PageRequest::first(0);
             let all = fixture.stage.service.subscriptions(&owner, &node, &none, |_| true);
             numbers.push(all.await.unwrap().total.unwrap());
         }
@@ -299,7 +303,7 @@ async fn contacts_of_a_former_owner_lose_access() {
     fixture.set_friend([false, true]);
     fixture.affiliate(OTHER, "member@localhost", Affiliation::Member).await;
     assert_eq!(fixture.sent(), [""; 0]);
-    fixture.configure(OTHER, MODELS.map(Setting::AccessModel)).await;
+    fixture.configure(OTHER, MODELS.map(ConfigField::AccessModel)).await;
     assert_eq!(fixture.sent(), NODES.map(|name| format!("{name} 3")));
 }
 
@@ -310,7 +314,7 @@ async fn contacts_have_access_to_a_node_that_is_created_later() {
     for has_friend in [true, false] {
         fixture.set_friend([has_friend, false]);
         fixture.connect();
-        let presence = vec![Setting::AccessModel(AccessModel::Presence)];
+        let presence = vec![ConfigField::AccessModel(AccessModel::Presence)];
         fixture.stage.create_with(OWNER, "later", presence).await.unwrap();
         fixture.stage.publish(OWNER, "later", "1").await.unwrap();
         fixture.pass_seconds(5).await;
@@ -332,7 +336,7 @@ async fn contacts_of_more_owners_than_rosters_are_kept_are_sent_events() {
     let name = |number| format!("n{number}");
     let friend = |number| format!("friend{number}@localhost/phone");
     for number in 0..OWNERS {
-        let presence = vec![Setting::AccessModel(AccessModel::Presence)];
+        let presence = vec![ConfigField::AccessModel(AccessModel::Presence)];
         stage.create_with(&owner(number), &name(number), presence).await.unwrap();
         fixture.become_interested(&friend(number), &[&name(number)]).await;
     }
@@ -393,7 +397,7 @@ async fn former_contacts_are_sent_nothing_pending_after_a_restart() {
             fixture.publish("2").await;
             fixture.stage.store.close().await;
         }
-        let mut component = Component::with(open(), |_| {}).await;
+        let mut component = TestComponent::with(open(), |_| {}).await;
         let perm = "<perm access='roster' type='get'/>";
         let privilege = format!("<privilege xmlns='urn:xmpp:privilege:2'>{perm}</privilege>");
         component

@@ -19,7 +19,8 @@ use tokio::{
 };
 
 use crate::harness::{
-    EVENT, Link, dice::Dice, form, is_barrier, served::Served, shown, stage::all_items,
+    EVENT, ServerStream, dice::TestRng, form, is_barrier, served::ServiceProcess, shown,
+    stage::all_items,
 };
 
 const NODES: usize = 3;
@@ -28,7 +29,7 @@ const OWNER: &str = "owner@localhost/x";
 
 /// What is done to the service.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Fault {
+enum InjectedFault {
     /// SIGKILL.
     Kill,
     /// The server goes away with what it had not read.
@@ -36,9 +37,9 @@ enum Fault {
 }
 
 /// What one subscriber heard of one node: the event's place, whether it was late, its id and what it said.
-type Heard = Vec<(u64, bool, String)>;
+type ReceivedNotifications = Vec<(u64, bool, String)>;
 
-struct Outcome {
+struct CrashReport {
     complaints: Vec<String>,
     summary: String,
     /// The most repeats after one fault.
@@ -49,11 +50,11 @@ struct Checker {
     listener: TcpListener,
     store: tempfile::TempDir,
     service: Child,
-    link: Link,
-    dice: Dice,
+    link: ServerStream,
+    dice: TestRng,
     published: usize,
     acknowledged: BTreeSet<String>,
-    heard: BTreeMap<(String, String), Heard>,
+    heard: BTreeMap<(String, String), ReceivedNotifications>,
     heard_in_round: usize,
     repeats: Vec<usize>,
 }
@@ -70,13 +71,13 @@ impl Checker {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let store = tempfile::tempdir().unwrap();
         let service = serve(&listener, store.path());
-        let link = Link::accept(&listener).await;
+        let link = ServerStream::accept(&listener).await;
         let mut checker = Self {
             listener,
             store,
             service,
             link,
-            dice: Dice(0xC4A5),
+            dice: TestRng(0xC4A5),
             published: 0,
             acknowledged: BTreeSet::new(),
             heard: BTreeMap::new(),
@@ -152,7 +153,7 @@ impl Checker {
     }
 
     /// Works for a while, then does something bad and goes on.
-    async fn round(&mut self, fault: Fault) {
+    async fn round(&mut self, fault: InjectedFault) {
         for _ in 0..self.dice.roll(30) {
             self.work().await;
         }
@@ -163,7 +164,7 @@ impl Checker {
             }
         }
         let before = self.number_of_repeats();
-        if fault == Fault::Kill {
+        if fault == InjectedFault::Kill {
             self.service.kill().unwrap();
             self.service.wait().unwrap();
             // The server reads what the system had taken.
@@ -171,12 +172,12 @@ impl Checker {
             self.service = serve(&self.listener, self.store.path());
         }
         self.link.drop_unread().await;
-        self.link = Link::accept(&self.listener).await;
+        self.link = ServerStream::accept(&self.listener).await;
         self.repeats.push(before);
     }
 
     /// Waits until everything was told, stops the service, and says what is wrong.
-    async fn finish(mut self) -> Outcome {
+    async fn finish(mut self) -> CrashReport {
         let reader = "s0@localhost".to_owned();
         for node in 0..NODES {
             let last = format!(
@@ -186,7 +187,7 @@ impl Checker {
             let key = (format!("s{}@localhost", SUBSCRIBERS - 1), format!("n{node}"));
             // It is among the newest; to look through all for each would take longer than the component waits.
             let is_last =
-                |heard: &Heard| {
+                |heard: &ReceivedNotifications| {
                     heard.iter().rev().take(100).any(|(_, _, text)| {
                         text.contains("id=\"last\"") || text.contains("id='last'")
                     })
@@ -239,12 +240,13 @@ impl Checker {
             self.acknowledged.len(),
             self.number_of_repeats(),
         );
-        Outcome { complaints, summary, most }
+        CrashReport { complaints, summary, most }
     }
 
     fn number_of_repeats(&self) -> usize {
-        let distinct =
-            |heard: &Heard| heard.iter().map(|(seq, ..)| seq).collect::<BTreeSet<_>>().len();
+        let distinct = |heard: &ReceivedNotifications| {
+            heard.iter().map(|(seq, ..)| seq).collect::<BTreeSet<_>>().len()
+        };
         self.heard.values().map(|heard| heard.len() - distinct(heard)).sum()
     }
 }
@@ -256,7 +258,7 @@ fn place(message: &Element) -> u64 {
 }
 
 /// Gaps, wrong order, and repeats that are not what they repeat.
-fn order(heard: &Heard) -> Vec<String> {
+fn order(heard: &ReceivedNotifications) -> Vec<String> {
     let mut complaints = Vec::new();
     let (mut known, mut next) = (BTreeMap::new(), 1);
     for (seq, is_late, text) in heard {
@@ -293,9 +295,11 @@ async fn kills_lose_nothing() {
     let rounds = std::env::var("CRASH_ROUNDS").map_or(30, |rounds| rounds.parse().unwrap());
     let mut checker = Checker::start().await;
     for round in 0..rounds {
-        checker.round(if round % 10 == 9 { Fault::Break } else { Fault::Kill }).await;
+        checker
+            .round(if round % 10 == 9 { InjectedFault::Break } else { InjectedFault::Kill })
+            .await;
     }
-    let Outcome { complaints, summary, most } = checker.finish().await;
+    let CrashReport { complaints, summary, most } = checker.finish().await;
     eprintln!("{rounds} faults: {summary}; {} complaints", complaints.len());
     assert!(complaints.is_empty(), "{complaints:#?}");
     assert!(most <= 10_000, "{most} repeats after one fault");
@@ -310,7 +314,7 @@ async fn the_checker_finds_what_is_missing() {
         .ask(OWNER, "0/i1", "<publish node='n0'><item id='i1'><x xmlns='urn:x'/></item></publish>")
         .await;
     checker.ask(OWNER, "-0/i1", "<retract node='n0'><item id='i1'/></retract>").await;
-    checker.round(Fault::Kill).await;
+    checker.round(InjectedFault::Kill).await;
     for never in ["0/never", "-0/never"] {
         checker.acknowledged.insert(never.to_owned());
     }
@@ -330,11 +334,11 @@ async fn the_checker_finds_what_is_missing() {
 /// A server that says that it has everything before it has.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_barrier_the_checker_finds_gaps() {
-    let mut served = Served::start(&[], &[]).await;
+    let mut served = ServiceProcess::start(&[], &[]).await;
     served.granted(OWNER, "<create node='n'/>").await;
     served.subscribe_many(OWNER, "n", 500).await;
     served.publish(OWNER, "n", "1").await;
-    let mut heard = BTreeMap::<String, Heard>::new();
+    let mut heard = BTreeMap::<String, ReceivedNotifications>::new();
     let mut hear = |message: &Element| {
         let (to, place) = (message.attr("to").unwrap(), place(message));
         heard.entry(to.to_owned()).or_default().push((place, false, String::new()));

@@ -11,27 +11,27 @@ use minidom::Element;
 
 use crate::harness::{
     OWNER as OWNER_NS, PUBSUB,
-    dice::Dice,
+    dice::TestRng,
     error, event,
     preload::compile,
-    served::Served,
-    stage::{Stage, all_items, node, raw},
+    served::ServiceProcess,
+    stage::{TestService, all_items, node, raw},
 };
 
 const OWNER: &str = "owner@localhost/x";
 
 /// The real service on a disk that can be made to fail.
-struct Service {
-    served: Served,
+struct FaultyDiskService {
+    served: ServiceProcess,
     fault: tempfile::TempDir,
 }
 
-impl Service {
+impl FaultyDiskService {
     async fn start() -> Self {
         let fault = tempfile::tempdir().unwrap();
         let layer = compile("fault.c").display().to_string();
         let file = fault.path().join("fault").display().to_string();
-        let served = Served::start(&[], &[("LD_PRELOAD", &layer), ("FAULT", &file)]).await;
+        let served = ServiceProcess::start(&[], &[("LD_PRELOAD", &layer), ("FAULT", &file)]).await;
         Self { served, fault }
     }
 
@@ -85,7 +85,7 @@ fn item_ids(items: &Element) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_costs_no_more_than_errors_until_there_is_room() {
-    let mut service = Service::start().await;
+    let mut service = FaultyDiskService::start().await;
     service.ask("set", "<create node='n'/>").await;
     service.ask("set", &format!("<subscribe node='n' jid='{OWNER}'/>")).await;
     service.publish("before").await;
@@ -108,7 +108,7 @@ async fn a_full_disk_costs_no_more_than_errors_until_there_is_room() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_failed_sync_nothing_is_taken_until_a_restart() {
     for how in ["sync", "space"] {
-        let mut service = Service::start().await;
+        let mut service = FaultyDiskService::start().await;
         service.ask("set", "<create node='n'/>").await;
         service.publish("before").await;
         service.fails(how);
@@ -127,7 +127,7 @@ async fn after_a_failed_sync_nothing_is_taken_until_a_restart() {
 async fn the_nth_operation_fails_and_nothing_acknowledged_is_lost() {
     let mut failures = 0;
     for number in 1..=16 {
-        let mut service = Service::start().await;
+        let mut service = FaultyDiskService::start().await;
         service.ask("set", "<create node='n'/>").await;
         service.ask("set", &format!("<subscribe node='n' jid='{OWNER}'/>")).await;
         service.fails(&format!("at {number}"));
@@ -169,7 +169,7 @@ async fn many_are_shut_out_or_nobody_whatever_fails() {
     let faults = (1..=12).map(|number| Some(format!("at {number}")));
     let mut results = BTreeSet::new();
     for fault in faults.chain([Some("full".into()), None, None, None, None]) {
-        let mut service = Service::start().await;
+        let mut service = FaultyDiskService::start().await;
         service.ask("set", "<create node='n'/>").await;
         service.served.subscribe_many(OWNER, "n", 2000).await;
         let mut is_acknowledged = false;
@@ -205,7 +205,7 @@ async fn many_are_shut_out_or_nobody_whatever_fails() {
 /// The order is that of the commits, whatever the clock says.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_clock_jumps_and_the_order_stays() {
-    let mut service = Service::start().await;
+    let mut service = FaultyDiskService::start().await;
     service.ask("set", "<create node='n'/>").await;
     service.ask("set", &format!("<subscribe node='n' jid='{OWNER}'/>")).await;
     let mut expected = Vec::new();
@@ -229,7 +229,7 @@ async fn the_clock_jumps_and_the_order_stays() {
 /// Found when it is read: the node is closed, the log says which record it was, and other nodes go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_record_is_named_in_the_log() {
-    let mut served = Served::start(&[], &[]).await;
+    let mut served = ServiceProcess::start(&[], &[]).await;
     for node in ["n", "m"] {
         served.granted(OWNER, &format!("<create node='{node}'/>")).await;
         served.publish(OWNER, node, "1").await;
@@ -261,7 +261,7 @@ async fn a_damaged_record_is_named_in_the_log() {
 async fn full_store(is_killed: bool) -> BTreeMap<PathBuf, Vec<u8>> {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let stage = Stage::new(std::sync::Arc::new(SledStore::open(folder).unwrap())).await;
+    let stage = TestService::new(std::sync::Arc::new(SledStore::open(folder).unwrap())).await;
     for name in ["a", "b"] {
         stage.create("owner@localhost", name).await.unwrap();
         for number in 0..30 {
@@ -319,7 +319,7 @@ fn read_all(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 /// reaches anyone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn damaged_files_are_noticed() {
-    let mut dice = Dice(0xF11B);
+    let mut dice = TestRng(0xF11B);
     for is_killed in [false, true] {
         let files = full_store(is_killed).await;
         let whole = everything(&files).await.unwrap();

@@ -8,7 +8,7 @@ use std::{
 use minidom::Element;
 use tokio::net::TcpListener;
 
-use crate::harness::{Link, SERVICE, is_barrier, served::Served, shown};
+use crate::harness::{SERVICE, ServerStream, is_barrier, served::ServiceProcess, shown};
 
 const OWN: &str = "pubsub.localhost/barrier";
 const POST: &str = "multicast.localhost/barrier";
@@ -30,7 +30,7 @@ struct Server {
 
 impl Server {
     /// Answers until the connection ends.
-    async fn serve(self, link: &mut Link) {
+    async fn serve(self, link: &mut ServerStream) {
         link.on_questions(crate::harness::Questions::Received);
         if !self.grants_nothing {
             let perm = "<perm access='roster' type='get'/>";
@@ -48,7 +48,7 @@ impl Server {
         }
     }
 
-    async fn answer(self, link: &mut Link, stanza: &Element) {
+    async fn answer(self, link: &mut ServerStream, stanza: &Element) {
         let to = stanza.attr("to").unwrap();
         let child = stanza.children().next();
         let result = |content: &str| {
@@ -90,7 +90,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let command = tokio::task::spawn_blocking(move || doctor(port, &["--json"]));
-        let mut link = Link::accept(&listener).await;
+        let mut link = ServerStream::accept(&listener).await;
         self.serve(&mut link).await;
         verdicts(&command.await.unwrap())
     }
@@ -188,7 +188,7 @@ async fn a_server_that_returns_nothing_or_is_not_there_fails() {
 
 #[tokio::test]
 async fn beside_a_running_service_its_own_connection_is_examined() {
-    let mut served = Served::start(&[("ADMINS", "admin@localhost")], &[]).await;
+    let mut served = ServiceProcess::start(&[("ADMINS", "admin@localhost")], &[]).await;
     let store = format!("sled:{}", served.store().display());
     let mut command = Command::new(env!("CARGO_BIN_EXE_gjallar"));
     command.args(["doctor", "--json", "--store", &store]).env_clear().stdin(Stdio::null());

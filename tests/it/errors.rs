@@ -2,7 +2,7 @@
 
 use minidom::Element;
 
-use crate::harness::{ADMIN, Component, OWNER as OWNED, PUBSUB, STREAM, error, form, shown};
+use crate::harness::{ADMIN, OWNER as OWNED, PUBSUB, STREAM, TestComponent, error, form, shown};
 
 const STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 const OWNER: &str = "owner@localhost/desk";
@@ -13,11 +13,11 @@ const PUBLISH_ONLY: &str = "bot@localhost/x";
 
 /// Clause, who asks, `get` or `set`, the namespace, what is asked, and the error: its type, its condition,
 /// that of XEP-0060, and the feature that is not there. `result` if there is none.
-type Row = (&'static str, &'static str, &'static str, &'static str, String, &'static str);
+type ErrorCase = (&'static str, &'static str, &'static str, &'static str, String, &'static str);
 
 /// Nodes for every case: one of each access model, and some that take or give less than others.
-async fn stage() -> Component {
-    let mut component = Component::start().await;
+async fn stage() -> TestComponent {
+    let mut component = TestComponent::start().await;
     for (node, fields) in [
         ("open", &[][..]),
         ("listed", &[("access_model", "whitelist")]),
@@ -58,7 +58,7 @@ fn field(var: &str, value: &str) -> String {
     format!("<field var='pubsub#{var}'><value>{value}</value></field>")
 }
 
-async fn check(rows: &[Row]) {
+async fn check(rows: &[ErrorCase]) {
     let mut component = stage().await;
     let mut wrong = Vec::new();
     for (clause, by, kind, ns, content, expected) in rows {

@@ -5,7 +5,7 @@
 
 use std::{fmt::Write, fs, path::PathBuf};
 
-use gjallar::{pubsub::Refusal, wire::request};
+use gjallar::wire::request;
 use minidom::Element;
 
 #[test]
@@ -39,7 +39,9 @@ fn outcome(stanza: &str) -> String {
     }
     match request::parse(&iq, child, is_set) {
         Ok(request) => format!("{request:?}"),
-        Err(Refusal::Unsupported(feature)) => format!("unsupported {}", feature.name()),
+        Err(gjallar::pubsub::Error::Unsupported(feature)) => {
+            format!("unsupported {}", feature.name())
+        }
         Err(refusal) => format!("refused: {refusal:?}"),
     }
 }

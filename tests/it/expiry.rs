@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use gjallar::{
     pubsub::{
-        Expire, ItemExpire, Limits, OptionSetting, Refusal, Setting, Timestamp,
+        ConfigField, Expire, ItemExpire, Limits, SubscriptionOption, Timestamp,
         op::subscribe::Subscribe,
     },
     service::Error,
@@ -13,21 +13,21 @@ use gjallar::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::harness::stage::{Stage, actor, jid, node};
+use crate::harness::stage::{TestService, actor, jid, node};
 
 const OWNER: &str = "owner@localhost";
 const READER: &str = "reader@localhost";
 const BEGIN: u64 = 1_700_000_000_000;
 
 /// A service whose clock is that of the paused runtime.
-async fn stage(limits: Limits) -> Stage {
+async fn stage(limits: Limits) -> TestService {
     let begin = Instant::now();
     let clock = move || Timestamp(BEGIN + begin.elapsed().as_millis() as u64);
-    Stage::clocked(Arc::new(MemoryStore::new()), limits, Arc::new(clock)).await
+    TestService::clocked(Arc::new(MemoryStore::new()), limits, Arc::new(clock)).await
 }
 
 /// Lets time pass until something holds, which is looked at every 100 milliseconds.
-async fn pass<F: Future<Output = bool>>(stage: &Stage, mut holds: impl FnMut() -> F) {
+async fn pass<F: Future<Output = bool>>(stage: &TestService, mut holds: impl FnMut() -> F) {
     let looking = async {
         while !holds().await {
             sleep(Duration::from_millis(100)).await;
@@ -49,7 +49,7 @@ async fn expired_items_go_a_few_at_a_time_if_there_is_no_room_for_all() {
         stage.publish(OWNER, "n", &format!("{id:02}")).await.unwrap();
     }
     stage.subscribe_many(OWNER, "n", 100).await;
-    stage.configure(OWNER, "n", Setting::ItemExpire(ItemExpire::Seconds(1))).await.unwrap();
+    stage.configure(OWNER, "n", ConfigField::ItemExpire(ItemExpire::Seconds(1))).await.unwrap();
     let mut told = Vec::new();
     while told.len() < 100 {
         pass(&stage, async || stage.service.outbox().size().0 > 0).await;
@@ -77,8 +77,8 @@ async fn leases_end_at(limits: Limits) {
         stage.subscribe(reader, "n").await.unwrap();
     }
     let end = Timestamp(BEGIN + 5_000);
-    stage.agree(READER, "n", OptionSetting::Expire(Expire::At(end))).await.unwrap();
-    stage.configure(OWNER, "n", Setting::ItemExpire(ItemExpire::Seconds(1))).await.unwrap();
+    stage.agree(READER, "n", SubscriptionOption::Expire(Expire::At(end))).await.unwrap();
+    stage.configure(OWNER, "n", ConfigField::ItemExpire(ItemExpire::Seconds(1))).await.unwrap();
     let mut published = 0;
     while stage.publish(OWNER, "n", &published.to_string()).await.is_ok() {
         published += 1;
@@ -108,7 +108,7 @@ async fn one_of_several_subscriptions_ends_while_there_is_no_room() {
     let stage = stage(limits).await;
     stage.create(OWNER, "n").await.unwrap();
     let end = Timestamp(BEGIN + 5_000);
-    for settings in [Vec::new(), vec![OptionSetting::Expire(Expire::At(end))]] {
+    for settings in [Vec::new(), vec![SubscriptionOption::Expire(Expire::At(end))]] {
         let (node, settings) = (node("n"), Some(settings));
         let request = Subscribe { node, jid: jid(READER), settings, is_public: false };
         let subscribed = stage.service.subscribe(&actor(READER), &request, |answer| answer).await;
@@ -116,13 +116,16 @@ async fn one_of_several_subscriptions_ends_while_there_is_no_room() {
     }
     while stage.publish(OWNER, "n", "1").await.is_ok() {}
     // With several, it has to be said which one is meant.
-    assert!(matches!(options(&stage).await, Err(Error::Refused(Refusal::SubIdRequired))));
+    assert!(matches!(
+        options(&stage).await,
+        Err(Error::Refused(gjallar::pubsub::Error::SubIdRequired))
+    ));
     let is_over = async || options(&stage).await.is_ok();
     pass(&stage, is_over).await;
 }
 
-async fn options(stage: &Stage) -> Result<(), Error> {
-    stage.agree(READER, "n", OptionSetting::Deliver(true)).await
+async fn options(stage: &TestService) -> Result<(), Error> {
+    stage.agree(READER, "n", SubscriptionOption::Deliver(true)).await
 }
 
 /// More leases end soon than there can be notifications.
@@ -136,7 +139,7 @@ async fn everybody_is_told_once_that_its_lease_ends() {
     for number in 0..READERS {
         let reader = format!("{number:03}@localhost");
         stage.subscribe(&reader, "n").await.unwrap();
-        stage.agree(&reader, "n", OptionSetting::Expire(Expire::At(end))).await.unwrap();
+        stage.agree(&reader, "n", SubscriptionOption::Expire(Expire::At(end))).await.unwrap();
     }
     stage.told();
     sleep(Duration::from_secs(910)).await;

@@ -7,22 +7,22 @@ use std::{
 };
 
 use gjallar::{
-    pubsub::{AccessModel, Affiliation, Limits, Setting},
+    pubsub::{AccessModel, Affiliation, ConfigField, Limits},
     service::Error,
     store::{MemoryStore, SledStore, Store},
 };
 use tokio::{sync::Semaphore, time::timeout};
 
 use crate::harness::{
-    Component, error,
-    faulty::Faulty,
-    stage::{Stage, jid},
+    TestComponent, error,
+    faulty::FailingStore,
+    stage::{TestService, jid},
 };
 
 const OWNER: &str = "owner@localhost";
 
 fn faulty(fails_at: u64, commits_all_the_same: bool) -> Arc<dyn Store> {
-    Faulty::new(Arc::new(MemoryStore::new()), fails_at, commits_all_the_same)
+    FailingStore::new(Arc::new(MemoryStore::new()), fails_at, commits_all_the_same)
 }
 
 /// Every kind of change, each at the commit that fails: after the failure, memory and store agree.
@@ -30,7 +30,7 @@ fn faulty(fails_at: u64, commits_all_the_same: bool) -> Arc<dyn Store> {
 async fn after_a_failed_commit_memory_shows_what_the_store_has() {
     for commits_all_the_same in [false, true] {
         for fails_at in 1..=7 {
-            let stage = Stage::new(faulty(fails_at, commits_all_the_same)).await;
+            let stage = TestService::new(faulty(fails_at, commits_all_the_same)).await;
             let results = [
                 stage.create(OWNER, "a").await.map(|_| ()),
                 stage.subscribe("x@localhost", "a").await,
@@ -67,7 +67,7 @@ async fn after_a_failed_commit_memory_shows_what_the_store_has() {
 
 #[tokio::test]
 async fn a_failed_publish_is_not_told() {
-    let stage = Stage::new(faulty(3, false)).await;
+    let stage = TestService::new(faulty(3, false)).await;
     stage.create(OWNER, "a").await.unwrap();
     stage.subscribe("x@localhost", "a").await.unwrap();
     assert!(matches!(stage.publish(OWNER, "a", "1").await, Err(Error::Failed(_))));
@@ -78,7 +78,7 @@ async fn a_failed_publish_is_not_told() {
 
 #[tokio::test]
 async fn a_failure_is_answered_and_the_same_request_may_be_repeated() {
-    let mut component = Component::with(faulty(2, true), |_| {}).await;
+    let mut component = TestComponent::with(faulty(2, true), |_| {}).await;
     component.create(OWNER, "n", &[]).await;
     let failed = component.publish(OWNER, "n", "1").await;
     assert_eq!(error(&failed), "wait internal-server-error");
@@ -90,7 +90,7 @@ async fn a_failure_is_answered_and_the_same_request_may_be_repeated() {
 #[tokio::test]
 async fn a_full_outbox_refuses_before_anything_changes() {
     let limits = Limits { max_backlog_events: 100, ..Limits::default() };
-    let stage = Stage::limited(Arc::new(MemoryStore::new()), limits).await;
+    let stage = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
     for (owner, node) in [(OWNER, "a"), ("second@localhost", "b"), ("third@localhost", "c")] {
         stage.create(owner, node).await.unwrap();
         for reader in ["x@localhost", "y@localhost"] {
@@ -114,7 +114,7 @@ async fn a_full_outbox_refuses_before_anything_changes() {
     // And a node can be deleted, if that is not told.
     let refused = stage.delete(OWNER, "a").await;
     assert!(matches!(refused, Err(Error::Busy { .. })), "{refused:?}");
-    stage.configure(OWNER, "a", Setting::NotifyDelete(false)).await.unwrap();
+    stage.configure(OWNER, "a", ConfigField::NotifyDelete(false)).await.unwrap();
     stage.delete(OWNER, "a").await.unwrap();
     // Another creator has as much as is free, and the next one too.
     for (owner, node, share) in [("second@localhost", "b", 25), ("third@localhost", "c", 12)] {
@@ -136,7 +136,9 @@ async fn a_large_audience_counts_once_however_many_publishes_are_under_way() {
     // Two of the audience, of 100 bytes for each, do not fit into the half that one creator has.
     let limits = Limits { max_backlog_bytes: 350_000, ..Limits::default() };
     let gate = Arc::new(Semaphore::new(1));
-    let stage = Stage::limited(Faulty::gated(Arc::new(MemoryStore::new()), &gate), limits).await;
+    let stage =
+        TestService::limited(FailingStore::gated(Arc::new(MemoryStore::new()), &gate), limits)
+            .await;
     stage.create(OWNER, "a").await.unwrap();
     for number in 0..1000 {
         stage.subscribe(&format!("s{number}@localhost"), "a").await.unwrap();
@@ -161,8 +163,8 @@ async fn a_large_audience_counts_once_however_many_publishes_are_under_way() {
 async fn a_departure_after_a_commit_that_failed_closes_no_node() {
     let folder = tempfile::tempdir().unwrap();
     let (store, gate) = (SledStore::open(folder.path()).unwrap(), Arc::new(Semaphore::new(1)));
-    let stage = Stage::new(Faulty::begin(Arc::new(store), 3..4, false, &gate)).await;
-    stage.create_with(OWNER, "a", vec![Setting::Tempsub(true)]).await.unwrap();
+    let stage = TestService::new(FailingStore::begin(Arc::new(store), 3..4, false, &gate)).await;
+    stage.create_with(OWNER, "a", vec![ConfigField::Tempsub(true)]).await.unwrap();
     stage.subscribe("x@localhost", "a").await.unwrap();
     let closed = gate.acquire().await.unwrap();
     let phone = "x@localhost/phone";
@@ -181,11 +183,11 @@ async fn a_departure_after_a_commit_that_failed_closes_no_node() {
 /// is not told to who was shut out.
 #[tokio::test]
 async fn who_was_shut_out_by_a_request_that_failed_hears_nothing_more() {
-    let stage = Stage::new(faulty(4, true)).await;
+    let stage = TestService::new(faulty(4, true)).await;
     stage.create(OWNER, "a").await.unwrap();
     stage.subscribe("x@localhost", "a").await.unwrap();
     stage.publish(OWNER, "a", "1").await.unwrap();
-    let closed = Setting::AccessModel(AccessModel::Whitelist);
+    let closed = ConfigField::AccessModel(AccessModel::Whitelist);
     let failed = stage.configure(OWNER, "a", closed.clone()).await;
     assert!(matches!(failed, Err(Error::Failed(_))), "{failed:?}");
     stage.configure(OWNER, "a", closed).await.unwrap();
@@ -199,8 +201,8 @@ async fn what_rests_on_a_commit_that_failed_does_not_happen() {
     for commits_all_the_same in [false, true] {
         let gate = Arc::new(Semaphore::new(1));
         let inner = Arc::new(MemoryStore::new());
-        let store = Faulty::begin(inner, 3..4, commits_all_the_same, &gate);
-        let stage = Stage::new(store).await;
+        let store = FailingStore::begin(inner, 3..4, commits_all_the_same, &gate);
+        let stage = TestService::new(store).await;
         stage.create(OWNER, "a").await.unwrap();
         stage.subscribe("x@localhost", "a").await.unwrap();
         let closed = gate.acquire().await.unwrap();
@@ -224,8 +226,8 @@ async fn what_rests_on_a_commit_that_failed_does_not_happen() {
 #[tokio::test]
 async fn an_answer_waits_until_what_it_rests_on_is_true() {
     let gate = Arc::new(Semaphore::new(1));
-    let store = Faulty::begin(Arc::new(MemoryStore::new()), 2..3, false, &gate);
-    let mut component = Component::with(store, |_| {}).await;
+    let store = FailingStore::begin(Arc::new(MemoryStore::new()), 2..3, false, &gate);
+    let mut component = TestComponent::with(store, |_| {}).await;
     component.create(OWNER, "a", &[]).await;
     let closed = gate.acquire().await.unwrap();
     component
@@ -256,7 +258,7 @@ async fn an_answer_waits_until_what_it_rests_on_is_true() {
 async fn what_happened_in_a_failed_commit_is_told_without_another_request() {
     let folder = tempfile::tempdir().unwrap();
     let inner = Arc::new(SledStore::open(folder.path()).unwrap());
-    let mut component = Component::with(Faulty::new(inner, 3, true), |_| {}).await;
+    let mut component = TestComponent::with(FailingStore::new(inner, 3, true), |_| {}).await;
     component.create(OWNER, "n", &[]).await;
     component.subscribe("x@localhost", "n").await;
     let failed = component.publish(OWNER, "n", "1").await;
@@ -267,7 +269,7 @@ async fn what_happened_in_a_failed_commit_is_told_without_another_request() {
 /// The stream breaks in the middle of a large audience, and the server goes on reading what was sent.
 #[tokio::test]
 async fn what_was_not_sent_when_the_stream_broke_is_sent_on_the_next() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     component.subscribe_many(OWNER, "n", 2000).await;
     component.publish_much(OWNER, "n").await;
@@ -298,7 +300,7 @@ async fn what_was_not_sent_when_the_stream_broke_is_sent_on_the_next() {
 /// What a barrier covered is not sent again, and what it did not is, in the middle of an audience.
 #[tokio::test]
 async fn what_the_server_confirmed_is_not_repeated() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     component.subscribe_many(OWNER, "n", 20_000).await;
     component.send(&publish_request("n", "1")).await;
@@ -331,7 +333,7 @@ fn publish_request(node: &str, id: &str) -> String {
 /// Without the return of a barrier no more goes out than a kill may repeat; answers go on.
 #[tokio::test]
 async fn a_server_that_confirms_nothing_gets_no_more_than_may_be_repeated() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     component.subscribe_many(OWNER, "n", 20_000).await;
     component.send(&publish_request("n", "1")).await;
@@ -358,8 +360,8 @@ async fn a_server_that_confirms_nothing_gets_no_more_than_may_be_repeated() {
 #[tokio::test(start_paused = true)]
 async fn nodes_in_doubt_are_read_together() {
     let gate = Arc::new(Semaphore::new(1));
-    let store = Faulty::begin(Arc::new(MemoryStore::new()), 51..101, false, &gate);
-    let stage = Stage::new(Arc::clone(&store) as Arc<dyn Store>).await;
+    let store = FailingStore::begin(Arc::new(MemoryStore::new()), 51..101, false, &gate);
+    let stage = TestService::new(Arc::clone(&store) as Arc<dyn Store>).await;
     let nodes: Vec<_> = (0..50).map(|number| number.to_string()).collect();
     for node in &nodes {
         stage.create(OWNER, node).await.unwrap();

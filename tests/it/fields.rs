@@ -5,15 +5,15 @@ use std::sync::Arc;
 use gjallar::store::SledStore;
 use minidom::Element;
 
-use crate::harness::{ADMIN, Component, EVENT, PUBSUB, STREAM, error, event, form, shown};
+use crate::harness::{ADMIN, EVENT, PUBSUB, STREAM, TestComponent, error, event, form, shown};
 
 const OWNER: &str = "owner@localhost/desk";
 const READER: &str = "reader@localhost/phone";
 const NODE: &str = "n";
 
 /// A node with this configuration, and a subscriber.
-async fn with(fields: &[(&str, &str)]) -> Component {
-    let mut component = Component::start().await;
+async fn with(fields: &[(&str, &str)]) -> TestComponent {
+    let mut component = TestComponent::start().await;
     component.create(OWNER, NODE, fields).await;
     component.subscribe(READER, NODE).await;
     component
@@ -23,14 +23,14 @@ fn is_granted(answer: &Element) -> bool {
     answer.attr("type") == Some("result")
 }
 
-async fn title_of(component: &mut Component) -> Option<String> {
+async fn title_of(component: &mut TestComponent) -> Option<String> {
     let query = "<query xmlns='http://jabber.org/protocol/disco#info' node='n'/>";
     let info = component.ask(READER, "get", query).await;
     let query = info.children().next().unwrap();
     query.children().next().unwrap().attr("name").map(str::to_owned)
 }
 
-async fn meta_data(component: &mut Component, field: &str) -> String {
+async fn meta_data(component: &mut TestComponent, field: &str) -> String {
     let query = "<query xmlns='http://jabber.org/protocol/disco#info' node='n'/>";
     let info = component.ask(READER, "get", query).await;
     let form = info.children().next().unwrap().get_child("x", "jabber:x:data").unwrap();
@@ -152,13 +152,13 @@ async fn body_xslt_and_dataform_xslt_are_kept_for_others() {
 const OTHER_OWNER: &str = "other@localhost/desk";
 
 /// A node with two owners.
-async fn with_two_owners() -> Component {
+async fn with_two_owners() -> TestComponent {
     let mut component = with(&[]).await;
     add_owner(&mut component).await;
     component
 }
 
-async fn add_owner(component: &mut Component) {
+async fn add_owner(component: &mut TestComponent) {
     let entry = "<affiliation jid='other@localhost' affiliation='owner'/>";
     let list = format!("<affiliations node='{NODE}'>{entry}</affiliations>");
     assert!(is_granted(&component.owner(OWNER, "set", &list).await));
@@ -166,7 +166,7 @@ async fn add_owner(component: &mut Component) {
 }
 
 /// The hidden field of a form that somebody gets.
-async fn revision(component: &mut Component, by: &str, node: &str) -> String {
+async fn revision(component: &mut TestComponent, by: &str, node: &str) -> String {
     let get = format!("<configure node='{node}'/>");
     let answer = component.owner(by, "get", &get).await;
     let configure = answer.children().next().unwrap().children().next().unwrap();
@@ -178,7 +178,7 @@ async fn revision(component: &mut Component, by: &str, node: &str) -> String {
 }
 
 /// A form with a title and the hidden field is submitted.
-async fn submit(component: &mut Component, by: &str, title: &str, revision: &str) -> Element {
+async fn submit(component: &mut TestComponent, by: &str, title: &str, revision: &str) -> Element {
     let field = format!("<field var='x-gjallar#revision'><value>{revision}</value></field></x>");
     let form = form(&[("title", title)]).replace("</x>", &field);
     component.owner(by, "set", &format!("<configure node='{NODE}'>{form}</configure>")).await
@@ -304,13 +304,13 @@ async fn a_field_without_a_value_unsets_it() {
 async fn a_conflict_of_configurations_outlives_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
-    let mut component = Component::with(open(), |_| {}).await;
+    let mut component = TestComponent::with(open(), |_| {}).await;
     component.create(OWNER, NODE, &[]).await;
     add_owner(&mut component).await;
     let seen = revision(&mut component, OWNER, NODE).await;
     assert!(is_granted(&submit(&mut component, OTHER_OWNER, "A", &seen).await));
     component.finish().await;
-    let mut component = Component::with(open(), |_| {}).await;
+    let mut component = TestComponent::with(open(), |_| {}).await;
     assert_eq!(error(&submit(&mut component, OWNER, "B", &seen).await), "cancel conflict");
     assert!(is_granted(&submit(&mut component, OTHER_OWNER, "B", &seen).await));
     component.finish().await;
@@ -335,7 +335,7 @@ async fn access_model_open_lets_anyone_in() {
 
 #[tokio::test]
 async fn access_model_whitelist_lets_in_who_is_listed() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, NODE, &[("access_model", "whitelist")]).await;
     let subscribe = format!("<subscribe node='n' jid='{READER}'/>");
     let refused = component.pubsub(READER, "set", &subscribe).await;
@@ -448,7 +448,7 @@ async fn deliver_notifications_sends_events_or_none() {
 async fn a_deletion_is_told_where_no_notifications_are_delivered() {
     for (notify_delete, expected) in [("1", vec!["mem@localhost", "pend@localhost"]), ("0", vec![])]
     {
-        let mut component = Component::start().await;
+        let mut component = TestComponent::start().await;
         let fields = [
             ("deliver_notifications", "0"),
             ("access_model", "authorize"),
@@ -641,7 +641,7 @@ fn text_of(refused: &Element) -> String {
 /// what Wokkel's users send for each node of comments, tickets or forums.
 #[tokio::test]
 async fn unknown_fields_of_a_configuration_are_ignored() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     let unknown = "<field var='pubsub#send_item_subscribe'><value>1</value></field>\
                    <field var='x-example#frob'><value>a</value><value>b</value></field>\
                    <field var='pubsub#collection'/>\
@@ -840,7 +840,7 @@ async fn fields_that_are_unset_have_no_value() {
 /// XEP-0485 §4, §5: an open first-level leaf node that keeps one item, which the server's bot replaces.
 #[tokio::test]
 async fn a_server_publishes_its_information() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     let fields = [("access_model", "open"), ("max_items", "1")];
     component.create(OWNER, "serverinfo", &fields).await;
     for peer in ["denmark.lit", "montague.net"] {

@@ -7,15 +7,15 @@ use gjallar::{
     store::MemoryStore,
 };
 
-use crate::harness::{ADMIN, Component, STREAM, error, shown};
+use crate::harness::{ADMIN, STREAM, TestComponent, error, shown};
 
 const OWNER: &str = "owner@localhost/desk";
 const BOT: &str = "bot@localhost/x";
 const STRANGER: &str = "stranger@far.example/x";
 
 /// A whitelist node of `OWNER` to which `BOT` publishes.
-async fn with_bot(configure: impl FnOnce(&mut Config)) -> Component {
-    let mut component = Component::with(Arc::new(MemoryStore::new()), configure).await;
+async fn with_bot(configure: impl FnOnce(&mut Config)) -> TestComponent {
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), configure).await;
     component.create(OWNER, "closed", &[("access_model", "whitelist")]).await;
     let bot = "<affiliations node='closed'><affiliation jid='bot@localhost' affiliation='publisher'/>\
                </affiliations>";
@@ -25,14 +25,14 @@ async fn with_bot(configure: impl FnOnce(&mut Config)) -> Component {
     component
 }
 
-async fn delete(component: &mut Component, redirect: &str) {
+async fn delete(component: &mut TestComponent, redirect: &str) {
     let content = format!("<delete node='closed'>{redirect}</delete>");
     let deleted = component.owner(OWNER, "set", &content).await;
     assert_eq!(deleted.attr("type"), Some("result"), "{}", shown(&deleted));
 }
 
 /// The error that a request to create the node again gets, with its text.
-async fn refused_name(component: &mut Component, by: &str) -> String {
+async fn refused_name(component: &mut TestComponent, by: &str) -> String {
     let refused = component.pubsub(by, "set", "<create node='closed'/>").await;
     assert_eq!(error(&refused), "auth forbidden");
     let error = refused.get_child("error", STREAM).unwrap();
@@ -44,7 +44,7 @@ const REDIRECT: &str = "<redirect uri='xmpp:pubsub.localhost?;node=closed2'/>";
 /// Movim creates and deletes a node to find out whether its user may create nodes.
 #[tokio::test]
 async fn the_name_of_a_node_that_was_not_used_is_free() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     let delete = "<delete node='closed'/>";
     for by in [OWNER, BOT, OWNER] {
         component.create(by, "closed", &[("access_model", "whitelist")]).await;
@@ -151,7 +151,7 @@ async fn a_redirect_without_an_absolute_uri_is_refused() {
 #[tokio::test]
 async fn a_redirect_to_the_node_itself_is_refused() {
     let mut component = with_bot(|_| {}).await;
-    let deleted = async |component: &mut Component, uri: &str| {
+    let deleted = async |component: &mut TestComponent, uri: &str| {
         let content = format!("<delete node='closed'><redirect uri='{uri}'/></delete>");
         component.owner(OWNER, "set", &content).await
     };

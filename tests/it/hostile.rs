@@ -3,27 +3,27 @@
 
 use minidom::Element;
 
-use crate::harness::{Component, EVENT, PUBSUB, SERVICE, error, shown};
+use crate::harness::{EVENT, PUBSUB, SERVICE, TestComponent, error, shown};
 
 const OWNER: &str = "owner@localhost/desk";
 const STRANGER: &str = "stranger@far.example/x";
 const NODE: &str = "n";
 
-async fn with_node() -> Component {
-    let mut component = Component::start().await;
+async fn with_node() -> TestComponent {
+    let mut component = TestComponent::start().await;
     component.create(OWNER, NODE, &[("publish_model", "open")]).await;
     component
 }
 
 /// The service still answers, and the node has no item.
-async fn is_unharmed(component: &mut Component) {
+async fn is_unharmed(component: &mut TestComponent) {
     let pong = component.ask(STRANGER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
     assert_eq!(pong.attr("type"), Some("result"));
     assert!(component.items(OWNER, NODE).await.is_empty());
 }
 
 /// Sends a whole stanza, and takes the error that answers it.
-async fn refused(component: &mut Component, stanza: &str) -> String {
+async fn refused(component: &mut TestComponent, stanza: &str) -> String {
     component.send(stanza).await;
     let answer = component.answer().await;
     error(&answer)
@@ -204,7 +204,7 @@ async fn an_id_that_no_answer_can_carry_costs_nothing() {
 
 #[tokio::test]
 async fn names_of_nodes_and_items_may_be_anything() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     let names = [
         "🎺 horn",
         "quote&quot;s and &apos;apostrophes&apos;",
@@ -368,7 +368,7 @@ async fn text_around_a_payload_is_refused() {
 /// A stanza's id is also its answer's, whatever it is.
 #[tokio::test]
 async fn ids_come_back_as_they_were() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.send(&iq("type='get' id='&lt;&apos;&#10;🎺'", "<ping xmlns='urn:xmpp:ping'/>")).await;
     let answer = component.answer().await;
     assert_eq!(answer.attr("id"), Some("<'\n🎺"));

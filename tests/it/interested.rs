@@ -8,23 +8,23 @@ use std::{
 
 use gjallar::{
     pubsub::{
-        AccessModel, Affiliation, Expire, Limits, NotificationType, OptionSetting, Policy, Setting,
-        Show, Timestamp,
+        AccessModel, Affiliation, ConfigField, Expire, Limits, NotificationType, Policy, Show,
+        SubscriptionOption, Timestamp,
     },
-    service::{Policies, PresenceUpdate},
+    service::{PolicyTable, PresenceUpdate},
     store::{MemoryStore, SledStore},
 };
 use tokio::{task::yield_now, time::Instant};
 
 use crate::harness::{
-    Component, event,
-    stage::{Stage, jid, node},
+    TestComponent, event,
+    stage::{TestService, jid, node},
 };
 
 const OWNER: &str = "owner@localhost";
 
 /// Adds the interest of a resource in a node.
-async fn become_interested(stage: &Stage, resource: &str, name: &str) {
+async fn become_interested(stage: &TestService, resource: &str, name: &str) {
     assert!(stage.service.interests().note(&jid(resource), "capabilities", "question"));
     stage.service.interested(&jid(resource), vec![node(name)]).await;
 }
@@ -36,10 +36,10 @@ async fn pending_events_of_presence_based_nodes_are_sent_after_a_restart() {
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
     let reader = "a@x/phone";
     {
-        let stage = Stage::new(open()).await;
+        let stage = TestService::new(open()).await;
         let settings = [
-            Setting::PresenceBasedDelivery(true),
-            Setting::NotificationType(NotificationType::Normal),
+            ConfigField::PresenceBasedDelivery(true),
+            ConfigField::NotificationType(NotificationType::Normal),
         ];
         stage.create_with(OWNER, "based", settings.to_vec()).await.unwrap();
         stage.create_with(OWNER, "plain", settings[1..].to_vec()).await.unwrap();
@@ -54,7 +54,7 @@ async fn pending_events_of_presence_based_nodes_are_sent_after_a_restart() {
         }
         stage.store.close().await;
     }
-    let mut component = Component::with(open(), |_| {}).await;
+    let mut component = TestComponent::with(open(), |_| {}).await;
     let messages = component.messages().await;
     let mut sent: Vec<_> = messages
         .iter()
@@ -76,7 +76,7 @@ async fn pending_events_of_presence_based_nodes_are_sent_after_a_restart() {
 enum Subscriptions {
     Implicit,
     WithSubIds,
-    With(OptionSetting),
+    With(SubscriptionOption),
 }
 
 /// Requests have one list for a thousand resources, and one for a thousand subscribers with options, leases or SubIDs: 64
@@ -89,15 +89,15 @@ async fn requests_share_their_recipients() {
     for subscriptions in [
         Subscriptions::Implicit,
         Subscriptions::WithSubIds,
-        Subscriptions::With(OptionSetting::IncludeBody(true)),
-        Subscriptions::With(OptionSetting::Expire(lease)),
-        Subscriptions::With(OptionSetting::Keyword("news".into())),
+        Subscriptions::With(SubscriptionOption::IncludeBody(true)),
+        Subscriptions::With(SubscriptionOption::Expire(lease)),
+        Subscriptions::With(SubscriptionOption::Keyword("news".into())),
     ] {
         // Half is for one creator.
         let max_backlog_bytes = 2 * (2 * PUBLISHES * 1_100 + READERS * 132);
         let max_subids = if matches!(subscriptions, Subscriptions::WithSubIds) { 8 } else { 1 };
         let limits = Limits { max_backlog_bytes, max_subids, ..Limits::default() };
-        let stage = Stage::limited(Arc::new(MemoryStore::new()), limits).await;
+        let stage = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
         stage.create(OWNER, "n").await.unwrap();
         for number in 0..READERS {
             let reader = format!("{number}@far.example/phone");
@@ -128,7 +128,7 @@ async fn requests_share_their_recipients() {
 /// Whatever changes between two events, each goes to the resources that are interested then and have access.
 #[tokio::test]
 async fn s12_2_events_go_to_resources_with_an_implicit_subscription_now() {
-    let stage = Stage::new(Arc::new(MemoryStore::new())).await;
+    let stage = TestService::new(Arc::new(MemoryStore::new())).await;
     stage.create(OWNER, "n").await.unwrap();
     become_interested(&stage, "a@x/phone", "n").await;
     become_interested(&stage, "b@x/phone", "n").await;
@@ -139,7 +139,7 @@ async fn s12_2_events_go_to_resources_with_an_implicit_subscription_now() {
         told.map(|jid| jid.chars().take(1).collect::<String>()).collect::<Vec<_>>().concat()
     };
     let access_model = async |model| {
-        stage.configure(OWNER, "n", Setting::AccessModel(model)).await.unwrap();
+        stage.configure(OWNER, "n", ConfigField::AccessModel(model)).await.unwrap();
     };
     assert_eq!(recipients().await, "ab");
     become_interested(&stage, "c@x/phone", "n").await;
@@ -154,7 +154,7 @@ async fn s12_2_events_go_to_resources_with_an_implicit_subscription_now() {
     assert_eq!(recipients().await, "b");
     let policies = |administrators: &[&str]| {
         let administrators = administrators.iter().map(|name| jid(name).to_bare()).collect();
-        Policies::new(administrators, Vec::new(), Policy::default())
+        PolicyTable::new(administrators, Vec::new(), Policy::default())
     };
     stage.service.govern(policies(&["c@x"])).await.unwrap();
     assert_eq!(recipients().await, "bc");
@@ -169,7 +169,7 @@ async fn s12_2_events_go_to_resources_with_an_implicit_subscription_now() {
     assert_eq!(recipients().await, "bc");
     stage.delete(OWNER, "n").await.unwrap();
     stage
-        .create_with(OWNER, "n", vec![Setting::AccessModel(AccessModel::Whitelist)])
+        .create_with(OWNER, "n", vec![ConfigField::AccessModel(AccessModel::Whitelist)])
         .await
         .unwrap();
     assert_eq!(recipients().await, "");
@@ -181,9 +181,9 @@ async fn s12_2_events_go_to_resources_with_an_implicit_subscription_now() {
 async fn subscriptions_do_not_look_at_all_interested_resources() {
     const RESOURCES: usize = 20_000;
     const READER: &str = "reader@x";
-    let stage = Stage::new(Arc::new(MemoryStore::new())).await;
+    let stage = TestService::new(Arc::new(MemoryStore::new())).await;
     for name in ["n", "quiet"] {
-        let settings = vec![Setting::AccessModel(AccessModel::Whitelist)];
+        let settings = vec![ConfigField::AccessModel(AccessModel::Whitelist)];
         stage.create_with(OWNER, name, settings).await.unwrap();
         stage.affiliate(OWNER, name, READER, Affiliation::Member).await.unwrap();
     }
@@ -219,7 +219,7 @@ async fn subscriptions_do_not_look_at_all_interested_resources() {
 async fn changes_of_access_let_others_run() {
     const RESOURCES: usize = 10_000;
     const PAGES: usize = RESOURCES / 500;
-    let stage = Stage::new(Arc::new(MemoryStore::new())).await;
+    let stage = TestService::new(Arc::new(MemoryStore::new())).await;
     stage.create(OWNER, "n").await.unwrap();
     for number in 0..RESOURCES {
         become_interested(&stage, &format!("{number}@far.example/r"), "n").await;
@@ -241,7 +241,7 @@ async fn changes_of_access_let_others_run() {
     };
     let rounds = [(AccessModel::Whitelist, "0@far.example"), (AccessModel::Open, "1@far.example")];
     for (access_model, banned) in rounds {
-        let setting = Setting::AccessModel(access_model);
+        let setting = ConfigField::AccessModel(access_model);
         let mut configure = Box::pin(async { stage.configure(OWNER, "n", setting).await.unwrap() });
         let runs = runs_during(&mut configure).await;
         assert!(runs >= PAGES - 1, "{access_model:?}: {runs}");
@@ -263,7 +263,7 @@ async fn changes_of_access_let_others_run() {
 #[tokio::test]
 async fn s12_2_implicit_subscriptions_follow_each_change() {
     const ENTITIES: [&str; 4] = ["a@x", "b@x", "c@bücher.example", "c@xn--bcher-kva.example"];
-    let stage = Stage::new(Arc::new(MemoryStore::new())).await;
+    let stage = TestService::new(Arc::new(MemoryStore::new())).await;
     stage.create(OWNER, "n").await.unwrap();
     let (mut interested, mut subscribed) = (BTreeSet::new(), BTreeSet::new());
     let (mut outcasts, mut members) = (BTreeSet::new(), BTreeSet::new());
@@ -311,7 +311,7 @@ async fn s12_2_implicit_subscriptions_follow_each_change() {
             _ => {
                 is_open = !is_open;
                 let model = if is_open { AccessModel::Open } else { AccessModel::Whitelist };
-                stage.configure(OWNER, "n", Setting::AccessModel(model)).await.unwrap();
+                stage.configure(OWNER, "n", ConfigField::AccessModel(model)).await.unwrap();
             }
         }
         let may = |jid: &&String| match is_open {

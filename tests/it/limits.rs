@@ -11,15 +11,15 @@ use gjallar::{
 use tokio::sync::Semaphore;
 
 use crate::harness::{
-    Component, OWNER as OWNER_NS, PUBSUB, error, faulty::Faulty, served::Served, shown,
-    stage::Stage,
+    OWNER as OWNER_NS, PUBSUB, TestComponent, error, faulty::FailingStore, served::ServiceProcess,
+    shown, stage::TestService,
 };
 
 const OWNER: &str = "owner@localhost/desk";
 
-async fn limited(key: &str, value: usize) -> Component {
+async fn limited(key: &str, value: usize) -> TestComponent {
     let key = key.to_owned();
-    Component::with(Arc::new(MemoryStore::new()), move |config| match key.as_str() {
+    TestComponent::with(Arc::new(MemoryStore::new()), move |config| match key.as_str() {
         "max_nodes" => config.limits.max_nodes = value as u64,
         "max_items" => config.limits.max_items = value as u32,
         "max_batch" => config.limits.max_batch = value,
@@ -71,7 +71,7 @@ async fn an_account_has_one_allowance_under_all_its_names() {
         config.limits.max_nodes_per_owner = 2;
         config.limits.max_subscriptions_per_jid = 2;
     };
-    let mut component = Component::with(Arc::clone(&store) as Arc<dyn Store>, limits).await;
+    let mut component = TestComponent::with(Arc::clone(&store) as Arc<dyn Store>, limits).await;
     for node in ["n", "m", "others"] {
         component.create(&format!("{node}@localhost"), node, &[]).await;
     }
@@ -81,7 +81,7 @@ async fn an_account_has_one_allowance_under_all_its_names() {
     component.create(NAMES[1], "b", &[]).await;
     component.subscribe(NAMES[1], "n").await;
     component.subscribe(NAMES[2], "m").await;
-    let are_refused = async |component: &mut Component| {
+    let are_refused = async |component: &mut TestComponent| {
         for name in NAMES {
             let refused = component.pubsub(name, "set", create).await;
             assert_eq!(error(&refused), "cancel not-allowed max-nodes-exceeded", "{name}");
@@ -93,7 +93,7 @@ async fn an_account_has_one_allowance_under_all_its_names() {
     are_refused(&mut component).await;
     // Counts hold after a restart.
     drop(component);
-    let mut component = Component::with(store, limits).await;
+    let mut component = TestComponent::with(store, limits).await;
     are_refused(&mut component).await;
     // Rights are those of one name, and what is free again is free for all.
     let refused = component.owner(NAMES[0], "set", "<delete node='b'/>").await;
@@ -113,7 +113,7 @@ async fn domains_that_are_alike_have_allowances_of_their_own() {
         config.creators = vec!["anyone".into()];
         config.limits.max_nodes_per_owner = 1;
     };
-    let mut component = Component::with(Arc::new(MemoryStore::new()), limits).await;
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), limits).await;
     for (number, (user, is_first)) in [
         ("u@weiß.example", true),
         ("u@weiss.example", true),
@@ -175,7 +175,7 @@ async fn requests_per_second() {
 async fn bytes_of_stanzas_that_wait() {
     let gate = Arc::new(Semaphore::new(1));
     let mut component =
-        Component::with(Faulty::gated(Arc::new(MemoryStore::new()), &gate), |_| {}).await;
+        TestComponent::with(FailingStore::gated(Arc::new(MemoryStore::new()), &gate), |_| {}).await;
     component.create(OWNER, "n", &[("publish_model", "open")]).await;
     let closed = gate.acquire().await.unwrap();
     let text = "x".repeat(64_000);
@@ -189,12 +189,12 @@ async fn bytes_of_stanzas_that_wait() {
         };
         stanza(&text[stanza("").len()..])
     };
-    let send = async |component: &mut Component, from: &str, number: usize| {
+    let send = async |component: &mut TestComponent, from: &str, number: usize| {
         let all = (0..number).map(|n| publish(from, &format!("{from}-{n}")));
         component.send(&all.collect::<String>()).await;
     };
     let mut accepted = 0;
-    let refused = async |component: &mut Component, from: &str, limit: &str, ids| {
+    let refused = async |component: &mut TestComponent, from: &str, limit: &str, ids| {
         for id in ids {
             let refused = component.answer().await;
             assert_eq!(refused.attr("id"), Some(format!("{from}-{id}").as_str()));
@@ -233,7 +233,7 @@ async fn bytes_of_stanzas_that_wait() {
 
 #[tokio::test]
 async fn depth_of_a_stanza_and_namespaces() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     // Around what is nested stand iq, pubsub, publish, item and the payload.
     for (levels, is_taken) in [(123, true), (124, false)] {
@@ -255,7 +255,7 @@ async fn depth_of_a_stanza_and_namespaces() {
 
 #[tokio::test]
 async fn max_payload_size_and_what_a_batch_may_have() {
-    let mut component = Component::with(Arc::new(MemoryStore::new()), |config| {
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), |config| {
         config.limits.max_reply_bytes = 1000;
     })
     .await;
@@ -283,7 +283,7 @@ async fn max_payload_size_and_what_a_batch_may_have() {
 async fn max_backlog_bytes() {
     // An event counts as its payload and 1000 bytes, an audience 100 for each.
     let limits = Limits { max_backlog_bytes: 10_000, ..Limits::default() };
-    let stage = Stage::limited(Arc::new(MemoryStore::new()), limits).await;
+    let stage = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
     for node in ["a", "b"] {
         stage.create("owner@localhost", node).await.unwrap();
         stage.subscribe("x@localhost", node).await.unwrap();
@@ -314,7 +314,7 @@ async fn forms_rates_answers_and_the_backlog_are_counted() {
         ("LIMITS_MAX_REPLY_BYTES", "1000"),
         ("LINK_MAX_STANZA_BYTES", "21000"),
     ];
-    let mut served = Served::start(&small, &[]).await;
+    let mut served = ServiceProcess::start(&small, &[]).await;
     served.granted(OWNER, "<create node='n'/>").await;
     let configure = format!(
         "<pubsub xmlns='{OWNER_NS}'><configure node='n'>{}</configure></pubsub>",
@@ -360,7 +360,7 @@ async fn forms_rates_answers_and_the_backlog_are_counted() {
 
 #[tokio::test]
 async fn ids_of_requests_have_1024_bytes() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     for (bytes, expected) in [(1024, "result"), (1025, "error")] {
         let id = "i".repeat(bytes);
         component
@@ -377,7 +377,7 @@ async fn ids_of_requests_have_1024_bytes() {
 /// A request is answered as what it did, even if the whole of the answer would be larger than a stanza may be.
 #[tokio::test]
 async fn an_answer_to_a_change_says_less_if_all_would_be_too_large() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     // An apostrophe is written as five bytes.
     let long = "'".repeat(1000);
@@ -405,7 +405,7 @@ async fn notifications_that_come_back_are_no_requests() {
         ("LIMITS_MAX_JID_REQUESTS_PER_SECOND", "1"),
         ("LIMITS_MAX_DOMAIN_REQUESTS_PER_SECOND", "1"),
     ];
-    let mut served = Served::start(&one, &[]).await;
+    let mut served = ServiceProcess::start(&one, &[]).await;
     let bounce = format!("<message type='error' id='1' from='{OWNER}' to='pubsub.localhost'/>");
     served.link.send(&bounce.repeat(300)).await;
     let answer = served.ask(OWNER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
@@ -433,7 +433,7 @@ async fn owners_do_not_use_up_what_another_may_have() {
 
 #[tokio::test]
 async fn fields_of_a_form() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     // Each field has one value, and the form's type is one of them.
     let fields = |number: usize| vec![("title", "x"); number];
@@ -569,7 +569,7 @@ async fn max_stanza_bytes_out() {
 
 #[tokio::test]
 async fn names_have_1023_bytes() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     let (longest, longer) = ("n".repeat(1023), "n".repeat(1024));
     component.create(OWNER, &longest, &[]).await;
     let refused = component.pubsub(OWNER, "set", &format!("<create node='{longer}'/>")).await;
@@ -581,7 +581,7 @@ async fn names_have_1023_bytes() {
 
 #[tokio::test]
 async fn texts_of_a_configuration() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     for (field, max) in [("title", 200), ("description", 512), ("type", 200)] {
         let set = component.configure(OWNER, "n", &[(field, &"x".repeat(max))]).await;
@@ -596,7 +596,7 @@ async fn texts_of_a_configuration() {
 async fn texts_of_a_node_together() {
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(SledStore::open(folder.path()).unwrap());
-    let mut component = Component::with(store, |_| {}).await;
+    let mut component = TestComponent::with(store, |_| {}).await;
     let name = "n".repeat(1023);
     component.create(OWNER, &name, &[]).await;
     let xslt = "x".repeat(1024);

@@ -8,7 +8,7 @@ use std::{
 
 use gjallar::{
     pubsub::{
-        Affiliation, Limits, OptionSetting, Refusal, Setting, SubscriptionState,
+        Affiliation, ConfigField, Limits, SubscriptionOption, SubscriptionState,
         op::subscriptions::SetSubscriptions,
     },
     service::{Error, ManagedNodes, NamePattern},
@@ -18,11 +18,11 @@ use minidom::Element;
 use tokio::{sync::Semaphore, task::yield_now, time::Instant};
 
 use crate::harness::{
-    Component, PUBSUB, SERVICE, error,
-    faulty::Faulty,
-    served::Served,
+    PUBSUB, SERVICE, TestComponent, error,
+    faulty::FailingStore,
+    served::ServiceProcess,
     shown,
-    stage::{Stage, actor, jid, node},
+    stage::{TestService, actor, jid, node},
 };
 
 const BOT: &str = "bot@localhost/import";
@@ -53,7 +53,7 @@ fn disco(from: &str, id: usize) -> String {
 }
 
 /// The next answers are results, with these ids in this order.
-async fn are_granted(component: &mut Component, ids: std::ops::Range<usize>) {
+async fn are_granted(component: &mut TestComponent, ids: std::ops::Range<usize>) {
     for id in ids {
         let answer = component.answer().await;
         assert_eq!(answer.attr("id"), Some(id.to_string().as_str()), "{}", shown(&answer));
@@ -65,8 +65,8 @@ async fn are_granted(component: &mut Component, ids: std::ops::Range<usize>) {
 #[tokio::test]
 async fn five_thousand_publishes_at_once_are_accepted_in_order() {
     let gate = Arc::new(Semaphore::new(1));
-    let store = Faulty::gated(Arc::new(MemoryStore::new()), &gate);
-    let mut component = Component::with(store, |_| {}).await;
+    let store = FailingStore::gated(Arc::new(MemoryStore::new()), &gate);
+    let mut component = TestComponent::with(store, |_| {}).await;
     component.create(BOT, "n", &[]).await;
     let closed = gate.acquire().await.unwrap();
     component.send(&(0..5_000).map(|id| publish(BOT, "n", id)).collect::<String>()).await;
@@ -79,7 +79,7 @@ async fn five_thousand_publishes_at_once_are_accepted_in_order() {
 
 #[tokio::test]
 async fn two_thousand_mixed_requests_at_once_are_accepted_in_order() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(BOT, "n", &[]).await;
     component.publish(BOT, "n", "first").await;
     let request = |id: usize| match id % 8 {
@@ -99,7 +99,7 @@ async fn two_thousand_mixed_requests_at_once_are_accepted_in_order() {
 
 #[tokio::test]
 async fn a_thousand_disco_info_requests_at_once_are_answered() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.send(&(0..1_000).map(|id| disco(BOT, id)).collect::<String>()).await;
     are_granted(&mut component, 0..1_000).await;
 }
@@ -108,10 +108,10 @@ async fn a_thousand_disco_info_requests_at_once_are_answered() {
 #[tokio::test]
 async fn what_passes_a_sender_queue_names_its_limit_and_leaves_no_holes() {
     let gate = Arc::new(Semaphore::new(1));
-    let store = Faulty::gated(Arc::new(MemoryStore::new()), &gate);
+    let store = FailingStore::gated(Arc::new(MemoryStore::new()), &gate);
     let configure =
         |config: &mut gjallar::process::Config| config.limits.max_queued_stanzas_per_jid = 70;
-    let mut component = Component::with(store, configure).await;
+    let mut component = TestComponent::with(store, configure).await;
     component.create(BOT, "n", &[]).await;
     let closed = gate.acquire().await.unwrap();
     // 64 of them are decided, and wait for the disk.
@@ -143,8 +143,8 @@ async fn a_burst_is_over() {
 async fn a_burst_past_a_limit_has_no_holes_while_it_is_dealt_with() {
     const NUMBER: usize = 300;
     let gate = Arc::new(Semaphore::new(1));
-    let store = Faulty::gated(Arc::new(MemoryStore::new()), &gate);
-    let mut component = Component::with(store, |_| {}).await;
+    let store = FailingStore::gated(Arc::new(MemoryStore::new()), &gate);
+    let mut component = TestComponent::with(store, |_| {}).await;
     component.create(BOT, "n", &[]).await;
     let closed = gate.acquire().await.unwrap();
     let text = "x".repeat(50_000);
@@ -178,12 +178,12 @@ async fn a_burst_past_a_limit_has_no_holes_while_it_is_dealt_with() {
 #[tokio::test]
 async fn a_burst_past_a_limit_costs_no_presence() {
     let gate = Arc::new(Semaphore::new(1));
-    let store = Faulty::gated(Arc::new(MemoryStore::new()), &gate);
+    let store = FailingStore::gated(Arc::new(MemoryStore::new()), &gate);
     let few = |config: &mut gjallar::process::Config| {
         config.limits.max_queued_stanzas_per_jid = 10;
         config.limits.max_jid_requests_per_second = 3;
     };
-    let mut component = Component::with(store, few).await;
+    let mut component = TestComponent::with(store, few).await;
     component.create(OTHER, "temporary", &[("tempsub", "1")]).await;
     component.create(BOT, "n", &[]).await;
     component.subscribe(BOT, "temporary").await;
@@ -208,7 +208,7 @@ async fn a_burst_past_a_limit_costs_no_presence() {
 #[tokio::test]
 async fn sixty_four_publishes_to_a_thousand_subids_are_accepted() {
     let configure = |config: &mut gjallar::process::Config| config.limits.max_subids = 8;
-    let mut component = Component::with(Arc::new(MemoryStore::new()), configure).await;
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), configure).await;
     component.create(BOT, "n", &[]).await;
     component.subscribe_many(BOT, "n", 1_000).await;
     component.link.hold_barriers();
@@ -242,7 +242,7 @@ async fn subids_take_little_of_the_backlog() {
     const SUBSCRIBERS: usize = 12_000;
     let limits = Limits { max_subids: 8, ..Limits::default() };
     let half = limits.max_backlog_bytes / 2;
-    let stage = Stage::limited(Arc::new(MemoryStore::new()), limits).await;
+    let stage = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
     stage.create(BOT, "n").await.unwrap();
     for first in (0..SUBSCRIBERS).step_by(2_000) {
         let entry = |number: usize| {
@@ -271,7 +271,7 @@ async fn subids_take_little_of_the_backlog() {
 #[tokio::test]
 async fn large_answers_to_one_sender_hold_up_no_others() {
     const ASKED: usize = 600;
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(BOT, "large", &[]).await;
     let text = "x".repeat(50_000);
     let item = format!("<item id='i'><x xmlns='urn:x'>{text}</x></item>");
@@ -307,7 +307,7 @@ async fn large_answers_to_one_sender_hold_up_no_others() {
 #[tokio::test]
 async fn large_answers_to_many_of_one_domain_hold_up_no_other_domain() {
     const SENDERS: usize = 64;
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(BOT, "large", &[]).await;
     let text = "x".repeat(50_000);
     for id in 0..9 {
@@ -339,7 +339,7 @@ async fn large_answers_to_many_of_one_domain_hold_up_no_other_domain() {
 #[tokio::test]
 async fn a_batch_counts_its_recipients_once() {
     let limits = Limits { max_subids: 8, max_backlog_bytes: 400_000, ..Limits::default() };
-    let stage = Stage::limited(Arc::new(MemoryStore::new()), limits).await;
+    let stage = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
     stage.create(BOT, "n").await.unwrap();
     stage.subscribe_many(BOT, "n", 500).await;
     let items =
@@ -358,12 +358,20 @@ async fn a_batch_counts_its_recipients_once() {
     assert_eq!(stage.service.outbox().notifications(), 0);
     // For this one there is never.
     let never = stage.publish_all(BOT, "n", items(1500)).await;
-    assert!(matches!(never, Err(Error::Refused(Refusal::TooManyNotifications))), "{never:?}");
+    assert!(
+        matches!(never, Err(Error::Refused(gjallar::pubsub::Error::TooManyNotifications))),
+        "{never:?}"
+    );
     assert_eq!(stage.service.outbox().size(), (0, 0));
 }
 
 /// A batch of so many items that are all alike.
-async fn publish_batch(stage: &Stage, by: &str, to: &str, number: usize) -> Result<(), Error> {
+async fn publish_batch(
+    stage: &TestService,
+    by: &str,
+    to: &str,
+    number: usize,
+) -> Result<(), Error> {
     let items = (0..number).map(|_| "<x xmlns='urn:x'/>".to_owned());
     stage.publish_all(by, to, items).await.map(drop)
 }
@@ -377,7 +385,7 @@ fn full(outcome: &Result<(), Error>) -> &'static str {
 }
 
 /// A node of 50 subscribers.
-async fn create_for_fifty(stage: &Stage, owner: &str, name: &str) {
+async fn create_for_fifty(stage: &TestService, owner: &str, name: &str) {
     stage.create(owner, name).await.unwrap();
     stage.subscribe_many(owner, name, 50).await;
     // Behind all notices of the subscriptions.
@@ -392,13 +400,16 @@ const NOTIFICATIONS: &str = "limits.max_backlog_notifications";
 #[tokio::test]
 async fn items_times_subscribers_count_before_the_commit() {
     let limits = Limits { max_backlog_notifications: 1000, ..Limits::default() };
-    let stage = Stage::limited(Arc::new(MemoryStore::new()), limits).await;
+    let stage = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
     create_for_fifty(&stage, BOT, "n").await;
     create_for_fifty(&stage, OTHER, "of-other").await;
     let outbox = stage.service.outbox();
     // Half of the limit is 10 items for 50 subscribers. One more never fits.
     let never = publish_batch(&stage, BOT, "n", 11).await;
-    assert!(matches!(never, Err(Error::Refused(Refusal::TooManyNotifications))), "{never:?}");
+    assert!(
+        matches!(never, Err(Error::Refused(gjallar::pubsub::Error::TooManyNotifications))),
+        "{never:?}"
+    );
     publish_batch(&stage, BOT, "n", 10).await.unwrap();
     assert_eq!((outbox.size().0, outbox.notifications()), (10, 500));
     stage.told();
@@ -433,7 +444,7 @@ async fn items_times_subscribers_count_before_the_commit() {
 #[tokio::test]
 async fn a_single_event_for_more_than_the_limit_fits_when_nothing_is_pending() {
     let limits = Limits { max_backlog_notifications: 40, ..Limits::default() };
-    let stage = Stage::limited(Arc::new(MemoryStore::new()), limits).await;
+    let stage = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
     create_for_fifty(&stage, BOT, "n").await;
     publish_batch(&stage, BOT, "n", 1).await.unwrap();
     assert_eq!(stage.service.outbox().notifications(), 50);
@@ -448,7 +459,7 @@ async fn notifications_count_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let open = async || {
         let limits = Limits { max_backlog_notifications: 1000, ..Limits::default() };
-        Stage::limited(Arc::new(SledStore::open(folder.path()).unwrap()), limits).await
+        TestService::limited(Arc::new(SledStore::open(folder.path()).unwrap()), limits).await
     };
     let stage = open().await;
     create_for_fifty(&stage, BOT, "n").await;
@@ -470,7 +481,7 @@ async fn a_backlog_that_is_full_names_its_limit() {
             "max_backlog_events" => config.limits.max_backlog_events = 6,
             _ => config.limits.max_backlog_notifications = 60,
         };
-        let mut component = Component::with(Arc::new(MemoryStore::new()), configure).await;
+        let mut component = TestComponent::with(Arc::new(MemoryStore::new()), configure).await;
         component.create(BOT, "n", &[]).await;
         for reader in 0..10 {
             component.subscribe(&format!("{reader}@far.example"), "n").await;
@@ -496,7 +507,7 @@ async fn what_can_never_be_told_is_not_answered_wait() {
     let configure = |config: &mut gjallar::process::Config| {
         config.limits.max_backlog_events = 20;
     };
-    let mut component = Component::with(Arc::new(MemoryStore::new()), configure).await;
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), configure).await;
     component.create(BOT, "n", &[]).await;
     component.subscribe("x@localhost", "n").await;
     let items: String =
@@ -514,13 +525,13 @@ async fn what_can_never_be_told_is_not_answered_wait() {
 async fn items_share_the_recipients_whose_keywords_they_have() {
     const READERS: usize = 100;
     let limits = Limits { max_backlog_bytes: 400_000, ..Limits::default() };
-    let stage = Stage::limited(Arc::new(MemoryStore::new()), limits).await;
+    let stage = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
     stage.create(BOT, "n").await.unwrap();
     for number in 0..2 * READERS {
         let keyword = if number < READERS { "be" } else { "NOT" };
         let reader = format!("{number:03}@far.example");
         stage.subscribe(&reader, "n").await.unwrap();
-        stage.agree(&reader, "n", OptionSetting::Keyword(keyword.into())).await.unwrap();
+        stage.agree(&reader, "n", SubscriptionOption::Keyword(keyword.into())).await.unwrap();
     }
     stage.told();
     let texts = ["Be", "not", "or not to be", "that"].into_iter().cycle().take(100);
@@ -539,7 +550,7 @@ async fn items_share_the_recipients_whose_keywords_they_have() {
 async fn a_burst_of_one_sender_hardly_delays_others() {
     // Ten attempts may be more requests than a sender has in that time.
     let unlimited = [("LIMITS_MAX_JID_REQUESTS_PER_SECOND", "0")];
-    let mut served = Served::start(&unlimited, &[]).await;
+    let mut served = ServiceProcess::start(&unlimited, &[]).await;
     served.granted(BOT, "<create node='bulk'/>").await;
     served.granted(OTHER, "<create node='n'/>").await;
     let mut attempts = Vec::new();
@@ -556,7 +567,7 @@ async fn a_burst_of_one_sender_hardly_delays_others() {
 }
 
 /// The latency that two of two hundred publishes exceed, measured while bursts of so many are dealt with.
-async fn p99_of_publishes(served: &mut Served, burst: usize) -> Duration {
+async fn p99_of_publishes(served: &mut ServiceProcess, burst: usize) -> Duration {
     let mut latencies = Vec::new();
     while latencies.len() < 200 {
         let all: String = (0..burst).map(|id| publish(BOT, "bulk", id)).collect();
@@ -590,8 +601,8 @@ async fn p99_of_publishes(served: &mut Served, burst: usize) -> Duration {
 #[tokio::test]
 async fn presence_requests_take_turns_between_creators() {
     const LISTED: &str = "000150@far.example";
-    let stage = Stage::new(Arc::new(MemoryStore::new())).await;
-    let by_presence = || vec![Setting::PresenceBasedDelivery(true)];
+    let stage = TestService::new(Arc::new(MemoryStore::new())).await;
+    let by_presence = || vec![ConfigField::PresenceBasedDelivery(true)];
     stage.create_with(BOT, "listed", by_presence()).await.unwrap();
     stage.create_with(OTHER, "n", by_presence()).await.unwrap();
     stage.subscribe_many(BOT, "listed", 200).await;
@@ -618,7 +629,7 @@ async fn presence_requests_take_turns_between_creators() {
 #[tokio::test]
 async fn a_list_of_nodes_lets_others_run() {
     const NODES: usize = 640;
-    let stage = Stage::new(Arc::new(MemoryStore::new())).await;
+    let stage = TestService::new(Arc::new(MemoryStore::new())).await;
     for number in 0..NODES {
         stage.create("owner@localhost", &format!("{}{number}", "a".repeat(1000))).await.unwrap();
     }

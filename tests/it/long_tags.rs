@@ -4,7 +4,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::harness::{Component, event};
+use crate::harness::{TestComponent, event};
 
 const OWNER: &str = "owner@localhost/desk";
 const READER: &str = "reader@localhost/r";
@@ -19,13 +19,13 @@ fn payloads(bytes: usize) -> [String; 3] {
     ]
 }
 
-async fn deferring() -> Component {
-    let component = Component::start().await;
+async fn deferring() -> TestComponent {
+    let component = TestComponent::start().await;
     component.link.reading.is_deferring.store(true, Ordering::Relaxed);
     component
 }
 
-async fn publish(component: &mut Component, node: &str, id: &str, payload: &str) {
+async fn publish(component: &mut TestComponent, node: &str, id: &str, payload: &str) {
     let item = format!("<item id='{id}'>{payload}</item>");
     component.granted(OWNER, &format!("<publish node='{node}'>{item}</publish>")).await;
 }
@@ -75,13 +75,13 @@ async fn events_with_long_tags_delay_nobody_by_a_second() {
 /// A parser that waits for whatever other reason gets more and more white space.
 #[tokio::test]
 async fn while_no_barrier_returns_more_and_more_spaces_are_sent() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     component.subscribe(READER, "n").await;
     component.link.hold_barriers();
     component.publish(OWNER, "n", "i").await;
     component.message().await;
-    let bytes = |component: &Component| component.link.reading.bytes.load(Ordering::Relaxed);
+    let bytes = |component: &TestComponent| component.link.reading.bytes.load(Ordering::Relaxed);
     let before = bytes(&component);
     let began = Instant::now();
     // A kilobyte after a second, twice as much after the next, and a barrier.
@@ -107,7 +107,7 @@ async fn large_answers_fit_with_the_spaces_after_them() {
     let text = format!("<x xmlns='urn:x'>{}</x>", "t".repeat(61_000));
     let item = |id: usize, payload: &str| format!("<item id='{id}'>{payload}</item>");
     let texts: String = (0..7).map(|id| item(id, &text)).collect();
-    let bytes = |component: &Component| component.link.reading.bytes.load(Ordering::Relaxed);
+    let bytes = |component: &TestComponent| component.link.reading.bytes.load(Ordering::Relaxed);
     for tag in payloads(65_000) {
         // All of these fit into one answer, but not with the spaces. Events have an item each.
         let all = format!("<publish node='n'>{texts}{}</publish>", item(7, &tag));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use gjallar::store::{SledStore, Store};
 use minidom::Element;
 
-use crate::harness::{Component, EVENT, OWNER as OWNER_NS, PUBSUB, error, event, shown};
+use crate::harness::{EVENT, OWNER as OWNER_NS, PUBSUB, TestComponent, error, event, shown};
 
 const OWNER: &str = "owner@localhost/desk";
 const READER: &str = "reader@localhost/phone";
@@ -27,13 +27,13 @@ fn form(fields: &[(&str, &[&str])]) -> String {
     format!("<x xmlns='jabber:x:data' type='submit'>{form_type}{fields}</x>")
 }
 
-async fn query(component: &mut Component, by: &str, content: &str) -> Element {
+async fn query(component: &mut TestComponent, by: &str, content: &str) -> Element {
     let query = format!("<query xmlns='{MAM}' queryid='q1' node='n'>{content}</query>");
     component.ask(by, "set", &query).await
 }
 
 /// What came: the names of the items, and what is said of the page.
-async fn found(component: &mut Component, content: &str) -> (String, String) {
+async fn found(component: &mut TestComponent, content: &str) -> (String, String) {
     let answer = query(component, READER, content).await;
     let fin = answer.get_child("fin", MAM).unwrap_or_else(|| panic!("{}", shown(&answer)));
     let set = fin.get_child("set", RSM).unwrap();
@@ -67,7 +67,7 @@ fn both(names: &str, said: &str) -> (String, String) {
 
 /// A node with the items a to e, of which the owner published b and d, and what the archive calls them: as the
 /// events did.
-async fn filled(component: &mut Component) -> Vec<String> {
+async fn filled(component: &mut TestComponent) -> Vec<String> {
     let fields = [("publish_model", "open"), ("itemreply", "publisher")];
     component.create(OWNER, "n", &fields).await;
     component.subscribe(READER, "n").await;
@@ -85,7 +85,7 @@ async fn filled(component: &mut Component) -> Vec<String> {
 async fn the_archive_of_a_node_is_queried() {
     let folder = tempfile::tempdir().unwrap();
     let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
-    let mut component = Component::with(store, |_| {}).await;
+    let mut component = TestComponent::with(store, |_| {}).await;
     let ids = filled(&mut component).await;
     let set = |set: &str| format!("<set xmlns='{RSM}'>{set}</set>");
     let one = |var, value: &str| form(&[(var, &[value])]);
@@ -151,7 +151,7 @@ async fn the_archive_of_a_node_is_queried() {
 
 #[tokio::test]
 async fn the_archive_says_what_it_has_and_how_to_ask() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     let ids = filled(&mut component).await;
     let answer = component.ask(READER, "get", &format!("<metadata xmlns='{MAM}' node='n'/>")).await;
     let metadata = answer.get_child("metadata", MAM).unwrap();
@@ -183,7 +183,7 @@ async fn the_archive_says_what_it_has_and_how_to_ask() {
     assert!(shown(form).contains("<open"), "{}", shown(form));
 
     // Announced by the service, and by nodes that have one.
-    let info = async |component: &mut Component, node: &str| {
+    let info = async |component: &mut TestComponent, node: &str| {
         let query = format!("<query xmlns='http://jabber.org/protocol/disco#info'{node}/>");
         let answer = component.ask(READER, "get", &query).await;
         let features = answer.children().next().unwrap().children();
@@ -214,7 +214,7 @@ async fn the_archive_says_what_it_has_and_how_to_ask() {
 /// XEP-0313 §8.1: whoever may not retrieve items is forbidden to query.
 #[tokio::test]
 async fn the_archive_is_only_for_those_with_access() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     filled(&mut component).await;
     let outcast = "<affiliations node='n'><affiliation jid='reader@localhost' affiliation='outcast'/></affiliations>";
     component.owner(OWNER, "set", outcast).await;
@@ -233,7 +233,7 @@ async fn the_archive_is_only_for_those_with_access() {
 /// Items of one event are results of their own, and each looks as the notification did.
 #[tokio::test]
 async fn results_look_as_the_notifications_did() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     let fields = [("deliver_payloads", "false"), ("notification_type", "normal")];
     component.create(OWNER, "n", &fields).await;
     component.subscribe(READER, "n").await;
@@ -263,7 +263,7 @@ async fn results_look_as_the_notifications_did() {
 /// An id that was told can be gone on from, whatever became of its item; and the last item has its own.
 #[tokio::test]
 async fn what_was_told_is_a_place_to_go_on_from() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[("itemreply", "publisher")]).await;
     let batch = "<publish node='n'><item id='1'><x xmlns='urn:x'/></item>\
                  <item id='2'><x xmlns='urn:x'/></item></publish>";
@@ -301,7 +301,7 @@ async fn what_was_told_is_a_place_to_go_on_from() {
 async fn a_filter_that_lets_little_through_is_gone_through_in_pages() {
     let folder = tempfile::tempdir().unwrap();
     let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
-    let mut component = Component::with(store, |_| {}).await;
+    let mut component = TestComponent::with(store, |_| {}).await;
     let fields = [("publish_model", "open"), ("max_items", "max"), ("itemreply", "publisher")];
     component.create(OWNER, "n", &fields).await;
     component.publish(READER, "n", "first").await;
@@ -353,7 +353,7 @@ async fn a_filter_that_lets_little_through_is_gone_through_in_pages() {
 /// XEP-0413 §4.1 to §4.5.
 #[tokio::test]
 async fn items_are_retrieved_in_an_order() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     for id in ["A", "B", "C", "D", "C", "A"] {
         component.publish(OWNER, "n", id).await;
@@ -410,9 +410,9 @@ async fn items_are_retrieved_in_an_order() {
 async fn items_are_compared_and_published() {
     let configure = |config: &mut gjallar::process::Config| config.compare_and_publish = true;
     let store = Arc::new(gjallar::store::MemoryStore::new());
-    let mut component = Component::with(store, configure).await;
+    let mut component = TestComponent::with(store, configure).await;
     component.create(OWNER, "n", &[("publish_model", "open")]).await;
-    let publish = async |component: &mut Component,
+    let publish = async |component: &mut TestComponent,
                          by: &str,
                          node: &str,
                          id: &str,
@@ -447,7 +447,7 @@ async fn items_are_compared_and_published() {
     for id in ["1", "2"] {
         component.publish(OWNER, "n", id).await;
     }
-    let map = async |component: &mut Component| {
+    let map = async |component: &mut TestComponent| {
         let answer = component.pubsub(READER, "get", "<items node='n'/>").await;
         let items = answer.get_child("pubsub", PUBSUB).unwrap().get_child("items", PUBSUB).unwrap();
         let map = items.get_child("cap-v-map", CAP).unwrap();

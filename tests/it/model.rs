@@ -4,13 +4,13 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use gjallar::{
-    pubsub::{AccessModel, Affiliation, MaxItems, Setting},
+    pubsub::{AccessModel, Affiliation, ConfigField, MaxItems},
     service::Error,
     store::{MemoryStore, SledStore, Store},
 };
 use proptest::{prelude::*, sample::select, test_runner::Config};
 
-use crate::harness::stage::{Stage, jid, node};
+use crate::harness::stage::{TestService, jid, node};
 
 const ACTORS: [&str; 4] =
     ["owner@localhost", "a@localhost/1", "b@localhost", "admin@localhost/desk"];
@@ -18,7 +18,7 @@ const NODES: [&str; 3] = ["x", "y", "z"];
 const ITEMS: [&str; 4] = ["1", "2", "3", "4"];
 
 #[derive(Clone, Debug)]
-enum Step {
+enum ModelStep {
     Create,
     Delete,
     Publish(&'static str),
@@ -27,53 +27,60 @@ enum Step {
     Subscribe,
     Unsubscribe,
     Affiliate(&'static str, Affiliation),
-    Configure(Setting),
+    Configure(ConfigField),
     /// The process ends and starts again.
     Reopen,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = ModelStep> {
     let item = || select(ITEMS.as_slice());
     let affiliation = select(Affiliation::ALL.as_slice());
     let setting = prop_oneof![
-        (0_u32..4).prop_map(|n| Setting::MaxItems(MaxItems::Number(n))),
-        any::<bool>().prop_map(Setting::PersistItems),
-        any::<bool>().prop_map(Setting::DeliverPayloads),
-        any::<bool>().prop_map(Setting::NotifyRetract),
-        Just(Setting::AccessModel(AccessModel::Open)),
-        Just(Setting::AccessModel(AccessModel::Whitelist)),
+        (0_u32..4).prop_map(|n| ConfigField::MaxItems(MaxItems::Number(n))),
+        any::<bool>().prop_map(ConfigField::PersistItems),
+        any::<bool>().prop_map(ConfigField::DeliverPayloads),
+        any::<bool>().prop_map(ConfigField::NotifyRetract),
+        Just(ConfigField::AccessModel(AccessModel::Open)),
+        Just(ConfigField::AccessModel(AccessModel::Whitelist)),
     ];
     prop_oneof![
-        2 => Just(Step::Create),
-        1 => Just(Step::Delete),
-        8 => item().prop_map(Step::Publish),
-        3 => item().prop_map(Step::Retract),
-        1 => Just(Step::Purge),
-        4 => Just(Step::Subscribe),
-        2 => Just(Step::Unsubscribe),
-        4 => (select(ACTORS.as_slice()), affiliation).prop_map(|(who, a)| Step::Affiliate(who, a)),
-        3 => setting.prop_map(Step::Configure),
-        1 => Just(Step::Reopen),
+        2 => Just(ModelStep::Create),
+        1 => Just(ModelStep::Delete),
+        8 => item().prop_map(ModelStep::Publish),
+        3 => item().prop_map(ModelStep::Retract),
+        1 => Just(ModelStep::Purge),
+        4 => Just(ModelStep::Subscribe),
+        2 => Just(ModelStep::Unsubscribe),
+        4 => (select(ACTORS.as_slice()), affiliation).prop_map(|(who, a)| ModelStep::Affiliate(who, a)),
+        3 => setting.prop_map(ModelStep::Configure),
+        1 => Just(ModelStep::Reopen),
     ]
 }
 
-async fn carry_out(stage: &Stage, actor: &str, name: &str, step: &Step) -> Result<(), Error> {
+async fn carry_out(
+    stage: &TestService,
+    actor: &str,
+    name: &str,
+    step: &ModelStep,
+) -> Result<(), Error> {
     match step {
-        Step::Create => stage.create(actor, name).await.map(|_| ()),
-        Step::Delete => stage.delete(actor, name).await,
-        Step::Publish(id) => stage.publish(actor, name, id).await.map(|_| ()),
-        Step::Retract(id) => stage.retract(actor, name, id).await,
-        Step::Purge => stage.purge(actor, name).await,
-        Step::Subscribe => stage.subscribe(actor, name).await,
-        Step::Unsubscribe => stage.unsubscribe(actor, name).await,
-        Step::Affiliate(who, affiliation) => stage.affiliate(actor, name, who, *affiliation).await,
-        Step::Configure(setting) => stage.configure(actor, name, setting.clone()).await,
-        Step::Reopen => Ok(()),
+        ModelStep::Create => stage.create(actor, name).await.map(|_| ()),
+        ModelStep::Delete => stage.delete(actor, name).await,
+        ModelStep::Publish(id) => stage.publish(actor, name, id).await.map(|_| ()),
+        ModelStep::Retract(id) => stage.retract(actor, name, id).await,
+        ModelStep::Purge => stage.purge(actor, name).await,
+        ModelStep::Subscribe => stage.subscribe(actor, name).await,
+        ModelStep::Unsubscribe => stage.unsubscribe(actor, name).await,
+        ModelStep::Affiliate(who, affiliation) => {
+            stage.affiliate(actor, name, who, *affiliation).await
+        }
+        ModelStep::Configure(setting) => stage.configure(actor, name, setting.clone()).await,
+        ModelStep::Reopen => Ok(()),
     }
 }
 
 /// Everything that a store has, as text. Epochs are random and left out.
-async fn state(stage: &Stage) -> String {
+async fn state(stage: &TestService) -> String {
     let mut state = String::new();
     for name in NODES {
         let Some(there) = stage.store.node(&node(name)).await.unwrap() else { continue };
@@ -100,7 +107,7 @@ async fn state(stage: &Stage) -> String {
     state
 }
 
-async fn invariants(stage: &Stage) {
+async fn invariants(stage: &TestService) {
     for name in NODES {
         let Some(there) = stage.store.node(&node(name)).await.unwrap() else { continue };
         assert!(there.owners().next().is_some(), "{name} has no owner");
@@ -131,13 +138,13 @@ proptest! {
         runtime.block_on(async {
             let folder = tempfile::tempdir().unwrap();
             let open = || Arc::new(SledStore::open(folder.path()).unwrap()) as Arc<dyn Store>;
-            let memory = Stage::new(Arc::new(MemoryStore::new())).await;
-            let mut disk = Stage::new(open()).await;
+            let memory = TestService::new(Arc::new(MemoryStore::new())).await;
+            let mut disk = TestService::new(open()).await;
             for (actor, name, step) in &steps {
-                if let Step::Reopen = step {
+                if let ModelStep::Reopen = step {
                     disk.service.close().await;
                     drop(disk);
-                    disk = Stage::new(open()).await;
+                    disk = TestService::new(open()).await;
                 }
                 let before = state(&memory).await;
                 let expected = carry_out(&memory, actor, name, step).await;
@@ -151,7 +158,7 @@ proptest! {
                     assert_eq!(before, after, "refused, but something changed");
                     assert!(told.is_empty());
                 }
-                if let (Step::Publish(_), Ok(())) = (step, &expected) {
+                if let (ModelStep::Publish(_), Ok(())) = (step, &expected) {
                     let there = memory.store.node(&node(name)).await.unwrap().unwrap();
                     let subscribers: Vec<_> =
                         there.subscribers().map(ToString::to_string).collect();

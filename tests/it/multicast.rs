@@ -6,7 +6,8 @@ use gjallar::{process::Config, store::MemoryStore};
 use minidom::Element;
 
 use crate::harness::{
-    Component, Questions, SERVICE, event, is_about_a_subscription, is_barrier, is_question, shown,
+    Questions, SERVICE, TestComponent, event, is_about_a_subscription, is_barrier, is_question,
+    shown,
 };
 
 const OWNER: &str = "owner@localhost/desk";
@@ -26,7 +27,7 @@ fn limit(number: &str) -> String {
     )
 }
 
-async fn answer(component: &mut Component, asked: &Element, kind: &str, content: &str) {
+async fn answer(component: &mut TestComponent, asked: &Element, kind: &str, content: &str) {
     let (to, id) = (asked.attr("to").unwrap(), asked.attr("id").unwrap());
     let query = asked.children().next().unwrap().ns();
     let content = format!("<query xmlns='{query}'>{content}</query>");
@@ -36,7 +37,7 @@ async fn answer(component: &mut Component, asked: &Element, kind: &str, content:
 }
 
 /// The next question of this kind to somebody; others may be repeated before it. Those that follow it are refused.
-async fn question(component: &mut Component, to: &str, namespace: &str) -> Element {
+async fn question(component: &mut TestComponent, to: &str, namespace: &str) -> Element {
     component.link.on_questions(Questions::Received);
     loop {
         let asked = component.link.receive_any().await.unwrap();
@@ -49,7 +50,7 @@ async fn question(component: &mut Component, to: &str, namespace: &str) -> Eleme
 }
 
 /// Plays a server that offers multicast as ejabberd does.
-async fn offer(component: &mut Component, limit: &str) {
+async fn offer(component: &mut TestComponent, limit: &str) {
     let asked = question(component, "localhost", INFO).await;
     answer(component, &asked, "result", "<feature var='jabber:iq:version'/>").await;
     let asked = question(component, "localhost", ITEMS).await;
@@ -63,8 +64,8 @@ async fn offer(component: &mut Component, limit: &str) {
 }
 
 /// A component that was offered multicast, and a node with so many subscribers.
-async fn offered(limit: &str, subscribers: usize) -> Component {
-    let mut component = Component::start().await;
+async fn offered(limit: &str, subscribers: usize) -> TestComponent {
+    let mut component = TestComponent::start().await;
     offer(&mut component, limit).await;
     component.create(OWNER, "n", &[]).await;
     enrol(&mut component, &names(subscribers)).await;
@@ -77,7 +78,7 @@ fn names(number: usize) -> Vec<String> {
 }
 
 /// Subscribes some to the node.
-async fn enrol(component: &mut Component, jids: &[String]) {
+async fn enrol(component: &mut TestComponent, jids: &[String]) {
     for jids in jids.chunks(1000) {
         let entry = |jid| format!("<subscription jid='{jid}' subscription='subscribed'/>");
         let entries: String = jids.iter().map(entry).collect();
@@ -169,7 +170,7 @@ async fn recipients_that_may_be_unavailable_receive_a_separate_stanza() {
 /// answered by the domain.
 #[tokio::test]
 async fn the_module_of_prosody_is_sent_recipients_in_lines() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     let asked = question(&mut component, "localhost", INFO).await;
     let features = format!("<feature var='{ADDRESS}'/><feature var='{FANOUT}'/>");
     answer(&mut component, &asked, "result", &features).await;
@@ -210,7 +211,7 @@ async fn the_module_of_prosody_is_sent_recipients_in_lines() {
 /// Who is not trusted by the module is refused; then each recipient gets its own stanza.
 #[tokio::test]
 async fn a_refusal_by_the_module_of_prosody_makes_events_go_directly() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     let asked = question(&mut component, "localhost", INFO).await;
     answer(&mut component, &asked, "result", &format!("<feature var='{FANOUT}'/>")).await;
     component.create(OWNER, "n", &[]).await;
@@ -244,7 +245,7 @@ async fn the_host_of_the_module_of_prosody_and_its_users_hear() {
     const HOST: &str = "im.company.example";
     let store = Arc::new(MemoryStore::new());
     let named = |config: &mut Config| config.link.multicast = HOST.into();
-    let mut component = Component::with(store, named).await;
+    let mut component = TestComponent::with(store, named).await;
     let asked = question(&mut component, &format!("{HOST}/barrier"), INFO).await;
     answer(&mut component, &asked, "result", &format!("<feature var='{FANOUT}'/>")).await;
     component.create(OWNER, "n", &[]).await;
@@ -290,7 +291,7 @@ async fn a_service_may_be_named_and_the_servers_domain_may_be_one() {
         let asked = if users == "near.example" { format!("{jid}/barrier") } else { jid.to_owned() };
         let store = Arc::new(MemoryStore::new());
         let mut component =
-            Component::with(store, |config| config.link.multicast = named.into()).await;
+            TestComponent::with(store, |config| config.link.multicast = named.into()).await;
         let asked = question(&mut component, &asked, INFO).await;
         answer(&mut component, &asked, "result", &format!("<feature var='{ADDRESS}'/>")).await;
         component.create(OWNER, "n", &[]).await;
@@ -309,7 +310,7 @@ async fn a_service_may_be_named_and_the_servers_domain_may_be_one() {
 async fn users_at_a_named_domain_get_events() {
     const HOST: &str = "im.company.example";
     let named = |config: &mut Config| config.link.multicast = HOST.into();
-    let mut component = Component::with(Arc::new(MemoryStore::new()), named).await;
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), named).await;
     let asked = question(&mut component, &format!("{HOST}/barrier"), INFO).await;
     answer(&mut component, &asked, "result", &format!("<feature var='{ADDRESS}'/>")).await;
     component.create(OWNER, "n", &[]).await;
@@ -374,7 +375,7 @@ async fn addresses_that_stringprep_may_refuse_are_told_past_the_service() {
 /// Messages wait for the answer, but not for long: a server may drop the question.
 #[tokio::test]
 async fn events_wait_a_moment_for_the_answer_and_a_late_answer_counts() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     let asked = question(&mut component, "localhost", INFO).await;
     component.link.on_questions(Questions::Dropped);
     component.create(OWNER, "n", &[]).await;
@@ -396,7 +397,7 @@ async fn events_wait_a_moment_for_the_answer_and_a_late_answer_counts() {
 /// ejabberd 24.12 with mod_privilege drops each question to its domain, and each to a bare address.
 #[tokio::test]
 async fn where_the_domain_is_silent_the_usual_name_is_asked() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     let asked = question(&mut component, ASKED, INFO).await;
     answer(&mut component, &asked, "result", &format!("<feature var='{ADDRESS}'/>")).await;
     component.create(OWNER, "n", &[]).await;
@@ -415,7 +416,7 @@ async fn where_the_domain_is_silent_the_usual_name_is_asked() {
 
 #[tokio::test]
 async fn a_service_without_resources_is_asked_at_its_bare_address() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     let asked = question(&mut component, "localhost", INFO).await;
     answer(&mut component, &asked, "error", "").await;
     let asked = question(&mut component, "localhost", ITEMS).await;
@@ -435,7 +436,7 @@ async fn a_service_without_resources_is_asked_at_its_bare_address() {
 /// ejabberd may have answered on a connection that was broken.
 #[tokio::test]
 async fn a_question_is_repeated_until_it_is_answered() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     let asked = question(&mut component, "localhost", INFO).await;
     let again = question(&mut component, "localhost", INFO).await;
     assert_eq!(asked.attr("id"), again.attr("id"));
@@ -466,7 +467,7 @@ async fn one_recipient_goes_directly_unless_something_may_be_on_its_way_by_multi
 }
 
 /// The next barrier; events before it are passed over.
-async fn barrier(component: &mut Component) -> Element {
+async fn barrier(component: &mut TestComponent) -> Element {
     loop {
         let stanza = component.link.receive_any().await.unwrap();
         if is_barrier(&stanza) {
@@ -573,7 +574,7 @@ async fn nobody_hears_of_a_node_after_the_answer_that_shut_them_out() {
 }
 
 /// A component whose events by multicast are not confirmed, and the barrier that is.
-async fn unconfirmed(subscribers: usize) -> (Component, Element) {
+async fn unconfirmed(subscribers: usize) -> (TestComponent, Element) {
     let mut component = offered("", subscribers).await;
     component.publish(OWNER, "n", "i").await;
     assert_eq!(recipients(&component.message().await).unwrap().len(), subscribers);
@@ -582,7 +583,7 @@ async fn unconfirmed(subscribers: usize) -> (Component, Element) {
 }
 
 /// Everybody is told again, each by itself.
-async fn is_told_again(component: &mut Component) {
+async fn is_told_again(component: &mut TestComponent) {
     let asked = question(component, ASKED, INFO).await;
     answer(component, &asked, "result", "").await;
     let messages = component.messages().await;
@@ -592,9 +593,9 @@ async fn is_told_again(component: &mut Component) {
 
 /// A component with two subscribers whose server offers multicast. A barrier has a second for each address, on a link that
 /// counts as dead after four.
-async fn impatient() -> Component {
+async fn impatient() -> TestComponent {
     let store = Arc::new(MemoryStore::new());
-    let mut component = Component::with(store, |config| {
+    let mut component = TestComponent::with(store, |config| {
         (config.link.ping_after_seconds, config.link.ping_deadline_seconds) = (3, 1);
     })
     .await;
@@ -683,7 +684,7 @@ async fn a_refusal_that_is_larger_than_a_stanza_is_noticed() {
 
 #[tokio::test]
 async fn strangers_and_the_service_as_a_subscriber_change_nothing() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     let asked = question(&mut component, "localhost", INFO).await;
     component.link.on_questions(Questions::Dropped);
     let id = asked.attr("id").unwrap();

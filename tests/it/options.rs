@@ -12,7 +12,7 @@ use gjallar::{
 };
 use minidom::Element;
 
-use crate::harness::{Component, EVENT, PUBSUB, error, event, shown};
+use crate::harness::{EVENT, PUBSUB, TestComponent, error, event, shown};
 
 const OWNER: &str = "owner@localhost/desk";
 const READER: &str = "reader@localhost/phone";
@@ -33,8 +33,8 @@ fn form(fields: &[(&str, &str)]) -> String {
 }
 
 /// A node with two subscribers, one of whom will have options.
-async fn stage(configure: impl FnOnce(&mut Config), fields: &[(&str, &str)]) -> Component {
-    let mut component = Component::with(Arc::new(MemoryStore::new()), configure).await;
+async fn stage(configure: impl FnOnce(&mut Config), fields: &[(&str, &str)]) -> TestComponent {
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), configure).await;
     component.create(OWNER, "n", fields).await;
     for jid in [READER, PLAIN] {
         component.subscribe(jid, "n").await;
@@ -42,12 +42,12 @@ async fn stage(configure: impl FnOnce(&mut Config), fields: &[(&str, &str)]) -> 
     component
 }
 
-async fn set(component: &mut Component, by: &str, fields: &[(&str, &str)]) -> Element {
+async fn set(component: &mut TestComponent, by: &str, fields: &[(&str, &str)]) -> Element {
     let content = format!("<options node='n' jid='{READER}'>{}</options>", form(fields));
     component.pubsub(by, "set", &content).await
 }
 
-async fn granted(component: &mut Component, fields: &[(&str, &str)]) {
+async fn granted(component: &mut TestComponent, fields: &[(&str, &str)]) {
     let answer = set(component, READER, fields).await;
     assert_eq!(answer.attr("type"), Some("result"), "{}", shown(&answer));
 }
@@ -61,19 +61,19 @@ fn value(answer: &Element, var: &str) -> Option<String> {
     Some(field.children().map(Element::text).collect())
 }
 
-async fn option(component: &mut Component, var: &str) -> Option<String> {
+async fn option(component: &mut TestComponent, var: &str) -> Option<String> {
     let shown =
         component.pubsub(READER, "get", &format!("<options node='n' jid='{READER}'/>")).await;
     value(&shown, var)
 }
 
-async fn publish(component: &mut Component, id: &str, payload: &str) {
+async fn publish(component: &mut TestComponent, id: &str, payload: &str) {
     let item = format!("<item id='{id}'>{payload}</item>");
     component.granted(OWNER, &format!("<publish node='n'>{item}</publish>")).await;
 }
 
 /// The messages that came by now for a JID.
-async fn heard(component: &mut Component, jid: &str) -> Vec<Element> {
+async fn heard(component: &mut TestComponent, jid: &str) -> Vec<Element> {
     let messages = component.messages().await;
     messages.into_iter().filter(|message| message.attr("to") == Some(jid)).collect()
 }
@@ -163,7 +163,7 @@ async fn options_that_cannot_be_shown_or_set_are_refused_by_the_book() {
 /// §6.3.7.
 #[tokio::test]
 async fn a_subscription_comes_with_its_options() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     publish(&mut component, "0", "<x xmlns='urn:x'>nothing</x>").await;
     let subscribe = |options: &str| format!("<subscribe node='n' jid='{READER}'/>{options}");
@@ -232,7 +232,7 @@ async fn unknown_fields_of_options_are_ignored() {
 /// §6.4.
 #[tokio::test]
 async fn default_options_are_shown() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[("type", "urn:x")]).await;
     component.create(OWNER, "listed", &[("access_model", "whitelist")]).await;
     let any = component.pubsub(READER, "get", "<default/>").await;
@@ -323,7 +323,7 @@ async fn a_lease_ends_with_a_notice_unless_it_is_renewed() {
 async fn a_lease_and_its_options_outlive_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
-    let mut component = Component::with(open(), |_| {}).await;
+    let mut component = TestComponent::with(open(), |_| {}).await;
     component.create(OWNER, "n", &[]).await;
     component.subscribe(READER, "n").await;
     let expire = from_now(2000);
@@ -331,7 +331,7 @@ async fn a_lease_and_its_options_outlive_a_restart() {
     component.finish().await;
     let store = open();
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
-    let mut component = Component::with(store, |_| {}).await;
+    let mut component = TestComponent::with(store, |_| {}).await;
     assert_eq!(option(&mut component, "pubsub#expire").await, Some(expire));
     assert_eq!(option(&mut component, "x-gjallar#keyword").await.as_deref(), Some("be"));
     publish(&mut component, "1", "<x xmlns='urn:x'>not</x>").await;
@@ -379,7 +379,7 @@ async fn items_come_together_in_digests() {
 async fn items_expire_and_subscribers_are_told() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
-    let mut component = Component::with(open(), |_| {}).await;
+    let mut component = TestComponent::with(open(), |_| {}).await;
     component.create(OWNER, "n", &[("item_expire", "1")]).await;
     component.subscribe(READER, "n").await;
     publish(&mut component, "1", "<x xmlns='urn:x'/>").await;
@@ -403,7 +403,7 @@ async fn items_expire_and_subscribers_are_told() {
     component.configure(OWNER, "n", &[("item_expire", "2")]).await;
     component.messages().await;
     component.finish().await;
-    let mut component = Component::with(open(), |_| {}).await;
+    let mut component = TestComponent::with(open(), |_| {}).await;
     let retracted = component.message().await;
     assert_eq!(ids(&retracted), ["3"]);
     assert_eq!(component.items(READER, "n").await, Vec::<String>::new());
@@ -446,7 +446,7 @@ async fn one_entity_does_not_take_all_the_places_for_options() {
 #[tokio::test]
 async fn many_digests_that_are_due_at_once_all_come() {
     let small = |config: &mut Config| config.limits.max_backlog_bytes = 4 * 1024 * 1024;
-    let mut component = Component::with(Arc::new(MemoryStore::new()), small).await;
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), small).await;
     component.create(OWNER, "n", &[]).await;
     let readers: Vec<_> = (0..20).map(|number| format!("{READER}/{number:02}")).collect();
     let options = form(&[("digest", "1"), ("digest_frequency", "1000")]);
@@ -471,7 +471,7 @@ async fn many_digests_that_are_due_at_once_all_come() {
 #[tokio::test]
 async fn items_expire_that_are_not_read_at_once() {
     let few = |config: &mut Config| config.limits.max_reply_bytes = 2000;
-    let mut component = Component::with(Arc::new(MemoryStore::new()), few).await;
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), few).await;
     component.create(OWNER, "n", &[("item_expire", "1")]).await;
     component.subscribe(READER, "n").await;
     let payload = format!("<x xmlns='urn:x'>{}</x>", "x".repeat(1500));
@@ -491,7 +491,7 @@ fn many(config: &mut Config) {
 }
 
 /// One more subscription, and its SubID.
-async fn subscribe_again(component: &mut Component, keyword: &str) -> String {
+async fn subscribe_again(component: &mut TestComponent, keyword: &str) -> String {
     let options = form(&[("x-gjallar#keyword", keyword)]);
     let content = format!("<subscribe node='n' jid='{READER}'/><options>{options}</options>");
     let answer = component.pubsub(READER, "set", &content).await;
@@ -513,7 +513,7 @@ fn subids(message: &Element) -> Vec<String> {
 /// §6.1.6, §6.2.3, §6.3.4, §6.5.9, §12.16.
 #[tokio::test]
 async fn a_jid_with_several_subscriptions_is_told_once_for_which_it_is() {
-    let mut component = Component::with(Arc::new(MemoryStore::new()), many).await;
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), many).await;
     component.create(OWNER, "n", &[]).await;
     let a = subscribe_again(&mut component, "one").await;
     let b = subscribe_again(&mut component, "two").await;
@@ -571,7 +571,7 @@ async fn a_jid_with_several_subscriptions_is_told_once_for_which_it_is() {
 /// §12.16; §7.1.2.4: headers are the last child.
 #[tokio::test]
 async fn s12_16_events_about_the_node_itself_have_no_subid() {
-    let mut component = Component::with(Arc::new(MemoryStore::new()), many).await;
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), many).await;
     component.create(OWNER, "n", &[("notify_config", "1"), ("notify_retract", "1")]).await;
     let subid = subscribe_again(&mut component, "").await;
     publish(&mut component, "1", ATOM).await;
@@ -598,7 +598,7 @@ async fn s12_16_events_about_the_node_itself_have_no_subid() {
 /// §6.1.6, §8.8.4.
 #[tokio::test]
 async fn who_has_several_subscriptions_is_told_which_one_an_owner_begins_or_ends() {
-    let mut component = Component::with(Arc::new(MemoryStore::new()), many).await;
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), many).await;
     component.create(OWNER, "n", &[]).await;
     let mut set = async |state: &str, subid: &str| {
         let subid = if subid.is_empty() { String::new() } else { format!("subid='{subid}'") };
@@ -626,7 +626,7 @@ async fn who_has_several_subscriptions_is_told_which_one_an_owner_begins_or_ends
 async fn several_subscriptions_are_announced_where_there_can_be_some() {
     for (max, is_announced) in [(1, false), (2, true)] {
         let configure = |config: &mut Config| config.limits.max_subids = max;
-        let mut component = Component::with(Arc::new(MemoryStore::new()), configure).await;
+        let mut component = TestComponent::with(Arc::new(MemoryStore::new()), configure).await;
         let query = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
         let info = shown(&component.ask(READER, "get", query).await);
         assert_eq!(info.contains("pubsub#multi-subscribe"), is_announced);
@@ -642,7 +642,7 @@ async fn several_subscriptions_are_announced_where_there_can_be_some() {
 async fn what_is_owed_to_those_with_options_outlives_a_broken_stream() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
-    let mut component = Component::with(open(), many).await;
+    let mut component = TestComponent::with(open(), many).await;
     component.create(OWNER, "n", &[]).await;
     component.subscribe(PLAIN, "n").await;
     component.messages().await;
@@ -652,7 +652,7 @@ async fn what_is_owed_to_those_with_options_outlives_a_broken_stream() {
     let first = tokio::time::timeout(Duration::from_secs(10), component.message()).await.unwrap();
     assert!(event(&first).is("items", EVENT));
     component.finish().await;
-    let mut component = Component::with(open(), many).await;
+    let mut component = TestComponent::with(open(), many).await;
     let told = component.messages().await;
     let told: Vec<_> =
         told.iter().map(|message| (message.attr("to").unwrap(), subids(message))).collect();
@@ -667,13 +667,13 @@ async fn public_subscriptions_are_known_to_who_sees_the_node() {
     const AT: &str = "urn:xmpp:pps:subscribers:0/n";
     let folder = tempfile::tempdir().unwrap();
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
-    let mut component = Component::with(open(), |_| {}).await;
+    let mut component = TestComponent::with(open(), |_| {}).await;
     component.create(OWNER, "n", &[("access_model", "open")]).await;
-    let subscribe = async |component: &mut Component, jid: &str, public: &str| {
+    let subscribe = async |component: &mut TestComponent, jid: &str, public: &str| {
         let content = format!("<subscribe node='n' jid='{jid}'>{public}</subscribe>");
         shown(&component.granted(jid, &content).await)
     };
-    let read = async |component: &mut Component, items: &str| {
+    let read = async |component: &mut TestComponent, items: &str| {
         let answer = component.pubsub(OWNER, "get", &format!("<items node='{AT}'{items}")).await;
         assert_eq!(answer.attr("type"), Some("result"), "{}", shown(&answer));
         let items = answer.get_child("pubsub", PUBSUB).unwrap().get_child("items", PUBSUB).unwrap();
@@ -708,7 +708,7 @@ async fn public_subscriptions_are_known_to_who_sees_the_node() {
     component.granted("b@x/r", "<unsubscribe node='n' jid='b@x/r'/>").await;
     subscribe(&mut component, "c@x", PUBLIC).await;
     component.finish().await;
-    let mut component = Component::with(open(), |_| {}).await;
+    let mut component = TestComponent::with(open(), |_| {}).await;
     assert_eq!(read(&mut component, "/>").await, "a@x c@x");
     // Nobody else may do anything there, or learn who subscribes to what it does not see.
     for content in [
@@ -737,7 +737,7 @@ async fn public_subscriptions_are_known_to_who_sees_the_node() {
 #[tokio::test]
 async fn a_subscription_may_have_to_be_configured() {
     let configure = |config: &mut Config| config.limits.require_lease = true;
-    let mut component = Component::with(Arc::new(MemoryStore::new()), configure).await;
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), configure).await;
     component.create(OWNER, "n", &[]).await;
     let subscribe = format!("<subscribe node='n' jid='{READER}'/>");
     let required = "modify not-acceptable configuration-required";

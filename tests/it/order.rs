@@ -6,7 +6,7 @@ use std::sync::Arc;
 use gjallar::store::{MemoryStore, SledStore, Store};
 
 use crate::harness::{
-    ADMIN, Component, SERVICE, event, form, is_about_a_subscription, shown, stage::Stage,
+    ADMIN, SERVICE, TestComponent, event, form, is_about_a_subscription, shown, stage::TestService,
 };
 
 const OWNER: &str = "owner@localhost/desk";
@@ -20,7 +20,7 @@ fn sequence(message: &minidom::Element) -> u64 {
 async fn events_of_many_publishers_arrive_in_the_order_that_the_store_has() {
     let folder = tempfile::tempdir().unwrap();
     let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
-    let mut component = Component::with(store, |_| {}).await;
+    let mut component = TestComponent::with(store, |_| {}).await;
     component.create(OWNER, "n", &[("publish_model", "open")]).await;
     component.subscribe("reader@localhost/r", "n").await;
     for publisher in 0..20 {
@@ -57,7 +57,7 @@ async fn events_of_many_publishers_arrive_in_the_order_that_the_store_has() {
 
 #[tokio::test]
 async fn answers_overtake_a_large_audience() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     component.subscribe_many(OWNER, "n", 1000).await;
     component.publish_much(OWNER, "n").await;
@@ -84,7 +84,7 @@ fn is_event(message: &minidom::Element) -> bool {
     message.has_child("stanza-id", "urn:xmpp:sid:0")
 }
 
-async fn publish_to_a_large_audience(component: &mut Component) {
+async fn publish_to_a_large_audience(component: &mut TestComponent) {
     component.subscribe_many(OWNER, "n", 1001).await;
     component.publish_much(OWNER, "n").await;
     assert!(component.take_messages().len() < 500, "the audience is too small for this test");
@@ -92,7 +92,7 @@ async fn publish_to_a_large_audience(component: &mut Component) {
 
 #[tokio::test]
 async fn after_the_answer_to_a_revocation_no_event_goes_to_that_party() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     publish_to_a_large_audience(&mut component).await;
     let content = "<affiliations node='n'><affiliation jid='zz@far.example' affiliation='outcast'/>\
@@ -113,7 +113,7 @@ async fn after_the_answer_to_a_revocation_no_event_goes_to_that_party() {
 
 #[tokio::test]
 async fn every_event_carries_its_place() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     let reader = "reader@localhost/r";
     let mut lives = Vec::new();
     for _ in 0..2 {
@@ -147,7 +147,7 @@ async fn every_event_carries_its_place() {
 /// What is decided does not depend on whether requests come one by one or all at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_that_meet_at_a_node_are_decided_one_after_the_other() {
-    let stage = Arc::new(Stage::new(Arc::new(MemoryStore::new())).await);
+    let stage = Arc::new(TestService::new(Arc::new(MemoryStore::new())).await);
     stage.create("owner@localhost", "n").await.unwrap();
     stage.subscribe("reader@localhost", "n").await.unwrap();
     let tasks: Vec<_> = (0..8)
@@ -177,9 +177,9 @@ async fn requests_that_meet_at_a_node_are_decided_one_after_the_other() {
 #[tokio::test]
 async fn after_the_answer_to_a_command_that_revokes_neither() {
     const COMMANDS: &str = "http://jabber.org/protocol/commands";
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
-    let stage = async |component: &mut Component, more: &str, form: &str| {
+    let stage = async |component: &mut TestComponent, more: &str, form: &str| {
         let content = format!(
             "<command xmlns='{COMMANDS}' node='urn:gjallar:command:configure-node' {more}>{form}\
              </command>"
@@ -205,7 +205,7 @@ async fn after_the_answer_to_a_command_that_revokes_neither() {
 /// SIGTERM in the middle of a large audience: what was begun is finished, once, and well-formed.
 #[tokio::test]
 async fn a_stop_tears_nothing() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     component.subscribe_many(OWNER, "n", 2000).await;
     let text = "x".repeat(5_000);
@@ -240,7 +240,7 @@ async fn who_does_not_wait_for_answers_gets_the_same_as_who_does() {
     for waits in [true, false] {
         let folder = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
-        let mut component = Component::with(store, |_| {}).await;
+        let mut component = TestComponent::with(store, |_| {}).await;
         let mut answers = Vec::new();
         for node in ["a", "b"] {
             component.create(OWNER, node, &[("max_items", "5"), ("notify_retract", "1")]).await;
@@ -286,7 +286,7 @@ async fn who_does_not_wait_for_answers_gets_the_same_as_who_does() {
 async fn a_hundred_first_publishers_make_one_node() {
     let folder = tempfile::tempdir().unwrap();
     let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
-    let mut component = Component::with(store, |_| {}).await;
+    let mut component = TestComponent::with(store, |_| {}).await;
     let options = form(&[("publish_model", "open")]).replace("node_config", "publish-options");
     for publisher in 0..100 {
         component
@@ -312,7 +312,7 @@ async fn a_hundred_first_publishers_make_one_node() {
 async fn who_does_not_wait_for_answers_gets_no_more_nodes() {
     let folder = tempfile::tempdir().unwrap();
     let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
-    let mut component = Component::with(store, |config| {
+    let mut component = TestComponent::with(store, |config| {
         config.limits.max_nodes_per_owner = 3;
     })
     .await;

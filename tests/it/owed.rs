@@ -4,25 +4,25 @@ use std::sync::Arc;
 
 use gjallar::{
     pubsub::{
-        AccessModel, Affiliation, Event, Limits, MaxItems, OptionSetting, Recipients,
-        SendLastPublishedItem, Setting, Show,
+        AccessModel, Affiliation, ConfigField, Event, Limits, MaxItems, Recipients,
+        SendLastPublishedItem, Show, SubscriptionOption,
     },
     service::PresenceUpdate,
     store::{Owed, SledStore, Told},
 };
 
-use crate::harness::stage::{Stage, jid, node, raw};
+use crate::harness::stage::{TestService, jid, node, raw};
 
 const OWNER: &str = "owner@localhost";
 
 /// A service whose process ends and starts again, and whose server takes nothing.
-struct Process {
+struct RestartableService {
     limits: Limits,
     folder: tempfile::TempDir,
-    stage: Option<Stage>,
+    stage: Option<TestService>,
 }
 
-impl Process {
+impl RestartableService {
     async fn start() -> Self {
         Self::limited(Limits::default()).await
     }
@@ -39,10 +39,10 @@ impl Process {
             stage.store.close().await;
         }
         let store = SledStore::open(self.folder.path()).unwrap();
-        self.stage = Some(Stage::limited(Arc::new(store), self.limits.clone()).await);
+        self.stage = Some(TestService::limited(Arc::new(store), self.limits.clone()).await);
     }
 
-    fn stage(&self) -> &Stage {
+    fn stage(&self) -> &TestService {
         self.stage.as_ref().unwrap()
     }
 
@@ -88,8 +88,8 @@ impl Process {
     }
 }
 
-async fn with_readers(names: &[&str]) -> Process {
-    let process = Process::start().await;
+async fn with_readers(names: &[&str]) -> RestartableService {
+    let process = RestartableService::start().await;
     process.stage().create(OWNER, "n").await.unwrap();
     for name in names {
         process.stage().subscribe(&format!("{name}@x"), "n").await.unwrap();
@@ -125,8 +125,8 @@ async fn who_was_subscribed_at_the_event_and_still_is_hears_of_it() {
 async fn what_is_owed_outlives_eviction_retraction_and_purge() {
     let mut process = with_readers(&["a"]).await;
     let stage = process.stage();
-    stage.configure(OWNER, "n", Setting::MaxItems(MaxItems::Number(1))).await.unwrap();
-    stage.configure(OWNER, "n", Setting::NotifyRetract(true)).await.unwrap();
+    stage.configure(OWNER, "n", ConfigField::MaxItems(MaxItems::Number(1))).await.unwrap();
+    stage.configure(OWNER, "n", ConfigField::NotifyRetract(true)).await.unwrap();
     for id in ["1", "2", "3"] {
         stage.publish(OWNER, "n", id).await.unwrap();
     }
@@ -167,7 +167,7 @@ async fn a_deleted_node_is_told_to_its_own_subscribers_and_then_nothing_of_it_is
 async fn a_node_whose_deletion_is_not_told_still_pays_its_debts() {
     let mut process = with_readers(&["a"]).await;
     let stage = process.stage();
-    stage.configure(OWNER, "n", Setting::NotifyDelete(false)).await.unwrap();
+    stage.configure(OWNER, "n", ConfigField::NotifyDelete(false)).await.unwrap();
     stage.publish(OWNER, "n", "1").await.unwrap();
     stage.delete(OWNER, "n").await.unwrap();
     assert_eq!(process.told_after_restart().await, ["item 1 to a"]);
@@ -233,7 +233,8 @@ async fn many_audiences_that_were_told_in_part_are_told_the_rest() {
 
 #[tokio::test]
 async fn recipients_keep_their_subids_after_a_restart() {
-    let mut process = Process::limited(Limits { max_subids: 8, ..Limits::default() }).await;
+    let mut process =
+        RestartableService::limited(Limits { max_subids: 8, ..Limits::default() }).await;
     process.stage().create(OWNER, "n").await.unwrap();
     for name in ["a@x", "b@x", "b@x", "c@x"] {
         process.stage().subscribe(name, "n").await.unwrap();
@@ -272,7 +273,7 @@ async fn recipients_keep_their_subids_after_a_restart() {
 async fn what_somebody_missed_does_not_come_after_it_was_shut_out() {
     let process = with_readers(&[]).await;
     let stage = process.stage();
-    let always = Setting::SendLastPublishedItem(SendLastPublishedItem::OnSubAndPresence);
+    let always = ConfigField::SendLastPublishedItem(SendLastPublishedItem::OnSubAndPresence);
     stage.configure(OWNER, "n", always).await.unwrap();
     stage.publish(OWNER, "n", "1").await.unwrap();
     stage.subscribe("a@x", "n").await.unwrap();
@@ -291,9 +292,9 @@ async fn what_somebody_missed_does_not_come_after_it_was_shut_out() {
 /// A resource that is interested too keeps what waits for it as a subscriber, whoever else is shut out.
 #[tokio::test]
 async fn who_is_subscribed_is_not_shut_out_as_one_who_is_interested() {
-    let process = Process::start().await;
+    let process = RestartableService::start().await;
     let stage = process.stage();
-    let setting = vec![Setting::AccessModel(AccessModel::Authorize)];
+    let setting = vec![ConfigField::AccessModel(AccessModel::Authorize)];
     stage.create_with(OWNER, "n", setting).await.unwrap();
     stage.enrol(OWNER, "n", "a@x/phone").await.unwrap();
     let phone = jid("a@x/phone");
@@ -316,7 +317,7 @@ async fn resources_of_an_outcast_by_another_address_are_sent_nothing_that_waits(
         ("u@bücher.example", "u@xn--bcher-kva.example/phone"),
     ] {
         for is_restarted in [false, true] {
-            let mut process = Process::start().await;
+            let mut process = RestartableService::start().await;
             let stage = process.stage();
             stage.create(OWNER, "n").await.unwrap();
             let phone = jid(alike);
@@ -340,7 +341,7 @@ async fn resources_of_an_outcast_by_another_address_are_sent_nothing_that_waits(
 async fn items_of_one_request_share_their_recipients_after_a_restart() {
     const READERS: usize = 300;
     let limits = Limits { max_subids: 8, ..Limits::default() };
-    let mut process = Process::limited(limits).await;
+    let mut process = RestartableService::limited(limits).await;
     process.stage().create(OWNER, "n").await.unwrap();
     process.stage().subscribe_many(OWNER, "n", READERS).await;
     let items = (0..100).map(|id| format!("<x xmlns='urn:x'>{id}</x>"));
@@ -398,7 +399,7 @@ async fn what_was_told_before_older_events_is_not_told_again() {
     let stage = process.stage();
     stage.create(OWNER, "m").await.unwrap();
     stage.subscribe("c@x", "m").await.unwrap();
-    stage.configure(OWNER, "m", Setting::NotifyDelete(false)).await.unwrap();
+    stage.configure(OWNER, "m", ConfigField::NotifyDelete(false)).await.unwrap();
     let mut settling = Vec::new();
     for number in 0..40 {
         let node = ["n", "m"][number % 2];
@@ -447,7 +448,7 @@ enum Between {
     Unsubscribe(&'static str),
     SubscribeAgain(&'static str),
     SubscribeForNow(&'static str),
-    Option(&'static str, fn() -> OptionSetting),
+    Option(&'static str, fn() -> SubscriptionOption),
     AccessModel(AccessModel),
     Approve,
     Delete,
@@ -458,7 +459,7 @@ enum Between {
 }
 
 impl Between {
-    async fn happen(self, stage: &Stage) {
+    async fn happen(self, stage: &TestService) {
         match self {
             Self::Nothing => {}
             Self::Ban(name) => {
@@ -478,7 +479,7 @@ impl Between {
             }
             Self::CloseAndReopen => {
                 for is_open in [false, true] {
-                    let setting = Setting::Subscribe(is_open);
+                    let setting = ConfigField::Subscribe(is_open);
                     stage.configure(OWNER, "n", setting).await.unwrap();
                 }
             }
@@ -493,7 +494,7 @@ impl Between {
             }
             Self::Option(name, option) => stage.agree(name, "n", option()).await.unwrap(),
             Self::AccessModel(model) => {
-                stage.configure(OWNER, "n", Setting::AccessModel(model)).await.unwrap();
+                stage.configure(OWNER, "n", ConfigField::AccessModel(model)).await.unwrap();
             }
             Self::Approve => stage.enrol(OWNER, "n", "pending@x").await.unwrap(),
             Self::Delete => stage.delete(OWNER, "n").await.unwrap(),
@@ -513,7 +514,7 @@ impl Between {
 }
 
 /// What was told by now, but for nothing to nobody: an event at another node is waited for, which comes last.
-async fn told_until_now(stage: &Stage) -> Vec<(String, Vec<String>)> {
+async fn told_until_now(stage: &TestService) -> Vec<(String, Vec<String>)> {
     stage.publish(OWNER, "z", "last").await.unwrap();
     let mut told = Vec::new();
     while !told.iter().any(|(_, to)| to == &["z@x"]) {
@@ -543,12 +544,12 @@ async fn the_audience_after_a_restart_is_the_audience_live() {
         Between::SubscribeAgain("keyword@x"),
         Between::SubscribeForNow("member@x/phone"),
         Between::SubscribeForNow("member@x"),
-        Between::Option("plain@x", || OptionSetting::Deliver(false)),
-        Between::Option("plain@x", || OptionSetting::Keyword("nowhere".into())),
-        Between::Option("plain@x", || OptionSetting::Digest(true)),
-        Between::Option("plain@x", || OptionSetting::IncludeBody(true)),
-        Between::Option("keyword@x", || OptionSetting::Keyword("nowhere".into())),
-        Between::Option("keyword@x", || OptionSetting::Deliver(false)),
+        Between::Option("plain@x", || SubscriptionOption::Deliver(false)),
+        Between::Option("plain@x", || SubscriptionOption::Keyword("nowhere".into())),
+        Between::Option("plain@x", || SubscriptionOption::Digest(true)),
+        Between::Option("plain@x", || SubscriptionOption::IncludeBody(true)),
+        Between::Option("keyword@x", || SubscriptionOption::Keyword("nowhere".into())),
+        Between::Option("keyword@x", || SubscriptionOption::Deliver(false)),
         Between::AccessModel(AccessModel::Open),
         Between::AccessModel(AccessModel::Whitelist),
         Between::Approve,
@@ -559,15 +560,15 @@ async fn the_audience_after_a_restart_is_the_audience_live() {
         Between::Purge,
     ];
     for change in changes {
-        let mut process = Process::start().await;
+        let mut process = RestartableService::start().await;
         let stage = process.stage();
         let settings =
-            vec![Setting::AccessModel(AccessModel::Authorize), Setting::NotifyConfig(true)];
+            vec![ConfigField::AccessModel(AccessModel::Authorize), ConfigField::NotifyConfig(true)];
         stage.create_with(OWNER, "n", settings).await.unwrap();
         for name in ["plain@x", "keyword@x"] {
             stage.enrol(OWNER, "n", name).await.unwrap();
         }
-        stage.agree("keyword@x", "n", OptionSetting::Keyword("1".into())).await.unwrap();
+        stage.agree("keyword@x", "n", SubscriptionOption::Keyword("1".into())).await.unwrap();
         stage.subscribe("pending@x", "n").await.unwrap();
         stage.affiliate(OWNER, "n", "member@x", Affiliation::Member).await.unwrap();
         let interested = jid("member@x/phone");
@@ -600,7 +601,7 @@ async fn the_audience_after_a_restart_is_the_audience_live() {
 #[tokio::test]
 async fn resources_that_regained_access_are_sent_only_later_events() {
     const MANY: usize = 300;
-    let mut process = Process::start().await;
+    let mut process = RestartableService::start().await;
     let stage = process.stage();
     stage.create(OWNER, "n").await.unwrap();
     for number in 0..MANY {
@@ -626,7 +627,7 @@ async fn resources_that_regained_access_are_sent_only_later_events() {
     }
     process.restart().await;
     for model in [AccessModel::Whitelist, AccessModel::Open] {
-        process.stage().configure(OWNER, "n", Setting::AccessModel(model)).await.unwrap();
+        process.stage().configure(OWNER, "n", ConfigField::AccessModel(model)).await.unwrap();
     }
     process.stage().publish(OWNER, "n", "3").await.unwrap();
     process.restart().await;

@@ -7,7 +7,7 @@ use gjallar::{
     store::MemoryStore,
 };
 
-use super::harness::{Component, error, form, served::Served, shown};
+use super::harness::{TestComponent, error, form, served::ServiceProcess, shown};
 
 const ADMIN: &str = "admin@localhost/x";
 const USER: &str = "user@localhost/x";
@@ -30,13 +30,13 @@ fn fields(fields: &[(&str, &str)]) -> BTreeMap<String, FieldValue> {
     fields.iter().map(|(name, value)| ((*name).into(), text(value))).collect()
 }
 
-async fn governed(policies: Vec<PolicyConfig>) -> Component {
+async fn governed(policies: Vec<PolicyConfig>) -> TestComponent {
     let configure = |config: &mut Config| config.policies = policies;
-    Component::with(Arc::new(MemoryStore::new()), configure).await
+    TestComponent::with(Arc::new(MemoryStore::new()), configure).await
 }
 
 /// What the service shows of a field of a node's configuration, or of the default one.
-async fn field(component: &mut Component, of: &str, name: &str) -> String {
+async fn field(component: &mut TestComponent, of: &str, name: &str) -> String {
     let shown = shown(&component.owner(ADMIN, "get", of).await);
     let (_, rest) = shown.split_once(&format!("pubsub#{name}")).expect("the field");
     // Options come first, and have values too.
@@ -193,7 +193,7 @@ async fn nodes_have_the_quotas_of_their_pattern() {
 
 #[tokio::test]
 async fn another_configuration_is_taken_up_on_the_same_connection() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(USER, "n", &[]).await;
     component.reload.send_modify(|config| {
         config.admins = vec!["user@localhost".into()];
@@ -219,7 +219,7 @@ async fn another_configuration_is_taken_up_on_the_same_connection() {
 }
 
 /// Gives it another configuration, and waits until it is taken up.
-async fn take_up(component: &mut Component, change: impl FnOnce(&mut Config)) {
+async fn take_up(component: &mut TestComponent, change: impl FnOnce(&mut Config)) {
     component.reload.send_modify(|config| {
         change(config);
         config.limits.max_batch -= 1;
@@ -232,7 +232,7 @@ async fn take_up(component: &mut Component, change: impl FnOnce(&mut Config)) {
 
 #[tokio::test]
 async fn a_node_that_is_there_keeps_what_others_may_not_have_any_more() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(USER, "probe", &[]).await;
     component.create(USER, "n", &[("access_model", "authorize")]).await;
     let open = PolicyConfig { forced: fields(&[("access_model", "open")]), ..policy("n") };
@@ -256,7 +256,7 @@ async fn a_node_that_is_there_keeps_what_others_may_not_have_any_more() {
 
 #[tokio::test]
 async fn lower_limits_hold_at_nodes_that_are_there() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(USER, "probe", &[]).await;
     component.create(USER, "n", &[("max_items", "50")]).await;
     component.publish(USER, "n", "1").await;
@@ -292,7 +292,7 @@ async fn sighup_reads_the_file_again_and_says_what_changed_or_why_not() {
     let file = folder.path().join("gjallar.toml");
     let write = |text: &str| fs::write(&file, text).unwrap();
     write("[limits]\nmax_items = 5\n");
-    let mut service = Served::start(&[("CONFIG", file.to_str().unwrap())], &[]).await;
+    let mut service = ServiceProcess::start(&[("CONFIG", file.to_str().unwrap())], &[]).await;
     write(
         "log = 'debug'\nstore_cache_mib = 25\n[limits]\nmax_items = 6\n[[policies]]\nnodes = 'a/*'\n",
     );

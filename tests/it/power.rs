@@ -18,7 +18,7 @@ use gjallar::{
 };
 use tokio::net::TcpListener;
 
-use crate::harness::{Link, dice::Dice, preload::compile, stage::all_items};
+use crate::harness::{ServerStream, dice::TestRng, preload::compile, stage::all_items};
 
 const NODES: usize = 20;
 /// What a device writes at once or not at all.
@@ -30,7 +30,7 @@ fn number(variable: &str, default: usize) -> usize {
 }
 
 /// What is asked of one node, one thing after the other.
-enum Operation {
+enum WorkloadStep {
     Create,
     Delete,
     Publish(Vec<(usize, String)>),
@@ -46,7 +46,7 @@ enum Operation {
 
 /// What a node has, if it is there: items by name and content, subscribers, and whether it is closed to most.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct State {
+struct ExpectedNode {
     items: Vec<(String, String)>,
     subscribers: BTreeSet<String>,
     is_closed: bool,
@@ -63,9 +63,9 @@ fn crowd() -> impl Iterator<Item = String> {
     (0..CROWD).map(|number| format!("{number}@crowd"))
 }
 
-impl Operation {
+impl WorkloadStep {
     /// Something that this node will grant.
-    fn any(state: Option<&State>, count: usize, dice: &mut Dice) -> Self {
+    fn any(state: Option<&ExpectedNode>, count: usize, dice: &mut TestRng) -> Self {
         let Some(state) = state else { return Self::Create };
         if state.is_closed {
             return Self::LetIn;
@@ -98,9 +98,9 @@ impl Operation {
         }
     }
 
-    fn apply(&self, state: &mut Option<State>, node: usize) {
+    fn apply(&self, state: &mut Option<ExpectedNode>, node: usize) {
         if let Self::Create = self {
-            *state = Some(State::default());
+            *state = Some(ExpectedNode::default());
         }
         let Some(there) = state else { return };
         match self {
@@ -181,33 +181,33 @@ fn subscriber(node: usize, resource: usize) -> String {
 }
 
 /// The states of every node after 0, 1, 2 … of its operations.
-type History = Vec<Vec<Option<State>>>;
+type History = Vec<Vec<Option<ExpectedNode>>>;
 
 /// What was asked, what was true after it, and what the service wrote meanwhile.
-struct Work {
-    operations: Vec<Vec<Operation>>,
+struct Workload {
+    operations: Vec<Vec<WorkloadStep>>,
     history: History,
-    record: Record,
+    record: IoTrace,
 }
 
 /// Runs the real service below the recording layer and works with it; what it wrote, and what was true
 /// when.
-async fn work(folder: &Path, number: usize, variables: &[(&str, &str)]) -> Work {
+async fn work(folder: &Path, number: usize, variables: &[(&str, &str)]) -> Workload {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let store = folder.join("store");
     fs::create_dir(&store).unwrap();
     let record = folder.join("record");
     let mut service = serve(&listener, &store, &record, variables);
-    let mut link = Link::accept(&listener).await;
-    let mut dice = Dice(0x5EED);
+    let mut link = ServerStream::accept(&listener).await;
+    let mut dice = TestRng(0x5EED);
     let mut history: History = vec![vec![None]; NODES];
     let mut outstanding = 0;
-    let mut operations: Vec<Vec<Operation>> = (0..NODES).map(|_| Vec::new()).collect();
+    let mut operations: Vec<Vec<WorkloadStep>> = (0..NODES).map(|_| Vec::new()).collect();
     for _ in 0..number {
         let node = dice.roll(NODES);
         let states = &mut history[node];
         let mut state = states.last().unwrap().clone();
-        let operation = Operation::any(state.as_ref(), states.len(), &mut dice);
+        let operation = WorkloadStep::any(state.as_ref(), states.len(), &mut dice);
         operation.apply(&mut state, node);
         link.send(&operation.request(node, states.len())).await;
         states.push(state);
@@ -223,11 +223,11 @@ async fn work(folder: &Path, number: usize, variables: &[(&str, &str)]) -> Work 
     }
     service.kill().unwrap();
     service.wait().unwrap();
-    Work { operations, history, record: Record::read(&record) }
+    Workload { operations, history, record: IoTrace::read(&record) }
 }
 
 /// Takes a stanza; says whether it was an answer.
-async fn granted(link: &mut Link) -> usize {
+async fn granted(link: &mut ServerStream) -> usize {
     let stanza = link.receive().await.unwrap();
     if stanza.name() == "message" {
         return 0;
@@ -255,9 +255,9 @@ fn serve(listener: &TcpListener, store: &Path, record: &Path, variables: &[(&str
 }
 
 /// What happened, in order.
-struct Record(Vec<Entry>);
+struct IoTrace(Vec<IoTraceRecord>);
 
-enum Entry {
+enum IoTraceRecord {
     Opened(u32, String),
     Written(u32, usize, Vec<u8>),
     Resized(u32, usize),
@@ -269,7 +269,7 @@ enum Entry {
     Received(Vec<u8>),
 }
 
-impl Record {
+impl IoTrace {
     fn read(path: &Path) -> Self {
         let bytes = fs::read(path).unwrap();
         let (mut entries, mut at) = (Vec::new(), 0);
@@ -282,18 +282,18 @@ impl Record {
             let Some(content) = bytes.get(at + 21..at + 21 + length) else { break };
             let text = || String::from_utf8(content.to_vec()).unwrap();
             entries.push(match bytes[at] {
-                b'O' => Entry::Opened(file, text()),
-                b'W' => Entry::Written(file, offset, content.to_vec()),
-                b'T' => Entry::Resized(file, offset),
-                b'S' => Entry::Synced(file, offset),
+                b'O' => IoTraceRecord::Opened(file, text()),
+                b'W' => IoTraceRecord::Written(file, offset, content.to_vec()),
+                b'T' => IoTraceRecord::Resized(file, offset),
+                b'S' => IoTraceRecord::Synced(file, offset),
                 b'R' => {
                     let text = text();
                     let (from, to) = text.split_once('\n').unwrap();
-                    Entry::Renamed(from.into(), to.into())
+                    IoTraceRecord::Renamed(from.into(), to.into())
                 }
-                b'U' => Entry::Removed(text()),
-                b'A' => Entry::Sent(content.to_vec()),
-                b'B' => Entry::Received(content.to_vec()),
+                b'U' => IoTraceRecord::Removed(text()),
+                b'A' => IoTraceRecord::Sent(content.to_vec()),
+                b'B' => IoTraceRecord::Received(content.to_vec()),
                 other => panic!("an entry of kind {other}"),
             });
             at += 21 + length;
@@ -352,14 +352,14 @@ fn change_names(names: &mut BTreeMap<String, u32>, change: &NameChange) {
 }
 
 impl Disk {
-    fn happen(&mut self, number: usize, entry: &Entry) {
+    fn happen(&mut self, number: usize, entry: &IoTraceRecord) {
         match entry {
-            Entry::Opened(file, name) if name == "." => self.folder = Some(*file),
-            Entry::Opened(file, name) => {
+            IoTraceRecord::Opened(file, name) if name == "." => self.folder = Some(*file),
+            IoTraceRecord::Opened(file, name) => {
                 self.files.entry(*file).or_default();
                 self.unsynced_names.push((number, NameChange::Made(name.clone(), *file)));
             }
-            Entry::Written(file, offset, bytes) => {
+            IoTraceRecord::Written(file, offset, bytes) => {
                 let unsynced = &mut self.files.get_mut(file).unwrap().unsynced;
                 // A write is torn at the borders of blocks.
                 let mut at = 0;
@@ -369,30 +369,32 @@ impl Disk {
                     at = end;
                 }
             }
-            Entry::Resized(file, length) => {
+            IoTraceRecord::Resized(file, length) => {
                 self.files.get_mut(file).unwrap().unsynced.push((number, *length, None));
             }
-            Entry::Synced(file, before) if Some(*file) == self.folder => {
+            IoTraceRecord::Synced(file, before) if Some(*file) == self.folder => {
                 while self.unsynced_names.first().is_some_and(|(at, _)| at < before) {
                     change_names(&mut self.names, &self.unsynced_names.remove(0).1);
                 }
             }
-            Entry::Synced(file, before) => {
+            IoTraceRecord::Synced(file, before) => {
                 let file = self.files.get_mut(file).unwrap();
                 let split = file.unsynced.partition_point(|(at, _, _)| at < before);
                 for (_, offset, bytes) in file.unsynced.drain(..split) {
                     change_file(&mut file.synced, offset, bytes.as_deref());
                 }
             }
-            Entry::Renamed(from, to) => {
+            IoTraceRecord::Renamed(from, to) => {
                 let change = NameChange::Renamed(from.clone(), to.clone());
                 self.unsynced_names.push((number, change));
             }
-            Entry::Removed(name) => {
+            IoTraceRecord::Removed(name) => {
                 self.unsynced_names.push((number, NameChange::Removed(name.clone())));
             }
-            Entry::Sent(bytes) => self.sent.push_str(&String::from_utf8_lossy(bytes)),
-            Entry::Received(bytes) => self.received.push_str(&String::from_utf8_lossy(bytes)),
+            IoTraceRecord::Sent(bytes) => self.sent.push_str(&String::from_utf8_lossy(bytes)),
+            IoTraceRecord::Received(bytes) => {
+                self.received.push_str(&String::from_utf8_lossy(bytes))
+            }
         }
     }
 
@@ -451,11 +453,11 @@ impl Disk {
 }
 
 /// A recipient, and what the first item of an event says, of which no two say the same.
-type Heard = (String, String);
+type DeliveredNotification = (String, String);
 
 impl Disk {
     /// What the server had certainly taken over: what was sent before a barrier that came back.
-    fn taken_over(&self) -> BTreeSet<Heard> {
+    fn taken_over(&self) -> BTreeSet<DeliveredNotification> {
         let Some(at) = self.received.rfind("id='barrier-") else { return BTreeSet::new() };
         let barrier = self.received[at..].split_inclusive('\'').take(2).collect::<String>();
         let end = self.sent.find(&barrier).unwrap();
@@ -472,16 +474,16 @@ impl Disk {
 
 /// Whom the acknowledged publishing must reach, if nobody unsubscribed since.
 fn must_hear(
-    operations: &[Vec<Operation>],
+    operations: &[Vec<WorkloadStep>],
     history: &History,
     acknowledged: &[usize],
-) -> BTreeSet<Heard> {
+) -> BTreeSet<DeliveredNotification> {
     let mut must = BTreeSet::new();
     for (node, done) in acknowledged.iter().enumerate() {
         for (number, operation) in operations[node].iter().enumerate().take(*done) {
-            let Operation::Publish(items) = operation else { continue };
+            let WorkloadStep::Publish(items) = operation else { continue };
             for jid in &history[node][number].as_ref().unwrap().subscribers {
-                let leaves = |later: &Operation| matches!(later, Operation::Unsubscribe(r) if subscriber(node, *r) == *jid);
+                let leaves = |later: &WorkloadStep| matches!(later, WorkloadStep::Unsubscribe(r) if subscriber(node, *r) == *jid);
                 if !is_of_crowd(jid) && !operations[node][number..].iter().any(leaves) {
                     must.insert((jid.clone(), items[0].1.clone()));
                 }
@@ -492,7 +494,7 @@ fn must_hear(
 }
 
 /// What the store in a folder still owes.
-async fn owed(store: &SledStore) -> Result<BTreeSet<Heard>, String> {
+async fn owed(store: &SledStore) -> Result<BTreeSet<DeliveredNotification>, String> {
     let owed = store.owed(None).await.map_err(|error| error.to_string())?;
     let mut heard = BTreeSet::new();
     for debt in owed {
@@ -509,7 +511,7 @@ fn text(payload: &Payload) -> String {
 }
 
 /// What the store in a folder has of a node.
-async fn stored(store: &SledStore, node: usize) -> Result<Option<State>, String> {
+async fn stored(store: &SledStore, node: usize) -> Result<Option<ExpectedNode>, String> {
     let id = NodeId::parse(&format!("n{node}")).unwrap();
     let Some(node) = store.node(&id).await.map_err(|error| error.to_string())? else {
         return Ok(None);
@@ -517,7 +519,7 @@ async fn stored(store: &SledStore, node: usize) -> Result<Option<State>, String>
     let items = all_items(store, &id).await;
     let text = |item: &Item| text(item.payload.as_ref().unwrap());
     let items = items.map_err(|error| error.to_string())?;
-    Ok(Some(State {
+    Ok(Some(ExpectedNode {
         items: items.iter().map(|item| (item.id.as_str().to_owned(), text(item))).collect(),
         subscribers: node.subscribers().map(ToString::to_string).collect(),
         is_closed: node.config.access_model == AccessModel::Whitelist,
@@ -525,7 +527,7 @@ async fn stored(store: &SledStore, node: usize) -> Result<Option<State>, String>
 }
 
 /// Says what is wrong with a store after a loss of power, if anything is.
-async fn verdict(folder: &Path, work: &Work, disk: &Disk) -> Result<(), String> {
+async fn verdict(folder: &Path, work: &Workload, disk: &Disk) -> Result<(), String> {
     let (history, acknowledged) = (&work.history, disk.acknowledged());
     let store = SledStore::open(folder).map_err(|error| format!("not opened: {error}"))?;
     for (node, states) in history.iter().enumerate() {
@@ -553,8 +555,8 @@ async fn verdict(folder: &Path, work: &Work, disk: &Disk) -> Result<(), String> 
 }
 
 /// Cuts the record at points that are spread over it, several times each; says what went wrong.
-async fn lose_power_often(work: &Work, trials: usize) -> (Vec<String>, usize) {
-    let mut dice = Dice(0xD1CE);
+async fn lose_power_often(work: &Workload, trials: usize) -> (Vec<String>, usize) {
+    let mut dice = TestRng(0xD1CE);
     let (mut disk, mut complaints, mut made) = (Disk::default(), Vec::new(), 0);
     let wide = number("POWER_WIDE", 0);
     let total = work.record.0.len();

@@ -6,17 +6,17 @@ use std::{
 };
 
 use gjallar::{
-    pubsub::{Affiliation, Limits, PublishModel, Setting, Show, Shows},
+    pubsub::{Affiliation, ConfigField, Limits, PublishModel, Show, ShowSet},
     service::{Availability, PresenceUpdate},
     store::{MemoryStore, SledStore, Store},
 };
 use minidom::Element;
 
 use crate::harness::{
-    Component, EVENT, SERVICE, error, event,
-    faulty::Faulty,
+    EVENT, SERVICE, TestComponent, error, event,
+    faulty::FailingStore,
     is_barrier, shown,
-    stage::{Stage, jid},
+    stage::{TestService, jid},
 };
 
 const OWNER: &str = "owner@localhost/desk";
@@ -27,14 +27,14 @@ const LAPTOP: &str = "reader@localhost/laptop";
 const TABLET: &str = "reader@localhost/tablet";
 const OPTIONS: &str = "http://jabber.org/protocol/pubsub#subscribe_options";
 
-async fn with(fields: &[(&str, &str)]) -> Component {
-    let mut component = Component::start().await;
+async fn with(fields: &[(&str, &str)]) -> TestComponent {
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", fields).await;
     component
 }
 
 /// Sends presence, and waits until it was dealt with: what one sender sends is dealt with in order.
-async fn presence(component: &mut Component, from: &str, kind: &str, show: &str) {
+async fn presence(component: &mut TestComponent, from: &str, kind: &str, show: &str) {
     let kind = if kind.is_empty() { String::new() } else { format!("type='{kind}'") };
     let show = if show.is_empty() { String::new() } else { format!("<show>{show}</show>") };
     component
@@ -44,7 +44,7 @@ async fn presence(component: &mut Component, from: &str, kind: &str, show: &str)
 }
 
 /// Tells the service that no resource of an entity is available, and that it does not share its presence.
-async fn offline(component: &mut Component, entity: &str) {
+async fn offline(component: &mut TestComponent, entity: &str) {
     let condition = "<item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>";
     let error = format!("<error type='cancel'>{condition}</error>");
     component
@@ -53,7 +53,7 @@ async fn offline(component: &mut Component, entity: &str) {
     component.ask(entity, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
 }
 
-async fn subscribe(component: &mut Component, jid: &str, options: &[(&str, &[&str])]) {
+async fn subscribe(component: &mut TestComponent, jid: &str, options: &[(&str, &[&str])]) {
     let field = |(var, values): &(&str, &[&str])| {
         let values: String = values.iter().map(|value| format!("<value>{value}</value>")).collect();
         format!("<field var='pubsub#{var}'>{values}</field>")
@@ -67,13 +67,13 @@ async fn subscribe(component: &mut Component, jid: &str, options: &[(&str, &[&st
 }
 
 /// To whom an item goes now.
-async fn reaches(component: &mut Component, id: &str) -> Vec<String> {
+async fn reaches(component: &mut TestComponent, id: &str) -> Vec<String> {
     component.publish(OWNER, "n", id).await;
     let messages = component.messages().await;
     messages.iter().map(|message| message.attr("to").unwrap().to_owned()).collect()
 }
 
-async fn is_subscribed(component: &mut Component, jid: &str) -> bool {
+async fn is_subscribed(component: &mut TestComponent, jid: &str) -> bool {
     let own = component.pubsub(jid, "get", "<subscriptions node='n'/>").await;
     shown(&own).contains(&format!("jid='{jid}'"))
 }
@@ -81,7 +81,7 @@ async fn is_subscribed(component: &mut Component, jid: &str) -> bool {
 /// RFC 6121 §3.1.3, §4.3.2.
 #[tokio::test]
 async fn anyone_may_have_the_presence_of_the_service() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     for (kind, expected) in [
         ("subscribe", vec!["subscribed", "available"]),
         ("probe", vec!["available"]),
@@ -123,7 +123,7 @@ async fn those_are_watched_whose_presence_matters() {
 }
 
 /// Whom the service asked for presence by now.
-async fn asked_by_now(component: &mut Component) -> Vec<String> {
+async fn asked_by_now(component: &mut TestComponent) -> Vec<String> {
     component.messages().await;
     let mut asked = component.link.take_presence();
     asked.retain(|(kind, _)| kind == "subscribe" || kind == "probe");
@@ -137,7 +137,7 @@ async fn asked_by_now(component: &mut Component) -> Vec<String> {
 async fn a_refusal_of_presence_is_remembered() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
-    let mut component = Component::with(open(), |_| {}).await;
+    let mut component = TestComponent::with(open(), |_| {}).await;
     component.create(OWNER, "n", &[("presence_based_delivery", "1")]).await;
     component.subscribe(READER, "n").await;
     component.subscribe("other@localhost", "n").await;
@@ -156,7 +156,7 @@ async fn a_refusal_of_presence_is_remembered() {
     component.finish().await;
     let store = open();
     assert_eq!(store.presence_refusals().await.unwrap().len(), 1);
-    let mut component = Component::with(store, |_| {}).await;
+    let mut component = TestComponent::with(store, |_| {}).await;
     while asked_by_now(&mut component).await != ["subscribe other@localhost"] {}
     component.publish(OWNER, "n", "3").await;
     assert_eq!(asked_by_now(&mut component).await, [""; 0]);
@@ -312,7 +312,7 @@ async fn events_of_other_nodes_do_not_wait_for_presence() {
 async fn a_stop_leaves_what_waits_for_presence_to_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
-    let mut component = Component::with(open(), |_| {}).await;
+    let mut component = TestComponent::with(open(), |_| {}).await;
     component.create(OWNER, "n", &[("presence_based_delivery", "1")]).await;
     component.create(OWNER, "other", &[]).await;
     component.subscribe(READER, "n").await;
@@ -327,7 +327,7 @@ async fn a_stop_leaves_what_waits_for_presence_to_the_next_start() {
     let sent = stopping.await.expect("it waits for presence");
     let sent: Vec<_> = sent.iter().filter(|stanza| stanza.name() == "message").collect();
     assert_eq!(sent.iter().map(|to| to.attr("to").unwrap()).collect::<Vec<_>>(), [OTHER]);
-    let mut component = Component::with(open(), |_| {}).await;
+    let mut component = TestComponent::with(open(), |_| {}).await;
     presence(&mut component, PHONE, "", "").await;
     let mut sent = sent_items(&mut component).await;
     while !sent.contains(&format!("{READER} n 1")) {
@@ -344,7 +344,7 @@ async fn a_stop_repeats_nothing_that_was_sent_after_deferred_events() {
     const NODES: [&str; 3] = ["n1", "n2", "n3"];
     let folder = tempfile::tempdir().unwrap();
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
-    let mut component = Component::with(open(), |_| {}).await;
+    let mut component = TestComponent::with(open(), |_| {}).await;
     component.create(OWNER, "other", &[]).await;
     component.subscribe(OTHER, "other").await;
     for node in NODES {
@@ -369,12 +369,12 @@ async fn a_stop_repeats_nothing_that_was_sent_after_deferred_events() {
     let early = NODES.map(|node| format!("early@localhost {node} 1"));
     assert_eq!(sent, [&early[..], &[format!("{OTHER} other 1")]].concat());
     component.finish().await;
-    let mut component = Component::with(open(), |_| {}).await;
+    let mut component = TestComponent::with(open(), |_| {}).await;
     presence(&mut component, "early@localhost/phone", "", "").await;
     component.publish(OWNER, "other", "2").await;
     assert_eq!(sent_items(&mut component).await, [format!("{OTHER} other 2")]);
     component.finish().await;
-    let mut component = Component::with(open(), |_| {}).await;
+    let mut component = TestComponent::with(open(), |_| {}).await;
     for name in ["early@localhost/phone", PHONE] {
         presence(&mut component, name, "", "").await;
     }
@@ -428,7 +428,7 @@ async fn what_waits_for_presence_goes_on_when_much_followed_it() {
 }
 
 /// Presence that a server repeats as the answer to a probe, with the time at which it was sent.
-async fn repeated(component: &mut Component, from: &str, stamp: &str) {
+async fn repeated(component: &mut TestComponent, from: &str, stamp: &str) {
     let delay = format!("<delay xmlns='urn:xmpp:delay' stamp='{stamp}'/>");
     component.send(&format!("<presence from='{from}' to='{SERVICE}'>{delay}</presence>")).await;
     component.ask(from, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
@@ -513,7 +513,7 @@ fn memory() -> u64 {
 }
 
 /// Plays a server that answers pings until an answer of the service comes.
-async fn answer_until(component: &mut Component, id: &str) {
+async fn answer_until(component: &mut TestComponent, id: &str) {
     loop {
         let stanza = component.link.receive_any().await.unwrap();
         let (to, asked) = (stanza.attr("to").unwrap(), stanza.attr("id").unwrap_or_default());
@@ -712,7 +712,7 @@ async fn subscriptions_that_owners_made_do_not_end_with_presence() {
     let stores: [Arc<dyn Store>; 2] =
         [Arc::new(MemoryStore::new()), Arc::new(SledStore::open(folder.path()).unwrap())];
     for store in stores {
-        let mut component = Component::with(store, |_| {}).await;
+        let mut component = TestComponent::with(store, |_| {}).await;
         component.create(OWNER, "n", &[("tempsub", "1"), ("notify_sub", "1")]).await;
         let entry = |jid: &str| format!("<subscription jid='{jid}' subscription='subscribed'/>");
         let entries = entry(READER) + &entry(PHONE);
@@ -739,13 +739,13 @@ async fn subscriptions_that_owners_made_do_not_end_with_presence() {
 async fn a_subscription_that_wants_it_ends_with_presence() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
-    let mut component = Component::with(open(), |_| {}).await;
+    let mut component = TestComponent::with(open(), |_| {}).await;
     component.create(OWNER, "n", &[]).await;
     component.subscribe(PHONE, "n").await;
     subscribe(&mut component, READER, &[("expire", &["presence"])]).await;
     component.messages().await;
     component.finish().await;
-    let mut component = Component::with(open(), |_| {}).await;
+    let mut component = TestComponent::with(open(), |_| {}).await;
     // Its server says so when it is asked, if it was never there since.
     component.messages().await;
     let asked = component.link.take_presence();
@@ -885,7 +885,7 @@ async fn subscribers_that_are_online_receive_no_other_last_items() {
 /// XEP-0312: what was published while a resource was away, each item once, and to no other resource.
 #[tokio::test]
 async fn who_says_how_long_it_was_away_is_sent_what_it_missed() {
-    let come = async |component: &mut Component, from: &str, away: &str| {
+    let come = async |component: &mut TestComponent, from: &str, away: &str| {
         let ago = format!("<ago xmlns='urn:xmpp:ago:0' secs='{away}'/>");
         component.send(&format!("<presence from='{from}' to='{SERVICE}'>{ago}</presence>")).await;
         component.ask(from, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
@@ -939,12 +939,12 @@ async fn who_says_how_long_it_was_away_is_sent_what_it_missed() {
 /// subscribe to them.
 #[tokio::test]
 async fn who_sends_presence_hears_of_what_its_capabilities_name() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     for (node, model) in [("n", "open"), ("m", "open"), ("closed", "whitelist")] {
         component.create(OWNER, node, &[("access_model", model), ("notify_delete", "1")]).await;
         component.publish(OWNER, node, "before").await;
     }
-    let come = async |component: &mut Component, from: &str, ver: &str| {
+    let come = async |component: &mut TestComponent, from: &str, ver: &str| {
         let caps = format!(
             "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='urn:client' ver='{ver}'/>"
         );
@@ -959,7 +959,7 @@ async fn who_sends_presence_hears_of_what_its_capabilities_name() {
              {features}</query></iq>"
         )
     };
-    let told = async |component: &mut Component| {
+    let told = async |component: &mut TestComponent| {
         let told = component.messages().await.into_iter().filter_map(|message| {
             let to = message.attr("to").unwrap().rsplit('/').next().unwrap();
             let items = message.get_child("event", EVENT)?.get_child("items", EVENT)?;
@@ -1061,7 +1061,7 @@ async fn who_sends_presence_hears_of_what_its_capabilities_name() {
 const INFO: &str = "http://jabber.org/protocol/disco#info";
 
 /// A resource sends presence with capabilities that name nodes; everything that follows from that is done afterwards.
-pub async fn name_nodes(component: &mut Component, from: &str, nodes: &[&str]) {
+pub async fn name_nodes(component: &mut TestComponent, from: &str, nodes: &[&str]) {
     let ver = nodes.join("-");
     let caps = format!(
         "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='urn:client' ver='{ver}'/>"
@@ -1073,7 +1073,7 @@ pub async fn name_nodes(component: &mut Component, from: &str, nodes: &[&str]) {
 }
 
 /// Answers a question about capabilities with those that name nodes.
-async fn answer_question(component: &mut Component, question: &Element, nodes: &[&str]) {
+async fn answer_question(component: &mut TestComponent, question: &Element, nodes: &[&str]) {
     let (id, from) = (question.attr("id").unwrap(), question.attr("to").unwrap());
     let feature = |node: &&str| format!("<feature var='{node}+notify'/>");
     let features: String = nodes.iter().map(feature).collect();
@@ -1084,7 +1084,7 @@ async fn answer_question(component: &mut Component, question: &Element, nodes: &
 }
 
 /// The items that resources were sent by now: `resource node item`.
-async fn sent_items(component: &mut Component) -> Vec<String> {
+async fn sent_items(component: &mut TestComponent) -> Vec<String> {
     let sent = component.messages().await.into_iter().filter_map(|message| {
         let items = message.get_child("event", EVENT)?.get_child("items", EVENT)?;
         let item = items.children().next()?.attr("id")?;
@@ -1179,7 +1179,7 @@ async fn only_the_answer_to_a_probe_ends_the_wait_for_it() {
 
 /// Answers the pings to resources of the reader that come on a new connection: the laptop is gone, and the tablet knows
 /// no pings.
-async fn answer_pings(component: &mut Component, resources: usize) {
+async fn answer_pings(component: &mut TestComponent, resources: usize) {
     let mut pings = Vec::new();
     while pings.len() < 2 * resources {
         component.ask(OWNER, "get", "<ping xmlns='urn:xmpp:ping'/>").await;
@@ -1286,7 +1286,7 @@ async fn s12_2_capabilities_work_for_those_who_may_subscribe() {
         ("outcast", "outcast"),
         ("stranger", "none"),
     ];
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     let mut entries = String::new();
     for (entity, affiliation) in ENTITIES {
         if !["owner", "none"].contains(&affiliation) {
@@ -1475,8 +1475,8 @@ async fn the_last_item_comes_upon_an_approval_to_a_subscriber_that_shares_its_pr
 /// What follows from presence is tried again where the store fails.
 #[tokio::test]
 async fn a_departure_is_processed_when_the_store_can_be_read_again() {
-    let store = Faulty::new(Arc::new(MemoryStore::new()), 0, false);
-    let mut component = Component::with(Arc::clone(&store) as Arc<dyn Store>, |_| {}).await;
+    let store = FailingStore::new(Arc::new(MemoryStore::new()), 0, false);
+    let mut component = TestComponent::with(Arc::clone(&store) as Arc<dyn Store>, |_| {}).await;
     let last = ("send_last_published_item", "on_sub_and_presence");
     component.create(OWNER, "n", &[("tempsub", "1"), ("notify_sub", "1"), last]).await;
     component.publish(OWNER, "n", "1").await;
@@ -1506,7 +1506,7 @@ async fn a_departure_is_processed_when_the_store_can_be_read_again() {
 /// Who comes and goes is not sent everything again each time.
 #[tokio::test]
 async fn what_somebody_missed_is_bounded() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     for node in (0..11).map(|number| format!("n{number}")) {
         component.create(OWNER, &node, &[]).await;
         component.subscribe(READER, &node).await;
@@ -1524,7 +1524,7 @@ async fn what_somebody_missed_is_bounded() {
 /// `purge_offline` holds for publishers who are neither subscribed nor affiliated, too.
 #[tokio::test]
 async fn what_a_stranger_published_goes_when_it_goes() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     let one = ("max_items", "1");
     component.create(OWNER, "n", &[("publish_model", "open"), ("purge_offline", "1"), one]).await;
     component.create(OWNER, "m", &[("publish_model", "open"), one]).await;
@@ -1542,17 +1542,17 @@ async fn what_a_stranger_published_goes_when_it_goes() {
 }
 
 /// A node with `purge_offline` that is open to all.
-async fn with_publishers(store: &Arc<dyn Store>, limits: Limits) -> Stage {
-    let stage = Stage::limited(Arc::clone(store), limits).await;
-    let open = Setting::PublishModel(PublishModel::Open);
-    let settings = vec![Setting::PurgeOffline(true), Setting::NotifyRetract(true), open];
+async fn with_publishers(store: &Arc<dyn Store>, limits: Limits) -> TestService {
+    let stage = TestService::limited(Arc::clone(store), limits).await;
+    let open = ConfigField::PublishModel(PublishModel::Open);
+    let settings = vec![ConfigField::PurgeOffline(true), ConfigField::NotifyRetract(true), open];
     stage.create_with("owner@localhost", "n", settings).await.unwrap();
     stage.service.presences().connected();
     stage
 }
 
 /// An entity of which the presence was requested is available for a moment.
-async fn pass_by(stage: &Stage, entity: &str) {
+async fn pass_by(stage: &TestService, entity: &str) {
     let request = || stage.service.next_presence_request();
     while tokio::time::timeout(Duration::ZERO, request()).await.is_ok() {}
     let resource = jid(&format!("{entity}/x"));
@@ -1606,7 +1606,7 @@ async fn purge_offline_retracts_what_its_publisher_may_retract() {
     stage.publish(late, "n", "late").await.unwrap();
     stage.publish(owner, "n", "newest").await.unwrap();
     drop(stage);
-    let stage = Stage::new(store).await;
+    let stage = TestService::new(store).await;
     stage.service.presences().connected();
     tokio::select! {
         () = stage.service.pass_time() => {}
@@ -1655,9 +1655,9 @@ async fn purge_offline_retracts_as_much_as_there_is_room_for() {
 const READERS: [&str; 2] = ["a@localhost", "b@localhost"];
 
 /// A node whose two subscribers share their presence, and are available on the current connection.
-async fn with_available_readers(store: Arc<dyn Store>) -> Stage {
-    let stage = Stage::new(store).await;
-    let setting = Setting::PresenceBasedDelivery(true);
+async fn with_available_readers(store: Arc<dyn Store>) -> TestService {
+    let stage = TestService::new(store).await;
+    let setting = ConfigField::PresenceBasedDelivery(true);
     stage.create_with("owner@localhost", "n", vec![setting]).await.unwrap();
     stage.service.presences().connected();
     for name in READERS {
@@ -1675,7 +1675,7 @@ const ONLINE: PresenceUpdate =
     PresenceUpdate { show: Show::Online, away_seconds: None, stamp: None };
 
 /// Whose presence is requested next, and whether by a probe.
-async fn next_request(stage: &Stage) -> Option<(String, bool)> {
+async fn next_request(stage: &TestService) -> Option<(String, bool)> {
     let next = stage.service.next_presence_request();
     let request = tokio::time::timeout(Duration::from_secs(1), next).await.ok()?;
     Some((request.entity.to_string(), request.is_probe))
@@ -1685,17 +1685,17 @@ async fn next_request(stage: &Stage) -> Option<(String, bool)> {
 /// requested.
 #[tokio::test(start_paused = true)]
 async fn presence_is_requested_for_pending_events_of_a_node_that_does_not_need_it_any_more() {
-    let end = async |stage: &Stage, is_deleted| match is_deleted {
+    let end = async |stage: &TestService, is_deleted| match is_deleted {
         true => stage.delete("owner@localhost", "n").await.unwrap(),
         false => {
-            let setting = Setting::PresenceBasedDelivery(false);
+            let setting = ConfigField::PresenceBasedDelivery(false);
             stage.configure("owner@localhost", "n", setting).await.unwrap();
         }
     };
     for is_deleted in [true, false] {
         let stage = with_available_readers(Arc::new(MemoryStore::new())).await;
         let presences = stage.service.presences();
-        let availability = |name| presences.availability(&jid(name), Shows::ALL, true);
+        let availability = |name| presences.availability(&jid(name), ShowSet::ALL, true);
         presences.disconnected();
         presences.connected();
         stage.publish("owner@localhost", "n", "1").await.unwrap();
@@ -1727,7 +1727,7 @@ async fn presence_is_requested_for_pending_events_of_a_node_that_does_not_need_i
         end(&stage, is_deleted).await;
         stage.store.close().await;
         drop(stage);
-        let stage = Stage::new(open()).await;
+        let stage = TestService::new(open()).await;
         stage.service.presences().connected();
         for name in READERS {
             assert_eq!(next_request(&stage).await, Some((name.to_owned(), false)), "{is_deleted}");
@@ -1743,8 +1743,8 @@ async fn after_a_start_everybody_is_asked_for_whom_something_is_pending() {
     let open = || Arc::new(SledStore::open(folder.path()).unwrap());
     let [gone, there] = ["a@localhost", "b@localhost"];
     {
-        let stage = Stage::new(open()).await;
-        let setting = Setting::PresenceBasedDelivery(true);
+        let stage = TestService::new(open()).await;
+        let setting = ConfigField::PresenceBasedDelivery(true);
         stage.create_with("owner@localhost", "n", vec![setting]).await.unwrap();
         for name in [gone, there] {
             stage.subscribe(name, "n").await.unwrap();
@@ -1753,7 +1753,7 @@ async fn after_a_start_everybody_is_asked_for_whom_something_is_pending() {
         stage.store.close().await;
     }
     // Time does nothing there.
-    let Stage { service, .. } = Stage::new(open()).await;
+    let TestService { service, .. } = TestService::new(open()).await;
     let presences = service.presences();
     presences.connected();
     for name in [gone, there] {
@@ -1761,7 +1761,7 @@ async fn after_a_start_everybody_is_asked_for_whom_something_is_pending() {
         assert_eq!(asked.await.expect("nobody is asked").entity, jid(name));
         presences.give(&jid(name));
     }
-    let availability = |name| presences.availability(&jid(name), Shows::ALL, true);
+    let availability = |name| presences.availability(&jid(name), ShowSet::ALL, true);
     assert_eq!([gone, there].map(availability), [Availability::Unknown; 2]);
     service.unavailable(&jid(gone)).await;
     service.available(&jid("b@localhost/x"), &ONLINE).await;

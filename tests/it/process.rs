@@ -9,7 +9,7 @@ use std::{
 
 use tokio::net::{TcpListener, TcpSocket};
 
-use crate::harness::{Link, served::Served, shown};
+use crate::harness::{ServerStream, served::ServiceProcess, shown};
 
 fn gjallar(arguments: &[&str], variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gjallar"));
@@ -75,7 +75,7 @@ impl Running {
 
 const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
 
-async fn ask(link: &mut Link, content: &str) -> minidom::Element {
+async fn ask(link: &mut ServerStream, content: &str) -> minidom::Element {
     link.send(&format!(
         "<iq type='set' id='1' from='owner@localhost/x' to='pubsub.localhost'>\
          <pubsub xmlns='{PUBSUB}'>{content}</pubsub></iq>"
@@ -161,7 +161,7 @@ async fn the_shortest_start_has_its_secret_in_a_file_and_its_store_in_the_state_
     ];
     let running = Running(gjallar(&["serve"], &variables).stderr(Stdio::piped()).spawn().unwrap());
     // The handshake proves the secret.
-    let link = Link::accept(&listener).await;
+    let link = ServerStream::accept(&listener).await;
     assert!(state.join("store/db").exists());
     running.terminate();
     drop(link);
@@ -178,7 +178,7 @@ async fn starts_before_the_server_serves_and_stops_in_order() {
     let mut running = Running::serve(port, folder.path(), &[]);
     running.has_logged("not connected; trying again");
     let listener = socket.listen(8).unwrap();
-    let mut link = Link::accept(&listener).await;
+    let mut link = ServerStream::accept(&listener).await;
     assert_eq!(ask(&mut link, "<create node='n'/>").await.attr("type"), Some("result"));
     running.terminate();
     assert!(link.receive().await.is_none());
@@ -203,7 +203,7 @@ async fn a_file_is_enough_and_memory_leaves_nothing_behind() {
     std::fs::write(&file, text).unwrap();
     let serve = ["serve", "--config", file.to_str().unwrap()];
     let running = Running(gjallar(&serve, &[]).stderr(Stdio::piped()).spawn().unwrap());
-    let mut link = Link::accept(&listener).await;
+    let mut link = ServerStream::accept(&listener).await;
     assert_eq!(ask(&mut link, "<create node='n'/>").await.attr("type"), Some("result"));
     running.terminate();
     assert!(link.receive().await.is_none());
@@ -219,7 +219,7 @@ async fn what_was_acknowledged_is_there_after_kill_9() {
     let mut expected = Vec::new();
     for round in 0..5 {
         let mut running = Running::serve(port, folder.path(), &[]);
-        let mut link = Link::accept(&listener).await;
+        let mut link = ServerStream::accept(&listener).await;
         ask(&mut link, "<create node='n'/>").await;
         for number in 0..20 {
             let id = format!("{round}-{number}");
@@ -292,7 +292,7 @@ async fn limits_that_were_reached_are_counted() {
         ("GJALLAR_LINK_MAX_STANZA_BYTES", "21000"),
     ];
     let running = Running::serve(port, folder.path(), &small);
-    let mut link = Link::accept(&listener).await;
+    let mut link = ServerStream::accept(&listener).await;
     let long = "x".repeat(1100);
     for content in [
         "<create node='n'/>".to_owned(),
@@ -357,7 +357,7 @@ async fn a_running_service_is_checked_and_exported_as_it_is_between_two_commits(
     let folder = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let running = Running::serve(listener.local_addr().unwrap().port(), folder.path(), &[]);
-    let mut link = Link::accept(&listener).await;
+    let mut link = ServerStream::accept(&listener).await;
     for node in ["a", "b"] {
         assert_eq!(
             ask(&mut link, &format!("<create node='{node}'/>")).await.attr("type"),
@@ -423,7 +423,7 @@ async fn after_sigterm_nothing_is_repeated() {
     let mut heard = Vec::new();
     for round in 0..3 {
         let running = Running::serve(port, folder.path(), &[]);
-        let mut link = Link::accept(&listener).await;
+        let mut link = ServerStream::accept(&listener).await;
         if round == 0 {
             ask(&mut link, "<create node='n'/>").await;
             ask(&mut link, "<subscribe node='n' jid='owner@localhost/x'/>").await;
@@ -456,7 +456,7 @@ async fn after_sigterm_nothing_is_repeated() {
 /// More waits than the server takes in time: what it has is not repeated, the rest is told at the next start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_during_a_large_backlog_repeats_nothing() {
-    let mut served = Served::start(&[("LOG", "warn")], &[]).await;
+    let mut served = ServiceProcess::start(&[("LOG", "warn")], &[]).await;
     served.granted("owner@localhost", "<create node='n'/>").await;
     served.subscribe_many("owner@localhost", "n", 1000).await;
     served.link.hold_barriers();
@@ -490,7 +490,7 @@ async fn a_second_copy_on_one_store_says_so_and_ends() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let _first = Running::serve(port, folder.path(), &[]);
-    let _link = Link::accept(&listener).await;
+    let _link = ServerStream::accept(&listener).await;
     let (code, log) = Running::serve(port, folder.path(), &[]).ended();
     assert_eq!(code, 3, "{log}");
     assert!(log.contains("in use by another process"), "{log}");
@@ -502,7 +502,7 @@ async fn a_store_whose_file_is_gone_is_no_new_store() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let first = Running::serve(port, folder.path(), &[]);
-    let link = Link::accept(&listener).await;
+    let link = ServerStream::accept(&listener).await;
     first.terminate();
     drop(link);
     assert_eq!(first.ended().0, 0);
@@ -520,7 +520,7 @@ async fn a_dead_link_is_noticed() {
     let fast =
         [("GJALLAR_LINK_PING_AFTER_SECONDS", "1"), ("GJALLAR_LINK_PING_DEADLINE_SECONDS", "3")];
     let running = Running::serve(port, folder.path(), &fast);
-    let mut first = Link::accept(&listener).await;
+    let mut first = ServerStream::accept(&listener).await;
     let ping = first.receive_any().await.unwrap();
     assert!(ping.has_child("ping", "urn:xmpp:ping"));
     // Current ejabberd drops it without a resource.
@@ -530,7 +530,7 @@ async fn a_dead_link_is_noticed() {
     let next = first.receive_any().await.unwrap();
     assert!(next.has_child("ping", "urn:xmpp:ping"), "{}", shown(&next));
     // Who does not is left, and tried anew.
-    let _second = Link::accept(&listener).await;
+    let _second = ServerStream::accept(&listener).await;
     running.terminate();
     let (code, log) = running.ended();
     assert_eq!(code, 0);
@@ -571,7 +571,7 @@ async fn no_log_at_info_shows_payloads_or_who_asks() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let running = Running::serve(port, folder.path(), &[]);
-    let mut link = Link::accept(&listener).await;
+    let mut link = ServerStream::accept(&listener).await;
     ask(&mut link, "<create node='n'/>").await;
     ask(&mut link, "<publish node='n'><item><x xmlns='x'>private</x></item></publish>").await;
     ask(&mut link, "<publish node='nowhere'><item/></publish>").await;
@@ -602,7 +602,7 @@ async fn systemd_hears_that_it_serves_lives_and_stops() {
     let path = folder.path().join("notify");
     let systemd = tokio::net::UnixDatagram::bind(&path).unwrap();
     let variables = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "300000")];
-    let mut service = Served::start(&[], &variables).await;
+    let mut service = ServiceProcess::start(&[], &variables).await;
     let heard = async || {
         let mut buffer = [0; 256];
         let heard = tokio::time::timeout(Duration::from_secs(30), systemd.recv(&mut buffer));

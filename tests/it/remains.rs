@@ -10,7 +10,7 @@ use std::{
 
 use gjallar::{
     pubsub::{
-        AccessModel, Affiliation, Event, ItemBudget, Limits, MaxItems, Payload, Setting,
+        AccessModel, Affiliation, ConfigField, Event, ItemBudget, Limits, MaxItems, Payload,
         SubscriptionState,
         op::{
             publish::{NewItem, Publish},
@@ -21,24 +21,24 @@ use gjallar::{
     store::{Owed, SledStore, Told},
 };
 
-use crate::harness::stage::{Stage, actor, item, jid, node, raw};
+use crate::harness::stage::{TestService, actor, item, jid, node, raw};
 
 const OWNER: &str = "owner@localhost";
 /// Enough for many commits that remove some; the last of them has some items left.
 const MANY: usize = 20_100;
 
-struct Process {
+struct GcFixture {
     folder: tempfile::TempDir,
-    stage: Stage,
+    stage: TestService,
 }
 
-impl Process {
+impl GcFixture {
     async fn start(folder: tempfile::TempDir) -> Self {
         let store = Arc::new(SledStore::open(folder.path()).unwrap());
         let (max_batch, max_items) = (MANY, u32::try_from(MANY).unwrap());
         let max_reply_bytes = usize::MAX;
         let limits = Limits { max_batch, max_items, max_reply_bytes, ..Limits::default() };
-        Self { folder, stage: Stage::limited(store, limits).await }
+        Self { folder, stage: TestService::limited(store, limits).await }
     }
 
     /// What a kill at this moment would leave.
@@ -91,7 +91,7 @@ fn rows(folder: &tempfile::TempDir, tables: &str) -> usize {
 
 #[tokio::test]
 async fn a_deleted_node_is_nowhere_and_its_rows_go_by_and_by() {
-    let process = Process::start(tempfile::tempdir().unwrap()).await;
+    let process = GcFixture::start(tempfile::tempdir().unwrap()).await;
     let stage = &process.stage;
     for name in ["n", "other"] {
         stage.create(OWNER, name).await.unwrap();
@@ -121,7 +121,7 @@ async fn a_deleted_node_is_nowhere_and_its_rows_go_by_and_by() {
     forgotten.unwrap();
     published.unwrap();
     assert!(rows(&killed, "sS") > 0);
-    for process in [process, Process::start(killed).await] {
+    for process in [process, GcFixture::start(killed).await] {
         process.stage.create(OWNER, "n").await.unwrap();
         process.stage.subscribe("own@x", "n").await.unwrap();
         assert!(process.stage.ids("n").await.is_empty());
@@ -134,13 +134,13 @@ async fn a_deleted_node_is_nowhere_and_its_rows_go_by_and_by() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn purged_items_are_nowhere_and_their_rows_go_by_and_by() {
-    let process = Process::start(tempfile::tempdir().unwrap()).await;
+    let process = GcFixture::start(tempfile::tempdir().unwrap()).await;
     process.stage.create(OWNER, "n").await.unwrap();
     process.publish_many("n").await;
     let (purged, killed) = tokio::join!(process.stage.purge(OWNER, "n"), process.copy());
     purged.unwrap();
     assert!(rows(&killed, "ix") > 0);
-    for process in [process, Process::start(killed).await] {
+    for process in [process, GcFixture::start(killed).await] {
         let stage = &process.stage;
         // Who asks for the last of them while they go finds none.
         let last: Vec<_> = (MANY - 100..MANY).map(|number| item(&number.to_string())).collect();
@@ -171,7 +171,7 @@ async fn purged_items_are_nowhere_and_their_rows_go_by_and_by() {
 /// Names that were there may come again, and go again, while the first items of these names are on their way.
 #[tokio::test]
 async fn names_of_purged_items_may_come_again() {
-    let process = Process::start(tempfile::tempdir().unwrap()).await;
+    let process = GcFixture::start(tempfile::tempdir().unwrap()).await;
     let stage = &process.stage;
     stage.create(OWNER, "n").await.unwrap();
     process.publish_many("n").await;
@@ -184,7 +184,7 @@ async fn names_of_purged_items_may_come_again() {
     };
     let killed = again.await;
     assert!(rows(&killed, "ix") > 2);
-    for process in [process, Process::start(killed).await] {
+    for process in [process, GcFixture::start(killed).await] {
         assert_eq!(process.stage.ids("n").await, ["20098"]);
         process.is_sound().await;
         process.stage.purge(OWNER, "n").await.unwrap();
@@ -197,20 +197,20 @@ async fn names_of_purged_items_may_come_again() {
 
 #[tokio::test]
 async fn items_that_a_configuration_evicts_are_nowhere_and_their_rows_go_by_and_by() {
-    let process = Process::start(tempfile::tempdir().unwrap()).await;
+    let process = GcFixture::start(tempfile::tempdir().unwrap()).await;
     let stage = &process.stage;
     stage.create(OWNER, "n").await.unwrap();
     process.publish_many("n").await;
-    let few = Setting::MaxItems(MaxItems::Number(2));
+    let few = ConfigField::MaxItems(MaxItems::Number(2));
     let (configured, killed) = tokio::join!(stage.configure(OWNER, "n", few), process.copy());
     configured.unwrap();
     assert!(rows(&killed, "ix") > 4);
-    for process in [process, Process::start(killed).await] {
+    for process in [process, GcFixture::start(killed).await] {
         assert_eq!(process.stage.ids("n").await, ["20098", "20099"]);
         process.stage.publish(OWNER, "n", "1").await.unwrap();
         assert_eq!(process.stage.ids("n").await, ["20099", "1"]);
         process.swept("ixcp", 4).await;
-        let none = Setting::MaxItems(MaxItems::Number(0));
+        let none = ConfigField::MaxItems(MaxItems::Number(0));
         process.stage.configure(OWNER, "n", none).await.unwrap();
         assert!(process.stage.ids("n").await.is_empty());
         process.swept("ixcp", 0).await;
@@ -218,8 +218,8 @@ async fn items_that_a_configuration_evicts_are_nowhere_and_their_rows_go_by_and_
     }
 }
 
-async fn with_a_crowd() -> Process {
-    let process = Process::start(tempfile::tempdir().unwrap()).await;
+async fn with_a_crowd() -> GcFixture {
+    let process = GcFixture::start(tempfile::tempdir().unwrap()).await;
     for name in ["n", "other"] {
         process.stage.create(OWNER, name).await.unwrap();
     }
@@ -229,7 +229,7 @@ async fn with_a_crowd() -> Process {
     process
 }
 
-async fn only_the_member_is_left(process: &Process) {
+async fn only_the_member_is_left(process: &GcFixture) {
     let there = process.stage.store.node(&node("n")).await.unwrap().unwrap();
     assert_eq!(there.config.access_model, AccessModel::Whitelist);
     assert_eq!(there.subscribers().collect::<Vec<_>>(), [&jid("member@x")]);
@@ -243,7 +243,7 @@ async fn only_the_member_is_left(process: &Process) {
 async fn many_subscriptions_that_go_at_once_are_gone_with_the_answer_and_nobody_else_waits() {
     let process = with_a_crowd().await;
     let stage = &process.stage;
-    let closed = Setting::AccessModel(AccessModel::Whitelist);
+    let closed = ConfigField::AccessModel(AccessModel::Whitelist);
     let mut configured = pin!(stage.configure(OWNER, "n", closed));
     let (published, killed) = tokio::select! {
         biased;
@@ -254,26 +254,26 @@ async fn many_subscriptions_that_go_at_once_are_gone_with_the_answer_and_nobody_
     configured.await.unwrap();
     only_the_member_is_left(&process).await;
     assert!(rows(&killed, "u") > 0, "it was one commit");
-    only_the_member_is_left(&Process::start(killed).await).await;
+    only_the_member_is_left(&GcFixture::start(killed).await).await;
 }
 
 #[tokio::test]
 async fn a_stop_waits_until_those_are_gone_who_were_shut_out() {
     let process = with_a_crowd().await;
-    let closed = Setting::AccessModel(AccessModel::Whitelist);
+    let closed = ConfigField::AccessModel(AccessModel::Whitelist);
     let (configured, ()) =
         tokio::join!(process.stage.configure(OWNER, "n", closed), process.stage.store.close());
     configured.unwrap();
-    let Process { folder, stage } = process;
+    let GcFixture { folder, stage } = process;
     drop(stage);
-    only_the_member_is_left(&Process::start(folder).await).await;
+    only_the_member_is_left(&GcFixture::start(folder).await).await;
 }
 
 /// A node that has lost subscriptions which cannot be removed is closed: nobody who was shut out is told.
 #[tokio::test]
 async fn a_node_whose_lost_subscriptions_cannot_be_removed_is_closed() {
     let process = with_a_crowd().await;
-    let closed = Setting::AccessModel(AccessModel::Whitelist);
+    let closed = ConfigField::AccessModel(AccessModel::Whitelist);
     let configured = process.stage.configure(OWNER, "n", closed);
     let (configured, killed) = tokio::join!(configured, process.copy());
     configured.unwrap();
@@ -285,7 +285,7 @@ async fn a_node_whose_lost_subscriptions_cannot_be_removed_is_closed() {
     db.insert(key, value).unwrap();
     db.flush().unwrap();
     drop(db);
-    let process = Process::start(killed).await;
+    let process = GcFixture::start(killed).await;
     let refused = process.stage.publish(OWNER, "n", "1").await;
     assert!(matches!(refused, Err(Error::Closed)), "{refused:?}");
     process.stage.publish(OWNER, "other", "1").await.unwrap();

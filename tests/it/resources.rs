@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use gjallar::store::MemoryStore;
 use minidom::Element;
 
-use crate::harness::{Component, SERVICE, is_ping, shown};
+use crate::harness::{SERVICE, TestComponent, is_ping, shown};
 
 const OWNER: &str = "owner@localhost/desk";
 /// Whose server cannot be reached, and whose server lets no stranger reach its users.
@@ -39,7 +39,7 @@ fn answer(ping: &Element) -> Option<String> {
 async fn subscriptions_of_resources_that_are_gone_for_long_end() {
     let store = Arc::new(MemoryStore::new());
     let configure = |config: &mut gjallar::process::Config| config.limits.dead_resource_seconds = 1;
-    let mut component = Component::with(store, configure).await;
+    let mut component = TestComponent::with(store, configure).await;
     let kept = ["live", "plain", "mute", "busy"].map(|name| format!("reader@localhost/{name}"));
     let kept: Vec<_> =
         kept.into_iter().chain(["reader@localhost", FAR, SHY].map(String::from)).collect();

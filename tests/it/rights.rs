@@ -7,14 +7,15 @@ use std::{
 };
 
 use gjallar::{
-    pubsub::{AccessModel, PublishModel, Setting},
+    pubsub::{AccessModel, ConfigField, PublishModel},
     service::Error,
     store::MemoryStore,
 };
 use tokio::{sync::Semaphore, time::timeout};
 
 use crate::harness::{
-    ADMIN, Component, PUBSUB, SERVICE, STREAM, error, event, faulty::Faulty, shown, stage::Stage,
+    ADMIN, PUBSUB, SERVICE, STREAM, TestComponent, error, event, faulty::FailingStore, shown,
+    stage::TestService,
 };
 
 const OWNER: &str = "owner@localhost/desk";
@@ -30,8 +31,8 @@ fn retract(id: &str) -> String {
 }
 
 /// A node where `ROMEO` has published `c1`, and `NURSE` may publish in this way.
-async fn shared(publish_model: &str, affiliation: &str) -> Component {
-    let mut component = Component::start().await;
+async fn shared(publish_model: &str, affiliation: &str) -> TestComponent {
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[("publish_model", publish_model)]).await;
     for jid in ["romeo@localhost", "nurse@localhost"] {
         let entry = format!("<affiliation jid='{jid}' affiliation='{affiliation}'/>");
@@ -48,7 +49,7 @@ async fn shared(publish_model: &str, affiliation: &str) -> Component {
 }
 
 /// The items of the node, as text.
-async fn texts(component: &mut Component) -> Vec<String> {
+async fn texts(component: &mut TestComponent) -> Vec<String> {
     let answer = component.pubsub(OWNER, "get", "<items node='n'/>").await;
     let items = answer.get_child("pubsub", PUBSUB).unwrap().get_child("items", PUBSUB).unwrap();
     items.children().map(|item| item.children().next().unwrap().text()).collect()
@@ -133,8 +134,8 @@ async fn a_full_node_keeps_items_of_other_publishers() {
 #[tokio::test]
 async fn items_that_are_not_on_disk_yet_have_a_publisher() {
     let gate = Arc::new(Semaphore::new(1));
-    let store = Faulty::gated(Arc::new(MemoryStore::new()), &gate);
-    let mut component = Component::with(store, |_| {}).await;
+    let store = FailingStore::gated(Arc::new(MemoryStore::new()), &gate);
+    let mut component = TestComponent::with(store, |_| {}).await;
     component.create(OWNER, "n", &[("publish_model", "open")]).await;
     let closed = gate.acquire().await.unwrap();
     for (number, (by, content)) in [
@@ -173,9 +174,9 @@ async fn items_that_are_not_on_disk_yet_have_a_publisher() {
 /// Nothing is read of items that the actor may not know about.
 #[tokio::test]
 async fn a_refused_request_reads_no_publishers() {
-    let store = Faulty::new(Arc::new(MemoryStore::new()), 0, false);
-    let stage = Stage::new(store.clone()).await;
-    let closed = vec![Setting::AccessModel(AccessModel::Whitelist)];
+    let store = FailingStore::new(Arc::new(MemoryStore::new()), 0, false);
+    let stage = TestService::new(store.clone()).await;
+    let closed = vec![ConfigField::AccessModel(AccessModel::Whitelist)];
     stage.create_with(OWNER, "n", closed).await.unwrap();
     stage.publish(OWNER, "n", "1").await.unwrap();
     let published = stage.publish(NURSE, "n", "1").await;
@@ -191,9 +192,9 @@ async fn a_refused_request_reads_no_publishers() {
 #[tokio::test]
 async fn a_publish_waits_for_a_purge_before_it_and_not_for_evictions() {
     let gate = Arc::new(Semaphore::new(1));
-    let store = Faulty::gated(Arc::new(MemoryStore::new()), &gate);
-    let stage = Stage::new(store.clone()).await;
-    let open = vec![Setting::PublishModel(PublishModel::Open)];
+    let store = FailingStore::gated(Arc::new(MemoryStore::new()), &gate);
+    let stage = TestService::new(store.clone()).await;
+    let open = vec![ConfigField::PublishModel(PublishModel::Open)];
     stage.create_with(OWNER, "n", open).await.unwrap();
     stage.publish(ROMEO, "n", "1").await.unwrap();
     let closed = gate.acquire().await.unwrap();
@@ -228,7 +229,7 @@ async fn a_publish_waits_for_a_purge_before_it_and_not_for_evictions() {
 /// §12.17: with `itemreply=none`, the default, nobody learns who published.
 #[tokio::test]
 async fn a_node_that_shows_no_publisher_discloses_none() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[("publish_model", "open"), ("notify_retract", "1")]).await;
     component.subscribe(NURSE, "n").await;
     let (reader, publisher) = (NURSE, "whistleblower@localhost");
@@ -269,7 +270,7 @@ async fn a_node_that_shows_no_publisher_discloses_none() {
 #[tokio::test]
 async fn a_closed_node_is_seen_by_those_who_may_publish() {
     for (model, is_seen) in [("open", true), ("publishers", false)] {
-        let mut component = Component::start().await;
+        let mut component = TestComponent::start().await;
         let fields = [("access_model", "whitelist"), ("publish_model", model)];
         component.create(OWNER, "n", &fields).await;
         let outcast = "<affiliations node='n'><affiliation jid='out@localhost' affiliation='outcast'/>\
@@ -293,7 +294,7 @@ async fn a_closed_node_is_seen_by_those_who_may_publish() {
 /// §12.14: the answer to a change of affiliations does not say what became of one's own subscription.
 #[tokio::test]
 async fn an_owner_who_resigns_is_told_that_its_subscription_has_ended() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[("access_model", "whitelist")]).await;
     let set = |jid: &str, affiliation: &str| {
         let entry = format!("<affiliation jid='{jid}' affiliation='{affiliation}'/>");
@@ -336,7 +337,7 @@ async fn affiliation_notices_go_to_those_who_have_to_do_with_the_node() {
             });
             config.policies.extend(policy);
         };
-        let mut component = Component::with(Arc::new(MemoryStore::new()), configure).await;
+        let mut component = TestComponent::with(Arc::new(MemoryStore::new()), configure).await;
         component.create(OWNER, "n", &[("access_model", "authorize")]).await;
         let set = |jids: &[&str], affiliation: &str| {
             let entry = |jid: &&str| {

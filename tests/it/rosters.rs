@@ -6,7 +6,7 @@ use gjallar::{process::Config, store::MemoryStore};
 use minidom::Element;
 
 use crate::{
-    harness::{Component, SERVICE, error, event, shown},
+    harness::{SERVICE, TestComponent, error, event, shown},
     presence::name_nodes,
 };
 
@@ -17,7 +17,7 @@ const STRANGER: &str = "stranger@far.example/x";
 
 /// A server that lets the service read rosters, which say the same at every time until they are changed.
 struct Server {
-    component: Component,
+    component: TestComponent,
     roster: String,
     is_readable: bool,
     read: usize,
@@ -34,7 +34,7 @@ async fn start(roster_seconds: u64) -> Server {
         let own_creators = "nodes = '*'\ncreators = ['server']";
         config.policies.push(toml::from_str(own_creators).unwrap());
     };
-    let component = Component::with(Arc::new(MemoryStore::new()), configure).await;
+    let component = TestComponent::with(Arc::new(MemoryStore::new()), configure).await;
     let roster =
         entry("friend@localhost", "both", "Friends") + &entry("follower@localhost", "to", "Family");
     Server { component, roster, is_readable: true, read: 0 }
@@ -630,7 +630,7 @@ async fn a_roster_that_is_too_large_is_not_waited_for() {
 /// §12.13: administrators may subscribe anywhere, and stay subscribed wherever others are shut out.
 #[tokio::test]
 async fn administrators_stay_where_others_are_shut_out() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     for jid in [crate::harness::ADMIN, FOLLOWER] {
         component.subscribe(jid, "n").await;

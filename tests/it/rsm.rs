@@ -4,18 +4,18 @@ use std::sync::{Arc, atomic::Ordering};
 
 use gjallar::{
     process::Config,
-    pubsub::{Edge, Page, Part, op::discover::NodeSummary},
+    pubsub::{PageBound, PageRequest, ResultPage, op::discover::NodeSummary},
     store::{MemoryStore, Store},
 };
 use minidom::Element;
 use tokio::sync::Semaphore;
 
 use crate::harness::{
-    Component, OWNER as OWNER_NS, PUBSUB, error,
-    faulty::Faulty,
-    served::Served,
+    OWNER as OWNER_NS, PUBSUB, TestComponent, error,
+    faulty::FailingStore,
+    served::ServiceProcess,
     shown,
-    stage::{Stage, actor},
+    stage::{TestService, actor},
 };
 
 const OWNER: &str = "owner@localhost/desk";
@@ -25,13 +25,13 @@ const ITEMS: &str = "http://jabber.org/protocol/disco#items";
 const FILTER: &str = "urn:xmpp:pubsub-filter:0";
 
 /// A page of items.
-async fn items(component: &mut Component, set: &str) -> Element {
+async fn items(component: &mut TestComponent, set: &str) -> Element {
     let content = format!("<pubsub xmlns='{PUBSUB}'><items node='n'/>{}</pubsub>", asked(set));
     component.ask(OWNER, "get", &content).await
 }
 
 /// A page of what a node or the service has.
-async fn discovered(component: &mut Component, by: &str, node: &str, set: &str) -> Element {
+async fn discovered(component: &mut TestComponent, by: &str, node: &str, set: &str) -> Element {
     let content = format!("<query xmlns='{ITEMS}'{node}>{}</query>", asked(set));
     component.ask(by, "get", &content).await
 }
@@ -83,7 +83,7 @@ fn both(names: &str, said: &str) -> (String, String) {
 
 #[tokio::test]
 async fn items_of_a_node_and_their_names() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     for id in ["a", "b", "c", "d", "e"] {
         component.publish(OWNER, "n", id).await;
@@ -126,7 +126,7 @@ async fn items_of_a_node_and_their_names() {
 /// XEP-0059 §2.2: no item is left out because the edge of a page was published again or retracted meanwhile.
 #[tokio::test]
 async fn paging_goes_on_where_its_edge_was() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     for id in ["a", "b", "c", "d", "e"] {
         component.publish(OWNER, "n", id).await;
@@ -159,13 +159,13 @@ async fn paging_goes_on_where_its_edge_was() {
 /// XEP-0059 §2.2: nor is a subscription because of the options that the edge of a page was given meanwhile.
 #[tokio::test]
 async fn paging_of_subscriptions_goes_on_where_its_edge_was() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     let jids: Vec<_> = (0..6).map(|number| format!("u{number}@localhost")).collect();
     for jid in &jids {
         component.subscribe(jid, "n").await;
     }
-    let listed = async |component: &mut Component, set: &str| {
+    let listed = async |component: &mut TestComponent, set: &str| {
         let set = asked(&format!("<max>3</max>{set}"));
         let list = format!("<subscriptions node='n'/>{set}");
         let answer = component.owner(OWNER, "get", &list).await;
@@ -187,7 +187,7 @@ async fn paging_of_subscriptions_goes_on_where_its_edge_was() {
 /// XEP-0413: in the order of creation an item that is published again keeps its place.
 #[tokio::test]
 async fn paging_by_creation_goes_on_where_its_edge_was() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     for id in ["a", "b", "c", "b"] {
         component.publish(OWNER, "n", id).await;
@@ -207,7 +207,7 @@ async fn paging_by_creation_goes_on_where_its_edge_was() {
 /// §6.5.4: every answer that leaves items out has a `<set/>`, from which the others are reached.
 #[tokio::test]
 async fn an_answer_that_leaves_items_out_has_a_set() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     let retrieve =
         |items: &str| format!("<pubsub xmlns='{PUBSUB}'><items node='n'{items}</pubsub>");
@@ -249,7 +249,7 @@ async fn an_answer_that_leaves_items_out_has_a_set() {
 /// Movim asks for the page before the last item that it has, and for the one after the first.
 #[tokio::test]
 async fn both_ends_of_a_page_lead_to_the_next_one() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     for id in ["a", "b", "c", "d", "e", "f"] {
         component.publish(OWNER, "n", id).await;
@@ -284,7 +284,7 @@ async fn both_ends_of_a_page_lead_to_the_next_one() {
 /// A reader that does not page, such as one of a block list, cannot see what is missing; the operator can.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cut_answers_for_requesters_without_pages_are_counted_and_logged_once() {
-    let mut service = Served::start(&[("LIMITS_MAX_REPLY_BYTES", "1000")], &[]).await;
+    let mut service = ServiceProcess::start(&[("LIMITS_MAX_REPLY_BYTES", "1000")], &[]).await;
     service.granted(OWNER, "<create node='list'/>").await;
     for number in 0..20 {
         service.publish(OWNER, "list", &format!("{number:0>100}")).await;
@@ -311,7 +311,13 @@ async fn cut_answers_for_requesters_without_pages_are_counted_and_logged_once() 
 }
 
 /// Publishes so many entries of a block list, in batches.
-async fn publish_entries(component: &mut Component, by: &str, node: &str, payload: &str, n: usize) {
+async fn publish_entries(
+    component: &mut TestComponent,
+    by: &str,
+    node: &str,
+    payload: &str,
+    n: usize,
+) {
     let entry = |number: usize| format!("<item id='{number:0>64}'>{payload}</item>");
     for first in (0..n).step_by(20) {
         let entries: String = (first..first + 20).map(entry).collect();
@@ -340,7 +346,7 @@ async fn answers_are_filled_by_what_they_show_of_items() {
                 config.limits.max_batch = 200;
                 config.compare_and_publish = tells_content;
             };
-            let mut component = Component::with(Arc::new(MemoryStore::new()), few).await;
+            let mut component = TestComponent::with(Arc::new(MemoryStore::new()), few).await;
             let fields = [("itemreply", itemreply), ("publish_model", "open")];
             component.create(owner, "n", &fields).await;
             publish_entries(&mut component, publisher, "n", payload, 200).await;
@@ -370,7 +376,7 @@ async fn a_block_list_of_twelve_thousand_is_read_in_one_answer() {
             config.limits.max_reply_bytes = max_reply_bytes;
             config.limits.max_items = 50_000;
         };
-        let mut component = Component::with(Arc::new(MemoryStore::new()), configure).await;
+        let mut component = TestComponent::with(Arc::new(MemoryStore::new()), configure).await;
         let fields = [("max_items", "max"), ("publish_model", "open")];
         component.create(OWNER, "list", &fields).await;
         let bot = "block-list-publisher@moderation.example.org/bot";
@@ -386,7 +392,7 @@ async fn a_block_list_of_twelve_thousand_is_read_in_one_answer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn public_subscribers_are_cut_at_max_reply_bytes() {
     const AT: &str = "<items node='urn:xmpp:pps:subscribers:0/n'/>";
-    let mut service = Served::start(&[("LIMITS_MAX_REPLY_BYTES", "10000")], &[]).await;
+    let mut service = ServiceProcess::start(&[("LIMITS_MAX_REPLY_BYTES", "10000")], &[]).await;
     service.granted(OWNER, "<create node='n'/>").await;
     for number in 0..40 {
         let jid = format!("{number:0>200}@localhost");
@@ -408,7 +414,7 @@ async fn public_subscribers_are_cut_at_max_reply_bytes() {
 #[tokio::test]
 async fn lists_of_names_are_cut_at_max_reply_bytes() {
     let few = |config: &mut Config| config.limits.max_reply_bytes = 20_000;
-    let mut component = Component::with(Arc::new(MemoryStore::new()), few).await;
+    let mut component = TestComponent::with(Arc::new(MemoryStore::new()), few).await;
     for number in 0..250 {
         component.create(OWNER, &format!("{number:0>100}"), &[]).await;
     }
@@ -427,7 +433,7 @@ async fn lists_of_names_are_cut_at_max_reply_bytes() {
 
 #[tokio::test]
 async fn nodes_of_the_service() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     for (name, model) in
         [("a", "open"), ("b", "whitelist"), ("c", "open"), ("d", "open"), ("e", "whitelist")]
     {
@@ -461,7 +467,7 @@ async fn nodes_of_the_service() {
 /// misses none.
 #[tokio::test]
 async fn paging_of_nodes_ends_at_an_edge_that_was_created_again() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     let names = ["a", "b", "c", "d", "d-e"];
     for name in names {
         component.create(OWNER, name, &[]).await;
@@ -491,33 +497,33 @@ async fn paging_of_nodes_ends_at_an_edge_that_was_created_again() {
 #[tokio::test]
 async fn a_page_of_many_nodes_reads_no_more_than_it_needs() {
     let memory: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let stage = Stage::new(Arc::clone(&memory)).await;
+    let stage = TestService::new(Arc::clone(&memory)).await;
     for number in 0..1001 {
         stage.create(OWNER, &format!("{number:04}")).await.unwrap();
     }
-    let store = Faulty::gated(memory, &Arc::new(Semaphore::new(1)));
-    let stage = Stage::new(Arc::clone(&store) as Arc<dyn Store>).await;
+    let store = FailingStore::gated(memory, &Arc::new(Semaphore::new(1)));
+    let stage = TestService::new(Arc::clone(&store) as Arc<dyn Store>).await;
     let owner = actor(OWNER);
     let read = async |edge| {
         store.listed_nodes.store(0, Ordering::Relaxed);
-        let page = Page { max: 2, edge };
+        let page = PageRequest { max: 2, edge };
         let part = stage.service.nodes(&owner, &page, None, 0).await.unwrap();
         assert_eq!(store.listed_nodes.load(Ordering::Relaxed), 3);
         part
     };
-    let names = |part: &Part<NodeSummary>| {
+    let names = |part: &ResultPage<NodeSummary>| {
         part.entries.iter().map(|node| node.node.to_string()).collect::<Vec<_>>().join(" ")
     };
-    let first = read(Edge::At(0)).await;
+    let first = read(PageBound::At(0)).await;
     assert_eq!((names(&first).as_str(), first.index, first.total), ("0000 0001", Some(0), None));
-    let next = read(Edge::After(first.entries[1].uid())).await;
+    let next = read(PageBound::After(first.entries[1].uid())).await;
     assert_eq!((names(&next).as_str(), next.index, next.total), ("0002 0003", None, None));
-    let last = read(Edge::Last).await;
+    let last = read(PageBound::Last).await;
     assert_eq!(names(&last), "0999 1000");
-    assert_eq!(names(&read(Edge::Before(last.entries[0].uid())).await), "0997 0998");
+    assert_eq!(names(&read(PageBound::Before(last.entries[0].uid())).await), "0997 0998");
     // With one fewer they are counted.
     stage.delete(OWNER, "0000").await.unwrap();
-    let page = Page { max: 2, edge: Edge::Last };
+    let page = PageRequest { max: 2, edge: PageBound::Last };
     let counted = stage.service.nodes(&owner, &page, None, 0).await.unwrap();
     assert_eq!((counted.index, counted.total), (Some(998), Some(1000)));
 }
@@ -526,13 +532,13 @@ async fn a_page_of_many_nodes_reads_no_more_than_it_needs() {
 /// old one was.
 #[tokio::test]
 async fn paging_of_own_lists_goes_on_after_a_node_that_was_created_again() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     for node in ["d", "c", "b", "a"] {
         component.create(OWNER, node, &[]).await;
         component.subscribe(OWNER, node).await;
     }
     for list in ["<subscriptions/>", "<affiliations/>"] {
-        let page = async |component: &mut Component, set: &str| {
+        let page = async |component: &mut TestComponent, set: &str| {
             let set = asked(&format!("<max>2</max>{set}"));
             component.pubsub(OWNER, "get", &format!("{list}{set}")).await
         };
@@ -548,7 +554,7 @@ async fn paging_of_own_lists_goes_on_after_a_node_that_was_created_again() {
 
 #[tokio::test]
 async fn subscriptions_and_affiliations() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     for node in ["m", "n"] {
         component.create(OWNER, node, &[]).await;
         for who in ["b@localhost", "a@localhost/y", "a@localhost/x"] {
@@ -601,7 +607,7 @@ async fn subscriptions_and_affiliations() {
 /// XEP-0462: nodes of some types; pages and counts are of those.
 #[tokio::test]
 async fn nodes_of_some_types() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     for (name, kind) in [("a", "urn:blog"), ("b", ""), ("c", "urn:blog"), ("d", "urn:notes")] {
         component.create(OWNER, name, &[("type", kind)]).await;
     }

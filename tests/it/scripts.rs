@@ -12,7 +12,7 @@ use std::{collections::HashMap, fs, path::PathBuf, sync::Arc};
 use gjallar::{process::Config, store::MemoryStore};
 use minidom::{Element, Node};
 
-use crate::harness::{Component, SERVICE, STREAM, shown};
+use crate::harness::{SERVICE, STREAM, TestComponent, shown};
 
 macro_rules! scripts {
     ($($name:ident $file:literal)*) => {
@@ -55,16 +55,16 @@ fn folder() -> PathBuf {
 }
 
 /// A component that sends a notice of every affiliation (§8.9.4).
-async fn component() -> Component {
+async fn component() -> TestComponent {
     let all = "nodes = '*'\naffiliation_notices = 'all'";
     let configure = |config: &mut Config| config.policies.push(toml::from_str(all).unwrap());
-    Component::with(Arc::new(MemoryStore::new()), configure).await
+    TestComponent::with(Arc::new(MemoryStore::new()), configure).await
 }
 
 const ANY: &str = "{scansion:any}";
 
-struct Play {
-    component: Component,
+struct ScansionScript {
+    component: TestComponent,
     jids: HashMap<String, String>,
     /// What came for others than who was looked at.
     waiting: Vec<Element>,
@@ -72,7 +72,8 @@ struct Play {
 
 async fn play(file: &str) {
     let text = fs::read_to_string(folder().join(file)).unwrap();
-    let mut play = Play { component: component().await, jids: HashMap::new(), waiting: Vec::new() };
+    let mut play =
+        ScansionScript { component: component().await, jids: HashMap::new(), waiting: Vec::new() };
     let mut lines = text.lines().enumerate().peekable();
     let mut client = String::new();
     while let Some((number, line)) = lines.next() {
@@ -104,7 +105,7 @@ async fn play(file: &str) {
     assert!(play.waiting.is_empty(), "{file}: not received: {}", shown(&play.waiting[0]));
 }
 
-impl Play {
+impl ScansionScript {
     async fn send(&mut self, jid: &str, stanza: &str, place: &str) {
         let stanza = stanza.trim();
         let (name, rest) = stanza.split_once(' ').unwrap_or_else(|| panic!("{place}: {stanza}"));

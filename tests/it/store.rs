@@ -4,30 +4,31 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use gjallar::{
     pubsub::{
-        AccessModel, Affiliation, Edge, Epoch, Filter, FormerNode, ItemBudget, Limits, Listing,
-        Mark, MaxItems, Node, NodeConfig, Order, OrderField, OwnerHash, Page, Part, PublishModel,
-        Refusal, Setting, Subscription, SubscriptionState, Timestamp,
+        AccessModel, Affiliation, ConfigField, Epoch, FormerNode, ItemBudget, ItemFilter,
+        ItemOrder, ItemQuery, ItemRef, Limits, MaxItems, Node, NodeConfig, OrderField, OwnerHash,
+        PageBound, PageRequest, PublishModel, ResultPage, Subscription, SubscriptionState,
+        Timestamp,
         op::{affiliations::OwnAffiliations, subscriptions::OwnSubscriptions},
         restore,
     },
     service::Error,
     store::{
-        Chain, Commit, MAX_FORMER_NODES, MAX_OWN_FORMER_NODES, MemoryStore, SledStore, Store,
+        Commit, CommitChain, MAX_FORMER_NODES, MAX_OWN_FORMER_NODES, MemoryStore, SledStore, Store,
         StoreError,
     },
 };
 
-use crate::harness::stage::{Stage, actor, item, jid, node, raw};
+use crate::harness::stage::{TestService, actor, item, jid, node, raw};
 
 /// A kind of store. `again` opens what is there after the last one was closed.
-trait Kind {
+trait StoreUnderTest {
     fn open(&self) -> Arc<dyn Store>;
     fn again(&self) -> Option<Arc<dyn Store>>;
 }
 
-struct Memory;
+struct MemoryBackend;
 
-impl Kind for Memory {
+impl StoreUnderTest for MemoryBackend {
     fn open(&self) -> Arc<dyn Store> {
         Arc::new(MemoryStore::new())
     }
@@ -37,41 +38,41 @@ impl Kind for Memory {
     }
 }
 
-struct Sled(tempfile::TempDir);
+struct SledBackend(tempfile::TempDir);
 
-impl Sled {
+impl SledBackend {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 }
 
-impl Kind for &Sled {
+impl StoreUnderTest for &SledBackend {
     fn open(&self) -> Arc<dyn Store> {
-        Kind::open(*self)
+        StoreUnderTest::open(*self)
     }
 
     fn again(&self) -> Option<Arc<dyn Store>> {
-        Kind::again(*self)
+        StoreUnderTest::again(*self)
     }
 }
 
-impl Kind for Sled {
+impl StoreUnderTest for SledBackend {
     fn open(&self) -> Arc<dyn Store> {
         Arc::new(SledStore::open(self.0.path()).unwrap())
     }
 
     fn again(&self) -> Option<Arc<dyn Store>> {
-        Some(Kind::open(self))
+        Some(StoreUnderTest::open(self))
     }
 }
 
 macro_rules! store_contract {
     ($($test:ident)*) => {
         mod memory {
-            $(#[tokio::test] async fn $test() { super::$test(super::Memory).await; })*
+            $(#[tokio::test] async fn $test() { super::$test(super::MemoryBackend).await; })*
         }
         mod sled {
-            $(#[tokio::test] async fn $test() { super::$test(super::Sled::new()).await; })*
+            $(#[tokio::test] async fn $test() { super::$test(super::SledBackend::new()).await; })*
         }
     };
 }
@@ -104,12 +105,12 @@ store_contract! {
 
 const OWNER: &str = "owner@localhost";
 
-async fn keeps_nodes_with_all_that_belongs_to_them(kind: impl Kind) {
-    let stage = Stage::new(kind.open()).await;
+async fn keeps_nodes_with_all_that_belongs_to_them(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
     let settings = vec![
-        Setting::Title("a title".into()),
-        Setting::MaxItems(MaxItems::Number(3)),
-        Setting::NotifyConfig(true),
+        ConfigField::Title("a title".into()),
+        ConfigField::MaxItems(MaxItems::Number(3)),
+        ConfigField::NotifyConfig(true),
     ];
     stage.create_with(OWNER, "a", settings).await.unwrap();
     stage.subscribe("x@localhost/r", "a").await.unwrap();
@@ -130,27 +131,27 @@ async fn keeps_nodes_with_all_that_belongs_to_them(kind: impl Kind) {
 }
 
 /// How many nodes a store has.
-async fn nodes(stage: &Stage) -> u64 {
+async fn nodes(stage: &TestService) -> u64 {
     stage.store.creators().await.unwrap().values().sum()
 }
 
-async fn keeps_the_newest_items_and_their_order(kind: impl Kind) {
-    let stage = Stage::new(kind.open()).await;
-    let three = vec![Setting::MaxItems(MaxItems::Number(3))];
+async fn keeps_the_newest_items_and_their_order(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
+    let three = vec![ConfigField::MaxItems(MaxItems::Number(3))];
     stage.create_with(OWNER, "a", three).await.unwrap();
     for id in ["1", "2", "3", "4", "5"] {
         stage.publish(OWNER, "a", id).await.unwrap();
     }
     assert_eq!(stage.ids("a").await, ["3", "4", "5"]);
-    stage.configure(OWNER, "a", Setting::MaxItems(MaxItems::Number(1))).await.unwrap();
+    stage.configure(OWNER, "a", ConfigField::MaxItems(MaxItems::Number(1))).await.unwrap();
     assert_eq!(stage.ids("a").await, ["5"]);
-    stage.configure(OWNER, "a", Setting::MaxItems(MaxItems::Number(0))).await.unwrap();
+    stage.configure(OWNER, "a", ConfigField::MaxItems(MaxItems::Number(0))).await.unwrap();
     stage.publish(OWNER, "a", "6").await.unwrap();
     assert_eq!(stage.ids("a").await, [""; 0]);
 }
 
-async fn an_item_of_the_same_name_replaces_and_is_the_newest(kind: impl Kind) {
-    let stage = Stage::new(kind.open()).await;
+async fn an_item_of_the_same_name_replaces_and_is_the_newest(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
     stage.create(OWNER, "a").await.unwrap();
     for id in ["1", "2", "3"] {
         stage.publish(OWNER, "a", id).await.unwrap();
@@ -169,8 +170,8 @@ async fn an_item_of_the_same_name_replaces_and_is_the_newest(kind: impl Kind) {
     assert_eq!(stage.ids("a").await, ["9"]);
 }
 
-async fn selects_items_by_name(kind: impl Kind) {
-    let stage = Stage::new(kind.open()).await;
+async fn selects_items_by_name(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
     stage.create(OWNER, "a").await.unwrap();
     for id in ["1", "2", "3"] {
         stage.publish(OWNER, "a", id).await.unwrap();
@@ -193,17 +194,17 @@ async fn selects_items_by_name(kind: impl Kind) {
     assert!(stage.store.publishers(&node("a"), &some).await.unwrap().is_empty());
 }
 
-async fn selects_items_by_page(kind: impl Kind) {
-    let stage = Stage::new(kind.open()).await;
+async fn selects_items_by_page(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
     stage.create(OWNER, "a").await.unwrap();
     for id in ["0", "1", "2", "3", "4", "5"] {
         stage.publish(OWNER, "a", id).await.unwrap();
     }
     stage.retract(OWNER, "a", "0").await.unwrap();
     let page = async |max, edge| {
-        let (page, node) = (Page { max, edge }, node("a"));
+        let (page, node) = (PageRequest { max, edge }, node("a"));
         let part = stage.store.page(&node, &page, usize::MAX).await.unwrap();
-        let page = page.map(Mark::Name);
+        let page = page.map(ItemRef::Name);
         let ids = stage.store.page_of_ids(&node, &page, 0, usize::MAX).await.unwrap();
         let expected = part.clone().map(|part| part.map(|item| (item.id.clone(), item.spot())));
         assert_eq!(expected, ids);
@@ -213,37 +214,40 @@ async fn selects_items_by_page(kind: impl Kind) {
         Some((part.index, names.concat()))
     };
     let found = |index, names: &str| Some((index, names.to_owned()));
-    assert_eq!(page(2, Edge::At(0)).await, found(Some(0), "12"));
-    assert_eq!(page(2, Edge::At(4)).await, found(Some(4), "5"));
-    assert_eq!(page(2, Edge::At(9)).await, found(Some(5), ""));
-    assert_eq!(page(2, Edge::Last).await, found(Some(3), "45"));
-    assert_eq!(page(0, Edge::At(0)).await, found(Some(0), ""));
-    assert_eq!(page(2, Edge::After(item("2"))).await, found(Some(2), "34"));
-    assert_eq!(page(2, Edge::After(item("5"))).await, found(Some(5), ""));
-    assert_eq!(page(2, Edge::Before(item("4"))).await, found(Some(1), "23"));
-    assert_eq!(page(9, Edge::Before(item("4"))).await, found(Some(0), "123"));
-    assert_eq!(page(2, Edge::Before(item("1"))).await, found(Some(0), ""));
-    assert_eq!(page(2, Edge::After(item("0"))).await, None);
-    assert_eq!(page(2, Edge::Before(item("x"))).await, None);
+    assert_eq!(page(2, PageBound::At(0)).await, found(Some(0), "12"));
+    assert_eq!(page(2, PageBound::At(4)).await, found(Some(4), "5"));
+    assert_eq!(page(2, PageBound::At(9)).await, found(Some(5), ""));
+    assert_eq!(page(2, PageBound::Last).await, found(Some(3), "45"));
+    assert_eq!(page(0, PageBound::At(0)).await, found(Some(0), ""));
+    assert_eq!(page(2, PageBound::After(item("2"))).await, found(Some(2), "34"));
+    assert_eq!(page(2, PageBound::After(item("5"))).await, found(Some(5), ""));
+    assert_eq!(page(2, PageBound::Before(item("4"))).await, found(Some(1), "23"));
+    assert_eq!(page(9, PageBound::Before(item("4"))).await, found(Some(0), "123"));
+    assert_eq!(page(2, PageBound::Before(item("1"))).await, found(Some(0), ""));
+    assert_eq!(page(2, PageBound::After(item("0"))).await, None);
+    assert_eq!(page(2, PageBound::Before(item("x"))).await, None);
     stage.purge(OWNER, "a").await.unwrap();
-    let gone = Page { max: 2, edge: Edge::After(item("2")) };
+    let gone = PageRequest { max: 2, edge: PageBound::After(item("2")) };
     assert_eq!(stage.store.page(&node("a"), &gone, usize::MAX).await.unwrap(), None);
-    let nowhere = stage.store.page(&node("b"), &Page::last(1), usize::MAX).await;
-    assert_eq!(nowhere.unwrap(), Some(Part::empty()));
+    let nowhere = stage.store.page(&node("b"), &PageRequest::last(1), usize::MAX).await;
+    assert_eq!(nowhere.unwrap(), Some(ResultPage::empty()));
 }
 
 /// XEP-0413's example: A, B, C and D come, then C again, then A again.
-async fn lists_items_in_an_order_and_by_a_filter(kind: impl Kind) {
-    let stage = Stage::new(kind.open()).await;
-    stage.create_with(OWNER, "n", vec![Setting::PublishModel(PublishModel::Open)]).await.unwrap();
+async fn lists_items_in_an_order_and_by_a_filter(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
+    stage
+        .create_with(OWNER, "n", vec![ConfigField::PublishModel(PublishModel::Open)])
+        .await
+        .unwrap();
     for (who, id) in [(0, "A"), (1, "B"), (0, "C"), (1, "D"), (0, "C"), (0, "A")] {
         stage.publish([OWNER, "x@localhost"][who], "n", id).await.unwrap();
     }
     let (creation, modification) = (OrderField::Creation, OrderField::Modification);
-    let name = |id: &str| Mark::Name(item(id));
+    let name = |id: &str| ItemRef::Name(item(id));
     let store = Arc::clone(&stage.store);
-    let list = async |page: Page<Mark>, by, is_descending, filter: Filter| {
-        let listing = Listing { page, order: Order { by, is_descending }, filter };
+    let list = async |page: PageRequest<ItemRef>, by, is_descending, filter: ItemFilter| {
+        let listing = ItemQuery { page, order: ItemOrder { by, is_descending }, filter };
         let listed =
             store.list(&node("n"), &listing, &ItemBudget::stored(usize::MAX)).await.unwrap()?;
         let ids: String = listed.part.entries.iter().map(|item| item.id.as_str()).collect();
@@ -251,84 +255,88 @@ async fn lists_items_in_an_order_and_by_a_filter(kind: impl Kind) {
         let more = if listed.is_complete { "" } else { " …" };
         Some(format!("{index} {ids}{more}"))
     };
-    let at = |max, edge| Page { max, edge };
+    let at = |max, edge| PageRequest { max, edge };
     for (page, by, is_descending, expected) in [
-        (Page::first(9), modification, false, "0 BDCA"),
-        (Page::first(9), creation, false, "0 ABCD"),
-        (Page::first(9), modification, true, "0 ACDB"),
-        (Page::first(9), creation, true, "0 DCBA"),
-        (Page::first(2), creation, false, "0 AB …"),
-        (at(2, Edge::After(name("D"))), modification, false, "2 CA"),
-        (at(2, Edge::After(name("C"))), creation, true, "2 BA"),
-        (at(1, Edge::After(name("C"))), creation, true, "2 B …"),
-        (at(2, Edge::Before(name("B"))), creation, true, "0 DC"),
-        (at(1, Edge::Before(name("B"))), creation, true, "1 C …"),
+        (PageRequest::first(9), modification, false, "0 BDCA"),
+        (PageRequest::first(9), creation, false, "0 ABCD"),
+        (PageRequest::first(9), modification, true, "0 ACDB"),
+        (PageRequest::first(9), creation, true, "0 DCBA"),
+        (PageRequest::first(2), creation, false, "0 AB …"),
+        (at(2, PageBound::After(name("D"))), modification, false, "2 CA"),
+        (at(2, PageBound::After(name("C"))), creation, true, "2 BA"),
+        (at(1, PageBound::After(name("C"))), creation, true, "2 B …"),
+        (at(2, PageBound::Before(name("B"))), creation, true, "0 DC"),
+        (at(1, PageBound::Before(name("B"))), creation, true, "1 C …"),
         // The first C stood there, and the first A.
-        (at(9, Edge::After(Mark::Position((3, 0)))), modification, false, "1 DCA"),
-        (at(1, Edge::Before(Mark::Position((3, 0)))), modification, true, "2 D …"),
-        (at(9, Edge::After(Mark::Position((1, 0)))), creation, false, "1 BCD"),
-        (at(1, Edge::At(1)), creation, true, "1 C …"),
-        (at(9, Edge::At(7)), creation, true, "4 "),
-        (Page::last(3), creation, true, "1 CBA …"),
-        (Page::last(3), creation, false, "1 BCD …"),
+        (at(9, PageBound::After(ItemRef::Position((3, 0)))), modification, false, "1 DCA"),
+        (at(1, PageBound::Before(ItemRef::Position((3, 0)))), modification, true, "2 D …"),
+        (at(9, PageBound::After(ItemRef::Position((1, 0)))), creation, false, "1 BCD"),
+        (at(1, PageBound::At(1)), creation, true, "1 C …"),
+        (at(9, PageBound::At(7)), creation, true, "4 "),
+        (PageRequest::last(3), creation, true, "1 CBA …"),
+        (PageRequest::last(3), creation, false, "1 BCD …"),
     ] {
-        let found = list(page.clone(), by, is_descending, Filter::default()).await;
+        let found = list(page.clone(), by, is_descending, ItemFilter::default()).await;
         assert_eq!(found.as_deref(), Some(expected), "{page:?} {by:?} {is_descending}");
     }
-    assert_eq!(list(at(1, Edge::After(name("x"))), creation, true, Filter::default()).await, None);
+    assert_eq!(
+        list(at(1, PageBound::After(name("x"))), creation, true, ItemFilter::default()).await,
+        None
+    );
 
-    let all = store.page(&node("n"), &Page::first(9), usize::MAX).await.unwrap().unwrap().entries;
+    let all =
+        store.page(&node("n"), &PageRequest::first(9), usize::MAX).await.unwrap().unwrap().entries;
     let [b, d, c, a] = all.as_slice() else { panic!("{all:?}") };
     assert_eq!((a.created, c.created), ((1, 0), (3, 0)));
     assert_eq!((b.created, d.created), (b.spot(), d.spot()));
-    let none = Filter::default;
+    let none = ItemFilter::default;
     let filters = [
-        (Filter { after: Some(b.spot()), ..none() }, "DCA"),
-        (Filter { before: Some(c.spot()), ..none() }, "BD"),
-        (Filter { after: Some(b.spot()), before: Some(a.spot()), ..none() }, "DC"),
-        (Filter { only: Some(vec![a.spot(), b.spot(), a.spot()]), ..none() }, "BA"),
-        (Filter { only: Some(Vec::new()), ..none() }, ""),
-        (Filter { since: Some(c.published), ..none() }, "BDCA"),
-        (Filter { since: Some(Timestamp(c.published.0 + 1)), ..none() }, ""),
-        (Filter { until: Some(d.published), ..none() }, "BDCA"),
-        (Filter { until: Some(Timestamp(d.published.0 - 1)), ..none() }, ""),
-        (Filter { publisher: Some(jid("x@localhost")), ..none() }, "BD"),
-        (Filter { publisher: Some(jid("x@localhost/r")), ..none() }, ""),
+        (ItemFilter { after: Some(b.spot()), ..none() }, "DCA"),
+        (ItemFilter { before: Some(c.spot()), ..none() }, "BD"),
+        (ItemFilter { after: Some(b.spot()), before: Some(a.spot()), ..none() }, "DC"),
+        (ItemFilter { only: Some(vec![a.spot(), b.spot(), a.spot()]), ..none() }, "BA"),
+        (ItemFilter { only: Some(Vec::new()), ..none() }, ""),
+        (ItemFilter { since: Some(c.published), ..none() }, "BDCA"),
+        (ItemFilter { since: Some(Timestamp(c.published.0 + 1)), ..none() }, ""),
+        (ItemFilter { until: Some(d.published), ..none() }, "BDCA"),
+        (ItemFilter { until: Some(Timestamp(d.published.0 - 1)), ..none() }, ""),
+        (ItemFilter { publisher: Some(jid("x@localhost")), ..none() }, "BD"),
+        (ItemFilter { publisher: Some(jid("x@localhost/r")), ..none() }, ""),
     ];
     for (filter, expected) in filters {
-        let found = list(Page::first(9), modification, false, filter.clone()).await.unwrap();
+        let found = list(PageRequest::first(9), modification, false, filter.clone()).await.unwrap();
         assert_eq!(found, format!("- {expected}"), "{filter:?}");
         let mut sorted: Vec<char> = expected.chars().collect();
         sorted.sort_unstable();
         let sorted: String = sorted.into_iter().collect();
-        let found = list(Page::first(9), creation, false, filter).await.unwrap();
+        let found = list(PageRequest::first(9), creation, false, filter).await.unwrap();
         assert_eq!(found, format!("- {sorted}"));
     }
     // An item that is named by its position has to exist; a position need not have an item.
     for gone in [(4, 0), (3, 0), (99, 0), (4, 1)] {
         let is_there = gone == (4, 0);
-        let filter = Filter { only: Some(vec![a.spot(), gone]), ..none() };
-        let found = list(Page::first(9), modification, false, filter).await;
+        let filter = ItemFilter { only: Some(vec![a.spot(), gone]), ..none() };
+        let found = list(PageRequest::first(9), modification, false, filter).await;
         assert_eq!(found.is_some(), is_there, "{gone:?}");
-        let edge = Edge::After(Mark::Spot(gone));
+        let edge = PageBound::After(ItemRef::Spot(gone));
         assert_eq!(list(at(9, edge), creation, false, none()).await.is_some(), is_there);
     }
-    let filter = Filter { after: Some((3, 0)), before: Some((99, 0)), ..none() };
-    assert_eq!(list(Page::first(9), modification, false, filter).await.unwrap(), "- DCA");
+    let filter = ItemFilter { after: Some((3, 0)), before: Some((99, 0)), ..none() };
+    assert_eq!(list(PageRequest::first(9), modification, false, filter).await.unwrap(), "- DCA");
     // Gone and come again is new; after a purge nothing of before is there.
     stage.retract(OWNER, "n", "A").await.unwrap();
     stage.publish(OWNER, "n", "A").await.unwrap();
-    assert_eq!(list(Page::first(9), creation, false, none()).await.unwrap(), "0 BCDA");
+    assert_eq!(list(PageRequest::first(9), creation, false, none()).await.unwrap(), "0 BCDA");
     stage.purge(OWNER, "n").await.unwrap();
     stage.publish(OWNER, "n", "B").await.unwrap();
-    assert_eq!(list(Page::first(9), creation, false, none()).await.unwrap(), "0 B");
-    let filter = Filter { only: Some(vec![b.spot()]), ..none() };
-    assert_eq!(list(Page::first(9), creation, false, filter).await, None);
+    assert_eq!(list(PageRequest::first(9), creation, false, none()).await.unwrap(), "0 B");
+    let filter = ItemFilter { only: Some(vec![b.spot()]), ..none() };
+    assert_eq!(list(PageRequest::first(9), creation, false, filter).await, None);
     assert_eq!(stage.store.check().await.unwrap(), Vec::<String>::new());
 }
 
-async fn remembers_deleted_nodes(kind: impl Kind) {
-    let stage = Stage::new(kind.open()).await;
+async fn remembers_deleted_nodes(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
     for name in ["moved", "gone", "again"] {
         stage.create(OWNER, name).await.unwrap();
     }
@@ -368,7 +376,7 @@ async fn remembers_deleted_nodes(kind: impl Kind) {
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
     assert_eq!(store.former_nodes().await.unwrap(), all);
     assert_eq!(store.redirects_len().await.unwrap(), 1);
-    let stage = Stage::new(store).await;
+    let stage = TestService::new(store).await;
     stage.create(OWNER, "moved").await.unwrap();
     stage.create(OWNER, "gone").await.unwrap();
     assert_eq!(stage.store.former_nodes().await.unwrap(), []);
@@ -381,7 +389,7 @@ fn deletion(name: &str, former: FormerNode) -> [Commit; 2] {
     let config = NodeConfig::initial(&Limits::default());
     let made = Node::bare(node(name), Epoch(1), config, jid(OWNER).to_bare(), Timestamp(0));
     [restore::created(made), restore::deleted(1, 1, Some(former))].map(|changes| {
-        let (node, changes, chain) = (node(name), Arc::new(changes), Chain::default());
+        let (node, changes, chain) = (node(name), Arc::new(changes), CommitChain::default());
         let revoked = Arc::default();
         Commit { node, changes, notifications: Vec::new(), revoked, chain }
     })
@@ -399,7 +407,7 @@ async fn delete_at(store: &dyn Store, name: &str, at: Timestamp, redirect: Optio
 
 /// Of the names that one owner deleted the newest stay reserved; names of others are not forgotten for them. Redirects are
 /// counted for each owner.
-async fn deleted_nodes_of_one_owner_take_no_room_of_others(kind: impl Kind) {
+async fn deleted_nodes_of_one_owner_take_no_room_of_others(kind: impl StoreUnderTest) {
     let owner = OwnerHash::of(&jid(OWNER).to_bare());
     let former = |at: u64, redirect: Option<&str>, owners: &[OwnerHash]| FormerNode {
         redirect: redirect.map(str::to_owned),
@@ -450,7 +458,7 @@ async fn deleted_nodes_of_one_owner_take_no_room_of_others(kind: impl Kind) {
 }
 
 /// A node counts for the account of its owner, whose hash may not be that of the owner.
-async fn counts_deleted_nodes_by_account(kind: impl Kind) {
+async fn counts_deleted_nodes_by_account(kind: impl StoreUnderTest) {
     let store = kind.open();
     let entity = |name: &str| jid(name).to_bare();
     for owner in ["ss@x", "ß@x"] {
@@ -476,10 +484,10 @@ async fn counts_deleted_nodes_by_account(kind: impl Kind) {
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
 }
 
-async fn lists_subscribed_aliases(kind: impl Kind) {
-    let stage = Stage::new(kind.open()).await;
+async fn lists_subscribed_aliases(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
     stage.create(OWNER, "a").await.unwrap();
-    let approved = vec![Setting::AccessModel(AccessModel::Authorize)];
+    let approved = vec![ConfigField::AccessModel(AccessModel::Authorize)];
     stage.create_with(OWNER, "approved", approved).await.unwrap();
     for (name, subscriber) in [
         ("a", "ss@x/1"),
@@ -500,7 +508,7 @@ async fn lists_subscribed_aliases(kind: impl Kind) {
     assert_eq!(store.subscribed_aliases().await.unwrap(), aliases);
 }
 
-async fn forgets_deleted_nodes_whose_names_are_free(kind: impl Kind) {
+async fn forgets_deleted_nodes_whose_names_are_free(kind: impl StoreUnderTest) {
     const DAY: u64 = 24 * 60 * 60 * 1000;
     let store = kind.open();
     let names = async || {
@@ -528,7 +536,7 @@ async fn of_deleted_nodes_the_newest_hundred_thousand_are_remembered() {
     assert!(store.former(&node("1")).await.unwrap().is_some());
 }
 
-async fn remembers_who_refused_presence(kind: impl Kind) {
+async fn remembers_who_refused_presence(kind: impl StoreUnderTest) {
     let store = kind.open();
     let [a, b, c] = ["a@x", "b@x", "c@x"].map(|name| jid(name).to_bare());
     let set = [(a.clone(), true), (b.clone(), true), (c.clone(), false)];
@@ -548,8 +556,8 @@ async fn remembers_who_refused_presence(kind: impl Kind) {
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
 }
 
-async fn gives_the_newest_items_that_fit(kind: impl Kind) {
-    let stage = Stage::new(kind.open()).await;
+async fn gives_the_newest_items_that_fit(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
     stage.create(OWNER, "a").await.unwrap();
     for id in ["1", "2", "3"] {
         stage.publish(OWNER, "a", id).await.unwrap();
@@ -557,8 +565,8 @@ async fn gives_the_newest_items_that_fit(kind: impl Kind) {
     let size = stage.items(OWNER, "a").await.unwrap()[0].size();
     let fitting = async |bytes| {
         let page = async |page| stage.store.page(&node("a"), &page, bytes).await.unwrap().unwrap();
-        let oldest = page(Page::first(9)).await.map(|item| item.id.to_string()).entries;
-        let newest = page(Page::last(9)).await.map(|item| item.id.to_string()).entries;
+        let oldest = page(PageRequest::first(9)).await.map(|item| item.id.to_string()).entries;
+        let newest = page(PageRequest::last(9)).await.map(|item| item.id.to_string()).entries;
         assert_eq!(oldest, ["1", "2", "3"][..oldest.len()]);
         assert_eq!(newest, ["1", "2", "3"][3 - newest.len()..]);
         assert_eq!(oldest.len(), newest.len());
@@ -569,12 +577,12 @@ async fn gives_the_newest_items_that_fit(kind: impl Kind) {
     assert_eq!(fitting(0).await, 1);
 }
 
-async fn keeps_so_many_bytes(kind: impl Kind) {
+async fn keeps_so_many_bytes(kind: impl StoreUnderTest) {
     // Each item is 40 bytes, its name, its publisher, and its payload.
     let size = |payload: usize| 40 + 1 + OWNER.len() as u64 + payload as u64;
     let xml = |bytes: usize| format!("<x xmlns='urn:x'>{}</x>", "x".repeat(bytes - 21));
     let limits = Limits { max_node_bytes: 3 * size(1000), ..Limits::default() };
-    let stage = Stage::limited(kind.open(), limits).await;
+    let stage = TestService::limited(kind.open(), limits).await;
     stage.create(OWNER, "a").await.unwrap();
     for id in ["1", "2", "3"] {
         stage.publish_xml(OWNER, "a", id, &xml(1000)).await.unwrap();
@@ -600,10 +608,10 @@ async fn keeps_so_many_bytes(kind: impl Kind) {
     assert!(stage.service.stats().contains("gjallar_items_evicted_total 4\n"));
 }
 
-async fn counts_what_an_entity_has(kind: impl Kind) {
+async fn counts_what_an_entity_has(kind: impl StoreUnderTest) {
     let limits =
         Limits { max_nodes_per_owner: 2, max_subscriptions_per_jid: 3, ..Limits::default() };
-    let stage = Stage::limited(kind.open(), limits).await;
+    let stage = TestService::limited(kind.open(), limits).await;
     let refused = |result: Result<(), Error>| match result {
         Err(Error::Refused(refusal)) => Some(refusal),
         _ => None,
@@ -612,7 +620,7 @@ async fn counts_what_an_entity_has(kind: impl Kind) {
         stage.create(OWNER, name).await.unwrap();
     }
     let third = stage.create(OWNER, "c").await.map(|_| ());
-    assert_eq!(refused(third), Some(Refusal::MaxNodesOfOwnerExceeded));
+    assert_eq!(refused(third), Some(gjallar::pubsub::Error::MaxNodesOfOwnerExceeded));
     // Who is made an owner by others keeps room for nodes of its own.
     stage.affiliate(OWNER, "a", "other@localhost", Affiliation::Owner).await.unwrap();
     stage.affiliate(OWNER, "b", "other@localhost", Affiliation::Owner).await.unwrap();
@@ -626,7 +634,7 @@ async fn counts_what_an_entity_has(kind: impl Kind) {
         stage.subscribe(resource, "c").await.unwrap();
     }
     let fourth = stage.subscribe("x@localhost/3", "b").await;
-    assert_eq!(refused(fourth), Some(Refusal::TooManyOwnSubscriptions));
+    assert_eq!(refused(fourth), Some(gjallar::pubsub::Error::TooManyOwnSubscriptions));
     // Nor does the same again count, nor what others have.
     stage.subscribe("x@localhost/2", "c").await.unwrap();
     stage.subscribe("xy@localhost", "b").await.unwrap();
@@ -646,8 +654,8 @@ async fn counts_what_an_entity_has(kind: impl Kind) {
     assert_eq!(own.unwrap().found, 1);
 }
 
-async fn forgets_everything_of_a_deleted_node(kind: impl Kind) {
-    let stage = Stage::new(kind.open()).await;
+async fn forgets_everything_of_a_deleted_node(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
     stage.create(OWNER, "a").await.unwrap();
     stage.subscribe("x@localhost", "a").await.unwrap();
     stage.publish(OWNER, "a", "1").await.unwrap();
@@ -666,8 +674,8 @@ async fn forgets_everything_of_a_deleted_node(kind: impl Kind) {
     assert_eq!(stage.ids("a").await, [""; 0]);
 }
 
-async fn knows_where_an_entity_stands_and_is_subscribed(kind: impl Kind) {
-    let stage = Stage::new(kind.open()).await;
+async fn knows_where_an_entity_stands_and_is_subscribed(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
     for name in ["a", "b"] {
         stage.create(OWNER, name).await.unwrap();
         stage.affiliate(OWNER, name, "x@localhost", Affiliation::Member).await.unwrap();
@@ -692,29 +700,29 @@ async fn knows_where_an_entity_stands_and_is_subscribed(kind: impl Kind) {
     assert_eq!(subscribed, [at_a.as_slice(), at_b.as_slice()].concat());
 }
 
-async fn lists_nodes_in_pages(kind: impl Kind) {
-    let stage = Stage::new(kind.open()).await;
+async fn lists_nodes_in_pages(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
     for name in ["c", "a", "b"] {
         stage.create(OWNER, name).await.unwrap();
     }
     stage.delete(OWNER, "a").await.unwrap();
     stage.create(OWNER, "a").await.unwrap();
     let page = async |max, edge| {
-        let found = stage.store.nodes(&Page { max, edge }).await.unwrap().found;
+        let found = stage.store.nodes(&PageRequest { max, edge }).await.unwrap().found;
         found.into_iter().map(|(_, summary)| summary.node.to_string()).collect::<String>()
     };
     let (cursor, summary) = stage.store.summary(&node("b")).await.unwrap().unwrap();
     assert_eq!(summary.node, node("b"));
-    assert_eq!(page(2, Edge::At(0)).await, "cb");
-    assert_eq!(page(2, Edge::At(1)).await, "ba");
-    assert_eq!(page(2, Edge::After(cursor)).await, "a");
-    assert_eq!(page(2, Edge::Before(cursor)).await, "c");
-    assert_eq!(page(2, Edge::Last).await, "ba");
+    assert_eq!(page(2, PageBound::At(0)).await, "cb");
+    assert_eq!(page(2, PageBound::At(1)).await, "ba");
+    assert_eq!(page(2, PageBound::After(cursor)).await, "a");
+    assert_eq!(page(2, PageBound::Before(cursor)).await, "c");
+    assert_eq!(page(2, PageBound::Last).await, "ba");
     assert_eq!(stage.store.summary(&node("x")).await.unwrap(), None);
 }
 
-async fn keeps_large_payloads(kind: impl Kind) {
-    let stage = Stage::new(kind.open()).await;
+async fn keeps_large_payloads(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
     stage.create(OWNER, "a").await.unwrap();
     for bytes in [0, 899, 900, 901, 4096, 65_000] {
         let xml = format!("<x xmlns='urn:x'>{}</x>", "é".repeat(bytes / 2));
@@ -726,17 +734,17 @@ async fn keeps_large_payloads(kind: impl Kind) {
     }
 }
 
-async fn the_longest_names_and_jids_fit(kind: impl Kind) {
-    let stage = Stage::new(kind.open()).await;
+async fn the_longest_names_and_jids_fit(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
     let long = |letter: &str| letter.repeat(1023);
     // A domain has at most 255 bytes in labels of at most 63, a local part and a resource 1 023 each.
     let domain = [&"d".repeat(63), &"e".repeat(63), &"f".repeat(63), "localhost"].join(".");
     let owner = format!("{}@{domain}", long("o"));
     let subscriber = format!("{}@{domain}/{}", long("s"), long("r"));
     let settings = vec![
-        Setting::Title("t".repeat(200)),
-        Setting::Description("d".repeat(512)),
-        Setting::Type("urn:x".into()),
+        ConfigField::Title("t".repeat(200)),
+        ConfigField::Description("d".repeat(512)),
+        ConfigField::Type("urn:x".into()),
     ];
     stage.create_with(&owner, &long("n"), settings).await.unwrap();
     stage.subscribe(&subscriber, &long("n")).await.unwrap();
@@ -752,8 +760,8 @@ async fn the_longest_names_and_jids_fit(kind: impl Kind) {
     assert_eq!(nodes(&stage).await, 301);
 }
 
-async fn commits_of_many_nodes_meet(kind: impl Kind) {
-    let stage = Arc::new(Stage::new(kind.open()).await);
+async fn commits_of_many_nodes_meet(kind: impl StoreUnderTest) {
+    let stage = Arc::new(TestService::new(kind.open()).await);
     let tasks: Vec<_> = (0..20)
         .map(|number| {
             let stage = Arc::clone(&stage);
@@ -776,8 +784,8 @@ async fn commits_of_many_nodes_meet(kind: impl Kind) {
     }
 }
 
-async fn is_durable(kind: impl Kind) {
-    let stage = Stage::new(kind.open()).await;
+async fn is_durable(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
     stage.create(OWNER, "a").await.unwrap();
     stage.subscribe("x@localhost/r", "a").await.unwrap();
     stage.publish(OWNER, "a", "1").await.unwrap();
@@ -786,7 +794,7 @@ async fn is_durable(kind: impl Kind) {
     stage.service.close().await;
     drop(stage);
     let Some(again) = kind.again() else { return };
-    let stage = Stage::new(again).await;
+    let stage = TestService::new(again).await;
     assert_eq!(stage.store.node(&node("a")).await.unwrap(), before);
     assert_eq!(stage.items(OWNER, "a").await.unwrap(), items);
     // Numbers of nodes go on, so that nothing of an old node is found under a new one.
@@ -797,7 +805,7 @@ async fn is_durable(kind: impl Kind) {
 
 #[tokio::test]
 async fn a_second_sled_store_in_the_same_folder_is_refused() {
-    let kind = Sled::new();
+    let kind = SledBackend::new();
     let first = kind.open();
     let second = SledStore::open(kind.0.path());
     assert!(matches!(second, Err(StoreError::Locked)), "{second:?}");
@@ -806,7 +814,7 @@ async fn a_second_sled_store_in_the_same_folder_is_refused() {
 
 #[tokio::test]
 async fn no_row_is_so_large_that_sled_writes_it_elsewhere() {
-    let kind = Sled::new();
+    let kind = SledBackend::new();
     the_longest_names_and_jids_fit(&kind).await;
     keeps_large_payloads(&kind).await;
     let blobs = kind.0.path().join("blobs");
@@ -815,7 +823,7 @@ async fn no_row_is_so_large_that_sled_writes_it_elsewhere() {
 
 #[tokio::test]
 async fn a_store_of_another_version_or_of_somebody_else_is_refused() {
-    let kind = Sled::new();
+    let kind = SledBackend::new();
     let db = raw(kind.0.path());
     db.insert("a", "foreign").unwrap();
     db.flush().unwrap();
@@ -851,15 +859,15 @@ fn damage(folder: &Path, table: &[u8]) {
 
 #[tokio::test]
 async fn a_damaged_record_closes_its_node_and_no_other() {
-    let kind = Sled::new();
-    let stage = Stage::new(kind.open()).await;
+    let kind = SledBackend::new();
+    let stage = TestService::new(kind.open()).await;
     stage.create(OWNER, "a").await.unwrap();
     stage.publish(OWNER, "a", "1").await.unwrap();
     stage.create(OWNER, "b").await.unwrap();
     stage.service.close().await;
     drop(stage);
     damage(kind.0.path(), b"i");
-    let stage = Stage::new(kind.open()).await;
+    let stage = TestService::new(kind.open()).await;
     // What does not touch the record works until it is found.
     stage.publish(OWNER, "a", "2").await.unwrap();
     for _ in 0..2 {
@@ -875,18 +883,18 @@ async fn a_damaged_record_closes_its_node_and_no_other() {
 #[tokio::test]
 async fn a_list_that_meets_a_damaged_record_closes_its_node_and_shows_the_others() {
     for table in [b"A", b"S", b"s"] {
-        let kind = Sled::new();
-        let stage = Stage::new(kind.open()).await;
+        let kind = SledBackend::new();
+        let stage = TestService::new(kind.open()).await;
         stage.create(OWNER, "a").await.unwrap();
         stage.subscribe(OWNER, "a").await.unwrap();
         stage.service.close().await;
         drop(stage);
         damage(kind.0.path(), table);
-        let stage = Stage::new(kind.open()).await;
+        let stage = TestService::new(kind.open()).await;
         stage.create(OWNER, "b").await.unwrap();
         let owner = actor(OWNER);
         let nodes = async || {
-            let nodes = stage.service.nodes(&owner, &Page::first(usize::MAX), None, 0).await;
+            let nodes = stage.service.nodes(&owner, &PageRequest::first(usize::MAX), None, 0).await;
             nodes.unwrap().entries.len()
         };
         assert_eq!(nodes().await, if table == b"A" { 1 } else { 2 });
@@ -908,18 +916,18 @@ async fn a_list_that_meets_a_damaged_record_closes_its_node_and_shows_the_others
     }
 }
 
-async fn carries_out_nothing_that_rests_on_a_failure(kind: impl Kind) {
-    let stage = Stage::new(kind.open()).await;
+async fn carries_out_nothing_that_rests_on_a_failure(kind: impl StoreUnderTest) {
+    let stage = TestService::new(kind.open()).await;
     stage.create(OWNER, "a").await.unwrap();
     let x = jid("x@localhost").to_bare();
-    let commit = |chain: &Chain| Commit {
+    let commit = |chain: &CommitChain| Commit {
         node: node("a"),
         changes: Arc::new(restore::affiliated(vec![(x.clone(), Affiliation::Member)])),
         notifications: Vec::new(),
         revoked: Arc::default(),
         chain: chain.clone(),
     };
-    let (broken, whole) = (Chain::default(), Chain::default());
+    let (broken, whole) = (CommitChain::default(), CommitChain::default());
     broken.break_off();
     stage.store.commit_now(commit(&broken)).await.unwrap_err();
     assert_eq!(stage.store.affiliations_of(&x).await.unwrap().found, []);

@@ -13,7 +13,7 @@ use std::{
 };
 
 use gjallar::{
-    component::{Received, StanzaLimits, StreamReader},
+    component::{StanzaLimits, StreamElement, StreamReader},
     process::{Config, Secret, serve},
     store::MemoryStore,
 };
@@ -23,7 +23,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::harness::{Link, SERVICE, dice::Dice, served::Served};
+use crate::harness::{SERVICE, ServerStream, dice::TestRng, served::ServiceProcess};
 
 const OWNER: &str = "owner@localhost/desk";
 const STRANGER: &str = "stranger@far.example/x";
@@ -155,13 +155,13 @@ async fn is_well_formed(text: &str) -> bool {
     let mut reader = StreamReader::new(whole.as_bytes(), limits);
     let opened = reader.next().await;
     let (stanza, end) = (reader.next().await, reader.next().await);
-    let is_end = matches!(end, Ok(Received::Stanza(end)) if end.name() == "end");
-    opened.is_ok() && matches!(stanza, Ok(Received::Stanza(_))) && is_end
+    let is_end = matches!(end, Ok(StreamElement::Stanza(end)) if end.name() == "end");
+    opened.is_ok() && matches!(stanza, Ok(StreamElement::Stanza(_))) && is_end
 }
 
 /// Something like a stanza: a piece of it lost, doubled, taken from another, or a value changed.
-fn mutated(stanza: &str, other: &str, dice: &mut Dice) -> String {
-    let place = |text: &str, dice: &mut Dice| {
+fn mutated(stanza: &str, other: &str, dice: &mut TestRng) -> String {
+    let place = |text: &str, dice: &mut TestRng| {
         let places: Vec<_> = text.match_indices(['<', '>', '\'', '=']).map(|(at, _)| at).collect();
         places.get(dice.roll(places.len().max(1))).copied().unwrap_or(0)
     };
@@ -193,16 +193,17 @@ fn mutated(stanza: &str, other: &str, dice: &mut Dice) -> String {
     }
 }
 
-async fn with_node() -> Served {
+async fn with_node() -> ServiceProcess {
     // The storm itself has a test of its own.
-    let mut served = Served::start(&[("LIMITS_MAX_JID_REQUESTS_PER_SECOND", "0")], &[]).await;
+    let mut served =
+        ServiceProcess::start(&[("LIMITS_MAX_JID_REQUESTS_PER_SECOND", "0")], &[]).await;
     let form = crate::harness::form(&[("publish_model", "open")]);
     served.granted(OWNER, &format!("<create node='n'/><configure>{form}</configure>")).await;
     served
 }
 
 /// Another sender is answered in time; how long it took.
-async fn others_notice_nothing(served: &mut Served, after: &str) -> Duration {
+async fn others_notice_nothing(served: &mut ServiceProcess, after: &str) -> Duration {
     let (pong, took) = served.timed(OTHER, "get", PING).await;
     assert_eq!(pong.attr("type"), Some("result"));
     let shown: String = after.chars().take(200).collect();
@@ -210,7 +211,7 @@ async fn others_notice_nothing(served: &mut Served, after: &str) -> Duration {
     took
 }
 
-async fn is_unharmed(mut served: Served, memory: u64) {
+async fn is_unharmed(mut served: ServiceProcess, memory: u64) {
     assert!(served.is_alive());
     let grown = served.memory().saturating_sub(memory);
     assert!(grown < 200, "{grown} MiB more");
@@ -233,7 +234,7 @@ async fn the_corpus_and_what_chance_makes_of_it_harm_nobody() {
     }
     let mut material = examples();
     material.extend(corpus.into_iter().filter(|stanza| stanza.len() < 2_000));
-    let (mut dice, mut sent) = (Dice(0xBAD), 0);
+    let (mut dice, mut sent) = (TestRng(0xBAD), 0);
     while sent < requests {
         let mut stanza = material[dice.roll(material.len())].clone();
         for _ in 0..=dice.roll(3) {
@@ -259,7 +260,7 @@ async fn the_corpus_and_what_chance_makes_of_it_harm_nobody() {
 /// Twenty thousand requests of one sender, as fast as they can be sent; small ones, and large ones.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_storm_of_one_sender_delays_nobody() {
-    let mut served = Served::start(&[], &[]).await;
+    let mut served = ServiceProcess::start(&[], &[]).await;
     let form = crate::harness::form(&[("publish_model", "open")]);
     served.granted(OWNER, &format!("<create node='n'/><configure>{form}</configure>")).await;
     let memory = served.memory();
@@ -297,7 +298,7 @@ async fn a_storm_of_one_sender_delays_nobody() {
 /// meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_that_is_shut_out_during_a_backlog_delays_nobody() {
-    let mut served = Served::start(&[], &[]).await;
+    let mut served = ServiceProcess::start(&[], &[]).await;
     served.granted(OWNER, "<create node='n'/>").await;
     served.subscribe_many(OWNER, "n", 20_000).await;
     served.link.hold_barriers();
@@ -335,7 +336,7 @@ async fn a_crowd_that_is_shut_out_during_a_backlog_delays_nobody() {
 /// Small requests with large answers, from many, that nobody reads: no more are made than may wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_that_nobody_reads_are_not_made() {
-    let mut served = Served::start(&[("LINK_PING_AFTER_SECONDS", "600")], &[]).await;
+    let mut served = ServiceProcess::start(&[("LINK_PING_AFTER_SECONDS", "600")], &[]).await;
     served.granted(OWNER, "<create node='n'/>").await;
     for id in 0..4 {
         let item = format!("<item id='{id}'><x xmlns='urn:x'>{}</x></item>", "x".repeat(45_000));
@@ -367,7 +368,7 @@ async fn answers_that_nobody_reads_are_not_made() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn half_a_stanza_and_silence_end_in_a_new_connection() {
     let silence = [("LINK_PING_AFTER_SECONDS", "1"), ("LINK_PING_DEADLINE_SECONDS", "1")];
-    let mut served = Served::start(&silence, &[]).await;
+    let mut served = ServiceProcess::start(&silence, &[]).await;
     let whole = publish("<item><x xmlns='urn:x'/></item>");
     served.link.send(&whole[..whole.len() / 2]).await;
     served.reconnected().await;
@@ -403,7 +404,7 @@ async fn without_the_depth_limit_the_corpus_ends_the_process() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let mut link = Link::accept(&listener).await;
+    let mut link = ServerStream::accept(&listener).await;
     for stanza in corpus() {
         link.send_if_it_lives(&stanza).await;
     }

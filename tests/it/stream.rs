@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use gjallar::component::{Received, StanzaLimits, StreamReader};
+use gjallar::component::{StanzaLimits, StreamElement, StreamReader};
 use minidom::{Element, Node};
 use proptest::{prelude::*, sample::select};
 use tokio::io::{AsyncRead, ReadBuf};
@@ -109,10 +109,10 @@ async fn read(stream: &str, piece: usize) -> Option<Vec<String>> {
     let mut stanzas = Vec::new();
     loop {
         match reader.next().await {
-            Ok(Received::Opened(_)) => {}
-            Ok(Received::Stanza(stanza)) => stanzas.push(meaning(&stanza)),
-            Ok(Received::Closed) => return Some(stanzas),
-            Ok(Received::Refused(..)) | Err(_) => return None,
+            Ok(StreamElement::Opened(_)) => {}
+            Ok(StreamElement::Stanza(stanza)) => stanzas.push(meaning(&stanza)),
+            Ok(StreamElement::Closed) => return Some(stanzas),
+            Ok(StreamElement::Refused(..)) | Err(_) => return None,
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio_rustls::{
     },
 };
 
-use crate::harness::Component;
+use crate::harness::TestComponent;
 
 /// Makes an authority, and a certificate of it for a name.
 fn certify(folder: &Path, name: &str) {
@@ -94,7 +94,7 @@ async fn a_server_of_the_configured_authority_is_trusted() {
     let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = terminate(folder.path(), plain.local_addr().unwrap().port()).await;
     let ca = folder.path().join("ca.pem").display().to_string();
-    let mut component = Component::at(plain, Arc::new(MemoryStore::new()), |config| {
+    let mut component = TestComponent::at(plain, Arc::new(MemoryStore::new()), |config| {
         config.server = format!("localhost:{port}");
         config.link.tls_ca = ca;
     })

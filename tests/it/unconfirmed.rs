@@ -9,13 +9,15 @@ use tokio::{
     time::{Instant, advance},
 };
 
-use crate::harness::{Component, Questions, SERVICE, is_barrier, served::Served, shown};
+use crate::harness::{
+    Questions, SERVICE, TestComponent, is_barrier, served::ServiceProcess, shown,
+};
 
 const OWNER: &str = "owner@localhost";
 const READER: &str = "reader@localhost/r";
 const OWN: &str = "pubsub.localhost/barrier";
 
-async fn barrier(component: &mut Component) -> Element {
+async fn barrier(component: &mut TestComponent) -> Element {
     loop {
         let stanza = component.link.receive_any().await.unwrap();
         if is_barrier(&stanza) {
@@ -28,7 +30,7 @@ async fn barrier(component: &mut Component) -> Element {
 #[tokio::test]
 async fn a_barrier_goes_to_the_servers_domain_when_its_own_address_is_silent() {
     let store = std::sync::Arc::new(gjallar::store::MemoryStore::new());
-    let mut component = Component::with(store, |config| {
+    let mut component = TestComponent::with(store, |config| {
         // A second for each address.
         (config.link.ping_after_seconds, config.link.ping_deadline_seconds) = (1, 3);
     })
@@ -65,7 +67,7 @@ async fn a_barrier_goes_to_the_servers_domain_when_its_own_address_is_silent() {
 /// A server with much to do returns barriers in turn, each later than an address has time: no other address is tried.
 #[tokio::test(start_paused = true)]
 async fn a_slow_server_that_returns_one_barrier_after_the_other_is_no_silent_one() {
-    let mut component = Component::start().await;
+    let mut component = TestComponent::start().await;
     component.create(OWNER, "n", &[]).await;
     component.subscribe(READER, "n").await;
     component.link.hold_barriers();
@@ -97,7 +99,12 @@ async fn ready(port: u16) -> String {
 }
 
 /// Sends a request and waits for its answer; what else comes is looked at.
-async fn ask(served: &mut Served, id: &str, content: &str, mut seen: impl FnMut(&Element)) -> bool {
+async fn ask(
+    served: &mut ServiceProcess,
+    id: &str,
+    content: &str,
+    mut seen: impl FnMut(&Element),
+) -> bool {
     served.request(OWNER, id, "set", content).await;
     while let Some(stanza) = served.link.receive_any().await {
         if stanza.attr("id") == Some(id) {
@@ -110,7 +117,7 @@ async fn ask(served: &mut Served, id: &str, content: &str, mut seen: impl FnMut(
 
 #[tokio::test]
 async fn an_answer_to_a_barrier_shows_another_service_of_the_same_jid() {
-    let mut served = Served::start(&[], &[]).await;
+    let mut served = ServiceProcess::start(&[], &[]).await;
     served.granted(OWNER, "<create node='n'/>").await;
     served.granted(READER, &format!("<subscribe node='n' jid='{READER}'/>")).await;
     served.publish(OWNER, "n", "1").await;
@@ -137,7 +144,7 @@ async fn where_none_returns_notifications_pause_and_the_connection_is_made_anew(
         ("LINK_PING_DEADLINE_SECONDS", "3"),
         ("MONITORING_LISTEN", listen.as_str()),
     ];
-    let mut served = Served::start(&variables, &[]).await;
+    let mut served = ServiceProcess::start(&variables, &[]).await;
     served.granted(OWNER, "<create node='n'/>").await;
     served.granted(READER, &format!("<subscribe node='n' jid='{READER}'/>")).await;
     served.link.hold_barriers();
@@ -209,7 +216,7 @@ async fn a_quiet_link_on_which_no_barrier_returns_is_unconfirmed_and_not_silent(
         ("LINK_PING_DEADLINE_SECONDS", "1"),
         ("MONITORING_LISTEN", listen.as_str()),
     ];
-    let mut served = Served::start(&variables, &[]).await;
+    let mut served = ServiceProcess::start(&variables, &[]).await;
     let began = Instant::now();
     let mut to = Vec::new();
     served.link.on_questions(Questions::Dropped);

@@ -7,13 +7,13 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use gjallar::{
     archive::{Epochs, export, import},
-    pubsub::{AccessModel, Affiliation, Contact, Contacts, Limits, Refusal, Setting, Timestamp},
+    pubsub::{AccessModel, Affiliation, ConfigField, Limits, Roster, RosterItem, Timestamp},
     service::Error,
     store::{MemoryStore, SledStore, Store, StoreError},
 };
 use tokio::time::{Instant, sleep};
 
-use crate::harness::stage::{Stage, jid, node, raw};
+use crate::harness::stage::{TestService, jid, node, raw};
 
 const A: &str = "a@localhost";
 const B: &str = "b@localhost";
@@ -57,36 +57,36 @@ async fn owners(store: &dyn Store, name: &str) -> (Option<String>, Option<String
 }
 
 /// The service at a server whose rosters it may read.
-async fn stage(store: Arc<dyn Store>) -> Stage {
+async fn stage(store: Arc<dyn Store>) -> TestService {
     let begin = Instant::now();
     let clock = move || Timestamp(1_800_000_000_000 + begin.elapsed().as_millis() as u64);
-    let stage = Stage::clocked(store, Limits::default(), Arc::new(clock)).await;
+    let stage = TestService::clocked(store, Limits::default(), Arc::new(clock)).await;
     stage.service.rosters().grant(Some("localhost".into()));
     stage
 }
 
-async fn serve_rosters(stage: &Stage) {
+async fn serve_rosters(stage: &TestService) {
     loop {
         let owner = stage.service.rosters().wanted().await;
         let names: &[&str] = if owner.as_str() == B { &[F, G] } else { &[F] };
         let contact = |name: &&str| {
-            let contact = Contact { has_presence: true, groups: vec!["Family".into()] };
+            let contact = RosterItem { has_presence: true, groups: vec!["Family".into()] };
             (jid(name).to_bare(), contact)
         };
-        let contacts: Contacts = names.iter().map(contact).collect();
+        let contacts: Roster = names.iter().map(contact).collect();
         stage.service.roster_came(&owner, Some(contacts));
     }
 }
 
 /// Does something while rosters are served.
-async fn with_rosters<T>(stage: &Stage, does: impl Future<Output = T>) -> T {
+async fn with_rosters<T>(stage: &TestService, does: impl Future<Output = T>) -> T {
     tokio::select! {
         () = serve_rosters(stage) => unreachable!(),
         done = does => done,
     }
 }
 
-async fn subscribers(stage: &Stage, name: &str) -> Vec<String> {
+async fn subscribers(stage: &TestService, name: &str) -> Vec<String> {
     let node = stage.store.node(&node(name)).await.unwrap().unwrap();
     node.subscribers().map(ToString::to_string).collect()
 }
@@ -113,10 +113,10 @@ async fn the_only_owner_takes_the_place_of_a_creator_that_had_left() {
         assert_eq!(exported(&*copy).await, text);
     }
 
-    let stage = Stage::new(store).await;
+    let stage = TestService::new(store).await;
     stage.affiliate(A, "kept", A, Affiliation::None).await.unwrap();
     stage.affiliate(B, "several", C, Affiliation::None).await.unwrap();
-    stage.configure("admin@x", "several", Setting::Title("T".into())).await.unwrap();
+    stage.configure("admin@x", "several", ConfigField::Title("T".into())).await.unwrap();
     stage.store.close().await;
     drop(stage);
     let store = open(folder.path());
@@ -159,10 +159,11 @@ async fn contacts_of_owners_keep_their_access_over_the_upgrade() {
         [("one", true), ("handed", true), ("several", false), ("kept", false)]
     {
         let subscribed = with_rosters(stage, stage.subscribe(G, name)).await;
-        let is_refused = matches!(subscribed, Err(Error::Refused(Refusal::PresenceRequired)));
+        let is_refused =
+            matches!(subscribed, Err(Error::Refused(gjallar::pubsub::Error::PresenceRequired)));
         assert_eq!((subscribed.is_ok(), is_refused), (is_admitted, !is_admitted), "{name}");
     }
-    let model = Setting::AccessModel(AccessModel::Presence);
+    let model = ConfigField::AccessModel(AccessModel::Presence);
     with_rosters(stage, stage.configure(B, "several", model)).await.unwrap();
     with_rosters(stage, stage.subscribe(G, "several")).await.unwrap();
     assert_eq!(subscribers(stage, "several").await, [F, G]);

@@ -10,8 +10,8 @@ use tokio::{
 
 use super::*;
 use crate::{
-    component::{Dispatch, Multicast, multicast::Offer},
-    pubsub::{Fresh, Limits, Timestamp},
+    component::{MulticastDiscovery, Router, multicast::MulticastConfig},
+    pubsub::{IdGenerator, Limits, Timestamp},
     service::Service,
     store::MemoryStore,
 };
@@ -22,7 +22,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 struct Zero;
 
-impl Fresh for Zero {
+impl IdGenerator for Zero {
     fn number(&self) -> u64 {
         0
     }
@@ -30,8 +30,8 @@ impl Fresh for Zero {
 
 /// A writer on a link whose other end reads only when the test does, at a server with a multicast service.
 struct Stage {
-    dispatch: Arc<Dispatch>,
-    answers: Arc<Answers>,
+    dispatch: Arc<Router>,
+    answers: Arc<ReplyQueue>,
     link: DuplexStream,
     writing: JoinHandle<()>,
 }
@@ -43,27 +43,27 @@ impl Drop for Stage {
 }
 
 /// A writer and what it writes for.
-async fn writer(offer: Offer) -> (Arc<Dispatch>, Arc<Answers>, Writer) {
+async fn writer(offer: MulticastConfig) -> (Arc<Router>, Arc<ReplyQueue>, OutboundWriter) {
     let clock = Arc::new(|| Timestamp(0));
     let store = Arc::new(MemoryStore::new());
     let service = Service::open(store, Limits::default(), Arc::new(Zero), clock).await.unwrap();
-    let multicast = Multicast::new(offer, SERVICE.into());
-    let answers = Arc::new(Answers::new(Arc::clone(service.outbox()), multicast, None));
+    let multicast = MulticastDiscovery::new(offer, SERVICE.into());
+    let answers = Arc::new(ReplyQueue::new(Arc::clone(service.outbox()), multicast, None));
     let (service, sent) = (Arc::new(service), Arc::clone(&answers));
     let jid = Jid::new(SERVICE).unwrap();
     let presences = Arc::clone(service.presences());
-    let dispatch = Arc::new(Dispatch::new(service, sent, jid, None, 100_000));
+    let dispatch = Arc::new(Router::new(service, sent, jid, None, 100_000));
     let times = (30 * SECOND, 15 * SECOND);
     let sent = Arc::clone(&answers);
-    (dispatch, answers, Writer::new(sent, presences, SERVICE.into(), 100_000, times))
+    (dispatch, answers, OutboundWriter::new(sent, presences, SERVICE.into(), 100_000, times))
 }
 
 impl Stage {
     async fn new() -> Self {
-        Self::with(Offer::At { jid: "multicast.x".into(), host: "x".into() }).await
+        Self::with(MulticastConfig::At { jid: "multicast.x".into(), host: "x".into() }).await
     }
 
-    async fn with(offer: Offer) -> Self {
+    async fn with(offer: MulticastConfig) -> Self {
         let (dispatch, answers, mut writer) = writer(offer).await;
         let (link, mut io) = duplex(1 << 20);
         writer.reconnected(1);
@@ -172,7 +172,7 @@ async fn a_link_that_stalls_does_not_let_events_come_after_the_answer_to_a_ban()
 /// A reply that the server refuses, for example because of its size, breaks two connections and no third one.
 #[tokio::test(start_paused = true)]
 async fn a_reply_that_breaks_connections_is_dropped() {
-    let (_dispatch, answers, mut writer) = writer(Offer::None).await;
+    let (_dispatch, answers, mut writer) = writer(MulticastConfig::None).await;
     answers.send("a@x/r", format!("<large>{}</large>", "x".repeat(100_000)));
     let mut began_with_it = Vec::new();
     for connection in 1..=3 {
@@ -221,7 +221,7 @@ async fn few_notifications_are_sent_before_a_barrier_until_barriers_return() {
 /// Those that the server cannot have seen are kept.
 #[tokio::test(start_paused = true)]
 async fn only_begun_replies_are_dropped() {
-    let (_dispatch, answers, mut writer) = writer(Offer::None).await;
+    let (_dispatch, answers, mut writer) = writer(MulticastConfig::None).await;
     for number in 0..5 {
         answers.send("a@x/r", format!("<reply id='{number}'>{}</reply>", "x".repeat(10_000)));
     }
@@ -244,7 +244,7 @@ async fn only_begun_replies_are_dropped() {
 #[tokio::test(start_paused = true)]
 async fn notifications_have_as_many_bytes_as_large_replies() {
     const SUBSCRIBERS: usize = 150;
-    let mut stage = Stage::with(Offer::None).await;
+    let mut stage = Stage::with(MulticastConfig::None).await;
     stage.request("create", ns::PUBSUB, "<create node='n'/>").await;
     let entry = |n| format!("<subscription jid='u{n}@x' subscription='subscribed'/>");
     let entries: String = (0..SUBSCRIBERS).map(entry).collect();
@@ -267,7 +267,7 @@ async fn notifications_have_as_many_bytes_as_large_replies() {
 /// A barrier that returns while a write is blocked confirms the connection.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_reads_slowly_and_returns_barriers_is_confirmed() {
-    let (_dispatch, answers, mut writer) = writer(Offer::None).await;
+    let (_dispatch, answers, mut writer) = writer(MulticastConfig::None).await;
     let (mut link, mut io) = duplex(50_000);
     writer.reconnected(1);
     assert!(timeout(6 * SECOND, writer.run(&mut io)).await.is_err());

@@ -6,25 +6,25 @@ use async_trait::async_trait;
 
 use crate::{
     foreign::{
-        ForeignError, Reader, Remarks,
-        found::{Found, FoundItem},
+        MigrationError, MigrationWarnings, SourceReader,
+        found::{SourceItem, SourceNode},
         nodes_of,
     },
     wire::{ns, xml},
 };
 
 use super::{
-    lua::{self, Value},
+    lua::{self, LuaValue},
     node::{NO_ITEMS, node, seconds, take_items},
 };
 
-pub(crate) struct Files {
+pub(crate) struct ProsodyFileReader {
     data: PathBuf,
     host: PathBuf,
     service: String,
 }
 
-impl Files {
+impl ProsodyFileReader {
     pub(crate) fn new(data: PathBuf, service: &str) -> Self {
         Self { host: data.join(encoded(service, "")), data, service: service.to_owned() }
     }
@@ -45,14 +45,17 @@ impl Files {
 }
 
 #[async_trait(?Send)]
-impl Reader for Files {
-    async fn nodes(&mut self, remarks: &mut Remarks) -> Result<Vec<String>, ForeignError> {
+impl SourceReader for ProsodyFileReader {
+    async fn nodes(
+        &mut self,
+        remarks: &mut MigrationWarnings,
+    ) -> Result<Vec<String>, MigrationError> {
         let folder = self.host.join("pubsub_nodes");
         let entries = match fs::read_dir(&folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let others = self.others().into_iter().map(|host| (host, String::new())).collect();
                 nodes_of(&self.service, others)?;
-                return Err(ForeignError::Source("Prosody keeps no nodes in this folder"));
+                return Err(MigrationError::Source("Prosody keeps no nodes in this folder"));
             }
             entries => entries.map_err(|error| failed(&folder, error))?,
         };
@@ -76,15 +79,15 @@ impl Reader for Files {
     async fn node(
         &mut self,
         name: &str,
-        remarks: &mut Remarks,
-    ) -> Result<Option<Found>, ForeignError> {
+        remarks: &mut MigrationWarnings,
+    ) -> Result<Option<SourceNode>, MigrationError> {
         let path = self.host.join("pubsub_nodes").join(format!("{}.dat", encoded(name, "")));
         let file = fs::read(&path).map_err(|error| failed(&path, error))?;
         let Some(table) = lua::returned(&file) else {
             remarks.add("a node that cannot be read", name);
             return Ok(None);
         };
-        let part = |name| table.get(name).unwrap_or(&Value::Nil);
+        let part = |name| table.get(name).unwrap_or(&LuaValue::Nil);
         let mut found = node(name, part("config"), part("affiliations"), part("subscribers"));
         let path = self.host.join(format!("{}.list", encoded(&format!("pubsub_{name}"), "_")));
         let items = match fs::read(&path) {
@@ -99,8 +102,8 @@ impl Reader for Files {
     }
 }
 
-fn failed(path: &std::path::Path, error: io::Error) -> ForeignError {
-    ForeignError::File { path: path.display().to_string(), error }
+fn failed(path: &std::path::Path, error: io::Error) -> MigrationError {
+    MigrationError::File { path: path.display().to_string(), error }
 }
 
 /// A name as Prosody writes it into the names of files: letters, digits and these as they are, every other byte in
@@ -134,13 +137,13 @@ fn decoded(name: &str) -> Option<String> {
 }
 
 /// An item: its payload with a key, a time and the publisher beside it.
-fn item(value: &Value) -> Option<FoundItem> {
+fn item(value: &LuaValue) -> Option<SourceItem> {
     let modified = seconds(&value.get("when")?.text()?)?;
     let mut payload = String::new();
     element(value, &mut payload)?;
-    Some(FoundItem {
+    Some(SourceItem {
         id: value.get("key")?.text()?,
-        publisher: value.get("with").and_then(Value::text),
+        publisher: value.get("with").and_then(LuaValue::text),
         created: modified,
         modified,
         payload: Some(payload),
@@ -151,11 +154,11 @@ fn item(value: &Value) -> Option<FoundItem> {
 const STAMPS: [&str; 2] = ["stamp", "stamp_legacy"];
 
 /// Writes an element as XML. An attribute of a namespace is kept as both, with the character 1 between them.
-fn element(value: &Value, out: &mut String) -> Option<()> {
+fn element(value: &LuaValue, out: &mut String) -> Option<()> {
     let name = value.get("name")?.text()?;
     let _ = write!(out, "<{name}");
     for (nth, (key, attribute)) in
-        value.get("attr").into_iter().flat_map(Value::entries).enumerate()
+        value.get("attr").into_iter().flat_map(LuaValue::entries).enumerate()
     {
         let attribute = attribute.text()?;
         match key.split_once('\u{1}') {
@@ -172,7 +175,7 @@ fn element(value: &Value, out: &mut String) -> Option<()> {
     out.push('>');
     for child in value.list() {
         match child {
-            Value::Text(text) => xml::escape_text(text, out),
+            LuaValue::Text(text) => xml::escape_text(text, out),
             child => element(child, out)?,
         }
     }

@@ -5,7 +5,7 @@ const MAX_DEPTH: usize = 128;
 
 /// A value. Truth and numbers are kept as they are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Value {
+pub(super) enum LuaValue {
     Nil,
     Text(String),
     /// What has no key, and what has one.
@@ -15,7 +15,7 @@ pub(super) enum Value {
     },
 }
 
-impl Value {
+impl LuaValue {
     /// A plain value.
     pub(super) fn text(&self) -> Option<String> {
         match self {
@@ -53,8 +53,8 @@ impl Value {
 }
 
 /// The value of a file that returns one: `return { … };`
-pub(super) fn returned(file: &[u8]) -> Option<Value> {
-    let mut reader = Reader { rest: file };
+pub(super) fn returned(file: &[u8]) -> Option<LuaValue> {
+    let mut reader = LuaParser { rest: file };
     reader.take(b"return")?;
     let value = reader.value(0)?;
     reader.take(b";");
@@ -62,8 +62,8 @@ pub(super) fn returned(file: &[u8]) -> Option<Value> {
 }
 
 /// The values of a file that lists some: `item({ … });` for each.
-pub(super) fn listed(file: &[u8]) -> Option<Vec<Value>> {
-    let mut reader = Reader { rest: file };
+pub(super) fn listed(file: &[u8]) -> Option<Vec<LuaValue>> {
+    let mut reader = LuaParser { rest: file };
     let mut values = Vec::new();
     while !reader.is_at_end() {
         reader.take(b"item")?;
@@ -75,11 +75,11 @@ pub(super) fn listed(file: &[u8]) -> Option<Vec<Value>> {
     Some(values)
 }
 
-struct Reader<'a> {
+struct LuaParser<'a> {
     rest: &'a [u8],
 }
 
-impl Reader<'_> {
+impl LuaParser<'_> {
     fn skip_space(&mut self) {
         self.rest = self.rest.trim_ascii_start();
     }
@@ -96,20 +96,20 @@ impl Reader<'_> {
         Some(())
     }
 
-    fn value(&mut self, depth: usize) -> Option<Value> {
+    fn value(&mut self, depth: usize) -> Option<LuaValue> {
         self.skip_space();
         match self.rest.first()? {
             b'{' if depth < MAX_DEPTH => self.table(depth),
-            b'"' | b'\'' => self.string().map(Value::Text),
+            b'"' | b'\'' => self.string().map(LuaValue::Text),
             _ => match self.word()? {
-                "nil" => Some(Value::Nil),
-                word @ ("true" | "false") => Some(Value::Text(word.to_owned())),
-                number => Some(Value::Text(whole(number)?)),
+                "nil" => Some(LuaValue::Nil),
+                word @ ("true" | "false") => Some(LuaValue::Text(word.to_owned())),
+                number => Some(LuaValue::Text(whole(number)?)),
             },
         }
     }
 
-    fn table(&mut self, depth: usize) -> Option<Value> {
+    fn table(&mut self, depth: usize) -> Option<LuaValue> {
         self.take(b"{")?;
         let (mut list, mut named) = (Vec::new(), Vec::new());
         while self.take(b"}").is_none() {
@@ -126,7 +126,7 @@ impl Reader<'_> {
                 break;
             }
         }
-        Some(Value::Table { list, named })
+        Some(LuaValue::Table { list, named })
     }
 
     /// A number, or a name.
@@ -191,8 +191,8 @@ fn whole(number: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn text(text: &str) -> Value {
-        Value::Text(text.into())
+    fn text(text: &str) -> LuaValue {
+        LuaValue::Text(text.into())
     }
 
     #[test]
@@ -202,14 +202,17 @@ mod tests {
             ("a".into(), text("true")),
             (
                 "b".into(),
-                Value::Table {
-                    list: vec![text("c\n\u{e4}\""), Value::Table { list: vec![], named: vec![] }],
+                LuaValue::Table {
+                    list: vec![
+                        text("c\n\u{e4}\""),
+                        LuaValue::Table { list: vec![], named: vec![] },
+                    ],
                     named: vec![],
                 },
             ),
             ("1".into(), text("20")),
         ];
-        assert_eq!(returned(file), Some(Value::Table { list: vec![], named }));
+        assert_eq!(returned(file), Some(LuaValue::Table { list: vec![], named }));
         assert_eq!(listed(b"item(\"a\");\nitem(1.5);\n"), Some(vec![text("a"), text("1.5")]));
         assert_eq!(listed(b" \n"), Some(vec![]));
     }

@@ -5,5 +5,5 @@ mod lua;
 mod node;
 mod tables;
 
-pub(super) use files::Files;
-pub(super) use tables::Tables;
+pub(super) use files::ProsodyFileReader;
+pub(super) use tables::ProsodySqlReader;

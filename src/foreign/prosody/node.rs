@@ -2,13 +2,13 @@
 
 use crate::{
     foreign::{
-        Remarks,
-        found::{Found, FoundItem, FoundSubscription, fields},
+        MigrationWarnings,
+        found::{SourceItem, SourceNode, SourceSubscription, fields},
     },
     pubsub::Timestamp,
 };
 
-use super::lua::Value;
+use super::lua::LuaValue;
 
 /// What holds where a node's configuration says nothing else.
 const DEFAULTS: &[(&str, &str)] = &[
@@ -33,35 +33,41 @@ pub(super) fn seconds(text: &str) -> Option<Timestamp> {
 }
 
 /// A node without its items, from the three tables that there are of it.
-pub(super) fn node(name: &str, config: &Value, affiliations: &Value, subscribers: &Value) -> Found {
-    let mut found = Found { name: name.to_owned(), config: fields(DEFAULTS), ..Found::default() };
+pub(super) fn node(
+    name: &str,
+    config: &LuaValue,
+    affiliations: &LuaValue,
+    subscribers: &LuaValue,
+) -> SourceNode {
+    let mut found =
+        SourceNode { name: name.to_owned(), config: fields(DEFAULTS), ..SourceNode::default() };
     found.config.extend(pairs(config).map(|(option, value)| (var(&option), value)));
     // Who may read is not known, if this is no table.
     found.config.extend(config.text().map(|odd| ("pubsub#access_model".to_owned(), odd)));
     found.affiliations.extend(pairs(affiliations));
     for (jid, options) in subscribers.entries() {
         let options = pairs(options).collect();
-        found.subscriptions.push(FoundSubscription { jid, state: "subscribed".into(), options });
+        found.subscriptions.push(SourceSubscription { jid, state: "subscribed".into(), options });
     }
     found
 }
 
 /// The values of a table, as text. What is no plain value goes on as something that nothing can be, to be remarked.
-fn pairs(table: &Value) -> impl Iterator<Item = (String, String)> {
+fn pairs(table: &LuaValue) -> impl Iterator<Item = (String, String)> {
     table.entries().map(|(key, value)| (key, value.text().unwrap_or_else(|| "{}".into())))
 }
 
 /// Takes the items, in the order in which Prosody has them, whatever its clock said.
 pub(super) fn take_items(
-    found: &mut Found,
-    items: impl Iterator<Item = Option<FoundItem>>,
-    remarks: &mut Remarks,
+    found: &mut SourceNode,
+    items: impl Iterator<Item = Option<SourceItem>>,
+    remarks: &mut MigrationWarnings,
 ) {
     let mut last = Timestamp(0);
     for item in items {
         let item = item.map(|item| {
             last = last.max(item.modified);
-            FoundItem { created: last, modified: last, ..item }
+            SourceItem { created: last, modified: last, ..item }
         });
         found.take(item, remarks);
     }
@@ -84,17 +90,17 @@ mod tests {
 
     #[test]
     fn what_is_no_table_opens_nothing() {
-        let last = |config: &Value| {
-            let found = node("n", config, &Value::Nil, &Value::Nil);
+        let last = |config: &LuaValue| {
+            let found = node("n", config, &LuaValue::Nil, &LuaValue::Nil);
             let mut models = found.config.iter().filter(|(var, _)| var == "pubsub#access_model");
             models.next_back().unwrap().1.clone()
         };
         let table =
-            |value| Value::Table { list: vec![], named: vec![("access_model".into(), value)] };
-        let nested = Value::Table { list: vec![], named: vec![] };
-        assert_eq!(last(&Value::Nil), "open");
-        assert_eq!(last(&table(Value::Text("whitelist".into()))), "whitelist");
+            |value| LuaValue::Table { list: vec![], named: vec![("access_model".into(), value)] };
+        let nested = LuaValue::Table { list: vec![], named: vec![] };
+        assert_eq!(last(&LuaValue::Nil), "open");
+        assert_eq!(last(&table(LuaValue::Text("whitelist".into()))), "whitelist");
         assert_eq!(last(&table(nested)), "{}");
-        assert_eq!(last(&Value::Text("odd".into())), "odd");
+        assert_eq!(last(&LuaValue::Text("odd".into())), "odd");
     }
 }

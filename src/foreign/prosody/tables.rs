@@ -4,31 +4,34 @@ use async_trait::async_trait;
 use serde_json::Value as Json;
 
 use crate::foreign::{
-    ForeignError, Reader, Remarks,
-    database::{Database, Row, pair},
-    found::{Found, FoundItem},
+    MigrationError, MigrationWarnings, SourceReader,
+    database::{Database, TextRow, pair},
+    found::{SourceItem, SourceNode},
     nodes_of,
 };
 
 use super::{
-    lua::Value,
+    lua::LuaValue,
     node::{NO_ITEMS, node, seconds, take_items},
 };
 
-pub(crate) struct Tables {
+pub(crate) struct ProsodySqlReader {
     database: Database,
     service: String,
 }
 
-impl Tables {
+impl ProsodySqlReader {
     pub(crate) fn new(database: Database, service: String) -> Self {
         Self { database, service }
     }
 }
 
 #[async_trait(?Send)]
-impl Reader for Tables {
-    async fn nodes(&mut self, remarks: &mut Remarks) -> Result<Vec<String>, ForeignError> {
+impl SourceReader for ProsodySqlReader {
+    async fn nodes(
+        &mut self,
+        remarks: &mut MigrationWarnings,
+    ) -> Result<Vec<String>, MigrationError> {
         let sql = r#"SELECT DISTINCT "host", "user" FROM "prosody" WHERE "store" = 'pubsub_nodes' ORDER BY "host", "user""#;
         let rows = self.database.rows(sql, &[]).await?;
         let sql = r#"SELECT "key" FROM "prosodyarchive" WHERE "host" = $1 LIMIT 1"#;
@@ -41,11 +44,12 @@ impl Reader for Tables {
     async fn node(
         &mut self,
         name: &str,
-        remarks: &mut Remarks,
-    ) -> Result<Option<Found>, ForeignError> {
+        remarks: &mut MigrationWarnings,
+    ) -> Result<Option<SourceNode>, MigrationError> {
         let sql = r#"SELECT "key", "value" FROM "prosody" WHERE "host" = $1 AND "user" = $2 AND "store" = 'pubsub_nodes'"#;
         let rows = self.database.rows(sql, &[&self.service, name]).await?;
-        let (mut config, mut affiliations, mut subscribers) = (Value::Nil, Value::Nil, Value::Nil);
+        let (mut config, mut affiliations, mut subscribers) =
+            (LuaValue::Nil, LuaValue::Nil, LuaValue::Nil);
         for (key, value) in rows.into_iter().filter_map(pair) {
             let part = match key.as_str() {
                 "config" => &mut config,
@@ -69,23 +73,23 @@ impl Reader for Tables {
     }
 }
 
-fn item(row: Row) -> Option<FoundItem> {
+fn item(row: TextRow) -> Option<SourceItem> {
     let [id, with, when, value] = <[_; 4]>::try_from(row).ok()?;
     let modified = seconds(&when?)?;
     let publisher = with.filter(|with| !with.is_empty());
-    Some(FoundItem { id: id?, publisher, created: modified, modified, payload: value })
+    Some(SourceItem { id: id?, publisher, created: modified, modified, payload: value })
 }
 
-fn from_json(json: Json) -> Value {
+fn from_json(json: Json) -> LuaValue {
     match json {
-        Json::Null => Value::Nil,
-        Json::Bool(value) => Value::Text(value.to_string()),
-        Json::Number(number) => Value::Text(number.to_string()),
-        Json::String(text) => Value::Text(text),
+        Json::Null => LuaValue::Nil,
+        Json::Bool(value) => LuaValue::Text(value.to_string()),
+        Json::Number(number) => LuaValue::Text(number.to_string()),
+        Json::String(text) => LuaValue::Text(text),
         Json::Array(values) => {
-            Value::Table { list: values.into_iter().map(from_json).collect(), named: Vec::new() }
+            LuaValue::Table { list: values.into_iter().map(from_json).collect(), named: Vec::new() }
         }
-        Json::Object(values) => Value::Table {
+        Json::Object(values) => LuaValue::Table {
             list: Vec::new(),
             named: values.into_iter().map(|(key, value)| (key, from_json(value))).collect(),
         },

@@ -2,14 +2,14 @@
 
 use crate::{
     foreign::found::fields,
-    pubsub::{PublishModel, Show, Shows},
+    pubsub::{PublishModel, Show, ShowSet},
 };
 
 use super::*;
 
-struct Counted;
+struct CountingIds;
 
-impl Fresh for Counted {
+impl IdGenerator for CountingIds {
     fn number(&self) -> u64 {
         7
     }
@@ -17,31 +17,35 @@ impl Fresh for Counted {
 
 const NOW: Timestamp = Timestamp(1_000_000);
 
-fn settled(found: Found) -> (Option<Settled>, Vec<(String, Vec<String>)>) {
+fn settled(found: SourceNode) -> (Option<ConvertedNode>, Vec<(String, Vec<String>)>) {
     settled_within(found, &Limits::default())
 }
 
-fn settled_within(found: Found, limits: &Limits) -> (Option<Settled>, Vec<(String, Vec<String>)>) {
-    let mut remarks = Remarks::default();
+fn settled_within(
+    found: SourceNode,
+    limits: &Limits,
+) -> (Option<ConvertedNode>, Vec<(String, Vec<String>)>) {
+    let mut remarks = MigrationWarnings::default();
     let service = BareJid::new("pubsub.x").unwrap();
-    let here = Here { service: &service, limits, fresh: &Counted, now: NOW };
+    let here = ConvertContext { service: &service, limits, fresh: &CountingIds, now: NOW };
     let settled = settle(found, &here, &mut remarks);
-    let remarked =
-        |(what, remark): (&str, &super::super::Remark)| (what.to_owned(), remark.places.clone());
+    let remarked = |(what, remark): (&str, &super::super::MigrationWarning)| {
+        (what.to_owned(), remark.places.clone())
+    };
     (settled, remarks.iter().map(remarked).collect())
 }
 
-fn found(config: &[(&str, &str)]) -> Found {
+fn found(config: &[(&str, &str)]) -> SourceNode {
     let affiliations = fields(&[("owner@x", "owner")]);
-    Found { name: "n".into(), config: fields(config), affiliations, ..Found::default() }
+    SourceNode { name: "n".into(), config: fields(config), affiliations, ..SourceNode::default() }
 }
 
-fn subscription(jid: &str, state: &str, options: &[(&str, &str)]) -> FoundSubscription {
-    FoundSubscription { jid: jid.into(), state: state.into(), options: fields(options) }
+fn subscription(jid: &str, state: &str, options: &[(&str, &str)]) -> SourceSubscription {
+    SourceSubscription { jid: jid.into(), state: state.into(), options: fields(options) }
 }
 
-fn item(id: &str, created: u64, modified: u64) -> FoundItem {
-    FoundItem {
+fn item(id: &str, created: u64, modified: u64) -> SourceItem {
+    SourceItem {
         id: id.into(),
         publisher: Some("bot@x/r".into()),
         created: Timestamp(created),
@@ -135,7 +139,7 @@ fn of_two_items_of_a_name_the_newer_comes() {
 #[test]
 fn a_name_that_cannot_be_keeps_a_node_out() {
     for name in ["", "a\u{1}", &"a".repeat(1024)] {
-        let (node, remarks) = settled(Found { name: name.into(), ..found(&[]) });
+        let (node, remarks) = settled(SourceNode { name: name.into(), ..found(&[]) });
         assert!(node.is_none());
         assert_eq!(remarks.len(), 1);
     }
@@ -173,7 +177,7 @@ fn a_subscription_keeps_its_options_and_ends_with_its_lease() {
     let (node, remarks) = settled(node);
     let subscriptions = node.unwrap().subscriptions;
     let shows = subscriptions[0].1.show_values;
-    assert!(shows.has(Show::Away) && shows != Shows::ALL);
+    assert!(shows.has(Show::Away) && shows != ShowSet::ALL);
     assert_eq!(subscriptions[1].0.to_string(), "c@x");
     assert!(!subscriptions[1].1.deliver);
     assert_eq!(subscriptions.len(), 2);
@@ -229,22 +233,24 @@ fn no_more_items_come_than_the_node_keeps_and_none_that_cannot_be() {
     assert_eq!(ids, ["3", "4", "6"]);
     assert_eq!(items[1].publisher.to_string(), "owner@x");
     assert_eq!(remarks.len(), 4, "{remarks:?}");
-    let (node, remarks) =
-        settled(Found { items: vec![item("1", 1, 1)], ..found(&[("pubsub#persist_items", "0")]) });
+    let (node, remarks) = settled(SourceNode {
+        items: vec![item("1", 1, 1)],
+        ..found(&[("pubsub#persist_items", "0")])
+    });
     assert!(node.unwrap().items.is_empty());
     assert_eq!(remarks, only("an item more than the node is configured to keep", &["n: 1"]));
 }
 
 #[test]
 fn a_node_that_nobody_owns_is_the_services() {
-    let (node, remarks) = settled(Found { affiliations: Vec::new(), ..found(&[]) });
+    let (node, remarks) = settled(SourceNode { affiliations: Vec::new(), ..found(&[]) });
     assert_eq!(node.unwrap().node.creator.to_string(), "pubsub.x");
     assert_eq!(remarks, only("a node that nobody owns: only administrators can change it", &["n"]));
 }
 
 #[test]
 fn of_each_remark_the_first_places_are_kept() {
-    let mut remarks = Remarks::default();
+    let mut remarks = MigrationWarnings::default();
     (0..10).for_each(|n| remarks.add("what", n.to_string()));
     let (what, remark) = remarks.iter().next().unwrap();
     assert_eq!((what, remark.times, remark.places.len()), ("what", 10, 3));

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use jid::{BareJid, Jid};
 
 use crate::pubsub::{
-    Affiliation, Change, Changes, Context, Decision, Item, Node, NodeId, Refusal, access,
+    Affiliation, Change, Changes, Context, Decision, Error, Item, Node, NodeId, access,
     notices::notices,
 };
 
@@ -36,7 +36,7 @@ pub struct SetAffiliations {
 
 /// What became of the entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AffiliationsSet {
+pub struct SetAffiliationsReply {
     /// At which node.
     pub node: NodeId,
     /// The addresses of the entries that were not applied, with the present affiliations. The others hold (§8.9.2.4).
@@ -54,7 +54,7 @@ pub struct AffiliationsSet {
 pub fn affiliations(
     node: Option<&Node>,
     cx: &Context<'_>,
-) -> Result<Vec<(BareJid, Affiliation)>, Refusal> {
+) -> Result<Vec<(BareJid, Affiliation)>, Error> {
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
     Ok(node.affiliations().map(|(entity, affiliation)| (entity.clone(), affiliation)).collect())
@@ -84,7 +84,7 @@ pub fn set_affiliations(
     request: &SetAffiliations,
     newest: Option<&Item>,
     cx: &Context<'_>,
-) -> Result<Decision<AffiliationsSet>, Refusal> {
+) -> Result<Decision<SetAffiliationsReply>, Error> {
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
     let (distinct, contradicting) =
@@ -156,7 +156,7 @@ pub fn set_affiliations(
     };
     let failed = failed.chain(request.invalid.iter().map(invalid)).collect();
     let failed = present(node, &changes, failed);
-    let reply = AffiliationsSet { node: node.id.clone(), failed, reason, is_full };
+    let reply = SetAffiliationsReply { node: node.id.clone(), failed, reason, is_full };
     let mut notifications = notices(node, &node.config, &mut changes, cx);
     notifications.extend(subscribe::last_items(node, &node.config, newest, &changes, cx.fresh));
     Ok(Decision { reply, changes, notifications })

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use jid::Jid;
 
 use crate::pubsub::{
-    Audience, Changes, Context, Decision, Event, Node, NodeId, Notification, Recipients, Refusal,
-    Special, access, event::MAX_LISTED, is_xml,
+    Audience, Changes, ConfiguredSubscription, Context, Decision, Error, Event, LogEntry, Node,
+    NodeId, Recipients, access, event::MAX_LISTED, is_xml,
 };
 
 use super::existing;
@@ -31,26 +31,28 @@ pub fn announce(
     request: &Announce,
     enrolled: &HashSet<Jid>,
     cx: &Context<'_>,
-) -> Result<Decision<usize>, Refusal> {
+) -> Result<Decision<usize>, Error> {
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
     if request.text.trim().is_empty() || !is_xml(&request.text) {
-        return Err(Refusal::BadRequest("a text is required"));
+        return Err(Error::BadRequest("a text is required"));
     }
     if request.text.len() > cx.limits().max_payload_bytes as usize {
-        return Err(Refusal::PayloadTooBig { max: cx.limits().max_payload_bytes });
+        return Err(Error::PayloadTooBig { max: cx.limits().max_payload_bytes });
     }
     let mut changes = Changes::none(node);
     let wants = |jid: &&Jid| {
-        let delivers = |special: &Special| special.terms.iter().any(|terms| terms.options.deliver);
+        let delivers = |special: &ConfiguredSubscription| {
+            special.terms.iter().any(|terms| terms.options.deliver)
+        };
         !enrolled.contains(*jid) && node.special(jid).is_none_or(delivers)
     };
     let recipients: Vec<_> = node.subscribers().filter(wants).cloned().collect();
     let event = Event::Announced(request.text.clone());
-    let told = Notification::notice(node, &mut changes, event, Audience::Subscribers, cx.now);
+    let told = LogEntry::notice(node, &mut changes, event, Audience::Subscribers, cx.now);
     let to_some = |some: &[Jid]| {
         let audience = Audience::Listed(Recipients::sorted(some.to_vec()));
-        Notification { audience, ..told.clone() }
+        LogEntry { audience, ..told.clone() }
     };
     let mut notifications: Vec<_> = recipients.chunks(MAX_LISTED).map(to_some).collect();
     if notifications.is_empty() {

@@ -3,7 +3,7 @@
 use jid::Jid;
 
 use crate::pubsub::{
-    Change, Changes, Context, Decision, Event, Item, Node, NodeId, Recipients, Refusal,
+    Change, Changes, Context, Decision, Error, Event, Item, Node, NodeId, Recipients,
     SubscriptionState, access,
     notices::{notices, tell},
 };
@@ -37,7 +37,7 @@ pub fn authorize(
     request: &Authorize,
     last: Option<&Item>,
     cx: &Context<'_>,
-) -> Result<Decision<()>, Refusal> {
+) -> Result<Decision<()>, Error> {
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
     let mut changes = Changes::none(node);
@@ -58,7 +58,7 @@ pub fn authorize(
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
-pub fn requests(node: Option<&Node>, cx: &Context<'_>) -> Result<Vec<Jid>, Refusal> {
+pub fn requests(node: Option<&Node>, cx: &Context<'_>) -> Result<Vec<Jid>, Error> {
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
     Ok(node.pending().cloned().collect())
@@ -68,7 +68,7 @@ pub fn requests(node: Option<&Node>, cx: &Context<'_>) -> Result<Vec<Jid>, Refus
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
-pub fn pending(node: Option<&Node>, cx: &Context<'_>) -> Result<Decision<()>, Refusal> {
+pub fn pending(node: Option<&Node>, cx: &Context<'_>) -> Result<Decision<()>, Error> {
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
     let asker = Recipients::one(cx.actor.jid.clone());

@@ -12,9 +12,9 @@ use std::{
 use jid::Jid;
 
 use crate::pubsub::{
-    Affiliations, Audience, Change, Changes, Context, Item, Node, NodeConfig, Notification,
-    Options, Recipients, Terms, Timestamp, access, event::MAX_LISTED, spelled::Spelled,
-    subscribers::Subscribers,
+    Affiliations, Audience, Change, Changes, Context, Item, LogEntry, Node, NodeConfig, Recipients,
+    SubscriptionDetails, SubscriptionOptions, Timestamp, access, event::MAX_LISTED,
+    spelled::Spelled, subscribers::SubscriberList,
 };
 
 use super::subscribe;
@@ -34,7 +34,7 @@ pub struct InterestedResource {
 
 /// The resources with an implicit subscription to a node. To change one of them takes the time of a few hundred.
 #[derive(Clone, Debug, Default)]
-pub struct ImplicitSubscribers(Subscribers);
+pub struct ImplicitSubscribers(SubscriberList);
 
 impl ImplicitSubscribers {
     /// Adds or removes a resource. Returns `true` if that changes something.
@@ -72,7 +72,7 @@ pub struct Reevaluation<'a> {
 #[derive(Debug, Default)]
 pub struct Effects {
     /// The notifications for resources with an implicit subscription.
-    pub notifications: Vec<Notification>,
+    pub notifications: Vec<LogEntry>,
     /// The resources that gain or lose access by a roster.
     pub readmitted: Vec<InterestedResource>,
     /// The resources that lose an implicit subscription, or an explicit subscription that took its place, and the bare
@@ -142,7 +142,7 @@ impl<'a> Reevaluation<'a> {
     #[must_use]
     pub fn effects(
         self,
-        notifications: &[Notification],
+        notifications: &[LogEntry],
         last: Option<&Item>,
         cx: &Context<'_>,
     ) -> Effects {
@@ -186,7 +186,7 @@ pub fn resubscribed(changes: &Changes) -> impl Iterator<Item = &Jid> {
 /// Returns `true` if one of the notifications is for the subscribers of the node, with or without a subscription of
 /// their own.
 #[must_use]
-pub fn concern_subscribers(notifications: &[Notification]) -> bool {
+pub fn concern_subscribers(notifications: &[LogEntry]) -> bool {
     notifications.iter().any(|one| one.audience == Audience::Subscribers)
 }
 
@@ -198,11 +198,11 @@ pub fn is_implicit(node: &Node, resource: &InterestedResource, cx: &Context<'_>)
 
 /// The notifications to subscribers, for these lists of resources.
 #[must_use]
-pub fn copies(notifications: &[Notification], lists: &[Recipients]) -> Vec<Notification> {
+pub fn copies(notifications: &[LogEntry], lists: &[Recipients]) -> Vec<LogEntry> {
     let for_list = |list: &Recipients| {
         let audience = Audience::Interested(list.clone());
         let of_all = notifications.iter().filter(|one| one.audience == Audience::Subscribers);
-        of_all.map(move |one| Notification { audience: audience.clone(), ..one.clone() })
+        of_all.map(move |one| LogEntry { audience: audience.clone(), ..one.clone() })
     };
     lists.iter().flat_map(for_list).collect()
 }
@@ -235,7 +235,7 @@ pub fn last(
     resources: &[InterestedResource],
     last: Option<&Item>,
     cx: &Context<'_>,
-) -> Vec<Notification> {
+) -> Vec<LogEntry> {
     let after = After::unchanged(node);
     last_items(node, &node.config, &after.implicit(resources, cx), last, cx)
 }
@@ -253,12 +253,13 @@ fn last_items(
     resources: &ImplicitSubscribers,
     last: Option<&Item>,
     cx: &Context<'_>,
-) -> Vec<Notification> {
-    let terms = Terms::new(None, Options::default(), node.seq, Timestamp(0));
+) -> Vec<LogEntry> {
+    let terms =
+        SubscriptionDetails::new(None, SubscriptionOptions::default(), node.seq, Timestamp(0));
     let of_list = |list: Recipients| {
         let at = (node.version + 1, cx.fresh.number());
         let told = subscribe::last_item(node, config, last, (list.iter().next()?, &terms), at)?;
-        Some(Notification { audience: Audience::Interested(list), ..told })
+        Some(LogEntry { audience: Audience::Interested(list), ..told })
     };
     resources.lists().into_iter().filter_map(of_list).collect()
 }

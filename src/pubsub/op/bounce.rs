@@ -3,7 +3,7 @@
 use jid::Jid;
 
 use crate::pubsub::{
-    Change, Changes, Context, Decision, Epoch, Node, Refusal, SubscriptionState, notices::notices,
+    Change, Changes, Context, Decision, Epoch, Error, Node, SubscriptionState, notices::notices,
 };
 
 use super::existing;
@@ -12,10 +12,10 @@ use super::existing;
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::NotSubscribed`].
-pub fn gone(node: Option<&Node>, jid: &Jid, cx: &Context<'_>) -> Result<Decision<()>, Refusal> {
+pub fn gone(node: Option<&Node>, jid: &Jid, cx: &Context<'_>) -> Result<Decision<()>, Error> {
     let node = existing(node)?;
     if node.state_of(jid) == SubscriptionState::None {
-        return Err(Refusal::NotSubscribed);
+        return Err(Error::NotSubscribed);
     }
     let mut changes = Changes::none(node);
     changes.push(Change::Unsubscribed(jid.clone()));
@@ -32,10 +32,10 @@ pub fn bounce(
     epoch: Epoch,
     jid: &Jid,
     cx: &Context<'_>,
-) -> Result<Decision<()>, Refusal> {
+) -> Result<Decision<()>, Error> {
     let node = existing(node)?;
     if node.epoch != epoch || node.state_of(jid) != SubscriptionState::Subscribed {
-        return Err(Refusal::NotSubscribed);
+        return Err(Error::NotSubscribed);
     }
     gone(Some(node), jid, cx)
 }

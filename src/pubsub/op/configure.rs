@@ -3,8 +3,8 @@
 use jid::BareJid;
 
 use crate::pubsub::{
-    AccessModel, Change, Changes, Configuration, Context, Decision, Event, Item, Node, NodeConfig,
-    NodeId, Policy, Refusal, SeenConfig, Setting, access, fanout::Fanout, notices::notices,
+    AccessModel, Change, Changes, ConfigField, Configuration, Context, Decision, Error, Event,
+    Item, Node, NodeConfig, NodeId, Policy, SeenConfig, access, fanout::Fanout, notices::notices,
 };
 
 use super::{existing, settle_all, subscribe};
@@ -18,7 +18,7 @@ pub struct Configure {
     /// Which.
     pub node: NodeId,
     /// What changes; nothing if the form was cancelled (§8.2.4).
-    pub settings: Vec<Setting>,
+    pub settings: Vec<ConfigField>,
     /// The configuration that the requester has seen, if the form says so.
     pub seen: Option<SeenConfig>,
 }
@@ -27,7 +27,7 @@ pub struct Configure {
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
-pub fn configuration(node: Option<&Node>, cx: &Context<'_>) -> Result<Configuration, Refusal> {
+pub fn configuration(node: Option<&Node>, cx: &Context<'_>) -> Result<Configuration, Error> {
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
     let seen = SeenConfig { epoch: node.epoch, number: node.revision.number };
@@ -56,11 +56,11 @@ pub fn roster_after<'a>(
 fn roster_chooser<'a>(
     node: &Node,
     config: &NodeConfig,
-    settings: &[Setting],
+    settings: &[ConfigField],
     by: &'a BareJid,
 ) -> Option<&'a BareJid> {
-    let is_named = |setting: &Setting| {
-        matches!(setting, Setting::AccessModel(_) | Setting::RosterGroupsAllowed(_))
+    let is_named = |setting: &ConfigField| {
+        matches!(setting, ConfigField::AccessModel(_) | ConfigField::RosterGroupsAllowed(_))
     };
     let is_vacant = || node.roster_owner().is_none() && settings.iter().any(is_named);
     let is_chosen =
@@ -86,7 +86,7 @@ pub fn configure(
     request: &Configure,
     last: Option<&Item>,
     cx: &Context<'_>,
-) -> Result<Decision<()>, Refusal> {
+) -> Result<Decision<()>, Error> {
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
     let by = cx.actor.bare();
@@ -98,7 +98,7 @@ pub fn configure(
         return Ok(Decision::quiet((), changes));
     }
     if seen.is_some_and(|seen| !node.revision.is_known(&by, seen.number)) {
-        return Err(Refusal::ChangedMeanwhile);
+        return Err(Error::ChangedMeanwhile);
     }
     if chooser.is_some() || config.access_model != node.config.access_model {
         config.check_model(cx)?;

@@ -1,8 +1,8 @@
 //! Creating a node (§8.1).
 
 use crate::pubsub::{
-    Affiliation, Change, Changes, ConfigRevision, Context, Decision, Epoch, FormerNode, Fresh,
-    Node, NodeId, Refusal, Setting,
+    Affiliation, Change, Changes, ConfigField, ConfigRevision, Context, Decision, Epoch, Error,
+    FormerNode, IdGenerator, Node, NodeId,
 };
 
 /// What this use case stands for in service discovery.
@@ -14,12 +14,12 @@ pub struct Create {
     /// Its name; the service chooses one for an instant node (§8.1.2).
     pub node: Option<NodeId>,
     /// What differs from the default configuration (§8.1.3).
-    pub settings: Vec<Setting>,
+    pub settings: Vec<ConfigField>,
 }
 
 /// The node is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Created {
+pub struct CreateReply {
     /// Its name.
     pub node: NodeId,
 }
@@ -28,7 +28,7 @@ pub struct Created {
 ///
 /// # Errors
 /// None in practice: a chosen name is within the limit.
-pub fn name(request: &Create, fresh: &dyn Fresh) -> Result<NodeId, Refusal> {
+pub fn name(request: &Create, fresh: &dyn IdGenerator) -> Result<NodeId, Error> {
     match &request.node {
         Some(node) => Ok(node.clone()),
         None => NodeId::parse(&fresh.name()),
@@ -47,22 +47,22 @@ pub fn create(
     request: &Create,
     former: Option<&FormerNode>,
     cx: &Context<'_>,
-) -> Result<Decision<Created>, Refusal> {
+) -> Result<Decision<CreateReply>, Error> {
     if !cx.policy.may_create(cx.actor) {
-        return Err(Refusal::Forbidden);
+        return Err(Error::Forbidden);
     }
     if request.node.is_none() && !cx.policy.instant_nodes {
-        return Err(Refusal::NoInstantNodes);
+        return Err(Error::NoInstantNodes);
     }
     if node.is_some() {
-        return Err(Refusal::NodeExists);
+        return Err(Error::NodeExists);
     }
     if former.is_some_and(|former| !former.may_have_name(cx)) {
-        return Err(Refusal::NameReserved);
+        return Err(Error::NameReserved);
     }
     let is_reserved = former.is_some_and(|former| !former.is_over(cx.now));
     let (_, changes) = creation(name.clone(), &request.settings, is_reserved, cx)?;
-    Ok(Decision::quiet(Created { node: name }, changes))
+    Ok(Decision::quiet(CreateReply { node: name }, changes))
 }
 
 /// Names that service discovery, commands and headers have for themselves; a node of such a name could not be discovered.
@@ -79,18 +79,18 @@ const COMMANDS: &str = "urn:gjallar:command:";
 /// SPEC: §4.6.2 has names prepared by Resourceprep. Its successor is OpaqueString (RFC 8265), and a name that OpaqueString
 /// would change is refused, not changed: nodes of such names that exist stay reachable, byte by byte. Compatibility
 /// characters such as ligatures stay different from what they stand for.
-fn check_name(name: &NodeId) -> Result<(), Refusal> {
+fn check_name(name: &NodeId) -> Result<(), Error> {
     let name = name.as_str();
     if RESERVED.contains(&name) || name.starts_with(COMMANDS) {
-        return Err(Refusal::NotAcceptable("the name of the node is reserved".into()));
+        return Err(Error::NotAcceptable("the name of the node is reserved".into()));
     }
     if name.trim().is_empty() {
-        return Err(Refusal::NotAcceptable("the name of the node is blank".into()));
+        return Err(Error::NotAcceptable("the name of the node is blank".into()));
     }
     if !jid::is_opaque_string(name) {
         let reason = "the name of the node is not in the form of OpaqueString (RFC 8265): no control \
                       characters, plain spaces, normalization form C";
-        return Err(Refusal::NotAcceptable(reason.into()));
+        return Err(Error::NotAcceptable(reason.into()));
     }
     Ok(())
 }
@@ -99,17 +99,17 @@ fn check_name(name: &NodeId) -> Result<(), Refusal> {
 /// that counts as a commit, so that the node is not [unused](Node::is_unused) and its deletion reserves the name again.
 pub(super) fn creation(
     name: NodeId,
-    settings: &[Setting],
+    settings: &[ConfigField],
     is_reserved: bool,
     cx: &Context<'_>,
-) -> Result<(Node, Changes), Refusal> {
+) -> Result<(Node, Changes), Error> {
     check_name(&name)?;
     let is_full = cx.policy.max_nodes.is_some_and(|most| cx.like_nodes >= most);
     if is_full || cx.nodes >= cx.limits().max_nodes {
-        return Err(Refusal::MaxNodesExceeded);
+        return Err(Error::MaxNodesExceeded);
     }
     if cx.own_nodes >= cx.limits().max_nodes_per_owner && !cx.actor.is_administrator {
-        return Err(Refusal::MaxNodesOfOwnerExceeded);
+        return Err(Error::MaxNodesOfOwnerExceeded);
     }
     let config = cx.policy.configured(&cx.policy.initial(), settings)?;
     config.check_model(cx)?;

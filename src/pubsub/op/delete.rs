@@ -3,8 +3,8 @@
 use jid::Jid;
 
 use crate::pubsub::{
-    Audience, Change, Changes, Context, Decision, Event, FormerNode, Node, NodeConfig, NodeId,
-    Notification, Recipients, Refusal, access, event::MAX_LISTED, fanout::Fanout,
+    Audience, Change, Changes, Context, Decision, Error, Event, FormerNode, LogEntry, Node,
+    NodeConfig, NodeId, Recipients, access, event::MAX_LISTED, fanout::Fanout,
 };
 
 use super::existing;
@@ -51,17 +51,17 @@ pub fn delete(
     service: Option<&Jid>,
     redirects: RedirectCounts,
     cx: &Context<'_>,
-) -> Result<Decision<()>, Refusal> {
+) -> Result<Decision<()>, Error> {
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
     if let Some(uri) = &request.redirect {
         check_uri(uri)?;
         if service.is_some_and(|service| is_uri_of(uri, service, &node.id)) {
-            return Err(Refusal::BadRequest("the redirect points to the deleted node itself"));
+            return Err(Error::BadRequest("the redirect points to the deleted node itself"));
         }
         let has_enough = redirects.own >= MAX_OWN_REDIRECTS && !cx.actor.is_administrator;
         if has_enough || redirects.all >= MAX_REDIRECTS {
-            return Err(Refusal::TooManyRedirects);
+            return Err(Error::TooManyRedirects);
         }
     }
     let mut changes = Changes::none(node);
@@ -74,7 +74,7 @@ pub fn delete(
         let pending = Recipients::sorted(node.pending().cloned().collect());
         for some in pending.chunks(MAX_LISTED) {
             let (event, to_pending) = (event.clone(), Audience::Entities(some));
-            let notice = Notification::notice(node, &mut changes, event, to_pending, cx.now);
+            let notice = LogEntry::notice(node, &mut changes, event, to_pending, cx.now);
             notifications.push(notice);
         }
         let at = (changes.take_place(node.epoch), changes.version());
@@ -86,9 +86,9 @@ pub fn delete(
 }
 
 /// §8.4.2: "Typically this is an XMPP URI or IRI …, but it can be an HTTP URI or any other scheme."
-fn check_uri(uri: &str) -> Result<(), Refusal> {
+fn check_uri(uri: &str) -> Result<(), Error> {
     if uri.len() > MAX_URI_BYTES {
-        return Err(Refusal::BadRequest("the URI of the redirect has more than 2048 bytes"));
+        return Err(Error::BadRequest("the URI of the redirect has more than 2048 bytes"));
     }
     let is_scheme = |scheme: &str| {
         scheme.starts_with(|first: char| first.is_ascii_alphabetic())
@@ -101,7 +101,7 @@ fn check_uri(uri: &str) -> Result<(), Refusal> {
         {
             Ok(())
         }
-        _ => Err(Refusal::BadRequest(
+        _ => Err(Error::BadRequest(
             "the redirect needs an absolute URI, such as xmpp:pubsub.example.org?;node=other",
         )),
     }

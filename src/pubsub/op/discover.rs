@@ -3,8 +3,8 @@
 use jid::BareJid;
 
 use crate::pubsub::{
-    AccessModel, Actor, Affiliation, Context, Epoch, Node, NodeConfig, NodeId, PublishModel,
-    Refusal, Timestamp, access,
+    AccessModel, Actor, Affiliation, Context, Epoch, Error, Node, NodeConfig, NodeId, PublishModel,
+    Timestamp, access,
 };
 
 use super::existing;
@@ -102,7 +102,7 @@ pub fn meta_data(
     node: Option<&Node>,
     is_durable: bool,
     cx: &Context<'_>,
-) -> Result<MetaData, Refusal> {
+) -> Result<MetaData, Error> {
     let node = existing(node)?;
     access::may_discover(node, cx)?;
     Ok(MetaData {

@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use jid::{BareJid, Jid};
 
 use crate::pubsub::{
-    Change, Changes, Context, Decision, Event, Item, ItemId, Node, Notification, NotificationType,
-    Recipients, Refusal, Shows, Special, Terms, Timestamp, View,
+    Change, Changes, ConfiguredSubscription, Context, Decision, DeliveryVariant, Error, Event,
+    Item, ItemId, LogEntry, Node, NotificationType, Recipients, ShowSet, SubscriptionDetails,
+    Timestamp,
     fanout::Fanout,
     notices::{notices, tell},
 };
@@ -27,7 +28,7 @@ const MAX_DIGESTS_BYTES: usize = 1024 * 1024;
 #[must_use]
 pub fn due(node: &Node, changes: &Changes) -> Option<Timestamp> {
     let by_change = changes.iter().filter_map(|change| match change {
-        Change::Agreed(_, terms) => terms.iter().filter_map(Terms::due).min(),
+        Change::Agreed(_, terms) => terms.iter().filter_map(SubscriptionDetails::due).min(),
         Change::Configured(config) => {
             let is_timed =
                 config.item_expire.millis().is_some() || config.access_model.reads_rosters();
@@ -44,12 +45,13 @@ pub fn due(node: &Node, changes: &Changes) -> Option<Timestamp> {
         _ => None,
     });
     let digests = node.specials().flat_map(|(_, special)| special.terms.iter());
-    let digests = digests.filter(|terms| awaits_digest(node, terms)).map(Terms::digest_due);
+    let digests =
+        digests.filter(|terms| awaits_digest(node, terms)).map(SubscriptionDetails::digest_due);
     by_change.chain(digests).min()
 }
 
 /// Whether something happened since the last digest.
-fn awaits_digest(node: &Node, terms: &Terms) -> bool {
+fn awaits_digest(node: &Node, terms: &SubscriptionDetails) -> bool {
     terms.is_digested(node.config.persist_items) && node.seq > terms.digested
 }
 
@@ -106,7 +108,7 @@ impl Extent {
 
 /// What time did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Passed {
+pub struct TimerOutcome {
     /// When it does more.
     pub next: Option<Timestamp>,
     /// Who created the node.
@@ -130,9 +132,9 @@ pub fn expire(
     has_interested: bool,
     extent: Extent,
     cx: &Context<'_>,
-) -> Result<Decision<Passed>, Refusal> {
+) -> Result<Decision<TimerOutcome>, Error> {
     let node = existing(node)?;
-    let mut passing = Passing { node, cx, extent, warnings: Vec::new(), next: Vec::new() };
+    let mut passing = TimerRun { node, cx, extent, warnings: Vec::new(), next: Vec::new() };
     let mut changes = Changes::none(node);
     let expired = passing.expired(oldest);
     for id in &expired {
@@ -162,7 +164,7 @@ pub fn expire(
         notifications.extend(retractions(node, &expired, is_notified, &mut changes, fanout)?);
     }
     let publishers = publishers(node, newest);
-    let reply = Passed {
+    let reply = TimerOutcome {
         next: passing.next.into_iter().min(),
         creator: Some(node.creator.clone()),
         watched: watched(node).chain(publishers.iter().cloned()).collect(),
@@ -181,7 +183,9 @@ fn publishers(node: &Node, newest: &[Item]) -> BTreeSet<BareJid> {
 
 /// The entities on whose presence subscriptions at a node depend.
 fn watched(node: &Node) -> impl Iterator<Item = BareJid> {
-    let is_watched = |special: &Special| special.terms.iter().any(Terms::looks_at_presence);
+    let is_watched = |special: &ConfiguredSubscription| {
+        special.terms.iter().any(SubscriptionDetails::looks_at_presence)
+    };
     let special = node.specials().filter(move |(_, special)| is_watched(special));
     let special = special.map(|(jid, _)| jid.to_bare());
     let all = node.subscribers().chain(node.pending());
@@ -190,7 +194,7 @@ fn watched(node: &Node) -> impl Iterator<Item = BareJid> {
 }
 
 /// Time passes at a node.
-struct Passing<'a> {
+struct TimerRun<'a> {
     node: &'a Node,
     cx: &'a Context<'a>,
     extent: Extent,
@@ -200,7 +204,7 @@ struct Passing<'a> {
     next: Vec<Timestamp>,
 }
 
-impl Passing<'_> {
+impl TimerRun<'_> {
     /// The items that go.
     fn expired(&mut self, oldest: &[Item]) -> Vec<ItemId> {
         let max = self.extent.within(MAX_EXPIRED);
@@ -216,9 +220,10 @@ impl Passing<'_> {
     }
 
     /// What is left of a JID's subscriptions.
-    fn terms(&mut self, jid: &Jid, special: &Special) -> Vec<Terms> {
+    fn terms(&mut self, jid: &Jid, special: &ConfiguredSubscription) -> Vec<SubscriptionDetails> {
         let max = self.extent.within(MAX_LEASE_NOTICES);
-        let is_over = |terms: &Terms| terms.end().is_some_and(|end| end <= self.cx.now);
+        let is_over =
+            |terms: &SubscriptionDetails| terms.end().is_some_and(|end| end <= self.cx.now);
         let mut left: Vec<_> =
             special.terms.iter().filter(|terms| !is_over(terms)).cloned().collect();
         for terms in &mut left {
@@ -248,7 +253,7 @@ impl Passing<'_> {
         newest: &[Item],
         have_to_wait: bool,
         changes: &mut Changes,
-    ) -> Vec<Notification> {
+    ) -> Vec<LogEntry> {
         let node = self.node;
         let max = self.extent.within(MAX_DIGESTS_BYTES);
         if max == 0 {
@@ -257,7 +262,7 @@ impl Passing<'_> {
         let (mut made, mut bytes) = (Vec::new(), 0);
         for (jid, special) in node.specials().filter(|(_, special)| !special.is_pending) {
             let awaited = special.terms.iter().filter(|terms| awaits_digest(node, terms));
-            let Some(due) = awaited.map(Terms::digest_due).min() else { continue };
+            let Some(due) = awaited.map(SubscriptionDetails::digest_due).min() else { continue };
             if have_to_wait || bytes >= max || due > self.cx.now {
                 self.next.push(due);
                 continue;
@@ -265,7 +270,7 @@ impl Passing<'_> {
             let mut all = special.terms.to_vec();
             for terms in all.iter_mut().filter(|terms| awaits_digest(node, terms)) {
                 let digest = self.digest(jid, terms, newest, changes.version());
-                bytes += digest.iter().map(Notification::size).sum::<usize>();
+                bytes += digest.iter().map(LogEntry::size).sum::<usize>();
                 made.extend(digest);
             }
             changes.push(Change::Agreed(jid.clone(), all.into()));
@@ -277,18 +282,18 @@ impl Passing<'_> {
     fn digest(
         &mut self,
         jid: &Jid,
-        terms: &mut Terms,
+        terms: &mut SubscriptionDetails,
         newest: &[Item],
         as_of: u64,
-    ) -> Vec<Notification> {
+    ) -> Vec<LogEntry> {
         if terms.digest_due() > self.cx.now {
             self.next.push(terms.digest_due());
             return Vec::new();
         }
         let (node, config) = (self.node, &self.node.config);
         let shows = terms.options.show_values;
-        let is_looked_at = config.presence_based_delivery || shows != Shows::ALL;
-        let view = View {
+        let is_looked_at = config.presence_based_delivery || shows != ShowSet::ALL;
+        let view = DeliveryVariant {
             has_body: terms.options.include_body,
             subids: terms.subid.iter().cloned().collect(),
             shows: is_looked_at.then_some(shows),
@@ -299,9 +304,9 @@ impl Passing<'_> {
         let digest: Vec<_> = items
             .filter_map(|item| {
                 let at = (as_of, self.cx.fresh.number());
-                let again = Notification::again(node, config, item, jid, at)?;
+                let again = LogEntry::again(node, config, item, jid, at)?;
                 let notification_type = NotificationType::Normal;
-                Some(Notification { view: view.clone(), notification_type, ..again })
+                Some(LogEntry { view: view.clone(), notification_type, ..again })
             })
             .collect();
         terms.digested = node.seq;

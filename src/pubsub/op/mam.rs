@@ -9,8 +9,8 @@
 use jid::Jid;
 
 use crate::pubsub::{
-    ArchiveId, Attribution, Context, Edge, Feature, Filter, Listing, Mark, Node, NodeId, Order,
-    OrderField, Page, Refusal, Spot, Timestamp, access,
+    ArchiveId, Attribution, Context, Error, Feature, ItemFilter, ItemOrder, ItemPosition,
+    ItemQuery, ItemRef, Node, NodeId, OrderField, PageBound, PageRequest, Timestamp, access,
 };
 
 use super::existing;
@@ -20,13 +20,13 @@ pub const MAX_RESULTS: usize = 100;
 
 /// Asks for a part of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Query {
+pub struct QueryArchive {
     /// Of which node.
     pub node: NodeId,
     /// Which part of what matches.
-    pub page: Page<ArchiveId>,
+    pub page: PageRequest<ArchiveId>,
     /// In which order.
-    pub order: Order,
+    pub order: ItemOrder,
     /// What stands after this.
     pub after: Option<ArchiveId>,
     /// What stands before this.
@@ -41,14 +41,14 @@ pub struct Query {
     pub with: Option<Jid>,
 }
 
-impl Query {
+impl QueryArchive {
     /// All of the archive of a node, as far as a page reaches.
     #[must_use]
-    pub fn all(node: NodeId, page: Page<ArchiveId>) -> Self {
+    pub fn all(node: NodeId, page: PageRequest<ArchiveId>) -> Self {
         Self {
             node,
             page,
-            order: Order::default(),
+            order: ItemOrder::default(),
             after: None,
             before: None,
             only: None,
@@ -68,26 +68,31 @@ impl Query {
 /// [`Refusal::PublisherHidden`] if a publisher is named at a node that does not show publishers (XEP-0313 §4.1.1);
 /// [`Refusal::ItemNotFound`] for an id that the node never gave; [`Refusal::NotImplemented`] for a page by
 /// its index.
-pub fn query(node: Option<&Node>, request: &Query, cx: &Context<'_>) -> Result<Listing, Refusal> {
+pub fn query(
+    node: Option<&Node>,
+    request: &QueryArchive,
+    cx: &Context<'_>,
+) -> Result<ItemQuery, Error> {
     let node = existing(node)?;
     // XEP-0313 §8.1.
-    access::may_retrieve(node, cx).map_err(|_| Refusal::Forbidden)?;
+    access::may_retrieve(node, cx).map_err(|_| Error::Forbidden)?;
     if !node.config.persist_items {
-        return Err(Refusal::Unsupported(Feature::PersistentItems));
+        return Err(Error::Unsupported(Feature::PersistentItems));
     }
     if request.with.is_some() && Attribution::of(node, &node.config) != Attribution::Publisher {
-        return Err(Refusal::PublisherHidden);
+        return Err(Error::PublisherHidden);
     }
-    if matches!(request.page.edge, Edge::At(index) if index > 0) {
-        return Err(Refusal::NotImplemented("a page of an archive by its index".into()));
+    if matches!(request.page.edge, PageBound::At(index) if index > 0) {
+        return Err(Error::NotImplemented("a page of an archive by its index".into()));
     }
     let spot = |id: ArchiveId| match id.epoch == node.epoch && id.spot.0 <= node.seq {
         true => Ok(id.spot),
-        false => Err(Refusal::ItemNotFound),
+        false => Err(Error::ItemNotFound),
     };
     let named = |id: Option<ArchiveId>| id.map(spot).transpose();
-    let all = |ids: &[ArchiveId]| ids.iter().copied().map(spot).collect::<Result<Vec<Spot>, _>>();
-    let filter = Filter {
+    let all =
+        |ids: &[ArchiveId]| ids.iter().copied().map(spot).collect::<Result<Vec<ItemPosition>, _>>();
+    let filter = ItemFilter {
         after: named(request.after)?,
         before: named(request.before)?,
         only: request.only.as_deref().map(all).transpose()?,
@@ -97,10 +102,10 @@ pub fn query(node: Option<&Node>, request: &Query, cx: &Context<'_>) -> Result<L
     };
     let max = request.page.max.min(MAX_RESULTS);
     let mark = match request.order.by {
-        OrderField::Creation => Mark::Spot,
-        OrderField::Modification => Mark::Position,
+        OrderField::Creation => ItemRef::Spot,
+        OrderField::Modification => ItemRef::Position,
     };
-    let page = Page { max, ..request.page.clone() }.and_then(|id| spot(id).ok().map(mark));
-    let page = page.ok_or(Refusal::ItemNotFound)?;
-    Ok(Listing { page, order: request.order, filter })
+    let page = PageRequest { max, ..request.page.clone() }.and_then(|id| spot(id).ok().map(mark));
+    let page = page.ok_or(Error::ItemNotFound)?;
+    Ok(ItemQuery { page, order: request.order, filter })
 }

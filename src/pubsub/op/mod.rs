@@ -30,7 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jid::{BareJid, Jid};
 
 use super::{
-    Admission, Affiliation, Change, Changes, Context, Node, NodeConfig, Refusal, SubId, access,
+    Affiliation, Change, Changes, Context, Error, Node, NodeConfig, SubId, SubscribeAccess, access,
     administers,
 };
 
@@ -101,8 +101,8 @@ fn joined(reasons: impl IntoIterator<Item = String>) -> String {
 }
 
 /// The node, or the refusal that most clauses begin with.
-fn existing(node: Option<&Node>) -> Result<&Node, Refusal> {
-    node.ok_or(Refusal::NodeNotFound)
+fn existing(node: Option<&Node>) -> Result<&Node, Error> {
+    node.ok_or(Error::NodeNotFound)
 }
 
 /// Ends the subscriptions of exactly this address if the node does not admit the entity any more, and approves its pending
@@ -135,16 +135,16 @@ fn settle_remaining(
         return;
     }
     let admission = match administers(cx.administrators, entity) {
-        true => Ok(Admission::Granted),
+        true => Ok(SubscribeAccess::Granted),
         false => access::admits(config, affiliation, access::contact(cx, entity)),
     };
     match admission {
-        Ok(Admission::Granted) => {
+        Ok(SubscribeAccess::Granted) => {
             for jid in node.pending_of_address(entity).filter(|jid| !ended.contains(*jid)) {
                 changes.push(Change::Subscribed(jid.clone()));
             }
         }
-        Ok(Admission::OnApproval) => {}
+        Ok(SubscribeAccess::OnApproval) => {}
         Err(_) => {
             let all = node.subscriptions_of_address(entity).chain(node.pending_of_address(entity));
             for jid in all.filter(|jid| !ended.contains(*jid)) {

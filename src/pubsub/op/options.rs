@@ -3,8 +3,8 @@
 use jid::Jid;
 
 use crate::pubsub::{
-    Actor, Change, Changes, Context, Decision, Expire, Node, NodeConfig, NodeId, OptionSetting,
-    Options, Refusal, SubId, SubscriptionState, Terms, access,
+    Actor, Change, Changes, Context, Decision, Error, Expire, Node, NodeConfig, NodeId, SubId,
+    SubscriptionDetails, SubscriptionOption, SubscriptionOptions, SubscriptionState, access,
 };
 
 use super::existing;
@@ -15,7 +15,7 @@ pub const FEATURES: &[&str] =
 
 /// Which subscription is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OptionsOf {
+pub struct GetOptions {
     /// At which node.
     pub node: NodeId,
     /// Whose.
@@ -28,16 +28,16 @@ pub struct OptionsOf {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetOptions {
     /// Which subscription.
-    pub of: OptionsOf,
+    pub of: GetOptions,
     /// What changes; nothing if the form was cancelled.
-    pub settings: Vec<OptionSetting>,
+    pub settings: Vec<SubscriptionOption>,
 }
 
 /// Options, and whether items can be told in a body where they hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Offered {
+pub struct OptionsForm {
     /// What holds.
-    pub options: Options,
+    pub options: SubscriptionOptions,
     /// Whether [`Options::include_body`] is offered.
     pub offers_body: bool,
 }
@@ -49,24 +49,27 @@ pub struct Offered {
 /// [`Refusal::InvalidSubId`].
 pub fn options(
     node: Option<&Node>,
-    request: &OptionsOf,
+    request: &GetOptions,
     cx: &Context<'_>,
-) -> Result<Offered, Refusal> {
+) -> Result<OptionsForm, Error> {
     let node = existing(node)?;
     let (_, terms) = configurable(node, request, cx.actor)?;
     let at = find(&terms, request.subid.as_ref())?;
-    let terms = terms.get(at).ok_or(Refusal::InvalidSubId)?;
-    Ok(Offered { options: terms.options.clone(), offers_body: offers_body(&node.config) })
+    let terms = terms.get(at).ok_or(Error::InvalidSubId)?;
+    Ok(OptionsForm { options: terms.options.clone(), offers_body: offers_body(&node.config) })
 }
 
 /// Shows the options that a subscription at a node has if nothing else is said (§6.4).
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
-pub fn default(node: Option<&Node>, cx: &Context<'_>) -> Result<Offered, Refusal> {
+pub fn default(node: Option<&Node>, cx: &Context<'_>) -> Result<OptionsForm, Error> {
     let node = existing(node)?;
     access::may_discover(node, cx)?;
-    Ok(Offered { options: Options::default(), offers_body: offers_body(&node.config) })
+    Ok(OptionsForm {
+        options: SubscriptionOptions::default(),
+        offers_body: offers_body(&node.config),
+    })
 }
 
 /// Decides a request to set the options of a subscription (§6.3.5). A lease is renewed so (§12.19).
@@ -77,7 +80,7 @@ pub fn set_options(
     node: Option<&Node>,
     request: &SetOptions,
     cx: &Context<'_>,
-) -> Result<Decision<()>, Refusal> {
+) -> Result<Decision<()>, Error> {
     let node = existing(node)?;
     let (jid, mut terms) = configurable(node, &request.of, cx.actor)?;
     let at = find(&terms, request.of.subid.as_ref())?;
@@ -86,7 +89,7 @@ pub fn set_options(
         check_offered(node, &request.settings)?;
         let options = terms.options.clone().with(&request.settings, cx.limits(), cx.now)?;
         if !has_lease(&options, cx) {
-            return Err(Refusal::InvalidOptions("pubsub#expire: a lease is required".into()));
+            return Err(Error::InvalidOptions("pubsub#expire: a lease is required".into()));
         }
         if options == terms.options {
             return Ok(Decision::quiet((), changes));
@@ -98,33 +101,37 @@ pub fn set_options(
 }
 
 /// The named JID, subscribed or pending, with its subscriptions, if the actor may configure them.
-fn configurable(node: &Node, of: &OptionsOf, actor: &Actor) -> Result<(Jid, Vec<Terms>), Refusal> {
+fn configurable(
+    node: &Node,
+    of: &GetOptions,
+    actor: &Actor,
+) -> Result<(Jid, Vec<SubscriptionDetails>), Error> {
     if !access::is_self(actor, &of.jid.to_bare()) && !actor.is_administrator {
-        return Err(Refusal::Forbidden);
+        return Err(Error::Forbidden);
     }
     let jid = node.known_subscription(&of.jid);
     if node.state_of(&jid) == SubscriptionState::None {
-        return Err(Refusal::NoOptions);
+        return Err(Error::NoOptions);
     }
     let terms = node.terms_of(&jid).into_owned();
     Ok((jid, terms))
 }
 
 /// Which of several subscriptions is meant. SPEC: a SubID is ignored where there is none (§6.2.3.5).
-pub(super) fn find(terms: &[Terms], subid: Option<&SubId>) -> Result<usize, Refusal> {
+pub(super) fn find(terms: &[SubscriptionDetails], subid: Option<&SubId>) -> Result<usize, Error> {
     match (terms, subid) {
         ([_], None) => Ok(0),
         ([only], Some(_)) if only.subid.is_none() => Ok(0),
-        (_, None) => Err(Refusal::SubIdRequired),
+        (_, None) => Err(Error::SubIdRequired),
         (all, Some(subid)) => {
             let found = all.iter().position(|terms| terms.subid.as_ref() == Some(subid));
-            found.ok_or(Refusal::InvalidSubId)
+            found.ok_or(Error::InvalidSubId)
         }
     }
 }
 
 /// SPEC: the one thing that a subscription may have to be configured with is its lease, where the service wants one.
-pub(super) fn has_lease(options: &Options, cx: &Context<'_>) -> bool {
+pub(super) fn has_lease(options: &SubscriptionOptions, cx: &Context<'_>) -> bool {
     !cx.limits().require_lease || options.expire != Expire::Never
 }
 
@@ -139,15 +146,15 @@ pub fn offers_body(config: &NodeConfig) -> bool {
 }
 
 /// Refuses options that are not offered at a node.
-pub(super) fn check_offered(node: &Node, settings: &[OptionSetting]) -> Result<(), Refusal> {
-    let is_offered = |setting: &OptionSetting| {
-        *setting != OptionSetting::IncludeBody(true) || offers_body(&node.config)
+pub(super) fn check_offered(node: &Node, settings: &[SubscriptionOption]) -> Result<(), Error> {
+    let is_offered = |setting: &SubscriptionOption| {
+        *setting != SubscriptionOption::IncludeBody(true) || offers_body(&node.config)
     };
     match settings.iter().all(is_offered) {
         true => Ok(()),
         false => {
             let text = "pubsub#include_body: not available for payloads of this type";
-            Err(Refusal::InvalidOptions(text.into()))
+            Err(Error::InvalidOptions(text.into()))
         }
     }
 }
@@ -158,11 +165,15 @@ const MAX_SPECIAL: usize = 100_000;
 const MAX_OWN_SPECIAL: usize = 100;
 
 /// A JID has these subscriptions from now on.
-pub(super) fn agreed(node: &Node, jid: Jid, terms: Vec<Terms>) -> Result<Change, Refusal> {
+pub(super) fn agreed(
+    node: &Node,
+    jid: Jid,
+    terms: Vec<SubscriptionDetails>,
+) -> Result<Change, Error> {
     if node.special(&jid).is_none() {
         let own = node.specials_of_account(&jid.to_bare());
         if node.specials_len() >= MAX_SPECIAL || own >= MAX_OWN_SPECIAL {
-            return Err(Refusal::TooManySpecial);
+            return Err(Error::TooManySpecial);
         }
     }
     Ok(Change::Agreed(jid, terms.into()))

@@ -6,9 +6,9 @@ use std::collections::HashSet;
 use jid::{BareJid, Jid};
 
 use crate::pubsub::{
-    Affiliation, Change, Changes, Context, Decision, Event, Expire, Fresh, Item, ItemId, Node,
-    Notification, Refusal, SendLastPublishedItem, Shows, Terms, Timestamp, View, access,
-    fanout::Fanout, notices::notices,
+    Affiliation, Change, Changes, Context, Decision, DeliveryVariant, Error, Event, Expire,
+    IdGenerator, Item, ItemId, LogEntry, Node, SendLastPublishedItem, ShowSet, SubscriptionDetails,
+    Timestamp, access, fanout::Fanout, notices::notices,
 };
 
 use super::{existing, options::agreed, retract::retractions, subscribe};
@@ -20,7 +20,7 @@ pub const FEATURES: &[&str] = &["presence-notifications", "presence-subscribe", 
 #[must_use]
 pub fn matters(node: &Node, changes: &Changes) -> bool {
     let is_agreed = |change: &Change| match change {
-        Change::Agreed(_, terms) => terms.iter().any(Terms::looks_at_presence),
+        Change::Agreed(_, terms) => terms.iter().any(SubscriptionDetails::looks_at_presence),
         _ => false,
     };
     node.config.looks_at_presence() || changes.iter().any(is_agreed)
@@ -58,7 +58,7 @@ pub fn is_needed(node: &Node, entity: &BareJid) -> bool {
     let of_all = node.config.presence_based_delivery || node.config.tempsub;
     let pending = node.pending_of_address(entity);
     let mut own = node.subscriptions_of_address(entity).chain(pending);
-    own.any(|jid| of_all || node.terms_of(jid).iter().any(Terms::looks_at_presence))
+    own.any(|jid| of_all || node.terms_of(jid).iter().any(SubscriptionDetails::looks_at_presence))
 }
 
 /// Those whose items go from a node when they go.
@@ -87,8 +87,8 @@ pub fn came(
     jid: &Jid,
     gone_since: Option<Timestamp>,
     newest: &[Item],
-    fresh: &dyn Fresh,
-) -> Vec<Notification> {
+    fresh: &dyn IdGenerator,
+) -> Vec<LogEntry> {
     let mut sent =
         gone_since.map_or_else(Vec::new, |since| missed(node, jid, since, newest, fresh));
     if sent.is_empty() {
@@ -104,8 +104,8 @@ fn missed(
     jid: &Jid,
     since: Timestamp,
     newest: &[Item],
-    fresh: &dyn Fresh,
-) -> Vec<Notification> {
+    fresh: &dyn IdGenerator,
+) -> Vec<LogEntry> {
     let config = &node.config;
     let looks_at_presence = config.presence_based_delivery
         || config.send_last_published_item == SendLastPublishedItem::OnSubAndPresence;
@@ -113,10 +113,10 @@ fn missed(
     let mut sent = Vec::new();
     for own in own_subscriptions(node, jid) {
         for terms in node.terms_of(&own).iter() {
-            if looks_at_presence || terms.options.show_values != Shows::ALL {
+            if looks_at_presence || terms.options.show_values != ShowSet::ALL {
                 sent.extend(missed.iter().filter_map(|item| {
                     let at = (node.version + 1, fresh.number());
-                    let sent = Notification::of_item(node, config, item, (jid, terms), at)?;
+                    let sent = LogEntry::of_item(node, config, item, (jid, terms), at)?;
                     Some(in_wanted_states(sent, terms))
                 }));
             }
@@ -133,7 +133,7 @@ fn own_subscriptions(node: &Node, jid: &Jid) -> Vec<Jid> {
 }
 
 /// The JIDs at a node to which the last item goes because a resource has come, with it.
-fn last(node: &Node, jid: &Jid, last: Option<&Item>, fresh: &dyn Fresh) -> Vec<Notification> {
+fn last(node: &Node, jid: &Jid, last: Option<&Item>, fresh: &dyn IdGenerator) -> Vec<LogEntry> {
     if node.config.send_last_published_item != SendLastPublishedItem::OnSubAndPresence {
         return Vec::new();
     }
@@ -150,14 +150,14 @@ fn last(node: &Node, jid: &Jid, last: Option<&Item>, fresh: &dyn Fresh) -> Vec<N
 }
 
 /// An item that is sent to whoever comes, in the states of availability in which events are wanted (§16.4.2).
-fn in_wanted_states(sent: Notification, terms: &Terms) -> Notification {
-    let shows = Some(terms.options.show_values).filter(|shows| *shows != Shows::ALL);
-    Notification { view: View { shows, ..sent.view }, ..sent }
+fn in_wanted_states(sent: LogEntry, terms: &SubscriptionDetails) -> LogEntry {
+    let shows = Some(terms.options.show_values).filter(|shows| *shows != ShowSet::ALL);
+    LogEntry { view: DeliveryVariant { shows, ..sent.view }, ..sent }
 }
 
 /// An entity of which a resource is not available any more, or none is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Went {
+pub struct UnavailablePresence {
     /// The resource; a bare JID if that is not said.
     pub jid: Jid,
     /// Whether it was the last one.
@@ -178,11 +178,11 @@ pub struct Went {
 /// [`Refusal::NodeNotFound`].
 pub fn went(
     node: Option<&Node>,
-    went: &Went,
+    went: &UnavailablePresence,
     newest: Option<&Item>,
     enrolled: &HashSet<Jid>,
     cx: &Context<'_>,
-) -> Result<Decision<()>, Refusal> {
+) -> Result<Decision<()>, Error> {
     let node = existing(node)?;
     let bare = went.jid.to_bare();
     let mut changes = Changes::none(node);
@@ -238,7 +238,7 @@ pub fn retract_own(
     publisher: &BareJid,
     own: &[Item],
     cx: &Context<'_>,
-) -> Result<Decision<()>, Refusal> {
+) -> Result<Decision<()>, Error> {
     let node = existing(node)?;
     let mut changes = Changes::none(node);
     let is_lost = |item: &&Item| item.publisher == *publisher && loses_own_items(node, publisher);

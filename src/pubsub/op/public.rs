@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use jid::BareJid;
 
-use crate::pubsub::{Context, Node, NodeId, Refusal, access};
+use crate::pubsub::{Context, Error, Node, NodeId, access};
 
 use super::existing;
 
@@ -32,7 +32,7 @@ pub fn of_which(node: &NodeId) -> Option<NodeId> {
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
-pub fn subscribers(node: Option<&Node>, cx: &Context<'_>) -> Result<Vec<BareJid>, Refusal> {
+pub fn subscribers(node: Option<&Node>, cx: &Context<'_>) -> Result<Vec<BareJid>, Error> {
     let node = existing(node)?;
     access::may_discover(node, cx)?;
     let public = node.specials().filter(|(_, special)| {

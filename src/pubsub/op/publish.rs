@@ -8,8 +8,8 @@ use std::{
 use jid::BareJid;
 
 use crate::pubsub::{
-    Actor, Attribution, Change, Changes, Context, Decision, Event, EventItem, FormerNode, Item,
-    ItemId, Node, NodeConfig, NodeId, Payload, PublishNodeFull, Refusal, Setting, access,
+    Actor, Attribution, Change, Changes, ConfigField, Context, Decision, Error, Event, EventItem,
+    FormerNode, Item, ItemId, Node, NodeConfig, NodeId, Payload, PublishNodeFull, access,
     fanout::Fanout,
 };
 
@@ -35,7 +35,7 @@ pub struct Publish {
     /// What; nothing for an event without an item (§4.3).
     pub items: Vec<NewItem>,
     /// How the node has to be configured, and is if it has to be created (§7.1.5).
-    pub options: Vec<Setting>,
+    pub options: Vec<ConfigField>,
     /// What the newest item is called in the archive, or nothing is published (XEP-0395 §3.2).
     pub compared: Option<String>,
 }
@@ -51,7 +51,7 @@ pub struct NewItem {
 
 /// The items are published.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Published {
+pub struct PublishReply {
     /// Where.
     pub node: NodeId,
     /// Their names, in the order of the request.
@@ -71,20 +71,20 @@ pub struct Published {
 pub fn publish(
     node: Option<&Node>,
     request: &Publish,
-    there: &There,
+    there: &ExistingItems,
     cx: &Context<'_>,
-) -> Result<Decision<Published>, Refusal> {
+) -> Result<Decision<PublishReply>, Error> {
     let Some(node) = node else {
         let is_free = |former: &FormerNode| former.redirect.is_none() && former.may_have_name(cx);
         if !cx.policy.may_create(cx.actor)
             || !cx.policy.auto_create
             || !there.former.as_ref().is_none_or(is_free)
         {
-            return Err(Refusal::NodeNotFound);
+            return Err(Error::NodeNotFound);
         }
         check_compared(request, None)?;
         let (node, changes) = create::creation(request.node.clone(), &request.options, false, cx)?;
-        return publish_at(&node, changes, request, &There::default(), cx);
+        return publish_at(&node, changes, request, &ExistingItems::default(), cx);
     };
     access::may_publish(node, cx.actor)?;
     for publisher in there.replaced.values() {
@@ -93,11 +93,11 @@ pub fn publish(
     // Each by itself: of two values for one field one is not met.
     let unmet = request.options.iter().find(|wanted| !node.config.meets(wanted, cx.limits()));
     if let Some(unmet) = unmet {
-        return Err(Refusal::PreconditionNotMet { field: unmet.field() });
+        return Err(Error::PreconditionNotMet { field: unmet.field() });
     }
     if request.compared.is_some() {
         // Who may not read does not learn what is there.
-        access::may_retrieve(node, cx).map_err(|_| Refusal::Forbidden)?;
+        access::may_retrieve(node, cx).map_err(|_| Error::Forbidden)?;
     }
     check_compared(request, there.newest.as_ref())?;
     publish_at(node, Changes::none(node), request, there, cx)
@@ -105,17 +105,17 @@ pub fn publish(
 
 /// SPEC: XEP-0395 leaves it to the service what tells the content of an item. Here it is what the item is called in the
 /// archive, so it changes too when the same content is published again.
-fn check_compared(request: &Publish, newest: Option<&Item>) -> Result<(), Refusal> {
+fn check_compared(request: &Publish, newest: Option<&Item>) -> Result<(), Error> {
     let newest = newest.map(|item| item.archive_id().to_string());
     match &request.compared {
-        Some(compared) if newest.as_ref() != Some(compared) => Err(Refusal::Outdated { newest }),
+        Some(compared) if newest.as_ref() != Some(compared) => Err(Error::Outdated { newest }),
         _ => Ok(()),
     }
 }
 
 /// What a publish request has to do with: items of the node, or the node that was deleted.
 #[derive(Clone, Debug, Default)]
-pub struct There {
+pub struct ExistingItems {
     /// If the node is not there: the one of this name that was deleted.
     pub former: Option<FormerNode>,
     /// The newest, if it is compared.
@@ -146,9 +146,9 @@ fn publish_at(
     node: &Node,
     mut changes: Changes,
     request: &Publish,
-    there: &There,
+    there: &ExistingItems,
     cx: &Context<'_>,
-) -> Result<Decision<Published>, Refusal> {
+) -> Result<Decision<PublishReply>, Error> {
     let config = &node.config;
     check_number(request.items.len(), config, cx)?;
     let mut items = Vec::with_capacity(request.items.len());
@@ -170,10 +170,10 @@ fn publish_at(
         }));
     }
     if items.iter().map(|item| item.size()).sum::<usize>() > cx.limits().max_reply_bytes {
-        return Err(Refusal::BatchTooBig { max: cx.limits().max_reply_bytes });
+        return Err(Error::BatchTooBig { max: cx.limits().max_reply_bytes });
     }
     if items.iter().map(|item| &item.id).collect::<BTreeSet<_>>().len() < items.len() {
-        return Err(Refusal::BadRequest("two items of one name"));
+        return Err(Error::BadRequest("two items of one name"));
     }
 
     let evicted =
@@ -200,23 +200,23 @@ fn publish_at(
     let of_evicted = retractions(node, &evicted, config.notify_retract, &mut changes, &mut fanout);
     notifications.extend(of_evicted?);
     let items = items.iter().map(|item| item.id.clone()).collect();
-    let reply = Published { node: node.id.clone(), items };
+    let reply = PublishReply { node: node.id.clone(), items };
     Ok(Decision { reply, changes, notifications })
 }
 
 /// Those that make room for new items at a node that retracts them, or refuses what is too much.
 fn evicted(
     new: &[Arc<Item>],
-    there: &There,
+    there: &ExistingItems,
     config: &NodeConfig,
     cx: &Context<'_>,
-) -> Result<Vec<ItemId>, Refusal> {
+) -> Result<Vec<ItemId>, Error> {
     let keep = config.max_items.within(cx.limits()) as usize;
     let number = (there.total + new.len() - there.replaced.len()).saturating_sub(keep);
     match config.publish_node_full {
         _ if number == 0 || keep == 0 => Ok(Vec::new()),
         PublishNodeFull::DiscardOldest => Ok(Vec::new()),
-        PublishNodeFull::Reject => Err(Refusal::NodeFull),
+        PublishNodeFull::Reject => Err(Error::NodeFull),
         PublishNodeFull::RetractOldest => {
             let stays = |id: &&ItemId| !there.replaced.contains_key(*id);
             Ok(there.oldest.iter().filter(stays).take(number).cloned().collect())
@@ -225,17 +225,17 @@ fn evicted(
 }
 
 /// How many items the node takes at once (§7.1.3.7, §12.11).
-fn check_number(number: usize, config: &NodeConfig, cx: &Context<'_>) -> Result<(), Refusal> {
+fn check_number(number: usize, config: &NodeConfig, cx: &Context<'_>) -> Result<(), Error> {
     let takes_items = config.persist_items || config.deliver_payloads;
     let kept = config.max_items.within(cx.limits()) as usize;
     match number {
-        0 if takes_items => Err(Refusal::ItemRequired),
+        0 if takes_items => Err(Error::ItemRequired),
         0 => Ok(()),
-        _ if !takes_items => Err(Refusal::ItemForbidden),
-        n if n > cx.limits().max_batch => Err(Refusal::batch_too_long(cx.limits())),
+        _ if !takes_items => Err(Error::ItemForbidden),
+        n if n > cx.limits().max_batch => Err(Error::batch_too_long(cx.limits())),
         // A node may keep no item at all and still announce each.
         n if config.persist_items && kept > 0 && n > kept => {
-            Err(Refusal::MaxItemsExceeded { limit: "pubsub#max_items", max: kept })
+            Err(Error::MaxItemsExceeded { limit: "pubsub#max_items", max: kept })
         }
         _ => Ok(()),
     }
@@ -247,13 +247,13 @@ fn check_payload(
     payload: Option<&Payload>,
     config: &NodeConfig,
     cx: &Context<'_>,
-) -> Result<(), Refusal> {
+) -> Result<(), Error> {
     let Some(payload) = payload else {
-        return if config.deliver_payloads { Err(Refusal::PayloadRequired) } else { Ok(()) };
+        return if config.deliver_payloads { Err(Error::PayloadRequired) } else { Ok(()) };
     };
     let max = config.max_payload_size.min(cx.limits().max_payload_bytes);
     if payload.xml().len() > max as usize {
-        return Err(Refusal::PayloadTooBig { max });
+        return Err(Error::PayloadTooBig { max });
     }
     Ok(())
 }

@@ -1,8 +1,7 @@
 //! Removing all items of a node (§8.5).
 
 use crate::pubsub::{
-    Change, Changes, Context, Decision, Event, Feature, Node, NodeId, Refusal, access,
-    fanout::Fanout,
+    Change, Changes, Context, Decision, Error, Event, Feature, Node, NodeId, access, fanout::Fanout,
 };
 
 use super::existing;
@@ -22,11 +21,11 @@ pub struct Purge {
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`]; [`Refusal::Unsupported`] at a node that keeps
 /// no items (§8.5.3.3).
-pub fn purge(node: Option<&Node>, cx: &Context<'_>) -> Result<Decision<()>, Refusal> {
+pub fn purge(node: Option<&Node>, cx: &Context<'_>) -> Result<Decision<()>, Error> {
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
     if !node.config.persist_items {
-        return Err(Refusal::Unsupported(Feature::PersistentItems));
+        return Err(Error::Unsupported(Feature::PersistentItems));
     }
     let mut changes = Changes::none(node);
     let place = changes.take_place(node.epoch);

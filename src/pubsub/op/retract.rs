@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use jid::BareJid;
 
 use crate::pubsub::{
-    Change, Changes, Context, Decision, Event, Feature, ItemId, Node, NodeId, Notification,
-    Refusal, access, fanout::Fanout, written_len,
+    Change, Changes, Context, Decision, Error, Event, Feature, ItemId, LogEntry, Node, NodeId,
+    access, fanout::Fanout, written_len,
 };
 
 use super::existing;
@@ -39,28 +39,28 @@ pub fn retract(
     request: &Retract,
     publishers: &BTreeMap<ItemId, BareJid>,
     cx: &Context<'_>,
-) -> Result<Decision<()>, Refusal> {
+) -> Result<Decision<()>, Error> {
     let node = existing(node)?;
     check_access(node, cx)?;
     if !node.config.persist_items {
-        return Err(Refusal::Unsupported(Feature::PersistentItems));
+        return Err(Error::Unsupported(Feature::PersistentItems));
     }
     if request.items.is_empty() {
-        return Err(Refusal::ItemRequired);
+        return Err(Error::ItemRequired);
     }
     if request.items.len() > cx.limits().max_batch {
-        return Err(Refusal::batch_too_long(cx.limits()));
+        return Err(Error::batch_too_long(cx.limits()));
     }
     if request.items.iter().collect::<BTreeSet<_>>().len() < request.items.len() {
-        return Err(Refusal::BadRequest("two items of one name"));
+        return Err(Error::BadRequest("two items of one name"));
     }
     let names = request.items.iter().map(|id| RETRACTED_BYTES + written_len(id.as_str()));
     if names.sum::<usize>() > cx.limits().max_reply_bytes {
-        return Err(Refusal::BatchTooBig { max: cx.limits().max_reply_bytes });
+        return Err(Error::BatchTooBig { max: cx.limits().max_reply_bytes });
     }
     let mut changes = Changes::none(node);
     for id in &request.items {
-        let publisher = publishers.get(id).ok_or(Refusal::ItemNotFound)?;
+        let publisher = publishers.get(id).ok_or(Error::ItemNotFound)?;
         access::may_change_item(node, cx.actor, publisher)?;
         changes.push(Change::Retracted(id.clone()));
     }
@@ -74,10 +74,10 @@ pub fn retract(
 ///
 /// # Errors
 /// [`Refusal::Forbidden`].
-pub fn check_access(node: &Node, cx: &Context<'_>) -> Result<(), Refusal> {
+pub fn check_access(node: &Node, cx: &Context<'_>) -> Result<(), Error> {
     let is_refused =
         access::may_publish(node, cx.actor).is_err() && access::may_retrieve(node, cx).is_err();
-    if is_refused { Err(Refusal::Forbidden) } else { Ok(()) }
+    if is_refused { Err(Error::Forbidden) } else { Ok(()) }
 }
 
 /// One event for each item that is gone; each takes its place, whether subscribers are notified or not.
@@ -87,7 +87,7 @@ pub(super) fn retractions(
     is_notified: bool,
     changes: &mut Changes,
     fanout: &mut Fanout<'_>,
-) -> Result<Vec<Notification>, Refusal> {
+) -> Result<Vec<LogEntry>, Error> {
     let mut notifications = Vec::new();
     for id in items {
         let at = (changes.take_place(node.epoch), changes.version());

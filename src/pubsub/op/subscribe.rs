@@ -3,14 +3,14 @@
 use jid::Jid;
 
 use crate::pubsub::{
-    Admission, Change, Changes, Context, Decision, Fresh, Item, Node, NodeConfig, NodeId,
-    Notification, OptionSetting, Options, Refusal, SubId, SubscriptionState, Terms, View, access,
-    notices::notices,
+    Change, Changes, Context, Decision, DeliveryVariant, Error, IdGenerator, Item, LogEntry, Node,
+    NodeConfig, NodeId, SubId, SubscribeAccess, SubscriptionDetails, SubscriptionOption,
+    SubscriptionOptions, SubscriptionState, access, notices::notices,
 };
 
 use super::{
     existing,
-    options::{Offered, agreed, check_offered, has_lease, offers_body},
+    options::{OptionsForm, agreed, check_offered, has_lease, offers_body},
 };
 
 /// What this use case stands for in service discovery.
@@ -27,14 +27,14 @@ pub struct Subscribe {
     /// Where the events go: the actor's bare JID or one of its full JIDs.
     pub jid: Jid,
     /// Which options the subscription shall have, if that is said (§6.3.7).
-    pub settings: Option<Vec<OptionSetting>>,
+    pub settings: Option<Vec<SubscriptionOption>>,
     /// Whether it is a public one (XEP-0465).
     pub is_public: bool,
 }
 
 /// The JID is subscribed, or waits for an owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subscribed {
+pub struct SubscribeReply {
     /// To which node.
     pub node: NodeId,
     /// Who.
@@ -44,7 +44,7 @@ pub struct Subscribed {
     /// How.
     pub state: SubscriptionState,
     /// With which options, if some were asked for.
-    pub options: Option<Offered>,
+    pub options: Option<OptionsForm>,
 }
 
 /// Decides a subscribe request, given the newest item.
@@ -62,38 +62,38 @@ pub fn subscribe(
     request: &Subscribe,
     last: Option<&Item>,
     cx: &Context<'_>,
-) -> Result<Decision<Subscribed>, Refusal> {
+) -> Result<Decision<SubscribeReply>, Error> {
     let node = existing(node)?;
     let jid = &request.jid;
     if !access::is_self(cx.actor, &jid.to_bare()) {
-        return Err(Refusal::InvalidJid);
+        return Err(Error::InvalidJid);
     }
     let admission = access::may_subscribe(node, cx)?;
     let known = node.known_subscription(jid);
     match node.state_of(&known) {
         SubscriptionState::Subscribed => return again(node, request, &known, last, cx),
-        SubscriptionState::Pending => return Err(Refusal::PendingSubscription),
+        SubscriptionState::Pending => return Err(Error::PendingSubscription),
         SubscriptionState::None => {}
     }
     access::may_begin_subscription(node, cx.actor)?;
     if node.subscribers_len() + node.pending_len() >= cx.limits().max_subscriptions {
-        return Err(Refusal::TooManySubscriptions);
+        return Err(Error::TooManySubscriptions);
     }
     let has_enough = cx.own_subscriptions >= cx.limits().max_subscriptions_per_jid;
     if has_enough && !cx.actor.is_administrator {
-        return Err(Refusal::TooManyOwnSubscriptions);
+        return Err(Error::TooManyOwnSubscriptions);
     }
     let terms = new_terms(node, request, cx)?;
     if !has_lease(&terms.options, cx) {
-        return Err(Refusal::ConfigurationRequired);
+        return Err(Error::ConfigurationRequired);
     }
     let mut changes = Changes::none(node);
     let state = match admission {
-        Admission::Granted => {
+        SubscribeAccess::Granted => {
             changes.push(Change::Subscribed(jid.clone()));
             SubscriptionState::Subscribed
         }
-        Admission::OnApproval => {
+        SubscribeAccess::OnApproval => {
             changes.push(Change::Requested(jid.clone()));
             SubscriptionState::Pending
         }
@@ -102,15 +102,15 @@ pub fn subscribe(
         changes.push(agreed(node, jid.clone(), vec![terms.clone()])?);
     }
     let mut notifications = notices(node, &node.config, &mut changes, cx);
-    if admission == Admission::Granted {
+    if admission == SubscribeAccess::Granted {
         let at = (changes.version() + 1, cx.fresh.number());
         notifications.extend(last_item(node, &node.config, last, (jid, &terms), at));
     }
     Ok(Decision { reply: reply(node, request, &terms, state), changes, notifications })
 }
 
-fn is_plain(terms: &Terms) -> bool {
-    terms.subid.is_none() && terms.options == Options::default()
+fn is_plain(terms: &SubscriptionDetails) -> bool {
+    terms.subid.is_none() && terms.options == SubscriptionOptions::default()
 }
 
 /// One more subscription of a JID, where it can have several; else its options are set, if it says some. A subscription
@@ -124,7 +124,7 @@ fn again(
     known: &Jid,
     last: Option<&Item>,
     cx: &Context<'_>,
-) -> Result<Decision<Subscribed>, Refusal> {
+) -> Result<Decision<SubscribeReply>, Error> {
     let mut all = node.terms_of(known).into_owned();
     let mut changes = Changes::none(node);
     let is_moved = *known != request.jid;
@@ -133,18 +133,18 @@ fn again(
         access::may_begin_subscription(node, cx.actor)?;
     }
     if is_one_more && all.len() >= cx.limits().max_subids {
-        return Err(Refusal::TooManySpecial);
+        return Err(Error::TooManySpecial);
     }
     let mut terms = new_terms(node, request, cx)?;
     if (is_one_more || request.settings.is_some()) && !has_lease(&terms.options, cx) {
-        return Err(Refusal::ConfigurationRequired);
+        return Err(Error::ConfigurationRequired);
     }
     if is_one_more {
         all.push(terms.clone());
     } else if let Some(first) = all.first_mut() {
         let options = match request.settings {
             Some(_) => terms.options,
-            None => Options { is_public: request.is_public, ..first.options.clone() },
+            None => SubscriptionOptions { is_public: request.is_public, ..first.options.clone() },
         };
         terms = first.renewed(options, node.seq, cx.now);
         if terms.options == first.options && !is_moved {
@@ -157,7 +157,7 @@ fn again(
         changes.push(Change::Unsubscribed(known.clone()));
         changes.push(Change::Subscribed(request.jid.clone()));
     }
-    let is_new = |one: &&Terms| is_moved || is_one_more && **one == terms;
+    let is_new = |one: &&SubscriptionDetails| is_moved || is_one_more && **one == terms;
     let begun: Vec<_> = all.iter().filter(is_new).cloned().collect();
     if !is_moved || !all.iter().all(is_plain) {
         changes.push(agreed(node, request.jid.clone(), all)?);
@@ -174,22 +174,32 @@ fn again(
     Ok(Decision { reply, changes, notifications })
 }
 
-fn new_terms(node: &Node, request: &Subscribe, cx: &Context<'_>) -> Result<Terms, Refusal> {
+fn new_terms(
+    node: &Node,
+    request: &Subscribe,
+    cx: &Context<'_>,
+) -> Result<SubscriptionDetails, Error> {
     let settings = request.settings.as_deref().unwrap_or_default();
     check_offered(node, settings)?;
-    let options = Options { is_public: request.is_public, ..Options::default() };
+    let options =
+        SubscriptionOptions { is_public: request.is_public, ..SubscriptionOptions::default() };
     let options = options.with(settings, cx.limits(), cx.now)?;
     let subid = (cx.limits().max_subids > 1).then(|| SubId::new(&cx.fresh.name()));
-    Ok(Terms::new(subid, options, node.seq, cx.now))
+    Ok(SubscriptionDetails::new(subid, options, node.seq, cx.now))
 }
 
-fn reply(node: &Node, request: &Subscribe, terms: &Terms, state: SubscriptionState) -> Subscribed {
-    Subscribed {
+fn reply(
+    node: &Node,
+    request: &Subscribe,
+    terms: &SubscriptionDetails,
+    state: SubscriptionState,
+) -> SubscribeReply {
+    SubscribeReply {
         node: node.id.clone(),
         jid: request.jid.clone(),
         subid: terms.subid.clone(),
         state,
-        options: request.settings.as_ref().map(|_| Offered {
+        options: request.settings.as_ref().map(|_| OptionsForm {
             options: terms.options.clone(),
             offers_body: offers_body(&node.config),
         }),
@@ -204,8 +214,8 @@ pub(super) fn last_items(
     config: &NodeConfig,
     last: Option<&Item>,
     changes: &Changes,
-    fresh: &dyn Fresh,
-) -> Vec<Notification> {
+    fresh: &dyn IdGenerator,
+) -> Vec<LogEntry> {
     let is_sent = config.send_last_published_item.is_on_sub() && !changes.drop_all_items();
     let last = last.filter(|_| is_sent);
     let sent = changes.iter().flat_map(|change| match change {
@@ -213,7 +223,7 @@ pub(super) fn last_items(
             let terms = node.terms_of(jid);
             let item = |terms| {
                 let (last, at) = (last?, (changes.version() + 1, fresh.number()));
-                Notification::of_item(node, config, last, (jid, terms), at)
+                LogEntry::of_item(node, config, last, (jid, terms), at)
             };
             terms.iter().filter_map(item).collect()
         }
@@ -228,10 +238,10 @@ pub(super) fn last_item(
     node: &Node,
     config: &NodeConfig,
     last: Option<&Item>,
-    subscriber: (&Jid, &Terms),
+    subscriber: (&Jid, &SubscriptionDetails),
     at: (u64, u64),
-) -> Option<Notification> {
+) -> Option<LogEntry> {
     let last = last.filter(|_| config.send_last_published_item.is_on_sub())?;
-    let sent = Notification::of_item(node, config, last, subscriber, at)?;
-    Some(Notification { view: View { shows: None, ..sent.view }, ..sent })
+    let sent = LogEntry::of_item(node, config, last, subscriber, at)?;
+    Some(LogEntry { view: DeliveryVariant { shows: None, ..sent.view }, ..sent })
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use jid::{BareJid, Jid};
 
 use crate::pubsub::{
-    Change, Changes, Context, Decision, Edge, Item, Node, NodeId, Options, Page, Part, Refusal,
-    SubId, Subscription, SubscriptionState, Terms, access, node::Listed, notices::notices,
+    Change, Changes, Context, Decision, Error, Item, Node, NodeId, PageBound, PageRequest,
+    ResultPage, SubId, Subscription, SubscriptionDetails, SubscriptionOptions, SubscriptionState,
+    access, node::Listed, notices::notices,
 };
 
 use super::{
@@ -36,17 +37,17 @@ pub struct SetSubscriptions {
     pub node: NodeId,
     /// JIDs with optional SubIDs, and the new states of their subscriptions. Entries that contradict an earlier one are
     /// not applied.
-    pub entries: Vec<(Jid, Option<SubId>, Wanted)>,
+    pub entries: Vec<(Jid, Option<SubId>, RequestedState)>,
     /// The entries that cannot be applied. The others are.
     pub invalid: Vec<InvalidEntry>,
 }
 
 /// What an owner wants a subscription to be; nothing if it is a state that this service does not have.
-pub type Wanted = Option<SubscriptionState>;
+pub type RequestedState = Option<SubscriptionState>;
 
 /// What became of the entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SubscriptionsSet {
+pub struct SetSubscriptionsReply {
     /// At which node.
     pub node: NodeId,
     /// The addresses and SubIDs of the entries that were not applied, with the present states. The others hold
@@ -69,14 +70,14 @@ pub struct SubscriptionsSet {
 /// [`Refusal::NotImplemented`] for a page from a higher index.
 pub fn subscriptions(
     node: Option<&Node>,
-    page: &Page<String>,
+    page: &PageRequest<String>,
     fits: impl FnMut(&Subscription) -> bool,
     cx: &Context<'_>,
-) -> Result<Part<Subscription>, Refusal> {
+) -> Result<ResultPage<Subscription>, Error> {
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
     let total = node.listed_len();
-    let page = page.clone().and_then(|uid| edge(node, &uid)).ok_or(Refusal::ItemNotFound)?;
+    let page = page.clone().and_then(|uid| edge(node, &uid)).ok_or(Error::ItemNotFound)?;
     let index_of = |edge: &(Jid, Option<SubId>)| {
         (total <= MAX_COUNTED).then(|| node.listed_from(None).position(|one| is(one, edge)))?
     };
@@ -84,32 +85,30 @@ pub fn subscriptions(
         listed.take(page.max).map(subscribed).take_while(fits).collect()
     };
     let (entries, index) = match &page.edge {
-        Edge::At(index) if total.min(*index) > MAX_COUNTED => {
-            return Err(Refusal::NotImplemented(format!(
-                "a page from an index above {MAX_COUNTED}"
-            )));
+        PageBound::At(index) if total.min(*index) > MAX_COUNTED => {
+            return Err(Error::NotImplemented(format!("a page from an index above {MAX_COUNTED}")));
         }
-        Edge::At(index) => {
+        PageBound::At(index) => {
             (taken(&mut node.listed_from(None).skip(*index)), Some(total.min(*index)))
         }
-        Edge::After(edge) => {
+        PageBound::After(edge) => {
             let mut later = node.listed_from(Some(&edge.0)).skip_while(|one| !is(*one, edge));
             (taken(&mut later.by_ref().skip(1)), index_of(edge).map(|index| index + 1))
         }
-        Edge::Before(edge) => {
+        PageBound::Before(edge) => {
             let mut earlier = node.listed_back(Some(&edge.0)).skip_while(|one| !is(*one, edge));
             let entries = taken(&mut earlier.by_ref().skip(1));
             let index = index_of(edge).map(|index| index - entries.len());
             (entries, index)
         }
-        Edge::Last => {
+        PageBound::Last => {
             let entries = taken(&mut node.listed_back(None));
             let index = total - entries.len();
             (entries, Some(index))
         }
     };
     let entries = if page.is_backward() { entries.into_iter().rev().collect() } else { entries };
-    Ok(Part { entries, index, total: Some(total) })
+    Ok(ResultPage { entries, index, total: Some(total) })
 }
 
 /// The subscription with a UID, if the list has it.
@@ -149,8 +148,8 @@ pub fn of_jid(node: &Node, jid: &Jid) -> Vec<Subscription> {
 /// subscriptions of a JID ends those in every spelling of its domain.
 fn known(
     node: &Node,
-    (jid, subid, wanted): &(Jid, Option<SubId>, Wanted),
-) -> Vec<(Jid, Option<SubId>, Wanted)> {
+    (jid, subid, wanted): &(Jid, Option<SubId>, RequestedState),
+) -> Vec<(Jid, Option<SubId>, RequestedState)> {
     let mut jids = node.known_subscriptions(jid);
     if *wanted == Some(SubscriptionState::Subscribed) {
         jids.sort_by_key(|jid| node.state_of(jid) != SubscriptionState::Pending);
@@ -195,7 +194,7 @@ pub fn set_subscriptions(
     request: &SetSubscriptions,
     last: Option<&Item>,
     cx: &Context<'_>,
-) -> Result<Decision<SubscriptionsSet>, Refusal> {
+) -> Result<Decision<SetSubscriptionsReply>, Error> {
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
     let (distinct, contradicting) =
@@ -241,7 +240,12 @@ pub fn set_subscriptions(
             (Some(SubscriptionState::Subscribed), _) if admission.is_ok() && room > 0 => {
                 let terms = (cx.limits().max_subids > 1).then(|| {
                     let subid = SubId::new(&cx.fresh.name());
-                    Terms::new(Some(subid), Options::default(), node.seq, cx.now)
+                    SubscriptionDetails::new(
+                        Some(subid),
+                        SubscriptionOptions::default(),
+                        node.seq,
+                        cx.now,
+                    )
                 });
                 let terms = terms.map(|terms| agreed(node, jid.clone(), vec![terms])).transpose();
                 match terms {
@@ -288,7 +292,7 @@ pub fn set_subscriptions(
         reasons.push((*reason).to_owned());
     }
     let reason = joined(reasons);
-    let reply = SubscriptionsSet { node: node.id.clone(), failed, reason, is_full };
+    let reply = SetSubscriptionsReply { node: node.id.clone(), failed, reason, is_full };
     let mut notifications = notices(node, &node.config, &mut changes, cx);
     notifications.extend(subscribe::last_items(node, &node.config, last, &changes, cx.fresh));
     Ok(Decision { reply, changes, notifications })

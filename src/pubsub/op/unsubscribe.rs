@@ -3,7 +3,7 @@
 use jid::Jid;
 
 use crate::pubsub::{
-    Change, Changes, Context, Decision, Node, NodeId, Refusal, SubId, SubscriptionState, access,
+    Change, Changes, Context, Decision, Error, Node, NodeId, SubId, SubscriptionState, access,
     notices::notices,
 };
 
@@ -32,14 +32,14 @@ pub fn unsubscribe(
     node: Option<&Node>,
     request: &Unsubscribe,
     cx: &Context<'_>,
-) -> Result<Decision<Unsubscribe>, Refusal> {
+) -> Result<Decision<Unsubscribe>, Error> {
     let node = existing(node)?;
     if !access::is_self(cx.actor, &request.jid.to_bare()) {
-        return Err(Refusal::Forbidden);
+        return Err(Error::Forbidden);
     }
     let jid = node.known_subscription(&request.jid);
     if node.state_of(&jid) == SubscriptionState::None {
-        return Err(Refusal::NotSubscribed);
+        return Err(Error::NotSubscribed);
     }
     let mut terms = node.terms_of(&jid).into_owned();
     let ended = terms.remove(find(&terms, request.subid.as_ref())?);

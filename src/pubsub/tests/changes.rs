@@ -3,8 +3,9 @@
 use jid::BareJid;
 
 use crate::pubsub::{
-    AccessModel, Affiliation, Change, Changes, ConfigRevision, Context, MaxItems, Node, Options,
-    Setting, Special, SubId, SubscriptionState, Terms, Timestamp,
+    AccessModel, Affiliation, Change, Changes, ConfigField, ConfigRevision, ConfiguredSubscription,
+    Context, MaxItems, Node, SubId, SubscriptionDetails, SubscriptionOptions, SubscriptionState,
+    Timestamp,
     op::{
         affiliations::{SetAffiliations, set_affiliations},
         auto_subscribe::{InterestedResource, Reevaluation},
@@ -73,7 +74,7 @@ fn a_whitelist_keeps_the_subscriptions_of_those_on_it() {
         .subscribed("a@x")
         .subscribed("owner@x")
         .0;
-    let settings = vec![Setting::AccessModel(AccessModel::Whitelist)];
+    let settings = vec![ConfigField::AccessModel(AccessModel::Whitelist)];
     let request = Configure { node: node.id.clone(), settings, seen: None };
     let decision = by("owner@x", |cx| configure(Some(&node), &request, None, cx)).unwrap();
     let after = applied(&node, &decision.changes);
@@ -83,7 +84,7 @@ fn a_whitelist_keeps_the_subscriptions_of_those_on_it() {
 #[test]
 fn a_configuration_that_is_the_same_changes_nothing() {
     let node = node().0;
-    let settings = vec![Setting::PersistItems(true), Setting::Title(String::new())];
+    let settings = vec![ConfigField::PersistItems(true), ConfigField::Title(String::new())];
     let request = Configure { node: node.id.clone(), settings, seen: None };
     let decision = by("owner@x", |cx| configure(Some(&node), &request, None, cx)).unwrap();
     assert!(decision.changes.is_none(Some(&node)) && decision.notifications.is_empty());
@@ -92,9 +93,10 @@ fn a_configuration_that_is_the_same_changes_nothing() {
 #[test]
 fn fewer_items_are_kept_from_the_moment_that_fewer_are_wanted() {
     let node = node().0;
-    for (setting, keep) in
-        [(Setting::MaxItems(MaxItems::Number(3)), Some(3)), (Setting::PersistItems(false), Some(0))]
-    {
+    for (setting, keep) in [
+        (ConfigField::MaxItems(MaxItems::Number(3)), Some(3)),
+        (ConfigField::PersistItems(false), Some(0)),
+    ] {
         let request = Configure { node: node.id.clone(), settings: vec![setting], seen: None };
         let decision = by("owner@x", |cx| configure(Some(&node), &request, None, cx)).unwrap();
         let trimmed = changes_of(&decision).into_iter().find_map(|change| match change {
@@ -131,10 +133,12 @@ fn an_owner_cannot_subscribe_who_is_not_admitted() {
 fn entries_for_all_and_for_some_subscriptions_are_applied_together() {
     let (none, subscribed) = (SubscriptionState::None, SubscriptionState::Subscribed);
     let subids = ["1", "2", "3"].map(SubId::new);
-    let terms = |id: &SubId| Terms::new(Some(id.clone()), Options::default(), 0, Timestamp(0));
+    let terms = |id: &SubId| {
+        SubscriptionDetails::new(Some(id.clone()), SubscriptionOptions::default(), 0, Timestamp(0))
+    };
     let terms = subids.iter().map(terms).collect();
     let mut node = node().0;
-    let special = Special { terms, is_pending: false, since: 0, special_since: 0 };
+    let special = ConfiguredSubscription { terms, is_pending: false, since: 0, special_since: 0 };
     node.load_special(jid("a@x"), special);
     let of = |number: usize, wanted| (jid("a@x"), Some(subids[number].clone()), Some(wanted));
     let of_all = |wanted| (jid("a@x"), None, Some(wanted));
@@ -190,7 +194,7 @@ fn a_revision_tells_whose_changes_a_requester_has_not_seen() {
 #[test]
 fn an_owner_chooses_its_own_roster() {
     let node = node().with("other@x", Affiliation::Owner).0;
-    let configured = |node: &Node, who: &str, settings: Vec<Setting>| {
+    let configured = |node: &Node, who: &str, settings: Vec<ConfigField>| {
         let request = Configure { node: node.id.clone(), settings, seen: None };
         by(who, |cx| {
             let after = roster_after(node, &request, cx.policy, &bare(who)).1.cloned();
@@ -202,9 +206,9 @@ fn an_owner_chooses_its_own_roster() {
         })
     };
     let roster_owner = |node: &Node| node.roster_owner().map_or(String::new(), BareJid::to_string);
-    let model = |model| vec![Setting::AccessModel(model)];
+    let model = |model| vec![ConfigField::AccessModel(model)];
     let (presence, open) = (|| model(AccessModel::Presence), || model(AccessModel::Open));
-    let groups = |group: &str| vec![Setting::RosterGroupsAllowed(vec![group.into()])];
+    let groups = |group: &str| vec![ConfigField::RosterGroupsAllowed(vec![group.into()])];
     let by_other = configured(&node, "other@x", presence());
     // Where rosters are not read, nobody chooses one.
     for (before, who, settings, expected) in [
@@ -217,7 +221,7 @@ fn an_owner_chooses_its_own_roster() {
         (&by_other, "owner@x", groups("G"), "owner@x"),
         (&by_other, "admin@x", groups("G"), "other@x"),
         (&by_other, "owner@x", open(), "other@x"),
-        (&by_other, "owner@x", vec![Setting::Title("T".into())], "other@x"),
+        (&by_other, "owner@x", vec![ConfigField::Title("T".into())], "other@x"),
     ] {
         assert_eq!(
             roster_owner(&configured(before, who, settings.clone())),
@@ -230,7 +234,7 @@ fn an_owner_chooses_its_own_roster() {
     let left = by("owner@x", |cx| set_affiliations(Some(&by_other), &request, None, cx)).unwrap();
     let left = applied(&by_other, &left.changes);
     for (who, settings, expected) in [
-        ("owner@x", vec![Setting::Title("T".into())], ""),
+        ("owner@x", vec![ConfigField::Title("T".into())], ""),
         ("admin@x", presence(), ""),
         ("owner@x", presence(), "owner@x"),
     ] {
@@ -296,7 +300,7 @@ fn subscriptions_in_both_spellings_are_approved_and_end_together() {
         let ended = by("owner@x", |cx| set_subscriptions(Some(&node), &request, None, cx));
         assert_eq!(ended.unwrap().changes.unsubscribed().count(), 2);
     }
-    let settings = vec![Setting::AccessModel(AccessModel::Whitelist)];
+    let settings = vec![ConfigField::AccessModel(AccessModel::Whitelist)];
     let request = Configure { node: node.id.clone(), settings, seen: None };
     let closed = by("owner@x", |cx| configure(Some(&node), &request, None, cx)).unwrap();
     assert_eq!(closed.changes.unsubscribed().count(), 2);
@@ -319,7 +323,7 @@ fn a_change_revokes_implicit_subscriptions_of_those_that_had_one() {
         .with("member@x", Affiliation::Member)
         .with("subscriber@x", Affiliation::Member)
         .subscribed("subscriber@x")
-        .set(Setting::AccessModel(AccessModel::Whitelist))
+        .set(ConfigField::AccessModel(AccessModel::Whitelist))
         .0;
     let bans = set(&[("member@x", Affiliation::Outcast), ("other@x", Affiliation::Outcast)]);
     let banned = by("owner@x", |cx| set_affiliations(Some(&node), &bans, None, cx)).unwrap();

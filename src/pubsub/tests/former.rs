@@ -1,11 +1,11 @@
 //! Nodes that were deleted: their redirects, and their names.
 
 use crate::pubsub::{
-    Affiliation, Change, Context, FormerNode, Node, OwnerHash, Policy, Refusal, Timestamp,
+    Affiliation, Change, Context, Error, FormerNode, Node, OwnerHash, Policy, Timestamp,
     op::{
         create::{Create, create},
         delete::{Delete, MAX_OWN_REDIRECTS, MAX_REDIRECTS, RedirectCounts, delete},
-        publish::{There, publish},
+        publish::{ExistingItems, publish},
     },
 };
 
@@ -40,14 +40,14 @@ fn a_redirect_is_an_absolute_uri() {
         });
         match is_taken {
             true => assert!(decision.is_ok(), "{uri}"),
-            false => assert!(matches!(decision, Err(Refusal::BadRequest(_))), "{uri}"),
+            false => assert!(matches!(decision, Err(Error::BadRequest(_))), "{uri}"),
         }
     }
     let long = format!("xmpp:{}", "x".repeat(2048));
     let decision = by("owner@x", |cx| {
         delete(Some(&node), &deletion(Some(&long)), None, RedirectCounts::default(), cx)
     });
-    assert!(matches!(decision, Err(Refusal::BadRequest(text)) if text.contains("2048")));
+    assert!(matches!(decision, Err(Error::BadRequest(text)) if text.contains("2048")));
 }
 
 #[test]
@@ -61,11 +61,11 @@ fn redirects_past_their_limits_are_refused() {
     let uri = Some("xmpp:x");
     let (last, own_last) = (MAX_REDIRECTS - 1, MAX_OWN_REDIRECTS - 1);
     for who in ["owner@x", "admin@x"] {
-        assert_eq!(leave(who, uri, MAX_REDIRECTS, 0), Err(Refusal::TooManyRedirects));
+        assert_eq!(leave(who, uri, MAX_REDIRECTS, 0), Err(Error::TooManyRedirects));
         assert_eq!(leave(who, uri, last, own_last), Ok(()));
         assert_eq!(leave(who, None, MAX_REDIRECTS, MAX_OWN_REDIRECTS), Ok(()));
     }
-    assert_eq!(leave("owner@x", uri, last, MAX_OWN_REDIRECTS), Err(Refusal::TooManyRedirects));
+    assert_eq!(leave("owner@x", uri, last, MAX_OWN_REDIRECTS), Err(Error::TooManyRedirects));
     assert_eq!(leave("admin@x", uri, last, MAX_OWN_REDIRECTS), Ok(()));
 }
 
@@ -140,13 +140,13 @@ fn gets(who: &str, former: &FormerNode, now: u64, has_own_creators: bool) -> (bo
     by(who, |cx| {
         let policy = Policy { has_own_creators, ..Policy::default() };
         let cx = Context { policy: &policy, now: Timestamp(now), ..*cx };
-        let there = There { former: Some(former.clone()), ..There::default() };
+        let there = ExistingItems { former: Some(former.clone()), ..ExistingItems::default() };
         let published = publish(None, &publication(vec![item("1")]), &there, &cx);
         let name = node().0.id;
         let request = Create { node: Some(name.clone()), settings: Vec::new() };
         let created = create(None, name, &request, Some(former), &cx);
         for refusal in [published.as_ref().err(), created.as_ref().err()].into_iter().flatten() {
-            assert!(matches!(refusal, Refusal::NodeNotFound | Refusal::NameReserved));
+            assert!(matches!(refusal, Error::NodeNotFound | Error::NameReserved));
         }
         (published.is_ok(), created.is_ok())
     })

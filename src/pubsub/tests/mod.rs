@@ -10,20 +10,20 @@ mod subscribers;
 use jid::{BareJid, Jid};
 
 use super::{
-    Actor, Affiliation, Change, Changes, Context, Decision, Epoch, Fresh, Limits, Node, NodeConfig,
-    NodeId, Payload, Policy, Refusal, Setting, Timestamp,
+    Actor, Affiliation, Change, Changes, ConfigField, Context, Decision, Epoch, Error, IdGenerator,
+    Limits, Node, NodeConfig, NodeId, Payload, Policy, Timestamp,
     op::publish::{NewItem, Publish},
 };
 
-struct Counted(std::sync::atomic::AtomicU64);
+struct CountingIds(std::sync::atomic::AtomicU64);
 
-impl Fresh for Counted {
+impl IdGenerator for CountingIds {
     fn number(&self) -> u64 {
         self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
     }
 }
 
-static FRESH: Counted = Counted(std::sync::atomic::AtomicU64::new(1));
+static FRESH: CountingIds = CountingIds(std::sync::atomic::AtomicU64::new(1));
 
 fn bare(jid: &str) -> BareJid {
     BareJid::new(jid).unwrap()
@@ -34,16 +34,16 @@ fn jid(jid: &str) -> Jid {
 }
 
 /// A node of `owner@x`, in the making.
-struct Making(Node);
+struct NodeBuilder(Node);
 
-fn node() -> Making {
+fn node() -> NodeBuilder {
     let config = NodeConfig::initial(&Limits::default());
     let id = NodeId::parse("n").unwrap();
     let node = Node::bare(id, Epoch(1), config, bare("owner@x"), Timestamp(0));
-    Making(node).with("owner@x", Affiliation::Owner)
+    NodeBuilder(node).with("owner@x", Affiliation::Owner)
 }
 
-impl Making {
+impl NodeBuilder {
     fn with(mut self, entity: &str, affiliation: Affiliation) -> Self {
         self.0.load_affiliation(bare(entity), affiliation);
         self
@@ -54,7 +54,7 @@ impl Making {
         self
     }
 
-    fn set(mut self, setting: Setting) -> Self {
+    fn set(mut self, setting: ConfigField) -> Self {
         self.0.config = self.0.config.with(&[setting], &Limits::default()).unwrap();
         self
     }
@@ -102,6 +102,6 @@ fn applied(node: &Node, changes: &Changes) -> Node {
     node
 }
 
-fn refuses<R: std::fmt::Debug>(decision: Result<Decision<R>, Refusal>, expected: &Refusal) {
+fn refuses<R: std::fmt::Debug>(decision: Result<Decision<R>, Error>, expected: &Error) {
     assert_eq!(decision.err().as_ref(), Some(expected));
 }

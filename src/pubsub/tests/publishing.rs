@@ -1,10 +1,11 @@
 //! Publishing: which items which node takes (§4.3, §7.1.3), and what becomes of them.
 
 use crate::pubsub::{
-    Affiliation, Audience, Change, Context, Creators, Event, Limits, MaxItems, NodeConfig, Options,
-    Payload, Policy, Recipients, Refusal, Setting, Special, SubId, Terms, Timestamp,
+    Affiliation, Audience, Change, ConfigField, ConfiguredSubscription, Context, Creators, Error,
+    Event, Limits, MaxItems, NodeConfig, Payload, Policy, Recipients, SubId, SubscriptionDetails,
+    SubscriptionOptions, Timestamp,
     op::{
-        publish::{NewItem, There, publish},
+        publish::{ExistingItems, NewItem, publish},
         subscribe::{Subscribe, subscribe},
     },
 };
@@ -16,18 +17,20 @@ fn the_four_kinds_of_node_take_what_they_should() {
     let empty = || NewItem { id: None, payload: None };
     // Persistent, with payloads in events; then none, an item without payload, one with.
     for (persist, payloads, expected) in [
-        (true, true, [Some(Refusal::ItemRequired), Some(Refusal::PayloadRequired), None]),
-        (true, false, [Some(Refusal::ItemRequired), None, None]),
-        (false, true, [Some(Refusal::ItemRequired), Some(Refusal::PayloadRequired), None]),
-        (false, false, [None, Some(Refusal::ItemForbidden), Some(Refusal::ItemForbidden)]),
+        (true, true, [Some(Error::ItemRequired), Some(Error::PayloadRequired), None]),
+        (true, false, [Some(Error::ItemRequired), None, None]),
+        (false, true, [Some(Error::ItemRequired), Some(Error::PayloadRequired), None]),
+        (false, false, [None, Some(Error::ItemForbidden), Some(Error::ItemForbidden)]),
     ] {
-        let node =
-            node().set(Setting::PersistItems(persist)).set(Setting::DeliverPayloads(payloads)).0;
+        let node = node()
+            .set(ConfigField::PersistItems(persist))
+            .set(ConfigField::DeliverPayloads(payloads))
+            .0;
         let requests = [vec![], vec![empty()], vec![item("1")]];
         for (items, expected) in requests.into_iter().zip(expected) {
             let request = publication(items);
             let decision =
-                by("owner@x", |cx| publish(Some(&node), &request, &There::default(), cx));
+                by("owner@x", |cx| publish(Some(&node), &request, &ExistingItems::default(), cx));
             assert_eq!(decision.err(), expected, "{persist} {payloads} {request:?}");
         }
     }
@@ -35,10 +38,10 @@ fn the_four_kinds_of_node_take_what_they_should() {
 
 #[test]
 fn what_a_node_does_not_keep_leaves_only_its_place() {
-    let node = node().set(Setting::PersistItems(false)).0;
+    let node = node().set(ConfigField::PersistItems(false)).0;
     let request = publication(vec![item("1")]);
     let decision =
-        by("owner@x", |cx| publish(Some(&node), &request, &There::default(), cx)).unwrap();
+        by("owner@x", |cx| publish(Some(&node), &request, &ExistingItems::default(), cx)).unwrap();
     assert!(changes_of(&decision).is_empty());
     assert_eq!(decision.changes.seq(), 1);
     assert!(!decision.changes.is_none(Some(&node)));
@@ -50,7 +53,7 @@ fn each_item_of_one_request_takes_the_next_sequence() {
     let node = node().0;
     let request = publication(vec![item("a"), item("b")]);
     let decision =
-        by("owner@x", |cx| publish(Some(&node), &request, &There::default(), cx)).unwrap();
+        by("owner@x", |cx| publish(Some(&node), &request, &ExistingItems::default(), cx)).unwrap();
     let published: Vec<_> = changes_of(&decision)
         .into_iter()
         .filter_map(|change| match change {
@@ -68,7 +71,7 @@ fn a_new_subscriber_gets_the_last_item_as_it_was_told() {
     let node = node().0;
     let request = publication(vec![item("a")]);
     let published =
-        by("owner@x", |cx| publish(Some(&node), &request, &There::default(), cx)).unwrap();
+        by("owner@x", |cx| publish(Some(&node), &request, &ExistingItems::default(), cx)).unwrap();
     let last = changes_of(&published).into_iter().find_map(|change| match change {
         Change::Published(item) => Some(item.clone()),
         _ => None,
@@ -86,16 +89,17 @@ fn a_new_subscriber_gets_the_last_item_as_it_was_told() {
 fn two_items_of_one_name_are_no_batch() {
     let node = node().0;
     let request = publication(vec![item("a"), item("a")]);
-    let decision = by("owner@x", |cx| publish(Some(&node), &request, &There::default(), cx));
-    refuses(decision, &Refusal::BadRequest("two items of one name"));
+    let decision =
+        by("owner@x", |cx| publish(Some(&node), &request, &ExistingItems::default(), cx));
+    refuses(decision, &Error::BadRequest("two items of one name"));
 }
 
 #[test]
 fn a_node_that_keeps_no_item_still_announces_each() {
-    let node = node().set(Setting::MaxItems(MaxItems::Number(0))).0;
+    let node = node().set(ConfigField::MaxItems(MaxItems::Number(0))).0;
     let request = publication(vec![item("a"), item("b")]);
     let decision =
-        by("owner@x", |cx| publish(Some(&node), &request, &There::default(), cx)).unwrap();
+        by("owner@x", |cx| publish(Some(&node), &request, &ExistingItems::default(), cx)).unwrap();
     let is_emptied = |change: &&Change| matches!(change, Change::Trimmed { keep: 0, .. });
     assert!(changes_of(&decision).iter().any(is_emptied));
     assert!(!decision.notifications.is_empty());
@@ -109,15 +113,17 @@ fn an_event_is_not_larger_than_a_stanza_may_be() {
         NewItem { id: item(&n.to_string()).id, payload: Some(Payload::new(xml, "urn:x")) }
     });
     let request = publication(items.collect());
-    let decision = by("owner@x", |cx| publish(Some(&node), &request, &There::default(), cx));
-    refuses(decision, &Refusal::BatchTooBig { max: Limits::default().max_reply_bytes });
+    let decision =
+        by("owner@x", |cx| publish(Some(&node), &request, &ExistingItems::default(), cx));
+    refuses(decision, &Error::BatchTooBig { max: Limits::default().max_reply_bytes });
 }
 
 #[test]
 fn a_first_publisher_creates_the_node_as_it_wants_it() {
     let mut request = publication(vec![item("1")]);
-    request.options = vec![Setting::MaxItems(MaxItems::Number(7))];
-    let decision = by("bot@x", |cx| publish(None, &request, &There::default(), cx)).unwrap();
+    request.options = vec![ConfigField::MaxItems(MaxItems::Number(7))];
+    let decision =
+        by("bot@x", |cx| publish(None, &request, &ExistingItems::default(), cx)).unwrap();
     let made = match changes_of(&decision).as_slice() {
         [
             Change::Created(made),
@@ -135,10 +141,12 @@ fn a_first_publisher_creates_the_node_as_it_wants_it() {
     assert_eq!(node.affiliation_of(&bare("bot@x")), Affiliation::Owner);
     assert_eq!(node.seq, 1);
     // What it wants is so, and then it is not.
-    assert!(by("bot@x", |cx| publish(Some(&node), &request, &There::default(), cx)).is_ok());
-    request.options.push(Setting::PersistItems(false));
-    let decision = by("bot@x", |cx| publish(Some(&node), &request, &There::default(), cx));
-    refuses(decision, &Refusal::PreconditionNotMet { field: "pubsub#persist_items" });
+    assert!(
+        by("bot@x", |cx| publish(Some(&node), &request, &ExistingItems::default(), cx)).is_ok()
+    );
+    request.options.push(ConfigField::PersistItems(false));
+    let decision = by("bot@x", |cx| publish(Some(&node), &request, &ExistingItems::default(), cx));
+    refuses(decision, &Error::PreconditionNotMet { field: "pubsub#persist_items" });
 }
 
 #[test]
@@ -146,13 +154,18 @@ fn who_may_not_create_nodes_publishes_at_those_that_are_there() {
     let request = publication(vec![item("1")]);
     let decision = by("bot@x", |cx| {
         let policy = Policy { creators: Creators::Administrators, ..cx.policy.clone() };
-        publish(None, &request, &There::default(), &Context { policy: &policy, ..*cx })
+        publish(None, &request, &ExistingItems::default(), &Context { policy: &policy, ..*cx })
     });
-    refuses(decision, &Refusal::NodeNotFound);
+    refuses(decision, &Error::NodeNotFound);
     let full = by("bot@x", |cx| {
-        publish(None, &request, &There::default(), &Context { nodes: cx.limits().max_nodes, ..*cx })
+        publish(
+            None,
+            &request,
+            &ExistingItems::default(),
+            &Context { nodes: cx.limits().max_nodes, ..*cx },
+        )
     });
-    refuses(full, &Refusal::MaxNodesExceeded);
+    refuses(full, &Error::MaxNodesExceeded);
 }
 
 /// A hundred thousand subscribers with SubIDs are named by a few notifications, ten thousand by each, in their order.
@@ -161,14 +174,19 @@ fn an_event_for_many_subids_is_one_event() {
     let mut node = node().0;
     for number in 0..100_000 {
         let subid = SubId::new(&number.to_string());
-        let terms = Terms::new(Some(subid), Options::default(), 0, Timestamp(0));
-        let special =
-            Special { since: 0, special_since: 0, is_pending: false, terms: vec![terms].into() };
+        let terms =
+            SubscriptionDetails::new(Some(subid), SubscriptionOptions::default(), 0, Timestamp(0));
+        let special = ConfiguredSubscription {
+            since: 0,
+            special_since: 0,
+            is_pending: false,
+            terms: vec![terms].into(),
+        };
         node.load_special(jid(&format!("{number:06}@x")), special);
     }
     let request = publication(vec![item("1")]);
     let decision =
-        by("owner@x", |cx| publish(Some(&node), &request, &There::default(), cx)).unwrap();
+        by("owner@x", |cx| publish(Some(&node), &request, &ExistingItems::default(), cx)).unwrap();
     let listed =
         decision.notifications.iter().filter_map(|notification| match &notification.audience {
             Audience::Listed(recipients) => Some(recipients),
@@ -193,14 +211,14 @@ fn preconditions_are_met_by_configurations_that_mean_the_same() {
         max_items: MaxItems::Number(limits.max_items),
         ..NodeConfig::initial(&limits)
     };
-    let wants_groups = |names| Setting::RosterGroupsAllowed(groups(names));
+    let wants_groups = |names| ConfigField::RosterGroupsAllowed(groups(names));
     for (wanted, is_met) in [
         (wants_groups(&["b", "a"]), true),
         (wants_groups(&["b"]), false),
         (wants_groups(&["a", "b", "c"]), false),
-        (Setting::MaxItems(MaxItems::Max), true),
-        (Setting::MaxItems(MaxItems::Number(limits.max_items + 1)), false),
-        (Setting::MaxPayloadSize(limits.max_payload_bytes + 1), false),
+        (ConfigField::MaxItems(MaxItems::Max), true),
+        (ConfigField::MaxItems(MaxItems::Number(limits.max_items + 1)), false),
+        (ConfigField::MaxPayloadSize(limits.max_payload_bytes + 1), false),
     ] {
         assert_eq!(config.meets(&wanted, &limits), is_met, "{wanted:?}");
     }

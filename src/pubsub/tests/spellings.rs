@@ -4,8 +4,8 @@ use jid::Jid;
 use tokio::time::{Duration, Instant};
 
 use crate::pubsub::{
-    AccessModel, Affiliation, Change, Changes, Contact, Contacts, Context, Node, Options, Setting,
-    Special, Terms, Timestamp,
+    AccessModel, Affiliation, Change, Changes, ConfigField, ConfiguredSubscription, Context, Node,
+    Roster, RosterItem, SubscriptionDetails, SubscriptionOptions, Timestamp,
     op::{
         auto_subscribe::{self, InterestedResource, Reevaluation},
         configure::{Configure, configure},
@@ -45,13 +45,13 @@ fn resources_of_internationalised_domains_are_looked_up_without_converting_them(
     for (local, affiliation) in [("m", Affiliation::Member), ("o", Affiliation::Outcast)] {
         node = node.with(&format!("{local}@{domain}"), affiliation);
     }
-    let contact = (bare(&format!("c@{domain}")), Contact { has_presence: true, groups: vec![] });
-    let contacts: Contacts = [contact].into_iter().collect();
+    let contact = (bare(&format!("c@{domain}")), RosterItem { has_presence: true, groups: vec![] });
+    let contacts: Roster = [contact].into_iter().collect();
     let administrators = [bare("x"), bare("admin@y")];
     let interested = interested(5000);
     for model in [AccessModel::Open, AccessModel::Presence] {
         let node = node.0.clone();
-        let mut node = super::Making(node).set(Setting::AccessModel(model)).0;
+        let mut node = super::NodeBuilder(node).set(ConfigField::AccessModel(model)).0;
         node.apply(&restore::affiliated(vec![(bare("b@x"), Affiliation::Member)]));
         let changes = subscription("b@x", &node);
         let began = Instant::now();
@@ -79,7 +79,7 @@ fn subscribers_of_internationalised_domains_are_looked_up_without_converting_the
     }
     let node = node.with("m@ü.x", Affiliation::Member).with("o@x", Affiliation::Outcast).0;
     let began = Instant::now();
-    let settings = vec![Setting::AccessModel(AccessModel::Authorize)];
+    let settings = vec![ConfigField::AccessModel(AccessModel::Authorize)];
     let request = Configure { node: node.id.clone(), settings, seen: None };
     for _ in 0..4 {
         let _ = by("owner@x", |cx| configure(Some(&node), &request, None, cx)).unwrap();
@@ -120,8 +120,8 @@ fn subscriptions_affiliations_and_contacts_are_found_by_each_spelling() {
         assert_eq!(node.affiliation_of(&bare(other)), Affiliation::Publisher);
         node.load_affiliation(bare(stored), Affiliation::None);
         assert_eq!(node.affiliation_of(&bare(other)), Affiliation::None);
-        let contact = Contact { has_presence: true, groups: Vec::new() };
-        let contacts: Contacts = [(bare(stored), contact)].into_iter().collect();
+        let contact = RosterItem { has_presence: true, groups: Vec::new() };
+        let contacts: Roster = [(bare(stored), contact)].into_iter().collect();
         assert!(contacts.get(&bare(other)).is_some());
         assert!(contacts.get(&bare("v@bücher.example")).is_none());
     }
@@ -131,9 +131,14 @@ fn subscriptions_affiliations_and_contacts_are_found_by_each_spelling() {
 #[test]
 fn a_subscription_moves_to_the_address_that_subscribes() {
     let mut node = node().0;
-    let options = Options { digest: true, ..Options::default() };
-    let terms = Terms::new(None, options.clone(), 0, Timestamp(0));
-    let special = Special { since: 0, special_since: 0, is_pending: false, terms: [terms].into() };
+    let options = SubscriptionOptions { digest: true, ..SubscriptionOptions::default() };
+    let terms = SubscriptionDetails::new(None, options.clone(), 0, Timestamp(0));
+    let special = ConfiguredSubscription {
+        since: 0,
+        special_since: 0,
+        is_pending: false,
+        terms: [terms].into(),
+    };
     node.load_special(jid(U_LABELS), special);
     node.apply(&subscription(A_LABELS, &node));
     assert_eq!(node.subscribers().map(Jid::as_str).collect::<Vec<_>>(), [A_LABELS]);

@@ -7,8 +7,9 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use crate::pubsub::{
-    Edge, Node, Options, Page, Part, Refusal, Special, SubId, Subscription, Terms, Timestamp,
-    op::subscriptions::subscriptions, subscribers::Subscribers,
+    ConfiguredSubscription, Error, Node, PageBound, PageRequest, ResultPage, SubId, Subscription,
+    SubscriptionDetails, SubscriptionOptions, Timestamp, op::subscriptions::subscriptions,
+    subscribers::SubscriberList,
 };
 
 use super::{by, node};
@@ -25,7 +26,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn it_is_an_ordered_map(changes in prop::collection::vec((any::<u16>(), any::<bool>()), 0..3000)) {
-        let (mut list, mut map) = (Subscribers::default(), BTreeMap::<(BareJid, Jid), u64>::new());
+        let (mut list, mut map) = (SubscriberList::default(), BTreeMap::<(BareJid, Jid), u64>::new());
         let mut shared = Vec::new();
         for (time, (number, is_added)) in (0..).zip(changes) {
             let jid = jid(number);
@@ -61,7 +62,7 @@ proptest! {
 
 #[test]
 fn a_list_of_recipients_shares_what_did_not_change_since() {
-    let mut list = Subscribers::default();
+    let mut list = SubscriberList::default();
     for number in 0..2000 {
         list.insert(Jid::new(&format!("{number:04}@x")).unwrap(), 0);
     }
@@ -79,13 +80,16 @@ fn a_list_of_recipients_shares_what_did_not_change_since() {
 fn load(node: &mut Node, jid: Jid, subids: &[&str], is_pending: bool) {
     let terms = |subid: &&str| {
         let subid = Some(SubId::new(subid)).filter(|subid| !subid.as_str().is_empty());
-        Terms::new(subid, Options::default(), 0, Timestamp(0))
+        SubscriptionDetails::new(subid, SubscriptionOptions::default(), 0, Timestamp(0))
     };
     let terms = subids.iter().map(terms).collect();
-    node.load_special(jid, Special { since: 0, special_since: 0, is_pending, terms });
+    node.load_special(
+        jid,
+        ConfiguredSubscription { since: 0, special_since: 0, is_pending, terms },
+    );
 }
 
-fn listed(node: &Node, page: &Page<String>) -> Result<Part<Subscription>, Refusal> {
+fn listed(node: &Node, page: &PageRequest<String>) -> Result<ResultPage<Subscription>, Error> {
     by("owner@x", |cx| subscriptions(Some(node), page, |_| true, cx))
 }
 
@@ -102,21 +106,27 @@ fn pages_of_subscriptions_are_parts_of_the_list() {
             _ => node.load_pending(jid(number)),
         }
     }
-    let all = listed(&node, &Page::first(usize::MAX)).unwrap().entries;
+    let all = listed(&node, &PageRequest::first(usize::MAX)).unwrap().entries;
     assert_eq!(all.len(), 24 + 12 + 36);
     let key = |one: &Subscription| (one.jid.to_bare(), one.jid.clone());
     assert!(all.is_sorted_by_key(key));
-    let mut edges = vec![Edge::At(0), Edge::At(7), Edge::At(71), Edge::At(99), Edge::Last];
+    let mut edges = vec![
+        PageBound::At(0),
+        PageBound::At(7),
+        PageBound::At(71),
+        PageBound::At(99),
+        PageBound::Last,
+    ];
     let pending = jid(4).to_string();
     let others = ["", "x", "zz@x", "u1@example\nnone", &pending].map(str::to_owned);
     for uid in all.iter().map(Subscription::uid).chain(others) {
-        edges.extend([Edge::After(uid.clone()), Edge::Before(uid)]);
+        edges.extend([PageBound::After(uid.clone()), PageBound::Before(uid)]);
     }
     for edge in edges {
         for max in [0, 1, 2, 10, usize::MAX] {
-            let page = Page { max, edge: edge.clone() };
+            let page = PageRequest { max, edge: edge.clone() };
             let expected = page.of(all.clone(), Subscription::uid, |_| true);
-            assert_eq!(listed(&node, &page), expected.ok_or(Refusal::ItemNotFound), "{page:?}");
+            assert_eq!(listed(&node, &page), expected.ok_or(Error::ItemNotFound), "{page:?}");
         }
     }
 }
@@ -132,19 +142,23 @@ fn a_page_of_subscriptions_takes_time_for_its_entries() {
         }
     }
     let begun = Instant::now();
-    let all = listed(&node, &Page::first(usize::MAX)).unwrap();
+    let all = listed(&node, &PageRequest::first(usize::MAX)).unwrap();
     let (whole, begun) = (begun.elapsed(), Instant::now());
     let uid = |number: usize| all.entries[number].uid();
-    for edge in [Edge::At(10_000), Edge::After(uid(50_000)), Edge::Before(uid(50_001)), Edge::Last]
-    {
-        let is_known = matches!(edge, Edge::At(_) | Edge::Last);
-        let part = listed(&node, &Page { max: 1, edge }).unwrap();
+    for edge in [
+        PageBound::At(10_000),
+        PageBound::After(uid(50_000)),
+        PageBound::Before(uid(50_001)),
+        PageBound::Last,
+    ] {
+        let is_known = matches!(edge, PageBound::At(_) | PageBound::Last);
+        let part = listed(&node, &PageRequest { max: 1, edge }).unwrap();
         assert_eq!((part.entries.len(), part.total), (1, Some(100_000)));
         assert_eq!(part.index.is_some(), is_known);
     }
     for index in [10_001, usize::MAX] {
-        let refused = listed(&node, &Page { max: 1, edge: Edge::At(index) });
-        assert!(matches!(refused, Err(Refusal::NotImplemented(_))));
+        let refused = listed(&node, &PageRequest { max: 1, edge: PageBound::At(index) });
+        assert!(matches!(refused, Err(Error::NotImplemented(_))));
     }
     let pages = begun.elapsed();
     assert!(pages * 10 < whole, "{pages:?} {whole:?}");

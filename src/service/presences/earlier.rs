@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::pubsub::Show;
 
-use super::{Known, MAX_ENTITIES, MAX_RESOURCES, parts};
+use super::{MAX_ENTITIES, MAX_RESOURCES, PresenceTable, parts};
 
 /// Length of an interruption from which resources count as having missed events.
 const MAX_INTERRUPTION: Duration = Duration::from_secs(300);
@@ -41,7 +41,7 @@ pub(super) fn is_from_before(age: Duration, at: Instant) -> bool {
     age >= at.elapsed() + STAMP_PRECISION
 }
 
-impl Known {
+impl PresenceTable {
     /// The earlier presence of a resource, or of all resources of a bare JID.
     pub(super) fn before_of(&mut self, jid: &Jid) -> impl Iterator<Item = &mut Before> {
         let (entity, resource) = parts(jid);

@@ -11,7 +11,7 @@ use std::{
 use jid::BareJid;
 use tokio::time::Instant;
 
-use super::Known;
+use super::PresenceTable;
 
 /// Pauses before the first attempts at a domain, and before each later one.
 const PAUSES: [Duration; 3] =
@@ -108,7 +108,7 @@ fn pause(attempts: usize) -> Duration {
     PAUSES.get(attempts).copied().unwrap_or(MAX_PAUSE)
 }
 
-impl Known {
+impl PresenceTable {
     /// Records an error instead of an entity's presence, or that a probe was not answered.
     pub(super) fn fail(&mut self, entity: &BareJid) {
         let watch = self.wanted.get_mut(entity);

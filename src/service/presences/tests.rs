@@ -12,10 +12,10 @@ fn creator() -> AccountKey {
 #[tokio::test(start_paused = true)]
 async fn events_wait_ten_seconds_at_the_most_and_what_is_withheld_is_counted() {
     let withheld = Withheld::default();
-    let presences = Presences::counting(withheld.clone());
+    let presences = PresenceTracker::counting(withheld.clone());
     let node = NodeId::parse("n").unwrap();
     let jid = |name: &str| Jid::new(name).unwrap();
-    let is = |name: &str| presences.availability(&jid(name), Shows::ALL, true);
+    let is = |name: &str| presences.availability(&jid(name), ShowSet::ALL, true);
     presences.begin_at(&node);
     presences.connected();
     assert_eq!(is("a@x"), Availability::Unknown, "its subscribers are not known yet");
@@ -55,7 +55,7 @@ async fn only_older_presence_shows_that_a_resource_was_there_all_the_time() {
         // After a long interruption it may have missed something.
         (3600, Some(7200), true),
     ] {
-        let presences = Presences::default();
+        let presences = PresenceTracker::default();
         presences.connected();
         assert!(presences.note(&jid, &ONLINE, None));
         // Another interruption makes no difference.
@@ -96,7 +96,7 @@ async fn presence_from_before_a_watch_is_no_arrival_unless_an_event_may_be_misse
         ("missed", Meanwhile::WithheldEvent, ONLINE, Some(seconds(7200)), true),
         ("another connection", Meanwhile::Reconnection, ONLINE, Some(seconds(7200)), true),
     ] {
-        let presences = Presences::default();
+        let presences = PresenceTracker::default();
         presences.connected();
         let node = NodeId::parse("n").unwrap();
         presences.matter(&node, Some(&creator()), [user.to_bare()].into_iter());
@@ -106,7 +106,7 @@ async fn presence_from_before_a_watch_is_no_arrival_unless_an_event_may_be_misse
             Meanwhile::ManualGrant => tokio::time::advance(seconds(3600)).await,
             Meanwhile::WithheldEvent => {
                 tokio::time::advance(seconds(3600)).await;
-                let withheld = presences.availability(&user, Shows::ALL, true);
+                let withheld = presences.availability(&user, ShowSet::ALL, true);
                 assert_eq!(withheld, Availability::Unavailable);
             }
             Meanwhile::Reconnection => {
@@ -123,10 +123,10 @@ async fn presence_from_before_a_watch_is_no_arrival_unless_an_event_may_be_misse
 #[tokio::test(start_paused = true)]
 async fn a_resource_is_unheard_until_its_presence_or_that_of_its_entity_arrives() {
     let jid = |name: &str| Jid::new(name).unwrap();
-    let is_unheard = |presences: &Presences| {
+    let is_unheard = |presences: &PresenceTracker| {
         ["a@x/r", "a@x/other", "b@x/r", "c@x/r"].map(|name| presences.is_unheard(&jid(name)))
     };
-    let presences = Presences::default();
+    let presences = PresenceTracker::default();
     presences.connected();
     let node = NodeId::parse("n").unwrap();
     let watched = ["b@x", "c@x"].map(|name| jid(name).to_bare());
@@ -146,11 +146,11 @@ async fn entities_that_may_have_missed_events_before_their_watch_come_online() {
     let [node, other] = ["n", "other"].map(|name| NodeId::parse(name).unwrap());
     let age = Some(Duration::from_secs(3600));
     let jid = |name: &str| Jid::new(&format!("{name}@x/r")).unwrap();
-    let comes = |presences: &Presences, name: &str| {
+    let comes = |presences: &PresenceTracker, name: &str| {
         presences.matter(&node, Some(&creator()), [jid(name).to_bare()].into_iter());
         presences.note(&jid(name), &ONLINE, age)
     };
-    let presences = Presences::default();
+    let presences = PresenceTracker::default();
     presences.begin_at(&node);
     presences.begin_at(&other);
     presences.connected();
@@ -167,7 +167,7 @@ async fn entities_that_may_have_missed_events_before_their_watch_come_online() {
 
 #[test]
 fn a_resource_that_was_away_always_comes() {
-    let presences = Presences::default();
+    let presences = PresenceTracker::default();
     let jid = Jid::new("a@x/r").unwrap();
     let back = PresenceUpdate { away_seconds: Some(60), ..ONLINE };
     let old = Some(Duration::from_secs(3600));
@@ -183,9 +183,9 @@ fn a_resource_that_was_away_always_comes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_resource_that_answers_is_there_as_before() {
-    let presences = Presences::default();
+    let presences = PresenceTracker::default();
     let jid = |name: &str| Jid::new(name).unwrap();
-    let is = |name: &str| presences.availability(&jid(name), Shows::ALL, false);
+    let is = |name: &str| presences.availability(&jid(name), ShowSet::ALL, false);
     let again = |asked: &[&str]| {
         presences.disconnected();
         presences.connected();
@@ -204,7 +204,7 @@ async fn a_resource_that_answers_is_there_as_before() {
     presences.leave_open(&jid("c@x/r"));
     assert_eq!([is("a@x/r"), is("a@x")], [Availability::Available; 2]);
     assert_eq!([is("b@x"), is("c@x/r")], [Availability::Unavailable; 2]);
-    let online: Shows = [Show::Online].into_iter().collect();
+    let online: ShowSet = [Show::Online].into_iter().collect();
     assert_eq!(presences.availability(&jid("a@x"), online, false), Availability::Unavailable);
     assert!(!presences.note(&jid("a@x/r"), &ONLINE, None) && !presences.confirm(&jid("a@x/r")));
     assert!(presences.confirm(&jid("d@x/r")), "it has missed an event");
@@ -219,12 +219,12 @@ async fn a_resource_that_answers_is_there_as_before() {
 #[tokio::test(start_paused = true)]
 async fn the_answer_to_a_probe_is_awaited_after_other_answers() {
     let node = NodeId::parse("n").unwrap();
-    let online: Shows = [Show::Online].into_iter().collect();
+    let online: ShowSet = [Show::Online].into_iter().collect();
     let (phone, laptop) = (Jid::new("a@x/phone").unwrap(), Jid::new("a@x/laptop").unwrap());
     let bare = Jid::from(phone.to_bare());
     let age = Some(Duration::from_secs(3600));
     let begin = || {
-        let presences = Presences::default();
+        let presences = PresenceTracker::default();
         presences.connected();
         presences.matter(&node, Some(&creator()), [bare.to_bare()].into_iter());
         presences.give(&bare);
@@ -234,13 +234,13 @@ async fn the_answer_to_a_probe_is_awaited_after_other_answers() {
         presences.await_answers(std::slice::from_ref(&phone));
         presences
     };
-    let all = |presences: &Presences| {
+    let all = |presences: &PresenceTracker| {
         [&bare, &phone, &laptop].map(|jid| presences.availability(jid, online, true))
     };
     let presences = begin();
     assert!(!presences.confirm(&phone));
     assert_eq!(all(&presences), [Availability::Unknown; 3]);
-    assert_eq!(presences.availability(&phone, Shows::ALL, true), Availability::Available);
+    assert_eq!(presences.availability(&phone, ShowSet::ALL, true), Availability::Available);
     assert!(!presences.note(&phone, &ONLINE, age), "it was there");
     assert_eq!(all(&presences)[..2], [Availability::Available; 2]);
     assert_eq!(all(&presences)[2], Availability::Unknown, "the answer may go on");
@@ -267,10 +267,10 @@ async fn the_answer_to_a_probe_is_awaited_after_other_answers() {
 
 #[tokio::test(start_paused = true)]
 async fn events_wait_on_the_first_connection_for_those_who_let_the_service_have_their_presence() {
-    let presences = Presences::default();
+    let presences = PresenceTracker::default();
     let node = NodeId::parse("n").unwrap();
     let jid = |name: &str| Jid::new(name).unwrap();
-    let is = |name: &str| presences.availability(&jid(name), Shows::ALL, true);
+    let is = |name: &str| presences.availability(&jid(name), ShowSet::ALL, true);
     presences.begin_at(&node);
     presences.connected();
     presences.matter(&node, None, ["a@x", "b@x"].map(|name| jid(name).to_bare()).into_iter());
@@ -289,10 +289,10 @@ async fn events_wait_on_the_first_connection_for_those_who_let_the_service_have_
 /// A first connection that breaks at once, as when the server is restarted with the service, loses nothing.
 #[tokio::test(start_paused = true)]
 async fn events_wait_on_the_next_connection_if_the_first_one_broke_before_the_answers() {
-    let presences = Presences::default();
+    let presences = PresenceTracker::default();
     let node = NodeId::parse("n").unwrap();
     let jid = Jid::new("a@x").unwrap();
-    let is = || presences.availability(&jid, Shows::ALL, true);
+    let is = || presences.availability(&jid, ShowSet::ALL, true);
     presences.begin_at(&node);
     presences.matter(&node, None, std::iter::once(jid.to_bare()));
     for _ in 0..3 {
@@ -315,7 +315,7 @@ async fn events_wait_on_the_next_connection_if_the_first_one_broke_before_the_an
 
 #[tokio::test(start_paused = true)]
 async fn who_is_not_heard_of_after_a_probe_has_gone_when_its_server_answers() {
-    let presences = Presences::default();
+    let presences = PresenceTracker::default();
     let node = NodeId::parse("n").unwrap();
     let jid = |name: &str| Jid::new(name).unwrap();
     let bare = |name: &str| jid(name).to_bare();
@@ -338,7 +338,7 @@ async fn who_is_not_heard_of_after_a_probe_has_gone_when_its_server_answers() {
     presences.ping(&bare("late@x"), 2);
     assert_eq!(presences.give_up(&bare("mute@x"), 2), None);
     assert_eq!(presences.give_up(&bare("there@x"), 1), None);
-    let went = Went { jid: jid("mute@x"), is_last: true };
+    let went = UnavailablePresence { jid: jid("mute@x"), is_last: true };
     assert_eq!(presences.give_up(&bare("mute@x"), 1), Some(went));
     assert_eq!(presences.give_up(&bare("mute@x"), 1), None);
     presences.note(&jid("late@x/r"), &ONLINE, None);
@@ -362,7 +362,7 @@ async fn who_is_not_heard_of_after_a_probe_has_gone_when_its_server_answers() {
 /// After a start with many entities: a resource that leaves says nothing about those that were not heard of yet.
 #[tokio::test(start_paused = true)]
 async fn a_departure_before_the_request_is_not_the_last_one() {
-    let presences = Presences::default();
+    let presences = PresenceTracker::default();
     let node = NodeId::parse("n").unwrap();
     let (user, phone) = (Jid::new("u@x").unwrap(), Jid::new("u@x/phone").unwrap());
     presences.connected();
@@ -370,22 +370,25 @@ async fn a_departure_before_the_request_is_not_the_last_one() {
     tokio::time::advance(PROBE_TIMEOUT).await;
     presences.note(&phone, &ONLINE, None);
     for _ in 0..2 {
-        assert_eq!(presences.remove(&phone), Went { jid: phone.clone(), is_last: false });
-        assert_eq!(presences.availability(&user, Shows::ALL, true), Availability::Assumed);
+        assert_eq!(
+            presences.remove(&phone),
+            UnavailablePresence { jid: phone.clone(), is_last: false }
+        );
+        assert_eq!(presences.availability(&user, ShowSet::ALL, true), Availability::Assumed);
     }
-    assert_eq!(presences.remove(&user), Went { jid: user.clone(), is_last: true });
-    assert_eq!(presences.availability(&user, Shows::ALL, true), Availability::Unavailable);
+    assert_eq!(presences.remove(&user), UnavailablePresence { jid: user.clone(), is_last: true });
+    assert_eq!(presences.availability(&user, ShowSet::ALL, true), Availability::Unavailable);
 }
 
 /// With many entities, probes take longer than events wait. An entity counts as before until its probe had time to be
 /// answered.
 #[tokio::test(start_paused = true)]
 async fn an_entity_whose_probe_is_not_sent_yet_counts_as_before_the_interruption() {
-    let presences = Presences::default();
+    let presences = PresenceTracker::default();
     let node = NodeId::parse("n").unwrap();
     let names = ["there@x", "gone@x", "never@x"];
     let jid = |name: &str| Jid::new(name).unwrap();
-    let is = |name: &str| presences.availability(&jid(name), Shows::ALL, true);
+    let is = |name: &str| presences.availability(&jid(name), ShowSet::ALL, true);
     presences.connected();
     presences.matter(&node, Some(&creator()), names.iter().map(|name| jid(name).to_bare()));
     for name in names {
@@ -414,11 +417,11 @@ async fn an_entity_whose_probe_is_not_sent_yet_counts_as_before_the_interruption
 /// A subscriber is available: its presence is not known yet. Then the presence that arrives decides, or that it is late.
 #[tokio::test(start_paused = true)]
 async fn a_new_subscriber_counts_as_available_until_its_presence_arrives() {
-    let presences = Presences::default();
+    let presences = PresenceTracker::default();
     let node = NodeId::parse("n").unwrap();
     let jid = |name: &str| Jid::new(name).unwrap();
     let names = ["busy@x", "gone@x", "mute@x"];
-    let online: Shows = [Show::Online].into_iter().collect();
+    let online: ShowSet = [Show::Online].into_iter().collect();
     let is = |name: &str| presences.availability(&jid(name), online, true);
     presences.connected();
     tokio::time::advance(PROBE_TIMEOUT).await;
@@ -449,8 +452,8 @@ async fn a_new_subscriber_counts_as_available_until_its_presence_arrives() {
     assert_eq!(is("mute@x"), unavailable);
 }
 
-fn watching(names: &[&str]) -> Presences {
-    let presences = Presences::default();
+fn watching(names: &[&str]) -> PresenceTracker {
+    let presences = PresenceTracker::default();
     let node = NodeId::parse("n").unwrap();
     presences.connected();
     let entities = names.iter().map(|name| BareJid::new(name).unwrap());
@@ -459,7 +462,7 @@ fn watching(names: &[&str]) -> Presences {
 }
 
 /// The entities whose presence is requested now.
-async fn requested(presences: &Presences) -> Vec<String> {
+async fn requested(presences: &PresenceTracker) -> Vec<String> {
     let mut requested = Vec::new();
     while let Ok(request) =
         tokio::time::timeout(Duration::from_millis(100), presences.wanted()).await
@@ -475,7 +478,7 @@ async fn requested(presences: &Presences) -> Vec<String> {
 async fn presence_is_requested_again_after_an_error() {
     let presences = watching(&["a@far.example"]);
     let jid = Jid::new("a@far.example").unwrap();
-    let is = || presences.availability(&jid, Shows::ALL, true);
+    let is = || presences.availability(&jid, ShowSet::ALL, true);
     let seconds = async || {
         let began = Instant::now();
         let request = presences.wanted().await;

@@ -6,14 +6,15 @@ use crate::{pubsub::NodeId, store::StoreError};
 
 use super::{
     index,
-    keys::{self, Number, Spot},
-    reader::View,
+    keys::{self, ItemPosition, NodeNumber},
+    reader::TreeReader,
     record::{
-        self, AffiliationRecord, Content, Counters, FormerRecord, ItemRecord, NodeRecord, damaged,
+        self, AffiliationRecord, FormerRecord, ItemRecord, NodeCounters, NodeRecord, StoredPayload,
+        damaged,
     },
     revoked::RevokedRecord,
     sled_failed,
-    subscriptions::SubscriptionPlace,
+    subscriptions::SubscriptionPointer,
     turn,
 };
 
@@ -24,13 +25,13 @@ const MAX_PROBLEMS: usize = 100;
 const COUNTED: &[u8] = b"NASlasixcqmMFf";
 
 struct Check<'a> {
-    view: &'a View,
+    view: &'a TreeReader,
     problems: Vec<String>,
     /// How many rows of the index there should be.
     expected: BTreeMap<u8, usize>,
 }
 
-pub(super) fn check(view: &View) -> Result<Vec<String>, StoreError> {
+pub(super) fn check(view: &TreeReader) -> Result<Vec<String>, StoreError> {
     let mut check = Check { view, problems: Vec::new(), expected: BTreeMap::new() };
     if let Err(error) = index::check(&view.tree) {
         check.problems.push(error.to_string());
@@ -42,7 +43,7 @@ pub(super) fn check(view: &View) -> Result<Vec<String>, StoreError> {
     }
     for row in view.scan(b"d") {
         let (key, _) = row?;
-        let number = keys::number_at(&key, 1).ok_or_else(|| damaged(&key))?;
+        let number = keys::node_at(&key, 1).ok_or_else(|| damaged(&key))?;
         let checked = check.what_belongs_to(number);
         check.note(checked);
     }
@@ -51,14 +52,14 @@ pub(super) fn check(view: &View) -> Result<Vec<String>, StoreError> {
     }
     for row in view.scan(b"R") {
         let (key, value) = row?;
-        let number = keys::number_at(&key, 1).ok_or_else(|| damaged(&key))?;
+        let number = keys::node_at(&key, 1).ok_or_else(|| damaged(&key))?;
         let checked = record::decode::<RevokedRecord>(&key, &value);
         check.note(checked.and_then(|_| check.debt(&key, number)));
     }
     for row in view.scan(b"p") {
         let (key, _) = row?;
-        let number = keys::number_at(&key, 1).ok_or_else(|| damaged(&key))?;
-        if view.get::<Counters>(&keys::counters(number))?.is_none() {
+        let number = keys::node_at(&key, 1).ok_or_else(|| damaged(&key))?;
+        if view.get::<NodeCounters>(&keys::counters(number))?.is_none() {
             check.note(Err(damaged(&key)));
         }
     }
@@ -101,11 +102,11 @@ impl Check<'_> {
     }
 
     fn node(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        let number = keys::number_at(key, 1).ok_or_else(|| damaged(key))?;
+        let number = keys::node_at(key, 1).ok_or_else(|| damaged(key))?;
         let node = record::decode::<NodeRecord>(key, value)?.to_node(key)?;
         let name = keys::name(&node.id);
         self.expect(b'N');
-        if self.view.get::<Number>(&name)? != Some(number) {
+        if self.view.get::<NodeNumber>(&name)? != Some(number) {
             return Err(damaged(&name));
         }
         self.what_belongs_to(number)?;
@@ -113,7 +114,7 @@ impl Check<'_> {
     }
 
     /// What a node has, be it deleted or not, but for what its items say.
-    fn what_belongs_to(&mut self, number: Number) -> Result<(), StoreError> {
+    fn what_belongs_to(&mut self, number: NodeNumber) -> Result<(), StoreError> {
         for table in keys::TABLES_OF_A_NODE.iter().chain(b"q") {
             let rows = self.view.scan(&keys::of_node(*table, number)).count();
             *self.expected.entry(*table).or_default() += rows;
@@ -133,7 +134,7 @@ impl Check<'_> {
             let (part, jid, record) = subscription?;
             let back = keys::subscription_of(&jid, number);
             self.expect(b'S');
-            let place: Option<SubscriptionPlace> = self.view.get(&back)?;
+            let place: Option<SubscriptionPointer> = self.view.get(&back)?;
             if place.is_none_or(|place| place.part != part) {
                 return Err(damaged(&back));
             }
@@ -144,7 +145,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn items(&self, number: Number, node: &NodeId) -> Result<(), StoreError> {
+    fn items(&self, number: NodeNumber, node: &NodeId) -> Result<(), StoreError> {
         let epoch = self.view.record(number)?.1.to_node(&[])?.epoch;
         let first = self.view.first_item(number)?;
         let (mut names, mut chunks, mut bytes) = (0, 0, 0);
@@ -152,11 +153,14 @@ impl Check<'_> {
             let (key, value) = row?;
             let spot = keys::spot(&key).ok_or_else(|| damaged(&key))?;
             let record: ItemRecord = record::decode(&key, &value)?;
-            if let Content::Chunks(number) = record.content {
+            if let StoredPayload::Chunks(number) = record.content {
                 chunks += usize::from(number);
             }
             let name = keys::item_name(number, record.id());
-            let named = self.view.get::<(Spot, Spot)>(&name)?.filter(|(named, _)| *named == spot);
+            let named = self
+                .view
+                .get::<(ItemPosition, ItemPosition)>(&name)?
+                .filter(|(named, _)| *named == spot);
             let is_named = named.is_some();
             names += usize::from(is_named);
             if spot < first {
@@ -172,7 +176,7 @@ impl Check<'_> {
             bytes += record.bytes;
         }
         let key = keys::counters(number);
-        if self.view.get::<Counters>(&key)?.is_none_or(|counters| counters.bytes != bytes) {
+        if self.view.get::<NodeCounters>(&key)?.is_none_or(|counters| counters.bytes != bytes) {
             return Err(damaged(&key));
         }
         for (table, expected) in [(b'x', names), (b'c', chunks)] {
@@ -184,7 +188,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn debt(&self, key: &[u8], node: Number) -> Result<(), StoreError> {
+    fn debt(&self, key: &[u8], node: NodeNumber) -> Result<(), StoreError> {
         let (live, dead) = (self.raw(&keys::node(node))?, self.raw(&keys::dead(node))?);
         if live.is_some() == dead.is_some() { Err(damaged(key)) } else { Ok(()) }
     }

@@ -16,12 +16,12 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     pubsub::NodeId,
-    store::{Chain, Commit, Committed, MAX_UNDERWAY, StoreError, Then, Told},
+    store::{Commit, CommitChain, CommitReceipt, MAX_UNDERWAY, OnCommit, StoreError, Told},
 };
 
 use super::{
-    failed, keys::Number, opening::Opened, reader::Reader, rows::Rows, sled_failed, sweep,
-    turn::Turn,
+    failed, keys::NodeNumber, opening::OpenStore, reader::ReadHandle, rows::WriteBatch,
+    sled_failed, sweep, turn::WriteTx,
 };
 
 /// The most commits that share one sync. Larger batches make sled slower.
@@ -32,41 +32,41 @@ const GATHERING: Duration = Duration::from_micros(200);
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// What the committer is asked to do.
-pub(super) enum Work {
-    Write(Write),
+pub(super) enum CommitterRequest {
+    Write(WriteRequest),
     /// Copy the files, between two groups.
     Copy {
         folder: PathBuf,
-        done: Done<()>,
+        done: ReplySender<()>,
     },
 }
 
 /// What it is asked to write, and who waits for it.
-pub(super) enum Write {
-    Commit(Commit, Pending),
-    Forget { told: Told, done: Done<()> },
-    PresenceRefusals { changes: Vec<(BareJid, bool)>, done: Done<()> },
-    RevokeImplicit { node: NodeId, resources: BTreeSet<Jid>, done: Done<()> },
+pub(super) enum WriteRequest {
+    Commit(Commit, PendingCommit),
+    Forget { told: Told, done: ReplySender<()> },
+    PresenceRefusals { changes: Vec<(BareJid, bool)>, done: ReplySender<()> },
+    RevokeImplicit { node: NodeId, resources: BTreeSet<Jid>, done: ReplySender<()> },
 }
 
-type Done<T> = oneshot::Sender<Result<T, StoreError>>;
+type ReplySender<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// A commit that is under way. It fails if it is dropped before it ends.
-pub(super) struct Pending {
-    chain: Chain,
-    then: Option<Then>,
+pub(super) struct PendingCommit {
+    chain: CommitChain,
+    then: Option<OnCommit>,
 }
 
-impl Pending {
-    pub(super) fn new(commit: &Commit, then: Then) -> Self {
+impl PendingCommit {
+    pub(super) fn new(commit: &Commit, then: OnCommit) -> Self {
         Self { chain: commit.chain.clone(), then: Some(then) }
     }
 
-    pub(super) fn end(mut self, result: Result<Committed, StoreError>) {
+    pub(super) fn end(mut self, result: Result<CommitReceipt, StoreError>) {
         self.finish(result);
     }
 
-    fn finish(&mut self, result: Result<Committed, StoreError>) {
+    fn finish(&mut self, result: Result<CommitReceipt, StoreError>) {
         if let Some(then) = self.then.take() {
             if result.is_err() {
                 self.chain.break_off();
@@ -76,22 +76,22 @@ impl Pending {
     }
 }
 
-impl Drop for Pending {
+impl Drop for PendingCommit {
     fn drop(&mut self) {
         self.finish(Err(failed("the committer has ended")));
     }
 }
 
 /// Who waits for what a group made true.
-enum Waiting {
-    Commit(Committed, Pending),
-    Other(Done<()>),
+enum CommitWaiter {
+    Commit(CommitReceipt, PendingCommit),
+    Other(ReplySender<()>),
 }
 
 /// Who waits until the last subscription is removed that a node lost.
-type Revoking = HashMap<Number, Waiting>;
+type RevocationWaiters = HashMap<NodeNumber, CommitWaiter>;
 
-impl Waiting {
+impl CommitWaiter {
     fn end(self, result: Result<(), StoreError>) {
         match self {
             Self::Commit(committed, pending) => pending.end(result.map(|()| committed)),
@@ -102,16 +102,16 @@ impl Waiting {
 }
 
 /// Opens the store again after a failure.
-pub(super) type Open = Box<dyn Fn() -> Result<Opened, StoreError> + Send>;
+pub(super) type ReopenFn = Box<dyn Fn() -> Result<OpenStore, StoreError> + Send>;
 
 pub(super) struct Committer {
-    opened: Opened,
-    reader: Reader,
-    open: Open,
+    opened: OpenStore,
+    reader: ReadHandle,
+    open: ReopenFn,
 }
 
 /// Why writing stopped.
-enum Fault {
+enum WriteFault {
     /// The disk had no room, and nothing that was written is in doubt once the store is opened again.
     Full(String),
     /// What is on the disk is unknown until the process starts again: a failed sync is not repeated,
@@ -122,10 +122,10 @@ enum Fault {
 impl Committer {
     /// Starts the thread. It ends when the sender is dropped; what was sent by then is done.
     pub(super) fn start(
-        opened: Opened,
-        reader: Reader,
-        open: Open,
-    ) -> Result<(mpsc::SyncSender<Work>, thread::JoinHandle<()>), StoreError> {
+        opened: OpenStore,
+        reader: ReadHandle,
+        open: ReopenFn,
+    ) -> Result<(mpsc::SyncSender<CommitterRequest>, thread::JoinHandle<()>), StoreError> {
         let (sender, receiver) = mpsc::sync_channel(2 * MAX_UNDERWAY);
         let committer = Self { opened, reader, open };
         let thread = thread::Builder::new()
@@ -135,9 +135,9 @@ impl Committer {
         Ok((sender, thread))
     }
 
-    fn run(self, mut work: mpsc::Receiver<Work>) {
+    fn run(self, mut work: mpsc::Receiver<CommitterRequest>) {
         let Self { mut opened, reader, open } = self;
-        let mut revoking = Revoking::new();
+        let mut revoking = RevocationWaiters::new();
         let mut is_full = false;
         let mut usual = 0;
         while let Ok(first) = next(&mut work, &opened, is_full) {
@@ -149,7 +149,7 @@ impl Committer {
                 if is_idle { Ok(()) } else { commit(&mut opened, group, &mut revoking, &reader) };
             drop(shared);
             reader.count_redirects(opened.ledger.redirects);
-            is_full = matches!(committed, Err(Fault::Full(_)));
+            is_full = matches!(committed, Err(WriteFault::Full(_)));
             match committed {
                 Ok(()) => {
                     for (folder, done) in copies {
@@ -158,14 +158,14 @@ impl Committer {
                         let _ = done.send(opened.copy_to(&folder));
                     }
                 }
-                Err(Fault::Unknown(reason)) => {
+                Err(WriteFault::Unknown(reason)) => {
                     drop(opened);
                     while let Ok(work) = work.recv() {
                         refuse(work, &reason);
                     }
                     return;
                 }
-                Err(Fault::Full(reason)) => {
+                Err(WriteFault::Full(reason)) => {
                     // Numbers that somebody may still have in mind are not given again.
                     let next_debt = opened.ledger.next_debt;
                     drop(opened);
@@ -182,37 +182,37 @@ impl Committer {
 }
 
 /// Nobody asks for anything any more.
-struct Ended;
+struct QueueClosed;
 
 /// Waits for what is asked, unless something is left to be removed meanwhile, and there is room for that.
 fn next(
-    work: &mut mpsc::Receiver<Work>,
-    opened: &Opened,
+    work: &mut mpsc::Receiver<CommitterRequest>,
+    opened: &OpenStore,
     is_full: bool,
-) -> Result<Option<Work>, Ended> {
+) -> Result<Option<CommitterRequest>, QueueClosed> {
     if opened.ledger.remains().is_none() || is_full {
-        return work.recv().map(Some).map_err(|_| Ended);
+        return work.recv().map(Some).map_err(|_| QueueClosed);
     }
     match work.try_recv() {
         Ok(asked) => Ok(Some(asked)),
-        Err(mpsc::TryRecvError::Disconnected) if !opened.ledger.revokes() => Err(Ended),
+        Err(mpsc::TryRecvError::Disconnected) if !opened.ledger.revokes() => Err(QueueClosed),
         Err(_) => Ok(None),
     }
 }
 
 /// Takes what is asked, and waits a moment if that is less than usual.
 fn gather(
-    first: Option<Work>,
-    work: &mpsc::Receiver<Work>,
+    first: Option<CommitterRequest>,
+    work: &mpsc::Receiver<CommitterRequest>,
     usual: usize,
-) -> (Vec<Write>, Vec<(PathBuf, Done<()>)>) {
+) -> (Vec<WriteRequest>, Vec<(PathBuf, ReplySender<()>)>) {
     let (mut group, mut copies) = (Vec::new(), Vec::new());
     let until = Instant::now() + GATHERING;
     let mut next = first;
     while let Some(asked) = next {
         match asked {
-            Work::Write(write) => group.push(write),
-            Work::Copy { folder, done } => copies.push((folder, done)),
+            CommitterRequest::Write(write) => group.push(write),
+            CommitterRequest::Copy { folder, done } => copies.push((folder, done)),
         }
         if group.len() >= MAX_GROUP {
             break;
@@ -227,7 +227,11 @@ fn gather(
 }
 
 /// Tries until the store opens, and refuses what is asked meanwhile; nothing if it is closed.
-fn open_again(open: &Open, work: &mut mpsc::Receiver<Work>, reason: &str) -> Option<Opened> {
+fn open_again(
+    open: &ReopenFn,
+    work: &mut mpsc::Receiver<CommitterRequest>,
+    reason: &str,
+) -> Option<OpenStore> {
     loop {
         if let Ok(opened) = open() {
             return Some(opened);
@@ -243,15 +247,17 @@ fn open_again(open: &Open, work: &mut mpsc::Receiver<Work>, reason: &str) -> Opt
     }
 }
 
-fn refuse(work: Work, reason: &str) {
+fn refuse(work: CommitterRequest, reason: &str) {
     match work {
-        Work::Write(Write::Commit(_, pending)) => pending.end(Err(failed(reason))),
-        Work::Write(
-            Write::Forget { done, .. }
-            | Write::PresenceRefusals { done, .. }
-            | Write::RevokeImplicit { done, .. },
+        CommitterRequest::Write(WriteRequest::Commit(_, pending)) => {
+            pending.end(Err(failed(reason)))
+        }
+        CommitterRequest::Write(
+            WriteRequest::Forget { done, .. }
+            | WriteRequest::PresenceRefusals { done, .. }
+            | WriteRequest::RevokeImplicit { done, .. },
         )
-        | Work::Copy { done, .. } => {
+        | CommitterRequest::Copy { done, .. } => {
             drop(done.send(Err(failed(reason))));
         }
     }
@@ -260,38 +266,38 @@ fn refuse(work: Work, reason: &str) {
 /// Commits a group with one sync. What cannot be written at all fails alone. If the group fails nothing is
 /// read any more.
 fn commit(
-    opened: &mut Opened,
-    group: Vec<Write>,
-    revoking: &mut Revoking,
-    reader: &Reader,
-) -> Result<(), Fault> {
+    opened: &mut OpenStore,
+    group: Vec<WriteRequest>,
+    revoking: &mut RevocationWaiters,
+    reader: &ReadHandle,
+) -> Result<(), WriteFault> {
     let mut waiting = Vec::with_capacity(group.len());
     let mut not_revoked = None;
     let written = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        let mut rows = Rows::new(&opened.tree);
+        let mut rows = WriteBatch::new(&opened.tree);
         for write in group {
-            let mut turn = Turn::new(&mut rows, &mut opened.ledger);
+            let mut turn = WriteTx::new(&mut rows, &mut opened.ledger);
             let (result, done) = match write {
-                Write::Commit(Commit { chain, .. }, pending) if chain.is_broken() => (
+                WriteRequest::Commit(Commit { chain, .. }, pending) if chain.is_broken() => (
                     Err(failed("a commit before it failed")),
-                    Waiting::Commit(Committed::default(), pending),
+                    CommitWaiter::Commit(CommitReceipt::default(), pending),
                 ),
-                Write::Commit(commit, pending) => {
+                WriteRequest::Commit(commit, pending) => {
                     let Commit { node, changes, notifications, revoked, .. } = commit;
                     let changed = turn.change(&node, &changes, &notifications, &revoked);
                     let result = changed.as_ref().map(|(_, at)| *at).map_err(Clone::clone);
-                    (result, Waiting::Commit(changed.unwrap_or_default().0, pending))
+                    (result, CommitWaiter::Commit(changed.unwrap_or_default().0, pending))
                 }
-                Write::Forget { told, done } => {
-                    (turn.forget(&told).map(|()| None), Waiting::Other(done))
+                WriteRequest::Forget { told, done } => {
+                    (turn.forget(&told).map(|()| None), CommitWaiter::Other(done))
                 }
-                Write::PresenceRefusals { changes, done } => {
+                WriteRequest::PresenceRefusals { changes, done } => {
                     let set = turn.set_presence_refusals(&changes);
-                    (set.map(|()| None), Waiting::Other(done))
+                    (set.map(|()| None), CommitWaiter::Other(done))
                 }
-                Write::RevokeImplicit { node, resources, done } => {
+                WriteRequest::RevokeImplicit { node, resources, done } => {
                     let revoked = turn.revoke_implicit_at(&node, &resources);
-                    (revoked.map(|()| None), Waiting::Other(done))
+                    (revoked.map(|()| None), CommitWaiter::Other(done))
                 }
             };
             rows.end_commit(result.is_ok());
@@ -301,27 +307,27 @@ fn commit(
                 Err(error) => done.end(Err(error)),
             }
         }
-        let unreadable = |error: StoreError| Fault::Unknown(error.to_string());
-        Turn::new(&mut rows, &mut opened.ledger).write_debts().map_err(unreadable)?;
+        let unreadable = |error: StoreError| WriteFault::Unknown(error.to_string());
+        WriteTx::new(&mut rows, &mut opened.ledger).write_debts().map_err(unreadable)?;
         rows.end_commit(true);
         not_revoked = sweep::sweep(&mut rows, &mut opened.ledger).map_err(unreadable)?;
         let (batch, total) = rows.finish(&opened.total).map_err(unreadable)?;
         let began = Instant::now();
         let _waiting = opened.waker.waiting();
-        opened.tree.apply_batch(batch).map_err(|error| Fault::of(&error))?;
-        opened.tree.flush().map_err(|error| Fault::of(&error))?;
+        opened.tree.apply_batch(batch).map_err(|error| WriteFault::of(&error))?;
+        opened.tree.flush().map_err(|error| WriteFault::of(&error))?;
         opened.total = total;
-        opened.marker.committed(total.commit).map_err(|error| Fault::of_io(&error))?;
-        if let Some(Waiting::Commit(committed, _)) = waiting.first_mut() {
+        opened.marker.committed(total.commit).map_err(|error| WriteFault::of_io(&error))?;
+        if let Some(CommitWaiter::Commit(committed, _)) = waiting.first_mut() {
             committed.sync = Some(began.elapsed());
         }
         Ok(())
     }));
-    let written =
-        written.unwrap_or_else(|_| Err(Fault::Unknown("the store's software panicked".into())));
+    let written = written
+        .unwrap_or_else(|_| Err(WriteFault::Unknown("the store's software panicked".into())));
     let result = match &written {
         Ok(()) => Ok(()),
-        Err(Fault::Full(reason) | Fault::Unknown(reason)) => {
+        Err(WriteFault::Full(reason) | WriteFault::Unknown(reason)) => {
             // Before anyone is answered, and asks for what the tree has and the disk does not.
             reader.close(reason);
             Err(failed(reason))
@@ -333,14 +339,14 @@ fn commit(
     {
         done.end(Err(error));
     }
-    let is_over = |node: &Number| result.is_err() || !opened.ledger.revokes_at(*node);
+    let is_over = |node: &NodeNumber| result.is_err() || !opened.ledger.revokes_at(*node);
     for (_, done) in revoking.extract_if(|node, _| is_over(node)) {
         done.end(result.clone());
     }
     written
 }
 
-impl Fault {
+impl WriteFault {
     fn of(error: &sled::Error) -> Self {
         match error {
             sled::Error::Io(error) => Self::of_io(error),

@@ -7,10 +7,10 @@ use crate::store::StoreError;
 
 use super::{
     keys,
-    opening::Opened,
+    opening::OpenStore,
     reader::affiliations,
     record::{self, NodeRecord, damaged},
-    rows::Rows,
+    rows::WriteBatch,
     sled_failed,
 };
 
@@ -18,7 +18,7 @@ use super::{
 const BATCH: usize = 200;
 
 /// Rewrites the nodes of layout 9. They have no revision, and the one that they get depends on their owners now.
-pub(super) fn convert_nodes(opened: &mut Opened) -> Result<(), StoreError> {
+pub(super) fn convert_nodes(opened: &mut OpenStore) -> Result<(), StoreError> {
     let tree = opened.tree.clone();
     let version = tree.get(keys::VERSION).map_err(|error| sled_failed(&error))?;
     let version = version.map(|value| record::decode::<u8>(keys::VERSION, &value)).transpose()?;
@@ -52,10 +52,10 @@ pub(super) fn convert_nodes(opened: &mut Opened) -> Result<(), StoreError> {
     })
 }
 
-fn convert(tree: &Tree, rows: &mut Rows<'_>, key: &[u8]) -> Result<(), StoreError> {
+fn convert(tree: &Tree, rows: &mut WriteBatch<'_>, key: &[u8]) -> Result<(), StoreError> {
     let mut record = rows.get::<NodeRecord>(key)?.ok_or_else(|| damaged(key))?;
     let mut node = record.to_node(key)?;
-    for affiliation in affiliations(tree, keys::number_at(key, 1).ok_or_else(|| damaged(key))?) {
+    for affiliation in affiliations(tree, keys::node_at(key, 1).ok_or_else(|| damaged(key))?) {
         let (entity, affiliation) = affiliation?;
         node.load_affiliation(entity, affiliation);
     }

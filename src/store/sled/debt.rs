@@ -7,15 +7,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     pubsub::{
-        Affiliation, Audience, Epoch, Event, EventItem, ItemId, NodeId, Notification,
-        NotificationType, Place, Recipients, Shows, SubId, SubscriptionState, Timestamp, View,
+        Affiliation, Audience, DeliveryVariant, Epoch, Event, EventId, EventItem, ItemId, LogEntry,
+        NodeId, NotificationType, Recipients, ShowSet, SubId, SubscriptionState, Timestamp,
     },
-    store::{Debt, StoreError},
+    store::{LogPosition, StoreError},
 };
 
 use super::{
     config::ConfigRecord,
-    keys::Number,
+    keys::NodeNumber,
     record::{AffiliationName, PayloadRecord, Record, damaged},
 };
 
@@ -27,7 +27,7 @@ const PARTLY_BYTES: usize = 12;
 
 /// An event with its audience.
 #[derive(Serialize, Deserialize)]
-pub(super) struct DebtRecord {
+pub(super) struct LogEntryRecord {
     /// What a record of layout 9 has.
     entry: EntryRecord,
     /// The version of the node as of which its audience is judged.
@@ -39,7 +39,7 @@ pub(super) struct DebtRecord {
 #[derive(Serialize, Deserialize)]
 struct EntryRecord {
     /// The node's number, under which its subscribers stand.
-    number: Number,
+    number: NodeNumber,
     node: String,
     epoch: u64,
     seq: u64,
@@ -56,7 +56,7 @@ struct EntryRecord {
     is_last_item: bool,
 }
 
-impl Record for Vec<(u64, DebtRecord)> {
+impl Record for Vec<(u64, LogEntryRecord)> {
     fn from_layout_9(bytes: &[u8]) -> postcard::Result<Self> {
         let entries: Vec<(u64, EntryRecord)> = postcard::from_bytes(bytes)?;
         Ok(entries.into_iter().map(|(debt, entry)| (debt, entry.into_record())).collect())
@@ -69,7 +69,7 @@ const NONCE_OF_LAYOUT_9: u64 = 1;
 impl EntryRecord {
     /// In layout 9 the sequence of an event said who gets it, and somebody on a list who was still subscribed got
     /// what was for that list.
-    fn into_record(self) -> DebtRecord {
+    fn into_record(self) -> LogEntryRecord {
         let as_of = match self.audience {
             AudienceRecord::Listed(_) | AudienceRecord::ListedWithSubIds(_) => u64::MAX,
             AudienceRecord::Entities(_)
@@ -78,7 +78,7 @@ impl EntryRecord {
             | AudienceRecord::Subscribers => self.seq,
         };
         let nonce = self.is_last_item.then_some(NONCE_OF_LAYOUT_9);
-        DebtRecord { entry: self, as_of, nonce }
+        LogEntryRecord { entry: self, as_of, nonce }
     }
 }
 
@@ -190,7 +190,7 @@ pub(super) struct ReadAudiences(HashMap<AudienceRecord, Audience>);
 /// Number of records to write in one group, bounded by count and bytes, at least one. Records with the list of an
 /// earlier one refer to it.
 pub(super) fn take_together(
-    debts: &mut [(u64, DebtRecord)],
+    debts: &mut [(u64, LogEntryRecord)],
     max: usize,
     max_bytes: usize,
 ) -> usize {
@@ -213,9 +213,9 @@ pub(super) fn take_together(
 }
 
 /// Resolves shared lists of records that were read together.
-pub(super) fn resolve(key: &[u8], debts: &mut [(u64, DebtRecord)]) -> Result<(), StoreError> {
+pub(super) fn resolve(key: &[u8], debts: &mut [(u64, LogEntryRecord)]) -> Result<(), StoreError> {
     let mut lists = HashMap::new();
-    for (debt, DebtRecord { entry, .. }) in debts {
+    for (debt, LogEntryRecord { entry, .. }) in debts {
         if let AudienceRecord::SameAs(first) = entry.audience {
             let list: Option<&AudienceRecord> = lists.get(&first);
             entry.audience = list.cloned().ok_or_else(|| damaged(key))?;
@@ -261,28 +261,28 @@ struct EventItemRecord {
 
 /// What was told in part, and which number the next debt has.
 #[derive(Default, Serialize, Deserialize)]
-pub(super) struct ToldRecord {
+pub(super) struct CursorRecord {
     pub(super) next: u64,
     /// Debts that were sent in part, each with its last recipient.
     partly: Vec<(u64, String)>,
 }
 
-impl Record for ToldRecord {}
+impl Record for CursorRecord {}
 
-impl ToldRecord {
+impl CursorRecord {
     /// The record after notifications of these debts were sent. It keeps earlier debts as long as they are pending: a
     /// process may have sent nothing of a debt of which an earlier process sent a part. If not all debts fit into a
     /// row, the earlier ones are dropped first.
     pub(super) fn followed_by(
         self,
         next: u64,
-        partly: &[(Debt, Jid)],
+        partly: &[(LogPosition, Jid)],
         is_pending: impl Fn(u64) -> bool,
     ) -> Self {
-        let is_replaced = |debt| partly.iter().any(|(Debt(other), _)| *other == debt);
+        let is_replaced = |debt| partly.iter().any(|(LogPosition(other), _)| *other == debt);
         let earlier = self.partly.into_iter();
         let earlier = earlier.filter(|(debt, _)| is_pending(*debt) && !is_replaced(*debt));
-        let latest = partly.iter().map(|(Debt(debt), jid)| (*debt, jid.as_str().to_owned()));
+        let latest = partly.iter().map(|(LogPosition(debt), jid)| (*debt, jid.as_str().to_owned()));
         let mut bytes = 0;
         let fitting = latest.chain(earlier).take_while(|(_, jid)| {
             bytes += PARTLY_BYTES + jid.len();
@@ -299,10 +299,10 @@ impl ToldRecord {
     }
 }
 
-impl DebtRecord {
+impl LogEntryRecord {
     pub(super) fn of(
-        number: Number,
-        notification: &Notification,
+        number: NodeNumber,
+        notification: &LogEntry,
         audiences: &mut AudienceRecords,
     ) -> Self {
         let audience = &notification.audience;
@@ -326,7 +326,7 @@ impl DebtRecord {
             audience,
             has_body: notification.view.has_body,
             subids: notification.view.subids.iter().map(SubId::to_string).collect(),
-            shows: notification.view.shows.map(Shows::bits),
+            shows: notification.view.shows.map(ShowSet::bits),
             normal_messages: match notification.notification_type {
                 NotificationType::Headline => false,
                 NotificationType::Normal => true,
@@ -343,7 +343,7 @@ impl DebtRecord {
     }
 
     /// The number of the node.
-    pub(super) fn number(&self) -> Number {
+    pub(super) fn number(&self) -> NodeNumber {
         self.entry.number
     }
 
@@ -360,7 +360,7 @@ impl DebtRecord {
         self,
         key: &[u8],
         read: &mut ReadAudiences,
-    ) -> Result<Notification, StoreError> {
+    ) -> Result<LogEntry, StoreError> {
         let Self { entry, as_of, nonce } = self;
         let audience = match read.0.get(&entry.audience) {
             Some(audience) => audience.clone(),
@@ -372,16 +372,16 @@ impl DebtRecord {
                 audience
             }
         };
-        Ok(Notification {
+        Ok(LogEntry {
             node: NodeId::parse(&entry.node).map_err(|_| damaged(key))?,
-            place: Place { epoch: Epoch(entry.epoch), seq: entry.seq },
+            place: EventId { epoch: Epoch(entry.epoch), seq: entry.seq },
             index: entry.index,
             event: entry.event.into_event(key)?,
             audience,
-            view: View {
+            view: DeliveryVariant {
                 has_body: entry.has_body,
                 subids: entry.subids.iter().map(|subid| SubId::new(subid)).collect(),
-                shows: entry.shows.map(Shows::from_bits),
+                shows: entry.shows.map(ShowSet::from_bits),
             },
             notification_type: if entry.normal_messages {
                 NotificationType::Normal

@@ -5,15 +5,15 @@ use sled::Tree;
 use crate::store::StoreError;
 
 use super::{
-    debt::{self, DebtRecord, ToldRecord},
-    keys::{self, Number},
+    debt::{self, CursorRecord, LogEntryRecord},
+    keys,
     ledger::{self, Ledger},
-    record::{self, FormerRecord, Total, damaged, weight},
+    record::{self, FormerRecord, StoreHeader, damaged, weight},
     sled_failed,
 };
 
 /// Reads the index and compares it with its sum.
-pub(super) fn check(tree: &Tree) -> Result<(Total, Ledger), StoreError> {
+pub(super) fn check(tree: &Tree) -> Result<(StoreHeader, Ledger), StoreError> {
     let get = |key: &[u8]| tree.get(key).map_err(|error| sled_failed(&error));
     match get(keys::VERSION)? {
         Some(value) => match record::decode::<u8>(keys::VERSION, &value)? {
@@ -23,16 +23,16 @@ pub(super) fn check(tree: &Tree) -> Result<(Total, Ledger), StoreError> {
         None => return Err(StoreError::Damaged("not a store of this service".into())),
     }
     let total = get(keys::TOTAL)?.ok_or_else(|| damaged(keys::TOTAL))?;
-    let total: Total = record::decode(keys::TOTAL, &total)?;
+    let total: StoreHeader = record::decode(keys::TOTAL, &total)?;
     let mut ledger = Ledger::default();
     let (mut sum, mut dead) = (0_u64, Vec::new());
     for table in keys::INDEX_TABLES {
         for row in tree.scan_prefix([*table]) {
             let (key, value) = row.map_err(|error| sled_failed(&error))?;
             sum = sum.wrapping_add(weight(&value));
-            let number = || keys::number_at(&key, 1).ok_or_else(|| damaged(&key));
+            let number = || keys::node_at(&key, 1).ok_or_else(|| damaged(&key));
             if b"nqdpum".contains(table) {
-                ledger.next_node = ledger.next_node.max(number()? + 1);
+                ledger.next_node = ledger.next_node.max(number()?.next());
             }
             match table {
                 b'n' => {
@@ -53,7 +53,7 @@ pub(super) fn check(tree: &Tree) -> Result<(Total, Ledger), StoreError> {
                 }
                 b'p' => ledger.begin_items(number()?, record::decode(&key, &value)?),
                 b'w' if *key == *keys::TOLD => {
-                    let told: ToldRecord = record::decode(&key, &value)?;
+                    let told: CursorRecord = record::decode(&key, &value)?;
                     ledger.next_debt = ledger.next_debt.max(told.next);
                 }
                 _ => {}
@@ -71,7 +71,7 @@ pub(super) fn check(tree: &Tree) -> Result<(Total, Ledger), StoreError> {
 }
 
 /// What a group of commits owes.
-pub(super) struct Group {
+pub(super) struct LogRow {
     /// The number of the first debt, and how many there were.
     pub(super) first: u64,
     pub(super) total: u64,
@@ -80,16 +80,16 @@ pub(super) struct Group {
     /// Which are paid, a bit for each.
     pub(super) paid: u64,
     /// Those that are not.
-    pub(super) unpaid: Vec<(u64, DebtRecord)>,
+    pub(super) unpaid: Vec<(u64, LogEntryRecord)>,
 }
 
 /// What is owed, in the order of the commits.
-pub(super) fn debts(tree: &Tree) -> impl Iterator<Item = Result<Group, StoreError>> + use<> {
+pub(super) fn debts(tree: &Tree) -> impl Iterator<Item = Result<LogRow, StoreError>> + use<> {
     let tree = tree.clone();
     let mut rows = tree.scan_prefix(b"o").peekable();
     std::iter::from_fn(move || {
         let (mut bytes, mut number, mut layout) = (Vec::new(), 0, record::VERSION);
-        let first: Number = loop {
+        let first: u64 = loop {
             let (key, value) = match rows.next()? {
                 Ok(row) => row,
                 Err(error) => return Some(Err(sled_failed(&error))),
@@ -119,14 +119,14 @@ fn group(
     rows: u16,
     layout: u8,
     bytes: &[u8],
-) -> Result<Group, StoreError> {
+) -> Result<LogRow, StoreError> {
     let key = keys::paid(first);
     let paid = tree.get(&key).map_err(|error| sled_failed(&error))?;
     let paid: u64 = paid.map_or(Ok(0), |paid| record::decode(&key, &paid))?;
-    let mut unpaid: Vec<(u64, DebtRecord)> =
+    let mut unpaid: Vec<(u64, LogEntryRecord)> =
         record::decode_content(&keys::debt(first), layout, bytes)?;
     debt::resolve(&keys::debt(first), &mut unpaid)?;
     let total = unpaid.len() as u64;
     unpaid.retain(|(debt, _)| paid & ledger::bit(first, *debt) == 0);
-    Ok(Group { first, total, rows, paid, unpaid })
+    Ok(LogRow { first, total, rows, paid, unpaid })
 }

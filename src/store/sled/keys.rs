@@ -38,15 +38,12 @@ use jid::Jid;
 use sha2::{Digest, Sha256};
 
 use crate::pubsub::NodeId;
-pub(super) use crate::pubsub::Spot;
-
-/// A node's number in this store; never zero.
-pub(super) type Number = u64;
+pub(super) use crate::{pubsub::ItemPosition, store::NodeNumber};
 
 /// The first 20 bytes of a SHA-256: strangers cannot make two names meet.
-pub(super) type Hash = [u8; 20];
+pub(super) type NameHash = [u8; 20];
 
-pub(super) fn hash(name: &str) -> Hash {
+pub(super) fn hash(name: &str) -> NameHash {
     let digest = Sha256::digest(name.as_bytes());
     let mut short = [0; 20];
     short.copy_from_slice(digest.get(..20).unwrap_or(&[0; 20]));
@@ -69,19 +66,19 @@ pub(super) const TABLES_OF_A_NODE: &[u8] = b"asixc";
 pub(super) const INDEX_TABLES: &[u8] = b"NnqdpuRASlowMmFfre";
 
 /// The sum that a row is part of.
-pub(super) enum Group {
-    Node(Number),
+pub(super) enum ChecksumScope {
+    Node(NodeNumber),
     Store,
     None,
 }
 
-pub(super) fn group(key: &[u8]) -> Group {
+pub(super) fn group(key: &[u8]) -> ChecksumScope {
     match key.first() {
         Some(table) if TABLES_OF_A_NODE.contains(table) => {
-            number_at(key, 1).map_or(Group::None, Group::Node)
+            node_at(key, 1).map_or(ChecksumScope::None, ChecksumScope::Node)
         }
-        Some(table) if INDEX_TABLES.contains(table) => Group::Store,
-        _ => Group::None,
+        Some(table) if INDEX_TABLES.contains(table) => ChecksumScope::Store,
+        _ => ChecksumScope::None,
     }
 }
 
@@ -95,7 +92,7 @@ pub(super) fn redirect(node: &NodeId) -> Vec<u8> {
 }
 
 /// The name of a deleted node of which that was said.
-pub(super) fn moved(node: Number) -> Vec<u8> {
+pub(super) fn moved(node: NodeNumber) -> Vec<u8> {
     of_node(b'm', node)
 }
 
@@ -110,38 +107,38 @@ pub(super) fn redirect_of_former(former: &[u8]) -> Vec<u8> {
 }
 
 /// The name of a node that was deleted without a redirect.
-pub(super) fn deleted(at: u64, node: Number) -> Vec<u8> {
-    key(b'f', &[&at.to_be_bytes(), &node.to_be_bytes()])
+pub(super) fn deleted(at: u64, node: NodeNumber) -> Vec<u8> {
+    key(b'f', &[&at.to_be_bytes(), &node.0.to_be_bytes()])
 }
 
 /// Everything that a table has of a node; also the key itself where the table has one row a node.
-pub(super) fn of_node(table: u8, node: Number) -> Vec<u8> {
-    key(table, &[&node.to_be_bytes()])
+pub(super) fn of_node(table: u8, node: NodeNumber) -> Vec<u8> {
+    key(table, &[&node.0.to_be_bytes()])
 }
 
-pub(super) fn node(node: Number) -> Vec<u8> {
+pub(super) fn node(node: NodeNumber) -> Vec<u8> {
     of_node(b'n', node)
 }
 
-pub(super) fn counters(node: Number) -> Vec<u8> {
+pub(super) fn counters(node: NodeNumber) -> Vec<u8> {
     of_node(b'q', node)
 }
 
-pub(super) fn affiliation(node: Number, entity: &str) -> Vec<u8> {
-    key(b'a', &[&node.to_be_bytes(), &hash(entity)])
+pub(super) fn affiliation(node: NodeNumber, entity: &str) -> Vec<u8> {
+    key(b'a', &[&node.0.to_be_bytes(), &hash(entity)])
 }
 
 pub(super) fn affiliations_of(entity: &str) -> Vec<u8> {
     key(b'A', &[&hash(entity)])
 }
 
-pub(super) fn affiliation_of(entity: &str, node: Number) -> Vec<u8> {
-    key(b'A', &[&hash(entity), &node.to_be_bytes()])
+pub(super) fn affiliation_of(entity: &str, node: NodeNumber) -> Vec<u8> {
+    key(b'A', &[&hash(entity), &node.0.to_be_bytes()])
 }
 
 /// A part of a node's subscriptions.
-pub(super) fn subscriptions(node: Number, part: u32) -> Vec<u8> {
-    key(b's', &[&node.to_be_bytes(), &part.to_be_bytes()])
+pub(super) fn subscriptions(node: NodeNumber, part: u32) -> Vec<u8> {
+    key(b's', &[&node.0.to_be_bytes(), &part.to_be_bytes()])
 }
 
 /// The part in a key of the table `s`.
@@ -153,67 +150,67 @@ pub(super) fn subscriptions_of(entity: &str) -> Vec<u8> {
     key(b'S', &[&hash(entity)])
 }
 
-pub(super) fn subscription_of(jid: &Jid, node: Number) -> Vec<u8> {
+pub(super) fn subscription_of(jid: &Jid, node: NodeNumber) -> Vec<u8> {
     let entity = hash(jid.as_str().split_once('/').map_or(jid.as_str(), |(bare, _)| bare));
     let jid = if jid.is_bare() { entity } else { hash(jid.as_str()) };
-    key(b'S', &[&entity, &node.to_be_bytes(), &jid])
+    key(b'S', &[&entity, &node.0.to_be_bytes(), &jid])
 }
 
 /// Whether time, or presence, has something to do with a JID's subscriptions at a node.
-pub(super) fn watched(node: Number, jid: &Jid) -> Vec<u8> {
-    key(b'l', &[&node.to_be_bytes(), &hash(jid.as_str())])
+pub(super) fn watched(node: NodeNumber, jid: &Jid) -> Vec<u8> {
+    key(b'l', &[&node.0.to_be_bytes(), &hash(jid.as_str())])
 }
 
 /// The node and the hash of the JID in a key of the table `S`.
-pub(super) fn subscription_pointed_to(key: &[u8]) -> Option<(Number, &[u8])> {
-    Some((number_at(key, 21)?, key.get(29..)?))
+pub(super) fn subscription_pointed_to(key: &[u8]) -> Option<(NodeNumber, &[u8])> {
+    Some((node_at(key, 21)?, key.get(29..)?))
 }
 
-pub(super) fn item(node: Number, (seq, index): Spot) -> Vec<u8> {
-    key(b'i', &[&node.to_be_bytes(), &seq.to_be_bytes(), &index.to_be_bytes()])
+pub(super) fn item(node: NodeNumber, (seq, index): ItemPosition) -> Vec<u8> {
+    key(b'i', &[&node.0.to_be_bytes(), &seq.to_be_bytes(), &index.to_be_bytes()])
 }
 
 /// The spot in a key of the table `i`.
-pub(super) fn spot(key: &[u8]) -> Option<Spot> {
+pub(super) fn spot(key: &[u8]) -> Option<ItemPosition> {
     let index = key.get(17..19)?.try_into().ok()?;
     Some((number_at(key, 9)?, u16::from_be_bytes(index)))
 }
 
 /// The spot that comes next.
-pub(super) fn after((seq, index): Spot) -> Spot {
+pub(super) fn after((seq, index): ItemPosition) -> ItemPosition {
     match index.checked_add(1) {
         Some(index) => (seq, index),
         None => (seq.saturating_add(1), 0),
     }
 }
 
-pub(super) fn item_name(node: Number, item: &str) -> Vec<u8> {
-    key(b'x', &[&node.to_be_bytes(), &hash(item)])
+pub(super) fn item_name(node: NodeNumber, item: &str) -> Vec<u8> {
+    key(b'x', &[&node.0.to_be_bytes(), &hash(item)])
 }
 
-pub(super) fn chunk(node: Number, (seq, index): Spot, chunk: u16) -> Vec<u8> {
+pub(super) fn chunk(node: NodeNumber, (seq, index): ItemPosition, chunk: u16) -> Vec<u8> {
     key(
         b'c',
-        &[&node.to_be_bytes(), &seq.to_be_bytes(), &index.to_be_bytes(), &chunk.to_be_bytes()],
+        &[&node.0.to_be_bytes(), &seq.to_be_bytes(), &index.to_be_bytes(), &chunk.to_be_bytes()],
     )
 }
 
-pub(super) fn dead(node: Number) -> Vec<u8> {
+pub(super) fn dead(node: NodeNumber) -> Vec<u8> {
     of_node(b'd', node)
 }
 
 /// Some of the subscriptions that a node lost at once.
-pub(super) fn revoked(node: Number, part: u32) -> Vec<u8> {
-    key(b'u', &[&node.to_be_bytes(), &part.to_be_bytes()])
+pub(super) fn revoked(node: NodeNumber, part: u32) -> Vec<u8> {
+    key(b'u', &[&node.0.to_be_bytes(), &part.to_be_bytes()])
 }
 
 /// Some of the resources that lost an implicit subscription.
-pub(super) fn revoked_implicit(node: Number, row: u32) -> Vec<u8> {
-    key(b'R', &[&node.to_be_bytes(), &row.to_be_bytes()])
+pub(super) fn revoked_implicit(node: NodeNumber, row: u32) -> Vec<u8> {
+    key(b'R', &[&node.0.to_be_bytes(), &row.to_be_bytes()])
 }
 
 /// Where a node's items begin, if there are rows before.
-pub(super) fn first_item(node: Number) -> Vec<u8> {
+pub(super) fn first_item(node: NodeNumber) -> Vec<u8> {
     of_node(b'p', node)
 }
 
@@ -233,10 +230,15 @@ pub(super) fn debt_chunk(debt: u64, chunk: u16) -> Vec<u8> {
 
 /// Which debts of a group are paid.
 pub(super) fn paid(first: u64) -> Vec<u8> {
-    of_node(b'w', first)
+    key(b'w', &[&first.to_be_bytes()])
 }
 
-/// The number that stands in a key at an offset.
+/// The number of a node in a key at an offset in bytes.
+pub(super) fn node_at(key: &[u8], offset: usize) -> Option<NodeNumber> {
+    number_at(key, offset).map(NodeNumber)
+}
+
+/// The number in a key at an offset in bytes.
 pub(super) fn number_at(key: &[u8], offset: usize) -> Option<u64> {
     Some(u64::from_be_bytes(key.get(offset..offset + 8)?.try_into().ok()?))
 }

@@ -5,17 +5,17 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::{pubsub::Notification, store::former::FormerShares};
+use crate::{pubsub::LogEntry, store::former::FormerShares};
 
 use super::{
-    debt::{AudienceRecords, DebtRecord},
-    index::Group,
-    keys::{Number, Spot},
+    debt::{AudienceRecords, LogEntryRecord},
+    index::LogRow,
+    keys::{ItemPosition, NodeNumber},
     revoked::{Revoked, RevokedRecord},
 };
 
 pub(super) struct Ledger {
-    pub(super) next_node: Number,
+    pub(super) next_node: NodeNumber,
     pub(super) next_debt: u64,
     /// Deleted nodes of which it is known what took their place.
     pub(super) redirects: usize,
@@ -23,26 +23,26 @@ pub(super) struct Ledger {
     pub(super) former: usize,
     /// Both by the entities in whose shares they are; readers know it too.
     shares: Arc<Mutex<FormerShares>>,
-    debts: BTreeMap<u64, Number>,
-    owing: HashMap<Number, usize>,
+    debts: BTreeMap<u64, NodeNumber>,
+    owing: HashMap<NodeNumber, usize>,
     /// Debts that were made together, by the first of them.
     groups: BTreeMap<u64, Owing>,
     /// Those of the group of commits that is being made.
-    new_debts: Vec<(u64, DebtRecord)>,
+    new_debts: Vec<(u64, LogEntryRecord)>,
     /// Their recipient lists.
     new_audiences: AudienceRecords,
     /// Resources that lost implicit subscriptions to these nodes.
-    revoked: HashMap<Number, Revoked>,
+    revoked: HashMap<NodeNumber, Revoked>,
     /// Before it a node has no items.
-    oldest_items: HashMap<Number, Spot>,
+    oldest_items: HashMap<NodeNumber, ItemPosition>,
     /// Deleted nodes whose subscribers are kept until they were told.
-    dead: HashSet<Number>,
+    dead: HashSet<NodeNumber>,
     /// Nodes that lost many subscriptions at once, and rows of these are left.
-    revoking: BTreeSet<Number>,
+    revoking: BTreeSet<NodeNumber>,
     /// Where a node's items begin, and rows of others are left before.
-    first_items: BTreeMap<Number, Spot>,
+    first_items: BTreeMap<NodeNumber, ItemPosition>,
     /// Deleted nodes at which nothing is owed, and rows are left.
-    graves: BTreeSet<Number>,
+    graves: BTreeSet<NodeNumber>,
 }
 
 /// Debts that were made together, and stand in the same rows.
@@ -80,19 +80,19 @@ const MAX_OLDEST_ITEMS: usize = 10_000;
 
 /// What has to be removed by and by.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Remains {
+pub(super) enum GcTask {
     /// Subscriptions that a node lost at once.
-    Subscriptions(Number),
+    Subscriptions(NodeNumber),
     /// A node's items before a position and index.
-    Items(Number, Spot),
+    Items(NodeNumber, ItemPosition),
     /// All of a node but items.
-    Node(Number),
+    Node(NodeNumber),
 }
 
 impl Default for Ledger {
     fn default() -> Self {
         Self {
-            next_node: 1,
+            next_node: NodeNumber(1),
             next_debt: 1,
             redirects: 0,
             former: 0,
@@ -122,28 +122,28 @@ impl Ledger {
     }
 
     /// A debt is made; it is to be written with the others of its group of commits.
-    pub(super) fn owe(&mut self, node: Number, notification: &Notification) -> u64 {
+    pub(super) fn owe(&mut self, node: NodeNumber, notification: &LogEntry) -> u64 {
         let debt = self.next_debt;
         self.next_debt += 1;
         self.debts.insert(debt, node);
         *self.owing.entry(node).or_default() += 1;
-        let record = DebtRecord::of(node, notification, &mut self.new_audiences);
+        let record = LogEntryRecord::of(node, notification, &mut self.new_audiences);
         self.new_debts.push((debt, record));
         debt
     }
 
     /// The debts that are not written yet.
-    pub(super) fn take_new_debts(&mut self) -> Vec<(u64, DebtRecord)> {
+    pub(super) fn take_new_debts(&mut self) -> Vec<(u64, LogEntryRecord)> {
         self.new_audiences = AudienceRecords::default();
         std::mem::take(&mut self.new_debts)
     }
 
     /// Debts are in the store.
-    pub(super) fn load(&mut self, group: &Group) {
-        let Group { first, total, rows, paid, unpaid } = group;
+    pub(super) fn load(&mut self, group: &LogRow) {
+        let LogRow { first, total, rows, paid, unpaid } = group;
         self.next_debt = self.next_debt.max(first + total);
         for (debt, record) in unpaid {
-            self.next_node = self.next_node.max(record.number() + 1);
+            self.next_node = self.next_node.max(record.number().next());
             self.debts.insert(*debt, record.number());
             *self.owing.entry(record.number()).or_default() += 1;
         }
@@ -157,7 +157,7 @@ impl Ledger {
     }
 
     /// A node is deleted. What it owes is known.
-    pub(super) fn bury(&mut self, node: Number) {
+    pub(super) fn bury(&mut self, node: NodeNumber) {
         if self.owing.contains_key(&node) {
             self.dead.insert(node);
         } else {
@@ -166,12 +166,12 @@ impl Ledger {
     }
 
     /// Returns `true` if events of a node are pending.
-    pub(super) fn owes_at(&self, node: Number) -> bool {
+    pub(super) fn owes_at(&self, node: NodeNumber) -> bool {
         self.owing.contains_key(&node)
     }
 
     /// The node of a debt.
-    pub(super) fn node_of(&self, debt: u64) -> Option<Number> {
+    pub(super) fn node_of(&self, debt: u64) -> Option<NodeNumber> {
         self.debts.get(&debt).copied()
     }
 
@@ -181,29 +181,29 @@ impl Ledger {
     }
 
     /// The resources that lost implicit subscriptions to a node.
-    pub(super) fn revoked(&self, node: Number) -> Option<&Revoked> {
+    pub(super) fn revoked(&self, node: NodeNumber) -> Option<&Revoked> {
         self.revoked.get(&node)
     }
 
-    pub(super) fn take_revoked(&mut self, node: Number) -> Option<Revoked> {
+    pub(super) fn take_revoked(&mut self, node: NodeNumber) -> Option<Revoked> {
         self.revoked.remove(&node)
     }
 
-    pub(super) fn set_revoked(&mut self, node: Number, revoked: Revoked) {
+    pub(super) fn set_revoked(&mut self, node: NodeNumber, revoked: Revoked) {
         self.revoked.insert(node, revoked);
     }
 
-    pub(super) fn load_revoked(&mut self, node: Number, record: RevokedRecord) {
+    pub(super) fn load_revoked(&mut self, node: NodeNumber, record: RevokedRecord) {
         self.revoked.entry(node).or_default().load(record);
     }
 
     /// A node lost many subscriptions at once.
-    pub(super) fn revoke(&mut self, node: Number) {
+    pub(super) fn revoke(&mut self, node: NodeNumber) {
         self.revoking.insert(node);
     }
 
     /// Whether rows are left of subscriptions that a node lost.
-    pub(super) fn revokes_at(&self, node: Number) -> bool {
+    pub(super) fn revokes_at(&self, node: NodeNumber) -> bool {
         self.revoking.contains(&node)
     }
 
@@ -213,7 +213,7 @@ impl Ledger {
     }
 
     /// A node's items begin at a position and index.
-    pub(super) fn begin_items(&mut self, node: Number, first: Spot) {
+    pub(super) fn begin_items(&mut self, node: NodeNumber, first: ItemPosition) {
         self.first_items.insert(node, first);
     }
 
@@ -242,11 +242,11 @@ impl Ledger {
     }
 
     /// Before this position and index a node has no items.
-    pub(super) fn oldest_item(&self, node: Number) -> Spot {
+    pub(super) fn oldest_item(&self, node: NodeNumber) -> ItemPosition {
         self.oldest_items.get(&node).copied().unwrap_or_default()
     }
 
-    pub(super) fn note_oldest_item(&mut self, node: Number, spot: Spot) {
+    pub(super) fn note_oldest_item(&mut self, node: NodeNumber, spot: ItemPosition) {
         if self.oldest_items.len() >= MAX_OLDEST_ITEMS {
             self.oldest_items.clear();
         }
@@ -254,20 +254,20 @@ impl Ledger {
     }
 
     /// What has to be removed next: what somebody waits for; items before the node that counts them.
-    pub(super) fn remains(&self) -> Option<Remains> {
-        let subscriptions = self.revoking.first().map(|node| Remains::Subscriptions(*node));
+    pub(super) fn remains(&self) -> Option<GcTask> {
+        let subscriptions = self.revoking.first().map(|node| GcTask::Subscriptions(*node));
         let items = self.first_items.first_key_value();
-        let items = items.map(|(node, first)| Remains::Items(*node, *first));
-        let node = self.graves.first().map(|node| Remains::Node(*node));
+        let items = items.map(|(node, first)| GcTask::Items(*node, *first));
+        let node = self.graves.first().map(|node| GcTask::Node(*node));
         subscriptions.or(items).or(node)
     }
 
     /// Nothing of them is left, or it cannot be removed.
-    pub(super) fn leave(&mut self, remains: Remains) {
+    pub(super) fn leave(&mut self, remains: GcTask) {
         match remains {
-            Remains::Subscriptions(node) => drop(self.revoking.remove(&node)),
-            Remains::Items(node, _) => drop(self.first_items.remove(&node)),
-            Remains::Node(node) => drop(self.graves.remove(&node)),
+            GcTask::Subscriptions(node) => drop(self.revoking.remove(&node)),
+            GcTask::Items(node, _) => drop(self.first_items.remove(&node)),
+            GcTask::Node(node) => drop(self.graves.remove(&node)),
         }
     }
 }
@@ -279,7 +279,8 @@ mod tests {
     use super::*;
     use crate::{
         pubsub::{
-            Audience, Epoch, Event, NodeId, NotificationType, Place, Recipients, Timestamp, View,
+            Audience, DeliveryVariant, Epoch, Event, EventId, NodeId, NotificationType, Recipients,
+            Timestamp,
         },
         store::sled::debt::take_together,
     };
@@ -289,21 +290,21 @@ mod tests {
     fn commits_share_lists_on_disk() {
         let jid = |number| Jid::new(&format!("{number}@far.example/phone")).unwrap();
         let list: Recipients = (0..1000).map(jid).collect();
-        let notification = Notification {
+        let notification = LogEntry {
             node: NodeId::parse("n").unwrap(),
-            place: Place { epoch: Epoch(1), seq: 1 },
+            place: EventId { epoch: Epoch(1), seq: 1 },
             index: 0,
             event: Event::Purged,
             audience: Audience::Interested(list.clone()),
             as_of: 1,
-            view: View::default(),
+            view: DeliveryVariant::default(),
             notification_type: NotificationType::Normal,
             happened: Timestamp(0),
             nonce: None,
         };
         let mut ledger = Ledger::default();
         for _ in 0..MAX_DEBTS {
-            ledger.owe(1, &notification);
+            ledger.owe(NodeNumber(1), &notification);
         }
         let mut debts = ledger.take_new_debts();
         assert_eq!(take_together(&mut debts, MAX_DEBTS, MAX_DEBTS_BYTES), MAX_DEBTS);

@@ -2,8 +2,8 @@
 
 use crate::{
     pubsub::{
-        Edge, Epoch, Item, ItemBudget, ItemId, Listed, Listing, Mark, NodeId, Order, OrderField,
-        Page, Part, Timestamp, within, written_len,
+        Epoch, Item, ItemBudget, ItemId, ItemOrder, ItemPage, ItemQuery, ItemRef, NodeId,
+        OrderField, PageBound, PageRequest, ResultPage, Timestamp, within, written_len,
     },
     store::{
         StoreError,
@@ -12,36 +12,36 @@ use crate::{
 };
 
 use super::{
-    keys::{self, Number, Spot},
-    reader::View,
-    record::{self, Counters, damaged},
+    keys::{self, ItemPosition, NodeNumber},
+    reader::TreeReader,
+    record::{self, NodeCounters, damaged},
     sled_failed,
 };
 
 /// No item stands here or later.
-const END: Spot = (u64::MAX, 0);
+const END: ItemPosition = (u64::MAX, 0);
 
 /// Spots in ascending order.
-type Spots = Box<dyn DoubleEndedIterator<Item = Result<Spot, StoreError>>>;
+type PositionIter = Box<dyn DoubleEndedIterator<Item = Result<ItemPosition, StoreError>>>;
 
-impl View {
+impl TreeReader {
     pub(super) fn list(
         &self,
         id: &NodeId,
-        listing: &Listing,
+        listing: &ItemQuery,
         budget: &ItemBudget,
-    ) -> Result<Option<Listed>, StoreError> {
+    ) -> Result<Option<ItemPage>, StoreError> {
         self.list_by(id, listing, Self::item, budget.fits())
     }
 
     pub(super) fn page_of_ids(
         &self,
         id: &NodeId,
-        page: &Page<Mark>,
+        page: &PageRequest<ItemRef>,
         entry_bytes: usize,
         max_bytes: usize,
-    ) -> Result<Option<Part<(ItemId, Spot)>>, StoreError> {
-        let listing = Listing::of(page.clone(), Order::default());
+    ) -> Result<Option<ResultPage<(ItemId, ItemPosition)>>, StoreError> {
+        let listing = ItemQuery::of(page.clone(), ItemOrder::default());
         let fits = within(max_bytes, 0, |item: &Item| entry_bytes + written_len(item.id.as_str()));
         let listed = self.list_by(id, &listing, Self::item_without_payload, fits)?;
         Ok(listed.map(|listed| listed.part.map(|item| (item.id.clone(), item.spot()))))
@@ -50,13 +50,13 @@ impl View {
     fn list_by(
         &self,
         id: &NodeId,
-        listing: &Listing,
-        read: impl Fn(&Self, Number, Epoch, Spot) -> Result<Item, StoreError>,
+        listing: &ItemQuery,
+        read: impl Fn(&Self, NodeNumber, Epoch, ItemPosition) -> Result<Item, StoreError>,
         fits: impl FnMut(&Item) -> bool,
-    ) -> Result<Option<Listed>, StoreError> {
-        let Some(number) = self.number(id)? else { return Ok(Some(Listed::empty())) };
+    ) -> Result<Option<ItemPage>, StoreError> {
+        let Some(number) = self.number(id)? else { return Ok(Some(ItemPage::empty())) };
         let epoch = self.record(number)?.1.to_node(&[])?.epoch;
-        let counters = self.get::<Counters>(&keys::counters(number))?.unwrap_or_default();
+        let counters = self.get::<NodeCounters>(&keys::counters(number))?.unwrap_or_default();
         let total = usize::try_from(counters.items).unwrap_or(usize::MAX);
         let first = self.first_item(number)?;
         for spot in listing.filter.only.iter().flatten() {
@@ -65,12 +65,12 @@ impl View {
             }
         }
         let edge = match &listing.page.edge {
-            Edge::After(mark) | Edge::Before(mark) => {
+            PageBound::After(mark) | PageBound::Before(mark) => {
                 let found = self.position(number, first, mark, listing.order.by)?;
                 let Some(position) = found else { return Ok(None) };
                 Some(position)
             }
-            Edge::At(_) | Edge::Last => None,
+            PageBound::At(_) | PageBound::Last => None,
         };
         let is_long = total > MAX_LOOKED_AT;
         let spots = self.spots(number, first, listing, edge, is_long)?;
@@ -82,18 +82,21 @@ impl View {
     /// The position of a page's edge in an order; nothing if the item that it names does not exist.
     fn position(
         &self,
-        node: Number,
-        first: Spot,
-        mark: &Mark,
+        node: NodeNumber,
+        first: ItemPosition,
+        mark: &ItemRef,
         by: OrderField,
-    ) -> Result<Option<Spot>, StoreError> {
+    ) -> Result<Option<ItemPosition>, StoreError> {
         let found = match mark {
-            Mark::Position(spot) => return Ok(Some(*spot)),
-            Mark::Name(id) => {
-                let found = self.get::<(Spot, Spot)>(&keys::item_name(node, id.as_str()))?;
+            ItemRef::Position(spot) => return Ok(Some(*spot)),
+            ItemRef::Name(id) => {
+                let found =
+                    self.get::<(ItemPosition, ItemPosition)>(&keys::item_name(node, id.as_str()))?;
                 found.filter(|(spot, _)| *spot >= first)
             }
-            Mark::Spot(spot) => self.created(node, first, *spot)?.map(|created| (*spot, created)),
+            ItemRef::Spot(spot) => {
+                self.created(node, first, *spot)?.map(|created| (*spot, created))
+            }
         };
         Ok(found.map(|(spot, created)| match by {
             OrderField::Creation => created,
@@ -102,7 +105,12 @@ impl View {
     }
 
     /// Where the item of a spot was published first, if it is there.
-    fn created(&self, node: Number, first: Spot, spot: Spot) -> Result<Option<Spot>, StoreError> {
+    fn created(
+        &self,
+        node: NodeNumber,
+        first: ItemPosition,
+        spot: ItemPosition,
+    ) -> Result<Option<ItemPosition>, StoreError> {
         if spot < first {
             return Ok(None);
         }
@@ -113,14 +121,14 @@ impl View {
     /// The items that the page may have.
     fn spots(
         &self,
-        node: Number,
-        first: Spot,
-        listing: &Listing,
-        edge: Option<Spot>,
+        node: NodeNumber,
+        first: ItemPosition,
+        listing: &ItemQuery,
+        edge: Option<ItemPosition>,
         is_long: bool,
-    ) -> Result<Spots, StoreError> {
+    ) -> Result<PositionIter, StoreError> {
         let (after, before) = listing.between(edge);
-        let is_between = |spot: &Spot| {
+        let is_between = |spot: &ItemPosition| {
             after.is_none_or(|after| *spot > after) && before.is_none_or(|before| *spot < before)
         };
         match (listing.order.by, &listing.filter.only) {
@@ -128,16 +136,18 @@ impl View {
                 let mut spots = Vec::new();
                 for row in self.scan(&keys::of_node(b'x', node)) {
                     let (key, value) = row?;
-                    let (spot, created) = record::decode::<(Spot, Spot)>(&key, &value)?;
+                    let (spot, created) =
+                        record::decode::<(ItemPosition, ItemPosition)>(&key, &value)?;
                     spots.push((created, spot));
                 }
-                let is_named = |spot: &Spot| *spot >= first && listing.filter.names(*spot);
+                let is_named = |spot: &ItemPosition| *spot >= first && listing.filter.names(*spot);
                 spots.retain(|(created, spot)| is_named(spot) && is_between(created));
                 spots.sort_unstable();
                 Ok(Box::new(spots.into_iter().map(|(_, spot)| Ok(spot))))
             }
             (OrderField::Modification, Some(only)) => {
-                let mut spots: Vec<Spot> = only.iter().copied().filter(is_between).collect();
+                let mut spots: Vec<ItemPosition> =
+                    only.iter().copied().filter(is_between).collect();
                 spots.sort_unstable();
                 spots.dedup();
                 Ok(Box::new(spots.into_iter().map(Ok)))
@@ -165,12 +175,16 @@ impl View {
     /// hide items of long nodes.
     fn first_of(
         &self,
-        node: Number,
-        first: Spot,
+        node: NodeNumber,
+        first: ItemPosition,
         is_late: impl Fn(Timestamp) -> bool,
-    ) -> Result<Spot, StoreError> {
-        let end = keys::of_node(b'i', node + 1);
-        let next = |spot: Spot| match self.tree.range(keys::item(node, spot)..end.clone()).next() {
+    ) -> Result<ItemPosition, StoreError> {
+        let end = keys::of_node(b'i', node.next());
+        let next = |spot: ItemPosition| match self
+            .tree
+            .range(keys::item(node, spot)..end.clone())
+            .next()
+        {
             None => Ok(None),
             Some(row) => {
                 let (key, value) = row.map_err(|error| sled_failed(&error))?;
@@ -179,7 +193,7 @@ impl View {
                 Ok::<_, StoreError>(Some((spot, record.published())))
             }
         };
-        let newest = self.get::<Counters>(&keys::counters(node))?.unwrap_or_default().seq;
+        let newest = self.get::<NodeCounters>(&keys::counters(node))?.unwrap_or_default().seq;
         let (mut low, mut high) = (first.0, newest.saturating_add(1));
         while low < high {
             let middle = low + (high - low) / 2;

@@ -6,21 +6,22 @@ use jid::{BareJid, Jid};
 
 use crate::{
     pubsub::{
-        Affiliation, FormerNode, NodeId, Page, Subscription, Timestamp, op::discover::NodeSummary,
+        Affiliation, FormerNode, NodeId, PageRequest, Subscription, Timestamp,
+        op::discover::NodeSummary,
     },
-    store::{Cursor, Damage, Found, StoreError},
+    store::{CorruptRecord, Partial, StoreError},
 };
 
 use super::{
-    keys::{self, Number},
-    reader::{LOOKS, View, name},
+    keys::{self, NodeNumber},
+    reader::{LOOKS, TreeReader, name},
     record::{self, FormerRecord, NodeRecord, Record, RedirectRecord, damaged},
     sled_failed,
-    subscriptions::{SubscriptionPlace, SubscriptionRecord, read_part},
+    subscriptions::{SubscriptionPointer, SubscriptionRecord, read_part},
     turn,
 };
 
-impl View {
+impl TreeReader {
     pub(super) fn creators(&self) -> Result<HashMap<BareJid, u64>, StoreError> {
         let mut creators = HashMap::<_, (_, u64)>::new();
         for row in self.scan(b"n") {
@@ -39,13 +40,13 @@ impl View {
         let mut numbers = BTreeSet::new();
         for row in self.scan(b"l") {
             let (key, _) = row?;
-            numbers.insert(keys::number_at(&key, 1).ok_or_else(|| damaged(&key))?);
+            numbers.insert(keys::node_at(&key, 1).ok_or_else(|| damaged(&key))?);
         }
         let mut watchful = Vec::new();
         for row in self.scan(b"n") {
             let (key, value) = row?;
             let record = record::decode::<NodeRecord>(&key, &value)?;
-            let number = keys::number_at(&key, 1).ok_or_else(|| damaged(&key))?;
+            let number = keys::node_at(&key, 1).ok_or_else(|| damaged(&key))?;
             if record.is_watchful() || numbers.contains(&number) {
                 watchful.push(name(&key, &record)?);
             }
@@ -55,20 +56,20 @@ impl View {
 
     pub(super) fn nodes(
         &self,
-        page: &Page<Cursor>,
-    ) -> Result<Found<Vec<(Cursor, NodeSummary)>>, StoreError> {
+        page: &PageRequest<NodeNumber>,
+    ) -> Result<Partial<Vec<(NodeNumber, NodeSummary)>>, StoreError> {
         let (numbers, skipped) = page.numbers();
         let rows = self.tree.range(keys::node(numbers.start)..keys::node(numbers.end));
         let rows: &mut dyn Iterator<Item = _> = match page.is_backward() {
             true => &mut rows.rev(),
             false => &mut rows.skip(skipped),
         };
-        let mut nodes = Found::<Vec<_>>::default();
+        let mut nodes = Partial::<Vec<_>>::default();
         while nodes.found.len() < page.max
             && let Some(row) = rows.next()
         {
             let (key, value) = row.map_err(|error| sled_failed(&error))?;
-            let number = keys::number_at(&key, 1).ok_or_else(|| damaged(&key))?;
+            let number = keys::node_at(&key, 1).ok_or_else(|| damaged(&key))?;
             let node = summary(number, &key, &value).map(Some);
             nodes.found.extend(self.sound(number, &mut nodes.damaged, node)?);
         }
@@ -78,8 +79,11 @@ impl View {
         Ok(nodes)
     }
 
-    pub(super) fn summary(&self, id: &NodeId) -> Result<Option<(Cursor, NodeSummary)>, StoreError> {
-        let Some(number) = self.get::<Number>(&keys::name(id))? else { return Ok(None) };
+    pub(super) fn summary(
+        &self,
+        id: &NodeId,
+    ) -> Result<Option<(NodeNumber, NodeSummary)>, StoreError> {
+        let Some(number) = self.get::<NodeNumber>(&keys::name(id))? else { return Ok(None) };
         let key = keys::node(number);
         let row = self.tree.get(&key).map_err(|error| sled_failed(&error))?;
         row.map(|value| summary(number, &key, &value)).transpose()
@@ -127,11 +131,11 @@ impl View {
     pub(super) fn affiliations_of(
         &self,
         entity: &BareJid,
-    ) -> Result<Found<Vec<(NodeId, Affiliation)>>, StoreError> {
-        let mut affiliations = Found::<Vec<_>>::default();
+    ) -> Result<Partial<Vec<(NodeId, Affiliation)>>, StoreError> {
+        let mut affiliations = Partial::<Vec<_>>::default();
         for row in self.scan(&keys::affiliations_of(entity.as_str())) {
             let (key, value) = row?;
-            let number = keys::number_at(&key, 21).ok_or_else(|| damaged(&key))?;
+            let number = keys::node_at(&key, 21).ok_or_else(|| damaged(&key))?;
             let affiliation = || {
                 let affiliation = turn::affiliation_in(&key, &value)?;
                 let node = self.pointed_to::<NodeRecord>(&key, number, &keys::node(number))?;
@@ -146,14 +150,14 @@ impl View {
     pub(super) fn subscriptions_of(
         &self,
         entity: &BareJid,
-    ) -> Result<Found<Vec<(NodeId, Subscription)>>, StoreError> {
-        let mut subscriptions = Found::<Vec<_>>::default();
+    ) -> Result<Partial<Vec<(NodeId, Subscription)>>, StoreError> {
+        let mut subscriptions = Partial::<Vec<_>>::default();
         for row in self.scan(&keys::subscriptions_of(entity.as_str())) {
             let (key, value) = row?;
             let (number, hash) =
                 keys::subscription_pointed_to(&key).ok_or_else(|| damaged(&key))?;
             let subscription = || {
-                record::decode::<SubscriptionPlace>(&key, &value)?;
+                record::decode::<SubscriptionPointer>(&key, &value)?;
                 let node = self.pointed_to::<NodeRecord>(&key, number, &keys::node(number))?;
                 let both = node.zip(self.subscriptions_at(&key, number, hash)?);
                 both.map(|(node, there)| Ok((name(&key, &node)?, there))).transpose()
@@ -170,17 +174,17 @@ impl View {
         &self,
         entity: &BareJid,
         up_to: usize,
-    ) -> Result<Found<usize>, StoreError> {
+    ) -> Result<Partial<usize>, StoreError> {
         let is_there = |key: &[u8]| self.tree.contains_key(key).map_err(|e| sled_failed(&e));
         let some_are_dead = self.scan(b"d").next().transpose()?.is_some();
-        let mut count = Found::<usize>::default();
+        let mut count = Partial::<usize>::default();
         for row in self.scan(&keys::subscriptions_of(entity.as_str())) {
             if count.found == up_to {
                 break;
             }
             let (key, value) = row?;
-            let number = keys::number_at(&key, 21).ok_or_else(|| damaged(&key))?;
-            let place = record::decode::<SubscriptionPlace>(&key, &value);
+            let number = keys::node_at(&key, 21).ok_or_else(|| damaged(&key))?;
+            let place = record::decode::<SubscriptionPointer>(&key, &value);
             let is_own = place.map(|place| Some(place.is_own));
             let is_own = self.sound(number, &mut count.damaged, is_own)?;
             let is_dead = some_are_dead && is_there(&keys::dead(number))?;
@@ -204,13 +208,13 @@ impl View {
     /// What was found at a node, unless that is damaged, which is noted.
     fn sound<T>(
         &self,
-        number: Number,
-        all: &mut Vec<Damage>,
+        number: NodeNumber,
+        all: &mut Vec<CorruptRecord>,
         found: Result<Option<T>, StoreError>,
     ) -> Result<Option<T>, StoreError> {
         let Err(StoreError::Damaged(record)) = found else { return found };
         let node = self.record(number).and_then(|(key, node)| name(&key, &node)).ok();
-        all.push(Damage { node, record });
+        all.push(CorruptRecord { node, record });
         Ok(None)
     }
 
@@ -219,7 +223,7 @@ impl View {
     fn subscriptions_at(
         &self,
         pointer: &[u8],
-        node: Number,
+        node: NodeNumber,
         hash: &[u8],
     ) -> Result<Option<Vec<Subscription>>, StoreError> {
         let record = self.subscription_at(pointer, node, hash)?;
@@ -230,7 +234,7 @@ impl View {
     pub(super) fn subscription(
         &self,
         jid: &Jid,
-        node: Number,
+        node: NodeNumber,
     ) -> Result<Option<SubscriptionRecord>, StoreError> {
         let (pointer, hash) = (keys::subscription_of(jid, node), keys::hash(jid.as_str()));
         Ok(self.subscription_at(&pointer, node, &hash)?.map(|(_, record)| record))
@@ -239,13 +243,13 @@ impl View {
     fn subscription_at(
         &self,
         pointer: &[u8],
-        node: Number,
+        node: NodeNumber,
         hash: &[u8],
     ) -> Result<Option<(Vec<u8>, SubscriptionRecord)>, StoreError> {
         let is_there = |key: &[u8]| self.tree.contains_key(key).map_err(|e| sled_failed(&e));
         // It may go and come again, elsewhere, between two looks.
         for _ in 0..LOOKS {
-            let Some(place) = self.get::<SubscriptionPlace>(pointer)? else { return Ok(None) };
+            let Some(place) = self.get::<SubscriptionPointer>(pointer)? else { return Ok(None) };
             let key = keys::subscriptions(node, place.part);
             let part = self.get::<Vec<u8>>(&key)?.unwrap_or_default();
             let found = read_part(&key, &part)?.into_iter().find(|record| record.has_hash(hash));
@@ -264,7 +268,7 @@ impl View {
     fn pointed_to<T: Record>(
         &self,
         pointer: &[u8],
-        node: Number,
+        node: NodeNumber,
         row: &[u8],
     ) -> Result<Option<T>, StoreError> {
         let is_there = |key: &[u8]| self.tree.contains_key(key).map_err(|e| sled_failed(&e));
@@ -281,7 +285,11 @@ impl View {
 }
 
 /// A node of a list, from its row.
-fn summary(number: Number, key: &[u8], value: &[u8]) -> Result<(Cursor, NodeSummary), StoreError> {
+fn summary(
+    number: NodeNumber,
+    key: &[u8],
+    value: &[u8],
+) -> Result<(NodeNumber, NodeSummary), StoreError> {
     let node = record::decode::<NodeRecord>(key, value)?.to_node(key)?;
     let summary = NodeSummary {
         node: node.id,
@@ -291,7 +299,7 @@ fn summary(number: Number, key: &[u8], value: &[u8]) -> Result<(Cursor, NodeSumm
         publish_model: node.config.publish_model,
         r#type: node.config.r#type,
     };
-    Ok((Cursor(number), summary))
+    Ok((number, summary))
 }
 
 #[cfg(test)]
@@ -300,8 +308,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        pubsub::{Edge, Epoch, Limits, Node, NodeConfig, restore},
-        store::{Chain, Commit, SledStore, Store},
+        pubsub::{Epoch, Limits, Node, NodeConfig, PageBound, restore},
+        store::{Commit, CommitChain, SledStore, Store},
     };
 
     /// A page continues past damaged records, wherever they are.
@@ -319,23 +327,23 @@ mod tests {
                 changes: Arc::new(restore::created(created)),
                 notifications: Vec::new(),
                 revoked: Arc::default(),
-                chain: Chain::default(),
+                chain: CommitChain::default(),
             };
             store.commit_now(commit).await.unwrap();
         }
         let tree = store.reader.look().unwrap().tree;
         for number in [1, 3, 4] {
-            tree.insert(keys::node(number), b"damaged").unwrap();
+            tree.insert(keys::node(NodeNumber(number)), b"damaged").unwrap();
         }
         let page = async |max, edge| {
-            let page = store.nodes(&Page { max, edge }).await.unwrap();
+            let page = store.nodes(&PageRequest { max, edge }).await.unwrap();
             let names = page.found.iter().map(|(_, node)| node.node.as_str());
             (names.collect::<Vec<_>>().concat(), page.damaged.len())
         };
         let found = |names: &str, damaged| (names.to_owned(), damaged);
-        assert_eq!(page(1, Edge::At(0)).await, found("b", 1));
-        assert_eq!(page(1, Edge::After(Cursor(2))).await, found("e", 2));
-        assert_eq!(page(2, Edge::Last).await, found("be", 2));
-        assert_eq!(page(9, Edge::At(0)).await, found("be", 3));
+        assert_eq!(page(1, PageBound::At(0)).await, found("b", 1));
+        assert_eq!(page(1, PageBound::After(NodeNumber(2))).await, found("e", 2));
+        assert_eq!(page(2, PageBound::Last).await, found("be", 2));
+        assert_eq!(page(9, PageBound::At(0)).await, found("be", 3));
     }
 }

@@ -22,14 +22,14 @@ const OF_SLED: [&str; 3] = ["db", "conf", "blobs"];
 
 /// The marker of an open store.
 #[derive(Debug)]
-pub(super) struct Marker {
+pub(super) struct Manifest {
     file: File,
     pub(super) store: u64,
     /// The number of a commit that the store has.
     pub(super) commit: u64,
 }
 
-impl Marker {
+impl Manifest {
     /// The marker of the store in a folder; a new one where nothing is.
     pub(super) fn open(directory: &Path) -> Result<Self, StoreError> {
         std::fs::create_dir_all(directory).map_err(|error| failed(&error))?;
@@ -124,7 +124,7 @@ impl Marker {
     }
 }
 
-impl Drop for Marker {
+impl Drop for Manifest {
     /// Closing the file would not do where a child of this process has it too, for the moment before it
     /// becomes another program.
     fn drop(&mut self) {
@@ -160,7 +160,7 @@ pub(super) fn replace(directory: &Path, was: &str, by: &Path) -> Result<(), Stor
         if io::read_to_string(&file)? != was {
             return Ok(false);
         }
-        let old = Marker { file, store: super::opening::fresh_name(), commit: 0 };
+        let old = Manifest { file, store: super::opening::fresh_name(), commit: 0 };
         old.write("begun")?;
         old.file.sync_all()?;
         remove_remains(directory)?;
@@ -216,11 +216,11 @@ mod tests {
     #[test]
     fn a_closed_store_is_free_even_if_a_child_still_has_its_file() {
         let folder = tempfile::tempdir().unwrap();
-        let marker = Marker::open(folder.path()).unwrap();
+        let marker = Manifest::open(folder.path()).unwrap();
         let of_child = marker.file.try_clone().unwrap();
-        assert!(matches!(Marker::open(folder.path()), Err(StoreError::Locked)));
+        assert!(matches!(Manifest::open(folder.path()), Err(StoreError::Locked)));
         drop(marker);
-        Marker::open(folder.path()).unwrap();
+        Manifest::open(folder.path()).unwrap();
         drop(of_child);
     }
 }

@@ -40,30 +40,31 @@ use jid::{BareJid, Jid};
 use tokio::sync::oneshot;
 
 use crate::pubsub::{
-    Affiliation, Edge, FormerNode, Fresh, Item, ItemBudget, ItemId, Listed, Listing, Mark, Node,
-    NodeId, OrderField, OwnerHash, Page, Part, Spot, Subscription, op::discover::NodeSummary,
+    Affiliation, FormerNode, IdGenerator, Item, ItemBudget, ItemId, ItemPage, ItemPosition,
+    ItemQuery, ItemRef, Node, NodeId, OrderField, OwnerHash, PageBound, PageRequest, ResultPage,
+    Subscription, op::discover::NodeSummary,
 };
 
 use self::{
-    committer::{Committer, Pending, Work, Write},
-    opening::Opened,
-    reader::{Reader, View},
-    record::{Content, ItemRecord, PayloadRecord},
+    committer::{Committer, CommitterRequest, PendingCommit, WriteRequest},
+    opening::OpenStore,
+    reader::{ReadHandle, TreeReader},
+    record::{ItemRecord, PayloadRecord, StoredPayload},
 };
-use super::{Commit, Cursor, Found, Owed, Store, StoreError, Then, Told};
+use super::{Commit, NodeNumber, OnCommit, Owed, Partial, Store, StoreError, Told};
 
 /// A store in a folder of its own.
 #[derive(Debug)]
 pub struct SledStore {
     key: u64,
-    reader: Reader,
-    writer: Mutex<Option<Writer>>,
+    reader: ReadHandle,
+    writer: Mutex<Option<CommitterHandle>>,
 }
 
 /// Memory for what is read and written often, in MiB, if nothing else is said.
 pub const CACHE_MIB: u16 = 24;
 
-type Writer = (mpsc::SyncSender<Work>, JoinHandle<()>);
+type CommitterHandle = (mpsc::SyncSender<CommitterRequest>, JoinHandle<()>);
 
 impl SledStore {
     /// Opens the store in a folder, which is created if it is not there.
@@ -82,13 +83,13 @@ impl SledStore {
     /// As [`open`](Self::open).
     pub fn open_with_cache(directory: &Path, cache_mib: u16) -> Result<Self, StoreError> {
         let cache_bytes = u64::from(cache_mib) << 20;
-        let opened = Opened::open(directory, cache_bytes)?;
+        let opened = OpenStore::open(directory, cache_bytes)?;
         if opened.tree.contains_key(keys::REBASE).map_err(|error| sled_failed(&error))? {
             return Err(StoreError::Rebase);
         }
-        let (key, reader) = (opened.total.store, Reader::new(&opened.tree, &opened.ledger));
+        let (key, reader) = (opened.total.store, ReadHandle::new(&opened.tree, &opened.ledger));
         let directory = directory.to_owned();
-        let open = Box::new(move || Opened::open(&directory, cache_bytes));
+        let open = Box::new(move || OpenStore::open(&directory, cache_bytes));
         let writer = Committer::start(opened, reader.clone(), open)?;
         Ok(Self { key, reader, writer: Mutex::new(Some(writer)) })
     }
@@ -118,10 +119,12 @@ impl SledStore {
     /// # Errors
     /// If it cannot be encoded.
     pub fn item_record(item: &Item) -> Result<Vec<u8>, StoreError> {
-        let content =
-            item.payload.as_ref().map_or(Content::None, |p| Content::Here(PayloadRecord::of(p)));
+        let content = item
+            .payload
+            .as_ref()
+            .map_or(StoredPayload::None, |p| StoredPayload::Here(PayloadRecord::of(p)));
         record::encode(
-            &keys::item(0, (item.place.seq, item.index)),
+            &keys::item(NodeNumber(0), (item.place.seq, item.index)),
             &ItemRecord::of(item, item.created, content),
         )
     }
@@ -131,11 +134,11 @@ impl SledStore {
     ///
     /// # Errors
     /// As [`open_existing`](Self::open_existing); if it cannot be written, and then it has to be done again.
-    pub fn rebase(directory: &Path, fresh: &dyn Fresh) -> Result<u64, StoreError> {
+    pub fn rebase(directory: &Path, fresh: &dyn IdGenerator) -> Result<u64, StoreError> {
         if !marker::is_in(directory) {
             return Err(failed("no store is there"));
         }
-        rebase::rebase(&mut Opened::open(directory, u64::from(CACHE_MIB) << 20)?, fresh)
+        rebase::rebase(&mut OpenStore::open(directory, u64::from(CACHE_MIB) << 20)?, fresh)
     }
 
     /// Puts a store that is nowhere open in the place of another one, if that has still this state.
@@ -148,7 +151,7 @@ impl SledStore {
 
     async fn work<T>(
         &self,
-        work: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Work,
+        work: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> CommitterRequest,
     ) -> Result<T, StoreError> {
         let (done, result) = oneshot::channel();
         self.ask(work(done));
@@ -156,13 +159,13 @@ impl SledStore {
     }
 
     /// Asks the committer. What it cannot take is dropped.
-    fn ask(&self, work: Work) {
+    fn ask(&self, work: CommitterRequest) {
         if let Some((sender, _)) = &*self.writer() {
             drop(sender.try_send(work));
         }
     }
 
-    fn writer(&self) -> MutexGuard<'_, Option<Writer>> {
+    fn writer(&self) -> MutexGuard<'_, Option<CommitterHandle>> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -175,7 +178,7 @@ impl SledStore {
     async fn read<T, F>(&self, read: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: Fn(&View) -> Result<T, StoreError> + Send + 'static,
+        F: Fn(&TreeReader) -> Result<T, StoreError> + Send + 'static,
     {
         let reader = self.reader.clone();
         let read = tokio::task::spawn_blocking(move || {
@@ -194,7 +197,7 @@ impl SledStore {
     async fn read_little<T, F>(&self, read: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: Fn(&View) -> Result<T, StoreError> + Send + 'static,
+        F: Fn(&TreeReader) -> Result<T, StoreError> + Send + 'static,
     {
         if let Some(_reading) = self.reader.try_reading() {
             let view = self.reader.look()?;
@@ -210,7 +213,7 @@ impl SledStore {
     async fn read_alone<T, F>(&self, read: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&View) -> Result<T, StoreError> + Send + 'static,
+        F: FnOnce(&TreeReader) -> Result<T, StoreError> + Send + 'static,
     {
         let reader = self.reader.clone();
         let read = tokio::task::spawn_blocking(move || {
@@ -249,9 +252,9 @@ impl Store for SledStore {
         self.key
     }
 
-    fn commit(&self, commit: Commit, then: Then) {
-        let pending = Pending::new(&commit, then);
-        self.ask(Work::Write(Write::Commit(commit, pending)));
+    fn commit(&self, commit: Commit, then: OnCommit) {
+        let pending = PendingCommit::new(&commit, then);
+        self.ask(CommitterRequest::Write(WriteRequest::Commit(commit, pending)));
     }
 
     async fn owed(&self, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, StoreError> {
@@ -261,7 +264,7 @@ impl Store for SledStore {
     }
 
     async fn forget(&self, told: Told) -> Result<(), StoreError> {
-        self.work(|done| Work::Write(Write::Forget { told, done })).await
+        self.work(|done| CommitterRequest::Write(WriteRequest::Forget { told, done })).await
     }
 
     async fn node(&self, id: &NodeId) -> Result<Option<Node>, StoreError> {
@@ -273,22 +276,25 @@ impl Store for SledStore {
     }
 
     async fn creators(&self) -> Result<HashMap<BareJid, u64>, StoreError> {
-        self.read(View::creators).await
+        self.read(TreeReader::creators).await
     }
 
     async fn watchful(&self) -> Result<Vec<NodeId>, StoreError> {
-        self.read(View::watchful).await
+        self.read(TreeReader::watchful).await
     }
 
     async fn nodes(
         &self,
-        page: &Page<Cursor>,
-    ) -> Result<Found<Vec<(Cursor, NodeSummary)>>, StoreError> {
+        page: &PageRequest<NodeNumber>,
+    ) -> Result<Partial<Vec<(NodeNumber, NodeSummary)>>, StoreError> {
         let page = page.clone();
         self.read(move |view| view.nodes(&page)).await
     }
 
-    async fn summary(&self, node: &NodeId) -> Result<Option<(Cursor, NodeSummary)>, StoreError> {
+    async fn summary(
+        &self,
+        node: &NodeId,
+    ) -> Result<Option<(NodeNumber, NodeSummary)>, StoreError> {
         let node = node.clone();
         self.read_little(move |view| view.summary(&node)).await
     }
@@ -299,7 +305,7 @@ impl Store for SledStore {
     }
 
     async fn former_nodes(&self) -> Result<Vec<(NodeId, FormerNode)>, StoreError> {
-        self.read(View::former_nodes).await
+        self.read(TreeReader::former_nodes).await
     }
 
     async fn redirects_len(&self) -> Result<usize, StoreError> {
@@ -315,7 +321,7 @@ impl Store for SledStore {
         node: &NodeId,
         ids: &[ItemId],
         budget: &ItemBudget,
-    ) -> Result<Part<Item>, StoreError> {
+    ) -> Result<ResultPage<Item>, StoreError> {
         let (node, ids, budget) = (node.clone(), ids.to_vec(), budget.clone());
         self.read_little(move |view| view.items(&node, &ids, &budget)).await
     }
@@ -332,24 +338,24 @@ impl Store for SledStore {
     async fn list(
         &self,
         node: &NodeId,
-        listing: &Listing,
+        listing: &ItemQuery,
         budget: &ItemBudget,
-    ) -> Result<Option<Listed>, StoreError> {
+    ) -> Result<Option<ItemPage>, StoreError> {
         let (node, listing, budget) = (node.clone(), listing.clone(), budget.clone());
         let is_little = listing.filter.is_none()
             && listing.order.by == OrderField::Modification
-            && !matches!(listing.page.edge, Edge::At(index) if index > 0);
-        let read = move |view: &View| view.list(&node, &listing, &budget);
+            && !matches!(listing.page.edge, PageBound::At(index) if index > 0);
+        let read = move |view: &TreeReader| view.list(&node, &listing, &budget);
         if is_little { self.read_little(read).await } else { self.read(read).await }
     }
 
     async fn page_of_ids(
         &self,
         node: &NodeId,
-        page: &Page<Mark>,
+        page: &PageRequest<ItemRef>,
         entry_bytes: usize,
         max_bytes: usize,
-    ) -> Result<Option<Part<(ItemId, Spot)>>, StoreError> {
+    ) -> Result<Option<ResultPage<(ItemId, ItemPosition)>>, StoreError> {
         let (node, page) = (node.clone(), page.clone());
         self.read(move |view| view.page_of_ids(&node, &page, entry_bytes, max_bytes)).await
     }
@@ -357,7 +363,7 @@ impl Store for SledStore {
     async fn affiliations_of(
         &self,
         entity: &BareJid,
-    ) -> Result<Found<Vec<(NodeId, Affiliation)>>, StoreError> {
+    ) -> Result<Partial<Vec<(NodeId, Affiliation)>>, StoreError> {
         let entity = entity.clone();
         self.read(move |view| view.affiliations_of(&entity)).await
     }
@@ -365,7 +371,7 @@ impl Store for SledStore {
     async fn subscriptions_of(
         &self,
         entity: &BareJid,
-    ) -> Result<Found<Vec<(NodeId, Subscription)>>, StoreError> {
+    ) -> Result<Partial<Vec<(NodeId, Subscription)>>, StoreError> {
         let entity = entity.clone();
         self.read(move |view| view.subscriptions_of(&entity)).await
     }
@@ -388,13 +394,13 @@ impl Store for SledStore {
         &self,
         entity: &BareJid,
         up_to: usize,
-    ) -> Result<Found<usize>, StoreError> {
+    ) -> Result<Partial<usize>, StoreError> {
         let entity = entity.clone();
         self.read_little(move |view| view.count_subscriptions_of(&entity, up_to)).await
     }
 
     async fn subscribed_aliases(&self) -> Result<BTreeSet<BareJid>, StoreError> {
-        self.read(View::subscribed_aliases).await
+        self.read(TreeReader::subscribed_aliases).await
     }
 
     async fn revoke_implicit(
@@ -403,16 +409,20 @@ impl Store for SledStore {
         resources: BTreeSet<Jid>,
     ) -> Result<(), StoreError> {
         let node = node.clone();
-        self.work(|done| Work::Write(Write::RevokeImplicit { node, resources, done })).await
+        self.work(|done| {
+            CommitterRequest::Write(WriteRequest::RevokeImplicit { node, resources, done })
+        })
+        .await
     }
 
     async fn presence_refusals(&self) -> Result<Vec<BareJid>, StoreError> {
-        self.read(View::presence_refusals).await
+        self.read(TreeReader::presence_refusals).await
     }
 
     async fn set_presence_refusals(&self, changes: &[(BareJid, bool)]) -> Result<(), StoreError> {
         let changes = changes.to_vec();
-        self.work(|done| Work::Write(Write::PresenceRefusals { changes, done })).await
+        self.work(|done| CommitterRequest::Write(WriteRequest::PresenceRefusals { changes, done }))
+            .await
     }
 
     async fn check(&self) -> Result<Vec<String>, StoreError> {
@@ -421,7 +431,7 @@ impl Store for SledStore {
 
     async fn copy_to(&self, folder: &Path) -> Result<(), StoreError> {
         let folder = folder.to_owned();
-        self.work(|done| Work::Copy { folder, done }).await
+        self.work(|done| CommitterRequest::Copy { folder, done }).await
     }
 
     async fn close(&self) {

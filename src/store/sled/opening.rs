@@ -13,8 +13,8 @@ use sled::Tree;
 use crate::store::StoreError;
 
 use super::{
-    convert, index, keys, ledger::Ledger, marker::Marker, record, record::Total, rows::Rows,
-    sled_failed, sweep, waker::Waker,
+    convert, index, keys, ledger::Ledger, marker::Manifest, record, record::StoreHeader,
+    rows::WriteBatch, sled_failed, sweep, waker::FlushWatchdog,
 };
 
 /// How often sled's own lock is tried once the marker is ours: its threads may hold the file a moment longer
@@ -24,16 +24,16 @@ const ATTEMPTS: u32 = 2_500;
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// An open store.
-pub(super) struct Opened {
+pub(super) struct OpenStore {
     pub(super) directory: PathBuf,
     pub(super) tree: Tree,
-    pub(super) marker: Marker,
-    pub(super) total: Total,
+    pub(super) marker: Manifest,
+    pub(super) total: StoreHeader,
     pub(super) ledger: Ledger,
-    pub(super) waker: Waker,
+    pub(super) waker: FlushWatchdog,
 }
 
-impl Opened {
+impl OpenStore {
     /// Opens the store in a folder, which is created if it is not there, and checks its index. sled keeps pages of
     /// so many bytes at hand.
     pub(super) fn open(directory: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
@@ -43,18 +43,18 @@ impl Opened {
     }
 
     fn open_files(directory: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
-        let marker = Marker::open(directory)?;
+        let marker = Manifest::open(directory)?;
         // sled's own thread would sync too, and swallow an error that the system reports once.
         let config =
             sled::Config::new().path(directory).cache_capacity(cache_bytes).flush_every_ms(None);
         let tree: Tree = (*open_sled(&config)?).clone();
         let (total, ledger) = match marker.commit {
-            0 if tree.is_empty() => (Total::default(), Ledger::default()),
+            0 if tree.is_empty() => (StoreHeader::default(), Ledger::default()),
             _ => index::check(&tree)?,
         };
-        let waker = Waker::new(&tree).map_err(|error| super::failed(&error))?;
+        let waker = FlushWatchdog::new(&tree).map_err(|error| super::failed(&error))?;
         let mut opened = Self { directory: directory.into(), tree, marker, total, ledger, waker };
-        if opened.total == Total::default() {
+        if opened.total == StoreHeader::default() {
             opened.begin()?;
         }
         if opened.total.store != opened.marker.store {
@@ -100,9 +100,9 @@ impl Opened {
 
     pub(super) fn write(
         &mut self,
-        change: impl FnOnce(&mut Rows<'_>, &mut Ledger) -> Result<(), StoreError>,
+        change: impl FnOnce(&mut WriteBatch<'_>, &mut Ledger) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let mut rows = Rows::new(&self.tree);
+        let mut rows = WriteBatch::new(&self.tree);
         change(&mut rows, &mut self.ledger)?;
         let (batch, total) = rows.finish(&self.total)?;
         let _waiting = self.waker.waiting();

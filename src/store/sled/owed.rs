@@ -7,17 +7,17 @@ use tracing::error;
 
 use crate::{
     pubsub::{
-        Affiliation, Affiliations, Audience, NodeId, Notification, Recipients, SubscriptionState,
+        Affiliation, Affiliations, Audience, LogEntry, NodeId, Recipients, SubscriptionState,
         is_entitled, may_subscribe_implicitly,
     },
-    store::{Debt, Owed, StoreError},
+    store::{LogPosition, Owed, StoreError},
 };
 
 use super::{
-    debt::{ReadAudiences, ToldRecord},
+    debt::{CursorRecord, ReadAudiences},
     index,
-    keys::{self, Number},
-    reader::View,
+    keys::{self, NodeNumber},
+    reader::TreeReader,
     record::{self, NodeRecord, damaged},
     revoked::RevokedRecord,
 };
@@ -30,8 +30,8 @@ type Subscribers = Vec<(BareJid, Jid, u64, u64)>;
 type Lists = HashMap<usize, Recipients>;
 
 /// Reads what is owed, of some nodes or of all, in the order of the commits.
-pub(super) fn owed(view: &View, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, StoreError> {
-    let told = view.get::<ToldRecord>(keys::TOLD)?.unwrap_or_default();
+pub(super) fn owed(view: &TreeReader, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, StoreError> {
+    let told = view.get::<CursorRecord>(keys::TOLD)?.unwrap_or_default();
     let partly = told.partly(keys::TOLD)?;
     let mut audiences =
         Audiences { view, of: HashMap::new(), listed: HashMap::new(), revoked: HashMap::new() };
@@ -66,18 +66,18 @@ pub(super) fn owed(view: &View, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, S
             recipients = recipients
                 .try_filter(|jid| Ok::<_, StoreError>((jid.to_bare(), jid.clone()) > last))?;
         }
-        owed.push(Owed { debt: Debt(debt), notification, recipients });
+        owed.push(Owed { debt: LogPosition(debt), notification, recipients });
     }
     Ok(owed)
 }
 
 /// The audiences of nodes, each read once; events that the same entities hear of share a list.
 struct Audiences<'a> {
-    view: &'a View,
-    of: HashMap<Number, (Subscribers, Lists)>,
+    view: &'a TreeReader,
+    of: HashMap<NodeNumber, (Subscribers, Lists)>,
     /// Cache of filtered lists, by node, list and the state that the filter depends on.
-    listed: HashMap<(Number, usize, u64), (Recipients, Recipients)>,
-    revoked: HashMap<Number, Arc<RevokedResources>>,
+    listed: HashMap<(NodeNumber, usize, u64), (Recipients, Recipients)>,
+    revoked: HashMap<NodeNumber, Arc<RevokedResources>>,
 }
 
 /// The resources that lost an implicit subscription to a node.
@@ -90,7 +90,7 @@ struct RevokedResources {
 
 impl RevokedResources {
     /// Returns `true` if a debt of the node is not for a resource.
-    fn has(&self, jid: &Jid, debt: u64, notification: &Notification) -> bool {
+    fn has(&self, jid: &Jid, debt: u64, notification: &LogEntry) -> bool {
         let mut own = notification.subscriptions_of(jid);
         own.any(|jid| self.until.get(&*jid).is_some_and(|until| debt < *until))
     }
@@ -106,9 +106,9 @@ impl Audiences<'_> {
     /// outcast nor publish-only.
     fn interested(
         &mut self,
-        node: Number,
+        node: NodeNumber,
         resources: &Recipients,
-        (debt, notification): (u64, &Notification),
+        (debt, notification): (u64, &LogEntry),
     ) -> Result<Recipients, StoreError> {
         let revoked = self.revoked(node)?;
         let key = 2 * revoked.count(debt) as u64 + u64::from(notification.nonce.is_some());
@@ -134,7 +134,7 @@ impl Audiences<'_> {
         })
     }
 
-    fn revoked(&mut self, node: Number) -> Result<Arc<RevokedResources>, StoreError> {
+    fn revoked(&mut self, node: NodeNumber) -> Result<Arc<RevokedResources>, StoreError> {
         if let Some(revoked) = self.revoked.get(&node) {
             return Ok(Arc::clone(revoked));
         }
@@ -155,7 +155,7 @@ impl Audiences<'_> {
     /// Those on a list whose subscription began before a version, and has not ended.
     fn listed(
         &mut self,
-        node: Number,
+        node: NodeNumber,
         listed: &Recipients,
         as_of: u64,
     ) -> Result<Recipients, StoreError> {
@@ -169,10 +169,10 @@ impl Audiences<'_> {
     /// depend on is in the same state.
     fn once(
         &mut self,
-        node: Number,
+        node: NodeNumber,
         list: &Recipients,
         state: u64,
-        gets: impl Fn(&View, &Jid) -> Result<bool, StoreError>,
+        gets: impl Fn(&TreeReader, &Jid) -> Result<bool, StoreError>,
     ) -> Result<Recipients, StoreError> {
         let key = (node, list.id(), state);
         if let Some((_, those)) = self.listed.get(&key) {
@@ -184,7 +184,7 @@ impl Audiences<'_> {
     }
 
     /// The plain subscribers as of a version whose subscription has not ended.
-    fn at(&mut self, node: Number, as_of: u64) -> Result<Recipients, StoreError> {
+    fn at(&mut self, node: NodeNumber, as_of: u64) -> Result<Recipients, StoreError> {
         if !self.of.contains_key(&node) {
             let subscribers = self.subscribers(node)?;
             self.of.insert(node, (subscribers, HashMap::new()));
@@ -204,7 +204,7 @@ impl Audiences<'_> {
         Ok(list.clone())
     }
 
-    fn subscribers(&self, node: Number) -> Result<Subscribers, StoreError> {
+    fn subscribers(&self, node: NodeNumber) -> Result<Subscribers, StoreError> {
         self.view.check_node(node)?;
         self.view.check_revoked(node)?;
         let mut subscribers = Vec::new();

@@ -13,7 +13,7 @@ use sled::Tree;
 
 use crate::{
     pubsub::{
-        Affiliation, Epoch, Item, ItemBudget, ItemId, Node, NodeId, OwnerHash, Part,
+        Affiliation, Epoch, Item, ItemBudget, ItemId, Node, NodeId, OwnerHash, ResultPage,
         SubscriptionState,
     },
     store::{StoreError, former::FormerShares},
@@ -21,14 +21,14 @@ use crate::{
 
 use super::{
     failed,
-    keys::{self, Number, Spot},
+    keys::{self, ItemPosition, NodeNumber},
     ledger::Ledger,
     record::{
-        self, AffiliationRecord, Content, Counters, ItemRecord, NodeRecord, Record, Total, damaged,
-        weight,
+        self, AffiliationRecord, ItemRecord, NodeCounters, NodeRecord, Record, StoreHeader,
+        StoredPayload, damaged, weight,
     },
     sled_failed,
-    subscriptions::{SubscriptionPlace, SubscriptionRecord, read_part},
+    subscriptions::{SubscriptionPointer, SubscriptionRecord, read_part},
 };
 
 /// A node is read at once, and not on another thread, if it has at most so many items, or was checked, and its
@@ -40,8 +40,8 @@ pub(super) const LOOKS: usize = 3;
 
 /// The reading half, which outlives that the store is opened again.
 #[derive(Clone, Debug)]
-pub(super) struct Reader {
-    state: Arc<Mutex<State>>,
+pub(super) struct ReadHandle {
+    state: Arc<Mutex<OpenTree>>,
     /// Shared by who reads or commits; reading may make sled write too.
     files: Arc<RwLock<()>>,
     /// How many deleted nodes have a redirect.
@@ -49,24 +49,24 @@ pub(super) struct Reader {
 }
 
 #[derive(Debug)]
-struct State {
+struct OpenTree {
     /// The store, or why it is closed.
     tree: Result<Tree, String>,
     /// The nodes whose sum was checked since the store was opened.
-    checked: HashSet<Number>,
+    checked: HashSet<NodeNumber>,
     /// The shares of deleted nodes.
     shares: Arc<Mutex<FormerShares>>,
 }
 
-impl State {
+impl OpenTree {
     fn new(tree: &Tree, ledger: &Ledger) -> Self {
         Self { tree: Ok(tree.clone()), checked: HashSet::new(), shares: ledger.shared_shares() }
     }
 }
 
-impl Reader {
+impl ReadHandle {
     pub(super) fn new(tree: &Tree, ledger: &Ledger) -> Self {
-        let state = State::new(tree, ledger);
+        let state = OpenTree::new(tree, ledger);
         let redirects = Arc::new(AtomicUsize::new(ledger.redirects));
         Self { state: Arc::new(Mutex::new(state)), files: Arc::default(), redirects }
     }
@@ -107,39 +107,40 @@ impl Reader {
 
     /// The store was opened again.
     pub(super) fn replace(&self, tree: &Tree, ledger: &Ledger) {
-        *self.state() = State::new(tree, ledger);
+        *self.state() = OpenTree::new(tree, ledger);
     }
 
     /// Looks into the store as it is.
-    pub(super) fn look(&self) -> Result<View, StoreError> {
+    pub(super) fn look(&self) -> Result<TreeReader, StoreError> {
         let tree = self.state().tree.clone().map_err(|reason| failed(&reason))?;
-        Ok(View { tree, reader: self.clone() })
+        Ok(TreeReader { tree, reader: self.clone() })
     }
 
     /// Whether a node's sum was checked.
-    fn has_checked(&self, number: Number) -> bool {
+    fn has_checked(&self, number: NodeNumber) -> bool {
         self.state().checked.contains(&number)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, OpenTree> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The rows of an open store.
-pub(super) struct View {
+pub(super) struct TreeReader {
     pub(super) tree: Tree,
-    reader: Reader,
+    reader: ReadHandle,
 }
 
-impl View {
+impl TreeReader {
     /// Reads rows that refer to each other. A concurrent commit may remove some of them, so damage is reported only if
     /// no commit was applied during the read. Returns `None` if that fails [`LOOKS`] times.
     pub(super) fn read_between_commits<T>(
         &self,
         read: impl Fn(&Self) -> Result<T, StoreError>,
     ) -> Option<Result<T, StoreError>> {
-        let commit = || self.get::<Total>(keys::TOTAL).ok().flatten().map(|total| total.commit);
+        let commit =
+            || self.get::<StoreHeader>(keys::TOTAL).ok().flatten().map(|total| total.commit);
         let mut before = None;
         for _ in 0..LOOKS {
             let found = read(self);
@@ -169,11 +170,11 @@ impl View {
         self.tree.scan_prefix(prefix).map(|row| row.map_err(|error| sled_failed(&error)))
     }
 
-    pub(super) fn number(&self, id: &NodeId) -> Result<Option<Number>, StoreError> {
+    pub(super) fn number(&self, id: &NodeId) -> Result<Option<NodeNumber>, StoreError> {
         self.get(&keys::name(id))
     }
 
-    pub(super) fn record(&self, number: Number) -> Result<(Vec<u8>, NodeRecord), StoreError> {
+    pub(super) fn record(&self, number: NodeNumber) -> Result<(Vec<u8>, NodeRecord), StoreError> {
         let key = keys::node(number);
         let record = self.get::<NodeRecord>(&key)?.ok_or_else(|| damaged(&key))?;
         Ok((key, record))
@@ -188,7 +189,7 @@ impl View {
         self.check_node(number)?;
         self.check_revoked(number)?;
         let mut node = record.to_node(&key)?;
-        let counters = self.get::<Counters>(&keys::counters(number))?.unwrap_or_default();
+        let counters = self.get::<NodeCounters>(&keys::counters(number))?.unwrap_or_default();
         (node.seq, node.version) = (counters.seq, counters.version);
         for affiliation in self.affiliations(number) {
             let (entity, affiliation) = affiliation?;
@@ -207,7 +208,7 @@ impl View {
 
     pub(super) fn affiliations(
         &self,
-        number: Number,
+        number: NodeNumber,
     ) -> impl Iterator<Item = Result<(BareJid, Affiliation), StoreError>> + use<> {
         affiliations(&self.tree, number)
     }
@@ -215,7 +216,7 @@ impl View {
     /// What there is of a node, if it has little that has to be read.
     pub(super) fn little_node(&self, id: &NodeId) -> Result<Option<Option<Node>>, StoreError> {
         let Some(number) = self.number(id)? else { return Ok(Some(None)) };
-        let counters = self.get::<Counters>(&keys::counters(number))?.unwrap_or_default();
+        let counters = self.get::<NodeCounters>(&keys::counters(number))?.unwrap_or_default();
         let has_few_items = counters.items <= FEW_ITEMS || self.reader.has_checked(number);
         let is_little = has_few_items && counters.part <= FEW_PARTS;
         Ok(if is_little { Some(self.node(id)?) } else { None })
@@ -238,14 +239,14 @@ impl View {
 
     fn enrolled_of(
         &self,
-        number: Number,
+        number: NodeNumber,
         subscribers: impl Iterator<Item = Result<Jid, StoreError>>,
     ) -> Result<HashSet<Jid>, StoreError> {
         let mut enrolled = HashSet::new();
         for jid in subscribers {
             let jid = jid?;
             let back = keys::subscription_of(&jid, number);
-            if !self.get::<SubscriptionPlace>(&back)?.ok_or_else(|| damaged(&back))?.is_own {
+            if !self.get::<SubscriptionPointer>(&back)?.ok_or_else(|| damaged(&back))?.is_own {
                 enrolled.insert(jid);
             }
         }
@@ -255,7 +256,7 @@ impl View {
     /// A node's subscriptions: the part, who, and how.
     pub(super) fn subscriptions(
         &self,
-        number: Number,
+        number: NodeNumber,
     ) -> impl Iterator<Item = Result<(u32, Jid, SubscriptionRecord), StoreError>> + use<> {
         self.scan(&keys::of_node(b's', number)).flat_map(|row| {
             let part = row.and_then(|(key, value)| {
@@ -270,12 +271,12 @@ impl View {
     }
 
     /// Compares a node's rows with its sum, once for as long as the store is open.
-    pub(super) fn check_node(&self, number: Number) -> Result<(), StoreError> {
+    pub(super) fn check_node(&self, number: NodeNumber) -> Result<(), StoreError> {
         if self.reader.has_checked(number) {
             return Ok(());
         }
         let key = keys::counters(number);
-        let counters = || self.get::<Counters>(&key)?.ok_or_else(|| damaged(&key));
+        let counters = || self.get::<NodeCounters>(&key)?.ok_or_else(|| damaged(&key));
         let mut expected = counters()?;
         loop {
             let found = self.count(number)?;
@@ -285,7 +286,7 @@ impl View {
             }
             // If rows were removed meanwhile that had been left, it is another sum.
             if now.sum == expected.sum {
-                let what = format!("rows of node {number} are missing or old");
+                let what = format!("rows of node {} are missing or old", number.0);
                 return Err(StoreError::Damaged(what));
             }
             expected = now;
@@ -296,7 +297,7 @@ impl View {
 
     /// No node is looked at that has subscriptions which it has lost. They are removed before anyone can look,
     /// unless something is damaged there.
-    pub(super) fn check_revoked(&self, number: Number) -> Result<(), StoreError> {
+    pub(super) fn check_revoked(&self, number: NodeNumber) -> Result<(), StoreError> {
         match self.scan(&keys::of_node(b'u', number)).next().transpose()? {
             Some((key, _)) => Err(damaged(&key)),
             None => Ok(()),
@@ -304,7 +305,7 @@ impl View {
     }
 
     /// The sum of a node's rows, and how many items it has.
-    fn count(&self, number: Number) -> Result<(u64, u64), StoreError> {
+    fn count(&self, number: NodeNumber) -> Result<(u64, u64), StoreError> {
         let first = self.first_item(number)?;
         let (mut sum, mut items) = (0_u64, 0);
         for table in keys::TABLES_OF_A_NODE {
@@ -319,7 +320,7 @@ impl View {
     }
 
     /// Where a node's items begin.
-    pub(super) fn first_item(&self, node: Number) -> Result<Spot, StoreError> {
+    pub(super) fn first_item(&self, node: NodeNumber) -> Result<ItemPosition, StoreError> {
         Ok(self.get(&keys::first_item(node))?.unwrap_or_default())
     }
 
@@ -328,9 +329,9 @@ impl View {
         id: &NodeId,
         ids: &[ItemId],
         budget: &ItemBudget,
-    ) -> Result<Part<Item>, StoreError> {
+    ) -> Result<ResultPage<Item>, StoreError> {
         let Some(number) = self.number(id)? else {
-            return Ok(Part { index: None, ..Part::empty() });
+            return Ok(ResultPage { index: None, ..ResultPage::empty() });
         };
         let epoch = self.record(number)?.1.to_node(&[])?.epoch;
         let mut spots = self.spots_of(number, ids)?;
@@ -340,7 +341,7 @@ impl View {
         let newest_first = spots.into_iter().rev().map(|spot| self.item(number, epoch, spot));
         let mut items = while_they_fit(newest_first, budget.fits())?;
         items.reverse();
-        Ok(Part { entries: items, index: None, total: Some(total) })
+        Ok(ResultPage { entries: items, index: None, total: Some(total) })
     }
 
     pub(super) fn publishers(
@@ -356,12 +357,13 @@ impl View {
     }
 
     /// The positions of the named items that exist.
-    fn spots_of(&self, node: Number, ids: &[ItemId]) -> Result<Vec<Spot>, StoreError> {
+    fn spots_of(&self, node: NodeNumber, ids: &[ItemId]) -> Result<Vec<ItemPosition>, StoreError> {
         // Read before the names, because it is removed with the last obsolete one.
         let first = self.first_item(node)?;
         let mut spots = Vec::new();
         for id in ids {
-            let found = self.get::<(Spot, Spot)>(&keys::item_name(node, id.as_str()))?;
+            let found =
+                self.get::<(ItemPosition, ItemPosition)>(&keys::item_name(node, id.as_str()))?;
             spots.extend(found.map(|(spot, _)| spot).filter(|spot| *spot >= first));
         }
         Ok(spots)
@@ -369,22 +371,27 @@ impl View {
 
     pub(super) fn item_without_payload(
         &self,
-        node: Number,
+        node: NodeNumber,
         epoch: Epoch,
-        spot: Spot,
+        spot: ItemPosition,
     ) -> Result<Item, StoreError> {
         let key = keys::item(node, spot);
         let record = self.get::<ItemRecord>(&key)?.ok_or_else(|| damaged(&key))?;
         record.to_item(&key, epoch, spot, None)
     }
 
-    pub(super) fn item(&self, node: Number, epoch: Epoch, spot: Spot) -> Result<Item, StoreError> {
+    pub(super) fn item(
+        &self,
+        node: NodeNumber,
+        epoch: Epoch,
+        spot: ItemPosition,
+    ) -> Result<Item, StoreError> {
         let key = keys::item(node, spot);
         let mut record = self.get::<ItemRecord>(&key)?.ok_or_else(|| damaged(&key))?;
-        let payload = match std::mem::replace(&mut record.content, Content::None) {
-            Content::None => None,
-            Content::Here(payload) => Some(payload),
-            Content::Chunks(chunks) => {
+        let payload = match std::mem::replace(&mut record.content, StoredPayload::None) {
+            StoredPayload::None => None,
+            StoredPayload::Here(payload) => Some(payload),
+            StoredPayload::Chunks(chunks) => {
                 let mut bytes = Vec::new();
                 for chunk in 0..chunks {
                     let key = keys::chunk(node, spot, chunk);
@@ -400,7 +407,7 @@ impl View {
 /// A node's affiliations.
 pub(super) fn affiliations(
     tree: &Tree,
-    number: Number,
+    number: NodeNumber,
 ) -> impl Iterator<Item = Result<(BareJid, Affiliation), StoreError>> + use<> {
     tree.scan_prefix(keys::of_node(b'a', number)).map(|row| {
         let (key, value) = row.map_err(|error| sled_failed(&error))?;

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use crate::{pubsub::Fresh, store::StoreError};
+use crate::{pubsub::IdGenerator, store::StoreError};
 
 use super::{
     debt::{self, DEBT_CHUNK_BYTES},
-    index::{self, Group},
-    keys::{self, Number},
-    opening::Opened,
+    index::{self, LogRow},
+    keys::{self, NodeNumber},
+    opening::OpenStore,
     record::{NodeRecord, damaged},
     sled_failed,
 };
@@ -18,20 +18,20 @@ const BATCH: usize = 200;
 
 /// Assigns a new epoch to every node and its pending entries; returns the number of nodes. After an interruption the
 /// store opens only for another run. The store must be reopened afterwards.
-pub(super) fn rebase(opened: &mut Opened, fresh: &dyn Fresh) -> Result<u64, StoreError> {
+pub(super) fn rebase(opened: &mut OpenStore, fresh: &dyn IdGenerator) -> Result<u64, StoreError> {
     opened.write(|rows, _| {
         rows.put(keys::REBASE, &true)?;
         rows.end_commit(true);
         Ok(())
     })?;
-    let mut epochs = HashMap::<Number, u64>::new();
+    let mut epochs = HashMap::<NodeNumber, u64>::new();
     let keys: Result<Vec<_>, _> = opened.tree.scan_prefix(b"n").keys().collect();
     let keys = keys.map_err(|error| sled_failed(&error))?;
     for batch in keys.chunks(BATCH) {
         opened.write(|rows, _| {
             for key in batch {
                 let mut record = rows.get::<NodeRecord>(key)?.ok_or_else(|| damaged(key))?;
-                let number = keys::number_at(key, 1).ok_or_else(|| damaged(key))?;
+                let number = keys::node_at(key, 1).ok_or_else(|| damaged(key))?;
                 record.set_epoch(*epochs.entry(number).or_insert_with(|| fresh.number()));
                 rows.put(key, &record)?;
             }
@@ -41,7 +41,7 @@ pub(super) fn rebase(opened: &mut Opened, fresh: &dyn Fresh) -> Result<u64, Stor
     }
     let nodes = epochs.len() as u64;
     for group in index::debts(&opened.tree) {
-        let Group { first, rows: chunks, mut unpaid, .. } = group?;
+        let LogRow { first, rows: chunks, mut unpaid, .. } = group?;
         for (_, record) in &mut unpaid {
             record.set_epoch(*epochs.entry(record.number()).or_insert_with(|| fresh.number()));
         }

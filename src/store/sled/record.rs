@@ -6,13 +6,13 @@ use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
 use crate::{
     pubsub::{
-        Affiliation, ConfigRevision, Epoch, FormerNode, Item, ItemId, Node, NodeConfig, NodeId,
-        OwnerHash, Payload, Place, Timestamp,
+        Affiliation, ConfigRevision, Epoch, EventId, FormerNode, Item, ItemId, Node, NodeConfig,
+        NodeId, OwnerHash, Payload, Timestamp,
     },
-    store::StoreError,
+    store::{NodeNumber, StoreError},
 };
 
-use super::{config::ConfigRecord, keys::Spot};
+use super::{config::ConfigRecord, keys::ItemPosition};
 
 /// The version of the layout that is written.
 pub(super) const VERSION: u8 = 10;
@@ -30,11 +30,12 @@ pub(super) trait Record: DeserializeOwned {
 impl Record for () {}
 impl Record for u8 {}
 impl Record for u64 {}
+impl Record for NodeNumber {}
 impl Record for String {}
 impl Record for Vec<u8> {}
 impl Record for Vec<String> {}
-impl Record for Spot {}
-impl Record for (Spot, Spot) {}
+impl Record for ItemPosition {}
+impl Record for (ItemPosition, ItemPosition) {}
 
 /// Writes a record for its key: version, content, checksum.
 pub(super) fn encode<T: Serialize>(key: &[u8], record: &T) -> Result<Vec<u8>, StoreError> {
@@ -151,7 +152,7 @@ impl Record for NodeRecord {
 #[derive(Serialize, Deserialize)]
 pub(super) struct RedirectRecord {
     /// The deleted node's number.
-    pub(super) number: u64,
+    pub(super) number: NodeNumber,
     pub(super) uri: String,
 }
 
@@ -161,7 +162,7 @@ impl Record for RedirectRecord {}
 #[derive(Serialize, Deserialize)]
 pub(super) struct FormerRecord {
     /// Its number.
-    pub(super) number: u64,
+    pub(super) number: NodeNumber,
     pub(super) deleted: u64,
     pub(super) owners: Vec<[u8; 20]>,
     /// The account for whose share it counts, if that is not the hash of the first owner.
@@ -172,7 +173,7 @@ pub(super) struct FormerRecord {
 impl Record for FormerRecord {}
 
 impl FormerRecord {
-    pub(super) fn of(number: u64, former: &FormerNode) -> Self {
+    pub(super) fn of(number: NodeNumber, former: &FormerNode) -> Self {
         let owners = former.owners.iter().map(|owner| owner.0).collect();
         let account = former.account.map(|account| account.0);
         Self { number, deleted: former.deleted.0, owners, account }
@@ -184,7 +185,7 @@ impl FormerRecord {
     }
 
     /// Its key among the reserved names.
-    pub(super) fn place(&self) -> (u64, u64) {
+    pub(super) fn place(&self) -> (u64, NodeNumber) {
         (self.deleted, self.number)
     }
 
@@ -196,7 +197,7 @@ impl FormerRecord {
 }
 
 #[derive(Clone, Copy, Default, Serialize, Deserialize)]
-pub(super) struct Counters {
+pub(super) struct NodeCounters {
     /// The position of the node's newest event.
     pub(super) seq: u64,
     /// How many items it has.
@@ -221,7 +222,7 @@ struct Counters9 {
     part: u32,
 }
 
-impl Record for Counters {
+impl Record for NodeCounters {
     fn from_layout_9(bytes: &[u8]) -> postcard::Result<Self> {
         let Counters9 { seq, items, bytes, sum, part } = postcard::from_bytes(bytes)?;
         Ok(Self { seq, items, bytes, sum, part, version: seq })
@@ -230,7 +231,7 @@ impl Record for Counters {
 
 /// What the store says of itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Total {
+pub(super) struct StoreHeader {
     /// A number that no other store has.
     pub(super) store: u64,
     /// How many groups were committed.
@@ -239,7 +240,7 @@ pub(super) struct Total {
     pub(super) sum: u64,
 }
 
-impl Record for Total {}
+impl Record for StoreHeader {}
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct AffiliationRecord {
@@ -266,17 +267,17 @@ pub(super) struct ItemRecord {
     publisher: String,
     published: u64,
     /// Where it was published first, if it was published again.
-    created: Option<Spot>,
+    created: Option<ItemPosition>,
     /// What it adds to the node's bytes.
     pub(super) bytes: u64,
-    pub(super) content: Content,
+    pub(super) content: StoredPayload,
 }
 
 impl Record for ItemRecord {}
 
 /// Where an item's payload stands.
 #[derive(Serialize, Deserialize)]
-pub(super) enum Content {
+pub(super) enum StoredPayload {
     /// There is none.
     None,
     /// Here.
@@ -410,7 +411,7 @@ impl AffiliationRecord {
 }
 
 impl ItemRecord {
-    pub(super) fn of(item: &Item, created: Spot, content: Content) -> Self {
+    pub(super) fn of(item: &Item, created: ItemPosition, content: StoredPayload) -> Self {
         Self {
             id: item.id.as_str().into(),
             publisher: item.publisher.as_str().into(),
@@ -430,7 +431,7 @@ impl ItemRecord {
     }
 
     /// Where the item that stands here was published first.
-    pub(super) fn created_at(&self, spot: Spot) -> Spot {
+    pub(super) fn created_at(&self, spot: ItemPosition) -> ItemPosition {
         self.created.unwrap_or(spot)
     }
 
@@ -438,12 +439,12 @@ impl ItemRecord {
         &self,
         key: &[u8],
         epoch: Epoch,
-        (seq, index): Spot,
+        (seq, index): ItemPosition,
         payload: Option<PayloadRecord>,
     ) -> Result<Item, StoreError> {
         Ok(Item {
             id: ItemId::parse(&self.id).map_err(|_| damaged(key))?,
-            place: Place { epoch, seq },
+            place: EventId { epoch, seq },
             index,
             created: self.created_at((seq, index)),
             publisher: BareJid::new(&self.publisher).map_err(|_| damaged(key))?,
@@ -493,11 +494,19 @@ mod tests {
     /// Records written before accounts were counted are in the share of the first owner.
     #[test]
     fn a_deleted_node_without_an_account_is_read() {
-        let record = FormerRecord { number: 1, deleted: 2, owners: vec![[3; 20]], account: None };
+        let record = FormerRecord {
+            number: NodeNumber(1),
+            deleted: 2,
+            owners: vec![[3; 20]],
+            account: None,
+        };
         let bytes = postcard::to_stdvec(&record).unwrap();
         for bytes in [&bytes[..], &bytes[..bytes.len() - 1]] {
             let read: FormerRecord = postcard::from_bytes(bytes).unwrap();
-            assert_eq!((read.share(), read.place()), (Some(OwnerHash([3; 20])), (2, 1)));
+            assert_eq!(
+                (read.share(), read.place()),
+                (Some(OwnerHash([3; 20])), (2, NodeNumber(1)))
+            );
         }
         let record = FormerRecord { account: Some([4; 20]), ..record };
         let bytes = postcard::to_stdvec(&record).unwrap();

@@ -8,9 +8,9 @@ use jid::Jid;
 use crate::{pubsub::NodeId, store::StoreError};
 
 use super::{
-    keys::{self, Number},
+    keys::{self, NodeNumber},
     record::Record,
-    turn::Turn,
+    turn::WriteTx,
 };
 
 /// Maximum bytes of the resources in a row that has several, and those of one without its JID.
@@ -54,12 +54,12 @@ impl Revoked {
     }
 }
 
-impl Turn<'_, '_> {
+impl WriteTx<'_, '_> {
     /// Records that resources lost their implicit subscription to a node, if notifications are pending there. Returns all
     /// such resources that pending notifications of the store may be for.
     pub(super) fn revoke_implicit(
         &mut self,
-        node: Number,
+        node: NodeNumber,
         resources: &BTreeSet<Jid>,
     ) -> Result<Option<Revoked>, StoreError> {
         if resources.is_empty() || !self.ledger.owes_at(node) {
@@ -84,7 +84,7 @@ impl Turn<'_, '_> {
         id: &NodeId,
         resources: &BTreeSet<Jid>,
     ) -> Result<(), StoreError> {
-        let Some(node) = self.rows.get::<Number>(&keys::name(id))? else { return Ok(()) };
+        let Some(node) = self.rows.get::<NodeNumber>(&keys::name(id))? else { return Ok(()) };
         if let Some(revoked) = self.revoke_implicit(node, resources)? {
             self.ledger.set_revoked(node, revoked);
         }
@@ -92,7 +92,7 @@ impl Turn<'_, '_> {
     }
 
     /// Forgets these resources of a node at which nothing is pending.
-    pub(super) fn forget_revoked(&mut self, node: Number) {
+    pub(super) fn forget_revoked(&mut self, node: NodeNumber) {
         if !self.ledger.owes_at(node)
             && let Some(revoked) = self.ledger.take_revoked(node)
         {
@@ -100,7 +100,7 @@ impl Turn<'_, '_> {
         }
     }
 
-    fn remove_revoked(&mut self, node: Number, rows: std::ops::Range<u32>) {
+    fn remove_revoked(&mut self, node: NodeNumber, rows: std::ops::Range<u32>) {
         rows.for_each(|row| self.rows.remove(keys::revoked_implicit(node, row)));
     }
 }

@@ -12,8 +12,8 @@ use crate::store::StoreError;
 
 use super::{
     failed,
-    keys::{self, Group, Number},
-    record::{self, Counters, Record, Total, weight},
+    keys::{self, ChecksumScope, NodeNumber},
+    record::{self, NodeCounters, Record, StoreHeader, weight},
     sled_failed,
 };
 
@@ -25,7 +25,7 @@ pub(super) const CHUNK_BYTES: usize = 900;
 type Overlay = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 /// Rows in the making (`None` removes).
-pub(super) struct Rows<'a> {
+pub(super) struct WriteBatch<'a> {
     tree: &'a Tree,
     kept: Overlay,
     /// Those of the commit that is being made.
@@ -34,7 +34,7 @@ pub(super) struct Rows<'a> {
     weights: RefCell<HashMap<Vec<u8>, u64>>,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> WriteBatch<'a> {
     pub(super) fn new(tree: &'a Tree) -> Self {
         Self { tree, kept: Overlay::new(), new: Overlay::new(), weights: RefCell::default() }
     }
@@ -132,26 +132,29 @@ impl<'a> Rows<'a> {
     }
 
     /// All rows as one batch, with the sums as they are after it.
-    pub(super) fn finish(mut self, total: &Total) -> Result<(Batch, Total), StoreError> {
-        let mut of_nodes = BTreeMap::<Number, u64>::new();
+    pub(super) fn finish(
+        mut self,
+        total: &StoreHeader,
+    ) -> Result<(Batch, StoreHeader), StoreError> {
+        let mut of_nodes = BTreeMap::<NodeNumber, u64>::new();
         for (key, value) in &self.kept {
-            if let Group::Node(node) = keys::group(key) {
+            if let ChecksumScope::Node(node) = keys::group(key) {
                 let sum = of_nodes.entry(node).or_default();
                 *sum = sum.wrapping_add(self.difference(key, value.as_deref())?);
             }
         }
         for (node, difference) in of_nodes {
             let key = keys::counters(node);
-            if let Some(mut counters) = self.get::<Counters>(&key)? {
+            if let Some(mut counters) = self.get::<NodeCounters>(&key)? {
                 counters.sum = counters.sum.wrapping_add(difference);
                 self.put(&key, &counters)?;
             }
         }
         self.end_commit(true);
 
-        let mut total = Total { commit: total.commit + 1, ..*total };
+        let mut total = StoreHeader { commit: total.commit + 1, ..*total };
         for (key, value) in &self.kept {
-            if let Group::Store = keys::group(key) {
+            if let ChecksumScope::Store = keys::group(key) {
                 let difference = self.difference(key, value.as_deref())?;
                 total.sum = total.sum.wrapping_add(difference);
             }

@@ -8,15 +8,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     pubsub::{
-        Expire, Options, Shows, Special, SubId, Subscription, SubscriptionState, Terms, Timestamp,
+        ConfiguredSubscription, Expire, ShowSet, SubId, Subscription, SubscriptionDetails,
+        SubscriptionOptions, SubscriptionState, Timestamp,
     },
     store::StoreError,
 };
 
 use super::{
-    keys::{self, Number},
+    keys::{self, NodeNumber},
     record::{Record, damaged},
-    turn::Turn,
+    turn::WriteTx,
 };
 
 /// A part has about so many bytes.
@@ -24,14 +25,14 @@ const MAX_PART_BYTES: usize = 2000;
 
 /// Where a subscription stands.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct SubscriptionPlace {
+pub(super) struct SubscriptionPointer {
     /// Whether it was asked for by the subscriber, and not by an owner.
     pub(super) is_own: bool,
     /// In which part of the node's.
     pub(super) part: u32,
 }
 
-impl Record for SubscriptionPlace {}
+impl Record for SubscriptionPointer {}
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct SubscriptionRecord {
@@ -41,18 +42,18 @@ pub(super) struct SubscriptionRecord {
     /// Whether an owner has to approve it first.
     pub(super) is_pending: bool,
     /// Options and SubIDs, if there are any.
-    special: Option<Box<SpecialRecord>>,
+    special: Option<Box<ConfiguredSubscriptionRecord>>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct SpecialRecord {
+struct ConfiguredSubscriptionRecord {
     /// The version of the node at which it got these.
     since: u64,
-    terms: Vec<TermsRecord>,
+    terms: Vec<SubscriptionDetailsRecord>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct TermsRecord {
+struct SubscriptionDetailsRecord {
     subid: Option<String>,
     deliver: bool,
     digest: bool,
@@ -75,11 +76,11 @@ enum ExpireRecord {
     Presence,
 }
 
-impl Turn<'_, '_> {
+impl WriteTx<'_, '_> {
     /// Subscribes a JID, or makes its subscription anew; it keeps its options.
     pub(super) fn subscribe(
         &mut self,
-        node: Number,
+        node: NodeNumber,
         mut record: SubscriptionRecord,
         jid: &Jid,
         is_own: bool,
@@ -98,22 +99,22 @@ impl Turn<'_, '_> {
     /// Gives a JID that is subscribed, or waits for that, options or SubIDs.
     pub(super) fn agree(
         &mut self,
-        node: Number,
+        node: NodeNumber,
         jid: &Jid,
-        terms: &[Terms],
+        terms: &[SubscriptionDetails],
         version: u64,
     ) -> Result<(), StoreError> {
         let (is_own, mut record) =
             self.take(node, jid)?.ok_or_else(|| damaged(&keys::subscription_of(jid, node)))?;
         let since = record.special.as_ref().map_or(version, |special| special.since);
-        let terms: Vec<_> = terms.iter().map(TermsRecord::of).collect();
-        record.special = Some(Box::new(SpecialRecord { since, terms }));
+        let terms: Vec<_> = terms.iter().map(SubscriptionDetailsRecord::of).collect();
+        record.special = Some(Box::new(ConfiguredSubscriptionRecord { since, terms }));
         self.add(node, &record, jid, is_own)
     }
 
     fn add(
         &mut self,
-        node: Number,
+        node: NodeNumber,
         record: &SubscriptionRecord,
         jid: &Jid,
         is_own: bool,
@@ -132,23 +133,23 @@ impl Turn<'_, '_> {
         }
         part.extend(record);
         self.rows.put(&keys::subscriptions(node, counters.part), &part)?;
-        let place = SubscriptionPlace { is_own, part: counters.part };
+        let place = SubscriptionPointer { is_own, part: counters.part };
         self.rows.put(&keys::subscription_of(jid, node), &place)
     }
 
     /// Removes a subscription, if it is there.
-    pub(super) fn unsubscribe(&mut self, node: Number, jid: &Jid) -> Result<(), StoreError> {
+    pub(super) fn unsubscribe(&mut self, node: NodeNumber, jid: &Jid) -> Result<(), StoreError> {
         self.take(node, jid).map(drop)
     }
 
     /// Removes a subscription, and gives it, and whether it was asked for by the subscriber.
     fn take(
         &mut self,
-        node: Number,
+        node: NodeNumber,
         jid: &Jid,
     ) -> Result<Option<(bool, SubscriptionRecord)>, StoreError> {
         let pointer = keys::subscription_of(jid, node);
-        let Some(place) = self.rows.get::<SubscriptionPlace>(&pointer)? else { return Ok(None) };
+        let Some(place) = self.rows.get::<SubscriptionPointer>(&pointer)? else { return Ok(None) };
         let key = keys::subscriptions(node, place.part);
         let mut part = self.part(&key)?;
         let at = part.iter().position(|record| record.is_of(jid)).ok_or_else(|| damaged(&key))?;
@@ -216,7 +217,7 @@ impl SubscriptionRecord {
     /// Whether time, or presence, has something to do with it.
     pub(super) fn is_watched(&self) -> bool {
         let special = self.special.iter();
-        special.flat_map(|special| &special.terms).any(TermsRecord::is_watched)
+        special.flat_map(|special| &special.terms).any(SubscriptionDetailsRecord::is_watched)
     }
 
     /// What of it is shown: one for each SubID, if there are any.
@@ -230,12 +231,12 @@ impl SubscriptionRecord {
     }
 
     /// What tells it from a plain one.
-    pub(super) fn special(&self) -> Option<Special> {
-        self.special.as_ref().map(|special| Special {
+    pub(super) fn special(&self) -> Option<ConfiguredSubscription> {
+        self.special.as_ref().map(|special| ConfiguredSubscription {
             since: if self.is_pending { 0 } else { self.since },
             special_since: special.since,
             is_pending: self.is_pending,
-            terms: special.terms.iter().map(TermsRecord::to_terms).collect(),
+            terms: special.terms.iter().map(SubscriptionDetailsRecord::to_terms).collect(),
         })
     }
 
@@ -256,8 +257,8 @@ impl SubscriptionRecord {
     }
 }
 
-impl TermsRecord {
-    fn of(terms: &Terms) -> Self {
+impl SubscriptionDetailsRecord {
+    fn of(terms: &SubscriptionDetails) -> Self {
         let options = &terms.options;
         Self {
             subid: terms.subid.as_ref().map(ToString::to_string),
@@ -283,13 +284,13 @@ impl TermsRecord {
     fn is_watched(&self) -> bool {
         self.digest
             || !matches!(self.expire, ExpireRecord::Never)
-            || self.show_values != Shows::ALL.bits()
+            || self.show_values != ShowSet::ALL.bits()
     }
 
-    fn to_terms(&self) -> Terms {
-        Terms {
+    fn to_terms(&self) -> SubscriptionDetails {
+        SubscriptionDetails {
             subid: self.subid.as_deref().map(SubId::new),
-            options: Options {
+            options: SubscriptionOptions {
                 deliver: self.deliver,
                 digest: self.digest,
                 digest_frequency: self.digest_frequency,
@@ -300,7 +301,7 @@ impl TermsRecord {
                 },
                 include_body: self.include_body,
                 keyword: self.keyword.clone(),
-                show_values: Shows::from_bits(self.show_values),
+                show_values: ShowSet::from_bits(self.show_values),
                 is_public: self.is_public,
             },
             since: Timestamp(self.since),

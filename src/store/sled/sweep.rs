@@ -7,11 +7,11 @@ use tracing::error;
 use crate::store::StoreError;
 
 use super::{
-    keys::{self, Number, Spot},
-    ledger::{Ledger, Remains},
-    record::{AffiliationRecord, Content, ItemRecord, damaged},
-    rows::Rows,
-    turn::Turn,
+    keys::{self, ItemPosition, NodeNumber},
+    ledger::{GcTask, Ledger},
+    record::{AffiliationRecord, ItemRecord, StoredPayload, damaged},
+    rows::WriteBatch,
+    turn::WriteTx,
 };
 
 /// About how many rows go with a group of commits, or as many as it writes: so no more are ever left than
@@ -19,7 +19,7 @@ use super::{
 const MAX_ROWS: usize = 500;
 
 /// What was removed.
-struct Swept {
+struct GcProgress {
     /// About how many rows.
     rows: usize,
     /// Nothing more is left.
@@ -29,17 +29,17 @@ struct Swept {
 /// Removes some of what is left. What is damaged stays until the store is opened again; it is said which
 /// subscriptions these are, for somebody waits for them.
 pub(super) fn sweep(
-    rows: &mut Rows<'_>,
+    rows: &mut WriteBatch<'_>,
     ledger: &mut Ledger,
-) -> Result<Option<(Number, StoreError)>, StoreError> {
+) -> Result<Option<(NodeNumber, StoreError)>, StoreError> {
     let mut left = MAX_ROWS.max(rows.len());
     while left > 0
         && let Some(remains) = ledger.remains()
     {
-        let swept = Turn::new(rows, ledger).sweep(remains, left);
+        let swept = WriteTx::new(rows, ledger).sweep(remains, left);
         rows.end_commit(swept.is_ok());
         match swept {
-            Ok(Swept { rows, is_all }) => {
+            Ok(GcProgress { rows, is_all }) => {
                 left = left.saturating_sub(rows);
                 if is_all {
                     ledger.leave(remains);
@@ -48,7 +48,7 @@ pub(super) fn sweep(
             Err(error @ StoreError::Damaged(_)) => {
                 error!(%error, "what is left of a node cannot be removed");
                 ledger.leave(remains);
-                if let Remains::Subscriptions(node) = remains {
+                if let GcTask::Subscriptions(node) = remains {
                     return Ok(Some((node, error)));
                 }
             }
@@ -58,25 +58,28 @@ pub(super) fn sweep(
     Ok(None)
 }
 
-impl Turn<'_, '_> {
+impl WriteTx<'_, '_> {
     /// Removes about so many rows of what is left.
-    fn sweep(&mut self, remains: Remains, rows: usize) -> Result<Swept, StoreError> {
-        let (Remains::Subscriptions(node) | Remains::Items(node, _) | Remains::Node(node)) =
-            remains;
+    fn sweep(&mut self, remains: GcTask, rows: usize) -> Result<GcProgress, StoreError> {
+        let (GcTask::Subscriptions(node) | GcTask::Items(node, _) | GcTask::Node(node)) = remains;
         // Where they cannot be corrected nothing is removed.
         self.counters(node)?;
         match remains {
-            Remains::Subscriptions(node) => self.sweep_subscriptions(node, rows),
-            Remains::Items(node, first) => self.sweep_items(node, first, rows),
-            Remains::Node(node) => self.sweep_node(node, rows),
+            GcTask::Subscriptions(node) => self.sweep_subscriptions(node, rows),
+            GcTask::Items(node, first) => self.sweep_items(node, first, rows),
+            GcTask::Node(node) => self.sweep_node(node, rows),
         }
     }
 
-    fn sweep_subscriptions(&mut self, node: Number, max_rows: usize) -> Result<Swept, StoreError> {
+    fn sweep_subscriptions(
+        &mut self,
+        node: NodeNumber,
+        max_rows: usize,
+    ) -> Result<GcProgress, StoreError> {
         let mut rows = 0;
         for key in self.rows.first(&keys::of_node(b'u', node), max_rows)? {
             if rows >= max_rows {
-                return Ok(Swept { rows, is_all: false });
+                return Ok(GcProgress { rows, is_all: false });
             }
             let lost: Vec<String> = self.rows.get(&key)?.ok_or_else(|| damaged(&key))?;
             for jid in &lost {
@@ -85,15 +88,15 @@ impl Turn<'_, '_> {
             self.rows.remove(key);
             rows += 2 * lost.len() + 1;
         }
-        Ok(Swept { rows, is_all: rows < max_rows })
+        Ok(GcProgress { rows, is_all: rows < max_rows })
     }
 
     fn sweep_items(
         &mut self,
-        node: Number,
-        first: Spot,
+        node: NodeNumber,
+        first: ItemPosition,
         max_rows: usize,
-    ) -> Result<Swept, StoreError> {
+    ) -> Result<GcProgress, StoreError> {
         let mut rows = 0;
         for key in self.rows.first(&keys::of_node(b'i', node), max_rows)? {
             let spot = keys::spot(&key).ok_or_else(|| damaged(&key))?;
@@ -101,7 +104,7 @@ impl Turn<'_, '_> {
                 break;
             }
             if rows >= max_rows {
-                return Ok(Swept { rows, is_all: false });
+                return Ok(GcProgress { rows, is_all: false });
             }
             rows += self.remove_item_rows(node, spot)?.1;
         }
@@ -109,26 +112,30 @@ impl Turn<'_, '_> {
         if is_all {
             self.rows.remove(keys::first_item(node));
         }
-        Ok(Swept { rows: rows + 1, is_all })
+        Ok(GcProgress { rows: rows + 1, is_all })
     }
 
     /// Removes the rows of an item, which is given, and how many they were. Its name may be another's now.
     pub(super) fn remove_item_rows(
         &mut self,
-        node: Number,
-        spot: Spot,
+        node: NodeNumber,
+        spot: ItemPosition,
     ) -> Result<(ItemRecord, usize), StoreError> {
         let key = keys::item(node, spot);
         let record = self.rows.get::<ItemRecord>(&key)?.ok_or_else(|| damaged(&key))?;
         let chunks = match record.content {
-            Content::Chunks(chunks) => chunks,
-            Content::None | Content::Here(_) => 0,
+            StoredPayload::Chunks(chunks) => chunks,
+            StoredPayload::None | StoredPayload::Here(_) => 0,
         };
         for chunk in 0..chunks {
             self.rows.remove(keys::chunk(node, spot, chunk));
         }
         let name = keys::item_name(node, record.id());
-        if self.rows.get::<(Spot, Spot)>(&name)?.is_some_and(|(named, _)| named == spot) {
+        if self
+            .rows
+            .get::<(ItemPosition, ItemPosition)>(&name)?
+            .is_some_and(|(named, _)| named == spot)
+        {
             self.rows.remove(name);
         }
         self.rows.remove(key);
@@ -136,7 +143,7 @@ impl Turn<'_, '_> {
     }
 
     /// Removes affiliations and subscriptions, each with its row in the index, and at last what counts them.
-    fn sweep_node(&mut self, node: Number, max_rows: usize) -> Result<Swept, StoreError> {
+    fn sweep_node(&mut self, node: NodeNumber, max_rows: usize) -> Result<GcProgress, StoreError> {
         // What could not be removed still needs the number.
         for table in b"ui" {
             if let Some(key) = self.rows.first(&keys::of_node(*table, node), 1)?.first() {
@@ -170,6 +177,6 @@ impl Turn<'_, '_> {
             self.rows.remove(keys::counters(node));
             self.rows.remove(keys::dead(node));
         }
-        Ok(Swept { rows: rows + 2, is_all })
+        Ok(GcProgress { rows: rows + 2, is_all })
     }
 }

@@ -5,20 +5,20 @@ use std::{collections::BTreeSet, sync::Arc};
 use jid::{BareJid, Jid};
 
 use crate::{
-    pubsub::{Affiliation, Change, Changes, FormerNode, Item, NodeId, Notification, OwnerHash},
-    store::{Committed, Debt, MAX_FORMER_NODES, StoreError, Told},
+    pubsub::{Affiliation, Change, Changes, FormerNode, Item, LogEntry, NodeId, OwnerHash},
+    store::{CommitReceipt, LogPosition, MAX_FORMER_NODES, StoreError, Told},
 };
 
 use super::{
-    debt::{self, DEBT_CHUNK_BYTES, ToldRecord},
+    debt::{self, CursorRecord, DEBT_CHUNK_BYTES},
     failed,
-    keys::{self, Number, Spot},
+    keys::{self, ItemPosition, NodeNumber},
     ledger::{Ledger, MAX_DEBTS, MAX_DEBTS_BYTES, Paid},
     record::{
-        self, AffiliationName, AffiliationRecord, Content, Counters, FormerRecord, ItemRecord,
-        NodeRecord, PayloadRecord, RedirectRecord, damaged,
+        self, AffiliationName, AffiliationRecord, FormerRecord, ItemRecord, NodeCounters,
+        NodeRecord, PayloadRecord, RedirectRecord, StoredPayload, damaged,
     },
-    rows::{CHUNK_BYTES, Rows},
+    rows::{CHUNK_BYTES, WriteBatch},
     subscriptions::SubscriptionRecord,
 };
 
@@ -32,28 +32,28 @@ const MAX_NOTED_BYTES: usize = 3000;
 /// Deleted nodes that are forgotten at most when one more is remembered.
 const MAX_FORGOTTEN: usize = 2;
 /// Before it are all items that a node can have.
-const END: Spot = (u64::MAX, 0);
+const END: ItemPosition = (u64::MAX, 0);
 /// The longest payload that stands in its item's row.
 const MAX_PAYLOAD_HERE: usize = CHUNK_BYTES;
 
 /// One commit, in the rows of its group.
-pub(super) struct Turn<'a, 'tree> {
-    pub(super) rows: &'a mut Rows<'tree>,
+pub(super) struct WriteTx<'a, 'tree> {
+    pub(super) rows: &'a mut WriteBatch<'tree>,
     pub(super) ledger: &'a mut Ledger,
     /// Where the node's items begin after this.
-    first_item: Option<Spot>,
+    first_item: Option<ItemPosition>,
     /// Before it no items are left.
-    oldest_item: Option<Spot>,
+    oldest_item: Option<ItemPosition>,
     /// How many more deleted nodes are remembered: with a redirect, and without one.
     new_redirects: isize,
     new_former: isize,
     /// Those that are new in the share of an entity, and those that are forgotten.
-    shared: Vec<(OwnerHash, Option<(u64, u64)>)>,
-    unshared: Vec<(OwnerHash, Option<(u64, u64)>)>,
+    shared: Vec<(OwnerHash, Option<(u64, NodeNumber)>)>,
+    unshared: Vec<(OwnerHash, Option<(u64, NodeNumber)>)>,
 }
 
-impl<'a, 'tree> Turn<'a, 'tree> {
-    pub(super) fn new(rows: &'a mut Rows<'tree>, ledger: &'a mut Ledger) -> Self {
+impl<'a, 'tree> WriteTx<'a, 'tree> {
+    pub(super) fn new(rows: &'a mut WriteBatch<'tree>, ledger: &'a mut Ledger) -> Self {
         Self {
             rows,
             ledger,
@@ -72,12 +72,12 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         &mut self,
         id: &NodeId,
         changes: &Changes,
-        notifications: &[Arc<Notification>],
+        notifications: &[Arc<LogEntry>],
         revoked: &BTreeSet<Jid>,
-    ) -> Result<(Committed, Option<Number>), StoreError> {
+    ) -> Result<(CommitReceipt, Option<NodeNumber>), StoreError> {
         let loses_many = changes.unsubscribed().count() > FEW_SUBSCRIPTIONS;
         let mut evicted = 0;
-        let mut number = self.rows.get::<Number>(&keys::name(id))?;
+        let mut number = self.rows.get::<NodeNumber>(&keys::name(id))?;
         let next = self.ledger.next_node;
         let mut former = None;
         for change in changes.iter() {
@@ -138,12 +138,13 @@ impl<'a, 'tree> Turn<'a, 'tree> {
             self.ledger.shares().add(owner, place);
         }
         if number == next {
-            self.ledger.next_node += 1;
+            self.ledger.next_node = next.next();
         }
         if let Some(revoked) = revoked {
             self.ledger.set_revoked(number, revoked);
         }
-        let debts = notifications.iter().map(|owed| Debt(self.ledger.owe(number, owed))).collect();
+        let debts =
+            notifications.iter().map(|owed| LogPosition(self.ledger.owe(number, owed))).collect();
         if let Some(oldest) = self.oldest_item {
             self.ledger.note_oldest_item(number, oldest);
         }
@@ -156,7 +157,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         if let Some(first) = self.first_item {
             self.ledger.begin_items(number, first);
         }
-        Ok((Committed { debts, evicted, sync: None }, loses_many.then_some(number)))
+        Ok((CommitReceipt { debts, evicted, sync: None }, loses_many.then_some(number)))
     }
 
     /// Writes the debts that the commits of this group made.
@@ -178,7 +179,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
 
     /// Forgets what was told.
     pub(super) fn forget(&mut self, told: &Told) -> Result<(), StoreError> {
-        for Debt(debt) in &told.debts {
+        for LogPosition(debt) in &told.debts {
             let node = self.ledger.node_of(*debt);
             match self.ledger.forget(*debt) {
                 Some(Paid::All { first, rows }) => {
@@ -192,7 +193,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
                 self.forget_revoked(node);
             }
         }
-        let earlier = self.rows.get::<ToldRecord>(keys::TOLD)?.unwrap_or_default();
+        let earlier = self.rows.get::<CursorRecord>(keys::TOLD)?.unwrap_or_default();
         let is_pending = |debt| self.ledger.node_of(debt).is_some();
         let record = earlier.followed_by(self.ledger.next_debt, &told.partly, is_pending);
         self.rows.put(keys::TOLD, &record)
@@ -216,7 +217,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
     /// Says how many items were evicted.
     fn change_one(
         &mut self,
-        node: Number,
+        node: NodeNumber,
         change: &Change,
         changes: &Changes,
     ) -> Result<u64, StoreError> {
@@ -290,7 +291,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
 
     fn change_node(
         &mut self,
-        node: Number,
+        node: NodeNumber,
         change: impl FnOnce(&mut NodeRecord),
     ) -> Result<(), StoreError> {
         let key = keys::node(node);
@@ -299,20 +300,20 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         self.rows.put(&key, &record)
     }
 
-    fn publish(&mut self, node: Number, item: &Item) -> Result<(), StoreError> {
+    fn publish(&mut self, node: NodeNumber, item: &Item) -> Result<(), StoreError> {
         let before = self.remove_item_of_name(node, item.id.as_str())?;
         let (spot, created) = (item.spot(), before.unwrap_or(item.created));
         let content = match &item.payload {
-            None => Content::None,
+            None => StoredPayload::None,
             Some(payload)
                 if payload.xml().len() + payload.namespace().len() <= MAX_PAYLOAD_HERE =>
             {
-                Content::Here(PayloadRecord::of(payload))
+                StoredPayload::Here(PayloadRecord::of(payload))
             }
             Some(payload) => {
                 let key = |chunk| keys::chunk(node, spot, chunk);
                 let record = PayloadRecord::of(payload);
-                Content::Chunks(self.rows.put_in_chunks(&record, CHUNK_BYTES, key)?)
+                StoredPayload::Chunks(self.rows.put_in_chunks(&record, CHUNK_BYTES, key)?)
             }
         };
         let record = ItemRecord::of(item, created, content);
@@ -327,10 +328,10 @@ impl<'a, 'tree> Turn<'a, 'tree> {
     /// Says where the item was published first, if it was there.
     fn remove_item_of_name(
         &mut self,
-        node: Number,
+        node: NodeNumber,
         item: &str,
-    ) -> Result<Option<Spot>, StoreError> {
-        match self.rows.get::<(Spot, Spot)>(&keys::item_name(node, item))? {
+    ) -> Result<Option<ItemPosition>, StoreError> {
+        match self.rows.get::<(ItemPosition, ItemPosition)>(&keys::item_name(node, item))? {
             Some((spot, created)) if spot >= self.first_item(node)? => {
                 self.remove_item(node, spot)?;
                 Ok(Some(created))
@@ -339,7 +340,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         }
     }
 
-    fn remove_item(&mut self, node: Number, spot: Spot) -> Result<(), StoreError> {
+    fn remove_item(&mut self, node: NodeNumber, spot: ItemPosition) -> Result<(), StoreError> {
         let (record, _) = self.remove_item_rows(node, spot)?;
         let mut counters = self.counters(node)?;
         counters.items = counters.items.saturating_sub(1);
@@ -349,8 +350,8 @@ impl<'a, 'tree> Turn<'a, 'tree> {
 
     /// Removes the oldest items until the others are few and small enough; says how many went. If they are
     /// many, their rows stay for now.
-    fn trim(&mut self, node: Number, keep: u64, max_bytes: u64) -> Result<u64, StoreError> {
-        let Counters { mut items, mut bytes, .. } = self.counters(node)?;
+    fn trim(&mut self, node: NodeNumber, keep: u64, max_bytes: u64) -> Result<u64, StoreError> {
+        let NodeCounters { mut items, mut bytes, .. } = self.counters(node)?;
         let mut first = self.first_item(node)?.max(self.ledger.oldest_item(node));
         let mut going = Vec::new();
         while items > keep || (bytes > max_bytes && items > 1) {
@@ -376,7 +377,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
             for spot in &going {
                 self.remove_item_rows(node, *spot)?;
             }
-            let counters = Counters { items, bytes, ..self.counters(node)? };
+            let counters = NodeCounters { items, bytes, ..self.counters(node)? };
             self.rows.put(&keys::counters(node), &counters)?;
             self.oldest_item = Some(first);
         }
@@ -386,24 +387,24 @@ impl<'a, 'tree> Turn<'a, 'tree> {
     /// All items before a position and index are gone; so many stay, with so many bytes.
     fn begin_items(
         &mut self,
-        node: Number,
-        first: Spot,
+        node: NodeNumber,
+        first: ItemPosition,
         items: u64,
         bytes: u64,
     ) -> Result<(), StoreError> {
         self.first_item = Some(first);
         self.rows.put(&keys::first_item(node), &first)?;
-        let counters = Counters { items, bytes, ..self.counters(node)? };
+        let counters = NodeCounters { items, bytes, ..self.counters(node)? };
         self.rows.put(&keys::counters(node), &counters)
     }
 
-    fn first_item(&self, node: Number) -> Result<Spot, StoreError> {
+    fn first_item(&self, node: NodeNumber) -> Result<ItemPosition, StoreError> {
         Ok(self.rows.get(&keys::first_item(node))?.unwrap_or_default())
     }
 
     /// A node is gone: nobody finds it. Its subscribers stay until they were told what is owed to them, its
     /// other rows because they may be many.
-    fn delete(&mut self, id: &NodeId, node: Number) -> Result<(), StoreError> {
+    fn delete(&mut self, id: &NodeId, node: NodeNumber) -> Result<(), StoreError> {
         self.rows.remove(keys::node(node));
         self.rows.remove(keys::name(id));
         self.rows.put(&keys::dead(node), &())?;
@@ -415,7 +416,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
     fn remember(
         &mut self,
         id: &NodeId,
-        number: Number,
+        number: NodeNumber,
         former: &FormerNode,
     ) -> Result<(), StoreError> {
         self.rows.put(&keys::former(id), &FormerRecord::of(number, former))?;
@@ -484,7 +485,7 @@ impl<'a, 'tree> Turn<'a, 'tree> {
         Ok(())
     }
 
-    pub(super) fn counters(&self, node: Number) -> Result<Counters, StoreError> {
+    pub(super) fn counters(&self, node: NodeNumber) -> Result<NodeCounters, StoreError> {
         Ok(self.rows.get(&keys::counters(node))?.unwrap_or_default())
     }
 }

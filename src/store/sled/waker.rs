@@ -20,7 +20,7 @@ use tokio::time::Instant;
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// A thread that looks whether somebody waits.
-pub(super) struct Waker {
+pub(super) struct FlushWatchdog {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -33,9 +33,9 @@ struct Shared {
 }
 
 /// Somebody waits as long as this is there.
-pub(super) struct Waiting(Arc<Shared>);
+pub(super) struct FlushGuard(Arc<Shared>);
 
-impl Waker {
+impl FlushWatchdog {
     pub(super) fn new(tree: &sled::Tree) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let (watching, tree) = (Arc::clone(&shared), tree.clone());
@@ -45,13 +45,13 @@ impl Waker {
     }
 
     /// From now on somebody waits.
-    pub(super) fn waiting(&self) -> Waiting {
+    pub(super) fn waiting(&self) -> FlushGuard {
         self.shared.set(Some(Instant::now()));
-        Waiting(Arc::clone(&self.shared))
+        FlushGuard(Arc::clone(&self.shared))
     }
 }
 
-impl Drop for Waker {
+impl Drop for FlushWatchdog {
     fn drop(&mut self) {
         self.shared.is_over.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
@@ -62,7 +62,7 @@ impl Drop for Waker {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for FlushGuard {
     fn drop(&mut self) {
         self.0.set(None);
     }

@@ -5,8 +5,8 @@ use minidom::Element;
 use xmpp_parsers::data_forms::{DataFormType, Field, FieldType};
 
 use crate::{
-    pubsub::{NodeId, Refusal, SubId, op::authorize::Authorize},
-    wire::{form, ns, xml::Tag},
+    pubsub::{NodeId, SubId, op::authorize::Authorize},
+    wire::{form, ns, xml::ElementWriter},
 };
 
 const NODE: &str = "pubsub#node";
@@ -16,7 +16,7 @@ const ALLOW: &str = "pubsub#allow";
 
 /// Asks an owner of a node whether a JID may subscribe.
 #[must_use]
-pub fn request(node: &NodeId, jid: &Jid, subid: Option<&SubId>) -> Tag {
+pub fn request(node: &NodeId, jid: &Jid, subid: Option<&SubId>) -> ElementWriter {
     let mut fields = vec![
         form::field(NODE, FieldType::TextSingle, "Node", node.as_str()),
         form::field(SUBSCRIBER, FieldType::JidSingle, "Who wants to subscribe", jid.as_str()),
@@ -43,7 +43,7 @@ pub fn find(message: &Element) -> Option<&Element> {
 /// # Errors
 /// [`Refusal::NotAcceptable`] for a form without one of the three fields, [`Refusal::BadRequest`] for one that is not
 /// submitted; [`Refusal::FormTooLarge`].
-pub fn answer(form: &Element) -> Result<Option<Authorize>, Refusal> {
+pub fn answer(form: &Element) -> Result<Option<Authorize>, crate::pubsub::Error> {
     let fields: Vec<_> = form::fields(form)?.collect();
     let value = |var: &str| {
         let values = fields.iter().find(|(other, _)| *other == var).map(|(_, values)| values);
@@ -53,7 +53,7 @@ pub fn answer(form: &Element) -> Result<Option<Authorize>, Refusal> {
     match form.attr("type") {
         Some("cancel") => return Ok(None),
         Some("submit") => {}
-        _ => return Err(Refusal::BadRequest("the form is not submitted")),
+        _ => return Err(crate::pubsub::Error::BadRequest("the form is not submitted")),
     }
     let allow = form::flag(value(ALLOW)?).ok_or_else(|| bad(ALLOW))?;
     let node = NodeId::parse(value(NODE)?)?;
@@ -61,6 +61,6 @@ pub fn answer(form: &Element) -> Result<Option<Authorize>, Refusal> {
     Ok(Some(Authorize { node, jid, allow }))
 }
 
-fn bad(var: &str) -> Refusal {
-    Refusal::NotAcceptable(format!("{var}: a valid value is required"))
+fn bad(var: &str) -> crate::pubsub::Error {
+    crate::pubsub::Error::NotAcceptable(format!("{var}: a valid value is required"))
 }

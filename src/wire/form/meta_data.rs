@@ -8,7 +8,7 @@ use crate::{
         form::{self, node_config},
         notification::date_time,
         ns,
-        xml::Tag,
+        xml::ElementWriter,
     },
 };
 
@@ -24,7 +24,7 @@ const CACHING: &str = "\
 /// The form for a node: its configuration, with the number of items even where that is `max` (XEP-0460 §4.2), and what
 /// comes of itself.
 #[must_use]
-pub fn form(data: &MetaData) -> Tag {
+pub fn form(data: &MetaData) -> ElementWriter {
     let max_items = MaxItems::Number(data.max_items);
     let config = NodeConfig { max_items, ..data.config.clone() };
     let text = |var, label, value: &str| form::field(var, FieldType::TextSingle, label, value);

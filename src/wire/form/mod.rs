@@ -14,22 +14,21 @@ use std::{collections::HashSet, hash::Hash};
 use minidom::Element;
 use xmpp_parsers::data_forms::{DataForm, DataFormType, Field, FieldType, Option_};
 
-use crate::{
-    pubsub::Refusal,
-    wire::{ns, xml::Tag},
-};
+use crate::wire::{ns, xml::ElementWriter};
 
 /// A form as it is written. The library's way, through a tree, takes ten times as long.
 #[must_use]
-pub fn render(form: &DataForm) -> Tag {
-    let text = |name, text: &Option<String>| text.as_deref().map(|text| Tag::new(name).text(text));
+pub fn render(form: &DataForm) -> ElementWriter {
+    let text = |name, text: &Option<String>| {
+        text.as_deref().map(|text| ElementWriter::new(name).text(text))
+    };
     let kind = match form.type_ {
         DataFormType::Cancel => "cancel",
         DataFormType::Form => "form",
         DataFormType::Result_ => "result",
         DataFormType::Submit => "submit",
     };
-    let head = Tag::ns("x", ns::DATA_FORMS)
+    let head = ElementWriter::ns("x", ns::DATA_FORMS)
         .attr("type", kind)
         .children(text("title", &form.title))
         .children(text("instructions", &form.instructions));
@@ -39,7 +38,7 @@ pub fn render(form: &DataForm) -> Tag {
 }
 
 /// A list without options takes any value, where one is asked for.
-fn fill(tag: Tag, field: &Field, is_asked: bool) -> Tag {
+fn fill(tag: ElementWriter, field: &Field, is_asked: bool) -> ElementWriter {
     let kind = match field.type_ {
         FieldType::Boolean => "boolean",
         FieldType::Fixed => "fixed",
@@ -52,7 +51,7 @@ fn fill(tag: Tag, field: &Field, is_asked: bool) -> Tag {
         FieldType::TextPrivate => "text-private",
         FieldType::TextSingle => "text-single",
     };
-    let option = |tag: Tag, option: &Option_| {
+    let option = |tag: ElementWriter, option: &Option_| {
         let tag = tag.attr_if("label", option.label.as_deref());
         tag.with("value", |value| value.text(&option.value))
     };
@@ -60,8 +59,8 @@ fn fill(tag: Tag, field: &Field, is_asked: bool) -> Tag {
         .attr_if("var", field.var.as_deref())
         .attr("type", kind)
         .attr_if("label", field.label.as_deref())
-        .children(field.desc.as_deref().map(|desc| Tag::new("desc").text(desc)))
-        .children(field.required.then(|| Tag::new("required")));
+        .children(field.desc.as_deref().map(|desc| ElementWriter::new("desc").text(desc)))
+        .children(field.required.then(|| ElementWriter::new("required")));
     let chosen = field.options.iter();
     let tag = chosen.fold(head, |tag, choice| tag.with("option", |tag| option(tag, choice)));
     let tag = field.values.iter().fold(tag, |tag, value| tag.with("value", |tag| tag.text(value)));
@@ -71,8 +70,10 @@ fn fill(tag: Tag, field: &Field, is_asked: bool) -> Tag {
 }
 
 /// Says that a list takes any value, whether it has options or not (XEP-0122 §3.2.2).
-fn open_validation() -> Tag {
-    Tag::ns("validate", ns::VALIDATE).attr("datatype", "xs:string").child(Tag::new("open"))
+fn open_validation() -> ElementWriter {
+    ElementWriter::ns("validate", ns::VALIDATE)
+        .attr("datatype", "xs:string")
+        .child(ElementWriter::new("open"))
 }
 
 /// Maximum number of bytes of a value in a form.
@@ -176,7 +177,9 @@ const MAX_PARTS: usize = 256;
 ///
 /// # Errors
 /// [`Refusal::FormTooLarge`].
-pub fn fields(form: &Element) -> Result<impl Iterator<Item = (&str, Vec<String>)>, Refusal> {
+pub fn fields(
+    form: &Element,
+) -> Result<impl Iterator<Item = (&str, Vec<String>)>, crate::pubsub::Error> {
     fields_and_lists(form, |_| false)
 }
 
@@ -188,14 +191,14 @@ pub fn fields(form: &Element) -> Result<impl Iterator<Item = (&str, Vec<String>)
 pub fn fields_and_lists(
     form: &Element,
     is_list: impl Fn(&str) -> bool,
-) -> Result<impl Iterator<Item = (&str, Vec<String>)>, Refusal> {
+) -> Result<impl Iterator<Item = (&str, Vec<String>)>, crate::pubsub::Error> {
     let fields = || children(form, "field");
     let counted = |field: &Element| match field.attr("var").is_some_and(&is_list) {
         true => 1,
         false => 1 + children(field, "value").count(),
     };
     if fields().map(counted).sum::<usize>() > MAX_PARTS {
-        return Err(Refusal::FormTooLarge { max: MAX_PARTS });
+        return Err(crate::pubsub::Error::FormTooLarge { max: MAX_PARTS });
     }
     let values = |field| children(field, "value").map(Element::text).collect();
     Ok(fields().filter_map(move |field| Some((field.attr("var")?, values(field)))))

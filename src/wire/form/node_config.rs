@@ -6,9 +6,9 @@ use xmpp_parsers::data_forms::{DataForm, DataFormType, Field, FieldType};
 
 use crate::{
     pubsub::{
-        AccessModel, Configuration, Epoch, Feature, ItemExpire, ItemReply, MaxItems, NodeConfig,
-        NotificationType, PublishModel, PublishNodeFull, Refusal, SeenConfig,
-        SendLastPublishedItem, Setting,
+        AccessModel, ConfigField, Configuration, Epoch, Feature, ItemExpire, ItemReply, MaxItems,
+        NodeConfig, NotificationType, PublishModel, PublishNodeFull, SeenConfig,
+        SendLastPublishedItem,
     },
     wire::{
         form::{
@@ -20,20 +20,20 @@ use crate::{
             },
         },
         ns,
-        xml::Tag,
+        xml::ElementWriter,
     },
 };
 
 /// The configuration as a form to fill in (§8.2.2). Access models that look at rosters are offered where these can be
 /// read.
 #[must_use]
-pub fn form(config: &NodeConfig, reads_rosters: bool) -> Tag {
+pub fn form(config: &NodeConfig, reads_rosters: bool) -> ElementWriter {
     form::render(&data_form(DataFormType::Form, config, reads_rosters))
 }
 
 /// The configuration as a result, as events show it (§8.2.5.3).
 #[must_use]
-pub fn result(config: &NodeConfig) -> Tag {
+pub fn result(config: &NodeConfig) -> ElementWriter {
     let mut form = data_form(DataFormType::Result_, config, false);
     form.fields.retain(is_public);
     form::render(&form)
@@ -90,9 +90,9 @@ const COMPARED: &str = "pubsub#prev_item_cap_value";
 
 /// What a submitted form says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Submitted {
+pub struct NodeConfigForm {
     /// What changes.
-    pub settings: Vec<Setting>,
+    pub settings: Vec<ConfigField>,
     /// The configuration that the form showed, if it says so.
     pub seen: Option<SeenConfig>,
     /// What a publisher says of the newest item (XEP-0395 §3.2).
@@ -241,9 +241,9 @@ pub fn values(config: &NodeConfig) -> Vec<(String, String)> {
 ///
 /// # Errors
 /// [`Refusal::NotAcceptable`] for a value that a field cannot have; [`Refusal::FormTooLarge`].
-pub fn submitted(form: &Element) -> Result<Submitted, Refusal> {
+pub fn submitted(form: &Element) -> Result<NodeConfigForm, crate::pubsub::Error> {
     if form.attr("type") == Some("cancel") {
-        return Ok(Submitted::default());
+        return Ok(NodeConfigForm::default());
     }
     settings(form, ns::NODE_CONFIG)
 }
@@ -253,13 +253,13 @@ pub fn submitted(form: &Element) -> Result<Submitted, Refusal> {
 /// # Errors
 /// As [`submitted`]; [`Refusal::NotAcceptable`] for a field without a value too, [`Refusal::UnknownField`], and
 /// [`Refusal::BadRequest`] for a form that is cancelled.
-pub fn preconditions(form: &Element) -> Result<Submitted, Refusal> {
+pub fn preconditions(form: &Element) -> Result<NodeConfigForm, crate::pubsub::Error> {
     settings(form, ns::PUBLISH_OPTIONS)
 }
 
-fn settings(form: &Element, type_of_form: &str) -> Result<Submitted, Refusal> {
+fn settings(form: &Element, type_of_form: &str) -> Result<NodeConfigForm, crate::pubsub::Error> {
     if form.attr("type") != Some("submit") {
-        return Err(Refusal::BadRequest("the form is not submitted"));
+        return Err(crate::pubsub::Error::BadRequest("the form is not submitted"));
     }
     settings_of(form::fields(form)?, type_of_form)
 }
@@ -270,21 +270,22 @@ fn settings(form: &Element, type_of_form: &str) -> Result<Submitted, Refusal> {
 /// As [`submitted`].
 pub fn answered<'a>(
     fields: impl Iterator<Item = (&'a str, Vec<String>)>,
-) -> Result<Submitted, Refusal> {
+) -> Result<NodeConfigForm, crate::pubsub::Error> {
     settings_of(fields, ns::NODE_CONFIG)
 }
 
 fn settings_of<'a>(
     fields: impl Iterator<Item = (&'a str, Vec<String>)>,
     type_of_form: &str,
-) -> Result<Submitted, Refusal> {
+) -> Result<NodeConfigForm, crate::pubsub::Error> {
     let is_config = type_of_form == ns::NODE_CONFIG;
-    let mut submitted = Submitted::default();
+    let mut submitted = NodeConfigForm::default();
     for (var, values) in fields {
         match (var, values.as_slice()) {
             // COMPAT: slixmpp submits the form without its type.
             ("FORM_TYPE", values) => {
-                form::check_type(values, type_of_form).map_err(Refusal::NotAcceptable)?;
+                form::check_type(values, type_of_form)
+                    .map_err(crate::pubsub::Error::NotAcceptable)?;
             }
             // A field without a value unsets a text or a list (XEP-0004 §3.6). A flag, a number or a choice keeps its value.
             (_, []) if is_config => {
@@ -293,7 +294,7 @@ fn settings_of<'a>(
             // No configuration can meet a precondition without a value.
             (_, []) if !LISTS.contains(&var) => {
                 let text = format!("{}: a value is required", form::shortened(var));
-                return Err(Refusal::NotAcceptable(text));
+                return Err(crate::pubsub::Error::NotAcceptable(text));
             }
             // COMPAT: clients send back hidden fields without their value.
             (REVISION, [value]) if is_config && value.is_empty() => {}
@@ -302,16 +303,16 @@ fn settings_of<'a>(
             }
             (REVISION, _) if is_config => {
                 let text = format!("{REVISION}: only one value is accepted");
-                return Err(Refusal::NotAcceptable(text));
+                return Err(crate::pubsub::Error::NotAcceptable(text));
             }
             (COMPARED, [value]) if !is_config => submitted.compared = Some(value.clone()),
             (_, values) => match setting(var, &values.join("\n")) {
                 // A form is filled in by programs that know other fields (XEP-0004 §3.1); a precondition has to be
                 // understood (§7.1.5).
-                Err(Refusal::UnknownField(_)) if is_config => {}
+                Err(crate::pubsub::Error::UnknownField(_)) if is_config => {}
                 Ok(_) if values.len() > 1 && !LISTS.contains(&var) => {
                     let text = format!("{}: only one value is accepted", form::shortened(var));
-                    return Err(Refusal::NotAcceptable(text));
+                    return Err(crate::pubsub::Error::NotAcceptable(text));
                 }
                 set => submitted.settings.extend(set?),
             },
@@ -325,83 +326,85 @@ const GROUPS: &str = "pubsub#roster_groups_allowed";
 /// The fields that can have several values.
 const LISTS: [&str; 2] = [CONTACT, GROUPS];
 
-fn invalid(var: &str, value: &str) -> Refusal {
-    Refusal::NotAcceptable(form::invalid(var, value))
+fn invalid(var: &str, value: &str) -> crate::pubsub::Error {
+    crate::pubsub::Error::NotAcceptable(form::invalid(var, value))
 }
 
 /// One field, of several values each in a line; nothing if it says what always holds here.
 ///
 /// # Errors
 /// [`Refusal::UnknownField`]; [`Refusal::NotAcceptable`] if it cannot have this value.
-pub fn setting(var: &str, value: &str) -> Result<Option<Setting>, Refusal> {
+pub fn setting(var: &str, value: &str) -> Result<Option<ConfigField>, crate::pubsub::Error> {
     let bad = || invalid(var, value);
     let flag = || form::flag(value).ok_or_else(bad);
     let number = || form::number(value).ok_or_else(bad);
     let jids = || value.lines().map(Jid::prepare).collect::<Result<Vec<_>, _>>().map_err(|_| bad());
     Ok(Some(match var {
-        "pubsub#title" => Setting::Title(value.to_owned()),
-        "pubsub#description" => Setting::Description(value.to_owned()),
-        "pubsub#type" => Setting::Type(value.to_owned()),
-        "pubsub#language" => Setting::Language(value.to_owned()),
-        CONTACT => Setting::Contact(form::distinct(jids()?.into_iter())),
-        GROUPS => Setting::RosterGroupsAllowed(form::distinct(value.lines().map(str::to_owned))),
-        "pubsub#body_xslt" => Setting::BodyXslt(value.to_owned()),
-        "pubsub#dataform_xslt" => Setting::DataformXslt(value.to_owned()),
-        "pubsub#subscribe" => Setting::Subscribe(flag()?),
-        "pubsub#access_model" => Setting::AccessModel(match value {
+        "pubsub#title" => ConfigField::Title(value.to_owned()),
+        "pubsub#description" => ConfigField::Description(value.to_owned()),
+        "pubsub#type" => ConfigField::Type(value.to_owned()),
+        "pubsub#language" => ConfigField::Language(value.to_owned()),
+        CONTACT => ConfigField::Contact(form::distinct(jids()?.into_iter())),
+        GROUPS => {
+            ConfigField::RosterGroupsAllowed(form::distinct(value.lines().map(str::to_owned)))
+        }
+        "pubsub#body_xslt" => ConfigField::BodyXslt(value.to_owned()),
+        "pubsub#dataform_xslt" => ConfigField::DataformXslt(value.to_owned()),
+        "pubsub#subscribe" => ConfigField::Subscribe(flag()?),
+        "pubsub#access_model" => ConfigField::AccessModel(match value {
             "authorize" => AccessModel::Authorize,
             "open" => AccessModel::Open,
             "presence" => AccessModel::Presence,
             "roster" => AccessModel::Roster,
             "whitelist" => AccessModel::Whitelist,
-            _ => return Err(Refusal::UnsupportedAccessModel),
+            _ => return Err(crate::pubsub::Error::UnsupportedAccessModel),
         }),
-        "pubsub#publish_model" => Setting::PublishModel(match value {
+        "pubsub#publish_model" => ConfigField::PublishModel(match value {
             "open" => PublishModel::Open,
             "publishers" => PublishModel::Publishers,
             "subscribers" => PublishModel::Subscribers,
             _ => return Err(bad()),
         }),
-        "pubsub#persist_items" => Setting::PersistItems(flag()?),
-        "pubsub#max_items" => Setting::MaxItems(match value {
+        "pubsub#persist_items" => ConfigField::PersistItems(flag()?),
+        "pubsub#max_items" => ConfigField::MaxItems(match value {
             "max" => MaxItems::Max,
             _ => MaxItems::Number(number()?),
         }),
-        "pubsub#publish_node_full" => Setting::PublishNodeFull(match value {
+        "pubsub#publish_node_full" => ConfigField::PublishNodeFull(match value {
             "discard-oldest" => PublishNodeFull::DiscardOldest,
             "reject" => PublishNodeFull::Reject,
             "retract-oldest" => PublishNodeFull::RetractOldest,
             _ => return Err(bad()),
         }),
-        "pubsub#item_expire" => Setting::ItemExpire(match value {
+        "pubsub#item_expire" => ConfigField::ItemExpire(match value {
             "max" => ItemExpire::Max,
             _ => match number()? {
                 0 => return Err(bad()),
                 seconds => ItemExpire::Seconds(seconds),
             },
         }),
-        "pubsub#max_payload_size" => Setting::MaxPayloadSize(number()?),
-        "pubsub#deliver_notifications" => Setting::DeliverNotifications(flag()?),
-        "pubsub#deliver_payloads" => Setting::DeliverPayloads(flag()?),
-        "pubsub#notify_config" => Setting::NotifyConfig(flag()?),
-        "pubsub#notify_delete" => Setting::NotifyDelete(flag()?),
-        "pubsub#notify_retract" => Setting::NotifyRetract(flag()?),
-        "pubsub#notify_sub" => Setting::NotifySub(flag()?),
-        "pubsub#presence_based_delivery" => Setting::PresenceBasedDelivery(flag()?),
-        "pubsub#purge_offline" => Setting::PurgeOffline(flag()?),
-        "pubsub#tempsub" => Setting::Tempsub(flag()?),
-        "pubsub#notification_type" => Setting::NotificationType(match value {
+        "pubsub#max_payload_size" => ConfigField::MaxPayloadSize(number()?),
+        "pubsub#deliver_notifications" => ConfigField::DeliverNotifications(flag()?),
+        "pubsub#deliver_payloads" => ConfigField::DeliverPayloads(flag()?),
+        "pubsub#notify_config" => ConfigField::NotifyConfig(flag()?),
+        "pubsub#notify_delete" => ConfigField::NotifyDelete(flag()?),
+        "pubsub#notify_retract" => ConfigField::NotifyRetract(flag()?),
+        "pubsub#notify_sub" => ConfigField::NotifySub(flag()?),
+        "pubsub#presence_based_delivery" => ConfigField::PresenceBasedDelivery(flag()?),
+        "pubsub#purge_offline" => ConfigField::PurgeOffline(flag()?),
+        "pubsub#tempsub" => ConfigField::Tempsub(flag()?),
+        "pubsub#notification_type" => ConfigField::NotificationType(match value {
             "headline" => NotificationType::Headline,
             "normal" => NotificationType::Normal,
             _ => return Err(bad()),
         }),
-        "pubsub#send_last_published_item" => Setting::SendLastPublishedItem(match value {
+        "pubsub#send_last_published_item" => ConfigField::SendLastPublishedItem(match value {
             "never" => SendLastPublishedItem::Never,
             "on_sub" => SendLastPublishedItem::OnSub,
             "on_sub_and_presence" => SendLastPublishedItem::OnSubAndPresence,
             _ => return Err(bad()),
         }),
-        "pubsub#itemreply" => Setting::ItemReply(match value {
+        "pubsub#itemreply" => ConfigField::ItemReply(match value {
             "none" => ItemReply::None,
             "owner" => ItemReply::Owner,
             "publisher" => ItemReply::Publisher,
@@ -414,11 +417,13 @@ pub fn setting(var: &str, value: &str) -> Result<Option<Setting>, Refusal> {
 /// Fields that clients send along, and whose values here cannot be otherwise.
 ///
 /// COMPAT: clients that fill in a form of their own set fields to what is the default anywhere.
-fn holds_anyway(var: &str, value: &str) -> Result<(), Refusal> {
+fn holds_anyway(var: &str, value: &str) -> Result<(), crate::pubsub::Error> {
     match (var, value) {
         ("pubsub#node_type", "leaf") => Ok(()),
-        ("pubsub#node_type", "collection") => Err(Refusal::Unsupported(Feature::Collections)),
+        ("pubsub#node_type", "collection") => {
+            Err(crate::pubsub::Error::Unsupported(Feature::Collections))
+        }
         ("pubsub#node_type", _) => Err(invalid(var, value)),
-        _ => Err(Refusal::UnknownField(form::shortened(var))),
+        _ => Err(crate::pubsub::Error::UnknownField(form::shortened(var))),
     }
 }

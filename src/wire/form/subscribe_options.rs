@@ -4,12 +4,14 @@ use minidom::Element;
 use xmpp_parsers::data_forms::{DataFormType, Field, FieldType, Option_};
 
 use crate::{
-    pubsub::{Expire, OptionSetting, Options, Refusal, Show, Shows, op::options::Offered},
+    pubsub::{
+        Expire, Show, ShowSet, SubscriptionOption, SubscriptionOptions, op::options::OptionsForm,
+    },
     wire::{
         form,
         notification::{date_time, timestamp},
         ns,
-        xml::Tag,
+        xml::ElementWriter,
     },
 };
 
@@ -18,7 +20,7 @@ const KEYWORD: &str = "x-gjallar#keyword";
 
 /// Options as a form to fill in (§6.3.2), or as a result (§6.3.7).
 #[must_use]
-pub fn form(kind: DataFormType, offered: &Offered) -> Tag {
+pub fn form(kind: DataFormType, offered: &OptionsForm) -> ElementWriter {
     let mut fields = show(&offered.options);
     fields.retain(|field| field.var.as_deref() != Some(INCLUDE_BODY) || offered.offers_body);
     form::render(&form::form_of_type(kind, ns::SUBSCRIBE_OPTIONS, fields))
@@ -36,7 +38,7 @@ const SHOWS: [(&str, &str, Show); 5] = [
     ("xa", "Away for long", Show::Xa),
 ];
 
-fn show_values(shows: Shows) -> Field {
+fn show_values(shows: ShowSet) -> Field {
     let mut field = Field::new(SHOW_VALUES, FieldType::ListMulti);
     field.label = Some("In which states of availability events come; with all, in any".to_owned());
     let option = |(value, label, _): (&str, &str, Show)| Option_ {
@@ -50,14 +52,14 @@ fn show_values(shows: Shows) -> Field {
 
 /// The values for these states, each in a line.
 #[must_use]
-pub fn show_names(shows: Shows) -> String {
+pub fn show_names(shows: ShowSet) -> String {
     let names = SHOWS.into_iter().filter(|(.., show)| shows.has(*show)).map(|(name, ..)| name);
     names.collect::<Vec<_>>().join("\n")
 }
 
 /// The states of these values, each in a line.
 #[must_use]
-pub fn shows(names: &str) -> Option<Shows> {
+pub fn shows(names: &str) -> Option<ShowSet> {
     let show = |name: &str| {
         let found = SHOWS.into_iter().find(|(other, ..)| *other == name);
         found.map(|(.., show)| show)
@@ -65,7 +67,7 @@ pub fn shows(names: &str) -> Option<Shows> {
     names.lines().map(show).collect()
 }
 
-fn show(options: &Options) -> Vec<Field> {
+fn show(options: &SubscriptionOptions) -> Vec<Field> {
     let text = |var, label, value: &str| form::field(var, FieldType::TextSingle, label, value);
     let flag = |var, label, value| {
         form::field(var, FieldType::Boolean, label, if value { "true" } else { "false" })
@@ -93,7 +95,7 @@ fn show(options: &Options) -> Vec<Field> {
 
 /// Every option and its value, as text.
 #[must_use]
-pub fn values(options: &Options) -> Vec<(String, String)> {
+pub fn values(options: &SubscriptionOptions) -> Vec<(String, String)> {
     let value = |field: Field| Some((field.var?, field.values.join("\n")));
     show(options).into_iter().filter_map(value).collect()
 }
@@ -102,26 +104,27 @@ pub fn values(options: &Options) -> Vec<(String, String)> {
 ///
 /// # Errors
 /// [`Refusal::InvalidOptions`] for a value that a field cannot have; [`Refusal::BadRequest`] for a form that is not submitted; [`Refusal::FormTooLarge`].
-pub fn submitted(form: &Element) -> Result<Vec<OptionSetting>, Refusal> {
+pub fn submitted(form: &Element) -> Result<Vec<SubscriptionOption>, crate::pubsub::Error> {
     match form.attr("type") {
         Some("cancel") => return Ok(Vec::new()),
         Some("submit") => {}
-        _ => return Err(Refusal::BadRequest("the form is not submitted")),
+        _ => return Err(crate::pubsub::Error::BadRequest("the form is not submitted")),
     }
     let mut settings = Vec::new();
     for (var, values) in form::fields(form)? {
         match (var, values.as_slice()) {
             ("FORM_TYPE", values) => {
-                form::check_type(values, ns::SUBSCRIBE_OPTIONS).map_err(Refusal::InvalidOptions)?;
+                form::check_type(values, ns::SUBSCRIBE_OPTIONS)
+                    .map_err(crate::pubsub::Error::InvalidOptions)?;
             }
             // A field without a value unsets an option (XEP-0004 §3.6). A flag or a number keeps its value.
             (_, []) => settings.extend(setting(var, "").ok()),
             (_, values) => match setting(var, &values.join("\n")) {
                 // Programs send fields that this service does not have (XEP-0004 §3.1).
-                Err(Refusal::UnknownField(_)) => {}
+                Err(crate::pubsub::Error::UnknownField(_)) => {}
                 Ok(_) if values.len() > 1 && var != SHOW_VALUES => {
                     let text = format!("{}: only one value is accepted", form::shortened(var));
-                    return Err(Refusal::InvalidOptions(text));
+                    return Err(crate::pubsub::Error::InvalidOptions(text));
                 }
                 set => settings.push(set?),
             },
@@ -134,23 +137,23 @@ pub fn submitted(form: &Element) -> Result<Vec<OptionSetting>, Refusal> {
 ///
 /// # Errors
 /// [`Refusal::UnknownField`]; [`Refusal::InvalidOptions`] if it cannot have this value.
-pub fn setting(var: &str, value: &str) -> Result<OptionSetting, Refusal> {
-    let bad = || Refusal::InvalidOptions(form::invalid(var, value));
+pub fn setting(var: &str, value: &str) -> Result<SubscriptionOption, crate::pubsub::Error> {
+    let bad = || crate::pubsub::Error::InvalidOptions(form::invalid(var, value));
     let flag = || form::flag(value).ok_or_else(bad);
     Ok(match var {
-        "pubsub#deliver" => OptionSetting::Deliver(flag()?),
-        "pubsub#digest" => OptionSetting::Digest(flag()?),
+        "pubsub#deliver" => SubscriptionOption::Deliver(flag()?),
+        "pubsub#digest" => SubscriptionOption::Digest(flag()?),
         "pubsub#digest_frequency" => {
-            OptionSetting::DigestFrequency(form::number(value).ok_or_else(bad)?)
+            SubscriptionOption::DigestFrequency(form::number(value).ok_or_else(bad)?)
         }
-        "pubsub#expire" => OptionSetting::Expire(match value {
+        "pubsub#expire" => SubscriptionOption::Expire(match value {
             "" => Expire::Never,
             "presence" => Expire::Presence,
             _ => Expire::At(timestamp(value).ok_or_else(bad)?),
         }),
-        INCLUDE_BODY => OptionSetting::IncludeBody(flag()?),
-        KEYWORD => OptionSetting::Keyword(value.to_owned()),
-        SHOW_VALUES => OptionSetting::ShowValues(shows(value).ok_or_else(bad)?),
-        _ => return Err(Refusal::UnknownField(form::shortened(var))),
+        INCLUDE_BODY => SubscriptionOption::IncludeBody(flag()?),
+        KEYWORD => SubscriptionOption::Keyword(value.to_owned()),
+        SHOW_VALUES => SubscriptionOption::ShowValues(shows(value).ok_or_else(bad)?),
+        _ => return Err(crate::pubsub::Error::UnknownField(form::shortened(var))),
     })
 }

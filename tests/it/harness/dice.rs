@@ -1,9 +1,9 @@
 //! Chance that is the same in every run.
 
 /// Numbers that look random (xorshift).
-pub struct Dice(pub u64);
+pub struct TestRng(pub u64);
 
-impl Dice {
+impl TestRng {
     /// A number below the number of sides.
     pub fn roll(&mut self, sides: usize) -> usize {
         self.0 ^= self.0 << 13;

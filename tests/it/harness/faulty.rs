@@ -13,20 +13,21 @@ use std::{
 use async_trait::async_trait;
 use gjallar::{
     pubsub::{
-        Affiliation, FormerNode, Item, ItemBudget, ItemId, Listed, Listing, Mark, Node, NodeId,
-        OwnerHash, Page, Part, Spot, Subscription, op::discover::NodeSummary,
+        Affiliation, FormerNode, Item, ItemBudget, ItemId, ItemPage, ItemPosition, ItemQuery,
+        ItemRef, Node, NodeId, OwnerHash, PageRequest, ResultPage, Subscription,
+        op::discover::NodeSummary,
     },
-    store::{Commit, Cursor, Found, MAX_UNDERWAY, Owed, Store, StoreError, Then, Told},
+    store::{Commit, MAX_UNDERWAY, NodeNumber, OnCommit, Owed, Partial, Store, StoreError, Told},
 };
 use jid::{BareJid, Jid};
 use tokio::sync::{Semaphore, mpsc};
 
 /// A store of which one commit fails, and whose commits wait until there is a permit.
-pub struct Faulty {
+pub struct FailingStore {
     inner: Arc<dyn Store>,
     /// How many of the next questions for somebody's subscriptions fail.
     pub failing_lists: AtomicUsize,
-    commits: mpsc::Sender<(Commit, Then)>,
+    commits: mpsc::Sender<(Commit, OnCommit)>,
     /// How often was asked what is owed.
     pub scans: AtomicUsize,
     /// Nodes that were read for lists.
@@ -35,7 +36,7 @@ pub struct Faulty {
     pub read_publishers: AtomicUsize,
 }
 
-impl Faulty {
+impl FailingStore {
     /// Which commit fails, counted from 1, and whether its changes are there all the same.
     pub fn new(inner: Arc<dyn Store>, fails_at: u64, commits_all_the_same: bool) -> Arc<Self> {
         Self::begin(
@@ -58,7 +59,7 @@ impl Faulty {
         commits_all_the_same: bool,
         gate: &Arc<Semaphore>,
     ) -> Arc<Self> {
-        let (commits, mut waiting) = mpsc::channel::<(Commit, Then)>(MAX_UNDERWAY);
+        let (commits, mut waiting) = mpsc::channel::<(Commit, OnCommit)>(MAX_UNDERWAY);
         let (store, gate) = (Arc::clone(&inner), Arc::clone(gate));
         tokio::spawn(async move {
             let mut number = 0;
@@ -87,7 +88,7 @@ impl Faulty {
 }
 
 #[async_trait]
-impl Store for Faulty {
+impl Store for FailingStore {
     fn is_durable(&self) -> bool {
         self.inner.is_durable()
     }
@@ -96,7 +97,7 @@ impl Store for Faulty {
         self.inner.key()
     }
 
-    fn commit(&self, commit: Commit, then: Then) {
+    fn commit(&self, commit: Commit, then: OnCommit) {
         self.commits.try_send((commit, then)).ok().unwrap();
     }
 
@@ -123,14 +124,17 @@ impl Store for Faulty {
 
     async fn nodes(
         &self,
-        page: &Page<Cursor>,
-    ) -> Result<Found<Vec<(Cursor, NodeSummary)>>, StoreError> {
+        page: &PageRequest<NodeNumber>,
+    ) -> Result<Partial<Vec<(NodeNumber, NodeSummary)>>, StoreError> {
         let page = self.inner.nodes(page).await?;
         self.listed_nodes.fetch_add(page.found.len(), Ordering::Relaxed);
         Ok(page)
     }
 
-    async fn summary(&self, node: &NodeId) -> Result<Option<(Cursor, NodeSummary)>, StoreError> {
+    async fn summary(
+        &self,
+        node: &NodeId,
+    ) -> Result<Option<(NodeNumber, NodeSummary)>, StoreError> {
         self.inner.summary(node).await
     }
 
@@ -155,7 +159,7 @@ impl Store for Faulty {
         node: &NodeId,
         ids: &[ItemId],
         budget: &ItemBudget,
-    ) -> Result<Part<Item>, StoreError> {
+    ) -> Result<ResultPage<Item>, StoreError> {
         self.inner.items(node, ids, budget).await
     }
 
@@ -171,33 +175,33 @@ impl Store for Faulty {
     async fn list(
         &self,
         node: &NodeId,
-        listing: &Listing,
+        listing: &ItemQuery,
         budget: &ItemBudget,
-    ) -> Result<Option<Listed>, StoreError> {
+    ) -> Result<Option<ItemPage>, StoreError> {
         self.inner.list(node, listing, budget).await
     }
 
     async fn page_of_ids(
         &self,
         node: &NodeId,
-        page: &Page<Mark>,
+        page: &PageRequest<ItemRef>,
         entry_bytes: usize,
         max_bytes: usize,
-    ) -> Result<Option<Part<(ItemId, Spot)>>, StoreError> {
+    ) -> Result<Option<ResultPage<(ItemId, ItemPosition)>>, StoreError> {
         self.inner.page_of_ids(node, page, entry_bytes, max_bytes).await
     }
 
     async fn affiliations_of(
         &self,
         entity: &BareJid,
-    ) -> Result<Found<Vec<(NodeId, Affiliation)>>, StoreError> {
+    ) -> Result<Partial<Vec<(NodeId, Affiliation)>>, StoreError> {
         self.inner.affiliations_of(entity).await
     }
 
     async fn subscriptions_of(
         &self,
         entity: &BareJid,
-    ) -> Result<Found<Vec<(NodeId, Subscription)>>, StoreError> {
+    ) -> Result<Partial<Vec<(NodeId, Subscription)>>, StoreError> {
         let one_less = |left: usize| left.checked_sub(1);
         if self.failing_lists.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
             return Err(StoreError::Failed("the disk is on fire".into()));
@@ -221,7 +225,7 @@ impl Store for Faulty {
         &self,
         entity: &BareJid,
         up_to: usize,
-    ) -> Result<Found<usize>, StoreError> {
+    ) -> Result<Partial<usize>, StoreError> {
         self.inner.count_subscriptions_of(entity, up_to).await
     }
 

@@ -11,7 +11,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use deferring::{Deferring, Reading};
 use gjallar::{
-    component::{Received, StanzaLimits, StreamReader},
+    component::{StanzaLimits, StreamElement, StreamReader},
     process::{Config, Secret, serve},
     store::{MemoryStore, Store},
 };
@@ -38,9 +38,9 @@ pub const EVENT: &str = "http://jabber.org/protocol/pubsub#event";
 pub const STREAM: &str = "jabber:component:accept";
 
 /// A component that serves, and the server's end of its stream: raw XML in and out.
-pub struct Component {
+pub struct TestComponent {
     listener: TcpListener,
-    pub link: Link,
+    pub link: ServerStream,
     stop: watch::Sender<bool>,
     /// Gives it another configuration.
     pub reload: watch::Sender<Config>,
@@ -51,7 +51,7 @@ pub struct Component {
 }
 
 /// One connection, seen from the server.
-pub struct Link {
+pub struct ServerStream {
     reader: StreamReader<Deferring<OwnedReadHalf>>,
     /// How the bytes are read, which the test may change.
     pub reading: Arc<Reading>,
@@ -76,7 +76,7 @@ pub enum Questions {
     Received,
 }
 
-impl Link {
+impl ServerStream {
     /// Plays the server's part of XEP-0114 for the next connection.
     pub async fn accept(listener: &TcpListener) -> Self {
         let (tcp, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
@@ -88,13 +88,13 @@ impl Link {
         let limits = StanzaLimits { max_bytes: 100_000_000, max_depth: 200 };
         let reading = Arc::<Reading>::default();
         let mut reader = StreamReader::new(Deferring::new(reader, Arc::clone(&reading)), limits);
-        assert!(matches!(reader.next().await.unwrap(), Received::Opened(None)));
+        assert!(matches!(reader.next().await.unwrap(), StreamElement::Opened(None)));
         let open = format!(
             "<?xml version='1.0'?><stream:stream xmlns='{STREAM}' from='{SERVICE}' \
              xmlns:stream='http://etherx.jabber.org/streams' id='abc'>"
         );
         writer.write_all(open.as_bytes()).await.unwrap();
-        let Received::Stanza(handshake) = reader.next().await.unwrap() else {
+        let StreamElement::Stanza(handshake) = reader.next().await.unwrap() else {
             panic!("no handshake");
         };
         // The SHA-1 of "abcsecret" (XEP-0114 §3).
@@ -224,24 +224,24 @@ impl Link {
     pub async fn receive_any(&mut self) -> Option<Element> {
         loop {
             match timeout(PATIENCE, self.reader.next()).await.expect("silence") {
-                Ok(Received::Stanza(asked))
+                Ok(StreamElement::Stanza(asked))
                     if is_question(&asked) && self.questions == Questions::Dropped => {}
-                Ok(Received::Stanza(asked))
+                Ok(StreamElement::Stanza(asked))
                     if is_question(&asked) && self.questions == Questions::Refused =>
                 {
                     let (to, id) = (asked.attr("to").unwrap(), asked.attr("id").unwrap());
                     let none = format!("<iq type='error' from='{to}' to='{SERVICE}' id='{id}'/>");
                     self.send_if_it_lives(&none).await;
                 }
-                Ok(Received::Stanza(element)) => return Some(element),
-                Ok(Received::Closed) | Err(_) => return None,
+                Ok(StreamElement::Stanza(element)) => return Some(element),
+                Ok(StreamElement::Closed) | Err(_) => return None,
                 Ok(other) => panic!("{other:?}"),
             }
         }
     }
 }
 
-impl Component {
+impl TestComponent {
     /// A component with a store in memory.
     pub async fn start() -> Self {
         Self::with(Arc::new(MemoryStore::new()), |_| {}).await
@@ -271,13 +271,13 @@ impl Component {
         let (stop, stopped) = watch::channel(false);
         let (reload, configs) = watch::channel(config);
         let task = tokio::spawn(async move { serve(configs, store, stopped).await.unwrap() });
-        let link = Link::accept(&listener).await;
+        let link = ServerStream::accept(&listener).await;
         Self { listener, link, stop, reload, task, inbox: VecDeque::new(), asked: 0 }
     }
 
     /// Waits until the component has connected again.
     pub async fn reconnected(&mut self) {
-        self.link = Link::accept(&self.listener).await;
+        self.link = ServerStream::accept(&self.listener).await;
     }
 
     /// Breaks the connection, and waits until the component has connected again.

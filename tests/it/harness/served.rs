@@ -9,28 +9,28 @@ use std::{
 use minidom::Element;
 use tokio::{net::TcpListener, time::Instant};
 
-use super::{Link, OWNER, PUBSUB, SERVICE};
+use super::{OWNER, PUBSUB, SERVICE, ServerStream};
 
 /// A service in a process of its own, which can be killed and started again. What it has told, and was
 /// not asked for, is kept.
-pub struct Served {
+pub struct ServiceProcess {
     folder: tempfile::TempDir,
     listener: TcpListener,
     process: Child,
     variables: Vec<(String, String)>,
-    pub link: Link,
+    pub link: ServerStream,
     pub messages: Vec<Element>,
     asked: u64,
 }
 
-impl Drop for Served {
+impl Drop for ServiceProcess {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-impl Served {
+impl ServiceProcess {
     /// Starts it with some variables of the configuration, without their prefix, and others.
     pub async fn start(configuration: &[(&str, &str)], others: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -39,7 +39,7 @@ impl Served {
         let others = others.iter().map(|(name, value)| ((*name).into(), (*value).into()));
         let variables: Vec<_> = configuration.iter().map(named).chain(others).collect();
         let process = spawn(folder.path(), &listener, &variables);
-        let link = Link::accept(&listener).await;
+        let link = ServerStream::accept(&listener).await;
         Self { folder, listener, process, variables, link, messages: Vec::new(), asked: 0 }
     }
 
@@ -59,7 +59,7 @@ impl Served {
         }
         change(&self.store());
         self.process = spawn(self.folder.path(), &self.listener, &self.variables);
-        self.link = Link::accept(&self.listener).await;
+        self.link = ServerStream::accept(&self.listener).await;
     }
 
     /// Stops it in order, and starts it again.
@@ -92,12 +92,12 @@ impl Served {
         }
         assert!(self.process.wait().unwrap().success());
         self.process = spawn(self.folder.path(), &self.listener, &self.variables);
-        self.link = Link::accept(&self.listener).await;
+        self.link = ServerStream::accept(&self.listener).await;
     }
 
     /// Waits for its next connection.
     pub async fn reconnected(&mut self) {
-        self.link = Link::accept(&self.listener).await;
+        self.link = ServerStream::accept(&self.listener).await;
     }
 
     pub fn store(&self) -> PathBuf {

@@ -10,15 +10,15 @@ use std::{
 
 use gjallar::{
     pubsub::{
-        Actor, Affiliation, Fresh, Item, ItemId, Limits, NodeId, OptionSetting, Order, Page, Part,
-        Payload, Setting, SubscriptionState, Timestamp,
+        Actor, Affiliation, ConfigField, IdGenerator, Item, ItemId, ItemOrder, Limits, NodeId,
+        PageRequest, Payload, ResultPage, SubscriptionOption, SubscriptionState, Timestamp,
         op::{
             affiliations::SetAffiliations,
             configure::Configure,
-            create::{Create, Created},
+            create::{Create, CreateReply},
             delete::Delete,
-            options::{OptionsOf, SetOptions},
-            publish::{NewItem, Publish, Published},
+            options::{GetOptions, SetOptions},
+            publish::{NewItem, Publish, PublishReply},
             purge::Purge,
             retract::Retract,
             retrieve::{Retrieve, Selection},
@@ -27,22 +27,22 @@ use gjallar::{
             unsubscribe::Unsubscribe,
         },
     },
-    service::{Clock, Error, Position, Service, Settling},
+    service::{Clock, Cursor, Error, Service, SubmitHandle},
     store::{Store, StoreError},
 };
 use jid::Jid;
 
 /// A service over a store, with a clock and numbers that are the same each time.
-pub struct Stage {
+pub struct TestService {
     pub service: Service,
     pub store: Arc<dyn Store>,
 }
 
 /// Numbers that count up, and are far apart.
 #[derive(Default)]
-pub struct Counted(AtomicU64);
+pub struct CountingIds(AtomicU64);
 
-impl Fresh for Counted {
+impl IdGenerator for CountingIds {
     fn number(&self) -> u64 {
         (self.0.fetch_add(1, Ordering::Relaxed) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
@@ -77,7 +77,7 @@ pub fn raw(folder: &Path) -> ::sled::Db {
     }
 }
 
-impl Stage {
+impl TestService {
     pub async fn new(store: Arc<dyn Store>) -> Self {
         Self::limited(store, Limits::default()).await
     }
@@ -88,11 +88,11 @@ impl Stage {
 
     pub async fn clocked(store: Arc<dyn Store>, limits: Limits, clock: Arc<Clock>) -> Self {
         let service =
-            Service::open(Arc::clone(&store), limits, Arc::new(Counted::default()), clock);
+            Service::open(Arc::clone(&store), limits, Arc::new(CountingIds::default()), clock);
         Self { service: service.await.unwrap(), store }
     }
 
-    pub async fn create(&self, by: &str, name: &str) -> Result<Created, Error> {
+    pub async fn create(&self, by: &str, name: &str) -> Result<CreateReply, Error> {
         self.create_with(by, name, Vec::new()).await
     }
 
@@ -100,18 +100,18 @@ impl Stage {
         &self,
         by: &str,
         name: &str,
-        settings: Vec<Setting>,
-    ) -> Result<Created, Error> {
+        settings: Vec<ConfigField>,
+    ) -> Result<CreateReply, Error> {
         let request = Create { node: Some(node(name)), settings };
         self.service.create(&actor(by), &request, |answer| answer).await.await
     }
 
-    pub async fn configure(&self, by: &str, name: &str, setting: Setting) -> Result<(), Error> {
+    pub async fn configure(&self, by: &str, name: &str, setting: ConfigField) -> Result<(), Error> {
         let request = Configure { node: node(name), settings: vec![setting], seen: None };
         self.service.configure(&actor(by), &request, |answer| answer).await.await
     }
 
-    pub async fn publish(&self, by: &str, name: &str, id: &str) -> Result<Published, Error> {
+    pub async fn publish(&self, by: &str, name: &str, id: &str) -> Result<PublishReply, Error> {
         self.publish_xml(by, name, id, &format!("<x xmlns='urn:x'>{id}</x>")).await
     }
 
@@ -121,7 +121,7 @@ impl Stage {
         name: &str,
         id: &str,
         xml: &str,
-    ) -> Result<Published, Error> {
+    ) -> Result<PublishReply, Error> {
         self.begin_to_publish_xml(by, name, id, xml).await.await
     }
 
@@ -131,7 +131,7 @@ impl Stage {
         by: &str,
         name: &str,
         id: &str,
-    ) -> Settling<Result<Published, Error>> {
+    ) -> SubmitHandle<Result<PublishReply, Error>> {
         self.begin_to_publish_xml(by, name, id, "<x xmlns='urn:x'/>").await
     }
 
@@ -141,7 +141,7 @@ impl Stage {
         by: &str,
         name: &str,
         xml: impl Iterator<Item = String>,
-    ) -> Result<Published, Error> {
+    ) -> Result<PublishReply, Error> {
         let new = |(id, xml): (usize, String)| NewItem {
             id: Some(item(&id.to_string())),
             payload: Some(Payload::new(xml, "urn:x")),
@@ -173,7 +173,7 @@ impl Stage {
         name: &str,
         id: &str,
         xml: &str,
-    ) -> Settling<Result<Published, Error>> {
+    ) -> SubmitHandle<Result<PublishReply, Error>> {
         let payload = Some(Payload::new(xml, "urn:x"));
         let items = vec![NewItem { id: Some(item(id)), payload }];
         let request = Publish { node: node(name), items, options: Vec::new(), compared: None };
@@ -214,8 +214,13 @@ impl Stage {
         self.service.subscribe(&actor(by), &request, |answer| answer.map(|_| ())).await.await
     }
 
-    pub async fn agree(&self, by: &str, name: &str, setting: OptionSetting) -> Result<(), Error> {
-        let of = OptionsOf { node: node(name), jid: jid(by), subid: None };
+    pub async fn agree(
+        &self,
+        by: &str,
+        name: &str,
+        setting: SubscriptionOption,
+    ) -> Result<(), Error> {
+        let of = GetOptions { node: node(name), jid: jid(by), subid: None };
         let request = SetOptions { of, settings: vec![setting] };
         self.service.set_options(&actor(by), &request, |answer| answer).await.await
     }
@@ -251,7 +256,7 @@ impl Stage {
         let request = Retrieve {
             node: node(name),
             selection: Selection::Recent(u32::MAX),
-            order: Order::default(),
+            order: ItemOrder::default(),
             subid: None,
         };
         let items = self.service.retrieve(&actor(by), &request).await?;
@@ -268,7 +273,7 @@ impl Stage {
     pub fn told(&self) -> Vec<(String, Vec<String>)> {
         let outbox = self.service.outbox();
         let next = outbox.next();
-        let shown = |telling: &Arc<gjallar::service::Telling>| {
+        let shown = |telling: &Arc<gjallar::service::WindowEntry>| {
             let lost = outbox.lost(telling);
             let recipients = telling
                 .recipients
@@ -279,13 +284,13 @@ impl Stage {
         };
         let first = (0..=next).find(|number| outbox.get(*number).is_some()).unwrap_or(next);
         let told = (first..next).map(|number| shown(&outbox.get(number).unwrap())).collect();
-        outbox.confirm(Position { number: next, recipients: 0 }, 0);
+        outbox.confirm(Cursor { number: next, recipients: 0 }, 0);
         told
     }
 }
 
 /// Everything that a node has in a store.
 pub async fn all_items(store: &dyn Store, id: &NodeId) -> Result<Vec<Item>, StoreError> {
-    let all = store.page(id, &Page::first(usize::MAX), usize::MAX).await?;
-    Ok(all.unwrap_or_else(Part::empty).entries)
+    let all = store.page(id, &PageRequest::first(usize::MAX), usize::MAX).await?;
+    Ok(all.unwrap_or_else(ResultPage::empty).entries)
 }
