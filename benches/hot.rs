@@ -96,7 +96,7 @@ fn node() -> (Node, Publish) {
         node.load_subscription(Jid::new(&format!("u{number}@localhost/r")).unwrap(), 0);
     }
     let item = NewItem { id: Some(ItemId::parse("4711").unwrap()), payload: Some(payload()) };
-    (node, Publish { node: id, items: vec![item], options: Vec::new(), compared: None })
+    (node, Publish { node: id, items: vec![item], options: Vec::new(), expected_newest: None })
 }
 
 fn decide(
@@ -110,13 +110,13 @@ fn decide(
         administrators: &[],
         policy: &policy,
         now: Timestamp(1_700_000_000_000),
-        fresh: &Number,
-        nodes: 1,
-        own_nodes: 1,
-        like_nodes: 0,
-        own_subscriptions: 0,
+        ids: &Number,
+        node_count: 1,
+        actor_node_count: 1,
+        policy_node_count: 0,
+        actor_subscription_count: 0,
         reads_rosters: false,
-        contacts: None,
+        owner_roster: None,
     };
     op::publish::publish(Some(node), publish, &op::publish::ExistingItems::default(), &cx).unwrap()
 }
@@ -133,7 +133,7 @@ fn decide_a_publish() -> Hot {
 fn encode_a_record() -> Hot {
     let item = Arc::new(Item {
         id: ItemId::parse("4711").unwrap(),
-        place: EventId { epoch: Epoch(1), seq: 4711 },
+        place: EventId { epoch: Epoch(1), sequence: 4711 },
         index: 0,
         created: (4711, 0),
         publisher: BareJid::new("owner@localhost").unwrap(),

@@ -46,7 +46,7 @@ pub async fn export(
     // By epoch, for a deleted node and a new one may share a name.
     let mut owed = BTreeMap::<_, Vec<Owed>>::new();
     for debt in store.owed(None).await? {
-        owed.entry(debt.notification.place.epoch.0).or_default().push(debt);
+        owed.entry(debt.notification.event_id.epoch.0).or_default().push(debt);
     }
     for (epoch, debts) in &owed {
         let Some(debt) = debts.first() else { continue };
@@ -62,7 +62,7 @@ pub async fn export(
     loop {
         let page = store.nodes(&unread).await?;
         if let Some(CorruptRecord { record, .. }) = page.damaged.into_iter().next() {
-            return Err(StoreError::Damaged(record).into());
+            return Err(StoreError::Corrupt(record).into());
         }
         let Some((last, _)) = page.found.last() else { break };
         unread.edge = PageBound::After(*last);
@@ -134,14 +134,14 @@ impl<W: Write> ArchiveWriter<'_, W> {
         let (Some(first), Some(last)) = (owed.first(), owed.last()) else { return Ok(()) };
         let mut recipients = owed.iter().flat_map(|debt| debt.recipients.iter());
         let Some(creator) = recipients.next().map(Jid::to_bare) else { return Ok(()) };
-        let EventId { epoch, seq } = last.notification.place;
+        let EventId { epoch, sequence: seq } = last.notification.event_id;
         let config = NodeConfig::initial(&Limits::default());
         let mut node = Node::bare(
             first.notification.node.clone(),
             epoch,
             config,
             creator,
-            first.notification.happened,
+            first.notification.occurred_at,
         );
         node.seq = seq;
         node.version = seq;
@@ -152,7 +152,7 @@ impl<W: Write> ArchiveWriter<'_, W> {
             let is_plain = match notification.audience {
                 Audience::Subscribers => true,
                 Audience::Listed(_) => false,
-                Audience::Entities(_) | Audience::Interested(_) => continue,
+                Audience::Explicit(_) | Audience::Interested(_) => continue,
             };
             for jid in recipients.iter() {
                 let (since, plain_until) = subscribers.entry(jid).or_insert((u64::MAX, None));
@@ -214,7 +214,7 @@ fn parts(owed: &Owed) -> Vec<LogEntry> {
     let Owed { notification, recipients, .. } = owed;
     let to = |audience| LogEntry { audience, ..notification.clone() };
     match &notification.audience {
-        Audience::Entities(all) => split(all).into_iter().map(Audience::Entities).map(to).collect(),
+        Audience::Explicit(all) => split(all).into_iter().map(Audience::Explicit).map(to).collect(),
         Audience::Interested(_) => {
             split(recipients).into_iter().map(Audience::Interested).map(to).collect()
         }

@@ -78,7 +78,7 @@ impl<'a> NodeImporter<'a> {
     /// An event is owed to those who are subscribed by now.
     pub(crate) async fn event(&mut self, event: LogEntry) -> Result<(), StoreError> {
         self.flush().await?;
-        self.commit(restore::reached(event.place.seq, 0), Some(event)).await
+        self.commit(restore::reached(event.event_id.sequence, 0), Some(event)).await
     }
 
     /// The node has this revision.

@@ -206,13 +206,13 @@ impl<'a> CurrentNode<'a> {
             ArchiveLine::Item(item) => {
                 summary.items += 1;
                 let item = item.into_item(self.filling.node().epoch)?;
-                self.check("seq", item.place.seq, self.last_sequence())?;
+                self.check("seq", item.place.sequence, self.last_sequence())?;
                 self.filling.item(item).await?;
             }
             ArchiveLine::Event(event) => {
                 summary.events += 1;
                 let event = event.into_notification(self.filling.node())?;
-                self.check("seq", event.place.seq, self.last_sequence())?;
+                self.check("seq", event.event_id.sequence, self.last_sequence())?;
                 // A repeated item is for subscriptions up to the commit that sends it. A list of layout 9 is for all its
                 // entries.
                 let is_unbounded =

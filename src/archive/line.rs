@@ -336,7 +336,7 @@ impl ItemLine {
     pub(super) fn of(item: &Item) -> Self {
         Self {
             id: item.id.to_string(),
-            seq: item.place.seq,
+            seq: item.place.sequence,
             index: item.index,
             created: Some(item.created).filter(|created| *created != item.spot()),
             publisher: item.publisher.clone(),
@@ -348,7 +348,7 @@ impl ItemLine {
     pub(super) fn into_item(self, epoch: Epoch) -> Result<Item, String> {
         Ok(Item {
             id: item_id(&self.id)?,
-            place: EventId { epoch, seq: self.seq },
+            place: EventId { epoch, sequence: self.seq },
             index: self.index,
             created: self.created.unwrap_or((self.seq, self.index)),
             publisher: self.publisher,
@@ -361,7 +361,7 @@ impl ItemLine {
 impl LogEntryLine {
     pub(super) fn of(notification: &LogEntry) -> Self {
         let event = match &notification.event {
-            Event::Affiliated(affiliation) => {
+            Event::AffiliationChanged(affiliation) => {
                 EventLineContent::Affiliated(affiliation_name(*affiliation).to_owned())
             }
             Event::Announced(text) => EventLineContent::Announced(text.clone()),
@@ -378,7 +378,7 @@ impl LogEntryLine {
                 EventLineContent::Published(items.iter().map(item).collect())
             }
             Event::Purged => EventLineContent::Purged,
-            Event::Requested(jid) => EventLineContent::Requested(jid.clone()),
+            Event::ApprovalRequested(jid) => EventLineContent::Requested(jid.clone()),
             Event::Subscription { jid, subid, state, expiry } => EventLineContent::Subscription {
                 jid: jid.clone(),
                 subid: subid.as_ref().map(SubId::to_string),
@@ -391,7 +391,7 @@ impl LogEntryLine {
         };
         let all = |recipients: &Recipients| Some(recipients.iter().cloned().collect());
         let (listed, entities, interested) = match &notification.audience {
-            Audience::Entities(entities) => (None, all(entities), None),
+            Audience::Explicit(entities) => (None, all(entities), None),
             Audience::Interested(resources) => (None, None, all(resources)),
             Audience::Listed(listed) => (all(listed), None, None),
             Audience::Subscribers => (None, None, None),
@@ -404,8 +404,8 @@ impl LogEntryLine {
             _ => None,
         };
         Self {
-            seq: notification.place.seq,
-            happened: notification.happened.0,
+            seq: notification.event_id.sequence,
+            happened: notification.occurred_at.0,
             index: notification.index,
             event,
             to: None,
@@ -413,9 +413,9 @@ impl LogEntryLine {
             listed_subids,
             entities,
             interested,
-            body: notification.view.has_body,
-            subids: notification.view.subids.iter().map(SubId::to_string).collect(),
-            shows: notification.view.shows.map(subscribe_options::show_names),
+            body: notification.variant.has_body,
+            subids: notification.variant.subids.iter().map(SubId::to_string).collect(),
+            shows: notification.variant.shows.map(subscribe_options::show_names),
             normal: notification.notification_type == NotificationType::Normal,
             reply_to: Vec::new(),
             last_item: notification.nonce.is_some(),
@@ -427,7 +427,7 @@ impl LogEntryLine {
     pub(super) fn into_notification(self, node: &Node) -> Result<LogEntry, String> {
         let event = match self.event {
             EventLineContent::Affiliated(name) => {
-                Event::Affiliated(affiliation_named(&name).ok_or(name)?)
+                Event::AffiliationChanged(affiliation_named(&name).ok_or(name)?)
             }
             EventLineContent::Announced(text) => Event::Announced(text),
             EventLineContent::Configured(config) => {
@@ -445,7 +445,7 @@ impl LogEntryLine {
                 Event::Published(items.into_iter().map(item).collect::<Result<_, String>>()?)
             }
             EventLineContent::Purged => Event::Purged,
-            EventLineContent::Requested(jid) => Event::Requested(jid),
+            EventLineContent::Requested(jid) => Event::ApprovalRequested(jid),
             EventLineContent::Subscription { jid, subid, state, expiry } => Event::Subscription {
                 jid,
                 subid: subid.as_deref().map(SubId::new),
@@ -460,7 +460,7 @@ impl LogEntryLine {
         let before = if self.listed.is_some() || self.to.is_some() { u64::MAX } else { self.seq };
         Ok(LogEntry {
             node: node.id.clone(),
-            place: EventId { epoch: node.epoch, seq: self.seq },
+            event_id: EventId { epoch: node.epoch, sequence: self.seq },
             index: self.index,
             event,
             audience: match (
@@ -476,13 +476,13 @@ impl LogEntryLine {
                     });
                     Audience::Listed(Recipients::with_subids(listed.collect()))
                 }
-                (None, Some(entities), _) => Audience::Entities(entities.into_iter().collect()),
+                (None, Some(entities), _) => Audience::Explicit(entities.into_iter().collect()),
                 (None, None, Some(resources)) => {
                     Audience::Interested(resources.into_iter().collect())
                 }
                 (None, None, None) => Audience::Subscribers,
             },
-            view: DeliveryVariant {
+            variant: DeliveryVariant {
                 has_body: self.body,
                 subids: self.subids.iter().map(|subid| SubId::new(subid)).collect(),
                 shows: match self.shows {
@@ -495,7 +495,7 @@ impl LogEntryLine {
             } else {
                 NotificationType::Headline
             },
-            happened: Timestamp(self.happened),
+            occurred_at: Timestamp(self.happened),
             nonce: self.nonce.or_else(|| self.last_item.then_some(1)),
             as_of: self.as_of.unwrap_or(before),
         })

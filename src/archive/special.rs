@@ -41,8 +41,8 @@ impl ConfiguredSubscriptionLine {
             options: subscribe_options::values(&terms.options).into_iter().collect(),
             public: terms.options.is_public,
             since: terms.since.0,
-            warned: terms.is_warned,
-            digested: terms.digested,
+            warned: terms.expiry_notified,
+            digested: terms.digested_to,
             digested_at: terms.digested_at.0,
         });
         Self { since: special.special_since, terms: terms.collect() }
@@ -66,8 +66,8 @@ impl SubscriptionDetailsLine {
                 ..SubscriptionOptions::restored(settings)
             },
             since: Timestamp(self.since),
-            is_warned: self.warned,
-            digested: self.digested,
+            expiry_notified: self.warned,
+            digested_to: self.digested,
             digested_at: Timestamp(self.digested_at),
         })
     }

@@ -47,7 +47,7 @@ impl AdHocCommand for PublishItem {
         let id = written.one("id").map(ItemId::parse).transpose()?;
         let items = vec![NewItem { id, payload }];
         let node = written.node("node")?;
-        let request = Publish { node, items, options: Vec::new(), compared: None };
+        let request = Publish { node, items, options: Vec::new(), expected_newest: None };
         let published = asker.service.publish(asker.actor, &request, |outcome| outcome);
         let ids: Vec<_> = published.await.await?.items.iter().map(ToString::to_string).collect();
         Ok(CommandStep::done(format!("Published: {}.", ids.join(", "))))

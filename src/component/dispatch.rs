@@ -279,12 +279,12 @@ impl Router {
             SetRequest::Retract(request) => {
                 service.retract(actor, &request, self.settle(header, kind, done)).await
             }
-            SetRequest::Affiliate(request) => {
+            SetRequest::SetAffiliations(request) => {
                 let (dispatch, header) = (Arc::clone(self), header.clone());
                 let settle = move |outcome| dispatch.affiliated(&header, kind, outcome);
                 service.set_affiliations(actor, &request, settle).await
             }
-            SetRequest::Enrol(request) => {
+            SetRequest::SetSubscriptions(request) => {
                 let (dispatch, header) = (Arc::clone(self), header.clone());
                 let settle = move |outcome| dispatch.enrolled(&header, kind, outcome);
                 service.set_subscriptions(actor, &request, settle).await

@@ -42,14 +42,14 @@ use super::{
 };
 
 /// How many senders are served at the same time; further ones wait for their turn.
-const MAX_SERVED: usize = 64;
+const MAX_ACTIVE_SENDERS: usize = 64;
 /// Requests in progress whose replies may be large, of one domain and in total, where a stanza has at most 512 KiB; fewer
 /// where stanzas may be larger. Together these replies leave the room that is reserved for small replies.
 const MAX_LARGE_PER_DOMAIN: usize = 8;
 const MAX_LARGE: usize = 16;
 /// How many stanzas of one sender may be unsettled: as many as share a sync well. A few while others ask for something
 /// too, because each of them waits for a sync with all of these.
-const MAX_UNSETTLED: usize = 64;
+const MAX_IN_FLIGHT: usize = 64;
 const MAX_UNSETTLED_AMONG_OTHERS: usize = 4;
 /// How long a sender counts as one of several after another was there.
 const AMONG_OTHERS: Duration = Duration::from_secs(10);
@@ -190,7 +190,7 @@ impl SenderQueues {
                 large_per_domain,
                 ..SenderQueueTable::default()
             })),
-            turns: Arc::new(Semaphore::new(MAX_SERVED)),
+            turns: Arc::new(Semaphore::new(MAX_ACTIVE_SENDERS)),
             large: Arc::new(Semaphore::new(permits(MAX_LARGE))),
             ended: Arc::default(),
         }
@@ -395,7 +395,7 @@ impl SenderQueueTable {
     fn max_unsettled(&self) -> usize {
         match self.were_several {
             Some(last) if last.elapsed() < AMONG_OTHERS => MAX_UNSETTLED_AMONG_OTHERS,
-            _ => MAX_UNSETTLED,
+            _ => MAX_IN_FLIGHT,
         }
     }
 

@@ -62,12 +62,12 @@ pub struct ComponentConfig {
 /// How long a connection and a login may take.
 const LOGIN_DEADLINE: Duration = Duration::from_secs(20);
 /// How long a stream error may take to be sent.
-const GOODBYE: Duration = Duration::from_millis(200);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 /// At the end: how long requests are still dealt with, and what waits is sent; how long the server may take
 /// nothing; how long all of it may take.
 const DRAIN_LANES: Duration = Duration::from_secs(12);
 const DRAIN_SENDING: Duration = Duration::from_secs(8);
-const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
+const DRAIN_STALL_TIMEOUT: Duration = Duration::from_secs(10);
 const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
 /// So many stanzas are read before something may be sent.
 const READ_IN_A_ROW: u64 = 16;
@@ -215,7 +215,7 @@ impl ComponentSession {
         if let Some(DisconnectReason::Stream(StreamFault::NotWellFormed(_))) = &ended {
             // Told as RFC 6120 §4.9 asks, where it can be; whether it arrives makes no difference.
             if !self.writer.is_amid() {
-                let _ = timeout(GOODBYE, io.write_all(NOT_WELL_FORMED.as_bytes())).await;
+                let _ = timeout(CLOSE_TIMEOUT, io.write_all(NOT_WELL_FORMED.as_bytes())).await;
             }
         }
         if ended.is_none() {
@@ -240,7 +240,7 @@ impl ComponentSession {
                 _ = &mut lanes => {}
                 ended = writer.run(io) => return Err(io::Error::other(ended)),
             }
-            writer.drain(io, DRAIN_PATIENCE).await?;
+            writer.drain(io, DRAIN_STALL_TIMEOUT).await?;
             io.write_all(b"</stream:stream>").await?;
             io.shutdown().await
         };

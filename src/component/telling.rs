@@ -20,9 +20,9 @@ const MAX_JID_BYTES: usize = 6 * (3 * 1023 + 2);
 /// What a recipient's address has around it, and a stanza by multicast around its recipients.
 const ADDRESS_BYTES: usize = 64;
 /// Recipients who lost their subscription, and entries, that are passed over in one go.
-const MAX_PASSED_OVER: usize = 10_000;
+const MAX_SKIPPED: usize = 10_000;
 /// Notifications that a kill may repeat; past it, barriers have to return first.
-const MAX_REPEATABLE: u64 = 10_000;
+const MAX_UNACKNOWLEDGED: u64 = 10_000;
 /// How many of them are reserved for the first deferred entry. Until it is sent, no later notification is confirmed.
 const RESERVED_FOR_DEFERRED: u64 = 1000;
 /// Maximum number of cached recipient addresses, and their approximate bytes.
@@ -131,7 +131,7 @@ impl OutboundWriter {
         let mut budget = FanoutBudget {
             notifications: 0,
             until: sent.notifications + self.spacing.notifications(post.is_some()),
-            passed_over: MAX_PASSED_OVER,
+            passed_over: MAX_SKIPPED,
             // Replies come first, and notifications take as many bytes as they do.
             end: WRITE_BYTES.max(2 * buffer.len()),
         };
@@ -200,7 +200,7 @@ impl OutboundWriter {
     fn sendable(&self, sent: SendProgress, until: u64) -> u64 {
         let is_first = self.deferred.is_empty();
         let reserved = if is_first { 0 } else { RESERVED_FOR_DEFERRED };
-        let repeatable = MAX_REPEATABLE - reserved;
+        let repeatable = MAX_UNACKNOWLEDGED - reserved;
         let sendable = repeatable.saturating_sub(self.outbox.repeatable(sent.notifications));
         sendable.min(until.saturating_sub(sent.notifications))
     }
@@ -224,7 +224,8 @@ impl OutboundWriter {
             return Progress::Deferred;
         }
         let lost = self.outbox.lost(telling);
-        let LogEntry { audience, view: DeliveryVariant { shows, .. }, .. } = &*telling.notification;
+        let LogEntry { audience, variant: DeliveryVariant { shows, .. }, .. } =
+            &*telling.notification;
         let is_subscriber = !matches!(audience, Audience::Interested(_));
         // Implicit subscriptions are not stored. Their resources were available when the event was committed.
         let was_available = !is_subscriber && telling.is_restored();
@@ -326,7 +327,7 @@ impl OutboundWriter {
     }
 
     fn front_of(&self, telling: &WindowEntry) -> CurrentEntry {
-        let is_late = telling.number < self.late_before;
+        let is_late = telling.number < self.delayed_before;
         let rendered = |notification: &LogEntry| {
             render(notification, is_late, &self.service, self.outbox.key())
         };

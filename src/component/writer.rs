@@ -75,14 +75,14 @@ pub struct OutboundWriter {
     /// How often multicast failed.
     failures: u64,
     /// Of all answers there ever were, how many may be sent; and up to which they may be when a barrier has returned.
-    free_answers: u64,
-    held_answers: Option<(u64, u64)>,
+    sendable_replies: u64,
+    held_replies: Option<(u64, u64)>,
     /// How often somebody lost a subscription, as far as answers were looked at.
     losses: u64,
     /// The name of this connection's barriers.
     connection: String,
     /// Entries that were there before this connection are late.
-    pub(super) late_before: u64,
+    pub(super) delayed_before: u64,
     /// The deferred entries.
     pub(super) deferred: DeferredEntries,
     /// Whether there is one.
@@ -161,11 +161,11 @@ impl OutboundWriter {
             returned_at: None,
             multicast_until: 0,
             failures: 0,
-            free_answers: 0,
-            held_answers: None,
+            sendable_replies: 0,
+            held_replies: None,
             losses: 0,
             connection: String::new(),
-            late_before: 0,
+            delayed_before: 0,
             deferred: DeferredEntries::default(),
             awaits_presence: false,
             is_cut: false,
@@ -194,7 +194,7 @@ impl OutboundWriter {
         }
         self.settle_barriers();
         self.connection = format!("{connection:016x}");
-        self.late_before = self.outbox.next();
+        self.delayed_before = self.outbox.next();
         self.route.begin();
         self.show_confirmation();
         self.barrier_at = Instant::now();
@@ -212,7 +212,7 @@ impl OutboundWriter {
         self.returned_barrier = 0;
         self.returned_at = None;
         self.multicast_until = 0;
-        self.held_answers = self.held_answers.map(|(up_to, _)| (up_to, 0));
+        self.held_replies = self.held_replies.map(|(up_to, _)| (up_to, 0));
         self.answers.begin_barriers(self.barrier_name());
         self.spacing = Spacing::default();
         self.outbox.forgotten(0, self.sent.notifications);
@@ -298,7 +298,7 @@ impl OutboundWriter {
                 return Ok(());
             }
             if self.confirmed == (self.sent, self.complete(self.sent))
-                && self.held_answers.is_none()
+                && self.held_replies.is_none()
                 && (is_ending
                     || self.awaits_presence
                     || self.outbox.get(self.sent.position.number).is_none())
@@ -432,7 +432,7 @@ impl OutboundWriter {
     ) -> Option<Barrier> {
         let elapsed = self.barrier_at.elapsed();
         let spacing = self.spacing.notifications(matches!(way, MulticastRoute::Through(_)));
-        let is_time = self.held_answers.is_some()
+        let is_time = self.held_replies.is_some()
             || sent.notifications - self.covered.0.notifications >= spacing
             || elapsed >= BARRIER_PAUSE;
         let covers = self.complete(sent);
@@ -482,20 +482,20 @@ impl OutboundWriter {
         let is_back = |barrier: u64| {
             self.returned_barrier >= barrier && !matches!(way, MulticastRoute::Unknown)
         };
-        if let Some((up_to, _)) = self.held_answers.take_if(|(_, barrier)| is_back(*barrier)) {
-            self.free_answers = up_to;
+        if let Some((up_to, _)) = self.held_replies.take_if(|(_, barrier)| is_back(*barrier)) {
+            self.sendable_replies = up_to;
         }
-        if self.held_answers.is_none() {
+        if self.held_replies.is_none() {
             let up_to = self.answers.count();
             let losses = self.outbox.losses();
             if losses == self.losses || is_back(self.multicast_until) {
-                self.free_answers = up_to;
+                self.sendable_replies = up_to;
             } else {
-                self.held_answers = Some((up_to, self.multicast_until));
+                self.held_replies = Some((up_to, self.multicast_until));
             }
             self.losses = losses;
         }
-        self.free_answers
+        self.sendable_replies
     }
 
     /// Takes notice of what the server has.
@@ -539,7 +539,7 @@ impl OutboundWriter {
         let failures = self.answers.multicast.failures();
         if failures != self.failures {
             self.failures = failures;
-            self.late_before = self.outbox.next();
+            self.delayed_before = self.outbox.next();
             self.begin_again();
             self.route.begin_tries();
         } else if self.returned_barrier > 0 {

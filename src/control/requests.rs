@@ -133,7 +133,8 @@ pub(super) async fn answer(
                 text => Some(payload::parse(text)?),
             };
             let items = vec![NewItem { id: item, payload }];
-            let request = Publish { node: id(&node)?, items, options: Vec::new(), compared: None };
+            let request =
+                Publish { node: id(&node)?, items, options: Vec::new(), expected_newest: None };
             let published = service.publish(actor, &request, |outcome| outcome).await.await?;
             let items: Vec<_> = published.items.iter().map(ItemId::as_str).collect();
             return Ok(json!({ "items": items }));

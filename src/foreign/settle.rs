@@ -345,7 +345,7 @@ fn placed(
                 creator.clone()
             }
         };
-        let place = EventId { epoch, seq };
+        let place = EventId { epoch, sequence: seq };
         let published = item.modified;
         items.push(Item { id, place, index: 0, created, publisher, published, payload });
     }

@@ -144,7 +144,7 @@ fn is_ours(directory: &Path) -> Result<(), StoreError> {
     let owner = |path: &Path| std::fs::metadata(path).map(|there| there.uid()).ok();
     let of_store = directory.ancestors().find_map(owner);
     match (owner(Path::new("/proc/self")), of_store) {
-        (Some(0), Some(other)) if other != 0 => Err(StoreError::OfAnother(other)),
+        (Some(0), Some(other)) if other != 0 => Err(StoreError::WrongOwner(other)),
         _ => Ok(()),
     }
 }

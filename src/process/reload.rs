@@ -15,7 +15,7 @@ use crate::{
 use super::{Config, telemetry};
 
 /// What is taken up: these keys, and all of `[limits]`.
-const TAKEN_UP: [&str; 5] = ["admins", "compare_and_publish", "creators", "log", "policies"];
+const RELOADABLE_KEYS: [&str; 5] = ["admins", "compare_and_publish", "creators", "log", "policies"];
 
 /// Takes up every configuration that comes after the one that holds now.
 pub(super) async fn follow(
@@ -70,7 +70,7 @@ fn say(now: &Config, wanted: &Config) {
     let (now, wanted) = (keys(now), keys(wanted));
     let all = now.keys().chain(wanted.keys().filter(|key| !now.contains_key(*key)));
     for key in all.filter(|key| now.get(*key) != wanted.get(*key)) {
-        let is_taken_up = key.starts_with("limits.") || TAKEN_UP.contains(&key.as_str());
+        let is_taken_up = key.starts_with("limits.") || RELOADABLE_KEYS.contains(&key.as_str());
         match (is_taken_up, shown(now.get(key)), shown(wanted.get(key))) {
             (false, ..) => warn!(key, "changed in the configuration, and waits for a restart"),
             (true, Some(from), Some(to)) => info!(key, from, to, "changed"),

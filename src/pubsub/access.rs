@@ -66,7 +66,7 @@ pub fn may_subscribe(node: &Node, cx: &Context<'_>) -> Result<SubscribeAccess, E
 
 /// The entry of an entity in the roster of a node's owner.
 pub(super) fn contact<'a>(cx: &Context<'a>, entity: &BareJid) -> Option<&'a RosterItem> {
-    cx.contacts.and_then(|contacts| contacts.get(entity))
+    cx.owner_roster.and_then(|contacts| contacts.get(entity))
 }
 
 /// Whether the actor may retrieve items: exactly if it may subscribe, or is, where that has to be approved (§4.5,

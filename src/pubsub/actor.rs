@@ -56,19 +56,19 @@ pub struct Context<'a> {
     /// When the request is decided.
     pub now: Timestamp,
     /// Source of node names, item names and epochs.
-    pub fresh: &'a dyn IdGenerator,
+    pub ids: &'a dyn IdGenerator,
     /// How many nodes the service has.
-    pub nodes: u64,
+    pub node_count: u64,
     /// Number of nodes that the actor's account created; set for operations that may create a node.
-    pub own_nodes: u64,
+    pub actor_node_count: u64,
     /// How many have names for which the same policy holds, if it has a quota.
-    pub like_nodes: u64,
+    pub policy_node_count: u64,
     /// Number of subscriptions of the actor's account; set for operations that may add a subscription.
-    pub own_subscriptions: usize,
+    pub actor_subscription_count: usize,
     /// Whether the service may read the roster of an owner of the node, or of the actor if there is no such node (XEP-0356).
     pub reads_rosters: bool,
     /// Those of the owners of the node, if that is so and they matter there.
-    pub contacts: Option<&'a Roster>,
+    pub owner_roster: Option<&'a Roster>,
 }
 
 /// Returns `true` if an entity is an administrator, by its address or its domain, in any spelling of the domain.

@@ -21,15 +21,15 @@ pub enum Change {
     /// It is gone, with everything in it; and what is remembered of it, if something is.
     Deleted(Option<Box<FormerNode>>),
     /// An entity is this here; `None` forgets it.
-    Affiliated(BareJid, Affiliation),
+    AffiliationSet(BareJid, Affiliation),
     /// A JID asks to be subscribed, and waits for an owner (§8.6).
-    Requested(Jid),
+    SubscriptionRequested(Jid),
     /// A JID is subscribed, as it asked for.
     Subscribed(Jid),
     /// A JID is subscribed, as an owner of the node asked for.
-    Enrolled(Jid),
+    SubscribedByOwner(Jid),
     /// A JID that is subscribed, or waits for that, has these subscriptions from now on; at least one.
-    Agreed(Jid, Arc<[SubscriptionDetails]>),
+    SubscriptionOptionsSet(Jid, Arc<[SubscriptionDetails]>),
     /// A JID is not subscribed, and does not ask for it.
     Unsubscribed(Jid),
     /// An item is there, as the newest; an item of the same name is not.
@@ -37,7 +37,7 @@ pub enum Change {
     /// An item is not there.
     Retracted(ItemId),
     /// Only the newest items are there: at most so many, of so many bytes ([`Item::size`]).
-    Trimmed {
+    ItemsEvicted {
         /// How many stay.
         keep: u32,
         /// Their bytes. One item stays, whatever its size.
@@ -96,7 +96,7 @@ impl Changes {
     /// Takes the next sequence of the node of this epoch, for one event.
     pub(super) fn take_place(&mut self, epoch: Epoch) -> EventId {
         self.seq += 1;
-        EventId { epoch, seq: self.seq }
+        EventId { epoch, sequence: self.seq }
     }
 
     /// The changes, in the order in which they are made.
@@ -133,7 +133,8 @@ impl Changes {
     /// Whether the changes remove all items of the node.
     #[must_use]
     pub fn drop_all_items(&self) -> bool {
-        self.iter().any(|change| matches!(change, Change::Trimmed { keep: 0, .. } | Change::Purged))
+        self.iter()
+            .any(|change| matches!(change, Change::ItemsEvicted { keep: 0, .. } | Change::Purged))
     }
 
     /// Whether an entity loses access at this node. Revocations are committed even when the backlog is full.
@@ -141,8 +142,8 @@ impl Changes {
     pub fn revoke(&self, node: Option<&Node>) -> bool {
         let before = |jid| node.and_then(|node| node.special(jid)).map_or(0, |s| s.terms.len());
         self.iter().any(|change| match change {
-            Change::Unsubscribed(_) | Change::Affiliated(..) => true,
-            Change::Agreed(jid, terms) => terms.len() < before(jid),
+            Change::Unsubscribed(_) | Change::AffiliationSet(..) => true,
+            Change::SubscriptionOptionsSet(jid, terms) => terms.len() < before(jid),
             _ => false,
         })
     }

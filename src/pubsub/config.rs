@@ -295,7 +295,7 @@ impl NodeConfig {
     /// What becomes of a node's items that are too many or too large together.
     pub(super) fn retention(&self, limits: &Limits) -> Change {
         let keep = if self.persist_items { self.max_items.within(limits) } else { 0 };
-        Change::Trimmed { keep, max_bytes: limits.max_node_bytes }
+        Change::ItemsEvicted { keep, max_bytes: limits.max_node_bytes }
     }
 
     /// This configuration with some settings changed.

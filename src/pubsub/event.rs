@@ -14,7 +14,7 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Whoever hears of it is this here now (§8.9.4).
-    Affiliated(Affiliation),
+    AffiliationChanged(Affiliation),
     /// An owner says something.
     Announced(String),
     /// The node behaves differently; with its new configuration if the node delivers payloads
@@ -30,7 +30,7 @@ pub enum Event {
     /// All items are gone (§8.5.2).
     Purged,
     /// A JID asks to be subscribed (§8.6).
-    Requested(Jid),
+    ApprovalRequested(Jid),
     /// An item is gone (§7.2.2). Entries of layout 9 may have several.
     Retracted(Vec<ItemId>),
     /// A subscription is in this state now (§12.14).
@@ -61,7 +61,7 @@ pub struct EventItem {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Audience {
     /// These, subscribed or not.
-    Entities(Recipients),
+    Explicit(Recipients),
     /// Resources with an implicit subscription (§12.2), as long as they have access.
     Interested(Recipients),
     /// These, as long as they are subscribed.
@@ -88,7 +88,7 @@ pub struct LogEntry {
     /// Where it happened.
     pub node: NodeId,
     /// Its place in the node's order.
-    pub place: EventId,
+    pub event_id: EventId,
     /// The index of an item that is sent again ([`Item::index`]); else 0, but for entries of layout 9.
     pub index: u16,
     /// What happened.
@@ -99,11 +99,11 @@ pub struct LogEntry {
     /// ([`is_entitled`]).
     pub as_of: u64,
     /// How it looks to them.
-    pub view: DeliveryVariant,
+    pub variant: DeliveryVariant,
     /// The type of message that carries it.
     pub notification_type: NotificationType,
     /// When it happened.
-    pub happened: Timestamp,
+    pub occurred_at: Timestamp,
     /// Of an item that is sent again (as the last item, §6.1.7; because it was missed, XEP-0312; in a digest): a number
     /// by which the ids of these messages differ from those of the first time.
     pub nonce: Option<u64>,
@@ -155,7 +155,7 @@ impl LogEntry {
         let is_wanted = |options: &SubscriptionOptions| options.wants(payload);
         let view = DeliveryVariant::of(&event, config, std::slice::from_ref(terms), is_wanted)?;
         let again = Self::again(node, config, item, subscriber, (as_of, nonce))?;
-        Some(Self { view, ..again })
+        Some(Self { variant: view, ..again })
     }
 
     /// An item that is there already, for one subscriber.
@@ -183,14 +183,14 @@ impl LogEntry {
     ) -> Self {
         Self {
             node: node.id.clone(),
-            place: changes.take_place(node.epoch),
+            event_id: changes.take_place(node.epoch),
             index: 0,
             event,
             audience,
             as_of: changes.version(),
-            view: DeliveryVariant::default(),
+            variant: DeliveryVariant::default(),
             notification_type: NotificationType::Normal,
-            happened: now,
+            occurred_at: now,
             nonce: None,
         }
     }
@@ -200,7 +200,8 @@ impl LogEntry {
     #[must_use]
     pub fn as_headline(&self) -> Option<Self> {
         let notification_type = NotificationType::Headline;
-        let is_changed = self.view.shows.is_some() && self.notification_type != notification_type;
+        let is_changed =
+            self.variant.shows.is_some() && self.notification_type != notification_type;
         is_changed.then(|| Self { notification_type, ..self.clone() })
     }
 
@@ -212,11 +213,11 @@ impl LogEntry {
             Event::Published(items) => items.iter().map(|item| 1000 + payload(item)).sum(),
             Event::Retracted(ids) => 1000 * ids.len(),
             Event::Announced(text) => 1000 + text.len(),
-            Event::Affiliated(_)
+            Event::AffiliationChanged(_)
             | Event::Configured(_)
             | Event::Deleted { .. }
             | Event::Purged
-            | Event::Requested(_)
+            | Event::ApprovalRequested(_)
             | Event::Subscription { .. } => 1000,
         }
     }
@@ -232,17 +233,17 @@ impl LogEntry {
     ) -> Option<Self> {
         config.deliver_notifications.then(|| Self {
             node: node.id.clone(),
-            place,
+            event_id: place,
             index: 0,
             event,
             audience,
             as_of,
-            view: DeliveryVariant {
+            variant: DeliveryVariant {
                 shows: config.presence_based_delivery.then_some(ShowSet::ALL),
                 ..DeliveryVariant::default()
             },
             notification_type: config.notification_type,
-            happened,
+            occurred_at: happened,
             nonce: None,
         })
     }

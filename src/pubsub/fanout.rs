@@ -100,7 +100,7 @@ impl<'a> Fanout<'a> {
         }
         let listed = |(view, recipients): (DeliveryVariant, Recipients)| {
             let audience = Audience::Listed(recipients);
-            LogEntry { audience, view, ..plain.clone() }
+            LogEntry { audience, variant: view, ..plain.clone() }
         };
         let listed: Vec<_> = lists.into_iter().map(listed).collect();
         Ok([plain].into_iter().chain(listed).collect())
@@ -185,12 +185,12 @@ impl Kind {
             Event::Published(items) if items.is_empty() => Self::PublishedNothing,
             Event::Published(_) => Self::Published,
             Event::Retracted(_) => Self::Retracted,
-            Event::Affiliated(_)
+            Event::AffiliationChanged(_)
             | Event::Announced(_)
             | Event::Configured(_)
             | Event::Deleted { .. }
             | Event::Purged
-            | Event::Requested(_)
+            | Event::ApprovalRequested(_)
             | Event::Subscription { .. } => Self::Other,
         }
     }

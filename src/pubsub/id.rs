@@ -73,12 +73,12 @@ pub struct EventId {
     /// The life of the node that the event belongs to.
     pub epoch: Epoch,
     /// The position, counted from 1.
-    pub seq: u64,
+    pub sequence: u64,
 }
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}-{}", self.epoch.0, self.seq)
+        write!(f, "{:016x}-{}", self.epoch.0, self.sequence)
     }
 }
 
@@ -89,7 +89,7 @@ pub struct ArchiveId {
     /// The life of the node that the item belongs to.
     pub epoch: Epoch,
     /// Where the item stands.
-    pub spot: ItemPosition,
+    pub position: ItemPosition,
 }
 
 impl ArchiveId {
@@ -99,15 +99,15 @@ impl ArchiveId {
         let (epoch, spot) = text.split_once('-')?;
         let (seq, index) = spot.split_once('-').unwrap_or((spot, "0"));
         let epoch = Epoch(u64::from_str_radix(epoch, 16).ok()?);
-        let id = Self { epoch, spot: (seq.parse().ok()?, index.parse().ok()?) };
+        let id = Self { epoch, position: (seq.parse().ok()?, index.parse().ok()?) };
         (id.to_string() == text).then_some(id)
     }
 }
 
 impl fmt::Display for ArchiveId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (seq, index) = self.spot;
-        EventId { epoch: self.epoch, seq }.fmt(f)?;
+        let (seq, index) = self.position;
+        EventId { epoch: self.epoch, sequence: seq }.fmt(f)?;
         if index > 0 { write!(f, "-{index}") } else { Ok(()) }
     }
 }
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn the_id_of_an_item_in_the_archive_has_one_form() {
-        let id = |spot| ArchiveId { epoch: Epoch(10), spot };
+        let id = |spot| ArchiveId { epoch: Epoch(10), position: spot };
         for (spot, text) in
             [((3, 0), "000000000000000a-3"), ((3, 65535), "000000000000000a-3-65535")]
         {

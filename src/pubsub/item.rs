@@ -90,13 +90,13 @@ impl Item {
     /// What it is called in the archive of its node.
     #[must_use]
     pub fn archive_id(&self) -> ArchiveId {
-        ArchiveId { epoch: self.place.epoch, spot: self.spot() }
+        ArchiveId { epoch: self.place.epoch, position: self.spot() }
     }
 
     /// Where it stands.
     #[must_use]
     pub fn spot(&self) -> ItemPosition {
-        (self.place.seq, self.index)
+        (self.place.sequence, self.index)
     }
 
     /// Bytes of the longest tag of its payload; see [`Payload::longest_tag`].

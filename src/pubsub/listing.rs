@@ -47,7 +47,8 @@ impl ItemRef {
     fn of(node: &Node, uid: ItemId, is_older: bool) -> Self {
         let ends = uid.as_str().split(OTHER_END).map(ArchiveId::parse);
         let spots = ends.map(|end| {
-            end.filter(|end| end.epoch == node.epoch && end.spot.0 <= node.seq).map(|end| end.spot)
+            end.filter(|end| end.epoch == node.epoch && end.position.0 <= node.seq)
+                .map(|end| end.position)
         });
         let spots: Option<Vec<ItemPosition>> = spots.collect();
         let spots = spots.unwrap_or_default().into_iter();
@@ -100,7 +101,7 @@ pub struct ItemPage {
     /// Whether the list has no more in the direction of the page.
     pub is_complete: bool,
     /// How far was looked, if that ended it: a page that begins there goes on.
-    pub looked_up_to: Option<ItemPosition>,
+    pub scanned_to: Option<ItemPosition>,
 }
 
 impl ItemQuery {
@@ -148,7 +149,7 @@ impl OrderField {
     /// The UID of an item in pages of this order: its position, which no other item takes later.
     #[must_use]
     pub fn uid(self, item: &Item) -> ArchiveId {
-        ArchiveId { epoch: item.place.epoch, spot: self.of(item) }
+        ArchiveId { epoch: item.place.epoch, position: self.of(item) }
     }
 
     /// The UID of an end of a page that was filled from its last entry: its own and that of the other end, so that both
@@ -195,13 +196,13 @@ impl ItemPage {
     /// Nothing of a list that has nothing.
     #[must_use]
     pub fn empty() -> Self {
-        Self { part: ResultPage::empty(), is_complete: true, looked_up_to: None }
+        Self { part: ResultPage::empty(), is_complete: true, scanned_to: None }
     }
 
     /// The position after which there may be more of a list that is read from its beginning.
     #[must_use]
     pub fn more_after(&self) -> Option<ItemPosition> {
         let last = self.part.entries.last().map(Item::spot);
-        self.looked_up_to.or(last).filter(|_| !self.is_complete)
+        self.scanned_to.or(last).filter(|_| !self.is_complete)
     }
 }

@@ -121,7 +121,7 @@ impl Node {
     pub(super) fn affiliations_after(&self, changes: &Changes) -> Cow<'_, Affiliations> {
         let mut after = Cow::Borrowed(&self.affiliations);
         for change in changes.iter() {
-            if let Change::Affiliated(entity, affiliation) = change {
+            if let Change::AffiliationSet(entity, affiliation) = change {
                 after.to_mut().set(entity.clone(), *affiliation);
             }
         }
@@ -396,7 +396,7 @@ impl Node {
     #[must_use]
     pub fn recipients_of(&self, audience: &Audience, as_of: u64) -> Recipients {
         match audience {
-            Audience::Entities(list) | Audience::Interested(list) => list.clone(),
+            Audience::Explicit(list) | Audience::Interested(list) => list.clone(),
             Audience::Listed(listed) => listed.filter(|jid| {
                 self.began(jid).is_some_and(|began| is_entitled(began, u64::MAX, as_of))
             }),
@@ -432,11 +432,11 @@ impl Node {
                 Change::Created(node) => *self = (**node).clone(),
                 Change::Configured(config) => self.config = (**config).clone(),
                 Change::Revised(revision) => self.revision = revision.clone(),
-                Change::Affiliated(entity, affiliation) => {
+                Change::AffiliationSet(entity, affiliation) => {
                     self.affiliations.set(entity.clone(), *affiliation);
                 }
-                Change::Requested(jid) => self.load_pending(jid.clone()),
-                Change::Subscribed(jid) | Change::Enrolled(jid) => {
+                Change::SubscriptionRequested(jid) => self.load_pending(jid.clone()),
+                Change::Subscribed(jid) | Change::SubscribedByOwner(jid) => {
                     self.note(jid);
                     self.pending.remove(jid);
                     match self.specials.remove(jid) {
@@ -447,7 +447,9 @@ impl Node {
                         None => self.subscribers.insert(jid.clone(), changes.version()),
                     }
                 }
-                Change::Agreed(jid, terms) => self.agree(jid, terms.clone(), changes.version()),
+                Change::SubscriptionOptionsSet(jid, terms) => {
+                    self.agree(jid, terms.clone(), changes.version())
+                }
                 Change::Unsubscribed(jid) => {
                     if self.state_of(jid) != SubscriptionState::None {
                         self.spelled.remove(&jid.to_bare());
@@ -459,7 +461,7 @@ impl Node {
                 Change::Deleted { .. }
                 | Change::Published(_)
                 | Change::Retracted(_)
-                | Change::Trimmed { .. }
+                | Change::ItemsEvicted { .. }
                 | Change::Purged => {}
             }
         }

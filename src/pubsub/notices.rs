@@ -33,26 +33,28 @@ pub(super) fn notices(
     let (mut news, mut requests, mut of_subids) = (Vec::new(), Vec::new(), Vec::new());
     let knows = |jid: &Jid| jid.to_bare().is_same(&actor) && !is_affiliated(changes, &actor);
     let agreed = changes.iter().filter_map(|change| match change {
-        Change::Agreed(jid, terms) => Some((jid, &**terms)),
+        Change::SubscriptionOptionsSet(jid, terms) => Some((jid, &**terms)),
         _ => None,
     });
     let agreed: BTreeMap<&Jid, &[SubscriptionDetails]> = agreed.collect();
     for change in changes.iter() {
         let (jid, state) = match change {
-            Change::Affiliated(entity, affiliation) => {
+            Change::AffiliationSet(entity, affiliation) => {
                 if *entity != actor && is_noticed(node, entity, cx) {
                     affiliated.entry(*affiliation).or_default().push(entity.clone().into());
                 }
                 continue;
             }
-            Change::Subscribed(jid) | Change::Enrolled(jid) => (jid, SubscriptionState::Subscribed),
-            Change::Requested(jid) => {
+            Change::Subscribed(jid) | Change::SubscribedByOwner(jid) => {
+                (jid, SubscriptionState::Subscribed)
+            }
+            Change::SubscriptionRequested(jid) => {
                 let terms = agreed.get(jid).copied().unwrap_or_default();
                 requests.push((jid.clone(), subids(terms).cloned().collect::<Vec<_>>()));
                 continue;
             }
             Change::Unsubscribed(jid) => (jid, SubscriptionState::None),
-            Change::Agreed(jid, left) if !knows(jid) => {
+            Change::SubscriptionOptionsSet(jid, left) if !knows(jid) => {
                 let ended = subids(terms_before(node, jid))
                     .filter(|ended| left.iter().all(|terms| terms.subid.as_ref() != Some(*ended)));
                 of_subids.extend(ended.map(|ended| (jid, ended.clone(), SubscriptionState::None)));
@@ -76,7 +78,7 @@ pub(super) fn notices(
     news.truncate(MAX_TOLD_TO_OWNERS);
     let mut told = Vec::new();
     for (affiliation, entities) in affiliated {
-        told.push((Event::Affiliated(affiliation), Recipients::sorted(entities)));
+        told.push((Event::AffiliationChanged(affiliation), Recipients::sorted(entities)));
     }
     for (state, jids) in subscriptions {
         told.push((subscription(None, state), Recipients::sorted(jids)));
@@ -89,22 +91,26 @@ pub(super) fn notices(
     if !news.is_empty() || !requests.is_empty() {
         let owners = owners_but(node, &actor, changes);
         told.extend(news.into_iter().map(|(j, s)| (subscription(Some(j), s), owners.clone())));
-        let asked = requests.iter().map(|(jid, _)| (Event::Requested(jid.clone()), owners.clone()));
+        let asked =
+            requests.iter().map(|(jid, _)| (Event::ApprovalRequested(jid.clone()), owners.clone()));
         told.extend(asked);
     }
     told.retain(|(_, recipients)| !recipients.is_empty());
     let mut told = tell(node, told, changes, cx);
     for notification in &mut told {
-        if let Event::Requested(jid) = &notification.event {
+        if let Event::ApprovalRequested(jid) = &notification.event {
             let of_this = requests.iter().find(|(other, _)| other == jid);
-            notification.view.subids = of_this.map_or_else(Vec::new, |(_, subids)| subids.clone());
+            notification.variant.subids =
+                of_this.map_or_else(Vec::new, |(_, subids)| subids.clone());
         }
     }
     told
 }
 
 fn is_affiliated(changes: &Changes, entity: &BareJid) -> bool {
-    changes.iter().any(|change| matches!(change, Change::Affiliated(other, _) if other == entity))
+    changes
+        .iter()
+        .any(|change| matches!(change, Change::AffiliationSet(other, _) if other == entity))
 }
 
 /// Whether an entity is sent a notice of its new affiliation (§8.9.4).
@@ -142,7 +148,7 @@ pub(super) fn tell(
     let mut notices = Vec::new();
     for (event, entities) in told {
         for some in entities.chunks(MAX_LISTED) {
-            let audience = Audience::Entities(some);
+            let audience = Audience::Explicit(some);
             notices.push(LogEntry::notice(node, changes, event.clone(), audience, cx.now));
         }
     }
@@ -153,7 +159,7 @@ pub(super) fn tell(
 fn owners_but(node: &Node, actor: &BareJid, changes: &Changes) -> Recipients {
     let goes = |owner: &BareJid| {
         changes.iter().any(|change| {
-            matches!(change, Change::Affiliated(e, a) if e == owner && *a != Affiliation::Owner)
+            matches!(change, Change::AffiliationSet(e, a) if e == owner && *a != Affiliation::Owner)
         })
     };
     let owners = node.owners().filter(|owner| *owner != actor && !goes(owner));

@@ -174,9 +174,9 @@ pub struct SubscriptionDetails {
     /// When that was said last: a lease begins then.
     pub since: Timestamp,
     /// Whether it was told that its lease ends soon.
-    pub is_warned: bool,
+    pub expiry_notified: bool,
     /// The position of the newest event that a digest had.
-    pub digested: u64,
+    pub digested_to: u64,
     /// When the last digest was made.
     pub digested_at: Timestamp,
 }
@@ -190,7 +190,14 @@ impl SubscriptionDetails {
         seq: u64,
         now: Timestamp,
     ) -> Self {
-        Self { subid, options, since: now, is_warned: false, digested: seq, digested_at: now }
+        Self {
+            subid,
+            options,
+            since: now,
+            expiry_notified: false,
+            digested_to: seq,
+            digested_at: now,
+        }
     }
 
     /// The same subscription with these options: so a lease is renewed. What waits for a digest goes on waiting. SPEC: who
@@ -198,8 +205,8 @@ impl SubscriptionDetails {
     pub(super) fn renewed(&self, options: SubscriptionOptions, seq: u64, now: Timestamp) -> Self {
         let renewed = Self::new(self.subid.clone(), options, seq, now);
         if self.is_digested(true) && renewed.is_digested(true) {
-            let Self { digested, digested_at, .. } = *self;
-            return Self { digested, digested_at, ..renewed };
+            let Self { digested_to: digested, digested_at, .. } = *self;
+            return Self { digested_to: digested, digested_at, ..renewed };
         }
         renewed
     }
@@ -226,7 +233,7 @@ impl SubscriptionDetails {
 
     /// When time does something to it next, if nothing else happens.
     pub(super) fn due(&self) -> Option<Timestamp> {
-        let warned_at = self.warned_at().filter(|_| !self.is_warned);
+        let warned_at = self.warned_at().filter(|_| !self.expiry_notified);
         warned_at.into_iter().chain(self.end()).min()
     }
 

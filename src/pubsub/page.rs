@@ -82,11 +82,11 @@ impl<T: PartialEq> PageRequest<T> {
     pub fn of<E>(
         &self,
         list: Vec<E>,
-        told_by: impl Fn(&E) -> T,
+        key: impl Fn(&E) -> T,
         mut fits: impl FnMut(&E) -> bool,
     ) -> Option<ResultPage<E>> {
         let total = list.len();
-        let place = |edge: &T| list.iter().position(|entry| told_by(entry) == *edge);
+        let place = |edge: &T| list.iter().position(|entry| key(entry) == *edge);
         let (from, until) = match &self.edge {
             PageBound::After(edge) => (place(edge)? + 1, total),
             PageBound::At(index) => ((*index).min(total), total),

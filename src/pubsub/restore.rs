@@ -18,8 +18,9 @@ pub fn created(node: Node) -> Changes {
 /// Entities are something.
 #[must_use]
 pub fn affiliated(entities: Vec<(BareJid, Affiliation)>) -> Changes {
-    let list =
-        entities.into_iter().map(|(entity, affiliation)| Change::Affiliated(entity, affiliation));
+    let list = entities
+        .into_iter()
+        .map(|(entity, affiliation)| Change::AffiliationSet(entity, affiliation));
     Changes::at(0, 0, list.collect())
 }
 
@@ -33,7 +34,7 @@ pub fn revised(revision: ConfigRevision) -> Changes {
 #[must_use]
 pub fn subscribed(jids: Vec<(Jid, bool)>, since: u64) -> Changes {
     let change = |(jid, is_enrolled)| match is_enrolled {
-        true => Change::Enrolled(jid),
+        true => Change::SubscribedByOwner(jid),
         false => Change::Subscribed(jid),
     };
     Changes::at(0, since, jids.into_iter().map(change).collect())
@@ -42,19 +43,19 @@ pub fn subscribed(jids: Vec<(Jid, bool)>, since: u64) -> Changes {
 /// JIDs wait for an owner.
 #[must_use]
 pub fn requested(jids: Vec<Jid>) -> Changes {
-    Changes::at(0, 0, jids.into_iter().map(Change::Requested).collect())
+    Changes::at(0, 0, jids.into_iter().map(Change::SubscriptionRequested).collect())
 }
 
 /// Options or SubIDs that a subscription got at this version of the node.
 #[must_use]
 pub fn agreed(jid: Jid, terms: Vec<SubscriptionDetails>, since: u64) -> Changes {
-    Changes::at(0, since, vec![Change::Agreed(jid, terms.into())])
+    Changes::at(0, since, vec![Change::SubscriptionOptionsSet(jid, terms.into())])
 }
 
 /// Items are there.
 #[must_use]
 pub fn published(items: Vec<Item>) -> Changes {
-    let seq = items.last().map_or(0, |item| item.place.seq);
+    let seq = items.last().map_or(0, |item| item.place.sequence);
     Changes::at(seq, 0, items.into_iter().map(|item| Change::Published(Arc::new(item))).collect())
 }
 

@@ -27,7 +27,7 @@ impl ConfiguredSubscription {
     /// The same subscriptions, which begin now; their digests have nothing from before.
     pub(super) fn begun(self, seq: u64, version: u64) -> Self {
         let begun = |terms: &SubscriptionDetails| SubscriptionDetails {
-            digested: terms.digested.max(seq),
+            digested_to: terms.digested_to.max(seq),
             ..terms.clone()
         };
         Self {

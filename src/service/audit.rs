@@ -109,7 +109,7 @@ pub(super) fn audited(
                 let redirect = former.as_ref().and_then(|former| former.redirect.clone());
                 entries.push(AuditChange::Deleted { redirect });
             }
-            Change::Agreed(jid, after) if jid.to_bare() != bare => {
+            Change::SubscriptionOptionsSet(jid, after) if jid.to_bare() != bare => {
                 let before = node.and_then(|node| node.special(jid));
                 let before = before.map(|special| Arc::clone(&special.terms)).unwrap_or_default();
                 entries.push(AuditChange::Options {
@@ -118,12 +118,14 @@ pub(super) fn audited(
                     after: after.clone(),
                 });
             }
-            Change::Affiliated(entity, after) => entries.push(AuditChange::Affiliated {
+            Change::AffiliationSet(entity, after) => entries.push(AuditChange::Affiliated {
                 before: node.map_or(Affiliation::None, |node| node.affiliation_of(entity)),
                 entity: entity.clone().into(),
                 after: *after,
             }),
-            Change::Subscribed(jid) | Change::Enrolled(jid) | Change::Unsubscribed(jid)
+            Change::Subscribed(jid)
+            | Change::SubscribedByOwner(jid)
+            | Change::Unsubscribed(jid)
                 if jid.to_bare() != bare =>
             {
                 let after = match change {

@@ -56,7 +56,7 @@ impl Service {
             if self.settle_together(&ids).await.is_err() {
                 // One of them may be the reason.
                 for id in &ids {
-                    if let Err(Error::Failed(_)) = self.turn(id).await {
+                    if let Err(Error::Unknown(_)) = self.turn(id).await {
                         self.memory.nodes.doubt(id);
                     }
                 }
@@ -136,12 +136,12 @@ impl Service {
 
     /// Ends the subscription of a JID at the node of which this is a life.
     async fn end_bounced_of(&self, jid: &Jid, epoch: Epoch) -> Result<(), Error> {
-        let own = self.store.subscriptions_of(&jid.to_bare()).await.map_err(Error::Failed)?;
+        let own = self.store.subscriptions_of(&jid.to_bare()).await.map_err(Error::Unknown)?;
         let own = self.memory.sound(own).into_iter();
         let nodes: BTreeSet<_> =
             own.filter(|(_, own)| own.jid == *jid).map(|(node, _)| node).collect();
         // It is not told: it would come back too.
-        let actor = Actor { jid: jid.clone(), ..self.nobody.clone() };
+        let actor = Actor { jid: jid.clone(), ..self.timer_actor.clone() };
         for node in &nodes {
             let rule = |node: Option<&Node>, _: &Prefetched, cx: &Context<'_>| {
                 bounce::bounce(node, epoch, jid, cx)
@@ -157,8 +157,8 @@ impl Service {
                     break;
                 }
                 // It is of another node.
-                Err(Error::Refused(_) | Error::Closed) => {}
-                Err(error @ (Error::Busy { .. } | Error::Failed(_))) => return Err(error),
+                Err(Error::Refused(_) | Error::Quarantined) => {}
+                Err(error @ (Error::Busy { .. } | Error::Unknown(_))) => return Err(error),
             }
         }
         Ok(())
@@ -167,7 +167,7 @@ impl Service {
     async fn expire(&self, id: &NodeId) {
         let ServiceState { deadlines, delays, .. } = &*self.memory;
         let now = (self.clock)();
-        if let Err(Error::Failed(_)) = self.apply_rosters(id).await {
+        if let Err(Error::Unknown(_)) = self.apply_rosters(id).await {
             deadlines.add(id, now.later_by(PAUSE.as_millis() as u64));
         }
         let extent = delays.extent(id, now);
@@ -205,11 +205,11 @@ impl Service {
             Err(
                 Error::Busy { .. } | Error::Refused(crate::pubsub::Error::TooManyNotifications),
             ) => until(),
-            Err(Error::Refused(_) | Error::Closed) => {
+            Err(Error::Refused(_) | Error::Quarantined) => {
                 delays.end(id, true);
                 self.memory.presences.note_read(id);
             }
-            Err(Error::Failed(_)) => {
+            Err(Error::Unknown(_)) => {
                 deadlines.add(id, (self.clock)().later_by(PAUSE.as_millis() as u64));
             }
         }
@@ -222,7 +222,9 @@ impl Service {
                 || node.is_some_and(|node| outbox.has_interested(node.epoch));
             expire::expire(node, &facts.items, &facts.newest, has_interested, extent, cx)
         };
-        self.decide(&self.nobody, id, PrefetchRequest::Time, rule, |outcome| outcome).await.await
+        self.decide(&self.timer_actor, id, PrefetchRequest::Time, rule, |outcome| outcome)
+            .await
+            .await
     }
 
     pub(super) async fn forget(&self) -> Result<(), StoreError> {

@@ -170,6 +170,6 @@ impl Service {
         actor: &'a Actor,
         contacts: Option<&'a Roster>,
     ) -> Context<'a> {
-        Context { contacts, ..self.context(policies, id, actor) }
+        Context { owner_roster: contacts, ..self.context(policies, id, actor) }
     }
 }

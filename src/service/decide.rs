@@ -97,13 +97,13 @@ impl Service {
             administrators: policies.administrators(),
             policy,
             now: (self.clock)(),
-            fresh: &*self.fresh,
-            nodes: self.memory.census.total(),
-            own_nodes: 0,
-            like_nodes: policy.max_nodes.map_or(0, |_| self.memory.census.like(id)),
-            own_subscriptions: 0,
+            ids: &*self.fresh,
+            node_count: self.memory.census.total(),
+            actor_node_count: 0,
+            policy_node_count: policy.max_nodes.map_or(0, |_| self.memory.census.like(id)),
+            actor_subscription_count: 0,
             reads_rosters: self.reads_rosters(),
-            contacts: None,
+            owner_roster: None,
         }
     }
 
@@ -111,7 +111,7 @@ impl Service {
     pub(super) async fn turn(&self, id: &NodeId) -> Result<NodeGuard, Error> {
         let ServiceState { nodes, outbox, .. } = &*self.memory;
         if nodes.is_closed(id) {
-            return Err(Error::Closed);
+            return Err(Error::Quarantined);
         }
         let failed = |error| self.memory.failed_at(id, error);
         let (mut turn, before) = nodes.turn(id, &*self.store).await.map_err(failed)?;
@@ -221,12 +221,12 @@ impl Service {
             let context = self.context_with(&policies, id, actor, contacts.as_deref());
             let context = Context {
                 reads_rosters,
-                own_nodes: facts.own_nodes,
-                own_subscriptions: facts.subscriptions,
+                actor_node_count: facts.own_nodes,
+                actor_subscription_count: facts.subscriptions,
                 ..context
             };
             if self.memory.nodes.is_closed(id) {
-                return Err(Error::Closed.into());
+                return Err(Error::Quarantined.into());
             }
             let decision = match rule(turn.node(), &facts, &context) {
                 Ok(decision) if !decision.changes.is_none(turn.node()) => decision,
@@ -243,7 +243,7 @@ impl Service {
             let Effects { notifications: implicit, readmitted, revoked } = effects;
             notifications.extend(implicit);
             turn.share_lists(&mut notifications);
-            let audited = match actor.jid == self.nobody.jid {
+            let audited = match actor.jid == self.timer_actor.jid {
                 true => None,
                 false => audit::audited(actor, turn.node(), &changes, &notifications, id),
             };
@@ -255,7 +255,7 @@ impl Service {
             // The semaphore is never closed.
             let Ok(underway) = Arc::clone(&self.underway).acquire_owned().await else {
                 return Err(
-                    Error::Failed(StoreError::Failed("the service has ended".into())).into()
+                    Error::Unknown(StoreError::Failed("the service has ended".into())).into()
                 );
             };
             let changes = Arc::new(changes);
@@ -325,7 +325,7 @@ impl Service {
         notification: LogEntry,
     ) -> Option<ToTell> {
         let recipients = match &notification.audience {
-            Audience::Entities(some) | Audience::Interested(some) | Audience::Listed(some) => {
+            Audience::Explicit(some) | Audience::Interested(some) | Audience::Listed(some) => {
                 some.clone()
             }
             // Those who were subscribed hear of a deletion; after it nobody is.
@@ -381,7 +381,10 @@ impl Service {
             }
         }
         let changes_audiences = changes.iter().any(|change| {
-            matches!(change, Change::Subscribed(_) | Change::Enrolled(_) | Change::Unsubscribed(_))
+            matches!(
+                change,
+                Change::Subscribed(_) | Change::SubscribedByOwner(_) | Change::Unsubscribed(_)
+            )
         });
         // Notifications that share a list go on sharing one.
         let mut lists = HashMap::new();
@@ -419,7 +422,7 @@ impl Service {
         let then = move |result: Result<CommitReceipt, StoreError>| {
             let _permit = permit;
             let _request = request.enter();
-            if let (Err(StoreError::Damaged(_)), Some(epoch)) = (&result, epoch) {
+            if let (Err(StoreError::Corrupt(_)), Some(epoch)) = (&result, epoch) {
                 // Whether they have lost their subscriptions will not be known any more.
                 memory.outbox.leave_out(epoch, changes.unsubscribed());
             }

@@ -112,7 +112,7 @@ impl Service {
             nodes.edge = PageBound::After(node);
         }
         loop {
-            let found = self.store.nodes(&nodes).await.map_err(Error::Failed)?;
+            let found = self.store.nodes(&nodes).await.map_err(Error::Unknown)?;
             let found = self.memory.sound(found);
             let Some((last, _)) = found.last() else { return Ok((items, None)) };
             nodes.edge = PageBound::After(*last);
@@ -131,9 +131,10 @@ impl Service {
     async fn node_at(&self, cursor: NodeNumber) -> Result<Option<NodeId>, Error> {
         let before =
             self.store.nodes(&PageRequest { max: 1, edge: PageBound::Before(cursor) }).await;
-        let before = self.memory.sound(before.map_err(Error::Failed)?);
+        let before = self.memory.sound(before.map_err(Error::Unknown)?);
         let edge = before.last().map_or(PageBound::At(0), |(before, _)| PageBound::After(*before));
-        let there = self.store.nodes(&PageRequest { max: 1, edge }).await.map_err(Error::Failed)?;
+        let there =
+            self.store.nodes(&PageRequest { max: 1, edge }).await.map_err(Error::Unknown)?;
         let there = self.memory.sound(there).into_iter().find(|(there, _)| *there == cursor);
         Ok(there.map(|(_, summary)| summary.node))
     }
@@ -178,7 +179,7 @@ impl Service {
                     Err(Error::Refused(crate::pubsub::Error::ItemNotFound)) => {}
                     Err(error) => return Err(error),
                 }
-            } else if let Some(spot) = listed.looked_up_to {
+            } else if let Some(spot) = listed.scanned_to {
                 listing.page.edge = PageBound::After(ItemRef::Position(spot));
             } else {
                 return Ok(retracted);

@@ -12,7 +12,7 @@ pub enum Error {
     Refused(#[from] crate::pubsub::Error),
     /// What is stored of the node is damaged; nothing has changed.
     #[error("the node is closed")]
-    Closed,
+    Quarantined,
     /// Too much is waiting; nothing has changed, and later it may be granted.
     #[error("the backlog has no room ({limit})")]
     Busy {
@@ -21,7 +21,7 @@ pub enum Error {
     },
     /// The store failed: what became of the request is unknown.
     #[error("{0}")]
-    Failed(StoreError),
+    Unknown(StoreError),
 }
 
 /// What became of a request.

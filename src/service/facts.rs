@@ -126,7 +126,7 @@ impl Service {
                 } else if publish::looks_at_publishers(node, actor) {
                     facts.there.replaced = self.publishers(actor, turn, &request.items).await?;
                 }
-                if request.compared.is_some() {
+                if request.expected_newest.is_some() {
                     turn.settled().await;
                     facts.there.newest = self.last_item(turn).await?.map(|item| (*item).clone());
                 }
@@ -169,7 +169,7 @@ impl Service {
             PrefetchRequest::Subscriptions => {
                 let max = self.policies().limits().max_subscriptions_per_jid;
                 let own = Box::pin(self.count_subscriptions_of(&actor.bare(), max)).await;
-                let subscriptions = own.map_err(Error::Failed)?;
+                let subscriptions = own.map_err(Error::Unknown)?;
                 let items = self.item_for_new_subscribers(turn).await?;
                 Ok(Prefetched { items, subscriptions, ..Prefetched::default() })
             }
@@ -178,9 +178,9 @@ impl Service {
 
     /// The numbers of redirects, in total and in the share of an owner.
     async fn redirects(&self, owner: Option<OwnerHash>) -> Result<RedirectCounts, Error> {
-        let all = self.store.redirects_len().await.map_err(Error::Failed)?;
+        let all = self.store.redirects_len().await.map_err(Error::Unknown)?;
         let own = match owner {
-            Some(owner) => self.store.redirects_of(&owner).await.map_err(Error::Failed)?,
+            Some(owner) => self.store.redirects_of(&owner).await.map_err(Error::Unknown)?,
             None => 0,
         };
         Ok(RedirectCounts { all, own })

@@ -33,7 +33,7 @@ impl Service {
         (policies, cx): (&Arc<PolicyTable>, &Context<'_>),
     ) -> Effects {
         let is_for_subscribers = auto_subscribe::concern_subscribers(notifications);
-        let reads_roster = cx.contacts.is_some()
+        let reads_roster = cx.owner_roster.is_some()
             && turn.node().is_some_and(|node| node.config.access_model.reads_rosters());
         let resubscribes = auto_subscribe::resubscribed(changes).next().is_some();
         let mut effects = if auto_subscribe::change_access(changes)
@@ -155,7 +155,7 @@ impl Service {
             false => None,
         };
         let policies = self.policies();
-        let cx = self.context_with(&policies, id, &self.nobody, contacts.as_deref());
+        let cx = self.context_with(&policies, id, &self.timer_actor, contacts.as_deref());
         let is_admitted = |node| auto_subscribe::is_admitted(node, &resource, &cx);
         resource.is_admitted = Some(turn.node().is_some_and(is_admitted));
         let of_one = std::slice::from_ref(&resource);
@@ -171,7 +171,7 @@ impl Service {
         let ServiceState { interests, outbox, .. } = &*self.memory;
         let (mut turn, contacts) = self.settled_turn_for(id, &PrefetchRequest::Time).await?;
         let policies = self.policies();
-        let cx = self.context_with(&policies, id, &self.nobody, contacts.as_deref());
+        let cx = self.context_with(&policies, id, &self.timer_actor, contacts.as_deref());
         let Some(node) = turn.node().filter(|node| node.config.access_model.reads_rosters()) else {
             outbox.note_rosters(id);
             return Ok(());

@@ -49,12 +49,12 @@ impl Service {
         let ItemPage {
             part: ResultPage { entries: items, index, total },
             is_complete,
-            looked_up_to,
+            scanned_to: looked_up_to,
         } = listed;
         let mut ids: Vec<ArchiveId> = items.iter().map(Item::archive_id).collect();
         if let Some(spot) = looked_up_to {
             let at = if request.page.is_backward() { 0 } else { ids.len() };
-            ids.insert(at, ArchiveId { epoch: node.epoch, spot });
+            ids.insert(at, ArchiveId { epoch: node.epoch, position: spot });
         }
         let ids = ResultPage { entries: ids, index, total };
         let attribution = Attribution::of(node, &node.config);

@@ -70,7 +70,7 @@ impl Service {
         }
         let mut nodes = Vec::new();
         loop {
-            let found = self.store.nodes(&unread).await.map_err(Error::Failed)?;
+            let found = self.store.nodes(&unread).await.map_err(Error::Unknown)?;
             let found = self.memory.sound(found);
             let Some((last, _)) = found.last() else { return Ok(nodes) };
             unread.edge = PageBound::After(*last);
@@ -149,8 +149,8 @@ impl Service {
         if !actor.is_administrator {
             return Err(crate::pubsub::Error::Forbidden.into());
         }
-        let affiliations = self.affiliations_of(entity).await.map_err(Error::Failed)?;
-        let subscriptions = self.subscriptions_of(entity).await.map_err(Error::Failed)?;
+        let affiliations = self.affiliations_of(entity).await.map_err(Error::Unknown)?;
+        let subscriptions = self.subscriptions_of(entity).await.map_err(Error::Unknown)?;
         Ok(Memberships { affiliations, subscriptions })
     }
 }

@@ -47,7 +47,7 @@ impl ServiceState {
         self.metrics.evictions.inc_by(committed.evicted);
         self.census.count(id, underway.became_true(changes).as_ref(), changes);
         for change in changes.iter() {
-            if let Change::Subscribed(jid) | Change::Requested(jid) = change {
+            if let Change::Subscribed(jid) | Change::SubscriptionRequested(jid) = change {
                 self.aliases.add(jid.to_bare());
             }
         }
@@ -64,9 +64,9 @@ impl ServiceState {
     /// A failure at a node. Where a record is damaged the node is closed: nobody is shown less than was
     /// stored, or adds to it.
     pub(super) fn failed_at(&self, id: &NodeId, error: StoreError) -> Error {
-        let StoreError::Damaged(record) = &error else { return Error::Failed(error) };
+        let StoreError::Corrupt(record) = &error else { return Error::Unknown(error) };
         self.close_node(id, record);
-        Error::Closed
+        Error::Quarantined
     }
 
     /// What was found at many nodes. Those of which something is damaged are closed.

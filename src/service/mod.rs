@@ -90,7 +90,7 @@ use crate::{
             unsubscribe::{self, Unsubscribe},
         },
     },
-    store::{MAX_UNDERWAY, Store, StoreError},
+    store::{MAX_PENDING_COMMITS, Store, StoreError},
 };
 
 use self::{
@@ -107,10 +107,10 @@ use self::{
 };
 
 /// Nodes that stay in memory while nobody works at them.
-const MAX_HOT_NODES: usize = 100_000;
+const MAX_CACHED_NODES: usize = 100_000;
 
 /// For whom time acts.
-const NOBODY: &str = "nobody.invalid";
+const TIMER_ACTOR: &str = "nobody.invalid";
 
 /// The time, as the service sees it.
 pub type Clock = dyn Fn() -> Timestamp + Send + Sync;
@@ -125,7 +125,7 @@ pub struct Service {
     auditor: Arc<Auditor>,
     fresh: Arc<dyn IdGenerator>,
     clock: Arc<Clock>,
-    nobody: Actor,
+    timer_actor: Actor,
 }
 
 impl Service {
@@ -142,7 +142,7 @@ impl Service {
         let census = NodeCounts::new(store.creators().await?);
         let outbox = Arc::new(LogWindow::new(Load::max(&limits), store.key()));
         let metrics = Metrics::new(outbox.miscounts());
-        let nodes = NodeCache::new(MAX_HOT_NODES, metrics.node_reads.clone());
+        let nodes = NodeCache::new(MAX_CACHED_NODES, metrics.node_reads.clone());
         outbox.restore(store.owed(None).await?, &HashSet::new());
         let deadlines = TimerQueue::default();
         let presences = Arc::new(PresenceTracker::counting(metrics.withheld.clone()));
@@ -177,14 +177,14 @@ impl Service {
             metrics,
             truncations: TruncationLog::default(),
         };
-        let nobody = Jid::new(NOBODY).map_err(|_| StoreError::Failed(NOBODY.into()))?;
+        let nobody = Jid::new(TIMER_ACTOR).map_err(|_| StoreError::Failed(TIMER_ACTOR.into()))?;
         let nobody = Actor { jid: nobody, is_administrator: true };
-        let underway = Arc::new(Semaphore::new(MAX_UNDERWAY));
+        let underway = Arc::new(Semaphore::new(MAX_PENDING_COMMITS));
         let rest = Policy { limits, ..Policy::default() };
         let policies = RwLock::new(Arc::new(PolicyTable::new(Vec::new(), Vec::new(), rest)));
         let memory = Arc::new(memory);
         let auditor: Arc<Auditor> = Arc::new(|_: &AuditRecord| ());
-        Ok(Self { store, memory, underway, policies, auditor, fresh, clock, nobody })
+        Ok(Self { store, memory, underway, policies, auditor, fresh, clock, timer_actor: nobody })
     }
 
     /// The same, and what owners and administrators change is noted so.

@@ -366,19 +366,19 @@ impl SlotContent {
             match change {
                 Change::Created(_) | Change::Purged => hot.last = LastItem::None,
                 Change::Published(item) => hot.last = LastItem::of(item),
-                Change::Trimmed { keep: 0, .. } => hot.last = LastItem::None,
+                Change::ItemsEvicted { keep: 0, .. } => hot.last = LastItem::None,
                 Change::Retracted(_) => hot.last = LastItem::Unread,
-                Change::Agreed(..)
+                Change::SubscriptionOptionsSet(..)
                 | Change::Subscribed(_)
-                | Change::Enrolled(_)
+                | Change::SubscribedByOwner(_)
                 | Change::Unsubscribed(_) => {
                     hot.recipients = None;
                 }
                 Change::Configured(_)
                 | Change::Revised(_)
-                | Change::Affiliated(..)
-                | Change::Requested(_)
-                | Change::Trimmed { .. } => {}
+                | Change::AffiliationSet(..)
+                | Change::SubscriptionRequested(_)
+                | Change::ItemsEvicted { .. } => {}
                 Change::Deleted { .. } => return Self::Absent,
             }
         }

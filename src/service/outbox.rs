@@ -247,7 +247,7 @@ impl LogWindow {
     pub(super) fn keep(&self, node: &Node) {
         let mut audiences = HashMap::new();
         for telling in &self.queue().waiting {
-            let LogEntry { place, audience, .. } = &*telling.notification;
+            let LogEntry { event_id: place, audience, .. } = &*telling.notification;
             if place.epoch == node.epoch
                 && matches!(audience, Audience::Subscribers | Audience::Listed(_))
             {
@@ -309,7 +309,7 @@ impl LogWindow {
         let queue = self.queue();
         let mut known = HashSet::new();
         let needs_presence = |notification: &LogEntry| {
-            let LogEntry { audience, view, .. } = notification;
+            let LogEntry { audience, variant: view, .. } = notification;
             view.shows.is_some() && !matches!(audience, Audience::Interested(_))
         };
         let some = queue.waiting.iter().filter(|telling| needs_presence(&telling.notification));
@@ -320,11 +320,11 @@ impl LogWindow {
     /// Those whom what waits at an entry's node must not be told to any more.
     #[must_use]
     pub fn lost(&self, telling: &WindowEntry) -> Revocations {
-        if let Audience::Entities(_) = telling.notification.audience {
+        if let Audience::Explicit(_) = telling.notification.audience {
             return Revocations::default();
         }
         let queue = self.queue();
-        let node = queue.nodes.get(&telling.notification.place.epoch);
+        let node = queue.nodes.get(&telling.notification.event_id.epoch);
         node.map(|node| node.lost.clone()).unwrap_or_default()
     }
 
@@ -356,7 +356,7 @@ impl LogWindow {
     /// When the oldest that waits happened, in milliseconds since 1970.
     #[must_use]
     pub fn oldest(&self) -> Option<u64> {
-        self.queue().waiting.front().map(|telling| telling.notification.happened.0)
+        self.queue().waiting.front().map(|telling| telling.notification.occurred_at.0)
     }
 
     /// The number that the next entry gets.
@@ -541,7 +541,7 @@ impl Queue {
     /// An entry does not wait any more.
     fn forget(&mut self, telling: &WindowEntry) {
         self.release(telling.owner.as_ref(), telling.bytes, &telling.recipients);
-        let epoch = telling.notification.place.epoch;
+        let epoch = telling.notification.event_id.epoch;
         if let Some(node) = self.nodes.get_mut(&epoch) {
             node.entries = node.entries.saturating_sub(1);
             if node.interested.front() == Some(&telling.number) {
@@ -565,7 +565,7 @@ impl Queue {
         let bytes = notification.size();
         self.take(owner.as_ref(), bytes, &recipients);
         let number = self.next();
-        let node = self.nodes.entry(notification.place.epoch).or_default();
+        let node = self.nodes.entry(notification.event_id.epoch).or_default();
         node.entries += 1;
         if let Audience::Interested(_) = notification.audience {
             node.interested.push_back(number);

@@ -48,7 +48,7 @@ impl Service {
         jid: &Jid,
         gone_since: Option<Timestamp>,
     ) -> Result<(), Error> {
-        let own = self.store.subscriptions_of(&jid.to_bare()).await.map_err(Error::Failed)?;
+        let own = self.store.subscriptions_of(&jid.to_bare()).await.map_err(Error::Unknown)?;
         let mut nodes = BTreeSet::new();
         for (node, own) in self.memory.sound(own) {
             let is_told = own.jid.is_bare() || own.jid == *jid;
@@ -181,8 +181,8 @@ impl Service {
 
     pub(super) async fn departed(&self, went: &UnavailablePresence) -> Result<(), Error> {
         let bare = went.jid.to_bare();
-        let subscriptions = self.store.subscriptions_of(&bare).await.map_err(Error::Failed)?;
-        let affiliations = self.store.affiliations_of(&bare).await.map_err(Error::Failed)?;
+        let subscriptions = self.store.subscriptions_of(&bare).await.map_err(Error::Unknown)?;
+        let affiliations = self.store.affiliations_of(&bare).await.map_err(Error::Unknown)?;
         let subscribed = self.memory.sound(subscriptions).into_iter().map(|(node, _)| node);
         let affiliated = self.memory.sound(affiliations).into_iter().map(|(node, _)| node);
         let published = match went.is_last {
@@ -223,7 +223,7 @@ impl Service {
                 Ok(decision.map(|()| facts.more_after))
             };
             let need = PrefetchRequest::Own(&need);
-            match self.decide(&self.nobody, id, need, rule, |outcome| outcome).await.await {
+            match self.decide(&self.timer_actor, id, need, rule, |outcome| outcome).await.await {
                 Ok(Some(more)) => after = Some(more),
                 Ok(None) => return Ok(()),
                 // Fewer may fit into the backlog.
@@ -245,7 +245,7 @@ impl Service {
             return Ok(());
         }
         // Whoever goes knows what ends with that.
-        let actor = Actor { jid: went.jid.clone(), ..self.nobody.clone() };
+        let actor = Actor { jid: went.jid.clone(), ..self.timer_actor.clone() };
         let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
             presence::went(node, went, facts.newest.last(), &facts.enrolled, cx)
         };

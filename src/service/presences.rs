@@ -110,7 +110,7 @@ struct PresenceTable {
     nodes: HashSet<NodeId>,
     /// Nodes from before the start whose subscribers are not watched yet.
     unread: HashSet<NodeId>,
-    there: HashMap<BareJid, BTreeMap<String, Show>>,
+    available: HashMap<BareJid, BTreeMap<String, Show>>,
     /// Resources that were available on earlier connections and have not sent anything since.
     before: HashMap<BareJid, BTreeMap<String, Before>>,
     /// Resources of earlier connections that have to be pinged on this connection.
@@ -218,7 +218,7 @@ impl Default for PresenceTable {
         Self {
             nodes: HashSet::new(),
             unread: HashSet::new(),
-            there: HashMap::new(),
+            available: HashMap::new(),
             before: HashMap::new(),
             unconfirmed: VecDeque::new(),
             requests: Requests::default(),
@@ -246,7 +246,7 @@ impl PresenceTracker {
 
     /// How many entities are available.
     pub(super) fn len(&self) -> usize {
-        self.known().there.len()
+        self.known().available.len()
     }
 
     /// When the service begins: presence may matter at this node; whose is read soon.
@@ -413,7 +413,7 @@ impl PresenceTracker {
     pub(super) fn is_available(&self, jid: &Jid) -> bool {
         let (entity, resource) = parts(jid);
         let known = self.known();
-        let resources = known.there.get(&entity);
+        let resources = known.available.get(&entity);
         resources.is_some_and(|all| jid.is_bare() || all.contains_key(&resource))
     }
 
@@ -438,13 +438,13 @@ impl PresenceTracker {
             false => {
                 let was_there = known.take_before(&entity, &resource).is_some();
                 // If the presence of an entity is unknown, some resources may be available.
-                known.there.get_mut(&entity).map_or(was_there, |resources| {
+                known.available.get_mut(&entity).map_or(was_there, |resources| {
                     resources.remove(&resource);
                     resources.is_empty()
                 })
             }
         };
-        if none_is_known && known.there.remove(&entity).is_some() {
+        if none_is_known && known.available.remove(&entity).is_some() {
             known.places.give_back(entity.domain().as_str());
         }
         // Resources of an earlier connection may still be available, and others until a probe is answered.
@@ -467,7 +467,7 @@ impl PresenceTracker {
     pub fn availability(&self, jid: &Jid, shows: ShowSet, is_subscriber: bool) -> Availability {
         let (entity, resource) = parts(jid);
         let mut known = self.known();
-        let resources = known.there.get(&entity);
+        let resources = known.available.get(&entity);
         let is_wanted = |resources: &BTreeMap<String, Show>| match jid.is_bare() {
             true => resources.values().any(|show| shows.has(*show)),
             false => resources.get(&resource).is_some_and(|show| shows.has(*show)),
@@ -503,7 +503,7 @@ impl PresenceTracker {
     pub fn is_unheard(&self, jid: &Jid) -> bool {
         let (entity, resource) = parts(jid);
         let mut known = self.known();
-        let is_there = known.there.get(&entity).is_some_and(|all| all.contains_key(&resource));
+        let is_there = known.available.get(&entity).is_some_and(|all| all.contains_key(&resource));
         let is_answered = known.wanted.get(&entity).is_some_and(|watch| watch.is_answered);
         !is_there && !is_answered && known.before_of(jid).next().is_none()
     }
@@ -625,7 +625,7 @@ impl PresenceTracker {
         let mut known = self.known();
         let watch = known.wanted.get_mut(entity)?;
         watch.unanswered.take_if(|probe| probe.ping == Some(number))?;
-        if known.there.contains_key(entity) {
+        if known.available.contains_key(entity) {
             return None;
         }
         known.before.remove(entity);
@@ -823,7 +823,7 @@ impl PresenceTable {
         };
         let (is_new, is_given) = (watch.is_new, watch.is_given);
         let is_there = |all: &BTreeMap<_, _>| jid.is_bare() || all.contains_key(&resource);
-        let is_known = self.there.get(&entity).is_some_and(is_there);
+        let is_known = self.available.get(&entity).is_some_and(is_there);
         let was_there = |before: &mut Before| !before.is_denied && shows.has(before.show);
         (is_new && !is_known) || (is_given && self.before_of(jid).any(was_there))
     }
@@ -838,7 +838,7 @@ impl PresenceTable {
         let (entity, resource) = parts(jid);
         let is_there = |all: &BTreeMap<_, _>| all.contains_key(&resource);
         !jid.is_bare()
-            && self.there.get(&entity).is_some_and(is_there)
+            && self.available.get(&entity).is_some_and(is_there)
             && !self.before.get(&entity).is_some_and(|all| all.contains_key(&resource))
     }
 
@@ -927,7 +927,7 @@ impl PresenceTable {
     /// Adds an available resource. Returns whether it is new; `None` at the limit.
     fn place(&mut self, entity: &BareJid, resource: &str, show: Show) -> Option<bool> {
         let is_wanted = self.wanted.contains_key(entity);
-        let is_one_more = !self.there.contains_key(entity);
+        let is_one_more = !self.available.contains_key(entity);
         let domain = entity.domain().as_str();
         if is_one_more && is_wanted {
             self.places.take_anyway(domain);
@@ -935,7 +935,7 @@ impl PresenceTable {
             return None;
         }
         let max = if is_wanted { MAX_RESOURCES } else { MAX_UNWANTED };
-        let resources = self.there.entry(entity.clone()).or_default();
+        let resources = self.available.entry(entity.clone()).or_default();
         if resources.len() >= max && !resources.contains_key(resource) {
             return None;
         }
@@ -965,7 +965,7 @@ impl PresenceTable {
             return;
         }
         self.dropped = Some(Instant::now());
-        let Self { wanted, requests, there, wanted_places, publishers, .. } = self;
+        let Self { wanted, requests, available: there, wanted_places, publishers, .. } = self;
         wanted.retain(|entity, watch| {
             let stays = !watch.is_released && (watch.is_given || there.contains_key(entity));
             if !stays {

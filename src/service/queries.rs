@@ -241,7 +241,7 @@ impl Service {
         let ids = self.store.page_of_ids(id, &page, entry_bytes, max_bytes).await;
         let ids = ids.map_err(|error| self.memory.failed_at(id, error))?;
         let ids = ids.ok_or(crate::pubsub::Error::ItemNotFound)?;
-        Ok(ids.map(|(id, spot)| (id, ArchiveId { epoch: node.epoch, spot })))
+        Ok(ids.map(|(id, spot)| (id, ArchiveId { epoch: node.epoch, position: spot })))
     }
 
     /// The nodes of some types that an actor may see (§5.2), in the order of their creation: a page, as far
@@ -258,7 +258,7 @@ impl Service {
         filter: Option<&TypeFilter>,
         entry_bytes: usize,
     ) -> Result<ResultPage<NodeSummary>, Error> {
-        let own = self.affiliations_of(&actor.bare()).await.map_err(Error::Failed)?;
+        let own = self.affiliations_of(&actor.bare()).await.map_err(Error::Unknown)?;
         // The affiliation of the actor's own address is inserted last, so it takes precedence.
         let own: HashMap<_, _> = own.into_iter().rev().collect();
         let is_listed = |summary: &NodeSummary| {
@@ -281,7 +281,7 @@ impl Service {
             let mut listed = Vec::new();
             let mut unread = PageRequest::first(PAGE);
             loop {
-                let found = self.store.nodes(&unread).await.map_err(Error::Failed)?;
+                let found = self.store.nodes(&unread).await.map_err(Error::Unknown)?;
                 let found = self.memory.sound(found);
                 let Some((last, _)) = found.last() else { break };
                 unread.edge = PageBound::After(*last);
@@ -300,7 +300,7 @@ impl Service {
         let mut unread = PageRequest { max: needed.clamp(2, PAGE), edge };
         let (mut entries, mut passed, mut is_cut) = (Vec::new(), 0, false);
         while !is_cut {
-            let found = self.store.nodes(&unread).await.map_err(Error::Failed)?;
+            let found = self.store.nodes(&unread).await.map_err(Error::Unknown)?;
             let mut found = self.memory.sound(found);
             if page.is_backward() {
                 found.reverse();
@@ -361,7 +361,7 @@ impl Service {
         actor: &Actor,
         request: &OwnAffiliations,
     ) -> Result<Vec<(NodeId, Affiliation)>, Error> {
-        let own = self.affiliations_of(&actor.bare()).await.map_err(Error::Failed)?;
+        let own = self.affiliations_of(&actor.bare()).await.map_err(Error::Unknown)?;
         self.at(request.node.as_ref(), own)
     }
 
@@ -374,7 +374,7 @@ impl Service {
         actor: &Actor,
         request: &OwnSubscriptions,
     ) -> Result<Vec<(NodeId, Subscription)>, Error> {
-        let own = self.subscriptions_of(&actor.bare()).await.map_err(Error::Failed)?;
+        let own = self.subscriptions_of(&actor.bare()).await.map_err(Error::Unknown)?;
         self.at(request.node.as_ref(), own)
     }
 
@@ -386,7 +386,7 @@ impl Service {
         mut entries: Vec<(NodeId, T)>,
     ) -> Result<Vec<(NodeId, T)>, Error> {
         if node.is_some_and(|node| self.memory.nodes.is_closed(node)) {
-            return Err(Error::Closed);
+            return Err(Error::Quarantined);
         }
         entries.retain(|(other, _)| node.is_none_or(|node| node == other));
         entries.sort_by(|(node, _), (other, _)| node.cmp(other));

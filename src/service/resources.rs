@@ -274,7 +274,7 @@ impl Service {
         let Ok(own) = self.store.subscriptions_of(&entity).await else { return };
         let own = self.memory.sound(own).into_iter().filter(|(_, own)| own.jid == *jid);
         let nodes: HashSet<_> = own.map(|(node, _)| node).collect();
-        let actor = Actor { jid: jid.clone(), ..self.nobody.clone() };
+        let actor = Actor { jid: jid.clone(), ..self.timer_actor.clone() };
         let (mut subscriptions, mut failures) = (0, 0);
         for node in &nodes {
             let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
@@ -288,8 +288,8 @@ impl Service {
             let outcome = self.decide(&actor, node, need, rule, |outcome| outcome);
             match outcome.await.await {
                 Ok(()) => subscriptions += 1,
-                Err(Error::Busy { .. } | Error::Failed(_)) => failures += 1,
-                Err(Error::Refused(_) | Error::Closed) => {}
+                Err(Error::Busy { .. } | Error::Unknown(_)) => failures += 1,
+                Err(Error::Refused(_) | Error::Quarantined) => {}
             }
         }
         if failures == 0 {

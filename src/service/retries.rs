@@ -77,7 +77,7 @@ impl Service {
 
     /// A task failed. Nodes that are not there, or closed, have nothing to do with it any more.
     pub(super) fn retry(&self, task: PresenceTask, error: &Error) {
-        let may_succeed_later = matches!(error, Error::Busy { .. } | Error::Failed(_));
+        let may_succeed_later = matches!(error, Error::Busy { .. } | Error::Unknown(_));
         if may_succeed_later && !self.memory.retries.add(task) {
             self.metrics().limit_reached("presence_retries");
         }
@@ -89,7 +89,7 @@ impl Service {
         loop {
             let task = self.memory.retries.next().await;
             match self.follow_presence(&task).await {
-                Err(error @ (Error::Busy { .. } | Error::Failed(_))) => {
+                Err(error @ (Error::Busy { .. } | Error::Unknown(_))) => {
                     if failures == 0 {
                         let event = "presence_update_failed";
                         warn!(event, %error, "failed to process a change of presence; will retry");
@@ -103,7 +103,7 @@ impl Service {
                     info!(event, failures, "changes of presence are processed again");
                     failures = 0;
                 }
-                Ok(()) | Err(Error::Refused(_) | Error::Closed) => {}
+                Ok(()) | Err(Error::Refused(_) | Error::Quarantined) => {}
             }
         }
     }

@@ -30,7 +30,7 @@ impl SharedLists {
                 Audience::Interested(list) | Audience::Listed(list) if list.len() > 1 => {
                     *list = self.shared(list);
                 }
-                Audience::Entities(_)
+                Audience::Explicit(_)
                 | Audience::Interested(_)
                 | Audience::Listed(_)
                 | Audience::Subscribers => {}

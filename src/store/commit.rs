@@ -16,7 +16,7 @@ use crate::pubsub::{Changes, LogEntry, NodeId};
 use super::StoreError;
 
 /// Commits that may be under way.
-pub const MAX_UNDERWAY: usize = 1024;
+pub const MAX_PENDING_COMMITS: usize = 1024;
 
 /// Changes at a node, and what is owed once they are true.
 #[derive(Clone, Debug)]

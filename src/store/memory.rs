@@ -156,7 +156,9 @@ impl StoredNode {
             Change::Retracted(id) => {
                 self.retract(id);
             }
-            Change::Trimmed { keep, max_bytes } => return self.trim(*keep as usize, *max_bytes),
+            Change::ItemsEvicted { keep, max_bytes } => {
+                return self.trim(*keep as usize, *max_bytes);
+            }
             Change::Purged => {
                 self.items.clear();
                 self.places.clear();
@@ -166,12 +168,14 @@ impl StoredNode {
             | Change::Configured(_)
             | Change::Revised(_)
             | Change::Deleted { .. }
-            | Change::Agreed(..)
-            | Change::Affiliated(..) => {}
-            Change::Enrolled(jid) => {
+            | Change::SubscriptionOptionsSet(..)
+            | Change::AffiliationSet(..) => {}
+            Change::SubscribedByOwner(jid) => {
                 self.enrolled.insert(jid.clone());
             }
-            Change::Requested(jid) | Change::Subscribed(jid) | Change::Unsubscribed(jid) => {
+            Change::SubscriptionRequested(jid)
+            | Change::Subscribed(jid)
+            | Change::Unsubscribed(jid) => {
                 self.enrolled.remove(jid);
             }
         }

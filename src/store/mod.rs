@@ -10,7 +10,7 @@ mod memory;
 mod sled;
 mod walk;
 
-pub use commit::{Commit, CommitChain, CommitReceipt, LogPosition, MAX_UNDERWAY, OnCommit};
+pub use commit::{Commit, CommitChain, CommitReceipt, LogPosition, MAX_PENDING_COMMITS, OnCommit};
 pub use memory::MemoryStore;
 #[cfg(fuzzing)]
 pub use sled::fuzzing;
@@ -389,10 +389,10 @@ pub enum StoreError {
     Locked,
     /// It belongs to a user who could not open what root makes there.
     #[error("the store belongs to the user with the number {0}: run as that user")]
-    OfAnother(u32),
+    WrongOwner(u32),
     /// A record is not what was written.
     #[error("damaged record: {0}")]
-    Damaged(String),
+    Corrupt(String),
     /// A binary of another version wrote it.
     #[error("the store has layout version {found}, this binary reads {expected}: {}", advice(*found))]
     Version {

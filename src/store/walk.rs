@@ -70,5 +70,9 @@ pub(super) fn walk(
         (PageBound::After(_), Some(total)) => total.checked_sub(side()?),
         (PageBound::Before(_), Some(_)) => side()?.checked_sub(entries.len()),
     };
-    Ok(ItemPage { part: ResultPage { entries, index, total }, is_complete, looked_up_to })
+    Ok(ItemPage {
+        part: ResultPage { entries, index, total },
+        is_complete,
+        scanned_to: looked_up_to,
+    })
 }

@@ -7,11 +7,11 @@ impl SetRequest {
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Affiliate(_) => "set-affiliations",
+            Self::SetAffiliations(_) => "set-affiliations",
             Self::Configure(_) => "configure",
             Self::Create(_) => "create",
             Self::Delete(_) => "delete",
-            Self::Enrol(_) => "set-subscriptions",
+            Self::SetSubscriptions(_) => "set-subscriptions",
             Self::Publish(_) => "publish",
             Self::Purge(_) => "purge",
             Self::Retract(_) => "retract",

@@ -189,11 +189,11 @@ fn write_to_attribute(jid: &str, out: &mut String) {
 /// the recipient by the key of the store.
 #[must_use]
 pub fn render(notification: &LogEntry, is_late: bool, service: &str, key: u64) -> MessageTemplate {
-    let LogEntry { node, place, event, view, .. } = notification;
-    let (epoch, spot) = (place.epoch, (place.seq, notification.index));
-    let name = ArchiveId { epoch, spot }.to_string();
+    let LogEntry { node, event_id: place, event, variant: view, .. } = notification;
+    let (epoch, spot) = (place.epoch, (place.sequence, notification.index));
+    let name = ArchiveId { epoch, position: spot }.to_string();
     let is_again = notification.nonce.is_some();
-    let delay = (is_late || is_again).then(|| delay(notification.happened, service));
+    let delay = (is_late || is_again).then(|| delay(notification.occurred_at, service));
     let hint = match notification.notification_type {
         NotificationType::Headline => Some(ElementWriter::ns("no-store", ns::HINTS)),
         NotificationType::Normal => None,
@@ -220,8 +220,8 @@ pub fn render(notification: &LogEntry, is_late: bool, service: &str, key: u64) -
         .children(content(node, event, &view.subids))
         .children(delay);
     let message = match event {
-        Event::Announced(_) | Event::Requested(_) => message.children(hint),
-        Event::Affiliated(_) | Event::Subscription { .. } => message.children(hint),
+        Event::Announced(_) | Event::ApprovalRequested(_) => message.children(hint),
+        Event::AffiliationChanged(_) | Event::Subscription { .. } => message.children(hint),
         _ => stanza_id(message).children(hint).children(shim(&view.subids)),
     };
     let message = message.to_string();
@@ -315,14 +315,14 @@ pub fn headers(subids: &[SubId]) -> String {
 
 /// Whether an event says who hears of it.
 fn names_recipient(event: &Event) -> bool {
-    matches!(event, Event::Affiliated(_) | Event::Subscription { jid: None, .. })
+    matches!(event, Event::AffiliationChanged(_) | Event::Subscription { jid: None, .. })
 }
 
 /// What a notification says of an event.
 pub(super) fn content(node: &NodeId, event: &Event, subids: &[SubId]) -> Option<ElementWriter> {
     let named = |name| ElementWriter::new(name).attr("node", node.as_str());
     let content = match event {
-        Event::Affiliated(affiliation) => {
+        Event::AffiliationChanged(affiliation) => {
             let affiliation = ElementWriter::new("affiliation")
                 .attr("jid", "")
                 .attr("affiliation", affiliation_name(*affiliation));
@@ -342,7 +342,7 @@ pub(super) fn content(node: &NodeId, event: &Event, subids: &[SubId]) -> Option<
             .iter()
             .fold(named("items"), |items, one| items.with("item", |tag| item(tag, one))),
         Event::Purged => named("purge"),
-        Event::Requested(jid) => {
+        Event::ApprovalRequested(jid) => {
             return Some(authorization::request(node, jid, subids.first()));
         }
         Event::Retracted(ids) => named("items").children(ids.iter().map(retract)),
@@ -407,12 +407,12 @@ mod tests {
         let jid = jid::Jid::new("a@b").unwrap();
         let notification = LogEntry {
             node: NodeId::parse("to=''").unwrap(),
-            place: EventId { epoch: Epoch(10), seq: 3 },
+            event_id: EventId { epoch: Epoch(10), sequence: 3 },
             event: Event::Purged,
             audience: Audience::Listed(Recipients::one(jid)),
-            view: DeliveryVariant::default(),
+            variant: DeliveryVariant::default(),
             notification_type: NotificationType::Headline,
-            happened: Timestamp(0),
+            occurred_at: Timestamp(0),
             index: 0,
             as_of: 1,
             nonce: Some(1),

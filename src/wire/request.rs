@@ -50,7 +50,7 @@ pub enum PubsubRequest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SetRequest {
     /// Set affiliations (§8.9.2).
-    Affiliate(SetAffiliations),
+    SetAffiliations(SetAffiliations),
     /// Change the configuration (§8.2.5).
     Configure(Configure),
     /// Create a node (§8.1).
@@ -58,7 +58,7 @@ pub enum SetRequest {
     /// Delete a node (§8.4).
     Delete(Delete),
     /// Set subscriptions (§8.8.2).
-    Enrol(SetSubscriptions),
+    SetSubscriptions(SetSubscriptions),
     /// Publish items (§7.1).
     Publish(Publish),
     /// Remove all items (§8.5).
@@ -172,7 +172,7 @@ fn parse_action(
             jid: jid(action, sender)?,
             subid: subid(action),
         }),
-        (true, "affiliations") => SetRequest::Affiliate(set_affiliations(action, sender)?),
+        (true, "affiliations") => SetRequest::SetAffiliations(set_affiliations(action, sender)?),
         (true, "configure") => {
             let node = node(action)?;
             let NodeConfigForm { settings, seen, .. } = node_config::submitted(form(action)?)?;
@@ -180,7 +180,7 @@ fn parse_action(
         }
         (true, "delete") => SetRequest::Delete(delete(action)?),
         (true, "purge") => SetRequest::Purge(Purge { node: node(action)? }),
-        (true, "subscriptions") => SetRequest::Enrol(set_subscriptions(action, sender)?),
+        (true, "subscriptions") => SetRequest::SetSubscriptions(set_subscriptions(action, sender)?),
         _ => return Err(crate::pubsub::Error::BadRequest("no such action for an IQ of this type")),
     })
 }
@@ -376,7 +376,7 @@ fn publish(
         None => NodeConfigForm::default(),
     };
     let NodeConfigForm { settings: options, compared, .. } = preconditions;
-    Ok(Publish { node, items, options, compared })
+    Ok(Publish { node, items, options, expected_newest: compared })
 }
 
 fn retract(retract: &Element) -> Result<Retract, crate::pubsub::Error> {

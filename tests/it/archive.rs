@@ -371,7 +371,7 @@ async fn restored_stores_have_new_epochs() {
         let owed = store.owed(None).await.unwrap();
         let entry = |owed: &gjallar::store::Owed| {
             let notification = &owed.notification;
-            (notification.node.to_string(), notification.place.seq, owed.recipients.clone())
+            (notification.node.to_string(), notification.event_id.sequence, owed.recipients.clone())
         };
         owed.iter().map(entry).collect::<Vec<_>>()
     };
@@ -399,7 +399,7 @@ async fn restored_stores_have_new_epochs() {
     let of_a = |owed: &gjallar::store::Owed| owed.notification.node == node("a");
     let owed = store.owed(None).await.unwrap();
     let now = epoch(&*store).await;
-    assert!(owed.iter().filter(|owed| of_a(owed)).all(|o| o.notification.place.epoch == now));
+    assert!(owed.iter().filter(|owed| of_a(owed)).all(|o| o.notification.event_id.epoch == now));
 }
 
 type Edit<'a> = &'a dyn Fn(&mut Value);

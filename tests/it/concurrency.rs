@@ -85,7 +85,8 @@ async fn a_stranger_who_names_items_that_are_evicted_closes_no_node() {
         let batch = published / AT_ONCE * AT_ONCE;
         let new = |number: usize| NewItem { id: Some(item(&number.to_string())), payload: None };
         let items = (batch.saturating_sub(AT_ONCE)..batch.max(1)).map(new).collect();
-        let request = Publish { node: node("n"), items, options: Vec::new(), compared: None };
+        let request =
+            Publish { node: node("n"), items, options: Vec::new(), expected_newest: None };
         let refused = busy.stage.service.publish(&stranger, &request, |answer| answer).await.await;
         assert!(
             matches!(refused, Err(Error::Refused(gjallar::pubsub::Error::Forbidden))),

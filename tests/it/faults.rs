@@ -41,7 +41,7 @@ async fn after_a_failed_commit_memory_shows_what_the_store_has() {
                 stage.delete(OWNER, "a").await,
             ];
             let failed: Vec<_> =
-                (1..).zip(&results).filter(|(_, r)| matches!(r, Err(Error::Failed(_)))).collect();
+                (1..).zip(&results).filter(|(_, r)| matches!(r, Err(Error::Unknown(_)))).collect();
             assert_eq!(failed.len(), 1, "{results:?}");
             assert_eq!(failed[0].0, fails_at);
 
@@ -70,7 +70,7 @@ async fn a_failed_publish_is_not_told() {
     let stage = TestService::new(faulty(3, false)).await;
     stage.create(OWNER, "a").await.unwrap();
     stage.subscribe("x@localhost", "a").await.unwrap();
-    assert!(matches!(stage.publish(OWNER, "a", "1").await, Err(Error::Failed(_))));
+    assert!(matches!(stage.publish(OWNER, "a", "1").await, Err(Error::Unknown(_))));
     assert_eq!(stage.told(), []);
     stage.publish(OWNER, "a", "1").await.unwrap();
     assert_eq!(stage.told().len(), 1);
@@ -110,7 +110,7 @@ async fn a_full_outbox_refuses_before_anything_changes() {
     stage.affiliate(OWNER, "a", "x@localhost", Affiliation::Outcast).await.unwrap();
     stage.affiliate(OWNER, "a", "x@localhost", Affiliation::None).await.unwrap();
     stage.subscribe("x@localhost", "a").await.unwrap_err();
-    assert_eq!(stage.items(OWNER, "a").await.unwrap()[0].place.seq, published);
+    assert_eq!(stage.items(OWNER, "a").await.unwrap()[0].place.sequence, published);
     // And a node can be deleted, if that is not told.
     let refused = stage.delete(OWNER, "a").await;
     assert!(matches!(refused, Err(Error::Busy { .. })), "{refused:?}");
@@ -175,7 +175,7 @@ async fn a_departure_after_a_commit_that_failed_closes_no_node() {
     assert!(timeout(Duration::from_secs(1), &mut departing).await.is_err(), "it does not wait");
     drop(closed);
     departing.await;
-    assert!(matches!(subscribing.await, Err(Error::Failed(_))));
+    assert!(matches!(subscribing.await, Err(Error::Unknown(_))));
     stage.publish(OWNER, "a", "1").await.unwrap();
 }
 
@@ -189,7 +189,7 @@ async fn who_was_shut_out_by_a_request_that_failed_hears_nothing_more() {
     stage.publish(OWNER, "a", "1").await.unwrap();
     let closed = ConfigField::AccessModel(AccessModel::Whitelist);
     let failed = stage.configure(OWNER, "a", closed.clone()).await;
-    assert!(matches!(failed, Err(Error::Failed(_))), "{failed:?}");
+    assert!(matches!(failed, Err(Error::Unknown(_))), "{failed:?}");
     stage.configure(OWNER, "a", closed).await.unwrap();
     assert_eq!(stage.told()[0].1, [""; 0]);
 }
@@ -212,7 +212,7 @@ async fn what_rests_on_a_commit_that_failed_does_not_happen() {
         }
         drop(closed);
         for outcome in settling {
-            assert!(matches!(outcome.await, Err(Error::Failed(_))));
+            assert!(matches!(outcome.await, Err(Error::Unknown(_))));
         }
         assert_eq!(stage.told(), []);
         stage.publish(OWNER, "a", "4").await.unwrap();
@@ -367,7 +367,7 @@ async fn nodes_in_doubt_are_read_together() {
         stage.create(OWNER, node).await.unwrap();
     }
     for node in &nodes {
-        assert!(matches!(stage.publish(OWNER, node, "1").await, Err(Error::Failed(_))));
+        assert!(matches!(stage.publish(OWNER, node, "1").await, Err(Error::Unknown(_))));
     }
     let before = store.scans.load(Ordering::Relaxed);
     let settled = timeout(Duration::from_secs(5), stage.service.settle_doubts()).await;

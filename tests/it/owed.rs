@@ -61,8 +61,8 @@ impl RestartableService {
                 Event::Purged => "purge".into(),
                 Event::Deleted { .. } => "delete".into(),
                 Event::Configured(_) => "configuration".into(),
-                Event::Affiliated(_) => "affiliation".into(),
-                Event::Requested(jid) => format!("request of {jid}"),
+                Event::AffiliationChanged(_) => "affiliation".into(),
+                Event::ApprovalRequested(jid) => format!("request of {jid}"),
                 Event::Subscription { .. } => "subscription".into(),
             };
             let to: Vec<_> =

@@ -77,7 +77,7 @@ impl GcFixture {
             node: node(name),
             items: (0..MANY).map(new).collect(),
             options: Vec::new(),
-            compared: None,
+            expected_newest: None,
         };
         self.stage.service.publish(&actor(OWNER), &request, |answer| answer.unwrap()).await.await;
     }
@@ -287,7 +287,7 @@ async fn a_node_whose_lost_subscriptions_cannot_be_removed_is_closed() {
     drop(db);
     let process = GcFixture::start(killed).await;
     let refused = process.stage.publish(OWNER, "n", "1").await;
-    assert!(matches!(refused, Err(Error::Closed)), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Quarantined)), "{refused:?}");
     process.stage.publish(OWNER, "other", "1").await.unwrap();
     assert!(!process.stage.store.check().await.unwrap().is_empty());
 }

@@ -161,7 +161,7 @@ async fn an_item_of_the_same_name_replaces_and_is_the_newest(kind: impl StoreUnd
     let items = stage.items(OWNER, "a").await.unwrap();
     let newest = items.last().unwrap();
     assert_eq!(newest.payload.as_ref().unwrap().xml(), "<new xmlns='urn:x'/>");
-    assert_eq!(newest.place.seq, 4);
+    assert_eq!(newest.place.sequence, 4);
     stage.retract(OWNER, "a", "3").await.unwrap();
     assert_eq!(stage.ids("a").await, ["2", "1"]);
     stage.purge(OWNER, "a").await.unwrap();
@@ -829,7 +829,7 @@ async fn a_store_of_another_version_or_of_somebody_else_is_refused() {
     db.flush().unwrap();
     drop(db);
     let opened = SledStore::open(kind.0.path());
-    assert!(matches!(opened, Err(StoreError::Damaged(_))), "{opened:?}");
+    assert!(matches!(opened, Err(StoreError::Corrupt(_))), "{opened:?}");
 }
 
 /// Also before anything was in it.
@@ -842,7 +842,7 @@ async fn a_new_store_that_lost_its_rows_is_refused() {
     db.flush().unwrap();
     drop(db);
     let opened = SledStore::open(folder.path());
-    assert!(matches!(opened, Err(StoreError::Damaged(_))), "{opened:?}");
+    assert!(matches!(opened, Err(StoreError::Corrupt(_))), "{opened:?}");
 }
 
 /// Changes every row of a table, and not the checksum of any.
@@ -871,9 +871,9 @@ async fn a_damaged_record_closes_its_node_and_no_other() {
     // What does not touch the record works until it is found.
     stage.publish(OWNER, "a", "2").await.unwrap();
     for _ in 0..2 {
-        assert!(matches!(stage.items(OWNER, "a").await, Err(Error::Closed)));
-        assert!(matches!(stage.publish(OWNER, "a", "3").await, Err(Error::Closed)));
-        assert!(matches!(stage.delete(OWNER, "a").await, Err(Error::Closed)));
+        assert!(matches!(stage.items(OWNER, "a").await, Err(Error::Quarantined)));
+        assert!(matches!(stage.publish(OWNER, "a", "3").await, Err(Error::Quarantined)));
+        assert!(matches!(stage.delete(OWNER, "a").await, Err(Error::Quarantined)));
     }
     stage.publish(OWNER, "b", "1").await.unwrap();
     assert!(stage.service.stats().contains("gjallar_nodes_closed_total 1\n"));
@@ -908,9 +908,9 @@ async fn a_list_that_meets_a_damaged_record_closes_its_node_and_shows_the_others
         assert_eq!(subscribed.len(), if table == b"A" { 2 } else { 1 });
         let there = OwnSubscriptions { node: Some(node("a")) };
         let there = stage.service.own_subscriptions(&owner, &there).await;
-        assert!(matches!(there, Err(Error::Closed)));
+        assert!(matches!(there, Err(Error::Quarantined)));
         assert_eq!(nodes().await, 1);
-        assert!(matches!(stage.items(OWNER, "a").await, Err(Error::Closed)));
+        assert!(matches!(stage.items(OWNER, "a").await, Err(Error::Quarantined)));
         assert!(stage.service.stats().contains("gjallar_nodes_closed_total 1\n"));
         stage.publish(OWNER, "b", "1").await.unwrap();
     }

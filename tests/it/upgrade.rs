@@ -135,7 +135,7 @@ async fn a_damaged_node_does_not_keep_others_from_being_converted() {
     db.flush().unwrap();
     drop(db);
     let store = open(folder.path());
-    assert!(matches!(store.node(&node("one")).await, Err(StoreError::Damaged(_))));
+    assert!(matches!(store.node(&node("one")).await, Err(StoreError::Corrupt(_))));
     assert_eq!(owners(&*store, "handed").await.0.as_deref(), Some(B));
 }
 

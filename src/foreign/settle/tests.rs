@@ -210,8 +210,11 @@ fn items_have_places_as_they_were_created_and_modified() {
     node.items = vec![item("b", 20, 20), item("a", 10, 30), item("c", 25, 25)];
     let (node, remarks) = settled(node);
     let node = node.unwrap();
-    let spots: Vec<_> =
-        node.items.iter().map(|item| (item.id.as_str(), item.created.0, item.place.seq)).collect();
+    let spots: Vec<_> = node
+        .items
+        .iter()
+        .map(|item| (item.id.as_str(), item.created.0, item.place.sequence))
+        .collect();
     // a, b and c were created, then a was modified.
     assert_eq!(spots, [("b", 2, 2), ("c", 3, 3), ("a", 1, 4)]);
     assert_eq!((node.seq, node.node.created), (4, Timestamp(10)));

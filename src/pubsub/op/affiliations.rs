@@ -119,7 +119,7 @@ pub fn set_affiliations(
         if node.affiliation_of_address(entity) == *affiliation {
             continue;
         }
-        changes.push(Change::Affiliated(entity.clone(), *affiliation));
+        changes.push(Change::AffiliationSet(entity.clone(), *affiliation));
         if *affiliation == Affiliation::Outcast {
             folds.insert(entity.fold().into_owned());
         }
@@ -158,6 +158,6 @@ pub fn set_affiliations(
     let failed = present(node, &changes, failed);
     let reply = SetAffiliationsReply { node: node.id.clone(), failed, reason, is_full };
     let mut notifications = notices(node, &node.config, &mut changes, cx);
-    notifications.extend(subscribe::last_items(node, &node.config, newest, &changes, cx.fresh));
+    notifications.extend(subscribe::last_items(node, &node.config, newest, &changes, cx.ids));
     Ok(Decision { reply, changes, notifications })
 }

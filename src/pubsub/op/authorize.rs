@@ -14,7 +14,7 @@ use super::{existing, subscribe};
 pub const FEATURES: &[&str] = &["get-pending"];
 
 /// Requests that are told to an owner at once; who answers these may ask for more.
-pub const MAX_TOLD: usize = 100;
+pub const MAX_PENDING_SHOWN: usize = 100;
 
 /// An owner's answer to a request for a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub fn authorize(
         false => Change::Unsubscribed(jid),
     });
     let mut notifications = notices(node, &node.config, &mut changes, cx);
-    notifications.extend(subscribe::last_items(node, &node.config, last, &changes, cx.fresh));
+    notifications.extend(subscribe::last_items(node, &node.config, last, &changes, cx.ids));
     Ok(Decision { reply: (), changes, notifications })
 }
 
@@ -72,8 +72,8 @@ pub fn pending(node: Option<&Node>, cx: &Context<'_>) -> Result<Decision<()>, Er
     let node = existing(node)?;
     access::may_configure(node, cx.actor)?;
     let asker = Recipients::one(cx.actor.jid.clone());
-    let requests = node.pending().take(MAX_TOLD);
-    let told = requests.map(|jid| (Event::Requested(jid.clone()), asker.clone())).collect();
+    let requests = node.pending().take(MAX_PENDING_SHOWN);
+    let told = requests.map(|jid| (Event::ApprovalRequested(jid.clone()), asker.clone())).collect();
     let mut changes = Changes::none(node);
     let notifications = tell(node, told, &mut changes, cx);
     Ok(Decision { reply: (), changes, notifications })

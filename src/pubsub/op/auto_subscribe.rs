@@ -164,7 +164,7 @@ pub fn change_access(changes: &Changes) -> bool {
 #[must_use]
 pub fn may_revoke(changes: &Changes) -> bool {
     let is_moved =
-        |change: &Change| matches!(change, Change::Affiliated(..) | Change::Configured(_));
+        |change: &Change| matches!(change, Change::AffiliationSet(..) | Change::Configured(_));
     changes.created().is_none() && !is_deleted(changes) && changes.iter().any(is_moved)
 }
 
@@ -176,8 +176,8 @@ fn is_deleted(changes: &Changes) -> bool {
 pub fn resubscribed(changes: &Changes) -> impl Iterator<Item = &Jid> {
     changes.iter().filter_map(|change| match change {
         Change::Subscribed(jid)
-        | Change::Enrolled(jid)
-        | Change::Agreed(jid, _)
+        | Change::SubscribedByOwner(jid)
+        | Change::SubscriptionOptionsSet(jid, _)
         | Change::Unsubscribed(jid) => Some(jid),
         _ => None,
     })
@@ -257,7 +257,7 @@ fn last_items(
     let terms =
         SubscriptionDetails::new(None, SubscriptionOptions::default(), node.seq, Timestamp(0));
     let of_list = |list: Recipients| {
-        let at = (node.version + 1, cx.fresh.number());
+        let at = (node.version + 1, cx.ids.number());
         let told = subscribe::last_item(node, config, last, (list.iter().next()?, &terms), at)?;
         Some(LogEntry { audience: Audience::Interested(list), ..told })
     };
@@ -306,7 +306,7 @@ impl<'a> After<'a> {
         for change in changes.iter() {
             match change {
                 Change::Configured(config) => after.config = config,
-                Change::Subscribed(jid) | Change::Enrolled(jid) => {
+                Change::Subscribed(jid) | Change::SubscribedByOwner(jid) => {
                     after.subscribed.insert(jid);
                     after.spelled.add(&jid.to_bare());
                 }
@@ -331,7 +331,7 @@ impl<'a> After<'a> {
         let bare = resource.jid.to_bare();
         let affiliation = self.affiliations.of(&bare);
         let is_unknown =
-            cx.contacts.is_none() && access::needs_roster(self.config, &bare, affiliation, cx);
+            cx.owner_roster.is_none() && access::needs_roster(self.config, &bare, affiliation, cx);
         match is_unknown {
             true => had_access(self.node, resource, cx),
             false => access::is_eligible(self.config, &bare, affiliation, cx),
@@ -357,7 +357,7 @@ impl<'a> After<'a> {
         let bare = jid.to_bare();
         let affiliation = self.affiliations.of(&bare);
         let is_unknown =
-            cx.contacts.is_none() && access::needs_roster(self.config, &bare, affiliation, cx);
+            cx.owner_roster.is_none() && access::needs_roster(self.config, &bare, affiliation, cx);
         !is_unknown
             && !access::is_eligible(self.config, &bare, affiliation, cx)
             && !self.is_subscribed(jid)

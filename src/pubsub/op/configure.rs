@@ -116,7 +116,7 @@ pub fn configure(
         settle_all(node, &config, &mut changes, cx);
     }
     let mut notifications = notices(node, &config, &mut changes, cx);
-    notifications.extend(subscribe::last_items(node, &config, last, &changes, cx.fresh));
+    notifications.extend(subscribe::last_items(node, &config, last, &changes, cx.ids));
     let at = (changes.take_place(node.epoch), changes.version());
     changes.push(Change::Configured(Box::new(config.clone())));
     changes.push(Change::Revised(revision));

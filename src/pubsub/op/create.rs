@@ -104,21 +104,21 @@ pub(super) fn creation(
     cx: &Context<'_>,
 ) -> Result<(Node, Changes), Error> {
     check_name(&name)?;
-    let is_full = cx.policy.max_nodes.is_some_and(|most| cx.like_nodes >= most);
-    if is_full || cx.nodes >= cx.limits().max_nodes {
+    let is_full = cx.policy.max_nodes.is_some_and(|most| cx.policy_node_count >= most);
+    if is_full || cx.node_count >= cx.limits().max_nodes {
         return Err(Error::MaxNodesExceeded);
     }
-    if cx.own_nodes >= cx.limits().max_nodes_per_owner && !cx.actor.is_administrator {
+    if cx.actor_node_count >= cx.limits().max_nodes_per_owner && !cx.actor.is_administrator {
         return Err(Error::MaxNodesOfOwnerExceeded);
     }
     let config = cx.policy.configured(&cx.policy.initial(), settings)?;
     config.check_model(cx)?;
     let creator = cx.actor.bare();
     config.check_size(&name, &creator, &ConfigRevision::first(creator.clone()))?;
-    let epoch = Epoch(cx.fresh.number());
+    let epoch = Epoch(cx.ids.number());
     let mut node = Node::bare(name, epoch, config, creator.clone(), cx.now);
     node.version = u64::from(is_reserved);
     let mut changes = Changes::creation(node.clone());
-    changes.push(Change::Affiliated(creator, Affiliation::Owner));
+    changes.push(Change::AffiliationSet(creator, Affiliation::Owner));
     Ok((node, changes))
 }

@@ -73,7 +73,7 @@ pub fn delete(
     if node.config.notify_delete {
         let pending = Recipients::sorted(node.pending().cloned().collect());
         for some in pending.chunks(MAX_LISTED) {
-            let (event, to_pending) = (event.clone(), Audience::Entities(some));
+            let (event, to_pending) = (event.clone(), Audience::Explicit(some));
             let notice = LogEntry::notice(node, &mut changes, event, to_pending, cx.now);
             notifications.push(notice);
         }

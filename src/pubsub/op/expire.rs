@@ -28,14 +28,16 @@ const MAX_DIGESTS_BYTES: usize = 1024 * 1024;
 #[must_use]
 pub fn due(node: &Node, changes: &Changes) -> Option<Timestamp> {
     let by_change = changes.iter().filter_map(|change| match change {
-        Change::Agreed(_, terms) => terms.iter().filter_map(SubscriptionDetails::due).min(),
+        Change::SubscriptionOptionsSet(_, terms) => {
+            terms.iter().filter_map(SubscriptionDetails::due).min()
+        }
         Change::Configured(config) => {
             let is_timed =
                 config.item_expire.millis().is_some() || config.access_model.reads_rosters();
             is_timed.then_some(Timestamp(0))
         }
         // Where somebody was before, rosters are looked at anyway.
-        Change::Subscribed(_) | Change::Enrolled(_) => {
+        Change::Subscribed(_) | Change::SubscribedByOwner(_) => {
             let is_first = node.subscribers_len() <= changes.iter().count();
             (is_first && node.config.access_model.reads_rosters()).then_some(Timestamp(0))
         }
@@ -52,7 +54,7 @@ pub fn due(node: &Node, changes: &Changes) -> Option<Timestamp> {
 
 /// Whether something happened since the last digest.
 fn awaits_digest(node: &Node, terms: &SubscriptionDetails) -> bool {
-    terms.is_digested(node.config.persist_items) && node.seq > terms.digested
+    terms.is_digested(node.config.persist_items) && node.seq > terms.digested_to
 }
 
 /// Whether a node has to be read for digests.
@@ -145,7 +147,7 @@ pub fn expire(
         if terms.is_empty() {
             changes.push(Change::Unsubscribed(jid.clone()));
         } else if *terms != *special.terms {
-            changes.push(Change::Agreed(jid.clone(), terms.into()));
+            changes.push(Change::SubscriptionOptionsSet(jid.clone(), terms.into()));
         }
     }
     let has_readers = node.subscribers_len() > 0 || has_interested;
@@ -232,8 +234,8 @@ impl TimerRun<'_> {
                 continue;
             }
             let is_due = terms.warned_at().is_some_and(|at| at <= self.cx.now);
-            if is_due && !terms.is_warned && self.warnings.len() < max {
-                terms.is_warned = true;
+            if is_due && !terms.expiry_notified && self.warnings.len() < max {
+                terms.expiry_notified = true;
                 let event = Event::Subscription {
                     jid: None,
                     subid: terms.subid.clone(),
@@ -273,7 +275,7 @@ impl TimerRun<'_> {
                 bytes += digest.iter().map(LogEntry::size).sum::<usize>();
                 made.extend(digest);
             }
-            changes.push(Change::Agreed(jid.clone(), all.into()));
+            changes.push(Change::SubscriptionOptionsSet(jid.clone(), all.into()));
         }
         made
     }
@@ -298,18 +300,18 @@ impl TimerRun<'_> {
             subids: terms.subid.iter().cloned().collect(),
             shows: is_looked_at.then_some(shows),
         };
-        let is_new = |item: &&Item| item.place.seq > terms.digested;
+        let is_new = |item: &&Item| item.place.sequence > terms.digested_to;
         let items = newest.iter().filter(is_new);
         let items = items.filter(|item| terms.options.wants(item.payload.as_ref()));
         let digest: Vec<_> = items
             .filter_map(|item| {
-                let at = (as_of, self.cx.fresh.number());
+                let at = (as_of, self.cx.ids.number());
                 let again = LogEntry::again(node, config, item, jid, at)?;
                 let notification_type = NotificationType::Normal;
-                Some(LogEntry { view: view.clone(), notification_type, ..again })
+                Some(LogEntry { variant: view.clone(), notification_type, ..again })
             })
             .collect();
-        terms.digested = node.seq;
+        terms.digested_to = node.seq;
         if !digest.is_empty() {
             terms.digested_at = self.cx.now;
         }

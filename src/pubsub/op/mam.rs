@@ -85,8 +85,8 @@ pub fn query(
     if matches!(request.page.edge, PageBound::At(index) if index > 0) {
         return Err(Error::NotImplemented("a page of an archive by its index".into()));
     }
-    let spot = |id: ArchiveId| match id.epoch == node.epoch && id.spot.0 <= node.seq {
-        true => Ok(id.spot),
+    let spot = |id: ArchiveId| match id.epoch == node.epoch && id.position.0 <= node.seq {
+        true => Ok(id.position),
         false => Err(Error::ItemNotFound),
     };
     let named = |id: Option<ArchiveId>| id.map(spot).transpose();

@@ -131,7 +131,7 @@ fn settle_remaining(
     changes: &mut Changes,
     cx: &Context<'_>,
 ) {
-    if access::is_up_to_rosters(config, affiliation) && cx.contacts.is_none() {
+    if access::is_up_to_rosters(config, affiliation) && cx.owner_roster.is_none() {
         return;
     }
     let admission = match administers(cx.administrators, entity) {

@@ -176,5 +176,5 @@ pub(super) fn agreed(
             return Err(Error::TooManySpecial);
         }
     }
-    Ok(Change::Agreed(jid, terms.into()))
+    Ok(Change::SubscriptionOptionsSet(jid, terms.into()))
 }

@@ -20,7 +20,9 @@ pub const FEATURES: &[&str] = &["presence-notifications", "presence-subscribe", 
 #[must_use]
 pub fn matters(node: &Node, changes: &Changes) -> bool {
     let is_agreed = |change: &Change| match change {
-        Change::Agreed(_, terms) => terms.iter().any(SubscriptionDetails::looks_at_presence),
+        Change::SubscriptionOptionsSet(_, terms) => {
+            terms.iter().any(SubscriptionDetails::looks_at_presence)
+        }
         _ => false,
     };
     node.config.looks_at_presence() || changes.iter().any(is_agreed)
@@ -31,9 +33,9 @@ pub fn concerned<'a>(node: &'a Node, changes: &'a Changes) -> impl Iterator<Item
     let of_all = changes.iter().any(|change| matches!(change, Change::Configured(_)));
     let all = node.subscribers().chain(node.pending()).take(if of_all { usize::MAX } else { 0 });
     let some = changes.iter().filter_map(|change| match change {
-        Change::Agreed(jid, _)
-        | Change::Enrolled(jid)
-        | Change::Requested(jid)
+        Change::SubscriptionOptionsSet(jid, _)
+        | Change::SubscribedByOwner(jid)
+        | Change::SubscriptionRequested(jid)
         | Change::Subscribed(jid) => Some(jid.to_bare()),
         Change::Published(item) if node.config.purge_offline => Some(item.publisher.clone()),
         _ => None,
@@ -45,9 +47,9 @@ pub fn concerned<'a>(node: &'a Node, changes: &'a Changes) -> impl Iterator<Item
 #[must_use]
 pub fn asks(changes: &Changes, entity: &BareJid) -> bool {
     changes.iter().any(|change| match change {
-        Change::Requested(jid) | Change::Subscribed(jid) | Change::Agreed(jid, _) => {
-            jid.to_bare() == *entity
-        }
+        Change::SubscriptionRequested(jid)
+        | Change::Subscribed(jid)
+        | Change::SubscriptionOptionsSet(jid, _) => jid.to_bare() == *entity,
         _ => false,
     })
 }
@@ -152,7 +154,7 @@ fn last(node: &Node, jid: &Jid, last: Option<&Item>, fresh: &dyn IdGenerator) ->
 /// An item that is sent to whoever comes, in the states of availability in which events are wanted (§16.4.2).
 fn in_wanted_states(sent: LogEntry, terms: &SubscriptionDetails) -> LogEntry {
     let shows = Some(terms.options.show_values).filter(|shows| *shows != ShowSet::ALL);
-    LogEntry { view: DeliveryVariant { shows, ..sent.view }, ..sent }
+    LogEntry { variant: DeliveryVariant { shows, ..sent.variant }, ..sent }
 }
 
 /// An entity of which a resource is not available any more, or none is.

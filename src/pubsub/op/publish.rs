@@ -37,7 +37,7 @@ pub struct Publish {
     /// How the node has to be configured, and is if it has to be created (§7.1.5).
     pub options: Vec<ConfigField>,
     /// What the newest item is called in the archive, or nothing is published (XEP-0395 §3.2).
-    pub compared: Option<String>,
+    pub expected_newest: Option<String>,
 }
 
 /// An item that is not yet there.
@@ -95,7 +95,7 @@ pub fn publish(
     if let Some(unmet) = unmet {
         return Err(Error::PreconditionNotMet { field: unmet.field() });
     }
-    if request.compared.is_some() {
+    if request.expected_newest.is_some() {
         // Who may not read does not learn what is there.
         access::may_retrieve(node, cx).map_err(|_| Error::Forbidden)?;
     }
@@ -107,7 +107,7 @@ pub fn publish(
 /// archive, so it changes too when the same content is published again.
 fn check_compared(request: &Publish, newest: Option<&Item>) -> Result<(), Error> {
     let newest = newest.map(|item| item.archive_id().to_string());
-    match &request.compared {
+    match &request.expected_newest {
         Some(compared) if newest.as_ref() != Some(compared) => Err(Error::Outdated { newest }),
         _ => Ok(()),
     }
@@ -156,14 +156,14 @@ fn publish_at(
         check_payload(new.payload.as_ref(), config, cx)?;
         let id = match &new.id {
             Some(id) => id.clone(),
-            None => ItemId::parse(&cx.fresh.name())?,
+            None => ItemId::parse(&cx.ids.name())?,
         };
         let place = changes.take_place(node.epoch);
         items.push(Arc::new(Item {
             id,
             place,
             index: 0,
-            created: (place.seq, 0),
+            created: (place.sequence, 0),
             publisher: cx.actor.bare(),
             published: cx.now,
             payload: new.payload.clone(),

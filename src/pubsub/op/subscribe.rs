@@ -79,7 +79,7 @@ pub fn subscribe(
     if node.subscribers_len() + node.pending_len() >= cx.limits().max_subscriptions {
         return Err(Error::TooManySubscriptions);
     }
-    let has_enough = cx.own_subscriptions >= cx.limits().max_subscriptions_per_jid;
+    let has_enough = cx.actor_subscription_count >= cx.limits().max_subscriptions_per_jid;
     if has_enough && !cx.actor.is_administrator {
         return Err(Error::TooManyOwnSubscriptions);
     }
@@ -94,7 +94,7 @@ pub fn subscribe(
             SubscriptionState::Subscribed
         }
         SubscribeAccess::OnApproval => {
-            changes.push(Change::Requested(jid.clone()));
+            changes.push(Change::SubscriptionRequested(jid.clone()));
             SubscriptionState::Pending
         }
     };
@@ -103,7 +103,7 @@ pub fn subscribe(
     }
     let mut notifications = notices(node, &node.config, &mut changes, cx);
     if admission == SubscribeAccess::Granted {
-        let at = (changes.version() + 1, cx.fresh.number());
+        let at = (changes.version() + 1, cx.ids.number());
         notifications.extend(last_item(node, &node.config, last, (jid, &terms), at));
     }
     Ok(Decision { reply: reply(node, request, &terms, state), changes, notifications })
@@ -167,7 +167,7 @@ fn again(
         false => Vec::new(),
     };
     for terms in &begun {
-        let at = (changes.version() + 1, cx.fresh.number());
+        let at = (changes.version() + 1, cx.ids.number());
         notifications.extend(last_item(node, &node.config, last, (&request.jid, terms), at));
     }
     let reply = reply(node, request, &terms, SubscriptionState::Subscribed);
@@ -184,7 +184,7 @@ fn new_terms(
     let options =
         SubscriptionOptions { is_public: request.is_public, ..SubscriptionOptions::default() };
     let options = options.with(settings, cx.limits(), cx.now)?;
-    let subid = (cx.limits().max_subids > 1).then(|| SubId::new(&cx.fresh.name()));
+    let subid = (cx.limits().max_subids > 1).then(|| SubId::new(&cx.ids.name()));
     Ok(SubscriptionDetails::new(subid, options, node.seq, cx.now))
 }
 
@@ -243,5 +243,5 @@ pub(super) fn last_item(
 ) -> Option<LogEntry> {
     let last = last.filter(|_| config.send_last_published_item.is_on_sub())?;
     let sent = LogEntry::of_item(node, config, last, subscriber, at)?;
-    Some(LogEntry { view: DeliveryVariant { shows: None, ..sent.view }, ..sent })
+    Some(LogEntry { variant: DeliveryVariant { shows: None, ..sent.variant }, ..sent })
 }

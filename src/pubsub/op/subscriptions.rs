@@ -175,7 +175,7 @@ fn may_be_of_another(node: &Node, entity: &BareJid, cx: &Context<'_>) -> bool {
 /// The states that changes give to subscriptions, by the decoded JIDs.
 fn states_after(changes: &Changes) -> BTreeMap<String, SubscriptionState> {
     let state = |change: &Change| match change {
-        Change::Subscribed(jid) | Change::Enrolled(jid) => {
+        Change::Subscribed(jid) | Change::SubscribedByOwner(jid) => {
             Some((decoded(jid), SubscriptionState::Subscribed))
         }
         Change::Unsubscribed(jid) => Some((decoded(jid), SubscriptionState::None)),
@@ -239,7 +239,7 @@ pub fn set_subscriptions(
             }
             (Some(SubscriptionState::Subscribed), _) if admission.is_ok() && room > 0 => {
                 let terms = (cx.limits().max_subids > 1).then(|| {
-                    let subid = SubId::new(&cx.fresh.name());
+                    let subid = SubId::new(&cx.ids.name());
                     SubscriptionDetails::new(
                         Some(subid),
                         SubscriptionOptions::default(),
@@ -251,7 +251,7 @@ pub fn set_subscriptions(
                 match terms {
                     Ok(terms) => {
                         room -= 1;
-                        changes.push(Change::Enrolled(jid.clone()));
+                        changes.push(Change::SubscribedByOwner(jid.clone()));
                         terms.into_iter().for_each(|terms| changes.push(terms));
                     }
                     Err(refusal) => fail(jid, subid, state, refusal.to_string()),
@@ -294,6 +294,6 @@ pub fn set_subscriptions(
     let reason = joined(reasons);
     let reply = SetSubscriptionsReply { node: node.id.clone(), failed, reason, is_full };
     let mut notifications = notices(node, &node.config, &mut changes, cx);
-    notifications.extend(subscribe::last_items(node, &node.config, last, &changes, cx.fresh));
+    notifications.extend(subscribe::last_items(node, &node.config, last, &changes, cx.ids));
     Ok(Decision { reply, changes, notifications })
 }

@@ -100,7 +100,7 @@ fn fewer_items_are_kept_from_the_moment_that_fewer_are_wanted() {
         let request = Configure { node: node.id.clone(), settings: vec![setting], seen: None };
         let decision = by("owner@x", |cx| configure(Some(&node), &request, None, cx)).unwrap();
         let trimmed = changes_of(&decision).into_iter().find_map(|change| match change {
-            Change::Trimmed { keep, .. } => Some(*keep),
+            Change::ItemsEvicted { keep, .. } => Some(*keep),
             _ => None,
         });
         assert_eq!(trimmed, keep);
@@ -169,7 +169,7 @@ fn a_deletion_takes_a_place_too() {
     let decision =
         by("owner@x", |cx| delete(Some(&node), &request, None, RedirectCounts::default(), cx));
     let decision = decision.unwrap();
-    assert_eq!(decision.notifications[0].place.seq, 1);
+    assert_eq!(decision.notifications[0].event_id.sequence, 1);
 }
 
 /// One requester's changes in a row are known to that requester; whatever somebody else changed is not.

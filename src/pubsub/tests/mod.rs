@@ -73,13 +73,13 @@ fn by<R>(who: &str, rule: impl FnOnce(&Context<'_>) -> R) -> R {
         administrators: &[],
         policy: &policy,
         now,
-        fresh: &FRESH,
-        nodes: 0,
-        own_nodes: 0,
-        like_nodes: 0,
-        own_subscriptions: 0,
+        ids: &FRESH,
+        node_count: 0,
+        actor_node_count: 0,
+        policy_node_count: 0,
+        actor_subscription_count: 0,
         reads_rosters: false,
-        contacts: None,
+        owner_roster: None,
     })
 }
 
@@ -89,7 +89,7 @@ fn item(id: &str) -> NewItem {
 }
 
 fn publication(items: Vec<NewItem>) -> Publish {
-    Publish { node: NodeId::parse("n").unwrap(), items, options: Vec::new(), compared: None }
+    Publish { node: NodeId::parse("n").unwrap(), items, options: Vec::new(), expected_newest: None }
 }
 
 fn changes_of<R>(decision: &Decision<R>) -> Vec<&Change> {

@@ -57,12 +57,12 @@ fn each_item_of_one_request_takes_the_next_sequence() {
     let published: Vec<_> = changes_of(&decision)
         .into_iter()
         .filter_map(|change| match change {
-            Change::Published(item) => Some((item.id.to_string(), item.place.seq, item.index)),
+            Change::Published(item) => Some((item.id.to_string(), item.place.sequence, item.index)),
             _ => None,
         })
         .collect();
     assert_eq!(published, [("a".to_owned(), 1, 0), ("b".to_owned(), 2, 0)]);
-    assert_eq!(decision.notifications[0].place.seq, 1);
+    assert_eq!(decision.notifications[0].event_id.sequence, 1);
 }
 
 /// §6.1.7: with the place that it had, and the time when it came.
@@ -80,8 +80,8 @@ fn a_new_subscriber_gets_the_last_item_as_it_was_told() {
         Subscribe { node: node.id.clone(), jid: jid("a@x/r"), settings: None, is_public: false };
     let decision = by("a@x/r", |cx| subscribe(Some(&node), &request, last.as_deref(), cx));
     let told = decision.unwrap().notifications.remove(0);
-    assert_eq!((told.nonce.is_some(), told.happened), (true, Timestamp(1)));
-    assert_eq!(told.place, published.notifications[0].place);
+    assert_eq!((told.nonce.is_some(), told.occurred_at), (true, Timestamp(1)));
+    assert_eq!(told.event_id, published.notifications[0].event_id);
     assert_eq!(told.audience, Audience::Listed(Recipients::one(jid("a@x/r"))));
 }
 
@@ -100,7 +100,7 @@ fn a_node_that_keeps_no_item_still_announces_each() {
     let request = publication(vec![item("a"), item("b")]);
     let decision =
         by("owner@x", |cx| publish(Some(&node), &request, &ExistingItems::default(), cx)).unwrap();
-    let is_emptied = |change: &&Change| matches!(change, Change::Trimmed { keep: 0, .. });
+    let is_emptied = |change: &&Change| matches!(change, Change::ItemsEvicted { keep: 0, .. });
     assert!(changes_of(&decision).iter().any(is_emptied));
     assert!(!decision.notifications.is_empty());
 }
@@ -127,7 +127,7 @@ fn a_first_publisher_creates_the_node_as_it_wants_it() {
     let made = match changes_of(&decision).as_slice() {
         [
             Change::Created(made),
-            Change::Affiliated(owner, Affiliation::Owner),
+            Change::AffiliationSet(owner, Affiliation::Owner),
             Change::Published(_),
             ..,
         ] => {
@@ -162,7 +162,7 @@ fn who_may_not_create_nodes_publishes_at_those_that_are_there() {
             None,
             &request,
             &ExistingItems::default(),
-            &Context { nodes: cx.limits().max_nodes, ..*cx },
+            &Context { node_count: cx.limits().max_nodes, ..*cx },
         )
     });
     refuses(full, &Error::MaxNodesExceeded);

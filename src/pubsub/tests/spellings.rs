@@ -56,7 +56,8 @@ fn resources_of_internationalised_domains_are_looked_up_without_converting_them(
         let changes = subscription("b@x", &node);
         let began = Instant::now();
         let number = by("b@x", |cx| {
-            let cx = Context { contacts: Some(&contacts), administrators: &administrators, ..*cx };
+            let cx =
+                Context { owner_roster: Some(&contacts), administrators: &administrators, ..*cx };
             let mut reevaluation = Reevaluation::of(Some(&node), &changes).unwrap();
             reevaluation.evaluate(&interested, &cx);
             let _ = reevaluation.effects(&[], None, &cx);

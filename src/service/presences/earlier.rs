@@ -64,7 +64,7 @@ impl PresenceTable {
             resources.retain(|_, before| !before.is_denied);
             !resources.is_empty()
         });
-        for (entity, resources) in mem::take(&mut self.there) {
+        for (entity, resources) in mem::take(&mut self.available) {
             let all = self.before.entry(entity).or_default();
             for (resource, show) in resources {
                 if all.len() < MAX_RESOURCES {

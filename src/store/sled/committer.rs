@@ -16,7 +16,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     pubsub::NodeId,
-    store::{Commit, CommitChain, CommitReceipt, MAX_UNDERWAY, OnCommit, StoreError, Told},
+    store::{Commit, CommitChain, CommitReceipt, MAX_PENDING_COMMITS, OnCommit, StoreError, Told},
 };
 
 use super::{
@@ -126,7 +126,7 @@ impl Committer {
         reader: ReadHandle,
         open: ReopenFn,
     ) -> Result<(mpsc::SyncSender<CommitterRequest>, thread::JoinHandle<()>), StoreError> {
-        let (sender, receiver) = mpsc::sync_channel(2 * MAX_UNDERWAY);
+        let (sender, receiver) = mpsc::sync_channel(2 * MAX_PENDING_COMMITS);
         let committer = Self { opened, reader, open };
         let thread = thread::Builder::new()
             .name("committer".into())

@@ -37,7 +37,7 @@ pub(super) fn convert_nodes(opened: &mut OpenStore) -> Result<(), StoreError> {
             for key in batch {
                 match convert(&tree, rows, key) {
                     // Only the node of the damaged record is closed.
-                    Ok(()) | Err(StoreError::Damaged(_)) => {}
+                    Ok(()) | Err(StoreError::Corrupt(_)) => {}
                     Err(error) => return Err(error),
                 }
             }

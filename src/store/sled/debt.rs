@@ -120,7 +120,7 @@ impl AudienceRecord {
     fn of(audience: &Audience) -> Self {
         let names = |jids: &Recipients| jids.iter().map(Jid::to_string).collect();
         match audience {
-            Audience::Entities(jids) => Self::Entities(names(jids)),
+            Audience::Explicit(jids) => Self::Entities(names(jids)),
             Audience::Interested(jids) => Self::Interested(Shared(Arc::new(names(jids)))),
             Audience::Listed(jids) if jids.have_subids() => {
                 let subids = |subids: &[SubId]| subids.iter().map(SubId::to_string).collect();
@@ -135,7 +135,7 @@ impl AudienceRecord {
 
     fn to_audience(&self, key: &[u8]) -> Result<Audience, StoreError> {
         Ok(match self {
-            Self::Entities(jids) => Audience::Entities(all(key, jids)?),
+            Self::Entities(jids) => Audience::Explicit(all(key, jids)?),
             Self::Interested(jids) => Audience::Interested(all(key, &jids.0)?),
             Self::Listed(jids) => Audience::Listed(all(key, &jids.0)?),
             Self::Subscribers => Audience::Subscribers,
@@ -308,7 +308,7 @@ impl LogEntryRecord {
         let audience = &notification.audience;
         let record = || AudienceRecord::of(audience);
         let audience = match audience {
-            Audience::Entities(jids) | Audience::Interested(jids) | Audience::Listed(jids) => {
+            Audience::Explicit(jids) | Audience::Interested(jids) | Audience::Listed(jids) => {
                 let key = (mem::discriminant(audience), jids.id());
                 let (_, record) =
                     audiences.0.entry(key).or_insert_with(|| (jids.clone(), record()));
@@ -319,20 +319,20 @@ impl LogEntryRecord {
         let entry = EntryRecord {
             number,
             node: notification.node.as_str().into(),
-            epoch: notification.place.epoch.0,
-            seq: notification.place.seq,
+            epoch: notification.event_id.epoch.0,
+            seq: notification.event_id.sequence,
             index: notification.index,
             event: EventRecord::of(&notification.event),
             audience,
-            has_body: notification.view.has_body,
-            subids: notification.view.subids.iter().map(SubId::to_string).collect(),
-            shows: notification.view.shows.map(ShowSet::bits),
+            has_body: notification.variant.has_body,
+            subids: notification.variant.subids.iter().map(SubId::to_string).collect(),
+            shows: notification.variant.shows.map(ShowSet::bits),
             normal_messages: match notification.notification_type {
                 NotificationType::Headline => false,
                 NotificationType::Normal => true,
             },
             reply_to: Vec::new(),
-            happened: notification.happened.0,
+            happened: notification.occurred_at.0,
             is_last_item: notification.nonce.is_some(),
         };
         Self { entry, as_of: notification.as_of, nonce: notification.nonce }
@@ -374,11 +374,11 @@ impl LogEntryRecord {
         };
         Ok(LogEntry {
             node: NodeId::parse(&entry.node).map_err(|_| damaged(key))?,
-            place: EventId { epoch: Epoch(entry.epoch), seq: entry.seq },
+            event_id: EventId { epoch: Epoch(entry.epoch), sequence: entry.seq },
             index: entry.index,
             event: entry.event.into_event(key)?,
             audience,
-            view: DeliveryVariant {
+            variant: DeliveryVariant {
                 has_body: entry.has_body,
                 subids: entry.subids.iter().map(|subid| SubId::new(subid)).collect(),
                 shows: entry.shows.map(ShowSet::from_bits),
@@ -388,7 +388,7 @@ impl LogEntryRecord {
             } else {
                 NotificationType::Headline
             },
-            happened: Timestamp(entry.happened),
+            occurred_at: Timestamp(entry.happened),
             as_of,
             nonce,
         })
@@ -404,7 +404,9 @@ impl EventRecord {
 
     fn of(event: &Event) -> Self {
         match event {
-            Event::Affiliated(affiliation) => Self::Affiliated(AffiliationName::of(*affiliation)),
+            Event::AffiliationChanged(affiliation) => {
+                Self::Affiliated(AffiliationName::of(*affiliation))
+            }
             Event::Announced(text) => Self::Announced(text.clone()),
             Event::Configured(config) => {
                 Self::Configured(config.as_deref().map(|config| Box::new(ConfigRecord::of(config))))
@@ -425,7 +427,7 @@ impl EventRecord {
                     .collect(),
             ),
             Event::Purged => Self::Purged,
-            Event::Requested(jid) => Self::Requested(jid.as_str().into()),
+            Event::ApprovalRequested(jid) => Self::Requested(jid.as_str().into()),
             Event::Retracted(ids) => {
                 Self::Retracted(ids.iter().map(|id| id.as_str().into()).collect())
             }
@@ -441,9 +443,9 @@ impl EventRecord {
     fn into_event(self, key: &[u8]) -> Result<Event, StoreError> {
         let item_id = |id: &str| ItemId::parse(id).map_err(|_| damaged(key));
         Ok(match self {
-            Self::Affiliated(name) => {
-                Event::Affiliated(name.map_or(Affiliation::None, AffiliationName::to_affiliation))
-            }
+            Self::Affiliated(name) => Event::AffiliationChanged(
+                name.map_or(Affiliation::None, AffiliationName::to_affiliation),
+            ),
             Self::Announced(text) => Event::Announced(text),
             Self::Configured(config) => {
                 let config = config.map(|config| config.to_config(key)).transpose()?;
@@ -462,7 +464,7 @@ impl EventRecord {
                 Event::Published(items.into_iter().map(item).collect::<Result<_, StoreError>>()?)
             }
             Self::Purged => Event::Purged,
-            Self::Requested(jid) => Event::Requested(full(key, &jid)?),
+            Self::Requested(jid) => Event::ApprovalRequested(full(key, &jid)?),
             Self::Retracted(ids) => {
                 Event::Retracted(ids.iter().map(|id| item_id(id)).collect::<Result<_, _>>()?)
             }

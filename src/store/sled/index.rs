@@ -20,7 +20,7 @@ pub(super) fn check(tree: &Tree) -> Result<(StoreHeader, Ledger), StoreError> {
             record::OLDEST_VERSION..=record::VERSION => {}
             found => return Err(StoreError::Version { found, expected: record::VERSION }),
         },
-        None => return Err(StoreError::Damaged("not a store of this service".into())),
+        None => return Err(StoreError::Corrupt("not a store of this service".into())),
     }
     let total = get(keys::TOTAL)?.ok_or_else(|| damaged(keys::TOTAL))?;
     let total: StoreHeader = record::decode(keys::TOTAL, &total)?;
@@ -61,7 +61,7 @@ pub(super) fn check(tree: &Tree) -> Result<(StoreHeader, Ledger), StoreError> {
         }
     }
     if sum != total.sum {
-        return Err(StoreError::Damaged("rows of the index are missing or old".into()));
+        return Err(StoreError::Corrupt("rows of the index are missing or old".into()));
     }
     for group in debts(tree) {
         ledger.load(&group?);

@@ -292,14 +292,14 @@ mod tests {
         let list: Recipients = (0..1000).map(jid).collect();
         let notification = LogEntry {
             node: NodeId::parse("n").unwrap(),
-            place: EventId { epoch: Epoch(1), seq: 1 },
+            event_id: EventId { epoch: Epoch(1), sequence: 1 },
             index: 0,
             event: Event::Purged,
             audience: Audience::Interested(list.clone()),
             as_of: 1,
-            view: DeliveryVariant::default(),
+            variant: DeliveryVariant::default(),
             notification_type: NotificationType::Normal,
-            happened: Timestamp(0),
+            occurred_at: Timestamp(0),
             nonce: None,
         };
         let mut ledger = Ledger::default();

@@ -14,7 +14,7 @@ use crate::{
 
 use super::{
     keys::{self, NodeNumber},
-    reader::{LOOKS, TreeReader, name},
+    reader::{READ_ATTEMPTS, TreeReader, name},
     record::{self, FormerRecord, NodeRecord, Record, RedirectRecord, damaged},
     sled_failed,
     subscriptions::{SubscriptionPointer, SubscriptionRecord, read_part},
@@ -212,7 +212,7 @@ impl TreeReader {
         all: &mut Vec<CorruptRecord>,
         found: Result<Option<T>, StoreError>,
     ) -> Result<Option<T>, StoreError> {
-        let Err(StoreError::Damaged(record)) = found else { return found };
+        let Err(StoreError::Corrupt(record)) = found else { return found };
         let node = self.record(number).and_then(|(key, node)| name(&key, &node)).ok();
         all.push(CorruptRecord { node, record });
         Ok(None)
@@ -248,7 +248,7 @@ impl TreeReader {
     ) -> Result<Option<(Vec<u8>, SubscriptionRecord)>, StoreError> {
         let is_there = |key: &[u8]| self.tree.contains_key(key).map_err(|e| sled_failed(&e));
         // It may go and come again, elsewhere, between two looks.
-        for _ in 0..LOOKS {
+        for _ in 0..READ_ATTEMPTS {
             let Some(place) = self.get::<SubscriptionPointer>(pointer)? else { return Ok(None) };
             let key = keys::subscriptions(node, place.part);
             let part = self.get::<Vec<u8>>(&key)?.unwrap_or_default();
@@ -273,7 +273,7 @@ impl TreeReader {
     ) -> Result<Option<T>, StoreError> {
         let is_there = |key: &[u8]| self.tree.contains_key(key).map_err(|e| sled_failed(&e));
         // Both may go and come again between two looks.
-        for _ in 0..LOOKS {
+        for _ in 0..READ_ATTEMPTS {
             let record = self.get(row)?;
             // In this order: the pointers of a deleted node go before it does.
             if record.is_some() || is_there(&keys::dead(node))? || !is_there(pointer)? {

@@ -49,7 +49,7 @@ impl Manifest {
         if text.is_empty() && !OF_SLED.iter().any(|name| directory.join(name).exists()) {
             return Self::begin(file, directory);
         }
-        let damaged = || StoreError::Damaged(format!("the file {NAME}"));
+        let damaged = || StoreError::Corrupt(format!("the file {NAME}"));
         let (content, sum) = text.trim_end().rsplit_once(' ').ok_or_else(damaged)?;
         let fields: Vec<_> = content.split(' ').collect();
         let ["gjallar-store", version, store, state, commit] = fields[..] else {
@@ -68,7 +68,7 @@ impl Manifest {
             // Its making was interrupted, before anything was in it.
             remove_remains(directory).map_err(|error| failed(&error))?;
         } else if let Some(missing) = ["db", "conf"].iter().find(|n| !directory.join(n).exists()) {
-            return Err(StoreError::Damaged(format!("the file {missing} is missing")));
+            return Err(StoreError::Corrupt(format!("the file {missing} is missing")));
         }
         let marker = Self { file, store, commit };
         if found != record::VERSION {
@@ -81,7 +81,7 @@ impl Manifest {
 
     fn make(directory: &Path) -> Result<Self, StoreError> {
         if let Some(foreign) = OF_SLED.iter().find(|name| directory.join(name).exists()) {
-            return Err(StoreError::Damaged(format!(
+            return Err(StoreError::Corrupt(format!(
                 "there is a file {foreign}, but no {NAME}: this is not a store of this service"
             )));
         }

@@ -124,7 +124,7 @@ impl SledStore {
             .as_ref()
             .map_or(StoredPayload::None, |p| StoredPayload::Here(PayloadRecord::of(p)));
         record::encode(
-            &keys::item(NodeNumber(0), (item.place.seq, item.index)),
+            &keys::item(NodeNumber(0), (item.place.sequence, item.index)),
             &ItemRecord::of(item, item.created, content),
         )
     }
@@ -226,7 +226,7 @@ impl SledStore {
 
 /// Where sled does not understand its own pages, it panics.
 fn cannot_be_read() -> StoreError {
-    StoreError::Damaged("the files cannot be read".into())
+    StoreError::Corrupt("the files cannot be read".into())
 }
 
 /// Any failure that only an operator can mend.
@@ -237,7 +237,7 @@ fn failed(reason: &(impl Display + ?Sized)) -> StoreError {
 /// What sled says.
 fn sled_failed(error: &sled::Error) -> StoreError {
     match error {
-        sled::Error::Corruption { .. } => StoreError::Damaged("the files".into()),
+        sled::Error::Corruption { .. } => StoreError::Corrupt("the files".into()),
         _ => failed(error),
     }
 }

@@ -38,7 +38,7 @@ impl OpenStore {
     /// so many bytes at hand.
     pub(super) fn open(directory: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         let open = AssertUnwindSafe(|| Self::open_files(directory, cache_bytes));
-        let panicked = |_| StoreError::Damaged("the files cannot be opened".into());
+        let panicked = |_| StoreError::Corrupt("the files cannot be opened".into());
         std::panic::catch_unwind(open).map_err(panicked)?
     }
 
@@ -58,10 +58,10 @@ impl OpenStore {
             opened.begin()?;
         }
         if opened.total.store != opened.marker.store {
-            return Err(StoreError::Damaged("the file db belongs to another store".into()));
+            return Err(StoreError::Corrupt("the file db belongs to another store".into()));
         }
         if opened.total.commit < opened.marker.commit {
-            return Err(StoreError::Damaged("the newest commits are missing".into()));
+            return Err(StoreError::Corrupt("the newest commits are missing".into()));
         }
         convert::convert_nodes(&mut opened)?;
         // What a node lost is gone before anyone asks for it.

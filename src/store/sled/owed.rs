@@ -45,7 +45,7 @@ pub(super) fn owed(view: &TreeReader, nodes: Option<&[NodeId]>) -> Result<Vec<Ow
         let (key, number) = (keys::debt(debt), record.number());
         let notification = record.into_notification(&key, &mut read)?;
         let recipients = match &notification.audience {
-            Audience::Entities(entities) => Ok(entities.clone()),
+            Audience::Explicit(entities) => Ok(entities.clone()),
             Audience::Interested(resources) => {
                 audiences.interested(number, resources, (debt, &notification))
             }
@@ -55,7 +55,7 @@ pub(super) fn owed(view: &TreeReader, nodes: Option<&[NodeId]>) -> Result<Vec<Ow
         let mut recipients = match (recipients, nodes) {
             (Ok(recipients), _) => recipients,
             // A damaged node is closed when it is asked for; the others are told what is owed to them.
-            (Err(StoreError::Damaged(record)), None) => {
+            (Err(StoreError::Corrupt(record)), None) => {
                 error!(node = notification.node.as_str(), record, "what is owed cannot be told");
                 continue;
             }

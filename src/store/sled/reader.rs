@@ -36,7 +36,7 @@ use super::{
 const FEW_ITEMS: u64 = 100;
 const FEW_PARTS: u32 = 2;
 /// How often a referenced row is looked up before it counts as missing.
-pub(super) const LOOKS: usize = 3;
+pub(super) const READ_ATTEMPTS: usize = 3;
 
 /// The reading half, which outlives that the store is opened again.
 #[derive(Clone, Debug)]
@@ -142,9 +142,9 @@ impl TreeReader {
         let commit =
             || self.get::<StoreHeader>(keys::TOTAL).ok().flatten().map(|total| total.commit);
         let mut before = None;
-        for _ in 0..LOOKS {
+        for _ in 0..READ_ATTEMPTS {
             let found = read(self);
-            if !matches!(found, Err(StoreError::Damaged(_))) {
+            if !matches!(found, Err(StoreError::Corrupt(_))) {
                 return Some(found);
             }
             let after = commit();
@@ -287,7 +287,7 @@ impl TreeReader {
             // If rows were removed meanwhile that had been left, it is another sum.
             if now.sum == expected.sum {
                 let what = format!("rows of node {} are missing or old", number.0);
-                return Err(StoreError::Damaged(what));
+                return Err(StoreError::Corrupt(what));
             }
             expected = now;
         }

@@ -96,7 +96,7 @@ pub(super) fn weight(value: &[u8]) -> u64 {
 pub(super) fn damaged(key: &[u8]) -> StoreError {
     let table = key.first().map_or('?', |byte| char::from(*byte));
     let rest: String = key.iter().skip(1).map(|byte| format!("{byte:02x}")).collect();
-    StoreError::Damaged(format!("{table} {rest}"))
+    StoreError::Corrupt(format!("{table} {rest}"))
 }
 
 #[derive(Serialize, Deserialize)]
@@ -444,7 +444,7 @@ impl ItemRecord {
     ) -> Result<Item, StoreError> {
         Ok(Item {
             id: ItemId::parse(&self.id).map_err(|_| damaged(key))?,
-            place: EventId { epoch, seq },
+            place: EventId { epoch, sequence: seq },
             index,
             created: self.created_at((seq, index)),
             publisher: BareJid::new(&self.publisher).map_err(|_| damaged(key))?,

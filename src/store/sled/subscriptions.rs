@@ -275,8 +275,8 @@ impl SubscriptionDetailsRecord {
             show_values: options.show_values.bits(),
             is_public: options.is_public,
             since: terms.since.0,
-            is_warned: terms.is_warned,
-            digested: terms.digested,
+            is_warned: terms.expiry_notified,
+            digested: terms.digested_to,
             digested_at: terms.digested_at.0,
         }
     }
@@ -305,8 +305,8 @@ impl SubscriptionDetailsRecord {
                 is_public: self.is_public,
             },
             since: Timestamp(self.since),
-            is_warned: self.is_warned,
-            digested: self.digested,
+            expiry_notified: self.is_warned,
+            digested_to: self.digested,
             digested_at: Timestamp(self.digested_at),
         }
     }

@@ -45,7 +45,7 @@ pub(super) fn sweep(
                     ledger.leave(remains);
                 }
             }
-            Err(error @ StoreError::Damaged(_)) => {
+            Err(error @ StoreError::Corrupt(_)) => {
                 error!(%error, "what is left of a node cannot be removed");
                 ledger.leave(remains);
                 if let GcTask::Subscriptions(node) = remains {

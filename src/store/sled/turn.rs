@@ -231,7 +231,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
             Change::Revised(revision) => {
                 self.change_node(node, |record| record.set_revision(revision))?;
             }
-            Change::Affiliated(entity, affiliation) => {
+            Change::AffiliationSet(entity, affiliation) => {
                 let (row, back) = (
                     keys::affiliation(node, entity.as_str()),
                     keys::affiliation_of(entity.as_str(), node),
@@ -247,7 +247,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
                     }
                 }
             }
-            Change::Requested(jid) => {
+            Change::SubscriptionRequested(jid) => {
                 self.subscribe(
                     node,
                     SubscriptionRecord::requested(jid, version),
@@ -265,7 +265,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
                     changes.seq(),
                 )?;
             }
-            Change::Enrolled(jid) => {
+            Change::SubscribedByOwner(jid) => {
                 self.subscribe(
                     node,
                     SubscriptionRecord::of(jid, version),
@@ -274,13 +274,13 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
                     changes.seq(),
                 )?;
             }
-            Change::Agreed(jid, terms) => self.agree(node, jid, terms, version)?,
+            Change::SubscriptionOptionsSet(jid, terms) => self.agree(node, jid, terms, version)?,
             Change::Unsubscribed(jid) => self.unsubscribe(node, jid)?,
             Change::Published(item) => self.publish(node, item)?,
             Change::Retracted(item) => {
                 self.remove_item_of_name(node, item.as_str())?;
             }
-            Change::Trimmed { keep, max_bytes } => {
+            Change::ItemsEvicted { keep, max_bytes } => {
                 return self.trim(node, u64::from(*keep), *max_bytes);
             }
             // All items are of earlier events.

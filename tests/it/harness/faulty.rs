@@ -17,7 +17,9 @@ use gjallar::{
         ItemRef, Node, NodeId, OwnerHash, PageRequest, ResultPage, Subscription,
         op::discover::NodeSummary,
     },
-    store::{Commit, MAX_UNDERWAY, NodeNumber, OnCommit, Owed, Partial, Store, StoreError, Told},
+    store::{
+        Commit, MAX_PENDING_COMMITS, NodeNumber, OnCommit, Owed, Partial, Store, StoreError, Told,
+    },
 };
 use jid::{BareJid, Jid};
 use tokio::sync::{Semaphore, mpsc};
@@ -59,7 +61,7 @@ impl FailingStore {
         commits_all_the_same: bool,
         gate: &Arc<Semaphore>,
     ) -> Arc<Self> {
-        let (commits, mut waiting) = mpsc::channel::<(Commit, OnCommit)>(MAX_UNDERWAY);
+        let (commits, mut waiting) = mpsc::channel::<(Commit, OnCommit)>(MAX_PENDING_COMMITS);
         let (store, gate) = (Arc::clone(&inner), Arc::clone(gate));
         tokio::spawn(async move {
             let mut number = 0;

@@ -147,7 +147,8 @@ impl TestService {
             payload: Some(Payload::new(xml, "urn:x")),
         };
         let items = xml.enumerate().map(new).collect();
-        let request = Publish { node: node(name), items, options: Vec::new(), compared: None };
+        let request =
+            Publish { node: node(name), items, options: Vec::new(), expected_newest: None };
         self.service.publish(&actor(by), &request, |answer| answer).await.await
     }
 
@@ -176,7 +177,8 @@ impl TestService {
     ) -> SubmitHandle<Result<PublishReply, Error>> {
         let payload = Some(Payload::new(xml, "urn:x"));
         let items = vec![NewItem { id: Some(item(id)), payload }];
-        let request = Publish { node: node(name), items, options: Vec::new(), compared: None };
+        let request =
+            Publish { node: node(name), items, options: Vec::new(), expected_newest: None };
         self.service.publish(&actor(by), &request, |answer| answer).await
     }
 
