@@ -62,7 +62,7 @@ impl AsyncRead for Repeated {
 struct Number;
 
 impl IdGenerator for Number {
-    fn number(&self) -> u64 {
+    fn next_u64(&self) -> u64 {
         4711
     }
 }
@@ -90,7 +90,7 @@ fn node() -> (Node, Publish) {
     let (id, owner) =
         (NodeId::parse("princely_musings").unwrap(), BareJid::new("owner@localhost").unwrap());
     let config = NodeConfig::initial(&Limits::default());
-    let mut node = Node::bare(id.clone(), Epoch(1), config, owner.clone(), Timestamp(0));
+    let mut node = Node::new(id.clone(), Epoch(1), config, owner.clone(), Timestamp(0));
     node.load_affiliation(owner, Affiliation::Owner);
     for number in 0..1000 {
         node.load_subscription(Jid::new(&format!("u{number}@localhost/r")).unwrap(), 0);

@@ -45,7 +45,7 @@ pub async fn export(
     }
     // By epoch, for a deleted node and a new one may share a name.
     let mut owed = BTreeMap::<_, Vec<Owed>>::new();
-    for debt in store.owed(None).await? {
+    for debt in store.poll(None).await? {
         owed.entry(debt.notification.event_id.epoch.0).or_default().push(debt);
     }
     for (epoch, debts) in &owed {
@@ -104,7 +104,7 @@ impl<W: Write> ArchiveWriter<'_, W> {
             let affiliation = affiliation_name(affiliation).to_owned();
             self.line(&ArchiveLine::Affiliation { jid: jid.clone(), affiliation })?;
         }
-        let enrolled = store.enrolled(&node.id).await?;
+        let enrolled = store.owner_subscribed(&node.id).await?;
         for (jid, since) in node.subscriptions() {
             let special = node.special(jid).map(ConfiguredSubscriptionLine::of);
             self.subscription(jid, since, enrolled.contains(jid), special)?;
@@ -136,7 +136,7 @@ impl<W: Write> ArchiveWriter<'_, W> {
         let Some(creator) = recipients.next().map(Jid::to_bare) else { return Ok(()) };
         let EventId { epoch, sequence: seq } = last.notification.event_id;
         let config = NodeConfig::initial(&Limits::default());
-        let mut node = Node::bare(
+        let mut node = Node::new(
             first.notification.node.clone(),
             epoch,
             config,
@@ -180,7 +180,7 @@ impl<W: Write> ArchiveWriter<'_, W> {
     fn former(&mut self, node: NodeId, former: FormerNode) -> Result<(), ArchiveError> {
         let config = NodeConfig::initial(&Limits::default());
         let nobody = BareJid::new(NOBODY).map_err(|_| StoreError::Failed(NOBODY.into()))?;
-        let node = Node::bare(node, Epoch(0), config, nobody, Timestamp(0));
+        let node = Node::new(node, Epoch(0), config, nobody, Timestamp(0));
         self.line(&ArchiveLine::Node(NodeLine::former(&node, former)))
     }
 

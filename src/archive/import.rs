@@ -24,7 +24,7 @@ const MAX_REFUSALS_WRITTEN: usize = 500;
 /// # Errors
 /// [`ArchiveError::NotEmpty`], or if it cannot be read.
 pub async fn is_empty(store: &dyn Store) -> Result<(), ArchiveError> {
-    if store.creators().await?.is_empty() && store.owed(None).await?.is_empty() {
+    if store.node_counts().await?.is_empty() && store.poll(None).await?.is_empty() {
         Ok(())
     } else {
         Err(ArchiveError::NotEmpty)
@@ -163,7 +163,7 @@ impl<'a> CurrentNode<'a> {
             return Err(LineError::Form("a version or sequence that nothing can follow".into()));
         }
         if let Epochs::New(fresh) = epochs {
-            node.epoch = Epoch(fresh.number());
+            node.epoch = Epoch(fresh.next_u64());
         }
         if store.node(&node.id).await?.is_some() {
             return Err(LineError::Form("there is a node of this name before".into()));

@@ -290,7 +290,7 @@ impl NodeLine {
         let epoch = u64::from_str_radix(&self.epoch, 16).map_err(|_| "epoch".to_owned())?;
         let config = config_from(&self.config)?;
         let created = Timestamp(self.created);
-        let mut node = Node::bare(id, Epoch(epoch), config, self.creator.clone(), created);
+        let mut node = Node::new(id, Epoch(epoch), config, self.creator.clone(), created);
         if let Some(line) = &self.revision {
             node.revision = ConfigRevision {
                 number: line.number,
@@ -338,7 +338,7 @@ impl ItemLine {
             id: item.id.to_string(),
             seq: item.place.sequence,
             index: item.index,
-            created: Some(item.created).filter(|created| *created != item.spot()),
+            created: Some(item.created).filter(|created| *created != item.position()),
             publisher: item.publisher.clone(),
             published: item.published.0,
             payload: item.payload.as_ref().map(PayloadLine::of),

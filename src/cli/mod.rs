@@ -166,7 +166,7 @@ pub(crate) fn run() -> ExitCode {
         Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
-        Err(failure) => complain(failure.code(), &failure),
+        Err(failure) => exit_with(failure.code(), &failure),
     }
 }
 
@@ -214,7 +214,7 @@ impl CliError {
     }
 }
 
-fn complain(code: u8, error: &dyn Display) -> ExitCode {
+fn exit_with(code: u8, error: &dyn Display) -> ExitCode {
     eprintln!("gjallar: {error}");
     ExitCode::from(code)
 }

@@ -9,7 +9,7 @@ use tokio::{
 };
 use tracing::error;
 
-use super::{CliError, ConfigArgs, complain};
+use super::{CliError, ConfigArgs, exit_with};
 
 pub(super) fn check(source: &ConfigArgs) -> Result<(), CliError> {
     Config::load(source.config.as_deref())?.check()?;
@@ -20,20 +20,20 @@ pub(super) fn check(source: &ConfigArgs) -> Result<(), CliError> {
 pub(super) fn serve(source: &ConfigArgs) -> ExitCode {
     let config = match Config::load(source.config.as_deref()) {
         Ok(config) => config,
-        Err(error) => return complain(2, &error),
+        Err(error) => return exit_with(2, &error),
     };
     if let Err(error) = start_telemetry(&config) {
-        return complain(2, &error);
+        return exit_with(2, &error);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return complain(1, &error),
+        Err(error) => return exit_with(1, &error),
     };
     let served = runtime.block_on(async {
         let (tell, stop) = watch::channel(false);
         let signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
         let [Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)] = signals.map(signal) else {
-            return complain(1, &"signals cannot be handled");
+            return exit_with(1, &"signals cannot be handled");
         };
         let (tell_config, configs) = watch::channel(config);
         let serving = run(configs, stop);
@@ -53,7 +53,7 @@ pub(super) fn serve(source: &ConfigArgs) -> ExitCode {
         };
         match ended.map_err(CliError::from) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(failure) => complain(failure.code(), &failure),
+            Err(failure) => exit_with(failure.code(), &failure),
         }
     });
     runtime.shutdown_background();

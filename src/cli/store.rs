@@ -118,7 +118,7 @@ impl Import {
             bar.set_length(all);
             bar.set_position(done);
         };
-        let taken = offline::take_over(&config, &origin, self.dry_run, progress);
+        let taken = offline::migrate(&config, &origin, self.dry_run, progress);
         let taken = runtime()?.block_on(taken);
         bar.finish_and_clear();
         self.report(&taken?)

@@ -29,7 +29,7 @@ pub(super) struct LongValues {
 /// Rewrites what one connection reads.
 pub(super) struct Rewriter {
     namespace: String,
-    place: Place,
+    place: DocumentPosition,
     /// The tag that is being read, without what it has above [`MAX_TAG_BYTES`], and its last byte.
     tag: Vec<u8>,
     last: u8,
@@ -47,7 +47,7 @@ pub(super) struct Rewriter {
 
 /// The place in a document.
 #[derive(Clone, Copy)]
-enum Place {
+enum DocumentPosition {
     Text,
     Tag,
     Value(u8),
@@ -65,7 +65,7 @@ impl LongValues {
     pub(super) fn rewriter(&self) -> Rewriter {
         Rewriter {
             namespace: self.namespace.clone(),
-            place: Place::Text,
+            place: DocumentPosition::Text,
             tag: Vec::new(),
             last: 0,
             value: 0,
@@ -103,17 +103,17 @@ impl Rewriter {
     pub(super) fn rewrite(&mut self, bytes: &[u8], output: &mut VecDeque<u8>) {
         for byte in bytes {
             match self.place {
-                Place::Text if *byte == b'<' => {
-                    self.place = Place::Tag;
+                DocumentPosition::Text if *byte == b'<' => {
+                    self.place = DocumentPosition::Tag;
                     self.push(*byte);
                 }
-                Place::Text if self.left_out > 0 => {}
-                Place::Text | Place::Unchanged => output.push_back(*byte),
-                Place::Tag => {
+                DocumentPosition::Text if self.left_out > 0 => {}
+                DocumentPosition::Text | DocumentPosition::Unchanged => output.push_back(*byte),
+                DocumentPosition::Tag => {
                     self.push(*byte);
                     self.read_in_tag(*byte, output);
                 }
-                Place::Value(quote) => {
+                DocumentPosition::Value(quote) => {
                     if *byte == quote {
                         self.end_value();
                     }
@@ -134,12 +134,12 @@ impl Rewriter {
     fn read_in_tag(&mut self, byte: u8, output: &mut VecDeque<u8>) {
         match byte {
             b'!' if self.tag.len() == 2 => {
-                self.place = Place::Unchanged;
+                self.place = DocumentPosition::Unchanged;
                 output.extend(self.tag.drain(..));
             }
             b'>' => self.end_tag(output),
             b'"' | b'\'' => {
-                self.place = Place::Value(byte);
+                self.place = DocumentPosition::Value(byte);
                 self.value = self.tag.len();
             }
             b'=' | b'/' => self.name_bytes = 0,
@@ -152,7 +152,7 @@ impl Rewriter {
     }
 
     fn end_value(&mut self) {
-        self.place = Place::Tag;
+        self.place = DocumentPosition::Tag;
         self.name_bytes = 0;
         let value = self.value..self.tag.len();
         if value.len() > MAX_TOKEN_BYTES {
@@ -173,7 +173,7 @@ impl Rewriter {
     fn end_tag(&mut self, output: &mut VecDeque<u8>) {
         let (tag, long) = (mem::take(&mut self.tag), mem::take(&mut self.long));
         let is_refused = mem::take(&mut self.is_refused);
-        self.place = Place::Text;
+        self.place = DocumentPosition::Text;
         self.name_bytes = 0;
         let is_end = tag.starts_with(b"</");
         let is_open = !is_end && self.last != b'/';

@@ -23,7 +23,7 @@ pub(super) struct Affiliations;
 
 #[async_trait]
 impl AdHocCommand for Affiliations {
-    fn about(&self) -> CommandInfo {
+    fn info(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:affiliations", "Show and set affiliations");
         CommandInfo { node, name, audience: CommandAccess::Owners }
     }

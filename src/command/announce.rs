@@ -13,7 +13,7 @@ pub(super) struct AnnounceCommand;
 
 #[async_trait]
 impl AdHocCommand for AnnounceCommand {
-    fn about(&self) -> CommandInfo {
+    fn info(&self) -> CommandInfo {
         let (node, name) =
             ("urn:gjallar:command:announce", "Announce to the subscribers of a node");
         CommandInfo { node, name, audience: CommandAccess::Owners }

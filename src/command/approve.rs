@@ -13,7 +13,7 @@ pub(super) struct Approve;
 
 #[async_trait]
 impl AdHocCommand for Approve {
-    fn about(&self) -> CommandInfo {
+    fn info(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:approve", "Approve or refuse subscriptions");
         CommandInfo { node, name, audience: CommandAccess::Owners }
     }

@@ -16,7 +16,7 @@ pub(super) struct ConfigureNode;
 
 #[async_trait]
 impl AdHocCommand for ConfigureNode {
-    fn about(&self) -> CommandInfo {
+    fn info(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:configure-node", "Configure a node");
         CommandInfo { node, name, audience: CommandAccess::Owners }
     }

@@ -17,7 +17,7 @@ pub(super) struct CreateNode;
 
 #[async_trait]
 impl AdHocCommand for CreateNode {
-    fn about(&self) -> CommandInfo {
+    fn info(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:create-node", "Create a node");
         CommandInfo { node, name, audience: CommandAccess::Creators }
     }
@@ -37,7 +37,9 @@ impl AdHocCommand for CreateNode {
         let node = name.one("node").map(NodeId::parse).transpose()?;
         let [config] = rest else {
             let policies = asker.service.policies();
-            let policy = node.as_ref().map_or_else(|| policies.common(), |node| policies.of(node));
+            let policy = node
+                .as_ref()
+                .map_or_else(|| policies.default_policy(), |node| policies.for_node(node));
             let mut form = node_config::data_form(
                 DataFormType::Form,
                 &policy.initial(),

@@ -17,7 +17,7 @@ pub(super) struct DeleteNode;
 
 #[async_trait]
 impl AdHocCommand for DeleteNode {
-    fn about(&self) -> CommandInfo {
+    fn info(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:delete-node", "Delete a node");
         CommandInfo { node, name, audience: CommandAccess::Owners }
     }

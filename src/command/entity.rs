@@ -19,7 +19,7 @@ pub(super) struct EntityCommand;
 
 #[async_trait]
 impl AdHocCommand for EntityCommand {
-    fn about(&self) -> CommandInfo {
+    fn info(&self) -> CommandInfo {
         let node = "urn:gjallar:command:entity";
         let name = "Show subscriptions and affiliations of a JID";
         CommandInfo { node, name, audience: CommandAccess::Administrators }
@@ -31,7 +31,7 @@ impl AdHocCommand for EntityCommand {
         answers: &[FormValues],
     ) -> Result<CommandStep, CommandError> {
         let [wanted, ..] = answers else {
-            return Ok(CommandStep::last(self.about().name, vec![jid_field("jid")]));
+            return Ok(CommandStep::last(self.info().name, vec![jid_field("jid")]));
         };
         let entity = wanted.entity("jid")?;
         let fields = memberships(asker, &entity, &mut asker.room()).await?;

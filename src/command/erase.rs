@@ -17,7 +17,7 @@ pub(super) struct Erase;
 
 #[async_trait]
 impl AdHocCommand for Erase {
-    fn about(&self) -> CommandInfo {
+    fn info(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:erase", "Erase everything of a JID");
         CommandInfo { node, name, audience: CommandAccess::Administrators }
     }
@@ -28,7 +28,7 @@ impl AdHocCommand for Erase {
         answers: &[FormValues],
     ) -> Result<CommandStep, CommandError> {
         let [wanted, rest @ ..] = answers else {
-            return Ok(CommandStep::next(self.about().name, vec![jid_field("jid")]));
+            return Ok(CommandStep::next(self.info().name, vec![jid_field("jid")]));
         };
         let entity = wanted.entity("jid")?;
         let [confirmed] = rest else {
@@ -41,7 +41,7 @@ impl AdHocCommand for Erase {
                 subscriptions.len(),
             );
             let again = field("again", FieldType::JidSingle, "Type the JID again", "");
-            return Ok(CommandStep::last(self.about().name, vec![fixed(&[goes]), required(again)]));
+            return Ok(CommandStep::last(self.info().name, vec![fixed(&[goes]), required(again)]));
         };
         if confirmed.entity("again")? != entity {
             return Err(CommandError::Payload("that is not the JID".into()));

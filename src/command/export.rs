@@ -23,7 +23,7 @@ pub(super) struct Export;
 
 #[async_trait]
 impl AdHocCommand for Export {
-    fn about(&self) -> CommandInfo {
+    fn info(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:export", "Export everything of a JID");
         CommandInfo { node, name, audience: CommandAccess::Administrators }
     }
@@ -34,7 +34,7 @@ impl AdHocCommand for Export {
         answers: &[FormValues],
     ) -> Result<CommandStep, CommandError> {
         let [wanted, ..] = answers else {
-            return Ok(CommandStep::last(self.about().name, vec![jid_field("jid")]));
+            return Ok(CommandStep::last(self.info().name, vec![jid_field("jid")]));
         };
         let entity = wanted.entity("jid")?;
         let after = answers.last().and_then(|answer| answer.one(AFTER)).and_then(PageToken::parse);
@@ -43,7 +43,8 @@ impl AdHocCommand for Export {
             None => entity::memberships(asker, &entity, &mut room).await?,
             Some(_) => Vec::new(),
         };
-        let (items, further) = asker.service.items_of(asker.actor, &entity, after).await?;
+        let (items, further) =
+            asker.service.items_published_by(asker.actor, &entity, after).await?;
         let (items, cut) = fitting(items, &mut room, after);
         let further = cut.or(further);
         fields.push(lines("items", "Items", items));

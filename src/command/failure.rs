@@ -29,7 +29,7 @@ pub fn service_error(service: &Service, error: &Error) -> StanzaError {
         Error::Quarantined => StanzaError::new("wait", "internal-server-error")
             .text("the node is closed, for what is stored of it is damaged"),
         Error::Unknown(reason) => {
-            let incident = format!("{:08x}", service.fresh_number() >> 32);
+            let incident = format!("{:08x}", service.next_u64() >> 32);
             error!(%reason, incident, "a request failed: what became of it is unknown");
             StanzaError::new("wait", "internal-server-error").text(format!("incident {incident}"))
         }

@@ -14,7 +14,7 @@ pub(super) struct GetPending;
 
 #[async_trait]
 impl AdHocCommand for GetPending {
-    fn about(&self) -> CommandInfo {
+    fn info(&self) -> CommandInfo {
         let (node, name) = (ns::GET_PENDING, "Show requests for subscriptions");
         CommandInfo { node, name, audience: CommandAccess::Owners }
     }

@@ -13,7 +13,7 @@ pub(super) struct LimitsCommand;
 
 #[async_trait]
 impl AdHocCommand for LimitsCommand {
-    fn about(&self) -> CommandInfo {
+    fn info(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:limits", "Show limits");
         CommandInfo { node, name, audience: CommandAccess::Owners }
     }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use xmpp_parsers::data_forms::{Field, FieldType};
 
 use crate::{
-    pubsub::{op::discover::NodeSummary, within},
+    pubsub::{byte_budget, op::discover::NodeSummary},
     service::{ManagedNodes, NamePattern},
     wire::form::{field, value_len},
 };
@@ -25,7 +25,7 @@ pub(super) struct ListNodes;
 
 #[async_trait]
 impl AdHocCommand for ListNodes {
-    fn about(&self) -> CommandInfo {
+    fn info(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:list-nodes", "List nodes");
         CommandInfo { node, name, audience: CommandAccess::Owners }
     }
@@ -54,7 +54,7 @@ impl AdHocCommand for ListNodes {
         let request = ManagedNodes { pattern, after, max };
         let (mut nodes, has_more) = asker.service.managed_nodes(asker.actor, &request).await?;
         let max_bytes = asker.service.policies().limits().max_reply_bytes;
-        let fits = within(max_bytes, 1, |node: &&NodeSummary| value_len(node.node.as_str()));
+        let fits = byte_budget(max_bytes, 1, |node: &&NodeSummary| value_len(node.node.as_str()));
         let fitting = nodes.iter().take_while(fits).count();
         let has_more = has_more || fitting < nodes.len();
         nodes.truncate(fitting);

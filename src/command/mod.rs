@@ -114,10 +114,10 @@ impl AdHocCommands {
     /// If the store fails.
     pub async fn of(&self, actor: &Actor) -> Result<Vec<(&'static str, &'static str)>, Error> {
         let asker = CommandContext { service: &self.service, actor };
-        let owns = asker.is_among(CommandAccess::Owners).await?;
+        let owns = asker.has_access(CommandAccess::Owners).await?;
         let mut own = Vec::new();
-        for CommandInfo { node, name, audience } in ALL.iter().map(|command| command.about()) {
-            if (audience == CommandAccess::Owners && owns) || asker.is_among(audience).await? {
+        for CommandInfo { node, name, audience } in ALL.iter().map(|command| command.info()) {
+            if (audience == CommandAccess::Owners && owns) || asker.has_access(audience).await? {
                 own.push((node, name));
             }
         }
@@ -129,11 +129,11 @@ impl AdHocCommands {
     /// # Errors
     /// [`Refusal::Forbidden`] if the actor may not use it (XEP-0050 §3.3); if the store fails.
     pub async fn name(&self, actor: &Actor, node: &str) -> Result<Option<&'static str>, Error> {
-        let Some(CommandInfo { name, audience, .. }) = named(node).map(AdHocCommand::about) else {
+        let Some(CommandInfo { name, audience, .. }) = named(node).map(AdHocCommand::info) else {
             return Ok(None);
         };
         let asker = CommandContext { service: &self.service, actor };
-        match asker.is_among(audience).await? {
+        match asker.has_access(audience).await? {
             true => Ok(Some(name)),
             false => Err(crate::pubsub::Error::Forbidden.into()),
         }
@@ -161,13 +161,13 @@ impl AdHocCommands {
         match session_id.as_deref().filter(|id| !id.is_empty()) {
             None if action != CommandAction::Execute => Err(bad_request("bad-action")),
             None => {
-                let id = format!("{:016x}", self.service.fresh_number());
+                let id = format!("{:016x}", self.service.next_u64());
                 self.begin(&asker, command, &id, form, room).await
             }
             // The requester chooses the id of a session that begins (XEP-0050 §4.1: "if not provided").
             Some(id)
                 if action == CommandAction::Execute
-                    && !self.sessions.has(id, actor, command.about().node) =>
+                    && !self.sessions.has(id, actor, command.info().node) =>
             {
                 if id.len() > MAX_ID_BYTES {
                     let text = format!("a session id has at most {MAX_ID_BYTES} bytes");
@@ -176,9 +176,9 @@ impl AdHocCommands {
                 self.begin(&asker, command, id, form, room).await
             }
             Some(id) => {
-                let session = self.sessions.take(id, actor, command.about().node)?;
-                let reply = go_on(&asker, command, &session, action, form).await;
-                let answer = reply.and_then(|reply| self.answer(reply, command.about(), id, room));
+                let session = self.sessions.take(id, actor, command.info().node)?;
+                let reply = resume(&asker, command, &session, action, form).await;
+                let answer = reply.and_then(|reply| self.answer(reply, command.info(), id, room));
                 if answer.is_err() {
                     self.sessions.put(id, session);
                 }
@@ -219,9 +219,9 @@ impl AdHocCommands {
         form: Option<Element>,
         room: usize,
     ) -> Result<ElementWriter, StanzaError> {
-        let about = command.about();
+        let about = command.info();
         let failed = |trouble| failure(asker.service, about, trouble);
-        if !asker.is_among(about.audience).await.map_err(|error| failed(error.into()))? {
+        if !asker.has_access(about.audience).await.map_err(|error| failed(error.into()))? {
             return Err(failed(crate::pubsub::Error::Forbidden.into()));
         }
         let (shown, more) = match command.step(asker, &[]).await.map_err(failed)? {
@@ -232,7 +232,7 @@ impl AdHocCommands {
         };
         let session = CommandSession::new(asker.actor, about.node, shown, more);
         let reply = match form {
-            Some(_) => go_on(asker, command, &session, CommandAction::Execute, form).await?,
+            Some(_) => resume(asker, command, &session, CommandAction::Execute, form).await?,
             None => CommandReply::Stage(session.into()),
         };
         self.answer(reply, about, id, room)
@@ -240,14 +240,14 @@ impl AdHocCommands {
 }
 
 /// Performs an action in a session.
-async fn go_on(
+async fn resume(
     asker: &CommandContext<'_>,
     command: &dyn AdHocCommand,
     session: &CommandSession,
     action: CommandAction,
     form: Option<Element>,
 ) -> Result<CommandReply, StanzaError> {
-    let failed = |trouble| failure(asker.service, command.about(), trouble);
+    let failed = |trouble| failure(asker.service, command.info(), trouble);
     let mut answers = session.answers.clone();
     let step = match (action, session.more) {
         (CommandAction::Cancel, _) => return Ok(CommandReply::Cancelled),
@@ -352,7 +352,7 @@ fn actions(session: &CommandSession) -> ElementWriter {
 }
 
 fn named(node: &str) -> Option<&'static dyn AdHocCommand> {
-    ALL.iter().copied().find(|command| command.about().node == node)
+    ALL.iter().copied().find(|command| command.info().node == node)
 }
 
 fn bad_request(condition: &'static str) -> StanzaError {

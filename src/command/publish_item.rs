@@ -20,7 +20,7 @@ pub(super) struct PublishItem;
 
 #[async_trait]
 impl AdHocCommand for PublishItem {
-    fn about(&self) -> CommandInfo {
+    fn info(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:publish-item", "Publish an item");
         CommandInfo { node, name, audience: CommandAccess::Owners }
     }

@@ -12,7 +12,7 @@ pub(super) struct PurgeNode;
 
 #[async_trait]
 impl AdHocCommand for PurgeNode {
-    fn about(&self) -> CommandInfo {
+    fn info(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:purge-node", "Remove all items of a node");
         CommandInfo { node, name, audience: CommandAccess::Owners }
     }

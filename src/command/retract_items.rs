@@ -25,7 +25,7 @@ pub(super) struct RetractItems;
 
 #[async_trait]
 impl AdHocCommand for RetractItems {
-    fn about(&self) -> CommandInfo {
+    fn info(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:retract-items", "Retract items");
         CommandInfo { node, name, audience: CommandAccess::Owners }
     }

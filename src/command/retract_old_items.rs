@@ -16,7 +16,7 @@ pub(super) struct RetractOldItems;
 
 #[async_trait]
 impl AdHocCommand for RetractOldItems {
-    fn about(&self) -> CommandInfo {
+    fn info(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:retract-old-items", "Retract old items");
         CommandInfo { node, name, audience: CommandAccess::Owners }
     }

@@ -6,7 +6,7 @@ use minidom::Element;
 use xmpp_parsers::data_forms::{DataForm, DataFormType, Field, FieldType, Option_};
 
 use crate::{
-    pubsub::{Actor, NodeId, op::discover::NodeSummary, within, written_len},
+    pubsub::{Actor, NodeId, byte_budget, op::discover::NodeSummary, written_len},
     service::{Error, ManagedNodes, NamePattern, Service},
     wire::form,
 };
@@ -23,7 +23,7 @@ const LISTS: [FieldType; 2] = [FieldType::JidMulti, FieldType::TextMulti];
 #[async_trait]
 pub(super) trait AdHocCommand: Send + Sync {
     /// What it is called, and who has it.
-    fn about(&self) -> CommandInfo;
+    fn info(&self) -> CommandInfo;
 
     /// What comes after these answers, of which there is one for each form that was shown.
     async fn step(
@@ -246,7 +246,7 @@ pub(super) struct CommandContext<'a> {
 
 impl CommandContext<'_> {
     /// Whether the asker has the commands of an audience.
-    pub(super) async fn is_among(&self, audience: CommandAccess) -> Result<bool, Error> {
+    pub(super) async fn has_access(&self, audience: CommandAccess) -> Result<bool, Error> {
         Ok(self.actor.is_administrator
             || match audience {
                 CommandAccess::Administrators => false,
@@ -266,7 +266,7 @@ impl CommandContext<'_> {
 
     /// The options of a list that fit in a reply, at least one.
     pub(super) fn offered(&self, options: impl Iterator<Item = Option_>) -> Vec<Option_> {
-        options.take(MAX_SHOWN).take_while(within(self.max_bytes(), 1, option_len)).collect()
+        options.take(MAX_SHOWN).take_while(byte_budget(self.max_bytes(), 1, option_len)).collect()
     }
 
     /// The first of so many entries at a node, as lines to read; if entries are left out, with the number of these.

@@ -13,7 +13,7 @@ pub(super) struct Statistics;
 
 #[async_trait]
 impl AdHocCommand for Statistics {
-    fn about(&self) -> CommandInfo {
+    fn info(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:statistics", "Show statistics");
         CommandInfo { node, name, audience: CommandAccess::Administrators }
     }
@@ -23,7 +23,7 @@ impl AdHocCommand for Statistics {
         asker: &CommandContext<'_>,
         _: &[FormValues],
     ) -> Result<CommandStep, CommandError> {
-        let figures = asker.service.figures();
+        let figures = asker.service.values();
         let shown = |(var, label, value): (&str, &str, u64)| {
             field(var, FieldType::TextSingle, label, &value.to_string())
         };

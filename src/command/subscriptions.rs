@@ -22,7 +22,7 @@ pub(super) struct Subscriptions;
 
 #[async_trait]
 impl AdHocCommand for Subscriptions {
-    fn about(&self) -> CommandInfo {
+    fn info(&self) -> CommandInfo {
         let (node, name) = ("urn:gjallar:command:subscriptions", "Show and set subscriptions");
         CommandInfo { node, name, audience: CommandAccess::Owners }
     }

@@ -33,7 +33,7 @@ struct DomainQueue {
     entities: HashMap<String, EntityQueue>,
     turns: Turns,
     bytes: usize,
-    place: Place,
+    place: QueueRank,
 }
 
 /// The replies to one entity, each with its number among all replies.
@@ -41,19 +41,19 @@ struct DomainQueue {
 struct EntityQueue {
     answers: VecDeque<(u64, String)>,
     bytes: usize,
-    place: Place,
+    place: QueueRank,
 }
 
 /// The place of a queue among others.
 #[derive(Clone, Copy, Debug, Default)]
-struct Place {
+struct QueueRank {
     /// Bytes that were sent from the queue, as far as it had a share in the connection.
     start: u64,
     /// Bytes of its next reply.
     next: usize,
 }
 
-impl Place {
+impl QueueRank {
     fn end(self) -> u64 {
         self.start + self.next as u64
     }
@@ -78,15 +78,15 @@ const MIN_EMPTY: usize = 1000;
 
 impl Turns {
     /// Adds a queue with its first reply.
-    fn join(&mut self, name: &str, next: usize) -> Place {
+    fn join(&mut self, name: &str, next: usize) -> QueueRank {
         let start = self.empty.remove(name).unwrap_or_default().max(self.now);
-        let place = Place { start, next };
+        let place = QueueRank { start, next };
         self.order.insert((place.end(), name.to_owned()));
         place
     }
 
     /// Takes notice that the next reply of a queue is another one.
-    fn replace(&mut self, name: &str, place: &mut Place, next: usize) {
+    fn replace(&mut self, name: &str, place: &mut QueueRank, next: usize) {
         if place.next != next {
             self.order.remove(&(place.end(), name.to_owned()));
             place.next = next;
@@ -95,7 +95,7 @@ impl Turns {
     }
 
     /// Moves a queue from which bytes were sent behind its next reply, or removes it if there is none.
-    fn serve(&mut self, name: String, place: &mut Place, sent: usize, next: Option<usize>) {
+    fn serve(&mut self, name: String, place: &mut QueueRank, sent: usize, next: Option<usize>) {
         let sent = sent as u64;
         self.now += sent.div_ceil(self.order.len().max(1) as u64);
         let mut key = (place.end(), name);

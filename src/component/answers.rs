@@ -111,7 +111,7 @@ impl ReplyQueue {
     }
 
     /// Takes notice of what comes back of what the component of this JID sent; whether a stanza is that.
-    pub(super) fn take_notice(&self, service: &str, stanza: &Element) -> bool {
+    pub(super) fn handle_own_reply(&self, service: &str, stanza: &Element) -> bool {
         let (Some(from), Some(id)) = (stanza.attr("from"), stanza.attr("id")) else { return false };
         if self.probes.take(stanza) {
             return true;
@@ -156,7 +156,7 @@ impl ReplyQueue {
     }
 
     /// The same, of a stanza that is past a limit: what a service refuses comes back as a whole.
-    pub(super) fn take_notice_of(&self, header: &Envelope) {
+    pub(super) fn handle_oversized_reply(&self, header: &Envelope) {
         self.probes.take_refused(header);
         let is_error = header.name == "message" && header.kind.as_deref() == Some("error");
         let (from, id) = (header.from.as_deref(), header.id.as_deref().unwrap_or_default());
@@ -168,8 +168,8 @@ impl ReplyQueue {
     /// Records that notifications sent by multicast may not have been delivered. Earlier barriers do not count from now
     /// on, not even one that returns in the same read: the writer gives later barriers another name.
     pub(super) fn multicast_failed(&self) {
-        if let Some(question) = self.multicast.fail() {
-            self.begin_barriers(String::new());
+        if let Some(question) = self.multicast.record_failure() {
+            self.reset_barriers(String::new());
             self.ask(&question);
         }
     }
@@ -189,7 +189,7 @@ impl ReplyQueue {
     }
 
     /// From now on only barriers of this name count.
-    pub(super) fn begin_barriers(&self, connection: String) {
+    pub(super) fn reset_barriers(&self, connection: String) {
         *self.barriers() = (connection, 0);
     }
 
@@ -217,7 +217,7 @@ impl ReplyQueue {
     }
 
     /// Waits until another request of an entity may be processed.
-    pub(super) async fn room(&self, to: &str, may_be_large: bool) {
+    pub(super) async fn wait_capacity(&self, to: &str, may_be_large: bool) {
         let entity = account(to);
         self.until(|queue| queue.waiting.has_room(&entity, may_be_large)).await;
     }
@@ -228,7 +228,7 @@ impl ReplyQueue {
     }
 
     /// Waits until more may be read: also while answers are held, for a barrier may come that lets them go.
-    pub(super) async fn may_read(&self) {
+    pub(super) async fn wait_read_capacity(&self) {
         self.until(|queue| queue.bytes() <= MAX_BYTES_WHILE_READING || queue.is_held).await;
     }
 
@@ -253,7 +253,7 @@ impl ReplyQueue {
     }
 
     /// Appends interrupted replies, pending queries, and replies with numbers below `up_to` to a buffer.
-    pub(super) fn take_ready(&self, up_to: u64, buffer: &mut String) -> Taken {
+    pub(super) fn drain_ready(&self, up_to: u64, buffer: &mut String) -> Taken {
         let mut queue = self.queue();
         let mut taken = Taken { bounds: vec![buffer.len()], interrupted: queue.interrupted.len() };
         let mut append = |stanza: &str| {
@@ -275,7 +275,7 @@ impl ReplyQueue {
     }
 
     /// Puts answers back to the front, for the connection broke.
-    pub(super) fn send_again(&self, answers: Vec<String>) {
+    pub(super) fn requeue(&self, answers: Vec<String>) {
         self.queue().interrupted.splice(0..0, answers);
     }
 
@@ -360,7 +360,7 @@ mod tests {
         answers.ask("<query/>");
         assert!(answers.room_of_own().now_or_never().is_none());
         let mut buffer = String::new();
-        answers.take_ready(1, &mut buffer);
+        answers.drain_ready(1, &mut buffer);
         assert!(buffer.starts_with("<query/>") && buffer.ends_with("<reply/>"), "both go out");
         assert!(answers.room_of_own().now_or_never().is_some());
     }
@@ -369,16 +369,21 @@ mod tests {
     fn however_much_is_held_for_a_barrier_it_can_be_read() {
         let answers = answers();
         answers.send("a@x/r", "x".repeat(MAX_BYTES_WHILE_READING + 1));
-        assert!(answers.may_read().now_or_never().is_none());
+        assert!(answers.wait_read_capacity().now_or_never().is_none());
         let mut buffer = String::new();
-        answers.take_ready(0, &mut buffer);
-        assert!(answers.may_read().now_or_never().is_some());
-        assert!(answers.room("b@y", false).now_or_never().is_none(), "more would be answered");
+        answers.drain_ready(0, &mut buffer);
+        assert!(answers.wait_read_capacity().now_or_never().is_some());
+        assert!(
+            answers.wait_capacity("b@y", false).now_or_never().is_none(),
+            "more would be answered"
+        );
         answers.send("a@x/r", "x".repeat(MAX_BYTES));
         assert!(answers.is_overfull());
-        answers.take_ready(1, &mut buffer);
+        answers.drain_ready(1, &mut buffer);
         buffer.clear();
-        answers.take_ready(2, &mut buffer);
-        assert!(answers.room("a@x", true).now_or_never().is_some() && !answers.is_overfull());
+        answers.drain_ready(2, &mut buffer);
+        assert!(
+            answers.wait_capacity("a@x", true).now_or_never().is_some() && !answers.is_overfull()
+        );
     }
 }

@@ -175,7 +175,7 @@ impl Route {
     }
 
     /// Goes on to the next address.
-    pub(super) fn turn(&mut self, has: impl Fn(Address) -> bool) {
+    pub(super) fn next_address(&mut self, has: impl Fn(Address) -> bool) {
         let place = ADDRESSES.iter().position(|address| *address == self.address).unwrap_or(0);
         let next = ADDRESSES.iter().cycle().skip(place + 1).take(ADDRESSES.len());
         self.address = next.copied().find(|address| has(*address)).unwrap_or(Address::Own);
@@ -198,7 +198,7 @@ impl Route {
             let others = ADDRESSES.iter().filter(|address| has(**address)).count() - 1;
             self.retries += 1;
             if self.retries as usize <= others {
-                self.turn(has);
+                self.next_address(has);
                 due.is_retry = true;
             } else {
                 due.is_pause = !self.is_unconfirmed();

@@ -21,25 +21,26 @@ const MAX_NAME_BYTES: usize = 1024;
 impl Router {
     /// Asks a resource what it can, if its presence says that this is not known. SPEC: each is asked, for what another
     /// one says of the same name would have to be believed, or to be hashed.
-    pub(super) async fn ask_for_capabilities(&self, jid: &Jid, presence: &Element) {
+    pub(super) async fn query_caps(&self, jid: &Jid, presence: &Element) {
         let Some(caps) = presence.get_child("c", ns::CAPS).filter(|_| !jid.is_bare()) else {
             return;
         };
         let attr = |name| caps.attr(name).unwrap_or_default();
         let name = format!("{}#{}", attr("node"), attr("ver"));
-        let question = format!("{CAPABILITIES}{:016x}", self.service().fresh_number());
-        if name.len() > MAX_NAME_BYTES || !self.service().interests().note(jid, &name, &question) {
+        let question = format!("{CAPABILITIES}{:016x}", self.service().next_u64());
+        if name.len() > MAX_NAME_BYTES || !self.service().interests().on_caps(jid, &name, &question)
+        {
             return;
         }
         self.ask(jid, &name, &question).await;
     }
 
     /// Asks those again whose capabilities were known before the connection broke, as long as it is awaited.
-    pub async fn ask_for_capabilities_again(&self) {
+    pub async fn requery_caps(&self) {
         loop {
             self.next_question().await;
-            let (jid, name) = self.service().interests().doubted().await;
-            let question = format!("{CAPABILITIES}{:016x}", self.service().fresh_number());
+            let (jid, name) = self.service().interests().next_stale().await;
+            let question = format!("{CAPABILITIES}{:016x}", self.service().next_u64());
             self.service().interests().ask(&jid, &question);
             self.ask(&jid, &name, &question).await;
         }
@@ -53,17 +54,18 @@ impl Router {
             .attr("from", self.jid().as_str())
             .attr("to", jid.as_str())
             .child(ElementWriter::ns("query", ns::DISCO_INFO).attr("node", name));
-        self.send_own(&request.to_string());
+        self.send_unsolicited(&request.to_string());
     }
 
     /// Takes notice of capabilities that were asked for; says whose they are, and the nodes that they name.
-    pub(super) fn take_capabilities(&self, stanza: &Element) -> Option<(Jid, Vec<NodeId>)> {
+    pub(super) fn handle_caps_result(&self, stanza: &Element) -> Option<(Jid, Vec<NodeId>)> {
         let is_answer =
             stanza.name() == "iq" && matches!(stanza.attr("type"), Some("result" | "error"));
         let question = stanza.attr("id").filter(|id| is_answer && id.starts_with(CAPABILITIES))?;
         let jid = Jid::stamped(stanza.attr("from")?).ok()?;
-        let (interests, presences) = (self.service().interests(), self.service().presences());
-        if !interests.awaits(&jid, question) {
+        let (interests, presences) =
+            (self.service().interests(), self.service().presence_tracker());
+        if !interests.is_pending(&jid, question) {
             return None;
         }
         if stanza.attr("type") == Some("error") {

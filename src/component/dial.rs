@@ -76,7 +76,7 @@ impl Transport {
 }
 
 /// Looks the server up, anew for each attempt, and connects to the first address that answers.
-pub(super) async fn dial(
+pub(super) async fn connect(
     server: &str,
     transport: &Transport,
 ) -> Result<(ReadHalf, WriteHalf), DisconnectReason> {

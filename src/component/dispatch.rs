@@ -62,7 +62,7 @@ impl Router {
     /// Whether a stanza asks for something that looks at one node and at nothing else of its sender, so that it may
     /// be decided before what the sender asked for earlier is settled.
     #[must_use]
-    pub fn looks_at_one_node(stanza: &Element) -> bool {
+    pub fn is_node_local(stanza: &Element) -> bool {
         let content = stanza.get_child("pubsub", ns::PUBSUB).and_then(|p| p.children().next());
         stanza.attr("type") == Some("set")
             && content.is_some_and(|content| matches!(content.name(), "publish" | "retract"))
@@ -98,7 +98,7 @@ impl Router {
     ) -> Option<SubmitHandle<()>> {
         trace!(stanza = header.name, kind = header.kind, "received");
         match header.name.as_str() {
-            "message" if self.take_privileges(header.from.as_deref(), &stanza) => return None,
+            "message" if self.handle_privileges(header.from.as_deref(), &stanza) => return None,
             "message" => return self.message(header, stanza).await,
             "presence" => {
                 self.presence(header, &stanza).await;
@@ -107,9 +107,9 @@ impl Router {
             _ => {}
         }
         if !header.is_request() {
-            if let Some((jid, nodes)) = self.take_capabilities(&stanza) {
+            if let Some((jid, nodes)) = self.handle_caps_result(&stanza) {
                 drop(stanza);
-                self.service.interested(&jid, nodes).await;
+                self.service.set_interests(&jid, nodes).await;
             } else if let Some(result) = self.take_ping_answer(&stanza) {
                 self.service.checked(&result).await;
             } else if let Some((entity, ping)) = self.take_silence(&stanza) {
@@ -124,20 +124,22 @@ impl Router {
         };
         self.service.resources().is_there(&sender);
         let actor = self.service.policies().actor(&sender);
-        let is_set = self.acceptable(header, &stanza)?;
+        let is_set = self.validate_iq(header, &stanza)?;
         let child = stanza.children().next()?;
         if let ("pubsub", ns::PUBSUB | ns::PUBSUB_OWNER) = (child.name(), child.ns().as_str()) {
             let request = request::parse(&stanza, child, is_set);
             drop(stanza);
             return match request {
-                Ok(PubsubRequest::Action(action)) => Some(self.act(header, &actor, action).await),
+                Ok(PubsubRequest::Action(action)) => {
+                    Some(self.handle_set(header, &actor, action).await)
+                }
                 Ok(PubsubRequest::Question(question)) => {
-                    self.show(header, &actor, question).await;
+                    self.handle_get(header, &actor, question).await;
                     None
                 }
                 Err(refusal) => {
                     let error = self.error(&refusal.into());
-                    self.service.metrics().answered("malformed", error.condition);
+                    self.service.metrics().count_request("malformed", error.condition);
                     self.refuse(header, &error);
                     None
                 }
@@ -177,7 +179,7 @@ impl Router {
     }
 
     /// Whether a request is of type `set`; nothing if it is not one that can be dealt with, and was refused.
-    fn acceptable(&self, header: &Envelope, stanza: &Element) -> Option<bool> {
+    fn validate_iq(&self, header: &Envelope, stanza: &Element) -> Option<bool> {
         let is_set = match header.kind.as_deref() {
             Some("set") => true,
             Some("get") => false,
@@ -219,7 +221,7 @@ impl Router {
             && let Some(sender) = header.sender()
         {
             // A rejected presence stanza is no evidence that its sender is offline.
-            self.service.presences().cannot_know(&sender);
+            self.service.presence_tracker().cannot_know(&sender);
         }
         self.refuse(header, error);
     }
@@ -250,64 +252,66 @@ impl Router {
         }
     }
 
-    async fn act(
+    async fn handle_set(
         self: &Arc<Self>,
         header: &Envelope,
         actor: &Actor,
         action: SetRequest,
     ) -> SubmitHandle<()> {
-        let (service, kind) = (&self.service, action.kind());
+        let (service, kind) = (&self.service, action.metric_label());
         let done = |()| None;
         match action {
             SetRequest::Configure(request) => {
-                service.configure(actor, &request, self.settle(header, kind, done)).await
+                service.configure(actor, &request, self.reply_callback(header, kind, done)).await
             }
             SetRequest::Create(request) => {
                 let render = |created| Some(reply::created(&created));
-                service.create(actor, &request, self.settle(header, kind, render)).await
+                service.create(actor, &request, self.reply_callback(header, kind, render)).await
             }
             SetRequest::Delete(request) => {
-                service.delete(actor, &request, self.settle(header, kind, done)).await
+                service.delete(actor, &request, self.reply_callback(header, kind, done)).await
             }
             SetRequest::Publish(request) => {
                 let render = |published| Some(reply::published(&published));
-                service.publish(actor, &request, self.settle(header, kind, render)).await
+                service.publish(actor, &request, self.reply_callback(header, kind, render)).await
             }
             SetRequest::Purge(request) => {
-                service.purge(actor, &request, self.settle(header, kind, done)).await
+                service.purge(actor, &request, self.reply_callback(header, kind, done)).await
             }
             SetRequest::Retract(request) => {
-                service.retract(actor, &request, self.settle(header, kind, done)).await
+                service.retract(actor, &request, self.reply_callback(header, kind, done)).await
             }
             SetRequest::SetAffiliations(request) => {
                 let (dispatch, header) = (Arc::clone(self), header.clone());
-                let settle = move |outcome| dispatch.affiliated(&header, kind, outcome);
+                let settle = move |outcome| dispatch.reply_affiliations(&header, kind, outcome);
                 service.set_affiliations(actor, &request, settle).await
             }
             SetRequest::SetSubscriptions(request) => {
                 let (dispatch, header) = (Arc::clone(self), header.clone());
-                let settle = move |outcome| dispatch.enrolled(&header, kind, outcome);
+                let settle = move |outcome| dispatch.reply_subscriptions(&header, kind, outcome);
                 service.set_subscriptions(actor, &request, settle).await
             }
             SetRequest::SetOptions(request) => {
-                service.set_options(actor, &request, self.settle(header, kind, done)).await
+                service.set_options(actor, &request, self.reply_callback(header, kind, done)).await
             }
             SetRequest::Subscribe(request) => {
                 let render = |subscribed| Some(reply::subscribed(&subscribed));
-                service.subscribe(actor, &request, self.settle(header, kind, render)).await
+                service.subscribe(actor, &request, self.reply_callback(header, kind, render)).await
             }
             SetRequest::Unsubscribe(request) => {
                 let render = |unsubscribed| Some(reply::unsubscribed(&unsubscribed));
-                service.unsubscribe(actor, &request, self.settle(header, kind, render)).await
+                service
+                    .unsubscribe(actor, &request, self.reply_callback(header, kind, render))
+                    .await
             }
         }
     }
 
-    async fn show(&self, header: &Envelope, actor: &Actor, question: GetRequest) {
-        let kind = question.kind();
+    async fn handle_get(&self, header: &Envelope, actor: &Actor, question: GetRequest) {
+        let kind = question.metric_label();
         match showing::answer(&self.service, actor, question).await {
             Ok(shown) => {
-                self.service.metrics().answered(kind, GRANTED);
+                self.service.metrics().count_request(kind, GRANTED);
                 self.send(header, header.result(Some(shown)));
             }
             Err(error) => self.refuse_counted(header, kind, &error),
@@ -315,17 +319,17 @@ impl Router {
     }
 
     /// Takes notice of a notification that came back.
-    pub fn bounced(&self, stanza: &Element) {
+    pub fn on_bounce(&self, stanza: &Element) {
         self.service.metrics().bounces.inc();
         let header = Envelope::of(stanza);
         let id = header.id.as_deref().unwrap_or_default();
-        if let (Some(jid), Some(node)) = (header.sender(), notification::node_of(id)) {
+        if let (Some(jid), Some(node)) = (header.sender(), notification::epoch_of_id(id)) {
             if !jid.is_bare() && notification::is_absent(stanza) {
                 self.service.interests().remove(&jid);
             }
             let is_gone = notification::is_gone(stanza);
             let how = if is_gone { Bounce::Gone } else { Bounce::Undelivered };
-            self.service.bounced(&jid, node, how);
+            self.service.on_bounce(&jid, node, how);
         }
     }
 
@@ -335,14 +339,14 @@ impl Router {
     }
 
     /// Waits until another request of an entity may be processed.
-    pub(super) async fn room(&self, to: &str, may_be_large: bool) {
-        self.answers.room(to, may_be_large).await;
+    pub(super) async fn wait_capacity(&self, to: &str, may_be_large: bool) {
+        self.answers.wait_capacity(to, may_be_large).await;
     }
 
     /// Waits until the service may send another query that no request needs: within the rate, and after the connection
     /// has taken the previous ones.
     pub(super) async fn next_question(&self) {
-        self.pace.turn().await;
+        self.pace.wait_slot().await;
         self.answers.room_of_own().await;
     }
 
@@ -377,7 +381,7 @@ impl Router {
     }
 
     /// Enqueues a query of the service itself, before all replies.
-    pub(super) fn send_own(&self, stanza: &str) {
+    pub(super) fn send_unsolicited(&self, stanza: &str) {
         self.answers.ask(stanza);
     }
 
@@ -387,20 +391,20 @@ impl Router {
     }
 
     /// Whether there is a connection to the server. On a new one it is not known who is available.
-    pub fn note_connected(&self, is_connected: bool) {
+    pub fn on_link_change(&self, is_connected: bool) {
         if is_connected {
-            self.service.presences().connected();
-            let asked = self.service.interests().doubt();
-            self.service.presences().await_answers(&asked);
+            self.service.presence_tracker().connected();
+            let asked = self.service.interests().mark_stale();
+            self.service.presence_tracker().await_answers(&asked);
             self.service.rosters().await_grant();
         } else {
-            self.service.presences().disconnected();
+            self.service.presence_tracker().disconnected();
         }
         self.service.metrics().connected.set(i64::from(is_connected));
     }
 
     /// How a request for change is answered.
-    fn settle<R>(
+    fn reply_callback<R>(
         self: &Arc<Self>,
         header: &Envelope,
         kind: &'static str,
@@ -419,8 +423,10 @@ impl Router {
     ) {
         match outcome {
             Ok(reply) => {
-                self.service.metrics().answered(kind, GRANTED);
-                self.say(header, header.result(render(reply)), || header.result(None));
+                self.service.metrics().count_request(kind, GRANTED);
+                self.reply_or_truncate(header, header.result(render(reply)), || {
+                    header.result(None)
+                });
             }
             Err(error) => self.refuse_counted(header, kind, &error),
         }
@@ -428,17 +434,17 @@ impl Router {
 
     fn refuse_counted(&self, header: &Envelope, kind: &'static str, error: &Error) {
         let error = self.error(error);
-        self.service.metrics().answered(kind, error.condition);
+        self.service.metrics().count_request(kind, error.condition);
         self.refuse(header, &error);
     }
 
     /// Says what was done: with less of it, if all would be larger than a stanza may be.
-    fn say(&self, header: &Envelope, answer: String, less: impl FnOnce() -> String) {
+    fn reply_or_truncate(&self, header: &Envelope, answer: String, less: impl FnOnce() -> String) {
         let answer = if self.fits(&answer) { answer } else { less() };
         self.send_to(header.from.as_deref().unwrap_or_default(), answer);
     }
 
-    fn affiliated(
+    fn reply_affiliations(
         &self,
         header: &Envelope,
         kind: &'static str,
@@ -449,7 +455,7 @@ impl Router {
                 if set.is_full {
                     self.service.metrics().limit_reached("max_affiliations");
                 }
-                self.service.metrics().answered(kind, "not-acceptable");
+                self.service.metrics().count_request(kind, "not-acceptable");
                 let error = some_failed(&set.reason);
                 let all = header.error_with(reply::affiliations_failed(&set), &error);
                 self.send_error(header, all, &error);
@@ -458,7 +464,7 @@ impl Router {
         }
     }
 
-    fn enrolled(
+    fn reply_subscriptions(
         &self,
         header: &Envelope,
         kind: &'static str,
@@ -469,7 +475,7 @@ impl Router {
                 if set.is_full {
                     self.service.metrics().limit_reached("max_subscriptions");
                 }
-                self.service.metrics().answered(kind, "not-acceptable");
+                self.service.metrics().count_request(kind, "not-acceptable");
                 let error = some_failed(&set.reason);
                 let all = header.error_with(reply::subscriptions_failed(&set), &error);
                 self.send_error(header, all, &error);

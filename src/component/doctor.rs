@@ -28,8 +28,8 @@ use crate::{
 
 use super::{
     answers::ReplyQueue,
-    dial::{WriteHalf, dial},
-    login::login,
+    dial::{WriteHalf, connect},
+    login::handshake,
     multicast::{MAX_SERVICES, MulticastConfig, USUAL_NAME, is_below, with_resource},
     privilege::grants_rosters,
     probes::{Probes, Reply},
@@ -116,9 +116,9 @@ impl Doctor {
     pub async fn connect(&self, link: &ComponentConfig) -> Vec<Finding> {
         let began = Instant::now();
         let connecting = async {
-            let (reader, mut writer) = dial(&link.server, &link.transport).await?;
+            let (reader, mut writer) = connect(&link.server, &link.transport).await?;
             let mut reader: ServerStreamReader = StreamReader::new(reader, link.limits);
-            login(link, &mut reader, &mut writer).await?;
+            handshake(link, &mut reader, &mut writer).await?;
             Ok::<_, super::DisconnectReason>((reader, writer))
         };
         let (reader, writer) = match timeout(LOGIN_TIMEOUT, connecting).await {
@@ -391,7 +391,7 @@ impl Doctor {
     ) -> Answer {
         // What goes to the service itself comes back from its bare address.
         let from = vec![to.to_owned(), self.jid.clone()];
-        let (id, reply) = connection.probes().expect(self.fresh.number(), from);
+        let (id, reply) = connection.probes().expect(self.fresh.next_u64(), from);
         let began = Instant::now();
         connection.send(stanza(&id));
         let reply = timeout(ANSWER_TIMEOUT, reply).await.ok()?.ok()?;

@@ -216,7 +216,7 @@ impl SenderQueues {
     pub(super) fn submit(&self, stanza: Element, bytes: usize, text: impl FnOnce() -> StanzaText) {
         let sender = sender_of(&stanza).into_owned();
         let mut senders = self.senders();
-        let looks_at_one_node = Router::looks_at_one_node(&stanza);
+        let looks_at_one_node = Router::is_node_local(&stanza);
         let may_be_large = Router::may_have_large_reply(&stanza);
         let stanza = match senders.tree_bytes + bytes <= MAX_TREE_BYTES {
             true => Form::Tree(stanza),
@@ -247,7 +247,7 @@ impl SenderQueues {
         let mut next = Some(first);
         loop {
             while let Some(waiting) = next {
-                unsettled.make_way(waiting.looks_at_one_node).await;
+                unsettled.wait_for_slot(waiting.looks_at_one_node).await;
                 turn.set_large(self.large(&sender, &waiting));
                 turn.acquire().await;
                 let permit = Arc::clone(&turn) as Arc<dyn RequestPermit>;
@@ -262,7 +262,7 @@ impl SenderQueues {
             } else {
                 tokio::select! {
                     () = came.notified() => {}
-                    () = unsettled.settle_first() => {}
+                    () = unsettled.await_oldest() => {}
                 }
             }
             next = self.next(&sender);
@@ -296,7 +296,7 @@ impl SenderQueues {
         true
     }
 
-    fn refuse_after_defect(&self, header: &Envelope) {
+    fn reply_internal_error(&self, header: &Envelope) {
         error!(stanza = header.name, "a stanza made its handler panic");
         let error = StanzaError::new("wait", "internal-server-error");
         self.dispatch
@@ -405,7 +405,7 @@ impl SenderQueueTable {
     }
 
     /// A stanza of so many bytes of a sender is settled.
-    fn settle(&mut self, sender: &str, bytes: usize) {
+    fn release(&mut self, sender: &str, bytes: usize) {
         if let Some(lane) = self.lanes.get_mut(sender) {
             lane.stanzas -= 1;
             lane.bytes -= bytes;
@@ -469,7 +469,7 @@ impl RequestPermit for LanePermit {
         }
         loop {
             // A sender with too many queued replies waits without a permit.
-            self.dispatch.room(&self.sender, may_be_large).await;
+            self.dispatch.wait_capacity(&self.sender, may_be_large).await;
             let Ok(permit) = Arc::clone(&self.turns).acquire_owned().await else { return };
             // Other requests may have used the room meanwhile.
             if self.dispatch.has_room(&self.sender, may_be_large) {
@@ -489,10 +489,10 @@ struct InFlight<'a> {
 
 impl InFlight<'_> {
     /// Waits until a stanza may be dealt with.
-    async fn make_way(&mut self, looks_at_one_node: bool) {
+    async fn wait_for_slot(&mut self, looks_at_one_node: bool) {
         let most = if looks_at_one_node { self.lanes.senders().max_unsettled() - 1 } else { 0 };
         while self.stanzas.len() > most {
-            self.settle_first().await;
+            self.await_oldest().await;
         }
     }
 
@@ -508,8 +508,8 @@ impl InFlight<'_> {
         };
         let Some(stanza) = stanza else {
             // The same text was read before.
-            self.lanes.refuse_after_defect(&Envelope::default());
-            self.lanes.senders().settle(self.sender, bytes);
+            self.lanes.reply_internal_error(&Envelope::default());
+            self.lanes.senders().release(self.sender, bytes);
             return;
         };
         // A stranger chose it.
@@ -517,26 +517,26 @@ impl InFlight<'_> {
         let id = id.char_indices().nth(MAX_ID_CHARS).map_or(id, |(end, _)| &id[..end]);
         let request = error_span!("request", id);
         let header = dispatch.header(&stanza);
-        match guarded(dispatch.handle(&header, stanza)).instrument(request.clone()).await {
+        match catch_panic(dispatch.handle(&header, stanza)).instrument(request.clone()).await {
             Ok(Some(settling)) => {
                 self.stanzas.push_back((header, bytes, settling.instrument(request)));
             }
-            Ok(None) => self.lanes.senders().settle(self.sender, bytes),
+            Ok(None) => self.lanes.senders().release(self.sender, bytes),
             Err(HandlerPanic) => {
-                request.in_scope(|| self.lanes.refuse_after_defect(&header));
-                self.lanes.senders().settle(self.sender, bytes);
+                request.in_scope(|| self.lanes.reply_internal_error(&header));
+                self.lanes.senders().release(self.sender, bytes);
             }
         }
     }
 
     /// Waits until the oldest is settled. Dropping the future loses nothing.
-    async fn settle_first(&mut self) {
+    async fn await_oldest(&mut self) {
         let Some((header, bytes, settling)) = self.stanzas.front_mut() else { return };
         let bytes = *bytes;
-        if let Err(HandlerPanic) = guarded(&mut *settling).await {
-            settling.span().in_scope(|| self.lanes.refuse_after_defect(header));
+        if let Err(HandlerPanic) = catch_panic(&mut *settling).await {
+            settling.span().in_scope(|| self.lanes.reply_internal_error(header));
         }
-        self.lanes.senders().settle(self.sender, bytes);
+        self.lanes.senders().release(self.sender, bytes);
         self.stanzas.pop_front();
     }
 }
@@ -545,7 +545,7 @@ impl InFlight<'_> {
 struct HandlerPanic;
 
 /// A future that may panic: then its stanza's sender is answered, and the lane lives on.
-async fn guarded<F: Future>(future: F) -> Result<F::Output, HandlerPanic> {
+async fn catch_panic<F: Future>(future: F) -> Result<F::Output, HandlerPanic> {
     let mut future = pin!(future);
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(poll) => poll.map(Ok),

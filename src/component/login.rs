@@ -12,7 +12,7 @@ use super::{
 };
 
 /// Opens the stream and proves to know the secret (XEP-0114 §3).
-pub(super) async fn login(
+pub(super) async fn handshake(
     link: &ComponentConfig,
     reader: &mut ServerStreamReader,
     writer: &mut (impl AsyncWrite + Unpin),

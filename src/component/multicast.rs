@@ -203,7 +203,7 @@ impl MulticastDiscovery {
 
     /// Begins on a new connection of this name; with what is to be asked there. Unless a service may fail on it, one that
     /// failed before is not looked for: what it got would be repeated once more, for nothing.
-    pub(super) fn begin(&self, connection: String, may_fail: bool) -> Option<String> {
+    pub(super) fn start_discovery(&self, connection: String, may_fail: bool) -> Option<String> {
         let mut state = self.state();
         state.connection = connection;
         if state.failures > 0 && !may_fail {
@@ -219,7 +219,7 @@ impl MulticastDiscovery {
     }
 
     /// Which way notifications go now, and what is to be asked.
-    pub(super) fn way(&self) -> (MulticastRoute, Option<String>) {
+    pub(super) fn route(&self) -> (MulticastRoute, Option<String>) {
         let mut state = self.state();
         let since = state.asked_at.elapsed();
         if state.is_unknown() && since >= state.patience && !state.is_unread() {
@@ -296,7 +296,7 @@ impl MulticastDiscovery {
     /// The service refused something, or is silent. Returns what is to be asked, so that its answer shows that it has
     /// nothing left. The cause may be a link that stalls. So the timeout for the answer begins when the server has
     /// [read](Self::note_read) the question.
-    pub(super) fn fail(&self) -> Option<String> {
+    pub(super) fn record_failure(&self) -> Option<String> {
         let mut state = self.state();
         let MulticastRoute::Through(post) = state.way.clone() else { return None };
         warn!(service = post.jid, "multicast failed; events go to each recipient by itself");
@@ -537,17 +537,17 @@ mod tests {
     async fn an_hour_without_a_failure_ends_a_row_of_failures() {
         let at = MulticastConfig::At { jid: POST.into(), host: HOST.into() };
         let multicast = MulticastDiscovery::new(at, "pubsub.bücher.example".into());
-        offer(&multicast, &multicast.begin("1".into(), true).unwrap());
+        offer(&multicast, &multicast.start_discovery("1".into(), true).unwrap());
         // The minutes of use before a failure, and the minutes until the service is asked again.
         for (used, unused) in [(1, 20), (1, 40), (59, 80), (60, 20), (1, 40)] {
             tokio::time::advance(used * MINUTE).await;
-            offer(&multicast, &multicast.fail().unwrap());
+            offer(&multicast, &multicast.record_failure().unwrap());
             tokio::time::advance((unused - 1) * MINUTE).await;
-            assert_eq!(multicast.way().1, None, "after {used} minutes of use");
+            assert_eq!(multicast.route().1, None, "after {used} minutes of use");
             tokio::time::advance(MINUTE).await;
-            let question = multicast.way().1;
+            let question = multicast.route().1;
             offer(&multicast, &question.expect("the service is asked again"));
-            assert!(matches!(multicast.way().0, MulticastRoute::Through(_)));
+            assert!(matches!(multicast.route().0, MulticastRoute::Through(_)));
         }
         assert_eq!(multicast.failures(), 5);
     }

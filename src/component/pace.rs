@@ -20,7 +20,7 @@ pub(super) struct Pace {
 
 impl Pace {
     /// Waits until the next question may be asked.
-    pub(super) async fn turn(&self) {
+    pub(super) async fn wait_slot(&self) {
         let at = {
             let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
             let now = Instant::now();
@@ -42,7 +42,7 @@ mod tests {
         let pace = Pace::default();
         let began = Instant::now();
         for _ in 0..1050 {
-            pace.turn().await;
+            pace.wait_slot().await;
         }
         let took = began.elapsed();
         assert!((1990..2010).contains(&took.as_millis()), "{took:?}");

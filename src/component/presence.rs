@@ -31,14 +31,14 @@ impl Router {
                     let shown =
                         PresenceUpdate { show, away_seconds: away(stanza), stamp: stamp(stanza) };
                     self.service().available(&sender, &shown).await;
-                    self.ask_for_capabilities(&sender, stanza).await;
+                    self.query_caps(&sender, stanza).await;
                 } else {
-                    self.service().presences().cannot_know(&sender);
+                    self.service().presence_tracker().cannot_know(&sender);
                 }
             }
             // COMPAT: Prosody says that somebody is not available when it takes a request for its presence.
             Some("unavailable")
-                if sender.is_bare() && !self.service().presences().is_given(&sender) => {}
+                if sender.is_bare() && !self.service().presence_tracker().is_given(&sender) => {}
             Some("unavailable") => {
                 self.service().interests().remove(&sender);
                 self.service().unavailable(&sender).await;
@@ -48,9 +48,9 @@ impl Router {
                 self.service().interests().remove(&sender);
                 self.service().unavailable(&sender).await;
             }
-            Some("error") => self.service().presences().cannot_know(&sender),
+            Some("error") => self.service().presence_tracker().cannot_know(&sender),
             Some("subscribed") => {
-                self.service().presences().give(&sender);
+                self.service().presence_tracker().on_subscribed(&sender);
                 answer(Some("probe"));
             }
             Some("subscribe") => {
@@ -59,19 +59,19 @@ impl Router {
             }
             Some("probe") => answer(None),
             Some("unsubscribe") => answer(Some("unsubscribed")),
-            Some("unsubscribed") => self.service().presences().refuse(&sender),
+            Some("unsubscribed") => self.service().presence_tracker().refuse(&sender),
             Some(_) => {}
         }
     }
 
     /// Asks for the presence of those for whom it matters, as long as it is awaited.
-    pub async fn ask_for_presence(&self) {
+    pub async fn request_presence(&self) {
         loop {
             self.next_question().await;
             let request = self.service().next_presence_request().await;
             // After a request a probe has to wait for the answer: Prosody takes it for a reason to cancel the request.
             let kind = if request.is_probe { "probe" } else { "subscribe" };
-            self.send_own(&self.own_presence(Some(kind), request.entity.as_str()));
+            self.send_unsolicited(&self.own_presence(Some(kind), request.entity.as_str()));
         }
     }
 
@@ -81,17 +81,17 @@ impl Router {
     /// bare JID; the server answers a ping to an absent resource.
     pub async fn ask_for_silent(&self) {
         loop {
-            let entity = self.service().presences().silent().await;
+            let entity = self.service().presence_tracker().silent().await;
             self.next_question().await;
-            let number = self.service().fresh_number();
+            let number = self.service().next_u64();
             let ping = ElementWriter::new("iq")
                 .attr("type", "get")
                 .attr("id", &format!("{SILENT}{number:016x}"))
                 .attr("from", self.jid().as_str())
                 .attr("to", &format!("{entity}/{number:016x}"))
                 .child(ElementWriter::ns("ping", ns::PING));
-            self.service().presences().ping(&entity, number);
-            self.send_own(&ping.to_string());
+            self.service().presence_tracker().ping(&entity, number);
+            self.send_unsolicited(&ping.to_string());
         }
     }
 
@@ -166,29 +166,29 @@ mod tests {
     struct Numbers(AtomicU64);
 
     impl IdGenerator for Numbers {
-        fn number(&self) -> u64 {
+        fn next_u64(&self) -> u64 {
             self.0.fetch_add(1, Ordering::Relaxed)
         }
     }
 
     /// A service without a transport.
-    struct Stage {
+    struct TestRouter {
         dispatch: Arc<Router>,
         answers: Arc<ReplyQueue>,
     }
 
-    impl Stage {
+    impl TestRouter {
         async fn new() -> Self {
             let (store, fresh) = (Arc::new(MemoryStore::new()), Arc::new(Numbers::default()));
             let clock = Arc::new(|| Timestamp(0));
             let service = Service::open(store, Limits::default(), fresh, clock).await.unwrap();
             let multicast = MulticastDiscovery::new(MulticastConfig::None, "pubsub.x".into());
-            let answers = ReplyQueue::new(Arc::clone(service.outbox()), multicast, None);
+            let answers = ReplyQueue::new(Arc::clone(service.log_window()), multicast, None);
             let answers = Arc::new(answers);
             let jid = Jid::new("pubsub.x").unwrap();
             let (service, sent) = (Arc::new(service), Arc::clone(&answers));
             let dispatch = Arc::new(Router::new(service, sent, jid, None, 100_000));
-            dispatch.note_connected(true);
+            dispatch.on_link_change(true);
             Self { dispatch, answers }
         }
 
@@ -220,7 +220,7 @@ mod tests {
 
         fn sent(&self) -> String {
             let mut sent = String::new();
-            self.answers.take_ready(u64::MAX, &mut sent);
+            self.answers.drain_ready(u64::MAX, &mut sent);
             sent
         }
     }
@@ -233,9 +233,9 @@ mod tests {
     /// §12.3: an error while the other server cannot be reached does not end the presence-based events of its users.
     #[tokio::test(start_paused = true)]
     async fn a_subscriber_is_asked_again_whose_server_was_unreachable() {
-        let stage = Stage::with_subscriber("pubsub#presence_based_delivery").await;
+        let stage = TestRouter::with_subscriber("pubsub#presence_based_delivery").await;
         let is_sent = async |kind: &str| {
-            let asking = timeout(Duration::from_secs(6), stage.dispatch.ask_for_presence());
+            let asking = timeout(Duration::from_secs(6), stage.dispatch.request_presence());
             assert!(asking.await.is_err(), "it goes on");
             stage.sent().contains(&format!("type='{kind}'"))
         };
@@ -256,7 +256,7 @@ mod tests {
     /// §12.5: ejabberd answers no probe for somebody who went offline while there was no connection.
     #[tokio::test(start_paused = true)]
     async fn a_subscription_ends_with_presence_if_the_server_answers_no_probe() {
-        let stage = Stage::with_subscriber("pubsub#tempsub").await;
+        let stage = TestRouter::with_subscriber("pubsub#tempsub").await;
         stage.send("<presence type='subscribed' from='a@x'/>").await;
         let is_subscribed = async || {
             let list = request("a@x/r", "<subscriptions node='n'/>").replace("'set'", "'get'");

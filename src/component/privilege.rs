@@ -17,46 +17,46 @@ const MAX_CONTACTS: usize = 10_000;
 
 impl Router {
     /// Takes notice of what the server grants, in either version of the protocol; whether a message says that.
-    pub(super) fn take_privileges(&self, from: Option<&str>, message: &Element) -> bool {
+    pub(super) fn handle_privileges(&self, from: Option<&str>, message: &Element) -> bool {
         let Some(is_granted) = grants_rosters(message) else { return false };
         // Anyone could say so.
         if let Some(server) = self.server().filter(|server| from == Some(server)) {
-            self.service().rosters().grant(is_granted.then(|| server.to_owned()));
+            self.service().rosters().set_privilege(is_granted.then(|| server.to_owned()));
         }
         true
     }
 
     /// Asks for the rosters that have to be read, as long as it is awaited.
-    pub async fn ask_for_rosters(&self) {
+    pub async fn request_rosters(&self) {
         loop {
-            let owner = self.service().rosters().wanted().await;
+            let owner = self.service().rosters().next_request().await;
             self.room_of_own().await;
-            let id = format!("{ROSTER}{:016x}", self.service().fresh_number());
+            let id = format!("{ROSTER}{:016x}", self.service().next_u64());
             let request = ElementWriter::new("iq")
                 .attr("type", "get")
                 .attr("id", &id)
                 .attr("from", self.jid().as_str())
                 .attr("to", owner.as_str())
                 .child(ElementWriter::ns("query", ns::ROSTER));
-            self.send_own(&request.to_string());
+            self.send_unsolicited(&request.to_string());
         }
     }
 
     /// Takes notice of a roster that is larger than a stanza may be, of which nothing else is known; whether a stanza
     /// is one.
-    pub(super) fn take_refused_roster(&self, header: &Envelope) -> bool {
+    pub(super) fn handle_oversized_roster(&self, header: &Envelope) -> bool {
         let is_answer = header.name == "iq" && header.kind.as_deref() == Some("result");
         let is_roster = header.id.as_ref().is_some_and(|id| id.starts_with(ROSTER));
         let owner = header.sender().filter(|_| is_answer && is_roster).map(Jid::into_bare);
         let Some(owner) = owner.filter(|owner| self.service().rosters().awaits(owner)) else {
             return false;
         };
-        self.service().roster_came(&owner, None);
+        self.service().on_roster_result(&owner, None);
         true
     }
 
     /// Takes notice of a roster that was asked for; whether a stanza is one.
-    pub(super) fn take_roster(&self, stanza: &Element) -> bool {
+    pub(super) fn handle_roster_result(&self, stanza: &Element) -> bool {
         let is_answer = stanza.name() == "iq"
             && matches!(stanza.attr("type"), Some("result" | "error"))
             && stanza.attr("id").is_some_and(|id| id.starts_with(ROSTER));
@@ -70,7 +70,7 @@ impl Router {
         // An owner who does not exist any more has no contacts.
         let none = notification::is_gone(stanza).then(Roster::default);
         let roster = stanza.get_child("query", ns::ROSTER).map(contacts).or(none);
-        self.service().roster_came(&owner, roster);
+        self.service().on_roster_result(&owner, roster);
         true
     }
 }

@@ -52,7 +52,7 @@ impl RequestLimiter {
     }
 
     /// Counts a stanza that came from a JID.
-    pub(super) fn count(
+    pub(super) fn check(
         &mut self,
         from: &str,
         needs_answer: bool,
@@ -64,7 +64,7 @@ impl RequestLimiter {
             self.others.hold_to(rates);
         }
         let gauges = if needs_answer { &mut self.requests } else { &mut self.others };
-        gauges.count(from, now)
+        gauges.check(from, now)
     }
 }
 
@@ -78,14 +78,14 @@ impl Gauges {
         self.domains.interval = interval(per_domain);
     }
 
-    fn count(&mut self, from: &str, now: Instant) -> Result<(), RateExceeded> {
+    fn check(&mut self, from: &str, now: Instant) -> Result<(), RateExceeded> {
         let bare = &*account(from);
         let domain = bare.rsplit_once('@').map_or(bare, |(_, domain)| domain);
         let domain = &*with_u_labels(domain);
-        if !self.jids.count(bare, now) {
+        if !self.jids.check(bare, now) {
             return Err(RateExceeded::Jid);
         }
-        if self.domains.count(domain, now) { Ok(()) } else { Err(RateExceeded::Domain) }
+        if self.domains.check(domain, now) { Ok(()) } else { Err(RateExceeded::Domain) }
     }
 }
 
@@ -107,7 +107,7 @@ impl GcraLimiter {
         Self { interval: interval(per_second), until: HashMap::new(), most: MAX_REMEMBERED }
     }
 
-    fn count(&mut self, name: &str, now: Instant) -> bool {
+    fn check(&mut self, name: &str, now: Instant) -> bool {
         if self.interval.is_zero() {
             return true;
         }
@@ -142,24 +142,24 @@ mod tests {
         let (mut meter, now) = (meter(5, 0), Instant::now());
         for request in 0..50 {
             let resource = format!("a@x/{request}");
-            assert_eq!(meter.count(&resource, true, now), Ok(()));
+            assert_eq!(meter.check(&resource, true, now), Ok(()));
         }
         for spelling in ["a@x/r", "A@x/r", "a@X", "ａ@x"] {
-            assert_eq!(meter.count(spelling, true, now), Err(RateExceeded::Jid), "{spelling}");
+            assert_eq!(meter.check(spelling, true, now), Err(RateExceeded::Jid), "{spelling}");
         }
-        assert_eq!(meter.count("b@x/r", true, now), Ok(()));
-        assert_eq!(meter.count("a@x/r", false, now), Ok(()), "presence is counted for itself");
+        assert_eq!(meter.check("b@x/r", true, now), Ok(()));
+        assert_eq!(meter.check("a@x/r", false, now), Ok(()), "presence is counted for itself");
         let later = now + Duration::from_secs(1);
         for _ in 0..5 {
-            assert_eq!(meter.count("a@x", true, later), Ok(()));
+            assert_eq!(meter.check("a@x", true, later), Ok(()));
         }
-        assert_eq!(meter.count("a@x", true, later), Err(RateExceeded::Jid));
+        assert_eq!(meter.check("a@x", true, later), Err(RateExceeded::Jid));
         for request in 0..50 {
             let spelling = ["ssss@x", "sßs@x", "ßß@x"][request % 3];
-            assert_eq!(meter.count(spelling, true, now), Ok(()));
+            assert_eq!(meter.check(spelling, true, now), Ok(()));
         }
         assert_eq!(
-            meter.count("ssß@x", true, now),
+            meter.check("ssß@x", true, now),
             Err(RateExceeded::Jid),
             "it may be the same account"
         );
@@ -170,7 +170,7 @@ mod tests {
         let (rates, held) = watch::channel(RateLimits { per_jid: 1, per_domain: 0 });
         let (mut meter, now) = (RequestLimiter::new(held), Instant::now());
         let taken = |meter: &mut RequestLimiter| {
-            (0..1000).filter(|_| meter.count("a@x", true, now).is_ok()).count()
+            (0..1000).filter(|_| meter.check("a@x", true, now).is_ok()).count()
         };
         assert_eq!(taken(&mut meter), 10);
         rates.send_replace(RateLimits { per_jid: 0, per_domain: 0 });
@@ -183,15 +183,15 @@ mod tests {
     fn a_domain_has_a_rate_of_its_own() {
         let (mut meter, now) = (meter(0, 1), Instant::now());
         for user in 0..10 {
-            assert_eq!(meter.count(&format!("u{user}@x/r"), true, now), Ok(()));
+            assert_eq!(meter.check(&format!("u{user}@x/r"), true, now), Ok(()));
         }
-        assert_eq!(meter.count("another@x", true, now), Err(RateExceeded::Domain));
-        assert_eq!(meter.count("X", true, now), Err(RateExceeded::Domain));
-        assert_eq!(meter.count("another@y", true, now), Ok(()));
+        assert_eq!(meter.check("another@x", true, now), Err(RateExceeded::Domain));
+        assert_eq!(meter.check("X", true, now), Err(RateExceeded::Domain));
+        assert_eq!(meter.check("another@y", true, now), Ok(()));
         for user in 0..10 {
-            assert_eq!(meter.count(&format!("u{user}@bücher.example"), true, now), Ok(()));
+            assert_eq!(meter.check(&format!("u{user}@bücher.example"), true, now), Ok(()));
         }
-        assert_eq!(meter.count("u@xn--bcher-kva.example/r", true, now), Err(RateExceeded::Domain));
+        assert_eq!(meter.check("u@xn--bcher-kva.example/r", true, now), Err(RateExceeded::Domain));
     }
 
     #[test]
@@ -199,7 +199,7 @@ mod tests {
         let (mut meter, mut now) = (meter(1000, 0), Instant::now());
         for user in 0..50_000 {
             now += Duration::from_millis(1);
-            assert_eq!(meter.count(&format!("u{user}@x"), true, now), Ok(()));
+            assert_eq!(meter.check(&format!("u{user}@x"), true, now), Ok(()));
         }
         assert!(meter.requests.jids.until.len() <= MAX_REMEMBERED + 1);
     }

@@ -49,13 +49,13 @@ impl Router {
     pub async fn check_unconfirmed(&self) {
         loop {
             self.next_question().await;
-            let resource = self.service().presences().unconfirmed().await;
+            let resource = self.service().presence_tracker().unconfirmed().await;
             self.check(&resource).await;
         }
     }
 
     async fn check(&self, resource: &Jid) {
-        let number = self.service().fresh_number();
+        let number = self.service().next_u64();
         let beside = format!("{}/{number:016x}", resource.to_bare());
         self.service().resources().begin(number, resource.clone()).await;
         for (prefix, to) in [(IT, resource.as_str()), (BESIDE, &beside)] {
@@ -65,7 +65,7 @@ impl Router {
                 .attr("from", self.jid().as_str())
                 .attr("to", to)
                 .child(ElementWriter::ns("ping", ns::PING));
-            self.send_own(&ping.to_string());
+            self.send_unsolicited(&ping.to_string());
         }
     }
 

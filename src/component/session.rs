@@ -27,10 +27,10 @@ use crate::{
 
 use super::{
     answers::ReplyQueue,
-    dial::{ReadHalf, Transport, WriteHalf, dial},
+    dial::{ReadHalf, Transport, WriteHalf, connect},
     dispatch::Router,
     lane::{QueueLimits, SenderQueues},
-    login::{login, stream_error},
+    login::{handshake, stream_error},
     rate::{RateExceeded, RateLimits, RequestLimiter},
     stream::{StanzaLimits, StreamElement, StreamFault, StreamReader},
     writer::OutboundWriter,
@@ -154,7 +154,7 @@ impl ComponentSession {
                     Err(ended) => ended,
                 },
             };
-            let pause = pause(&ended, failures, self.fresh.number());
+            let pause = pause(&ended, failures, self.fresh.next_u64());
             failures += 1;
             match &ended {
                 DisconnectReason::NotAuthorized(_) => {
@@ -179,9 +179,9 @@ impl ComponentSession {
 
     async fn connect(&self) -> Result<(ServerStreamReader, WriteHalf), DisconnectReason> {
         let login = async {
-            let (reader, mut writer) = dial(&self.link.server, &self.link.transport).await?;
+            let (reader, mut writer) = connect(&self.link.server, &self.link.transport).await?;
             let mut reader: ServerStreamReader = StreamReader::new(reader, self.link.limits);
-            login(&self.link, &mut reader, &mut writer).await?;
+            handshake(&self.link, &mut reader, &mut writer).await?;
             Ok((reader, writer))
         };
         timeout(LOGIN_DEADLINE, login).await.unwrap_or(Err(DisconnectReason::Silent))
@@ -195,8 +195,8 @@ impl ComponentSession {
         stop: &mut watch::Receiver<bool>,
     ) -> Option<DisconnectReason> {
         info!(server = self.link.server, jid = self.link.jid, "connected");
-        self.dispatch.note_connected(true);
-        self.writer.reconnected(self.fresh.number());
+        self.dispatch.on_link_change(true);
+        self.writer.reconnected(self.fresh.next_u64());
         let reading = read(
             &self.link,
             &mut reader,
@@ -210,11 +210,11 @@ impl ComponentSession {
             ended = reading => Some(ended),
             ended = self.writer.run(&mut io) => Some(ended),
         };
-        self.dispatch.note_connected(false);
+        self.dispatch.on_link_change(false);
         self.answers.probes.clear();
         if let Some(DisconnectReason::Stream(StreamFault::NotWellFormed(_))) = &ended {
             // Told as RFC 6120 §4.9 asks, where it can be; whether it arrives makes no difference.
-            if !self.writer.is_amid() {
+            if !self.writer.is_mid_stanza() {
                 let _ = timeout(CLOSE_TIMEOUT, io.write_all(NOT_WELL_FORMED.as_bytes())).await;
             }
         }
@@ -232,7 +232,7 @@ impl ComponentSession {
     ) {
         let Self { link, dispatch, lanes, answers, writer, .. } = self;
         let reading = read_barriers(link, reader, dispatch, answers);
-        writer.end_at(Instant::now() + DRAIN_SENDING);
+        writer.set_deadline(Instant::now() + DRAIN_SENDING);
         let finishing = async {
             let mut lanes = std::pin::pin!(timeout(DRAIN_LANES, lanes.finish()));
             tokio::select! {
@@ -306,12 +306,12 @@ async fn read_barriers(
 ) {
     loop {
         let header = match reader.next().await {
-            Ok(StreamElement::Stanza(element)) if answers.take_notice(&link.jid, &element) => {
+            Ok(StreamElement::Stanza(element)) if answers.handle_own_reply(&link.jid, &element) => {
                 continue;
             }
             Ok(StreamElement::Stanza(element)) => Envelope::of(&element),
             Ok(StreamElement::Refused(header, _)) => {
-                answers.take_notice_of(&header);
+                answers.handle_oversized_reply(&header);
                 header
             }
             Ok(StreamElement::Opened(_) | StreamElement::Closed) | Err(_) => return,
@@ -339,7 +339,7 @@ async fn read(
             // What was read at once may be much, and answers are sent by the same task.
             yield_now().await;
         }
-        if timeout(longest, answers.may_read()).await.is_err() {
+        if timeout(longest, answers.wait_read_capacity()).await.is_err() {
             return DisconnectReason::Silent;
         }
         let Ok(received) = timeout(longest, reader.next()).await else {
@@ -352,14 +352,17 @@ async fn read(
             Ok(StreamElement::Stanza(element)) if element.is("error", ns::STREAMS) => {
                 return DisconnectReason::StreamError(stream_error(&element));
             }
-            Ok(StreamElement::Stanza(element)) if answers.take_notice(&link.jid, &element) => {}
+            Ok(StreamElement::Stanza(element)) if answers.handle_own_reply(&link.jid, &element) => {
+            }
             // Those of a dead domain may be as many as its notifications, and ask for nothing.
-            Ok(StreamElement::Stanza(element)) if dispatch.take_roster(&element) => {}
-            Ok(StreamElement::Stanza(element)) if is_bounce(&element) => dispatch.bounced(&element),
+            Ok(StreamElement::Stanza(element)) if dispatch.handle_roster_result(&element) => {}
+            Ok(StreamElement::Stanza(element)) if is_bounce(&element) => {
+                dispatch.on_bounce(&element)
+            }
             Ok(StreamElement::Stanza(element)) => {
                 let from = element.attr("from").unwrap_or_default();
                 let needs_answer = needs_answer(&element);
-                if let Err(passed) = meter.count(from, needs_answer, Instant::now()) {
+                if let Err(passed) = meter.check(from, needs_answer, Instant::now()) {
                     refuse_too_many(dispatch, &Envelope::of(&element), passed);
                     continue;
                 }
@@ -372,11 +375,11 @@ async fn read(
                     }
                 }
             }
-            Ok(StreamElement::Refused(header, _)) if dispatch.take_refused_roster(&header) => {}
+            Ok(StreamElement::Refused(header, _)) if dispatch.handle_oversized_roster(&header) => {}
             Ok(StreamElement::Refused(header, reason)) => {
-                answers.take_notice_of(&header);
+                answers.handle_oversized_reply(&header);
                 let from = header.from.as_deref().unwrap_or_default();
-                if let Err(passed) = meter.count(from, true, Instant::now()) {
+                if let Err(passed) = meter.check(from, true, Instant::now()) {
                     refuse_too_many(dispatch, &header, passed);
                     continue;
                 }

@@ -7,13 +7,12 @@ use crate::{
     command::AdHocCommands,
     pubsub::{
         Actor, Affiliation, ItemId, NodeId, PageRequest, ResultPage, SubId, Subscription,
-        SubscriptionOptions,
+        SubscriptionOptions, byte_budget,
         op::{
             options::OptionsForm,
             public,
             retrieve::{Retrieve, Selection},
         },
-        within,
     },
     service::{Error, Service},
     wire::{
@@ -44,7 +43,7 @@ pub(super) async fn answer(
             reply::configuration(&node, &config, service.reads_rosters())
         }
         GetRequest::Default => {
-            let initial = service.policies().common().initial();
+            let initial = service.policies().default_policy().initial();
             reply::default(&initial, service.reads_rosters())
         }
         GetRequest::DefaultOptions(Some(node)) => {
@@ -98,7 +97,7 @@ async fn retrieve(
     actor: &Actor,
     request: &Retrieve,
 ) -> Result<ElementWriter, Error> {
-    if let Some(node) = public::of_which(&request.node) {
+    if let Some(node) = public::subscribed_node(&request.node) {
         return public_subscribers(service, actor, &node, request).await;
     }
     let items = service.retrieve(actor, request).await?;
@@ -126,7 +125,7 @@ async fn public_subscribers(
     };
     let page = page.map(|id| id.to_string());
     let max_bytes = service.policies().limits().max_reply_bytes;
-    let fits = within(max_bytes, 1, reply::public_subscriber_len);
+    let fits = byte_budget(max_bytes, 1, reply::public_subscriber_len);
     let part =
         page.of(public, ToString::to_string, fits).ok_or(crate::pubsub::Error::ItemNotFound)?;
     if is_cut(&part, &request.selection) {
@@ -153,7 +152,7 @@ pub(super) async fn info(
     node: Option<&str>,
 ) -> Result<ElementWriter, Error> {
     let name = match node {
-        None | Some("") => return Ok(disco::service_info(service.policies().common())),
+        None | Some("") => return Ok(disco::service_info(service.policies().default_policy())),
         Some(ns::COMMANDS) => return Ok(disco::commands_info()),
         Some(ns::SHIM) => return Ok(disco::headers_info()),
         Some(name) => name,

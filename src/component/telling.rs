@@ -112,7 +112,7 @@ struct MulticastBatch {
 
 impl OutboundWriter {
     /// Fills a buffer from the outbox; says how far everything is then sent.
-    pub(super) fn take_notifications(
+    pub(super) fn fill_buffer(
         &mut self,
         way: &MulticastRoute,
         buffer: &mut String,
@@ -145,7 +145,7 @@ impl OutboundWriter {
             budget.notifications = self.sendable(sent, budget.until);
             let told = match self.deferred.has(node) {
                 true => Progress::Deferred,
-                false => self.tell(&telling, post, buffer, &mut sent, &mut budget),
+                false => self.write_entry(&telling, post, buffer, &mut sent, &mut budget),
             };
             has_room = match told {
                 Progress::Complete => true,
@@ -181,7 +181,7 @@ impl OutboundWriter {
             if has_room && !self.deferred.has(node) {
                 budget.notifications = self.sendable(*sent, budget.until);
                 let mut told_to = SendProgress { position: entry.position, ..*sent };
-                told = self.tell(&telling, post, buffer, &mut told_to, budget);
+                told = self.write_entry(&telling, post, buffer, &mut told_to, budget);
                 sent.notifications = told_to.notifications;
                 entry.position = told_to.position;
                 has_room = told != Progress::Partial;
@@ -211,7 +211,7 @@ impl OutboundWriter {
     }
 
     /// Appends the messages of an entry from a position on.
-    fn tell(
+    fn write_entry(
         &mut self,
         telling: &WindowEntry,
         post: Option<&MulticastService>,
@@ -299,7 +299,7 @@ impl OutboundWriter {
                         || (group.len > 0 && (is_personal || group.is_personal()))
                         || bytes + group.addresses.len() + next > self.max_stanza_bytes
                     {
-                        self.write_group(group, rendered, post, buffer);
+                        self.flush_batch(group, rendered, post, buffer);
                     }
                     rendered.write_recipient(post.format, recipient.as_str(), &mut group.addresses);
                     group.add(recipient.as_str(), headers);
@@ -309,9 +309,9 @@ impl OutboundWriter {
             budget.notifications -= 1;
         }
         if let (Some(post), Some(front)) = (post, &front) {
-            self.write_group(&mut group, &front.rendered, post, buffer);
+            self.flush_batch(&mut group, &front.rendered, post, buffer);
             if let Some(headline) = &front.headline {
-                self.write_group(&mut headlines, headline, post, buffer);
+                self.flush_batch(&mut headlines, headline, post, buffer);
             }
         }
         if is_too_large {
@@ -341,7 +341,7 @@ impl OutboundWriter {
 
     /// Appends one message for a group, and empties it. A single recipient needs no multicast, unless it may have
     /// something for them that was sent before.
-    fn write_group(
+    fn flush_batch(
         &mut self,
         group: &mut MulticastBatch,
         rendered: &MessageTemplate,

@@ -190,30 +190,32 @@ impl OutboundWriter {
                     "replies are dropped: two connections broke while these were written; compare link.max_stanza_bytes with the server's limit"
                 );
             }
-            self.answers.send_again(kept);
+            self.answers.requeue(kept);
         }
-        self.settle_barriers();
+        self.process_acks();
         self.connection = format!("{connection:016x}");
         self.delayed_before = self.outbox.next();
         self.route.begin();
         self.show_confirmation();
         self.barrier_at = Instant::now();
-        self.begin_again();
+        self.rewind();
         let may_fail = !self.route.was_unconfirmed();
-        if let Some(question) = self.answers.multicast.begin(self.connection.clone(), may_fail) {
+        if let Some(question) =
+            self.answers.multicast.start_discovery(self.connection.clone(), may_fail)
+        {
             self.answers.ask(&question);
         }
     }
 
     /// Sends what is not confirmed once more, with barriers of the name that is now theirs.
-    fn begin_again(&mut self) {
+    fn rewind(&mut self) {
         self.barriers.clear();
         self.last_barrier = 0;
         self.returned_barrier = 0;
         self.returned_at = None;
         self.multicast_until = 0;
         self.held_replies = self.held_replies.map(|(up_to, _)| (up_to, 0));
-        self.answers.begin_barriers(self.barrier_name());
+        self.answers.reset_barriers(self.barrier_name());
         self.spacing = Spacing::default();
         self.outbox.forgotten(0, self.sent.notifications);
         self.sent.position = self.confirmed.1.position;
@@ -225,7 +227,7 @@ impl OutboundWriter {
 
     /// Whether a stanza is half written, so that nothing else can be.
     #[must_use]
-    pub fn is_amid(&self) -> bool {
+    pub fn is_mid_stanza(&self) -> bool {
         self.current.as_ref().is_some_and(|chunk| chunk.written > 0)
     }
 
@@ -238,7 +240,7 @@ impl OutboundWriter {
                 match self.write_some(io).await {
                     Ok(true) => Ok(()),
                     Ok(false) => {
-                        self.something_to_do().await;
+                        self.wait_for_work().await;
                         Ok(())
                     }
                     Err(error) => Err(error),
@@ -250,7 +252,7 @@ impl OutboundWriter {
                 },
                 () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => {
                     // Barriers may have returned while a write was blocked.
-                    self.settle_barriers();
+                    self.process_acks();
                     if self.connection_end().is_some_and(|end| Instant::now() >= end) {
                         return DisconnectReason::Unconfirmed;
                     }
@@ -265,7 +267,7 @@ impl OutboundWriter {
     }
 
     /// After this time no notification is begun: the rest is owed.
-    pub fn end_at(&mut self, end: Instant) {
+    pub fn set_deadline(&mut self, end: Instant) {
         self.ends_at = Some(end);
     }
 
@@ -308,13 +310,13 @@ impl OutboundWriter {
                 return Ok(());
             }
             tokio::select! {
-                something = timeout(patience, self.something_to_do()) => something?,
+                something = timeout(patience, self.wait_for_work()) => something?,
                 () = sleep_until(self.ends_at.unwrap_or_else(Instant::now)), if !is_ending => {}
             }
         }
     }
 
-    async fn something_to_do(&self) {
+    async fn wait_for_work(&self) {
         let is_covered = (self.sent, self.complete(self.sent)) == self.covered;
         let pause = if is_covered { self.interval() } else { BARRIER_PAUSE };
         let since = self.outstanding_since();
@@ -331,16 +333,16 @@ impl OutboundWriter {
 
     /// Sends a buffer full; whether there was anything.
     async fn write_some(&mut self, io: &mut (impl AsyncWrite + Unpin)) -> io::Result<bool> {
-        self.settle_barriers();
+        self.process_acks();
         if self.current.is_none() {
-            self.settle_failures();
+            self.handle_multicast_failure();
             let mut buffer = mem::take(&mut self.spare);
-            let (way, question) = self.answers.multicast.way();
+            let (way, question) = self.answers.multicast.route();
             buffer.extend(question);
             let free_answers = self.free_answers(&way);
-            let answers = self.answers.take_ready(free_answers, &mut buffer);
+            let answers = self.answers.drain_ready(free_answers, &mut buffer);
             let due = self.due(&way);
-            let sent = self.take_notifications(&way, &mut buffer);
+            let sent = self.fill_buffer(&way, &mut buffer);
             let barrier = self.barrier(&way, sent, due.is_retry, &mut buffer);
             write_spaces(due.spaces.max(end_padding(&buffer)), &mut buffer);
             if buffer.is_empty() {
@@ -443,7 +445,7 @@ impl OutboundWriter {
             return None;
         }
         if is_kept_alive && self.route.is_paused() {
-            self.route.turn(|address| self.answers.has(address, way));
+            self.route.next_address(|address| self.answers.has(address, way));
         }
         self.barrier_at = Instant::now();
         let address = match way {
@@ -499,7 +501,7 @@ impl OutboundWriter {
     }
 
     /// Takes notice of what the server has.
-    fn settle_barriers(&mut self) {
+    fn process_acks(&mut self) {
         self.returned_barrier = self.answers.barriers().1;
         let mut returned = None;
         while self.barriers.front().is_some_and(|barrier| barrier.number <= self.returned_barrier)
@@ -510,7 +512,7 @@ impl OutboundWriter {
             self.spacing.adapt(notifications, since.elapsed());
             self.returned_at = Some(Instant::now());
             self.confirmed = (sent, covers);
-            self.outbox.confirm(covers.position, covers.notifications);
+            self.outbox.acknowledge(covers.position, covers.notifications);
             // What goes through multicast says nothing of the other addresses.
             let is_its_own = number == self.returned_barrier && address != Address::Multicast;
             returned = Some(is_its_own.then_some(address));
@@ -532,7 +534,7 @@ impl OutboundWriter {
     }
 
     /// After multicast failed: what is not confirmed is told again, another way.
-    fn settle_failures(&mut self) {
+    fn handle_multicast_failure(&mut self) {
         if self.multicast_fails_at().is_some_and(|time| Instant::now() >= time) {
             self.answers.multicast_failed();
         }
@@ -540,7 +542,7 @@ impl OutboundWriter {
         if failures != self.failures {
             self.failures = failures;
             self.delayed_before = self.outbox.next();
-            self.begin_again();
+            self.rewind();
             self.route.begin_tries();
         } else if self.returned_barrier > 0 {
             // Barriers of the current name are sent after the query that follows a failure.

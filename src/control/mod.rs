@@ -178,7 +178,7 @@ impl SnapshotDir {
         let made = DirBuilder::new().mode(0o700).create(&folder);
         made.map_err(|error| error.to_string())?;
         let copy = Self(folder);
-        service.copy_store(&copy.0).await.map_err(|error| error.to_string())?;
+        service.snapshot_to(&copy.0).await.map_err(|error| error.to_string())?;
         Ok(copy)
     }
 }

@@ -116,7 +116,7 @@ pub(super) async fn answer(
             }));
         }
         AdminRequest::Figures => {
-            for (name, meaning, value) in service.figures() {
+            for (name, meaning, value) in service.values() {
                 line(out, json!({ "name": name, "value": value, "meaning": meaning })).await?;
             }
         }
@@ -326,7 +326,7 @@ async fn items_of(
 ) -> Result<Value, AdminError> {
     let mut reached = None;
     loop {
-        let (items, further) = service.items_of(actor, jid, reached).await?;
+        let (items, further) = service.items_published_by(actor, jid, reached).await?;
         for OwnItem { node, item, .. } in items {
             line(out, shown(&node, &item)).await?;
         }

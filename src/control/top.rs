@@ -36,7 +36,7 @@ pub(super) async fn show(service: &Service, out: &mut ResponseLines) -> io::Resu
             .map(|(events, node)| json!({ "node": node, "events": events }))
             .collect();
         let figures: serde_json::Map<_, _> = service
-            .figures()
+            .values()
             .into_iter()
             .map(|(name, _, value)| (name.to_owned(), value.into()))
             .collect();

@@ -148,7 +148,7 @@ trait SourceReader {
 ///
 /// # Errors
 /// [`ForeignError`]. A part that cannot be understood is no error: it is remarked.
-pub async fn take_over(
+pub async fn migrate(
     origin: &MigrationSource,
     into: Option<&dyn Store>,
     limits: &Limits,
@@ -169,7 +169,7 @@ pub async fn take_over(
     for (done, name) in (0..).zip(&names) {
         progress(done, names.len() as u64);
         let Some(found) = reader.node(name, &mut taken.remarks).await? else { continue };
-        let settled = settle::settle(found, &here, &mut taken.remarks);
+        let settled = settle::convert(found, &here, &mut taken.remarks);
         let Some(settled) = settled else { continue };
         settled.count(&mut taken.summary);
         if let Some(store) = into {

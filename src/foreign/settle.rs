@@ -46,7 +46,7 @@ pub(super) struct ConvertContext<'a> {
 }
 
 /// What comes over of a node; nothing if it cannot have its name here. What does not is remarked.
-pub(super) fn settle(
+pub(super) fn convert(
     found: SourceNode,
     here: &ConvertContext<'_>,
     remarks: &mut MigrationWarnings,
@@ -72,17 +72,17 @@ pub(super) fn settle(
         }
     };
     let created = items.iter().map(|item| item.created).min().unwrap_or(here.now);
-    let epoch = Epoch(here.fresh.number());
+    let epoch = Epoch(here.fresh.next_u64());
     let (subscriptions, pending) =
         subscribed(subscriptions, &config, &affiliations, here.now, &mut place);
-    let items = kept(items, &config, &mut place);
-    let (items, seq) = placed(items, &creator, epoch, &mut place);
+    let items = items_within_limits(items, &config, &mut place);
+    let (items, seq) = assign_sequences(items, &creator, epoch, &mut place);
     if !is_kept_here(&items, &config, here.limits) {
         place.remark(
             "more, or more bytes, than a node keeps here: the oldest go with the next publish",
         );
     }
-    let node = Node::bare(id, epoch, config, creator, created);
+    let node = Node::new(id, epoch, config, creator, created);
     let now = here.now;
     Some(ConvertedNode { node, seq, affiliations, subscriptions, pending, items, now })
 }
@@ -277,7 +277,7 @@ fn agreed(fields: &[(String, String)], place: &mut NodeWarnings<'_>) -> Subscrip
 }
 
 /// The items that a node of this configuration keeps.
-fn kept(
+fn items_within_limits(
     mut items: Vec<SourceItem>,
     config: &NodeConfig,
     place: &mut NodeWarnings<'_>,
@@ -303,7 +303,7 @@ fn kept(
 
 /// Gives each item its place in the node's order: creations and modifications take one each, as they happened.
 /// The other result is the place of the last.
-fn placed(
+fn assign_sequences(
     found: Vec<SourceItem>,
     creator: &BareJid,
     epoch: Epoch,
@@ -349,7 +349,7 @@ fn placed(
         let published = item.modified;
         items.push(Item { id, place, index: 0, created, publisher, published, payload });
     }
-    items.sort_by_key(Item::spot);
+    items.sort_by_key(Item::position);
     (items, moments.len() as u64)
 }
 

@@ -193,23 +193,23 @@ impl Config {
             .rsplit_once(':')
             .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
         if !has_port {
-            return Err(wrong("server", format!("{:?} is not host:port", self.server)));
+            return Err(invalid("server", format!("{:?} is not host:port", self.server)));
         }
         super::telemetry::filter(&self.log)?;
         self.monitoring()?;
         if self.store_cache_mib == 0 {
-            return Err(wrong("store_cache_mib", "at least 1"));
+            return Err(invalid("store_cache_mib", "at least 1"));
         }
         // RFC 6120 §13.12 sets the least; more than the most would not fit into a lane.
         if !(10_000..=4_000_000).contains(&self.link.max_stanza_bytes) {
-            return Err(wrong("link.max_stanza_bytes", "from 10000 to 4000000"));
+            return Err(invalid("link.max_stanza_bytes", "from 10000 to 4000000"));
         }
         for (key, seconds) in [
             ("link.ping_after_seconds", self.link.ping_after_seconds),
             ("link.ping_deadline_seconds", self.link.ping_deadline_seconds),
         ] {
             if !(1..=86_400).contains(&seconds) {
-                return Err(wrong(key, "from 1 to 86400"));
+                return Err(invalid(key, "from 1 to 86400"));
             }
         }
         self.limits.check(self.link.max_stanza_bytes)
@@ -221,13 +221,13 @@ impl Config {
     /// If it is not a domain.
     pub fn component(&self) -> Result<Jid, ConfigError> {
         if self.jid.is_empty() {
-            return Err(wrong("jid", "not set: the component's JID, such as pubsub.example.org"));
+            return Err(invalid("jid", "not set: the component's JID, such as pubsub.example.org"));
         }
         // A-labels stay: the server addresses the component as its own configuration writes it.
         match Jid::new(&self.jid.to_lowercase()) {
             Ok(jid) if jid.node().is_none() && jid.resource().is_none() => Ok(jid),
-            Ok(_) => Err(wrong("jid", format!("{:?} is not a domain", self.jid))),
-            Err(error) => Err(wrong("jid", format!("{:?}: {error}", self.jid))),
+            Ok(_) => Err(invalid("jid", format!("{:?} is not a domain", self.jid))),
+            Err(error) => Err(invalid("jid", format!("{:?}: {error}", self.jid))),
         }
     }
 
@@ -247,7 +247,9 @@ impl Config {
             }
             Some(("memory", "")) => Ok(StorePath::Memory),
             Some(("sled", path)) if !path.is_empty() => Ok(StorePath::Sled(path.into())),
-            _ => Err(wrong("store", format!("{:?} is neither sled:PATH nor memory:", self.store))),
+            _ => {
+                Err(invalid("store", format!("{:?} is neither sled:PATH nor memory:", self.store)))
+            }
         }
     }
 
@@ -273,7 +275,7 @@ impl Config {
         match listen.parse::<SocketAddr>() {
             _ if listen.is_empty() => Ok(None),
             Ok(address) if address.ip().is_loopback() => Ok(Some(address)),
-            _ => Err(wrong(
+            _ => Err(invalid(
                 "monitoring.listen",
                 format!("{listen:?} is no loopback address with a port"),
             )),
@@ -286,14 +288,15 @@ impl Config {
     /// If there is none, or the file cannot be read.
     pub fn secret(&self) -> Result<String, ConfigError> {
         let secret = match (self.secret.0.is_empty(), self.secret_file.is_empty()) {
-            (false, false) => return Err(wrong("secret_file", "secret is set too")),
+            (false, false) => return Err(invalid("secret_file", "secret is set too")),
             (false, true) => return Ok(self.secret.0.clone()),
-            (true, true) => return Err(wrong("secret", "not set, nor secret_file")),
-            (true, false) => fs::read_to_string(&self.secret_file)
-                .map_err(|error| wrong("secret_file", format!("{}: {error}", self.secret_file)))?,
+            (true, true) => return Err(invalid("secret", "not set, nor secret_file")),
+            (true, false) => fs::read_to_string(&self.secret_file).map_err(|error| {
+                invalid("secret_file", format!("{}: {error}", self.secret_file))
+            })?,
         };
         match secret.trim_end_matches(['\r', '\n']) {
-            "" => Err(wrong("secret_file", format!("{} is empty", self.secret_file))),
+            "" => Err(invalid("secret_file", format!("{} is empty", self.secret_file))),
             secret => Ok(secret.to_owned()),
         }
     }
@@ -307,7 +310,7 @@ impl Config {
             "" if self.link.allow_plain_tcp => Ok(Transport::Plain),
             "" => Ok(Transport::Loopback),
             path => Transport::tls(path.as_ref())
-                .map_err(|error| wrong("link.tls_ca", format!("{path}: {error}"))),
+                .map_err(|error| invalid("link.tls_ca", format!("{path}: {error}"))),
         }
     }
 
@@ -325,7 +328,9 @@ impl Config {
                     let host = host_of(&jid).unwrap_or_else(|| jid.clone());
                     Ok(MulticastConfig::At { jid, host })
                 }
-                _ => Err(wrong("link.multicast", format!("{jid:?} is not auto, off or a domain"))),
+                _ => {
+                    Err(invalid("link.multicast", format!("{jid:?} is not auto, off or a domain")))
+                }
             },
         }
     }
@@ -338,13 +343,13 @@ impl Config {
 
     /// How long the server may be silent, and how long after it was asked.
     #[must_use]
-    pub fn patience(&self) -> (Duration, Duration) {
+    pub fn keepalive_timeouts(&self) -> (Duration, Duration) {
         let LinkConfig { ping_after_seconds, ping_deadline_seconds, .. } = self.link;
         (Duration::from_secs(ping_after_seconds), Duration::from_secs(ping_deadline_seconds))
     }
 }
 
-pub(super) fn wrong(key: &'static str, reason: impl Into<String>) -> ConfigError {
+pub(super) fn invalid(key: &'static str, reason: impl Into<String>) -> ConfigError {
     ConfigError::Value { key, reason: reason.into() }
 }
 

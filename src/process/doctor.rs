@@ -75,7 +75,7 @@ pub(super) struct Examiner {
 impl Examine for Examiner {
     async fn examine(&self) -> Vec<Finding> {
         let is_connected = self.service.metrics().connected.get() == 1;
-        let is_granted = self.service.rosters().are_granted();
+        let is_granted = self.service.rosters().has_privilege();
         let found = self.doctor.examine_running(&self.answers, is_connected, is_granted).await;
         found.into_iter().map(shown).collect()
     }

@@ -17,7 +17,7 @@ pub struct RandomIds {
 }
 
 impl IdGenerator for RandomIds {
-    fn number(&self) -> u64 {
+    fn next_u64(&self) -> u64 {
         self.key.hash_one(self.counter.fetch_add(1, Ordering::Relaxed))
     }
 }

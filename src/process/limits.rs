@@ -7,7 +7,7 @@ use crate::{
     pubsub,
 };
 
-use super::{ConfigError, config::wrong};
+use super::{ConfigError, config::invalid};
 
 /// The room in a stanza for what surrounds the entries of a list: addresses, ids, and the edges of the page.
 const ENVELOPE_BYTES: usize = 20_000;
@@ -94,36 +94,36 @@ impl LimitsConfig {
         if self.max_payload_bytes as usize > most {
             let reason =
                 format!("at most {most}: half of link.max_stanza_bytes less {ENVELOPE_BYTES}");
-            return Err(wrong("limits.max_payload_bytes", reason));
+            return Err(invalid("limits.max_payload_bytes", reason));
         }
         if self.max_reply_bytes.saturating_add(ENVELOPE_BYTES) > max_stanza_bytes {
             let most = max_stanza_bytes.saturating_sub(ENVELOPE_BYTES);
             let reason = format!("at most {most}: link.max_stanza_bytes less {ENVELOPE_BYTES}");
-            return Err(wrong("limits.max_reply_bytes", reason));
+            return Err(invalid("limits.max_reply_bytes", reason));
         }
         if self.max_node_bytes < self.max_reply_bytes as u64 {
-            return Err(wrong("limits.max_node_bytes", "not below limits.max_reply_bytes"));
+            return Err(invalid("limits.max_node_bytes", "not below limits.max_reply_bytes"));
         }
         if self.max_queued_stanzas_per_jid == 0 {
-            return Err(wrong("limits.max_queued_stanzas_per_jid", "at least 1"));
+            return Err(invalid("limits.max_queued_stanzas_per_jid", "at least 1"));
         }
         if self.max_queued_bytes_per_jid < max_stanza_bytes {
             let least = "not below link.max_stanza_bytes";
-            return Err(wrong("limits.max_queued_bytes_per_jid", least));
+            return Err(invalid("limits.max_queued_bytes_per_jid", least));
         }
         if self.max_queued_bytes / 2 < self.max_queued_bytes_per_jid {
             let least = "at least twice limits.max_queued_bytes_per_jid";
-            return Err(wrong("limits.max_queued_bytes", least));
+            return Err(invalid("limits.max_queued_bytes", least));
         }
         if !(1..=MAX_SUBIDS).contains(&self.max_subids) {
-            return Err(wrong("limits.max_subids", "from 1 to 8"));
+            return Err(invalid("limits.max_subids", "from 1 to 8"));
         }
         Ok(())
     }
 
     /// The limits of the rules.
     #[must_use]
-    pub fn of_rules(&self) -> pubsub::Limits {
+    pub fn to_pubsub_limits(&self) -> pubsub::Limits {
         let Self {
             max_jid_requests_per_second: _,
             max_domain_requests_per_second: _,

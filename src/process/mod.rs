@@ -109,22 +109,25 @@ async fn serve_as(
     let service =
         Service::open(store, policies.limits().clone(), Arc::clone(&fresh), Arc::new(now)).await;
     let service = service.map_err(|error| RunError::Store { path: shown(&path), error })?;
-    let governed = service.govern(policies).await;
+    let governed = service.set_policies(policies).await;
     governed.map_err(|error| RunError::Store { path: shown(&path), error })?;
-    let service = Arc::new(service.audited_by(Arc::new(audit::log)));
+    let service = Arc::new(service.with_auditor(Arc::new(audit::log)));
     info!(version = env!("CARGO_PKG_VERSION"), jid = %jid, store = shown(&path), "serving");
 
     let multicast = MulticastDiscovery::new(config.multicast()?, jid.to_string());
     let server_domain = config.server_domain()?;
-    let answers =
-        Arc::new(ReplyQueue::new(Arc::clone(service.outbox()), multicast, server_domain.clone()));
+    let answers = Arc::new(ReplyQueue::new(
+        Arc::clone(service.log_window()),
+        multicast,
+        server_domain.clone(),
+    ));
     let max_stanza_bytes = config.link.max_stanza_bytes;
     let writer = OutboundWriter::new(
         Arc::clone(&answers),
-        Arc::clone(service.presences()),
+        Arc::clone(service.presence_tracker()),
         jid.to_string(),
         max_stanza_bytes,
-        config.patience(),
+        config.keepalive_timeouts(),
     );
     let dispatch = Arc::new(Router::new(
         Arc::clone(&service),
@@ -152,13 +155,12 @@ async fn serve_as(
         }
         std::future::pending::<()>().await;
     };
-    let monitoring =
-        match config.monitoring()? {
-            Some(address) => Some(monitoring::listen(address).await.map_err(|error| {
-                config::wrong("monitoring.listen", format!("{address}: {error}"))
-            })?),
-            None => None,
-        };
+    let monitoring = match config.monitoring()? {
+        Some(address) => Some(monitoring::listen(address).await.map_err(|error| {
+            config::invalid("monitoring.listen", format!("{address}: {error}"))
+        })?),
+        None => None,
+    };
     let monitoring = async {
         if let Some(listener) = monitoring {
             monitoring::serve(listener, Arc::clone(&service)).await;
@@ -169,19 +171,19 @@ async fn serve_as(
         () = control => {}
         () = monitoring => {}
         () = reload::follow(config, configs, &service, &rates, &queue_limits) => {}
-        () = supervisor::report() => {}
+        () = supervisor::run_notifier() => {}
         () = ComponentSession::new(link, dispatch, answers, writer, fresh).run(stop) => {}
-        () = service.forget_told() => {}
-        () = service.settle_doubts() => {}
-        () = service.pass_time() => {}
-        () = service.end_bounced() => {}
+        () = service.trim_log() => {}
+        () = service.reload_uncertain_nodes() => {}
+        () = service.run_timers() => {}
+        () = service.drop_bounced() => {}
         () = service.retry_presence() => {}
         () = service.remember_refusals() => {}
-        () = presence.ask_for_presence() => {}
+        () = presence.request_presence() => {}
         () = silence.ask_for_silent() => {}
-        () = capabilities.ask_for_capabilities_again() => {}
+        () = capabilities.requery_caps() => {}
         () = unconfirmed.check_unconfirmed() => {}
-        () = rosters.ask_for_rosters() => {}
+        () = rosters.request_rosters() => {}
         () = resources.check_resources() => {}
     }
     supervisor::ends();
@@ -196,7 +198,7 @@ fn component_link(
     rates: watch::Receiver<component::RateLimits>,
     queue_limits: watch::Receiver<component::QueueLimits>,
 ) -> Result<component::ComponentConfig, ConfigError> {
-    let (ping_after, ping_deadline) = config.patience();
+    let (ping_after, ping_deadline) = config.keepalive_timeouts();
     Ok(component::ComponentConfig {
         jid: config.component()?.to_string(),
         server: config.server.clone(),

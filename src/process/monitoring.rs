@@ -44,7 +44,7 @@ async fn metrics(State(service): State<Arc<Service>>) -> impl IntoResponse {
 }
 
 async fn ready(State(service): State<Arc<Service>>) -> impl IntoResponse {
-    match (service.metrics().connected.get(), service.outbox().is_confirmed()) {
+    match (service.metrics().connected.get(), service.log_window().is_confirmed()) {
         (1, true) => (StatusCode::OK, "ready\n"),
         (1, _) => (StatusCode::SERVICE_UNAVAILABLE, "the server confirms nothing that is sent\n"),
         _ => (StatusCode::SERVICE_UNAVAILABLE, "not connected to the server\n"),

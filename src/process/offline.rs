@@ -13,7 +13,7 @@ use crate::{
     store::{SledStore, Store, StoreError},
 };
 
-use super::{Config, RandomIds, RunError, StorePath, config::wrong, now, shown};
+use super::{Config, RandomIds, RunError, StorePath, config::invalid, now, shown};
 
 /// Compares everything in the store of a configuration; says what is wrong, each thing in a line.
 ///
@@ -49,7 +49,7 @@ pub async fn import(
 ) -> Result<ArchiveSummary, RunError> {
     let fresh = RandomIds::default();
     let epochs = if keeps_epochs { Epochs::Same } else { Epochs::New(&fresh) };
-    filled(config, async |store| Ok(archive::import(store, text, epochs).await?)).await
+    fill_atomically(config, async |store| Ok(archive::import(store, text, epochs).await?)).await
 }
 
 /// Gives every node of the store of a configuration, which no service has open, a new epoch; says how many there are.
@@ -71,25 +71,25 @@ pub async fn rebase(config: &Config) -> Result<u64, RunError> {
 ///
 /// # Errors
 /// If the store cannot be opened, or is not empty, or the other one not be read.
-pub async fn take_over(
+pub async fn migrate(
     config: &Config,
     origin: &MigrationSource,
     is_dry_run: bool,
     progress: impl FnMut(u64, u64),
 ) -> Result<MigrationReport, RunError> {
-    let (limits, fresh) = (config.limits.of_rules(), RandomIds::default());
+    let (limits, fresh) = (config.limits.to_pubsub_limits(), RandomIds::default());
     if is_dry_run {
-        return Ok(foreign::take_over(origin, None, &limits, &fresh, now(), progress).await?);
+        return Ok(foreign::migrate(origin, None, &limits, &fresh, now(), progress).await?);
     }
     let fill = async |store: &SledStore| {
-        Ok(foreign::take_over(origin, Some(store), &limits, &fresh, now(), progress).await?)
+        Ok(foreign::migrate(origin, Some(store), &limits, &fresh, now(), progress).await?)
     };
-    filled(config, fill).await
+    fill_atomically(config, fill).await
 }
 
 /// Fills the store of a configuration, which must be empty. It is there as a whole or not at all: it is made in a
 /// folder in its place, and moved there at the end.
-async fn filled<T>(
+async fn fill_atomically<T>(
     config: &Config,
     fill: impl AsyncFnOnce(&SledStore) -> Result<T, RunError>,
 ) -> Result<T, RunError> {
@@ -159,7 +159,7 @@ pub fn client(config: &Config) -> Result<AdminClient, RunError> {
 }
 
 fn keeps_nothing() -> RunError {
-    wrong("store", "memory: keeps nothing").into()
+    invalid("store", "memory: keeps nothing").into()
 }
 
 fn failed(config: &Config, error: StoreError) -> RunError {

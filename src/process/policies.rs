@@ -12,7 +12,7 @@ use crate::{
     wire::form::node_config,
 };
 
-use super::{Config, ConfigError, config::wrong, limits::LimitsConfig};
+use super::{Config, ConfigError, config::invalid, limits::LimitsConfig};
 
 /// What holds at nodes whose names are like a pattern; see [`Policy`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,14 +85,15 @@ impl Config {
     /// If an administrator is no JID, a creator no domain, or a policy cannot hold.
     pub fn policies(&self) -> Result<PolicyTable, ConfigError> {
         let administrators = self.admins.iter().map(|admin| {
-            BareJid::prepare(admin).map_err(|error| wrong("admins", format!("{admin:?}: {error}")))
+            BareJid::prepare(admin)
+                .map_err(|error| invalid("admins", format!("{admin:?}: {error}")))
         });
         let by_name = self.policies.iter().map(|policy| {
-            let failed = |reason| wrong("policies", format!("{:?}: {reason}", policy.nodes));
+            let failed = |reason| invalid("policies", format!("{:?}: {reason}", policy.nodes));
             Ok((policy.nodes.clone(), self.policy(policy).map_err(failed)?))
         });
         let rest = Policy {
-            creators: self.creators(&self.creators).map_err(|error| wrong("creators", error))?,
+            creators: self.creators(&self.creators).map_err(|error| invalid("creators", error))?,
             limits: self.rules(&self.limits),
             ..Policy::default()
         };
@@ -110,7 +111,7 @@ impl Config {
             return Err("no node has an empty name; * fits all".into());
         }
         let max_stanza_bytes = self.link.max_stanza_bytes;
-        let limits = policy.limits.instead_of(&self.limits, max_stanza_bytes);
+        let limits = policy.limits.merged_over(&self.limits, max_stanza_bytes);
         limits.check(max_stanza_bytes).map_err(|error| error.to_string())?;
         let policy = Policy {
             creators: self.creators(policy.creators.as_ref().unwrap_or(&self.creators))?,
@@ -132,7 +133,7 @@ impl Config {
     }
 
     fn rules(&self, limits: &LimitsConfig) -> pubsub::Limits {
-        pubsub::Limits { tells_content: self.compare_and_publish, ..limits.of_rules() }
+        pubsub::Limits { tells_content: self.compare_and_publish, ..limits.to_pubsub_limits() }
     }
 
     /// Who may create nodes.
@@ -178,7 +179,7 @@ fn settings(fields: &BTreeMap<String, FieldValue>) -> Result<Vec<(String, Config
 }
 
 impl NodeLimits {
-    fn instead_of(&self, service: &LimitsConfig, max_stanza_bytes: usize) -> LimitsConfig {
+    fn merged_over(&self, service: &LimitsConfig, max_stanza_bytes: usize) -> LimitsConfig {
         let mut limits = service.clone();
         limits.max_items = self.max_items.unwrap_or(limits.max_items);
         limits.max_node_bytes = self.max_node_bytes.unwrap_or(limits.max_node_bytes);

@@ -47,7 +47,7 @@ pub(super) async fn follow(
                 continue;
             }
         };
-        if let Err(error) = service.govern(policies).await {
+        if let Err(error) = service.set_policies(policies).await {
             error!(%error, "the configuration is not taken up, and nothing has changed");
             continue;
         }

@@ -12,7 +12,7 @@ use std::{
 
 use toml::{Table, Value};
 
-use super::config::{Config, ConfigError, wrong};
+use super::config::{Config, ConfigError, invalid};
 
 /// What every variable's name begins with.
 const PREFIX: &str = "GJALLAR_";
@@ -93,7 +93,7 @@ pub(super) fn state_directory() -> Result<PathBuf, ConfigError> {
     of("STATE_DIRECTORY")
         .or_else(|| of("XDG_STATE_HOME").map(|home| home.join("gjallar")))
         .or_else(|| of("HOME").map(|home| home.join(".local/state/gjallar")))
-        .ok_or_else(|| wrong("store", "not set, and there is no home directory"))
+        .ok_or_else(|| invalid("store", "not set, and there is no home directory"))
 }
 
 /// Sets a key from a variable, as the kind of value that the default has.

@@ -5,24 +5,24 @@ use tokio::time::interval;
 use tracing::debug;
 
 /// Says that the process serves; then, as often as systemd wants to hear it, that it lives.
-pub(super) async fn report() {
-    tell(NotifyState::Ready);
+pub(super) async fn run_notifier() {
+    notify(NotifyState::Ready);
     let Some(longest) = sd_notify::watchdog_enabled() else {
         return std::future::pending().await;
     };
     let mut ticks = interval(longest / 3);
     loop {
         ticks.tick().await;
-        tell(NotifyState::Watchdog);
+        notify(NotifyState::Watchdog);
     }
 }
 
 /// Says that it serves no more.
 pub(super) fn ends() {
-    tell(NotifyState::Stopping);
+    notify(NotifyState::Stopping);
 }
 
-fn tell(state: NotifyState<'_>) {
+fn notify(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         debug!(%error, "systemd cannot be told");
     }

@@ -100,7 +100,10 @@ fn the_limit_of_replies_follows_other_limits_unless_it_is_set() {
     let config = with(&format!("jid = 'a.example'\n{policy}"), &[]).unwrap();
     let policies = config.policies().unwrap();
     assert_eq!(
-        policies.of(&crate::pubsub::NodeId::parse("status/a").unwrap()).limits.max_reply_bytes,
+        policies
+            .for_node(&crate::pubsub::NodeId::parse("status/a").unwrap())
+            .limits
+            .max_reply_bytes,
         300_000
     );
     let text = "jid = 'a.example'\nsecret = 's'\nserver = 'localhost:5347'\n";
@@ -161,7 +164,7 @@ fn the_policies_of_the_documentation_are_understood() {
     for text in [shown, &commented] {
         let text = format!("jid = 'pubsub.example.org'\n{text}");
         let policies = with(&text, &[]).unwrap().policies().unwrap();
-        let news = policies.of(&crate::pubsub::NodeId::parse("news/1").unwrap());
+        let news = policies.for_node(&crate::pubsub::NodeId::parse("news/1").unwrap());
         assert_eq!(news.creators, Creators::Administrators);
         assert!(news.instant_nodes && !news.auto_create);
         assert_eq!((news.default.len(), news.forced.len()), (2, 1));

@@ -36,11 +36,11 @@ impl Timestamp {
 /// Where names come from that nobody had before.
 pub trait IdGenerator: Send + Sync {
     /// A number that no other call returned, here or elsewhere.
-    fn number(&self) -> u64;
+    fn next_u64(&self) -> u64;
 
     /// A name for an instant node (§8.1.2) or an item published without one (§7.1.2).
-    fn name(&self) -> String {
-        format!("{:016x}", self.number())
+    fn next_id(&self) -> String {
+        format!("{:016x}", self.next_u64())
     }
 }
 

@@ -89,7 +89,7 @@ impl Changes {
     }
 
     /// Items are not there, before anything else changes: they make room.
-    pub(super) fn retract_first(&mut self, items: &[ItemId]) {
+    pub(super) fn prepend_retractions(&mut self, items: &[ItemId]) {
         self.list.splice(0..0, items.iter().cloned().map(Change::Retracted));
     }
 
@@ -118,7 +118,7 @@ impl Changes {
 
     /// Whether the node stays exactly as it is.
     #[must_use]
-    pub fn is_none(&self, node: Option<&Node>) -> bool {
+    pub fn is_empty(&self, node: Option<&Node>) -> bool {
         self.list.is_empty() && node.is_none_or(|node| node.seq == self.seq)
     }
 
@@ -139,7 +139,7 @@ impl Changes {
 
     /// Whether an entity loses access at this node. Revocations are committed even when the backlog is full.
     #[must_use]
-    pub fn revoke(&self, node: Option<&Node>) -> bool {
+    pub fn revokes_access(&self, node: Option<&Node>) -> bool {
         let before = |jid| node.and_then(|node| node.special(jid)).map_or(0, |s| s.terms.len());
         self.iter().any(|change| match change {
             Change::Unsubscribed(_) | Change::AffiliationSet(..) => true,
@@ -169,7 +169,7 @@ impl<R> Decision<R> {
     }
 
     /// A decision that is not told.
-    pub(super) fn quiet(reply: R, changes: Changes) -> Self {
+    pub(super) fn without_entries(reply: R, changes: Changes) -> Self {
         Self { reply, changes, notifications: Vec::new() }
     }
 }

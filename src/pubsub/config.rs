@@ -239,7 +239,7 @@ impl NodeConfig {
     }
 
     /// Whether a node depends on the presence of its subscribers, or of its publishers, so that it has to be known.
-    pub(super) fn looks_at_presence(&self) -> bool {
+    pub(super) fn depends_on_presence(&self) -> bool {
         self.presence_based_delivery || self.purge_offline || self.tempsub
     }
 
@@ -293,7 +293,7 @@ impl NodeConfig {
     }
 
     /// What becomes of a node's items that are too many or too large together.
-    pub(super) fn retention(&self, limits: &Limits) -> Change {
+    pub(super) fn eviction(&self, limits: &Limits) -> Change {
         let keep = if self.persist_items { self.max_items.within(limits) } else { 0 };
         Change::ItemsEvicted { keep, max_bytes: limits.max_node_bytes }
     }

@@ -152,7 +152,7 @@ impl LogEntry {
         let attribution = Attribution::of(node, config);
         let event = Event::Published(vec![EventItem::of(item, config, &attribution)]);
         let payload = item.payload.as_ref().filter(|_| config.deliver_payloads);
-        let is_wanted = |options: &SubscriptionOptions| options.wants(payload);
+        let is_wanted = |options: &SubscriptionOptions| options.matches(payload);
         let view = DeliveryVariant::of(&event, config, std::slice::from_ref(terms), is_wanted)?;
         let again = Self::again(node, config, item, subscriber, (as_of, nonce))?;
         Some(Self { variant: view, ..again })
@@ -174,7 +174,7 @@ impl LogEntry {
     }
 
     /// Tells some entities what concerns them, whatever the node delivers to subscribers. It takes the next place.
-    pub(super) fn notice(
+    pub(super) fn for_entities(
         node: &Node,
         changes: &mut Changes,
         event: Event,
@@ -285,7 +285,7 @@ impl SubscriptionDetails {
     ) -> bool {
         match event {
             _ if !self.options.deliver => false,
-            Event::Published(_) if self.is_digested(config.persist_items) => false,
+            Event::Published(_) if self.uses_digests(config.persist_items) => false,
             Event::Published(items) if !items.is_empty() => is_wanted(&self.options),
             _ => true,
         }

@@ -90,12 +90,12 @@ impl Item {
     /// What it is called in the archive of its node.
     #[must_use]
     pub fn archive_id(&self) -> ArchiveId {
-        ArchiveId { epoch: self.place.epoch, position: self.spot() }
+        ArchiveId { epoch: self.place.epoch, position: self.position() }
     }
 
     /// Where it stands.
     #[must_use]
-    pub fn spot(&self) -> ItemPosition {
+    pub fn position(&self) -> ItemPosition {
         (self.place.sequence, self.index)
     }
 

@@ -142,7 +142,7 @@ impl OrderField {
     pub fn of(self, item: &Item) -> ItemPosition {
         match self {
             Self::Creation => item.created,
-            Self::Modification => item.spot(),
+            Self::Modification => item.position(),
         }
     }
 
@@ -176,10 +176,10 @@ impl ItemFilter {
 
     /// Whether an item is in the list.
     #[must_use]
-    pub fn admits(&self, item: &Item) -> bool {
-        self.after.is_none_or(|spot| item.spot() > spot)
-            && self.before.is_none_or(|spot| item.spot() < spot)
-            && self.names(item.spot())
+    pub fn matches(&self, item: &Item) -> bool {
+        self.after.is_none_or(|spot| item.position() > spot)
+            && self.before.is_none_or(|spot| item.position() < spot)
+            && self.names(item.position())
             && self.since.is_none_or(|since| item.published >= since)
             && self.until.is_none_or(|until| item.published <= until)
             && self.publisher.as_ref().is_none_or(|jid| item.publisher.is_same(jid))
@@ -202,7 +202,7 @@ impl ItemPage {
     /// The position after which there may be more of a list that is read from its beginning.
     #[must_use]
     pub fn more_after(&self) -> Option<ItemPosition> {
-        let last = self.part.entries.last().map(Item::spot);
+        let last = self.part.entries.last().map(Item::position);
         self.scanned_to.or(last).filter(|_| !self.is_complete)
     }
 }

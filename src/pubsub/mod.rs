@@ -64,7 +64,7 @@ pub use limits::Limits;
 pub use listing::{ItemFilter, ItemOrder, ItemPage, ItemQuery, ItemRef, OrderField};
 pub use node::Node;
 pub use options::{Expire, SubId, SubscriptionDetails, SubscriptionOption, SubscriptionOptions};
-pub use page::{PageBound, PageRequest, ResultPage, within};
+pub use page::{PageBound, PageRequest, ResultPage, byte_budget};
 pub use policy::{AffiliationNotices, Creators, Policy};
 pub use presence::{Show, ShowSet};
 pub use refusal::{Error, Feature};

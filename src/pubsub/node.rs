@@ -60,7 +60,7 @@ impl Node {
     /// A node without affiliations and subscriptions, as a store begins to load it. The rules create
     /// nodes with [`op::create`](super::op::create).
     #[must_use]
-    pub fn bare(
+    pub fn new(
         id: NodeId,
         epoch: Epoch,
         config: NodeConfig,

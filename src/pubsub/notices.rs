@@ -21,7 +21,7 @@ const MAX_TOLD_OF_SUBIDS: usize = 10_000;
 ///
 /// SPEC: §12.14 speaks of every change of a subscription. Who made it knows it by the answer, and gets no message, unless the
 /// request was about an affiliation: the answer does not say what became of a subscription then.
-pub(super) fn notices(
+pub(super) fn state_change_entries(
     node: &Node,
     config: &NodeConfig,
     changes: &mut Changes,
@@ -96,7 +96,7 @@ pub(super) fn notices(
         told.extend(asked);
     }
     told.retain(|(_, recipients)| !recipients.is_empty());
-    let mut told = tell(node, told, changes, cx);
+    let mut told = push_entry(node, told, changes, cx);
     for notification in &mut told {
         if let Event::ApprovalRequested(jid) = &notification.event {
             let of_this = requests.iter().find(|(other, _)| other == jid);
@@ -139,7 +139,7 @@ fn subids(terms: &[SubscriptionDetails]) -> impl Iterator<Item = &SubId> {
 }
 
 /// Tells things, each to some entities.
-pub(super) fn tell(
+pub(super) fn push_entry(
     node: &Node,
     told: Vec<(Event, Recipients)>,
     changes: &mut Changes,
@@ -149,7 +149,7 @@ pub(super) fn tell(
     for (event, entities) in told {
         for some in entities.chunks(MAX_LISTED) {
             let audience = Audience::Explicit(some);
-            notices.push(LogEntry::notice(node, changes, event.clone(), audience, cx.now));
+            notices.push(LogEntry::for_entities(node, changes, event.clone(), audience, cx.now));
         }
     }
     notices

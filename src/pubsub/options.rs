@@ -132,7 +132,7 @@ impl SubscriptionOptions {
     }
 
     /// Whether an item is one of those that are wanted.
-    pub(super) fn wants(&self, payload: Option<&Payload>) -> bool {
+    pub(super) fn matches(&self, payload: Option<&Payload>) -> bool {
         self.keyword.is_empty()
             || payload.is_some_and(|payload| {
                 payload.text().to_lowercase().contains(&self.keyword.to_lowercase())
@@ -204,7 +204,7 @@ impl SubscriptionDetails {
     /// turns digests off gets no last one; what waited can be retrieved.
     pub(super) fn renewed(&self, options: SubscriptionOptions, seq: u64, now: Timestamp) -> Self {
         let renewed = Self::new(self.subid.clone(), options, seq, now);
-        if self.is_digested(true) && renewed.is_digested(true) {
+        if self.uses_digests(true) && renewed.uses_digests(true) {
             let Self { digested_to: digested, digested_at, .. } = *self;
             return Self { digested_to: digested, digested_at, ..renewed };
         }
@@ -232,13 +232,13 @@ impl SubscriptionDetails {
     }
 
     /// When time does something to it next, if nothing else happens.
-    pub(super) fn due(&self) -> Option<Timestamp> {
+    pub(super) fn next_deadline(&self) -> Option<Timestamp> {
         let warned_at = self.warned_at().filter(|_| !self.expiry_notified);
         warned_at.into_iter().chain(self.end()).min()
     }
 
     /// Whether its items come in digests, from a node that keeps them or not.
-    pub(super) fn is_digested(&self, keeps_items: bool) -> bool {
+    pub(super) fn uses_digests(&self, keeps_items: bool) -> bool {
         self.options.deliver && self.options.digest && keeps_items
     }
 

@@ -106,7 +106,7 @@ impl<T: PartialEq> PageRequest<T> {
 }
 
 /// Whether one entry after the other fits into so many bytes; the first few do anyway.
-pub fn within<E>(
+pub fn byte_budget<E>(
     max_bytes: usize,
     at_least: usize,
     size: impl Fn(&E) -> usize,
@@ -148,10 +148,12 @@ mod tests {
     fn a_page_is_where_its_edge_is() {
         let list = || vec!["a", "b", "c", "d", "e"];
         let page = |max, edge| {
-            PageRequest { max, edge }.of(list(), |entry| *entry, within(3, 0, |_| 1)).map(|part| {
-                assert_eq!(part.total, Some(5));
-                (part.index.unwrap(), part.entries.concat())
-            })
+            PageRequest { max, edge }.of(list(), |entry| *entry, byte_budget(3, 0, |_| 1)).map(
+                |part| {
+                    assert_eq!(part.total, Some(5));
+                    (part.index.unwrap(), part.entries.concat())
+                },
+            )
         };
         let found = |index, entries: &str| Some((index, entries.to_owned()));
         assert_eq!(page(2, PageBound::At(0)), found(0, "ab"));

@@ -79,7 +79,7 @@ pub enum AuditChange {
 
 /// What is noted of changes, given the node before them; nothing if an owner or administrator changes nothing that others
 /// have, or nobody does.
-pub(super) fn audited(
+pub(super) fn audit_record(
     actor: &Actor,
     node: Option<&Node>,
     changes: &Changes,

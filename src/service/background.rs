@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 impl Service {
     /// Forgets what was told, as long as it is awaited.
-    pub async fn forget_told(&self) {
+    pub async fn trim_log(&self) {
         let mut failures = 0;
         loop {
             self.memory.outbox.confirmed().await;
@@ -50,14 +50,14 @@ impl Service {
 
     /// Looks at nodes whose last commit failed, as long as it is awaited: what happened there all the same is
     /// told.
-    pub async fn settle_doubts(&self) {
+    pub async fn reload_uncertain_nodes(&self) {
         loop {
-            let ids = self.memory.nodes.in_doubt().await;
+            let ids = self.memory.nodes.next_uncertain().await;
             if self.settle_together(&ids).await.is_err() {
                 // One of them may be the reason.
                 for id in &ids {
-                    if let Err(Error::Unknown(_)) = self.turn(id).await {
-                        self.memory.nodes.doubt(id);
+                    if let Err(Error::Unknown(_)) = self.lock_node(id).await {
+                        self.memory.nodes.mark_uncertain(id);
                     }
                 }
             }
@@ -72,13 +72,13 @@ impl Service {
         let mut turns = Vec::with_capacity(ids.len());
         for id in ids {
             // Others have been read since.
-            if let (turn, Some(before)) = nodes.turn(id, &*self.store).await? {
+            if let (turn, Some(before)) = nodes.lock(id, &*self.store).await? {
                 turns.push((id.clone(), turn, before));
             }
         }
         let ids: Vec<_> = turns.iter().map(|(id, ..)| id.clone()).collect();
         let known = outbox.known();
-        outbox.restore(self.store.owed(Some(&ids)).await?, &known);
+        outbox.restore(self.store.poll(Some(&ids)).await?, &known);
         for (id, turn, before) in &mut turns {
             self.trust(id, turn, before);
         }
@@ -87,12 +87,12 @@ impl Service {
 
     /// Runs timer-driven operations until dropped: leases, digests, item expiry and roster revocations. Never waits
     /// for rosters; a node is processed again when a roster arrives.
-    pub async fn pass_time(&self) {
+    pub async fn run_timers(&self) {
         let ServiceState { deadlines, rosters, .. } = &*self.memory;
         loop {
             let now = (self.clock)();
             rosters.take_due().iter().for_each(|node| deadlines.add(node, now));
-            if let Some(node) = deadlines.take(now) {
+            if let Some(node) = deadlines.pop_due(now) {
                 self.expire(&node).await;
                 continue;
             }
@@ -108,12 +108,12 @@ impl Service {
 
     /// A notification of this life of a node came back from a JID. If that happened too often its subscription there
     /// ends (§12.4).
-    pub fn bounced(&self, jid: &Jid, node: Epoch, how: Bounce) {
-        self.memory.bounces.note(jid, node, how, (self.clock)(), self.policies().limits());
+    pub fn on_bounce(&self, jid: &Jid, node: Epoch, how: Bounce) {
+        self.memory.bounces.record(jid, node, how, (self.clock)(), self.policies().limits());
     }
 
     /// Ends the subscriptions of those who cannot be reached, as long as it is awaited.
-    pub async fn end_bounced(&self) {
+    pub async fn drop_bounced(&self) {
         let mut failures = 0;
         loop {
             let (jid, epoch) = self.memory.bounces.ending().await;
@@ -137,7 +137,7 @@ impl Service {
     /// Ends the subscription of a JID at the node of which this is a life.
     async fn end_bounced_of(&self, jid: &Jid, epoch: Epoch) -> Result<(), Error> {
         let own = self.store.subscriptions_of(&jid.to_bare()).await.map_err(Error::Unknown)?;
-        let own = self.memory.sound(own).into_iter();
+        let own = self.memory.quarantine_damaged(own).into_iter();
         let nodes: BTreeSet<_> =
             own.filter(|(_, own)| own.jid == *jid).map(|(node, _)| node).collect();
         // It is not told: it would come back too.
@@ -147,7 +147,7 @@ impl Service {
                 bounce::bounce(node, epoch, jid, cx)
             };
             let outcome =
-                self.decide(&actor, node, PrefetchRequest::Nothing, rule, |outcome| outcome);
+                self.execute(&actor, node, PrefetchRequest::Nothing, rule, |outcome| outcome);
             match outcome.await.await {
                 Ok(_) => {
                     info!(
@@ -198,7 +198,7 @@ impl Service {
                 until();
                 next.iter().for_each(|next| deadlines.add(id, *next));
                 let creator = creator.as_ref().map(AccountKey::of);
-                self.memory.presences.matter(id, creator.as_ref(), watched.into_iter());
+                self.memory.presences.watch(id, creator.as_ref(), watched.into_iter());
                 self.memory.presences.note_read(id);
                 publishers.into_iter().for_each(|who| self.memory.presences.publishes(id, who));
             }
@@ -220,9 +220,9 @@ impl Service {
             let ServiceState { interests, outbox, .. } = &*self.memory;
             let has_interested = interests.is_any_at(id)
                 || node.is_some_and(|node| outbox.has_interested(node.epoch));
-            expire::expire(node, &facts.items, &facts.newest, has_interested, extent, cx)
+            expire::run_timers(node, &facts.items, &facts.newest, has_interested, extent, cx)
         };
-        self.decide(&self.timer_actor, id, PrefetchRequest::Time, rule, |outcome| outcome)
+        self.execute(&self.timer_actor, id, PrefetchRequest::Time, rule, |outcome| outcome)
             .await
             .await
     }
@@ -230,7 +230,7 @@ impl Service {
     pub(super) async fn forget(&self) -> Result<(), StoreError> {
         if let Some((told, stanzas)) = self.memory.outbox.told() {
             let debts = told.debts.len();
-            self.store.forget(told).await?;
+            self.store.acknowledge(told).await?;
             let news = self.memory.outbox.forgotten(debts, stanzas);
             self.memory.metrics.notifications.inc_by(news);
         }

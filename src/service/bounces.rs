@@ -46,7 +46,7 @@ struct BounceCount {
 
 impl BounceTracker {
     /// A notification of a node came back from a JID.
-    pub(super) fn note(
+    pub(super) fn record(
         &self,
         jid: &Jid,
         node: Epoch,

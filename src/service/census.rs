@@ -46,7 +46,7 @@ impl NodeCounts {
     }
 
     /// How many nodes there are at which the same policy holds as at this one, if it has a quota.
-    pub(super) fn like(&self, id: &NodeId) -> u64 {
+    pub(super) fn count_for_policy(&self, id: &NodeId) -> u64 {
         let count = self.count_now();
         let policy = count.roll.policies.with_quota(id);
         let names = policy.and_then(|policy| count.roll.names.get(&policy));
@@ -54,12 +54,12 @@ impl NodeCounts {
     }
 
     /// Begins to count for these policies. All nodes have to be [enrolled](Self::enrol) then.
-    pub(super) fn begin_roll(&self, policies: Arc<PolicyTable>) {
+    pub(super) fn begin_rebuild(&self, policies: Arc<PolicyTable>) {
         self.count_now().next = Some(QuotaIndex { policies, ..QuotaIndex::default() });
     }
 
     /// Nodes are there, or were there when the store was read.
-    pub(super) fn enrol(&self, nodes: impl Iterator<Item = NodeId>) {
+    pub(super) fn add_existing(&self, nodes: impl Iterator<Item = NodeId>) {
         if let Some(roll) = &mut self.count_now().next {
             for node in nodes {
                 if !roll.gone.contains(&node) {
@@ -70,7 +70,7 @@ impl NodeCounts {
     }
 
     /// All nodes are enrolled: what was counted holds from now on.
-    pub(super) fn finish_roll(&self) {
+    pub(super) fn finish_rebuild(&self) {
         let mut count = self.count_now();
         if let Some(roll) = count.next.take() {
             count.roll = QuotaIndex { gone: HashSet::new(), ..roll };
@@ -78,7 +78,7 @@ impl NodeCounts {
     }
 
     /// The store cannot be read: what was counted before goes on holding.
-    pub(super) fn drop_roll(&self) {
+    pub(super) fn abort_rebuild(&self) {
         self.count_now().next = None;
     }
 
@@ -87,7 +87,7 @@ impl NodeCounts {
     }
 
     /// The number of existing nodes that the account of an entity created.
-    pub(super) fn of(&self, creator: &BareJid) -> u64 {
+    pub(super) fn count_for_creator(&self, creator: &BareJid) -> u64 {
         let account = AccountKey::of(creator);
         self.count_now().of.get(&account).copied().unwrap_or_default()
     }
@@ -96,15 +96,15 @@ impl NodeCounts {
     pub(super) fn count(&self, id: &NodeId, creator: Option<&BareJid>, changes: &Changes) {
         for change in changes.iter() {
             if let Change::Created(node) = change {
-                self.correct(id, None, Some(&node.creator));
+                self.adjust(id, None, Some(&node.creator));
             } else if let Change::Deleted { .. } = change {
-                self.correct(id, creator, None);
+                self.adjust(id, creator, None);
             }
         }
     }
 
     /// Takes notice that a node is there or not, and was there or not: by whom it was created.
-    pub(super) fn correct(&self, id: &NodeId, before: Option<&BareJid>, now: Option<&BareJid>) {
+    pub(super) fn adjust(&self, id: &NodeId, before: Option<&BareJid>, now: Option<&BareJid>) {
         let [before, now] = [before, now].map(|creator| creator.map(AccountKey::of));
         let mut count = self.count_now();
         let NodeCountTable { roll, next, .. } = &mut *count;
@@ -175,23 +175,23 @@ mod tests {
         let census = NodeCounts::new(HashMap::from([(owner.clone(), 3)]));
         let few = Policy { max_nodes: Some(9), ..Policy::default() };
         let by_name = vec![("other".into(), Policy::default()), ("*".into(), few)];
-        census.begin_roll(Arc::new(PolicyTable::new(Vec::new(), by_name, Policy::default())));
+        census.begin_rebuild(Arc::new(PolicyTable::new(Vec::new(), by_name, Policy::default())));
         // The store is read; then one goes, one comes, and one that was read already goes.
-        census.enrol([node("seen")].into_iter());
-        census.correct(&node("seen"), Some(&owner), None);
-        census.correct(&node("came"), None, Some(&owner));
-        census.correct(&node("read"), Some(&owner), None);
-        census.enrol([node("read"), node("came"), node("stays"), node("other")].into_iter());
-        assert_eq!(census.like(&node("any")), 0);
-        census.finish_roll();
-        assert_eq!(census.like(&node("any")), 2);
-        assert_eq!(census.like(&node("other")), 0);
-        census.correct(&node("read"), None, Some(&owner));
-        assert_eq!((census.like(&node("any")), census.total()), (3, 3));
+        census.add_existing([node("seen")].into_iter());
+        census.adjust(&node("seen"), Some(&owner), None);
+        census.adjust(&node("came"), None, Some(&owner));
+        census.adjust(&node("read"), Some(&owner), None);
+        census.add_existing([node("read"), node("came"), node("stays"), node("other")].into_iter());
+        assert_eq!(census.count_for_policy(&node("any")), 0);
+        census.finish_rebuild();
+        assert_eq!(census.count_for_policy(&node("any")), 2);
+        assert_eq!(census.count_for_policy(&node("other")), 0);
+        census.adjust(&node("read"), None, Some(&owner));
+        assert_eq!((census.count_for_policy(&node("any")), census.total()), (3, 3));
         // What is begun and dropped changes nothing.
-        census.begin_roll(Arc::new(PolicyTable::default()));
-        census.drop_roll();
-        census.finish_roll();
-        assert_eq!(census.like(&node("any")), 3);
+        census.begin_rebuild(Arc::new(PolicyTable::default()));
+        census.abort_rebuild();
+        census.finish_rebuild();
+        assert_eq!(census.count_for_policy(&node("any")), 3);
     }
 }

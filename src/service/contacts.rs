@@ -38,7 +38,7 @@ impl Service {
     /// Whether some may.
     #[must_use]
     pub fn reads_rosters(&self) -> bool {
-        self.rosters().are_granted()
+        self.rosters().has_privilege()
     }
 
     /// Returns `true` if the service may read the roster that gives access to a node which the actor creates or
@@ -52,8 +52,8 @@ impl Service {
     }
 
     /// A roster that was asked for has come; nothing if it cannot be read.
-    pub fn roster_came(&self, owner: &BareJid, contacts: Option<Roster>) {
-        self.rosters().answer(owner, contacts, (self.clock)());
+    pub fn on_roster_result(&self, owner: &BareJid, contacts: Option<Roster>) {
+        self.rosters().on_result(owner, contacts, (self.clock)());
     }
 
     /// Waits for the turn of a node, with the contacts of its owner if an operation depends on them. The roster is read
@@ -64,13 +64,13 @@ impl Service {
         need: &PrefetchRequest<'_>,
     ) -> Result<(NodeGuard, Option<Arc<Roster>>), Error> {
         if matches!(need, PrefetchRequest::Time) {
-            let turn = self.turn(id).await?;
+            let turn = self.lock_node(id).await?;
             let contacts = self.contacts_in_time(id, turn.node());
             return Ok((turn, contacts));
         }
         let (mut read_of, mut read) = (None, None);
         for _ in 0..MAX_READS {
-            let turn = self.turn(id).await?;
+            let turn = self.lock_node(id).await?;
             let owner = match self.needed_roster(turn.node(), need) {
                 NeededRoster::None | NeededRoster::Unreadable => return Ok((turn, None)),
                 NeededRoster::Empty => return Ok((turn, Some(Arc::default()))),
@@ -90,7 +90,7 @@ impl Service {
             read_of = Some(owner);
         }
         // The owner whose roster gives access keeps changing. The operation proceeds as if the roster could not be read.
-        Ok((self.turn(id).await?, None))
+        Ok((self.lock_node(id).await?, None))
     }
 
     /// The contacts of a node's owner for timer-driven operations, which do not wait for rosters.
@@ -122,7 +122,7 @@ impl Service {
     ) -> Result<(NodeGuard, Option<Arc<Roster>>), Error> {
         loop {
             let (turn, contacts) = self.turn_with_contacts(id, need).await?;
-            if turn.settled().await {
+            if turn.wait_committed().await {
                 return Ok((turn, contacts));
             }
         }
@@ -147,7 +147,7 @@ impl Service {
                 let policies = self.policies();
                 let by = actor.bare();
                 let (is_needed, owner) =
-                    configure::roster_after(node, request, policies.of(&node.id), &by);
+                    configure::roster_after(node, request, policies.for_node(&node.id), &by);
                 (is_needed, owner.cloned())
             }
             _ => (node.config.access_model.reads_rosters(), node.roster_owner().cloned()),

@@ -51,7 +51,7 @@ impl TimerQueue {
     }
 
     /// Takes the first node whose deadline is over.
-    pub(super) fn take(&self, now: Timestamp) -> Option<NodeId> {
+    pub(super) fn pop_due(&self, now: Timestamp) -> Option<NodeId> {
         let mut known = self.known();
         if known.in_order.first()?.0 > now {
             return None;
@@ -83,8 +83,8 @@ mod tests {
         deadlines.add(&here, now.later_by(1));
         deadlines.remove(&gone);
         assert_eq!(deadlines.first(), Some(now.later_by(1)));
-        assert_eq!(deadlines.take(now.later_by(1)), Some(here));
-        assert_eq!(deadlines.take(now.later_by(1)), None);
+        assert_eq!(deadlines.pop_due(now.later_by(1)), Some(here));
+        assert_eq!(deadlines.pop_due(now.later_by(1)), None);
         assert!(deadlines.known().of_nodes.is_empty());
     }
 }

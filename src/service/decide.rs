@@ -91,7 +91,7 @@ impl Service {
         id: &NodeId,
         actor: &'a Actor,
     ) -> Context<'a> {
-        let policy = policies.of(id);
+        let policy = policies.for_node(id);
         Context {
             actor,
             administrators: policies.administrators(),
@@ -100,7 +100,9 @@ impl Service {
             ids: &*self.fresh,
             node_count: self.memory.census.total(),
             actor_node_count: 0,
-            policy_node_count: policy.max_nodes.map_or(0, |_| self.memory.census.like(id)),
+            policy_node_count: policy
+                .max_nodes
+                .map_or(0, |_| self.memory.census.count_for_policy(id)),
             actor_subscription_count: 0,
             reads_rosters: self.reads_rosters(),
             owner_roster: None,
@@ -108,17 +110,17 @@ impl Service {
     }
 
     /// Waits for a node's turn. After a failure of the store, what it owes there all the same is told.
-    pub(super) async fn turn(&self, id: &NodeId) -> Result<NodeGuard, Error> {
+    pub(super) async fn lock_node(&self, id: &NodeId) -> Result<NodeGuard, Error> {
         let ServiceState { nodes, outbox, .. } = &*self.memory;
-        if nodes.is_closed(id) {
+        if nodes.is_quarantined(id) {
             return Err(Error::Quarantined);
         }
-        let failed = |error| self.memory.failed_at(id, error);
-        let (mut turn, before) = nodes.turn(id, &*self.store).await.map_err(failed)?;
+        let failed = |error| self.memory.on_store_error(id, error);
+        let (mut turn, before) = nodes.lock(id, &*self.store).await.map_err(failed)?;
         if let Some(before) = before {
             let known = outbox.known();
             let ids = std::slice::from_ref(id);
-            outbox.restore(self.store.owed(Some(ids)).await.map_err(failed)?, &known);
+            outbox.restore(self.store.poll(Some(ids)).await.map_err(failed)?, &known);
             self.trust(id, &mut turn, &before);
         }
         Ok(turn)
@@ -127,15 +129,15 @@ impl Service {
     /// After a failure of the store: what was read of a node is what there is, and what is owed there is in the outbox.
     pub(super) fn trust(&self, id: &NodeId, turn: &mut NodeGuard, before: &PreviousCreator) {
         if let Some(node) = turn.node() {
-            self.memory.outbox.keep(node);
+            self.memory.outbox.retain_subscribed(node);
         }
         let creator = turn.node().map(|node| &node.creator);
-        self.memory.census.correct(id, before.0.as_ref(), creator);
-        turn.trust();
+        self.memory.census.adjust(id, before.0.as_ref(), creator);
+        turn.reset_chain();
     }
 
     /// What was found at a node; if it is not there, where its owner said that those who come later should turn to.
-    pub(super) async fn unless_moved<T>(
+    pub(super) async fn resolve_redirect<T>(
         &self,
         id: &NodeId,
         found: Result<T, impl Into<Error>>,
@@ -143,7 +145,7 @@ impl Service {
         let found = found.map_err(Into::into);
         let Err(Error::Refused(crate::pubsub::Error::NodeNotFound)) = found else { return found };
         let former = self.store.former(id).await;
-        let former = former.map_err(|error| self.memory.failed_at(id, error))?;
+        let former = former.map_err(|error| self.memory.on_store_error(id, error))?;
         match former.and_then(|former| former.redirect) {
             Some(uri) => Err(crate::pubsub::Error::Gone { uri }.into()),
             None => found,
@@ -151,10 +153,10 @@ impl Service {
     }
 
     /// Waits for a node's turn, and until all is true that is known there.
-    pub(super) async fn settled_turn(&self, id: &NodeId) -> Result<NodeGuard, Error> {
+    pub(super) async fn lock_committed(&self, id: &NodeId) -> Result<NodeGuard, Error> {
         loop {
-            let turn = self.turn(id).await?;
-            if turn.settled().await {
+            let turn = self.lock_node(id).await?;
+            if turn.wait_committed().await {
                 return Ok(turn);
             }
         }
@@ -162,7 +164,7 @@ impl Service {
 
     /// The one path of change: the node's turn, facts, rule, room, and a place among the commits, at which this
     /// returns. Then the answer and the notification follow, when it is true.
-    pub(super) async fn decide<R: Send + 'static, A: Send + 'static>(
+    pub(super) async fn execute<R: Send + 'static, A: Send + 'static>(
         &self,
         actor: &Actor,
         id: &NodeId,
@@ -175,7 +177,7 @@ impl Service {
         respond: impl FnOnce(Outcome<R>) -> A + Send + 'static,
     ) -> SubmitHandle<A> {
         let (settle, settling) = SubmitHandle::begin(respond);
-        match self.decided(actor, id, &need, rule).await {
+        match self.prepare(actor, id, &need, rule).await {
             Ok(decided) => {
                 // Large ones may take several groups of commits, and what follows one must not be settled before it.
                 // How many nodes their creator has is counted when it is true.
@@ -186,12 +188,12 @@ impl Service {
                     .any(|change| matches!(change, Change::Created(_) | Change::Deleted { .. }));
                 let turn = self.commit(id, actor, decided, settle);
                 if is_large || is_counted {
-                    turn.settled().await;
+                    turn.wait_committed().await;
                 }
             }
             // In its turn too: what another one decides there comes after it.
             Err(ImmediateReply { outcome, turn }) => {
-                settle(self.unless_moved(id, outcome).await);
+                settle(self.resolve_redirect(id, outcome).await);
                 drop(turn);
             }
         }
@@ -199,7 +201,7 @@ impl Service {
     }
 
     /// Decides; or says what is answered at once, because nothing changes.
-    async fn decided<R>(
+    async fn prepare<R>(
         &self,
         actor: &Actor,
         id: &NodeId,
@@ -215,7 +217,7 @@ impl Service {
         }
         loop {
             let (mut turn, contacts) = self.turn_with_contacts(id, need).await?;
-            let facts = self.facts(actor, &mut turn, need, contacts.as_deref()).await?;
+            let facts = self.prefetch(actor, &mut turn, need, contacts.as_deref()).await?;
             let policies = self.policies();
             let reads_rosters = self.reads_rosters_of(turn.node(), actor);
             let context = self.context_with(&policies, id, actor, contacts.as_deref());
@@ -225,13 +227,13 @@ impl Service {
                 actor_subscription_count: facts.subscriptions,
                 ..context
             };
-            if self.memory.nodes.is_closed(id) {
+            if self.memory.nodes.is_quarantined(id) {
                 return Err(Error::Quarantined.into());
             }
             let decision = match rule(turn.node(), &facts, &context) {
-                Ok(decision) if !decision.changes.is_none(turn.node()) => decision,
+                Ok(decision) if !decision.changes.is_empty(turn.node()) => decision,
                 // It is not shown before what it rests on is true.
-                unchanged if turn.settled().await => {
+                unchanged if turn.wait_committed().await => {
                     let outcome = unchanged.map(|decision| decision.reply).map_err(Error::from);
                     return Err(ImmediateReply { outcome, turn: Some(turn) });
                 }
@@ -245,11 +247,11 @@ impl Service {
             turn.share_lists(&mut notifications);
             let audited = match actor.jid == self.timer_actor.jid {
                 true => None,
-                false => audit::audited(actor, turn.node(), &changes, &notifications, id),
+                false => audit::audit_record(actor, turn.node(), &changes, &notifications, id),
             };
             let told = match self.rooms(&mut turn, notifications, &changes) {
                 Ok(told) => told,
-                Err(error) if turn.settled().await => return Err(error.into()),
+                Err(error) if turn.wait_committed().await => return Err(error.into()),
                 Err(_) => continue,
             };
             // The semaphore is never closed.
@@ -273,12 +275,12 @@ impl Service {
     }
 
     /// Tells what nothing changes for, and what is not owed after a restart; as far as there is room.
-    pub(super) fn tell_at_once(&self, turn: &mut NodeGuard, notifications: Vec<LogEntry>) {
+    pub(super) fn enqueue_ephemeral(&self, turn: &mut NodeGuard, notifications: Vec<LogEntry>) {
         for notification in notifications {
             let Some(to_tell) = self.to_tell(turn, None, notification) else { continue };
             if let Ok(told) = to_tell.reserve(&self.memory.outbox) {
                 let Told { notification, recipients, room } = told;
-                self.memory.outbox.tell(room, notification, recipients, None);
+                self.memory.outbox.append(room, notification, recipients, None);
             }
         }
     }
@@ -291,7 +293,7 @@ impl Service {
         notifications: Vec<LogEntry>,
         changes: &Changes,
     ) -> Result<Vec<Told>, Error> {
-        let revoke = changes.revoke(turn.node());
+        let revoke = changes.revokes_access(turn.node());
         let all = notifications.into_iter();
         let all = all.filter_map(|told| self.to_tell(turn, changes.created(), told));
         let all: Vec<_> = all.collect();
@@ -358,25 +360,26 @@ impl Service {
         let roster_owner =
             |turn: &NodeGuard| turn.node().and_then(|node| node.roster_owner().cloned());
         let roster_owner_before = roster_owner(&turn);
-        let chain = turn.advance(&changes);
+        let chain = turn.apply(&changes);
         let has_other_roster = match changes.created() {
             // Resources may have declared interest in the name before the node existed.
             Some(_) => self.memory.interests.is_any_at(id),
             None => roster_owner(&turn) != roster_owner_before,
         };
         let is_there = turn.node().is_some();
-        let due = turn.node().and_then(|node| expire::due(node, &changes));
-        if let Some(node) = turn.node().filter(|node| presence::matters(node, &changes)) {
+        let due = turn.node().and_then(|node| expire::next_deadline(node, &changes));
+        if let Some(node) = turn.node().filter(|node| presence::depends_on_presence(node, &changes))
+        {
             let presences = &self.memory.presences;
             if presence::asks(&changes, &actor.bare()) {
                 presences.forgive(&actor.bare());
             }
             let creator = AccountKey::of(&node.creator);
-            presences.matter(id, Some(&creator), presence::concerned(node, &changes));
+            presences.watch(id, Some(&creator), presence::watched_entities(node, &changes));
             for publisher in presence::publishers(node, &changes) {
                 presences.publishes(id, publisher);
             }
-            if presence::looks_at_newest(node, &changes) {
+            if presence::needs_newest_publisher(node, &changes) {
                 self.memory.deadlines.add(id, (self.clock)());
             }
         }
@@ -409,7 +412,9 @@ impl Service {
             chain,
         };
         if !auto_subscribe::change_access(&changes) {
-            self.memory.interests.mark_stale(id, auto_subscribe::resubscribed(&changes));
+            self.memory
+                .interests
+                .mark_subscriptions_stale(id, auto_subscribe::resubscribed(&changes));
         }
         self.memory.interests.set_admitted(id, &readmitted);
         let is_up_to_rosters = |node: &Node| node.config.access_model.reads_rosters();
@@ -424,7 +429,7 @@ impl Service {
             let _request = request.enter();
             if let (Err(StoreError::Corrupt(_)), Some(epoch)) = (&result, epoch) {
                 // Whether they have lost their subscriptions will not be known any more.
-                memory.outbox.leave_out(epoch, changes.unsubscribed());
+                memory.outbox.revoke(epoch, changes.unsubscribed());
             }
             let settle = |outcome| {
                 if catch_unwind(AssertUnwindSafe(|| settle(outcome))).is_err() {
@@ -434,9 +439,9 @@ impl Service {
             match result {
                 Ok(committed) => {
                     memory.metrics.committed(began.elapsed(), committed.sync);
-                    memory.became_true(&id, &underway, &changes, epoch, &committed);
+                    memory.on_committed(&id, &underway, &changes, epoch, &committed);
                     if let Some(epoch) = epoch {
-                        memory.outbox.leave_out(epoch, revoked.iter());
+                        memory.outbox.revoke(epoch, revoked.iter());
                     }
                     if let Some(due) = due {
                         memory.deadlines.add(&id, due);
@@ -447,15 +452,15 @@ impl Service {
                     for (Told { notification, recipients, room }, debt) in
                         told.into_iter().zip(debts)
                     {
-                        memory.outbox.tell(room, notification, recipients, debt);
+                        memory.outbox.append(room, notification, recipients, debt);
                     }
                 }
                 Err(error) => {
-                    memory.nodes.doubt(&id);
+                    memory.nodes.mark_uncertain(&id);
                     if !readmitted.is_empty() {
                         memory.deadlines.add(&id, Timestamp(0));
                     }
-                    settle(Err(memory.failed_at(&id, error)));
+                    settle(Err(memory.on_store_error(&id, error)));
                 }
             }
             underway.end(&changes);

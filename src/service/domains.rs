@@ -21,22 +21,22 @@ impl DomainQuota {
     }
 
     /// Takes a place for a JID of a domain, if it may have one more.
-    pub(super) fn take(&mut self, domain: &str) -> bool {
+    pub(super) fn try_acquire(&mut self, domain: &str) -> bool {
         let own = self.of.get(&*with_u_labels(domain)).copied().unwrap_or_default();
         let may = own < self.max.saturating_sub(self.taken);
         if may {
-            self.take_anyway(domain);
+            self.acquire_over_quota(domain);
         }
         may
     }
 
-    pub(super) fn take_anyway(&mut self, domain: &str) {
+    pub(super) fn acquire_over_quota(&mut self, domain: &str) {
         self.taken += 1;
         *self.of.entry(with_u_labels(domain).into_owned()).or_default() += 1;
     }
 
     /// Gives a place back.
-    pub(super) fn give_back(&mut self, domain: &str) {
+    pub(super) fn release(&mut self, domain: &str) {
         self.taken = self.taken.saturating_sub(1);
         let domain = with_u_labels(domain);
         if let Some(own) = self.of.get_mut(&*domain) {
@@ -59,12 +59,13 @@ mod tests {
     #[test]
     fn no_domain_takes_it_all() {
         let mut domains = DomainQuota::new(100);
-        let take =
-            |domains: &mut DomainQuota, domain| (0..100).filter(|_| domains.take(domain)).count();
+        let take = |domains: &mut DomainQuota, domain| {
+            (0..100).filter(|_| domains.try_acquire(domain)).count()
+        };
         assert_eq!(take(&mut domains, "a"), 50);
         assert_eq!(take(&mut domains, "b"), 25);
         assert_eq!(take(&mut domains, "a"), 0);
-        (0..50).for_each(|_| domains.give_back("a"));
+        (0..50).for_each(|_| domains.release("a"));
         assert_eq!(take(&mut domains, "c"), 38);
         domains.clear();
         assert_eq!(take(&mut domains, "bücher.example"), 50);

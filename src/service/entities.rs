@@ -20,7 +20,7 @@ impl Service {
     ) -> Result<Vec<(NodeId, Affiliation)>, StoreError> {
         let mut all = Vec::new();
         for address in entity.spellings() {
-            all.extend(self.memory.sound(self.store.affiliations_of(&address).await?));
+            all.extend(self.memory.quarantine_damaged(self.store.affiliations_of(&address).await?));
         }
         Ok(all)
     }
@@ -32,7 +32,9 @@ impl Service {
     ) -> Result<Vec<(NodeId, Subscription)>, StoreError> {
         let mut all = Vec::new();
         for address in entity.spellings() {
-            all.extend(self.memory.sound(self.store.subscriptions_of(&address).await?));
+            all.extend(
+                self.memory.quarantine_damaged(self.store.subscriptions_of(&address).await?),
+            );
         }
         Ok(all)
     }
@@ -57,7 +59,7 @@ impl Service {
                 break;
             }
             let own = self.store.count_subscriptions_of(&address, up_to - number).await?;
-            let own = self.memory.sound(own);
+            let own = self.memory.quarantine_damaged(own);
             if own == 0 {
                 self.memory.aliases.remove(&account, &address, aliases.get(&address));
             }

@@ -84,7 +84,7 @@ impl Service {
     ///
     /// # Errors
     /// [`Refusal::Forbidden`]; or the store fails.
-    pub async fn items_of(
+    pub async fn items_published_by(
         &self,
         actor: &Actor,
         entity: &BareJid,
@@ -113,7 +113,7 @@ impl Service {
         }
         loop {
             let found = self.store.nodes(&nodes).await.map_err(Error::Unknown)?;
-            let found = self.memory.sound(found);
+            let found = self.memory.quarantine_damaged(found);
             let Some((last, _)) = found.last() else { return Ok((items, None)) };
             nodes.edge = PageBound::After(*last);
             for (node, summary) in found {
@@ -131,11 +131,12 @@ impl Service {
     async fn node_at(&self, cursor: NodeNumber) -> Result<Option<NodeId>, Error> {
         let before =
             self.store.nodes(&PageRequest { max: 1, edge: PageBound::Before(cursor) }).await;
-        let before = self.memory.sound(before.map_err(Error::Unknown)?);
+        let before = self.memory.quarantine_damaged(before.map_err(Error::Unknown)?);
         let edge = before.last().map_or(PageBound::At(0), |(before, _)| PageBound::After(*before));
         let there =
             self.store.nodes(&PageRequest { max: 1, edge }).await.map_err(Error::Unknown)?;
-        let there = self.memory.sound(there).into_iter().find(|(there, _)| *there == cursor);
+        let there =
+            self.memory.quarantine_damaged(there).into_iter().find(|(there, _)| *there == cursor);
         Ok(there.map(|(_, summary)| summary.node))
     }
 
@@ -196,7 +197,7 @@ impl Service {
     async fn list(&self, node: &NodeId, listing: &ItemQuery) -> Result<ItemPage, Error> {
         let budget = ItemBudget::stored(self.policies().limits().max_reply_bytes);
         let listed = self.store.list(node, listing, &budget).await;
-        let listed = listed.map_err(|error| self.memory.failed_at(node, error))?;
+        let listed = listed.map_err(|error| self.memory.on_store_error(node, error))?;
         Ok(listed.unwrap_or_else(ItemPage::empty))
     }
 
@@ -236,7 +237,7 @@ impl Service {
         }
         let mut reached = None;
         loop {
-            let (items, further) = self.items_of(actor, entity, reached).await?;
+            let (items, further) = self.items_published_by(actor, entity, reached).await?;
             let mut nodes: Vec<_> = items.into_iter().map(|own| own.node).collect();
             nodes.dedup();
             for node in nodes {
@@ -274,7 +275,7 @@ fn by(entity: &BareJid) -> ItemFilter {
 /// Adds the listed items of a node. Returns their approximate bytes.
 fn add(items: &mut Vec<OwnItem>, at: NodeNumber, node: &NodeId, listed: ItemPage) -> usize {
     let own = |item: Item| {
-        let reached = PageToken { node: at, spot: Some(item.spot()) };
+        let reached = PageToken { node: at, spot: Some(item.position()) };
         OwnItem { node: node.clone(), item, reached }
     };
     let bytes = listed.part.entries.iter().map(Item::size).sum();

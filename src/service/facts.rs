@@ -79,7 +79,7 @@ pub(super) struct Prefetched {
 
 impl Service {
     /// The facts that a rule needs of a node; none if it refuses the actor in any case.
-    pub(super) async fn facts(
+    pub(super) async fn prefetch(
         &self,
         actor: &Actor,
         turn: &mut NodeGuard,
@@ -94,8 +94,8 @@ impl Service {
             };
             // A turn that deletes a node ends when that is true.
             let former = self.store.former(id).await;
-            let former = former.map_err(|error| self.memory.failed_at(id, error))?;
-            let own_nodes = self.memory.census.of(&actor.bare());
+            let former = former.map_err(|error| self.memory.on_store_error(id, error))?;
+            let own_nodes = self.memory.census.count_for_creator(&actor.bare());
             let there = ExistingItems { former, ..ExistingItems::default() };
             return Ok(Prefetched { there, own_nodes, ..Prefetched::default() });
         };
@@ -107,9 +107,10 @@ impl Service {
                 Ok(Prefetched::default())
             }
             PrefetchRequest::Enrolled => {
-                turn.settled().await;
-                let enrolled = self.store.enrolled(&node.id).await;
-                let enrolled = enrolled.map_err(|error| self.memory.failed_at(&node.id, error))?;
+                turn.wait_committed().await;
+                let enrolled = self.store.owner_subscribed(&node.id).await;
+                let enrolled =
+                    enrolled.map_err(|error| self.memory.on_store_error(&node.id, error))?;
                 Ok(Prefetched { enrolled, ..Prefetched::default() })
             }
             PrefetchRequest::Deletion => {
@@ -119,21 +120,21 @@ impl Service {
             }
             PrefetchRequest::Room(request) => {
                 let mut facts = Prefetched::default();
-                if publish::looks_at_items(&node.config) {
+                if publish::needs_existing_items(&node.config) {
                     let id = node.id.clone();
-                    turn.settled().await;
-                    facts.there = self.there(&id, &request.items).await?;
+                    turn.wait_committed().await;
+                    facts.there = self.existing_items(&id, &request.items).await?;
                 } else if publish::looks_at_publishers(node, actor) {
                     facts.there.replaced = self.publishers(actor, turn, &request.items).await?;
                 }
                 if request.expected_newest.is_some() {
-                    turn.settled().await;
+                    turn.wait_committed().await;
                     facts.there.newest = self.last_item(turn).await?.map(|item| (*item).clone());
                 }
                 Ok(facts)
             }
             PrefetchRequest::Publishers(request) => {
-                turn.settled().await;
+                turn.wait_committed().await;
                 // The rule refuses a larger batch without facts.
                 let named = request.items.iter().take(self.policies().limits().max_batch);
                 let named: Vec<_> = named.cloned().collect();
@@ -148,12 +149,12 @@ impl Service {
                 let expires = node.config.item_expire.millis().is_some();
                 let needs_newest = expire::makes_digests(node) || node.config.purge_offline;
                 let id = node.id.clone();
-                turn.settled().await;
+                turn.wait_committed().await;
                 let page = async |page: PageRequest<ItemId>, is_needed: bool| {
                     let page = PageRequest { max: if is_needed { page.max } else { 0 }, ..page };
                     let part =
                         self.store.page(&id, &page, self.policies().limits().max_reply_bytes).await;
-                    let part = part.map_err(|error| self.memory.failed_at(&id, error))?;
+                    let part = part.map_err(|error| self.memory.on_store_error(&id, error))?;
                     Ok::<_, Error>(part.map(|part| part.entries).unwrap_or_default())
                 };
                 let items = page(PageRequest::first(expire::MAX_EXPIRED + 1), expires).await?;
@@ -193,7 +194,7 @@ impl Service {
             facts.enrolled = self.enrolled_of(turn, entity).await?;
         }
         if turn.node().is_some_and(|node| node.config.purge_offline) {
-            turn.settled().await;
+            turn.wait_committed().await;
             let last = self.last_item(turn).await?;
             facts.newest = last.iter().map(|item| (**item).clone()).collect();
         }
@@ -211,9 +212,9 @@ impl Service {
             ItemFilter { publisher: Some(own.publisher.clone().into()), ..ItemFilter::default() };
         let listing = ItemQuery { page, order: ItemOrder::default(), filter };
         let budget = ItemBudget::stored(self.policies().limits().max_reply_bytes);
-        turn.settled().await;
+        turn.wait_committed().await;
         let listed = self.store.list(&node.id, &listing, &budget).await;
-        let listed = listed.map_err(|error| self.memory.failed_at(&node.id, error))?;
+        let listed = listed.map_err(|error| self.memory.on_store_error(&node.id, error))?;
         let listed = listed.unwrap_or_else(ItemPage::empty);
         let more_after = listed.more_after();
         Ok(Prefetched { items: listed.part.entries, more_after, ..Prefetched::default() })
@@ -223,12 +224,12 @@ impl Service {
     async fn enrolled_of(&self, turn: &NodeGuard, entity: &BareJid) -> Result<HashSet<Jid>, Error> {
         let Some(node) = turn.node() else { return Ok(HashSet::new()) };
         let subscribed: Vec<_> = node.subscriptions_of_address(entity).cloned().collect();
-        if !turn.settled().await {
+        if !turn.wait_committed().await {
             // The store has not all of them. What is decided in this turn fails as well.
             return Ok(HashSet::new());
         }
         let enrolled = self.store.enrolled_among(&node.id, &subscribed).await;
-        enrolled.map_err(|error| self.memory.failed_at(&node.id, error))
+        enrolled.map_err(|error| self.memory.on_store_error(&node.id, error))
     }
 
     /// Returns `true` if a rule refuses the actor whatever the store contains.
@@ -262,11 +263,11 @@ impl Service {
     }
 
     /// What a node has that may be full.
-    async fn there(&self, id: &NodeId, new: &[NewItem]) -> Result<ExistingItems, Error> {
+    async fn existing_items(&self, id: &NodeId, new: &[NewItem]) -> Result<ExistingItems, Error> {
         let replaced = self.publishers_of(id, &self.named(new)).await?;
         let page = PageRequest::first(2 * new.len().min(self.policies().limits().max_batch));
         let oldest = self.store.page_of_ids(id, &page, 0, usize::MAX).await;
-        let oldest = oldest.map_err(|error| self.memory.failed_at(id, error))?;
+        let oldest = oldest.map_err(|error| self.memory.on_store_error(id, error))?;
         let oldest = oldest.unwrap_or_else(ResultPage::empty);
         Ok(ExistingItems {
             former: None,
@@ -296,7 +297,7 @@ impl Service {
                 return Ok(found);
             }
         }
-        turn.settled().await;
+        turn.wait_committed().await;
         self.publishers_of(&node.id, &named).await
     }
 
@@ -307,7 +308,7 @@ impl Service {
         named: &[ItemId],
     ) -> Result<BTreeMap<ItemId, BareJid>, Error> {
         let publishers = self.store.publishers(id, named).await;
-        publishers.map_err(|error| self.memory.failed_at(id, error))
+        publishers.map_err(|error| self.memory.on_store_error(id, error))
     }
 
     /// The names in a request, as many as a batch may have.
@@ -322,7 +323,7 @@ impl Service {
             return Ok(Vec::new());
         }
         if matches!(turn.last(), LastItem::Unread) {
-            turn.settled().await;
+            turn.wait_committed().await;
         }
         let last = self.last_item(turn).await?;
         Ok(last.iter().map(|item| (**item).clone()).collect())

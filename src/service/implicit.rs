@@ -129,7 +129,7 @@ impl Service {
     /// The resources with pending notifications of an implicit subscription to a node, each once.
     async fn pending_interested(&self, node: Epoch) -> Vec<Jid> {
         let mut pending = HashSet::new();
-        for list in self.memory.outbox.interested(node) {
+        for list in self.memory.outbox.caps_recipients(node) {
             for first in (0..list.len()).step_by(PAGE) {
                 pending.extend(list.iter_from(first).take(PAGE).cloned());
                 yield_now().await;
@@ -160,8 +160,10 @@ impl Service {
         resource.is_admitted = Some(turn.node().is_some_and(is_admitted));
         let of_one = std::slice::from_ref(&resource);
         interests.set_admitted(id, of_one);
-        let sent = turn.node().map(|node| auto_subscribe::last(node, of_one, last.as_deref(), &cx));
-        self.tell_at_once(&mut turn, sent.unwrap_or_default());
+        let sent = turn
+            .node()
+            .map(|node| auto_subscribe::last_item_for(node, of_one, last.as_deref(), &cx));
+        self.enqueue_ephemeral(&mut turn, sent.unwrap_or_default());
         Ok(())
     }
 
@@ -187,8 +189,8 @@ impl Service {
         }
         if !revoked.is_empty() {
             let recorded = self.store.revoke_implicit(id, revoked.clone()).await;
-            outbox.leave_out(node.epoch, revoked.iter());
-            recorded.map_err(|error| self.memory.failed_at(id, error))?;
+            outbox.revoke(node.epoch, revoked.iter());
+            recorded.map_err(|error| self.memory.on_store_error(id, error))?;
         }
         outbox.note_rosters(id);
         let mut checked = Vec::new();
@@ -205,9 +207,10 @@ impl Service {
             false => None,
         };
         interests.set_admitted(id, &checked);
-        let sent =
-            turn.node().map(|node| auto_subscribe::last(node, &gained, last.as_deref(), &cx));
-        self.tell_at_once(&mut turn, sent.unwrap_or_default());
+        let sent = turn
+            .node()
+            .map(|node| auto_subscribe::last_item_for(node, &gained, last.as_deref(), &cx));
+        self.enqueue_ephemeral(&mut turn, sent.unwrap_or_default());
         Ok(())
     }
 }

@@ -37,7 +37,7 @@ struct InterestTable {
     resources: BTreeMap<String, CapsResource>,
     nodes: HashMap<NodeId, NodeInterests>,
     /// Who is asked again after a connection broke.
-    unasked: VecDeque<Jid>,
+    unsent: VecDeque<Jid>,
     /// The places of resources.
     domains: DomainQuota,
 }
@@ -122,7 +122,7 @@ impl Default for InterestTable {
         Self {
             resources: BTreeMap::new(),
             nodes: HashMap::new(),
-            unasked: VecDeque::new(),
+            unsent: VecDeque::new(),
             domains: DomainQuota::new(MAX_RESOURCES),
         }
     }
@@ -136,7 +136,7 @@ impl CapsInterests {
 
     /// A resource is there that says what it can; whether it has to be asked what that is, with this question.
     #[must_use]
-    pub fn note(&self, jid: &Jid, capabilities: &str, question: &str) -> bool {
+    pub fn on_caps(&self, jid: &Jid, capabilities: &str, question: &str) -> bool {
         let mut known = self.known();
         if let Some(resource) = known.resources.get_mut(jid.as_str()) {
             let has_to_be_asked = resource.has_failed || resource.capabilities != capabilities;
@@ -147,7 +147,7 @@ impl CapsInterests {
             return has_to_be_asked;
         }
         if known.resources.range(of_entity(jid)).count() >= MAX_OF_ONE
-            || !known.domains.take(jid.domain().as_str())
+            || !known.domains.try_acquire(jid.domain().as_str())
         {
             return false;
         }
@@ -164,7 +164,7 @@ impl CapsInterests {
 
     /// Whether a resource was asked this, and has not answered.
     #[must_use]
-    pub fn awaits(&self, jid: &Jid, question: &str) -> bool {
+    pub fn is_pending(&self, jid: &Jid, question: &str) -> bool {
         let known = self.known();
         known.resources.get(jid.as_str()).is_some_and(|of| of.asked.as_deref() == Some(question))
     }
@@ -189,9 +189,9 @@ impl CapsInterests {
 
     /// Marks all resources for a new capability query on a new connection, and returns them.
     #[must_use]
-    pub fn doubt(&self) -> Vec<Jid> {
+    pub fn mark_stale(&self) -> Vec<Jid> {
         let mut known = self.known();
-        let InterestTable { resources, unasked, .. } = &mut *known;
+        let InterestTable { resources, unsent: unasked, .. } = &mut *known;
         *unasked = resources.values().map(|resource| resource.jid.clone()).collect();
         let asked = unasked.iter().cloned().collect();
         drop(known);
@@ -200,11 +200,11 @@ impl CapsInterests {
     }
 
     /// Waits for a resource that has to be asked again, and says what tells its capabilities.
-    pub async fn doubted(&self) -> (Jid, String) {
+    pub async fn next_stale(&self) -> (Jid, String) {
         loop {
             {
                 let mut known = self.known();
-                while let Some(jid) = known.unasked.pop_front() {
+                while let Some(jid) = known.unsent.pop_front() {
                     if let Some(resource) = known.resources.get(jid.as_str()) {
                         return (jid, resource.capabilities.clone());
                     }
@@ -293,7 +293,11 @@ impl CapsInterests {
     }
 
     /// Marks the interested resources of entities whose subscriptions to a node have changed.
-    pub(super) fn mark_stale<'a>(&self, node: &NodeId, jids: impl Iterator<Item = &'a Jid>) {
+    pub(super) fn mark_subscriptions_stale<'a>(
+        &self,
+        node: &NodeId,
+        jids: impl Iterator<Item = &'a Jid>,
+    ) {
         if !self.is_any_at(node) {
             return;
         }
@@ -359,7 +363,7 @@ impl CapsInterests {
 impl InterestTable {
     fn remove(&mut self, name: &str) {
         if let Some(CapsResource { jid, nodes, .. }) = self.resources.remove(name) {
-            self.domains.give_back(jid.domain().as_str());
+            self.domains.release(jid.domain().as_str());
             self.withdraw(&jid, &nodes);
         }
     }
@@ -420,7 +424,7 @@ impl Service {
 
     /// A resource that answered is interested in these nodes, of which at most [`MAX_INTERESTS`] count, and 2 KiB of names.
     /// It is sent the last items of new ones; of all, if it may have missed something since it was there before.
-    pub async fn interested(&self, jid: &Jid, mut nodes: Vec<NodeId>) {
+    pub async fn set_interests(&self, jid: &Jid, mut nodes: Vec<NodeId>) {
         nodes.truncate(MAX_INTERESTS);
         let mut bytes = 0;
         nodes.retain(|node| {

@@ -40,7 +40,8 @@ impl Service {
         let (turn, contacts) = self.settled_turn_with_contacts(&request.node).await?;
         let policies = self.policies();
         let context = self.context_with(&policies, &request.node, actor, contacts.as_deref());
-        let listing = self.unless_moved(&request.node, mam::query(turn.node(), request, &context));
+        let listing =
+            self.resolve_redirect(&request.node, mam::query(turn.node(), request, &context));
         let listing = listing.await?;
         let node = turn.node().ok_or(crate::pubsub::Error::NodeNotFound)?;
         // Each result is a message of its own, so their sum need not fit in a stanza.
@@ -91,7 +92,7 @@ impl Service {
             return Err(crate::pubsub::Error::NotImplemented(what).into());
         }
         let listed = self.store.list(id, listing, budget).await;
-        let listed = listed.map_err(|error| self.memory.failed_at(id, error))?;
+        let listed = listed.map_err(|error| self.memory.on_store_error(id, error))?;
         Ok(listed.ok_or(crate::pubsub::Error::ItemNotFound)?)
     }
 }

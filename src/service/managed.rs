@@ -71,7 +71,7 @@ impl Service {
         let mut nodes = Vec::new();
         loop {
             let found = self.store.nodes(&unread).await.map_err(Error::Unknown)?;
-            let found = self.memory.sound(found);
+            let found = self.memory.quarantine_damaged(found);
             let Some((last, _)) = found.last() else { return Ok(nodes) };
             unread.edge = PageBound::After(*last);
             for (_, node) in found {
@@ -106,7 +106,7 @@ impl Service {
         for some in own.chunks(MATCHED) {
             for node in some.iter().filter(|node| request.pattern.matches(node.as_str())) {
                 let found = self.store.summary(node).await;
-                let found = found.map_err(|error| self.memory.failed_at(node, error))?;
+                let found = found.map_err(|error| self.memory.on_store_error(node, error))?;
                 nodes.extend(found.map(|(_, summary)| summary));
                 if nodes.len() > request.max {
                     return Ok(nodes);
@@ -119,7 +119,7 @@ impl Service {
 
     /// The nodes that were worked at lately, each with the position of its newest event.
     pub async fn positions(&self) -> Vec<(NodeId, Epoch, u64)> {
-        self.memory.nodes.positions().await
+        self.memory.nodes.node_sequences().await
     }
 
     /// Whether an actor is an owner of a node.
@@ -136,9 +136,9 @@ impl Service {
     /// # Errors
     /// As [`authorize::requests`].
     pub async fn requests(&self, actor: &Actor, id: &NodeId) -> Result<Vec<Jid>, Error> {
-        let turn = self.settled_turn(id).await?;
+        let turn = self.lock_committed(id).await?;
         let found = authorize::requests(turn.node(), &self.context(&self.policies(), id, actor));
-        self.unless_moved(id, found).await
+        self.resolve_redirect(id, found).await
     }
 
     /// Shows administrators the affiliations and subscriptions of an entity, in every spelling of its domain.

@@ -36,7 +36,7 @@ pub(super) struct ServiceState {
 
 impl ServiceState {
     /// Follows changes that are true, at a node of which this life of its name was there before.
-    pub(super) fn became_true(
+    pub(super) fn on_committed(
         &self,
         id: &NodeId,
         underway: &PendingCommits,
@@ -45,7 +45,7 @@ impl ServiceState {
         committed: &CommitReceipt,
     ) {
         self.metrics.evictions.inc_by(committed.evicted);
-        self.census.count(id, underway.became_true(changes).as_ref(), changes);
+        self.census.count(id, underway.on_committed(changes).as_ref(), changes);
         for change in changes.iter() {
             if let Change::Subscribed(jid) | Change::SubscriptionRequested(jid) = change {
                 self.aliases.add(jid.to_bare());
@@ -54,27 +54,27 @@ impl ServiceState {
         if changes.iter().any(|change| matches!(change, Change::Deleted { .. })) {
             self.deadlines.remove(id);
             self.delays.end(id, true);
-            self.presences.ignore(id);
+            self.presences.unwatch(id);
         }
         if let Some(epoch) = before {
-            self.outbox.leave_out(epoch, changes.unsubscribed());
+            self.outbox.revoke(epoch, changes.unsubscribed());
         }
     }
 
     /// A failure at a node. Where a record is damaged the node is closed: nobody is shown less than was
     /// stored, or adds to it.
-    pub(super) fn failed_at(&self, id: &NodeId, error: StoreError) -> Error {
+    pub(super) fn on_store_error(&self, id: &NodeId, error: StoreError) -> Error {
         let StoreError::Corrupt(record) = &error else { return Error::Unknown(error) };
-        self.close_node(id, record);
+        self.quarantine_node(id, record);
         Error::Quarantined
     }
 
     /// What was found at many nodes. Those of which something is damaged are closed.
-    pub(super) fn sound<T>(&self, Partial { found, damaged }: Partial<T>) -> T {
+    pub(super) fn quarantine_damaged<T>(&self, Partial { found, damaged }: Partial<T>) -> T {
         for CorruptRecord { node, record } in damaged {
             match node {
-                Some(node) => self.close_node(&node, &record),
-                None if self.nodes.note(&record) => {
+                Some(node) => self.quarantine_node(&node, &record),
+                None if self.nodes.record_corruption(&record) => {
                     error!(record, "a record is damaged, and its node cannot be read");
                 }
                 None => {}
@@ -83,8 +83,8 @@ impl ServiceState {
         found
     }
 
-    fn close_node(&self, id: &NodeId, record: &str) {
-        if self.nodes.close(id) {
+    fn quarantine_node(&self, id: &NodeId, record: &str) {
+        if self.nodes.quarantine(id) {
             error!(node = id.as_str(), record, "a record is damaged: its node is closed");
             self.metrics.closed_nodes.inc();
         }

@@ -177,7 +177,7 @@ impl Metrics {
     }
 
     /// A request of a kind was answered: granted, or with the condition of an error.
-    pub fn answered(&self, kind: &'static str, outcome: &'static str) {
+    pub fn count_request(&self, kind: &'static str, outcome: &'static str) {
         self.requests.get_or_create(&[("kind", kind), ("outcome", outcome)]).inc();
     }
 
@@ -234,7 +234,7 @@ impl Service {
 
     /// What is counted: names, what they mean, and numbers.
     #[must_use]
-    pub fn figures(&self) -> Vec<(&'static str, &'static str, u64)> {
+    pub fn values(&self) -> Vec<(&'static str, &'static str, u64)> {
         let metrics = self.measured();
         let gauges = metrics.gauges().into_iter();
         let gauges = gauges.map(|(name, help, gauge)| (name, help, gauge.get().unsigned_abs()));

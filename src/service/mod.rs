@@ -139,15 +139,15 @@ impl Service {
         fresh: Arc<dyn IdGenerator>,
         clock: Arc<Clock>,
     ) -> Result<Self, StoreError> {
-        let census = NodeCounts::new(store.creators().await?);
+        let census = NodeCounts::new(store.node_counts().await?);
         let outbox = Arc::new(LogWindow::new(Load::max(&limits), store.key()));
         let metrics = Metrics::new(outbox.miscounts());
         let nodes = NodeCache::new(MAX_CACHED_NODES, metrics.node_reads.clone());
-        outbox.restore(store.owed(None).await?, &HashSet::new());
+        outbox.restore(store.poll(None).await?, &HashSet::new());
         let deadlines = TimerQueue::default();
         let presences = Arc::new(PresenceTracker::counting(metrics.withheld.clone()));
         presences.load_refusals(store.presence_refusals().await?);
-        for node in store.watchful().await? {
+        for node in store.nodes_with_timers().await? {
             deadlines.add(&node, Timestamp(0));
             presences.begin_at(&node);
         }
@@ -189,19 +189,19 @@ impl Service {
 
     /// The same, and what owners and administrators change is noted so.
     #[must_use]
-    pub fn audited_by(self, auditor: Arc<Auditor>) -> Self {
+    pub fn with_auditor(self, auditor: Arc<Auditor>) -> Self {
         Self { auditor, ..self }
     }
 
     /// What has to be told.
     #[must_use]
-    pub fn outbox(&self) -> &Arc<LogWindow> {
+    pub fn log_window(&self) -> &Arc<LogWindow> {
         &self.memory.outbox
     }
 
     /// Who is available.
     #[must_use]
-    pub fn presences(&self) -> &Arc<PresenceTracker> {
+    pub fn presence_tracker(&self) -> &Arc<PresenceTracker> {
         &self.memory.presences
     }
 
@@ -209,14 +209,14 @@ impl Service {
     ///
     /// # Errors
     /// If the store has no files, or they cannot be copied.
-    pub async fn copy_store(&self, folder: &Path) -> Result<(), StoreError> {
-        self.store.copy_to(folder).await
+    pub async fn snapshot_to(&self, folder: &Path) -> Result<(), StoreError> {
+        self.store.snapshot_to(folder).await
     }
 
     /// A number that no other call returned, for names on the wire.
     #[must_use]
-    pub fn fresh_number(&self) -> u64 {
-        self.fresh.number()
+    pub fn next_u64(&self) -> u64 {
+        self.fresh.next_u64()
     }
 
     /// Ends the store's work. Requests after it fail.
@@ -256,7 +256,7 @@ impl Service {
         let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
             create::create(node, name.clone(), request, facts.there.former.as_ref(), cx)
         };
-        self.decide(actor, &name, PrefetchRequest::Creation(&name), rule, respond).await
+        self.execute(actor, &name, PrefetchRequest::Creation(&name), rule, respond).await
     }
 
     /// Deletes a node (§8.4).
@@ -270,7 +270,7 @@ impl Service {
         let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
             delete::delete(node, request, policies.service(), facts.redirects, cx)
         };
-        self.decide(actor, &request.node, PrefetchRequest::Deletion, rule, respond).await
+        self.execute(actor, &request.node, PrefetchRequest::Deletion, rule, respond).await
     }
 
     /// Removes all items of a node (§8.5).
@@ -281,7 +281,7 @@ impl Service {
         respond: impl FnOnce(Outcome<()>) -> A + Send + 'static,
     ) -> SubmitHandle<A> {
         let rule = |node: Option<&Node>, _: &Prefetched, cx: &Context<'_>| purge::purge(node, cx);
-        self.decide(actor, &request.node, PrefetchRequest::Nothing, rule, respond).await
+        self.execute(actor, &request.node, PrefetchRequest::Nothing, rule, respond).await
     }
 
     /// Changes a node's configuration (§8.2).
@@ -294,7 +294,7 @@ impl Service {
         let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
             configure::configure(node, request, facts.items.last(), cx)
         };
-        self.decide(
+        self.execute(
             actor,
             &request.node,
             PrefetchRequest::Configuration(actor, request),
@@ -314,7 +314,7 @@ impl Service {
         let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
             publish::publish(node, request, &facts.there, cx)
         };
-        self.decide(actor, &request.node, PrefetchRequest::Room(request), rule, respond).await
+        self.execute(actor, &request.node, PrefetchRequest::Room(request), rule, respond).await
     }
 
     /// Retracts items (§7.2).
@@ -327,7 +327,8 @@ impl Service {
         let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
             retract::retract(node, request, &facts.publishers, cx)
         };
-        self.decide(actor, &request.node, PrefetchRequest::Publishers(request), rule, respond).await
+        self.execute(actor, &request.node, PrefetchRequest::Publishers(request), rule, respond)
+            .await
     }
 
     /// Subscribes a JID (§6.1).
@@ -340,7 +341,7 @@ impl Service {
         let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
             subscribe::subscribe(node, request, facts.items.last(), cx)
         };
-        self.decide(actor, &request.node, PrefetchRequest::Subscriptions, rule, respond).await
+        self.execute(actor, &request.node, PrefetchRequest::Subscriptions, rule, respond).await
     }
 
     /// Sets the options of a subscription (§6.3.5).
@@ -353,7 +354,7 @@ impl Service {
         let rule = |node: Option<&Node>, _: &Prefetched, cx: &Context<'_>| {
             options::set_options(node, request, cx)
         };
-        self.decide(actor, &request.of.node, PrefetchRequest::Nothing, rule, respond).await
+        self.execute(actor, &request.of.node, PrefetchRequest::Nothing, rule, respond).await
     }
 
     /// Ends a subscription (§6.2).
@@ -366,7 +367,7 @@ impl Service {
         let rule = |node: Option<&Node>, _: &Prefetched, cx: &Context<'_>| {
             unsubscribe::unsubscribe(node, request, cx)
         };
-        self.decide(actor, &request.node, PrefetchRequest::Nothing, rule, respond).await
+        self.execute(actor, &request.node, PrefetchRequest::Nothing, rule, respond).await
     }
 
     /// Approves a subscription, or refuses it (§8.6).
@@ -379,7 +380,7 @@ impl Service {
         let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
             authorize::authorize(node, request, facts.items.last(), cx)
         };
-        self.decide(actor, &request.node, PrefetchRequest::LastItem, rule, respond).await
+        self.execute(actor, &request.node, PrefetchRequest::LastItem, rule, respond).await
     }
 
     /// Tells the actor of the subscriptions that wait at a node (§8.7).
@@ -391,7 +392,7 @@ impl Service {
     ) -> SubmitHandle<A> {
         let rule =
             |node: Option<&Node>, _: &Prefetched, cx: &Context<'_>| authorize::pending(node, cx);
-        self.decide(actor, node, PrefetchRequest::Nothing, rule, respond).await
+        self.execute(actor, node, PrefetchRequest::Nothing, rule, respond).await
     }
 
     /// Says something to the subscribers of a node who want it; answers how many they are.
@@ -404,7 +405,7 @@ impl Service {
         let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
             announce::announce(node, request, &facts.enrolled, cx)
         };
-        self.decide(actor, &request.node, PrefetchRequest::Enrolled, rule, respond).await
+        self.execute(actor, &request.node, PrefetchRequest::Enrolled, rule, respond).await
     }
 
     /// Sets affiliations (§8.9.2).
@@ -417,7 +418,7 @@ impl Service {
         let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
             affiliations::set_affiliations(node, request, facts.items.last(), cx)
         };
-        self.decide(actor, &request.node, PrefetchRequest::LastItem, rule, respond).await
+        self.execute(actor, &request.node, PrefetchRequest::LastItem, rule, respond).await
     }
 
     /// Sets subscriptions (§8.8.2).
@@ -430,6 +431,6 @@ impl Service {
         let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
             subscriptions::set_subscriptions(node, request, facts.items.last(), cx)
         };
-        self.decide(actor, &request.node, PrefetchRequest::LastItem, rule, respond).await
+        self.execute(actor, &request.node, PrefetchRequest::LastItem, rule, respond).await
     }
 }

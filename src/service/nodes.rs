@@ -124,12 +124,12 @@ impl NodeCache {
     }
 
     /// Closes a node; whether it was not closed before.
-    pub(super) fn close(&self, id: &NodeId) -> bool {
+    pub(super) fn quarantine(&self, id: &NodeId) -> bool {
         self.closed.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone())
     }
 
     /// What became of a node's last commit is not known.
-    pub(super) fn doubt(&self, id: &NodeId) {
+    pub(super) fn mark_uncertain(&self, id: &NodeId) {
         let mut nodes = self.in_doubt.lock().unwrap_or_else(PoisonError::into_inner);
         if !nodes.contains(id) {
             nodes.push_back(id.clone());
@@ -139,7 +139,7 @@ impl NodeCache {
     }
 
     /// Waits for nodes that are in doubt, or were: some of them, at least one.
-    pub(super) async fn in_doubt(&self) -> Vec<NodeId> {
+    pub(super) async fn next_uncertain(&self) -> Vec<NodeId> {
         loop {
             let first: Vec<_> = {
                 let mut nodes = self.in_doubt.lock().unwrap_or_else(PoisonError::into_inner);
@@ -154,12 +154,12 @@ impl NodeCache {
     }
 
     /// Notes a record; whether it was not noted before.
-    pub(super) fn note(&self, record: &str) -> bool {
+    pub(super) fn record_corruption(&self, record: &str) -> bool {
         let mut noted = self.of_no_node.lock().unwrap_or_else(PoisonError::into_inner);
         noted.insert(record.to_owned())
     }
 
-    pub(super) fn is_closed(&self, id: &NodeId) -> bool {
+    pub(super) fn is_quarantined(&self, id: &NodeId) -> bool {
         self.closed.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
     }
 
@@ -169,7 +169,7 @@ impl NodeCache {
     }
 
     /// The nodes in memory, each with the position of its newest event.
-    pub(super) async fn positions(&self) -> Vec<(NodeId, Epoch, u64)> {
+    pub(super) async fn node_sequences(&self) -> Vec<(NodeId, Epoch, u64)> {
         let cells: Vec<_> = self.cells().all.values().map(|slot| Arc::clone(&slot.cell)).collect();
         let mut positions = Vec::with_capacity(cells.len());
         for cell in cells {
@@ -182,7 +182,7 @@ impl NodeCache {
 
     /// Waits for a node's turn, and reads the node if it is not in memory. If that was because a commit
     /// failed, whose it was before is given too, and the turn is to be [trusted](Turn::trust).
-    pub(super) async fn turn(
+    pub(super) async fn lock(
         &self,
         id: &NodeId,
         store: &dyn Store,
@@ -190,7 +190,7 @@ impl NodeCache {
         let mut cell = self.cell(id).lock_owned().await;
         let is_broken = cell.underway.is_broken();
         if is_broken {
-            cell.underway.settled().await;
+            cell.underway.wait_committed().await;
             cell.known = SlotContent::Nothing;
         }
         let before = is_broken.then(|| PreviousCreator(cell.underway.creator()));
@@ -204,7 +204,7 @@ impl NodeCache {
         }
         let mut turn = NodeGuard { cell };
         if is_unread && !is_broken {
-            turn.trust();
+            turn.reset_chain();
         }
         Ok((turn, before))
     }
@@ -291,7 +291,7 @@ impl NodeGuard {
     }
 
     /// Makes changes true in memory, ahead of the disk. To be followed by their commit at once.
-    pub(super) fn advance(&mut self, changes: &Changes) -> CommitChain {
+    pub(super) fn apply(&mut self, changes: &Changes) -> CommitChain {
         self.cell.known = std::mem::take(&mut self.cell.known).with(changes);
         self.cell.underway.begin(changes)
     }
@@ -302,14 +302,14 @@ impl NodeGuard {
     }
 
     /// Waits until all that is known here is true. If that is not so the turn is of no use any more.
-    pub(super) async fn settled(&self) -> bool {
-        self.cell.underway.settled().await
+    pub(super) async fn wait_committed(&self) -> bool {
+        self.cell.underway.wait_committed().await
     }
 
     /// What was read is what there is.
-    pub(super) fn trust(&mut self) {
+    pub(super) fn reset_chain(&mut self) {
         let creator = self.node().map(|node| node.creator.clone());
-        self.cell.underway.begin_anew(creator);
+        self.cell.underway.reset(creator);
     }
 
     /// Everyone who is subscribed.

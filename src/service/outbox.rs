@@ -166,7 +166,7 @@ impl LogWindow {
     }
 
     /// Replaces the limits.
-    pub(super) fn hold_to(&self, max: Load) {
+    pub(super) fn set_limits(&self, max: Load) {
         self.queue().shares.hold_to(max);
     }
 
@@ -194,7 +194,7 @@ impl LogWindow {
     }
 
     /// Tells what room was reserved for; the audience may be another since.
-    pub(super) fn tell(
+    pub(super) fn append(
         &self,
         room: Room,
         notification: Arc<LogEntry>,
@@ -226,7 +226,7 @@ impl LogWindow {
     }
 
     /// Leaves entities out of everything that waits at a node, in this life of its name.
-    pub(super) fn leave_out<'a>(&self, node: Epoch, entities: impl Iterator<Item = &'a Jid>) {
+    pub(super) fn revoke<'a>(&self, node: Epoch, entities: impl Iterator<Item = &'a Jid>) {
         let mut entities = entities.peekable();
         if entities.peek().is_none() {
             return;
@@ -244,7 +244,7 @@ impl LogWindow {
     }
 
     /// Drops pending notifications of recipients who lost their explicit or implicit subscription to a node.
-    pub(super) fn keep(&self, node: &Node) {
+    pub(super) fn retain_subscribed(&self, node: &Node) {
         let mut audiences = HashMap::new();
         for telling in &self.queue().waiting {
             let LogEntry { event_id: place, audience, .. } = &*telling.notification;
@@ -258,15 +258,15 @@ impl LogWindow {
         let is_subscribed =
             |jid: &Jid| node.is_subscribed(jid) || node.is_subscribed(&jid.to_bare());
         let gone: Vec<_> = all.filter(|jid| !is_subscribed(jid)).collect();
-        self.leave_out(node.epoch, gone.into_iter());
-        let interested = self.interested(node.epoch);
+        self.revoke(node.epoch, gone.into_iter());
+        let interested = self.caps_recipients(node.epoch);
         let interested: HashSet<_> = interested.iter().flat_map(Recipients::iter).collect();
         let gone = interested.into_iter().filter(|jid| node.revokes_implicit(jid));
-        self.leave_out(node.epoch, gone);
+        self.revoke(node.epoch, gone);
     }
 
     /// The resources with pending notifications of an implicit subscription to a node, in the lists of these.
-    pub(super) fn interested(&self, node: Epoch) -> Vec<Recipients> {
+    pub(super) fn caps_recipients(&self, node: Epoch) -> Vec<Recipients> {
         let queue = self.queue();
         let mut known = HashSet::new();
         let lists = queue.of_interested(node).filter(|recipients| known.insert(recipients.id()));
@@ -366,7 +366,7 @@ impl LogWindow {
     }
 
     /// The server has everything up to a position, after so many stanzas.
-    pub fn confirm(&self, position: Cursor, stanzas: u64) {
+    pub fn acknowledge(&self, position: Cursor, stanzas: u64) {
         let mut queue = self.queue();
         while queue.first < position.number
             && let Some(telling) = queue.waiting.pop_front()

@@ -57,14 +57,14 @@ impl PolicyTable {
 
     /// What holds at a node of this name.
     #[must_use]
-    pub fn of(&self, node: &NodeId) -> &Policy {
-        self.like(node.as_str())
+    pub fn for_node(&self, node: &NodeId) -> &Policy {
+        self.match_name(node.as_str())
     }
 
     /// What holds at nodes whose names say nothing.
     #[must_use]
-    pub fn common(&self) -> &Policy {
-        self.like("")
+    pub fn default_policy(&self) -> &Policy {
+        self.match_name("")
     }
 
     /// Who may create nodes whose names fit no pattern.
@@ -100,7 +100,7 @@ impl PolicyTable {
         &self.administrators
     }
 
-    fn like(&self, name: &str) -> &Policy {
+    fn match_name(&self, name: &str) -> &Policy {
         let found = self.by_name.iter().find(|(pattern, _)| pattern.matches(name));
         found.map_or(&self.rest, |(_, policy)| policy)
     }
@@ -118,29 +118,29 @@ impl Service {
     ///
     /// # Errors
     /// The store fails; then nothing has changed.
-    pub async fn govern(&self, policies: PolicyTable) -> Result<(), StoreError> {
+    pub async fn set_policies(&self, policies: PolicyTable) -> Result<(), StoreError> {
         let policies = Arc::new(policies);
-        self.memory.census.begin_roll(Arc::clone(&policies));
+        self.memory.census.begin_rebuild(Arc::clone(&policies));
         if policies.have_quotas()
-            && let Err(error) = self.enrol_all().await
+            && let Err(error) = self.count_existing_nodes().await
         {
-            self.memory.census.drop_roll();
+            self.memory.census.abort_rebuild();
             return Err(error);
         }
-        self.memory.census.finish_roll();
+        self.memory.census.finish_rebuild();
         let limits = policies.limits();
-        self.outbox().hold_to(Load::max(limits));
+        self.log_window().set_limits(Load::max(limits));
         *self.policies.write().unwrap_or_else(PoisonError::into_inner) = policies;
         Ok(())
     }
 
-    async fn enrol_all(&self) -> Result<(), StoreError> {
+    async fn count_existing_nodes(&self) -> Result<(), StoreError> {
         let mut nodes = PageRequest::first(PAGE);
         loop {
-            let found = self.memory.sound(self.store.nodes(&nodes).await?);
+            let found = self.memory.quarantine_damaged(self.store.nodes(&nodes).await?);
             let Some((last, _)) = found.last() else { return Ok(()) };
             nodes.edge = PageBound::After(*last);
-            self.memory.census.enrol(found.into_iter().map(|(_, summary)| summary.node));
+            self.memory.census.add_existing(found.into_iter().map(|(_, summary)| summary.node));
         }
     }
 }

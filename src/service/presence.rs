@@ -50,7 +50,7 @@ impl Service {
     ) -> Result<(), Error> {
         let own = self.store.subscriptions_of(&jid.to_bare()).await.map_err(Error::Unknown)?;
         let mut nodes = BTreeSet::new();
-        for (node, own) in self.memory.sound(own) {
+        for (node, own) in self.memory.quarantine_damaged(own) {
             let is_told = own.jid.is_bare() || own.jid == *jid;
             if is_told && own.state == SubscriptionState::Subscribed {
                 nodes.insert(node);
@@ -90,7 +90,7 @@ impl Service {
         if !self.memory.presences.is_available(jid) {
             return Ok(0);
         }
-        let mut turn = self.settled_turn(id).await?;
+        let mut turn = self.lock_committed(id).await?;
         let newest = match gone_since {
             None => {
                 self.last_item(&mut turn).await?.map(|item| (*item).clone()).into_iter().collect()
@@ -102,18 +102,19 @@ impl Service {
                 self.listed(id, &listing, &budget).await?.part.entries
             }
         };
-        let sent =
-            turn.node().map(|node| presence::came(node, jid, gone_since, &newest, &*self.fresh));
+        let sent = turn
+            .node()
+            .map(|node| presence::on_available(node, jid, gone_since, &newest, &*self.fresh));
         let sent = sent.unwrap_or_default();
         let number = sent.len();
-        self.tell_at_once(&mut turn, sent);
+        self.enqueue_ephemeral(&mut turn, sent);
         Ok(number)
     }
 
     /// Waits for somebody whose presence is needed.
     pub async fn next_presence_request(&self) -> PresenceRequest {
         loop {
-            let request = self.memory.presences.wanted().await;
+            let request = self.memory.presences.next_request().await;
             if !request.is_doubtful
                 || self.needs_presence(&request.entity).await
                 || self.memory.presences.release(&request.entity)
@@ -129,10 +130,10 @@ impl Service {
             return true;
         }
         let Ok(own) = self.store.subscriptions_of(entity).await else { return true };
-        let own = self.memory.sound(own).into_iter().map(|(node, _)| node);
+        let own = self.memory.quarantine_damaged(own).into_iter().map(|(node, _)| node);
         let nodes: BTreeSet<_> = own.filter(|node| self.memory.presences.matters(node)).collect();
         for (number, id) in nodes.iter().enumerate() {
-            let Ok(turn) = self.turn(id).await else { return true };
+            let Ok(turn) = self.lock_node(id).await else { return true };
             if number >= MAX_NODES || turn.node().is_some_and(|n| presence::is_needed(n, entity)) {
                 return true;
             }
@@ -183,8 +184,10 @@ impl Service {
         let bare = went.jid.to_bare();
         let subscriptions = self.store.subscriptions_of(&bare).await.map_err(Error::Unknown)?;
         let affiliations = self.store.affiliations_of(&bare).await.map_err(Error::Unknown)?;
-        let subscribed = self.memory.sound(subscriptions).into_iter().map(|(node, _)| node);
-        let affiliated = self.memory.sound(affiliations).into_iter().map(|(node, _)| node);
+        let subscribed =
+            self.memory.quarantine_damaged(subscriptions).into_iter().map(|(node, _)| node);
+        let affiliated =
+            self.memory.quarantine_damaged(affiliations).into_iter().map(|(node, _)| node);
         let published = match went.is_last {
             true => self.memory.presences.published_at(&bare),
             false => BTreeSet::new(),
@@ -223,7 +226,7 @@ impl Service {
                 Ok(decision.map(|()| facts.more_after))
             };
             let need = PrefetchRequest::Own(&need);
-            match self.decide(&self.timer_actor, id, need, rule, |outcome| outcome).await.await {
+            match self.execute(&self.timer_actor, id, need, rule, |outcome| outcome).await.await {
                 Ok(Some(more)) => after = Some(more),
                 Ok(None) => return Ok(()),
                 // Fewer may fit into the backlog.
@@ -247,10 +250,10 @@ impl Service {
         // Whoever goes knows what ends with that.
         let actor = Actor { jid: went.jid.clone(), ..self.timer_actor.clone() };
         let rule = |node: Option<&Node>, facts: &Prefetched, cx: &Context<'_>| {
-            presence::went(node, went, facts.newest.last(), &facts.enrolled, cx)
+            presence::on_unavailable(node, went, facts.newest.last(), &facts.enrolled, cx)
         };
         let entity = went.jid.to_bare();
         let need = PrefetchRequest::Departure(&entity);
-        self.decide(&actor, id, need, rule, |outcome| outcome).await.await
+        self.execute(&actor, id, need, rule, |outcome| outcome).await.await
     }
 }

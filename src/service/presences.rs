@@ -264,13 +264,13 @@ impl PresenceTracker {
     /// Makes pending notifications from before the start wait for the presence of these entities.
     pub(super) fn expect_all(&self, entities: impl Iterator<Item = BareJid>) {
         for entity in entities {
-            self.want(&entity, None);
+            self.request(&entity, None);
             self.ask_first(&entity);
         }
     }
 
     /// The presence of these entities matters at a node of this creator's account, if the node is known.
-    pub(super) fn matter(
+    pub(super) fn watch(
         &self,
         node: &NodeId,
         creator: Option<&AccountKey>,
@@ -278,7 +278,7 @@ impl PresenceTracker {
     ) {
         for entity in entities {
             self.known().nodes.insert(node.clone());
-            self.want(&entity, creator);
+            self.request(&entity, creator);
         }
     }
 
@@ -306,7 +306,7 @@ impl PresenceTracker {
     }
 
     /// A node is not there any more.
-    pub(super) fn ignore(&self, node: &NodeId) {
+    pub(super) fn unwatch(&self, node: &NodeId) {
         let mut known = self.known();
         known.nodes.remove(node);
         known.unread.remove(node);
@@ -445,7 +445,7 @@ impl PresenceTracker {
             }
         };
         if none_is_known && known.available.remove(&entity).is_some() {
-            known.places.give_back(entity.domain().as_str());
+            known.places.release(entity.domain().as_str());
         }
         // Resources of an earlier connection may still be available, and others until a probe is answered.
         let is_last = none_is_known
@@ -478,7 +478,7 @@ impl PresenceTracker {
         let is_known = resources.is_some();
         if is_subscriber {
             drop(known);
-            self.want(&entity, None);
+            self.request(&entity, None);
             known = self.known();
         }
         if known.is_awaited(jid) {
@@ -567,7 +567,7 @@ impl PresenceTracker {
     }
 
     /// Records that an entity shares its presence and is probed.
-    pub fn give(&self, jid: &Jid) {
+    pub fn on_subscribed(&self, jid: &Jid) {
         let (mut known, entity) = (self.known(), jid.to_bare());
         if let Some(watch) = known.wanted.get_mut(&entity) {
             watch.is_given = true;
@@ -642,8 +642,8 @@ impl PresenceTracker {
     pub fn refuse(&self, jid: &Jid) {
         let (mut known, entity) = (self.known(), jid.to_bare());
         if known.wanted.contains_key(&entity) {
-            known.forget(&entity);
-            if known.refused_places.take(entity.domain().as_str()) {
+            known.reset(&entity);
+            if known.refused_places.try_acquire(entity.domain().as_str()) {
                 known.refused.insert(entity.clone());
                 known.unwritten_refusals.insert(entity, true);
             }
@@ -658,11 +658,11 @@ impl PresenceTracker {
     pub(super) fn forgive(&self, entity: &BareJid) {
         let mut known = self.known();
         if known.refused.remove(entity) {
-            known.refused_places.give_back(entity.domain().as_str());
+            known.refused_places.release(entity.domain().as_str());
             known.unwritten_refusals.insert(entity.clone(), false);
             drop(known);
             self.refused.notify_one();
-            self.want(entity, None);
+            self.request(entity, None);
             self.known().note_missed(entity);
         }
     }
@@ -671,7 +671,7 @@ impl PresenceTracker {
     pub(super) fn load_refusals(&self, entities: Vec<BareJid>) {
         let mut known = self.known();
         for entity in entities {
-            known.refused_places.take_anyway(entity.domain().as_str());
+            known.refused_places.acquire_over_quota(entity.domain().as_str());
             known.refused.insert(entity);
         }
     }
@@ -712,7 +712,7 @@ impl PresenceTracker {
     }
 
     /// Waits for somebody whose presence is wanted.
-    pub(super) async fn wanted(&self) -> PresenceRequest {
+    pub(super) async fn next_request(&self) -> PresenceRequest {
         loop {
             let retry_at = {
                 let mut known = self.known();
@@ -751,14 +751,14 @@ impl PresenceTracker {
             watch.is_released = watch.is_doubtful;
             return true;
         }
-        known.forget(entity);
+        known.reset(entity);
         drop(known);
         self.answered.notify_one();
         false
     }
 
     /// The presence of an entity matters at a node of this creator's account, if the node is known.
-    fn want(&self, entity: &BareJid, creator: Option<&AccountKey>) {
+    fn request(&self, entity: &BareJid, creator: Option<&AccountKey>) {
         let mut known = self.known();
         let PresenceTable { wanted, requests, refused, .. } = &mut *known;
         if let Some(watch) = wanted.get_mut(entity) {
@@ -773,9 +773,9 @@ impl PresenceTracker {
             return;
         }
         let domain = entity.domain().as_str();
-        if !known.wanted_places.take(domain) {
+        if !known.wanted_places.try_acquire(domain) {
             known.drop_unanswered();
-            if !known.wanted_places.take(domain) {
+            if !known.wanted_places.try_acquire(domain) {
                 return;
             }
         }
@@ -930,8 +930,8 @@ impl PresenceTable {
         let is_one_more = !self.available.contains_key(entity);
         let domain = entity.domain().as_str();
         if is_one_more && is_wanted {
-            self.places.take_anyway(domain);
-        } else if is_one_more && !self.places.take(domain) {
+            self.places.acquire_over_quota(domain);
+        } else if is_one_more && !self.places.try_acquire(domain) {
             return None;
         }
         let max = if is_wanted { MAX_RESOURCES } else { MAX_UNWANTED };
@@ -943,11 +943,11 @@ impl PresenceTable {
     }
 
     /// The presence of an entity is not wanted any more.
-    fn forget(&mut self, entity: &BareJid) {
+    fn reset(&mut self, entity: &BareJid) {
         if let Some(watch) = self.wanted.remove(entity) {
             self.requests.leave(&watch.share);
             self.requests.remove(entity);
-            self.wanted_places.give_back(entity.domain().as_str());
+            self.wanted_places.release(entity.domain().as_str());
             self.publishers.remove(entity);
         }
     }
@@ -956,7 +956,7 @@ impl PresenceTable {
     fn forget_released(&mut self) {
         let released = self.wanted.iter().filter(|(_, watch)| watch.is_released);
         let released: Vec<_> = released.map(|(entity, _)| entity.clone()).collect();
-        released.iter().for_each(|entity| self.forget(entity));
+        released.iter().for_each(|entity| self.reset(entity));
     }
 
     /// Makes room, now and then: who was asked for presence and did not give it may be asked again when it matters.
@@ -971,7 +971,7 @@ impl PresenceTable {
             if !stays {
                 requests.leave(&watch.share);
                 requests.remove(entity);
-                wanted_places.give_back(entity.domain().as_str());
+                wanted_places.release(entity.domain().as_str());
                 publishers.remove(entity);
             }
             stays

@@ -8,6 +8,7 @@ use crate::{
     pubsub::{
         Actor, Affiliation, ArchiveId, Attribution, Configuration, Item, ItemBudget, ItemId,
         ItemOrder, ItemQuery, ItemRef, NodeId, PageBound, PageRequest, ResultPage, Subscription,
+        byte_budget,
         op::{
             affiliations::{self, OwnAffiliations},
             configure,
@@ -17,7 +18,7 @@ use crate::{
             retrieve::{self, Retrieve, Retrieved, Selection},
             subscriptions::{self, OwnSubscriptions},
         },
-        within, written_len,
+        written_len,
     },
     store::NodeNumber,
 };
@@ -38,10 +39,10 @@ impl Service {
     /// # Errors
     /// As [`configure::configuration`].
     pub async fn configuration(&self, actor: &Actor, id: &NodeId) -> Result<Configuration, Error> {
-        let turn = self.settled_turn(id).await?;
+        let turn = self.lock_committed(id).await?;
         let found =
             configure::configuration(turn.node(), &self.context(&self.policies(), id, actor));
-        self.unless_moved(id, found).await
+        self.resolve_redirect(id, found).await
     }
 
     /// Shows a node's affiliations (§8.9.1).
@@ -53,10 +54,10 @@ impl Service {
         actor: &Actor,
         id: &NodeId,
     ) -> Result<Vec<(BareJid, Affiliation)>, Error> {
-        let turn = self.settled_turn(id).await?;
+        let turn = self.lock_committed(id).await?;
         let found =
             affiliations::affiliations(turn.node(), &self.context(&self.policies(), id, actor));
-        self.unless_moved(id, found).await
+        self.resolve_redirect(id, found).await
     }
 
     /// Shows a page of a node's subscriptions, as far as it fits (§8.8.1).
@@ -70,11 +71,11 @@ impl Service {
         page: &PageRequest<String>,
         fits: impl FnMut(&Subscription) -> bool,
     ) -> Result<ResultPage<Subscription>, Error> {
-        let turn = self.settled_turn(id).await?;
+        let turn = self.lock_committed(id).await?;
         let policies = self.policies();
         let cx = self.context(&policies, id, actor);
         let found = subscriptions::subscriptions(turn.node(), page, fits, &cx);
-        self.unless_moved(id, found).await
+        self.resolve_redirect(id, found).await
     }
 
     /// Shows the options of a subscription (§6.3.2).
@@ -82,13 +83,13 @@ impl Service {
     /// # Errors
     /// As [`options::options`].
     pub async fn options(&self, actor: &Actor, request: &GetOptions) -> Result<OptionsForm, Error> {
-        let turn = self.settled_turn(&request.node).await?;
+        let turn = self.lock_committed(&request.node).await?;
         let found = options::options(
             turn.node(),
             request,
             &self.context(&self.policies(), &request.node, actor),
         );
-        self.unless_moved(&request.node, found).await
+        self.resolve_redirect(&request.node, found).await
     }
 
     /// Shows the options that a subscription at a node has if nothing else is said (§6.4).
@@ -101,7 +102,7 @@ impl Service {
             turn.node(),
             &self.context_with(&self.policies(), id, actor, contacts.as_deref()),
         );
-        self.unless_moved(id, found).await
+        self.resolve_redirect(id, found).await
     }
 
     /// Tells who subscribes to a node in public (XEP-0465).
@@ -118,7 +119,7 @@ impl Service {
             turn.node(),
             &self.context_with(&self.policies(), id, actor, contacts.as_deref()),
         );
-        self.unless_moved(id, found).await
+        self.resolve_redirect(id, found).await
     }
 
     /// Tells what a node is about (§5.3, §5.4).
@@ -132,7 +133,7 @@ impl Service {
             self.store.is_durable(),
             &self.context_with(&self.policies(), id, actor, contacts.as_deref()),
         );
-        self.unless_moved(id, found).await
+        self.resolve_redirect(id, found).await
     }
 
     /// Retrieves items, in the order that is asked for (§6.5): of those that are asked for as many as fit in one
@@ -148,7 +149,7 @@ impl Service {
             request,
             &self.context_with(&self.policies(), &request.node, actor, contacts.as_deref()),
         );
-        self.unless_moved(&request.node, allowed).await?;
+        self.resolve_redirect(&request.node, allowed).await?;
         let node = turn.node().ok_or(crate::pubsub::Error::NodeNotFound)?;
         let attribution = Attribution::of(node, &node.config);
         let budget = ItemBudget::rendered(self.policies().limits(), attribution.clone());
@@ -173,7 +174,7 @@ impl Service {
             Selection::Ids(ids) => {
                 let items = self.store.items(&request.node, ids, budget).await;
                 let mut items =
-                    items.map_err(|error| self.memory.failed_at(&request.node, error))?;
+                    items.map_err(|error| self.memory.on_store_error(&request.node, error))?;
                 items.entries.sort_by_key(|item| request.order.by.of(item));
                 if request.order.is_descending {
                     items.entries.reverse();
@@ -201,7 +202,7 @@ impl Service {
             (LastItem::Unread, Some(node)) => {
                 let id = node.id.clone();
                 let last = self.store.page(&id, &PageRequest::last(1), usize::MAX).await;
-                let last = last.map_err(|error| self.memory.failed_at(&id, error))?;
+                let last = last.map_err(|error| self.memory.on_store_error(&id, error))?;
                 let last = last.and_then(|mut part| part.entries.pop()).map(Arc::new);
                 turn.set_last(last.as_ref());
                 last
@@ -213,7 +214,7 @@ impl Service {
     /// The number of items of a node.
     pub(super) async fn item_count(&self, id: &NodeId) -> Result<usize, Error> {
         let none = self.store.page_of_ids(id, &PageRequest::first(0), 0, 0).await;
-        let none = none.map_err(|error| self.memory.failed_at(id, error))?;
+        let none = none.map_err(|error| self.memory.on_store_error(id, error))?;
         Ok(none.and_then(|none| none.total).unwrap_or_default())
     }
 
@@ -234,12 +235,12 @@ impl Service {
             turn.node(),
             &self.context_with(&self.policies(), id, actor, contacts.as_deref()),
         );
-        self.unless_moved(id, allowed).await?;
+        self.resolve_redirect(id, allowed).await?;
         let node = turn.node().ok_or(crate::pubsub::Error::NodeNotFound)?;
         let page = ItemRef::page(node, page, ItemOrder::default());
         let max_bytes = self.policies().limits().max_reply_bytes;
         let ids = self.store.page_of_ids(id, &page, entry_bytes, max_bytes).await;
-        let ids = ids.map_err(|error| self.memory.failed_at(id, error))?;
+        let ids = ids.map_err(|error| self.memory.on_store_error(id, error))?;
         let ids = ids.ok_or(crate::pubsub::Error::ItemNotFound)?;
         Ok(ids.map(|(id, spot)| (id, ArchiveId { epoch: node.epoch, position: spot })))
     }
@@ -263,13 +264,13 @@ impl Service {
         let own: HashMap<_, _> = own.into_iter().rev().collect();
         let is_listed = |summary: &NodeSummary| {
             let affiliation = own.get(&summary.node).copied().unwrap_or(Affiliation::None);
-            !self.memory.nodes.is_closed(&summary.node)
+            !self.memory.nodes.is_quarantined(&summary.node)
                 && discover::is_listed(summary, actor, affiliation, filter)
         };
         let size = |node: &NodeSummary| {
             entry_bytes + written_len(node.node.as_str()) + written_len(&node.title)
         };
-        let mut fits = within(self.policies().limits().max_reply_bytes, 0, size);
+        let mut fits = byte_budget(self.policies().limits().max_reply_bytes, 0, size);
         let edge = match &page.edge {
             PageBound::After(edge) => PageBound::After(self.cursor(edge, is_listed).await?),
             PageBound::Before(edge) => PageBound::Before(self.cursor(edge, is_listed).await?),
@@ -282,7 +283,7 @@ impl Service {
             let mut unread = PageRequest::first(PAGE);
             loop {
                 let found = self.store.nodes(&unread).await.map_err(Error::Unknown)?;
-                let found = self.memory.sound(found);
+                let found = self.memory.quarantine_damaged(found);
                 let Some((last, _)) = found.last() else { break };
                 unread.edge = PageBound::After(*last);
                 listed.extend(found.into_iter().filter(|(_, node)| is_listed(node)));
@@ -301,7 +302,7 @@ impl Service {
         let (mut entries, mut passed, mut is_cut) = (Vec::new(), 0, false);
         while !is_cut {
             let found = self.store.nodes(&unread).await.map_err(Error::Unknown)?;
-            let mut found = self.memory.sound(found);
+            let mut found = self.memory.quarantine_damaged(found);
             if page.is_backward() {
                 found.reverse();
             }
@@ -341,7 +342,7 @@ impl Service {
     ) -> Result<NodeNumber, Error> {
         for node in discover::names_of_edge(edge) {
             let found = self.store.summary(&node).await;
-            let found = found.map_err(|error| self.memory.failed_at(&node, error))?;
+            let found = found.map_err(|error| self.memory.on_store_error(&node, error))?;
             if let Some((cursor, summary)) = found
                 && summary.is_edge(edge)
                 && is_listed(&summary)
@@ -385,7 +386,7 @@ impl Service {
         node: Option<&NodeId>,
         mut entries: Vec<(NodeId, T)>,
     ) -> Result<Vec<(NodeId, T)>, Error> {
-        if node.is_some_and(|node| self.memory.nodes.is_closed(node)) {
+        if node.is_some_and(|node| self.memory.nodes.is_quarantined(node)) {
             return Err(Error::Quarantined);
         }
         entries.retain(|(other, _)| node.is_none_or(|node| node == other));

@@ -238,11 +238,13 @@ impl Service {
         let edge = after.map_or(PageBound::At(0), PageBound::After);
         // What cannot be read now is read in the next round.
         let found = self.store.nodes(&PageRequest { max: 1, edge }).await.ok()?;
-        let (cursor, summary) = self.memory.sound(found).pop()?;
-        let Ok(turn) = self.turn(&summary.node).await else { return Some((Vec::new(), cursor)) };
+        let (cursor, summary) = self.memory.quarantine_damaged(found).pop()?;
+        let Ok(turn) = self.lock_node(&summary.node).await else {
+            return Some((Vec::new(), cursor));
+        };
         let subscribers = turn.node().into_iter().flat_map(Node::subscribers);
         let resources =
-            subscribers.filter(|jid| !jid.is_bare() && !self.presences().is_available(jid));
+            subscribers.filter(|jid| !jid.is_bare() && !self.presence_tracker().is_available(jid));
         let resources = resources.filter(|jid| self.resources().takes_turn(jid)).cloned().collect();
         Some((resources, cursor))
     }
@@ -272,7 +274,8 @@ impl Service {
         // Where that fails it is tried again in the next round.
         let entity = jid.to_bare();
         let Ok(own) = self.store.subscriptions_of(&entity).await else { return };
-        let own = self.memory.sound(own).into_iter().filter(|(_, own)| own.jid == *jid);
+        let own =
+            self.memory.quarantine_damaged(own).into_iter().filter(|(_, own)| own.jid == *jid);
         let nodes: HashSet<_> = own.map(|(node, _)| node).collect();
         let actor = Actor { jid: jid.clone(), ..self.timer_actor.clone() };
         let (mut subscriptions, mut failures) = (0, 0);
@@ -285,7 +288,7 @@ impl Service {
                 }
             };
             let need = PrefetchRequest::EnrolledOf(&entity);
-            let outcome = self.decide(&actor, node, need, rule, |outcome| outcome);
+            let outcome = self.execute(&actor, node, need, rule, |outcome| outcome);
             match outcome.await.await {
                 Ok(()) => subscriptions += 1,
                 Err(Error::Busy { .. } | Error::Unknown(_)) => failures += 1,

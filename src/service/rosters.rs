@@ -45,7 +45,7 @@ struct RosterTable {
     grant: Answered,
     /// Each with when it was read; nothing where it could not be.
     rosters: HashMap<BareJid, (Timestamp, Option<Arc<Roster>>)>,
-    unasked: VecDeque<BareJid>,
+    unsent: VecDeque<BareJid>,
     /// Those that were asked for, and are not here yet.
     awaited: HashMap<BareJid, Awaited>,
     /// The nodes to process when a roster arrives, by roster owner.
@@ -80,7 +80,7 @@ impl RosterCache {
     }
 
     /// From now on the rosters of the users of this domain may be read, or none.
-    pub fn grant(&self, domain: Option<String>) {
+    pub fn set_privilege(&self, domain: Option<String>) {
         self.begin(RosterTable { domain, ..RosterTable::default() });
     }
 
@@ -107,7 +107,7 @@ impl RosterCache {
 
     /// Whether some may.
     #[must_use]
-    pub fn are_granted(&self) -> bool {
+    pub fn has_privilege(&self) -> bool {
         self.known().domain.is_some()
     }
 
@@ -115,7 +115,7 @@ impl RosterCache {
     /// cannot be read.
     #[allow(clippy::option_option)]
     pub(super) fn cached(&self, owner: &BareJid, oldest: Timestamp) -> Option<Option<Arc<Roster>>> {
-        self.known().look(owner, oldest)
+        self.known().lookup(owner, oldest)
     }
 
     /// As [`cached`](Self::cached); a roster that is not here is awaited, and then counts as one that cannot be read.
@@ -135,7 +135,7 @@ impl RosterCache {
             // A change is never sent: the channel closes.
             if timeout_at(until, answered.changed()).await.is_err() && Instant::now() >= deadline {
                 // Nobody waits for it again before it is due again.
-                self.answer(owner, None, now);
+                self.on_result(owner, None, now);
                 return None;
             }
         }
@@ -151,7 +151,7 @@ impl RosterCache {
         oldest: Timestamp,
     ) -> Option<Arc<Roster>> {
         let mut known = self.known();
-        let is_missing = known.look(owner, oldest).is_none();
+        let is_missing = known.lookup(owner, oldest).is_none();
         // Without a permission, also before the first connection, the node is processed when there is one.
         if is_missing || known.domain.is_none() {
             known.watching.entry(owner.clone()).or_default().insert(node.clone());
@@ -189,7 +189,7 @@ impl RosterCache {
         oldest: Timestamp,
     ) -> Option<(Option<Instant>, watch::Receiver<()>)> {
         let mut known = self.known();
-        if known.look(owner, oldest).is_some() {
+        if known.lookup(owner, oldest).is_some() {
             return None;
         }
         known.ask(owner);
@@ -203,11 +203,11 @@ impl RosterCache {
     }
 
     /// Waits for a user whose roster has to be read.
-    pub async fn wanted(&self) -> BareJid {
+    pub async fn next_request(&self) -> BareJid {
         loop {
             {
                 let mut known = self.known();
-                while let Some(owner) = known.unasked.pop_front() {
+                while let Some(owner) = known.unsent.pop_front() {
                     // Nobody may wait for it any more.
                     if let Some(awaited) = known.awaited.get_mut(&owner) {
                         awaited.asked = Some(Instant::now());
@@ -226,7 +226,7 @@ impl RosterCache {
     }
 
     /// A roster that was asked for; nothing if it cannot be read.
-    pub(super) fn answer(&self, owner: &BareJid, contacts: Option<Roster>, now: Timestamp) {
+    pub(super) fn on_result(&self, owner: &BareJid, contacts: Option<Roster>, now: Timestamp) {
         let mut known = self.known();
         let Some(awaited) = known.awaited.remove(owner) else { return };
         let mut nodes = known.watching.remove(owner).unwrap_or_default();
@@ -262,7 +262,7 @@ impl RosterTable {
         let awaited = self.awaited.entry(owner.clone()).or_default();
         if is_new || awaited.asked.is_some_and(|at| at.elapsed() >= ROSTER_TIMEOUT) {
             awaited.asked = None;
-            self.unasked.push_back(owner.clone());
+            self.unsent.push_back(owner.clone());
         }
     }
 
@@ -290,7 +290,7 @@ impl RosterTable {
 
     /// What is known of a roster, which may be that it cannot be read; nothing if it has to be awaited.
     #[allow(clippy::option_option)]
-    fn look(&self, owner: &BareJid, oldest: Timestamp) -> Option<Option<Arc<Roster>>> {
+    fn lookup(&self, owner: &BareJid, oldest: Timestamp) -> Option<Option<Arc<Roster>>> {
         let Some(domain) = self.domain.as_deref() else {
             let may_be_granted = self.grant_until.is_some_and(|until| Instant::now() < until);
             return if may_be_granted { None } else { Some(None) };

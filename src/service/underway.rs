@@ -45,7 +45,7 @@ impl PendingCommits {
     }
 
     /// Changes are true. Says whose node it was before.
-    pub(super) fn became_true(&self, changes: &Changes) -> Option<BareJid> {
+    pub(super) fn on_committed(&self, changes: &Changes) -> Option<BareJid> {
         let mut state = self.state();
         let before = state.creator.clone();
         for change in changes.iter() {
@@ -85,17 +85,17 @@ impl PendingCommits {
 
     /// Whether one has failed, so that nobody knows how the node is.
     pub(super) fn is_broken(&self) -> bool {
-        self.state().chain.is_broken()
+        self.state().chain.is_poisoned()
     }
 
     /// Waits until none is on its way. Says whether all became true.
-    pub(super) async fn settled(&self) -> bool {
+    pub(super) async fn wait_committed(&self) -> bool {
         loop {
             let settled = self.settled.notified();
             {
                 let state = self.state();
                 if state.commits == 0 {
-                    return !state.chain.is_broken();
+                    return !state.chain.is_poisoned();
                 }
             }
             settled.await;
@@ -108,7 +108,7 @@ impl PendingCommits {
     }
 
     /// The node was read, and this entity created it if it is there.
-    pub(super) fn begin_anew(&self, creator: Option<BareJid>) {
+    pub(super) fn reset(&self, creator: Option<BareJid>) {
         let mut state = self.state();
         state.chain = CommitChain::default();
         state.creator = creator;

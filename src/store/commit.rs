@@ -42,12 +42,12 @@ pub struct CommitChain(Arc<AtomicBool>);
 impl CommitChain {
     /// Whether a commit has failed. None of the chain is carried out after that.
     #[must_use]
-    pub fn is_broken(&self) -> bool {
+    pub fn is_poisoned(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 
     /// A commit has failed.
-    pub fn break_off(&self) {
+    pub fn poison(&self) {
         self.0.store(true, Ordering::Release);
     }
 }

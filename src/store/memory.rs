@@ -13,14 +13,14 @@ use jid::{BareJid, Jid};
 use crate::pubsub::{
     Affiliation, Change, Changes, FormerNode, Item, ItemBudget, ItemId, ItemOrder, ItemPage,
     ItemPosition, ItemQuery, ItemRef, Node, NodeId, OwnerHash, PageBound, PageRequest, ResultPage,
-    Subscription,
+    Subscription, byte_budget,
     op::{discover::NodeSummary, subscriptions},
-    within, written_len,
+    written_len,
 };
 
 use super::{
     Commit, CommitReceipt, MAX_FORMER_NODES, NodeNumber, OnCommit, Owed, Partial, Store,
-    StoreError, Told, former::FormerShares, walk::walk,
+    StoreError, Told, former::FormerShares, walk::paginate,
 };
 
 /// A store in memory. Its commits are atomic, and durable until the process ends.
@@ -148,16 +148,16 @@ impl StoredNode {
         match change {
             Change::Published(item) => {
                 let before = self.retract(&item.id);
-                self.places.insert(item.id.clone(), item.spot());
+                self.places.insert(item.id.clone(), item.position());
                 self.bytes += item.size() as u64;
                 let created = before.map_or(item.created, |before| before.created);
-                self.items.insert(item.spot(), Item { created, ..(**item).clone() });
+                self.items.insert(item.position(), Item { created, ..(**item).clone() });
             }
             Change::Retracted(id) => {
                 self.retract(id);
             }
             Change::ItemsEvicted { keep, max_bytes } => {
-                return self.trim(*keep as usize, *max_bytes);
+                return self.evict(*keep as usize, *max_bytes);
             }
             Change::Purged => {
                 self.items.clear();
@@ -188,7 +188,7 @@ impl StoredNode {
         Some(item)
     }
 
-    fn trim(&mut self, keep: usize, max_bytes: u64) -> u64 {
+    fn evict(&mut self, keep: usize, max_bytes: u64) -> u64 {
         let mut evicted = 0;
         while self.items.len() > keep || (self.bytes > max_bytes && self.items.len() > 1) {
             let Some(oldest) = self.items.values().next().map(|item| item.id.clone()) else {
@@ -228,7 +228,7 @@ impl StoredNode {
         }
         let (after, before) = listing.between(edge);
         let mut spots: Vec<_> =
-            self.items.values().map(|item| (by.of(item), item.spot())).collect();
+            self.items.values().map(|item| (by.of(item), item.position())).collect();
         spots.retain(|(by, spot)| {
             after.is_none_or(|after| *by > after)
                 && before.is_none_or(|before| *by < before)
@@ -238,7 +238,7 @@ impl StoredNode {
         let spots = spots.into_iter().map(|(_, spot)| Ok(spot));
         let gone = || StoreError::Failed("an item is gone".into());
         let read = |spot| self.items.get(&spot).cloned().ok_or_else(gone);
-        Some(walk(listing, self.items.len(), spots, read, read, fits))
+        Some(paginate(listing, self.items.len(), spots, read, read, fits))
     }
 
     fn summary(&self) -> NodeSummary {
@@ -264,18 +264,18 @@ impl Store for MemoryStore {
     }
 
     fn commit(&self, commit: Commit, then: OnCommit) {
-        if commit.chain.is_broken() {
+        if commit.chain.is_poisoned() {
             return then(Err(StoreError::Failed("a commit before it failed".into())));
         }
         let evicted = self.shelf().commit(&commit.node, &commit.changes);
         then(Ok(CommitReceipt { debts: Vec::new(), evicted, sync: None }));
     }
 
-    async fn owed(&self, _: Option<&[NodeId]>) -> Result<Vec<Owed>, StoreError> {
+    async fn poll(&self, _: Option<&[NodeId]>) -> Result<Vec<Owed>, StoreError> {
         Ok(Vec::new())
     }
 
-    async fn forget(&self, _: Told) -> Result<(), StoreError> {
+    async fn acknowledge(&self, _: Told) -> Result<(), StoreError> {
         Ok(())
     }
 
@@ -287,7 +287,7 @@ impl Store for MemoryStore {
         Ok(self.shelf().get(id).map(|kept| kept.node.clone()))
     }
 
-    async fn creators(&self) -> Result<HashMap<BareJid, u64>, StoreError> {
+    async fn node_counts(&self) -> Result<HashMap<BareJid, u64>, StoreError> {
         let mut creators = HashMap::new();
         for kept in self.shelf().nodes.values() {
             *creators.entry(kept.node.creator.clone()).or_default() += 1;
@@ -295,7 +295,7 @@ impl Store for MemoryStore {
         Ok(creators)
     }
 
-    async fn watchful(&self) -> Result<Vec<NodeId>, StoreError> {
+    async fn nodes_with_timers(&self) -> Result<Vec<NodeId>, StoreError> {
         // More than these may be named; where nothing is to be done nothing is.
         Ok(self.shelf().nodes.values().map(|kept| kept.node.id.clone()).collect())
     }
@@ -393,9 +393,10 @@ impl Store for MemoryStore {
         let shelf = self.shelf();
         let Some(kept) = shelf.get(node) else { return Ok(Some(ResultPage::empty())) };
         let listing = ItemQuery::of(page.clone(), ItemOrder::default());
-        let fits = within(max_bytes, 0, |item: &Item| entry_bytes + written_len(item.id.as_str()));
+        let fits =
+            byte_budget(max_bytes, 0, |item: &Item| entry_bytes + written_len(item.id.as_str()));
         let listed = kept.list(&listing, fits).transpose()?;
-        Ok(listed.map(|listed| listed.part.map(|item| (item.id.clone(), item.spot()))))
+        Ok(listed.map(|listed| listed.part.map(|item| (item.id.clone(), item.position()))))
     }
 
     async fn affiliations_of(
@@ -428,7 +429,7 @@ impl Store for MemoryStore {
             .into())
     }
 
-    async fn enrolled(&self, node: &NodeId) -> Result<HashSet<Jid>, StoreError> {
+    async fn owner_subscribed(&self, node: &NodeId) -> Result<HashSet<Jid>, StoreError> {
         Ok(self.shelf().get(node).map(|kept| kept.enrolled.clone()).unwrap_or_default())
     }
 
@@ -485,7 +486,7 @@ impl Store for MemoryStore {
         Ok(Vec::new())
     }
 
-    async fn copy_to(&self, _: &Path) -> Result<(), StoreError> {
+    async fn snapshot_to(&self, _: &Path) -> Result<(), StoreError> {
         Err(StoreError::Failed("a store in memory has no files".into()))
     }
 

@@ -80,13 +80,13 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// If one of the records cannot be read.
-    async fn owed(&self, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, StoreError>;
+    async fn poll(&self, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, StoreError>;
 
     /// Forgets what was told.
     ///
     /// # Errors
     /// If that cannot be written; then it may be told again.
-    async fn forget(&self, told: Told) -> Result<(), StoreError>;
+    async fn acknowledge(&self, told: Told) -> Result<(), StoreError>;
 
     /// Records that resources have lost their implicit subscription to a node without a change of the node: pending
     /// notifications go to them neither now nor after a restart.
@@ -109,13 +109,13 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// If one of them cannot be read.
-    async fn creators(&self) -> Result<HashMap<BareJid, u64>, StoreError>;
+    async fn node_counts(&self) -> Result<HashMap<BareJid, u64>, StoreError>;
 
     /// The nodes at which time, or somebody's presence, has something to do.
     ///
     /// # Errors
     /// If one of them cannot be read.
-    async fn watchful(&self) -> Result<Vec<NodeId>, StoreError>;
+    async fn nodes_with_timers(&self) -> Result<Vec<NodeId>, StoreError>;
 
     /// Reads a page of the nodes, in the order of their creation. It is full unless the list ends: damaged nodes are
     /// replaced by the next ones.
@@ -248,7 +248,7 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// If one of the subscriptions cannot be read.
-    async fn enrolled(&self, node: &NodeId) -> Result<HashSet<Jid>, StoreError>;
+    async fn owner_subscribed(&self, node: &NodeId) -> Result<HashSet<Jid>, StoreError>;
 
     /// The subscribers among these of a node that were subscribed by owners.
     ///
@@ -301,7 +301,7 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// If it has no files, or they cannot be copied.
-    async fn copy_to(&self, folder: &Path) -> Result<(), StoreError>;
+    async fn snapshot_to(&self, folder: &Path) -> Result<(), StoreError>;
 
     /// Ends the store's work: what was begun is finished, and later commits fail.
     async fn close(&self);

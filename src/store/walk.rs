@@ -11,7 +11,7 @@ pub(super) const MAX_LOOKED_AT: usize = 2000;
 
 /// Takes a page from these items, in ascending order, which a node with `total` items has at the right side of the
 /// page's edge. What is looked at need not have its payload.
-pub(super) fn walk(
+pub(super) fn paginate(
     listing: &ItemQuery,
     total: usize,
     spots: impl DoubleEndedIterator<Item = Result<ItemPosition, StoreError>>,
@@ -46,7 +46,7 @@ pub(super) fn walk(
             break;
         }
         last = Some(spot);
-        if is_filtered && !filter.admits(&look(spot)?) {
+        if is_filtered && !filter.matches(&look(spot)?) {
             continue;
         }
         let item = read(spot)?;

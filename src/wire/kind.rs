@@ -5,7 +5,7 @@ use super::request::{GetRequest, SetRequest};
 impl SetRequest {
     /// The name of its element.
     #[must_use]
-    pub fn kind(&self) -> &'static str {
+    pub fn metric_label(&self) -> &'static str {
         match self {
             Self::SetAffiliations(_) => "set-affiliations",
             Self::Configure(_) => "configure",
@@ -25,7 +25,7 @@ impl SetRequest {
 impl GetRequest {
     /// The name of what it asks for.
     #[must_use]
-    pub fn kind(&self) -> &'static str {
+    pub fn metric_label(&self) -> &'static str {
         match self {
             Self::Affiliations(..) | Self::OwnAffiliations(..) => "affiliations",
             Self::Configuration(_) => "configuration",

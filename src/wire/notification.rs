@@ -249,7 +249,7 @@ pub(super) fn kind(notification_type: NotificationType) -> &'static str {
 
 /// The life of the node that a notification of this id was of.
 #[must_use]
-pub fn node_of(id: &str) -> Option<Epoch> {
+pub fn epoch_of_id(id: &str) -> Option<Epoch> {
     let (epoch, place) = id.split_once('-')?;
     let is_place = place.starts_with(|first: char| first.is_ascii_digit());
     if epoch.len() != 16 || !is_place {

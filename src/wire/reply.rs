@@ -99,7 +99,7 @@ fn subscription(
 
 /// What tells the content of items (XEP-0395 §3.1). SPEC: its text names the entries otherwise than its example; they
 /// are named as in the text.
-fn told_by(items: &[Arc<Item>]) -> Option<ElementWriter> {
+fn content_versions(items: &[Arc<Item>]) -> Option<ElementWriter> {
     let map = ElementWriter::ns("cap-v-map", ns::CAP);
     let entry = |map: ElementWriter, item: &Arc<Item>| {
         map.with("cap-v-map-entry", |entry| {
@@ -133,7 +133,7 @@ pub fn items(request: &Retrieve, found: &Retrieved, limits: &Limits) -> ElementW
     };
     let set = is_noted.then(|| rsm::set(part, uid));
     let items = ElementWriter::new("items").attr("node", request.node.as_str()).children(rendered);
-    let content = if limits.tells_content { told_by(&part.entries) } else { None };
+    let content = if limits.tells_content { content_versions(&part.entries) } else { None };
     pubsub(items.children(content)).children(set)
 }
 

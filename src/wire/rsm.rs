@@ -3,7 +3,7 @@
 use minidom::Element;
 
 use crate::{
-    pubsub::{PageBound, PageRequest, ResultPage, within, written_len},
+    pubsub::{PageBound, PageRequest, ResultPage, byte_budget, written_len},
     wire::{ns, xml::ElementWriter},
 };
 
@@ -39,29 +39,29 @@ pub fn page(parent: &Element) -> Result<Option<PageRequest<String>>, crate::pubs
 pub fn part_of<T>(
     list: Vec<T>,
     page: Option<&PageRequest<String>>,
-    told_by: impl Fn(&T) -> String,
+    key: impl Fn(&T) -> String,
     max_bytes: usize,
 ) -> Result<(Vec<T>, Option<ElementWriter>), crate::pubsub::Error> {
     let Some(page) = page else { return Ok((list, None)) };
-    let fits = fitting(&told_by, max_bytes);
-    let part = page.of(list, &told_by, fits).ok_or(crate::pubsub::Error::ItemNotFound)?;
-    let set = set(&part, told_by);
+    let fits = fitting(&key, max_bytes);
+    let part = page.of(list, &key, fits).ok_or(crate::pubsub::Error::ItemNotFound)?;
+    let set = set(&part, key);
     Ok((part.entries, Some(set)))
 }
 
 /// Returns `true` if one entry after the other fits into a page of so many bytes; the first does.
-pub fn fitting<T>(told_by: impl Fn(&T) -> String, max_bytes: usize) -> impl FnMut(&T) -> bool {
-    within(max_bytes, 1, move |entry| ENTRY_BYTES + written_len(&told_by(entry)))
+pub fn fitting<T>(key: impl Fn(&T) -> String, max_bytes: usize) -> impl FnMut(&T) -> bool {
+    byte_budget(max_bytes, 1, move |entry| ENTRY_BYTES + written_len(&key(entry)))
 }
 
 /// Says which part of a list this is.
 #[must_use]
-pub fn set<T>(part: &ResultPage<T>, told_by: impl Fn(&T) -> String) -> ElementWriter {
+pub fn set<T>(part: &ResultPage<T>, key: impl Fn(&T) -> String) -> ElementWriter {
     let index = part.index.map(|index| index.to_string());
     let first = part.entries.first().map(|entry| {
-        ElementWriter::new("first").attr_if("index", index.as_deref()).text(&told_by(entry))
+        ElementWriter::new("first").attr_if("index", index.as_deref()).text(&key(entry))
     });
-    let last = part.entries.last().map(|entry| ElementWriter::new("last").text(&told_by(entry)));
+    let last = part.entries.last().map(|entry| ElementWriter::new("last").text(&key(entry)));
     let count = part.total.map(|total| ElementWriter::new("count").text(&total.to_string()));
     ElementWriter::ns("set", ns::RSM).children(first).children(last).children(count)
 }

@@ -50,15 +50,15 @@ async fn fill(store: Arc<dyn Store>) -> TestService {
     stage.create_with(OWNER, "a", settings).await.unwrap();
     stage.affiliate(OWNER, "a", "out@x", Affiliation::Outcast).await.unwrap();
     stage.subscribe("r@x/1", "a").await.unwrap();
-    stage.enrol(OWNER, "a", "e@x").await.unwrap();
+    stage.subscribe_other(OWNER, "a", "e@x").await.unwrap();
     for id in ["1", "2", "3", "4", "5"] {
         let xml = format!("<x xmlns='urn:x'>{}</x>", "long ".repeat(500));
         stage.publish_xml(OWNER, "a", id, &xml).await.unwrap();
         stage.subscribe(&format!("later{id}@x"), "a").await.unwrap();
     }
     // Plain first, so that what is owed already goes to it as to all.
-    stage.agree("later5@x", "a", SubscriptionOption::Keyword("long".into())).await.unwrap();
-    stage.agree("r@x/1", "a", SubscriptionOption::Expire(Expire::At(FAR))).await.unwrap();
+    stage.set_options("later5@x", "a", SubscriptionOption::Keyword("long".into())).await.unwrap();
+    stage.set_options("r@x/1", "a", SubscriptionOption::Expire(Expire::At(FAR))).await.unwrap();
     stage.publish_xml(OWNER, "a", "6", "<x xmlns='urn:x'>long</x>").await.unwrap();
     stage.retract(OWNER, "a", "4").await.unwrap();
     stage.configure(OWNER, "a", ConfigField::Title("new".into())).await.unwrap();
@@ -76,7 +76,7 @@ async fn fill(store: Arc<dyn Store>) -> TestService {
     for (name, uri) in [("moved", "xmpp:a"), ("left", "xmpp:b")] {
         stage.create(OWNER, name).await.unwrap();
         stage.subscribe("r@x/1", name).await.unwrap();
-        stage.leave(OWNER, name, uri).await.unwrap();
+        stage.delete_with_redirect(OWNER, name, uri).await.unwrap();
     }
     // The account of the second owner has another hash than the owner.
     for (owner, name) in [(OWNER, "deleted"), ("ß@x", "deleted too")] {
@@ -90,16 +90,16 @@ async fn fill(store: Arc<dyn Store>) -> TestService {
     stage.affiliate(OWNER, "approved", "other@x", Affiliation::Owner).await.unwrap();
     stage.configure("other@x", "approved", ConfigField::Title("by another".into())).await.unwrap();
     stage.subscribe("r@x/1", "approved").await.unwrap();
-    stage.enrol(OWNER, "approved", "e@x").await.unwrap();
-    stage.agree("r@x/1", "approved", SubscriptionOption::Deliver(false)).await.unwrap();
+    stage.subscribe_other(OWNER, "approved", "e@x").await.unwrap();
+    stage.set_options("r@x/1", "approved", SubscriptionOption::Deliver(false)).await.unwrap();
     stage.create(OWNER, "handed over").await.unwrap();
     stage.affiliate(OWNER, "handed over", "other@x", Affiliation::Owner).await.unwrap();
     stage.affiliate("other@x", "handed over", OWNER, Affiliation::None).await.unwrap();
     let rosters = stage.service.rosters();
     rosters.await_grant();
-    rosters.grant(Some("x".into()));
+    rosters.set_privilege(Some("x".into()));
     let model = ConfigField::AccessModel(AccessModel::Presence);
-    let read = async { stage.service.roster_came(&rosters.wanted().await, None) };
+    let read = async { stage.service.on_roster_result(&rosters.next_request().await, None) };
     let (configured, ()) = tokio::join!(stage.configure("other@x", "handed over", model), read);
     configured.unwrap();
     // An administrator who owns nothing.
@@ -115,7 +115,7 @@ async fn exported(store: &dyn Store) -> (String, ArchiveSummary) {
 }
 
 async fn told(store: &dyn Store) -> Vec<String> {
-    let owed = store.owed(None).await.unwrap();
+    let owed = store.poll(None).await.unwrap();
     owed.iter().map(|owed| format!("{:?} {:?}", owed.notification, owed.recipients)).collect()
 }
 
@@ -286,8 +286,8 @@ async fn a_banned_resource_gets_no_events_of_a_deleted_node_from_an_archive() {
     let stage = TestService::new(open(folder.path())).await;
     stage.create(OWNER, "n").await.unwrap();
     for name in ["banned@x/phone", "reader@x/phone"].map(jid) {
-        assert!(stage.service.interests().note(&name, "capabilities", "question"));
-        stage.service.interested(&name, vec![node("n")]).await;
+        assert!(stage.service.interests().on_caps(&name, "capabilities", "question"));
+        stage.service.set_interests(&name, vec![node("n")]).await;
     }
     stage.publish(OWNER, "n", "1").await.unwrap();
     stage.affiliate(OWNER, "n", "banned@x", Affiliation::Outcast).await.unwrap();
@@ -298,7 +298,7 @@ async fn a_banned_resource_gets_no_events_of_a_deleted_node_from_an_archive() {
         let copy = open(folder.path());
         let read = import(&*copy, &mut text.as_bytes(), epochs).await.unwrap();
         assert_eq!(read.events, summary.events);
-        let owed = copy.owed(None).await.unwrap();
+        let owed = copy.poll(None).await.unwrap();
         let mut published = owed
             .iter()
             .filter(|owed| matches!(owed.notification.event, Event::Published(_)))
@@ -368,7 +368,7 @@ async fn restored_stores_have_new_epochs() {
     let (text, _) = exported(&*stage.store).await;
     let epoch = async |store: &dyn Store| store.node(&node("a")).await.unwrap().unwrap().epoch;
     let pending = async |store: &dyn Store| {
-        let owed = store.owed(None).await.unwrap();
+        let owed = store.poll(None).await.unwrap();
         let entry = |owed: &gjallar::store::Owed| {
             let notification = &owed.notification;
             (notification.node.to_string(), notification.event_id.sequence, owed.recipients.clone())
@@ -379,7 +379,7 @@ async fn restored_stores_have_new_epochs() {
     let fresh = CountingIds::default();
     // Numbers that no node has.
     for _ in 0..1000 {
-        fresh.number();
+        fresh.next_u64();
     }
     let copy = open(folder.path());
     import(&*copy, &mut text.as_bytes(), Epochs::New(&fresh)).await.unwrap();
@@ -397,7 +397,7 @@ async fn restored_stores_have_new_epochs() {
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
     assert_eq!(pending(&*store).await, expected);
     let of_a = |owed: &gjallar::store::Owed| owed.notification.node == node("a");
-    let owed = store.owed(None).await.unwrap();
+    let owed = store.poll(None).await.unwrap();
     let now = epoch(&*store).await;
     assert!(owed.iter().filter(|owed| of_a(owed)).all(|o| o.notification.event_id.epoch == now));
 }
@@ -463,7 +463,7 @@ async fn an_archive_has_no_line_that_is_too_long_for_an_import() {
     let all = request((0..6_000).map(long).collect());
     let set = stage.service.set_subscriptions(&owner, &all, |outcome| outcome).await.await;
     assert!(set.unwrap().failed.is_empty());
-    stage.told();
+    stage.drain_log();
     stage.configure(OWNER, "n", ConfigField::AccessModel(AccessModel::Whitelist)).await.unwrap();
     let (text, written) = exported(&*stage.store).await;
     let longest = text.lines().map(str::len).max().unwrap();
@@ -477,7 +477,7 @@ async fn an_archive_has_no_line_that_is_too_long_for_an_import() {
 struct Few(AtomicUsize);
 
 impl IdGenerator for Few {
-    fn number(&self) -> u64 {
+    fn next_u64(&self) -> u64 {
         let left = self.0.fetch_sub(1, Ordering::Relaxed);
         u64::try_from(left.checked_sub(1).expect("no number is left")).unwrap() + 1
     }

@@ -112,7 +112,8 @@ async fn an_export_of_an_entity_beside_publishing_closes_no_node() {
     let admin = actor(ADMIN);
     busy.beside(OWNER, async |_| {
         let entity = jid(OWNER).to_bare();
-        let (items, _) = busy.stage.service.items_of(&admin, &entity, None).await.unwrap();
+        let (items, _) =
+            busy.stage.service.items_published_by(&admin, &entity, None).await.unwrap();
         assert!(items.len() <= 2, "{items:?}");
     })
     .await;

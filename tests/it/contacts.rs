@@ -64,18 +64,18 @@ impl Fixture {
 
     async fn become_interested(&self, resource: &str, nodes: &[&str]) {
         let (service, resource) = (&self.stage.service, jid(resource));
-        assert!(service.interests().note(&resource, "capabilities", "question"));
+        assert!(service.interests().on_caps(&resource, "capabilities", "question"));
         let nodes = nodes.iter().map(|name| node(name)).collect();
         tokio::select! {
             () = self.serve_rosters() => {}
-            () = service.interested(&resource, nodes) => {}
+            () = service.set_interests(&resource, nodes) => {}
         }
     }
 
     /// A new connection begins, and the server grants on it what it granted before.
     fn connect(&self) {
         self.stage.service.rosters().await_grant();
-        self.stage.service.rosters().grant(Some("localhost".into()));
+        self.stage.service.rosters().set_privilege(Some("localhost".into()));
     }
 
     fn set_friend(&self, has_friend: [bool; 2]) {
@@ -85,7 +85,7 @@ impl Fixture {
     async fn serve_rosters(&self) {
         let service = &self.stage.service;
         loop {
-            let owner = service.rosters().wanted().await;
+            let owner = service.rosters().next_request().await;
             let is_other = owner.as_str() == OTHER;
             let friend = match is_other {
                 true => jid(PHONE).to_bare(),
@@ -94,7 +94,7 @@ impl Fixture {
             let contact = RosterItem { has_presence: true, groups: vec!["Family".into()] };
             let has_friend = self.has_friend.lock().unwrap()[usize::from(is_other)];
             let contacts = has_friend.then_some((friend, contact));
-            service.roster_came(&owner, Some(contacts.into_iter().collect::<Roster>()));
+            service.on_roster_result(&owner, Some(contacts.into_iter().collect::<Roster>()));
         }
     }
 
@@ -106,7 +106,7 @@ impl Fixture {
             }
         };
         tokio::select! {
-            () = self.stage.service.pass_time() => {}
+            () = self.stage.service.run_timers() => {}
             () = self.serve_rosters() => {}
             looked = timeout(longest, looking) => looked.expect("it holds in time"),
         }
@@ -121,13 +121,13 @@ impl Fixture {
     /// The items that the friend is sent by now: `node item`.
     fn sent(&self) -> Vec<String> {
         let sent = self.pending();
-        self.stage.told();
+        self.stage.drain_log();
         sent
     }
 
     /// The items that are pending for the friend.
     fn pending(&self) -> Vec<String> {
-        let outbox = self.stage.service.outbox();
+        let outbox = self.stage.service.log_window();
         let all = (0..outbox.next()).filter_map(|number| outbox.get(number));
         let mut sent = Vec::new();
         for entry in all {
@@ -322,7 +322,7 @@ async fn contacts_have_access_to_a_node_that_is_created_later() {
         let expected = if has_friend { vec!["later 1", "later 2"] } else { vec![] };
         assert_eq!(fixture.sent(), expected);
         fixture.stage.delete(OWNER, "later").await.unwrap();
-        fixture.stage.told();
+        fixture.stage.drain_log();
     }
 }
 
@@ -344,7 +344,7 @@ async fn contacts_of_more_owners_than_rosters_are_kept_are_sent_events() {
     for number in 0..OWNERS {
         stage.publish(&owner(number), &name(number), "1").await.unwrap();
     }
-    let told = stage.told();
+    let told = stage.drain_log();
     let recipients: Vec<_> = told.into_iter().flat_map(|(_, recipients)| recipients).collect();
     assert_eq!(recipients, (0..OWNERS).map(friend).collect::<Vec<_>>());
 }
@@ -372,7 +372,7 @@ async fn the_store_remembers_who_left_a_roster() {
     store.close().await;
     drop((fixture, store));
     let store = SledStore::open(folder.path()).unwrap();
-    let owed = store.owed(None).await.unwrap();
+    let owed = store.poll(None).await.unwrap();
     let of_friend = owed.iter().filter(|owed| owed.recipients.iter().any(|to| *to == jid(PHONE)));
     let events: Vec<_> = of_friend.map(|owed| format!("{:?}", owed.notification.event)).collect();
     assert!(events.iter().all(|event| event.contains("ItemId(\"3\")")), "{events:?}");
@@ -393,7 +393,7 @@ async fn former_contacts_are_sent_nothing_pending_after_a_restart() {
                     subscribed = fixture.stage.subscribe(OWNER, name) => subscribed.unwrap(),
                 }
             }
-            fixture.stage.told();
+            fixture.stage.drain_log();
             fixture.publish("2").await;
             fixture.stage.store.close().await;
         }

@@ -290,7 +290,7 @@ async fn everything(files: &BTreeMap<PathBuf, Vec<u8>>) -> Result<Vec<String>, S
         let items = all_items(&store, &node(name)).await;
         all.push(format!("{node_there:?} {:?}", items.map_err(|error| error.to_string())?));
     }
-    let debts = store.owed(None).await.map_err(|error| error.to_string())?;
+    let debts = store.poll(None).await.map_err(|error| error.to_string())?;
     all.extend(debts.iter().map(|owed| format!("{owed:?}")));
     for number in 0..30 {
         let jid = crate::harness::stage::jid(&format!("s{number}@localhost")).to_bare();

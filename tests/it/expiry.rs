@@ -34,7 +34,7 @@ async fn pass<F: Future<Output = bool>>(stage: &TestService, mut holds: impl FnM
         }
     };
     tokio::select! {
-        () = stage.service.pass_time() => {}
+        () = stage.service.run_timers() => {}
         looked = timeout(Duration::from_secs(100), looking) => looked.expect("it holds in time"),
     }
 }
@@ -52,8 +52,8 @@ async fn expired_items_go_a_few_at_a_time_if_there_is_no_room_for_all() {
     stage.configure(OWNER, "n", ConfigField::ItemExpire(ItemExpire::Seconds(1))).await.unwrap();
     let mut told = Vec::new();
     while told.len() < 100 {
-        pass(&stage, async || stage.service.outbox().size().0 > 0).await;
-        told.extend(stage.told());
+        pass(&stage, async || stage.service.log_window().size().0 > 0).await;
+        told.extend(stage.drain_log());
     }
     for (id, (event, recipients)) in told.iter().enumerate() {
         assert!(event.contains(&format!("Retracted([ItemId(\"{id:02}\")])")), "{event}");
@@ -77,13 +77,13 @@ async fn leases_end_at(limits: Limits) {
         stage.subscribe(reader, "n").await.unwrap();
     }
     let end = Timestamp(BEGIN + 5_000);
-    stage.agree(READER, "n", SubscriptionOption::Expire(Expire::At(end))).await.unwrap();
+    stage.set_options(READER, "n", SubscriptionOption::Expire(Expire::At(end))).await.unwrap();
     stage.configure(OWNER, "n", ConfigField::ItemExpire(ItemExpire::Seconds(1))).await.unwrap();
     let mut published = 0;
     while stage.publish(OWNER, "n", &published.to_string()).await.is_ok() {
         published += 1;
     }
-    let outbox = stage.service.outbox();
+    let outbox = stage.service.log_window();
     let full = outbox.size();
     let last = outbox.get(outbox.next() - 1).unwrap();
     let reader = jid(READER);
@@ -91,11 +91,11 @@ async fn leases_end_at(limits: Limits) {
     assert_eq!(outbox.size().0, full.0);
     assert!(stage.unsubscribe(READER, "n").await.is_err());
     assert_eq!(stage.ids("n").await.len(), published);
-    stage.told();
+    stage.drain_log();
     let mut retracted = 0;
     while retracted < published {
-        pass(&stage, async || stage.service.outbox().size().0 > 0).await;
-        let told = stage.told();
+        pass(&stage, async || stage.service.log_window().size().0 > 0).await;
+        let told = stage.drain_log();
         retracted += told.iter().filter(|(event, _)| event.contains("Retracted")).count();
     }
     assert!(stage.ids("n").await.is_empty());
@@ -125,7 +125,7 @@ async fn one_of_several_subscriptions_ends_while_there_is_no_room() {
 }
 
 async fn options(stage: &TestService) -> Result<(), Error> {
-    stage.agree(READER, "n", SubscriptionOption::Deliver(true)).await
+    stage.set_options(READER, "n", SubscriptionOption::Deliver(true)).await
 }
 
 /// More leases end soon than there can be notifications.
@@ -139,14 +139,14 @@ async fn everybody_is_told_once_that_its_lease_ends() {
     for number in 0..READERS {
         let reader = format!("{number:03}@localhost");
         stage.subscribe(&reader, "n").await.unwrap();
-        stage.agree(&reader, "n", SubscriptionOption::Expire(Expire::At(end))).await.unwrap();
+        stage.set_options(&reader, "n", SubscriptionOption::Expire(Expire::At(end))).await.unwrap();
     }
-    stage.told();
+    stage.drain_log();
     sleep(Duration::from_secs(910)).await;
     let mut warned = Vec::new();
     while warned.len() < READERS {
-        pass(&stage, async || stage.service.outbox().size().0 > 0).await;
-        warned.extend(stage.told().into_iter().flat_map(|(_, recipients)| recipients));
+        pass(&stage, async || stage.service.log_window().size().0 > 0).await;
+        warned.extend(stage.drain_log().into_iter().flat_map(|(_, recipients)| recipients));
     }
     warned.sort();
     let readers: Vec<_> = (0..READERS).map(|number| format!("{number:03}@localhost")).collect();

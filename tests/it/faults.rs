@@ -71,9 +71,9 @@ async fn a_failed_publish_is_not_told() {
     stage.create(OWNER, "a").await.unwrap();
     stage.subscribe("x@localhost", "a").await.unwrap();
     assert!(matches!(stage.publish(OWNER, "a", "1").await, Err(Error::Unknown(_))));
-    assert_eq!(stage.told(), []);
+    assert_eq!(stage.drain_log(), []);
     stage.publish(OWNER, "a", "1").await.unwrap();
-    assert_eq!(stage.told().len(), 1);
+    assert_eq!(stage.drain_log().len(), 1);
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn a_full_outbox_refuses_before_anything_changes() {
         let busy = stage.publish(owner, node, "1").await;
         assert!(matches!(busy, Err(Error::Busy { .. })), "{busy:?}");
     }
-    assert_eq!(stage.told().len() as u64, published + 25 + 12);
+    assert_eq!(stage.drain_log().len() as u64, published + 25 + 12);
     stage.create(OWNER, "a").await.unwrap();
     stage.subscribe("x@localhost", "a").await.unwrap();
     stage.publish(OWNER, "a", "1").await.unwrap();
@@ -155,7 +155,7 @@ async fn a_large_audience_counts_once_however_many_publishes_are_under_way() {
     for published in publishing {
         published.await.unwrap();
     }
-    assert_eq!(stage.told().len(), 20);
+    assert_eq!(stage.drain_log().len(), 20);
 }
 
 /// Memory has a subscription that the store does not have, for its commit failed. That is no damage.
@@ -191,7 +191,7 @@ async fn who_was_shut_out_by_a_request_that_failed_hears_nothing_more() {
     let failed = stage.configure(OWNER, "a", closed.clone()).await;
     assert!(matches!(failed, Err(Error::Unknown(_))), "{failed:?}");
     stage.configure(OWNER, "a", closed).await.unwrap();
-    assert_eq!(stage.told()[0].1, [""; 0]);
+    assert_eq!(stage.drain_log()[0].1, [""; 0]);
 }
 
 /// Three publishes are under way when the first of them fails. The others rest on it: they fail too, and leave
@@ -214,11 +214,11 @@ async fn what_rests_on_a_commit_that_failed_does_not_happen() {
         for outcome in settling {
             assert!(matches!(outcome.await, Err(Error::Unknown(_))));
         }
-        assert_eq!(stage.told(), []);
+        assert_eq!(stage.drain_log(), []);
         stage.publish(OWNER, "a", "4").await.unwrap();
         let there: &[&str] = if commits_all_the_same { &["1", "4"] } else { &["4"] };
         assert_eq!(stage.ids("a").await, there);
-        assert_eq!(stage.told().len(), 1);
+        assert_eq!(stage.drain_log().len(), 1);
     }
 }
 
@@ -370,7 +370,7 @@ async fn nodes_in_doubt_are_read_together() {
         assert!(matches!(stage.publish(OWNER, node, "1").await, Err(Error::Unknown(_))));
     }
     let before = store.scans.load(Ordering::Relaxed);
-    let settled = timeout(Duration::from_secs(5), stage.service.settle_doubts()).await;
+    let settled = timeout(Duration::from_secs(5), stage.service.reload_uncertain_nodes()).await;
     assert!(settled.is_err(), "it goes on");
     assert_eq!(store.scans.load(Ordering::Relaxed) - before, 1);
     for node in &nodes {

@@ -25,8 +25,8 @@ const OWNER: &str = "owner@localhost";
 
 /// Adds the interest of a resource in a node.
 async fn become_interested(stage: &TestService, resource: &str, name: &str) {
-    assert!(stage.service.interests().note(&jid(resource), "capabilities", "question"));
-    stage.service.interested(&jid(resource), vec![node(name)]).await;
+    assert!(stage.service.interests().on_caps(&jid(resource), "capabilities", "question"));
+    stage.service.set_interests(&jid(resource), vec![node(name)]).await;
 }
 
 /// §4.2: after a restart nothing is known of the presence of resources. They were available when the event happened.
@@ -45,8 +45,8 @@ async fn pending_events_of_presence_based_nodes_are_sent_after_a_restart() {
         stage.create_with(OWNER, "plain", settings[1..].to_vec()).await.unwrap();
         let online = PresenceUpdate { show: Show::Online, away_seconds: None, stamp: None };
         stage.service.available(&jid(reader), &online).await;
-        assert!(stage.service.interests().note(&jid(reader), "capabilities", "question"));
-        stage.service.interested(&jid(reader), ["based", "plain"].map(node).to_vec()).await;
+        assert!(stage.service.interests().on_caps(&jid(reader), "capabilities", "question"));
+        stage.service.set_interests(&jid(reader), ["based", "plain"].map(node).to_vec()).await;
         for id in ["1", "2"] {
             for name in ["based", "plain"] {
                 stage.publish(OWNER, name, id).await.unwrap();
@@ -103,25 +103,27 @@ async fn requests_share_their_recipients() {
             let reader = format!("{number}@far.example/phone");
             match &subscriptions {
                 Subscriptions::Implicit => become_interested(&stage, &reader, "n").await,
-                Subscriptions::WithSubIds => stage.enrol(OWNER, "n", &reader).await.unwrap(),
+                Subscriptions::WithSubIds => {
+                    stage.subscribe_other(OWNER, "n", &reader).await.unwrap()
+                }
                 Subscriptions::With(setting) => {
-                    stage.enrol(OWNER, "n", &reader).await.unwrap();
-                    stage.agree(&reader, "n", setting.clone()).await.unwrap();
+                    stage.subscribe_other(OWNER, "n", &reader).await.unwrap();
+                    stage.set_options(&reader, "n", setting.clone()).await.unwrap();
                 }
             }
-            stage.told();
+            stage.drain_log();
         }
         for id in 0..PUBLISHES {
             let xml = format!("<x xmlns='urn:x'>news {id}</x>");
             stage.publish_xml(OWNER, "n", &id.to_string(), &xml).await.unwrap();
         }
-        assert_eq!(stage.service.outbox().notifications(), PUBLISHES * READERS);
-        let told = stage.told();
+        assert_eq!(stage.service.log_window().notifications(), PUBLISHES * READERS);
+        let told = stage.drain_log();
         let told = told.iter().filter(|(_, to)| !to.is_empty());
         assert!(told.clone().all(|(_, to)| to.len() == READERS));
         assert_eq!(told.count(), PUBLISHES);
         // Nothing that is not pending any more is counted.
-        assert_eq!(stage.service.outbox().size(), (0, 0));
+        assert_eq!(stage.service.log_window().size(), (0, 0));
     }
 }
 
@@ -133,9 +135,9 @@ async fn s12_2_events_go_to_resources_with_an_implicit_subscription_now() {
     become_interested(&stage, "a@x/phone", "n").await;
     become_interested(&stage, "b@x/phone", "n").await;
     let recipients = async || {
-        stage.told();
+        stage.drain_log();
         stage.publish(OWNER, "n", "1").await.unwrap();
-        let told = stage.told().into_iter().flat_map(|(_, to)| to);
+        let told = stage.drain_log().into_iter().flat_map(|(_, to)| to);
         told.map(|jid| jid.chars().take(1).collect::<String>()).collect::<Vec<_>>().concat()
     };
     let access_model = async |model| {
@@ -156,9 +158,9 @@ async fn s12_2_events_go_to_resources_with_an_implicit_subscription_now() {
         let administrators = administrators.iter().map(|name| jid(name).to_bare()).collect();
         PolicyTable::new(administrators, Vec::new(), Policy::default())
     };
-    stage.service.govern(policies(&["c@x"])).await.unwrap();
+    stage.service.set_policies(policies(&["c@x"])).await.unwrap();
     assert_eq!(recipients().await, "bc");
-    stage.service.govern(policies(&[])).await.unwrap();
+    stage.service.set_policies(policies(&[])).await.unwrap();
     assert_eq!(recipients().await, "b");
     access_model(AccessModel::Open).await;
     assert_eq!(recipients().await, "bc");
@@ -201,7 +203,7 @@ async fn subscriptions_do_not_look_at_all_interested_resources() {
             stage.publish(OWNER, name, &round.to_string()).await.unwrap();
             took.push(began.elapsed());
             let own = |jid: &String| jid.starts_with(READER);
-            assert!(stage.told().iter().all(|(_, to)| to.iter().all(own)));
+            assert!(stage.drain_log().iter().all(|(_, to)| to.iter().all(own)));
         }
     }
     // The first event after a change of access looks at all of them.
@@ -245,7 +247,7 @@ async fn changes_of_access_let_others_run() {
         let mut configure = Box::pin(async { stage.configure(OWNER, "n", setting).await.unwrap() });
         let runs = runs_during(&mut configure).await;
         assert!(runs >= PAGES - 1, "{access_model:?}: {runs}");
-        stage.told();
+        stage.drain_log();
         let mut publish = Box::pin(async { drop(stage.publish(OWNER, "n", "1").await.unwrap()) });
         let runs = runs_during(&mut publish).await;
         assert!(runs >= PAGES - 1, "{access_model:?}: {runs}");
@@ -324,9 +326,9 @@ async fn s12_2_implicit_subscriptions_follow_each_change() {
         let is_subscribed = |jid: &str| subscribed.iter().any(|one| same(one, jid));
         let implicit = interested.iter().filter(may).filter(|jid| !is_subscribed(jid));
         let expected: BTreeSet<_> = implicit.chain(&subscribed).cloned().collect();
-        stage.told();
+        stage.drain_log();
         stage.publish(OWNER, "n", "1").await.unwrap();
-        let told: Vec<_> = stage.told().into_iter().flat_map(|(_, to)| to).collect();
+        let told: Vec<_> = stage.drain_log().into_iter().flat_map(|(_, to)| to).collect();
         assert_eq!(told.iter().cloned().collect::<BTreeSet<_>>(), expected);
         assert_eq!(told.len(), expected.len(), "{told:?}");
     }

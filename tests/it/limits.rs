@@ -293,14 +293,14 @@ async fn max_backlog_bytes() {
     for (id, node) in ["a", "b", "a", "b"].into_iter().enumerate() {
         stage.publish_xml("owner@localhost", node, &id.to_string(), &xml).await.unwrap();
     }
-    assert_eq!(stage.service.outbox().size(), (4, 5_000));
+    assert_eq!(stage.service.log_window().size(), (4, 5_000));
     let refused = stage.publish_xml("owner@localhost", "a", "over", &xml).await;
     assert!(matches!(refused, Err(Error::Busy { .. })), "{refused:?}");
     stage.create("other@localhost", "c").await.unwrap();
     stage.subscribe("x@localhost", "c").await.unwrap();
     stage.publish_xml("other@localhost", "c", "1", &xml).await.unwrap();
-    assert_eq!(stage.told().len(), 5);
-    assert_eq!(stage.service.outbox().size(), (0, 0));
+    assert_eq!(stage.drain_log().len(), 5);
+    assert_eq!(stage.service.log_window().size(), (0, 0));
 }
 
 /// What is not counted in `process::limits_that_were_reached_are_counted`.

@@ -253,16 +253,16 @@ async fn subids_take_little_of_the_backlog() {
         let request = SetSubscriptions { node: node("n"), entries, invalid: Vec::new() };
         let set = stage.service.set_subscriptions(&actor(BOT), &request, |answer| answer).await;
         assert!(set.await.unwrap().failed.is_empty());
-        stage.told();
+        stage.drain_log();
     }
     let xml = format!("<x xmlns='urn:x'>{}</x>", "x".repeat(379));
     for id in 0..4 {
         stage.publish_xml(BOT, "n", &id.to_string(), &xml).await.unwrap();
     }
-    let (_, bytes) = stage.service.outbox().size();
+    let (_, bytes) = stage.service.log_window().size();
     assert!(bytes < 4 * SUBSCRIBERS * 200, "{bytes}");
     assert!(6 * 100_000 * 200 < half);
-    let told: usize = stage.told().iter().map(|(_, recipients)| recipients.len()).sum();
+    let told: usize = stage.drain_log().iter().map(|(_, recipients)| recipients.len()).sum();
     assert_eq!(told, 4 * SUBSCRIBERS);
 }
 
@@ -345,24 +345,24 @@ async fn a_batch_counts_its_recipients_once() {
     let items =
         |bytes| (0..100).map(move |_| format!("<x xmlns='urn:x'>{}</x>", "x".repeat(bytes)));
     stage.publish_all(BOT, "n", items(10)).await.unwrap();
-    let (events, bytes) = stage.service.outbox().size();
+    let (events, bytes) = stage.service.log_window().size();
     assert!(events == 100 && bytes < 100 * 1100 + 500 * 200, "{events} {bytes}");
-    assert_eq!(stage.service.outbox().notifications(), 100 * 500);
+    assert_eq!(stage.service.log_window().notifications(), 100 * 500);
     // There is room for another one when the first is told.
     let later = stage.publish_all(BOT, "n", items(10)).await;
     assert!(matches!(later, Err(Error::Busy { .. })), "{later:?}");
-    let told = stage.told();
+    let told = stage.drain_log();
     assert!(told.iter().all(|(_, recipients)| recipients.len() == 500));
     stage.publish_all(BOT, "n", items(10)).await.unwrap();
-    stage.told();
-    assert_eq!(stage.service.outbox().notifications(), 0);
+    stage.drain_log();
+    assert_eq!(stage.service.log_window().notifications(), 0);
     // For this one there is never.
     let never = stage.publish_all(BOT, "n", items(1500)).await;
     assert!(
         matches!(never, Err(Error::Refused(gjallar::pubsub::Error::TooManyNotifications))),
         "{never:?}"
     );
-    assert_eq!(stage.service.outbox().size(), (0, 0));
+    assert_eq!(stage.service.log_window().size(), (0, 0));
 }
 
 /// A batch of so many items that are all alike.
@@ -390,7 +390,7 @@ async fn create_for_fifty(stage: &TestService, owner: &str, name: &str) {
     stage.subscribe_many(owner, name, 50).await;
     // Behind all notices of the subscriptions.
     publish_batch(stage, owner, name, 1).await.unwrap();
-    while !stage.told().iter().any(|(_, recipients)| recipients.len() == 50) {
+    while !stage.drain_log().iter().any(|(_, recipients)| recipients.len() == 50) {
         yield_now().await;
     }
 }
@@ -403,7 +403,7 @@ async fn items_times_subscribers_count_before_the_commit() {
     let stage = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
     create_for_fifty(&stage, BOT, "n").await;
     create_for_fifty(&stage, OTHER, "of-other").await;
-    let outbox = stage.service.outbox();
+    let outbox = stage.service.log_window();
     // Half of the limit is 10 items for 50 subscribers. One more never fits.
     let never = publish_batch(&stage, BOT, "n", 11).await;
     assert!(
@@ -412,7 +412,7 @@ async fn items_times_subscribers_count_before_the_commit() {
     );
     publish_batch(&stage, BOT, "n", 10).await.unwrap();
     assert_eq!((outbox.size().0, outbox.notifications()), (10, 500));
-    stage.told();
+    stage.drain_log();
     // Beside 4 items that wait, 6 fit and 7 do not.
     publish_batch(&stage, BOT, "n", 4).await.unwrap();
     let before = stage.store.node(&node("n")).await.unwrap();
@@ -427,14 +427,14 @@ async fn items_times_subscribers_count_before_the_commit() {
     assert_eq!(full(&publish_batch(&stage, OTHER, "of-other", 6).await), NOTIFICATIONS);
     publish_batch(&stage, OTHER, "of-other", 5).await.unwrap();
     assert_eq!(outbox.notifications(), 750);
-    let figures = stage.service.figures();
+    let figures = stage.service.values();
     let figure = figures.iter().find(|(name, ..)| *name == "backlog_notifications");
     assert_eq!(figure.map(|(.., number)| *number), Some(750));
     // Access is revoked all the same.
     let reader = "000007@far.example";
     stage.affiliate(BOT, "n", reader, Affiliation::Outcast).await.unwrap();
     assert_eq!(outbox.notifications(), 750);
-    let told: usize = stage.told().iter().map(|(_, recipients)| recipients.len()).sum();
+    let told: usize = stage.drain_log().iter().map(|(_, recipients)| recipients.len()).sum();
     assert_eq!(told, 750 - 10, "the outcast gets none of 10 items");
     assert_eq!(outbox.notifications(), 0);
     publish_batch(&stage, BOT, "n", 10).await.unwrap();
@@ -447,9 +447,9 @@ async fn a_single_event_for_more_than_the_limit_fits_when_nothing_is_pending() {
     let stage = TestService::limited(Arc::new(MemoryStore::new()), limits).await;
     create_for_fifty(&stage, BOT, "n").await;
     publish_batch(&stage, BOT, "n", 1).await.unwrap();
-    assert_eq!(stage.service.outbox().notifications(), 50);
+    assert_eq!(stage.service.log_window().notifications(), 50);
     assert_eq!(full(&publish_batch(&stage, BOT, "n", 1).await), NOTIFICATIONS);
-    stage.told();
+    stage.drain_log();
     publish_batch(&stage, BOT, "n", 1).await.unwrap();
 }
 
@@ -467,10 +467,10 @@ async fn notifications_count_after_a_restart() {
     stage.service.close().await;
     drop(stage);
     let stage = open().await;
-    assert_eq!(stage.service.outbox().notifications(), 200);
+    assert_eq!(stage.service.log_window().notifications(), 200);
     assert_eq!(full(&publish_batch(&stage, BOT, "n", 9).await), NOTIFICATIONS);
     publish_batch(&stage, BOT, "n", 8).await.unwrap();
-    assert_eq!(stage.service.outbox().notifications(), 600);
+    assert_eq!(stage.service.log_window().notifications(), 600);
 }
 
 /// The error is defined, and names the limit.
@@ -531,15 +531,16 @@ async fn items_share_the_recipients_whose_keywords_they_have() {
         let keyword = if number < READERS { "be" } else { "NOT" };
         let reader = format!("{number:03}@far.example");
         stage.subscribe(&reader, "n").await.unwrap();
-        stage.agree(&reader, "n", SubscriptionOption::Keyword(keyword.into())).await.unwrap();
+        stage.set_options(&reader, "n", SubscriptionOption::Keyword(keyword.into())).await.unwrap();
     }
-    stage.told();
+    stage.drain_log();
     let texts = ["Be", "not", "or not to be", "that"].into_iter().cycle().take(100);
     let items = texts.map(|text| format!("<x xmlns='urn:x'>{text}</x>"));
     stage.publish_all(BOT, "n", items).await.unwrap();
-    let (events, bytes) = stage.service.outbox().size();
+    let (events, bytes) = stage.service.log_window().size();
     assert!(events == 75 && bytes < 75 * 1100 + 4 * READERS * 100 + 1, "{events} {bytes}");
-    let told: Vec<_> = stage.told().into_iter().map(|(_, recipients)| recipients.len()).collect();
+    let told: Vec<_> =
+        stage.drain_log().into_iter().map(|(_, recipients)| recipients.len()).collect();
     let expected = [READERS, READERS, 2 * READERS].into_iter().cycle().take(75);
     assert_eq!(told, expected.collect::<Vec<_>>());
 }
@@ -609,7 +610,7 @@ async fn presence_requests_take_turns_between_creators() {
     for reader in ["reader@localhost", LISTED] {
         stage.subscribe(reader, "n").await.unwrap();
     }
-    let presences = stage.service.presences();
+    let presences = stage.service.presence_tracker();
     for _ in 0..2 {
         presences.connected();
         let mut requested = Vec::new();

@@ -343,7 +343,7 @@ async fn a_lease_and_its_options_outlive_a_restart() {
     component.finish().await;
     let store = open();
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
-    assert_eq!(store.watchful().await.unwrap(), []);
+    assert_eq!(store.nodes_with_timers().await.unwrap(), []);
 }
 
 #[tokio::test]

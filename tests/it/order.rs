@@ -164,7 +164,7 @@ async fn requests_that_meet_at_a_node_are_decided_one_after_the_other() {
     for task in tasks {
         task.await.unwrap();
     }
-    let told = stage.told();
+    let told = stage.drain_log();
     assert_eq!(told.len(), 400);
     let there = stage.ids("n").await;
     for ((event, recipients), id) in told.iter().zip(&there) {

@@ -47,7 +47,7 @@ impl RestartableService {
     }
 
     async fn owed(&self) -> Vec<Owed> {
-        self.stage().store.owed(None).await.unwrap()
+        self.stage().store.poll(None).await.unwrap()
     }
 
     /// Starts again and says what is told then, and to whom.
@@ -71,13 +71,13 @@ impl RestartableService {
         };
         let owed = self.owed().await;
         // The service takes up the same.
-        assert_eq!(self.stage().told().len(), owed.len());
+        assert_eq!(self.stage().drain_log().len(), owed.len());
         owed.iter().map(shown).collect()
     }
 
     async fn forget(&self, debts: &[&Owed]) {
         let debts = debts.iter().map(|owed| owed.debt).collect();
-        self.stage().store.forget(Told { debts, partly: Vec::new() }).await.unwrap();
+        self.stage().store.acknowledge(Told { debts, partly: Vec::new() }).await.unwrap();
     }
 
     /// How many rows the store has, but for what it says of itself.
@@ -184,7 +184,7 @@ async fn an_audience_that_was_told_in_part_is_told_the_rest() {
     process.stage().publish(OWNER, "n", "2").await.unwrap();
     let debt = process.owed().await[0].debt;
     let partly = Told { debts: Vec::new(), partly: vec![(debt, jid("b@x"))] };
-    process.stage().store.forget(partly).await.unwrap();
+    process.stage().store.acknowledge(partly).await.unwrap();
     assert_eq!(process.told_after_restart().await, ["item 1 to c d", "item 2 to a b c d"]);
 }
 
@@ -198,7 +198,7 @@ async fn what_was_sent_in_part_stays_recorded_when_other_events_are_sent() {
     let owed = process.owed().await;
     for (event, last) in [(0, "b@x"), (1, "a@x"), (0, "c@x")] {
         let partly = Told { debts: Vec::new(), partly: vec![(owed[event].debt, jid(last))] };
-        process.stage().store.forget(partly).await.unwrap();
+        process.stage().store.acknowledge(partly).await.unwrap();
     }
     let expected = ["item 1 to d", "item 2 to b c d", "item 3 to a b c d"];
     assert_eq!(process.told_after_restart().await, expected);
@@ -219,13 +219,13 @@ async fn many_audiences_that_were_told_in_part_are_told_the_rest() {
     for name in &names {
         process.stage().subscribe(name, "n").await.unwrap();
     }
-    process.stage().told();
+    process.stage().drain_log();
     for number in 0..EVENTS {
         process.stage().publish(OWNER, "n", &number.to_string()).await.unwrap();
     }
     let owed = process.owed().await;
     let partly = owed.iter().map(|owed| (owed.debt, jid(&names[0]))).collect();
-    process.stage().store.forget(Told { debts: Vec::new(), partly }).await.unwrap();
+    process.stage().store.acknowledge(Told { debts: Vec::new(), partly }).await.unwrap();
     process.restart().await;
     let left: Vec<_> = process.owed().await.iter().map(|owed| owed.recipients.len()).collect();
     assert_eq!(left, [1, 1, 1, 1, 1, 1, 2, 2, 2, 2]);
@@ -239,9 +239,9 @@ async fn recipients_keep_their_subids_after_a_restart() {
     for name in ["a@x", "b@x", "b@x", "c@x"] {
         process.stage().subscribe(name, "n").await.unwrap();
     }
-    process.stage().told();
+    process.stage().drain_log();
     process.stage().publish(OWNER, "n", "1").await.unwrap();
-    let outbox = process.stage().service.outbox();
+    let outbox = process.stage().service.log_window();
     let live = loop {
         // It is there soon after the answer.
         match (0..outbox.next()).find_map(|number| outbox.get(number)) {
@@ -259,7 +259,7 @@ async fn recipients_keep_their_subids_after_a_restart() {
     assert_eq!(event.recipients, live);
     // After a part of them was told, and one is not subscribed any more.
     let partly = Told { debts: Vec::new(), partly: vec![(event.debt, jid("a@x"))] };
-    process.stage().store.forget(partly).await.unwrap();
+    process.stage().store.acknowledge(partly).await.unwrap();
     process.stage().affiliate(OWNER, "n", "c@x", Affiliation::Outcast).await.unwrap();
     process.restart().await;
     let owed = process.owed().await;
@@ -277,13 +277,13 @@ async fn what_somebody_missed_does_not_come_after_it_was_shut_out() {
     stage.configure(OWNER, "n", always).await.unwrap();
     stage.publish(OWNER, "n", "1").await.unwrap();
     stage.subscribe("a@x", "n").await.unwrap();
-    stage.told();
+    stage.drain_log();
     for resource in ["a@x/phone", "a@x/desk"] {
         let shown = PresenceUpdate { show: Show::Online, away_seconds: Some(3600), stamp: None };
         stage.service.available(&jid(resource), &shown).await;
     }
     stage.affiliate(OWNER, "n", "a@x", Affiliation::Outcast).await.unwrap();
-    let told = stage.told();
+    let told = stage.drain_log();
     let items: Vec<_> = told.iter().filter(|(event, _)| event.contains("Published")).collect();
     assert!(items.len() >= 2, "{told:?}");
     assert!(items.iter().all(|(_, to)| to.is_empty()), "{told:?}");
@@ -296,14 +296,14 @@ async fn who_is_subscribed_is_not_shut_out_as_one_who_is_interested() {
     let stage = process.stage();
     let setting = vec![ConfigField::AccessModel(AccessModel::Authorize)];
     stage.create_with(OWNER, "n", setting).await.unwrap();
-    stage.enrol(OWNER, "n", "a@x/phone").await.unwrap();
+    stage.subscribe_other(OWNER, "n", "a@x/phone").await.unwrap();
     let phone = jid("a@x/phone");
-    assert!(stage.service.interests().note(&phone, "capabilities", "question"));
-    stage.service.interested(&phone, vec![node("n")]).await;
-    stage.told();
+    assert!(stage.service.interests().on_caps(&phone, "capabilities", "question"));
+    stage.service.set_interests(&phone, vec![node("n")]).await;
+    stage.drain_log();
     stage.publish(OWNER, "n", "1").await.unwrap();
     stage.affiliate(OWNER, "n", "b@x", Affiliation::Outcast).await.unwrap();
-    let told = stage.told();
+    let told = stage.drain_log();
     let (_, to) = told.iter().find(|(event, _)| event.contains("Published")).unwrap();
     assert_eq!(to, &["a@x/phone"], "{told:?}");
 }
@@ -321,15 +321,15 @@ async fn resources_of_an_outcast_by_another_address_are_sent_nothing_that_waits(
             let stage = process.stage();
             stage.create(OWNER, "n").await.unwrap();
             let phone = jid(alike);
-            assert!(stage.service.interests().note(&phone, "capabilities", "question"));
-            stage.service.interested(&phone, vec![node("n")]).await;
-            stage.told();
+            assert!(stage.service.interests().on_caps(&phone, "capabilities", "question"));
+            stage.service.set_interests(&phone, vec![node("n")]).await;
+            stage.drain_log();
             stage.publish(OWNER, "n", "1").await.unwrap();
             stage.affiliate(OWNER, "n", banned, Affiliation::Outcast).await.unwrap();
             if is_restarted {
                 process.restart().await;
             }
-            let told = process.stage().told();
+            let told = process.stage().drain_log();
             assert!(told.iter().all(|(_, to)| to.is_empty()), "{banned} {is_restarted}: {told:?}");
         }
     }
@@ -349,7 +349,7 @@ async fn items_of_one_request_share_their_recipients_after_a_restart() {
     let all = process.owed().await;
     assert_eq!(process.stage().store.check().await.unwrap(), Vec::<String>::new());
     process.restart().await;
-    let outbox = process.stage().service.outbox();
+    let outbox = process.stage().service.log_window();
     let (events, bytes) = outbox.size();
     assert_eq!(events, all.len());
     assert!(bytes < events * 1100 + READERS * 200, "{bytes}");
@@ -358,7 +358,7 @@ async fn items_of_one_request_share_their_recipients_after_a_restart() {
     assert_eq!(last.recipients.subids(READERS - 1).len(), 1);
     // What is left of a group whose first entries are told has its recipients.
     let told = Told { debts: all[..70].iter().map(|owed| owed.debt).collect(), partly: Vec::new() };
-    process.stage().store.forget(told).await.unwrap();
+    process.stage().store.acknowledge(told).await.unwrap();
     process.restart().await;
     let left = process.owed().await;
     assert_eq!(left.len(), all.len() - 70);
@@ -376,7 +376,7 @@ async fn what_was_told_in_part_is_said_of_one_event_only() {
     process.stage().publish(OWNER, "n", "1").await.unwrap();
     let owed = process.owed().await;
     let partly = Told { debts: Vec::new(), partly: vec![(owed[0].debt, jid("a@x"))] };
-    process.stage().store.forget(partly).await.unwrap();
+    process.stage().store.acknowledge(partly).await.unwrap();
     process.forget(&[&owed[0]]).await;
     process.restart().await;
     process.stage().publish(OWNER, "n", "2").await.unwrap();
@@ -388,7 +388,7 @@ async fn events_without_an_audience_are_not_owed() {
     let process = with_readers(&[]).await;
     process.stage().publish(OWNER, "n", "1").await.unwrap();
     assert!(process.owed().await.is_empty());
-    assert!(process.stage().told().is_empty());
+    assert!(process.stage().drain_log().is_empty());
 }
 
 /// Events of two nodes are owed by the same groups of commits. Those of one are told while those of the other are
@@ -422,7 +422,7 @@ async fn what_was_told_before_older_events_is_not_told_again() {
     process.stage().create(OWNER, "later").await.unwrap();
     process.stage().subscribe("d@x", "later").await.unwrap();
     let partly = Told { debts: Vec::new(), partly: vec![(owed[4].debt, jid("a@x"))] };
-    process.stage().store.forget(partly).await.unwrap();
+    process.stage().store.acknowledge(partly).await.unwrap();
     let mut expected = others;
     expected[2] = "item 4 to b".into();
     for _ in 0..2 {
@@ -492,11 +492,11 @@ impl Between {
                 stage.subscribe(name, "n").await.unwrap();
                 stage.unsubscribe(name, "n").await.unwrap();
             }
-            Self::Option(name, option) => stage.agree(name, "n", option()).await.unwrap(),
+            Self::Option(name, option) => stage.set_options(name, "n", option()).await.unwrap(),
             Self::AccessModel(model) => {
                 stage.configure(OWNER, "n", ConfigField::AccessModel(model)).await.unwrap();
             }
-            Self::Approve => stage.enrol(OWNER, "n", "pending@x").await.unwrap(),
+            Self::Approve => stage.subscribe_other(OWNER, "n", "pending@x").await.unwrap(),
             Self::Delete => stage.delete(OWNER, "n").await.unwrap(),
             Self::MakeAgain => {
                 stage.delete(OWNER, "n").await.unwrap();
@@ -519,7 +519,7 @@ async fn told_until_now(stage: &TestService) -> Vec<(String, Vec<String>)> {
     let mut told = Vec::new();
     while !told.iter().any(|(_, to)| to == &["z@x"]) {
         tokio::task::yield_now().await;
-        told.extend(stage.told());
+        told.extend(stage.drain_log());
     }
     told.retain(|(_, to)| !to.is_empty() && to != &["z@x"]);
     told
@@ -566,14 +566,14 @@ async fn the_audience_after_a_restart_is_the_audience_live() {
             vec![ConfigField::AccessModel(AccessModel::Authorize), ConfigField::NotifyConfig(true)];
         stage.create_with(OWNER, "n", settings).await.unwrap();
         for name in ["plain@x", "keyword@x"] {
-            stage.enrol(OWNER, "n", name).await.unwrap();
+            stage.subscribe_other(OWNER, "n", name).await.unwrap();
         }
-        stage.agree("keyword@x", "n", SubscriptionOption::Keyword("1".into())).await.unwrap();
+        stage.set_options("keyword@x", "n", SubscriptionOption::Keyword("1".into())).await.unwrap();
         stage.subscribe("pending@x", "n").await.unwrap();
         stage.affiliate(OWNER, "n", "member@x", Affiliation::Member).await.unwrap();
         let interested = jid("member@x/phone");
-        assert!(stage.service.interests().note(&interested, "capabilities", "question"));
-        stage.service.interested(&interested, vec![node("n")]).await;
+        assert!(stage.service.interests().on_caps(&interested, "capabilities", "question"));
+        stage.service.set_interests(&interested, vec![node("n")]).await;
         stage.create(OWNER, "z").await.unwrap();
         stage.subscribe("z@x", "z").await.unwrap();
         told_until_now(stage).await;
@@ -585,7 +585,7 @@ async fn the_audience_after_a_restart_is_the_audience_live() {
         stage.publish(OWNER, "n", "1 later").await.ok();
         let mut live = told_until_now(stage).await;
         process.restart().await;
-        let mut after = process.stage().told();
+        let mut after = process.stage().drain_log();
         after.retain(|(_, to)| !to.is_empty() && to != &["z@x"]);
         if let Between::MakeAgain = change {
             // The order holds within a node and its life.
@@ -606,8 +606,8 @@ async fn resources_that_regained_access_are_sent_only_later_events() {
     stage.create(OWNER, "n").await.unwrap();
     for number in 0..MANY {
         let resource = jid(&format!("{number}@far.example/phone"));
-        assert!(stage.service.interests().note(&resource, "capabilities", "question"));
-        stage.service.interested(&resource, vec![node("n")]).await;
+        assert!(stage.service.interests().on_caps(&resource, "capabilities", "question"));
+        stage.service.set_interests(&resource, vec![node("n")]).await;
     }
     stage.publish(OWNER, "n", "1").await.unwrap();
     for affiliation in [Affiliation::Outcast, Affiliation::None] {
@@ -622,7 +622,7 @@ async fn resources_that_regained_access_are_sent_only_later_events() {
     let expected = [MANY - 1, 1, MANY];
     for _ in 0..2 {
         process.restart().await;
-        assert_eq!(counts(process.stage().told()), expected);
+        assert_eq!(counts(process.stage().drain_log()), expected);
         assert_eq!(process.stage().store.check().await.unwrap(), Vec::<String>::new());
     }
     process.restart().await;
@@ -631,7 +631,7 @@ async fn resources_that_regained_access_are_sent_only_later_events() {
     }
     process.stage().publish(OWNER, "n", "3").await.unwrap();
     process.restart().await;
-    assert_eq!(counts(process.stage().told()), [0; 3], "nobody is interested any more");
+    assert_eq!(counts(process.stage().drain_log()), [0; 3], "nobody is interested any more");
     assert_eq!(process.stage().store.check().await.unwrap(), Vec::<String>::new());
     let owed = process.owed().await;
     process.forget(&owed.iter().collect::<Vec<_>>()).await;

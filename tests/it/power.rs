@@ -495,7 +495,7 @@ fn must_hear(
 
 /// What the store in a folder still owes.
 async fn owed(store: &SledStore) -> Result<BTreeSet<DeliveredNotification>, String> {
-    let owed = store.owed(None).await.map_err(|error| error.to_string())?;
+    let owed = store.poll(None).await.map_err(|error| error.to_string())?;
     let mut heard = BTreeSet::new();
     for debt in owed {
         if let Event::Published(items) = &debt.notification.event {

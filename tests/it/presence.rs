@@ -1547,7 +1547,7 @@ async fn with_publishers(store: &Arc<dyn Store>, limits: Limits) -> TestService 
     let open = ConfigField::PublishModel(PublishModel::Open);
     let settings = vec![ConfigField::PurgeOffline(true), ConfigField::NotifyRetract(true), open];
     stage.create_with("owner@localhost", "n", settings).await.unwrap();
-    stage.service.presences().connected();
+    stage.service.presence_tracker().connected();
     stage
 }
 
@@ -1577,7 +1577,7 @@ async fn purge_offline_retracts_what_its_publisher_may_retract() {
             stage.publish(publisher, "n", &id).await.unwrap();
             own.push((publisher.to_owned(), id));
         }
-        stage.told();
+        stage.drain_log();
     };
     for (publisher, items) in
         [(sensor, 1), (stranger, 2), (owner, 2100), (sensor, 150), (banned, 1)]
@@ -1589,12 +1589,12 @@ async fn purge_offline_retracts_what_its_publisher_may_retract() {
         let some = own.iter().filter(|(publisher, _)| publishers.contains(&publisher.as_str()));
         some.map(|(_, id)| id.clone()).collect::<Vec<_>>()
     };
-    stage.told();
+    stage.drain_log();
     pass_by(&stage, banned).await;
     assert_eq!(stage.ids("n").await.len(), own.len());
     pass_by(&stage, sensor).await;
     assert_eq!(stage.ids("n").await, of(&[stranger, owner, banned]));
-    let told = stage.told();
+    let told = stage.drain_log();
     let retracted = of(&[sensor]);
     assert_eq!(told.len(), retracted.len());
     for ((event, recipients), id) in told.iter().zip(&retracted) {
@@ -1607,9 +1607,9 @@ async fn purge_offline_retracts_what_its_publisher_may_retract() {
     stage.publish(owner, "n", "newest").await.unwrap();
     drop(stage);
     let stage = TestService::new(store).await;
-    stage.service.presences().connected();
+    stage.service.presence_tracker().connected();
     tokio::select! {
-        () = stage.service.pass_time() => {}
+        () = stage.service.run_timers() => {}
         () = async { while next_request(&stage).await.expect("it is asked").0 != late {} } => {}
     }
     pass_by(&stage, late).await;
@@ -1628,7 +1628,7 @@ async fn purge_offline_retracts_as_much_as_there_is_room_for() {
     stage.subscribe("reader@localhost", "n").await.unwrap();
     for id in 0..100 {
         stage.publish("stranger@localhost", "n", &format!("{id:02}")).await.unwrap();
-        stage.told();
+        stage.drain_log();
     }
     pass_by(&stage, "stranger@localhost").await;
     let left = stage.ids("n").await.len();
@@ -1636,7 +1636,7 @@ async fn purge_offline_retracts_as_much_as_there_is_room_for() {
     stage.service.available(&jid("stranger@localhost/x"), &ONLINE).await;
     let room = async |until: usize| {
         while stage.ids("n").await.len() > until {
-            stage.told();
+            stage.drain_log();
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
@@ -1659,15 +1659,15 @@ async fn with_available_readers(store: Arc<dyn Store>) -> TestService {
     let stage = TestService::new(store).await;
     let setting = ConfigField::PresenceBasedDelivery(true);
     stage.create_with("owner@localhost", "n", vec![setting]).await.unwrap();
-    stage.service.presences().connected();
+    stage.service.presence_tracker().connected();
     for name in READERS {
         stage.subscribe(name, "n").await.unwrap();
         assert_eq!(next_request(&stage).await, Some((name.to_owned(), false)));
-        stage.service.presences().give(&jid(name));
+        stage.service.presence_tracker().on_subscribed(&jid(name));
         stage.service.available(&jid(&format!("{name}/x")), &ONLINE).await;
     }
     stage.publish("owner@localhost", "n", "0").await.unwrap();
-    stage.told();
+    stage.drain_log();
     stage
 }
 
@@ -1694,7 +1694,7 @@ async fn presence_is_requested_for_pending_events_of_a_node_that_does_not_need_i
     };
     for is_deleted in [true, false] {
         let stage = with_available_readers(Arc::new(MemoryStore::new())).await;
-        let presences = stage.service.presences();
+        let presences = stage.service.presence_tracker();
         let availability = |name| presences.availability(&jid(name), ShowSet::ALL, true);
         presences.disconnected();
         presences.connected();
@@ -1728,7 +1728,7 @@ async fn presence_is_requested_for_pending_events_of_a_node_that_does_not_need_i
         stage.store.close().await;
         drop(stage);
         let stage = TestService::new(open()).await;
-        stage.service.presences().connected();
+        stage.service.presence_tracker().connected();
         for name in READERS {
             assert_eq!(next_request(&stage).await, Some((name.to_owned(), false)), "{is_deleted}");
         }
@@ -1754,12 +1754,12 @@ async fn after_a_start_everybody_is_asked_for_whom_something_is_pending() {
     }
     // Time does nothing there.
     let TestService { service, .. } = TestService::new(open()).await;
-    let presences = service.presences();
+    let presences = service.presence_tracker();
     presences.connected();
     for name in [gone, there] {
         let asked = tokio::time::timeout(Duration::from_secs(5), service.next_presence_request());
         assert_eq!(asked.await.expect("nobody is asked").entity, jid(name));
-        presences.give(&jid(name));
+        presences.on_subscribed(&jid(name));
     }
     let availability = |name| presences.availability(&jid(name), ShowSet::ALL, true);
     assert_eq!([gone, there].map(availability), [Availability::Unknown; 2]);

@@ -44,7 +44,7 @@ impl GcFixture {
     /// What a kill at this moment would leave.
     async fn copy(&self) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
-        self.stage.store.copy_to(folder.path()).await.unwrap();
+        self.stage.store.snapshot_to(folder.path()).await.unwrap();
         folder
     }
 
@@ -102,7 +102,7 @@ async fn a_deleted_node_is_nowhere_and_its_rows_go_by_and_by() {
     stage.delete(OWNER, "n").await.unwrap();
 
     let store = &stage.store;
-    let owed = store.owed(None).await.unwrap();
+    let owed = store.poll(None).await.unwrap();
     let is_item = |owed: &&Owed| matches!(owed.notification.event, Event::Published(_));
     let item = owed.iter().find(is_item).unwrap();
     assert_eq!(item.recipients.len(), MANY + 1);
@@ -114,7 +114,7 @@ async fn a_deleted_node_is_nowhere_and_its_rows_go_by_and_by() {
     // When all was told, the rest need not stay. Nobody waits until it is gone.
     let debts = owed.iter().map(|owed| owed.debt).collect();
     let (forgotten, published, killed) = tokio::join!(
-        store.forget(Told { debts, partly: Vec::new() }),
+        store.acknowledge(Told { debts, partly: Vec::new() }),
         stage.publish(OWNER, "other", "1"),
         process.copy(),
     );

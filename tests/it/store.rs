@@ -132,7 +132,7 @@ async fn keeps_nodes_with_all_that_belongs_to_them(kind: impl StoreUnderTest) {
 
 /// How many nodes a store has.
 async fn nodes(stage: &TestService) -> u64 {
-    stage.store.creators().await.unwrap().values().sum()
+    stage.store.node_counts().await.unwrap().values().sum()
 }
 
 async fn keeps_the_newest_items_and_their_order(kind: impl StoreUnderTest) {
@@ -206,7 +206,7 @@ async fn selects_items_by_page(kind: impl StoreUnderTest) {
         let part = stage.store.page(&node, &page, usize::MAX).await.unwrap();
         let page = page.map(ItemRef::Name);
         let ids = stage.store.page_of_ids(&node, &page, 0, usize::MAX).await.unwrap();
-        let expected = part.clone().map(|part| part.map(|item| (item.id.clone(), item.spot())));
+        let expected = part.clone().map(|part| part.map(|item| (item.id.clone(), item.position())));
         assert_eq!(expected, ids);
         let part = part?;
         assert_eq!(part.total, Some(5));
@@ -288,13 +288,13 @@ async fn lists_items_in_an_order_and_by_a_filter(kind: impl StoreUnderTest) {
         store.page(&node("n"), &PageRequest::first(9), usize::MAX).await.unwrap().unwrap().entries;
     let [b, d, c, a] = all.as_slice() else { panic!("{all:?}") };
     assert_eq!((a.created, c.created), ((1, 0), (3, 0)));
-    assert_eq!((b.created, d.created), (b.spot(), d.spot()));
+    assert_eq!((b.created, d.created), (b.position(), d.position()));
     let none = ItemFilter::default;
     let filters = [
-        (ItemFilter { after: Some(b.spot()), ..none() }, "DCA"),
-        (ItemFilter { before: Some(c.spot()), ..none() }, "BD"),
-        (ItemFilter { after: Some(b.spot()), before: Some(a.spot()), ..none() }, "DC"),
-        (ItemFilter { only: Some(vec![a.spot(), b.spot(), a.spot()]), ..none() }, "BA"),
+        (ItemFilter { after: Some(b.position()), ..none() }, "DCA"),
+        (ItemFilter { before: Some(c.position()), ..none() }, "BD"),
+        (ItemFilter { after: Some(b.position()), before: Some(a.position()), ..none() }, "DC"),
+        (ItemFilter { only: Some(vec![a.position(), b.position(), a.position()]), ..none() }, "BA"),
         (ItemFilter { only: Some(Vec::new()), ..none() }, ""),
         (ItemFilter { since: Some(c.published), ..none() }, "BDCA"),
         (ItemFilter { since: Some(Timestamp(c.published.0 + 1)), ..none() }, ""),
@@ -315,7 +315,7 @@ async fn lists_items_in_an_order_and_by_a_filter(kind: impl StoreUnderTest) {
     // An item that is named by its position has to exist; a position need not have an item.
     for gone in [(4, 0), (3, 0), (99, 0), (4, 1)] {
         let is_there = gone == (4, 0);
-        let filter = ItemFilter { only: Some(vec![a.spot(), gone]), ..none() };
+        let filter = ItemFilter { only: Some(vec![a.position(), gone]), ..none() };
         let found = list(PageRequest::first(9), modification, false, filter).await;
         assert_eq!(found.is_some(), is_there, "{gone:?}");
         let edge = PageBound::After(ItemRef::Spot(gone));
@@ -330,7 +330,7 @@ async fn lists_items_in_an_order_and_by_a_filter(kind: impl StoreUnderTest) {
     stage.purge(OWNER, "n").await.unwrap();
     stage.publish(OWNER, "n", "B").await.unwrap();
     assert_eq!(list(PageRequest::first(9), creation, false, none()).await.unwrap(), "0 B");
-    let filter = ItemFilter { only: Some(vec![b.spot()]), ..none() };
+    let filter = ItemFilter { only: Some(vec![b.position()]), ..none() };
     assert_eq!(list(PageRequest::first(9), creation, false, filter).await, None);
     assert_eq!(stage.store.check().await.unwrap(), Vec::<String>::new());
 }
@@ -342,7 +342,7 @@ async fn remembers_deleted_nodes(kind: impl StoreUnderTest) {
     }
     stage.affiliate(OWNER, "gone", "second@x", Affiliation::Owner).await.unwrap();
     stage.affiliate(OWNER, "gone", "bot@x", Affiliation::Publisher).await.unwrap();
-    stage.leave(OWNER, "moved", "xmpp:there").await.unwrap();
+    stage.delete_with_redirect(OWNER, "moved", "xmpp:there").await.unwrap();
     stage.delete(OWNER, "gone").await.unwrap();
     let owners =
         |names: &[&str]| names.iter().map(|name| OwnerHash::of(&jid(name).to_bare())).collect();
@@ -360,7 +360,7 @@ async fn remembers_deleted_nodes(kind: impl StoreUnderTest) {
     // What is there again is not remembered.
     for redirect in [Some("xmpp:here"), None] {
         match redirect {
-            Some(uri) => stage.leave(OWNER, "again", uri).await.unwrap(),
+            Some(uri) => stage.delete_with_redirect(OWNER, "again", uri).await.unwrap(),
             None => stage.delete(OWNER, "again").await.unwrap(),
         }
         let former = stage.store.former(&node("again")).await.unwrap().unwrap();
@@ -387,7 +387,7 @@ async fn remembers_deleted_nodes(kind: impl StoreUnderTest) {
 /// The commits that create a node and delete it.
 fn deletion(name: &str, former: FormerNode) -> [Commit; 2] {
     let config = NodeConfig::initial(&Limits::default());
-    let made = Node::bare(node(name), Epoch(1), config, jid(OWNER).to_bare(), Timestamp(0));
+    let made = Node::new(node(name), Epoch(1), config, jid(OWNER).to_bare(), Timestamp(0));
     [restore::created(made), restore::deleted(1, 1, Some(former))].map(|changes| {
         let (node, changes, chain) = (node(name), Arc::new(changes), CommitChain::default());
         let revoked = Arc::default();
@@ -645,7 +645,7 @@ async fn counts_what_an_entity_has(kind: impl StoreUnderTest) {
     }
     // Nor whom an owner subscribed.
     for resource in ["z@localhost/1", "z@localhost/2", "z@localhost/3"] {
-        stage.enrol(OWNER, "b", resource).await.unwrap();
+        stage.subscribe_other(OWNER, "b", resource).await.unwrap();
     }
     let own = stage.store.count_subscriptions_of(&jid("z@localhost").to_bare(), 9).await;
     assert_eq!(own.unwrap().found, 0);
@@ -928,14 +928,14 @@ async fn carries_out_nothing_that_rests_on_a_failure(kind: impl StoreUnderTest) 
         chain: chain.clone(),
     };
     let (broken, whole) = (CommitChain::default(), CommitChain::default());
-    broken.break_off();
+    broken.poison();
     stage.store.commit_now(commit(&broken)).await.unwrap_err();
     assert_eq!(stage.store.affiliations_of(&x).await.unwrap().found, []);
-    assert!(!whole.is_broken());
+    assert!(!whole.is_poisoned());
     stage.store.commit_now(commit(&whole)).await.unwrap();
     assert_eq!(stage.store.affiliations_of(&x).await.unwrap().found.len(), 1);
     // A store that has files takes nothing more once it is closed, and says so.
     stage.store.close().await;
     let late = stage.store.commit_now(commit(&whole)).await;
-    assert_eq!(late.is_err(), whole.is_broken());
+    assert_eq!(late.is_err(), whole.is_poisoned());
 }

@@ -61,20 +61,20 @@ async fn stage(store: Arc<dyn Store>) -> TestService {
     let begin = Instant::now();
     let clock = move || Timestamp(1_800_000_000_000 + begin.elapsed().as_millis() as u64);
     let stage = TestService::clocked(store, Limits::default(), Arc::new(clock)).await;
-    stage.service.rosters().grant(Some("localhost".into()));
+    stage.service.rosters().set_privilege(Some("localhost".into()));
     stage
 }
 
 async fn serve_rosters(stage: &TestService) {
     loop {
-        let owner = stage.service.rosters().wanted().await;
+        let owner = stage.service.rosters().next_request().await;
         let names: &[&str] = if owner.as_str() == B { &[F, G] } else { &[F] };
         let contact = |name: &&str| {
             let contact = RosterItem { has_presence: true, groups: vec!["Family".into()] };
             (jid(name).to_bare(), contact)
         };
         let contacts: Roster = names.iter().map(contact).collect();
-        stage.service.roster_came(&owner, Some(contacts));
+        stage.service.on_roster_result(&owner, Some(contacts));
     }
 }
 
@@ -148,7 +148,7 @@ async fn contacts_of_owners_keep_their_access_over_the_upgrade() {
     import(&store, &mut archive.as_bytes(), Epochs::Same).await.unwrap();
     let stage = &stage(Arc::new(store)).await;
     tokio::select! {
-        () = stage.service.pass_time() => {}
+        () = stage.service.run_timers() => {}
         () = serve_rosters(stage) => {}
         () = sleep(Duration::from_secs(600)) => {}
     }

@@ -23,20 +23,20 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Zero;
 
 impl IdGenerator for Zero {
-    fn number(&self) -> u64 {
+    fn next_u64(&self) -> u64 {
         0
     }
 }
 
 /// A writer on a link whose other end reads only when the test does, at a server with a multicast service.
-struct Stage {
+struct TestWriter {
     dispatch: Arc<Router>,
     answers: Arc<ReplyQueue>,
     link: DuplexStream,
     writing: JoinHandle<()>,
 }
 
-impl Drop for Stage {
+impl Drop for TestWriter {
     fn drop(&mut self) {
         self.writing.abort();
     }
@@ -48,17 +48,17 @@ async fn writer(offer: MulticastConfig) -> (Arc<Router>, Arc<ReplyQueue>, Outbou
     let store = Arc::new(MemoryStore::new());
     let service = Service::open(store, Limits::default(), Arc::new(Zero), clock).await.unwrap();
     let multicast = MulticastDiscovery::new(offer, SERVICE.into());
-    let answers = Arc::new(ReplyQueue::new(Arc::clone(service.outbox()), multicast, None));
+    let answers = Arc::new(ReplyQueue::new(Arc::clone(service.log_window()), multicast, None));
     let (service, sent) = (Arc::new(service), Arc::clone(&answers));
     let jid = Jid::new(SERVICE).unwrap();
-    let presences = Arc::clone(service.presences());
+    let presences = Arc::clone(service.presence_tracker());
     let dispatch = Arc::new(Router::new(service, sent, jid, None, 100_000));
     let times = (30 * SECOND, 15 * SECOND);
     let sent = Arc::clone(&answers);
     (dispatch, answers, OutboundWriter::new(sent, presences, SERVICE.into(), 100_000, times))
 }
 
-impl Stage {
+impl TestWriter {
     async fn new() -> Self {
         Self::with(MulticastConfig::At { jid: "multicast.x".into(), host: "x".into() }).await
     }
@@ -106,7 +106,7 @@ impl Stage {
             "<iq xmlns='{}' type='result' from='{to}' to='{SERVICE}' id='{id}'>{query}</iq>",
             ns::COMPONENT
         );
-        assert!(self.answers.take_notice(SERVICE, &answer.parse().unwrap()), "{answer}");
+        assert!(self.answers.handle_own_reply(SERVICE, &answer.parse().unwrap()), "{answer}");
     }
 
     /// A stage with an event in the multicast service, after a ban of one of its recipients.
@@ -148,7 +148,7 @@ fn is_answer_to_ban(stanza: &Element) -> bool {
 #[tokio::test(start_paused = true)]
 async fn a_link_that_stalls_does_not_let_events_come_after_the_answer_to_a_ban() {
     for answers_question in [true, false] {
-        let mut stage = Stage::with_ban().await;
+        let mut stage = TestWriter::with_ban().await;
         let written = stage.written(30 * SECOND).await;
         assert!(!written.iter().any(is_answer_to_ban), "the service may have the event");
         // Now the server reads all of it.
@@ -195,7 +195,7 @@ async fn a_reply_that_breaks_connections_is_dropped() {
 /// server that returns none.
 #[tokio::test(start_paused = true)]
 async fn few_notifications_are_sent_before_a_barrier_until_barriers_return() {
-    let mut stage = Stage::new().await;
+    let mut stage = TestWriter::new().await;
     let asked = stage.written(SECOND / 10).await;
     stage.return_one(asked.iter().find(|one| one.attr("to") == Some(MULTICAST)).unwrap());
     stage.request("create", ns::PUBSUB, "<create node='n'/>").await;
@@ -244,7 +244,7 @@ async fn only_begun_replies_are_dropped() {
 #[tokio::test(start_paused = true)]
 async fn notifications_have_as_many_bytes_as_large_replies() {
     const SUBSCRIBERS: usize = 150;
-    let mut stage = Stage::with(MulticastConfig::None).await;
+    let mut stage = TestWriter::with(MulticastConfig::None).await;
     stage.request("create", ns::PUBSUB, "<create node='n'/>").await;
     let entry = |n| format!("<subscription jid='u{n}@x' subscription='subscribed'/>");
     let entries: String = (0..SUBSCRIBERS).map(entry).collect();
@@ -280,7 +280,7 @@ async fn a_server_that_reads_slowly_and_returns_barriers_is_confirmed() {
     let returning = async {
         sleep_until(Instant::now() + SECOND).await;
         let answer = barrier.clone();
-        assert!(answers.take_notice(SERVICE, &answer));
+        assert!(answers.handle_own_reply(SERVICE, &answer));
     };
     let (running, ()) = tokio::join!(timeout(60 * SECOND, writer.run(&mut io)), returning);
     assert!(running.is_err(), "{running:?}");

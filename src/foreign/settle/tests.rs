@@ -10,7 +10,7 @@ use super::*;
 struct CountingIds;
 
 impl IdGenerator for CountingIds {
-    fn number(&self) -> u64 {
+    fn next_u64(&self) -> u64 {
         7
     }
 }
@@ -28,7 +28,7 @@ fn settled_within(
     let mut remarks = MigrationWarnings::default();
     let service = BareJid::new("pubsub.x").unwrap();
     let here = ConvertContext { service: &service, limits, fresh: &CountingIds, now: NOW };
-    let settled = settle(found, &here, &mut remarks);
+    let settled = convert(found, &here, &mut remarks);
     let remarked = |(what, remark): (&str, &super::super::MigrationWarning)| {
         (what.to_owned(), remark.places.clone())
     };

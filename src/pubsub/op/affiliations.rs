@@ -6,11 +6,11 @@ use jid::{BareJid, Jid};
 
 use crate::pubsub::{
     Affiliation, Change, Changes, Context, Decision, Error, Item, Node, NodeId, access,
-    notices::notices,
+    notices::state_change_entries,
 };
 
 use super::{
-    CONTRADICTING, InvalidEntry, distinct, existing, joined, settle_subscriptions, subscribe,
+    CONTRADICTING, InvalidEntry, distinct, joined, reevaluate_access, require_node, subscribe,
 };
 
 /// What this use case stands for in service discovery.
@@ -55,7 +55,7 @@ pub fn affiliations(
     node: Option<&Node>,
     cx: &Context<'_>,
 ) -> Result<Vec<(BareJid, Affiliation)>, Error> {
-    let node = existing(node)?;
+    let node = require_node(node)?;
     access::may_configure(node, cx.actor)?;
     Ok(node.affiliations().map(|(entity, affiliation)| (entity.clone(), affiliation)).collect())
 }
@@ -85,7 +85,7 @@ pub fn set_affiliations(
     newest: Option<&Item>,
     cx: &Context<'_>,
 ) -> Result<Decision<SetAffiliationsReply>, Error> {
-    let node = existing(node)?;
+    let node = require_node(node)?;
     access::may_configure(node, cx.actor)?;
     let (distinct, contradicting) =
         distinct(&request.entries, |(entity, wanted)| (&**entity, None, *wanted));
@@ -128,7 +128,7 @@ pub fn set_affiliations(
         };
         for address in entity.spellings().filter(|address| !has_own(address)) {
             if settled.insert(address.clone()) {
-                settle_subscriptions(node, &node.config, &address, *affiliation, &mut changes, cx);
+                reevaluate_access(node, &node.config, &address, *affiliation, &mut changes, cx);
             }
         }
     }
@@ -139,7 +139,7 @@ pub fn set_affiliations(
     for address in node.alike(&folds).iter().filter(|address| !named.contains(*address)) {
         if settled.insert(address.clone()) {
             let outcast = Affiliation::Outcast;
-            settle_subscriptions(node, &node.config, address, outcast, &mut changes, cx);
+            reevaluate_access(node, &node.config, address, outcast, &mut changes, cx);
         }
     }
     let limit = cx.limits().max_affiliations;
@@ -157,7 +157,7 @@ pub fn set_affiliations(
     let failed = failed.chain(request.invalid.iter().map(invalid)).collect();
     let failed = present(node, &changes, failed);
     let reply = SetAffiliationsReply { node: node.id.clone(), failed, reason, is_full };
-    let mut notifications = notices(node, &node.config, &mut changes, cx);
+    let mut notifications = state_change_entries(node, &node.config, &mut changes, cx);
     notifications.extend(subscribe::last_items(node, &node.config, newest, &changes, cx.ids));
     Ok(Decision { reply, changes, notifications })
 }

@@ -9,7 +9,7 @@ use crate::pubsub::{
     NodeId, Recipients, access, event::MAX_LISTED, is_xml,
 };
 
-use super::existing;
+use super::require_node;
 
 /// Asks that subscribers be told something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub fn announce(
     enrolled: &HashSet<Jid>,
     cx: &Context<'_>,
 ) -> Result<Decision<usize>, Error> {
-    let node = existing(node)?;
+    let node = require_node(node)?;
     access::may_configure(node, cx.actor)?;
     if request.text.trim().is_empty() || !is_xml(&request.text) {
         return Err(Error::BadRequest("a text is required"));
@@ -49,7 +49,7 @@ pub fn announce(
     };
     let recipients: Vec<_> = node.subscribers().filter(wants).cloned().collect();
     let event = Event::Announced(request.text.clone());
-    let told = LogEntry::notice(node, &mut changes, event, Audience::Subscribers, cx.now);
+    let told = LogEntry::for_entities(node, &mut changes, event, Audience::Subscribers, cx.now);
     let to_some = |some: &[Jid]| {
         let audience = Audience::Listed(Recipients::sorted(some.to_vec()));
         LogEntry { audience, ..told.clone() }

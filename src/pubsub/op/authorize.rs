@@ -5,10 +5,10 @@ use jid::Jid;
 use crate::pubsub::{
     Change, Changes, Context, Decision, Error, Event, Item, Node, NodeId, Recipients,
     SubscriptionState, access,
-    notices::{notices, tell},
+    notices::{push_entry, state_change_entries},
 };
 
-use super::{existing, subscribe};
+use super::{require_node, subscribe};
 
 /// What this use case stands for in service discovery.
 pub const FEATURES: &[&str] = &["get-pending"];
@@ -38,18 +38,18 @@ pub fn authorize(
     last: Option<&Item>,
     cx: &Context<'_>,
 ) -> Result<Decision<()>, Error> {
-    let node = existing(node)?;
+    let node = require_node(node)?;
     access::may_configure(node, cx.actor)?;
     let mut changes = Changes::none(node);
     let is_pending = |jid: &Jid| node.state_of(jid) == SubscriptionState::Pending;
     let Some(jid) = node.known_subscriptions(&request.jid).into_iter().find(is_pending) else {
-        return Ok(Decision::quiet((), changes));
+        return Ok(Decision::without_entries((), changes));
     };
     changes.push(match request.allow {
         true => Change::Subscribed(jid),
         false => Change::Unsubscribed(jid),
     });
-    let mut notifications = notices(node, &node.config, &mut changes, cx);
+    let mut notifications = state_change_entries(node, &node.config, &mut changes, cx);
     notifications.extend(subscribe::last_items(node, &node.config, last, &changes, cx.ids));
     Ok(Decision { reply: (), changes, notifications })
 }
@@ -59,7 +59,7 @@ pub fn authorize(
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
 pub fn requests(node: Option<&Node>, cx: &Context<'_>) -> Result<Vec<Jid>, Error> {
-    let node = existing(node)?;
+    let node = require_node(node)?;
     access::may_configure(node, cx.actor)?;
     Ok(node.pending().cloned().collect())
 }
@@ -69,12 +69,12 @@ pub fn requests(node: Option<&Node>, cx: &Context<'_>) -> Result<Vec<Jid>, Error
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
 pub fn pending(node: Option<&Node>, cx: &Context<'_>) -> Result<Decision<()>, Error> {
-    let node = existing(node)?;
+    let node = require_node(node)?;
     access::may_configure(node, cx.actor)?;
     let asker = Recipients::one(cx.actor.jid.clone());
     let requests = node.pending().take(MAX_PENDING_SHOWN);
     let told = requests.map(|jid| (Event::ApprovalRequested(jid.clone()), asker.clone())).collect();
     let mut changes = Changes::none(node);
-    let notifications = tell(node, told, &mut changes, cx);
+    let notifications = push_entry(node, told, &mut changes, cx);
     Ok(Decision { reply: (), changes, notifications })
 }

@@ -230,7 +230,7 @@ pub fn is_admitted(node: &Node, resource: &InterestedResource, cx: &Context<'_>)
 
 /// The last item for resources whose interest in a node begins now.
 #[must_use]
-pub fn last(
+pub fn last_item_for(
     node: &Node,
     resources: &[InterestedResource],
     last: Option<&Item>,
@@ -257,7 +257,7 @@ fn last_items(
     let terms =
         SubscriptionDetails::new(None, SubscriptionOptions::default(), node.seq, Timestamp(0));
     let of_list = |list: Recipients| {
-        let at = (node.version + 1, cx.ids.number());
+        let at = (node.version + 1, cx.ids.next_u64());
         let told = subscribe::last_item(node, config, last, (list.iter().next()?, &terms), at)?;
         Some(LogEntry { audience: Audience::Interested(list), ..told })
     };

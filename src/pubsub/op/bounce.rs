@@ -3,23 +3,24 @@
 use jid::Jid;
 
 use crate::pubsub::{
-    Change, Changes, Context, Decision, Epoch, Error, Node, SubscriptionState, notices::notices,
+    Change, Changes, Context, Decision, Epoch, Error, Node, SubscriptionState,
+    notices::state_change_entries,
 };
 
-use super::existing;
+use super::require_node;
 
 /// Decides that a JID whose resource is gone is not subscribed any more, and does not wait for that.
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::NotSubscribed`].
 pub fn gone(node: Option<&Node>, jid: &Jid, cx: &Context<'_>) -> Result<Decision<()>, Error> {
-    let node = existing(node)?;
+    let node = require_node(node)?;
     if node.state_of(jid) == SubscriptionState::None {
         return Err(Error::NotSubscribed);
     }
     let mut changes = Changes::none(node);
     changes.push(Change::Unsubscribed(jid.clone()));
-    let notifications = notices(node, &node.config, &mut changes, cx);
+    let notifications = state_change_entries(node, &node.config, &mut changes, cx);
     Ok(Decision { reply: (), changes, notifications })
 }
 
@@ -33,7 +34,7 @@ pub fn bounce(
     jid: &Jid,
     cx: &Context<'_>,
 ) -> Result<Decision<()>, Error> {
-    let node = existing(node)?;
+    let node = require_node(node)?;
     if node.epoch != epoch || node.state_of(jid) != SubscriptionState::Subscribed {
         return Err(Error::NotSubscribed);
     }

@@ -4,10 +4,11 @@ use jid::BareJid;
 
 use crate::pubsub::{
     AccessModel, Change, Changes, ConfigField, Configuration, Context, Decision, Error, Event,
-    Item, Node, NodeConfig, NodeId, Policy, SeenConfig, access, fanout::Fanout, notices::notices,
+    Item, Node, NodeConfig, NodeId, Policy, SeenConfig, access, fanout::Fanout,
+    notices::state_change_entries,
 };
 
-use super::{existing, settle_all, subscribe};
+use super::{reevaluate_all, require_node, subscribe};
 
 /// What this use case stands for in service discovery.
 pub const FEATURES: &[&str] = &["config-node", "config-node-max", "retrieve-default"];
@@ -28,7 +29,7 @@ pub struct Configure {
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
 pub fn configuration(node: Option<&Node>, cx: &Context<'_>) -> Result<Configuration, Error> {
-    let node = existing(node)?;
+    let node = require_node(node)?;
     access::may_configure(node, cx.actor)?;
     let seen = SeenConfig { epoch: node.epoch, number: node.revision.number };
     Ok(Configuration { config: node.config.clone().within(cx.limits()), seen })
@@ -87,7 +88,7 @@ pub fn configure(
     last: Option<&Item>,
     cx: &Context<'_>,
 ) -> Result<Decision<()>, Error> {
-    let node = existing(node)?;
+    let node = require_node(node)?;
     access::may_configure(node, cx.actor)?;
     let by = cx.actor.bare();
     let seen = request.seen.filter(|seen| seen.epoch == node.epoch);
@@ -95,7 +96,7 @@ pub fn configure(
     let chooser = roster_chooser(node, &config, &request.settings, &by);
     let mut changes = Changes::none(node);
     if config == node.config && chooser.is_none() {
-        return Ok(Decision::quiet((), changes));
+        return Ok(Decision::without_entries((), changes));
     }
     if seen.is_some_and(|seen| !node.revision.is_known(&by, seen.number)) {
         return Err(Error::ChangedMeanwhile);
@@ -108,14 +109,14 @@ pub fn configure(
         revision.roster_owner = Some(chooser.clone());
     }
     config.check_size(&node.id, &node.creator, &revision)?;
-    let retention = config.retention(cx.limits());
-    if retention != node.config.retention(cx.limits()) {
+    let retention = config.eviction(cx.limits());
+    if retention != node.config.eviction(cx.limits()) {
         changes.push(retention);
     }
     if chooser.is_some() || has_other_access(node, &config) {
-        settle_all(node, &config, &mut changes, cx);
+        reevaluate_all(node, &config, &mut changes, cx);
     }
-    let mut notifications = notices(node, &config, &mut changes, cx);
+    let mut notifications = state_change_entries(node, &config, &mut changes, cx);
     notifications.extend(subscribe::last_items(node, &config, last, &changes, cx.ids));
     let at = (changes.take_place(node.epoch), changes.version());
     changes.push(Change::Configured(Box::new(config.clone())));

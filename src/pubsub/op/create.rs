@@ -31,7 +31,7 @@ pub struct CreateReply {
 pub fn name(request: &Create, fresh: &dyn IdGenerator) -> Result<NodeId, Error> {
     match &request.node {
         Some(node) => Ok(node.clone()),
-        None => NodeId::parse(&fresh.name()),
+        None => NodeId::parse(&fresh.next_id()),
     }
 }
 
@@ -62,7 +62,7 @@ pub fn create(
     }
     let is_reserved = former.is_some_and(|former| !former.is_over(cx.now));
     let (_, changes) = creation(name.clone(), &request.settings, is_reserved, cx)?;
-    Ok(Decision::quiet(CreateReply { node: name }, changes))
+    Ok(Decision::without_entries(CreateReply { node: name }, changes))
 }
 
 /// Names that service discovery, commands and headers have for themselves; a node of such a name could not be discovered.
@@ -115,8 +115,8 @@ pub(super) fn creation(
     config.check_model(cx)?;
     let creator = cx.actor.bare();
     config.check_size(&name, &creator, &ConfigRevision::first(creator.clone()))?;
-    let epoch = Epoch(cx.ids.number());
-    let mut node = Node::bare(name, epoch, config, creator.clone(), cx.now);
+    let epoch = Epoch(cx.ids.next_u64());
+    let mut node = Node::new(name, epoch, config, creator.clone(), cx.now);
     node.version = u64::from(is_reserved);
     let mut changes = Changes::creation(node.clone());
     changes.push(Change::AffiliationSet(creator, Affiliation::Owner));

@@ -7,7 +7,7 @@ use crate::pubsub::{
     NodeConfig, NodeId, Recipients, access, event::MAX_LISTED, fanout::Fanout,
 };
 
-use super::existing;
+use super::require_node;
 
 /// What this use case stands for in service discovery.
 pub const FEATURES: &[&str] = &["delete-nodes"];
@@ -52,7 +52,7 @@ pub fn delete(
     redirects: RedirectCounts,
     cx: &Context<'_>,
 ) -> Result<Decision<()>, Error> {
-    let node = existing(node)?;
+    let node = require_node(node)?;
     access::may_configure(node, cx.actor)?;
     if let Some(uri) = &request.redirect {
         check_uri(uri)?;
@@ -74,7 +74,7 @@ pub fn delete(
         let pending = Recipients::sorted(node.pending().cloned().collect());
         for some in pending.chunks(MAX_LISTED) {
             let (event, to_pending) = (event.clone(), Audience::Explicit(some));
-            let notice = LogEntry::notice(node, &mut changes, event, to_pending, cx.now);
+            let notice = LogEntry::for_entities(node, &mut changes, event, to_pending, cx.now);
             notifications.push(notice);
         }
         let at = (changes.take_place(node.epoch), changes.version());

@@ -7,7 +7,7 @@ use crate::pubsub::{
     Timestamp, access,
 };
 
-use super::existing;
+use super::require_node;
 
 /// What this use case stands for in service discovery.
 pub const FEATURES: &[&str] = &["meta-data"];
@@ -103,7 +103,7 @@ pub fn meta_data(
     is_durable: bool,
     cx: &Context<'_>,
 ) -> Result<MetaData, Error> {
-    let node = existing(node)?;
+    let node = require_node(node)?;
     access::may_discover(node, cx)?;
     Ok(MetaData {
         config: node.config.clone().within(cx.limits()),

@@ -10,10 +10,10 @@ use crate::pubsub::{
     Item, ItemId, LogEntry, Node, NotificationType, Recipients, ShowSet, SubscriptionDetails,
     Timestamp,
     fanout::Fanout,
-    notices::{notices, tell},
+    notices::{push_entry, state_change_entries},
 };
 
-use super::{existing, presence::loses_own_items, retract::retractions, settle_all};
+use super::{presence::loses_own_items, reevaluate_all, require_node, retract::retractions};
 
 /// Items that go at once; the next ones go right after them.
 pub const MAX_EXPIRED: usize = 100;
@@ -26,10 +26,10 @@ const MAX_DIGESTS_BYTES: usize = 1024 * 1024;
 
 /// When time has something to do at a node after these changes, if it has not already.
 #[must_use]
-pub fn due(node: &Node, changes: &Changes) -> Option<Timestamp> {
+pub fn next_deadline(node: &Node, changes: &Changes) -> Option<Timestamp> {
     let by_change = changes.iter().filter_map(|change| match change {
         Change::SubscriptionOptionsSet(_, terms) => {
-            terms.iter().filter_map(SubscriptionDetails::due).min()
+            terms.iter().filter_map(SubscriptionDetails::next_deadline).min()
         }
         Change::Configured(config) => {
             let is_timed =
@@ -54,7 +54,7 @@ pub fn due(node: &Node, changes: &Changes) -> Option<Timestamp> {
 
 /// Whether something happened since the last digest.
 fn awaits_digest(node: &Node, terms: &SubscriptionDetails) -> bool {
-    terms.is_digested(node.config.persist_items) && node.seq > terms.digested_to
+    terms.uses_digests(node.config.persist_items) && node.seq > terms.digested_to
 }
 
 /// Whether a node has to be read for digests.
@@ -127,7 +127,7 @@ pub struct TimerOutcome {
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::TooManyNotifications`].
-pub fn expire(
+pub fn run_timers(
     node: Option<&Node>,
     oldest: &[Item],
     newest: &[Item],
@@ -135,7 +135,7 @@ pub fn expire(
     extent: Extent,
     cx: &Context<'_>,
 ) -> Result<Decision<TimerOutcome>, Error> {
-    let node = existing(node)?;
+    let node = require_node(node)?;
     let mut passing = TimerRun { node, cx, extent, warnings: Vec::new(), next: Vec::new() };
     let mut changes = Changes::none(node);
     let expired = passing.expired(oldest);
@@ -152,13 +152,13 @@ pub fn expire(
     }
     let has_readers = node.subscribers_len() > 0 || has_interested;
     if node.config.access_model.reads_rosters() && has_readers {
-        settle_all(node, &node.config, &mut changes, cx);
+        reevaluate_all(node, &node.config, &mut changes, cx);
         passing.next.push(cx.now.later_by(cx.limits().roster_seconds.max(1).saturating_mul(1000)));
     }
     let has_more = changes.iter().next().is_some() || !passing.warnings.is_empty();
     let digests = passing.digests(newest, has_more, &mut changes);
-    let mut notifications = notices(node, &node.config, &mut changes, cx);
-    notifications.extend(tell(node, passing.warnings, &mut changes, cx));
+    let mut notifications = state_change_entries(node, &node.config, &mut changes, cx);
+    notifications.extend(push_entry(node, passing.warnings, &mut changes, cx));
     notifications.extend(digests);
     let is_notified = node.config.notify_retract;
     if !expired.is_empty() {
@@ -169,7 +169,7 @@ pub fn expire(
     let reply = TimerOutcome {
         next: passing.next.into_iter().min(),
         creator: Some(node.creator.clone()),
-        watched: watched(node).chain(publishers.iter().cloned()).collect(),
+        watched: watched_entities(node).chain(publishers.iter().cloned()).collect(),
         publishers,
     };
     Ok(Decision { reply, changes, notifications })
@@ -184,14 +184,14 @@ fn publishers(node: &Node, newest: &[Item]) -> BTreeSet<BareJid> {
 }
 
 /// The entities on whose presence subscriptions at a node depend.
-fn watched(node: &Node) -> impl Iterator<Item = BareJid> {
+fn watched_entities(node: &Node) -> impl Iterator<Item = BareJid> {
     let is_watched = |special: &ConfiguredSubscription| {
         special.terms.iter().any(SubscriptionDetails::looks_at_presence)
     };
     let special = node.specials().filter(move |(_, special)| is_watched(special));
     let special = special.map(|(jid, _)| jid.to_bare());
     let all = node.subscribers().chain(node.pending());
-    let all = all.filter(|_| node.config.looks_at_presence()).map(Jid::to_bare);
+    let all = all.filter(|_| node.config.depends_on_presence()).map(Jid::to_bare);
     special.chain(all)
 }
 
@@ -244,7 +244,7 @@ impl TimerRun<'_> {
                 };
                 self.warnings.push((event, Recipients::one(jid.clone())));
             }
-            self.next.extend(terms.due());
+            self.next.extend(terms.next_deadline());
         }
         left
     }
@@ -302,10 +302,10 @@ impl TimerRun<'_> {
         };
         let is_new = |item: &&Item| item.place.sequence > terms.digested_to;
         let items = newest.iter().filter(is_new);
-        let items = items.filter(|item| terms.options.wants(item.payload.as_ref()));
+        let items = items.filter(|item| terms.options.matches(item.payload.as_ref()));
         let digest: Vec<_> = items
             .filter_map(|item| {
-                let at = (as_of, self.cx.ids.number());
+                let at = (as_of, self.cx.ids.next_u64());
                 let again = LogEntry::again(node, config, item, jid, at)?;
                 let notification_type = NotificationType::Normal;
                 Some(LogEntry { variant: view.clone(), notification_type, ..again })

@@ -13,7 +13,7 @@ use crate::pubsub::{
     ItemQuery, ItemRef, Node, NodeId, OrderField, PageBound, PageRequest, Timestamp, access,
 };
 
-use super::existing;
+use super::require_node;
 
 /// The most items in one answer: each is a message of its own.
 pub const MAX_RESULTS: usize = 100;
@@ -73,7 +73,7 @@ pub fn query(
     request: &QueryArchive,
     cx: &Context<'_>,
 ) -> Result<ItemQuery, Error> {
-    let node = existing(node)?;
+    let node = require_node(node)?;
     // XEP-0313 §8.1.
     access::may_retrieve(node, cx).map_err(|_| Error::Forbidden)?;
     if !node.config.persist_items {

@@ -101,7 +101,7 @@ fn joined(reasons: impl IntoIterator<Item = String>) -> String {
 }
 
 /// The node, or the refusal that most clauses begin with.
-fn existing(node: Option<&Node>) -> Result<&Node, Error> {
+fn require_node(node: Option<&Node>) -> Result<&Node, Error> {
     node.ok_or(Error::NodeNotFound)
 }
 
@@ -111,7 +111,7 @@ fn existing(node: Option<&Node>) -> Result<&Node, Error> {
 /// SPEC: the XEP does not say what becomes of a subscriber who loses access. Here nobody stays
 /// subscribed who could not subscribe, so events need no second check. Whom only a roster can admit keeps what it has
 /// until the rosters can be read.
-fn settle_subscriptions(
+fn reevaluate_access(
     node: &Node,
     config: &NodeConfig,
     entity: &BareJid,
@@ -155,7 +155,7 @@ fn settle_remaining(
 }
 
 /// Reevaluates all subscriptions, pending ones too, that the changes have not ended.
-fn settle_all(node: &Node, config: &NodeConfig, changes: &mut Changes, cx: &Context<'_>) {
+fn reevaluate_all(node: &Node, config: &NodeConfig, changes: &mut Changes, cx: &Context<'_>) {
     let concerned = node.subscribers().chain(node.pending());
     let mut entities: Vec<_> = concerned.map(Jid::to_bare).collect();
     entities.sort_unstable();

@@ -7,7 +7,7 @@ use crate::pubsub::{
     SubscriptionDetails, SubscriptionOption, SubscriptionOptions, SubscriptionState, access,
 };
 
-use super::existing;
+use super::require_node;
 
 /// What this use case stands for in service discovery.
 pub const FEATURES: &[&str] =
@@ -52,7 +52,7 @@ pub fn options(
     request: &GetOptions,
     cx: &Context<'_>,
 ) -> Result<OptionsForm, Error> {
-    let node = existing(node)?;
+    let node = require_node(node)?;
     let (_, terms) = configurable(node, request, cx.actor)?;
     let at = find(&terms, request.subid.as_ref())?;
     let terms = terms.get(at).ok_or(Error::InvalidSubId)?;
@@ -64,7 +64,7 @@ pub fn options(
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
 pub fn default(node: Option<&Node>, cx: &Context<'_>) -> Result<OptionsForm, Error> {
-    let node = existing(node)?;
+    let node = require_node(node)?;
     access::may_discover(node, cx)?;
     Ok(OptionsForm {
         options: SubscriptionOptions::default(),
@@ -81,7 +81,7 @@ pub fn set_options(
     request: &SetOptions,
     cx: &Context<'_>,
 ) -> Result<Decision<()>, Error> {
-    let node = existing(node)?;
+    let node = require_node(node)?;
     let (jid, mut terms) = configurable(node, &request.of, cx.actor)?;
     let at = find(&terms, request.of.subid.as_ref())?;
     let mut changes = Changes::none(node);
@@ -92,12 +92,12 @@ pub fn set_options(
             return Err(Error::InvalidOptions("pubsub#expire: a lease is required".into()));
         }
         if options == terms.options {
-            return Ok(Decision::quiet((), changes));
+            return Ok(Decision::without_entries((), changes));
         }
         *terms = terms.renewed(options, node.seq, cx.now);
     }
-    changes.push(agreed(node, jid, terms)?);
-    Ok(Decision::quiet((), changes))
+    changes.push(options_change(node, jid, terms)?);
+    Ok(Decision::without_entries((), changes))
 }
 
 /// The named JID, subscribed or pending, with its subscriptions, if the actor may configure them.
@@ -165,7 +165,7 @@ const MAX_SPECIAL: usize = 100_000;
 const MAX_OWN_SPECIAL: usize = 100;
 
 /// A JID has these subscriptions from now on.
-pub(super) fn agreed(
+pub(super) fn options_change(
     node: &Node,
     jid: Jid,
     terms: Vec<SubscriptionDetails>,

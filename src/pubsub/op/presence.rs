@@ -8,28 +8,31 @@ use jid::{BareJid, Jid};
 use crate::pubsub::{
     Affiliation, Change, Changes, Context, Decision, DeliveryVariant, Error, Event, Expire,
     IdGenerator, Item, ItemId, LogEntry, Node, SendLastPublishedItem, ShowSet, SubscriptionDetails,
-    Timestamp, access, fanout::Fanout, notices::notices,
+    Timestamp, access, fanout::Fanout, notices::state_change_entries,
 };
 
-use super::{existing, options::agreed, retract::retractions, subscribe};
+use super::{options::options_change, require_node, retract::retractions, subscribe};
 
 /// What this use case stands for in service discovery.
 pub const FEATURES: &[&str] = &["presence-notifications", "presence-subscribe", "since"];
 
 /// Whether the presence of anybody has to do with a node after these changes.
 #[must_use]
-pub fn matters(node: &Node, changes: &Changes) -> bool {
+pub fn depends_on_presence(node: &Node, changes: &Changes) -> bool {
     let is_agreed = |change: &Change| match change {
         Change::SubscriptionOptionsSet(_, terms) => {
             terms.iter().any(SubscriptionDetails::looks_at_presence)
         }
         _ => false,
     };
-    node.config.looks_at_presence() || changes.iter().any(is_agreed)
+    node.config.depends_on_presence() || changes.iter().any(is_agreed)
 }
 
 /// The entities on whose presence the node depends after these changes.
-pub fn concerned<'a>(node: &'a Node, changes: &'a Changes) -> impl Iterator<Item = BareJid> + 'a {
+pub fn watched_entities<'a>(
+    node: &'a Node,
+    changes: &'a Changes,
+) -> impl Iterator<Item = BareJid> + 'a {
     let of_all = changes.iter().any(|change| matches!(change, Change::Configured(_)));
     let all = node.subscribers().chain(node.pending()).take(if of_all { usize::MAX } else { 0 });
     let some = changes.iter().filter_map(|change| match change {
@@ -74,7 +77,7 @@ pub fn publishers<'a>(node: &'a Node, changes: &'a Changes) -> impl Iterator<Ite
 
 /// Returns `true` if the publishers of the newest items have to be read: the changes make their presence matter.
 #[must_use]
-pub fn looks_at_newest(node: &Node, changes: &Changes) -> bool {
+pub fn needs_newest_publisher(node: &Node, changes: &Changes) -> bool {
     let is_configured = changes.iter().any(|change| matches!(change, Change::Configured(_)));
     node.config.purge_offline && is_configured
 }
@@ -84,7 +87,7 @@ pub const MAX_MISSED: usize = 100;
 
 /// What a resource is sent that has come: what it missed, if it says how long it was away, and else the last item.
 #[must_use]
-pub fn came(
+pub fn on_available(
     node: &Node,
     jid: &Jid,
     gone_since: Option<Timestamp>,
@@ -92,7 +95,7 @@ pub fn came(
     fresh: &dyn IdGenerator,
 ) -> Vec<LogEntry> {
     let mut sent =
-        gone_since.map_or_else(Vec::new, |since| missed(node, jid, since, newest, fresh));
+        gone_since.map_or_else(Vec::new, |since| missed_items(node, jid, since, newest, fresh));
     if sent.is_empty() {
         sent = last(node, jid, newest.last(), fresh);
     }
@@ -101,7 +104,7 @@ pub fn came(
 
 /// What was published while a resource was away (XEP-0312). SPEC: that is sent where presence decides what is sent:
 /// at nodes with `presence_based_delivery`, or that send their last item on presence, and to those with `show-values`.
-fn missed(
+fn missed_items(
     node: &Node,
     jid: &Jid,
     since: Timestamp,
@@ -117,7 +120,7 @@ fn missed(
         for terms in node.terms_of(&own).iter() {
             if looks_at_presence || terms.options.show_values != ShowSet::ALL {
                 sent.extend(missed.iter().filter_map(|item| {
-                    let at = (node.version + 1, fresh.number());
+                    let at = (node.version + 1, fresh.next_u64());
                     let sent = LogEntry::of_item(node, config, item, (jid, terms), at)?;
                     Some(in_wanted_states(sent, terms))
                 }));
@@ -142,7 +145,7 @@ fn last(node: &Node, jid: &Jid, last: Option<&Item>, fresh: &dyn IdGenerator) ->
     let sent = own_subscriptions(node, jid).into_iter().flat_map(|other| {
         let terms = node.terms_of(&other);
         let sent = terms.iter().map(|terms| {
-            let at = (node.version + 1, fresh.number());
+            let at = (node.version + 1, fresh.next_u64());
             let sent = subscribe::last_item(node, &node.config, last, (&other, terms), at)?;
             Some(in_wanted_states(sent, terms))
         });
@@ -178,14 +181,14 @@ pub struct UnavailablePresence {
 ///
 /// # Errors
 /// [`Refusal::NodeNotFound`].
-pub fn went(
+pub fn on_unavailable(
     node: Option<&Node>,
     went: &UnavailablePresence,
     newest: Option<&Item>,
     enrolled: &HashSet<Jid>,
     cx: &Context<'_>,
 ) -> Result<Decision<()>, Error> {
-    let node = existing(node)?;
+    let node = require_node(node)?;
     let bare = went.jid.to_bare();
     let mut changes = Changes::none(node);
     let has_gone = |jid: &&Jid| match jid.is_bare() {
@@ -201,10 +204,10 @@ pub fn went(
         if terms.is_empty() {
             changes.push(Change::Unsubscribed(jid.clone()));
         } else if terms.len() < before {
-            changes.push(agreed(node, jid.clone(), terms)?);
+            changes.push(options_change(node, jid.clone(), terms)?);
         }
     }
-    let mut notifications = notices(node, &node.config, &mut changes, cx);
+    let mut notifications = state_change_entries(node, &node.config, &mut changes, cx);
     let is_purged = node.config.purge_offline
         && went.is_last
         && newest.is_some_and(|item| item.publisher == bare)
@@ -241,7 +244,7 @@ pub fn retract_own(
     own: &[Item],
     cx: &Context<'_>,
 ) -> Result<Decision<()>, Error> {
-    let node = existing(node)?;
+    let node = require_node(node)?;
     let mut changes = Changes::none(node);
     let is_lost = |item: &&Item| item.publisher == *publisher && loses_own_items(node, publisher);
     let own = own.iter().filter(is_lost);

@@ -9,7 +9,7 @@ use jid::BareJid;
 
 use crate::pubsub::{Context, Error, Node, NodeId, access};
 
-use super::existing;
+use super::require_node;
 
 /// What the name of the node with the public subscribers of another one begins with; the other one's name follows.
 const SUBSCRIBERS: &str = "urn:xmpp:pps:subscribers:0/";
@@ -24,7 +24,7 @@ pub fn is_managed(node: &NodeId) -> bool {
 
 /// The node whose public subscribers are at this one.
 #[must_use]
-pub fn of_which(node: &NodeId) -> Option<NodeId> {
+pub fn subscribed_node(node: &NodeId) -> Option<NodeId> {
     NodeId::parse(node.as_str().strip_prefix(SUBSCRIBERS)?).ok()
 }
 
@@ -33,7 +33,7 @@ pub fn of_which(node: &NodeId) -> Option<NodeId> {
 /// # Errors
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
 pub fn subscribers(node: Option<&Node>, cx: &Context<'_>) -> Result<Vec<BareJid>, Error> {
-    let node = existing(node)?;
+    let node = require_node(node)?;
     access::may_discover(node, cx)?;
     let public = node.specials().filter(|(_, special)| {
         !special.is_pending && special.terms.iter().any(|terms| terms.options.is_public)

@@ -131,7 +131,7 @@ pub struct ExistingItems {
 
 /// Whether a request has to do with what is there, because the node may be full and does not just drop the oldest.
 #[must_use]
-pub fn looks_at_items(config: &NodeConfig) -> bool {
+pub fn needs_existing_items(config: &NodeConfig) -> bool {
     config.persist_items && config.publish_node_full != PublishNodeFull::DiscardOldest
 }
 
@@ -156,7 +156,7 @@ fn publish_at(
         check_payload(new.payload.as_ref(), config, cx)?;
         let id = match &new.id {
             Some(id) => id.clone(),
-            None => ItemId::parse(&cx.ids.name())?,
+            None => ItemId::parse(&cx.ids.next_id())?,
         };
         let place = changes.take_place(node.epoch);
         items.push(Arc::new(Item {
@@ -177,10 +177,10 @@ fn publish_at(
     }
 
     let evicted =
-        if looks_at_items(config) { evicted(&items, there, config, cx)? } else { Vec::new() };
+        if needs_existing_items(config) { evicted(&items, there, config, cx)? } else { Vec::new() };
     if config.persist_items {
         items.iter().for_each(|item| changes.push(Change::Published(Arc::clone(item))));
-        changes.push(config.retention(cx.limits()));
+        changes.push(config.eviction(cx.limits()));
     }
     let as_of = changes.version();
     let attribution = Attribution::of(node, config);
@@ -196,7 +196,7 @@ fn publish_at(
         let event = Event::Published(Vec::new());
         notifications.extend(fanout.notify(at, event)?);
     }
-    changes.retract_first(&evicted);
+    changes.prepend_retractions(&evicted);
     let of_evicted = retractions(node, &evicted, config.notify_retract, &mut changes, &mut fanout);
     notifications.extend(of_evicted?);
     let items = items.iter().map(|item| item.id.clone()).collect();

@@ -4,7 +4,7 @@ use crate::pubsub::{
     Change, Changes, Context, Decision, Error, Event, Feature, Node, NodeId, access, fanout::Fanout,
 };
 
-use super::existing;
+use super::require_node;
 
 /// What this use case stands for in service discovery.
 pub const FEATURES: &[&str] = &["purge-nodes"];
@@ -22,7 +22,7 @@ pub struct Purge {
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`]; [`Refusal::Unsupported`] at a node that keeps
 /// no items (§8.5.3.3).
 pub fn purge(node: Option<&Node>, cx: &Context<'_>) -> Result<Decision<()>, Error> {
-    let node = existing(node)?;
+    let node = require_node(node)?;
     access::may_configure(node, cx.actor)?;
     if !node.config.persist_items {
         return Err(Error::Unsupported(Feature::PersistentItems));

@@ -9,7 +9,7 @@ use crate::pubsub::{
     access, fanout::Fanout, written_len,
 };
 
-use super::existing;
+use super::require_node;
 
 /// What this use case stands for in service discovery.
 pub const FEATURES: &[&str] = &["delete-items", "retract-items"];
@@ -40,7 +40,7 @@ pub fn retract(
     publishers: &BTreeMap<ItemId, BareJid>,
     cx: &Context<'_>,
 ) -> Result<Decision<()>, Error> {
-    let node = existing(node)?;
+    let node = require_node(node)?;
     check_access(node, cx)?;
     if !node.config.persist_items {
         return Err(Error::Unsupported(Feature::PersistentItems));

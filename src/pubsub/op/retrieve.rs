@@ -7,7 +7,7 @@ use crate::pubsub::{
     ResultPage, SubId, SubscriptionDetails, access,
 };
 
-use super::existing;
+use super::require_node;
 
 /// What this use case stands for in service discovery.
 pub const FEATURES: &[&str] = &["retrieve-items", "rsm"];
@@ -51,7 +51,7 @@ pub struct Retrieved {
 /// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::ClosedNode`], [`Refusal::SubIdRequired`],
 /// [`Refusal::InvalidSubId`]; [`Refusal::Unsupported`] at a node that keeps no items (§6.5.9.4).
 pub fn retrieve(node: Option<&Node>, request: &Retrieve, cx: &Context<'_>) -> Result<(), Error> {
-    let node = existing(node)?;
+    let node = require_node(node)?;
     access::may_retrieve(node, cx)?;
     if node.specials_len() > 0 {
         check_subid(node, request, cx)?;
@@ -70,7 +70,7 @@ pub fn retrieve(node: Option<&Node>, request: &Retrieve, cx: &Context<'_>) -> Re
 /// # Errors
 /// As [`retrieve`], but for what it says of SubIDs.
 pub fn list(node: Option<&Node>, cx: &Context<'_>) -> Result<(), Error> {
-    let node = existing(node)?;
+    let node = require_node(node)?;
     access::may_retrieve(node, cx)?;
     match node.config.persist_items {
         true => Ok(()),

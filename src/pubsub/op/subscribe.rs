@@ -5,12 +5,12 @@ use jid::Jid;
 use crate::pubsub::{
     Change, Changes, Context, Decision, DeliveryVariant, Error, IdGenerator, Item, LogEntry, Node,
     NodeConfig, NodeId, SubId, SubscribeAccess, SubscriptionDetails, SubscriptionOption,
-    SubscriptionOptions, SubscriptionState, access, notices::notices,
+    SubscriptionOptions, SubscriptionState, access, notices::state_change_entries,
 };
 
 use super::{
-    existing,
-    options::{OptionsForm, agreed, check_offered, has_lease, offers_body},
+    options::{OptionsForm, check_offered, has_lease, offers_body, options_change},
+    require_node,
 };
 
 /// What this use case stands for in service discovery.
@@ -63,7 +63,7 @@ pub fn subscribe(
     last: Option<&Item>,
     cx: &Context<'_>,
 ) -> Result<Decision<SubscribeReply>, Error> {
-    let node = existing(node)?;
+    let node = require_node(node)?;
     let jid = &request.jid;
     if !access::is_self(cx.actor, &jid.to_bare()) {
         return Err(Error::InvalidJid);
@@ -71,7 +71,7 @@ pub fn subscribe(
     let admission = access::may_subscribe(node, cx)?;
     let known = node.known_subscription(jid);
     match node.state_of(&known) {
-        SubscriptionState::Subscribed => return again(node, request, &known, last, cx),
+        SubscriptionState::Subscribed => return resubscribe(node, request, &known, last, cx),
         SubscriptionState::Pending => return Err(Error::PendingSubscription),
         SubscriptionState::None => {}
     }
@@ -99,11 +99,11 @@ pub fn subscribe(
         }
     };
     if !is_plain(&terms) {
-        changes.push(agreed(node, jid.clone(), vec![terms.clone()])?);
+        changes.push(options_change(node, jid.clone(), vec![terms.clone()])?);
     }
-    let mut notifications = notices(node, &node.config, &mut changes, cx);
+    let mut notifications = state_change_entries(node, &node.config, &mut changes, cx);
     if admission == SubscribeAccess::Granted {
-        let at = (changes.version() + 1, cx.ids.number());
+        let at = (changes.version() + 1, cx.ids.next_u64());
         notifications.extend(last_item(node, &node.config, last, (jid, &terms), at));
     }
     Ok(Decision { reply: reply(node, request, &terms, state), changes, notifications })
@@ -118,7 +118,7 @@ fn is_plain(terms: &SubscriptionDetails) -> bool {
 ///
 /// SPEC: an owner may have subscribed an address that the server of the entity does not know. The request shows the one
 /// that it knows.
-fn again(
+fn resubscribe(
     node: &Node,
     request: &Subscribe,
     known: &Jid,
@@ -149,7 +149,7 @@ fn again(
         terms = first.renewed(options, node.seq, cx.now);
         if terms.options == first.options && !is_moved {
             let reply = reply(node, request, first, SubscriptionState::Subscribed);
-            return Ok(Decision::quiet(reply, changes));
+            return Ok(Decision::without_entries(reply, changes));
         }
         *first = terms.clone();
     }
@@ -160,14 +160,14 @@ fn again(
     let is_new = |one: &&SubscriptionDetails| is_moved || is_one_more && **one == terms;
     let begun: Vec<_> = all.iter().filter(is_new).cloned().collect();
     if !is_moved || !all.iter().all(is_plain) {
-        changes.push(agreed(node, request.jid.clone(), all)?);
+        changes.push(options_change(node, request.jid.clone(), all)?);
     }
     let mut notifications = match is_moved {
-        true => notices(node, &node.config, &mut changes, cx),
+        true => state_change_entries(node, &node.config, &mut changes, cx),
         false => Vec::new(),
     };
     for terms in &begun {
-        let at = (changes.version() + 1, cx.ids.number());
+        let at = (changes.version() + 1, cx.ids.next_u64());
         notifications.extend(last_item(node, &node.config, last, (&request.jid, terms), at));
     }
     let reply = reply(node, request, &terms, SubscriptionState::Subscribed);
@@ -184,7 +184,7 @@ fn new_terms(
     let options =
         SubscriptionOptions { is_public: request.is_public, ..SubscriptionOptions::default() };
     let options = options.with(settings, cx.limits(), cx.now)?;
-    let subid = (cx.limits().max_subids > 1).then(|| SubId::new(&cx.ids.name()));
+    let subid = (cx.limits().max_subids > 1).then(|| SubId::new(&cx.ids.next_id()));
     Ok(SubscriptionDetails::new(subid, options, node.seq, cx.now))
 }
 
@@ -222,7 +222,7 @@ pub(super) fn last_items(
         Change::Subscribed(jid) => {
             let terms = node.terms_of(jid);
             let item = |terms| {
-                let (last, at) = (last?, (changes.version() + 1, fresh.number()));
+                let (last, at) = (last?, (changes.version() + 1, fresh.next_u64()));
                 LogEntry::of_item(node, config, last, (jid, terms), at)
             };
             terms.iter().filter_map(item).collect()

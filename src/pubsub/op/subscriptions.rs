@@ -7,13 +7,13 @@ use jid::{BareJid, Jid};
 use crate::pubsub::{
     Change, Changes, Context, Decision, Error, Item, Node, NodeId, PageBound, PageRequest,
     ResultPage, SubId, Subscription, SubscriptionDetails, SubscriptionOptions, SubscriptionState,
-    access, node::Listed, notices::notices,
+    access, node::Listed, notices::state_change_entries,
 };
 
 use super::{
-    CONTRADICTING, InvalidEntry, decoded, distinct, existing, joined,
-    options::{agreed, find},
-    subscribe,
+    CONTRADICTING, InvalidEntry, decoded, distinct, joined,
+    options::{find, options_change},
+    require_node, subscribe,
 };
 
 /// What this use case stands for in service discovery.
@@ -74,7 +74,7 @@ pub fn subscriptions(
     fits: impl FnMut(&Subscription) -> bool,
     cx: &Context<'_>,
 ) -> Result<ResultPage<Subscription>, Error> {
-    let node = existing(node)?;
+    let node = require_node(node)?;
     access::may_configure(node, cx.actor)?;
     let total = node.listed_len();
     let page = page.clone().and_then(|uid| edge(node, &uid)).ok_or(Error::ItemNotFound)?;
@@ -195,7 +195,7 @@ pub fn set_subscriptions(
     last: Option<&Item>,
     cx: &Context<'_>,
 ) -> Result<Decision<SetSubscriptionsReply>, Error> {
-    let node = existing(node)?;
+    let node = require_node(node)?;
     access::may_configure(node, cx.actor)?;
     let (distinct, contradicting) =
         distinct(&request.entries, |(jid, subid, wanted)| (jid, subid.as_ref(), *wanted));
@@ -239,7 +239,7 @@ pub fn set_subscriptions(
             }
             (Some(SubscriptionState::Subscribed), _) if admission.is_ok() && room > 0 => {
                 let terms = (cx.limits().max_subids > 1).then(|| {
-                    let subid = SubId::new(&cx.ids.name());
+                    let subid = SubId::new(&cx.ids.next_id());
                     SubscriptionDetails::new(
                         Some(subid),
                         SubscriptionOptions::default(),
@@ -247,7 +247,8 @@ pub fn set_subscriptions(
                         cx.now,
                     )
                 });
-                let terms = terms.map(|terms| agreed(node, jid.clone(), vec![terms])).transpose();
+                let terms =
+                    terms.map(|terms| options_change(node, jid.clone(), vec![terms])).transpose();
                 match terms {
                     Ok(terms) => {
                         room -= 1;
@@ -274,7 +275,7 @@ pub fn set_subscriptions(
     for (jid, left) in agreements {
         changes.push(match left.is_empty() {
             true => Change::Unsubscribed(jid.clone()),
-            false => agreed(node, jid.clone(), left)?,
+            false => options_change(node, jid.clone(), left)?,
         });
     }
     let after = states_after(&changes);
@@ -293,7 +294,7 @@ pub fn set_subscriptions(
     }
     let reason = joined(reasons);
     let reply = SetSubscriptionsReply { node: node.id.clone(), failed, reason, is_full };
-    let mut notifications = notices(node, &node.config, &mut changes, cx);
+    let mut notifications = state_change_entries(node, &node.config, &mut changes, cx);
     notifications.extend(subscribe::last_items(node, &node.config, last, &changes, cx.ids));
     Ok(Decision { reply, changes, notifications })
 }

@@ -4,12 +4,12 @@ use jid::Jid;
 
 use crate::pubsub::{
     Change, Changes, Context, Decision, Error, Node, NodeId, SubId, SubscriptionState, access,
-    notices::notices,
+    notices::state_change_entries,
 };
 
 use super::{
-    existing,
-    options::{agreed, find},
+    options::{find, options_change},
+    require_node,
 };
 
 /// Asks for no more events.
@@ -33,7 +33,7 @@ pub fn unsubscribe(
     request: &Unsubscribe,
     cx: &Context<'_>,
 ) -> Result<Decision<Unsubscribe>, Error> {
-    let node = existing(node)?;
+    let node = require_node(node)?;
     if !access::is_self(cx.actor, &request.jid.to_bare()) {
         return Err(Error::Forbidden);
     }
@@ -46,9 +46,9 @@ pub fn unsubscribe(
     let mut changes = Changes::none(node);
     changes.push(match terms.is_empty() {
         true => Change::Unsubscribed(jid),
-        false => agreed(node, jid, terms)?,
+        false => options_change(node, jid, terms)?,
     });
-    let notifications = notices(node, &node.config, &mut changes, cx);
+    let notifications = state_change_entries(node, &node.config, &mut changes, cx);
     let reply = Unsubscribe { subid: ended.subid, ..request.clone() };
     Ok(Decision { reply, changes, notifications })
 }

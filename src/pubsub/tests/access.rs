@@ -149,7 +149,7 @@ fn a_request_whose_lease_ends_is_not_granted_by_a_roster() {
         ["a@x", "c@x"].map(|who| (bare(who), contact.clone())).into_iter().collect();
     let passed = by("owner@x", |cx| {
         let cx = Context { owner_roster: Some(&contacts), ..*cx };
-        expire::expire(Some(&node), &[], &[], false, Extent::Everything { halvings: 0 }, &cx)
+        expire::run_timers(Some(&node), &[], &[], false, Extent::Everything { halvings: 0 }, &cx)
     });
     let passed = passed.unwrap();
     let [Change::Unsubscribed(a), Change::Unsubscribed(b), Change::Subscribed(c)] =

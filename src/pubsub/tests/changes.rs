@@ -41,7 +41,7 @@ fn the_last_owner_stays_whatever_the_order_of_entries() {
         let decision =
             by("owner@x", |cx| set_affiliations(Some(&node), &request, None, cx)).unwrap();
         assert_eq!(decision.reply.failed.len(), 2);
-        assert!(decision.changes.is_none(Some(&node)));
+        assert!(decision.changes.is_empty(Some(&node)));
     }
     let request = set(&[("owner@x", none), ("b@x", none), ("c@x", Affiliation::Owner)]);
     let decision = by("owner@x", |cx| set_affiliations(Some(&node), &request, None, cx)).unwrap();
@@ -87,7 +87,7 @@ fn a_configuration_that_is_the_same_changes_nothing() {
     let settings = vec![ConfigField::PersistItems(true), ConfigField::Title(String::new())];
     let request = Configure { node: node.id.clone(), settings, seen: None };
     let decision = by("owner@x", |cx| configure(Some(&node), &request, None, cx)).unwrap();
-    assert!(decision.changes.is_none(Some(&node)) && decision.notifications.is_empty());
+    assert!(decision.changes.is_empty(Some(&node)) && decision.notifications.is_empty());
 }
 
 #[test]
@@ -278,7 +278,7 @@ fn the_last_owner_stays_in_every_spelling() {
     let request = set(&[("owner@x", Affiliation::None), ("u@bücher.example", Affiliation::None)]);
     let decision = by("owner@x", |cx| set_affiliations(Some(&node), &request, None, cx)).unwrap();
     assert_eq!(decision.reply.failed.len(), 2);
-    assert!(decision.changes.is_none(Some(&node)));
+    assert!(decision.changes.is_empty(Some(&node)));
 }
 
 /// An earlier version stored subscriptions in both spellings of a domain. An approval applies to the pending one.

@@ -18,7 +18,7 @@ use super::{
 struct CountingIds(std::sync::atomic::AtomicU64);
 
 impl IdGenerator for CountingIds {
-    fn number(&self) -> u64 {
+    fn next_u64(&self) -> u64 {
         self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
     }
 }
@@ -39,7 +39,7 @@ struct NodeBuilder(Node);
 fn node() -> NodeBuilder {
     let config = NodeConfig::initial(&Limits::default());
     let id = NodeId::parse("n").unwrap();
-    let node = Node::bare(id, Epoch(1), config, bare("owner@x"), Timestamp(0));
+    let node = Node::new(id, Epoch(1), config, bare("owner@x"), Timestamp(0));
     NodeBuilder(node).with("owner@x", Affiliation::Owner)
 }
 

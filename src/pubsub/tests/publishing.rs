@@ -44,7 +44,7 @@ fn what_a_node_does_not_keep_leaves_only_its_place() {
         by("owner@x", |cx| publish(Some(&node), &request, &ExistingItems::default(), cx)).unwrap();
     assert!(changes_of(&decision).is_empty());
     assert_eq!(decision.changes.seq(), 1);
-    assert!(!decision.changes.is_none(Some(&node)));
+    assert!(!decision.changes.is_empty(Some(&node)));
     assert!(matches!(decision.notifications[0].event, Event::Published(_)));
 }
 

@@ -22,7 +22,7 @@ fn domain() -> String {
     format!("{}.x", labels.join("."))
 }
 
-fn interested(number: usize) -> Vec<InterestedResource> {
+fn resources(number: usize) -> Vec<InterestedResource> {
     let domain = domain();
     let resource = |i| InterestedResource {
         jid: jid(&format!("a{}@{domain}/{i}", i / 8)),
@@ -48,7 +48,7 @@ fn resources_of_internationalised_domains_are_looked_up_without_converting_them(
     let contact = (bare(&format!("c@{domain}")), RosterItem { has_presence: true, groups: vec![] });
     let contacts: Roster = [contact].into_iter().collect();
     let administrators = [bare("x"), bare("admin@y")];
-    let interested = interested(5000);
+    let interested = resources(5000);
     for model in [AccessModel::Open, AccessModel::Presence] {
         let node = node.0.clone();
         let mut node = super::NodeBuilder(node).set(ConfigField::AccessModel(model)).0;

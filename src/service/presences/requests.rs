@@ -22,7 +22,7 @@ pub(super) struct Requests {
     /// Entities for which an event waits.
     urgent: Turns,
     others: Turns,
-    places: HashMap<BareJid, Place>,
+    places: HashMap<BareJid, QueueEntry>,
     /// Entities to request again later.
     pub(super) outages: Outages,
     /// Number of watched entities in the share of each creator.
@@ -33,7 +33,7 @@ pub(super) struct Requests {
 
 /// The place of an entity in the queue.
 #[derive(Debug)]
-struct Place {
+struct QueueEntry {
     share: Share,
     is_urgent: bool,
     number: u64,
@@ -94,7 +94,7 @@ impl Requests {
         self.remove(entity);
         self.pushed += 1;
         self.turns(is_urgent).push(share, number, entity.clone());
-        self.places.insert(entity.clone(), Place { share: share.clone(), is_urgent, number });
+        self.places.insert(entity.clone(), QueueEntry { share: share.clone(), is_urgent, number });
     }
 
     /// Takes the next entity.
@@ -110,7 +110,7 @@ impl Requests {
     /// Removes an entity from the queue.
     pub(super) fn remove(&mut self, entity: &BareJid) {
         self.outages.remove(entity);
-        if let Some(Place { share, is_urgent, number }) = self.places.remove(entity) {
+        if let Some(QueueEntry { share, is_urgent, number }) = self.places.remove(entity) {
             self.turns(is_urgent).remove(&share, number);
         }
     }

@@ -19,7 +19,7 @@ async fn events_wait_ten_seconds_at_the_most_and_what_is_withheld_is_counted() {
     presences.begin_at(&node);
     presences.connected();
     assert_eq!(is("a@x"), Availability::Unknown, "its subscribers are not known yet");
-    presences.matter(&node, None, ["a@x", "b@x"].map(|name| jid(name).to_bare()).into_iter());
+    presences.watch(&node, None, ["a@x", "b@x"].map(|name| jid(name).to_bare()).into_iter());
     assert_eq!(is("a@x"), Availability::Unknown);
     presences.note(&jid("a@x/r"), &ONLINE, Some(Duration::from_secs(60)));
     assert_eq!(is("a@x"), Availability::Available);
@@ -33,7 +33,7 @@ async fn events_wait_ten_seconds_at_the_most_and_what_is_withheld_is_counted() {
     assert!(began.elapsed() <= PROBE_TIMEOUT + Duration::from_secs(1));
     // With many entities its turn may come later.
     assert_eq!(is("b@x"), Availability::Assumed, "it was not asked yet");
-    while presences.wanted().await.entity != jid("b@x").to_bare() {}
+    while presences.next_request().await.entity != jid("b@x").to_bare() {}
     assert_eq!(is("b@x"), Availability::Assumed, "it is to answer");
     tokio::time::advance(GRANT_TIMEOUT).await;
     assert_eq!(is("b@x"), Availability::Unavailable);
@@ -99,8 +99,8 @@ async fn presence_from_before_a_watch_is_no_arrival_unless_an_event_may_be_misse
         let presences = PresenceTracker::default();
         presences.connected();
         let node = NodeId::parse("n").unwrap();
-        presences.matter(&node, Some(&creator()), [user.to_bare()].into_iter());
-        presences.wanted().await;
+        presences.watch(&node, Some(&creator()), [user.to_bare()].into_iter());
+        presences.next_request().await;
         match meanwhile {
             Meanwhile::Nothing => {}
             Meanwhile::ManualGrant => tokio::time::advance(seconds(3600)).await,
@@ -114,7 +114,7 @@ async fn presence_from_before_a_watch_is_no_arrival_unless_an_event_may_be_misse
                 presences.connected();
             }
         }
-        presences.give(&user);
+        presences.on_subscribed(&user);
         assert_eq!(presences.note(&phone, &shown, age), comes, "{case}");
         assert!(!presences.note(&phone, &shown, Some(seconds(7200))), "{case}: that is said once");
     }
@@ -130,7 +130,7 @@ async fn a_resource_is_unheard_until_its_presence_or_that_of_its_entity_arrives(
     presences.connected();
     let node = NodeId::parse("n").unwrap();
     let watched = ["b@x", "c@x"].map(|name| jid(name).to_bare());
-    presences.matter(&node, Some(&creator()), watched.into_iter());
+    presences.watch(&node, Some(&creator()), watched.into_iter());
     assert_eq!(is_unheard(&presences), [true; 4]);
     presences.note(&jid("a@x/r"), &ONLINE, None);
     presences.remove(&jid("b@x"));
@@ -147,7 +147,7 @@ async fn entities_that_may_have_missed_events_before_their_watch_come_online() {
     let age = Some(Duration::from_secs(3600));
     let jid = |name: &str| Jid::new(&format!("{name}@x/r")).unwrap();
     let comes = |presences: &PresenceTracker, name: &str| {
-        presences.matter(&node, Some(&creator()), [jid(name).to_bare()].into_iter());
+        presences.watch(&node, Some(&creator()), [jid(name).to_bare()].into_iter());
         presences.note(&jid(name), &ONLINE, age)
     };
     let presences = PresenceTracker::default();
@@ -156,7 +156,7 @@ async fn entities_that_may_have_missed_events_before_their_watch_come_online() {
     presences.connected();
     assert!(comes(&presences, "a"), "it may be subscribed to nodes from before the start");
     presences.note_read(&node);
-    presences.ignore(&other);
+    presences.unwatch(&other);
     assert!(!comes(&presences, "b"));
     assert!(!comes(&presences, "c"));
     presences.refuse(&jid("c"));
@@ -226,8 +226,8 @@ async fn the_answer_to_a_probe_is_awaited_after_other_answers() {
     let begin = || {
         let presences = PresenceTracker::default();
         presences.connected();
-        presences.matter(&node, Some(&creator()), [bare.to_bare()].into_iter());
-        presences.give(&bare);
+        presences.watch(&node, Some(&creator()), [bare.to_bare()].into_iter());
+        presences.on_subscribed(&bare);
         presences.note(&phone, &PresenceUpdate { show: Show::Dnd, ..ONLINE }, age);
         presences.disconnected();
         presences.connected();
@@ -273,11 +273,11 @@ async fn events_wait_on_the_first_connection_for_those_who_let_the_service_have_
     let is = |name: &str| presences.availability(&jid(name), ShowSet::ALL, true);
     presences.begin_at(&node);
     presences.connected();
-    presences.matter(&node, None, ["a@x", "b@x"].map(|name| jid(name).to_bare()).into_iter());
+    presences.watch(&node, None, ["a@x", "b@x"].map(|name| jid(name).to_bare()).into_iter());
     for _ in 0..2 {
-        assert!(!presences.wanted().await.is_probe);
+        assert!(!presences.next_request().await.is_probe);
     }
-    presences.give(&jid("a@x"));
+    presences.on_subscribed(&jid("a@x"));
     let began = Instant::now();
     while is("b@x") == Availability::Unknown {
         presences.answers().await;
@@ -294,10 +294,10 @@ async fn events_wait_on_the_next_connection_if_the_first_one_broke_before_the_an
     let jid = Jid::new("a@x").unwrap();
     let is = || presences.availability(&jid, ShowSet::ALL, true);
     presences.begin_at(&node);
-    presences.matter(&node, None, std::iter::once(jid.to_bare()));
+    presences.watch(&node, None, std::iter::once(jid.to_bare()));
     for _ in 0..3 {
         presences.connected();
-        assert_eq!(presences.wanted().await.entity, jid.to_bare());
+        assert_eq!(presences.next_request().await.entity, jid.to_bare());
         tokio::time::advance(GRANT_TIMEOUT / 2).await;
         assert_eq!(is(), Availability::Unknown);
         presences.disconnected();
@@ -305,7 +305,7 @@ async fn events_wait_on_the_next_connection_if_the_first_one_broke_before_the_an
     }
     // An entity that did not answer in time is not waited for again.
     presences.connected();
-    presences.wanted().await;
+    presences.next_request().await;
     tokio::time::advance(GRANT_TIMEOUT).await;
     assert_eq!(is(), Availability::Unavailable);
     presences.disconnected();
@@ -321,8 +321,8 @@ async fn who_is_not_heard_of_after_a_probe_has_gone_when_its_server_answers() {
     let bare = |name: &str| jid(name).to_bare();
     let names = ["mute@x", "there@x", "lost@x", "late@x"];
     presences.connected();
-    presences.matter(&node, Some(&creator()), names.map(bare).into_iter());
-    names.iter().for_each(|name| presences.give(&jid(name)));
+    presences.watch(&node, Some(&creator()), names.map(bare).into_iter());
+    names.iter().for_each(|name| presences.on_subscribed(&jid(name)));
     presences.note(&jid("there@x/r"), &ONLINE, None);
     presences.remove(&jid("lost@x"));
     let silent = async || {
@@ -344,17 +344,17 @@ async fn who_is_not_heard_of_after_a_probe_has_gone_when_its_server_answers() {
     presences.note(&jid("late@x/r"), &ONLINE, None);
     assert_eq!(presences.give_up(&bare("late@x"), 2), None);
     // A later probe is waited for as long, and one on an earlier connection not at all.
-    presences.give(&jid("late@x"));
+    presences.on_subscribed(&jid("late@x"));
     tokio::time::advance(Duration::from_secs(20)).await;
-    presences.give(&jid("late@x"));
+    presences.on_subscribed(&jid("late@x"));
     assert_eq!(silent().await, is("late@x", 30));
-    presences.give(&jid("late@x"));
+    presences.on_subscribed(&jid("late@x"));
     presences.ping(&bare("late@x"), 3);
     presences.disconnected();
     presences.connected();
     assert_eq!(presences.give_up(&bare("late@x"), 3), None);
     assert_eq!(silent().await, (None, 60));
-    let asked = presences.wanted().await;
+    let asked = presences.next_request().await;
     assert!(asked.is_probe);
     assert_eq!(silent().await, is(&asked.entity.to_string(), 30), "it was sent a probe again");
 }
@@ -366,7 +366,7 @@ async fn a_departure_before_the_request_is_not_the_last_one() {
     let node = NodeId::parse("n").unwrap();
     let (user, phone) = (Jid::new("u@x").unwrap(), Jid::new("u@x/phone").unwrap());
     presences.connected();
-    presences.matter(&node, Some(&creator()), [user.to_bare()].into_iter());
+    presences.watch(&node, Some(&creator()), [user.to_bare()].into_iter());
     tokio::time::advance(PROBE_TIMEOUT).await;
     presences.note(&phone, &ONLINE, None);
     for _ in 0..2 {
@@ -390,9 +390,9 @@ async fn an_entity_whose_probe_is_not_sent_yet_counts_as_before_the_interruption
     let jid = |name: &str| Jid::new(name).unwrap();
     let is = |name: &str| presences.availability(&jid(name), ShowSet::ALL, true);
     presences.connected();
-    presences.matter(&node, Some(&creator()), names.iter().map(|name| jid(name).to_bare()));
+    presences.watch(&node, Some(&creator()), names.iter().map(|name| jid(name).to_bare()));
     for name in names {
-        presences.give(&jid(name));
+        presences.on_subscribed(&jid(name));
     }
     for name in ["there@x/r", "gone@x/r"] {
         presences.note(&jid(name), &ONLINE, None);
@@ -406,7 +406,7 @@ async fn an_entity_whose_probe_is_not_sent_yet_counts_as_before_the_interruption
     assert_eq!(names.map(is), expected);
     presences.remove(&jid("gone@x"));
     assert_eq!(is("gone@x"), Availability::Unavailable);
-    while presences.wanted().await.entity != jid("there@x").to_bare() {}
+    while presences.next_request().await.entity != jid("there@x").to_bare() {}
     assert_eq!(is("there@x"), Availability::Assumed);
     tokio::time::advance(ANSWER_TIMEOUT).await;
     assert_eq!(is("there@x"), Availability::Unavailable);
@@ -425,13 +425,13 @@ async fn a_new_subscriber_counts_as_available_until_its_presence_arrives() {
     let is = |name: &str| presences.availability(&jid(name), online, true);
     presences.connected();
     tokio::time::advance(PROBE_TIMEOUT).await;
-    presences.matter(&node, Some(&creator()), names.iter().map(|name| jid(name).to_bare()));
+    presences.watch(&node, Some(&creator()), names.iter().map(|name| jid(name).to_bare()));
     assert_eq!(names.map(is), [Availability::Assumed; 3]);
     for name in names {
-        assert_eq!(presences.wanted().await.entity, jid(name).to_bare());
+        assert_eq!(presences.next_request().await.entity, jid(name).to_bare());
     }
     assert_eq!(names.map(is), [Availability::Assumed; 3]);
-    presences.give(&jid("busy@x"));
+    presences.on_subscribed(&jid("busy@x"));
     presences.note(&jid("busy@x/r"), &PresenceUpdate { show: Show::Dnd, ..ONLINE }, None);
     presences.remove(&jid("gone@x/r"));
     let unavailable = Availability::Unavailable;
@@ -441,7 +441,7 @@ async fn a_new_subscriber_counts_as_available_until_its_presence_arrives() {
     assert_eq!(is("busy@x/other"), unavailable);
     assert_eq!(names.map(is), [unavailable; 3]);
     // An entity that grants its presence later is probed then.
-    presences.give(&jid("mute@x"));
+    presences.on_subscribed(&jid("mute@x"));
     assert_eq!(is("mute@x"), Availability::Assumed);
     tokio::time::advance(ANSWER_TIMEOUT).await;
     assert_eq!(is("mute@x"), unavailable);
@@ -457,7 +457,7 @@ fn watching(names: &[&str]) -> PresenceTracker {
     let node = NodeId::parse("n").unwrap();
     presences.connected();
     let entities = names.iter().map(|name| BareJid::new(name).unwrap());
-    presences.matter(&node, Some(&creator()), entities);
+    presences.watch(&node, Some(&creator()), entities);
     presences
 }
 
@@ -465,7 +465,7 @@ fn watching(names: &[&str]) -> PresenceTracker {
 async fn requested(presences: &PresenceTracker) -> Vec<String> {
     let mut requested = Vec::new();
     while let Ok(request) =
-        tokio::time::timeout(Duration::from_millis(100), presences.wanted()).await
+        tokio::time::timeout(Duration::from_millis(100), presences.next_request()).await
     {
         requested.push(request.entity.to_string());
     }
@@ -481,7 +481,7 @@ async fn presence_is_requested_again_after_an_error() {
     let is = || presences.availability(&jid, ShowSet::ALL, true);
     let seconds = async || {
         let began = Instant::now();
-        let request = presences.wanted().await;
+        let request = presences.next_request().await;
         (request.is_probe, began.elapsed().as_secs())
     };
     assert_eq!(seconds().await, (false, 0));
@@ -492,7 +492,7 @@ async fn presence_is_requested_again_after_an_error() {
     }
     tokio::time::advance(ANSWER_TIMEOUT).await;
     assert_eq!(is(), Availability::Unavailable);
-    presences.give(&jid);
+    presences.on_subscribed(&jid);
     presences.cannot_know(&jid);
     assert_eq!(seconds().await, (true, 895));
     let age = Some(Duration::from_secs(3600));
@@ -545,13 +545,13 @@ async fn a_domain_that_cannot_be_reached_is_asked_for_one_entity_at_a_time() {
 async fn an_entity_is_probed_again_after_a_silence() {
     let presences = watching(&["a@far.example"]);
     let jid = Jid::new("a@far.example").unwrap();
-    presences.wanted().await;
-    presences.give(&jid);
+    presences.next_request().await;
+    presences.on_subscribed(&jid);
     for (number, pause) in [(1, 5), (2, 30)] {
         let entity = presences.silent().await;
         presences.ping(&entity, number);
         let began = Instant::now();
-        assert!(presences.wanted().await.is_probe);
+        assert!(presences.next_request().await.is_probe);
         assert_eq!(began.elapsed().as_secs(), pause);
     }
     let entity = presences.silent().await;

@@ -69,7 +69,7 @@ impl PendingCommit {
     fn finish(&mut self, result: Result<CommitReceipt, StoreError>) {
         if let Some(then) = self.then.take() {
             if result.is_err() {
-                self.chain.break_off();
+                self.chain.poison();
             }
             then(result);
         }
@@ -141,10 +141,10 @@ impl Committer {
         let mut is_full = false;
         let mut usual = 0;
         while let Ok(first) = next(&mut work, &opened, is_full) {
-            let (group, copies) = gather(first, &work, usual);
+            let (group, copies) = gather_group(first, &work, usual);
             usual = group.len();
-            let shared = reader.reading();
-            let is_idle = group.is_empty() && opened.ledger.remains().is_none();
+            let shared = reader.lock_shared();
+            let is_idle = group.is_empty() && opened.ledger.next_gc_task().is_none();
             let committed =
                 if is_idle { Ok(()) } else { commit(&mut opened, group, &mut revoking, &reader) };
             drop(shared);
@@ -153,7 +153,7 @@ impl Committer {
             match committed {
                 Ok(()) => {
                     for (folder, done) in copies {
-                        let _nobody_reads = reader.pause();
+                        let _nobody_reads = reader.lock_exclusive();
                         // If nobody waits any more, nobody is told.
                         let _ = done.send(opened.copy_to(&folder));
                     }
@@ -169,7 +169,7 @@ impl Committer {
                     // Numbers that somebody may still have in mind are not given again.
                     let next_debt = opened.ledger.next_debt;
                     drop(opened);
-                    match open_again(&open, &mut work, &reason) {
+                    match reopen(&open, &mut work, &reason) {
                         Some(again) => opened = again,
                         None => return,
                     }
@@ -190,7 +190,7 @@ fn next(
     opened: &OpenStore,
     is_full: bool,
 ) -> Result<Option<CommitterRequest>, QueueClosed> {
-    if opened.ledger.remains().is_none() || is_full {
+    if opened.ledger.next_gc_task().is_none() || is_full {
         return work.recv().map(Some).map_err(|_| QueueClosed);
     }
     match work.try_recv() {
@@ -201,7 +201,7 @@ fn next(
 }
 
 /// Takes what is asked, and waits a moment if that is less than usual.
-fn gather(
+fn gather_group(
     first: Option<CommitterRequest>,
     work: &mpsc::Receiver<CommitterRequest>,
     usual: usize,
@@ -227,7 +227,7 @@ fn gather(
 }
 
 /// Tries until the store opens, and refuses what is asked meanwhile; nothing if it is closed.
-fn open_again(
+fn reopen(
     open: &ReopenFn,
     work: &mut mpsc::Receiver<CommitterRequest>,
     reason: &str,
@@ -278,13 +278,13 @@ fn commit(
         for write in group {
             let mut turn = WriteTx::new(&mut rows, &mut opened.ledger);
             let (result, done) = match write {
-                WriteRequest::Commit(Commit { chain, .. }, pending) if chain.is_broken() => (
+                WriteRequest::Commit(Commit { chain, .. }, pending) if chain.is_poisoned() => (
                     Err(failed("a commit before it failed")),
                     CommitWaiter::Commit(CommitReceipt::default(), pending),
                 ),
                 WriteRequest::Commit(commit, pending) => {
                     let Commit { node, changes, notifications, revoked, .. } = commit;
-                    let changed = turn.change(&node, &changes, &notifications, &revoked);
+                    let changed = turn.apply(&node, &changes, &notifications, &revoked);
                     let result = changed.as_ref().map(|(_, at)| *at).map_err(Clone::clone);
                     (result, CommitWaiter::Commit(changed.unwrap_or_default().0, pending))
                 }
@@ -308,9 +308,9 @@ fn commit(
             }
         }
         let unreadable = |error: StoreError| WriteFault::Unknown(error.to_string());
-        WriteTx::new(&mut rows, &mut opened.ledger).write_debts().map_err(unreadable)?;
+        WriteTx::new(&mut rows, &mut opened.ledger).append_log_row().map_err(unreadable)?;
         rows.end_commit(true);
-        not_revoked = sweep::sweep(&mut rows, &mut opened.ledger).map_err(unreadable)?;
+        not_revoked = sweep::collect_garbage(&mut rows, &mut opened.ledger).map_err(unreadable)?;
         let (batch, total) = rows.finish(&opened.total).map_err(unreadable)?;
         let began = Instant::now();
         let _waiting = opened.waker.waiting();

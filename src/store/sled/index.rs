@@ -39,7 +39,7 @@ pub(super) fn check(tree: &Tree) -> Result<(StoreHeader, Ledger), StoreError> {
                     record::decode::<record::NodeRecord>(&key, &value)?;
                 }
                 b'd' => dead.push(number()?),
-                b'u' => ledger.revoke(number()?),
+                b'u' => ledger.schedule_subscription_gc(number()?),
                 b'R' => ledger.load_revoked(number()?, record::decode(&key, &value)?),
                 b'm' => ledger.redirects += 1,
                 b'f' => ledger.former += 1,
@@ -66,7 +66,7 @@ pub(super) fn check(tree: &Tree) -> Result<(StoreHeader, Ledger), StoreError> {
     for group in debts(tree) {
         ledger.load(&group?);
     }
-    dead.into_iter().for_each(|node| ledger.bury(node));
+    dead.into_iter().for_each(|node| ledger.schedule_node_gc(node));
     Ok((total, ledger))
 }
 

@@ -157,7 +157,7 @@ impl Ledger {
     }
 
     /// A node is deleted. What it owes is known.
-    pub(super) fn bury(&mut self, node: NodeNumber) {
+    pub(super) fn schedule_node_gc(&mut self, node: NodeNumber) {
         if self.owing.contains_key(&node) {
             self.dead.insert(node);
         } else {
@@ -198,7 +198,7 @@ impl Ledger {
     }
 
     /// A node lost many subscriptions at once.
-    pub(super) fn revoke(&mut self, node: NodeNumber) {
+    pub(super) fn schedule_subscription_gc(&mut self, node: NodeNumber) {
         self.revoking.insert(node);
     }
 
@@ -254,7 +254,7 @@ impl Ledger {
     }
 
     /// What has to be removed next: what somebody waits for; items before the node that counts them.
-    pub(super) fn remains(&self) -> Option<GcTask> {
+    pub(super) fn next_gc_task(&self) -> Option<GcTask> {
         let subscriptions = self.revoking.first().map(|node| GcTask::Subscriptions(*node));
         let items = self.first_items.first_key_value();
         let items = items.map(|(node, first)| GcTask::Items(*node, *first));
@@ -263,7 +263,7 @@ impl Ledger {
     }
 
     /// Nothing of them is left, or it cannot be removed.
-    pub(super) fn leave(&mut self, remains: GcTask) {
+    pub(super) fn finish_gc_task(&mut self, remains: GcTask) {
         match remains {
             GcTask::Subscriptions(node) => drop(self.revoking.remove(&node)),
             GcTask::Items(node, _) => drop(self.first_items.remove(&node)),

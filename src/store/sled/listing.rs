@@ -3,11 +3,11 @@
 use crate::{
     pubsub::{
         Epoch, Item, ItemBudget, ItemId, ItemOrder, ItemPage, ItemQuery, ItemRef, NodeId,
-        OrderField, PageBound, PageRequest, ResultPage, Timestamp, within, written_len,
+        OrderField, PageBound, PageRequest, ResultPage, Timestamp, byte_budget, written_len,
     },
     store::{
         StoreError,
-        walk::{MAX_LOOKED_AT, walk},
+        walk::{MAX_LOOKED_AT, paginate},
     },
 };
 
@@ -42,9 +42,10 @@ impl TreeReader {
         max_bytes: usize,
     ) -> Result<Option<ResultPage<(ItemId, ItemPosition)>>, StoreError> {
         let listing = ItemQuery::of(page.clone(), ItemOrder::default());
-        let fits = within(max_bytes, 0, |item: &Item| entry_bytes + written_len(item.id.as_str()));
+        let fits =
+            byte_budget(max_bytes, 0, |item: &Item| entry_bytes + written_len(item.id.as_str()));
         let listed = self.list_by(id, &listing, Self::item_without_payload, fits)?;
-        Ok(listed.map(|listed| listed.part.map(|item| (item.id.clone(), item.spot()))))
+        Ok(listed.map(|listed| listed.part.map(|item| (item.id.clone(), item.position()))))
     }
 
     fn list_by(
@@ -76,7 +77,7 @@ impl TreeReader {
         let spots = self.spots(number, first, listing, edge, is_long)?;
         let look = |spot| self.item_without_payload(number, epoch, spot);
         let read = |spot| read(self, number, epoch, spot);
-        walk(listing, total, spots, look, read, fits).map(Some)
+        paginate(listing, total, spots, look, read, fits).map(Some)
     }
 
     /// The position of a page's edge in an order; nothing if the item that it names does not exist.

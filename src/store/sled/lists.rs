@@ -71,7 +71,7 @@ impl TreeReader {
             let (key, value) = row.map_err(|error| sled_failed(&error))?;
             let number = keys::node_at(&key, 1).ok_or_else(|| damaged(&key))?;
             let node = summary(number, &key, &value).map(Some);
-            nodes.found.extend(self.sound(number, &mut nodes.damaged, node)?);
+            nodes.found.extend(self.collect_partial(number, &mut nodes.damaged, node)?);
         }
         if page.is_backward() {
             nodes.found.reverse();
@@ -141,7 +141,8 @@ impl TreeReader {
                 let node = self.pointed_to::<NodeRecord>(&key, number, &keys::node(number))?;
                 node.map(|node| Ok((name(&key, &node)?, affiliation))).transpose()
             };
-            let affiliation = self.sound(number, &mut affiliations.damaged, affiliation())?;
+            let affiliation =
+                self.collect_partial(number, &mut affiliations.damaged, affiliation())?;
             affiliations.found.extend(affiliation);
         }
         Ok(affiliations)
@@ -162,7 +163,7 @@ impl TreeReader {
                 let both = node.zip(self.subscriptions_at(&key, number, hash)?);
                 both.map(|(node, there)| Ok((name(&key, &node)?, there))).transpose()
             };
-            let found = self.sound(number, &mut subscriptions.damaged, subscription())?;
+            let found = self.collect_partial(number, &mut subscriptions.damaged, subscription())?;
             if let Some((node, all)) = found {
                 subscriptions.found.extend(all.into_iter().map(|one| (node.clone(), one)));
             }
@@ -186,7 +187,7 @@ impl TreeReader {
             let number = keys::node_at(&key, 21).ok_or_else(|| damaged(&key))?;
             let place = record::decode::<SubscriptionPointer>(&key, &value);
             let is_own = place.map(|place| Some(place.is_own));
-            let is_own = self.sound(number, &mut count.damaged, is_own)?;
+            let is_own = self.collect_partial(number, &mut count.damaged, is_own)?;
             let is_dead = some_are_dead && is_there(&keys::dead(number))?;
             count.found += usize::from(is_own.unwrap_or(true) && !is_dead);
         }
@@ -206,7 +207,7 @@ impl TreeReader {
     }
 
     /// What was found at a node, unless that is damaged, which is noted.
-    fn sound<T>(
+    fn collect_partial<T>(
         &self,
         number: NodeNumber,
         all: &mut Vec<CorruptRecord>,
@@ -321,7 +322,7 @@ mod tests {
             let node = NodeId::parse(name).unwrap();
             let config = NodeConfig::initial(&Limits::default());
             let creator = BareJid::new("owner@x").unwrap();
-            let created = Node::bare(node.clone(), Epoch(1), config, creator, Timestamp(0));
+            let created = Node::new(node.clone(), Epoch(1), config, creator, Timestamp(0));
             let commit = Commit {
                 node,
                 changes: Arc::new(restore::created(created)),
@@ -331,7 +332,7 @@ mod tests {
             };
             store.commit_now(commit).await.unwrap();
         }
-        let tree = store.reader.look().unwrap().tree;
+        let tree = store.reader.tree_reader().unwrap().tree;
         for number in [1, 3, 4] {
             tree.insert(keys::node(NodeNumber(number)), b"damaged").unwrap();
         }

@@ -91,7 +91,7 @@ impl Manifest {
     }
 
     fn begin(file: File, directory: &Path) -> Result<Self, StoreError> {
-        let marker = Self { file, store: super::opening::fresh_name(), commit: 0 };
+        let marker = Self { file, store: super::opening::new_store_id(), commit: 0 };
         let write = || {
             marker.write("begun")?;
             marker.file.sync_all()?;
@@ -160,7 +160,7 @@ pub(super) fn replace(directory: &Path, was: &str, by: &Path) -> Result<(), Stor
         if io::read_to_string(&file)? != was {
             return Ok(false);
         }
-        let old = Manifest { file, store: super::opening::fresh_name(), commit: 0 };
+        let old = Manifest { file, store: super::opening::new_store_id(), commit: 0 };
         old.write("begun")?;
         old.file.sync_all()?;
         remove_remains(directory)?;

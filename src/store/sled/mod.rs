@@ -154,12 +154,12 @@ impl SledStore {
         work: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> CommitterRequest,
     ) -> Result<T, StoreError> {
         let (done, result) = oneshot::channel();
-        self.ask(work(done));
+        self.send(work(done));
         result.await.map_err(|_| failed("too much is under way, or the store is closed"))?
     }
 
     /// Asks the committer. What it cannot take is dropped.
-    fn ask(&self, work: CommitterRequest) {
+    fn send(&self, work: CommitterRequest) {
         if let Some((sender, _)) = &*self.writer() {
             drop(sender.try_send(work));
         }
@@ -182,25 +182,25 @@ impl SledStore {
     {
         let reader = self.reader.clone();
         let read = tokio::task::spawn_blocking(move || {
-            let reading = reader.reading();
-            if let Some(found) = reader.look()?.read_between_commits(&read) {
+            let reading = reader.lock_shared();
+            if let Some(found) = reader.tree_reader()?.read_between_commits(&read) {
                 return found;
             }
             drop(reading);
-            let _nobody_writes = reader.pause();
-            read(&reader.look()?)
+            let _nobody_writes = reader.lock_exclusive();
+            read(&reader.tree_reader()?)
         });
         read.await.map_err(|_| cannot_be_read())?
     }
 
     /// Reads a little without another thread, unless the files are being copied or commits keep changing the rows.
-    async fn read_little<T, F>(&self, read: F) -> Result<T, StoreError>
+    async fn read_inline<T, F>(&self, read: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Fn(&TreeReader) -> Result<T, StoreError> + Send + 'static,
     {
         if let Some(_reading) = self.reader.try_reading() {
-            let view = self.reader.look()?;
+            let view = self.reader.tree_reader()?;
             let found = catch_unwind(AssertUnwindSafe(|| view.read_between_commits(&read)));
             if let Some(found) = found.unwrap_or_else(|_| Some(Err(cannot_be_read()))) {
                 return found;
@@ -210,15 +210,15 @@ impl SledStore {
     }
 
     /// Reads while nobody writes.
-    async fn read_alone<T, F>(&self, read: F) -> Result<T, StoreError>
+    async fn read_exclusive<T, F>(&self, read: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&TreeReader) -> Result<T, StoreError> + Send + 'static,
     {
         let reader = self.reader.clone();
         let read = tokio::task::spawn_blocking(move || {
-            let _nobody_writes = reader.pause();
-            read(&reader.look()?)
+            let _nobody_writes = reader.lock_exclusive();
+            read(&reader.tree_reader()?)
         });
         read.await.map_err(|_| cannot_be_read())?
     }
@@ -254,32 +254,32 @@ impl Store for SledStore {
 
     fn commit(&self, commit: Commit, then: OnCommit) {
         let pending = PendingCommit::new(&commit, then);
-        self.ask(CommitterRequest::Write(WriteRequest::Commit(commit, pending)));
+        self.send(CommitterRequest::Write(WriteRequest::Commit(commit, pending)));
     }
 
-    async fn owed(&self, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, StoreError> {
+    async fn poll(&self, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, StoreError> {
         let nodes = nodes.map(<[NodeId]>::to_vec);
         // Debts have several rows: none may go while they are read.
-        self.read_alone(move |view| owed::owed(view, nodes.as_deref())).await
+        self.read_exclusive(move |view| owed::owed(view, nodes.as_deref())).await
     }
 
-    async fn forget(&self, told: Told) -> Result<(), StoreError> {
+    async fn acknowledge(&self, told: Told) -> Result<(), StoreError> {
         self.work(|done| CommitterRequest::Write(WriteRequest::Forget { told, done })).await
     }
 
     async fn node(&self, id: &NodeId) -> Result<Option<Node>, StoreError> {
         let (id, little) = (id.clone(), id.clone());
-        match self.read_little(move |view| view.little_node(&little)).await? {
+        match self.read_inline(move |view| view.small_node(&little)).await? {
             Some(node) => Ok(node),
             None => self.read(move |view| view.node(&id)).await,
         }
     }
 
-    async fn creators(&self) -> Result<HashMap<BareJid, u64>, StoreError> {
+    async fn node_counts(&self) -> Result<HashMap<BareJid, u64>, StoreError> {
         self.read(TreeReader::creators).await
     }
 
-    async fn watchful(&self) -> Result<Vec<NodeId>, StoreError> {
+    async fn nodes_with_timers(&self) -> Result<Vec<NodeId>, StoreError> {
         self.read(TreeReader::watchful).await
     }
 
@@ -296,12 +296,12 @@ impl Store for SledStore {
         node: &NodeId,
     ) -> Result<Option<(NodeNumber, NodeSummary)>, StoreError> {
         let node = node.clone();
-        self.read_little(move |view| view.summary(&node)).await
+        self.read_inline(move |view| view.summary(&node)).await
     }
 
     async fn former(&self, node: &NodeId) -> Result<Option<FormerNode>, StoreError> {
         let node = node.clone();
-        self.read_little(move |view| view.former(&node)).await
+        self.read_inline(move |view| view.former(&node)).await
     }
 
     async fn former_nodes(&self) -> Result<Vec<(NodeId, FormerNode)>, StoreError> {
@@ -323,7 +323,7 @@ impl Store for SledStore {
         budget: &ItemBudget,
     ) -> Result<ResultPage<Item>, StoreError> {
         let (node, ids, budget) = (node.clone(), ids.to_vec(), budget.clone());
-        self.read_little(move |view| view.items(&node, &ids, &budget)).await
+        self.read_inline(move |view| view.items(&node, &ids, &budget)).await
     }
 
     async fn publishers(
@@ -332,7 +332,7 @@ impl Store for SledStore {
         ids: &[ItemId],
     ) -> Result<BTreeMap<ItemId, BareJid>, StoreError> {
         let (node, ids) = (node.clone(), ids.to_vec());
-        self.read_little(move |view| view.publishers(&node, &ids)).await
+        self.read_inline(move |view| view.publishers(&node, &ids)).await
     }
 
     async fn list(
@@ -346,7 +346,7 @@ impl Store for SledStore {
             && listing.order.by == OrderField::Modification
             && !matches!(listing.page.edge, PageBound::At(index) if index > 0);
         let read = move |view: &TreeReader| view.list(&node, &listing, &budget);
-        if is_little { self.read_little(read).await } else { self.read(read).await }
+        if is_little { self.read_inline(read).await } else { self.read(read).await }
     }
 
     async fn page_of_ids(
@@ -376,7 +376,7 @@ impl Store for SledStore {
         self.read(move |view| view.subscriptions_of(&entity)).await
     }
 
-    async fn enrolled(&self, node: &NodeId) -> Result<HashSet<Jid>, StoreError> {
+    async fn owner_subscribed(&self, node: &NodeId) -> Result<HashSet<Jid>, StoreError> {
         let node = node.clone();
         self.read(move |view| view.enrolled(&node)).await
     }
@@ -396,7 +396,7 @@ impl Store for SledStore {
         up_to: usize,
     ) -> Result<Partial<usize>, StoreError> {
         let entity = entity.clone();
-        self.read_little(move |view| view.count_subscriptions_of(&entity, up_to)).await
+        self.read_inline(move |view| view.count_subscriptions_of(&entity, up_to)).await
     }
 
     async fn subscribed_aliases(&self) -> Result<BTreeSet<BareJid>, StoreError> {
@@ -426,10 +426,10 @@ impl Store for SledStore {
     }
 
     async fn check(&self) -> Result<Vec<String>, StoreError> {
-        self.read_alone(check::check).await
+        self.read_exclusive(check::check).await
     }
 
-    async fn copy_to(&self, folder: &Path) -> Result<(), StoreError> {
+    async fn snapshot_to(&self, folder: &Path) -> Result<(), StoreError> {
         let folder = folder.to_owned();
         self.work(|done| CommitterRequest::Copy { folder, done }).await
     }

@@ -66,7 +66,7 @@ impl OpenStore {
         convert::convert_nodes(&mut opened)?;
         // What a node lost is gone before anyone asks for it.
         while opened.ledger.revokes() {
-            opened.write(|rows, ledger| sweep::sweep(rows, ledger).map(|_| ()))?;
+            opened.write(|rows, ledger| sweep::collect_garbage(rows, ledger).map(|_| ()))?;
         }
         Ok(opened)
     }
@@ -114,7 +114,7 @@ impl OpenStore {
 }
 
 /// A number that no other store has.
-pub(super) fn fresh_name() -> u64 {
+pub(super) fn new_store_id() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 

@@ -47,7 +47,7 @@ pub(super) fn owed(view: &TreeReader, nodes: Option<&[NodeId]>) -> Result<Vec<Ow
         let recipients = match &notification.audience {
             Audience::Explicit(entities) => Ok(entities.clone()),
             Audience::Interested(resources) => {
-                audiences.interested(number, resources, (debt, &notification))
+                audiences.caps_recipients(number, resources, (debt, &notification))
             }
             Audience::Listed(listed) => audiences.listed(number, listed, notification.as_of),
             Audience::Subscribers => audiences.at(number, notification.as_of),
@@ -104,7 +104,7 @@ impl RevokedResources {
 impl Audiences<'_> {
     /// The resources that have kept their implicit subscription since a debt; after a deletion, those that are neither
     /// outcast nor publish-only.
-    fn interested(
+    fn caps_recipients(
         &mut self,
         node: NodeNumber,
         resources: &Recipients,

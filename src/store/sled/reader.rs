@@ -72,7 +72,7 @@ impl ReadHandle {
     }
 
     /// As long as this is held others may read, and one may commit.
-    pub(super) fn reading(&self) -> RwLockReadGuard<'_, ()> {
+    pub(super) fn lock_shared(&self) -> RwLockReadGuard<'_, ()> {
         self.files.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -82,7 +82,7 @@ impl ReadHandle {
     }
 
     /// As long as this is held nobody else reads or commits.
-    pub(super) fn pause(&self) -> RwLockWriteGuard<'_, ()> {
+    pub(super) fn lock_exclusive(&self) -> RwLockWriteGuard<'_, ()> {
         self.files.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -111,7 +111,7 @@ impl ReadHandle {
     }
 
     /// Looks into the store as it is.
-    pub(super) fn look(&self) -> Result<TreeReader, StoreError> {
+    pub(super) fn tree_reader(&self) -> Result<TreeReader, StoreError> {
         let tree = self.state().tree.clone().map_err(|reason| failed(&reason))?;
         Ok(TreeReader { tree, reader: self.clone() })
     }
@@ -214,7 +214,7 @@ impl TreeReader {
     }
 
     /// What there is of a node, if it has little that has to be read.
-    pub(super) fn little_node(&self, id: &NodeId) -> Result<Option<Option<Node>>, StoreError> {
+    pub(super) fn small_node(&self, id: &NodeId) -> Result<Option<Option<Node>>, StoreError> {
         let Some(number) = self.number(id)? else { return Ok(Some(None)) };
         let counters = self.get::<NodeCounters>(&keys::counters(number))?.unwrap_or_default();
         let has_few_items = counters.items <= FEW_ITEMS || self.reader.has_checked(number);
@@ -339,7 +339,7 @@ impl TreeReader {
         spots.dedup();
         let total = spots.len();
         let newest_first = spots.into_iter().rev().map(|spot| self.item(number, epoch, spot));
-        let mut items = while_they_fit(newest_first, budget.fits())?;
+        let mut items = take_while_fits(newest_first, budget.fits())?;
         items.reverse();
         Ok(ResultPage { entries: items, index: None, total: Some(total) })
     }
@@ -421,7 +421,7 @@ pub(super) fn name(key: &[u8], record: &NodeRecord) -> Result<NodeId, StoreError
 }
 
 /// What comes until something does not fit.
-fn while_they_fit<T>(
+fn take_while_fits<T>(
     found: impl Iterator<Item = Result<T, StoreError>>,
     mut fits: impl FnMut(&T) -> bool,
 ) -> Result<Vec<T>, StoreError> {

@@ -32,7 +32,7 @@ pub(super) fn rebase(opened: &mut OpenStore, fresh: &dyn IdGenerator) -> Result<
             for key in batch {
                 let mut record = rows.get::<NodeRecord>(key)?.ok_or_else(|| damaged(key))?;
                 let number = keys::node_at(key, 1).ok_or_else(|| damaged(key))?;
-                record.set_epoch(*epochs.entry(number).or_insert_with(|| fresh.number()));
+                record.set_epoch(*epochs.entry(number).or_insert_with(|| fresh.next_u64()));
                 rows.put(key, &record)?;
             }
             rows.end_commit(true);
@@ -43,7 +43,7 @@ pub(super) fn rebase(opened: &mut OpenStore, fresh: &dyn IdGenerator) -> Result<
     for group in index::debts(&opened.tree) {
         let LogRow { first, rows: chunks, mut unpaid, .. } = group?;
         for (_, record) in &mut unpaid {
-            record.set_epoch(*epochs.entry(record.number()).or_insert_with(|| fresh.number()));
+            record.set_epoch(*epochs.entry(record.number()).or_insert_with(|| fresh.next_u64()));
         }
         debt::take_together(&mut unpaid, usize::MAX, usize::MAX);
         opened.write(|rows, _| {

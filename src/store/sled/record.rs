@@ -330,7 +330,7 @@ impl NodeRecord {
 
     /// The node, without what stands in other records.
     pub(super) fn to_node(&self, key: &[u8]) -> Result<Node, StoreError> {
-        let mut node = Node::bare(
+        let mut node = Node::new(
             NodeId::parse(&self.name).map_err(|_| damaged(key))?,
             Epoch(self.epoch),
             self.config.to_config(key)?,
@@ -416,7 +416,7 @@ impl ItemRecord {
             id: item.id.as_str().into(),
             publisher: item.publisher.as_str().into(),
             published: item.published.0,
-            created: Some(created).filter(|created| *created != item.spot()),
+            created: Some(created).filter(|created| *created != item.position()),
             bytes: item.size() as u64,
             content,
         }

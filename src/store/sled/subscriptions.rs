@@ -64,7 +64,7 @@ struct SubscriptionDetailsRecord {
     show_values: u8,
     is_public: bool,
     since: u64,
-    is_warned: bool,
+    expiry_notified: bool,
     digested: u64,
     digested_at: u64,
 }
@@ -275,7 +275,7 @@ impl SubscriptionDetailsRecord {
             show_values: options.show_values.bits(),
             is_public: options.is_public,
             since: terms.since.0,
-            is_warned: terms.expiry_notified,
+            expiry_notified: terms.expiry_notified,
             digested: terms.digested_to,
             digested_at: terms.digested_at.0,
         }
@@ -305,7 +305,7 @@ impl SubscriptionDetailsRecord {
                 is_public: self.is_public,
             },
             since: Timestamp(self.since),
-            expiry_notified: self.is_warned,
+            expiry_notified: self.expiry_notified,
             digested_to: self.digested,
             digested_at: Timestamp(self.digested_at),
         }

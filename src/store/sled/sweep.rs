@@ -28,13 +28,13 @@ struct GcProgress {
 
 /// Removes some of what is left. What is damaged stays until the store is opened again; it is said which
 /// subscriptions these are, for somebody waits for them.
-pub(super) fn sweep(
+pub(super) fn collect_garbage(
     rows: &mut WriteBatch<'_>,
     ledger: &mut Ledger,
 ) -> Result<Option<(NodeNumber, StoreError)>, StoreError> {
     let mut left = MAX_ROWS.max(rows.len());
     while left > 0
-        && let Some(remains) = ledger.remains()
+        && let Some(remains) = ledger.next_gc_task()
     {
         let swept = WriteTx::new(rows, ledger).sweep(remains, left);
         rows.end_commit(swept.is_ok());
@@ -42,12 +42,12 @@ pub(super) fn sweep(
             Ok(GcProgress { rows, is_all }) => {
                 left = left.saturating_sub(rows);
                 if is_all {
-                    ledger.leave(remains);
+                    ledger.finish_gc_task(remains);
                 }
             }
             Err(error @ StoreError::Corrupt(_)) => {
                 error!(%error, "what is left of a node cannot be removed");
-                ledger.leave(remains);
+                ledger.finish_gc_task(remains);
                 if let GcTask::Subscriptions(node) = remains {
                     return Ok(Some((node, error)));
                 }

@@ -68,7 +68,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
 
     /// Carries out the changes of one node, and owes what is told of them. Says at which node
     /// subscriptions are still to be removed before that is done.
-    pub(super) fn change(
+    pub(super) fn apply(
         &mut self,
         id: &NodeId,
         changes: &Changes,
@@ -149,10 +149,10 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
             self.ledger.note_oldest_item(number, oldest);
         }
         if loses_many {
-            self.ledger.revoke(number);
+            self.ledger.schedule_subscription_gc(number);
         }
         if is_deleted {
-            self.ledger.bury(number);
+            self.ledger.schedule_node_gc(number);
         }
         if let Some(first) = self.first_item {
             self.ledger.begin_items(number, first);
@@ -161,7 +161,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
     }
 
     /// Writes the debts that the commits of this group made.
-    pub(super) fn write_debts(&mut self) -> Result<(), StoreError> {
+    pub(super) fn append_log_row(&mut self) -> Result<(), StoreError> {
         let mut debts = self.ledger.take_new_debts();
         let mut rest = debts.as_mut_slice();
         while let Some((first, _)) = rest.first() {
@@ -281,7 +281,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
                 self.remove_item_of_name(node, item.as_str())?;
             }
             Change::ItemsEvicted { keep, max_bytes } => {
-                return self.trim(node, u64::from(*keep), *max_bytes);
+                return self.evict(node, u64::from(*keep), *max_bytes);
             }
             // All items are of earlier events.
             Change::Purged => self.begin_items(node, (changes.seq(), 0), 0, 0)?,
@@ -302,7 +302,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
 
     fn publish(&mut self, node: NodeNumber, item: &Item) -> Result<(), StoreError> {
         let before = self.remove_item_of_name(node, item.id.as_str())?;
-        let (spot, created) = (item.spot(), before.unwrap_or(item.created));
+        let (spot, created) = (item.position(), before.unwrap_or(item.created));
         let content = match &item.payload {
             None => StoredPayload::None,
             Some(payload)
@@ -350,7 +350,7 @@ impl<'a, 'tree> WriteTx<'a, 'tree> {
 
     /// Removes the oldest items until the others are few and small enough; says how many went. If they are
     /// many, their rows stay for now.
-    fn trim(&mut self, node: NodeNumber, keep: u64, max_bytes: u64) -> Result<u64, StoreError> {
+    fn evict(&mut self, node: NodeNumber, keep: u64, max_bytes: u64) -> Result<u64, StoreError> {
         let NodeCounters { mut items, mut bytes, .. } = self.counters(node)?;
         let mut first = self.first_item(node)?.max(self.ledger.oldest_item(node));
         let mut going = Vec::new();

@@ -70,7 +70,7 @@ impl FailingStore {
                 number += 1;
                 let chain = commit.chain.clone();
                 let failed = || Err(StoreError::Failed("the disk is on fire".into()));
-                if chain.is_broken() {
+                if chain.is_poisoned() {
                     then(failed());
                 } else if !fail.contains(&number) {
                     then(store.commit_now(commit).await);
@@ -78,7 +78,7 @@ impl FailingStore {
                     if commits_all_the_same {
                         store.commit_now(commit).await.unwrap();
                     }
-                    chain.break_off();
+                    chain.poison();
                     then(failed());
                 }
             }
@@ -103,25 +103,25 @@ impl Store for FailingStore {
         self.commits.try_send((commit, then)).ok().unwrap();
     }
 
-    async fn owed(&self, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, StoreError> {
+    async fn poll(&self, nodes: Option<&[NodeId]>) -> Result<Vec<Owed>, StoreError> {
         self.scans.fetch_add(1, Ordering::Relaxed);
-        self.inner.owed(nodes).await
+        self.inner.poll(nodes).await
     }
 
-    async fn forget(&self, told: Told) -> Result<(), StoreError> {
-        self.inner.forget(told).await
+    async fn acknowledge(&self, told: Told) -> Result<(), StoreError> {
+        self.inner.acknowledge(told).await
     }
 
     async fn node(&self, id: &NodeId) -> Result<Option<Node>, StoreError> {
         self.inner.node(id).await
     }
 
-    async fn creators(&self) -> Result<HashMap<BareJid, u64>, StoreError> {
-        self.inner.creators().await
+    async fn node_counts(&self) -> Result<HashMap<BareJid, u64>, StoreError> {
+        self.inner.node_counts().await
     }
 
-    async fn watchful(&self) -> Result<Vec<NodeId>, StoreError> {
-        self.inner.watchful().await
+    async fn nodes_with_timers(&self) -> Result<Vec<NodeId>, StoreError> {
+        self.inner.nodes_with_timers().await
     }
 
     async fn nodes(
@@ -211,8 +211,8 @@ impl Store for FailingStore {
         self.inner.subscriptions_of(entity).await
     }
 
-    async fn enrolled(&self, node: &NodeId) -> Result<HashSet<Jid>, StoreError> {
-        self.inner.enrolled(node).await
+    async fn owner_subscribed(&self, node: &NodeId) -> Result<HashSet<Jid>, StoreError> {
+        self.inner.owner_subscribed(node).await
     }
 
     async fn enrolled_among(
@@ -255,8 +255,8 @@ impl Store for FailingStore {
         self.inner.check().await
     }
 
-    async fn copy_to(&self, folder: &Path) -> Result<(), StoreError> {
-        self.inner.copy_to(folder).await
+    async fn snapshot_to(&self, folder: &Path) -> Result<(), StoreError> {
+        self.inner.snapshot_to(folder).await
     }
 
     async fn close(&self) {

@@ -43,7 +43,7 @@ pub struct TestService {
 pub struct CountingIds(AtomicU64);
 
 impl IdGenerator for CountingIds {
-    fn number(&self) -> u64 {
+    fn next_u64(&self) -> u64 {
         (self.0.fetch_add(1, Ordering::Relaxed) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 }
@@ -163,7 +163,7 @@ impl TestService {
             let request = SetSubscriptions { node, entries, invalid: Vec::new() };
             let set = self.service.set_subscriptions(&actor(by), &request, |answer| answer).await;
             assert!(set.await.unwrap().failed.is_empty());
-            self.told();
+            self.drain_log();
         }
     }
 
@@ -193,7 +193,7 @@ impl TestService {
     }
 
     /// Deletes a node whose place something took.
-    pub async fn leave(&self, by: &str, name: &str, uri: &str) -> Result<(), Error> {
+    pub async fn delete_with_redirect(&self, by: &str, name: &str, uri: &str) -> Result<(), Error> {
         let request = Delete { node: node(name), redirect: Some(uri.into()) };
         self.service.delete(&actor(by), &request, |answer| answer).await.await
     }
@@ -216,7 +216,7 @@ impl TestService {
         self.service.subscribe(&actor(by), &request, |answer| answer.map(|_| ())).await.await
     }
 
-    pub async fn agree(
+    pub async fn set_options(
         &self,
         by: &str,
         name: &str,
@@ -227,7 +227,7 @@ impl TestService {
         self.service.set_options(&actor(by), &request, |answer| answer).await.await
     }
 
-    pub async fn enrol(&self, by: &str, name: &str, whom: &str) -> Result<(), Error> {
+    pub async fn subscribe_other(&self, by: &str, name: &str, whom: &str) -> Result<(), Error> {
         let entries = vec![(jid(whom), None, Some(SubscriptionState::Subscribed))];
         let request = SetSubscriptions { node: node(name), entries, invalid: Vec::new() };
         self.service
@@ -272,8 +272,8 @@ impl TestService {
     }
 
     /// What was told by now, each with who it was told to.
-    pub fn told(&self) -> Vec<(String, Vec<String>)> {
-        let outbox = self.service.outbox();
+    pub fn drain_log(&self) -> Vec<(String, Vec<String>)> {
+        let outbox = self.service.log_window();
         let next = outbox.next();
         let shown = |telling: &Arc<gjallar::service::WindowEntry>| {
             let lost = outbox.lost(telling);
@@ -286,7 +286,7 @@ impl TestService {
         };
         let first = (0..=next).find(|number| outbox.get(*number).is_some()).unwrap_or(next);
         let told = (first..next).map(|number| shown(&outbox.get(number).unwrap())).collect();
-        outbox.confirm(Cursor { number: next, recipients: 0 }, 0);
+        outbox.acknowledge(Cursor { number: next, recipients: 0 }, 0);
         told
     }
 }
