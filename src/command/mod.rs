@@ -127,7 +127,7 @@ impl AdHocCommands {
     /// The name of the command at a node, if there is one.
     ///
     /// # Errors
-    /// [`Refusal::Forbidden`] if the actor may not use it (XEP-0050 §3.3); if the store fails.
+    /// [`Forbidden`](crate::pubsub::Error::Forbidden) if the actor may not use it (XEP-0050 §3.3); if the store fails.
     pub async fn name(&self, actor: &Actor, node: &str) -> Result<Option<&'static str>, Error> {
         let Some(CommandInfo { name, audience, .. }) = named(node).map(AdHocCommand::info) else {
             return Ok(None);

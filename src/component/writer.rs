@@ -275,7 +275,7 @@ impl OutboundWriter {
         self.ends_at.is_some_and(|end| Instant::now() >= end)
     }
 
-    /// Sends what waits until the [end](Self::end_at), and waits until the server has confirmed what was sent,
+    /// Sends what waits until the [end](Self::set_deadline), and waits until the server has confirmed what was sent,
     /// as long as something happens within this time. Deferred entries are left for the next start; what was sent
     /// after them is not repeated then.
     ///

@@ -147,7 +147,7 @@ trait SourceReader {
 /// items. After an error the store has a part, and is not to be used.
 ///
 /// # Errors
-/// [`ForeignError`]. A part that cannot be understood is no error: it is remarked.
+/// [`MigrationError`]. A part that cannot be understood is no error: it is remarked.
 pub async fn migrate(
     origin: &MigrationSource,
     into: Option<&dyn Store>,

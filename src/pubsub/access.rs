@@ -21,7 +21,7 @@ pub enum SubscribeAccess {
 /// SPEC: who may see a node is left to the service. Who may neither retrieve nor publish sees nothing.
 ///
 /// # Errors
-/// [`Refusal::Forbidden`].
+/// [`Error::Forbidden`].
 pub fn may_discover(node: &Node, cx: &Context<'_>) -> Result<(), Error> {
     let affiliation = node.affiliation_of(&cx.actor.bare());
     let is_visible = cx.actor.is_administrator
@@ -54,8 +54,8 @@ pub(super) fn is_visible(
 /// Whether the actor may subscribe (§6.1.3).
 ///
 /// # Errors
-/// [`Refusal::Forbidden`] for an outcast or publish-only entity, [`Refusal::ClosedNode`] off the list,
-/// [`Refusal::PresenceRequired`], [`Refusal::NotInRosterGroup`].
+/// [`Error::Forbidden`] for an outcast or publish-only entity, [`Error::ClosedNode`] off the list,
+/// [`Error::PresenceRequired`], [`Error::NotInRosterGroup`].
 pub fn may_subscribe(node: &Node, cx: &Context<'_>) -> Result<SubscribeAccess, Error> {
     if cx.actor.is_administrator {
         return Ok(SubscribeAccess::Granted);
@@ -73,7 +73,7 @@ pub(super) fn contact<'a>(cx: &Context<'a>, entity: &BareJid) -> Option<&'a Rost
 /// §6.5.9).
 ///
 /// # Errors
-/// As [`may_subscribe`]; [`Refusal::SubscriptionRequired`].
+/// As [`may_subscribe`]; [`Error::SubscriptionRequired`].
 pub fn may_retrieve(node: &Node, cx: &Context<'_>) -> Result<(), Error> {
     match may_subscribe(node, cx)? {
         SubscribeAccess::Granted => Ok(()),
@@ -168,7 +168,7 @@ fn is_subscribed(node: &Node, entity: &BareJid) -> bool {
 /// Whether the actor may publish (§7.1.3.1).
 ///
 /// # Errors
-/// [`Refusal::Forbidden`].
+/// [`Error::Forbidden`].
 pub fn may_publish(node: &Node, actor: &Actor) -> Result<(), Error> {
     let bare = actor.bare();
     let allowed = match node.affiliation_of(&bare) {
@@ -188,7 +188,7 @@ pub fn may_publish(node: &Node, actor: &Actor) -> Result<(), Error> {
 /// always may (§12.12).
 ///
 /// # Errors
-/// [`Refusal::Unsupported`].
+/// [`Error::Unsupported`].
 pub(super) fn may_begin_subscription(node: &Node, actor: &Actor) -> Result<(), Error> {
     let affiliation = node.affiliation_of(&actor.bare());
     match actor.is_administrator || takes_subscriptions(&node.config, affiliation) {
@@ -214,7 +214,7 @@ pub(super) fn may_all_be_changed_by(node: &Node, entity: &BareJid) -> bool {
 /// "the publisher previously published".
 ///
 /// # Errors
-/// [`Refusal::ForeignItem`].
+/// [`Error::ForeignItem`].
 pub(super) fn may_change_item(
     node: &Node,
     actor: &Actor,
@@ -232,7 +232,7 @@ pub(super) fn may_change_item(
 /// SPEC: §4.1 lets a service allow publishers to purge, and §8.5.1 speaks of owners. Only owners may here.
 ///
 /// # Errors
-/// [`Refusal::Forbidden`].
+/// [`Error::Forbidden`].
 pub fn may_configure(node: &Node, actor: &Actor) -> Result<(), Error> {
     if actor.is_administrator || node.is_owner(&actor.bare()) {
         Ok(())

@@ -246,7 +246,7 @@ impl NodeConfig {
     /// Whether the service can read the roster that gives access, where one is chosen.
     ///
     /// # Errors
-    /// [`Refusal::UnsupportedAccessModel`] where rosters would have to be read, and cannot be.
+    /// [`Error::UnsupportedAccessModel`] where rosters would have to be read, and cannot be.
     pub(super) fn check_model(&self, cx: &Context<'_>) -> Result<(), Error> {
         match self.access_model.reads_rosters() && !cx.reads_rosters {
             true => Err(Error::UnsupportedAccessModel),
@@ -258,7 +258,7 @@ impl NodeConfig {
     /// together.
     ///
     /// # Errors
-    /// [`Refusal::BadSetting`].
+    /// [`Error::BadSetting`].
     pub(super) fn check_size(
         &self,
         node: &NodeId,
@@ -301,7 +301,7 @@ impl NodeConfig {
     /// This configuration with some settings changed.
     ///
     /// # Errors
-    /// [`Refusal::BadSetting`] for a value past a limit; nothing of the request holds then.
+    /// [`Error::BadSetting`] for a value past a limit; nothing of the request holds then.
     pub fn with(mut self, settings: &[ConfigField], limits: &Limits) -> Result<Self, Error> {
         for setting in settings {
             setting.check(limits)?;

@@ -79,7 +79,7 @@ impl<'a> Fanout<'a> {
     /// notifications.
     ///
     /// # Errors
-    /// [`Refusal::TooManyNotifications`] if the lists of several events exceed the backlog.
+    /// [`Error::TooManyNotifications`] if the lists of several events exceed the backlog.
     pub(super) fn notify(
         &mut self,
         at: (EventId, u64),

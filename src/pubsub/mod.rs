@@ -2,7 +2,7 @@
 //!
 //! Nothing in this folder awaits, locks, logs, reads a clock or rolls a die: time and fresh ids are
 //! arguments ([`Context`]). Each use case has a file of its own under [`op`]; it takes the node as it
-//! stands and the request, and returns a [`Decision`] or a [`Refusal`].
+//! stands and the request, and returns a [`Decision`] or a [`Error`].
 //!
 //! The only way to change state is a [`Change`], and only this folder makes them ([`Changes`]).
 

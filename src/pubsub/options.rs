@@ -77,7 +77,7 @@ impl SubscriptionOptions {
     /// These options with some of them changed. A lease longer than the service grants is cut (§12.19).
     ///
     /// # Errors
-    /// [`Refusal::InvalidOptions`] for a value past a limit, and for a lease that is over.
+    /// [`Error::InvalidOptions`] for a value past a limit, and for a lease that is over.
     pub(super) fn with(
         mut self,
         settings: &[SubscriptionOption],

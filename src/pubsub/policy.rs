@@ -78,7 +78,7 @@ impl Policy {
     /// Finds what is past a limit.
     ///
     /// # Errors
-    /// [`Refusal::BadSetting`].
+    /// [`Error::BadSetting`].
     pub fn check(&self) -> Result<(), Error> {
         let forced = self.forced.iter().map(|(_, setting)| setting);
         self.default.iter().chain(forced).try_for_each(|setting| setting.check(&self.limits))
@@ -96,7 +96,7 @@ impl Policy {
     /// A configuration with some settings changed.
     ///
     /// # Errors
-    /// [`Refusal::BadSetting`]; [`Refusal::NotAcceptable`] for a setting that is not what is forced. It is refused and
+    /// [`Error::BadSetting`]; [`Error::NotAcceptable`] for a setting that is not what is forced. It is refused and
     /// not replaced: who asks for a closed node must not get an open one. What a node has had since before it was forced
     /// may be said again, for clients send whole forms.
     pub(super) fn configured(

@@ -9,7 +9,7 @@ use super::{
     Affiliation, Change, Changes, ConfigRevision, FormerNode, Item, Node, SubscriptionDetails,
 };
 
-/// A node comes into being, as [`Node::bare`] gives it.
+/// A node comes into being, as [`Node::new`] gives it.
 #[must_use]
 pub fn created(node: Node) -> Changes {
     Changes::creation(node)

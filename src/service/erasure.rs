@@ -83,7 +83,7 @@ impl Service {
     /// was reached; and where one may go on if there may be more.
     ///
     /// # Errors
-    /// [`Refusal::Forbidden`]; or the store fails.
+    /// [`Forbidden`](crate::pubsub::Error::Forbidden); or the store fails.
     pub async fn items_published_by(
         &self,
         actor: &Actor,
@@ -206,7 +206,7 @@ impl Service {
     /// with other owners still name it as their creator.
     ///
     /// # Errors
-    /// [`Refusal::Forbidden`]; or the store fails, and some of it is erased. What is left is erased by the
+    /// [`Forbidden`](crate::pubsub::Error::Forbidden); or the store fails, and some of it is erased. What is left is erased by the
     /// next call.
     pub async fn erase(&self, actor: &Actor, entity: &BareJid) -> Result<ErasureReport, Error> {
         let Memberships { affiliations, subscriptions } = self.memberships(actor, entity).await?;

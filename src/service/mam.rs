@@ -30,8 +30,8 @@ impl Service {
     /// Shows a part of the archive of a node.
     ///
     /// # Errors
-    /// As [`mam::query`]; [`Refusal::ItemNotFound`] if an item that is named is not there;
-    /// [`Refusal::NotImplemented`] if the node has more items than can be sorted.
+    /// As [`mam::query`]; [`ItemNotFound`](crate::pubsub::Error::ItemNotFound) if an item that is named is not there;
+    /// [`NotImplemented`](crate::pubsub::Error::NotImplemented) if the node has more items than can be sorted.
     pub async fn query_archive(
         &self,
         actor: &Actor,

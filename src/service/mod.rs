@@ -129,7 +129,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Begins to serve what is in a store, for everyone and without administrators until it is told [otherwise](Self::govern).
+    /// Begins to serve what is in a store, for everyone and without administrators until it is told [otherwise](Self::set_policies).
     ///
     /// # Errors
     /// If the store cannot be read.

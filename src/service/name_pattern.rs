@@ -32,7 +32,7 @@ impl NamePattern {
     /// Reads a pattern.
     ///
     /// # Errors
-    /// [`Refusal::BadRequest`] if it is too long.
+    /// [`BadRequest`](crate::pubsub::Error::BadRequest) if it is too long.
     pub fn parse(pattern: &str) -> Result<Self, crate::pubsub::Error> {
         if pattern.chars().count() > MAX_CHARS {
             return Err(crate::pubsub::Error::BadRequest("a pattern has at most 127 characters"));

@@ -140,8 +140,8 @@ impl Service {
     /// answer.
     ///
     /// # Errors
-    /// As [`retrieve::retrieve`]; [`Refusal::ItemNotFound`] if the edge of a page is not there;
-    /// [`Refusal::NotImplemented`] if the node has more items than can be sorted.
+    /// As [`retrieve::retrieve`]; [`ItemNotFound`](crate::pubsub::Error::ItemNotFound) if the edge of a page is not there;
+    /// [`NotImplemented`](crate::pubsub::Error::NotImplemented) if the node has more items than can be sorted.
     pub async fn retrieve(&self, actor: &Actor, request: &Retrieve) -> Result<Retrieved, Error> {
         let (mut turn, contacts) = self.settled_turn_with_contacts(&request.node).await?;
         let allowed = retrieve::retrieve(
@@ -251,7 +251,7 @@ impl Service {
     /// the list to the other, or has no entries.
     ///
     /// # Errors
-    /// [`Refusal::ItemNotFound`] if the edge of the page is not there; or the store fails.
+    /// [`ItemNotFound`](crate::pubsub::Error::ItemNotFound) if the edge of the page is not there; or the store fails.
     pub async fn nodes(
         &self,
         actor: &Actor,

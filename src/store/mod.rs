@@ -47,7 +47,7 @@ pub const MAX_OWN_FORMER_NODES: usize = 10_000;
 /// - A record that cannot be read is an error that says where, never a panic; where many nodes are looked
 ///   at, it is said beside what was found.
 ///
-/// A caller does not wait for one commit before it asks for the next, but has at most [`MAX_UNDERWAY`] under way.
+/// A caller does not wait for one commit before it asks for the next, but has at most [`MAX_PENDING_COMMITS`] under way.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Whether what it has outlives the process.
@@ -61,7 +61,7 @@ pub trait Store: Send + Sync {
     ///
     /// Commits are carried out in the order of the calls, and `then` is called once for each, in the order in
     /// which they became true: one that loses many subscriptions after later ones. Any error means *unknown*: the caller reads the node again before it goes on.
-    /// After it nothing of the chain is carried out. More than [`MAX_UNDERWAY`] may fail.
+    /// After it nothing of the chain is carried out. More than [`MAX_PENDING_COMMITS`] may fail.
     fn commit(&self, commit: Commit, then: OnCommit);
 
     /// Commits, and waits until it is true.

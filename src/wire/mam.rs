@@ -35,8 +35,8 @@ pub struct MamRequest {
 /// Understands a query.
 ///
 /// # Errors
-/// [`Refusal::NodeIdRequired`], [`Refusal::BadRequest`], [`Refusal::FormTooLarge`], [`Refusal::IdTooLong`];
-/// [`Refusal::ItemNotFound`] if an item is named that no archive can have; [`Refusal::NotImplemented`] for a field that is not known (XEP-0313 §4.1.5).
+/// [`NodeIdRequired`](crate::pubsub::Error::NodeIdRequired), [`BadRequest`](crate::pubsub::Error::BadRequest), [`FormTooLarge`](crate::pubsub::Error::FormTooLarge), [`IdTooLong`](crate::pubsub::Error::IdTooLong);
+/// [`ItemNotFound`](crate::pubsub::Error::ItemNotFound) if an item is named that no archive can have; [`NotImplemented`](crate::pubsub::Error::NotImplemented) for a field that is not known (XEP-0313 §4.1.5).
 pub fn submitted(query: &Element) -> Result<MamRequest, crate::pubsub::Error> {
     let page = rsm::page(query)?.unwrap_or_else(|| PageRequest::first(usize::MAX));
     let page =

@@ -66,7 +66,7 @@ pub struct MessageTemplate {
 pub struct To<'a> {
     /// Its JID.
     pub jid: &'a str,
-    /// Its [address](Rendered::write_address).
+    /// Its [address](MessageTemplate::write_address).
     pub address: &'a str,
     /// What its [headers] say.
     pub headers: &'a str,

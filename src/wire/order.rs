@@ -10,7 +10,7 @@ use crate::{
 /// In which order items are asked for. No two are equal in either, so more than the first says nothing.
 ///
 /// # Errors
-/// [`Refusal::NotImplemented`] for an order that is not in XEP-0413; [`Refusal::BadRequest`] without one.
+/// [`NotImplemented`](crate::pubsub::Error::NotImplemented) for an order that is not in XEP-0413; [`BadRequest`](crate::pubsub::Error::BadRequest) without one.
 pub fn order(parent: &Element) -> Result<ItemOrder, crate::pubsub::Error> {
     let asked = parent.children().filter(|child| child.is("order", ns::ORDER_BY));
     let orders = asked.map(one).collect::<Result<Vec<_>, _>>()?;

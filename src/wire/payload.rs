@@ -19,7 +19,7 @@ const TOO_DEEP: crate::pubsub::Error =
 /// Reads an element with a namespace.
 ///
 /// # Errors
-/// [`Refusal::InvalidPayload`] if it is none, or has what XMPP does not allow (RFC 6120 §11.1).
+/// [`InvalidPayload`](crate::pubsub::Error::InvalidPayload) if it is none, or has what XMPP does not allow (RFC 6120 §11.1).
 pub fn parse(text: &str) -> Result<Payload, crate::pubsub::Error> {
     check_shape(text)?;
     Ok(payload(&element(text)?))
@@ -28,7 +28,7 @@ pub fn parse(text: &str) -> Result<Payload, crate::pubsub::Error> {
 /// Parses an element that this program has written.
 ///
 /// # Errors
-/// [`Refusal::InvalidPayload`] if it is none.
+/// [`InvalidPayload`](crate::pubsub::Error::InvalidPayload) if it is none.
 pub fn element(text: &str) -> Result<Element, crate::pubsub::Error> {
     read(text, TreeBuilder::new())
 }

@@ -252,7 +252,7 @@ fn check_children(action: &Element, is_set: bool) -> Result<(), crate::pubsub::E
 /// The node that an element names.
 ///
 /// # Errors
-/// [`Refusal::NodeIdRequired`]; [`Refusal::NodeNotFound`] for a name that no node can have.
+/// [`NodeIdRequired`](crate::pubsub::Error::NodeIdRequired); [`NodeNotFound`](crate::pubsub::Error::NodeNotFound) for a name that no node can have.
 pub fn node(element: &Element) -> Result<NodeId, crate::pubsub::Error> {
     node_named(element.attr("node").unwrap_or_default())
 }
@@ -438,7 +438,7 @@ fn delete(delete: &Element) -> Result<Delete, crate::pubsub::Error> {
 /// neither: the present value stays (§8.8.2.1, §8.9.2.1).
 ///
 /// # Errors
-/// [`Refusal::JidRequired`] if no entry has a JID.
+/// [`JidRequired`](crate::pubsub::Error::JidRequired) if no entry has a JID.
 fn entries<T>(
     list: &Element,
     value: &str,

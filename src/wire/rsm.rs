@@ -13,7 +13,7 @@ const ENTRY_BYTES: usize = 100;
 /// Which part of a list is asked for; nothing if that is not said.
 ///
 /// # Errors
-/// [`Refusal::BadRequest`].
+/// [`BadRequest`](crate::pubsub::Error::BadRequest).
 pub fn page(parent: &Element) -> Result<Option<PageRequest<String>>, crate::pubsub::Error> {
     let Some(set) = parent.get_child("set", ns::RSM) else { return Ok(None) };
     let text = |name| set.get_child(name, ns::RSM).map(Element::text);
@@ -35,7 +35,7 @@ pub fn page(parent: &Element) -> Result<Option<PageRequest<String>>, crate::pubs
 /// A page of a list, if one is asked for, and what says which it is. An entry has what it is told by once.
 ///
 /// # Errors
-/// [`Refusal::ItemNotFound`] if its edge is not there (XEP-0059 §2.2).
+/// [`ItemNotFound`](crate::pubsub::Error::ItemNotFound) if its edge is not there (XEP-0059 §2.2).
 pub fn part_of<T>(
     list: Vec<T>,
     page: Option<&PageRequest<String>>,

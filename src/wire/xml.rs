@@ -1,4 +1,4 @@
-//! Writing XML: elements of our own making ([`Tag`]), and elements of strangers ([`stand_alone`]).
+//! Writing XML: elements of our own making ([`ElementWriter`]), and elements of strangers ([`stand_alone`]).
 //!
 //! minidom's own writer panics on some prefixes that a stranger may choose, so it is not used.
 

@@ -50,7 +50,7 @@ pub struct SetAffiliationsReply {
 /// Shows who is what to those who may manage it (§8.9.1).
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
+/// [`Error::NodeNotFound`], [`Error::Forbidden`].
 pub fn affiliations(
     node: Option<&Node>,
     cx: &Context<'_>,
@@ -78,7 +78,7 @@ fn present(
 /// lose access lose their subscriptions. Affected entities are notified (§8.9.4).
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
+/// [`Error::NodeNotFound`], [`Error::Forbidden`].
 pub fn set_affiliations(
     node: Option<&Node>,
     request: &SetAffiliations,

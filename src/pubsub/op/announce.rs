@@ -24,8 +24,8 @@ pub struct Announce {
 /// and want deliveries are told, whatever the node delivers. The reply is how many they are.
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`]; [`Refusal::BadRequest`] for no text, or one that is no XML;
-/// [`Refusal::PayloadTooBig`].
+/// [`Error::NodeNotFound`], [`Error::Forbidden`]; [`Error::BadRequest`] for no text, or one that is no XML;
+/// [`Error::PayloadTooBig`].
 pub fn announce(
     node: Option<&Node>,
     request: &Announce,

@@ -31,7 +31,7 @@ pub struct Authorize {
 /// changes.
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
+/// [`Error::NodeNotFound`], [`Error::Forbidden`].
 pub fn authorize(
     node: Option<&Node>,
     request: &Authorize,
@@ -57,17 +57,17 @@ pub fn authorize(
 /// Shows who waits to those who may approve it.
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
+/// [`Error::NodeNotFound`], [`Error::Forbidden`].
 pub fn requests(node: Option<&Node>, cx: &Context<'_>) -> Result<Vec<Jid>, Error> {
     let node = require_node(node)?;
     access::may_configure(node, cx.actor)?;
     Ok(node.pending().cloned().collect())
 }
 
-/// Tells an owner of the requests that wait at a node (§8.7.4), of more than [`MAX_TOLD`] the first.
+/// Tells an owner of the requests that wait at a node (§8.7.4), of more than [`MAX_PENDING_SHOWN`] the first.
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
+/// [`Error::NodeNotFound`], [`Error::Forbidden`].
 pub fn pending(node: Option<&Node>, cx: &Context<'_>) -> Result<Decision<()>, Error> {
     let node = require_node(node)?;
     access::may_configure(node, cx.actor)?;

@@ -12,7 +12,7 @@ use super::require_node;
 /// Decides that a JID whose resource is gone is not subscribed any more, and does not wait for that.
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::NotSubscribed`].
+/// [`Error::NodeNotFound`], [`Error::NotSubscribed`].
 pub fn gone(node: Option<&Node>, jid: &Jid, cx: &Context<'_>) -> Result<Decision<()>, Error> {
     let node = require_node(node)?;
     if node.state_of(jid) == SubscriptionState::None {
@@ -27,7 +27,7 @@ pub fn gone(node: Option<&Node>, jid: &Jid, cx: &Context<'_>) -> Result<Decision
 /// Decides that a JID that cannot be reached is not subscribed any more, in this life of the node.
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::NotSubscribed`].
+/// [`Error::NodeNotFound`], [`Error::NotSubscribed`].
 pub fn bounce(
     node: Option<&Node>,
     epoch: Epoch,

@@ -27,7 +27,7 @@ pub struct Configure {
 /// Shows how a node behaves under the limits that there are, to those who may change it (§8.2.1).
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
+/// [`Error::NodeNotFound`], [`Error::Forbidden`].
 pub fn configuration(node: Option<&Node>, cx: &Context<'_>) -> Result<Configuration, Error> {
     let node = require_node(node)?;
     access::may_configure(node, cx.actor)?;
@@ -80,7 +80,7 @@ fn has_other_access(node: &Node, config: &NodeConfig) -> bool {
 /// Items past a lowered `max_items`, and all items once they are not to be kept, go without an event.
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::BadSetting`], [`Refusal::UnsupportedAccessModel`]; [`Refusal::ChangedMeanwhile`] if
+/// [`Error::NodeNotFound`], [`Error::Forbidden`], [`Error::BadSetting`], [`Error::UnsupportedAccessModel`]; [`Error::ChangedMeanwhile`] if
 /// somebody else changed the configuration since the requester saw it. The form of another node says nothing of this one.
 pub fn configure(
     node: Option<&Node>,

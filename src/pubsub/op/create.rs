@@ -38,8 +38,8 @@ pub fn name(request: &Create, fresh: &dyn IdGenerator) -> Result<NodeId, Error> 
 /// Decides a create request for the node of this name, given the one that was deleted, if there was one.
 ///
 /// # Errors
-/// [`Refusal::Forbidden`], [`Refusal::NoInstantNodes`], [`Refusal::NodeExists`], [`Refusal::NameReserved`], [`Refusal::MaxNodesExceeded`],
-/// [`Refusal::MaxNodesOfOwnerExceeded`], [`Refusal::BadSetting`]; [`Refusal::NotAcceptable`] for a name that no new node can
+/// [`Error::Forbidden`], [`Error::NoInstantNodes`], [`Error::NodeExists`], [`Error::NameReserved`], [`Error::MaxNodesExceeded`],
+/// [`Error::MaxNodesOfOwnerExceeded`], [`Error::BadSetting`]; [`Error::NotAcceptable`] for a name that no new node can
 /// have.
 pub fn create(
     node: Option<&Node>,

@@ -40,10 +40,10 @@ const MAX_URI_BYTES: usize = 2048;
 
 /// Decides a delete request at the service of this JID, if that is known, given the numbers of deleted nodes with a
 /// redirect. The audience of the event are the subscribers, pending ones too. Later requests for the node return the
-/// redirect ([`Refusal::Gone`]). Otherwise the name is reserved ([`FormerNode`]), unless the node is unused.
+/// redirect ([`Error::Gone`]). Otherwise the name is reserved ([`FormerNode`]), unless the node is unused.
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::TooManyRedirects`]; [`Refusal::BadRequest`] if the redirect
+/// [`Error::NodeNotFound`], [`Error::Forbidden`], [`Error::TooManyRedirects`]; [`Error::BadRequest`] if the redirect
 /// is not an absolute URI of at most 2 048 bytes, or points to the node itself.
 pub fn delete(
     node: Option<&Node>,

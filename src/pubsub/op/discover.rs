@@ -97,7 +97,7 @@ impl TypeFilter {
 /// Tells what a node is about.
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
+/// [`Error::NodeNotFound`], [`Error::Forbidden`].
 pub fn meta_data(
     node: Option<&Node>,
     is_durable: bool,

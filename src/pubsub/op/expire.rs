@@ -126,7 +126,7 @@ pub struct TimerOutcome {
 /// Also returns the time of the next changes, and the entities to watch.
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::TooManyNotifications`].
+/// [`Error::NodeNotFound`], [`Error::TooManyNotifications`].
 pub fn run_timers(
     node: Option<&Node>,
     oldest: &[Item],

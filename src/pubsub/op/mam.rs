@@ -64,9 +64,9 @@ impl QueryArchive {
 /// SPEC: publishers are known by their bare JIDs, so no item matches a full one.
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`]; [`Refusal::Unsupported`] at a node that keeps no items;
-/// [`Refusal::PublisherHidden`] if a publisher is named at a node that does not show publishers (XEP-0313 §4.1.1);
-/// [`Refusal::ItemNotFound`] for an id that the node never gave; [`Refusal::NotImplemented`] for a page by
+/// [`Error::NodeNotFound`], [`Error::Forbidden`]; [`Error::Unsupported`] at a node that keeps no items;
+/// [`Error::PublisherHidden`] if a publisher is named at a node that does not show publishers (XEP-0313 §4.1.1);
+/// [`Error::ItemNotFound`] for an id that the node never gave; [`Error::NotImplemented`] for a page by
 /// its index.
 pub fn query(
     node: Option<&Node>,

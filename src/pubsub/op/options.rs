@@ -38,15 +38,15 @@ pub struct SetOptions {
 pub struct OptionsForm {
     /// What holds.
     pub options: SubscriptionOptions,
-    /// Whether [`Options::include_body`] is offered.
+    /// Whether [`SubscriptionOptions::include_body`] is offered.
     pub offers_body: bool,
 }
 
 /// Shows the options of a subscription (§6.3.2).
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::NoOptions`], [`Refusal::SubIdRequired`],
-/// [`Refusal::InvalidSubId`].
+/// [`Error::NodeNotFound`], [`Error::Forbidden`], [`Error::NoOptions`], [`Error::SubIdRequired`],
+/// [`Error::InvalidSubId`].
 pub fn options(
     node: Option<&Node>,
     request: &GetOptions,
@@ -62,7 +62,7 @@ pub fn options(
 /// Shows the options that a subscription at a node has if nothing else is said (§6.4).
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
+/// [`Error::NodeNotFound`], [`Error::Forbidden`].
 pub fn default(node: Option<&Node>, cx: &Context<'_>) -> Result<OptionsForm, Error> {
     let node = require_node(node)?;
     access::may_discover(node, cx)?;
@@ -75,7 +75,7 @@ pub fn default(node: Option<&Node>, cx: &Context<'_>) -> Result<OptionsForm, Err
 /// Decides a request to set the options of a subscription (§6.3.5). A lease is renewed so (§12.19).
 ///
 /// # Errors
-/// As [`options`]; [`Refusal::InvalidOptions`], [`Refusal::TooManySpecial`].
+/// As [`options`]; [`Error::InvalidOptions`], [`Error::TooManySpecial`].
 pub fn set_options(
     node: Option<&Node>,
     request: &SetOptions,

@@ -180,7 +180,7 @@ pub struct UnavailablePresence {
 /// service for other subscriptions.
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`].
+/// [`Error::NodeNotFound`].
 pub fn on_unavailable(
     node: Option<&Node>,
     went: &UnavailablePresence,
@@ -237,7 +237,7 @@ pub fn loses_own_items(node: &Node, publisher: &BareJid) -> bool {
 /// Decides on the departure of a publisher that [loses its own items](loses_own_items), given some of these.
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::TooManyNotifications`].
+/// [`Error::NodeNotFound`], [`Error::TooManyNotifications`].
 pub fn retract_own(
     node: Option<&Node>,
     publisher: &BareJid,

@@ -31,7 +31,7 @@ pub fn subscribed_node(node: &NodeId) -> Option<NodeId> {
 /// Tells who subscribes to a node in public.
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
+/// [`Error::NodeNotFound`], [`Error::Forbidden`].
 pub fn subscribers(node: Option<&Node>, cx: &Context<'_>) -> Result<Vec<BareJid>, Error> {
     let node = require_node(node)?;
     access::may_discover(node, cx)?;

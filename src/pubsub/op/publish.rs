@@ -66,8 +66,8 @@ pub struct PublishReply {
 /// with a redirect is never created so, and a deleted one only by those who [may have its name](FormerNode).
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::ForeignItem`], [`Refusal::PreconditionNotMet`], [`Refusal::Outdated`], those of
-/// §7.1.3, and of a creation; [`Refusal::TooManyNotifications`].
+/// [`Error::NodeNotFound`], [`Error::Forbidden`], [`Error::ForeignItem`], [`Error::PreconditionNotMet`], [`Error::Outdated`], those of
+/// §7.1.3, and of a creation; [`Error::TooManyNotifications`].
 pub fn publish(
     node: Option<&Node>,
     request: &Publish,
@@ -120,7 +120,7 @@ pub struct ExistingItems {
     pub former: Option<FormerNode>,
     /// The newest, if it is compared.
     pub newest: Option<Item>,
-    /// Those that have the names of new ones, each with its publisher, if the node [may be full](looks_at_items) or the
+    /// Those that have the names of new ones, each with its publisher, if the node [may be full](needs_existing_items) or the
     /// actor [may overwrite only its own items](looks_at_publishers).
     pub replaced: BTreeMap<ItemId, BareJid>,
     /// How many there are.

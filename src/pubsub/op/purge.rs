@@ -19,7 +19,7 @@ pub struct Purge {
 /// Decides a purge request.
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`]; [`Refusal::Unsupported`] at a node that keeps
+/// [`Error::NodeNotFound`], [`Error::Forbidden`]; [`Error::Unsupported`] at a node that keeps
 /// no items (§8.5.3.3).
 pub fn purge(node: Option<&Node>, cx: &Context<'_>) -> Result<Decision<()>, Error> {
     let node = require_node(node)?;

@@ -31,9 +31,9 @@ const RETRACTED_BYTES: usize = 20;
 /// Decides a retract request, given the publishers of the named items that exist.
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::ItemNotFound`], [`Refusal::Forbidden`], [`Refusal::ForeignItem`],
-/// [`Refusal::BatchTooBig`], [`Refusal::TooManyNotifications`];
-/// [`Refusal::Unsupported`] at a node that keeps no items (§7.2.3.5).
+/// [`Error::NodeNotFound`], [`Error::ItemNotFound`], [`Error::Forbidden`], [`Error::ForeignItem`],
+/// [`Error::BatchTooBig`], [`Error::TooManyNotifications`];
+/// [`Error::Unsupported`] at a node that keeps no items (§7.2.3.5).
 pub fn retract(
     node: Option<&Node>,
     request: &Retract,
@@ -73,7 +73,7 @@ pub fn retract(
 /// Checks whether the actor may learn which items exist.
 ///
 /// # Errors
-/// [`Refusal::Forbidden`].
+/// [`Error::Forbidden`].
 pub fn check_access(node: &Node, cx: &Context<'_>) -> Result<(), Error> {
     let is_refused =
         access::may_publish(node, cx.actor).is_err() && access::may_retrieve(node, cx).is_err();

@@ -48,8 +48,8 @@ pub struct Retrieved {
 /// Decides whether the items are shown.
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::ClosedNode`], [`Refusal::SubIdRequired`],
-/// [`Refusal::InvalidSubId`]; [`Refusal::Unsupported`] at a node that keeps no items (§6.5.9.4).
+/// [`Error::NodeNotFound`], [`Error::Forbidden`], [`Error::ClosedNode`], [`Error::SubIdRequired`],
+/// [`Error::InvalidSubId`]; [`Error::Unsupported`] at a node that keeps no items (§6.5.9.4).
 pub fn retrieve(node: Option<&Node>, request: &Retrieve, cx: &Context<'_>) -> Result<(), Error> {
     let node = require_node(node)?;
     access::may_retrieve(node, cx)?;

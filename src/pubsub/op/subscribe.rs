@@ -53,10 +53,10 @@ pub struct SubscribeReply {
 /// can have several (§6.1.6). Where an owner has to approve it, the owners are asked (§8.6).
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::InvalidJid`], [`Refusal::Forbidden`],
-/// [`Refusal::ClosedNode`], [`Refusal::PendingSubscription`], [`Refusal::Unsupported`], [`Refusal::TooManySubscriptions`],
-/// [`Refusal::TooManyOwnSubscriptions`], [`Refusal::TooManySpecial`], [`Refusal::InvalidOptions`],
-/// [`Refusal::ConfigurationRequired`].
+/// [`Error::NodeNotFound`], [`Error::InvalidJid`], [`Error::Forbidden`],
+/// [`Error::ClosedNode`], [`Error::PendingSubscription`], [`Error::Unsupported`], [`Error::TooManySubscriptions`],
+/// [`Error::TooManyOwnSubscriptions`], [`Error::TooManySpecial`], [`Error::InvalidOptions`],
+/// [`Error::ConfigurationRequired`].
 pub fn subscribe(
     node: Option<&Node>,
     request: &Subscribe,

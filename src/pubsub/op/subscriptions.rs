@@ -66,8 +66,8 @@ pub struct SetSubscriptionsReply {
 /// before an edge is known at nodes with at most so many subscriptions.
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`]; [`Refusal::ItemNotFound`] if the edge is not there;
-/// [`Refusal::NotImplemented`] for a page from a higher index.
+/// [`Error::NodeNotFound`], [`Error::Forbidden`]; [`Error::ItemNotFound`] if the edge is not there;
+/// [`Error::NotImplemented`] for a page from a higher index.
 pub fn subscriptions(
     node: Option<&Node>,
     page: &PageRequest<String>,
@@ -188,7 +188,7 @@ fn states_after(changes: &Changes) -> BTreeMap<String, SubscriptionState> {
 /// concerned are told (§8.8.4).
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`].
+/// [`Error::NodeNotFound`], [`Error::Forbidden`].
 pub fn set_subscriptions(
     node: Option<&Node>,
     request: &SetSubscriptions,

@@ -26,8 +26,8 @@ pub struct Unsubscribe {
 /// Decides an unsubscribe request. Who waits for a subscription withdraws that so (§8.6).
 ///
 /// # Errors
-/// [`Refusal::NodeNotFound`], [`Refusal::Forbidden`], [`Refusal::NotSubscribed`], [`Refusal::SubIdRequired`],
-/// [`Refusal::InvalidSubId`].
+/// [`Error::NodeNotFound`], [`Error::Forbidden`], [`Error::NotSubscribed`], [`Error::SubIdRequired`],
+/// [`Error::InvalidSubId`].
 pub fn unsubscribe(
     node: Option<&Node>,
     request: &Unsubscribe,

@@ -71,7 +71,7 @@ impl SledStore {
     ///
     /// # Errors
     /// [`StoreError::Locked`] if another process has it, [`StoreError::Version`] if another version
-    /// wrote it, [`StoreError::Damaged`] if it is not what was written, [`StoreError::Rebase`] if a rebase was
+    /// wrote it, [`StoreError::Corrupt`] if it is not what was written, [`StoreError::Rebase`] if a rebase was
     /// interrupted.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         Self::open_with_cache(directory, CACHE_MIB)

@@ -212,7 +212,7 @@ pub(super) struct NodeCounters {
     pub(super) version: u64,
 }
 
-/// [`Counters`] in layout 9.
+/// [`NodeCounters`] in layout 9.
 #[derive(Deserialize)]
 struct Counters9 {
     seq: u64,

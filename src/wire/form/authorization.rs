@@ -41,8 +41,8 @@ pub fn find(message: &Element) -> Option<&Element> {
 /// What an owner answered; nothing if it was cancelled.
 ///
 /// # Errors
-/// [`Refusal::NotAcceptable`] for a form without one of the three fields, [`Refusal::BadRequest`] for one that is not
-/// submitted; [`Refusal::FormTooLarge`].
+/// [`NotAcceptable`](crate::pubsub::Error::NotAcceptable) for a form without one of the three fields, [`BadRequest`](crate::pubsub::Error::BadRequest) for one that is not
+/// submitted; [`FormTooLarge`](crate::pubsub::Error::FormTooLarge).
 pub fn answer(form: &Element) -> Result<Option<Authorize>, crate::pubsub::Error> {
     let fields: Vec<_> = form::fields(form)?.collect();
     let value = |var: &str| {

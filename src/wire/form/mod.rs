@@ -176,7 +176,7 @@ const MAX_PARTS: usize = 256;
 /// The fields of a submitted form, each with its values.
 ///
 /// # Errors
-/// [`Refusal::FormTooLarge`].
+/// [`FormTooLarge`](crate::pubsub::Error::FormTooLarge).
 pub fn fields(
     form: &Element,
 ) -> Result<impl Iterator<Item = (&str, Vec<String>)>, crate::pubsub::Error> {
@@ -187,7 +187,7 @@ pub fn fields(
 /// them.
 ///
 /// # Errors
-/// [`Refusal::FormTooLarge`].
+/// [`FormTooLarge`](crate::pubsub::Error::FormTooLarge).
 pub fn fields_and_lists(
     form: &Element,
     is_list: impl Fn(&str) -> bool,

@@ -240,7 +240,7 @@ pub fn values(config: &NodeConfig) -> Vec<(String, String)> {
 /// What a submitted form says; nothing if it was cancelled (§8.2.4).
 ///
 /// # Errors
-/// [`Refusal::NotAcceptable`] for a value that a field cannot have; [`Refusal::FormTooLarge`].
+/// [`NotAcceptable`](crate::pubsub::Error::NotAcceptable) for a value that a field cannot have; [`FormTooLarge`](crate::pubsub::Error::FormTooLarge).
 pub fn submitted(form: &Element) -> Result<NodeConfigForm, crate::pubsub::Error> {
     if form.attr("type") == Some("cancel") {
         return Ok(NodeConfigForm::default());
@@ -251,8 +251,8 @@ pub fn submitted(form: &Element) -> Result<NodeConfigForm, crate::pubsub::Error>
 /// The settings that a publisher wants a node to have (§7.1.5): fields of the same names in a form of another type.
 ///
 /// # Errors
-/// As [`submitted`]; [`Refusal::NotAcceptable`] for a field without a value too, [`Refusal::UnknownField`], and
-/// [`Refusal::BadRequest`] for a form that is cancelled.
+/// As [`submitted`]; [`NotAcceptable`](crate::pubsub::Error::NotAcceptable) for a field without a value too, [`UnknownField`](crate::pubsub::Error::UnknownField), and
+/// [`BadRequest`](crate::pubsub::Error::BadRequest) for a form that is cancelled.
 pub fn preconditions(form: &Element) -> Result<NodeConfigForm, crate::pubsub::Error> {
     settings(form, ns::PUBLISH_OPTIONS)
 }
@@ -333,7 +333,7 @@ fn invalid(var: &str, value: &str) -> crate::pubsub::Error {
 /// One field, of several values each in a line; nothing if it says what always holds here.
 ///
 /// # Errors
-/// [`Refusal::UnknownField`]; [`Refusal::NotAcceptable`] if it cannot have this value.
+/// [`UnknownField`](crate::pubsub::Error::UnknownField); [`NotAcceptable`](crate::pubsub::Error::NotAcceptable) if it cannot have this value.
 pub fn setting(var: &str, value: &str) -> Result<Option<ConfigField>, crate::pubsub::Error> {
     let bad = || invalid(var, value);
     let flag = || form::flag(value).ok_or_else(bad);

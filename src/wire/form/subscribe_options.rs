@@ -103,7 +103,7 @@ pub fn values(options: &SubscriptionOptions) -> Vec<(String, String)> {
 /// What a submitted form says; nothing if it was cancelled.
 ///
 /// # Errors
-/// [`Refusal::InvalidOptions`] for a value that a field cannot have; [`Refusal::BadRequest`] for a form that is not submitted; [`Refusal::FormTooLarge`].
+/// [`InvalidOptions`](crate::pubsub::Error::InvalidOptions) for a value that a field cannot have; [`BadRequest`](crate::pubsub::Error::BadRequest) for a form that is not submitted; [`FormTooLarge`](crate::pubsub::Error::FormTooLarge).
 pub fn submitted(form: &Element) -> Result<Vec<SubscriptionOption>, crate::pubsub::Error> {
     match form.attr("type") {
         Some("cancel") => return Ok(Vec::new()),
@@ -136,7 +136,7 @@ pub fn submitted(form: &Element) -> Result<Vec<SubscriptionOption>, crate::pubsu
 /// One field.
 ///
 /// # Errors
-/// [`Refusal::UnknownField`]; [`Refusal::InvalidOptions`] if it cannot have this value.
+/// [`UnknownField`](crate::pubsub::Error::UnknownField); [`InvalidOptions`](crate::pubsub::Error::InvalidOptions) if it cannot have this value.
 pub fn setting(var: &str, value: &str) -> Result<SubscriptionOption, crate::pubsub::Error> {
     let bad = || crate::pubsub::Error::InvalidOptions(form::invalid(var, value));
     let flag = || form::flag(value).ok_or_else(bad);
